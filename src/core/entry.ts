@@ -1,0 +1,141 @@
+/**
+ * The one thing everything is made of: an entry and its version.
+ *
+ * A client command, a replicated event, an anti-entropy repair and a log replay
+ * all become an Entry and go through `Store.apply`. An Entry is a reusable view:
+ * its key and value point into somebody's bytes and are valid only until that
+ * somebody writes again, so the hot paths fill one Entry over and over instead
+ * of making objects.
+ */
+
+/** A byte string. Expiry and last-write-wins apply to it as a whole. */
+export const KIND_STRING = 0;
+/** A deletion, kept so that a peer that missed it does not bring the key back. */
+export const KIND_TOMBSTONE = 1;
+/** A number that merges by origin; its value bytes are laid out in `counter.ts`. */
+export const KIND_COUNTER = 2;
+
+/** One of the three KIND_ constants. */
+export type Kind = 0 | 1 | 2;
+
+/** The longest key, in bytes (64 KiB). */
+export const MAX_KEY_BYTES = 65_536;
+
+/** A key-value pair with the version that decides who wins a merge. */
+export class Entry {
+  /** The buffer the key lies in. */
+  key: Uint8Array = EMPTY;
+  /** Where the key starts in `key`. */
+  keyOffset = 0;
+  /** Length of the key in bytes, 1 to MAX_KEY_BYTES. */
+  keyLength = 0;
+
+  kind: Kind = KIND_STRING;
+
+  /** The buffer the value lies in. */
+  value: Uint8Array = EMPTY;
+  /** Where the value starts in `value`. */
+  valueOffset = 0;
+  /** Length of the value in bytes; 0 for a tombstone. */
+  valueLength = 0;
+
+  /** Hybrid logical clock, upper 32 bits (see `clock.ts`). */
+  timeHigh = 0;
+  /** Hybrid logical clock, lower 32 bits. */
+  timeLow = 0;
+  /** Origin, upper 32 bits: who wrote this version. */
+  originHigh = 0;
+  /** Origin, lower 32 bits. */
+  originLow = 0;
+
+  /** Unix milliseconds from which the entry counts as deleted; 0 means never. */
+  expiresAtMs = 0;
+
+  /** Points the key at `length` bytes of `bytes`, all of them by default. */
+  setKey(bytes: Uint8Array, offset = 0, length = bytes.length): this {
+    this.key = bytes;
+    this.keyOffset = offset;
+    this.keyLength = length;
+    return this;
+  }
+
+  /** Points the value at `length` bytes of `bytes`, all of them by default. */
+  setValue(bytes: Uint8Array, offset = 0, length = bytes.length): this {
+    this.value = bytes;
+    this.valueOffset = offset;
+    this.valueLength = length;
+    return this;
+  }
+
+  /** Sets the version. All four words are unsigned 32-bit. */
+  setVersion(timeHigh: number, timeLow: number, originHigh: number, originLow: number): this {
+    this.timeHigh = timeHigh;
+    this.timeLow = timeLow;
+    this.originHigh = originHigh;
+    this.originLow = originLow;
+    return this;
+  }
+
+  /** A fresh copy of the key's bytes. Not for hot paths. */
+  keyBytes(): Uint8Array {
+    return this.key.slice(this.keyOffset, this.keyOffset + this.keyLength);
+  }
+
+  /** A fresh copy of the value's bytes. Not for hot paths. */
+  valueBytes(): Uint8Array {
+    return this.value.slice(this.valueOffset, this.valueOffset + this.valueLength);
+  }
+
+  /** A copy that owns its bytes, for whoever has to keep an entry. */
+  clone(): Entry {
+    const copy = new Entry();
+    copy.setKey(this.keyBytes()).setValue(this.valueBytes());
+    copy.setVersion(this.timeHigh, this.timeLow, this.originHigh, this.originLow);
+    copy.kind = this.kind;
+    copy.expiresAtMs = this.expiresAtMs;
+    return copy;
+  }
+}
+
+const EMPTY = new Uint8Array(0);
+
+/**
+ * Total order of versions: time first, then origin. Negative when a is older,
+ * 0 when equal, positive when a is newer. All words are unsigned 32-bit.
+ */
+export function compareVersions(
+  aTimeHigh: number,
+  aTimeLow: number,
+  aOriginHigh: number,
+  aOriginLow: number,
+  bTimeHigh: number,
+  bTimeLow: number,
+  bOriginHigh: number,
+  bOriginLow: number,
+): number {
+  if (aTimeHigh !== bTimeHigh) return aTimeHigh < bTimeHigh ? -1 : 1;
+  if (aTimeLow !== bTimeLow) return aTimeLow < bTimeLow ? -1 : 1;
+  if (aOriginHigh !== bOriginHigh) return aOriginHigh < bOriginHigh ? -1 : 1;
+  if (aOriginLow !== bOriginLow) return aOriginLow < bOriginLow ? -1 : 1;
+  return 0;
+}
+
+/**
+ * Lexicographic order of two byte ranges (unsigned bytes, a prefix sorts first).
+ * Negative, 0 or positive.
+ */
+export function compareBytes(
+  a: Uint8Array,
+  aOffset: number,
+  aLength: number,
+  b: Uint8Array,
+  bOffset: number,
+  bLength: number,
+): number {
+  const shared = aLength < bLength ? aLength : bLength;
+  for (let i = 0; i < shared; i++) {
+    const difference = a[aOffset + i]! - b[bOffset + i]!;
+    if (difference !== 0) return difference;
+  }
+  return aLength - bLength;
+}
