@@ -1,0 +1,42 @@
+/** The compiled binary that tests run, built when it is missing or older than its sources. */
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+
+/** The project's directory. */
+export const projectRoot: string = join(import.meta.dir, "../..");
+
+let building: Promise<string> | undefined;
+
+/**
+ * The path of an up-to-date `dist/merklekv`. Builds at most once per process; two processes that
+ * build at the same time do no harm, because a build puts the finished file in place by rename.
+ * Throws with the compiler's output when the build fails.
+ */
+export function merklekvBinary(): Promise<string> {
+  return (building ??= build());
+}
+
+async function build(): Promise<string> {
+  const path = join(projectRoot, "dist/merklekv");
+  if (modifiedMs(path) < newestSourceMs()) {
+    const compiler = Bun.spawn([process.execPath, "run", "build"], {
+      cwd: projectRoot,
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const output = await Promise.all([compiler.stdout.text(), compiler.stderr.text()]);
+    if ((await compiler.exited) !== 0) throw new Error(`bun run build failed:\n${output.join("")}`);
+  }
+  return path;
+}
+
+function newestSourceMs(): number {
+  const sources = readdirSync(join(projectRoot, "src"), { recursive: true }).map(String);
+  const inputs = ["package.json", "bun.lock", "src", ...sources.map((name) => join("src", name))];
+  return Math.max(...inputs.map((name) => modifiedMs(join(projectRoot, name))));
+}
+
+/** 0 for a file that is not there. */
+function modifiedMs(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+}

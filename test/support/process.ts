@@ -1,0 +1,159 @@
+/** Runs the real binary: a node with a configuration of its own in a directory of its own. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { merklekvBinary } from "./binary.ts";
+
+const START_DEADLINE_MS = 20_000;
+const STOP_DEADLINE_MS = 20_000;
+
+/** Any run of the binary. */
+export interface BinaryProcess {
+  readonly pid: number;
+  /** Everything written to stdout and stderr so far. */
+  output(): string;
+  /** Resolves with the first match in the output; rejects when the process ends or 20 s pass. */
+  waitFor(pattern: RegExp): Promise<RegExpExecArray>;
+  /** Sends a line, or whatever text, to its standard input. */
+  write(text: string): void;
+  /** Ends its standard input. */
+  endInput(): void;
+  signal(name: NodeJS.Signals): void;
+  /** SIGTERM, then waits; the exit code. Throws when it does not end within 20 s (it is killed). */
+  stop(): Promise<number>;
+  /** SIGKILL, then waits. */
+  kill(): Promise<void>;
+  /** Exit code, or 128 + the signal's number, once it has ended. */
+  readonly exited: Promise<number>;
+}
+
+/** A running node. */
+export interface NodeProcess extends BinaryProcess {
+  /** The port clients connect to, on 127.0.0.1. */
+  readonly port: number;
+  /** Where it was started; removed when the process ends. */
+  readonly directory: string;
+}
+
+/** Variables a test's own environment may hold that would change what the binary does. */
+const MEDDLING = /^(MERKLE_KV_|BUN_OPTIONS$|BUN_BE_BUN$)/;
+
+/** Starts the binary with these arguments. Its standard input is a pipe that stays open. */
+export async function runBinary(
+  args: string[],
+  options: { env?: Record<string, string>; cwd?: string } = {},
+): Promise<BinaryProcess> {
+  const inherited = Object.entries(process.env).filter(([name]) => !MEDDLING.test(name));
+  const child = Bun.spawn([await merklekvBinary(), ...args], {
+    cwd: options.cwd ?? tmpdir(),
+    env: { ...Object.fromEntries(inherited), ...options.env },
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  let output = "";
+  let wake = () => {};
+  const gather = async (stream: ReadableStream<Uint8Array>) => {
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) {
+      output += decoder.decode(chunk, { stream: true });
+      wake();
+    }
+  };
+  const gathered = Promise.all([gather(child.stdout), gather(child.stderr)]);
+  const exited = child.exited.then(async (code) => {
+    await gathered;
+    wake();
+    return code;
+  });
+  let ended = false;
+  void exited.then(() => {
+    ended = true;
+    wake();
+  });
+
+  const waitFor = async (pattern: RegExp) => {
+    const deadline = Date.now() + START_DEADLINE_MS;
+    for (;;) {
+      const match = pattern.exec(output);
+      if (match) return match;
+      const problem = ended ? "ended" : Date.now() >= deadline ? "kept silent" : undefined;
+      if (problem) throw new Error(`merklekv ${problem} before ${pattern}; its output:\n${output}`);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, deadline - Date.now());
+      wake = resolve;
+      await promise;
+      clearTimeout(timer);
+    }
+  };
+  const kill = async () => {
+    child.kill("SIGKILL");
+    await exited;
+  };
+  const stop = async () => {
+    child.kill("SIGTERM");
+    const { promise: late, resolve } = Promise.withResolvers<"late">();
+    const timer = setTimeout(() => resolve("late"), STOP_DEADLINE_MS);
+    const code = await Promise.race([exited, late]);
+    clearTimeout(timer);
+    if (code !== "late") return code;
+    await kill();
+    throw new Error(`merklekv did not stop within ${STOP_DEADLINE_MS} ms; its output:\n${output}`);
+  };
+  return {
+    pid: child.pid,
+    output: () => output,
+    waitFor,
+    write: (text) => {
+      child.stdin.write(text);
+      child.stdin.flush();
+    },
+    endInput: () => void child.stdin.end(),
+    signal: (name) => child.kill(name),
+    stop,
+    kill,
+    exited,
+  };
+}
+
+/** Runs the binary to its end. Standard input holds `input` and no more. */
+export async function runToEnd(
+  args: string[],
+  options: { env?: Record<string, string>; cwd?: string; input?: string } = {},
+): Promise<{ code: number; output: string }> {
+  const child = await runBinary(args, options);
+  if (options.input !== undefined) child.write(options.input);
+  child.endInput();
+  return { code: await child.exited, output: child.output() };
+}
+
+/**
+ * Starts a node and waits until it is ready. `config` is TOML; without one the node is alone on a
+ * free port. The node ends with the test process, however that ends.
+ * Rejects with the node's output when it does not come up.
+ */
+export async function startNodeProcess(
+  options: { config?: string; env?: Record<string, string> } = {},
+): Promise<NodeProcess> {
+  const directory = mkdtempSync(join(tmpdir(), "merklekv-test-"));
+  const file = join(directory, "node.toml");
+  writeFileSync(file, options.config ?? soloConfig("solo"));
+  const child = await runBinary(["serve", "--config", file, "--exit-with-stdin"], {
+    ...options,
+    cwd: directory,
+  });
+  const remove = () => rmSync(directory, { recursive: true, force: true });
+  void child.exited.then(remove);
+  try {
+    const ready = await child.waitFor(/ready: node \S+ on \S+:(\d+)$/m);
+    return { ...child, port: Number(ready[1]), directory };
+  } catch (error) {
+    await child.kill();
+    throw error;
+  }
+}
+
+/** The TOML of a node that listens on a free port and replicates to nobody. */
+export function soloConfig(nodeId: string): string {
+  return `node_id = "${nodeId}"\n[network]\nbind_port = 0\n[mqtt]\nenabled = false\n`;
+}
