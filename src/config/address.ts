@@ -1,0 +1,78 @@
+/**
+ * The address forms the configuration accepts: a host, `host:port`, and the
+ * URL of an MQTT broker. What is accepted here is what the rest may rely on.
+ */
+import { isIP } from "node:net";
+
+/** A host and its TCP port. An IPv6 host carries no brackets. */
+export interface HostPort {
+  readonly host: string;
+  /** 1 to 65535. */
+  readonly port: number;
+}
+
+/** How the MQTT connection is carried: plain TCP, TLS, WebSocket, WebSocket over TLS. */
+export type BrokerProtocol = "mqtt" | "mqtts" | "ws" | "wss";
+
+/** Where an MQTT broker is reached. */
+export interface BrokerAddress extends HostPort {
+  readonly protocol: BrokerProtocol;
+  /** Path and query of a WebSocket address, starting with "/"; "" for the other protocols. */
+  readonly path: string;
+}
+
+const PROTOCOLS: Record<string, { protocol: BrokerProtocol; port: number }> = {
+  tcp: { protocol: "mqtt", port: 1883 },
+  mqtt: { protocol: "mqtt", port: 1883 },
+  mqtts: { protocol: "mqtts", port: 8883 },
+  ws: { protocol: "ws", port: 80 },
+  wss: { protocol: "wss", port: 443 },
+};
+
+/**
+ * Whether the text is an IPv4 address, an IPv6 address without brackets, or a host
+ * name (RFC 1123, underscores allowed because container names have them). A name
+ * whose last label is all digits is none: it is a mistyped IPv4 address.
+ */
+export function isHost(text: string): boolean {
+  if (isIP(text) !== 0) return true;
+  if (text.length === 0 || text.length > 253) return false;
+  const labels = text.replace(/\.$/, "").split(".");
+  if (/^\d+$/.test(labels[labels.length - 1]!)) return false;
+  return labels.every((label) => /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/.test(label));
+}
+
+/** Reads `host:port` or `[ipv6]:port`, port 1 to 65535; undefined when it is neither. */
+export function parseHostPort(text: string): HostPort | undefined {
+  const match = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
+  if (!match) return undefined;
+  const [, bracketed, bare] = match;
+  const port = Number(match[3]);
+  if (port < 1 || port > 65_535) return undefined;
+  if (bracketed !== undefined) {
+    return isIP(bracketed) === 6 ? { host: bracketed, port } : undefined;
+  }
+  return bare !== undefined && isHost(bare) ? { host: bare, port } : undefined;
+}
+
+/** The opposite of `parseHostPort`: brackets go around an IPv6 host. */
+export function formatHostPort(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/**
+ * Reads `scheme://host[:port]`, with a path for WebSockets only; undefined when it is
+ * not such an address. A user name or password in it is not accepted: they have keys
+ * of their own and would end up in logs. ("embedded" is no address: see `mqtt.broker_address`.)
+ */
+export function parseBrokerAddress(text: string): BrokerAddress | undefined {
+  const match = /^([a-z]+):\/\/([^/?#\s]+)(\/[^#\s\p{Cc}]*)?$/u.exec(text);
+  if (!match) return undefined;
+  const [, scheme, authority, path = ""] = match;
+  if (!Object.hasOwn(PROTOCOLS, scheme!)) return undefined;
+  const { protocol, port } = PROTOCOLS[scheme!]!;
+  const overWebSocket = protocol === "ws" || protocol === "wss";
+  if (!overWebSocket && path !== "" && path !== "/") return undefined;
+  const address = parseHostPort(authority!) ?? parseHostPort(`${authority}:${port}`);
+  return address && { protocol, ...address, path: overWebSocket ? path || "/" : "" };
+}

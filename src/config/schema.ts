@@ -1,0 +1,269 @@
+/**
+ * Every configuration key, once. Loading, environment overrides, validation, the
+ * `Config` type and the README's table all follow from this table; to add a key is
+ * to add a row. A row's name is its place in the TOML file: `mqtt.embedded.bind_port`
+ * is `bind_port` in `[mqtt.embedded]`. Rules between keys are in `load.ts`.
+ */
+import { isHost, parseBrokerAddress, parseHostPort } from "./address.ts";
+import { boolean, choice, type Field, integer, list, text } from "./field.ts";
+
+const HOST = { allowed: "an IP address or a host name", accepts: isHost };
+const DAY_SECONDS = 86_400;
+
+/** Name of a key → what it is. The order is that of the README. */
+export const schema = {
+  node_id: text({
+    fallback: "",
+    fallbackText: "(required)",
+    allowed: "1 to 128 characters without `/`, `+`, `#`, white space or control characters",
+    accepts: (id) => /^[^/+#\s\p{Cc}]{1,128}$/u.test(id),
+    doc: "Name of this node, unique in the cluster and the same over restarts.",
+  }),
+  description: text({
+    fallback: "",
+    allowed: "up to 1024 characters",
+    accepts: (text) => [...text].length <= 1024,
+    doc: "A note for people; nothing depends on it.",
+  }),
+
+  "network.bind_address": text({
+    fallback: "127.0.0.1",
+    ...HOST,
+    doc: "Address to listen on for clients; `0.0.0.0` is every IPv4 and `::` every address.",
+  }),
+  "network.bind_port": integer({
+    fallback: 7379,
+    from: 0,
+    to: 65_535,
+    doc: "Port to listen on for clients; 0 takes a free one.",
+  }),
+  "network.max_connections": integer({
+    fallback: 1000,
+    from: 1,
+    to: 1_000_000,
+    doc: "Connections open at once; one more gets an error and is closed.",
+  }),
+  "network.connection_timeout": integer({
+    fallback: 30,
+    from: 1,
+    to: DAY_SECONDS,
+    doc: "Seconds until a half-sent command closes its connection; idle connections stay.",
+  }),
+  "network.dialect": choice(["plain", "tagged"], {
+    fallback: "plain",
+    doc: "How replies to text lines are written until a connection says `DIALECT`.",
+  }),
+  "network.max_line_bytes": integer({
+    fallback: 1_048_576,
+    from: 64,
+    to: 1_073_741_824,
+    doc: "Longest text line; a longer one is skipped and answered with an error.",
+  }),
+  "network.max_value_bytes": integer({
+    fallback: 8_388_608,
+    from: 1,
+    to: 536_870_912,
+    doc: "Largest value, however it comes in.",
+  }),
+  "network.max_output_bytes": integer({
+    fallback: 67_108_864,
+    from: 1024,
+    to: 1_073_741_824,
+    doc: "Replies held for a client that does not read; past it the connection is cut.",
+  }),
+
+  "mqtt.enabled": boolean({
+    fallback: true,
+    doc: "Whether writes are replicated over MQTT.",
+  }),
+  "mqtt.broker_address": text({
+    fallback: "",
+    fallbackText: "(required if enabled)",
+    allowed:
+      '"embedded", or host and port after `tcp://`, `mqtt://`, `mqtts://`, `ws://` or `wss://`, without user name or password',
+    accepts: (address) =>
+      address === "" || address === "embedded" || parseBrokerAddress(address) !== undefined,
+    doc: "The MQTT broker; `embedded` makes this node host it.",
+  }),
+  "mqtt.topic_prefix": text({
+    fallback: "merkle-kv",
+    allowed:
+      "1 to 256 characters without `+`, `#`, control characters, a `/` at either end or a `$` at the start",
+    accepts: (prefix) => /^(?![/$])[^+#\p{Cc}]{1,256}(?<!\/)$/u.test(prefix),
+    doc: "First part of every topic; nodes with the same one are a cluster.",
+  }),
+  "mqtt.client_id": text({
+    fallback: "",
+    fallbackText: "`node_id`",
+    allowed: "up to 256 characters without control characters",
+    accepts: (id) => /^\P{Cc}{0,256}$/u.test(id),
+    doc: "Client name at the broker, unique there.",
+  }),
+  "mqtt.username": text({
+    fallback: "",
+    allowed: "any text without control characters",
+    accepts: (name) => /^\P{Cc}*$/u.test(name),
+    doc: "User name at the broker; empty logs in without one.",
+  }),
+  "mqtt.password": text({
+    fallback: "",
+    allowed: "any text",
+    accepts: () => true,
+    secret: true,
+    doc: "Password at the broker; better set as `MERKLE_KV_MQTT_PASSWORD`.",
+  }),
+  "mqtt.keep_alive": integer({
+    fallback: 60,
+    from: 1,
+    to: 65_535,
+    doc: "Seconds of silence after which the broker is probed.",
+  }),
+  "mqtt.clean_session": boolean({
+    fallback: true,
+    doc: "Whether the broker forgets this node when it leaves; false makes it queue what is missed.",
+  }),
+  "mqtt.max_event_bytes": integer({
+    fallback: 1_048_576,
+    from: 256,
+    to: 134_217_728,
+    doc: "Largest event; a larger value travels as a notice that peers fetch it by.",
+  }),
+  "mqtt.batch_milliseconds": integer({
+    fallback: 5,
+    from: 0,
+    to: 10_000,
+    doc: "Longest time a write waits for others to share a message with.",
+  }),
+  "mqtt.batch_bytes": integer({
+    fallback: 65_536,
+    from: 256,
+    to: 134_217_728,
+    doc: "Size at which a batch of events is sent at once.",
+  }),
+  "mqtt.max_outbox_events": integer({
+    fallback: 1_000_000,
+    from: 1,
+    to: 100_000_000,
+    doc: "Events held while the broker is away; past it peers learn by comparing instead.",
+  }),
+  "mqtt.embedded.bind_address": text({
+    fallback: "127.0.0.1",
+    ...HOST,
+    doc: "Address the embedded broker listens on.",
+  }),
+  "mqtt.embedded.bind_port": integer({
+    fallback: 1883,
+    from: 0,
+    to: 65_535,
+    doc: "Port the embedded broker listens on; 0 takes a free one.",
+  }),
+
+  "anti_entropy.enabled": boolean({
+    fallback: true,
+    doc: "Whether this node compares itself with its peers and heals differences.",
+  }),
+  "anti_entropy.interval_seconds": integer({
+    fallback: 300,
+    from: 1,
+    to: 30 * DAY_SECONDS,
+    doc: "Seconds between comparisons.",
+  }),
+  "anti_entropy.peer_discovery_interval": integer({
+    fallback: 600,
+    from: 1,
+    to: 30 * DAY_SECONDS,
+    doc: "Seconds between looks for new peers.",
+  }),
+  "anti_entropy.max_concurrent_syncs": integer({
+    fallback: 3,
+    from: 1,
+    to: 1000,
+    doc: "Comparisons running at once.",
+  }),
+  "anti_entropy.peer_list": list({
+    fallback: [],
+    allowed: "a list of `host:port` or `[ipv6]:port`",
+    accepts: (peer) => parseHostPort(peer) !== undefined,
+    doc: "Client addresses of peers, besides those found over MQTT.",
+  }),
+
+  "storage.engine": choice(["memory"], {
+    fallback: "memory",
+    doc: "Where the data lives; `memory` starts empty and is filled by its peers.",
+  }),
+  "storage.path": text({
+    fallback: "./data",
+    allowed: "a path",
+    accepts: (path) => path !== "" && !path.includes("\0"),
+    doc: "Directory for data; `memory` leaves it alone.",
+  }),
+  "storage.memory_limit_mb": integer({
+    fallback: 0,
+    from: 0,
+    to: 1_048_576,
+    doc: "MiB of data past which writes answer `Storage full`; 0 sets no limit.",
+  }),
+  "storage.max_clock_skew_ms": integer({
+    fallback: 60_000,
+    from: 1,
+    to: DAY_SECONDS * 1000,
+    doc: "Milliseconds a peer's clock may be ahead before its writes are refused.",
+  }),
+  "storage.tombstone_grace_seconds": integer({
+    fallback: DAY_SECONDS,
+    from: 1,
+    to: 3650 * DAY_SECONDS,
+    doc: "Seconds a deletion is remembered, so that a peer that was away learns of it.",
+  }),
+
+  "logging.level": choice(["trace", "debug", "info", "warn", "error"], {
+    fallback: "info",
+    doc: "The least important messages to write.",
+  }),
+  "logging.format": choice(["text", "json"], {
+    fallback: "text",
+    doc: "A line for people, or a JSON object a line.",
+  }),
+  "logging.file_path": text({
+    fallback: "",
+    fallbackText: "(standard error)",
+    allowed: "the path of a file, or empty",
+    accepts: (path) => !path.includes("\0") && !path.endsWith("/"),
+    doc: "File to append to; reopened on SIGHUP.",
+  }),
+} satisfies Record<string, Field<unknown>>;
+
+/** Full name of a key: `network.bind_port`. */
+export type KeyName = keyof typeof schema;
+
+type ValueOf<Row> = Row extends Field<infer Value> ? Value : never;
+type HeadOf<Name> = Name extends `${infer Head}.${string}` ? Head : Name;
+type Inside<Rows, Section extends PropertyKey> = {
+  [
+    Name in keyof Rows as Name extends `${Section & string}.${infer Rest}` ? Rest : never
+  ]: Rows[Name];
+};
+type Nested<Rows> = {
+  readonly [Head in HeadOf<keyof Rows> & PropertyKey]: Head extends keyof Rows
+    ? ValueOf<Rows[Head]>
+    : Nested<Inside<Rows, Head>>;
+};
+
+/** The configuration of a node: checked, complete, named as in the TOML file. */
+export type Config = Nested<typeof schema>;
+
+/** Every key's full name, in table order. */
+export const keyNames = Object.keys(schema) as KeyName[];
+
+/** Every section's full name: `network`, `mqtt`, `mqtt.embedded`, … */
+export const sectionNames: ReadonlySet<string> = new Set(
+  keyNames.map((name) => name.slice(0, Math.max(0, name.lastIndexOf(".")))).filter(Boolean),
+);
+
+/** What the names of all environment variables of ours start with. */
+export const ENVIRONMENT_PREFIX = "MERKLE_KV_";
+
+/** The environment variable that overrides a key: `MERKLE_KV_NETWORK_BIND_PORT`. */
+export function environmentName(key: KeyName): string {
+  return ENVIRONMENT_PREFIX + key.replaceAll(".", "_").toUpperCase();
+}
