@@ -1,0 +1,287 @@
+/**
+ * Off-heap memory for keys and values.
+ *
+ * Slots of one size class share a slab, an ArrayBuffer of 64 KiB; what is larger
+ * than the largest class gets a slab of its own. A slot is named by a 32-bit
+ * reference, `slab << 13 | offset in units of 8 bytes`, so 32 GiB are addressable
+ * and no JavaScript object exists per slot. (The scheme is the slab allocator of
+ * Bonwick, 1994, as memcached uses it.)
+ *
+ * Invariants
+ * - A slab belongs to one size class from its first slot until its last one is freed;
+ *   then it goes back to the runtime. Empty slabs are never kept, save one a class.
+ * - A slab with room is on its class's stack of open slabs, or is the class's current
+ *   slab. The stack may also hold stale numbers; they are checked when popped.
+ * - Free slots of a slab form a list through their first word.
+ * - `bytesReserved` is the sum of the sizes of all slabs.
+ *
+ * Fragmentation: a slot wastes at most 1/8 of its bytes (7 bytes below 128), and
+ * `sparseSlab` names slabs under half full, which the owner of the slots empties by
+ * moving them; so under any churn memory stays within about twice what is live.
+ */
+
+const SLAB_BYTES = 65_536;
+const UNIT_BITS = 13;
+const UNIT_MASK = (1 << UNIT_BITS) - 1;
+/** Slots above this size get a slab of their own. */
+const LARGEST_SLOT_BYTES = 32_768;
+/** Class number of a slab that holds one large slot. */
+const LARGE = 255;
+/** Marks a slab number that is not in use. */
+const VACANT = 254;
+const MAX_SLABS = 1 << (32 - UNIT_BITS);
+const NO_UNIT = 0xffff;
+
+/** States of a slab: on no stack, on its class's stack, or being emptied by its owner. */
+const CLOSED = 0;
+const OPEN = 1;
+const EMPTYING = 2;
+
+/** What `allocate` returns when memory is used up. A valid reference is never negative. */
+export const OUT_OF_MEMORY = -1;
+
+const classBytes = sizeClasses();
+const classOfUnits = classTable();
+
+/** Slots of bytes by reference; see the file header. */
+export class Arena {
+  /** The bytes of each slab. A slot starts at `offsetOf(reference)` in `bytes[slabOf(reference)]`. */
+  readonly bytes: Uint8Array[] = [];
+  /** The same slabs as 32-bit words; slots are 8-byte aligned. */
+  readonly words: Uint32Array[] = [];
+  /** Bytes taken from the system for slots. */
+  bytesReserved = 0;
+
+  private slabClass = new Uint8Array(64).fill(VACANT);
+  private liveSlots = new Uint16Array(64);
+  private freeUnit = new Uint16Array(64);
+  private nextUnit = new Uint16Array(64);
+  private openState = new Uint8Array(64);
+  private readonly vacantSlabs: number[] = [];
+  private readonly openSlabs: number[][] = classBytes.map(() => []);
+  private readonly currentSlab = new Int32Array(classBytes.length).fill(-1);
+  private readonly freeSlots = new Int32Array(classBytes.length);
+  private readonly slabCount = new Int32Array(classBytes.length);
+  private scanPosition = 0;
+
+  /** True when a slot holding `oldBytes` can hold `newBytes` without waste. */
+  fitsInPlace(reference: number, newBytes: number): boolean {
+    const slabClass = this.slabClass[reference >>> UNIT_BITS]!;
+    if (slabClass !== LARGE) {
+      return newBytes <= LARGEST_SLOT_BYTES && classOfUnits[(newBytes + 7) >>> 3] === slabClass;
+    }
+    const capacity = this.bytes[reference >>> UNIT_BITS]!.length;
+    return newBytes <= capacity && newBytes > LARGEST_SLOT_BYTES && newBytes * 2 > capacity;
+  }
+
+  /**
+   * A slot of at least `length` bytes with undefined contents. Returns its reference,
+   * or OUT_OF_MEMORY when a new slab would be needed and `bytesReserved` would
+   * then exceed `limitBytes`.
+   */
+  allocate(length: number, limitBytes: number): number {
+    if (length > LARGEST_SLOT_BYTES) return this.allocateLarge(length, limitBytes);
+    const slabClass = classOfUnits[(length + 7) >>> 3]!;
+    let slab = this.currentSlab[slabClass]!;
+    if (slab < 0 || !this.hasRoom(slab, slabClass)) {
+      slab = this.openSlab(slabClass, limitBytes);
+      if (slab < 0) return OUT_OF_MEMORY;
+    }
+    this.liveSlots[slab]!++;
+    this.freeSlots[slabClass]!--;
+    const free = this.freeUnit[slab]!;
+    if (free !== NO_UNIT) {
+      this.freeUnit[slab] = this.words[slab]![free << 1]!;
+      return ((slab << UNIT_BITS) | free) >>> 0;
+    }
+    const unit = this.nextUnit[slab]!;
+    this.nextUnit[slab] = unit + (classBytes[slabClass]! >>> 3);
+    return ((slab << UNIT_BITS) | unit) >>> 0;
+  }
+
+  /** Gives a slot back. The reference must not be used again. */
+  free(reference: number): void {
+    const slab = reference >>> UNIT_BITS;
+    const slabClass = this.slabClass[slab]!;
+    if (slabClass === LARGE) return this.releaseSlab(slab);
+    const unit = reference & UNIT_MASK;
+    this.words[slab]![unit << 1] = this.freeUnit[slab]!;
+    this.freeUnit[slab] = unit;
+    this.freeSlots[slabClass]!++;
+    if (--this.liveSlots[slab]! === 0 && slab !== this.currentSlab[slabClass]) {
+      return this.releaseSlab(slab);
+    }
+    if (this.openState[slab] === CLOSED && slab !== this.currentSlab[slabClass]) {
+      this.openState[slab] = OPEN;
+      this.openSlabs[slabClass]!.push(slab);
+    }
+  }
+
+  /**
+   * The next slab, going round, that is under half full while its live slots fit into
+   * the free slots of other slabs of its class; -1 when none was found among `count`
+   * slabs looked at. From then on nothing is allocated in it: the caller moves
+   * every live slot out, and the slab vanishes with the last one.
+   */
+  sparseSlab(count: number): number {
+    for (let i = 0; i < count && i < this.bytes.length; i++) {
+      const slab = this.scanPosition;
+      this.scanPosition = slab + 1 >= this.bytes.length ? 0 : slab + 1;
+      const slabClass = this.slabClass[slab]!;
+      if (slabClass >= VACANT || slab === this.currentSlab[slabClass]) continue;
+      const capacity = slotsPerSlab(slabClass);
+      const live = this.liveSlots[slab]!;
+      if (live * 2 >= capacity) continue;
+      const freeElsewhere = this.freeSlots[slabClass]! - (capacity - live);
+      if (this.slabCount[slabClass]! < 3 || freeElsewhere < live) continue;
+      this.openState[slab] = EMPTYING;
+      return slab;
+    }
+    return -1;
+  }
+
+  /** Takes back what `sparseSlab` said: slots may be allocated in it again. */
+  keepSlab(slab: number): void {
+    this.openState[slab] = OPEN;
+    this.openSlabs[this.slabClass[slab]!]!.push(slab);
+  }
+
+  /** Calls `visit` with the reference of every slot, live or free, that was ever handed out. */
+  forEachSlot(slab: number, visit: (reference: number) => void): void {
+    const step = classBytes[this.slabClass[slab]!]! >>> 3;
+    const end = this.nextUnit[slab]!;
+    for (let unit = 0; unit < end; unit += step) visit(((slab << UNIT_BITS) | unit) >>> 0);
+  }
+
+  /** Drops everything at once. */
+  clear(): void {
+    this.bytes.length = 0;
+    this.words.length = 0;
+    this.vacantSlabs.length = 0;
+    for (const open of this.openSlabs) open.length = 0;
+    this.currentSlab.fill(-1);
+    this.freeSlots.fill(0);
+    this.slabCount.fill(0);
+    this.openState.fill(0);
+    this.bytesReserved = 0;
+    this.scanPosition = 0;
+  }
+
+  private hasRoom(slab: number, slabClass: number): boolean {
+    return (
+      this.freeUnit[slab] !== NO_UNIT ||
+      (this.nextUnit[slab]! << 3) + classBytes[slabClass]! <= SLAB_BYTES
+    );
+  }
+
+  private openSlab(slabClass: number, limitBytes: number): number {
+    const open = this.openSlabs[slabClass]!;
+    while (open.length > 0) {
+      const slab = open.pop()!;
+      if (this.slabClass[slab] !== slabClass || this.openState[slab] !== OPEN) continue;
+      this.openState[slab] = CLOSED;
+      this.currentSlab[slabClass] = slab;
+      return slab;
+    }
+    if (this.bytesReserved + SLAB_BYTES > limitBytes) return OUT_OF_MEMORY;
+    const slab = this.addSlab(SLAB_BYTES, slabClass);
+    if (slab < 0) return OUT_OF_MEMORY;
+    this.freeSlots[slabClass]! += slotsPerSlab(slabClass);
+    this.slabCount[slabClass]!++;
+    this.currentSlab[slabClass] = slab;
+    return slab;
+  }
+
+  private allocateLarge(length: number, limitBytes: number): number {
+    const size = (length + 4095) & ~4095;
+    if (this.bytesReserved + size > limitBytes) return OUT_OF_MEMORY;
+    const slab = this.addSlab(size, LARGE);
+    return slab < 0 ? OUT_OF_MEMORY : (slab << UNIT_BITS) >>> 0;
+  }
+
+  private addSlab(size: number, slabClass: number): number {
+    const slab = this.vacantSlabs.pop() ?? this.bytes.length;
+    if (slab >= MAX_SLABS) return OUT_OF_MEMORY;
+    if (slab >= this.slabClass.length) this.growTables();
+    const buffer = new ArrayBuffer(size);
+    this.bytes[slab] = new Uint8Array(buffer);
+    this.words[slab] = new Uint32Array(buffer);
+    this.slabClass[slab] = slabClass;
+    this.liveSlots[slab] = 0;
+    this.freeUnit[slab] = NO_UNIT;
+    this.nextUnit[slab] = 0;
+    this.openState[slab] = CLOSED;
+    this.bytesReserved += size;
+    return slab;
+  }
+
+  private releaseSlab(slab: number): void {
+    const slabClass = this.slabClass[slab]!;
+    if (slabClass !== LARGE) {
+      this.freeSlots[slabClass]! -= slotsPerSlab(slabClass);
+      this.slabCount[slabClass]!--;
+    }
+    this.bytesReserved -= this.bytes[slab]!.length;
+    this.bytes[slab] = NOTHING;
+    this.words[slab] = NO_WORDS;
+    this.slabClass[slab] = VACANT;
+    this.openState[slab] = CLOSED;
+    this.vacantSlabs.push(slab);
+  }
+
+  private growTables(): void {
+    const size = this.slabClass.length * 2;
+    const slabClass = new Uint8Array(size).fill(VACANT);
+    slabClass.set(this.slabClass);
+    this.slabClass = slabClass;
+    this.liveSlots = grown(this.liveSlots, size);
+    this.freeUnit = grown(this.freeUnit, size);
+    this.nextUnit = grown(this.nextUnit, size);
+    const openState = new Uint8Array(size);
+    openState.set(this.openState);
+    this.openState = openState;
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+const NO_WORDS = new Uint32Array(0);
+
+/** The number of the slab that a reference points into. */
+export function slabOf(reference: number): number {
+  return reference >>> UNIT_BITS;
+}
+
+/** Where in its slab a reference points, in bytes. */
+export function offsetOf(reference: number): number {
+  return (reference & UNIT_MASK) << 3;
+}
+
+function slotsPerSlab(slabClass: number): number {
+  return Math.floor(SLAB_BYTES / classBytes[slabClass]!);
+}
+
+/** Steps of 8 bytes up to 128, then eight steps to each doubling. */
+function sizeClasses(): number[] {
+  const sizes: number[] = [];
+  for (let size = 8; size <= 128; size += 8) sizes.push(size);
+  for (let base = 128; base < LARGEST_SLOT_BYTES; base *= 2) {
+    for (let step = 1; step <= 8; step++) sizes.push(base + (base / 8) * step);
+  }
+  return sizes;
+}
+
+function classTable(): Uint8Array {
+  const table = new Uint8Array(LARGEST_SLOT_BYTES / 8 + 1);
+  let slabClass = 0;
+  for (let units = 0; units < table.length; units++) {
+    while (classBytes[slabClass]! < units * 8) slabClass++;
+    table[units] = slabClass;
+  }
+  return table;
+}
+
+function grown(table: Uint16Array, size: number): Uint16Array<ArrayBuffer> {
+  const larger = new Uint16Array(size);
+  larger.set(table);
+  return larger;
+}

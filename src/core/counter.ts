@@ -1,0 +1,339 @@
+/**
+ * Counters that lose no concurrent increment: a base and, for each origin, a running
+ * total (the PN-counter of Shapiro et al., "A comprehensive study of CRDTs", 2011, with
+ * signed totals, grown from a last-write-wins base so that SET and DEL start afresh).
+ *
+ * Value bytes of a counter entry, all integers big-endian:
+ *
+ *   base      kind u8 (0 string, 1 none) · version 16 bytes · number i64
+ *   parts     origin 8 bytes · time 8 bytes · total i128, sorted by origin, each origin once
+ *
+ * Merging is lexicographic: the higher base wins as a whole; equal bases keep each
+ * origin's part with the later time. Both steps are joins of a lattice, so merging is
+ * commutative, associative and idempotent. The number shown is base + sum of totals:
+ * exact, held to the ends of the signed 64-bit range should concurrent writers
+ * together leave it. Totals have 128 bits, so they cannot overflow themselves.
+ *
+ * Bases are ordered by version, then kind, then decimal text, which is the order of
+ * the string entries they stand for (see `merge.ts`).
+ */
+import { compareBytes, compareVersions, type Entry } from "./entry.ts";
+
+/** Bytes before the first part. */
+export const BASE_BYTES = 25;
+/** Bytes of one part. */
+export const PART_BYTES = 32;
+/** The longest decimal text of a number, sign included. */
+export const MAX_NUMBER_TEXT_BYTES = 20;
+/** Most origins one counter may hold; a counter with more is refused as invalid. */
+const MAX_PARTS = 65_536;
+
+/** Base kind: a string holding the number. */
+export const BASE_STRING = 0;
+/** Base kind: nothing was there (missing, deleted, expired, flushed); the number is 0. */
+export const BASE_NONE = 1;
+
+/** A signed 64-bit integer in two words; `high` carries the sign. Reused, never kept. */
+export class Int64 {
+  high = 0;
+  low = 0;
+
+  /** Sets both words; `low` is unsigned, `high` signed. */
+  set(high: number, low: number): this {
+    this.high = high | 0;
+    this.low = low >>> 0;
+    return this;
+  }
+}
+
+/**
+ * Reads a signed 64-bit decimal as Redis does: an optional minus, no plus, no leading
+ * zeros, no spaces. False when the bytes are anything else or out of range.
+ */
+export function parseInt64(
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  into: Int64,
+): boolean {
+  if (length === 0 || length > MAX_NUMBER_TEXT_BYTES) return false;
+  const negative = bytes[offset] === 0x2d;
+  const first = negative ? offset + 1 : offset;
+  const end = offset + length;
+  if (first === end) return false;
+  if (bytes[first] === 0x30) {
+    if (end - first !== 1 || negative) return false;
+    into.set(0, 0);
+    return true;
+  }
+  let high = 0;
+  let low = 0;
+  for (let i = first; i < end; i++) {
+    const digit = bytes[i]! - 0x30;
+    if (digit < 0 || digit > 9) return false;
+    const scaled = low * 10 + digit;
+    low = scaled >>> 0;
+    high = high * 10 + (scaled - low) / 0x1_0000_0000;
+    if (high > 0xffff_ffff) return false;
+  }
+  // Magnitude is (high, low), both unsigned; at most 2^63, and that only when negative.
+  if (high > 0x8000_0000) return false;
+  if (high === 0x8000_0000 && !(negative && low === 0)) return false;
+  if (negative) negate(high, low, into);
+  else into.set(high, low);
+  return true;
+}
+
+function negate(high: number, low: number, into: Int64): void {
+  const negatedLow = (~low + 1) >>> 0;
+  into.set(~high + (negatedLow === 0 ? 1 : 0), negatedLow);
+}
+
+/** Writes the decimal text of `number` at `offset`; returns its length, at most 20. */
+export function formatInt64(number: Int64, out: Uint8Array, offset: number): number {
+  let at = offset;
+  let high = number.high;
+  let low = number.low;
+  if (high < 0) {
+    out[at++] = 0x2d;
+    negate(high, low, magnitude);
+    high = magnitude.high >>> 0;
+    low = magnitude.low;
+  }
+  if (high < 0x20_0000) return at - offset + formatSafe(high * 0x1_0000_0000 + low, out, at);
+  // Above 2^53: split off the last nine digits by long division on 16-bit limbs.
+  let quotient = 0;
+  let rest = 0;
+  for (let limb = 3; limb >= 0; limb--) {
+    const word = limb > 1 ? high : low;
+    rest = rest * 65_536 + ((word >>> (limb & 1 ? 16 : 0)) & 0xffff);
+    const digit = Math.floor(rest / BILLION);
+    quotient = quotient * 65_536 + digit;
+    rest -= digit * BILLION;
+  }
+  at += formatSafe(quotient, out, at);
+  for (let i = 8; i >= 0; i--) {
+    out[at + i] = 0x30 + (rest % 10);
+    rest = Math.floor(rest / 10);
+  }
+  return at + 9 - offset;
+}
+
+const BILLION = 1_000_000_000;
+
+function formatSafe(number: number, out: Uint8Array, offset: number): number {
+  let length = 1;
+  for (let limit = 10; number >= limit; limit *= 10) length++;
+  let rest = number;
+  for (let i = length - 1; i >= 0; i--) {
+    const next = Math.floor(rest / 10);
+    out[offset + i] = 0x30 + (rest - next * 10);
+    rest = next;
+  }
+  return length;
+}
+
+const magnitude = new Int64();
+const sum = new Uint32Array(4);
+
+/** Writes a base without parts into `out`: BASE_BYTES bytes from 0 on. */
+export function writeBase(
+  out: Uint8Array,
+  baseKind: number,
+  timeHigh: number,
+  timeLow: number,
+  originHigh: number,
+  originLow: number,
+  number: Int64,
+): void {
+  out[0] = baseKind;
+  writeWord(out, 1, timeHigh);
+  writeWord(out, 5, timeLow);
+  writeWord(out, 9, originHigh);
+  writeWord(out, 13, originLow);
+  writeWord(out, 17, number.high);
+  writeWord(out, 21, number.low);
+}
+
+/**
+ * Adds `delta` to the origin's total and stamps its part with the time. `payload`
+ * holds `length` bytes and has room for one more part. Returns the new length.
+ */
+export function addToPart(
+  payload: Uint8Array,
+  length: number,
+  originHigh: number,
+  originLow: number,
+  timeHigh: number,
+  timeLow: number,
+  delta: Int64,
+): number {
+  let at = BASE_BYTES;
+  let order = 1;
+  for (; at < length; at += PART_BYTES) {
+    order = compareOrigins(payload, at, originHigh, originLow);
+    if (order >= 0) break;
+  }
+  let newLength = length;
+  if (at === length || order !== 0) {
+    payload.copyWithin(at + PART_BYTES, at, length);
+    payload.fill(0, at, at + PART_BYTES);
+    writeWord(payload, at, originHigh);
+    writeWord(payload, at + 4, originLow);
+    newLength += PART_BYTES;
+  }
+  writeWord(payload, at + 8, timeHigh);
+  writeWord(payload, at + 12, timeLow);
+  const extension = delta.high < 0 ? 0xffff_ffff : 0;
+  let carry = addWord(payload, at + 28, delta.low, 0);
+  carry = addWord(payload, at + 24, delta.high >>> 0, carry);
+  carry = addWord(payload, at + 20, extension, carry);
+  addWord(payload, at + 16, extension, carry);
+  return newLength;
+}
+
+/**
+ * The counter's number. Returns false, with the nearest end of the range in `into`,
+ * when the exact sum is outside 64 bits.
+ */
+export function sumOf(payload: Uint8Array, offset: number, length: number, into: Int64): boolean {
+  const baseHigh = readWord(payload, offset + 17);
+  sum[0] = readWord(payload, offset + 21);
+  sum[1] = baseHigh;
+  sum[2] = sum[3] = baseHigh >>> 31 === 1 ? 0xffff_ffff : 0;
+  const end = offset + length;
+  for (let at = offset + BASE_BYTES; at < end; at += PART_BYTES) {
+    let carry = 0;
+    for (let word = 0; word < 4; word++) {
+      const total = sum[word]! + readWord(payload, at + 28 - word * 4) + carry;
+      sum[word] = total >>> 0;
+      carry = total > 0xffff_ffff ? 1 : 0;
+    }
+  }
+  const extension = sum[1]! >>> 31 === 1 ? 0xffff_ffff : 0;
+  if (sum[2] === extension && sum[3] === extension) {
+    into.set(sum[1]!, sum[0]!);
+    return true;
+  }
+  if (sum[3]! >>> 31 === 1) into.set(0x8000_0000, 0);
+  else into.set(0x7fff_ffff, 0xffff_ffff);
+  return false;
+}
+
+/** Whether the bytes are a well-formed counter: length, base kind, parts in strict order. */
+export function isCounter(payload: Uint8Array, offset: number, length: number): boolean {
+  if (length < BASE_BYTES || (length - BASE_BYTES) % PART_BYTES !== 0) return false;
+  if ((length - BASE_BYTES) / PART_BYTES > MAX_PARTS) return false;
+  const baseKind = payload[offset]!;
+  if (baseKind > BASE_NONE) return false;
+  if (baseKind === BASE_NONE) {
+    if (readWord(payload, offset + 17) !== 0 || readWord(payload, offset + 21) !== 0) return false;
+  }
+  const end = offset + length;
+  for (let at = offset + BASE_BYTES + PART_BYTES; at < end; at += PART_BYTES) {
+    if (compareParts(payload, at - PART_BYTES, payload, at) >= 0) return false;
+  }
+  return true;
+}
+
+/**
+ * Sets the version of a counter entry to the latest version in its value, base included:
+ * a counter's version is no fact of its own.
+ */
+export function setVersionFromParts(entry: Entry): void {
+  const payload = entry.value;
+  let at = entry.valueOffset + 1;
+  const end = entry.valueOffset + entry.valueLength;
+  entry.setVersion(
+    readWord(payload, at),
+    readWord(payload, at + 4),
+    readWord(payload, at + 8),
+    readWord(payload, at + 12),
+  );
+  for (at += BASE_BYTES - 1; at < end; at += PART_BYTES) {
+    const originHigh = readWord(payload, at);
+    const originLow = readWord(payload, at + 4);
+    const timeHigh = readWord(payload, at + 8);
+    const timeLow = readWord(payload, at + 12);
+    const order = compareVersions(
+      timeHigh,
+      timeLow,
+      originHigh,
+      originLow,
+      entry.timeHigh,
+      entry.timeLow,
+      entry.originHigh,
+      entry.originLow,
+    );
+    if (order > 0) entry.setVersion(timeHigh, timeLow, originHigh, originLow);
+  }
+}
+
+/**
+ * Joins the parts of two counters with equal bases into `out` (which must hold both
+ * together). Returns the length of the result.
+ */
+export function joinParts(
+  a: Uint8Array,
+  aOffset: number,
+  aLength: number,
+  b: Uint8Array,
+  bOffset: number,
+  bLength: number,
+  out: Uint8Array,
+): number {
+  out.set(a.subarray(aOffset, aOffset + BASE_BYTES), 0);
+  let length = BASE_BYTES;
+  let aAt = aOffset + BASE_BYTES;
+  let bAt = bOffset + BASE_BYTES;
+  const aEnd = aOffset + aLength;
+  const bEnd = bOffset + bLength;
+  while (aAt < aEnd || bAt < bEnd) {
+    const order = aAt === aEnd ? 1 : bAt === bEnd ? -1 : compareParts(a, aAt, b, bAt);
+    // Same origin: the later running total; equal times by bytes, to stay a total order.
+    const takeA = order < 0 || (order === 0 && compareBytes(a, aAt + 8, 24, b, bAt + 8, 24) >= 0);
+    if (takeA) out.set(a.subarray(aAt, aAt + PART_BYTES), length);
+    else out.set(b.subarray(bAt, bAt + PART_BYTES), length);
+    length += PART_BYTES;
+    if (order <= 0) aAt += PART_BYTES;
+    if (order >= 0) bAt += PART_BYTES;
+  }
+  return length;
+}
+
+function compareParts(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number): number {
+  return compareBytes(a, aAt, 8, b, bAt, 8);
+}
+
+function compareOrigins(
+  payload: Uint8Array,
+  at: number,
+  originHigh: number,
+  originLow: number,
+): number {
+  const high = readWord(payload, at);
+  if (high !== originHigh) return high < originHigh ? -1 : 1;
+  const low = readWord(payload, at + 4);
+  return low === originLow ? 0 : low < originLow ? -1 : 1;
+}
+
+function addWord(bytes: Uint8Array, at: number, word: number, carry: number): number {
+  const total = readWord(bytes, at) + word + carry;
+  writeWord(bytes, at, total);
+  return total > 0xffff_ffff ? 1 : 0;
+}
+
+/** Reads an unsigned big-endian 32-bit word. */
+export function readWord(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
+  );
+}
+
+/** Writes the low 32 bits of `word` big-endian. */
+export function writeWord(bytes: Uint8Array, at: number, word: number): void {
+  bytes[at] = word >>> 24;
+  bytes[at + 1] = word >>> 16;
+  bytes[at + 2] = word >>> 8;
+  bytes[at + 3] = word;
+}

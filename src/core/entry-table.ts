@@ -1,0 +1,320 @@
+/**
+ * Where entries live: a row of eight 32-bit words an entry, its key and value in the
+ * arena. A row's number is the entry's id. It stays the same while the entry exists,
+ * however often the value moves, so index, order and Merkle tree all hold plain ids.
+ *
+ * Row      0 arena reference · 1 key length, kind and flags · 2 value length ·
+ *          3, 4 time · 5, 6 origin · 7 hash of the key
+ * Slot     id (4 bytes) · expiry in Unix ms (8 bytes, only when it has one) · key · value
+ *
+ * Invariants
+ * - A slot is live exactly when the row named by its first word refers back to it;
+ *   that is how `compact` tells live slots from freed ones.
+ * - Rows not in use are linked through word 0 and have the USED flag clear.
+ */
+import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "./arena.ts";
+import { prefix32 } from "./block-skip-list.ts";
+import { compareBytes, type Entry, type Kind } from "./entry.ts";
+import { MAX_IDS } from "./hash-index.ts";
+
+const ROW_WORDS = 8;
+const CHUNK_BITS = 15;
+const CHUNK_ROWS = 1 << CHUNK_BITS;
+const CHUNK_MASK = CHUNK_ROWS - 1;
+
+const KEY_LENGTH_MASK = 0x1ffff;
+const KIND_SHIFT = 17;
+const HAS_EXPIRY = 1 << 19;
+const USED = 1 << 20;
+
+const NO_ROW = 0xffff_ffff;
+/** Values above this length are copied with a native call instead of a loop. */
+const LOOP_COPY_BYTES = 48;
+
+/** Rows and slots; knows nothing of merging, order or hashing. */
+export class EntryTable {
+  /** One more than the highest id ever used: the range to walk. */
+  idLimit = 0;
+  /** Rows in use. */
+  count = 0;
+  private readonly arena = new Arena();
+  private readonly rows: Uint32Array[] = [];
+  private freeRow = NO_ROW;
+
+  /**
+   * Adds a row for `entry`. Returns its id, or -1 when memory would grow above
+   * `limitBytes`.
+   */
+  create(entry: Entry, hash: number, limitBytes: number): number {
+    const reuse = this.freeRow !== NO_ROW;
+    const id = reuse ? this.freeRow : this.idLimit;
+    if (id >= MAX_IDS) return -1;
+    if (!reuse && id >>> CHUNK_BITS >= this.rows.length) {
+      if (this.bytes() + CHUNK_ROWS * ROW_WORDS * 4 > limitBytes) return -1;
+      this.rows.push(new Uint32Array(CHUNK_ROWS * ROW_WORDS));
+    }
+    const reference = this.arena.allocate(slotBytes(entry), limitBytes - this.rowBytes());
+    if (reference === OUT_OF_MEMORY) return -1;
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    if (reuse) this.freeRow = row[at]!;
+    else this.idLimit = id + 1;
+    this.count++;
+    row[at] = reference;
+    row[at + 7] = hash;
+    this.fillRow(row, at, entry);
+    this.fillSlot(id, reference, entry, true);
+    return id;
+  }
+
+  /** Replaces what row `id` holds by `entry` (same key). False when memory is used up. */
+  replace(id: number, entry: Entry, limitBytes: number): boolean {
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    const reference = row[at]!;
+    const bytes = slotBytes(entry);
+    if (this.arena.fitsInPlace(reference, bytes)) {
+      const hadExpiry = (row[at + 1]! & HAS_EXPIRY) !== 0;
+      this.fillSlot(id, reference, entry, hadExpiry || entry.expiresAtMs !== 0);
+    } else {
+      const moved = this.arena.allocate(bytes, limitBytes - this.rowBytes());
+      if (moved === OUT_OF_MEMORY) return false;
+      // The old slot is freed last: the entry's key may be a view of it.
+      this.fillSlot(id, moved, entry, true);
+      row[at] = moved;
+      this.arena.free(reference);
+    }
+    this.fillRow(row, at, entry);
+    return true;
+  }
+
+  /** Frees a row and its slot. */
+  release(id: number): void {
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    this.arena.free(row[at]!);
+    row[at] = this.freeRow;
+    row[at + 1] = 0;
+    this.freeRow = id;
+    this.count--;
+  }
+
+  /** Points `into` at the entry. Valid until the next write. */
+  read(id: number, into: Entry): void {
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    const reference = row[at]!;
+    const facts = row[at + 1]!;
+    const slab = slabOf(reference);
+    const bytes = this.arena.bytes[slab]!;
+    let offset = offsetOf(reference) + 4;
+    if (facts & HAS_EXPIRY) {
+      const words = this.arena.words[slab]!;
+      into.expiresAtMs = words[offset >>> 2]! * 0x1_0000_0000 + words[(offset >>> 2) + 1]!;
+      offset += 8;
+    } else {
+      into.expiresAtMs = 0;
+    }
+    const keyLength = facts & KEY_LENGTH_MASK;
+    into.key = bytes;
+    into.keyOffset = offset;
+    into.keyLength = keyLength;
+    into.value = bytes;
+    into.valueOffset = offset + keyLength;
+    into.valueLength = row[at + 2]!;
+    into.kind = ((facts >>> KIND_SHIFT) & 3) as Kind;
+    into.timeHigh = row[at + 3]!;
+    into.timeLow = row[at + 4]!;
+    into.originHigh = row[at + 5]!;
+    into.originLow = row[at + 6]!;
+  }
+
+  /** Whether the id names an entry now. */
+  isUsed(id: number): boolean {
+    return id < this.idLimit && (this.factsOf(id) & USED) !== 0;
+  }
+
+  /** The entry's kind. */
+  kindOf(id: number): Kind {
+    return ((this.factsOf(id) >>> KIND_SHIFT) & 3) as Kind;
+  }
+
+  /** Whether the entry has an expiry time: the cheap look before `expiresAtMs`. */
+  hasExpiry(id: number): boolean {
+    return (this.factsOf(id) & HAS_EXPIRY) !== 0;
+  }
+
+  /** Unix milliseconds at which the entry expires, 0 for never. */
+  expiresAtMs(id: number): number {
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    if ((row[at + 1]! & HAS_EXPIRY) === 0) return 0;
+    const reference = row[at]!;
+    const words = this.arena.words[slabOf(reference)]!;
+    const word = (offsetOf(reference) >>> 2) + 1;
+    return words[word]! * 0x1_0000_0000 + words[word + 1]!;
+  }
+
+  /** The hash the entry was created with. */
+  hashOf(id: number): number {
+    return this.rows[id >>> CHUNK_BITS]![(id & CHUNK_MASK) * ROW_WORDS + 7]!;
+  }
+
+  /** Whether the entry's key equals these bytes. */
+  keyEquals(id: number, key: Uint8Array, offset: number, length: number): boolean {
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    const facts = row[at + 1]!;
+    if ((facts & KEY_LENGTH_MASK) !== length) return false;
+    const reference = row[at]!;
+    const bytes = this.arena.bytes[slabOf(reference)]!;
+    const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    for (let i = 0; i < length; i++) {
+      if (bytes[start + i] !== key[offset + i]) return false;
+    }
+    return true;
+  }
+
+  /** Lexicographic order of the entry's key and these bytes. */
+  compareToKey(id: number, key: Uint8Array, offset: number, length: number): number {
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    const facts = row[at + 1]!;
+    const reference = row[at]!;
+    const bytes = this.arena.bytes[slabOf(reference)]!;
+    const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    return compareBytes(bytes, start, facts & KEY_LENGTH_MASK, key, offset, length);
+  }
+
+  /** Lexicographic order of two entries' keys. */
+  compareIds(a: number, b: number): number {
+    const row = this.rows[b >>> CHUNK_BITS]!;
+    const at = (b & CHUNK_MASK) * ROW_WORDS;
+    const facts = row[at + 1]!;
+    const reference = row[at]!;
+    const bytes = this.arena.bytes[slabOf(reference)]!;
+    const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    return this.compareToKey(a, bytes, start, facts & KEY_LENGTH_MASK);
+  }
+
+  /**
+   * Four key bytes from position `skip` on, big-endian, zeros past the end, top bit
+   * flipped: a signed integer in the order of the bytes (see `KeySource`).
+   */
+  prefix32(id: number, skip: number): number {
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    const facts = row[at + 1]!;
+    const reference = row[at]!;
+    const bytes = this.arena.bytes[slabOf(reference)]!;
+    const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    return prefix32(bytes, start, facts & KEY_LENGTH_MASK, skip);
+  }
+
+  /**
+   * Moves the entries out of one slab that is under half full, so that its memory
+   * goes back. False when there was none among the next `slabs` slabs.
+   */
+  compact(slabs: number, limitBytes: number): boolean {
+    const slab = this.arena.sparseSlab(slabs);
+    if (slab < 0) return false;
+    const words = this.arena.words[slab]!;
+    const bytes = this.arena.bytes[slab]!;
+    let stuck = false;
+    this.arena.forEachSlot(slab, (reference) => {
+      const offset = offsetOf(reference);
+      const id = words[offset >>> 2]!;
+      if (id >= this.idLimit) return;
+      const row = this.rows[id >>> CHUNK_BITS]!;
+      const at = (id & CHUNK_MASK) * ROW_WORDS;
+      if (row[at] !== reference || (row[at + 1]! & USED) === 0) return;
+      const facts = row[at + 1]!;
+      const length = (facts & HAS_EXPIRY ? 12 : 4) + (facts & KEY_LENGTH_MASK) + row[at + 2]!;
+      const moved = this.arena.allocate(length, limitBytes - this.rowBytes());
+      if (moved === OUT_OF_MEMORY) {
+        stuck = true;
+        return;
+      }
+      this.arena.bytes[slabOf(moved)]!.set(
+        bytes.subarray(offset, offset + length),
+        offsetOf(moved),
+      );
+      row[at] = moved;
+      this.arena.free(reference);
+    });
+    if (stuck) this.arena.keepSlab(slab);
+    return true;
+  }
+
+  /** Drops every entry and its memory. */
+  clear(): void {
+    this.arena.clear();
+    this.rows.length = 0;
+    this.freeRow = NO_ROW;
+    this.idLimit = 0;
+    this.count = 0;
+  }
+
+  /** Memory taken, in bytes. */
+  bytes(): number {
+    return this.arena.bytesReserved + this.rowBytes();
+  }
+
+  private rowBytes(): number {
+    return this.rows.length * CHUNK_ROWS * ROW_WORDS * 4;
+  }
+
+  private factsOf(id: number): number {
+    return this.rows[id >>> CHUNK_BITS]![(id & CHUNK_MASK) * ROW_WORDS + 1]!;
+  }
+
+  private fillRow(row: Uint32Array, at: number, entry: Entry): void {
+    row[at + 1] =
+      entry.keyLength |
+      (entry.kind << KIND_SHIFT) |
+      (entry.expiresAtMs === 0 ? USED : USED | HAS_EXPIRY);
+    row[at + 2] = entry.valueLength;
+    row[at + 3] = entry.timeHigh;
+    row[at + 4] = entry.timeLow;
+    row[at + 5] = entry.originHigh;
+    row[at + 6] = entry.originLow;
+  }
+
+  /** `withKey` is false when the slot already holds this key in the same place. */
+  private fillSlot(id: number, reference: number, entry: Entry, withKey: boolean): void {
+    const slab = slabOf(reference);
+    const bytes = this.arena.bytes[slab]!;
+    let offset = offsetOf(reference);
+    if (withKey) {
+      const words = this.arena.words[slab]!;
+      words[offset >>> 2] = id;
+      if (entry.expiresAtMs !== 0) {
+        words[(offset >>> 2) + 1] = Math.floor(entry.expiresAtMs / 0x1_0000_0000);
+        words[(offset >>> 2) + 2] = entry.expiresAtMs >>> 0;
+        offset += 8;
+      }
+      copy(entry.key, entry.keyOffset, entry.keyLength, bytes, offset + 4);
+    } else if (entry.expiresAtMs !== 0) {
+      offset += 8;
+    }
+    copy(entry.value, entry.valueOffset, entry.valueLength, bytes, offset + 4 + entry.keyLength);
+  }
+}
+
+function slotBytes(entry: Entry): number {
+  return (entry.expiresAtMs === 0 ? 4 : 12) + entry.keyLength + entry.valueLength;
+}
+
+function copy(
+  from: Uint8Array,
+  fromOffset: number,
+  length: number,
+  to: Uint8Array,
+  toOffset: number,
+): void {
+  if (length <= LOOP_COPY_BYTES) {
+    for (let i = 0; i < length; i++) to[toOffset + i] = from[fromOffset + i]!;
+  } else {
+    to.set(from.subarray(fromOffset, fromOffset + length), toOffset);
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * Key to entry id: extendible hashing (Fagin et al., 1979) over small open-addressing
+ * tables.
+ *
+ * A directory indexed by the top bits of the hash points to tables of 2,048 slots,
+ * probed linearly from the low bits. A table that fills up is split in two by one more
+ * bit, which moves some 1,600 entries and takes tens of microseconds: growth is spread
+ * over the inserts, memory grows smoothly, and there is never a moment with two copies.
+ * A slot is 32 bits: the id plus one in the low 27, five more bits of the hash above, so that a probe
+ * touches another entry's memory once in 32 times only.
+ *
+ * Invariants
+ * - An entry sits between its home slot and the next empty slot (no tombstones:
+ *   removal shifts back what follows).
+ * - Directory cells that agree in a table's `depth` top bits share that table.
+ */
+
+const TABLE_BITS = 11;
+const TABLE_SLOTS = 1 << TABLE_BITS;
+const SLOT_MASK = TABLE_SLOTS - 1;
+const SPLIT_AT = Math.floor(TABLE_SLOTS * 0.8);
+const ID_BITS = 27;
+const ID_MASK = (1 << ID_BITS) - 1;
+/** Ids are below this: 134 million entries a node. */
+export const MAX_IDS = ID_MASK;
+
+/** What the index needs to know of the entries it points to. */
+export interface IndexedKeys {
+  /** The hash the entry was inserted under, unsigned 32-bit. */
+  hashOf(id: number): number;
+  /** Whether the entry's key equals these bytes. */
+  keyEquals(id: number, key: Uint8Array, offset: number, length: number): boolean;
+}
+
+class Table {
+  readonly slots = new Uint32Array(TABLE_SLOTS);
+  used = 0;
+  constructor(public depth: number) {}
+}
+
+/** A set of entry ids, found by key. */
+export class HashIndex {
+  /** Number of ids held. */
+  size = 0;
+  private depth = 0;
+  private directory: Table[] = [new Table(0)];
+  private tableCount = 1;
+
+  constructor(private readonly keys: IndexedKeys) {}
+
+  /** The id of the entry with that key, or -1. `hash` is the key's hash. */
+  find(hash: number, key: Uint8Array, offset: number, length: number): number {
+    const slots = this.tableOf(hash).slots;
+    const tag = tagOf(hash);
+    let at = hash & SLOT_MASK;
+    for (;;) {
+      const slot = slots[at]!;
+      if (slot === 0) return -1;
+      if (slot >>> ID_BITS === tag) {
+        const id = (slot & ID_MASK) - 1;
+        if (this.keys.hashOf(id) === hash && this.keys.keyEquals(id, key, offset, length)) {
+          return id;
+        }
+      }
+      at = (at + 1) & SLOT_MASK;
+    }
+  }
+
+  /** Adds an id whose key is not in the index. */
+  insert(hash: number, id: number): void {
+    let table = this.tableOf(hash);
+    while (table.used >= SPLIT_AT) {
+      this.split(table, hash);
+      table = this.tableOf(hash);
+    }
+    place(table.slots, hash, id);
+    table.used++;
+    this.size++;
+  }
+
+  /** Removes an id. Throws when it is not there: the index and its owner disagree. */
+  remove(hash: number, id: number): void {
+    const table = this.tableOf(hash);
+    const slots = table.slots;
+    let at = hash & SLOT_MASK;
+    while ((slots[at]! & ID_MASK) !== id + 1) {
+      if (slots[at] === 0) throw new Error(`hash index: entry ${id} is missing`);
+      at = (at + 1) & SLOT_MASK;
+    }
+    // Close the gap: pull back every follower whose home is not after the gap.
+    let gap = at;
+    for (;;) {
+      at = (at + 1) & SLOT_MASK;
+      const slot = slots[at]!;
+      if (slot === 0) break;
+      const home = this.keys.hashOf((slot & ID_MASK) - 1) & SLOT_MASK;
+      if (((at - home) & SLOT_MASK) >= ((at - gap) & SLOT_MASK)) {
+        slots[gap] = slot;
+        gap = at;
+      }
+    }
+    slots[gap] = 0;
+    table.used--;
+    this.size--;
+  }
+
+  /** Drops everything. */
+  clear(): void {
+    this.depth = 0;
+    this.directory = [new Table(0)];
+    this.tableCount = 1;
+    this.size = 0;
+  }
+
+  /** Memory taken, in bytes. */
+  bytes(): number {
+    return this.tableCount * TABLE_SLOTS * 4 + this.directory.length * 8;
+  }
+
+  private tableOf(hash: number): Table {
+    // A shift by 32 would be a shift by 0, hence two.
+    return this.directory[(hash >>> 1) >>> (31 - this.depth)]!;
+  }
+
+  private split(table: Table, hash: number): void {
+    if (table.depth === this.depth) {
+      if (this.depth === 31) throw new Error("hash index: hashes are not spread");
+      this.directory = this.directory.flatMap((each) => [each, each]);
+      this.depth++;
+    }
+    const depth = table.depth + 1;
+    const zero = new Table(depth);
+    const one = new Table(depth);
+    for (let at = 0; at < TABLE_SLOTS; at++) {
+      const slot = table.slots[at]!;
+      if (slot === 0) continue;
+      const id = (slot & ID_MASK) - 1;
+      const idHash = this.keys.hashOf(id);
+      const half = (idHash >>> (32 - depth)) & 1 ? one : zero;
+      place(half.slots, idHash, id);
+      half.used++;
+    }
+    // The cells of this table are one run; its upper half goes to `one`.
+    const cells = 1 << (this.depth - table.depth);
+    const first = ((hash >>> 1) >>> (31 - this.depth)) & ~(cells - 1);
+    this.directory.fill(zero, first, first + cells / 2);
+    this.directory.fill(one, first + cells / 2, first + cells);
+    this.tableCount++;
+  }
+}
+
+function place(slots: Uint32Array, hash: number, id: number): void {
+  let at = hash & SLOT_MASK;
+  while (slots[at] !== 0) at = (at + 1) & SLOT_MASK;
+  slots[at] = ((tagOf(hash) << ID_BITS) | (id + 1)) >>> 0;
+}
+
+function tagOf(hash: number): number {
+  return (hash >>> TABLE_BITS) & 31;
+}

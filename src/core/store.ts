@@ -1,0 +1,526 @@
+/**
+ * The store: every entry enters through one gate, `apply`, which merges it with what is
+ * there (`merge.ts`) and tells the observers. Local commands stamp an entry with the
+ * next version and go through the same gate; a replicated event, an anti-entropy repair and
+ * a log replay are nothing else.
+ *
+ * Invariants
+ * - Every entry is in the table and in the hash index; every entry that is not a
+ *   tombstone is in the order too.
+ * - No entry has a base below the flush floor, except while `sweep` is still
+ *   removing them; until then they read as absent.
+ * - The clock is above every version in the store.
+ */
+import { BlockSkipList } from "./block-skip-list.ts";
+import { HybridClock, unixMsOf } from "./clock.ts";
+import {
+  BASE_BYTES,
+  BASE_NONE,
+  BASE_STRING,
+  Int64,
+  MAX_NUMBER_TEXT_BYTES,
+  PART_BYTES,
+  addToPart,
+  formatInt64,
+  isCounter,
+  parseInt64,
+  setVersionFromParts,
+  sumOf,
+  writeBase,
+} from "./counter.ts";
+import { EntryTable } from "./entry-table.ts";
+import {
+  Entry,
+  KIND_COUNTER,
+  KIND_STRING,
+  KIND_TOMBSTONE,
+  MAX_KEY_BYTES,
+  compareBytes,
+  compareVersions,
+} from "./entry.ts";
+import { HashIndex } from "./hash-index.ts";
+import { hashKey } from "./key-hash.ts";
+import {
+  TAKE,
+  KEEP,
+  baseVersionOf,
+  joinCounters,
+  joinedBytes,
+  mergeRule,
+  type VersionWords,
+} from "./merge.ts";
+
+/** The entry changed the store. */
+export const APPLIED = 1;
+/** The store already knew as much or more. */
+export const UNCHANGED = 0;
+/** The version lies further ahead of this node's time than `maxClockSkewMs`. */
+export const REFUSED_FUTURE = -1;
+/** The memory limit is reached. */
+export const REFUSED_FULL = -2;
+/** The entry is not well-formed: key length, kind, expiry or counter bytes. */
+export const REFUSED_INVALID = -3;
+/** `increment`: the value is not a 64-bit integer. */
+export const NOT_A_NUMBER = -4;
+/** `increment`: the result would leave 64 bits. */
+export const OUT_OF_RANGE = -5;
+
+/** What came of a write; one of the constants above. */
+export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5;
+
+/** Who wants to know of every change: the outbox, the Merkle tree, the log. */
+export interface ChangeObserver {
+  /** An entry was added or replaced. `local`: written by a client of this node. */
+  changed(id: number, local: boolean): void;
+  /** An entry is about to be dropped for good; its id may name another one later. */
+  removed(id: number): void;
+  /**
+   * The flush floor moved: entries with a base below it are gone. With `cleared`, everything was dropped at once and no
+   * `removed` follows; else `removed` comes for each entry as it goes.
+   */
+  flushed(local: boolean, cleared: boolean): void;
+}
+
+/** Who writes: the first 8 bytes of SHA-256 of the node id. */
+export interface Origin {
+  readonly high: number;
+  readonly low: number;
+}
+
+/** What a store is made with. */
+export interface StoreOptions {
+  readonly clock: HybridClock;
+  readonly origin: Origin;
+  /** Secret seed of the hash index, two 32-bit words. */
+  readonly hashSeed: Origin;
+  /** From 0 to below 1; decides the shape of the order, nothing else. */
+  readonly random: () => number;
+  /** Writes are refused beyond this many bytes; 0 means no limit. */
+  readonly memoryLimitBytes: number;
+  /** Entries from further ahead than this are refused. */
+  readonly maxClockSkewMs: number;
+  /** How long a tombstone is kept. */
+  readonly tombstoneGraceMs: number;
+}
+
+/** The data set of one node. */
+export class Store {
+  readonly clock: HybridClock;
+  readonly origin: Origin;
+  /** Told of every change, in this order. */
+  readonly observers: ChangeObserver[] = [];
+  /** Ids of all entries that are not tombstones, by key. */
+  readonly order: BlockSkipList;
+  /** Every entry whose base is below this version is gone; a counter begun after a flush has it as its base. */
+  readonly floor: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+  /** The number `increment` arrived at. */
+  readonly number = new Int64();
+
+  private readonly table = new EntryTable();
+  private readonly index = new HashIndex(this.table);
+  private readonly limitBytes: number;
+  private tombstones = 0;
+  private expiring = 0;
+  private isFlushing = false;
+  private sweepAt = 0;
+
+  // Scratch: every operation is synchronous, so one of each is enough.
+  private readonly present = new Entry();
+  private readonly own = new Entry();
+  private readonly joined = new Entry();
+  private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+  private readonly numberText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
+  private scratch = new Uint8Array(1024);
+
+  constructor(private readonly options: StoreOptions) {
+    this.clock = options.clock;
+    this.origin = options.origin;
+    this.order = new BlockSkipList(this.table, options.random);
+    this.limitBytes = options.memoryLimitBytes === 0 ? Infinity : options.memoryLimitBytes;
+  }
+
+  /** Number of keys that are not deleted. Keys past their expiry count until swept. */
+  get size(): number {
+    return this.table.count - this.tombstones;
+  }
+
+  /** Number of tombstones held. */
+  get tombstoneCount(): number {
+    return this.tombstones;
+  }
+
+  /** Memory taken by entries, index and order, in bytes. */
+  bytes(): number {
+    return this.table.bytes() + this.index.bytes() + this.order.bytes();
+  }
+
+  /** Id of the live entry with this key, or -1 when it is missing, deleted or expired. */
+  find(key: Uint8Array, offset: number, length: number): number {
+    const id = this.locate(key, offset, length);
+    return id >= 0 && this.isLive(id) ? id : -1;
+  }
+
+  /** Id of the entry with this key, a tombstone or an expired one too, or -1. */
+  locate(key: Uint8Array, offset: number, length: number): number {
+    return this.index.find(this.hash(key, offset, length), key, offset, length);
+  }
+
+  /** Whether a client sees the entry: not deleted, not expired, not flushed. */
+  isLive(id: number): boolean {
+    if (this.table.kindOf(id) === KIND_TOMBSTONE) return false;
+    if (this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= this.clock.nowMs()) return false;
+    return !this.isFlushing || !this.isFlushed(id);
+  }
+
+  /** Points `into` at the entry as it is stored. Valid until the next write. */
+  read(id: number, into: Entry): void {
+    this.table.read(id, into);
+  }
+
+  /** Like `read`, but the value is what clients see: a counter's is its decimal text. */
+  readValue(id: number, into: Entry): void {
+    this.table.read(id, into);
+    if (into.kind === KIND_COUNTER) {
+      sumOf(into.value, into.valueOffset, into.valueLength, this.number);
+      into.setValue(this.numberText, 0, formatInt64(this.number, this.numberText, 0));
+    }
+  }
+
+  /** Every id in use is below this; `isUsed` tells which are. */
+  get idLimit(): number {
+    return this.table.idLimit;
+  }
+
+  /** Whether an id names an entry now. */
+  isUsed(id: number): boolean {
+    return this.table.isUsed(id);
+  }
+
+  /**
+   * The gate: merges an entry. Its bytes are copied; they must not lie in this store.
+   * `local` is for entries this node just made with the next version of its own clock;
+   * all others are checked first and may be refused.
+   */
+  apply(entry: Entry, local = false): Outcome {
+    if (!local) {
+      const refused = this.inspect(entry);
+      if (refused !== 0) return refused;
+      this.clock.observe(entry.timeHigh, entry.timeLow);
+      baseVersionOf(entry, this.base);
+      if (this.compareToFloor(this.base) < 0) return UNCHANGED;
+    }
+    const hash = this.hash(entry.key, entry.keyOffset, entry.keyLength);
+    const id = this.index.find(hash, entry.key, entry.keyOffset, entry.keyLength);
+    if (id < 0) return this.add(hash, entry, local);
+    // What this node just wrote is above all it ever saw: there is nothing to compare.
+    if (local) return this.replace(id, entry, true);
+    this.table.read(id, this.present);
+    const verdict = mergeRule(this.present, entry);
+    if (verdict === KEEP) return UNCHANGED;
+    if (verdict === TAKE) return this.replace(id, entry, false);
+    return this.join(id, entry);
+  }
+
+  /** Writes a string. APPLIED or REFUSED_FULL. `expiresAtMs` is 0 for never. */
+  set(
+    key: Uint8Array,
+    keyOffset: number,
+    keyLength: number,
+    value: Uint8Array,
+    valueOffset: number,
+    valueLength: number,
+    expiresAtMs: number,
+  ): Outcome {
+    const own = this.own;
+    own.kind = KIND_STRING;
+    own.setKey(key, keyOffset, keyLength).setValue(value, valueOffset, valueLength);
+    own.expiresAtMs = expiresAtMs;
+    this.stamp();
+    return this.apply(own, true);
+  }
+
+  /** Deletes a key. False when it is not there. */
+  delete(key: Uint8Array, offset: number, length: number): boolean {
+    const id = this.find(key, offset, length);
+    if (id < 0) return false;
+    const own = this.own;
+    own.kind = KIND_TOMBSTONE;
+    own.setKey(key, offset, length).setValue(key, 0, 0);
+    own.expiresAtMs = 0;
+    this.stamp();
+    this.replace(id, own, true);
+    return true;
+  }
+
+  /**
+   * Adds `delta` to the number at the key; a missing key counts as 0. The result is in
+   * `number`. APPLIED, NOT_A_NUMBER, OUT_OF_RANGE or REFUSED_FULL; nothing changes
+   * unless APPLIED.
+   */
+  increment(key: Uint8Array, offset: number, length: number, delta: Int64): Outcome {
+    const hash = this.hash(key, offset, length);
+    const id = this.index.find(hash, key, offset, length);
+    const own = this.own;
+    own.expiresAtMs = 0;
+    const payloadLength = this.copyCounter(id, own);
+    if (payloadLength < 0) return NOT_A_NUMBER;
+    this.stamp();
+    const { timeHigh, timeLow } = own;
+    const { high, low } = this.origin;
+    const payload = this.scratch;
+    const newLength = addToPart(payload, payloadLength, high, low, timeHigh, timeLow, delta);
+    if (!sumOf(payload, 0, newLength, this.number)) return OUT_OF_RANGE;
+    own.kind = KIND_COUNTER;
+    own.setKey(key, offset, length).setValue(payload, 0, newLength);
+    return id < 0 ? this.add(hash, own, true) : this.replace(id, own, true);
+  }
+
+  /** Deletes everything, here and, as a floor that replicates, everywhere. */
+  flush(): void {
+    this.clock.next();
+    this.raiseFloor(this.clock.high, this.clock.low, this.origin.high, this.origin.low, true);
+  }
+
+  /** Merges another node's flush floor. */
+  applyFloor(timeHigh: number, timeLow: number, originHigh: number, originLow: number): Outcome {
+    if (this.isTooFarAhead(timeHigh, timeLow)) return REFUSED_FUTURE;
+    const f = this.floor;
+    const order = compareVersions(
+      timeHigh,
+      timeLow,
+      originHigh,
+      originLow,
+      f.timeHigh,
+      f.timeLow,
+      f.originHigh,
+      f.originLow,
+    );
+    if (order <= 0) return UNCHANGED;
+    this.raiseFloor(timeHigh, timeLow, originHigh, originLow, false);
+    return APPLIED;
+  }
+
+  /**
+   * A slice of background work over the next `rows` rows: turns expired entries into
+   * tombstones, purges tombstones past their grace, removes what a flush left, and
+   * empties sparse slabs. True while a flush is still being carried out.
+   */
+  sweep(rows: number): boolean {
+    this.table.compact(16, this.limitBytes);
+    if (this.expiring === 0 && this.tombstones === 0 && !this.isFlushing) return false;
+    const end = Math.min(this.sweepAt + rows, this.table.idLimit);
+    const nowMs = this.clock.nowMs();
+    for (let id = this.sweepAt; id < end; id++) {
+      if (this.table.isUsed(id)) this.sweepEntry(id, nowMs);
+    }
+    this.sweepAt = end;
+    if (end >= this.table.idLimit) {
+      this.sweepAt = 0;
+      // The floor only rises on a clean pass from row 0, which `raiseFloor` starts.
+      this.isFlushing = false;
+    }
+    return this.isFlushing;
+  }
+
+  private sweepEntry(id: number, nowMs: number): void {
+    if (this.isFlushing && this.isFlushed(id)) {
+      this.drop(id);
+    } else if (this.table.kindOf(id) === KIND_TOMBSTONE) {
+      this.table.read(id, this.present);
+      const { timeHigh, timeLow, expiresAtMs } = this.present;
+      const diedMs = Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs);
+      if (diedMs + this.options.tombstoneGraceMs < nowMs) this.drop(id);
+    } else if (this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs) {
+      this.expire(id);
+    }
+  }
+
+  /** Turns an expired entry into a tombstone of its base's version (see `merge.ts`). */
+  private expire(id: number): void {
+    const present = this.present;
+    this.table.read(id, present);
+    const own = this.own;
+    own.kind = KIND_TOMBSTONE;
+    own.setKey(present.key, present.keyOffset, present.keyLength).setValue(present.key, 0, 0);
+    own.expiresAtMs = present.expiresAtMs;
+    baseVersionOf(present, own);
+    this.replace(id, own, false);
+  }
+
+  private inspect(entry: Entry): Outcome {
+    if (entry.keyLength < 1 || entry.keyLength > MAX_KEY_BYTES) return REFUSED_INVALID;
+    const { kind, expiresAtMs } = entry;
+    if (!(expiresAtMs >= 0 && expiresAtMs <= Number.MAX_SAFE_INTEGER)) return REFUSED_INVALID;
+    if (kind === KIND_COUNTER) {
+      if (!isCounter(entry.value, entry.valueOffset, entry.valueLength)) return REFUSED_INVALID;
+      if (expiresAtMs !== 0 && entry.value[entry.valueOffset] === BASE_NONE) return REFUSED_INVALID;
+      setVersionFromParts(entry);
+    } else if (kind === KIND_TOMBSTONE) {
+      if (entry.valueLength !== 0) return REFUSED_INVALID;
+    } else if (kind !== KIND_STRING) {
+      return REFUSED_INVALID;
+    }
+    return this.isTooFarAhead(entry.timeHigh, entry.timeLow) ? REFUSED_FUTURE : 0;
+  }
+
+  private isTooFarAhead(timeHigh: number, timeLow: number): boolean {
+    return unixMsOf(timeHigh, timeLow) > this.clock.nowMs() + this.options.maxClockSkewMs;
+  }
+
+  private add(hash: number, entry: Entry, local: boolean): Outcome {
+    const id = this.table.create(entry, hash, this.limitFor(entry));
+    if (id < 0) return REFUSED_FULL;
+    this.index.insert(hash, id);
+    if (entry.kind === KIND_TOMBSTONE) this.tombstones++;
+    else this.order.insert(id);
+    if (entry.expiresAtMs !== 0) this.expiring++;
+    this.announce(id, local);
+    return APPLIED;
+  }
+
+  private replace(id: number, entry: Entry, local: boolean): Outcome {
+    const wasTombstone = this.table.kindOf(id) === KIND_TOMBSTONE;
+    const hadExpiry = this.table.hasExpiry(id);
+    const isTombstone = entry.kind === KIND_TOMBSTONE;
+    if (isTombstone && !wasTombstone) this.order.remove(id);
+    if (!this.table.replace(id, entry, this.limitFor(entry))) return REFUSED_FULL;
+    if (wasTombstone && !isTombstone) this.order.insert(id);
+    if (wasTombstone !== isTombstone) this.tombstones += isTombstone ? 1 : -1;
+    if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
+    this.announce(id, local);
+    return APPLIED;
+  }
+
+  private join(id: number, entry: Entry): Outcome {
+    const { present, joined } = this;
+    this.growScratch(joinedBytes(present, entry));
+    const length = joinCounters(present, entry, this.scratch);
+    const { value, valueOffset, valueLength } = present;
+    if (compareBytes(value, valueOffset, valueLength, this.scratch, 0, length) === 0) {
+      return UNCHANGED;
+    }
+    joined.kind = KIND_COUNTER;
+    joined.setKey(entry.key, entry.keyOffset, entry.keyLength).setValue(this.scratch, 0, length);
+    joined.expiresAtMs = present.expiresAtMs;
+    setVersionFromParts(joined);
+    return this.replace(id, joined, false);
+  }
+
+  private drop(id: number): void {
+    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.removed(id);
+    if (this.table.kindOf(id) === KIND_TOMBSTONE) this.tombstones--;
+    else this.order.remove(id);
+    if (this.table.hasExpiry(id)) this.expiring--;
+    this.index.remove(this.table.hashOf(id), id);
+    this.table.release(id);
+  }
+
+  private announce(id: number, local: boolean): void {
+    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.changed(id, local);
+  }
+
+  /** Deletes must go through when memory is used up: they are how it is freed. */
+  private limitFor(entry: Entry): number {
+    if (entry.kind === KIND_TOMBSTONE || this.limitBytes === Infinity) return Infinity;
+    return this.limitBytes - this.index.bytes() - this.order.bytes();
+  }
+
+  private raiseFloor(
+    timeHigh: number,
+    timeLow: number,
+    originHigh: number,
+    originLow: number,
+    local: boolean,
+  ): void {
+    const { clock, floor } = this;
+    // A floor above the clock is above every version here: drop all in one step.
+    const clearsAll =
+      local || timeHigh > clock.high || (timeHigh === clock.high && timeLow > clock.low);
+    floor.timeHigh = timeHigh;
+    floor.timeLow = timeLow;
+    floor.originHigh = originHigh;
+    floor.originLow = originLow;
+    clock.observe(timeHigh, timeLow);
+    if (clearsAll) {
+      this.table.clear();
+      this.index.clear();
+      this.order.clear();
+      this.tombstones = this.expiring = 0;
+    }
+    this.isFlushing = !clearsAll;
+    this.sweepAt = 0;
+    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.flushed(local, clearsAll);
+  }
+
+  private isFlushed(id: number): boolean {
+    this.table.read(id, this.joined);
+    baseVersionOf(this.joined, this.base);
+    return this.compareToFloor(this.base) < 0;
+  }
+
+  private compareToFloor(version: VersionWords): number {
+    const { floor } = this;
+    return compareVersions(
+      version.timeHigh,
+      version.timeLow,
+      version.originHigh,
+      version.originLow,
+      floor.timeHigh,
+      floor.timeLow,
+      floor.originHigh,
+      floor.originLow,
+    );
+  }
+
+  /**
+   * Puts the counter that an increment of entry `id` starts from into `scratch`, with
+   * room for one more part; returns its length, or -1 when the value is not a number.
+   * Sets `own.expiresAtMs`.
+   */
+  private copyCounter(id: number, own: Entry): number {
+    const { present, number, floor } = this;
+    if (id < 0) {
+      number.set(0, 0);
+      const { timeHigh, timeLow, originHigh, originLow } = floor;
+      writeBase(this.scratch, BASE_NONE, timeHigh, timeLow, originHigh, originLow, number);
+      return BASE_BYTES;
+    }
+    this.table.read(id, present);
+    if (!this.isLive(id)) {
+      number.set(0, 0);
+      baseVersionOf(present, own);
+      if (this.compareToFloor(own) < 0) Object.assign(own, floor);
+      const { timeHigh, timeLow, originHigh, originLow } = own;
+      writeBase(this.scratch, BASE_NONE, timeHigh, timeLow, originHigh, originLow, number);
+      return BASE_BYTES;
+    }
+    own.expiresAtMs = present.expiresAtMs;
+    const { value, valueOffset, valueLength } = present;
+    if (present.kind === KIND_COUNTER) {
+      this.growScratch(valueLength + PART_BYTES);
+      const end = valueOffset + valueLength;
+      for (let from = valueOffset, to = 0; from < end; from++, to++) {
+        this.scratch[to] = value[from]!;
+      }
+      return valueLength;
+    }
+    if (!parseInt64(value, valueOffset, valueLength, number)) return -1;
+    const { timeHigh, timeLow, originHigh, originLow } = present;
+    writeBase(this.scratch, BASE_STRING, timeHigh, timeLow, originHigh, originLow, number);
+    return BASE_BYTES;
+  }
+
+  private stamp(): void {
+    this.clock.next();
+    this.own.setVersion(this.clock.high, this.clock.low, this.origin.high, this.origin.low);
+  }
+
+  private growScratch(length: number): void {
+    if (this.scratch.length < length) this.scratch = new Uint8Array(length * 2);
+  }
+
+  private hash(key: Uint8Array, offset: number, length: number): number {
+    const { hashSeed } = this.options;
+    return hashKey(key, offset, length, hashSeed.low, hashSeed.high);
+  }
+}
