@@ -52,37 +52,39 @@ export async function runBinary(
     stderr: "pipe",
   });
   let output = "";
-  let wake = () => {};
+  let ended = false;
+  let news = Promise.withResolvers<void>(); // settles when one of these two changes
+  const announce = () => {
+    news.resolve();
+    news = Promise.withResolvers<void>();
+  };
   const gather = async (stream: ReadableStream<Uint8Array>) => {
     const decoder = new TextDecoder();
     for await (const chunk of stream) {
       output += decoder.decode(chunk, { stream: true });
-      wake();
+      announce();
     }
   };
   const gathered = Promise.all([gather(child.stdout), gather(child.stderr)]);
   const exited = child.exited.then(async (code) => {
     await gathered;
-    wake();
-    return code;
-  });
-  let ended = false;
-  void exited.then(() => {
     ended = true;
-    wake();
+    announce();
+    return code;
   });
 
   const waitFor = async (pattern: RegExp) => {
-    const deadline = Date.now() + START_DEADLINE_MS;
-    for (;;) {
-      const match = pattern.exec(output);
-      if (match) return match;
-      const problem = ended ? "ended" : Date.now() >= deadline ? "kept silent" : undefined;
-      if (problem) throw new Error(`merklekv ${problem} before ${pattern}; its output:\n${output}`);
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, deadline - Date.now());
-      wake = resolve;
-      await promise;
+    const { promise: late, resolve } = Promise.withResolvers<"late">();
+    const timer = setTimeout(() => resolve("late"), START_DEADLINE_MS);
+    try {
+      for (let timedOut: unknown; ; timedOut = await Promise.race([news.promise, late])) {
+        const match = pattern.exec(output);
+        if (match) return match;
+        if (!ended && !timedOut) continue;
+        const problem = ended ? "ended" : "went on for 20 s";
+        throw new Error(`merklekv ${problem} without ${pattern}; its output:\n${output}`);
+      }
+    } finally {
       clearTimeout(timer);
     }
   };

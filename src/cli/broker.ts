@@ -1,0 +1,44 @@
+/** `merklekv broker`: the embedded MQTT broker as a process of its own. */
+import { schema } from "../config/schema.ts";
+import { createLogger } from "../observability/log.ts";
+import { startEmbeddedBroker } from "../replication/embedded-broker.ts";
+import { version } from "../version.ts";
+import type { Command } from "./arguments.ts";
+import { exitWithStdin, untilStopped } from "./signals.ts";
+
+const bindAddress = schema["mqtt.embedded.bind_address"];
+const bindPort = schema["mqtt.embedded.bind_port"];
+
+/** The subcommand. Prints one line on stdout once clients can connect. */
+export const broker: Command = {
+  usage: "broker [--bind ADDR] [--port N]",
+  about:
+    "Runs an MQTT 3.1.1 broker for a first cluster. It keeps nothing on disk and checks no\n" +
+    "passwords: for anything lasting, run mosquitto or EMQX.",
+  options: [
+    { long: "--bind", value: "ADDR", about: `Address to listen on (${bindAddress.fallback}).` },
+    {
+      long: "--port",
+      short: "-p",
+      value: "N",
+      about: `Port; 0 takes a free one (${bindPort.fallback}).`,
+    },
+    exitWithStdin,
+  ],
+
+  async run(given) {
+    const address = given.get("--bind") ?? bindAddress.fallback;
+    const logger = createLogger({ level: "info", format: "text", file_path: "" });
+    const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
+    process.on("SIGHUP", () => {}); // unhandled it would kill
+    const bind = { bind_address: address, bind_port: given.port("--port", bindPort.fallback) };
+    const running = await startEmbeddedBroker(bind, logger);
+    const host = address.includes(":") ? `[${address}]` : address;
+    console.log(`MerkleKV ${version} broker ready: mqtt://${host}:${running.port}`);
+
+    await told;
+    await running.stop();
+    await logger.close();
+    return 0;
+  },
+};

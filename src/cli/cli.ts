@@ -1,0 +1,116 @@
+/**
+ * `merklekv cli`: talks to a node in the line protocol. What is typed is sent as it is and what comes
+ * back is printed as it is, so everything looks as it does in `nc` and in the documentation.
+ */
+import { createInterface } from "node:readline";
+import type { Command } from "./arguments.ts";
+import { HISTORY_LINES, historyPath, loadHistory, saveHistory } from "./history.ts";
+import { LineConnection, type Reply } from "./line-connection.ts";
+
+const DEFAULT_HOST = "127.0.0.1";
+const DEFAULT_PORT = 7379;
+
+/** The subcommand. Exit code 1 when a reply was an error or the node went away. */
+export const cli: Command = {
+  usage: "cli [-h HOST] [-p PORT] [COMMAND…]",
+  about:
+    "Sends one command to a node and prints the reply; without a command, a prompt with\n" +
+    "history, or one command a line from standard input.",
+  options: [
+    { long: "--host", short: "-h", value: "HOST", about: `Where the node is (${DEFAULT_HOST}).` },
+    { long: "--port", short: "-p", value: "PORT", about: `Its client port (${DEFAULT_PORT}).` },
+  ],
+  takesWords: true,
+
+  async run(given) {
+    const host = given.get("--host") ?? DEFAULT_HOST;
+    const port = given.port("--port", DEFAULT_PORT);
+    if (given.words.length === 0 && process.stdin.isTTY) return prompt(host, port);
+    const connection = await LineConnection.open(host, port);
+    if (given.words.length === 0) return pipe(connection);
+    return (await show(await connection.request(lineOf(given.words)))) ? 0 : 1;
+  },
+};
+
+/**
+ * The shell has taken the quotes away: a word that would not survive as a bare one gets quotes as
+ * the plain dialect has them.
+ */
+export function lineOf(words: readonly string[]): string {
+  return words.map((word) => (/^$|^"|[\s\p{Cc}]/u.test(word) ? quote(word) : word)).join(" ");
+}
+
+function quote(word: string): string {
+  const short: Record<string, string> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+  const escaped = word.replace(/["\\]/g, "\\$&").replace(/[\x00-\x1f\x7f]/g, (character) => {
+    return short[character] ?? `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  });
+  return `"${escaped}"`;
+}
+
+/** Prints a reply; whether it is a good one. */
+async function show({ bytes, isLast }: Reply): Promise<boolean> {
+  await Bun.write(Bun.stdout, bytes);
+  if (bytes.length === 0 && isLast) console.error("merklekv: the node closed the connection");
+  return bytes.length > 0 && !/^ERROR/m.test(bytes.toString("latin1"));
+}
+
+/** Sends standard input, as many lines at once as have come. */
+async function pipe(connection: LineConnection): Promise<number> {
+  let isGood = true;
+  let unfinished = Buffer.alloc(0);
+  const send = async (lines: Buffer): Promise<boolean> => {
+    const reply = await connection.request(lines);
+    isGood = (await show(reply)) && isGood;
+    return !reply.isLast;
+  };
+  for await (const chunk of Bun.stdin.stream()) {
+    unfinished = Buffer.concat([unfinished, chunk]);
+    const end = unfinished.lastIndexOf(10);
+    if (end === -1) continue;
+    const lines = unfinished.subarray(0, end);
+    unfinished = unfinished.subarray(end + 1);
+    if (!(await send(lines))) return isGood ? 0 : 1;
+  }
+  if (unfinished.length > 0) await send(unfinished);
+  return isGood ? 0 : 1;
+}
+
+/** Reads, sends and prints until Ctrl-D, `quit` or `exit`. Connects again when the node was away. */
+async function prompt(host: string, port: number): Promise<number> {
+  let connection: LineConnection | undefined = await LineConnection.open(host, port);
+  const path = historyPath(process.env);
+  let history = loadHistory(path);
+  const terminal = createInterface({
+    input: process.stdin,
+    output: process.stdout,
+    prompt: `${host}:${port}> `,
+    history: [...history],
+    historySize: HISTORY_LINES,
+    removeHistoryDuplicates: true,
+  });
+  terminal.on("history", (lines) => (history = [...lines]));
+  terminal.on("SIGINT", () => {
+    if (terminal.line === "") terminal.close();
+    else terminal.write(null, { ctrl: true, name: "u" }); // only forget what is typed so far
+  });
+  terminal.prompt();
+  for await (const line of terminal) {
+    if (/^\s*(quit|exit)\s*$/i.test(line)) return 0;
+    if (line.trim() !== "") {
+      try {
+        connection ??= await LineConnection.open(host, port);
+        const reply: Reply = await connection.request(line);
+        await show(reply);
+        if (reply.isLast) connection = undefined;
+      } catch (error) {
+        console.error((error as Error).message);
+        connection = undefined;
+      }
+      saveHistory(path, history);
+    }
+    terminal.prompt();
+  }
+  console.log();
+  return 0;
+}

@@ -1,0 +1,103 @@
+/**
+ * A connection to a node that sends lines and gets back whole replies.
+ *
+ * How many lines a reply has depends on the command, so every request is followed by an ECHO of a
+ * mark: replies come in order, thus all that comes before the mark is the reply. This holds for any
+ * command, known here or not.
+ */
+import { connect, type Socket } from "node:net";
+
+/** What came back for one request. */
+export interface Reply {
+  /** The bytes exactly as they came, line ends included. */
+  readonly bytes: Buffer;
+  /** Whether the node ended the connection instead of, or after, replying. */
+  readonly isLast: boolean;
+}
+
+/** Length of a mark (a UUID) and its line end. */
+const END_BYTES = 37;
+
+/** One connection, in the plain dialect. One request at a time. */
+export class LineConnection {
+  private pieces: Buffer[] = [];
+  /** The last bytes that came, as many as an end mark has. */
+  private tail: Buffer = Buffer.alloc(0);
+  private isOver = false;
+  private onChange: () => void = () => {};
+
+  private constructor(
+    private readonly socket: Socket,
+    private readonly mark: string,
+  ) {
+    socket.on("data", (piece: Buffer) => {
+      this.pieces.push(piece);
+      this.tail = Buffer.concat([this.tail, piece.subarray(-END_BYTES)]).subarray(-END_BYTES);
+      this.onChange();
+    });
+    socket.on("error", () => {}); // "close" follows
+    socket.on("close", () => {
+      this.isOver = true;
+      this.onChange();
+    });
+  }
+
+  /** Connects, within 10 s. Throws an Error with one clear line when there is no node. */
+  static async open(host: string, port: number): Promise<LineConnection> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const socket = connect({ host, port, noDelay: true, timeout: 10_000 });
+    socket.once("connect", resolve).once("error", reject);
+    socket.once("timeout", () => reject(new Error("no answer within 10 s")));
+    try {
+      await promise;
+    } catch (error) {
+      socket.destroy();
+      const { code, message } = error as NodeJS.ErrnoException;
+      const reason =
+        code === "ECONNREFUSED" ? "connection refused; is a node running there?" : message;
+      throw new Error(`cannot reach ${host}:${port}: ${reason}`);
+    }
+    socket.setTimeout(0);
+    const connection = new LineConnection(socket, crypto.randomUUID());
+    // A node that turns this connection away says why, to whatever is asked first.
+    const { bytes, isLast } = await connection.request("DIALECT plain");
+    if (!isLast) return connection;
+    const why = bytes.toString().trim() || "the connection was closed at once";
+    throw new Error(`cannot talk to ${host}:${port}: ${why}`);
+  }
+
+  /** Sends one or more lines (without the last line end) and awaits all they are answered with. */
+  async request(lines: string | Uint8Array): Promise<Reply> {
+    this.socket.write(lines);
+    this.socket.write(`\nECHO ${this.mark}\n`);
+    for (;;) {
+      // The mark is looked for at the very end only: nothing was asked for after it.
+      if (this.tail.toString("latin1") === `${this.mark}\n`) {
+        const all = Buffer.concat(this.pieces.splice(0));
+        this.tail = Buffer.alloc(0);
+        const bytes = all.subarray(0, all.lastIndexOf(10, all.length - 2) + 1);
+        return { bytes, isLast: false };
+      }
+      if (this.isOver) return { bytes: Buffer.concat(this.pieces.splice(0)), isLast: true };
+      await this.change();
+    }
+  }
+
+  /** Like `request`, for one line that is answered with one; without its line end. */
+  async ask(line: string): Promise<string> {
+    const { bytes, isLast } = await this.request(line);
+    if (isLast) throw new Error("the node closed the connection");
+    return bytes.toString().trimEnd();
+  }
+
+  /** Ends the connection. */
+  close(): void {
+    this.socket.destroy();
+  }
+
+  private change(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.onChange = resolve;
+    return promise;
+  }
+}

@@ -1,0 +1,42 @@
+/** `merklekv serve`: runs one node until it is told to stop. */
+import { loadConfig } from "../config/load.ts";
+import { startNode } from "../node.ts";
+import { createLogger } from "../observability/log.ts";
+import { version } from "../version.ts";
+import type { Command } from "./arguments.ts";
+import { exitWithStdin, untilStopped } from "./signals.ts";
+
+/** The subcommand. Prints one line on stdout once the node serves clients; the log goes elsewhere. */
+export const serve: Command = {
+  usage: "[serve] [--config FILE]",
+  about:
+    "Runs a node. Every key of the configuration can be overridden by the environment:\n" +
+    "MERKLE_KV_<SECTION>_<KEY>. SIGTERM and SIGINT stop it cleanly, SIGHUP reopens its log.",
+  options: [
+    { long: "--config", short: "-c", value: "FILE", about: "The configuration, in TOML." },
+    exitWithStdin,
+  ],
+
+  async run(given) {
+    const loaded = loadConfig({ path: given.get("--config"), env: process.env });
+    if (!loaded.ok) {
+      for (const problem of loaded.problems) console.error(problem);
+      return 1;
+    }
+    const { config, notices } = loaded;
+    const logger = createLogger(config.logging);
+    for (const notice of notices) logger.warn(notice);
+
+    const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
+    process.on("SIGHUP", () => logger.reopen()); // unhandled it would kill
+    const node = await startNode(config, logger);
+    const { host, port } = node.address;
+    const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
+    console.log(`MerkleKV ${version} ready: node ${config.node_id} on ${address}`);
+
+    await Promise.race([told, node.stopped]);
+    await node.stop();
+    await logger.close();
+    return 0;
+  },
+};

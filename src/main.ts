@@ -1,0 +1,79 @@
+/**
+ * The entry point: argv → subcommand → exit code. 0: done; 1: it could not be done; 2: the command
+ * line makes no sense. Subcommands are loaded on demand, which keeps the small ones quick to start.
+ */
+import { type Command, helpOf, parseArguments, UsageError } from "./cli/arguments.ts";
+import { nearest } from "./config/nearest.ts";
+import { version } from "./version.ts";
+
+const commands: Record<string, { about: string; load(): Promise<Command> }> = {
+  serve: {
+    about: "Run a node (the default)",
+    load: async () => (await import("./cli/serve.ts")).serve,
+  },
+  demo: {
+    about: "Run a broker and three nodes, and show a write travel",
+    load: async () => (await import("./cli/demo.ts")).demo,
+  },
+  broker: {
+    about: "Run an MQTT broker alone",
+    load: async () => (await import("./cli/broker.ts")).broker,
+  },
+  cli: {
+    about: "Talk to a node: a prompt, or one command",
+    load: async () => (await import("./cli/cli.ts")).cli,
+  },
+};
+
+function overview(): string {
+  const rows = Object.entries(commands).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`);
+  return [
+    `MerkleKV ${version}: a distributed, eventually consistent key-value store that heals itself`,
+    "",
+    "Usage: merklekv [COMMAND] [OPTION…]",
+    "",
+    "Commands:",
+    ...rows,
+    "",
+    "merklekv COMMAND --help says more. merklekv --version prints the version.",
+  ].join("\n");
+}
+
+async function main(argv: string[]): Promise<number> {
+  const first = argv[0];
+  if (first === "--help" || first === "help") {
+    console.log(overview());
+    return 0;
+  }
+  if (first === "--version") {
+    console.log(`MerkleKV ${version}`);
+    return 0;
+  }
+  const isNamed = first !== undefined && !first.startsWith("-");
+  const name = isNamed ? first : "serve";
+  try {
+    if (!Object.hasOwn(commands, name)) {
+      const near = nearest(name, Object.keys(commands));
+      throw new UsageError(`unknown command "${name}"; did you mean ${near}?`);
+    }
+    const command = await commands[name]!.load();
+    const rest = isNamed ? argv.slice(1) : argv;
+    if (rest[0] === "--help") {
+      console.log(helpOf(command));
+      return 0;
+    }
+    return await command.run(parseArguments(command, rest));
+  } catch (error) {
+    console.error(`merklekv: ${explain(error)}`);
+    return error instanceof UsageError ? 2 : 1;
+  }
+}
+
+/** One line for everything foreseen; a mistake in the program shows where it is. */
+function explain(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const isMistake = [TypeError, RangeError, ReferenceError].some((kind) => error instanceof kind);
+  return (isMistake && error.stack) || error.message;
+}
+
+process.exit(await main(process.argv.slice(2)));

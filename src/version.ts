@@ -1,0 +1,2 @@
+/** The version, fixed when the binary is built. */
+export { version } from "../package.json";
