@@ -1,0 +1,132 @@
+/**
+ * The shape of the source, read from its text: which part may import which, what is pure, and that
+ * whatever is exported says what it is.
+ */
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+
+const SOURCE = join(import.meta.dir, "../../src");
+
+/** Importable from anywhere but the pure parts. */
+const EVERYWHERE = ["config", "observability/log.ts", "version.ts"];
+const BELOW_ADAPTERS = ["core", "protocol", "commands", ...EVERYWHERE];
+const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observability"];
+
+/** Part → what it may import besides itself: folders, or single files. */
+const ARROWS: Record<string, string[]> = {
+  core: [],
+  protocol: ["core"],
+  config: [],
+  "version.ts": ["../package.json"],
+  commands: ["core", "protocol", ...EVERYWHERE],
+  ...Object.fromEntries(ADAPTERS.map((adapter) => [adapter, BELOW_ADAPTERS])),
+  "node.ts": [...BELOW_ADAPTERS, ...ADAPTERS],
+  cli: [...BELOW_ADAPTERS, ...ADAPTERS, "node.ts"],
+  "main.ts": ["cli", "config", "version.ts"],
+};
+
+/** Package → the one file that may import it. */
+const OWNERS: Record<string, string> = {
+  "@iarna/toml": "config/load.ts",
+  aedes: "replication/embedded-broker.ts",
+  "cbor-x": "replication/event-codec.ts",
+  mqtt: "replication/mqtt-transport.ts",
+};
+
+/** What the pure parts get passed in instead: time, chance, and the world outside. */
+const IMPURE =
+  /\b(Date\.now|new Date|performance\.|Math\.random|getRandomValues|randomUUID|setTimeout|setInterval|setImmediate|process\.|fetch\(|Bun\.(listen|connect|file|write|spawn|serve|sleep|udpSocket|nanoseconds))/;
+
+/** Every broken rule of one file, `path` relative to the source folder. */
+function problemsOf(path: string, source: string): string[] {
+  const part = partOf(path);
+  const isPure = part === "core" || part === "protocol";
+  const problems: string[] = [];
+  if (!source.startsWith("/**")) problems.push("does not begin with a comment on its purpose");
+  if (!Object.hasOwn(ARROWS, part)) problems.push(`"${part}" is not a part of the layout`);
+  if (isPure && IMPURE.test(source)) problems.push(`uses ${IMPURE.exec(source)![0]}`);
+
+  for (const [, name] of source.matchAll(/(?:\bfrom|^import|\bimport\()\s*"([^"]+)"/gm)) {
+    if (name!.startsWith(".")) {
+      const target = normalize(join(dirname(path), name!));
+      const allowed = [part, ...(ARROWS[part] ?? [])];
+      if (!allowed.includes(target) && !allowed.includes(partOf(target))) {
+        problems.push(`imports ${target}`);
+      }
+    } else if (/^(node|bun)(:|$)/.test(name!)) {
+      if (isPure) problems.push(`imports ${name}`);
+    } else {
+      const owner = Object.keys(OWNERS).find((it) => name === it || name!.startsWith(`${it}/`));
+      if (!owner || OWNERS[owner] !== path) problems.push(`imports ${name}`);
+    }
+  }
+
+  const lines = source.split("\n");
+  for (const [i, line] of lines.entries()) {
+    const isOverload = /^export function .*;$/.test(lines[i - 1] ?? "");
+    if (/^export\b/.test(line) && !isOverload && !/\*\/$/.test(lines[i - 1] ?? "")) {
+      problems.push(`line ${i + 1} exports without saying what: ${line}`);
+    }
+  }
+  return problems;
+}
+
+function partOf(path: string): string {
+  return path.includes("/") && !path.startsWith("..") ? path.slice(0, path.indexOf("/")) : path;
+}
+
+const files = readdirSync(SOURCE, { recursive: true })
+  .map(String)
+  .filter((path) => path.endsWith(".ts"));
+
+describe("the source keeps to its layout", () => {
+  test.each(files)("%s", (path) => {
+    expect(problemsOf(path, readFileSync(join(SOURCE, path), "utf8"))).toEqual([]);
+  });
+});
+
+describe("a file that does not is found out", () => {
+  const purpose = "/** Purpose. */\n";
+  test.each([
+    ["core/a.ts", 'import { x } from "../protocol/b.ts";', "imports protocol/b.ts"],
+    ["core/a.ts", 'import { readFileSync } from "node:fs";', "imports node:fs"],
+    ["core/a.ts", 'import { hash } from "bun";', "imports bun"],
+    ["core/a.ts", "const now = Date.now();", "uses Date.now"],
+    [
+      "protocol/a.ts",
+      'import type { Config } from "../config/schema.ts";',
+      "imports config/schema.ts",
+    ],
+    ["commands/a.ts", 'import { b } from "../server/b.ts";', "imports server/b.ts"],
+    ["server/a.ts", 'import { b } from "../replication/b.ts";', "imports replication/b.ts"],
+    [
+      "server/a.ts",
+      'import { b } from "../observability/metrics.ts";',
+      "imports observability/metrics.ts",
+    ],
+    ["config/a.ts", 'const { b } = await import("../core/b.ts");', "imports core/b.ts"],
+    ["node.ts", 'import { serve } from "./cli/serve.ts";', "imports cli/serve.ts"],
+    ["replication/outbox.ts", 'import mqtt from "mqtt";', "imports mqtt"],
+    [
+      "replication/outbox.ts",
+      'import x from "cbor-x/index-no-eval";',
+      "imports cbor-x/index-no-eval",
+    ],
+    ["server/a.ts", 'import _ from "lodash";', "imports lodash"],
+    ["utils/a.ts", "", '"utils" is not a part of the layout'],
+    [
+      "core/a.ts",
+      "\nexport const x = 1;",
+      "line 3 exports without saying what: export const x = 1;",
+    ],
+  ])("%s: %s", (path, line, problem) => {
+    expect(problemsOf(path, purpose + line)).toEqual([problem]);
+  });
+
+  test("no purpose", () => {
+    expect(problemsOf("core/a.ts", "const x = 1;\n")).toEqual([
+      "does not begin with a comment on its purpose",
+    ]);
+  });
+});
