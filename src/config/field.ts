@@ -45,7 +45,7 @@ export function text(
 }
 
 /** One of the given words. */
-export function choice<Word extends string>(
+export function choice<const Word extends string>(
   words: readonly Word[],
   about: Described<NoInfer<Word>>,
 ): Field<Word> {

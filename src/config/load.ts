@@ -100,6 +100,7 @@ function whyUnreadable(error: unknown): string {
   if (code === "ENOENT") return "config file not found";
   if (code === "EISDIR") return "is a directory, not a config file";
   if (code === "EACCES" || code === "EPERM") return "config file cannot be read: permission denied";
+  if (code === "ERR_ENCODING_INVALID_ENCODED_DATA") return "config file is not UTF-8 text";
   return `config file cannot be read: ${message}`;
 }
 

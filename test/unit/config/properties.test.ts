@@ -1,0 +1,182 @@
+/** Laws of the configuration, for any valid and any invalid value. */
+import { expect, test } from "bun:test";
+import TOML from "@iarna/toml";
+import fc from "fast-check";
+import type { Field } from "../../../src/config/field.ts";
+import { loadConfig } from "../../../src/config/load.ts";
+import { environmentName, type KeyName, keyNames, schema } from "../../../src/config/schema.ts";
+
+const fields = schema as Record<KeyName, Field<unknown>>;
+const host = fc.oneof(fc.domain(), fc.ipV4(), fc.constantFrom("localhost", "my_host"));
+const anyHost = fc.oneof(host, fc.ipV6());
+const port = fc.integer({ min: 1, max: 65_535 });
+const bracketed = fc.oneof(
+  host,
+  fc.ipV6().map((address) => `[${address}]`),
+);
+const hostPort = fc.tuple(bracketed, port).map(([name, number]) => `${name}:${number}`);
+const printable = (maxLength: number, minLength = 0) =>
+  fc
+    .string({ unit: "grapheme-composite", minLength, maxLength })
+    .map((text) => text.replace(/\p{Cc}/gu, "_"));
+const topicSafe = printable(40, 1).map((text) => text.replace(/[/+#$\s]/g, "-"));
+const scheme = fc.constantFrom("tcp", "mqtt", "mqtts", "ws", "wss");
+
+/** Valid values for every key that is neither an integer nor a boolean. */
+const TEXTS: {
+  [
+    Key in KeyName as (typeof schema)[Key] extends Field<infer T>
+      ? T extends number | boolean
+        ? never
+        : Key
+      : never
+  ]: fc.Arbitrary<unknown>;
+} = {
+  node_id: topicSafe,
+  description: fc.string({ maxLength: 100 }),
+  "network.bind_address": anyHost,
+  "network.dialect": fc.constantFrom("plain", "tagged"),
+  "mqtt.broker_address": fc.oneof(
+    fc.constant("embedded"),
+    fc.tuple(scheme, fc.oneof(bracketed, hostPort)).map(([name, rest]) => `${name}://${rest}`),
+  ),
+  "mqtt.topic_prefix": fc
+    .array(topicSafe, { minLength: 1, maxLength: 3 })
+    .map((parts) => parts.join("/")),
+  "mqtt.client_id": printable(30, 1),
+  "mqtt.username": printable(30, 1),
+  "mqtt.password": fc.string(),
+  "mqtt.embedded.bind_address": anyHost,
+  "anti_entropy.peer_list": fc.array(hostPort, { maxLength: 5 }),
+  "storage.engine": fc.constant("memory"),
+  "storage.path": printable(30, 1),
+  "logging.level": fc.constantFrom("trace", "debug", "info", "warn", "error"),
+  "logging.format": fc.constantFrom("text", "json"),
+  "logging.file_path": printable(30).map((path) => path.replace(/\/$/, "x")),
+};
+
+function valid(key: KeyName): fc.Arbitrary<unknown> {
+  if (key in TEXTS) return TEXTS[key as keyof typeof TEXTS];
+  if (typeof fields[key].fallback === "boolean") return fc.boolean();
+  const [from, to] = /from (\d+) to (\d+)/.exec(fields[key].allowed)!.slice(1).map(Number);
+  return fc.integer({ min: from!, max: to! });
+}
+
+const validValues = fc
+  .record(Object.fromEntries(keyNames.map((key) => [key, valid(key)])))
+  .map((values) => {
+    // The rules between keys.
+    const bytes = ["network.max_value_bytes", "network.max_output_bytes"];
+    const [least, most] = bytes.map((key) => values[key] as number).sort((a, b) => a - b);
+    const clash = values["network.bind_port"] === values["mqtt.embedded.bind_port"];
+    return {
+      ...values,
+      "network.max_value_bytes": least,
+      "network.max_output_bytes": Math.max(most!, 1024),
+      ...(clash && { "network.bind_port": 0, "mqtt.embedded.bind_port": 0 }),
+    };
+  });
+
+function nested(values: Record<string, unknown>): TOML.JsonMap {
+  const root: TOML.JsonMap = {};
+  for (const [name, value] of Object.entries(values)) {
+    const path = name.split(".");
+    let table = root;
+    for (const section of path.slice(0, -1)) table = (table[section] ??= {}) as TOML.JsonMap;
+    table[path.at(-1)!] = value as TOML.AnyJson;
+  }
+  return root;
+}
+
+test("any valid configuration comes back as it was written", () => {
+  fc.assert(
+    fc.property(validValues, (values) => {
+      const expected = nested(values);
+      const toml = TOML.stringify(expected);
+      const fromFile = loadConfig({ path: "n.toml", env: {}, readFile: () => toml });
+      expect(fromFile).toEqual({ ok: true, config: expected as never, notices: [] });
+    }),
+  );
+});
+
+test("and the same comes from the environment alone", () => {
+  fc.assert(
+    fc.property(validValues, (values) => {
+      const env = Object.fromEntries(
+        keyNames.map((key) => [
+          environmentName(key),
+          String((values as Record<string, unknown>)[key]),
+        ]),
+      );
+      const fromEnv = loadConfig({ env });
+      expect(fromEnv.ok ? fromEnv.config : fromEnv.problems).toEqual(nested(values) as never);
+    }),
+  );
+});
+
+/** TOML values that no key of the given default's type allows. */
+function wrongType(fallback: unknown): fc.Arbitrary<string> {
+  const literals = [
+    typeof fallback !== "string" && fc.string().map((text) => TOML.stringify.value(text)),
+    typeof fallback !== "boolean" && fc.constantFrom("true", "false"),
+    typeof fallback !== "number" && fc.maxSafeInteger().map(String),
+    !Array.isArray(fallback) && fc.constantFrom("[]", "[1]", '["a:1"]', "[[]]"),
+    fc.constantFrom("1.5", "inf", "nan", "1979-05-27", "07:32:00", "1979-05-27T07:32:00Z"),
+    fc.constantFrom("{}", "{ x = 1 }", "9007199254740993", "99999999999999999999999", "-1"),
+    Array.isArray(fallback) && fc.constantFrom("[1]", '["a"]', "[{}]", '[["a:1"]]', "[true]"),
+  ];
+  return fc.oneof(...literals.filter((literal) => literal !== false));
+}
+
+const wrongValue = fc
+  .constantFrom(...keyNames)
+  .chain((key) => fc.tuple(fc.constant(key), wrongType(fields[key].fallback)));
+
+test("a value of the wrong type is always reported, under its key, and never thrown", () => {
+  fc.assert(
+    fc.property(wrongValue, ([key, literal]) => {
+      const others = ['node_id = "n"', 'mqtt.broker_address = "tcp://b"', 'mqtt.username = "u"'];
+      const lines = [
+        ...others.filter((line) => !line.startsWith(`${key} `)),
+        `${key} = ${literal}`,
+      ];
+      const loaded = loadConfig({ path: "n.toml", env: {}, readFile: () => lines.join("\n") });
+      expect(loaded.ok || loaded.problems).toEqual([
+        expect.stringMatching(
+          new RegExp(`^n\\.toml: ${key.replaceAll(".", "\\.")}: found .*; allowed: `),
+        ),
+      ]);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test("whatever bytes the file and the environment hold, loading returns", () => {
+  const soup = fc.array(
+    fc.oneof(
+      fc.constantFrom(
+        ...keyNames,
+        "host",
+        "engine",
+        "[replication]",
+        "[mqtt]",
+        "[[network]]",
+        "\n",
+      ),
+      fc.constantFrom("=", '"', "\n", "1", "true", "[", "]", "{", "}", ".", ",", "__proto__"),
+      fc.string(),
+    ),
+  );
+  fc.assert(
+    fc.property(soup, fc.dictionary(fc.string(), fc.string()), (parts, variables) => {
+      const env = Object.fromEntries(
+        Object.entries(variables).map(([name, text]) => [`MERKLE_KV_${name}`, text]),
+      );
+      const loaded = loadConfig({ path: "n.toml", env, readFile: () => parts.join("") });
+      if (loaded.ok) return;
+      expect(loaded.problems.length).toBeGreaterThan(0);
+      for (const problem of loaded.problems) expect(problem).not.toMatch(/[\n\r\u001b]/);
+    }),
+    { numRuns: 500 },
+  );
+});

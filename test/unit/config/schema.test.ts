@@ -1,0 +1,120 @@
+import { expect, test } from "bun:test";
+import type { Field } from "../../../src/config/field.ts";
+import { loadConfig } from "../../../src/config/load.ts";
+import {
+  type Config,
+  environmentName,
+  type KeyName,
+  keyNames,
+  schema,
+  sectionNames,
+} from "../../../src/config/schema.ts";
+import { configTable } from "../../../src/config/table.ts";
+
+const fields = schema as Record<KeyName, Field<unknown>>;
+
+test("the Config type follows from the table, section by section", () => {
+  const loaded = loadConfig({ env: {} });
+  if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
+  const { config } = loaded;
+  // These lines are the test: the type check fails when a type is any or too wide.
+  const port: number = config.mqtt.embedded.bind_port;
+  const dialect: "plain" | "tagged" = config.network.dialect;
+  const level: "trace" | "debug" | "info" | "warn" | "error" = config.logging.level;
+  const peers: readonly string[] = config.anti_entropy.peer_list;
+  const exact: [Config["network"]["dialect"]] extends [string]
+    ? string extends Config["network"]["dialect"]
+      ? false
+      : true
+    : false = true;
+  // @ts-expect-error a key that is not in the table
+  void config.network.no_such_key;
+  expect([port, dialect, level, peers, exact]).toEqual([1883, "plain", "info", [], true]);
+});
+
+test("every default is a value its own field allows, except the node id, which has none", () => {
+  const refused = keyNames.filter((key) => "refused" in fields[key].read(fields[key].fallback));
+  expect(refused).toEqual(["node_id"]);
+});
+
+test("every integer field allows its bounds and nothing beyond them", () => {
+  const integers = keyNames.filter((key) => typeof fields[key].fallback === "number");
+  expect(integers.length).toBeGreaterThan(15);
+  for (const key of integers) {
+    const [, from, to] = /^an integer from (\d+) to (\d+)$/.exec(fields[key].allowed)!.map(Number);
+    for (const good of [from!, to!]) expect(fields[key].read(good)).toEqual({ value: good });
+    for (const bad of [from! - 1, to! + 1, from! + 0.5, BigInt(from!), NaN, Infinity, `${from}`]) {
+      expect(fields[key].read(bad)).toEqual({ refused: bad });
+    }
+  }
+});
+
+test("environment names are distinct, and each overrides its key and no other", () => {
+  expect(new Set(keyNames.map(environmentName)).size).toBe(keyNames.length);
+  expect(environmentName("node_id")).toBe("MERKLE_KV_NODE_ID");
+  expect(environmentName("mqtt.broker_address")).toBe("MERKLE_KV_MQTT_BROKER_ADDRESS");
+  expect(environmentName("network.bind_port")).toBe("MERKLE_KV_NETWORK_BIND_PORT");
+  expect(environmentName("mqtt.embedded.bind_port")).toBe("MERKLE_KV_MQTT_EMBEDDED_BIND_PORT");
+  const before = flat(load({}));
+  for (const key of keyNames) {
+    if (key === "storage.engine") continue; // has one value only; its older names are tested in older.test.ts
+    const other = anotherValue(key);
+    const after = flat(load({ [environmentName(key)]: String(other) }));
+    expect([key, after.get(key)]).toEqual([key, other]);
+    const changed = keyNames.filter((name) => !Bun.deepEquals(after.get(name), before.get(name)));
+    const alsoFollows = key === "node_id" ? ["node_id", "mqtt.client_id"] : [key];
+    expect(changed).toEqual(alsoFollows as KeyName[]);
+  }
+});
+
+/** Values for the keys that not just any other value of their type suits. */
+const OTHER: Partial<Record<KeyName, unknown>> = {
+  "network.bind_address": "10.1.1.1",
+  "network.dialect": "tagged",
+  "network.max_output_bytes": 67_108_865,
+  "mqtt.broker_address": "tcp://other",
+  "mqtt.embedded.bind_address": "::",
+  "anti_entropy.peer_list": ["a:1", "[::1]:2"],
+  "logging.level": "trace",
+  "logging.format": "json",
+};
+
+/** A valid value for the key that is not the default. */
+function anotherValue(key: KeyName): unknown {
+  const { fallback } = fields[key];
+  if (key in OTHER) return OTHER[key];
+  if (typeof fallback === "boolean") return !fallback;
+  if (typeof fallback === "number") return fallback === 0 ? 1 : fallback - 1;
+  return "other";
+}
+
+const BASE = 'node_id = "n1"\n[mqtt]\nbroker_address = "tcp://broker"\nusername = "u"\n';
+
+function load(env: Record<string, string>): Config {
+  const loaded = loadConfig({ path: "n.toml", env, readFile: () => BASE });
+  if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
+  return loaded.config;
+}
+
+function flat(table: object, prefix = "", into = new Map<string, unknown>()): Map<string, unknown> {
+  for (const [name, value] of Object.entries(table)) {
+    if (sectionNames.has(prefix + name)) flat(value as object, `${prefix}${name}.`, into);
+    else into.set(prefix + name, value);
+  }
+  return into;
+}
+
+test("the README table has a row for every key and is formatted as the formatter would", async () => {
+  const table = configTable();
+  const rows = table.split("\n").slice(2);
+  expect(rows.map((row) => /^\| `([\w.]+)`/.exec(row)?.[1])).toEqual(keyNames);
+  expect(rows[keyNames.indexOf("network.bind_port")]).toMatch(
+    /\| `7379` +\| an integer from 0 to 65535 +\|/,
+  );
+  const formatter = Bun.spawn([process.execPath, "fmt", "--stdin-filepath=t.md"], {
+    stdin: new Blob([`${table}\n`]),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  expect(await new Response(formatter.stdout).text()).toBe(`${table}\n`);
+});
