@@ -1,0 +1,168 @@
+/**
+ * Appends lines to a file descriptor without ever blocking, throwing or growing.
+ *
+ * One asynchronous write is in flight; lines that come meanwhile are gathered and
+ * leave together with the next. Invariant: at most `LIMIT_BYTES` wait. What does not
+ * fit, or what the disk refuses, is dropped and counted, and a line says how many were
+ * lost once writing works again. Lines of the last moments before the process
+ * exits are written synchronously from the "exit" event.
+ */
+import { closeSync, openSync, write, writeSync } from "node:fs";
+
+/** Most bytes that wait for a slow reader or disk. */
+const LIMIT_BYTES = 1_048_576;
+/** How long a full non-blocking pipe is left alone before it is tried again. */
+const RETRY_MS = 20;
+/** How long `close` waits for what is still to be written. */
+const CLOSE_DEADLINE_MS = 2_000;
+
+/** Writes lines to one file or to standard error. */
+export class LineWriter {
+  private descriptor: number;
+  private waiting: string[] = [];
+  private waitingBytes = 0;
+  private isWriting = false;
+  private isClosed = false;
+  /** The last write stopped inside a line. */
+  private isTorn = false;
+  private lost = 0;
+  private whenIdle: (() => void)[] = [];
+  private readonly atExit = (): void => this.flushSync();
+
+  /**
+   * Opens `path` for appending, or takes standard error when it is empty. Throws the
+   * system error when the file cannot be opened. `lostLine` words the report of dropped lines.
+   */
+  constructor(
+    private readonly path: string,
+    private readonly lostLine: (count: number) => string,
+  ) {
+    this.descriptor = open(path);
+    process.on("exit", this.atExit);
+  }
+
+  /** Takes one line, its newline included. */
+  push(line: string): void {
+    const bytes = Buffer.byteLength(line);
+    if (this.isClosed || this.waitingBytes + bytes > LIMIT_BYTES) {
+      this.lost += 1;
+      return;
+    }
+    this.waiting.push(line);
+    this.waitingBytes += bytes;
+    if (!this.isWriting) this.start();
+  }
+
+  /** Opens the path anew, for a file that was renamed away. On failure keeps the old file and throws. */
+  reopen(): void {
+    if (this.path === "" || this.isClosed) return;
+    const old = this.descriptor;
+    this.descriptor = open(this.path);
+    this.whenWritten(() => closeSync(old));
+  }
+
+  /** Calls `done` once every line taken so far is written or lost. */
+  whenWritten(done: () => void): void {
+    if (this.isWriting) this.whenIdle.push(done);
+    else done();
+  }
+
+  /** Writes what waits (for 2 seconds at most) and closes the file. */
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.whenWritten(resolve);
+    const deadline = setTimeout(resolve, CLOSE_DEADLINE_MS);
+    await promise;
+    clearTimeout(deadline);
+    if (this.isClosed) return;
+    this.isClosed = true;
+    process.off("exit", this.atExit);
+    if (this.path !== "" && !this.isWriting) closeSync(this.descriptor);
+  }
+
+  private start(): void {
+    this.isWriting = true;
+    // Not at once: lines of the same turn go together, and stay ours if the process exits in it.
+    setImmediate(() => this.writeNext());
+  }
+
+  private writeNext(): void {
+    const batch = this.takeBatch();
+    if (batch) return this.writeRest(this.descriptor, batch, 0);
+    this.isWriting = false;
+    for (const done of this.whenIdle.splice(0)) done();
+  }
+
+  private writeRest(descriptor: number, batch: Batch, offset: number): void {
+    const { bytes } = batch;
+    write(descriptor, bytes, offset, bytes.length - offset, null, (error, written) => {
+      if (error?.code === "EAGAIN") {
+        setTimeout(() => this.writeRest(descriptor, batch, offset), RETRY_MS);
+      } else if (error) {
+        this.giveUp(batch, offset);
+        this.writeNext();
+      } else if (offset + written < bytes.length) {
+        this.writeRest(descriptor, batch, offset + written);
+      } else {
+        this.writeNext();
+      }
+    });
+  }
+
+  /** Counts a batch as lost from `offset` on. */
+  private giveUp(batch: Batch, offset: number): void {
+    if (offset < batch.headBytes) this.lost += batch.lostBefore;
+    this.lost += countLines(batch.bytes, Math.max(offset, batch.headBytes));
+    this.isTorn = offset === 0 ? batch.wasTorn : batch.bytes[offset - 1] !== NEWLINE;
+  }
+
+  private takeBatch(): Batch | undefined {
+    if (this.waiting.length === 0) return undefined;
+    const report = this.lost > 0 ? this.lostLine(this.lost) : "";
+    const head = (this.isTorn ? "\n" : "") + report;
+    const batch: Batch = {
+      bytes: Buffer.from(head + this.waiting.join("")),
+      headBytes: Buffer.byteLength(head),
+      lostBefore: this.lost,
+      wasTorn: this.isTorn,
+    };
+    this.lost = 0;
+    this.isTorn = false;
+    this.waiting = [];
+    this.waitingBytes = 0;
+    return batch;
+  }
+
+  private flushSync(): void {
+    try {
+      const batch = this.takeBatch();
+      if (batch) writeSync(this.descriptor, batch.bytes);
+    } catch {
+      // The process is ending and there is nobody left to tell.
+    }
+  }
+}
+
+/** Lines that leave in one write. */
+interface Batch {
+  /** A head (the end of a torn line, the report of lost ones), then the lines. */
+  readonly bytes: Buffer;
+  readonly headBytes: number;
+  /** What the head reports as lost. */
+  readonly lostBefore: number;
+  readonly wasTorn: boolean;
+}
+
+const NEWLINE = 10;
+const STANDARD_ERROR = 2;
+
+function open(path: string): number {
+  return path === "" ? STANDARD_ERROR : openSync(path, "a", 0o640);
+}
+
+function countLines(batch: Buffer, from: number): number {
+  let lines = 0;
+  for (let i = batch.indexOf(NEWLINE, from); i !== -1; i = batch.indexOf(NEWLINE, i + 1)) lines++;
+  return lines;
+}

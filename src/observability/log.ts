@@ -1,0 +1,174 @@
+/**
+ * The log: one line an event, for people (`text`) or machines (`json`), to standard
+ * error or a file. Logging never throws and never waits for the disk. A level that is
+ * off is an empty function. Whatever a message or field holds, it cannot break out of
+ * its line or confuse a terminal: control and direction characters are escaped.
+ */
+import type { Config } from "../config/schema.ts";
+import { LineWriter } from "./line-writer.ts";
+
+/** Small facts beside a message. Undefined ones are left out. */
+export type Fields = Record<string, unknown>;
+
+/** Writes a plain sentence and the facts that go with it. */
+export type Log = (message: string, fields?: Fields) => void;
+
+/** What every part of the node logs through. */
+export interface Logger {
+  readonly trace: Log;
+  readonly debug: Log;
+  readonly info: Log;
+  readonly warn: Log;
+  readonly error: Log;
+  /** The same log under another component's name; under a component, "outer.inner". */
+  child(component: string): Logger;
+}
+
+/** The logger at the top, which owns the file. */
+export interface RootLogger extends Logger {
+  /** Opens the file anew after it was rotated away. If that fails it logs so and keeps the old one. */
+  reopen(): void;
+  /** Writes what is still waiting, for 2 seconds at most, and closes the file. */
+  close(): Promise<void>;
+}
+
+/** Levels from the chattiest to the gravest. */
+const LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
+type Level = (typeof LEVELS)[number];
+
+/** Longest text of a message or a field, in UTF-16 units; the rest is cut off. */
+const LIMIT_LENGTH = 2_000;
+
+/** Logs nothing. */
+export const silentLogger: Logger = {
+  trace() {},
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+  child: () => silentLogger,
+};
+
+/**
+ * Opens the log. Throws an Error with one clear line when `file_path` cannot be opened.
+ * `parts` replaces the clock (Unix milliseconds) and, for tests, where lines go.
+ */
+export function createLogger(
+  config: Config["logging"],
+  parts: { now?: () => number; write?: (line: string) => void } = {},
+): RootLogger {
+  const { now = Date.now, write } = parts;
+  const format = config.format === "json" ? jsonLine : textLine;
+  const lineOf = (level: Level, component: string, message: string, fields: Fields): string => {
+    const time = new Date(now()).toISOString();
+    try {
+      return format(time, level, component, message, fields);
+    } catch {
+      return format(time, level, component, message, { fields: "cannot be shown" });
+    }
+  };
+  const writer = write
+    ? undefined
+    : openWriter(config.file_path, (count) =>
+        lineOf("warn", "log", "Lines were lost because they could not be written", { count }),
+      );
+  const push = write ?? ((line: string) => writer!.push(line));
+
+  const loggerFor = (component: string): Logger => {
+    const logs = LEVELS.map((level, rank): Log => {
+      if (rank < LEVELS.indexOf(config.level)) return silentLogger[level];
+      return (message, fields = {}) => push(lineOf(level, component, message, fields));
+    });
+    const [trace, debug, info, warn, error] = logs as [Log, Log, Log, Log, Log];
+    const child = (name: string): Logger => loggerFor(component ? `${component}.${name}` : name);
+    return { trace, debug, info, warn, error, child };
+  };
+
+  const root = loggerFor("");
+  const reopen = (): void => {
+    try {
+      writer?.reopen();
+    } catch (error) {
+      root.error("The log file cannot be reopened; the old one stays in use", { error });
+    }
+  };
+  return { ...root, reopen, close: async () => writer?.close() };
+}
+
+function openWriter(path: string, lostLine: (count: number) => string): LineWriter {
+  try {
+    return new LineWriter(path, lostLine);
+  } catch (error) {
+    const reason = (error as Error).message;
+    throw new Error(
+      `logging.file_path: cannot open ${printable(path)} for appending: ${printable(reason)}`,
+    );
+  }
+}
+
+/** `2026-01-02T03:04:05.678Z WARN  mqtt Broker is away retry_ms=500 reason="not reachable"` */
+function textLine(
+  time: string,
+  level: Level,
+  component: string,
+  message: string,
+  fields: Fields,
+): string {
+  let line = `${time} ${level.toUpperCase().padEnd(5)} `;
+  if (component !== "") line += `${bare(component)} `;
+  line += printable(cut(message));
+  for (const [name, value] of Object.entries(fields)) {
+    if (value !== undefined) line += ` ${bare(name)}=${bare(plain(value))}`;
+  }
+  return `${line}\n`;
+}
+
+/** One object a line: time, level, component, message, then the fields under their own names. */
+function jsonLine(
+  time: string,
+  level: Level,
+  component: string,
+  message: string,
+  fields: Fields,
+): string {
+  // Without a prototype, so that a field called "__proto__" is a field like any other.
+  const record: Record<string, unknown> = Object.assign(Object.create(null), { time, level });
+  if (component !== "") record["component"] = component;
+  record["message"] = cut(message);
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === undefined) continue;
+    const keepsType = typeof value === "boolean" || Number.isFinite(value) || value === null;
+    record[name in record ? `${name}_` : name] = keepsType ? value : plain(value);
+  }
+  return `${printable(JSON.stringify(record))}\n`;
+}
+
+/** A field's value as text. May throw for an object that resists. */
+function plain(value: unknown): string {
+  if (typeof value === "string") return cut(value);
+  if (value instanceof Error) return cut(value.message);
+  if (value instanceof Date) return value.toISOString();
+  if (value instanceof Uint8Array)
+    return cut(new TextDecoder().decode(value.subarray(0, LIMIT_LENGTH)));
+  if (typeof value === "object" && value !== null) return cut(JSON.stringify(value));
+  return cut(String(value));
+}
+
+function cut(text: string): string {
+  return text.length > LIMIT_LENGTH ? `${text.slice(0, LIMIT_LENGTH)}…` : text;
+}
+
+/** The text as it is when it is one plain word, in JSON quotes otherwise. */
+function bare(text: string): string {
+  return /^[\w.:/+@%,[\]-]+$/.test(text) ? text : printable(JSON.stringify(text));
+}
+
+/** Escapes what could end the line, move the cursor or turn the text's direction. */
+function printable(text: string): string {
+  return text.replace(UNPRINTABLE, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+}
+
+const UNPRINTABLE =
+  /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;

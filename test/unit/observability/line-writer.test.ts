@@ -1,0 +1,148 @@
+/** The log's way to the disk: real files, a full disk (/dev/full), rotation, and the process's end. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createLogger } from "../../../src/observability/log.ts";
+import { LineWriter } from "../../../src/observability/line-writer.ts";
+
+let directory = "";
+let path = "";
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "merklekv-log-"));
+  path = join(directory, "node.log");
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+const fileLogger = () => createLogger({ level: "info", format: "json", file_path: path });
+const writer = () => new LineWriter(path, (count) => `lost ${count}\n`);
+const linesOf = (file: string) => readFileSync(file, "utf8").split("\n").slice(0, -1);
+const messagesOf = (file: string) => linesOf(file).map((line) => JSON.parse(line).message);
+
+test("lines reach the file in order, and a later run appends", async () => {
+  const expected: string[] = [];
+  for (let run = 0; run < 2; run++) {
+    const log = fileLogger();
+    for (let i = 0; i < 500; i++) {
+      log.info(`${run}:${i}`);
+      expected.push(`${run}:${i}`);
+      if (i % 100 === 0) await new Promise(setImmediate); // so that some come while others are written
+    }
+    await log.close();
+  }
+  expect(messagesOf(path)).toEqual(expected);
+});
+
+test("after a rename, reopen goes on in a new file and loses nothing", async () => {
+  const log = fileLogger();
+  const expected: string[] = [];
+  for (let i = 0; i < 20; i++) {
+    log.info(`${i}`);
+    expected.push(`${i}`);
+    if (i === 10) {
+      await new Promise(setImmediate); // a write may be under way
+      renameSync(path, `${path}.1`);
+      log.reopen();
+    }
+  }
+  await log.close();
+  expect([...messagesOf(`${path}.1`), ...messagesOf(path)]).toEqual(expected);
+  expect(messagesOf(path)).toContain("19");
+});
+
+test("when reopening fails the old file stays in use and says why", async () => {
+  const log = fileLogger();
+  log.info("before");
+  const elsewhere = mkdtempSync(join(tmpdir(), "merklekv-log-"));
+  renameSync(path, join(elsewhere, "kept.log"));
+  symlinkSync(join(directory, "missing", "x"), path);
+  log.reopen();
+  log.info("after");
+  await log.close();
+  expect(messagesOf(join(elsewhere, "kept.log"))).toEqual([
+    "before",
+    "The log file cannot be reopened; the old one stays in use",
+    "after",
+  ]);
+  rmSync(elsewhere, { recursive: true });
+});
+
+test("a file that cannot be opened is one clear line", () => {
+  expect(() =>
+    createLogger({ level: "info", format: "text", file_path: join(directory, "no/x.log") }),
+  ).toThrow(/^logging\.file_path: cannot open \S+no\/x\.log for appending: ENOENT[^\n]*$/);
+});
+
+test("a full disk throws nothing, and the lines it cost are reported once there is room", async () => {
+  symlinkSync("/dev/full", path);
+  const lines = writer();
+  const settled = () => new Promise<void>((resolve) => lines.whenWritten(resolve));
+  for (let i = 0; i < 3; i++) {
+    lines.push(`refused ${i}\n`); // one batch each; the reports of loss are lost as well, their counts are not
+    await settled();
+  }
+  lines.push("refused 3\nrefused 4\n");
+  await settled();
+  unlinkSync(path);
+  lines.reopen();
+  lines.push("there is room again\n");
+  await lines.close();
+  expect(linesOf(path)).toEqual(["lost 5", "there is room again"]);
+});
+
+test("what waits is bounded; the rest is counted", async () => {
+  const lines = writer();
+  const long = `${"x".repeat(1023)}\n`;
+  for (let i = 0; i < 1500; i++) lines.push(long); // in one turn, so nothing leaves meanwhile
+  await new Promise<void>((resolve) => lines.whenWritten(resolve));
+  lines.push("next\n");
+  await lines.close();
+  expect(linesOf(path)[0]).toBe("lost 476");
+  expect(linesOf(path).slice(1)).toEqual([...Array(1024).fill(long.trimEnd()), "next"]);
+});
+
+test("closing twice, and logging after it, is harmless", async () => {
+  const log = fileLogger();
+  log.info("only");
+  await log.close();
+  await log.close();
+  log.info("late");
+  log.reopen();
+  expect(messagesOf(path)).toEqual(["only"]);
+});
+
+test("standard error gets the lines, and the last ones survive process.exit", async () => {
+  const script = `
+    import { createLogger } from ${JSON.stringify(join(import.meta.dir, "../../../src/observability/log.ts"))};
+    const log = createLogger({ level: "info", format: "text", file_path: "" });
+    log.info("first");
+    setImmediate(() => setImmediate(() => { log.error("last"); process.exit(3); }));`;
+  const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "pipe" });
+  const [output, code] = [await new Response(child.stderr).text(), await child.exited];
+  expect(code).toBe(3);
+  expect(output.split("\n").map((line) => line.split(" ").at(-1))).toEqual(["first", "last", ""]);
+});
+
+test("a reader that does not read stops neither the process nor its end", async () => {
+  const script = `
+    import { createLogger } from ${JSON.stringify(join(import.meta.dir, "../../../src/observability/log.ts"))};
+    const log = createLogger({ level: "info", format: "text", file_path: "" });
+    for (let i = 0; i < 500; i++) log.info("x".repeat(1000)); // far more than a pipe holds
+    setImmediate(async () => { console.log("alive"); await log.close(); process.exit(0); });`;
+  const pipe = join(directory, "pipe");
+  Bun.spawnSync(["mkfifo", pipe]);
+  const unread = openSync(pipe, "r+");
+  const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: unread });
+  expect(await new Response(child.stdout).text()).toBe("alive\n");
+  expect(await child.exited).toBe(0);
+  closeSync(unread);
+});
