@@ -13,7 +13,7 @@
  * - Rows not in use are linked through word 0 and have the USED flag clear.
  */
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "./arena.ts";
-import { prefix32 } from "./block-skip-list.ts";
+import { prefix32 } from "./key-order.ts";
 import { compareBytes, type Entry, type Kind } from "./entry.ts";
 import { MAX_IDS } from "./hash-index.ts";
 

@@ -1,0 +1,78 @@
+/**
+ * Keys as the ordered structures see them: named by entry id, compared in place,
+ * never copied.
+ */
+
+/** What an ordered structure needs to know of the keys behind ids. */
+export interface KeySource {
+  /** Order of two entries' keys: negative, 0 or positive, as `compareBytes`. */
+  compareIds(a: number, b: number): number;
+  /** Order of an entry's key against the given one. */
+  compareToKey(id: number, key: Uint8Array, offset: number, length: number): number;
+  /** `prefix32` of an entry's key. */
+  prefix32(id: number, skip: number): number;
+}
+
+/**
+ * The four bytes from position `skip` of a key, big-endian, zeros past its end,
+ * the top bit flipped: a signed 32-bit number that orders as the bytes do. `skip`
+ * may lie beyond the key.
+ */
+export function prefix32(key: Uint8Array, offset: number, length: number, skip: number): number {
+  const left = length - skip;
+  const at = offset + skip;
+  let word = 0;
+  if (left > 3) word = (key[at] << 24) | (key[at + 1] << 16) | (key[at + 2] << 8) | key[at + 3];
+  else if (left > 0) {
+    word = key[at] << 24;
+    if (left > 1) word |= key[at + 1] << 16;
+    if (left > 2) word |= key[at + 2] << 8;
+  }
+  return word ^ 0x8000_0000;
+}
+
+/** How many 32-bit words of the key a `KeyProbe` holds ready. */
+export const PROBE_WORDS = 8;
+
+/** The key that is being looked for: that of an entry, or one in a buffer. */
+export class KeyProbe {
+  /** The key's first PROBE_WORDS * 4 bytes, as `prefix32` gives them. */
+  readonly words = new Int32Array(PROBE_WORDS);
+  private id = -1;
+  private key: Uint8Array = EMPTY;
+  private offset = 0;
+  private length = 0;
+
+  constructor(private readonly keys: KeySource) {}
+
+  /** Looks for an entry's key. */
+  setId(id: number): void {
+    this.id = id;
+    for (let i = 0; i < PROBE_WORDS; i++) this.words[i] = this.keys.prefix32(id, i * 4);
+  }
+
+  /** Looks for the key at `offset` in a buffer, which must not change meanwhile. */
+  setKey(key: Uint8Array, offset: number, length: number): void {
+    this.id = -1;
+    this.key = key;
+    this.offset = offset;
+    this.length = length;
+    for (let i = 0; i < PROBE_WORDS; i++) this.words[i] = prefix32(key, offset, length, i * 4);
+  }
+
+  /** Order of the key looked for against an entry's. */
+  compareTo(id: number): number {
+    return this.id >= 0
+      ? this.keys.compareIds(this.id, id)
+      : -this.keys.compareToKey(id, this.key, this.offset, this.length);
+  }
+
+  /** `prefix32` of the key looked for. */
+  prefix32(skip: number): number {
+    return this.id >= 0
+      ? this.keys.prefix32(this.id, skip)
+      : prefix32(this.key, this.offset, this.length, skip);
+  }
+}
+
+const EMPTY = new Uint8Array(0);
