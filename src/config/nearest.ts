@@ -11,9 +11,10 @@ export function nearest(name: string, candidates: readonly string[]): string {
   let best = candidates[0]!;
   let bestScore = Infinity;
   for (const candidate of candidates) {
-    const whole = editDistance(wanted, candidate);
-    const score =
-      Math.min(whole, editDistance(lastPart(wanted), lastPart(candidate)) + 1) + whole / 1000;
+    const score = Math.min(
+      editDistance(wanted, candidate),
+      editDistance(lastPart(wanted), lastPart(candidate)) + 1,
+    );
     if (score < bestScore) {
       best = candidate;
       bestScore = score;

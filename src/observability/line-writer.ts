@@ -4,8 +4,9 @@
  * One asynchronous write is in flight; lines that come meanwhile are gathered and
  * leave together with the next. Invariant: at most `LIMIT_BYTES` wait. What does not
  * fit, or what the disk refuses, is dropped and counted, and a line says how many were
- * lost once writing works again. Lines of the last moments before the process
- * exits are written synchronously from the "exit" event.
+ * lost once writing works again. A process that exits without `close` writes what is
+ * left from its "exit" event; a write that was just under way is then done again,
+ * because a last line twice is better than no last line.
  */
 import { closeSync, openSync, write, writeSync } from "node:fs";
 
@@ -22,6 +23,8 @@ export class LineWriter {
   private waiting: string[] = [];
   private waitingBytes = 0;
   private isWriting = false;
+  /** What the write under way has not been seen to finish. */
+  private unfinished: Buffer = NOTHING;
   private isClosed = false;
   /** The last write stopped inside a line. */
   private isTorn = false;
@@ -83,7 +86,7 @@ export class LineWriter {
 
   private start(): void {
     this.isWriting = true;
-    // Not at once: lines of the same turn go together, and stay ours if the process exits in it.
+    // Not at once, so that lines of the same turn go together.
     setImmediate(() => this.writeNext());
   }
 
@@ -91,11 +94,13 @@ export class LineWriter {
     const batch = this.takeBatch();
     if (batch) return this.writeRest(this.descriptor, batch, 0);
     this.isWriting = false;
+    this.unfinished = NOTHING;
     for (const done of this.whenIdle.splice(0)) done();
   }
 
   private writeRest(descriptor: number, batch: Batch, offset: number): void {
     const { bytes } = batch;
+    this.unfinished = bytes.subarray(offset);
     write(descriptor, bytes, offset, bytes.length - offset, null, (error, written) => {
       if (error?.code === "EAGAIN") {
         setTimeout(() => this.writeRest(descriptor, batch, offset), RETRY_MS);
@@ -136,8 +141,8 @@ export class LineWriter {
 
   private flushSync(): void {
     try {
-      const batch = this.takeBatch();
-      if (batch) writeSync(this.descriptor, batch.bytes);
+      const rest = Buffer.concat([this.unfinished, this.takeBatch()?.bytes ?? NOTHING]);
+      if (rest.length > 0) writeSync(this.descriptor, rest);
     } catch {
       // The process is ending and there is nobody left to tell.
     }
@@ -155,6 +160,7 @@ interface Batch {
 }
 
 const NEWLINE = 10;
+const NOTHING = Buffer.alloc(0);
 const STANDARD_ERROR = 2;
 
 function open(path: string): number {
