@@ -1,0 +1,227 @@
+/**
+ * Reads batches in the form that `wire.ts` describes. By hand, because every write of the
+ * other nodes comes through here, and because it comes from strangers: nothing is
+ * allocated for an event, and no length is believed that the bytes do not bear out.
+ */
+import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE, MAX_KEY_BYTES } from "../core/entry.ts";
+import { ARRAY, BYTES, CborError, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
+import { FORMAT_VERSION, MAX_EXPIRES_AT_MS, originOf, type DropReason } from "./wire.ts";
+
+/** There is no further event. */
+export const EVENT_END = 0;
+/** An entry to apply is in `entry`. */
+export const EVENT_ENTRY = 1;
+/** The floor moved to the version in `entry`. */
+export const EVENT_FLUSH = 2;
+/** The peer holds a version of the key in `entry`, whose value was too large to send. */
+export const EVENT_REFERENCE = 3;
+/** The event was dropped for the reason in `dropped`; the next one can be read. */
+export const EVENT_DROPPED = 4;
+
+/** What `BatchReader.next` found: one of the EVENT_ constants. */
+export type EventKind = 0 | 1 | 2 | 3 | 4;
+
+const ascii = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+const SET = ascii("set");
+const DEL = ascii("del");
+const COUNTER = ascii("counter");
+const REF = ascii("ref");
+const FLUSH = ascii("flush");
+const OPERATIONS = [SET, DEL, COUNTER, REF, FLUSH];
+
+const OP = ascii("op");
+const KEY = ascii("key");
+const VAL = ascii("val");
+const TS = ascii("ts");
+const EXP = ascii("exp");
+const FIELDS = [OP, KEY, VAL, TS, EXP];
+
+/**
+ * Reads a batch one event at a time, so that a long one can be applied in slices. `open`
+ * walks over the whole message first: one that is broken anywhere changes nothing at all.
+ */
+export class BatchReader {
+  /** Node id of the sender. */
+  source = "";
+  /** Its epoch. */
+  epoch = 0;
+  /** The number of this batch within the epoch. */
+  sequence = 0;
+  /** The event read last; key and value lie in the message. */
+  readonly entry = new Entry();
+  /** Why the event read last was dropped. */
+  dropped: DropReason = "malformed";
+
+  private readonly reader = new CborReader();
+  private remaining = 0;
+  private originSource = "";
+  private originHigh = 0;
+  private originLow = 0;
+
+  /** Values above `maxValueBytes` are dropped as oversized. */
+  constructor(private readonly maxValueBytes: number) {}
+
+  /** Starts on a message. Null when it is a batch, else why it is none. */
+  open(message: Uint8Array): DropReason | null {
+    this.remaining = 0;
+    try {
+      return this.readHeader(message);
+    } catch (error) {
+      if (error instanceof CborError) return "malformed";
+      throw error;
+    }
+  }
+
+  /** Reads the next event into `entry`. */
+  next(): EventKind {
+    if (this.remaining === 0) return EVENT_END;
+    this.remaining--;
+    const start = this.reader.offset;
+    try {
+      return this.readEvent();
+    } catch (error) {
+      if (!(error instanceof CborError)) throw error;
+      // `open` has walked over this event, so the walk succeeds again.
+      this.reader.offset = start;
+      this.reader.skip();
+      return this.drop("malformed");
+    }
+  }
+
+  private readHeader(message: Uint8Array): DropReason | null {
+    const reader = this.reader;
+    reader.open(message);
+    let version = -1;
+    let eventsAt = -1;
+    let source = "";
+    this.epoch = 0;
+    this.sequence = 0;
+    for (let pairs = reader.expect(MAP); pairs > 0; pairs--) {
+      switch (reader.text()) {
+        case "v":
+          version = reader.expect(UINT);
+          break;
+        case "src":
+          source = reader.text();
+          break;
+        case "epoch":
+          this.epoch = reader.expect(UINT);
+          break;
+        case "seq":
+          this.sequence = reader.expect(UINT);
+          break;
+        case "events":
+          eventsAt = reader.offset;
+          reader.skip();
+          break;
+        default:
+          reader.skip();
+      }
+    }
+    if (reader.offset !== message.length || version < 0) return "malformed";
+    if (version !== FORMAT_VERSION) return "unknown";
+    if (source === "" || eventsAt < 0) return "malformed";
+    if (!isCount(this.epoch) || !isCount(this.sequence)) return "malformed";
+    reader.offset = eventsAt;
+    this.remaining = reader.expect(ARRAY);
+    this.setSource(source);
+    return null;
+  }
+
+  private setSource(source: string): void {
+    this.source = source;
+    // Batches of one node tend to follow each other.
+    if (source === this.originSource) return;
+    const origin = originOf(source);
+    this.originSource = source;
+    this.originHigh = origin.high;
+    this.originLow = origin.low;
+  }
+
+  private readEvent(): EventKind {
+    const { reader, entry } = this;
+    let operation: Uint8Array | null | undefined;
+    let timed = false;
+    entry.keyLength = 0;
+    entry.valueLength = -1;
+    entry.expiresAtMs = 0;
+    for (let pairs = reader.expect(MAP); pairs > 0; pairs--) {
+      switch (this.readWord(FIELDS)) {
+        case OP:
+          operation = this.readWord(OPERATIONS);
+          break;
+        case KEY:
+          entry.keyLength = this.readBytes();
+          entry.keyOffset = reader.offset - entry.keyLength;
+          break;
+        case VAL:
+          entry.valueLength = this.readBytes();
+          entry.valueOffset = reader.offset - entry.valueLength;
+          break;
+        case TS:
+          reader.expect(UINT);
+          entry.setVersion(reader.high, reader.low, this.originHigh, this.originLow);
+          timed = true;
+          break;
+        case EXP:
+          entry.expiresAtMs = reader.expect(UINT);
+          break;
+        default:
+          reader.skip();
+      }
+    }
+    entry.key = entry.value = reader.bytes;
+    if (operation === null) return this.drop("unknown");
+    if (operation === undefined || !timed) return this.drop("malformed");
+    return this.judge(operation);
+  }
+
+  private judge(operation: Uint8Array): EventKind {
+    const entry = this.entry;
+    if (operation === FLUSH) return EVENT_FLUSH;
+    if (entry.keyLength === 0) return this.drop("malformed");
+    if (entry.keyLength > MAX_KEY_BYTES) return this.drop("oversized");
+    if (entry.expiresAtMs > MAX_EXPIRES_AT_MS) return this.drop("malformed");
+    if (operation === DEL || operation === REF) {
+      entry.kind = KIND_TOMBSTONE;
+      entry.valueLength = 0;
+      return operation === DEL ? EVENT_ENTRY : EVENT_REFERENCE;
+    }
+    if (entry.valueLength < 0) return this.drop("malformed");
+    if (entry.valueLength > this.maxValueBytes) return this.drop("oversized");
+    entry.kind = operation === SET ? KIND_STRING : KIND_COUNTER;
+    return EVENT_ENTRY;
+  }
+
+  private drop(reason: DropReason): EventKind {
+    this.dropped = reason;
+    return EVENT_DROPPED;
+  }
+
+  private readBytes(): number {
+    const length = this.reader.string(BYTES);
+    this.reader.offset += length;
+    return length;
+  }
+
+  /** Reads a text string and finds it among the words; null when it is none of them. */
+  private readWord(words: readonly Uint8Array[]): Uint8Array | null {
+    const { reader } = this;
+    const length = reader.string(TEXT);
+    const at = reader.offset;
+    reader.offset += length;
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i]!;
+      if (word.length !== length) continue;
+      let same = 0;
+      while (same < length && word[same] === reader.bytes[at + same]) same++;
+      if (same === length) return word;
+    }
+    return null;
+  }
+}
+
+function isCount(value: number): boolean {
+  return value > 0 && value <= Number.MAX_SAFE_INTEGER;
+}

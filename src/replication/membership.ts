@@ -1,0 +1,147 @@
+/**
+ * This node among the others: announces it, follows the others, and says when publishing
+ * may start after a connection came up.
+ *
+ * Writes that gathered during an outage wait until the peers that were there before have
+ * announced themselves anew, or ANSWER_MS have passed: a broker that was restarted knows
+ * no subscribers yet and would acknowledge messages that reach nobody. ANSWER_MS is the
+ * longest pause between two attempts to connect, so by then everybody is back.
+ */
+import { decodePresence, encodePresence, PeerTable, type Peer } from "./presence.ts";
+
+const ANSWER_MS = 5_000;
+/** A broker that shuts down may still pass on wills: who left so shortly before is awaited too. */
+const LEFT_WITH_BROKER_MS = 5_000;
+/** Announcements asked for within this time are made once, in ms. */
+const GATHER_MS = 50;
+/** Presence is announced anew at least this often, in ms; a quarter of it is left to chance. */
+const REFRESH_MS = 60_000;
+
+/** What a membership is made with. */
+export interface MembershipOptions {
+  readonly nodeId: string;
+  /** New at each start, a positive safe integer. */
+  readonly epoch: number;
+  /** `host:port` at which peers reach this node. */
+  readonly address: () => string;
+  /** The program's version. */
+  readonly version: string;
+  /** The Merkle root in hex, null while unknown. */
+  readonly rootHex: () => string | null;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  /** Publishes this node's presence, retained. */
+  readonly publish: (message: Buffer) => void;
+  /** Everybody who is to be waited for is there. Called once after each `up`. */
+  readonly onReady: () => void;
+  /** Another live node was seen with this node's id. */
+  readonly onDuplicateNodeId: () => void;
+}
+
+/** Presence of this node and its peers. */
+export class Membership {
+  private readonly peers = new PeerTable();
+  private connection = 0;
+  private announced = false;
+  private connected = false;
+  /** Peers that have yet to answer; null when nothing is waited for. */
+  private awaited: Set<string> | null = null;
+  private lastOnline: string[] = [];
+  private readyTimer: ReturnType<typeof setTimeout> | undefined;
+  private announceTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(private readonly options: MembershipOptions) {}
+
+  /** The will for a connection that is about to be made. */
+  nextWill(): Buffer {
+    this.connection++;
+    return this.presence(false);
+  }
+
+  /** The connection is up. `afterOutage`: the broker could not be reached before. */
+  up(afterOutage: boolean): void {
+    this.connected = true;
+    this.announce();
+    this.awaited = new Set(this.lastOnline);
+    // Alone after an outage: others may be on their way back as well.
+    if (this.awaited.size === 0 && !afterOutage) this.ready();
+    else this.readyTimer = setTimeout(() => this.ready(), ANSWER_MS);
+  }
+
+  /** Waits for nobody any longer. */
+  ready(): void {
+    clearTimeout(this.readyTimer);
+    if (this.awaited === null) return;
+    this.awaited = null;
+    this.options.onReady();
+  }
+
+  /** The connection is gone. */
+  down(): void {
+    if (!this.connected) return;
+    this.connected = false;
+    clearTimeout(this.readyTimer);
+    clearTimeout(this.announceTimer);
+    this.announceTimer = undefined;
+    this.awaited = null;
+    this.lastOnline = this.peers.online(this.options.now(), LEFT_WITH_BROKER_MS);
+  }
+
+  /** Announces this node now, with its current address and root. */
+  announce(): void {
+    this.announced = true;
+    this.options.publish(this.presence(true));
+    this.announceIn(REFRESH_MS * (1 - this.options.random() / 4));
+  }
+
+  /** Announces that this node leaves. */
+  farewell(): void {
+    this.options.publish(this.presence(false));
+  }
+
+  /** Takes a message from a presence topic; anything else is passed over. */
+  receive(message: Buffer, retained: boolean): void {
+    const presence = decodePresence(message);
+    if (presence === null) return;
+    const { nodeId, epoch, online } = presence;
+    if (nodeId === this.options.nodeId) return this.receiveOwn(epoch, online, retained);
+    const isBack = this.peers.update(presence, this.options.now());
+    if (retained || !online) return;
+    if (isBack) this.announceIn(GATHER_MS);
+    if (this.awaited?.delete(nodeId) && this.awaited.size === 0) this.ready();
+  }
+
+  /** Everybody else ever heard of, by node id. */
+  list(): Peer[] {
+    return this.peers.list(this.options.now());
+  }
+
+  /** Nodes online, this one included. Only this one while disconnected. */
+  count(): number {
+    return this.connected ? 1 + this.peers.online(this.options.now()).length : 1;
+  }
+
+  private receiveOwn(epoch: number, online: boolean, retained: boolean): void {
+    const isForeign = epoch !== this.options.epoch;
+    // Before our first announcement the broker may remember an earlier run of this node,
+    // and the will of that run may come at any time. After it a retained foreign message
+    // was put there by somebody else.
+    if (isForeign && (retained ? this.announced : online)) this.options.onDuplicateNodeId();
+    if (!retained && !online) this.announceIn(GATHER_MS);
+  }
+
+  private announceIn(delayMs: number): void {
+    if (!this.connected) return;
+    clearTimeout(this.announceTimer);
+    this.announceTimer = setTimeout(() => this.announce(), delayMs);
+  }
+
+  private presence(online: boolean): Buffer {
+    const { nodeId, epoch, address, version, rootHex } = this.options;
+    const { connection } = this;
+    const [at, root] = [address(), rootHex()];
+    return encodePresence({ nodeId, epoch, connection, address: at, version, root, online });
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * Who is there: each node keeps a retained message on `<topic_prefix>/nodes/<node id>`
+ * that says where it is and what it holds, with a will that says when it is gone. It is
+ * JSON, so that any MQTT tool shows it.
+ *
+ *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online" }
+ *
+ * `connection` counts the node's connections to a broker in this epoch. A message that
+ * tells of a new one makes everybody announce themselves again, and such an answer is
+ * live, not retained: after a reconnection a node knows from the answers who already
+ * listens, whatever the broker remembered or forgot.
+ */
+
+/** What a node says about itself. */
+export interface Presence {
+  readonly nodeId: string;
+  /** New at each start. */
+  readonly epoch: number;
+  /** Counts connections to the broker in this epoch, from 1. */
+  readonly connection: number;
+  /** `host:port` at which peers reach it. */
+  readonly address: string;
+  /** Its program version. */
+  readonly version: string;
+  /** Its Merkle root in hex, null while unknown. */
+  readonly root: string | null;
+  readonly online: boolean;
+}
+
+/** What is known of another node. */
+export interface Peer extends Presence {
+  /** When it was last heard of, in Unix milliseconds of this node. */
+  readonly lastSeenMs: number;
+}
+
+const FORMAT_VERSION = 1;
+/** Longest presence message read, in bytes. */
+const MAX_BYTES = 4_096;
+/** Most peers known; beyond it new ones are not taken up. */
+const MAX_PEERS = 10_000;
+/** A node that has not been heard of for this long is not online, whatever it said. */
+const STALE_MS = 180_000;
+
+/** The message that announces this. */
+export function encodePresence(presence: Presence): Buffer {
+  const { nodeId, epoch, connection, address, version, root, online } = presence;
+  const message = { v: FORMAT_VERSION, node_id: nodeId, epoch, connection, address, version };
+  return Buffer.from(JSON.stringify({ ...message, root, online }));
+}
+
+/** Reads a presence message; null when it is none. */
+export function decodePresence(message: Buffer): Presence | null {
+  if (message.length > MAX_BYTES) return null;
+  let found: Record<string, unknown> | null;
+  try {
+    found = JSON.parse(message.toString());
+  } catch {
+    return null;
+  }
+  if (typeof found !== "object" || found === null || found["v"] !== FORMAT_VERSION) return null;
+  const { node_id: nodeId, epoch, connection, address, version, root, online } = found;
+  if (typeof nodeId !== "string" || nodeId === "" || typeof address !== "string") return null;
+  if (!isCount(epoch) || !isCount(connection)) return null;
+  if (typeof version !== "string" || typeof online !== "boolean") return null;
+  if (root !== null && typeof root !== "string") return null;
+  return { nodeId, epoch, connection, address, version, root, online };
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) > 0;
+}
+
+/** The other nodes, as far as their presence messages tell. */
+export class PeerTable {
+  private readonly peers = new Map<string, KnownPeer>();
+
+  /**
+   * Takes up what a node said. True when the node is online and this is a connection
+   * of its that was not known.
+   */
+  update(presence: Presence, nowMs: number): boolean {
+    const known = this.peers.get(presence.nodeId);
+    if (known === undefined && this.peers.size >= MAX_PEERS) return false;
+    // The will of an earlier connection may come late. (An earlier epoch that is online is
+    // a node whose clock was set back.)
+    if (known !== undefined && !presence.online && isEarlier(presence, known)) return false;
+    const left = known !== undefined && isOnline(known, nowMs) && !presence.online;
+    const leftAtMs = left ? nowMs : (known?.leftAtMs ?? -Infinity);
+    this.peers.set(presence.nodeId, { ...presence, lastSeenMs: nowMs, leftAtMs });
+    const isNew = presence.epoch !== known?.epoch || presence.connection !== known.connection;
+    return presence.online && isNew;
+  }
+
+  /** Everybody ever heard of, by node id. */
+  list(nowMs: number): Peer[] {
+    const peers = [...this.peers.values()].sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1));
+    return peers.map(({ leftAtMs: _, ...peer }) => ({ ...peer, online: isOnline(peer, nowMs) }));
+  }
+
+  /** Ids of the nodes that are online, or were less than `graceMs` ago. */
+  online(nowMs: number, graceMs = 0): string[] {
+    const present = [...this.peers.values()].filter(
+      (peer) => isOnline(peer, nowMs) || nowMs - peer.leftAtMs < graceMs,
+    );
+    return present.map((peer) => peer.nodeId);
+  }
+}
+
+interface KnownPeer extends Peer {
+  /** When it said goodbye last, in Unix milliseconds; -Infinity for never. */
+  readonly leftAtMs: number;
+}
+
+function isEarlier(a: Presence, b: Presence): boolean {
+  return a.epoch < b.epoch || (a.epoch === b.epoch && a.connection < b.connection);
+}
+
+function isOnline(peer: Peer, nowMs: number): boolean {
+  return peer.online && nowMs - peer.lastSeenMs < STALE_MS;
+}

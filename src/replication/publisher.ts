@@ -1,0 +1,262 @@
+/**
+ * Turns the outbox into batches and sees them to the broker.
+ *
+ * A batch leaves `batchMs` after the first write that waits, or as soon as there is a
+ * batch's worth. Its events are read from the store at that moment: own writes that a
+ * newer foreign one has replaced are passed over, for whoever wrote that publishes it.
+ *
+ * The messages in flight are bounded in number and bytes. When the broker cannot keep
+ * up, nothing is encoded until it acknowledges; meanwhile writes gather in the outbox,
+ * where they are only ids, so memory stays flat.
+ *
+ * A message is remembered by the ids it holds until it is acknowledged and SETTLE_MS
+ * have passed: when the connection breaks, these go back into the outbox. For what a
+ * dying broker acknowledged it may not have passed on.
+ */
+import { Entry, KIND_COUNTER, MAX_KEY_BYTES, type Kind } from "../core/entry.ts";
+import type { Store } from "../core/store.ts";
+import { BatchWriter } from "./batch-writer.ts";
+import { Outbox } from "./outbox.ts";
+
+/** Most messages in flight. */
+const WINDOW_MESSAGES = 64;
+/** No further message is sent while more bytes than this are in flight. */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+/** How long an acknowledged message is remembered, in ms, and how many of them at most. */
+const SETTLE_MS = 1_000;
+const SETTLING_MESSAGES = 256;
+/** How long one slice of encoding may hold up the event loop, in ms. */
+const SLICE_MS = 2;
+/** Most ids looked at for one batch, so that passing over many takes slices too. */
+const MAX_BATCH_IDS = 16_384;
+/** Room in a packet for topic and headers and for the longest key, generously. */
+const PACKET_OVERHEAD_BYTES = 2 * MAX_KEY_BYTES;
+
+/** What the publisher is made with. */
+export interface PublisherOptions {
+  readonly store: Pick<Store, "read" | "floor" | "origin">;
+  readonly nodeId: string;
+  /** New at each start, a positive safe integer. */
+  readonly epoch: number;
+  /** How long a write may wait for company, in ms. */
+  readonly batchMs: number;
+  /** A batch is closed when it is at least this long. */
+  readonly batchBytes: number;
+  /** Values above this travel as a bare version. */
+  readonly maxEventBytes: number;
+  /** Most ids in the outbox. */
+  readonly maxOutboxEvents: number;
+}
+
+/** Where messages go; `acknowledged` is called once, with an error when it was refused. */
+export interface Outlet {
+  /** Most messages the broker takes unacknowledged. */
+  readonly receiveMaximum: number;
+  /** Longest packet the broker takes, in bytes. */
+  readonly maxPacketBytes: number;
+  send(message: Buffer, acknowledged: (error?: Error) => void): void;
+}
+
+interface SentMessage {
+  readonly ids: Int32Array;
+  readonly flush: boolean;
+  readonly bytes: number;
+  acknowledgedAt: number;
+}
+
+/** Publishes this node's writes. */
+export class Publisher {
+  /** Observes the store and holds what waits. */
+  readonly outbox: Outbox;
+  /** Counters since the start. */
+  readonly counters = {
+    published_batches: 0,
+    published_events: 0,
+    published_references: 0,
+    published_bytes: 0,
+    publish_failures: 0,
+  };
+
+  private readonly writer: BatchWriter;
+  private readonly entry = new Entry();
+  private outlet: Outlet | null = null;
+  private sequence = 0;
+  private readonly ids = new Int32Array(MAX_BATCH_IDS);
+  private sent: SentMessage[] = [];
+  private inFlight = 0;
+  private inFlightBytes = 0;
+  /** The window was full when the last slice ended: the next acknowledgement goes on. */
+  private stalled = false;
+  private timer: ReturnType<typeof setTimeout> | null = null;
+  private immediate: ReturnType<typeof setImmediate> | null = null;
+  private drained: (() => void)[] = [];
+
+  constructor(private readonly options: PublisherOptions) {
+    this.writer = new BatchWriter(options.nodeId, options.epoch);
+    this.outbox = new Outbox(options.maxOutboxEvents, (full) => this.wake(full));
+  }
+
+  /** Messages sent and not yet acknowledged. */
+  get unacknowledged(): number {
+    return this.inFlight;
+  }
+
+  /** Starts publishing what waits and what comes. */
+  open(outlet: Outlet): void {
+    this.outlet = outlet;
+    if (!this.outbox.isEmpty) this.pumpSoon();
+  }
+
+  /** Stops publishing; what may not have arrived waits again. */
+  close(): void {
+    this.outlet = null;
+    this.cancel();
+    const unsettled = this.sent;
+    this.sent = [];
+    this.inFlight = 0;
+    this.inFlightBytes = 0;
+    const now = performance.now();
+    for (const message of unsettled) {
+      if (now - message.acknowledgedAt > SETTLE_MS) continue;
+      this.outbox.restore(message.ids);
+      if (message.flush) this.outbox.flushPending = true;
+    }
+    this.resolveDrained();
+  }
+
+  /** Resolves when nothing waits and nothing is in flight, or when publishing stops. */
+  drain(): Promise<void> {
+    return new Promise((resolve) => {
+      this.drained.push(resolve);
+      this.pump();
+    });
+  }
+
+  private wake(full: boolean): void {
+    if (this.outlet === null || this.immediate !== null) return;
+    if (full) this.pumpSoon();
+    else this.timer ??= setTimeout(this.pump, this.options.batchMs);
+  }
+
+  private pumpSoon(): void {
+    this.cancel();
+    this.immediate = setImmediate(this.pump);
+  }
+
+  private cancel(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    if (this.immediate !== null) clearImmediate(this.immediate);
+    this.timer = null;
+    this.immediate = null;
+  }
+
+  /** One slice: sends batches until nothing waits, the window is full or time is up. */
+  private readonly pump = (): void => {
+    this.cancel();
+    const { outlet, outbox } = this;
+    if (outlet === null) return this.resolveDrained();
+    const window = Math.min(WINDOW_MESSAGES, outlet.receiveMaximum);
+    const deadline = performance.now() + SLICE_MS;
+    while (!outbox.isEmpty && this.inFlight < window && this.inFlightBytes < WINDOW_BYTES) {
+      if (performance.now() > deadline) return this.pumpSoon();
+      this.sendBatch(outlet);
+    }
+    this.stalled = !outbox.isEmpty;
+    if (outbox.isEmpty && this.inFlight === 0) this.resolveDrained();
+  };
+
+  private sendBatch(outlet: Outlet): void {
+    const { outbox, writer } = this;
+    const { batchBytes } = this.options;
+    const maxValueBytes = Math.min(
+      this.options.maxEventBytes,
+      outlet.maxPacketBytes - batchBytes - PACKET_OVERHEAD_BYTES,
+    );
+    writer.begin();
+    const flush = outbox.flushPending;
+    outbox.flushPending = false;
+    if (flush) this.addFlush();
+    let count = 0;
+    while (writer.length < batchBytes && count < MAX_BATCH_IDS) {
+      const id = outbox.take();
+      if (id < 0) break;
+      this.ids[count++] = id;
+      this.addEntry(id, maxValueBytes);
+    }
+    if (writer.count === 0) return;
+    // A number nobody will see tells the receivers that something was lost.
+    if (outbox.takeLoss()) this.sequence++;
+    this.send(outlet, this.ids.slice(0, count), flush);
+    const eventBytes = writer.length / writer.count;
+    outbox.fullAt = Math.max(2, Math.ceil(batchBytes / eventBytes));
+  }
+
+  private addEntry(id: number, maxValueBytes: number): void {
+    const { entry, counters } = this;
+    this.options.store.read(id, entry);
+    if (!this.isOwn(entry.originHigh, entry.originLow, entry.kind)) return;
+    if (entry.valueLength > maxValueBytes) {
+      this.writer.addReference(entry);
+      counters.published_references++;
+    } else {
+      this.writer.addEntry(entry);
+    }
+  }
+
+  private addFlush(): void {
+    const { floor } = this.options.store;
+    if (!this.isOwn(floor.originHigh, floor.originLow)) return;
+    this.writer.addFlush(floor.timeHigh, floor.timeLow);
+  }
+
+  /** A counter carries everybody's increments, so ours are in it whoever came last. */
+  private isOwn(originHigh: number, originLow: number, kind?: Kind): boolean {
+    const { origin } = this.options.store;
+    return kind === KIND_COUNTER || (originHigh === origin.high && originLow === origin.low);
+  }
+
+  private send(outlet: Outlet, ids: Int32Array, flush: boolean): void {
+    const bytes = this.writer.finish(++this.sequence);
+    const message: SentMessage = { ids, flush, bytes: bytes.length, acknowledgedAt: Infinity };
+    this.sent.push(message);
+    this.inFlight++;
+    this.inFlightBytes += bytes.length;
+    this.counters.published_batches++;
+    this.counters.published_events += this.writer.count;
+    this.counters.published_bytes += bytes.length;
+    outlet.send(bytes, (error) => {
+      // The connection this was sent over is gone, and with it this account.
+      if (!this.sent.includes(message)) return;
+      this.acknowledge(message, error);
+    });
+  }
+
+  private acknowledge(message: SentMessage, error?: Error): void {
+    // Its number is used up, so the receivers will know.
+    if (error) this.counters.publish_failures++;
+    message.acknowledgedAt = performance.now();
+    this.inFlight--;
+    this.inFlightBytes -= message.bytes;
+    this.forgetSettled(message.acknowledgedAt);
+    // Not stalled, what waits has its timer and gathers company until then.
+    if (this.stalled) this.pumpSoon();
+    else if (this.outbox.isEmpty && this.inFlight === 0) this.resolveDrained();
+  }
+
+  private forgetSettled(now: number): void {
+    const { sent } = this;
+    let settled = 0;
+    while (
+      settled < sent.length &&
+      sent[settled]!.acknowledgedAt !== Infinity &&
+      (now - sent[settled]!.acknowledgedAt > SETTLE_MS || sent.length - settled > SETTLING_MESSAGES)
+    ) {
+      settled++;
+    }
+    if (settled > 0) sent.splice(0, settled);
+  }
+
+  private resolveDrained(): void {
+    for (const resolve of this.drained.splice(0)) resolve();
+  }
+}

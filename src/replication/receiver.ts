@@ -1,0 +1,199 @@
+/**
+ * Puts what others publish into the store. Nothing that arrives is trusted: an event
+ * that cannot be read, is too large, comes from the future or is refused by the store
+ * changes nothing and is counted by its reason.
+ *
+ * Long messages are applied in slices, and the next message is only asked for when one
+ * is done, so the broker feels how fast this node really is.
+ *
+ * Batches of a source are numbered, and a number that is missing means lost events: the
+ * broker or the source dropped some. Numbers at or below the last one are repetitions.
+ */
+import type { Store } from "../core/store.ts";
+import type { Entry } from "../core/entry.ts";
+import { REFUSED_FULL, REFUSED_FUTURE, APPLIED, UNCHANGED, type Outcome } from "../core/store.ts";
+import {
+  BatchReader,
+  EVENT_DROPPED,
+  EVENT_END,
+  EVENT_ENTRY,
+  EVENT_FLUSH,
+  type EventKind,
+} from "./batch-reader.ts";
+import type { DropReason } from "./wire.ts";
+import { EventReader } from "./event-codec.ts";
+
+/** How long one slice may hold up the event loop, in ms. */
+const SLICE_MS = 2;
+/** The time is looked at once in so many events. */
+const EVENTS_A_LOOK = 32;
+/** Sources whose numbers are followed; beyond it the one unheard for longest is forgotten. */
+const MAX_SOURCES = 10_000;
+
+/** What the receiver is made with. */
+export interface ReceiverOptions {
+  readonly store: Pick<Store, "apply" | "applyFloor">;
+  readonly nodeId: string;
+  /** This node's own epoch, by which it knows its own batches. */
+  readonly epoch: number;
+  /** Values above this are dropped. */
+  readonly maxEventBytes: number;
+  /** Messages above this are dropped unread. */
+  readonly maxMessageBytes: number;
+  /** Events of that source were lost. */
+  readonly onGap: (source: string) => void;
+  /** The source holds a version of the key too large to send; the entry is valid for the call. */
+  readonly onReference: (source: string, entry: Entry) => void;
+  /** Something was dropped; the source is "" when it is not known. */
+  readonly onDropped: (reason: DropReason, source: string) => void;
+  /** A live node with this node's id published something. */
+  readonly onDuplicateNodeId: () => void;
+}
+
+interface SourceProgress {
+  epoch: number;
+  sequence: number;
+}
+
+/** Applies what arrives. */
+export class Receiver {
+  /** Counters since the start. */
+  readonly counters = {
+    received_batches: 0,
+    received_events: 0,
+    applied_events: 0,
+    known_events: 0,
+    received_references: 0,
+    gaps: 0,
+  };
+  /** Events, or whole messages, dropped since the start, by reason. */
+  readonly dropped: Record<DropReason, number> = {
+    malformed: 0,
+    unknown: 0,
+    oversized: 0,
+    future: 0,
+    full: 0,
+    invalid: 0,
+  };
+
+  private readonly batches: BatchReader;
+  private readonly events: EventReader;
+  private readonly sources = new Map<string, SourceProgress>();
+  /** Set while a batch is being applied. */
+  private done: (() => void) | null = null;
+
+  constructor(private readonly options: ReceiverOptions) {
+    this.batches = new BatchReader(options.maxEventBytes);
+    this.events = new EventReader(options.maxEventBytes);
+  }
+
+  /**
+   * Takes a batch; `done` is called when all of it is applied. Usually that comes before
+   * the next batch; one that comes sooner, over a new connection, makes this one finish.
+   */
+  receiveBatch(message: Uint8Array, done: () => void): void {
+    const { batches, options } = this;
+    this.applySlice(Infinity);
+    const refusal = message.length > options.maxMessageBytes ? "oversized" : batches.open(message);
+    if (refusal !== null) {
+      this.drop(refusal, "");
+      return done();
+    }
+    if (batches.source === options.nodeId) {
+      if (batches.epoch === options.epoch) return done();
+      // Somebody else writes as us. What they wrote is as good as anybody's.
+      options.onDuplicateNodeId();
+    } else {
+      this.follow(batches.source, batches.epoch, batches.sequence);
+    }
+    this.counters.received_batches++;
+    this.done = done;
+    this.applySlice(performance.now() + SLICE_MS);
+  }
+
+  /** Takes a single event of another implementation. */
+  receiveEvent(message: Uint8Array): void {
+    const { events, options } = this;
+    const refusal = message.length > options.maxMessageBytes ? "oversized" : events.read(message);
+    if (refusal !== null) {
+      this.drop(refusal, "");
+    } else if (events.source !== options.nodeId) {
+      this.counters.received_events++;
+      this.count(options.store.apply(events.entry, false), events.source);
+    }
+  }
+
+  private applySlice(deadline: number): void {
+    const { done } = this;
+    if (done === null) return;
+    for (let looked = 1; ; looked++) {
+      const kind = this.batches.next();
+      if (kind === EVENT_END) break;
+      this.counters.received_events++;
+      this.applyEvent(kind);
+      if (looked % EVENTS_A_LOOK === 0 && performance.now() > deadline) {
+        setImmediate(() => this.applySlice(performance.now() + SLICE_MS));
+        return;
+      }
+    }
+    this.done = null;
+    done();
+  }
+
+  private applyEvent(kind: EventKind): void {
+    const { batches, options } = this;
+    const entry = batches.entry;
+    if (kind === EVENT_ENTRY) {
+      this.count(options.store.apply(entry, false), batches.source);
+    } else if (kind === EVENT_FLUSH) {
+      const { timeHigh, timeLow, originHigh, originLow } = entry;
+      const outcome = options.store.applyFloor(timeHigh, timeLow, originHigh, originLow);
+      this.count(outcome, batches.source);
+    } else if (kind === EVENT_DROPPED) {
+      this.drop(batches.dropped, batches.source);
+    } else {
+      this.counters.received_references++;
+      options.onReference(batches.source, entry);
+    }
+  }
+
+  private count(outcome: Outcome, source: string): void {
+    if (outcome === APPLIED) this.counters.applied_events++;
+    else if (outcome === UNCHANGED) this.counters.known_events++;
+    else if (outcome === REFUSED_FUTURE) this.drop("future", source);
+    else if (outcome === REFUSED_FULL) this.drop("full", source);
+    else this.drop("invalid", source);
+  }
+
+  private drop(reason: DropReason, source: string): void {
+    this.dropped[reason]++;
+    this.options.onDropped(reason, source);
+  }
+
+  private follow(source: string, epoch: number, sequence: number): void {
+    const last = this.sources.get(source);
+    if (last === undefined) {
+      // What it sent before we first heard of it is not missing from anything we had.
+      this.remember(source, { epoch, sequence });
+      return;
+    }
+    // Moves it to the end: the first in the map is the one unheard for longest.
+    this.sources.delete(source);
+    this.sources.set(source, last);
+    if (epoch < last.epoch || (epoch === last.epoch && sequence <= last.sequence)) return;
+    const expected = epoch === last.epoch ? last.sequence + 1 : 1;
+    last.epoch = epoch;
+    last.sequence = sequence;
+    if (sequence === expected) return;
+    this.counters.gaps++;
+    this.options.onGap(source);
+  }
+
+  private remember(source: string, progress: SourceProgress): void {
+    if (this.sources.size >= MAX_SOURCES) {
+      const [oldest] = this.sources.keys();
+      this.sources.delete(oldest!);
+    }
+    this.sources.set(source, progress);
+  }
+}

@@ -1,0 +1,303 @@
+/**
+ * Replication: publishes this node's writes to the other nodes and applies theirs, over
+ * an MQTT broker. The broker is a fast hint and may lose anything; nothing here waits
+ * for it, and the node serves whether it is there or not.
+ */
+import { parseBrokerAddress } from "../config/address.ts";
+import type { Config } from "../config/schema.ts";
+import type { Entry } from "../core/entry.ts";
+import type { ChangeObserver, Store } from "../core/store.ts";
+import type { Logger } from "../observability/log.ts";
+import { Membership } from "./membership.ts";
+import { MqttTransport } from "./mqtt-transport.ts";
+import type { Peer } from "./presence.ts";
+import { Publisher } from "./publisher.ts";
+import { Receiver } from "./receiver.ts";
+
+/** How long `stop` and `disable` go on publishing what waits, in ms. */
+const DRAIN_MS = 2_000;
+/** A trouble that keeps happening is logged this often, in ms. */
+const REPEAT_LOG_MS = 60_000;
+/** Room for keys and field names in the longest message accepted, in bytes. */
+const MESSAGE_MARGIN_BYTES = 1024 * 1024;
+/** An epoch is the start in Unix milliseconds with a random number below this beneath it. */
+const EPOCHS_A_MS = 1_024;
+
+/** What other parts want to hear of. All are optional. */
+export interface ReplicationHooks {
+  /** Events of that node were lost on the way; its data should be compared. */
+  onGap?(nodeId: string): void;
+  /**
+   * That node holds a version of the key whose value was too large to send. The entry
+   * holds key and version and is valid for the call.
+   */
+  onReference?(nodeId: string, entry: Entry): void;
+}
+
+/** What a replicator is made with. */
+export interface ReplicatorOptions {
+  readonly store: Pick<Store, "read" | "apply" | "applyFloor" | "floor" | "origin">;
+  /** `broker_address` is a broker's, not "embedded"; `enabled` is how it starts. */
+  readonly settings: Omit<Config["mqtt"], "embedded">;
+  readonly nodeId: string;
+  /** `host:port` at which peers reach this node. */
+  readonly address: () => string;
+  /** The program's version. */
+  readonly version: string;
+  /** The Merkle root in hex, null while unknown. */
+  readonly rootHex: () => string | null;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly hooks?: ReplicationHooks;
+}
+
+/** How replication stands. */
+export interface ReplicationStatus {
+  readonly enabled: boolean;
+  readonly connected: boolean;
+  /** Nodes online, this one included; 1 while not connected. */
+  readonly nodes: number;
+  /** Every other node ever heard of, by node id. */
+  readonly peers: readonly Peer[];
+  /** Another live node was seen with this node's id. */
+  readonly duplicateNodeId: boolean;
+  /** Writes that wait to be published. */
+  readonly waiting: number;
+  /** Batches published and not yet acknowledged. */
+  readonly unacknowledged: number;
+  /** Counters since the start, by name. */
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+/** Replicates one store. */
+export class Replicator {
+  /** Sees the store's changes; belongs into `store.observers`. */
+  readonly observer: ChangeObserver;
+  /** Tells this start of the node from every other. */
+  readonly epoch: number;
+
+  private readonly updatesTopic: string;
+  private readonly eventsTopic: string;
+  private readonly presenceTopic: string;
+  private readonly publisher: Publisher;
+  private readonly receiver: Receiver;
+  private readonly membership: Membership;
+  private readonly transport: MqttTransport;
+  private readonly loggedAt = new Map<string, number>();
+  private enabled: boolean;
+  private stopping = false;
+  private duplicateNodeId = false;
+
+  /** Throws an Error of one line when `broker_address` is no address of a broker. */
+  constructor(private readonly options: ReplicatorOptions) {
+    const { settings, nodeId, now, random } = options;
+    this.enabled = settings.enabled;
+    this.epoch = Math.floor(now()) * EPOCHS_A_MS + Math.floor(random() * EPOCHS_A_MS);
+    this.updatesTopic = `${settings.topic_prefix}/updates`;
+    this.eventsTopic = `${settings.topic_prefix}/events`;
+    // An id may hold characters that a topic may not.
+    this.presenceTopic = `${settings.topic_prefix}/nodes/${encodeURIComponent(nodeId)}`;
+    const maxMessageBytes =
+      2 * (settings.max_event_bytes + settings.batch_bytes) + MESSAGE_MARGIN_BYTES;
+    this.publisher = this.createPublisher();
+    this.observer = this.publisher.outbox;
+    this.receiver = this.createReceiver(maxMessageBytes);
+    this.membership = this.createMembership();
+    this.transport = this.createTransport(maxMessageBytes);
+  }
+
+  /** Connects, unless it is disabled, and stays connected. Returns at once. */
+  start(): void {
+    if (this.enabled) this.transport.open();
+  }
+
+  /**
+   * Publishes what waits, for up to two seconds, says goodbye and disconnects. Prompt
+   * when the broker is away.
+   */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    await this.leave();
+  }
+
+  /** Resumes publishing and applying. */
+  enable(): void {
+    if (this.stopping) return;
+    this.enabled = true;
+    this.transport.open();
+  }
+
+  /**
+   * Leaves the cluster until `enable`, as `stop` does; local writes gather in the outbox
+   * meanwhile.
+   */
+  async disable(): Promise<void> {
+    if (!this.enabled || this.stopping) return;
+    this.enabled = false;
+    await this.leave();
+    // It may have been enabled again meanwhile.
+    if (this.enabled) this.enable();
+  }
+
+  /** How it stands now. */
+  status(): ReplicationStatus {
+    const { publisher, receiver } = this;
+    const counters: Record<string, number> = { ...publisher.counters, ...receiver.counters };
+    counters["outbox_dropped_events"] = publisher.outbox.dropped;
+    for (const [reason, count] of Object.entries(receiver.dropped)) {
+      counters[`dropped_${reason}`] = count;
+    }
+    return {
+      enabled: this.enabled,
+      connected: this.transport.connected,
+      nodes: this.membership.count(),
+      peers: this.membership.list(),
+      duplicateNodeId: this.duplicateNodeId,
+      waiting: publisher.outbox.size,
+      unacknowledged: publisher.unacknowledged,
+      counters,
+    };
+  }
+
+  private async leave(): Promise<void> {
+    if (this.transport.connected) {
+      this.membership.ready();
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, DRAIN_MS)));
+      await Promise.race([this.publisher.drain(), late]);
+      clearTimeout(timer);
+    }
+    this.membership.farewell();
+    const closed = this.transport.close();
+    this.down();
+    await closed;
+  }
+
+  private down(): void {
+    this.membership.down();
+    this.publisher.close();
+  }
+
+  private createPublisher(): Publisher {
+    const { settings, nodeId, store } = this.options;
+    return new Publisher({
+      store,
+      nodeId,
+      epoch: this.epoch,
+      batchMs: settings.batch_milliseconds,
+      batchBytes: settings.batch_bytes,
+      maxEventBytes: settings.max_event_bytes,
+      maxOutboxEvents: settings.max_outbox_events,
+    });
+  }
+
+  private createReceiver(maxMessageBytes: number): Receiver {
+    const { settings, nodeId, store, logger, hooks } = this.options;
+    return new Receiver({
+      store,
+      nodeId,
+      epoch: this.epoch,
+      maxEventBytes: settings.max_event_bytes,
+      maxMessageBytes,
+      onGap: (source) => {
+        logger.debug("Events were lost on the way", { source });
+        hooks?.onGap?.(source);
+      },
+      onReference: (source, entry) => hooks?.onReference?.(source, entry),
+      onDropped: (reason, source) => {
+        if (!this.isTimeToLog(`dropped ${reason}`)) return;
+        const dropped = this.receiver.dropped[reason];
+        logger.warn("Received events were dropped", { reason, source, dropped });
+      },
+      onDuplicateNodeId: () => this.noteDuplicate(),
+    });
+  }
+
+  private createMembership(): Membership {
+    const { nodeId, address, version, rootHex, now, random } = this.options;
+    return new Membership({
+      nodeId,
+      epoch: this.epoch,
+      address,
+      version,
+      rootHex,
+      now,
+      random,
+      publish: (message) => this.publish(this.presenceTopic, message, true),
+      onReady: () =>
+        this.publisher.open({
+          receiveMaximum: this.transport.receiveMaximum,
+          maxPacketBytes: this.transport.maxPacketBytes,
+          send: (message, done) => this.publish(this.updatesTopic, message, false, done),
+        }),
+      onDuplicateNodeId: () => this.noteDuplicate(),
+    });
+  }
+
+  private createTransport(maxPacketBytes: number): MqttTransport {
+    const { settings, nodeId, random, logger } = this.options;
+    const broker = parseBrokerAddress(settings.broker_address);
+    if (broker === undefined) {
+      const found = JSON.stringify(settings.broker_address);
+      throw new Error(`mqtt.broker_address: ${found} is not the address of a broker`);
+    }
+    return new MqttTransport({
+      broker,
+      clientId: settings.client_id || nodeId,
+      username: settings.username,
+      password: settings.password,
+      keepAliveSeconds: settings.keep_alive,
+      cleanSession: settings.clean_session,
+      maxPacketBytes,
+      subscriptions: [
+        { topic: this.updatesTopic, ownToo: false },
+        { topic: this.eventsTopic, ownToo: false },
+        { topic: `${settings.topic_prefix}/nodes/+`, ownToo: true },
+      ],
+      logger,
+      random,
+      will: () => ({ topic: this.presenceTopic, payload: this.membership.nextWill() }),
+      onUp: (afterOutage) => this.membership.up(afterOutage),
+      onDown: () => this.down(),
+      onMessage: (topic, payload, retained, done) => {
+        if (topic === this.updatesTopic) return this.receiver.receiveBatch(payload, done);
+        if (topic === this.eventsTopic) this.receiver.receiveEvent(payload);
+        else this.membership.receive(payload, retained);
+        done();
+      },
+      onTakenOver: () => this.noteDuplicate(),
+    });
+  }
+
+  private publish(
+    topic: string,
+    message: Buffer,
+    retain: boolean,
+    done: (error?: Error) => void = () => {},
+  ): void {
+    this.transport.publish(topic, message, retain, (error) => {
+      if (error && this.isTimeToLog("refused")) {
+        this.options.logger.warn("The broker refused a message", { topic, reason: error.message });
+      }
+      done(error);
+    });
+  }
+
+  private noteDuplicate(): void {
+    this.duplicateNodeId = true;
+    if (!this.isTimeToLog("duplicate")) return;
+    const message = "Another live node uses this node's id; give each node a node_id of its own";
+    this.options.logger.error(message, { node_id: this.options.nodeId });
+  }
+
+  /** True once in REPEAT_LOG_MS for each trouble. */
+  private isTimeToLog(trouble: string): boolean {
+    const now = performance.now();
+    if (now - (this.loggedAt.get(trouble) ?? -Infinity) < REPEAT_LOG_MS) return false;
+    this.loggedAt.set(trouble, now);
+    return true;
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * The wire form of replication: a batch of one node's own writes, as one CBOR map on
+ * `<topic_prefix>/updates`.
+ *
+ *   { "v": 1, "src": node id (text), "epoch": u64, "seq": u64, "events": [event, …] }
+ *
+ * `epoch` is new at each start of the node and `seq` counts its batches from 1, so that
+ * a receiver sees what it missed. An event is one of
+ *
+ *   { "op": "set",     "key": bytes, "val": bytes, "ts": u64, "exp"?: Unix ms }
+ *   { "op": "del",     "key": bytes, "ts": u64, "exp"?: Unix ms }
+ *   { "op": "counter", "key": bytes, "val": the counter's bytes, "ts": u64, "exp"?: Unix ms }
+ *   { "op": "ref",     "key": bytes, "ts": u64 }   a value too large to travel
+ *   { "op": "flush",   "ts": u64 }                 everything up to this version is gone
+ *
+ * `ts` is the hybrid clock (48 bits of milliseconds, 16 of counter); the origin of every
+ * version is that of `src`. A counter's own bytes say who counted what and when; its `ts`
+ * is there for the reader of a trace. Fields come in any order and unknown ones are
+ * skipped, so that a later version may add some. Lengths are definite; there are no tags.
+ *
+ * `batch-writer.ts` and `batch-reader.ts` write and read it.
+ */
+
+/** The version of the wire form. */
+export const FORMAT_VERSION = 1;
+/** The largest expiry time, in Unix milliseconds: 48 bits, as in a version. */
+export const MAX_EXPIRES_AT_MS = 2 ** 48 - 1;
+
+/**
+ * Why an event, or a message as a whole, was dropped; each has a counter.
+ * - `malformed`: not CBOR, or a field is missing, of the wrong type or out of range.
+ * - `unknown`: an operation or a format version this node does not know.
+ * - `oversized`: a key, value or message above its limit.
+ * - `future`: dated further ahead than `max_clock_skew_ms`.
+ * - `full`: the store is at its memory limit.
+ * - `invalid`: the store refused it, as it does a counter whose bytes are no counter.
+ */
+export type DropReason = "malformed" | "unknown" | "oversized" | "future" | "full" | "invalid";
+
+/** The origin of a node: the first 8 bytes of the SHA-256 of its id, as two unsigned words. */
+export function originOf(nodeId: string): { high: number; low: number } {
+  const digest = new Bun.SHA256().update(nodeId).digest();
+  const view = new DataView(digest.buffer, digest.byteOffset);
+  return { high: view.getUint32(0), low: view.getUint32(4) };
+}
