@@ -1,7 +1,7 @@
 /** `merklekv broker`: the embedded MQTT broker as a process of its own. */
+import { formatHostPort } from "../config/address.ts";
 import { schema } from "../config/schema.ts";
-import { createLogger } from "../observability/log.ts";
-import { startEmbeddedBroker } from "../replication/embedded-broker.ts";
+import { EmbeddedBroker } from "../replication/embedded-broker.ts";
 import { version } from "../version.ts";
 import type { Command } from "./arguments.ts";
 import { exitWithStdin, untilStopped } from "./signals.ts";
@@ -28,17 +28,16 @@ export const broker: Command = {
 
   async run(given) {
     const address = given.get("--bind") ?? bindAddress.fallback;
-    const logger = createLogger({ level: "info", format: "text", file_path: "" });
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
     process.on("SIGHUP", () => {}); // unhandled it would kill
-    const bind = { bind_address: address, bind_port: given.port("--port", bindPort.fallback) };
-    const running = await startEmbeddedBroker(bind, logger);
-    const host = address.includes(":") ? `[${address}]` : address;
-    console.log(`MerkleKV ${version} broker ready: mqtt://${host}:${running.port}`);
+    const port = given.port("--port", bindPort.fallback);
+    const running = await EmbeddedBroker.start(address, port);
+    console.log(
+      `MerkleKV ${version} broker ready: mqtt://${formatHostPort(address, running.port)}`,
+    );
 
     await told;
     await running.stop();
-    await logger.close();
     return 0;
   },
 };

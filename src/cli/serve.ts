@@ -1,4 +1,5 @@
 /** `merklekv serve`: runs one node until it is told to stop. */
+import { formatHostPort } from "../config/address.ts";
 import { loadConfig } from "../config/load.ts";
 import { startNode } from "../node.ts";
 import { createLogger } from "../observability/log.ts";
@@ -31,8 +32,9 @@ export const serve: Command = {
     process.on("SIGHUP", () => logger.reopen()); // unhandled it would kill
     const node = await startNode(config, logger);
     const { host, port } = node.address;
-    const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
-    console.log(`MerkleKV ${version} ready: node ${config.node_id} on ${address}`);
+    console.log(
+      `MerkleKV ${version} ready: node ${config.node_id} on ${formatHostPort(host, port)}`,
+    );
 
     await Promise.race([told, node.stopped]);
     await node.stop();
