@@ -1,0 +1,135 @@
+/**
+ * What a command is: a name, how many arguments it takes, how they lie in a line, and a
+ * function from request to reply. The table in `table.ts` holds them all.
+ */
+import type { Store, Outcome } from "../core/store.ts";
+import { REFUSED_FULL } from "../core/store.ts";
+import type { LineShape } from "../protocol/line-parser.ts";
+import type { Reply } from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
+import type { Services } from "./services.ts";
+import type { Session } from "./session.ts";
+import { MAX_KEY_BYTES } from "../core/entry.ts";
+
+/** The `<family>_commands` counters of STATS. */
+export const FAMILIES = [
+  "get",
+  "set",
+  "delete",
+  "numeric",
+  "string",
+  "bulk",
+  "stat",
+  "scan",
+  "exists",
+  "ping",
+  "echo",
+  "dbsize",
+  "hash",
+  "sync",
+  "replicate",
+  "management",
+] as const;
+
+/** One of the counters of STATS. */
+export type Family = (typeof FAMILIES)[number];
+
+/** What a command works with besides its request: made once a node. */
+export interface Context {
+  readonly store: Store;
+  readonly services: Services;
+  /** The connection the request came on. */
+  session: Session;
+}
+
+/** Writes a reply that was not ready when the command ran. */
+export type LateReply = (reply: Reply) => void;
+
+/**
+ * Carries out a request. A promise means that the reply comes later: until then the
+ * connection takes no further request, so replies keep their order.
+ */
+export type Run = (request: Request, reply: Reply, context: Context) => void | Promise<LateReply>;
+
+/** One command. Argument counts do not include the name; `most` is -1 for any number. */
+export interface Command {
+  /** Name in capitals, then other names for it. */
+  readonly names: readonly string[];
+  readonly family: Family;
+  /** How arguments lie in a line. */
+  readonly shape: LineShape;
+  readonly least: number;
+  readonly most: number;
+  /** Counts for RESP where they differ from those of lines. */
+  readonly respLeast?: number;
+  readonly respMost?: number;
+  /** Whether it changes data. */
+  readonly isWrite: boolean;
+  /** Positions of keys for `COMMAND`: first, last (-1 the last argument), step; none if absent. */
+  readonly keys?: readonly [first: number, last: number, step: number];
+  readonly run: Run;
+}
+
+/** Marks a command that reads the key in its first argument. */
+export const READS_KEY = { keys: [1, 1, 1] } as const;
+/** Marks a command that writes the key in its first argument. */
+export const WRITES_KEY = { keys: [1, 1, 1], isWrite: true } as const;
+
+/** A row of the command table. `names` are separated by spaces, the proper one first. */
+export function command(
+  names: string,
+  family: Family,
+  shape: LineShape,
+  least: number,
+  most: number,
+  run: Run,
+  extra: Partial<Command> = {},
+): Command {
+  return { names: names.split(" "), family, shape, least, most, isWrite: false, ...extra, run };
+}
+
+/**
+ * Whether argument `i` is a key: 1 byte to 64 KiB and, in a line, free of control bytes and
+ * white space. Answers the error when it is not.
+ */
+export function checkKey(request: Request, i: number, reply: Reply): boolean {
+  const length = request.length(i);
+  if (length < 1 || length > MAX_KEY_BYTES) {
+    reply.error("Invalid key", length < 1 ? "it is empty" : `longer than ${MAX_KEY_BYTES} bytes`);
+    return false;
+  }
+  if (request.isResp) return true;
+  const { bytes } = request;
+  const start = request.start(i);
+  for (let at = start, end = start + length; at < end; at++) {
+    if (bytes[at]! <= 0x20 || bytes[at] === 0x7f) {
+      reply.error("Invalid key", "a key in a line holds no control bytes");
+      return false;
+    }
+  }
+  return true;
+}
+
+/** Whether the arguments from `first` on, in steps of `step`, are keys. Answers the error if not. */
+export function checkKeys(request: Request, first: number, step: number, reply: Reply): boolean {
+  for (let i = first; i < request.count; i += step) {
+    if (!checkKey(request, i, reply)) return false;
+  }
+  return true;
+}
+
+/** Whether a value of this length is allowed. Answers the error when it is not. */
+export function checkValueLength(length: number, reply: Reply, context: Context): boolean {
+  const { maxValueBytes } = context.services.limits;
+  if (length <= maxValueBytes) return true;
+  reply.error("Value too large", `${length} bytes; network.max_value_bytes is ${maxValueBytes}`);
+  return false;
+}
+
+/** Answers the error of a write that was refused; false when the outcome is none. */
+export function isRefused(outcome: Outcome, reply: Reply): boolean {
+  if (outcome >= 0) return false;
+  if (outcome === REFUSED_FULL) reply.error("Storage full");
+  else reply.error("Internal error", `write refused (${outcome})`);
+  return true;
+}

@@ -1,0 +1,87 @@
+/** From a parsed request to a reply: find the command, check its arguments, count it, run it. */
+import { parseArguments, parseName } from "../protocol/line-parser.ts";
+import { PLAIN, ReplyTooLarge, type Reply } from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
+import type { Context, LateReply } from "./command.ts";
+import { commandTable, type Row } from "./table.ts";
+
+/** What running a request comes to: the reply is written, or will be later. */
+export type Execution = void | Promise<LateReply>;
+
+/** Runs a RESP request. The reply's dialect is the session's. */
+export function executeArray(request: Request, reply: Reply, context: Context): Execution {
+  reply.dialect = context.session.respDialect;
+  const row = commandTable.row(request.bytes, request.start(-1), request.length(-1));
+  if (row === undefined) {
+    return reply.respError(`ERR unknown command '${shown(request.text(-1))}'`);
+  }
+  const { command } = row;
+  const least = command.respLeast ?? command.least;
+  const most = command.respMost ?? command.most;
+  if (request.count < least || (most >= 0 && request.count > most)) {
+    const name = command.names[0]!.toLowerCase();
+    return reply.respError(`ERR wrong number of arguments for '${name}' command`);
+  }
+  return run(row, request, reply, context);
+}
+
+/** Runs the line `start` to `end` of `bytes`, its terminator not included. */
+export function executeLine(
+  request: Request,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  reply: Reply,
+  context: Context,
+): Execution {
+  reply.dialect = context.session.lineDialect;
+  const at = parseName(request, bytes, start, end);
+  if (at < 0) return reply.error("Invalid command");
+  const row = commandTable.row(bytes, request.start(-1), request.length(-1));
+  if (row === undefined) {
+    return reply.error("Invalid command", `unknown command '${shown(request.text(-1))}'`);
+  }
+  const { command } = row;
+  parseArguments(request, command.shape, reply.dialect === PLAIN, at, end);
+  if (request.count < command.least) {
+    return reply.error("Missing arguments", `${command.names[0]} takes ${takes(row)}`);
+  }
+  if (command.most >= 0 && request.count > command.most) {
+    return reply.error("Too many arguments", `${command.names[0]} takes ${takes(row)}`);
+  }
+  return run(row, request, reply, context);
+}
+
+function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
+  const { statistics } = context.services;
+  statistics.countCommand(row.family);
+  const start = reply.length;
+  try {
+    const execution = row.command.run(request, reply, context);
+    return execution === undefined ? undefined : execution.catch((error) => failed(error, context));
+  } catch (error) {
+    reply.length = start;
+    if (error instanceof ReplyTooLarge) {
+      reply.error("Value too large", "the reply exceeds network.max_output_bytes");
+    } else {
+      failed(error, context)(reply);
+    }
+  }
+}
+
+/** A command that throws is a bug of ours. Its client is told; everybody else is served on. */
+function failed(error: unknown, context: Context): LateReply {
+  context.services.reportBug(error);
+  return (reply) => reply.error("Internal error", "see the node's log");
+}
+
+function takes({ command }: Row): string {
+  const { least, most } = command;
+  if (most < 0) return `${least} or more`;
+  return least === most ? `${least}` : `${least} to ${most}`;
+}
+
+/** A name from outside, cut and without anything that would disturb a line. */
+function shown(name: string): string {
+  return name.slice(0, 64).replace(/[^ -~]/g, "?");
+}

@@ -1,0 +1,150 @@
+/**
+ * Time to live. An expiry is part of an entry, so changing it is a write of the whole
+ * value with a new version: a counter whose expiry is set starts afresh from its number.
+ */
+import { Entry } from "../core/entry.ts";
+import { SHAPE_WORDS } from "../protocol/line-parser.ts";
+import type { Reply } from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
+import {
+  READS_KEY,
+  WRITES_KEY,
+  checkKey,
+  command,
+  isRefused,
+  type Command,
+  type Context,
+  type Run,
+} from "./command.ts";
+import { NO_EXPIRY, parseExpiry, readInteger } from "./expiry-options.ts";
+
+const found = new Entry();
+
+/** Finds key argument 0 and reads it into `found`; false when it is not there. */
+function findEntry(request: Request, context: Context): boolean {
+  const { store } = context;
+  const id = store.find(request.bytes, request.start(0), request.length(0));
+  if (id >= 0) store.readValue(id, found);
+  return id >= 0;
+}
+
+/** Rewrites `found` with another expiry; deletes it when that has passed. True when it went well. */
+function rewrite(request: Request, expiresAtMs: number, reply: Reply, context: Context): boolean {
+  const { store } = context;
+  const start = request.start(0);
+  const length = request.length(0);
+  if (expiresAtMs !== 0 && expiresAtMs <= store.clock.nowMs()) {
+    return store.delete(request.bytes, start, length);
+  }
+  // The value lies in the store, which is about to move it.
+  const value = found.valueBytes();
+  const outcome = store.set(request.bytes, start, length, value, 0, value.length, expiresAtMs);
+  return !isRefused(outcome, reply);
+}
+
+function remaining(isAbsolute: boolean, unitMs: number): Run {
+  return (request, reply, context) => {
+    if (!checkKey(request, 0, reply)) return;
+    if (!findEntry(request, context)) return answer(reply, -2);
+    if (found.expiresAtMs === 0) return answer(reply, -1);
+    const ms = isAbsolute ? found.expiresAtMs : found.expiresAtMs - context.store.clock.nowMs();
+    answer(reply, unitMs === 1 || isAbsolute ? Math.floor(ms / unitMs) : Math.ceil(ms / unitMs));
+  };
+}
+
+function answer(reply: Reply, number: number): void {
+  if (number < 0) {
+    if (reply.isResp) reply.raw(`:${number}\r\n`);
+    else reply.simple(String(number));
+    return;
+  }
+  reply.count(number, "VALUE ");
+}
+
+function expire(name: string, isAbsolute: boolean, unitMs: number): Run {
+  return (request, reply, context) => {
+    if (!checkKey(request, 0, reply)) return;
+    const amount = readInteger(request, 1);
+    if (amount === undefined) return reply.error("Value is not a valid number");
+    const expiresAtMs = amount * unitMs + (isAbsolute ? 0 : context.store.clock.nowMs());
+    if (!Number.isSafeInteger(expiresAtMs)) {
+      return reply.error("Value out of range", `invalid expire time in '${name}' command`);
+    }
+    const allowed = expiryCondition(request, reply, expiresAtMs, context);
+    if (allowed === undefined) return;
+    if (!allowed) return answer(reply, 0);
+    // Times before 1970 are past like any other; 0 would mean never.
+    if (rewrite(request, Math.max(1, expiresAtMs), reply, context)) answer(reply, 1);
+  };
+}
+
+/** Whether key and options (NX, XX, GT, LT) allow the new expiry; undefined after an error. */
+function expiryCondition(
+  request: Request,
+  reply: Reply,
+  expiresAtMs: number,
+  context: Context,
+): boolean | undefined {
+  const isThere = findEntry(request, context);
+  // No expiry counts as an infinite one.
+  const current = isThere && found.expiresAtMs !== 0 ? found.expiresAtMs : Infinity;
+  let allowed = isThere;
+  for (let i = 2; i < request.count; i++) {
+    if (request.is(i, "NX")) allowed &&= current === Infinity;
+    else if (request.is(i, "XX")) allowed &&= current !== Infinity;
+    else if (request.is(i, "GT")) allowed &&= expiresAtMs > current;
+    else if (request.is(i, "LT")) allowed &&= expiresAtMs < current;
+    else {
+      reply.error("Invalid command", `Unsupported option ${request.text(i)}`);
+      return undefined;
+    }
+  }
+  return allowed;
+}
+
+const persist: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  if (!findEntry(request, context) || found.expiresAtMs === 0) return answer(reply, 0);
+  if (rewrite(request, 0, reply, context)) answer(reply, 1);
+};
+
+const getWithExpiry: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  let expiresAtMs = NO_EXPIRY;
+  if (request.count > 1) {
+    if (request.is(1, "PERSIST")) expiresAtMs = 0;
+    else {
+      const nowMs = context.store.clock.nowMs();
+      const at = parseExpiry(request, 1, reply, "getex", nowMs);
+      if (at === undefined) return;
+      expiresAtMs = at;
+    }
+    const expected = expiresAtMs === 0 ? 2 : 3;
+    if (expiresAtMs === NO_EXPIRY || request.count !== expected) {
+      return reply.error("Invalid command", "syntax error");
+    }
+  }
+  if (!findEntry(request, context)) return reply.missing();
+  const start = reply.length;
+  reply.value(found.value, found.valueOffset, found.valueLength);
+  if (expiresAtMs === NO_EXPIRY || (expiresAtMs === 0 && found.expiresAtMs === 0)) return;
+  const end = reply.length;
+  if (rewrite(request, expiresAtMs, reply, context)) return;
+  // Refused: the error takes the value's place.
+  reply.bytes.copyWithin(start, end, reply.length);
+  reply.length -= end - start;
+};
+
+/** Time to live. */
+export const expiryCommands: readonly Command[] = [
+  command("TTL", "string", SHAPE_WORDS, 1, 1, remaining(false, 1000), READS_KEY),
+  command("PTTL", "string", SHAPE_WORDS, 1, 1, remaining(false, 1), READS_KEY),
+  command("EXPIRETIME", "string", SHAPE_WORDS, 1, 1, remaining(true, 1000), READS_KEY),
+  command("PEXPIRETIME", "string", SHAPE_WORDS, 1, 1, remaining(true, 1), READS_KEY),
+  command("EXPIRE", "set", SHAPE_WORDS, 2, 4, expire("expire", false, 1000), WRITES_KEY),
+  command("PEXPIRE", "set", SHAPE_WORDS, 2, 4, expire("pexpire", false, 1), WRITES_KEY),
+  command("EXPIREAT", "set", SHAPE_WORDS, 2, 4, expire("expireat", true, 1000), WRITES_KEY),
+  command("PEXPIREAT", "set", SHAPE_WORDS, 2, 4, expire("pexpireat", true, 1), WRITES_KEY),
+  command("PERSIST", "set", SHAPE_WORDS, 1, 1, persist, WRITES_KEY),
+  command("GETEX", "get", SHAPE_WORDS, 1, 3, getWithExpiry, WRITES_KEY),
+];

@@ -1,0 +1,29 @@
+/** Commands on replication. */
+import { SHAPE_WORDS } from "../protocol/line-parser.ts";
+import { command, type Command, type Run } from "./command.ts";
+
+const replicate: Run = (request, reply, context) => {
+  const { replication } = context.services;
+  if (request.is(0, "STATUS")) {
+    const status = replication?.status();
+    const text = status?.enabled
+      ? `REPLICATION enabled ${status.nodes} nodes`
+      : "REPLICATION disabled";
+    return reply.isResp ? reply.bulkText(text) : reply.simple(text);
+  }
+  const enables = request.is(0, "ENABLE");
+  if (!enables && !request.is(0, "DISABLE")) {
+    return reply.error("Invalid command", "REPLICATE enable, disable or status");
+  }
+  if (replication === null) {
+    return reply.error("Invalid command", "this node has no broker; set mqtt.broker_address");
+  }
+  if (enables) replication.enable();
+  else replication.disable();
+  reply.ok();
+};
+
+/** Commands on replication. */
+export const replicationCommands: readonly Command[] = [
+  command("REPLICATE", "replicate", SHAPE_WORDS, 1, 1, replicate),
+];

@@ -1,0 +1,180 @@
+/** Commands on the node: what it is, how it does, and stopping it. */
+import { SHAPE_WORDS } from "../protocol/line-parser.ts";
+import { TAGGED, type Reply } from "../protocol/reply.ts";
+import { FAMILIES, command, type Command, type Context, type Run } from "./command.ts";
+import { matchesGlob } from "./glob.ts";
+
+type Facts = Record<string, string | number>;
+
+const version: Run = (_request, reply, context) => {
+  const { version } = context.services;
+  if (reply.isResp) return reply.bulkText(`MerkleKV ${version}`);
+  reply.simple(reply.dialect === TAGGED ? `VERSION ${version}` : `MerkleKV ${version}`);
+};
+
+const memory: Run = (_request, reply, context) => {
+  reply.count(context.services.memoryBytes(), "MEMORY ");
+};
+
+const time: Run = (_request, reply, context) => {
+  const nowMs = context.store.clock.nowMs();
+  if (!reply.isResp) return reply.count(Math.floor(nowMs / 1000), "TIME ");
+  reply.array(2);
+  reply.bulkText(String(Math.floor(nowMs / 1000)));
+  reply.bulkText(String((nowMs % 1000) * 1000));
+};
+
+/** The sections of INFO; the line dialects print them as one list. */
+function infoSections(context: Context): Record<string, Facts> {
+  const { store, services } = context;
+  const { statistics } = services;
+  const uptime = Math.floor((Date.now() - services.startedAtMs) / 1000);
+  const memoryBytes = services.memoryBytes();
+  const replication = services.replication;
+  const status = replication?.status();
+  return {
+    Server: {
+      version: services.version,
+      node_id: services.nodeId,
+      tcp_port: services.port(),
+      process_id: process.pid,
+      uptime_seconds: uptime,
+      // What Redis' clients and tools look for.
+      redis_version: "7.0.0",
+      redis_mode: "standalone",
+      uptime_in_seconds: uptime,
+      loading: 0,
+    },
+    Clients: {
+      connected_clients: statistics.activeConnections,
+      refused_connections: statistics.refusedConnections,
+      cut_connections: statistics.cutConnections,
+    },
+    Memory: {
+      memory_usage_mb: (memoryBytes / 1_048_576).toFixed(2),
+      used_memory: memoryBytes,
+      store_bytes: store.bytes(),
+    },
+    Stats: {
+      total_connections_received: statistics.totalConnections,
+      total_commands_processed: statistics.totalCommands,
+      protocol_errors: statistics.protocolErrors,
+    },
+    Replication: {
+      role: "master",
+      replication_enabled: status?.enabled ? 1 : 0,
+      replication_nodes: status?.nodes ?? 1,
+      ...replication?.facts(),
+    },
+    Keyspace: {
+      total_keys: store.size,
+      tombstones: store.tombstoneCount,
+      merkle_root: services.merkleRoot(),
+    },
+  };
+}
+
+const info: Run = (request, reply, context) => {
+  const sections = infoSections(context);
+  if (reply.isResp)
+    return reply.bulkText(redisInfo(request.count > 0 ? request.text(0) : "", sections, context));
+  const facts: Facts = Object.assign({}, ...Object.values(sections));
+  if (reply.dialect === TAGGED) {
+    facts["uptime"] = facts["uptime_seconds"]!;
+    facts["server_time_unix"] = Math.floor(Date.now() / 1000);
+    facts["db_keys"] = facts["total_keys"]!;
+  }
+  listFacts(reply, reply.dialect === TAGGED ? "INFO" : "# Server Information", facts);
+};
+
+function redisInfo(section: string, sections: Record<string, Facts>, context: Context): string {
+  const wanted = section.toLowerCase();
+  let text = "";
+  for (const [name, facts] of Object.entries(sections)) {
+    const isWanted = ["", "all", "everything", "default", name.toLowerCase()].includes(wanted);
+    if (!isWanted) continue;
+    text += `# ${name}\r\n`;
+    for (const [fact, value] of Object.entries(facts)) text += `${fact}:${value}\r\n`;
+    if (name === "Keyspace" && context.store.size > 0) {
+      text += `db0:keys=${context.store.size},expires=0,avg_ttl=0\r\n`;
+    }
+    text += "\r\n";
+  }
+  return text;
+}
+
+const stats: Run = (_request, reply, context) => {
+  const { statistics, startedAtMs } = context.services;
+  const uptime = Math.floor((Date.now() - startedAtMs) / 1000);
+  const facts: Facts = {
+    uptime_seconds: uptime,
+    uptime: humanUptime(uptime),
+    total_connections: statistics.totalConnections,
+    active_connections: statistics.activeConnections,
+    total_commands: statistics.totalCommands,
+  };
+  for (const family of FAMILIES) facts[`${family}_commands`] = statistics.commandsOf(family);
+  facts["used_memory_kb"] = Math.floor(context.services.memoryBytes() / 1024);
+  if (reply.isResp) {
+    const lines = Object.entries(facts).map(([name, value]) => `${name}:${value}\r\n`);
+    return reply.bulkText(lines.join(""));
+  }
+  listFacts(reply, reply.dialect === TAGGED ? "STATS" : "", facts);
+};
+
+/** A title if there is one, a line for each fact, and in `plain` an empty line at the end. */
+function listFacts(reply: Reply, title: string, facts: Facts): void {
+  if (title !== "") reply.line(title);
+  for (const [name, value] of Object.entries(facts)) reply.line(`${name}:${value}`);
+  if (reply.dialect !== TAGGED) reply.line("");
+}
+
+function humanUptime(seconds: number): string {
+  const days = Math.floor(seconds / 86_400);
+  const hours = Math.floor(seconds / 3600) % 24;
+  const minutes = Math.floor(seconds / 60) % 60;
+  return `${days}d ${hours}h ${minutes}m ${seconds % 60}s`;
+}
+
+const config: Run = (request, reply, context) => {
+  if (request.is(0, "GET") && request.count >= 2) {
+    const names = new Map<string, string>();
+    for (let i = 1; i < request.count; i++) {
+      const pattern = new TextEncoder().encode(request.text(i).toLowerCase());
+      for (const [name, value] of context.services.settings()) {
+        const bytes = new TextEncoder().encode(name);
+        if (matchesGlob(pattern, bytes, 0, bytes.length)) names.set(name, value);
+      }
+    }
+    if (!reply.isResp) {
+      for (const [name, value] of names) reply.line(`${name}:${value}`);
+      return reply.line("");
+    }
+    reply.map(names.size);
+    for (const [name, value] of names) {
+      reply.bulkText(name);
+      reply.bulkText(value);
+    }
+    return;
+  }
+  reply.error("Invalid command", "CONFIG GET is what there is; settings change in the config file");
+};
+
+const shutdown: Run = (request, reply, context) => {
+  if (request.count === 1 && !request.is(0, "NOSAVE") && !request.is(0, "SAVE")) {
+    return reply.error("Invalid command", "syntax error");
+  }
+  reply.ok();
+  context.services.shutdown();
+};
+
+/** Commands on the node. */
+export const serverCommands: readonly Command[] = [
+  command("VERSION", "management", SHAPE_WORDS, 0, 0, version),
+  command("INFO", "stat", SHAPE_WORDS, 0, 0, info, { respMost: -1 }),
+  command("STATS", "stat", SHAPE_WORDS, 0, 0, stats),
+  command("MEMORY", "stat", SHAPE_WORDS, 0, 0, memory),
+  command("TIME", "stat", SHAPE_WORDS, 0, 0, time),
+  command("CONFIG", "management", SHAPE_WORDS, 1, -1, config),
+  command("SHUTDOWN", "management", SHAPE_WORDS, 0, 1, shutdown),
+];

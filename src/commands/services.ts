@@ -1,0 +1,73 @@
+/**
+ * What commands need from the rest of the node, as an interface, so that commands depend on
+ * no adapter. `node.ts` puts the real ones in.
+ */
+import { FAMILIES, type Family } from "./command.ts";
+
+/** Counters of STATS. Reset only by a restart. */
+export class Statistics {
+  totalConnections = 0;
+  activeConnections = 0;
+  /** Connections turned away because of `max_connections`. */
+  refusedConnections = 0;
+  totalCommands = 0;
+  /** Requests that were answered with an error of the protocol itself. */
+  protocolErrors = 0;
+  /** Connections cut because they did not read, or did not finish a request. */
+  cutConnections = 0;
+  private readonly byFamily = new Float64Array(FAMILIES.length);
+
+  /** Counts one command of the family with this number in FAMILIES. */
+  countCommand(family: number): void {
+    this.totalCommands++;
+    this.byFamily[family]!++;
+  }
+
+  /** Commands of a family so far. */
+  commandsOf(family: Family): number {
+    return this.byFamily[FAMILIES.indexOf(family)]!;
+  }
+}
+
+/** The bounds that commands keep. */
+export interface Limits {
+  readonly maxValueBytes: number;
+  /** No single reply is larger than this. */
+  readonly maxReplyBytes: number;
+}
+
+/** How replication stands. */
+export interface ReplicationControl {
+  /** `nodes` counts the nodes known to be online, this one included. */
+  status(): { enabled: boolean; nodes: number };
+  enable(): void;
+  disable(): void;
+  /** Facts for INFO, name and value. */
+  facts(): Record<string, string | number>;
+}
+
+/** The node, as commands see it. */
+export interface Services {
+  readonly version: string;
+  readonly nodeId: string;
+  readonly port: () => number;
+  readonly startedAtMs: number;
+  readonly statistics: Statistics;
+  readonly limits: Limits;
+  /** null when the node runs alone. */
+  readonly replication: ReplicationControl | null;
+  /** Resident memory of the process, in bytes. */
+  memoryBytes(): number;
+  /** The Merkle root in hexadecimal. */
+  merkleRoot(): string;
+  /** A line for each connection. */
+  clientList(): string[];
+  /** Closes the connections with that id or address; returns how many. */
+  killClients(idOrAddress: string): number;
+  /** Settings by their name, `section.key`, for CONFIG GET. */
+  settings(): ReadonlyMap<string, string>;
+  /** Logs an error that should never have happened. */
+  reportBug(error: unknown): void;
+  /** Begins a graceful stop. */
+  shutdown(): void;
+}

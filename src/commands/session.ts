@@ -1,0 +1,38 @@
+/** What commands know of the connection they serve. */
+import { RESP2, type Dialect } from "../protocol/reply.ts";
+
+/** The state of one client connection that commands read and change. */
+export class Session {
+  /** Set by CLIENT SETNAME. */
+  name = "";
+  /** Set by CLIENT SETINFO. */
+  library = "";
+  /** Replies to lines: PLAIN or TAGGED. */
+  lineDialect: Dialect;
+  /** Replies to RESP requests: RESP2 or, after HELLO 3, RESP3. */
+  respDialect: Dialect = RESP2;
+  /** Set by QUIT: no further request is read, and the connection ends after the reply. */
+  isClosing = false;
+
+  constructor(
+    /** Unique among the connections of this node's run. */
+    readonly id: number,
+    /** Where the client is, `host:port`. */
+    readonly address: string,
+    /** Unix milliseconds. */
+    readonly connectedAtMs: number,
+    lineDialect: Dialect,
+  ) {
+    this.lineDialect = lineDialect;
+  }
+
+  /** The line about this connection in CLIENT LIST. `idleMs` since its last request. */
+  describe(nowMs: number, idleMs: number): string {
+    const age = Math.floor((nowMs - this.connectedAtMs) / 1000);
+    const idle = Math.floor(idleMs / 1000);
+    return (
+      `id=${this.id} addr=${this.address} name=${this.name} age=${age} idle=${idle} ` +
+      `db=0 resp=${this.respDialect === RESP2 ? 2 : 3} lib-name=${this.library}`
+    );
+  }
+}

@@ -1,0 +1,234 @@
+/** Commands on one string value. */
+import { Entry } from "../core/entry.ts";
+import { SHAPE_KEY_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
+import type { Reply } from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
+import type { Outcome } from "../core/store.ts";
+import {
+  READS_KEY,
+  WRITES_KEY,
+  checkKey,
+  checkValueLength,
+  command,
+  isRefused,
+  type Command,
+  type Context,
+  type Run,
+} from "./command.ts";
+import { parseExpiry, readInteger, NO_EXPIRY } from "./expiry-options.ts";
+import { ValueBuilder } from "./value-builder.ts";
+
+const found = new Entry();
+const built = new ValueBuilder();
+
+const get: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  answerValue(request, 0, reply, context);
+};
+
+/** Answers the value of key argument `i`, or that it is missing. */
+export function answerValue(request: Request, i: number, reply: Reply, context: Context): void {
+  const { store } = context;
+  const id = store.find(request.bytes, request.start(i), request.length(i));
+  if (id < 0) return reply.missing();
+  store.readValue(id, found);
+  reply.value(found.value, found.valueOffset, found.valueLength);
+}
+
+const set: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  if (request.count > 2) return setWithOptions(request, reply, context);
+  if (!checkValueLength(request.length(1), reply, context)) return;
+  if (!isRefused(write(request, 1, 0, context), reply)) reply.ok();
+};
+
+/** Stores argument `valueAt` under key argument 0. */
+function write(request: Request, valueAt: number, expiresAtMs: number, context: Context): Outcome {
+  const { bytes } = request;
+  const valueStart = request.start(valueAt);
+  const valueLength = request.length(valueAt);
+  const keyStart = request.start(0);
+  const keyLength = request.length(0);
+  const { store } = context;
+  return store.set(bytes, keyStart, keyLength, bytes, valueStart, valueLength, expiresAtMs);
+}
+
+function setWithOptions(request: Request, reply: Reply, context: Context): void {
+  let onlyIfMissing = false;
+  let onlyIfPresent = false;
+  let answerOld = false;
+  let keepExpiry = false;
+  let expiresAtMs = 0;
+  for (let i = 2; i < request.count; i++) {
+    if (request.is(i, "NX")) onlyIfMissing = true;
+    else if (request.is(i, "XX")) onlyIfPresent = true;
+    else if (request.is(i, "GET")) answerOld = true;
+    else if (request.is(i, "KEEPTTL")) keepExpiry = true;
+    else {
+      const at = parseExpiry(request, i, reply, "set", context.store.clock.nowMs());
+      if (at === undefined) return;
+      if (at === NO_EXPIRY || expiresAtMs !== 0) return reply.respError("ERR syntax error");
+      expiresAtMs = at;
+      i++;
+    }
+  }
+  if ((onlyIfMissing && onlyIfPresent) || (keepExpiry && expiresAtMs !== 0)) {
+    return reply.respError("ERR syntax error");
+  }
+  if (!checkValueLength(request.length(1), reply, context)) return;
+  const { store } = context;
+  const id = store.find(request.bytes, request.start(0), request.length(0));
+  if (id >= 0) store.readValue(id, found);
+  if (keepExpiry && id >= 0) expiresAtMs = found.expiresAtMs;
+  const start = reply.length;
+  // The old value is answered from the store before the write moves it.
+  if (answerOld) {
+    if (id < 0) reply.missing();
+    else reply.value(found.value, found.valueOffset, found.valueLength);
+  }
+  if ((onlyIfMissing && id >= 0) || (onlyIfPresent && id < 0)) {
+    if (!answerOld) reply.missing();
+    return;
+  }
+  const outcome = write(request, 1, expiresAtMs, context);
+  if (outcome < 0) reply.length = start;
+  if (isRefused(outcome, reply) || answerOld) return;
+  reply.ok();
+}
+
+const setIfMissing: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  if (!checkValueLength(request.length(1), reply, context)) return;
+  const isThere = context.store.find(request.bytes, request.start(0), request.length(0)) >= 0;
+  if (!isThere && isRefused(write(request, 1, 0, context), reply)) return;
+  reply.count(isThere ? 0 : 1, "VALUE ");
+};
+
+function setWithExpiry(name: string, unitMs: number): Run {
+  return (request, reply, context) => {
+    if (!checkKey(request, 0, reply)) return;
+    const amount = readInteger(request, 1);
+    if (amount === undefined) return reply.error("Value is not a valid number");
+    const expiresAtMs = context.store.clock.nowMs() + amount * unitMs;
+    if (amount <= 0 || !Number.isSafeInteger(expiresAtMs)) {
+      return reply.error("Value out of range", `invalid expire time in '${name}' command`);
+    }
+    if (!checkValueLength(request.length(2), reply, context)) return;
+    if (!isRefused(write(request, 2, expiresAtMs, context), reply)) reply.ok();
+  };
+}
+
+const getAndSet: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  if (!checkValueLength(request.length(1), reply, context)) return;
+  const start = reply.length;
+  answerValue(request, 0, reply, context);
+  const outcome = write(request, 1, 0, context);
+  if (outcome < 0) reply.length = start;
+  isRefused(outcome, reply);
+};
+
+const getAndDelete: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  answerValue(request, 0, reply, context);
+  context.store.delete(request.bytes, request.start(0), request.length(0));
+};
+
+function extend(atFront: boolean): Run {
+  return (request, reply, context) => {
+    if (!checkKey(request, 0, reply)) return;
+    const { store } = context;
+    const id = store.find(request.bytes, request.start(0), request.length(0));
+    found.setValue(request.bytes, 0, 0);
+    found.expiresAtMs = 0;
+    if (id >= 0) store.readValue(id, found);
+    if (!checkValueLength(found.valueLength + request.length(1), reply, context)) return;
+    built.reset();
+    if (atFront) built.add(request.bytes, request.start(1), request.length(1));
+    built.add(found.value, found.valueOffset, found.valueLength);
+    if (!atFront) built.add(request.bytes, request.start(1), request.length(1));
+    if (isRefused(writeBuilt(request, found.expiresAtMs, context), reply)) return;
+    if (request.isResp) reply.count(built.length, "");
+    else reply.value(built.bytes, 0, built.length);
+  };
+}
+
+/** Stores what was built under key argument 0. */
+function writeBuilt(request: Request, expiresAtMs: number, context: Context): Outcome {
+  const keyStart = request.start(0);
+  const keyLength = request.length(0);
+  const { bytes, length } = built;
+  return context.store.set(request.bytes, keyStart, keyLength, bytes, 0, length, expiresAtMs);
+}
+
+const valueLength: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  const id = context.store.find(request.bytes, request.start(0), request.length(0));
+  if (id >= 0) context.store.readValue(id, found);
+  reply.count(id < 0 ? 0 : found.valueLength, "VALUE ");
+};
+
+const getRange: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  let first = readInteger(request, 1);
+  let last = readInteger(request, 2);
+  if (first === undefined || last === undefined) return reply.error("Value is not a valid number");
+  const id = context.store.find(request.bytes, request.start(0), request.length(0));
+  found.setValue(request.bytes, 0, 0);
+  if (id >= 0) context.store.readValue(id, found);
+  const length = found.valueLength;
+  if (first < 0) first = Math.max(0, length + first);
+  if (last < 0) last = length + last;
+  last = Math.min(last, length - 1);
+  if (first > last) return reply.value(found.value, found.valueOffset, 0);
+  reply.value(found.value, found.valueOffset + first, last - first + 1);
+};
+
+const setRange: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  const offset = readInteger(request, 1);
+  if (offset === undefined) return reply.error("Value is not a valid number");
+  if (offset < 0) return reply.error("Value out of range", "the offset is negative");
+  const { store } = context;
+  const id = store.find(request.bytes, request.start(0), request.length(0));
+  found.setValue(request.bytes, 0, 0);
+  found.expiresAtMs = 0;
+  if (id >= 0) store.readValue(id, found);
+  const patchLength = request.length(2);
+  if (patchLength === 0) return reply.count(found.valueLength, "VALUE ");
+  const end = offset + patchLength;
+  if (!checkValueLength(Math.max(end, found.valueLength), reply, context)) return;
+  built.reset();
+  built.add(found.value, found.valueOffset, Math.min(offset, found.valueLength));
+  built.addZeros(offset - built.length);
+  built.add(request.bytes, request.start(2), patchLength);
+  if (end < found.valueLength) {
+    built.add(found.value, found.valueOffset + end, found.valueLength - end);
+  }
+  if (isRefused(writeBuilt(request, found.expiresAtMs, context), reply)) return;
+  reply.count(built.length, "VALUE ");
+};
+
+const typeOf: Run = (request, reply, context) => {
+  if (!checkKey(request, 0, reply)) return;
+  const { store } = context;
+  const id = store.find(request.bytes, request.start(0), request.length(0));
+  reply.simple(id < 0 ? "none" : "string");
+};
+
+/** Commands on one string value. */
+export const stringCommands: readonly Command[] = [
+  command("GET", "get", SHAPE_WORDS, 1, 1, get, READS_KEY),
+  command("SET", "set", SHAPE_KEY_VALUE, 2, 2, set, { ...WRITES_KEY, respMost: -1 }),
+  command("SETNX", "set", SHAPE_KEY_VALUE, 2, 2, setIfMissing, WRITES_KEY),
+  command("SETEX", "set", SHAPE_WORDS, 3, 3, setWithExpiry("setex", 1000), WRITES_KEY),
+  command("PSETEX", "set", SHAPE_WORDS, 3, 3, setWithExpiry("psetex", 1), WRITES_KEY),
+  command("GETSET", "set", SHAPE_KEY_VALUE, 2, 2, getAndSet, WRITES_KEY),
+  command("GETDEL", "delete", SHAPE_WORDS, 1, 1, getAndDelete, WRITES_KEY),
+  command("APPEND", "string", SHAPE_KEY_VALUE, 2, 2, extend(false), WRITES_KEY),
+  command("PREPEND", "string", SHAPE_KEY_VALUE, 2, 2, extend(true), WRITES_KEY),
+  command("STRLEN", "string", SHAPE_WORDS, 1, 1, valueLength, READS_KEY),
+  command("GETRANGE SUBSTR", "string", SHAPE_WORDS, 3, 3, getRange, READS_KEY),
+  command("SETRANGE", "string", SHAPE_WORDS, 3, 3, setRange, WRITES_KEY),
+  command("TYPE", "string", SHAPE_WORDS, 1, 1, typeOf, READS_KEY),
+];

@@ -1,0 +1,215 @@
+/**
+ * The composition root: the only place that puts the parts of a node together and knows the
+ * order in which they start and stop.
+ *
+ * Start: broker (if embedded), store, listener, replication. Stop: the reverse, so
+ * that the last writes of clients still reach the broker.
+ */
+import type { ReplicationControl, Services } from "./commands/services.ts";
+import { Statistics } from "./commands/services.ts";
+import { Session } from "./commands/session.ts";
+import { formatHostPort } from "./config/address.ts";
+import { keyNames, type Config } from "./config/schema.ts";
+import { HybridClock } from "./core/clock.ts";
+import { Store } from "./core/store.ts";
+import { OperationalError } from "./operational-error.ts";
+import type { Logger } from "./observability/log.ts";
+import { PLAIN } from "./protocol/reply.ts";
+import { EmbeddedBroker } from "./replication/embedded-broker.ts";
+import { Replicator } from "./replication/replicator.ts";
+import { originOf } from "./replication/wire.ts";
+import { Listener } from "./server/listener.ts";
+import { version } from "./version.ts";
+
+/** A running node. */
+export interface Node {
+  /** Where it listens for clients. */
+  readonly address: { readonly host: string; readonly port: number };
+  /** Stops it gracefully; further calls wait for the same stop. */
+  stop(): Promise<void>;
+  /** Settles once the node has stopped, for instance because a client said SHUTDOWN. */
+  readonly stopped: Promise<void>;
+}
+
+/** How often a slice of the store's background work is done, and over how many rows. */
+const SWEEP_MS = 100;
+const SWEEP_ROWS = 10_000;
+
+/**
+ * Starts a node. Throws an OperationalError of one line when it cannot: a port in use, for
+ * one.
+ */
+export async function startNode(config: Config, logger: Logger): Promise<Node> {
+  const store = createStore(config);
+  const { mqtt, network } = config;
+  const broker = await startBroker(config, logger);
+  const replicator = mqtt.enabled ? createReplicator() : null;
+  if (replicator !== null) store.observers.push(replicator.observer);
+
+  let stopping: Promise<void> | undefined;
+  const stopped = Promise.withResolvers<void>();
+  const services = createServices();
+  const session = new Session(0, "", 0, PLAIN);
+  const listener = new Listener(network, { store, services, session });
+  try {
+    listener.start();
+  } catch (error) {
+    await broker?.stop();
+    throw listenProblem(error, config);
+  }
+  const sweeper = startSweeping(store);
+  replicator?.start();
+  const address = { host: network.bind_address, port: listener.port };
+  logger.info("Serving clients", { address: formatHostPort(address.host, address.port) });
+
+  const stop = (): Promise<void> => {
+    stopping ??= (async () => {
+      logger.info("Stopping");
+      await listener.stop();
+      await replicator?.stop();
+      sweeper.stop();
+      await broker?.stop();
+      logger.info("Stopped");
+      stopped.resolve();
+    })();
+    return stopping;
+  };
+  return { address, stop, stopped: stopped.promise };
+
+  function createReplicator(): Replicator {
+    const address =
+      broker === null ? mqtt.broker_address : `mqtt://${brokerHost(config)}:${broker.port}`;
+    return new Replicator({
+      store,
+      settings: { ...mqtt, broker_address: address },
+      nodeId: config.node_id,
+      address: () => formatHostPort(network.bind_address, listener.port),
+      version,
+      rootHex: () => null,
+      now: Date.now,
+      random: Math.random,
+      logger: logger.child("replication"),
+    });
+  }
+
+  function createServices(): Services {
+    return {
+      version,
+      nodeId: config.node_id,
+      port: () => listener.port,
+      startedAtMs: Date.now(),
+      statistics: new Statistics(),
+      limits: { maxValueBytes: network.max_value_bytes, maxReplyBytes: network.max_output_bytes },
+      replication: replicator === null ? null : replicationControl(replicator),
+      memoryBytes: () => process.memoryUsage.rss(),
+      merkleRoot: () => "0".repeat(64),
+      clientList: () => listener.list(),
+      killClients: (idOrAddress) => listener.kill(idOrAddress),
+      settings: () => settingsOf(config),
+      reportBug: (error) =>
+        logger.error("A bug in MerkleKV", {
+          error: String(error),
+          stack: error instanceof Error ? error.stack : undefined,
+        }),
+      shutdown: () => void stop(),
+    };
+  }
+}
+
+function createStore(config: Config): Store {
+  const { storage } = config;
+  const [low, high] = crypto.getRandomValues(new Uint32Array(2));
+  return new Store({
+    clock: new HybridClock(Date.now),
+    origin: originOf(config.node_id),
+    hashSeed: { low: low!, high: high! },
+    random: Math.random,
+    memoryLimitBytes: storage.memory_limit_mb * 1_048_576,
+    maxClockSkewMs: storage.max_clock_skew_ms,
+    tombstoneGraceMs: storage.tombstone_grace_seconds * 1000,
+  });
+}
+
+async function startBroker(config: Config, logger: Logger): Promise<EmbeddedBroker | null> {
+  const { enabled, broker_address, embedded } = config.mqtt;
+  if (!enabled || broker_address !== "embedded") return null;
+  try {
+    const broker = await EmbeddedBroker.start(embedded.bind_address, embedded.bind_port);
+    const address = formatHostPort(embedded.bind_address, broker.port);
+    logger.info("Embedded broker listening", { address });
+    return broker;
+  } catch (error) {
+    throw new OperationalError((error as Error).message);
+  }
+}
+
+/** Where the node itself reaches its embedded broker. */
+function brokerHost(config: Config): string {
+  const bound = config.mqtt.embedded.bind_address;
+  if (bound === "0.0.0.0") return "127.0.0.1";
+  if (bound === "::") return "[::1]";
+  return bound.includes(":") ? `[${bound}]` : bound;
+}
+
+function listenProblem(error: unknown, config: Config): OperationalError {
+  const { bind_address, bind_port } = config.network;
+  const address = formatHostPort(bind_address, bind_port);
+  const { code, message } = error as { code?: string; message?: string };
+  const why =
+    code === "EADDRINUSE"
+      ? "the port is in use; stop what uses it or set another network.bind_port"
+      : `${code ?? message}; check network.bind_address and network.bind_port`;
+  return new OperationalError(`cannot listen on ${address}: ${why}`);
+}
+
+function startSweeping(store: Store): { stop(): void } {
+  let immediate: ReturnType<typeof setImmediate> | undefined;
+  const slice = (): void => {
+    // A flush in progress is finished without delay, a slice a turn of the event loop.
+    immediate = store.sweep(SWEEP_ROWS) ? setImmediate(slice) : undefined;
+  };
+  const timer = setInterval(() => {
+    if (immediate === undefined) slice();
+  }, SWEEP_MS);
+  return {
+    stop() {
+      clearInterval(timer);
+      if (immediate !== undefined) clearImmediate(immediate);
+    },
+  };
+}
+
+function replicationControl(replicator: Replicator): ReplicationControl {
+  return {
+    status: () => replicator.status(),
+    enable: () => replicator.enable(),
+    disable: () => void replicator.disable(),
+    facts() {
+      const { connected, waiting, unacknowledged, duplicateNodeId, counters } = replicator.status();
+      return {
+        replication_connected: connected ? 1 : 0,
+        replication_waiting: waiting,
+        replication_unacknowledged: unacknowledged,
+        replication_duplicate_node_id: duplicateNodeId ? 1 : 0,
+        ...Object.fromEntries(
+          Object.entries(counters).map(([name, value]) => [`replication_${name}`, value]),
+        ),
+      };
+    },
+  };
+}
+
+/** The settings for CONFIG GET, and the two that redis-benchmark asks for. */
+function settingsOf(config: Config): Map<string, string> {
+  const settings = new Map([
+    ["save", ""],
+    ["appendonly", "no"],
+  ]);
+  for (const name of keyNames) {
+    let value: unknown = config;
+    for (const part of name.split(".")) value = (value as Record<string, unknown>)[part];
+    const isSecret = name.endsWith("password");
+    settings.set(name, isSecret ? "" : String(value));
+  }
+  return settings;
+}

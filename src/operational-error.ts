@@ -1,0 +1,8 @@
+/**
+ * Something about the machine or the configuration that stops the program: a port in use, a
+ * file that cannot be read. Its message is one line that says what, where and what to do;
+ * it is shown without a stack.
+ */
+export class OperationalError extends Error {
+  override name = "OperationalError";
+}

@@ -1,0 +1,370 @@
+/**
+ * One client connection: bytes in, requests run in order, replies out.
+ *
+ * Input is parsed where it lies, in the chunk the runtime delivered; only what is left of an
+ * incomplete request is copied and kept, within the limits. Replies of one chunk are
+ * gathered in a buffer shared by all connections and sent with one write. What the kernel
+ * does not take is queued; while anything is queued no further request is run and
+ * reading pauses, so a client that does not read is held back, and one reply larger than
+ * `maxOutputBytes` ends the connection.
+ */
+import type { Socket } from "bun";
+import type { Context } from "../commands/command.ts";
+import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
+import type { Session } from "../commands/session.ts";
+import type { Reply } from "../protocol/reply.ts";
+import { Request } from "../protocol/request.ts";
+import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/resp-parser.ts";
+
+/** Limits of a connection, all in bytes. */
+export interface ConnectionLimits {
+  readonly maxLineBytes: number;
+  readonly maxOutputBytes: number;
+}
+
+/** What all connections of a listener share. */
+export interface Shared {
+  readonly context: Context;
+  readonly limits: ConnectionLimits;
+  readonly parser: RespParser;
+  readonly reply: Reply;
+  /** Connections with a request begun and not finished, oldest first. */
+  readonly halfSent: Set<Connection>;
+  /** Connections that have said all and are being closed, oldest first. */
+  readonly closing: Set<Connection>;
+  nowMs(): number;
+}
+
+/** Replies are sent in the middle of a chunk when this many bytes have gathered. */
+const SEND_AT_BYTES = 256 * 1024;
+const LF = 0x0a;
+const CR = 0x0d;
+const STAR = 0x2a;
+
+/** See the file header. The listener calls `onData`, `onDrain` and `onClose`. */
+export class Connection {
+  /** When the request in `halfSent`, or the closing in `closing`, began. */
+  sinceMs = 0;
+  /** When the last bytes came. */
+  lastActiveMs: number;
+
+  /** Input not consumed yet: `input[inputStart]` to `input[inputEnd]`. */
+  private input: Uint8Array = NOTHING;
+  private inputStart = 0;
+  private inputEnd = 0;
+  /** Whether `input` is a buffer of our own, with room beyond `inputEnd`. */
+  private hasRoom = false;
+  /** Bytes of an unfinished line already searched for its end. */
+  private searchedBytes = 0;
+  /** The rest of a line that is too long is being skipped. */
+  private isSkippingLine = false;
+  /** A RESP request that has arrived in part. */
+  private partial: Request | undefined;
+
+  private queue: Uint8Array[] = [];
+  private queuedBytes = 0;
+  private isPaused = false;
+  /** A command's reply is still to come. */
+  private isWaiting = false;
+  private isClosed = false;
+  private peerHasEnded = false;
+  private hasEnded = false;
+
+  constructor(
+    private readonly socket: Socket<Connection>,
+    readonly session: Session,
+    private readonly shared: Shared,
+  ) {
+    this.lastActiveMs = session.connectedAtMs;
+  }
+
+  /** Takes a chunk of input, which is this connection's to keep. */
+  onData(chunk: Uint8Array): void {
+    if (this.isClosed || this.hasEnded) return;
+    this.lastActiveMs = this.shared.nowMs();
+    if (this.inputStart === this.inputEnd) this.keep(chunk, chunk.length);
+    else this.append(chunk);
+    this.work();
+  }
+
+  /** The kernel takes bytes again. */
+  onDrain(): void {
+    if (this.isClosed) return;
+    this.sendQueue();
+    if (this.queuedBytes === 0) this.work();
+  }
+
+  /** The other side says no more, but may still be reading. */
+  onEnd(): void {
+    this.peerHasEnded = true;
+    this.work();
+  }
+
+  /** The connection is gone. */
+  onClose(): void {
+    this.isClosed = true;
+    this.shared.halfSent.delete(this);
+    this.shared.closing.delete(this);
+    this.keep(NOTHING, 0);
+    this.partial = undefined;
+    this.queue = [];
+    this.queuedBytes = 0;
+  }
+
+  /** Cuts the connection without regard to what is queued. */
+  cut(): void {
+    if (this.isClosed) return;
+    this.onClose();
+    this.socket.terminate();
+  }
+
+  /**
+   * Ends the connection once everything is sent. A last line may be given, for a client that is
+   * told why.
+   */
+  end(lastWords?: (reply: Reply) => void): void {
+    if (this.isClosed || this.hasEnded) return;
+    if (lastWords !== undefined) {
+      const { reply } = this.shared;
+      reply.reset();
+      reply.dialect = this.session.lineDialect;
+      lastWords(reply);
+      this.send(reply);
+    }
+    this.hasEnded = true;
+    this.shared.halfSent.delete(this);
+    this.sinceMs = this.shared.nowMs();
+    this.shared.closing.add(this);
+    this.keep(NOTHING, 0);
+    this.partial = undefined;
+    // What still arrives is read and dropped: a close with input unread would reset the
+    // connection and might take the last reply with it.
+    this.resume();
+    if (this.queuedBytes === 0) this.socket.shutdown();
+  }
+
+  /** Runs every complete request there is, as long as replies can be sent. */
+  private work(): void {
+    if (this.isWaiting || this.hasEnded || this.queuedBytes > 0) return;
+    const { reply } = this.shared;
+    reply.reset();
+    while (this.inputStart < this.inputEnd) {
+      const isArray = this.partial !== undefined || this.input[this.inputStart] === STAR;
+      const goesOn = isArray && !this.isSkippingLine ? this.runArray(reply) : this.runLine(reply);
+      if (!goesOn || this.session.isClosing) break;
+      if (reply.length >= SEND_AT_BYTES && !this.send(reply)) break;
+    }
+    if (reply.length > 0) this.send(reply);
+    if (this.isClosed) return;
+    const saysNoMore = this.session.isClosing || (this.peerHasEnded && this.queuedBytes === 0);
+    if (saysNoMore && !this.isWaiting) return this.end();
+    this.keepRest();
+  }
+
+  /** True when the next request may be looked at. */
+  private runArray(reply: Reply): boolean {
+    const { parser, context } = this.shared;
+    let request = this.partial;
+    if (request === undefined) {
+      request = sharedRequest;
+      request.reset();
+    }
+    // What was read of a refused request is not kept; of any other, all is.
+    request.base = this.inputStart - (request.isRefused ? request.readBytes : 0);
+    const status = parser.parse(request, this.input, this.inputEnd);
+    if (status === INCOMPLETE) {
+      if (request === sharedRequest) {
+        this.partial = request;
+        sharedRequest = new Request();
+      }
+      if (request.isRefused) this.inputStart = request.base + request.readBytes;
+      return false;
+    }
+    this.partial = undefined;
+    this.inputStart = request.base + request.readBytes;
+    if (status === MALFORMED) {
+      context.services.statistics.protocolErrors++;
+      reply.dialect = this.session.respDialect;
+      reply.respError(`ERR Protocol error: ${parser.problem}`);
+      this.session.isClosing = true;
+      return false;
+    }
+    if (request.expectedParts === 0) return true;
+    if (status !== COMPLETE) {
+      context.services.statistics.protocolErrors++;
+      reply.dialect = this.session.respDialect;
+      reply.error("Value too large", "see network.max_value_bytes");
+      return true;
+    }
+    context.session = this.session;
+    return this.settled(executeArray(request, reply, context));
+  }
+
+  private runLine(reply: Reply): boolean {
+    const { context, limits } = this.shared;
+    const lineEnd = this.findLineEnd();
+    if (lineEnd < 0) {
+      const length = this.inputEnd - this.inputStart;
+      if (!this.isSkippingLine && length > limits.maxLineBytes) this.refuseLine(reply);
+      if (this.isSkippingLine) this.inputStart = this.inputEnd;
+      else this.searchedBytes = length;
+      return false;
+    }
+    const start = this.inputStart;
+    this.inputStart = lineEnd + 1;
+    this.searchedBytes = 0;
+    if (this.isSkippingLine) {
+      this.isSkippingLine = false;
+      return true;
+    }
+    const end = lineEnd > start && this.input[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
+    if (end - start > limits.maxLineBytes) {
+      this.refuseLine(reply);
+      this.isSkippingLine = false;
+      return true;
+    }
+    const request = sharedRequest;
+    request.reset();
+    context.session = this.session;
+    return this.settled(executeLine(request, this.input, start, end, reply, context));
+  }
+
+  private refuseLine(reply: Reply): void {
+    const { context, limits } = this.shared;
+    context.services.statistics.protocolErrors++;
+    reply.dialect = this.session.lineDialect;
+    reply.error("Line too long", `network.max_line_bytes is ${limits.maxLineBytes}`);
+    this.isSkippingLine = true;
+    this.searchedBytes = 0;
+  }
+
+  /** The position of the next LF, or -1. Short lines are searched here, long ones natively. */
+  private findLineEnd(): number {
+    const { input, inputEnd } = this;
+    let at = this.inputStart + this.searchedBytes;
+    for (const near = Math.min(at + 64, inputEnd); at < near; at++) {
+      if (input[at] === LF) return at;
+    }
+    if (at === inputEnd) return -1;
+    const found = input.indexOf(LF, at);
+    return found < inputEnd ? found : -1;
+  }
+
+  /** Whether the command is done; if its reply comes later, sees to that. */
+  private settled(execution: Execution): boolean {
+    if (execution === undefined) return true;
+    this.isWaiting = true;
+    const { respDialect, lineDialect } = this.session;
+    const dialect = this.shared.reply.isResp ? respDialect : lineDialect;
+    void execution.then((write) => {
+      this.isWaiting = false;
+      if (this.isClosed || this.hasEnded) return;
+      const { reply } = this.shared;
+      reply.reset();
+      reply.dialect = dialect;
+      write(reply);
+      this.send(reply);
+      this.work();
+    });
+    return false;
+  }
+
+  /** Keeps what is left of the input, compact, and holds the client to its time limit. */
+  private keepRest(): void {
+    const { halfSent } = this.shared;
+    const length = this.inputEnd - this.inputStart;
+    const isHeldBack = this.isWaiting || this.queuedBytes > 0;
+    if (isHeldBack) this.pause();
+    else this.resume();
+    if (length === 0) this.keep(NOTHING, 0);
+    // A few bytes must not keep the large chunk they came in.
+    else if (this.input.length > length * 4 + 1024) {
+      this.keep(this.input.slice(this.inputStart, this.inputEnd), length);
+    }
+    const isHalfSent =
+      !isHeldBack && (length > 0 || this.partial !== undefined || this.isSkippingLine);
+    if (!isHalfSent) {
+      if (halfSent.size > 0) halfSent.delete(this);
+    } else if (!halfSent.has(this)) {
+      this.sinceMs = this.shared.nowMs();
+      halfSent.add(this);
+    }
+  }
+
+  /** Joins a new chunk to the input that was kept, in a buffer with room for more. */
+  private append(chunk: Uint8Array): void {
+    const needed = this.inputEnd + chunk.length;
+    if (this.hasRoom && needed <= this.input.length) {
+      this.input.set(chunk, this.inputEnd);
+      this.inputEnd = needed;
+      return;
+    }
+    const kept = this.input.subarray(this.inputStart, this.inputEnd);
+    const length = kept.length + chunk.length;
+    // Doubling keeps the copying of a long request linear.
+    const larger = new Uint8Array(Math.min(length * 2, length + MOST_ROOM_BYTES));
+    larger.set(kept);
+    larger.set(chunk, kept.length);
+    this.keep(larger, length);
+    this.hasRoom = true;
+  }
+
+  private keep(input: Uint8Array, length: number): void {
+    this.input = input;
+    this.inputStart = 0;
+    this.inputEnd = length;
+    this.hasRoom = false;
+  }
+
+  /** Sends what the reply holds and empties it. False when some of it had to be queued. */
+  private send(reply: Reply): boolean {
+    const { length } = reply;
+    if (length === 0 || this.isClosed) return true;
+    let sent = 0;
+    if (this.queuedBytes === 0) {
+      sent = this.socket.write(reply.bytes.subarray(0, length));
+      if (sent < 0) sent = length;
+    }
+    if (sent < length) {
+      this.queue.push(reply.bytes.slice(sent, length));
+      this.queuedBytes += length - sent;
+    }
+    reply.length = 0;
+    if (this.queuedBytes > this.shared.limits.maxOutputBytes) {
+      this.shared.context.services.statistics.cutConnections++;
+      this.cut();
+      return false;
+    }
+    return this.queuedBytes === 0;
+  }
+
+  private sendQueue(): void {
+    while (this.queue.length > 0) {
+      const bytes = this.queue[0]!;
+      const sent = this.socket.write(bytes);
+      if (sent < 0) return;
+      this.queuedBytes -= sent;
+      if (sent < bytes.length) {
+        this.queue[0] = bytes.subarray(sent);
+        return;
+      }
+      this.queue.shift();
+    }
+    if (this.hasEnded) this.socket.shutdown();
+  }
+
+  private pause(): void {
+    if (!this.isPaused) this.socket.pause();
+    this.isPaused = true;
+  }
+
+  private resume(): void {
+    if (this.isPaused) this.socket.resume();
+    this.isPaused = false;
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+const MOST_ROOM_BYTES = 4 * 1024 * 1024;
+/** The request all connections parse into, as long as they find theirs complete. */
+let sharedRequest = new Request();
