@@ -4,6 +4,7 @@
  */
 import { type Command, helpOf, parseArguments, UsageError } from "./cli/arguments.ts";
 import { nearest } from "./config/nearest.ts";
+import { OperationalError } from "./operational-error.ts";
 import { version } from "./version.ts";
 
 const commands: Record<string, { about: string; load(): Promise<Command> }> = {
@@ -71,9 +72,8 @@ async function main(argv: string[]): Promise<number> {
 
 /** One line for everything foreseen; a mistake in the program shows where it is. */
 function explain(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const isMistake = [TypeError, RangeError, ReferenceError].some((kind) => error instanceof kind);
-  return (isMistake && error.stack) || error.message;
+  if (error instanceof OperationalError || error instanceof UsageError) return error.message;
+  return `a bug in MerkleKV: ${Bun.inspect(error)}`;
 }
 
 process.exit(await main(process.argv.slice(2)));

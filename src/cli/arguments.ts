@@ -25,7 +25,7 @@ export interface Command {
   readonly options: readonly Option[];
   /** Whether words may follow the options; the first word ends them. */
   readonly takesWords?: boolean;
-  /** Does the work; resolves with the exit code. Throws an Error with one clear line when it cannot. */
+  /** Does the work; resolves with the exit code. Throws an OperationalError when it cannot. */
   run(given: Arguments): Promise<number>;
 }
 

@@ -1,6 +1,7 @@
 /** `merklekv broker`: the embedded MQTT broker as a process of its own. */
 import { formatHostPort } from "../config/address.ts";
 import { schema } from "../config/schema.ts";
+import { OperationalError } from "../operational-error.ts";
 import { EmbeddedBroker } from "../replication/embedded-broker.ts";
 import { version } from "../version.ts";
 import type { Command } from "./arguments.ts";
@@ -31,7 +32,9 @@ export const broker: Command = {
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
     process.on("SIGHUP", () => {}); // unhandled it would kill
     const port = given.port("--port", bindPort.fallback);
-    const running = await EmbeddedBroker.start(address, port);
+    const running = await EmbeddedBroker.start(address, port).catch((error: Error) => {
+      throw new OperationalError(error.message);
+    });
     console.log(
       `MerkleKV ${version} broker ready: mqtt://${formatHostPort(address, running.port)}`,
     );

@@ -4,6 +4,7 @@
  * ends, by whatever means, they stop.
  */
 import { createServer } from "node:net";
+import { OperationalError } from "../operational-error.ts";
 import { exitWithStdin } from "./signals.ts";
 
 const START_DEADLINE_MS = 20_000;
@@ -36,7 +37,7 @@ export class DemoCluster {
 
   /** Starts a child and resolves once it is ready. Rejects when it does not become so. */
   async start(name: string, args: string[], env: Record<string, string> = {}): Promise<Child> {
-    if (this.isStopping) throw new Error("the demo is stopping");
+    if (this.isStopping) throw new OperationalError("the demo is stopping");
     const child = Bun.spawn([...selfCommand(), ...args, exitWithStdin.long], {
       env: { ...foreignEnvironment(), ...env },
       stdin: "pipe",
@@ -48,7 +49,7 @@ export class DemoCluster {
     const log: string[] = [];
     const { promise: ready, resolve, reject } = Promise.withResolvers<number>();
     const timer = setTimeout(
-      () => reject(new Error(`${name} did not start in 20 s`)),
+      () => reject(new OperationalError(`${name} did not start in 20 s`)),
       START_DEADLINE_MS,
     );
     const gathered = [child.stdout, child.stderr].map(async (stream) => {
@@ -61,7 +62,9 @@ export class DemoCluster {
     void child.exited.then(async (code) => {
       await Promise.all(gathered);
       this.running.delete(child);
-      const error = new Error(`${name} ended with exit code ${code}\n${log.join("\n")}`.trimEnd());
+      const error = new OperationalError(
+        `${name} ended with exit code ${code}\n${log.join("\n")}`.trimEnd(),
+      );
       reject(error);
       if (!this.isStopping) this.fail(error);
     });

@@ -1,4 +1,5 @@
 /** `merklekv demo`: a broker and three nodes, a write that travels, and an invitation to try it. */
+import { OperationalError } from "../operational-error.ts";
 import { version } from "../version.ts";
 import type { Command } from "./arguments.ts";
 import { type Child, DemoCluster, isCompiled, portsFrom } from "./demo-cluster.ts";
@@ -115,7 +116,8 @@ async function answers(node: LineConnection, line: string, expected: string): Pr
     const reply = await node.ask(line);
     const now = performance.now();
     if (reply === expected) return now;
-    if (now > deadline) throw new Error(`"${line}" still gives "${reply}", not "${expected}"`);
+    if (now > deadline)
+      throw new OperationalError(`"${line}" still gives "${reply}", not "${expected}"`);
   }
 }
 

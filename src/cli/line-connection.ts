@@ -6,6 +6,7 @@
  * command, known here or not.
  */
 import { connect, type Socket } from "node:net";
+import { OperationalError } from "../operational-error.ts";
 
 /** What came back for one request. */
 export interface Reply {
@@ -42,7 +43,7 @@ export class LineConnection {
     });
   }
 
-  /** Connects, within 10 s. Throws an Error with one clear line when there is no node. */
+  /** Connects, within 10 s. Throws an OperationalError when there is no node. */
   static async open(host: string, port: number): Promise<LineConnection> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const socket = connect({ host, port, noDelay: true, timeout: 10_000 });
@@ -55,7 +56,7 @@ export class LineConnection {
       const { code, message } = error as NodeJS.ErrnoException;
       const reason =
         code === "ECONNREFUSED" ? "connection refused; is a node running there?" : message;
-      throw new Error(`cannot reach ${host}:${port}: ${reason}`);
+      throw new OperationalError(`cannot reach ${host}:${port}: ${reason}`);
     }
     socket.setTimeout(0);
     const connection = new LineConnection(socket, crypto.randomUUID());
@@ -63,7 +64,7 @@ export class LineConnection {
     const { bytes, isLast } = await connection.request("DIALECT plain");
     if (!isLast) return connection;
     const why = bytes.toString().trim() || "the connection was closed at once";
-    throw new Error(`cannot talk to ${host}:${port}: ${why}`);
+    throw new OperationalError(`cannot talk to ${host}:${port}: ${why}`);
   }
 
   /** Sends one or more lines (without the last line end) and awaits all they are answered with. */
@@ -86,7 +87,7 @@ export class LineConnection {
   /** Like `request`, for one line that is answered with one; without its line end. */
   async ask(line: string): Promise<string> {
     const { bytes, isLast } = await this.request(line);
-    if (isLast) throw new Error("the node closed the connection");
+    if (isLast) throw new OperationalError("the node closed the connection");
     return bytes.toString().trimEnd();
   }
 

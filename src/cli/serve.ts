@@ -1,8 +1,10 @@
 /** `merklekv serve`: runs one node until it is told to stop. */
 import { formatHostPort } from "../config/address.ts";
 import { loadConfig } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
 import { startNode } from "../node.ts";
-import { createLogger } from "../observability/log.ts";
+import { createLogger, type RootLogger } from "../observability/log.ts";
+import { OperationalError } from "../operational-error.ts";
 import { version } from "../version.ts";
 import type { Command } from "./arguments.ts";
 import { exitWithStdin, untilStopped } from "./signals.ts";
@@ -25,7 +27,7 @@ export const serve: Command = {
       return 1;
     }
     const { config, notices } = loaded;
-    const logger = createLogger(config.logging);
+    const logger = openLog(config);
     for (const notice of notices) logger.warn(notice);
 
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
@@ -42,3 +44,11 @@ export const serve: Command = {
     return 0;
   },
 };
+
+function openLog(config: Config): RootLogger {
+  try {
+    return createLogger(config.logging);
+  } catch (error) {
+    throw new OperationalError((error as Error).message);
+  }
+}

@@ -9,7 +9,7 @@ import { dirname, join, normalize } from "node:path";
 const SOURCE = join(import.meta.dir, "../../src");
 
 /** Importable from anywhere but the pure parts. */
-const EVERYWHERE = ["config", "observability/log.ts", "version.ts"];
+const EVERYWHERE = ["config", "observability/log.ts", "operational-error.ts", "version.ts"];
 const BELOW_ADAPTERS = ["core", "protocol", "commands", ...EVERYWHERE];
 const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observability"];
 
@@ -19,11 +19,12 @@ const ARROWS: Record<string, string[]> = {
   protocol: ["core"],
   config: [],
   "version.ts": ["../package.json"],
+  "operational-error.ts": [],
   commands: ["core", "protocol", ...EVERYWHERE],
   ...Object.fromEntries(ADAPTERS.map((adapter) => [adapter, BELOW_ADAPTERS])),
   "node.ts": [...BELOW_ADAPTERS, ...ADAPTERS],
   cli: [...BELOW_ADAPTERS, ...ADAPTERS, "node.ts"],
-  "main.ts": ["cli", "config", "version.ts"],
+  "main.ts": ["cli", ...EVERYWHERE],
 };
 
 /** Package → the one file that may import it. */
