@@ -1,0 +1,91 @@
+/** A real mosquitto for tests: on a free port of 127.0.0.1, in a directory of its own. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually } from "./eventually.ts";
+
+// Debian puts it where only root's PATH looks.
+const SEARCH_PATH = `${process.env["PATH"] ?? ""}:/usr/sbin:/usr/local/sbin`;
+
+/** Where mosquitto is installed; null when it is not. */
+export const mosquittoPath: string | null = Bun.which("mosquitto", { PATH: SEARCH_PATH });
+
+/** Why tests that need mosquitto are skipped. Printed once when it is not installed. */
+export const MOSQUITTO_MISSING = "mosquitto is not installed (Debian: apt-get install mosquitto)";
+if (mosquittoPath === null) console.warn(`skipped: ${MOSQUITTO_MISSING}`);
+
+/** A broker that tests start and stop; the port stays the same. */
+export class Mosquitto {
+  private child: Bun.Subprocess | null = null;
+
+  private constructor(
+    /** The port it listens on. */
+    readonly port: number,
+    private readonly directory: string,
+  ) {}
+
+  /** Starts one. `settings` are further lines of its configuration. */
+  static async start(settings: readonly string[] = []): Promise<Mosquitto> {
+    const port = await freePort();
+    const directory = mkdtempSync(join(tmpdir(), "merklekv-mosquitto-"));
+    const lines = [`listener ${port} 127.0.0.1`, "allow_anonymous true", ...settings];
+    writeFileSync(join(directory, "mosquitto.conf"), `${lines.join("\n")}\n`);
+    const mosquitto = new Mosquitto(port, directory);
+    await mosquitto.resume();
+    return mosquitto;
+  }
+
+  /** The address for `mqtt.broker_address`. */
+  get address(): string {
+    return `mqtt://127.0.0.1:${this.port}`;
+  }
+
+  /** Starts it again after `pause`, and waits until it listens. */
+  async resume(): Promise<void> {
+    if (mosquittoPath === null) throw new Error(MOSQUITTO_MISSING);
+    const child = Bun.spawn([mosquittoPath, "-c", join(this.directory, "mosquitto.conf")], {
+      cwd: this.directory,
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    this.child = child;
+    await eventually("mosquitto listens", () => {
+      if (child.exitCode !== null) throw new Error(`mosquitto ended with ${child.exitCode}`);
+      return canConnect(this.port);
+    });
+  }
+
+  /** Ends it; `signal` SIGKILL for one that crashes. Resolves when it is gone. */
+  async pause(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    this.child?.kill(signal);
+    await this.child?.exited;
+    this.child = null;
+  }
+
+  /** Ends it for good and removes its directory. */
+  async stop(): Promise<void> {
+    await this.pause();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** A port on 127.0.0.1 that nobody listens on just now. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise<void>((resolve) => server.close(() => resolve()));
+  return port;
+}
+
+function canConnect(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.on("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on("error", () => resolve(false));
+  });
+}

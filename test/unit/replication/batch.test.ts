@@ -1,0 +1,242 @@
+/** The batch form: both directions agree with a general CBOR codec, and nonsense does no harm. */
+import { describe, expect, test } from "bun:test";
+import { Decoder, Encoder } from "cbor-x/index-no-eval";
+import fc from "fast-check";
+import { Entry, type Kind, KIND_TOMBSTONE } from "../../../src/core/entry.ts";
+import {
+  BatchReader,
+  EVENT_DROPPED,
+  EVENT_END,
+  EVENT_ENTRY,
+  EVENT_FLUSH,
+  EVENT_REFERENCE,
+} from "../../../src/replication/batch-reader.ts";
+import { BatchWriter } from "../../../src/replication/batch-writer.ts";
+import { originOf } from "../../../src/replication/wire.ts";
+
+const MAX_VALUE_BYTES = 1_000;
+
+const word = fc.integer({ min: 0, max: 0xffff_ffff });
+const entryArbitrary = fc
+  .record({
+    kind: fc.constantFrom<Kind>(0, 1, 2),
+    key: fc.uint8Array({ minLength: 1, maxLength: 300 }),
+    value: fc.uint8Array({ maxLength: 300 }),
+    timeHigh: word,
+    timeLow: word,
+    expiresAtMs: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 2 ** 48 - 1 })),
+  })
+  .map(({ kind, key, value, timeHigh, timeLow, expiresAtMs }) => {
+    const entry = new Entry().setKey(key).setVersion(timeHigh, timeLow, 0, 0);
+    entry.kind = kind;
+    entry.expiresAtMs = expiresAtMs;
+    return kind === KIND_TOMBSTONE ? entry : entry.setValue(value);
+  });
+
+const decoder = new Decoder({
+  useRecords: false,
+  mapsAsObjects: true,
+  int64AsNumber: false,
+} as never);
+const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });
+
+function batchOf(entries: Entry[], source = "node-1", epoch = 7, sequence = 3): Buffer {
+  const writer = new BatchWriter(source, epoch);
+  writer.begin();
+  for (const entry of entries) writer.addEntry(entry);
+  return writer.finish(sequence);
+}
+
+function timestampOf(entry: Entry): bigint {
+  return (BigInt(entry.timeHigh) << 32n) | BigInt(entry.timeLow);
+}
+
+describe("what is written", () => {
+  test("is what a general decoder reads", () => {
+    fc.assert(
+      fc.property(fc.array(entryArbitrary), (entries) => {
+        const batch = decoder.decode(batchOf(entries));
+        expect(batch).toMatchObject({ v: 1, src: "node-1" });
+        expect([BigInt(batch.epoch), BigInt(batch.seq)]).toEqual([7n, 3n]);
+        expect(batch.events).toHaveLength(entries.length);
+        entries.forEach((entry, i) => {
+          const { op, key, val, ts, exp, ...rest } = batch.events[i];
+          expect(op).toBe(["set", "del", "counter"][entry.kind]);
+          expect(Buffer.compare(key, entry.keyBytes())).toBe(0);
+          if (entry.kind === KIND_TOMBSTONE) expect(val).toBeUndefined();
+          else expect(Buffer.compare(val, entry.valueBytes())).toBe(0);
+          expect(BigInt(ts)).toBe(timestampOf(entry));
+          expect(BigInt(exp ?? 0)).toBe(BigInt(entry.expiresAtMs));
+          expect(rest).toEqual({});
+        });
+      }),
+    );
+  });
+
+  test("is read back", () => {
+    fc.assert(
+      fc.property(
+        fc.array(entryArbitrary),
+        fc.string({ minLength: 1, unit: "grapheme" }),
+        (entries, source) => {
+          const reader = new BatchReader(MAX_VALUE_BYTES);
+          expect(reader.open(batchOf(entries, source, 2 ** 52, 2 ** 40))).toBeNull();
+          expect(reader).toMatchObject({ source, epoch: 2 ** 52, sequence: 2 ** 40 });
+          const { high, low } = originOf(source);
+          for (const entry of entries) {
+            expect(reader.next()).toBe(EVENT_ENTRY);
+            entry.setVersion(entry.timeHigh, entry.timeLow, high, low);
+            expect(reader.entry.clone()).toEqual(entry.clone());
+          }
+          expect(reader.next()).toBe(EVENT_END);
+          expect(reader.next()).toBe(EVENT_END);
+        },
+      ),
+    );
+  });
+
+  test("holds floors and references, and starts afresh", () => {
+    const writer = new BatchWriter("n", 1);
+    const entry = new Entry().setKey(Buffer.from("k")).setVersion(5, 6, 0, 0);
+    for (const sequence of [1, 2]) {
+      writer.begin();
+      writer.addFlush(3, 4);
+      writer.addReference(entry);
+      expect(writer.count).toBe(2);
+      const reader = new BatchReader(0);
+      expect(reader.open(writer.finish(sequence))).toBeNull();
+      expect(reader.sequence).toBe(sequence);
+      expect(reader.next()).toBe(EVENT_FLUSH);
+      expect(reader.entry).toMatchObject({ timeHigh: 3, timeLow: 4, ...originFields("n") });
+      expect(reader.next()).toBe(EVENT_REFERENCE);
+      expect(reader.entry).toMatchObject({ timeHigh: 5, timeLow: 6, keyLength: 1 });
+      expect(reader.next()).toBe(EVENT_END);
+    }
+  });
+
+  test("grows beyond its first buffer", () => {
+    const entry = new Entry().setKey(Buffer.from("k")).setValue(Buffer.alloc(300_000, 7));
+    const reader = new BatchReader(300_000);
+    expect(reader.open(batchOf([entry, entry]))).toBeNull();
+    for (let i = 0; i < 2; i++) {
+      expect(reader.next()).toBe(EVENT_ENTRY);
+      expect(Buffer.compare(reader.entry.valueBytes(), entry.valueBytes())).toBe(0);
+    }
+  });
+});
+
+function originFields(nodeId: string) {
+  const { high, low } = originOf(nodeId);
+  return { originHigh: high, originLow: low };
+}
+
+const SET = { op: "set", key: Buffer.from("k"), val: Buffer.from("v"), ts: 99n };
+const HEADER = { v: 1, src: "n", epoch: 1, seq: 1 };
+
+/** What comes of each event: its kind, or why it was dropped; or why the message was. */
+function readAll(message: Uint8Array): (number | string)[] | string {
+  const reader = new BatchReader(MAX_VALUE_BYTES);
+  const refusal = reader.open(message);
+  if (refusal !== null) return refusal;
+  const found: (number | string)[] = [];
+  for (let kind = reader.next(); kind !== EVENT_END; kind = reader.next()) {
+    found.push(kind === EVENT_DROPPED ? reader.dropped : kind);
+  }
+  return found;
+}
+
+describe("what is read", () => {
+  const rows: [string, unknown, string | number][] = [
+    ["fields in any order, unknown ones skipped", { later: [{ a: null }], ...SET }, EVENT_ENTRY],
+    ["an unknown operation", { ...SET, op: "swap" }, "unknown"],
+    ["no operation", { key: SET.key, val: SET.val, ts: 1 }, "malformed"],
+    ["an operation of another type", { ...SET, op: 1 }, "malformed"],
+    ["no key", { op: "set", val: SET.val, ts: 1 }, "malformed"],
+    ["an empty key", { ...SET, key: Buffer.alloc(0) }, "malformed"],
+    ["a text key", { ...SET, key: "k" }, "malformed"],
+    ["the longest key", { ...SET, key: Buffer.alloc(65_536) }, EVENT_ENTRY],
+    ["a longer key", { ...SET, key: Buffer.alloc(65_537) }, "oversized"],
+    ["no value", { op: "set", key: SET.key, ts: 1 }, "malformed"],
+    ["the longest value", { ...SET, val: Buffer.alloc(MAX_VALUE_BYTES) }, EVENT_ENTRY],
+    ["a longer value", { ...SET, val: Buffer.alloc(MAX_VALUE_BYTES + 1) }, "oversized"],
+    ["no time", { op: "del", key: SET.key }, "malformed"],
+    ["a negative time", { ...SET, ts: -1 }, "malformed"],
+    ["a broken time", { ...SET, ts: 1.5 }, "malformed"],
+    ["the latest expiry", { ...SET, exp: 2n ** 48n - 1n }, EVENT_ENTRY],
+    ["a later expiry", { ...SET, exp: 2n ** 48n }, "malformed"],
+    ["a number for an event", 5, "malformed"],
+    ["an array for an event", [], "malformed"],
+  ];
+  test.each(rows)("%s", (_, event, expected) => {
+    const message = encoder.encode({ ...HEADER, events: [SET, event, SET] });
+    expect(readAll(message)).toEqual([EVENT_ENTRY, expected, EVENT_ENTRY]);
+  });
+
+  const headers: [string, unknown, string][] = [
+    ["another version", { ...HEADER, v: 2, events: [] }, "unknown"],
+    ["no version", { src: "n", epoch: 1, seq: 1, events: [] }, "malformed"],
+    ["no source", { v: 1, epoch: 1, seq: 1, events: [] }, "malformed"],
+    ["an empty source", { ...HEADER, src: "", events: [] }, "malformed"],
+    ["no epoch", { v: 1, src: "n", seq: 1, events: [] }, "malformed"],
+    ["a number of 0", { ...HEADER, seq: 0, events: [] }, "malformed"],
+    ["an epoch beyond 2^53", { ...HEADER, epoch: 2n ** 53n, events: [] }, "malformed"],
+    ["no events", HEADER, "malformed"],
+    ["a map of events", { ...HEADER, events: {} }, "malformed"],
+    ["no map", [1], "malformed"],
+    ["nesting", { ...HEADER, events: [[[[[[[[[[[[]]]]]]]]]]]] }, "malformed"],
+    ["a tag", { ...HEADER, events: [new Date(0)] }, "malformed"],
+  ];
+  test.each(headers)("a message with %s", (_, message, expected) => {
+    expect(readAll(encoder.encode(message))).toBe(expected);
+  });
+
+  test("nothing, rest, and lengths that lie", () => {
+    const good = batchOf([new Entry().setKey(Buffer.from("k"))]);
+    expect(readAll(good)).toEqual([EVENT_ENTRY]);
+    for (let length = 0; length < good.length; length++) {
+      expect(readAll(good.subarray(0, length))).toBe("malformed");
+    }
+    expect(readAll(Buffer.concat([good, Buffer.of(0)]))).toBe("malformed");
+    // An array and a map that claim 2^64 - 1 items, a string of as many bytes.
+    for (const head of [0x9b, 0xbb, 0x5b, 0x7b]) {
+      expect(readAll(Buffer.concat([Buffer.of(head), Buffer.alloc(8, 0xff)]))).toBe("malformed");
+    }
+  });
+
+  test("mutated batches give known outcomes and leave the reader in order", () => {
+    const good = batchOf([
+      new Entry().setKey(Buffer.from("key")).setValue(Buffer.from("value")).setVersion(1, 2, 3, 4),
+      new Entry().setKey(Buffer.from("other")).setValue(Buffer.alloc(30)),
+    ]);
+    const reader = new BatchReader(MAX_VALUE_BYTES);
+    const mutation = fc.tuple(fc.nat(good.length - 1), fc.nat(255));
+    fc.assert(
+      fc.property(fc.array(mutation, { minLength: 1, maxLength: 4 }), (mutations) => {
+        const bad = Buffer.from(good);
+        for (const [at, byte] of mutations) bad[at] = byte;
+        if (reader.open(bad) === null) {
+          for (let kind = reader.next(); kind !== EVENT_END; kind = reader.next()) {
+            if (kind !== EVENT_ENTRY) continue;
+            const { keyOffset, keyLength, valueOffset, valueLength } = reader.entry;
+            expect(keyLength).toBeGreaterThan(0);
+            expect(keyOffset + keyLength).toBeLessThanOrEqual(bad.length);
+            expect(valueLength).toBeGreaterThanOrEqual(0);
+            expect(valueOffset + valueLength).toBeLessThanOrEqual(bad.length);
+          }
+        }
+        expect(reader.open(good)).toBeNull();
+        expect([reader.next(), reader.next(), reader.next()]).toEqual([1, 1, 0]);
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
+  test("random bytes are malformed", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        expect(readAll(bytes)).toBe("malformed");
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+});

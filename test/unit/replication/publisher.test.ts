@@ -1,0 +1,194 @@
+/** What leaves the publisher, and what it does when acknowledgements fail to come. */
+import { beforeEach, describe, expect, test } from "bun:test";
+import { Decoder } from "cbor-x/index-no-eval";
+import { HybridClock } from "../../../src/core/clock.ts";
+import { Int64 } from "../../../src/core/counter.ts";
+import { Entry } from "../../../src/core/entry.ts";
+import { Store } from "../../../src/core/store.ts";
+import { type Outlet, Publisher } from "../../../src/replication/publisher.ts";
+import { originOf } from "../../../src/replication/wire.ts";
+import { eventually } from "../../support/eventually.ts";
+
+const decoder = new Decoder({ useRecords: false, mapsAsObjects: true });
+
+interface Sent {
+  seq: number;
+  /** `op key` of every event. */
+  events: string[];
+  acknowledge: (error?: Error) => void;
+}
+
+let store: Store;
+let publisher: Publisher;
+let sent: Sent[];
+let outlet: Outlet;
+
+beforeEach(() => {
+  store = new Store({
+    clock: new HybridClock(Date.now),
+    origin: originOf("me"),
+    hashSeed: { high: 1, low: 2 },
+    random: Math.random,
+    memoryLimitBytes: 0,
+    maxClockSkewMs: 1_000,
+    tombstoneGraceMs: 1_000,
+  });
+  publisher = new Publisher({
+    store,
+    nodeId: "me",
+    epoch: 1,
+    batchMs: 1,
+    batchBytes: 500,
+    maxEventBytes: 100,
+    maxOutboxEvents: 1_000,
+  });
+  store.observers.push(publisher.outbox);
+  sent = [];
+  outlet = {
+    receiveMaximum: 65_535,
+    maxPacketBytes: 1_000_000,
+    send(message, acknowledge) {
+      const { seq, events } = decoder.decode(message);
+      const names = events.map(
+        (event: { op: string; key?: Buffer }) => `${event.op} ${event.key ?? ""}`,
+      );
+      sent.push({ seq: Number(seq), events: names, acknowledge });
+    },
+  };
+});
+
+const bytes = (text: string) => Buffer.from(text);
+const set = (key: string, value = "v") =>
+  store.set(bytes(key), 0, key.length, bytes(value), 0, value.length, 0);
+const allEvents = () => sent.flatMap(({ events }) => events);
+
+/** Publishes all that waits over a broker that acknowledges, and returns the events. */
+async function published(): Promise<string[]> {
+  publisher.open({
+    ...outlet,
+    send(message, acknowledge) {
+      outlet.send(message, acknowledge);
+      queueMicrotask(() => acknowledge());
+    },
+  });
+  await publisher.drain();
+  return allEvents();
+}
+
+function foreign(key: string, kind: 0 | 1): Entry {
+  const entry = new Entry().setKey(bytes(key));
+  entry.kind = kind;
+  store.clock.next();
+  return entry.setVersion(store.clock.high, store.clock.low, 1, 1);
+}
+
+describe("what travels", () => {
+  test("is a key's last state only", async () => {
+    set("a");
+    set("b");
+    set("a", "again");
+    store.delete(bytes("b"), 0, 1);
+    expect(await published()).toEqual(["set a", "del b"]);
+  });
+
+  test("is not what a newer foreign write replaced", async () => {
+    set("a");
+    set("b");
+    store.apply(foreign("a", 0));
+    expect(await published()).toEqual(["set b"]);
+  });
+
+  test("is a counter, whoever counted last", async () => {
+    const one = new Int64().set(0, 1);
+    store.increment(bytes("n"), 0, 1, one);
+    const entry = new Entry();
+    store.read(store.find(bytes("n"), 0, 1), entry);
+    const theirs = entry.clone();
+    // The same part under another origin, a little later.
+    theirs.value[25] = theirs.value[25]! ^ 0xff;
+    theirs.value[40]!++;
+    expect(store.apply(theirs)).toBe(1);
+    store.read(store.find(bytes("n"), 0, 1), entry);
+    expect(entry.originHigh).not.toBe(store.origin.high);
+    expect(await published()).toEqual(["counter n"]);
+  });
+
+  test("is only a version for a large value", async () => {
+    set("a", "x".repeat(100));
+    set("b", "x".repeat(101));
+    expect(await published()).toEqual(["set a", "ref b"]);
+    expect(publisher.counters.published_references).toBe(1);
+  });
+
+  test("is a flush before what follows it, and not a foreign one", async () => {
+    set("a");
+    store.flush();
+    set("b");
+    expect(await published()).toEqual(["flush ", "set b"]);
+    set("c");
+    store.clock.next();
+    store.applyFloor(store.clock.high, store.clock.low + 1, 1, 1);
+    expect(await published()).toEqual(["flush ", "set b"]);
+  });
+});
+
+test("batches are numbered from 1 and closed at their size", async () => {
+  for (let i = 0; i < 100; i++) set(`key${i}`);
+  await published();
+  expect(sent.length).toBeGreaterThan(5);
+  expect(sent.map(({ seq }) => seq)).toEqual(sent.map((_, i) => i + 1));
+  expect(new Set(allEvents()).size).toBe(100);
+});
+
+test("after a loss a number is skipped", async () => {
+  set("a");
+  await published();
+  for (let i = 0; i < 1_001; i++) set(`key${i}`);
+  await published();
+  expect(sent[0]!.seq).toBe(1);
+  expect(sent[1]!.seq).toBe(3);
+  expect(sent.at(-1)!.seq).toBe(sent.length + 1);
+});
+
+test("no more is sent unacknowledged than the broker takes", async () => {
+  outlet = { ...outlet, receiveMaximum: 3 };
+  for (let i = 0; i < 100; i++) set(`key${i}`);
+  publisher.open(outlet);
+  await eventually("the window is full", () => sent.length === 3);
+  expect(publisher.unacknowledged).toBe(3);
+  sent[1]!.acknowledge();
+  await eventually("one more is sent", () => sent.length === 4);
+  expect(publisher.unacknowledged).toBe(3);
+});
+
+test("what was in flight or just acknowledged when the connection broke is sent again", async () => {
+  for (let i = 0; i < 30; i++) set(`key${i}`);
+  outlet = { ...outlet, receiveMaximum: 2 };
+  publisher.open(outlet);
+  await eventually("the window is full", () => sent.length === 2);
+  sent[0]!.acknowledge();
+  const before = sent.splice(0).flatMap(({ events }) => events);
+  publisher.close();
+  // A late answer over the old connection counts for nothing.
+  expect(publisher.unacknowledged).toBe(0);
+  const after = await published();
+  expect(after).toEqual(expect.arrayContaining(before));
+  expect(new Set(after).size).toBe(30);
+  expect(publisher.unacknowledged).toBe(0);
+});
+
+test("a refused message is counted, and the next one goes on", async () => {
+  set("a");
+  publisher.open(outlet);
+  await eventually("it is sent", () => sent.length === 1);
+  sent[0]!.acknowledge(new Error("no"));
+  expect(publisher.counters.publish_failures).toBe(1);
+  set("b");
+  await eventually("the next is sent", () => sent.length === 2);
+});
+
+test("drain ends at once while nothing can be published", async () => {
+  set("a");
+  await publisher.drain();
+  expect(publisher.outbox.size).toBe(1);
+});

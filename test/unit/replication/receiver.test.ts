@@ -1,0 +1,233 @@
+/** What a receiver does to the store, counts and reports. */
+import { describe, expect, test } from "bun:test";
+import { Encoder } from "cbor-x/index-no-eval";
+import fc from "fast-check";
+import { HybridClock, timeHighOf, timeLowOf } from "../../../src/core/clock.ts";
+import { Entry } from "../../../src/core/entry.ts";
+import { Store } from "../../../src/core/store.ts";
+import { Receiver } from "../../../src/replication/receiver.ts";
+import { originOf } from "../../../src/replication/wire.ts";
+import { eventually } from "../../support/eventually.ts";
+
+const NOW_MS = 1_700_000_000_000;
+const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });
+
+function timestamp(unixMs: number): bigint {
+  return (BigInt(timeHighOf(unixMs)) << 32n) | BigInt(timeLowOf(unixMs));
+}
+
+const set = (key: string, value = "v", unixMs = NOW_MS) => {
+  return { op: "set", key: Buffer.from(key), val: Buffer.from(value), ts: timestamp(unixMs) };
+};
+
+function setUp(memoryLimitBytes = 0) {
+  const store = new Store({
+    clock: new HybridClock(() => NOW_MS),
+    origin: originOf("me"),
+    hashSeed: { high: 1, low: 2 },
+    random: Math.random,
+    memoryLimitBytes,
+    maxClockSkewMs: 1_000,
+    tombstoneGraceMs: 1_000,
+  });
+  const reports: string[] = [];
+  const receiver = new Receiver({
+    store,
+    nodeId: "me",
+    epoch: 5,
+    maxEventBytes: 1_000,
+    maxMessageBytes: 1_000_000,
+    onGap: (source) => reports.push(`gap ${source}`),
+    onReference: (source, entry) => reports.push(`ref ${source} ${Buffer.from(entry.keyBytes())}`),
+    onDropped: (reason, source) => reports.push(`dropped ${reason} ${source}`),
+    onDuplicateNodeId: () => reports.push("duplicate"),
+  });
+  const receive = (src: string, epoch: number, seq: number, ...events: unknown[]) =>
+    receiver.receiveBatch(encoder.encode({ v: 1, src, epoch, seq, events }), () => {});
+  return { store, receiver, receive, reports };
+}
+
+test("events are applied, known ones are no change", () => {
+  const { store, receiver, receive } = setUp();
+  receive("a", 1, 1, set("x"), set("y"), {
+    op: "del",
+    key: Buffer.from("x"),
+    ts: timestamp(NOW_MS + 1),
+  });
+  expect(store.size).toBe(1);
+  receive("a", 1, 1, set("x"), set("y"));
+  expect(store.size).toBe(1);
+  expect(receiver.counters).toMatchObject({
+    applied_events: 3,
+    known_events: 2,
+    received_events: 5,
+  });
+  receive("a", 1, 2, { op: "flush", ts: timestamp(NOW_MS + 2) });
+  expect(store.size).toBe(0);
+});
+
+test("own batches are ignored, those of a namesake are not", () => {
+  const { store, receive, reports } = setUp();
+  receive("me", 5, 1, set("own"));
+  expect(store.size).toBe(0);
+  receive("me", 6, 1, set("namesake's"));
+  expect(store.size).toBe(1);
+  expect(reports).toEqual(["duplicate"]);
+});
+
+describe("a gap is reported", () => {
+  const rows: [string, [number, number][], number][] = [
+    [
+      "never for consecutive numbers",
+      [
+        [1, 1],
+        [1, 2],
+        [1, 3],
+      ],
+      0,
+    ],
+    [
+      "not for what came before the first",
+      [
+        [1, 7],
+        [1, 8],
+      ],
+      0,
+    ],
+    [
+      "for a missing number",
+      [
+        [1, 1],
+        [1, 3],
+        [1, 4],
+      ],
+      1,
+    ],
+    [
+      "not for repetitions",
+      [
+        [1, 1],
+        [1, 2],
+        [1, 1],
+        [1, 2],
+        [1, 3],
+      ],
+      0,
+    ],
+    [
+      "not for a new epoch",
+      [
+        [1, 9],
+        [2, 1],
+        [2, 2],
+      ],
+      0,
+    ],
+    [
+      "for a new epoch whose first is missing",
+      [
+        [1, 9],
+        [2, 2],
+      ],
+      1,
+    ],
+    [
+      "not for late batches of an earlier epoch",
+      [
+        [2, 1],
+        [1, 9],
+        [2, 2],
+      ],
+      0,
+    ],
+  ];
+  test.each(rows)("%s", (_, batches, gaps) => {
+    const { receiver, receive, reports } = setUp();
+    for (const [epoch, sequence] of batches) {
+      receive("b", 1, 1);
+      receive("a", epoch, sequence);
+    }
+    expect(reports).toEqual(Array(gaps).fill("gap a"));
+    expect(receiver.counters.gaps).toBe(gaps);
+  });
+});
+
+test("what is dropped is counted by its reason and changes nothing", () => {
+  const { store, receiver, receive, reports } = setUp();
+  receive("a", 1, 1, set("k", "v", NOW_MS + 1_001));
+  receive("a", 1, 2, { op: "flush", ts: timestamp(NOW_MS + 1_001) });
+  receive("a", 1, 3, { ...set("k"), op: "swap" });
+  receive("a", 1, 4, set("k", "x".repeat(1_001)));
+  receive("a", 1, 5, { op: "set" });
+  receive("a", 1, 6, { ...set("k"), op: "counter" });
+  receiver.receiveBatch(Buffer.from("nonsense"), () => {});
+  receiver.receiveBatch(Buffer.alloc(1_000_001), () => {});
+  receiver.receiveEvent(Buffer.from("nonsense"));
+  expect(store.size).toBe(0);
+  expect(receiver.dropped).toEqual({
+    future: 2,
+    unknown: 1,
+    oversized: 2,
+    malformed: 3,
+    invalid: 1,
+    full: 0,
+  });
+  expect(reports).toContain("dropped future a");
+});
+
+test("a full store refuses, and goes on deleting", () => {
+  const { store, receiver, receive } = setUp(1);
+  receive("a", 1, 1, set("k"), { op: "del", key: Buffer.from("k"), ts: timestamp(NOW_MS) });
+  expect(receiver.dropped.full).toBe(1);
+  expect(store.tombstoneCount).toBe(1);
+});
+
+test("a reference is passed on with its key", () => {
+  const { store, receive, reports } = setUp();
+  receive("a", 1, 1, { op: "ref", key: Buffer.from("large"), ts: timestamp(NOW_MS) });
+  expect(store.size).toBe(0);
+  expect(reports).toEqual(["ref a large"]);
+});
+
+test("a long batch is applied in slices, and whole before one that overtakes it", async () => {
+  const { store, receiver } = setUp();
+  // Time passes quickly for this store: every apply takes a good part of a slice.
+  const apply = store.apply.bind(store);
+  store.apply = (entry: Entry, local?: boolean) => {
+    for (const start = performance.now(); performance.now() - start < 0.1;);
+    return apply(entry, local);
+  };
+  const events = Array.from({ length: 200 }, (_, i) => set(`key${i}`));
+  const done: string[] = [];
+  const message = (seq: number) => encoder.encode({ v: 1, src: "a", epoch: 1, seq, events });
+  receiver.receiveBatch(message(1), () => done.push("first"));
+  expect(done).toEqual([]);
+  expect(store.size).toBeLessThan(200);
+  receiver.receiveBatch(message(2), () => done.push("second"));
+  expect(done).toEqual(["first"]);
+  expect(store.size).toBe(200);
+  await eventually("the second is done", () => done.length === 2);
+  expect(receiver.counters).toMatchObject({ applied_events: 200, known_events: 200 });
+});
+
+test("mutated batches throw nothing and never leave the store in disorder", () => {
+  const events = [set("one"), set("two"), { op: "flush", ts: timestamp(NOW_MS - 1) }];
+  const good = encoder.encode({ v: 1, src: "a", epoch: 1, seq: 1, events });
+  const { store, receiver } = setUp();
+  const mutation = fc.tuple(fc.nat(good.length - 1), fc.nat(255));
+  fc.assert(
+    fc.property(fc.array(mutation, { minLength: 1, maxLength: 4 }), (mutations) => {
+      const bad = Buffer.from(good);
+      for (const [at, byte] of mutations) bad[at] = byte;
+      let answered = 0;
+      receiver.receiveBatch(bad, () => answered++);
+      receiver.receiveEvent(bad);
+      expect(answered).toBe(1);
+    }),
+    { numRuns: 3_000 },
+  );
+  const { received_events: received, applied_events: applied } = receiver.counters;
+  expect(received).toBeGreaterThan(applied);
+  expect(receiver.dropped.malformed).toBeGreaterThan(0);
+  expect(store.size).toBeLessThanOrEqual(applied);
+});
