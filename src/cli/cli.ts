@@ -50,7 +50,8 @@ function quote(word: string): string {
 
 /** Prints a reply; whether it is a good one. */
 async function show({ bytes, isLast }: Reply): Promise<boolean> {
-  await Bun.write(Bun.stdout, bytes);
+  // Not Bun.write, which starts a file over that standard output is redirected to.
+  await new Promise((resolve) => process.stdout.write(bytes, resolve));
   if (bytes.length === 0 && isLast) console.error("merklekv: the node closed the connection");
   return bytes.length > 0 && !/^ERROR/m.test(bytes.toString("latin1"));
 }
