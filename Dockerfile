@@ -7,8 +7,8 @@ RUN node .ci/setup.mjs
 COPY src src
 RUN npm run build && install -d -o 65532 -g 65532 /data
 
-# The C library and nothing else; runs as its user "nonroot" (65532).
-FROM gcr.io/distroless/cc-debian12:nonroot
+# The C library and nothing else, which is all the binary needs; runs as its user "nonroot" (65532).
+FROM gcr.io/distroless/base-nossl-debian12:nonroot
 COPY --from=build /src/dist/merklekv /usr/local/bin/merklekv
 COPY --from=build --chown=nonroot:nonroot /data /data
 COPY configs/docker.toml /etc/merklekv/docker.toml
