@@ -44,7 +44,7 @@ function installPackages(executable) {
 function installThroughNpm(pinned) {
   console.error(`Setting up, once: Bun ${pinned} and the packages in bun.lock …`);
   const corner = join(root, "node_modules/.setup");
-  const npm = ["install", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"];
+  const npm = ["install", "--ignore-scripts", "--no-audit", "--no-fund"];
   try {
     run("npm", [...npm, "--prefix", corner, `bun@${pinned}`]);
     run(process.execPath, [join(corner, "node_modules/bun/install.js")]);
