@@ -1,5 +1,6 @@
 /** Replicators with real stores over real brokers: the embedded one and mosquitto. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { connect as connectTcp, type Socket } from "node:net";
 import { connect, type MqttClient } from "mqtt";
 import { Encoder } from "cbor-x/index-no-eval";
 import { HybridClock } from "../../src/core/clock.ts";
@@ -16,6 +17,7 @@ import { freePort, Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 interface Broker {
   readonly address: string;
   pause(): Promise<void>;
+  crash(): Promise<void>;
   resume(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -26,6 +28,7 @@ async function embedded(): Promise<Broker> {
   return {
     address: `mqtt://127.0.0.1:${port}`,
     pause: () => broker.stop(),
+    crash: () => broker.stop(),
     resume: async () => {
       broker = await EmbeddedBroker.start("127.0.0.1", port);
     },
@@ -46,6 +49,8 @@ class LogRecorder implements Logger {
   readonly lines: string[] = [];
   /** Failed attempts to connect that were not worth a line. */
   attempts = 0;
+  /** Why, according to the last warning. */
+  reason = "";
   trace(): void {}
   debug(): void {
     this.attempts++;
@@ -53,7 +58,8 @@ class LogRecorder implements Logger {
   info(message: string, fields: Record<string, unknown> = {}): void {
     this.lines.push(`info ${message} ${fields["protocol"]}`);
   }
-  warn(message: string): void {
+  warn(message: string, fields: Record<string, unknown> = {}): void {
+    this.reason = String(fields["reason"]);
     this.lines.push(`warn ${message}`);
   }
   error(message: string): void {
@@ -251,6 +257,29 @@ for (const [name, installed, startBroker] of brokers) {
       );
     });
 
+    test("writes all through a crash of the broker arrive", async () => {
+      const [a, b] = [start("a"), start("b")];
+      await meet(a, b);
+      let written = 0;
+      const writing = setInterval(() => {
+        for (let i = 0; i < 20; i++, written++) nodes[written % 2]!.set(`key${written}`, "v");
+      }, 1);
+      try {
+        await eventually("writes arrive", () => b.counter("applied_events") > 500);
+        await broker.crash();
+        await eventually("both noticed", () =>
+          nodes.every((n) => !n.replicator.status().connected),
+        );
+        await broker.resume();
+        await eventually("both are back", () =>
+          nodes.every((n) => n.replicator.status().connected),
+        );
+      } finally {
+        clearInterval(writing);
+      }
+      await eventually("all is everywhere", () => nodes.every((n) => n.store.size === written));
+    });
+
     test("a node without its broker starts, and stops promptly", async () => {
       await broker.pause();
       const log = new LogRecorder();
@@ -376,6 +405,39 @@ for (const [name, installed, startBroker] of brokers) {
   });
 }
 
+test("it works over a WebSocket", async () => {
+  const broker = await EmbeddedBroker.start("127.0.0.1", 0);
+  const bridge = webSocketBridge(broker.port);
+  const address = `ws://127.0.0.1:${bridge.port}/mqtt`;
+  const [a, b] = [new TestNode("a", address), new TestNode("b", address)];
+  try {
+    a.replicator.start();
+    b.replicator.start();
+    await eventually("they see each other", () => a.replicator.status().nodes === 2);
+    a.set("key", "value");
+    await eventually("it arrived", () => b.get("key") === "value");
+  } finally {
+    await Promise.all([a.replicator.stop(), b.replicator.stop()]);
+    await bridge.stop(true);
+    await broker.stop();
+  }
+});
+
+test.skipIf(mosquittoPath === null)("a broker that wants a password says so", async () => {
+  const broker = await Mosquitto.start(["allow_anonymous false"]);
+  const log = new LogRecorder();
+  const node = new TestNode("a", broker.address, { logger: log });
+  try {
+    node.replicator.start();
+    await eventually("it is logged", () => log.lines.length > 0);
+    expect(log.lines).toEqual(["warn The broker is away; writes wait here until it is back"]);
+    expect(log.reason).toContain("Not authorized");
+  } finally {
+    await node.replicator.stop();
+    await broker.stop();
+  }
+});
+
 test("a port in use is one clear line", async () => {
   const broker = await EmbeddedBroker.start("127.0.0.1", 0);
   try {
@@ -408,4 +470,25 @@ async function connectForeign(address: string): Promise<MqttClient> {
   const client = connect(address, { protocolVersion: 4, reconnectPeriod: 0 });
   await eventually("the foreign client is connected", () => client.connected);
   return client;
+}
+
+/** Passes WebSocket messages at /mqtt on to a TCP port, as brokers with WebSockets do inside. */
+function webSocketBridge(port: number) {
+  return Bun.serve<{ broker: Socket }>({
+    port: 0,
+    hostname: "127.0.0.1",
+    development: false,
+    fetch(request, server) {
+      const data = { broker: connectTcp(port, "127.0.0.1") };
+      const headers = { "Sec-WebSocket-Protocol": "mqtt" };
+      const isMqtt = new URL(request.url).pathname === "/mqtt";
+      if (isMqtt && server.upgrade(request, { data, headers })) return undefined;
+      return new Response("not here", { status: 404 });
+    },
+    websocket: {
+      open: (socket) => void socket.data.broker.on("data", (chunk) => void socket.send(chunk)),
+      message: (socket, message) => void socket.data.broker.write(message),
+      close: (socket) => void socket.data.broker.destroy(),
+    },
+  });
 }

@@ -29,7 +29,10 @@ export class Mosquitto {
   static async start(settings: readonly string[] = []): Promise<Mosquitto> {
     const port = await freePort();
     const directory = mkdtempSync(join(tmpdir(), "merklekv-mosquitto-"));
-    const lines = [`listener ${port} 127.0.0.1`, "allow_anonymous true", ...settings];
+    const lines = [`listener ${port} 127.0.0.1`, ...settings];
+    if (!settings.some((line) => line.startsWith("allow_anonymous"))) {
+      lines.push("allow_anonymous true");
+    }
     writeFileSync(join(directory, "mosquitto.conf"), `${lines.join("\n")}\n`);
     const mosquitto = new Mosquitto(port, directory);
     await mosquitto.resume();
@@ -47,7 +50,7 @@ export class Mosquitto {
     const child = Bun.spawn([mosquittoPath, "-c", join(this.directory, "mosquitto.conf")], {
       cwd: this.directory,
       stdout: "ignore",
-      stderr: "pipe",
+      stderr: "ignore",
     });
     this.child = child;
     await eventually("mosquitto listens", () => {
@@ -56,17 +59,26 @@ export class Mosquitto {
     });
   }
 
-  /** Ends it; `signal` SIGKILL for one that crashes. Resolves when it is gone. */
-  async pause(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
-    this.child?.kill(signal);
-    await this.child?.exited;
-    this.child = null;
+  /** Ends it in good order. Resolves when it is gone. */
+  pause(): Promise<void> {
+    return this.end("SIGTERM");
+  }
+
+  /** Ends it with SIGKILL. Resolves when it is gone. */
+  crash(): Promise<void> {
+    return this.end("SIGKILL");
   }
 
   /** Ends it for good and removes its directory. */
   async stop(): Promise<void> {
     await this.pause();
     rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<void> {
+    this.child?.kill(signal);
+    await this.child?.exited;
+    this.child = null;
   }
 }
 
