@@ -31,7 +31,7 @@ export class Session {
     const age = Math.floor((nowMs - this.connectedAtMs) / 1000);
     const idle = Math.floor(idleMs / 1000);
     return (
-      `id=${this.id} addr=${this.address} name=${this.name} age=${age} idle=${idle} ` +
+      `id=${this.id} addr=${this.address} age=${age} idle=${idle} name=${this.name} ` +
       `db=0 resp=${this.respDialect === RESP2 ? 2 : 3} lib-name=${this.library}`
     );
   }

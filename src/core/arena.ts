@@ -20,8 +20,8 @@
  * moving them; so under any churn memory stays within about twice what is live.
  */
 
-const SLAB_BYTES = 65_536;
-const UNIT_BITS = 13;
+const SLAB_BYTES = 262_144;
+const UNIT_BITS = 15;
 const UNIT_MASK = (1 << UNIT_BITS) - 1;
 /** Slots above this size get a slab of their own. */
 const LARGEST_SLOT_BYTES = 32_768;

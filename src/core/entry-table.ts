@@ -155,6 +155,16 @@ export class EntryTable {
     return words[word]! * 0x1_0000_0000 + words[word + 1]!;
   }
 
+  /** Where the entry lies: changes when it moves. Loads the row. */
+  referenceOf(id: number): number {
+    return this.rows[id >>> CHUNK_BITS]![(id & CHUNK_MASK) * ROW_WORDS]!;
+  }
+
+  /** The id written in a slot. Loads the slot. */
+  idAt(reference: number): number {
+    return this.arena.words[slabOf(reference)]![offsetOf(reference) >>> 2]!;
+  }
+
   /** The hash the entry was created with. */
   hashOf(id: number): number {
     return this.rows[id >>> CHUNK_BITS]![(id & CHUNK_MASK) * ROW_WORDS + 7]!;

@@ -66,6 +66,11 @@ export class HashIndex {
     }
   }
 
+  /** The id that `find` would look at first for this hash, or -1. A hint, not an answer. */
+  candidate(hash: number): number {
+    return (this.tableOf(hash).slots[hash & SLOT_MASK]! & ID_MASK) - 1;
+  }
+
   /** Adds an id whose key is not in the index. */
   insert(hash: number, id: number): void {
     let table = this.tableOf(hash);

@@ -65,6 +65,10 @@ export const NOT_A_NUMBER = -4;
 /** `increment`: the result would leave 64 bits. */
 export const OUT_OF_RANGE = -5;
 
+/** Most keys that `prefetch` takes: about as many loads as a processor has under way. */
+export const PREFETCH_KEYS = 16;
+const NO_REFERENCE = 0xffff_ffff;
+
 /** What came of a write; one of the constants above. */
 export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5;
 
@@ -131,6 +135,7 @@ export class Store {
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   private readonly numberText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
   private scratch = new Uint8Array(1024);
+  private readonly touched = new Uint32Array(PREFETCH_KEYS);
 
   constructor(private readonly options: StoreOptions) {
     this.clock = options.clock;
@@ -158,6 +163,26 @@ export class Store {
   find(key: Uint8Array, offset: number, length: number): number {
     const id = this.locate(key, offset, length);
     return id >= 0 && this.isLive(id) ? id : -1;
+  }
+
+  /**
+   * Loads the memory that looking up these keys will need, all keys a step at a time, so
+   * that the processor waits for many loads at once. At most PREFETCH_KEYS keys. Returns a
+   * number of no meaning, which keeps the loads from being optimised away.
+   */
+  prefetch(keys: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): number {
+    const { touched, index, table } = this;
+    for (let i = 0; i < count; i++) touched[i] = this.hash(keys, starts[i]!, lengths[i]!);
+    for (let i = 0; i < count; i++) touched[i] = index.candidate(touched[i]!) + 1;
+    for (let i = 0; i < count; i++) {
+      if (touched[i] !== 0) touched[i] = table.referenceOf(touched[i]! - 1);
+      else touched[i] = NO_REFERENCE;
+    }
+    let sum = 0;
+    for (let i = 0; i < count; i++) {
+      if (touched[i] !== NO_REFERENCE) sum ^= table.idAt(touched[i]!);
+    }
+    return sum;
   }
 
   /** Id of the entry with this key, a tombstone or an expired one too, or -1. */

@@ -15,6 +15,7 @@ import type { Session } from "../commands/session.ts";
 import type { Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
 import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/resp-parser.ts";
+import type { ReadAhead } from "./read-ahead.ts";
 
 /** Limits of a connection, all in bytes. */
 export interface ConnectionLimits {
@@ -28,6 +29,7 @@ export interface Shared {
   readonly limits: ConnectionLimits;
   readonly parser: RespParser;
   readonly reply: Reply;
+  readonly readAhead: ReadAhead;
   /** Connections with a request begun and not finished, oldest first. */
   readonly halfSent: Set<Connection>;
   /** Connections that have said all and are being closed, oldest first. */
@@ -148,7 +150,11 @@ export class Connection {
     if (this.isWaiting || this.hasEnded || this.queuedBytes > 0) return;
     const { reply } = this.shared;
     reply.reset();
+    let lookedTo = this.inputStart;
     while (this.inputStart < this.inputEnd) {
+      if (this.inputStart >= lookedTo) {
+        lookedTo = this.shared.readAhead.look(this.input, this.inputStart, this.inputEnd);
+      }
       const isArray = this.partial !== undefined || this.input[this.inputStart] === STAR;
       const goesOn = isArray && !this.isSkippingLine ? this.runArray(reply) : this.runLine(reply);
       if (!goesOn || this.session.isClosing) break;

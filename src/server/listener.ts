@@ -8,6 +8,7 @@ import { Session } from "../commands/session.ts";
 import { PLAIN, Reply, TAGGED } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
 import { Connection, type Shared } from "./connection.ts";
+import { ReadAhead } from "./read-ahead.ts";
 
 /** The keys of `[network]`, by the names of the config file. */
 export interface NetworkSettings {
@@ -48,6 +49,7 @@ export class Listener {
       context,
       limits: { maxLineBytes: max_line_bytes, maxOutputBytes: max_output_bytes },
       parser: new RespParser(max_value_bytes, max_value_bytes + max_line_bytes),
+      readAhead: new ReadAhead(context.store),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
       halfSent: new Set(),
       closing: new Set(),
