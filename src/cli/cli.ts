@@ -79,7 +79,7 @@ async function pipe(connection: LineConnection): Promise<number> {
 
 /** Reads, sends and prints until Ctrl-D, `quit` or `exit`. Connects again when the node was away. */
 async function prompt(host: string, port: number): Promise<number> {
-  let connection: LineConnection | undefined = await LineConnection.open(host, port);
+  let connection = await LineConnection.open(host, port);
   const path = historyPath(process.env);
   let history = loadHistory(path);
   const terminal = createInterface({
@@ -100,13 +100,10 @@ async function prompt(host: string, port: number): Promise<number> {
     if (/^\s*(quit|exit)\s*$/i.test(line)) return 0;
     if (line.trim() !== "") {
       try {
-        connection ??= await LineConnection.open(host, port);
-        const reply: Reply = await connection.request(line);
-        await show(reply);
-        if (reply.isLast) connection = undefined;
+        if (connection.isOver) connection = await LineConnection.open(host, port);
+        await show(await connection.request(line));
       } catch (error) {
         console.error((error as Error).message);
-        connection = undefined;
       }
       saveHistory(path, history);
     }

@@ -24,7 +24,8 @@ export class LineConnection {
   private pieces: Buffer[] = [];
   /** The last bytes that came, as many as an end mark has. */
   private tail: Buffer = Buffer.alloc(0);
-  private isOver = false;
+  /** Whether the connection has ended, by either side. */
+  isOver = false;
   private onChange: () => void = () => {};
 
   private constructor(
