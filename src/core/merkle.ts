@@ -1,0 +1,224 @@
+/**
+ * The Merkle tree that two nodes compare to find out where they differ: entries in
+ * 65,536 buckets (`merkle-buckets.ts`) under four levels (`digest-tree.ts`). Its root
+ * depends on the set of entries alone, never on order, duplicates, restarts or what
+ * came before.
+ *
+ * A write only marks its entry. `update` hashes what was marked, in slices: a key written
+ * a thousand times between two updates is hashed once.
+ *
+ * Watermark. While writes go on, two nodes that miss nothing still hold different entries
+ * at any instant: those under way between them. So they compare as of a time W a little
+ * back. But when an entry is overwritten after W, the version before it is gone from the
+ * store, and leaving the key out would be a difference too, until the peer has the new
+ * version. The tree therefore keeps what it knew: `update(W)` takes in the marked entries
+ * at or below W; a newer one waits, and its key stands in the tree with the digest of the
+ * version it replaced, or not at all if it is new. What a node shows as of W is thus the
+ * state at W, the same on all nodes that have received what was written up to W, however
+ * many writes are under way.
+ *
+ * Two things blur this and do no harm. If a key is written twice between two updates, the
+ * version in between was never hashed, and nodes that update at different moments may
+ * show different ones; so update every second or so, not only when a session starts. And
+ * an update takes nothing out, so after one with a later W an entry shows early. Such a
+ * key costs a session a look into its bucket, not a transfer: there it compares current
+ * versions, and leaves those above W alone. At rest every version comes to lie below W,
+ * and equal roots mean equal entries.
+ *
+ * For W the two sides take the earlier of their clocks minus the lag, so that neither
+ * writes an entry below W afterwards. The lag has to exceed the time an event travels.
+ *
+ * Memory: 14.1 bytes an id, and 2.5 MB for buckets and levels.
+ *
+ * Invariants:
+ * - an entry is in its bucket from the first update that takes it in until `removed`;
+ * - what the buckets say of an entry is its current version, or the entry is marked;
+ * - a bucket that changed is marked in the DigestTree until that is refreshed.
+ */
+
+import { DigestTree } from "./digest-tree.ts";
+import { Entry } from "./entry.ts";
+import { MerkleBuckets } from "./merkle-buckets.ts";
+import { DIGEST_BYTES, digestKey, digestRecord } from "./record-digest.ts";
+import type { ChangeObserver } from "./store.ts";
+
+/** How the tree reads entries: the store. */
+export interface RecordSource {
+  /** Points `into` at the entry; valid until the next write. */
+  read(id: number, into: Entry): void;
+}
+
+/** Both words of the watermark that is above every version. */
+export const LATEST = 0xffff_ffff;
+
+const CHUNK_SHIFT = 15;
+const CHUNK_IDS = 1 << CHUNK_SHIFT;
+const CHUNK_MASK = CHUNK_IDS - 1;
+
+/** The clock is looked at after so many entries, or so many bytes. */
+const ENTRIES_A_LOOK = 16;
+const BYTES_A_LOOK = 65_536;
+
+/** The tree over a store's entries, named by the store's ids. */
+export class MerkleTree implements ChangeObserver {
+  /** Entries and what buckets hold of them; for sync to look into. Do not change it. */
+  readonly buckets = new MerkleBuckets();
+  /** Buckets and the levels above. Read it between updates; do not change it. */
+  readonly levels = new DigestTree();
+  /** Entries that changed and no update took in yet. */
+  waiting = 0;
+  /** The watermark of the last completed update, upper word of a `HybridClock` timestamp. */
+  watermarkHigh = 0;
+  /** Lower word of that. */
+  watermarkLow = 0;
+
+  /** A bit an id, in chunks: the entry waits. */
+  private marks: Int32Array[] = [];
+
+  // The update under way.
+  private stage: "none" | "entries" | "levels" = "none";
+  private nextId = 0;
+  private limitHigh = 0;
+  private limitLow = 0;
+
+  private readonly entry = new Entry();
+  private readonly digest = new Uint8Array(DIGEST_BYTES);
+  private readonly digestView = new DataView(this.digest.buffer);
+
+  constructor(private readonly source: RecordSource) {}
+
+  // What the store tells.
+
+  /** Marks an entry that was added or replaced. */
+  changed(id: number): void {
+    const chunk = id >>> CHUNK_SHIFT;
+    while (chunk >= this.marks.length) this.marks.push(new Int32Array(CHUNK_IDS / 32));
+    const marks = this.marks[chunk];
+    const word = (id & CHUNK_MASK) >>> 5;
+    const before = marks[word];
+    const after = before | (1 << (id & 31));
+    if (after === before) return;
+    marks[word] = after;
+    this.waiting++;
+  }
+
+  /** Forgets an entry that is about to be dropped. */
+  removed(id: number): void {
+    this.unmark(id);
+    if (!this.buckets.has(id)) return;
+    this.levels.mark(this.buckets.bucketOf(id));
+    this.buckets.remove(id);
+  }
+
+  /** The flush floor moved; with `cleared` all entries are gone, else `removed` tells of each. */
+  flushed(_local: boolean, cleared: boolean): void {
+    if (cleared) this.clear();
+  }
+
+  /** Forgets all entries and lets go of their memory. */
+  clear(): void {
+    this.buckets.clear();
+    this.levels.clear();
+    this.marks = [];
+    this.waiting = 0;
+    this.stage = "none";
+  }
+
+  // Bringing it up to date.
+
+  /**
+   * Takes in what waits at or below a watermark (all of it with LATEST, LATEST) and
+   * computes the digests that this changes, for about `budgetMs` by `now`, which is in
+   * milliseconds. True when there is more to do: call again with the same watermark. The
+   * store may change between two calls; what changes behind the update waits for the next.
+   */
+  update(timeHigh: number, timeLow: number, budgetMs: number, now: () => number): boolean {
+    const untilMs = now() + budgetMs;
+    if (this.stage === "none") {
+      this.stage = "entries";
+      this.nextId = 0;
+      this.limitHigh = timeHigh;
+      this.limitLow = timeLow;
+    }
+    if (this.stage === "entries") {
+      if (this.takeIn(untilMs, now)) return true;
+      this.stage = "levels";
+    }
+    if (this.levels.refresh(this.buckets, untilMs, now)) return true;
+    this.stage = "none";
+    this.watermarkHigh = this.limitHigh;
+    this.watermarkLow = this.limitLow;
+    // Someone else may have begun this update, with a watermark further back.
+    return !isAtOrBelow(timeHigh, timeLow, this.limitHigh, this.limitLow);
+  }
+
+  /** The 32-byte root as of the last update, zeros without entries; null while digests change. */
+  root(): Uint8Array | null {
+    return this.stage === "levels" ? null : this.levels.digestOf(0, 0);
+  }
+
+  /** `root` as 64 hexadecimal digits. */
+  rootHex(): string | null {
+    return this.root()?.toHex() ?? null;
+  }
+
+  /** Memory held, in bytes. */
+  bytes(): number {
+    return this.buckets.bytes() + this.levels.bytes() + (this.marks.length * CHUNK_IDS) / 8;
+  }
+
+  /** Goes over the marks from `nextId` on. True when time is up. */
+  private takeIn(untilMs: number, now: () => number): boolean {
+    let looks = 0;
+    while (this.nextId < this.marks.length * CHUNK_IDS) {
+      const first = this.nextId & ~31;
+      const word = this.marks[first >>> CHUNK_SHIFT][(first & CHUNK_MASK) >>> 5];
+      let bits = word & (-1 << (this.nextId & 31));
+      while (bits !== 0) {
+        const bit = 31 - Math.clz32(bits & -bits);
+        bits &= bits - 1;
+        const hashedBytes = this.takeInEntry(first + bit);
+        looks += 1 / ENTRIES_A_LOOK + hashedBytes / BYTES_A_LOOK;
+        if (looks < 1) continue;
+        looks = 0;
+        if (now() < untilMs) continue;
+        this.nextId = first + bit + 1;
+        return true;
+      }
+      this.nextId = first + 32;
+    }
+    return false;
+  }
+
+  /** Hashes a waiting entry unless it is above the watermark. Returns how many bytes it read for that. */
+  private takeInEntry(id: number): number {
+    const { buckets, digestView, entry } = this;
+    this.source.read(id, entry);
+    if (!isAtOrBelow(entry.timeHigh, entry.timeLow, this.limitHigh, this.limitLow)) return 0;
+    this.unmark(id);
+    const isNew = !buckets.has(id);
+    if (isNew) {
+      digestKey(entry, this.digest);
+      buckets.add(id, digestView.getUint16(0));
+    }
+    digestRecord(entry, this.digest);
+    const word0 = digestView.getUint32(0, true);
+    const word1 = digestView.getUint32(4, true);
+    if (buckets.setDigest(id, word0, word1) || isNew) this.levels.mark(buckets.bucketOf(id));
+    return entry.keyLength + entry.valueLength;
+  }
+
+  private unmark(id: number): void {
+    const marks = this.marks[id >>> CHUNK_SHIFT];
+    if (marks === undefined) return;
+    const word = (id & CHUNK_MASK) >>> 5;
+    const bit = 1 << (id & 31);
+    if ((marks[word] & bit) === 0) return;
+    marks[word] &= ~bit;
+    this.waiting--;
+  }
+}
+
+function isAtOrBelow(high: number, low: number, limitHigh: number, limitLow: number): boolean {
+  return high < limitHigh || (high === limitHigh && low <= limitLow);
+}
