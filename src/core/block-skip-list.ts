@@ -5,8 +5,8 @@
  * which also says how a search avoids looking at keys.)
  *
  * Random inserts leave blocks 70 % full, some 9 bytes a key; ascending or
- * descending ones fill them. No operation takes more than some 50 µs: the dearest
- * is to split a block, which reads its 256 keys.
+ * descending ones fill them. No operation takes more than a fraction of a millisecond:
+ * the dearest are to split a block, which reads its 256 keys, and to add a chunk.
  *
  * Invariants:
  * - ids ascend strictly by key, within a block and from block to block;
