@@ -29,7 +29,7 @@ const USED = 1 << 20;
 
 const NO_ROW = 0xffff_ffff;
 /** Values above this length are copied with a native call instead of a loop. */
-const LOOP_COPY_BYTES = 48;
+const LOOP_COPY_BYTES = 64;
 
 /** Rows and slots; knows nothing of merging, order or hashing. */
 export class EntryTable {
