@@ -119,6 +119,11 @@ export class Store {
   readonly floor: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   /** The number `increment` arrived at. */
   readonly number = new Int64();
+  /**
+   * The latest death, in Unix milliseconds, among the tombstones that `sweep` has purged; 0 if
+   * none. Of what died later this store knows all deletions; of what died before, it may not.
+   */
+  purgedUpToMs = 0;
 
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
@@ -326,6 +331,14 @@ export class Store {
   }
 
   /**
+   * Drops an entry for good, without a trace: no deletion that others would learn of. For an
+   * entry that was put away elsewhere because peers refuse it.
+   */
+  discard(id: number): void {
+    this.drop(id);
+  }
+
+  /**
    * A slice of background work over the next `rows` rows: turns expired entries into
    * tombstones, purges tombstones past their grace, removes what a flush left, and
    * empties sparse slabs. True while a flush is still being carried out.
@@ -354,7 +367,10 @@ export class Store {
       this.table.read(id, this.present);
       const { timeHigh, timeLow, expiresAtMs } = this.present;
       const diedMs = Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs);
-      if (diedMs + this.options.tombstoneGraceMs < nowMs) this.drop(id);
+      if (diedMs + this.options.tombstoneGraceMs < nowMs) {
+        this.purgedUpToMs = Math.max(this.purgedUpToMs, diedMs);
+        this.drop(id);
+      }
     } else if (this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs) {
       this.expire(id);
     }
