@@ -1,0 +1,110 @@
+/** What measurements are and how they are printed: medians, ratios, targets, one aligned table. */
+
+/** Units, as they are printed after a number. */
+export type Unit = "/s" | "ms" | "MB";
+
+/** What a measurement is to reach; `ratio` is ours divided by the other's. */
+export interface Target {
+  readonly of: "value" | "ratio";
+  readonly atLeast?: number;
+  readonly atMost?: number;
+}
+
+/** One row: the samples of every round, ours and, side by side, those it is compared with. */
+export interface Measurement {
+  readonly name: string;
+  readonly unit: Unit;
+  readonly ours: readonly number[];
+  /** What `others` are of: "redis". Empty when there is nothing to compare with. */
+  readonly otherName?: string;
+  readonly others?: readonly number[];
+  readonly target?: Target;
+}
+
+/** A measurement's numbers, as `--json` writes them. */
+export interface Result extends Measurement {
+  readonly median: number;
+  readonly otherMedian: number | null;
+  /** Of the medians. */
+  readonly ratio: number | null;
+  /** Null without a target, or when the other side is missing. */
+  readonly isMet: boolean | null;
+}
+
+/** The middle one, or the mean of the two in the middle. NaN of none. */
+export function median(numbers: readonly number[]): number {
+  return (
+    (percentile(numbers, 0.5) +
+      -percentile(
+        numbers.map((n) => -n),
+        0.5,
+      )) /
+    2
+  );
+}
+
+/** The smallest number that at least this share (0 to 1) of all do not exceed. NaN of none. */
+export function percentile(numbers: readonly number[], share: number): number {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? NaN;
+}
+
+/** Works a measurement out. */
+export function resultOf(measurement: Measurement): Result {
+  const { ours, others = [], target } = measurement;
+  const own = median(ours);
+  const otherMedian = others.length === 0 ? null : median(others);
+  const ratio = otherMedian === null ? null : own / otherMedian;
+  const judged = target?.of === "ratio" ? ratio : own;
+  const isMet =
+    target === undefined || judged === null
+      ? null
+      : judged >= (target.atLeast ?? -Infinity) && judged <= (target.atMost ?? Infinity);
+  return { ...measurement, median: own, otherMedian, ratio, isMet };
+}
+
+/** The table, with a last line that counts the targets met. */
+export function tableOf(results: readonly Result[]): string {
+  const header = ["measurement", "merklekv", "compared with", "ratio", "spread", "target", "met"];
+  const rows = [header, ...results.map(cellsOf)];
+  const widths = header.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const isText = (column: number) => column === 0 || column === header.length - 1;
+  const lines = rows.map((row) =>
+    row
+      .map((cell, i) => (isText(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+      .join("  ")
+      .trimEnd(),
+  );
+  lines.splice(1, 0, "-".repeat(Math.max(...lines.map((line) => line.length))));
+  const judged = results.filter((result) => result.isMet !== null);
+  const met = judged.filter((result) => result.isMet).length;
+  return [...lines, "", `${met} of ${judged.length} targets met`].join("\n");
+}
+
+function cellsOf(result: Result): string[] {
+  const { name, unit, ours, others = [], otherName = "", otherMedian, ratio, target } = result;
+  // Neighbours in time: what slows the whole machine down slows both.
+  const ratios = ours.map((value, i) => value / others[i]!).filter((it) => !Number.isNaN(it));
+  const spread = (ratios.length > 1 ? [percentile(ratios, 0), percentile(ratios, 1)] : [])
+    .map((it) => it.toFixed(2))
+    .join("-");
+  return [
+    name,
+    quantity(result.median, unit),
+    otherMedian === null ? "" : `${otherName} ${quantity(otherMedian, unit)}`,
+    ratio === null ? "" : ratio.toFixed(2),
+    spread,
+    target === undefined ? "" : limit(target, unit),
+    result.isMet === null ? "" : result.isMet ? "yes" : "NO",
+  ];
+}
+
+function limit({ of, atLeast, atMost }: Target, unit: Unit): string {
+  const [sign, value] = atLeast === undefined ? ["≤", atMost!] : ["≥", atLeast];
+  return of === "ratio" ? `${sign} ${value.toFixed(2)}×` : `${sign} ${value} ${unit}`;
+}
+
+function quantity(value: number, unit: Unit): string {
+  if (unit === "/s") return `${Math.round(value).toLocaleString("en-US")} /s`;
+  return `${value.toFixed(unit === "ms" ? 2 : 1)} ${unit}`;
+}

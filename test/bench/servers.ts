@@ -1,0 +1,145 @@
+/** The processes that are measured, each alone on a free port, and the memory they take. */
+import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { eventually } from "../support/eventually.ts";
+import { LineClient } from "../support/line-client.ts";
+import { freePort, MOSQUITTO_MISSING, mosquittoPath } from "../support/mosquitto.ts";
+import { startNodeProcess } from "../support/process.ts";
+
+/** How long memory must stay where it is to count as settled, and what counts as staying. */
+const SETTLED_MS = 2_000;
+const SETTLED_KB = 512;
+const SETTLE_DEADLINE_MS = 120_000;
+
+const running = new Set<Bun.Subprocess>();
+// However this process ends, it leaves none of them behind. (Nodes see to that themselves.)
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
+
+/** A running server; it ends when its scope does. */
+export interface Server extends AsyncDisposable {
+  /** "merklekv", "redis", "mosquitto". */
+  readonly name: string;
+  readonly port: number;
+  readonly pid: number;
+}
+
+/** Where redis-server is installed; null when it is not. */
+export const redisPath: string | null = Bun.which("redis-server");
+
+/** What a bench node is told besides its name. */
+export interface NodeSettings {
+  /** The port of the broker; without one nothing is replicated. */
+  readonly brokerPort?: number;
+  readonly bindPort?: number;
+  readonly maxConnections?: number;
+}
+
+/** The TOML of a bench node: defaults, but for what is given and no comparing with peers. */
+export function nodeConfig(nodeId: string, settings: NodeSettings = {}): string {
+  const { brokerPort, bindPort = 0, maxConnections = 1000 } = settings;
+  return [
+    `node_id = "${nodeId}"`,
+    `[network]`,
+    `bind_port = ${bindPort}`,
+    `max_connections = ${maxConnections}`,
+    `[mqtt]`,
+    `enabled = ${brokerPort !== undefined}`,
+    `broker_address = "mqtt://127.0.0.1:${brokerPort ?? 1883}"`,
+    `[anti_entropy]`,
+    `enabled = false`,
+    "",
+  ].join("\n");
+}
+
+/** Starts the built binary; it serves. */
+export async function startMerklekv(nodeId = "bench", settings?: NodeSettings): Promise<Server> {
+  const node = await startNodeProcess({ config: nodeConfig(nodeId, settings) });
+  const stop = async () => void (await node.stop());
+  return { name: "merklekv", port: node.port, pid: node.pid, [Symbol.asyncDispose]: stop };
+}
+
+/** The command that starts redis-server without persistence. */
+export function redisCommand(port: number, maxClients = 1000): string[] {
+  if (redisPath === null) throw new Error("redis-server is not installed");
+  const settings = { port, bind: "127.0.0.1", save: "", appendonly: "no", maxclients: maxClients };
+  return [
+    redisPath,
+    ...Object.entries(settings).flatMap(([key, value]) => [`--${key}`, `${value}`]),
+  ];
+}
+
+/** Starts redis-server; it serves. */
+export async function startRedis(maxClients?: number): Promise<Server> {
+  const port = await freePort();
+  return start("redis", redisCommand(port, maxClients), port);
+}
+
+/** Starts mosquitto as it is without configuration; it listens. */
+export async function startBroker(): Promise<Server> {
+  if (mosquittoPath === null) throw new Error(MOSQUITTO_MISSING);
+  const port = await freePort();
+  return start("mosquitto", [mosquittoPath, "-p", `${port}`], port);
+}
+
+/** Starts a process that has nothing to read and whose output nobody wants. */
+export function spawnQuietly(command: string[]): Bun.Subprocess {
+  const child = Bun.spawn(command, {
+    cwd: tmpdir(),
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "ignore",
+  });
+  running.add(child);
+  void child.exited.then(() => running.delete(child));
+  return child;
+}
+
+async function start(name: string, command: string[], port: number): Promise<Server> {
+  const child = spawnQuietly(command);
+  const stop = async () => {
+    child.kill("SIGCONT"); // a stopped process would not hear the rest
+    child.kill("SIGTERM");
+    await child.exited;
+  };
+  await eventually(`${name} listens`, async () => {
+    if (child.exitCode !== null) throw new Error(`it ended with exit code ${child.exitCode}`);
+    const client = await LineClient.connect(port);
+    await client.close();
+    return true;
+  });
+  return { name, port, pid: child.pid, [Symbol.asyncDispose]: stop };
+}
+
+/** Resident memory in MB (10^6 bytes) once it has stayed the same for two seconds. */
+export async function settledMemoryMb(pid: number): Promise<number> {
+  let anchorKb = 0;
+  let since = 0;
+  await eventually(
+    "memory settles",
+    () => {
+      const nowKb = statusKb(pid, "VmRSS");
+      if (Math.abs(nowKb - anchorKb) > SETTLED_KB) {
+        anchorKb = nowKb;
+        since = performance.now();
+      }
+      return performance.now() - since > SETTLED_MS;
+    },
+    SETTLE_DEADLINE_MS,
+  );
+  return megabytes(statusKb(pid, "VmRSS"));
+}
+
+/** The most resident memory the process ever took, in MB (10^6 bytes). */
+export function peakMemoryMb(pid: number): number {
+  return megabytes(statusKb(pid, "VmHWM"));
+}
+
+function statusKb(pid: number, field: string): number {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(status)![1]);
+}
+
+function megabytes(kilobytes: number): number {
+  return (kilobytes * 1024) / 1e6;
+}
