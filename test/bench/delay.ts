@@ -1,0 +1,94 @@
+/**
+ * Replication delay: from sending a write to one node until a read on another shows it, at 1,000
+ * writes a second of distinct keys, through mosquitto with the configuration's defaults.
+ *
+ * One process writes and reads, so that there is one clock. The reader asks the peer about all keys
+ * not seen yet (EXISTS, in one pipelined chunk), and again a millisecond after the answer: often
+ * enough to be exact to about 1 ms, seldom enough to leave the peer alone. The error is on the safe
+ * side: a write counts as seen when the answer is here.
+ */
+import { LineClient } from "../support/line-client.ts";
+import { mosquittoPath, MOSQUITTO_MISSING } from "../support/mosquitto.ts";
+import { request } from "./load.ts";
+import { inTurns, type Plan, skip } from "./plan.ts";
+import { untilQuiet, untilTogether } from "./replicated.ts";
+import { type Measurement, percentile } from "./report.ts";
+import { startBroker, startMerklekv } from "./servers.ts";
+
+const WRITES_PER_MS = 1;
+const WRITES = 10_000;
+const QUICK_WRITES = 3_000;
+const P99_AT_MOST_MS = 20;
+/** How long after the last write the last read may come. */
+const DEADLINE_MS = 10_000;
+/** Keys asked about at once, oldest first. */
+const ASKED_AT_ONCE = 500;
+
+/** The part. */
+export async function delay(plan: Plan): Promise<Measurement[]> {
+  if (mosquittoPath === null) return skip(plan, `delay: ${MOSQUITTO_MISSING}`);
+  await using broker = await startBroker();
+  await using left = await startMerklekv("left", { brokerPort: broker.port });
+  await using right = await startMerklekv("right", { brokerPort: broker.port });
+  await untilTogether(left, 2);
+  const writes = plan.isQuick ? QUICK_WRITES : WRITES;
+  const writer = await LineClient.connect(left.port);
+  const reader = await LineClient.connect(right.port);
+  await delays(writer, reader, "warm", QUICK_WRITES);
+  let round = 0;
+  const [runs] = await inTurns(plan, [writer], "replication delay", async () => {
+    await untilQuiet(left, right);
+    return delays(writer, reader, `round-${round++}`, writes);
+  });
+  await Promise.all([writer.close(), reader.close()]);
+  const name = "replication delay at 1,000 writes/s";
+  const target = { of: "value", atMost: P99_AT_MOST_MS } as const;
+  const at = (share: number) => runs!.map((run) => percentile(run, share));
+  return [
+    { name: `${name}, p50`, unit: "ms", ours: at(0.5) },
+    { name: `${name}, p99`, unit: "ms", ours: at(0.99), target },
+    { name: `${name}, longest`, unit: "ms", ours: at(1) },
+  ];
+}
+
+/** Writes this many keys at the pace and awaits each on the other side; the delays in ms. */
+async function delays(
+  writer: LineClient,
+  reader: LineClient,
+  prefix: string,
+  writes: number,
+): Promise<number[]> {
+  const sentAt = new Map<string, number>(); // in order of sending; a key leaves when it is seen
+  const seen: number[] = [];
+  const started = performance.now();
+  let sent = 0;
+  const pace = setInterval(() => {
+    const due = Math.min(writes, Math.floor((performance.now() - started) * WRITES_PER_MS));
+    for (; sent < due; sent++) {
+      const key = `${prefix}:${sent}`;
+      sentAt.set(key, performance.now());
+      writer.sendRaw(request("SET", key, "x".repeat(22)));
+    }
+  }, 1);
+  try {
+    while (seen.length < writes) {
+      if (performance.now() - started > writes / WRITES_PER_MS + DEADLINE_MS) {
+        throw new Error(`${writes - seen.length} of ${writes} writes never arrived`);
+      }
+      const asked = [...sentAt.keys().take(ASKED_AT_ONCE)];
+      reader.sendRaw(asked.map((key) => request("EXISTS", key)).join(""));
+      const answers = await reader.readLines(asked.length);
+      const now = performance.now();
+      for (const [i, key] of asked.entries()) {
+        if (answers[i] !== ":1") continue;
+        seen.push(now - sentAt.get(key)!);
+        sentAt.delete(key);
+      }
+      await Bun.sleep(1);
+    }
+  } finally {
+    clearInterval(pace);
+  }
+  await writer.readLines(writes);
+  return seen;
+}
