@@ -5,6 +5,7 @@ import { bulkCommands } from "./bulk.ts";
 import { FAMILIES, command, type Command, type Run } from "./command.ts";
 import { connectionCommands } from "./connection.ts";
 import { expiryCommands } from "./expiry.ts";
+import { hashCommands } from "./hash.ts";
 import { keyspaceCommands } from "./keyspace.ts";
 import { numberCommands } from "./numbers.ts";
 import { replicationCommands } from "./replication.ts";
@@ -121,6 +122,7 @@ export const commandTable = new CommandTable([
   ...numberCommands,
   ...bulkCommands,
   ...keyspaceCommands,
+  ...hashCommands,
   ...expiryCommands,
   ...connectionCommands,
   ...serverCommands,
