@@ -60,6 +60,8 @@ export class Connection {
   private searchedBytes = 0;
   /** The rest of a line that is too long is being skipped. */
   private isSkippingLine = false;
+  /** A RESP request came on this connection. */
+  private speaksResp = false;
   /** A RESP request that has arrived in part. */
   private partial: Request | undefined;
 
@@ -202,6 +204,7 @@ export class Connection {
       reply.error("Value too large", "see network.max_value_bytes");
       return true;
     }
+    this.speaksResp = true;
     context.session = this.session;
     return this.settled(executeArray(request, reply, context));
   }
@@ -229,6 +232,8 @@ export class Connection {
       this.isSkippingLine = false;
       return true;
     }
+    // `redis-cli --pipe` sends an empty line between two arrays, to which Redis says nothing.
+    if (end === start && this.speaksResp) return true;
     const request = sharedRequest;
     request.reset();
     context.session = this.session;
