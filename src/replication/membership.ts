@@ -7,6 +7,7 @@
  * no subscribers yet and would acknowledge messages that reach nobody. ANSWER_MS is the
  * longest pause between two attempts to connect, so by then everybody is back.
  */
+import type { Cancel, Timing } from "./timing.ts";
 import { decodePresence, encodePresence, PeerTable, type Peer } from "./presence.ts";
 
 const ANSWER_MS = 5_000;
@@ -38,6 +39,7 @@ export interface MembershipOptions {
   readonly onReady: () => void;
   /** Another live node was seen with this node's id. */
   readonly onDuplicateNodeId: () => void;
+  readonly timing: Timing;
 }
 
 /** Presence of this node and its peers. */
@@ -49,8 +51,8 @@ export class Membership {
   /** Peers that have yet to answer; null when nothing is waited for. */
   private awaited: Set<string> | null = null;
   private lastOnline: string[] = [];
-  private readyTimer: ReturnType<typeof setTimeout> | undefined;
-  private announceTimer: ReturnType<typeof setTimeout> | undefined;
+  private cancelReady: Cancel | null = null;
+  private cancelAnnouncement: Cancel | null = null;
 
   constructor(private readonly options: MembershipOptions) {}
 
@@ -67,12 +69,12 @@ export class Membership {
     this.awaited = new Set(this.lastOnline);
     // Alone after an outage: others may be on their way back as well.
     if (this.awaited.size === 0 && !afterOutage) this.ready();
-    else this.readyTimer = setTimeout(() => this.ready(), ANSWER_MS);
+    else this.cancelReady = this.options.timing.after(ANSWER_MS, () => this.ready());
   }
 
   /** Waits for nobody any longer. */
   ready(): void {
-    clearTimeout(this.readyTimer);
+    this.cancelReady?.();
     if (this.awaited === null) return;
     this.awaited = null;
     this.options.onReady();
@@ -82,9 +84,8 @@ export class Membership {
   down(): void {
     if (!this.connected) return;
     this.connected = false;
-    clearTimeout(this.readyTimer);
-    clearTimeout(this.announceTimer);
-    this.announceTimer = undefined;
+    this.cancelReady?.();
+    this.cancelAnnouncement?.();
     this.awaited = null;
     this.lastOnline = this.peers.online(this.options.now(), LEFT_WITH_BROKER_MS);
   }
@@ -134,8 +135,8 @@ export class Membership {
 
   private announceIn(delayMs: number): void {
     if (!this.connected) return;
-    clearTimeout(this.announceTimer);
-    this.announceTimer = setTimeout(() => this.announce(), delayMs);
+    this.cancelAnnouncement?.();
+    this.cancelAnnouncement = this.options.timing.after(delayMs, () => this.announce());
   }
 
   private presence(online: boolean): Buffer {

@@ -17,6 +17,7 @@ import { Entry, KIND_COUNTER, MAX_KEY_BYTES, type Kind } from "../core/entry.ts"
 import type { Store } from "../core/store.ts";
 import { BatchWriter } from "./batch-writer.ts";
 import { Outbox } from "./outbox.ts";
+import type { Cancel, Timing } from "./timing.ts";
 
 /** Most messages in flight. */
 const WINDOW_MESSAGES = 64;
@@ -46,6 +47,7 @@ export interface PublisherOptions {
   readonly maxEventBytes: number;
   /** Most ids in the outbox. */
   readonly maxOutboxEvents: number;
+  readonly timing: Timing;
 }
 
 /** Where messages go; `acknowledged` is called once, with an error when it was refused. */
@@ -87,8 +89,9 @@ export class Publisher {
   private inFlightBytes = 0;
   /** The window was full when the last slice ended: the next acknowledgement goes on. */
   private stalled = false;
-  private timer: ReturnType<typeof setTimeout> | null = null;
-  private immediate: ReturnType<typeof setImmediate> | null = null;
+  /** Calls off the next slice; it comes with the end of the batch's time, or soon. */
+  private cancelTimer: Cancel | null = null;
+  private cancelSoon: Cancel | null = null;
   private drained: (() => void)[] = [];
 
   constructor(private readonly options: PublisherOptions) {
@@ -115,7 +118,7 @@ export class Publisher {
     this.sent = [];
     this.inFlight = 0;
     this.inFlightBytes = 0;
-    const now = performance.now();
+    const now = this.options.timing.now();
     for (const message of unsettled) {
       if (now - message.acknowledgedAt > SETTLE_MS) continue;
       this.outbox.restore(message.ids);
@@ -133,32 +136,33 @@ export class Publisher {
   }
 
   private wake(full: boolean): void {
-    if (this.outlet === null || this.immediate !== null) return;
+    if (this.outlet === null || this.cancelSoon !== null) return;
     if (full) this.pumpSoon();
-    else this.timer ??= setTimeout(this.pump, this.options.batchMs);
+    else this.cancelTimer ??= this.options.timing.after(this.options.batchMs, this.pump);
   }
 
   private pumpSoon(): void {
     this.cancel();
-    this.immediate = setImmediate(this.pump);
+    this.cancelSoon = this.options.timing.soon(this.pump);
   }
 
   private cancel(): void {
-    if (this.timer !== null) clearTimeout(this.timer);
-    if (this.immediate !== null) clearImmediate(this.immediate);
-    this.timer = null;
-    this.immediate = null;
+    this.cancelTimer?.();
+    this.cancelSoon?.();
+    this.cancelTimer = null;
+    this.cancelSoon = null;
   }
 
   /** One slice: sends batches until nothing waits, the window is full or time is up. */
   private readonly pump = (): void => {
     this.cancel();
     const { outlet, outbox } = this;
+    const { timing } = this.options;
     if (outlet === null) return this.resolveDrained();
     const window = Math.min(WINDOW_MESSAGES, outlet.receiveMaximum);
-    const deadline = performance.now() + SLICE_MS;
+    const deadline = timing.now() + SLICE_MS;
     while (!outbox.isEmpty && this.inFlight < window && this.inFlightBytes < WINDOW_BYTES) {
-      if (performance.now() > deadline) return this.pumpSoon();
+      if (timing.now() > deadline) return this.pumpSoon();
       this.sendBatch(outlet);
     }
     this.stalled = !outbox.isEmpty;
@@ -234,7 +238,7 @@ export class Publisher {
   private acknowledge(message: SentMessage, error?: Error): void {
     // Its number is used up, so the receivers will know.
     if (error) this.counters.publish_failures++;
-    message.acknowledgedAt = performance.now();
+    message.acknowledgedAt = this.options.timing.now();
     this.inFlight--;
     this.inFlightBytes -= message.bytes;
     this.forgetSettled(message.acknowledgedAt);

@@ -20,6 +20,7 @@ import {
   EVENT_FLUSH,
   type EventKind,
 } from "./batch-reader.ts";
+import type { Timing } from "./timing.ts";
 import type { DropReason } from "./wire.ts";
 import { EventReader } from "./event-codec.ts";
 
@@ -48,6 +49,7 @@ export interface ReceiverOptions {
   readonly onDropped: (reason: DropReason, source: string) => void;
   /** A live node with this node's id published something. */
   readonly onDuplicateNodeId: () => void;
+  readonly timing: Timing;
 }
 
 interface SourceProgress {
@@ -108,7 +110,7 @@ export class Receiver {
     }
     this.counters.received_batches++;
     this.done = done;
-    this.applySlice(performance.now() + SLICE_MS);
+    this.applySlice(options.timing.now() + SLICE_MS);
   }
 
   /** Takes a single event of another implementation. */
@@ -125,14 +127,15 @@ export class Receiver {
 
   private applySlice(deadline: number): void {
     const { done } = this;
+    const { timing } = this.options;
     if (done === null) return;
     for (let looked = 1; ; looked++) {
       const kind = this.batches.next();
       if (kind === EVENT_END) break;
       this.counters.received_events++;
       this.applyEvent(kind);
-      if (looked % EVENTS_A_LOOK === 0 && performance.now() > deadline) {
-        setImmediate(() => this.applySlice(performance.now() + SLICE_MS));
+      if (looked % EVENTS_A_LOOK === 0 && timing.now() > deadline) {
+        timing.soon(() => this.applySlice(timing.now() + SLICE_MS));
         return;
       }
     }

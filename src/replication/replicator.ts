@@ -9,10 +9,11 @@ import type { Entry } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { Membership } from "./membership.ts";
-import { MqttTransport } from "./mqtt-transport.ts";
+import { MqttTransport, type TransportOptions } from "./mqtt-transport.ts";
 import type { Peer } from "./presence.ts";
 import { Publisher } from "./publisher.ts";
 import { Receiver } from "./receiver.ts";
+import { eventLoop, type Timing } from "./timing.ts";
 
 /** How long `stop` and `disable` go on publishing what waits, in ms. */
 const DRAIN_MS = 2_000;
@@ -34,6 +35,12 @@ export interface ReplicationHooks {
   onReference?(nodeId: string, entry: Entry): void;
 }
 
+/** What a replicator needs of its connection to the broker. */
+export type Transport = Pick<
+  MqttTransport,
+  "connected" | "receiveMaximum" | "maxPacketBytes" | "open" | "publish" | "close"
+>;
+
 /** What a replicator is made with. */
 export interface ReplicatorOptions {
   readonly store: Pick<Store, "read" | "apply" | "applyFloor" | "floor" | "origin">;
@@ -52,6 +59,10 @@ export interface ReplicatorOptions {
   readonly random: () => number;
   readonly logger: Logger;
   readonly hooks?: ReplicationHooks;
+  /** The event loop's by default. */
+  readonly timing?: Timing;
+  /** Makes the connection to the broker; MQTT by default. */
+  readonly connect?: (options: TransportOptions) => Transport;
 }
 
 /** How replication stands. */
@@ -85,7 +96,8 @@ export class Replicator {
   private readonly publisher: Publisher;
   private readonly receiver: Receiver;
   private readonly membership: Membership;
-  private readonly transport: MqttTransport;
+  private readonly transport: Transport;
+  private readonly timing: Timing;
   private readonly loggedAt = new Map<string, number>();
   private enabled: boolean;
   private stopping = false;
@@ -95,6 +107,7 @@ export class Replicator {
   constructor(private readonly options: ReplicatorOptions) {
     const { settings, nodeId, now, random } = options;
     this.enabled = settings.enabled;
+    this.timing = options.timing ?? eventLoop;
     this.epoch = Math.floor(now()) * EPOCHS_A_MS + Math.floor(random() * EPOCHS_A_MS);
     this.updatesTopic = `${settings.topic_prefix}/updates`;
     this.eventsTopic = `${settings.topic_prefix}/events`;
@@ -165,10 +178,10 @@ export class Replicator {
   private async leave(): Promise<void> {
     if (this.transport.connected) {
       this.membership.ready();
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, DRAIN_MS)));
-      await Promise.race([this.publisher.drain(), late]);
-      clearTimeout(timer);
+      const late = Promise.withResolvers<void>();
+      const cancel = this.timing.after(DRAIN_MS, late.resolve);
+      await Promise.race([this.publisher.drain(), late.promise]);
+      cancel();
     }
     this.membership.farewell();
     const closed = this.transport.close();
@@ -191,6 +204,7 @@ export class Replicator {
       batchBytes: settings.batch_bytes,
       maxEventBytes: settings.max_event_bytes,
       maxOutboxEvents: settings.max_outbox_events,
+      timing: this.timing,
     });
   }
 
@@ -213,6 +227,7 @@ export class Replicator {
         logger.warn("Received events were dropped", { reason, source, dropped });
       },
       onDuplicateNodeId: () => this.noteDuplicate(),
+      timing: this.timing,
     });
   }
 
@@ -234,17 +249,19 @@ export class Replicator {
           send: (message, done) => this.publish(this.updatesTopic, message, false, done),
         }),
       onDuplicateNodeId: () => this.noteDuplicate(),
+      timing: this.timing,
     });
   }
 
-  private createTransport(maxPacketBytes: number): MqttTransport {
+  private createTransport(maxPacketBytes: number): Transport {
     const { settings, nodeId, random, logger } = this.options;
     const broker = parseBrokerAddress(settings.broker_address);
     if (broker === undefined) {
       const found = JSON.stringify(settings.broker_address);
       throw new Error(`mqtt.broker_address: ${found} is not the address of a broker`);
     }
-    return new MqttTransport({
+    const connect = this.options.connect ?? ((it) => new MqttTransport(it));
+    return connect({
       broker,
       clientId: settings.client_id || nodeId,
       username: settings.username,
@@ -295,7 +312,7 @@ export class Replicator {
 
   /** True once in REPEAT_LOG_MS for each trouble. */
   private isTimeToLog(trouble: string): boolean {
-    const now = performance.now();
+    const now = this.timing.now();
     if (now - (this.loggedAt.get(trouble) ?? -Infinity) < REPEAT_LOG_MS) return false;
     this.loggedAt.set(trouble, now);
     return true;

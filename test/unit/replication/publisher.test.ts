@@ -6,6 +6,7 @@ import { Int64 } from "../../../src/core/counter.ts";
 import { Entry } from "../../../src/core/entry.ts";
 import { Store } from "../../../src/core/store.ts";
 import { type Outlet, Publisher } from "../../../src/replication/publisher.ts";
+import { eventLoop } from "../../../src/replication/timing.ts";
 import { originOf } from "../../../src/replication/wire.ts";
 import { eventually } from "../../support/eventually.ts";
 
@@ -41,6 +42,7 @@ beforeEach(() => {
     batchBytes: 500,
     maxEventBytes: 100,
     maxOutboxEvents: 1_000,
+    timing: eventLoop,
   });
   store.observers.push(publisher.outbox);
   sent = [];

@@ -6,6 +6,7 @@ import { HybridClock, timeHighOf, timeLowOf } from "../../../src/core/clock.ts";
 import { Entry } from "../../../src/core/entry.ts";
 import { Store } from "../../../src/core/store.ts";
 import { Receiver } from "../../../src/replication/receiver.ts";
+import { eventLoop } from "../../../src/replication/timing.ts";
 import { originOf } from "../../../src/replication/wire.ts";
 import { eventually } from "../../support/eventually.ts";
 
@@ -41,6 +42,7 @@ function setUp(memoryLimitBytes = 0) {
     onReference: (source, entry) => reports.push(`ref ${source} ${Buffer.from(entry.keyBytes())}`),
     onDropped: (reason, source) => reports.push(`dropped ${reason} ${source}`),
     onDuplicateNodeId: () => reports.push("duplicate"),
+    timing: eventLoop,
   });
   const receive = (src: string, epoch: number, seq: number, ...events: unknown[]) =>
     receiver.receiveBatch(encoder.encode({ v: 1, src, epoch, seq, events }), () => {});
