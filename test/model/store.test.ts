@@ -1,0 +1,640 @@
+/** The store against a naive one, and its promises to the nodes that share its data. */
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { HybridClock } from "../../src/core/clock.ts";
+import {
+  BASE_BYTES,
+  BASE_NONE,
+  BASE_STRING,
+  Int64,
+  PART_BYTES,
+  addToPart,
+  setVersionFromParts,
+  writeBase,
+} from "../../src/core/counter.ts";
+import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/entry.ts";
+import {
+  APPLIED,
+  NOT_A_NUMBER,
+  OUT_OF_RANGE,
+  REFUSED_FULL,
+  REFUSED_FUTURE,
+  REFUSED_INVALID,
+  Store,
+  UNCHANGED,
+} from "../../src/core/store.ts";
+import { seeded } from "../support/random.ts";
+import { isTombstone, NaiveStore, shown, versionOf, type Part, type State } from "./naive-store.ts";
+
+const START_MS = 1_700_000_000_000;
+const SKEW_MS = 1_000;
+const GRACE_MS = 5_000;
+const ORIGIN = { high: 0, low: 1 };
+const MASK = 0xffff_ffffn;
+const MAX = 2n ** 63n - 1n;
+
+const bytes = (text: string): Uint8Array => Buffer.from(text, "latin1");
+const high = (word: bigint): number => Number((word >> 32n) & MASK);
+const low = (word: bigint): number => Number(word & MASK);
+const toInt64 = (n: bigint): Int64 => new Int64().set(high(n) | 0, low(n));
+
+/** The entry that stands for a state of the naive store. */
+function entryOf(key: string, state: State): Entry {
+  const entry = new Entry().setKey(bytes(key));
+  const [time, origin] = [state.version >> 64n, state.version & (2n ** 64n - 1n)];
+  entry.setVersion(high(time), low(time), high(origin), low(origin));
+  entry.expiresAtMs = state.expiresAtMs;
+  if (state.parts === null) {
+    entry.kind = state.text === null ? KIND_TOMBSTONE : KIND_STRING;
+    return entry.setValue(bytes(state.text ?? ""));
+  }
+  const payload = new Uint8Array(BASE_BYTES + state.parts.size * PART_BYTES);
+  const { timeHigh, timeLow, originHigh, originLow } = entry;
+  const baseKind = state.text === null ? BASE_NONE : BASE_STRING;
+  const number = toInt64(BigInt(state.text ?? "0"));
+  writeBase(payload, baseKind, timeHigh, timeLow, originHigh, originLow, number);
+  let length = BASE_BYTES;
+  for (const [each, { time, total }] of state.parts) {
+    // A total may need more than 64 bits, in steps that do not.
+    let left = total;
+    do {
+      const delta = left > MAX ? MAX : left < -MAX ? -MAX : left;
+      const [o, t] = [each, time];
+      length = addToPart(payload, length, high(o), low(o), high(t), low(t), toInt64(delta));
+      left -= delta;
+    } while (left !== 0n);
+  }
+  entry.kind = KIND_COUNTER;
+  entry.setValue(payload, 0, length);
+  setVersionFromParts(entry);
+  return entry;
+}
+
+/** All that counts of an entry, as text. When a tombstone came about does not. */
+function contents(entry: Entry): string {
+  const { kind, timeHigh, timeLow, originHigh, originLow, expiresAtMs } = entry;
+  const expiresAt = kind === KIND_TOMBSTONE ? 0 : expiresAtMs;
+  const value = Buffer.from(entry.valueBytes()).toString("latin1");
+  return `${kind} ${timeHigh}.${timeLow}@${originHigh}.${originLow} ${expiresAt} ${value}`;
+}
+
+class TestStore {
+  nowMs = START_MS;
+  readonly store: Store;
+  /** What an observer that only listens knows: id → key and contents. */
+  readonly observed = new Map<number, string>();
+  private readonly view = new Entry();
+
+  constructor(memoryLimitBytes = 0, origin = ORIGIN, seed = 1) {
+    this.store = new Store({
+      clock: new HybridClock(() => this.nowMs),
+      origin,
+      hashSeed: { high: seed, low: seed },
+      random: seeded(seed),
+      memoryLimitBytes,
+      maxClockSkewMs: SKEW_MS,
+      tombstoneGraceMs: GRACE_MS,
+    });
+    this.store.observers.push({
+      changed: (id) => void this.observed.set(id, this.describe(id)),
+      removed: (id) => {
+        expect(this.observed.get(id)).toBe(this.describe(id));
+        this.observed.delete(id);
+      },
+      flushed: (_, cleared) => {
+        if (cleared) this.observed.clear();
+      },
+    });
+  }
+
+  set(key: string, value: string, expiresAtMs = 0): number {
+    const [k, v] = [bytes(`?${key}`), bytes(`??${value}`)];
+    return this.store.set(k, 1, k.length - 1, v, 2, v.length - 2, expiresAtMs);
+  }
+
+  delete(key: string): boolean {
+    const k = bytes(`?${key}?`);
+    return this.store.delete(k, 1, key.length);
+  }
+
+  increment(key: string, delta: bigint): number {
+    const k = bytes(`?${key}?`);
+    return this.store.increment(k, 1, key.length, toInt64(delta));
+  }
+
+  get(key: string): string | undefined {
+    const k = bytes(`?${key}?`);
+    const id = this.store.find(k, 1, key.length);
+    if (id < 0) return undefined;
+    this.store.readValue(id, this.view);
+    return Buffer.from(this.view.valueBytes()).toString("latin1");
+  }
+
+  /** A full pass from the first row: the first call may only finish one that was under way. */
+  sweep(): void {
+    for (let pass = 0; pass < 2; pass++) while (this.store.sweep(1_000_000));
+  }
+
+  /** Every entry: key → contents. */
+  dump(): Map<string, string> {
+    const all = new Map<string, string>();
+    for (let id = 0; id < this.store.idLimit; id++) {
+      if (!this.store.isUsed(id)) continue;
+      this.store.read(id, this.view);
+      all.set(Buffer.from(this.view.keyBytes()).toString("latin1"), contents(this.view));
+    }
+    return all;
+  }
+
+  ordered(): string[] {
+    const keys: string[] = [];
+    const { order } = this.store;
+    for (let at = order.seek(new Uint8Array(0), 0, 0); at >= 0; at = order.next(at)) {
+      this.store.read(order.at(at), this.view);
+      keys.push(Buffer.from(this.view.keyBytes()).toString("latin1"));
+    }
+    return keys;
+  }
+
+  checkObserved(): void {
+    const current = new Map<number, string>();
+    for (let id = 0; id < this.store.idLimit; id++) {
+      if (this.store.isUsed(id)) current.set(id, this.describe(id));
+    }
+    expect(new Map([...this.observed].sort(([a], [b]) => a - b))).toEqual(current);
+  }
+
+  private describe(id: number): string {
+    const entry = new Entry();
+    this.store.read(id, entry);
+    return `${Buffer.from(entry.keyBytes()).toString("latin1")} ${contents(entry)}`;
+  }
+}
+
+const someKey = fc.constantFrom("a", "b", "ab", "c", "k".repeat(300), "\0\xff");
+const someText = fc.oneof(
+  fc.constantFrom("", "1", "-5", "text", "01", String(MAX), String(-MAX - 1n), "v".repeat(40_000)),
+  fc.string({ unit: "binary-ascii", maxLength: 30 }),
+);
+const someTextOrNone: fc.Arbitrary<string | null> = fc.option(someText);
+const someDelta = fc.oneof(fc.bigInt({ min: -9n, max: 9n }), fc.constantFrom(MAX, -MAX - 1n));
+/** Milliseconds before or after the present, beyond every limit as well. */
+const someMs = fc.integer({ min: -20, max: 20 }).map((n) => n * 100);
+const someExpiry = fc.oneof(
+  fc.constant(null),
+  fc.integer({ min: -5, max: 60 }).map((n) => n * 100),
+);
+const someOrigin = fc.constantFrom(1n, 2n, (3n << 32n) | 1n);
+const someTime = fc.record({ ms: someMs, counter: fc.nat(2) });
+
+/** A step of this name with these fields. */
+const op = <Name extends string, Fields extends object>(
+  name: Name,
+  fields: { [Field in keyof Fields]: fc.Arbitrary<Fields[Field]> },
+): fc.Arbitrary<{ do: Name } & Fields> =>
+  fc.record(fields).map((values) => ({ do: name, ...values }) as { do: Name } & Fields);
+
+const step = fc.oneof(
+  { weight: 5, arbitrary: op("set", { key: someKey, text: someText, expiry: someExpiry }) },
+  { weight: 3, arbitrary: op("delete", { key: someKey }) },
+  { weight: 5, arbitrary: op("increment", { key: someKey, delta: someDelta }) },
+  {
+    weight: 5,
+    arbitrary: op("apply", {
+      key: someKey,
+      text: someTextOrNone,
+      expiry: someExpiry,
+      time: someTime,
+      origin: someOrigin,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: op("count elsewhere", {
+      key: someKey,
+      origin: someOrigin,
+      time: someTime,
+      total: someDelta,
+    }),
+  },
+  { weight: 1, arbitrary: op("flush", {}) },
+  { weight: 1, arbitrary: op("floor", { time: someTime, origin: someOrigin }) },
+  { weight: 3, arbitrary: op("time", { ms: fc.integer({ min: -300, max: 3_000 }) }) },
+  { weight: 2, arbitrary: op("sweep", {}) },
+);
+
+describe("the store", () => {
+  test("agrees with a naive one whatever is done to it", () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60, size: "max" }), (steps) => {
+        const real = new TestStore();
+        const naive = new NaiveStore(1n, GRACE_MS, SKEW_MS, START_MS);
+        const at = (time: { ms: number; counter: number }) =>
+          (BigInt(real.nowMs + time.ms) << 16n) | BigInt(time.counter);
+        const expiryAt = (expiry: number | null) => (expiry === null ? 0 : real.nowMs + expiry);
+        const apply = (key: string, state: State) => {
+          naive.apply(key, state);
+          real.store.apply(entryOf(key, state));
+        };
+
+        for (const s of steps) {
+          switch (s.do) {
+            case "set":
+              expect(real.set(s.key, s.text, expiryAt(s.expiry))).toBe(APPLIED);
+              naive.set(s.key, s.text, expiryAt(s.expiry));
+              break;
+            case "delete":
+              expect(real.delete(s.key)).toBe(naive.delete(s.key));
+              break;
+            case "increment": {
+              const expected = naive.increment(s.key, s.delta);
+              const outcome = real.increment(s.key, s.delta);
+              if (expected === "not a number") expect(outcome).toBe(NOT_A_NUMBER);
+              else if (expected === "out of range") expect(outcome).toBe(OUT_OF_RANGE);
+              else {
+                expect(outcome).toBe(APPLIED);
+                const { high: h, low: l } = real.store.number;
+                expect((BigInt(h) << 32n) | BigInt(l)).toBe(expected);
+              }
+              // A refused increment may have moved the clock, which nobody minds.
+              const { clock } = real.store;
+              naive.clock = (BigInt(clock.high) << 32n) | BigInt(clock.low);
+              break;
+            }
+            case "apply": {
+              const version = versionOf(at(s.time), s.origin);
+              apply(s.key, { version, text: s.text, expiresAtMs: expiryAt(s.expiry), parts: null });
+              break;
+            }
+            case "count elsewhere": {
+              // A peer that knows what we know counts on from there.
+              const present = naive.states.get(s.key);
+              const isBase =
+                present?.parts === null && /^(0|-?[1-9]\d{0,17})$/.test(present.text ?? "x");
+              const base =
+                present?.parts || isBase
+                  ? present!
+                  : { version: naive.floor, text: null, expiresAtMs: 0, parts: null };
+              const parts = new Map<bigint, Part>(base.parts);
+              parts.set(s.origin, { time: at(s.time), total: s.total });
+              apply(s.key, { ...base, parts });
+              break;
+            }
+            case "flush":
+              real.store.flush();
+              naive.flush();
+              break;
+            case "floor": {
+              const time = at(s.time);
+              naive.applyFloor(versionOf(time, s.origin));
+              real.store.applyFloor(high(time), low(time), high(s.origin), low(s.origin));
+              break;
+            }
+            case "time":
+              real.nowMs = naive.nowMs = real.nowMs + s.ms;
+              break;
+            case "sweep":
+              real.sweep();
+              naive.sweep();
+          }
+          for (const key of naive.states.keys()) {
+            const live = naive.live(key);
+            expect(real.get(key)).toBe(live === undefined ? undefined : shown(live));
+          }
+          real.checkObserved();
+        }
+
+        real.sweep();
+        naive.sweep();
+        const expected = [...naive.states].map(([key, state]): [string, string] => [
+          key,
+          contents(entryOf(key, state)),
+        ]);
+        expect(real.dump()).toEqual(new Map(expected));
+        const visible = [...naive.states].filter(([, state]) => !isTombstone(state));
+        expect(real.store.size).toBe(visible.length);
+        expect(real.store.tombstoneCount).toBe(naive.states.size - visible.length);
+        expect(real.ordered()).toEqual(visible.map(([key]) => key).sort());
+        real.checkObserved();
+      }),
+      { numRuns: 1_500 },
+    );
+  });
+});
+
+/** What is true whoever writes: one version, one state. Counters grow from any of them. */
+const history = fc
+  .record({
+    writes: fc.uniqueArray(
+      fc.record({
+        key: someKey,
+        text: fc.option(fc.constantFrom("5", "-7", "text", "", "v".repeat(3_000))),
+        time: fc.integer({ min: -30, max: 9 }),
+        origin: someOrigin,
+        expiresAtMs: fc.constantFrom(0, 0, START_MS - 1_000, START_MS + 1_000),
+      }),
+      { maxLength: 12, selector: (w) => `${w.time} ${w.origin}` },
+    ),
+    counts: fc.array(
+      fc.record({ on: fc.nat(), origin: someOrigin, time: fc.nat(20), total: someDelta }),
+      { maxLength: 12 },
+    ),
+    floors: fc.array(fc.tuple(fc.integer({ min: -30, max: 9 }), fc.constant(9n)), { maxLength: 2 }),
+  })
+  .map(({ writes, counts, floors }) => {
+    const timeOf = (n: number) => (BigInt(START_MS + n * 10) << 16n) | 1n;
+    const states = writes.map(({ key, text, time, origin, expiresAtMs }) => {
+      const version = versionOf(timeOf(time), origin);
+      const state: State = {
+        version,
+        text,
+        expiresAtMs: text === null ? 0 : expiresAtMs,
+        parts: null,
+      };
+      return { key, state };
+    });
+    const grown = counts.flatMap(({ on, origin, time, total }) => {
+      if (states.length === 0) return [];
+      const { key, state } = states[on % states.length];
+      if (state.text !== null && !/^-?\d+$/.test(state.text)) return [];
+      const parts = new Map([[origin, { time: timeOf(time), total }]]);
+      return [{ key, state: { ...state, parts } }];
+    });
+    return {
+      entries: [...states, ...grown].map(({ key, state }) => entryOf(key, state)),
+      floors: floors.map(([time, origin]) => [timeOf(time), origin] as const),
+    };
+  });
+
+describe("replicas", () => {
+  test("that get the same entries in any order, twice or more, are the same", () => {
+    fc.assert(
+      fc.property(history, fc.nat(), ({ entries, floors }, seed) => {
+        const random = seeded(seed);
+        const dumps = [1, 2].map((n) => {
+          const replica = new TestStore(0, { high: 7, low: n }, n);
+          const steps = [
+            ...entries.map((entry) => () => void replica.store.apply(entry.clone())),
+            ...floors.map(
+              ([t, o]) =>
+                () =>
+                  void replica.store.applyFloor(high(t), low(t), high(o), low(o)),
+            ),
+          ];
+          const all = [...steps, ...steps.filter(() => random() < 0.5)];
+          while (all.length > 0) {
+            const [apply] = all.splice(Math.floor(random() * all.length), 1);
+            apply();
+            if (random() < 0.3) replica.sweep();
+          }
+          replica.sweep();
+          replica.checkObserved();
+          return replica.dump();
+        });
+        expect([...dumps[0]].sort()).toEqual([...dumps[1]].sort());
+      }),
+      { numRuns: 1_500 },
+    );
+  });
+
+  test("lose no increment, whoever counts and whenever they hear of each other", () => {
+    const action = fc.record({
+      node: fc.nat(2),
+      key: fc.constantFrom("new", "set"),
+      delta: fc.bigInt({ min: -1_000n, max: 1_000n }),
+      /** Who is told what the node holds by now; itself: nobody. */
+      tells: fc.nat(2),
+    });
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 60, size: "max" }), (actions) => {
+        const nodes = [1, 2, 3].map((n) => new TestStore(0, { high: n, low: n }, n));
+        const tell = (from: TestStore, to: TestStore) => {
+          const view = new Entry();
+          for (let id = 0; id < from.store.idLimit; id++) {
+            from.store.read(id, view);
+            if (from !== to) to.store.apply(view.clone());
+          }
+        };
+        nodes[0].set("set", "100");
+        for (const node of nodes) tell(nodes[0], node);
+        const expected: Record<string, bigint> = { new: 0n, set: 100n };
+        for (const { node, key, delta, tells } of actions) {
+          expect(nodes[node].increment(key, delta)).toBe(APPLIED);
+          expected[key] += delta;
+          nodes[node].nowMs += 1;
+          tell(nodes[node], nodes[tells]);
+        }
+        for (const from of nodes) for (const to of nodes) tell(from, to);
+        for (const node of nodes) {
+          expect(node.get("set")).toBe(String(expected["set"]));
+          if (actions.some(({ key }) => key === "new")) {
+            expect(node.get("new")).toBe(String(expected["new"]));
+          }
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test("that count past 64 bits together show the end of the range, and find back", () => {
+    const [a, b] = [new TestStore(0, { high: 1, low: 1 }), new TestStore(0, { high: 2, low: 2 })];
+    a.increment("n", MAX);
+    b.increment("n", MAX);
+    const view = new Entry();
+    b.store.read(0, view);
+    expect(a.store.apply(view.clone())).toBe(APPLIED);
+    expect(a.get("n")).toBe(String(MAX));
+    expect(a.increment("n", 1n)).toBe(OUT_OF_RANGE);
+    expect(a.increment("n", -MAX)).toBe(APPLIED);
+    expect(a.get("n")).toBe(String(MAX));
+    expect(a.increment("n", -5n)).toBe(APPLIED);
+    expect(a.get("n")).toBe(String(MAX - 5n));
+  });
+});
+
+describe("what the gate refuses changes nothing", () => {
+  const version = (BigInt(START_MS) << 16n) | 1n;
+  const state: State = {
+    version: versionOf(version, 5n),
+    text: "5",
+    expiresAtMs: 0,
+    parts: new Map([[5n, { time: version, total: 1n }]]),
+  };
+  const plain = (change: (entry: Entry) => unknown) => {
+    const entry = entryOf("key", { ...state, parts: null });
+    change(entry);
+    return entry;
+  };
+  const counter = (change: (entry: Entry) => unknown) => {
+    const entry = entryOf("key", state);
+    change(entry);
+    return entry;
+  };
+  const future = (BigInt(START_MS + SKEW_MS + 1) << 16n) | 0n;
+  const edge = (BigInt(START_MS + SKEW_MS) << 16n) | 0xffffn;
+
+  test.each<[string, Entry, number]>([
+    ["a string", plain(() => {}), APPLIED],
+    ["a counter", counter(() => {}), APPLIED],
+    ["the edge of the skew", plain((e) => e.setVersion(high(edge), low(edge), 0, 0)), APPLIED],
+    [
+      "a future version",
+      plain((e) => e.setVersion(high(future), low(future), 0, 0)),
+      REFUSED_FUTURE,
+    ],
+    [
+      "a counter with a future part",
+      entryOf("key", { ...state, parts: new Map([[5n, { time: future, total: 1n }]]) }),
+      REFUSED_FUTURE,
+    ],
+    ["no key", plain((e) => (e.keyLength = 0)), REFUSED_INVALID],
+    ["the longest key", plain((e) => e.setKey(new Uint8Array(65_536))), APPLIED],
+    ["a longer key", plain((e) => e.setKey(new Uint8Array(65_537))), REFUSED_INVALID],
+    ["an unknown kind", plain((e) => (e.kind = 3 as never)), REFUSED_INVALID],
+    ["a tombstone with a value", plain((e) => (e.kind = KIND_TOMBSTONE)), REFUSED_INVALID],
+    ["a negative expiry", plain((e) => (e.expiresAtMs = -1)), REFUSED_INVALID],
+    ["an expiry beyond all numbers", plain((e) => (e.expiresAtMs = 2 ** 60)), REFUSED_INVALID],
+    ["an expiry that is none", plain((e) => (e.expiresAtMs = NaN)), REFUSED_INVALID],
+    ["a counter cut short", counter((e) => e.valueLength--), REFUSED_INVALID],
+    ["a counter that is none", plain((e) => (e.kind = KIND_COUNTER)), REFUSED_INVALID],
+    [
+      "a counter grown from nothing that expires",
+      entryOf("key", { ...state, text: null, expiresAtMs: START_MS }),
+      REFUSED_INVALID,
+    ],
+  ])("%s", (_, entry, outcome) => {
+    const real = new TestStore();
+    expect(real.store.apply(entry)).toBe(outcome as never);
+    expect(real.dump().size).toBe(outcome === APPLIED ? 1 : 0);
+    expect(real.observed.size).toBe(real.dump().size);
+    if (outcome !== APPLIED) expect(real.store.clock.high).toBe(0);
+    else expect(real.store.apply(entry)).toBe(UNCHANGED);
+  });
+
+  test("a floor from the future", () => {
+    const real = new TestStore();
+    real.set("a", "1");
+    expect(real.store.applyFloor(high(future), low(future), 0, 0)).toBe(REFUSED_FUTURE);
+    expect(real.get("a")).toBe("1");
+    expect(real.store.applyFloor(high(edge), low(edge), 0, 0)).toBe(APPLIED);
+    expect(real.get("a")).toBeUndefined();
+    expect(real.store.applyFloor(high(edge), low(edge), 0, 0)).toBe(UNCHANGED);
+  });
+});
+
+describe("background work", () => {
+  test("carries a flush out in slices, unseen by clients", () => {
+    const real = new TestStore();
+    for (let i = 0; i < 10_000; i++) real.set(`old${i}`, "x");
+    const floor = (BigInt(real.store.clock.high) << 32n) | BigInt(real.store.clock.low);
+    real.nowMs += 10;
+    real.set("new", "y");
+    // A floor from elsewhere, above what was written before and below what came after.
+    expect(real.store.applyFloor(high(floor), low(floor), 0xffff_ffff, 0)).toBe(APPLIED);
+    let slices = 0;
+    do {
+      expect(real.get("old1")).toBeUndefined();
+      expect(real.get("old9999")).toBeUndefined();
+      expect(real.get("new")).toBe("y");
+      slices++;
+    } while (real.store.sweep(1_000));
+    expect(slices).toBeGreaterThanOrEqual(10);
+    expect(real.ordered()).toEqual(["new"]);
+    expect(real.store.size).toBe(1);
+    real.checkObserved();
+  });
+
+  test("turns what expires into tombstones, and drops those after their grace", () => {
+    const real = new TestStore();
+    real.set("expires", "x", START_MS + 100);
+    real.set("stays", "x");
+    real.set("deleted", "x");
+    real.delete("deleted");
+    real.nowMs = START_MS + 99;
+    expect(real.get("expires")).toBe("x");
+    real.nowMs = START_MS + 100;
+    expect(real.get("expires")).toBeUndefined();
+    real.sweep();
+    expect([real.store.size, real.store.tombstoneCount]).toEqual([1, 2]);
+    real.nowMs = START_MS + GRACE_MS + 1;
+    real.sweep();
+    expect([real.store.size, real.store.tombstoneCount]).toEqual([1, 1]);
+    real.nowMs = START_MS + 100 + GRACE_MS + 1;
+    real.sweep();
+    expect([real.store.size, real.store.tombstoneCount]).toEqual([1, 0]);
+    expect(real.dump().size).toBe(1);
+  });
+});
+
+describe("memory", () => {
+  const LIMIT = 6 * 1_048_576;
+
+  test("past the limit writes are refused, reads and deletes go on, and deleting makes room", () => {
+    const real = new TestStore(LIMIT);
+    const value = "v".repeat(100);
+    let count = 0;
+    while (real.set(`key${count}`, value) === APPLIED) count++;
+    expect(count).toBeGreaterThan(5_000);
+    // The index may split once more after the last write that was let in.
+    expect(real.store.bytes()).toBeLessThanOrEqual(LIMIT + 65_536);
+    const before = real.dump();
+    expect(real.set("one more", value)).toBe(REFUSED_FULL);
+    expect(real.set("key0", "v".repeat(1_500_000))).toBe(REFUSED_FULL);
+    expect(
+      real.store.apply(
+        entryOf("from elsewhere", {
+          version: versionOf(BigInt(START_MS) << 16n, 9n),
+          text: "v".repeat(1_500_000),
+          expiresAtMs: 0,
+          parts: null,
+        }),
+      ),
+    ).toBe(REFUSED_FULL);
+    expect(real.dump()).toEqual(before);
+    real.checkObserved();
+
+    expect(real.get("key0")).toBe(value);
+    expect(real.set("key0", "w".repeat(100))).toBe(APPLIED);
+    for (let i = 0; i < count; i++) expect(real.delete(`key${i}`)).toBeTrue();
+    expect(real.store.size).toBe(0);
+    real.nowMs += GRACE_MS + 1;
+    for (let i = 0; i < 20; i++) real.sweep();
+    // Not all of it: a class of sizes keeps its last slab.
+    for (let i = 0; i < count * 0.8; i++) expect(real.set(`key${i}`, value)).toBe(APPLIED);
+  });
+
+  test("is accounted for, and given back by a flush", () => {
+    const real = new TestStore();
+    const empty = real.store.bytes();
+    let data = 0;
+    for (let i = 0; i < 100_000; i++) {
+      real.set(`key${i}`, "v".repeat(i % 200));
+      data += `key${i}`.length + (i % 200);
+    }
+    expect(real.store.bytes()).toBeGreaterThan(data);
+    expect(real.store.bytes()).toBeLessThan(data * 2);
+    real.store.flush();
+    expect(real.store.bytes()).toBe(empty);
+    expect(real.get("key1")).toBeUndefined();
+    expect(real.set("key1", "again")).toBe(APPLIED);
+    expect(real.get("key1")).toBe("again");
+  });
+
+  test("stays bounded when keys come and go and values change size", () => {
+    const real = new TestStore();
+    const random = seeded(4);
+    const write = () => {
+      const key = `key${Math.floor(random() * 20_000)}`;
+      real.set(key, "v".repeat(Math.floor(random() * 300)));
+    };
+    for (let i = 0; i < 60_000; i++) write();
+    const before = real.store.bytes();
+    for (let round = 0; round < 20; round++) {
+      for (let i = 0; i < 10_000; i++) write();
+      for (let i = 0; i < 3_000; i++) real.delete(`key${Math.floor(random() * 20_000)}`);
+      real.nowMs += GRACE_MS * 2;
+      for (let i = 0; i < 20; i++) real.sweep();
+    }
+    expect(real.store.bytes()).toBeLessThan(before * 1.5);
+  });
+});
