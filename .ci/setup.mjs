@@ -43,6 +43,7 @@ function installPackages(executable) {
  */
 function installThroughNpm(pinned) {
   console.error(`Setting up, once: Bun ${pinned} and the packages in bun.lock …`);
+  rmSync(join(root, "node_modules"), { recursive: true, force: true }); // npm may have half filled it
   const corner = join(root, "node_modules/.setup");
   const npm = ["install", "--ignore-scripts", "--no-audit", "--no-fund"];
   try {
