@@ -13,7 +13,7 @@
  * - Rows not in use are linked through word 0 and have the USED flag clear.
  */
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "./arena.ts";
-import { prefix32 } from "./key-order.ts";
+import { prefix32, type KeySlice } from "./key-order.ts";
 import { compareBytes, type Entry, type Kind } from "./entry.ts";
 import { MAX_IDS } from "./hash-index.ts";
 
@@ -196,15 +196,15 @@ export class EntryTable {
     return compareBytes(bytes, start, facts & KEY_LENGTH_MASK, key, offset, length);
   }
 
-  /** Lexicographic order of two entries' keys. */
-  compareIds(a: number, b: number): number {
-    const row = this.rows[b >>> CHUNK_BITS]!;
-    const at = (b & CHUNK_MASK) * ROW_WORDS;
+  /** Points `into` at the entry's key. Valid until the next write. */
+  locateKey(id: number, into: KeySlice): void {
+    const row = this.rows[id >>> CHUNK_BITS]!;
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
     const facts = row[at + 1]!;
     const reference = row[at]!;
-    const bytes = this.arena.bytes[slabOf(reference)]!;
-    const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
-    return this.compareToKey(a, bytes, start, facts & KEY_LENGTH_MASK);
+    into.bytes = this.arena.bytes[slabOf(reference)]!;
+    into.offset = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    into.length = facts & KEY_LENGTH_MASK;
   }
 
   /**

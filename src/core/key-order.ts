@@ -3,11 +3,19 @@
  * never copied.
  */
 
+/** Where a key lies. */
+export class KeySlice {
+  bytes: Uint8Array = EMPTY;
+  offset = 0;
+  /** In bytes. */
+  length = 0;
+}
+
 /** What an ordered structure needs to know of the keys behind ids. */
 export interface KeySource {
-  /** Order of two entries' keys: negative, 0 or positive, as `compareBytes`. */
-  compareIds(a: number, b: number): number;
-  /** Order of an entry's key against the given one. */
+  /** Points `into` at an entry's key; good until the entry changes. */
+  locateKey(id: number, into: KeySlice): void;
+  /** Order of an entry's key against the given one: negative, 0 or positive, as `compareBytes`. */
   compareToKey(id: number, key: Uint8Array, offset: number, length: number): number;
   /** `prefix32` of an entry's key. */
   prefix32(id: number, skip: number): number;
@@ -38,40 +46,39 @@ export const PROBE_WORDS = 8;
 export class KeyProbe {
   /** The key's first PROBE_WORDS * 4 bytes, as `prefix32` gives them. */
   readonly words = new Int32Array(PROBE_WORDS);
-  private id = -1;
-  private key: Uint8Array = EMPTY;
-  private offset = 0;
-  private length = 0;
+  private readonly key = new KeySlice();
 
   constructor(private readonly keys: KeySource) {}
 
   /** Looks for an entry's key. */
   setId(id: number): void {
-    this.id = id;
-    for (let i = 0; i < PROBE_WORDS; i++) this.words[i] = this.keys.prefix32(id, i * 4);
+    this.keys.locateKey(id, this.key);
+    this.fillWords();
   }
 
   /** Looks for the key at `offset` in a buffer, which must not change meanwhile. */
-  setKey(key: Uint8Array, offset: number, length: number): void {
-    this.id = -1;
-    this.key = key;
-    this.offset = offset;
-    this.length = length;
-    for (let i = 0; i < PROBE_WORDS; i++) this.words[i] = prefix32(key, offset, length, i * 4);
+  setKey(bytes: Uint8Array, offset: number, length: number): void {
+    this.key.bytes = bytes;
+    this.key.offset = offset;
+    this.key.length = length;
+    this.fillWords();
   }
 
   /** Order of the key looked for against an entry's. */
   compareTo(id: number): number {
-    return this.id >= 0
-      ? this.keys.compareIds(this.id, id)
-      : -this.keys.compareToKey(id, this.key, this.offset, this.length);
+    const { bytes, offset, length } = this.key;
+    return -this.keys.compareToKey(id, bytes, offset, length);
   }
 
   /** `prefix32` of the key looked for. */
   prefix32(skip: number): number {
-    return this.id >= 0
-      ? this.keys.prefix32(this.id, skip)
-      : prefix32(this.key, this.offset, this.length, skip);
+    const { bytes, offset, length } = this.key;
+    return prefix32(bytes, offset, length, skip);
+  }
+
+  private fillWords(): void {
+    const { bytes, offset, length } = this.key;
+    for (let i = 0; i < PROBE_WORDS; i++) this.words[i] = prefix32(bytes, offset, length, i * 4);
   }
 }
 

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { BlockSkipList } from "../../src/core/block-skip-list.ts";
 import { compareBytes } from "../../src/core/entry.ts";
 import { prefix32 } from "../../src/core/key-order.ts";
-import type { KeySource } from "../../src/core/key-order.ts";
+import type { KeySlice, KeySource } from "../../src/core/key-order.ts";
 import { seeded } from "../support/random.ts";
 
 /** Keys by id, ids reused as the store does; freed keys are scribbled over. */
@@ -22,8 +22,10 @@ class TestKeys implements KeySource {
     this.free.push(id);
   }
 
-  compareIds(a: number, b: number): number {
-    return this.compareToKey(a, this.byId[b], 0, this.byId[b].length);
+  locateKey(id: number, into: KeySlice): void {
+    into.bytes = this.byId[id];
+    into.offset = 0;
+    into.length = into.bytes.length;
   }
 
   compareToKey(id: number, key: Uint8Array, offset: number, length: number): number {

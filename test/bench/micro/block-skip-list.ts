@@ -3,7 +3,7 @@
 import { BlockSkipList } from "../../../src/core/block-skip-list.ts";
 import { prefix32 } from "../../../src/core/key-order.ts";
 import { compareBytes } from "../../../src/core/entry.ts";
-import type { KeySource } from "../../../src/core/key-order.ts";
+import type { KeySlice, KeySource } from "../../../src/core/key-order.ts";
 import { seeded } from "../../support/random.ts";
 
 const KEYS = Number(process.argv[2] ?? 1_000_000);
@@ -25,9 +25,10 @@ class RecordKeys implements KeySource {
     }
   }
 
-  compareIds(a: number, b: number): number {
-    const { records, offsets, lengths } = this;
-    return compareBytes(records, offsets[a], lengths[a], records, offsets[b], lengths[b]);
+  locateKey(id: number, into: KeySlice): void {
+    into.bytes = this.records;
+    into.offset = this.offsets[id];
+    into.length = this.lengths[id];
   }
 
   compareToKey(id: number, key: Uint8Array, offset: number, length: number): number {
