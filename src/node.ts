@@ -111,7 +111,8 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
           error: String(error),
           stack: error instanceof Error ? error.stack : undefined,
         }),
-      shutdown: () => void stop(),
+      // Not before the reply that says so is on its way.
+      shutdown: () => void setImmediate(stop),
     };
   }
 }

@@ -108,7 +108,8 @@ export class Listener {
       const { session } = connection;
       if (String(session.id) !== idOrAddress && session.address !== idOrAddress) continue;
       session.isClosing = true;
-      connection.end();
+      // A client may kill itself: its replies go out first.
+      setImmediate(() => connection.end());
       count++;
     }
     return count;
