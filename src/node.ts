@@ -17,7 +17,7 @@ import type { Logger } from "./observability/log.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { EmbeddedBroker } from "./replication/embedded-broker.ts";
 import { Replicator } from "./replication/replicator.ts";
-import { originOf } from "./replication/wire.ts";
+import { originOf } from "./core/origin.ts";
 import { Listener } from "./server/listener.ts";
 import { version } from "./version.ts";
 

@@ -49,6 +49,7 @@ import {
   mergeRule,
   type VersionWords,
 } from "./merge.ts";
+import type { Origin } from "./origin.ts";
 
 /** The entry changed the store. */
 export const APPLIED = 1;
@@ -83,12 +84,6 @@ export interface ChangeObserver {
    * `removed` follows; else `removed` comes for each entry as it goes.
    */
   flushed(local: boolean, cleared: boolean): void;
-}
-
-/** Who writes: the first 8 bytes of SHA-256 of the node id. */
-export interface Origin {
-  readonly high: number;
-  readonly low: number;
 }
 
 /** What a store is made with. */

@@ -5,7 +5,8 @@
  */
 import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE, MAX_KEY_BYTES } from "../core/entry.ts";
 import { ARRAY, BYTES, CborError, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
-import { FORMAT_VERSION, MAX_EXPIRES_AT_MS, originOf, type DropReason } from "./wire.ts";
+import { originOf } from "../core/origin.ts";
+import { FORMAT_VERSION, MAX_EXPIRES_AT_MS, type DropReason } from "./wire.ts";
 
 /** There is no further event. */
 export const EVENT_END = 0;

@@ -24,7 +24,8 @@ import { Decoder } from "cbor-x/index-no-eval";
 import { timeHighOf, timeLowOf } from "../core/clock.ts";
 import { Entry, KIND_STRING, KIND_TOMBSTONE, MAX_KEY_BYTES } from "../core/entry.ts";
 import { CborError, CborReader } from "./cbor.ts";
-import { FORMAT_VERSION, MAX_EXPIRES_AT_MS, originOf, type DropReason } from "./wire.ts";
+import { originOf } from "../core/origin.ts";
+import { FORMAT_VERSION, MAX_EXPIRES_AT_MS, type DropReason } from "./wire.ts";
 
 const WRITES = new Set(["set", "incr", "decr", "append", "prepend"]);
 const OPERATION_ID_BYTES = 16;

@@ -36,10 +36,3 @@ export const MAX_EXPIRES_AT_MS = 2 ** 48 - 1;
  * - `invalid`: the store refused it, as it does a counter whose bytes are no counter.
  */
 export type DropReason = "malformed" | "unknown" | "oversized" | "future" | "full" | "invalid";
-
-/** The origin of a node: the first 8 bytes of the SHA-256 of its id, as two unsigned words. */
-export function originOf(nodeId: string): { high: number; low: number } {
-  const digest = new Bun.SHA256().update(nodeId).digest();
-  const view = new DataView(digest.buffer, digest.byteOffset);
-  return { high: view.getUint32(0), low: view.getUint32(4) };
-}

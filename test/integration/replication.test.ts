@@ -10,7 +10,7 @@ import { Store } from "../../src/core/store.ts";
 import { type Logger, silentLogger } from "../../src/observability/log.ts";
 import { EmbeddedBroker } from "../../src/replication/embedded-broker.ts";
 import { Replicator, type ReplicationHooks } from "../../src/replication/replicator.ts";
-import { originOf } from "../../src/replication/wire.ts";
+import { originOf } from "../../src/core/origin.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort, Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 

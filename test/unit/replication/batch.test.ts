@@ -12,7 +12,7 @@ import {
   EVENT_REFERENCE,
 } from "../../../src/replication/batch-reader.ts";
 import { BatchWriter } from "../../../src/replication/batch-writer.ts";
-import { originOf } from "../../../src/replication/wire.ts";
+import { originOf } from "../../../src/core/origin.ts";
 
 const MAX_VALUE_BYTES = 1_000;
 

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { unixMsOf } from "../../../src/core/clock.ts";
 import { KIND_STRING, KIND_TOMBSTONE } from "../../../src/core/entry.ts";
 import { EventReader } from "../../../src/replication/event-codec.ts";
-import { originOf } from "../../../src/replication/wire.ts";
+import { originOf } from "../../../src/core/origin.ts";
 
 const MAX_VALUE_BYTES = 100;
 const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });

@@ -7,7 +7,7 @@ import { Entry } from "../../../src/core/entry.ts";
 import { Store } from "../../../src/core/store.ts";
 import { Receiver } from "../../../src/replication/receiver.ts";
 import { eventLoop } from "../../../src/replication/timing.ts";
-import { originOf } from "../../../src/replication/wire.ts";
+import { originOf } from "../../../src/core/origin.ts";
 import { eventually } from "../../support/eventually.ts";
 
 const NOW_MS = 1_700_000_000_000;
