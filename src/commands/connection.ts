@@ -42,6 +42,7 @@ const authenticate: Run = (_request, reply) => {
 /** `HELLO [2|3 [AUTH user password] [SETNAME name]]`. */
 const hello: Run = (request, reply, context) => {
   const { session, services } = context;
+  if (!request.isResp) return reply.error("Invalid command", "HELLO is for RESP; see DIALECT");
   let version = session.respDialect === RESP3 ? 3 : 2;
   if (request.count > 0) {
     const asked = readInteger(request, 0);

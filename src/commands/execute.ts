@@ -53,26 +53,40 @@ export function executeLine(
 }
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
-  const { statistics } = context.services;
-  statistics.countCommand(row.family);
+  context.services.statistics.countCommand(row.family);
   const start = reply.length;
   try {
     const execution = row.command.run(request, reply, context);
-    return execution === undefined ? undefined : execution.catch((error) => failed(error, context));
+    return execution === undefined ? undefined : guarded(execution, context);
   } catch (error) {
-    reply.length = start;
-    if (error instanceof ReplyTooLarge) {
-      reply.error("Value too large", "the reply exceeds network.max_output_bytes");
-    } else {
-      failed(error, context)(reply);
-    }
+    fail(error, reply, start, context);
   }
 }
 
-/** A command that throws is a bug of ours. Its client is told; everybody else is served on. */
-function failed(error: unknown, context: Context): LateReply {
+/** A later reply that cannot fail: neither while it is awaited nor while it is written. */
+async function guarded(execution: Promise<LateReply>, context: Context): Promise<LateReply> {
+  const write = await execution.catch((error) => () => {
+    throw error;
+  });
+  return (reply) => {
+    const start = reply.length;
+    try {
+      write(reply);
+    } catch (error) {
+      fail(error, reply, start, context);
+    }
+  };
+}
+
+/** Puts an error in place of what a command has written from `start` on. */
+function fail(error: unknown, reply: Reply, start: number, context: Context): void {
+  reply.length = start;
+  if (error instanceof ReplyTooLarge) {
+    return reply.error("Value too large", "the reply exceeds network.max_output_bytes");
+  }
+  // A command that throws is a bug of ours. Its client is told; everybody else is served on.
   context.services.reportBug(error);
-  return (reply) => reply.error("Internal error", "see the node's log");
+  reply.error("Internal error", "see the node's log");
 }
 
 function takes({ command }: Row): string {

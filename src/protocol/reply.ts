@@ -123,9 +123,13 @@ export class Reply {
     this.line(detail === "" ? `ERROR: ${text}` : `ERROR: ${text} - ${detail}`);
   }
 
-  /** A RESP error with its code, whatever the dialect would say. */
+  /**
+   * An error in Redis' own words, its code first. To a line it is an invalid command, the words
+   * without their code the detail.
+   */
   respError(text: string): void {
-    this.raw(`-${oneLine(text)}\r\n`);
+    if (this.isResp) this.raw(`-${oneLine(text)}\r\n`);
+    else this.error("Invalid command", text.slice(text.indexOf(" ") + 1));
   }
 
   /** One line of text, line dialects only. Line breaks in it become spaces. */

@@ -68,6 +68,8 @@ export class Connection {
   private queue: Uint8Array[] = [];
   private queuedBytes = 0;
   private isPaused = false;
+  /** Requests are being run; their replies are not sent yet. */
+  private isWorking = false;
   /** A command's reply is still to come. */
   private isWaiting = false;
   private isClosed = false;
@@ -123,22 +125,31 @@ export class Connection {
   }
 
   /**
-   * Ends the connection once everything is sent. A last line may be given, for a client that is
-   * told why.
+   * Ends the connection once everything is sent, replies still to come included. A last line may
+   * be given, for a client that is told why.
    */
   end(lastWords?: (reply: Reply) => void): void {
     if (this.isClosed || this.hasEnded) return;
+    const { closing } = this.shared;
+    if (!closing.has(this)) {
+      this.sinceMs = this.shared.nowMs();
+      closing.add(this);
+    }
+    this.shared.halfSent.delete(this);
+    if (this.isWorking || this.isWaiting) {
+      // SHUTDOWN and CLIENT KILL come from within: the replies of the chunk go out first.
+      this.session.isClosing = true;
+      return;
+    }
     if (lastWords !== undefined) {
       const { reply } = this.shared;
       reply.reset();
-      reply.dialect = this.session.lineDialect;
+      const { lineDialect, respDialect } = this.session;
+      reply.dialect = this.partial === undefined ? lineDialect : respDialect;
       lastWords(reply);
       this.send(reply);
     }
     this.hasEnded = true;
-    this.shared.halfSent.delete(this);
-    this.sinceMs = this.shared.nowMs();
-    this.shared.closing.add(this);
     this.keep(NOTHING, 0);
     this.partial = undefined;
     // What still arrives is read and dropped: a close with input unread would reset the
@@ -152,6 +163,8 @@ export class Connection {
     if (this.isWaiting || this.hasEnded || this.queuedBytes > 0) return;
     const { reply } = this.shared;
     reply.reset();
+    let hasCompleted = false;
+    this.isWorking = true;
     let lookedTo = this.inputStart;
     while (this.inputStart < this.inputEnd) {
       if (this.inputStart >= lookedTo) {
@@ -159,14 +172,16 @@ export class Connection {
       }
       const isArray = this.partial !== undefined || this.input[this.inputStart] === STAR;
       const goesOn = isArray && !this.isSkippingLine ? this.runArray(reply) : this.runLine(reply);
+      if (goesOn) hasCompleted = true;
       if (!goesOn || this.session.isClosing) break;
       if (reply.length >= SEND_AT_BYTES && !this.send(reply)) break;
     }
     if (reply.length > 0) this.send(reply);
+    this.isWorking = false;
     if (this.isClosed) return;
     const saysNoMore = this.session.isClosing || (this.peerHasEnded && this.queuedBytes === 0);
     if (saysNoMore && !this.isWaiting) return this.end();
-    this.keepRest();
+    this.keepRest(hasCompleted);
   }
 
   /** True when the next request may be looked at. */
@@ -214,7 +229,10 @@ export class Connection {
     const lineEnd = this.findLineEnd();
     if (lineEnd < 0) {
       const length = this.inputEnd - this.inputStart;
-      if (!this.isSkippingLine && length > limits.maxLineBytes) this.refuseLine(reply);
+      // A CR in the last place may be half of the line's end.
+      const isBeforeEnd = length > 0 && this.input[this.inputEnd - 1] === CR;
+      const lineLength = isBeforeEnd ? length - 1 : length;
+      if (!this.isSkippingLine && lineLength > limits.maxLineBytes) this.refuseLine(reply);
       if (this.isSkippingLine) this.inputStart = this.inputEnd;
       else this.searchedBytes = length;
       return false;
@@ -275,13 +293,17 @@ export class Connection {
       reply.dialect = dialect;
       write(reply);
       this.send(reply);
-      this.work();
+      if (this.session.isClosing) this.end();
+      else this.work();
     });
     return false;
   }
 
-  /** Keeps what is left of the input, compact, and holds the client to its time limit. */
-  private keepRest(): void {
+  /**
+   * Keeps what is left of the input, compact, and holds the client to its time limit, which
+   * begins anew with every request completed.
+   */
+  private keepRest(hasCompleted: boolean): void {
     const { halfSent } = this.shared;
     const length = this.inputEnd - this.inputStart;
     const isHeldBack = this.isWaiting || this.queuedBytes > 0;
@@ -296,8 +318,9 @@ export class Connection {
       !isHeldBack && (length > 0 || this.partial !== undefined || this.isSkippingLine);
     if (!isHalfSent) {
       if (halfSent.size > 0) halfSent.delete(this);
-    } else if (!halfSent.has(this)) {
+    } else if (hasCompleted || !halfSent.has(this)) {
       this.sinceMs = this.shared.nowMs();
+      halfSent.delete(this);
       halfSent.add(this);
     }
   }
