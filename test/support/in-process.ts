@@ -1,0 +1,185 @@
+/**
+ * A node's client side without a network: real store, commands and connections over a socket that
+ * a test controls byte by byte. Time stands still until it is moved.
+ */
+import type { Socket } from "bun";
+import { Statistics, type Services } from "../../src/commands/services.ts";
+import { Session } from "../../src/commands/session.ts";
+import { HybridClock } from "../../src/core/clock.ts";
+import { Store } from "../../src/core/store.ts";
+import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
+import { RespParser } from "../../src/protocol/resp-parser.ts";
+import { Connection, type Shared } from "../../src/server/connection.ts";
+import { ReadAhead } from "../../src/server/read-ahead.ts";
+import { seeded } from "./random.ts";
+
+/** What a server may be made with; sizes in bytes. */
+export interface ServerOptions {
+  readonly maxLineBytes?: number;
+  readonly maxValueBytes?: number;
+  readonly maxOutputBytes?: number;
+  readonly memoryLimitBytes?: number;
+  /** Replaces what `Services` would do. */
+  readonly services?: Partial<Services>;
+}
+
+/** See the file header. */
+export class InProcessServer {
+  nowMs = 1_700_000_000_000;
+  readonly store: Store;
+  readonly statistics = new Statistics();
+  readonly shared: Shared;
+  readonly clients: InProcessClient[] = [];
+  /** What commands reported as bugs; a test expects none. */
+  readonly bugs: unknown[] = [];
+  private nextId = 1;
+
+  constructor(options: ServerOptions = {}) {
+    const maxLineBytes = options.maxLineBytes ?? 1_048_576;
+    const maxValueBytes = options.maxValueBytes ?? 8_388_608;
+    const maxOutputBytes = options.maxOutputBytes ?? 67_108_864;
+    this.store = new Store({
+      clock: new HybridClock(() => this.nowMs),
+      origin: { high: 1, low: 2 },
+      hashSeed: { high: 3, low: 4 },
+      random: seeded(1),
+      memoryLimitBytes: options.memoryLimitBytes ?? 0,
+      maxClockSkewMs: 1_000,
+      tombstoneGraceMs: 1_000,
+    });
+    const services = {
+      version: "1.0.0",
+      nodeId: "test",
+      port: () => 7379,
+      startedAtMs: this.nowMs,
+      statistics: this.statistics,
+      limits: { maxValueBytes, maxReplyBytes: maxOutputBytes },
+      replication: null,
+      memoryBytes: () => 1_048_576,
+      merkleRoot: () => "0".repeat(64),
+      clientList: () => this.clients.map(({ session }) => session.describe(this.nowMs, 0)),
+      killClients: (idOrAddress: string) => this.kill(idOrAddress),
+      settings: () => new Map([["save", ""]]),
+      reportBug: (error: unknown) => this.bugs.push(error),
+      shutdown: () => {
+        for (const { connection } of this.clients) connection.end();
+      },
+      synchronization: {
+        sync: async () => ({ ok: false, reason: "there is no network", rootsEqual: null }),
+        accept: () => "there is no network",
+        facts: () => ({}),
+      },
+      ...options.services,
+    } as Services;
+    this.shared = {
+      context: { store: this.store, services, session: new Session(0, "", 0, PLAIN) },
+      limits: { maxLineBytes, maxOutputBytes },
+      parser: new RespParser(maxValueBytes, maxValueBytes + maxLineBytes),
+      reply: new Reply(maxOutputBytes + 1_048_576),
+      readAhead: new ReadAhead(this.store),
+      halfSent: new Set(),
+      closing: new Set(),
+      nowMs: () => this.nowMs,
+    };
+  }
+
+  /** A new connection. */
+  connect(dialect: Dialect = PLAIN): InProcessClient {
+    const id = this.nextId++;
+    const session = new Session(id, `127.0.0.1:${id}`, this.nowMs, dialect);
+    const client = new InProcessClient(this.shared, session);
+    this.clients.push(client);
+    return client;
+  }
+
+  private kill(idOrAddress: string): number {
+    const found = this.clients.filter(
+      ({ session }) => String(session.id) === idOrAddress || session.address === idOrAddress,
+    );
+    for (const { connection } of found) connection.end();
+    return found.length;
+  }
+}
+
+/** One connection and the other end of its socket. */
+export class InProcessClient {
+  readonly connection: Connection;
+  /** Bytes the socket takes before it is full; `read` makes room again. */
+  capacity = Infinity;
+  isPaused = false;
+  /** The server has said all it will. */
+  isShutDown = false;
+  isTerminated = false;
+  /** Calls to the socket's `write`. */
+  writes = 0;
+  private readonly received: Buffer[] = [];
+
+  constructor(
+    shared: Shared,
+    readonly session: Session,
+  ) {
+    const socket = {
+      write: (bytes: Uint8Array) => this.take(bytes),
+      pause: () => (this.isPaused = true),
+      resume: () => (this.isPaused = false),
+      shutdown: () => (this.isShutDown = true),
+      terminate: () => (this.isTerminated = true),
+    };
+    this.connection = new Connection(socket as unknown as Socket<Connection>, session, shared);
+  }
+
+  /** Delivers bytes in one chunk, as if they had arrived just now. Text is latin1. */
+  send(data: string | Uint8Array): this {
+    // A copy, because the connection may write into what it is given.
+    this.connection.onData(Uint8Array.from(Buffer.from(data as string, "latin1")));
+    return this;
+  }
+
+  /** Delivers chunks in turn, as the runtime would: none while reading is paused. */
+  async deliver(chunks: Iterable<Uint8Array>): Promise<void> {
+    for (const chunk of chunks) {
+      await this.whenReading();
+      this.send(chunk);
+    }
+    await this.whenReading();
+  }
+
+  /** What the server has sent since the last call, as latin1 text. */
+  read(): string {
+    const text = Buffer.concat(this.received).toString("latin1");
+    this.received.length = 0;
+    return text;
+  }
+
+  /** Lets the socket take that many more bytes and tells the connection so. */
+  drain(capacity: number): void {
+    this.capacity += capacity;
+    this.connection.onDrain();
+  }
+
+  private take(bytes: Uint8Array): number {
+    if (this.isShutDown || this.isTerminated) return -1;
+    this.writes++;
+    const count = Math.min(bytes.length, this.capacity);
+    this.capacity -= count;
+    this.received.push(Buffer.from(bytes.subarray(0, count)));
+    return count;
+  }
+
+  /** A command whose reply comes later goes on at turns of the event loop. */
+  private async whenReading(): Promise<void> {
+    while (this.isPaused && this.capacity > 0) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
+
+/** A request as a RESP array of bulk strings; text is latin1. */
+export function respRequest(...parts: (string | Uint8Array)[]): Buffer {
+  const pieces = [Buffer.from(`*${parts.length}\r\n`)];
+  for (const part of parts) {
+    const bytes = Buffer.from(part as string, "latin1");
+    pieces.push(Buffer.from(`$${bytes.length}\r\n`), bytes, Buffer.from("\r\n"));
+  }
+  return Buffer.concat(pieces);
+}

@@ -1,0 +1,511 @@
+/** Connections: every split of the input, what waits, what is bounded, and how they end. */
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { TAGGED } from "../../../src/protocol/reply.ts";
+import {
+  InProcessServer,
+  respRequest,
+  type InProcessClient,
+  type ServerOptions,
+} from "../../support/in-process.ts";
+
+const LIMITS = { maxLineBytes: 64, maxValueBytes: 100 } as const;
+
+/** All a client sends, then its goodbye; returns all it gets. */
+async function transcript(chunks: Buffer[], options: ServerOptions = LIMITS): Promise<string> {
+  const server = new InProcessServer(options);
+  const client = server.connect();
+  await client.deliver(chunks);
+  expect(server.bugs).toEqual([]);
+  return client.read() + (client.isShutDown ? "<end>" : "");
+}
+
+function splitAt(bytes: Buffer, cuts: number[]): Buffer[] {
+  const sorted = [...new Set([0, ...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length])];
+  sorted.sort((a, b) => a - b);
+  return sorted.slice(1).map((end, i) => bytes.subarray(sorted[i], end));
+}
+
+/** Requests of every shape, and much that is none. None of them depends on time or memory. */
+const request = fc.oneof(
+  fc.constantFrom(
+    "SET a 1\n",
+    "SET a 1\r\n",
+    'set b "x\\ny"\n',
+    "GET a\n",
+    "GET b\r\n",
+    "GET\n",
+    "\n",
+    "\r\n",
+    " \t\n",
+    "\r\r\n",
+    "INCR n\n",
+    "INCR b\n",
+    "APPEND a tail \n",
+    "MGET a b c\n",
+    "SCAN\n",
+    "SCAN a COUNT 1\n",
+    "nonsense\n",
+    "DIALECT tagged\n",
+    "DIALECT plain\n",
+    "DEL a\n",
+    "EXISTS a b\n",
+    "PING hello\n",
+    "\0\xff\n",
+    "FLUSH\n",
+  ),
+  // About the longest line, with either end.
+  fc
+    .tuple(fc.integer({ min: 55, max: 70 }), fc.constantFrom("\n", "\r\n", "\r\r\n"))
+    .map(([length, end]) => "PING ".padEnd(length, "x") + end),
+  fc.integer({ min: 100, max: 400 }).map((length) => "*SET a ".slice(1).padEnd(length, "*") + "\n"),
+  fc
+    .constantFrom(
+      ["SET", "a", "1"],
+      ["GET", "a"],
+      ["MGET", "a", "b"],
+      ["SET", "b", "\r\n*1\r\n"],
+      ["INCR", "n"],
+      ["SCAN", "0"],
+      ["KEYS", "*"],
+      ["HELLO", "3"],
+      ["HELLO", "2"],
+      ["PING"],
+      ["NONSENSE", "x"],
+      ["SET", "a", "v".repeat(100)],
+      ["SET", "a", "v".repeat(101)],
+      ["v".repeat(300), "a"],
+      ["MSET", "a", "v".repeat(90), "b", "v".repeat(90)],
+      ["SET", "", "x"],
+      [""],
+    )
+    .map((parts) => respRequest(...parts).toString("latin1")),
+  fc.constantFrom("*0\r\n", "*-1\r\n"),
+);
+
+/** The last words, for most conversations. */
+const ending = fc.oneof(
+  fc.constant(""),
+  fc.constantFrom(
+    "QUIT\nGET a\n",
+    "*1\r\n$x\r\nGET a\n",
+    "*x\r\n",
+    "*1\r\n:1\r\n",
+    "GET a",
+    "*2\r\n$3\r\nGE",
+  ),
+);
+
+describe("replies do not depend on how the input is split", () => {
+  const conversation = fc
+    .tuple(fc.array(request, { minLength: 1, maxLength: 12 }), ending)
+    .map(([requests, last]) => Buffer.from(requests.join("") + last, "latin1"));
+
+  test("at any places", async () => {
+    await fc.assert(
+      fc.asyncProperty(conversation, fc.array(fc.nat(), { maxLength: 30 }), async (bytes, cuts) => {
+        const whole = await transcript([bytes]);
+        expect(await transcript(splitAt(bytes, cuts))).toBe(whole);
+      }),
+      { numRuns: 600 },
+    );
+  });
+
+  test("into single bytes", async () => {
+    await fc.assert(
+      fc.asyncProperty(conversation, async (bytes) => {
+        const whole = await transcript([bytes]);
+        const each = Array.from(bytes, (_, at) => at + 1);
+        expect(await transcript(splitAt(bytes, each))).toBe(whole);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test("nor on when the client reads", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        conversation,
+        fc.array(fc.nat(), { maxLength: 10 }),
+        fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 10 }),
+        async (bytes, cuts, reads) => {
+          const whole = await transcript([bytes]);
+          const server = new InProcessServer(LIMITS);
+          const client = server.connect();
+          client.capacity = 0;
+          const chunks = splitAt(bytes, cuts);
+          let text = "";
+          for (let turn = 0, idle = 0; idle < 3; turn++) {
+            if (!client.isPaused && chunks.length > 0) client.send(chunks.shift()!);
+            await new Promise((resolve) => setImmediate(resolve));
+            client.drain(reads[turn % reads.length]);
+            const more = client.read();
+            text += more;
+            idle = more === "" && chunks.length === 0 ? idle + 1 : 0;
+          }
+          expect(text + (client.isShutDown ? "<end>" : "")).toBe(whole);
+          expect(server.bugs).toEqual([]);
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+});
+
+test("lines and RESP mix, each answered in kind", () => {
+  const client = new InProcessServer().connect();
+  client.send(
+    Buffer.concat([
+      Buffer.from("SET a 1\n"),
+      respRequest("GET", "a"),
+      Buffer.from("DIALECT tagged\nGET a\n"),
+      respRequest("HELLO", "3").subarray(0, 5),
+    ]),
+  );
+  client.send(respRequest("HELLO", "3").subarray(5)).read();
+  client.send(respRequest("GET", "missing")).send("GET missing\n");
+  expect(client.read()).toBe("_\r\nNOT_FOUND\r\n");
+});
+
+describe("a line too long", () => {
+  test("is refused while it arrives, once, and the next line is served", () => {
+    const server = new InProcessServer(LIMITS);
+    const client = server.connect();
+    client.send("SET a " + "x".repeat(50));
+    expect(client.read()).toBe("");
+    client.send("x".repeat(50));
+    expect(client.read()).toBe("ERROR: Line too long - network.max_line_bytes is 64\n");
+    for (let i = 0; i < 50; i++) client.send("*".repeat(1_000));
+    expect(client.read()).toBe("");
+    client.send("tail\nEXISTS a\n");
+    expect(client.read()).toBe("0\n");
+    expect(server.statistics.protocolErrors).toBe(1);
+  });
+
+  test("takes no memory", () => {
+    const client = new InProcessServer(LIMITS).connect();
+    for (let i = 0; i < 200; i++) client.send("x".repeat(100_000));
+    expect(bytesHeld(client)).toBeLessThan(10_000);
+    client.send("\nPING\n");
+    expect(client.read()).toEndWith("PONG\n");
+  });
+
+  test("is as long with CRLF as with LF", () => {
+    for (const [end, pieces] of [
+      ["\n", [64, 1]],
+      ["\r\n", [64, 1, 1]],
+      ["\r\n", [65, 1]],
+    ] as const) {
+      const client = new InProcessServer(LIMITS).connect();
+      const bytes = Buffer.from("PING ".padEnd(64, "x") + end);
+      let at = 0;
+      for (const length of pieces) client.send(bytes.subarray(at, (at += length)));
+      expect(client.read()).toBe("PONG ".padEnd(64, "x") + "\n");
+    }
+  });
+});
+
+/** What a connection holds on to, in bytes. */
+function bytesHeld({ connection }: InProcessClient): number {
+  const { input, queue } = connection as unknown as { input: Uint8Array; queue: Uint8Array[] };
+  const buffers = new Set([input.buffer, ...queue.map((bytes) => bytes.buffer)]);
+  return [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
+}
+
+describe("memory held for a connection", () => {
+  test("is nothing between requests", () => {
+    const client = new InProcessServer().connect();
+    client.send("PING\n".repeat(50_000));
+    expect(bytesHeld(client)).toBe(0);
+  });
+
+  test("is little for the little that is left of a large chunk", () => {
+    const client = new InProcessServer().connect();
+    client.send("PING\n".repeat(50_000) + "PI");
+    expect(bytesHeld(client)).toBeLessThan(100);
+    client.send(Buffer.concat([Buffer.from("NG\n"), respRequest("PING").subarray(0, 7)]));
+    expect(bytesHeld(client)).toBeLessThan(2_000);
+  });
+
+  test("is bounded while a refused value is skipped", () => {
+    const client = new InProcessServer(LIMITS).connect();
+    client.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$300000000\r\n");
+    for (let i = 0; i < 300; i++) client.send("x".repeat(100_000));
+    expect(bytesHeld(client)).toBeLessThan(10_000);
+    expect(client.read()).toBe("");
+  });
+
+  test("is bounded while a line or a value arrives that is within its limit", () => {
+    const client = new InProcessServer({ maxLineBytes: 1_000_000 }).connect();
+    for (let i = 0; i < 900; i++) client.send("x".repeat(1_000));
+    expect(bytesHeld(client)).toBeLessThan(2_000_000);
+  });
+});
+
+describe("a value too large", () => {
+  test("is skipped to its end and answered as RESP", () => {
+    const server = new InProcessServer(LIMITS);
+    const client = server.connect();
+    client.send(respRequest("SET", "k", "v".repeat(1_000))).send(respRequest("EXISTS", "k"));
+    expect(client.read()).toBe("-ERR Value too large - see network.max_value_bytes\r\n:0\r\n");
+  });
+});
+
+describe("a client that does not read", () => {
+  test("is held back: no further request runs until it has read", () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.capacity = 3;
+    client.send("INCR a\nINCR a\nINCR a\n");
+    expect(client.isPaused).toBeTrue();
+    expect(client.read()).toBe("1\n2");
+    // What was on its way still arrives.
+    client.send("INCR a\n");
+    const other = server.connect();
+    other.send("GET a\n");
+    expect(other.read()).toBe("3\n");
+    client.drain(2);
+    expect(client.isPaused).toBeTrue();
+    client.drain(100);
+    expect(client.read()).toBe("\n3\n4\n");
+    expect(client.isPaused).toBeFalse();
+  });
+
+  test("a few large replies are held, and no more are made", () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.send(respRequest("SET", "k", "v".repeat(1_000_000))).read();
+    client.capacity = 0;
+    client.send("GET k\n".repeat(1_000));
+    expect(bytesHeld(client)).toBeLessThan(4_000_000);
+    let length = 0;
+    for (let i = 0; i < 2_000 && client.isPaused; i++) {
+      client.drain(1_000_000);
+      length += client.read().length;
+    }
+    expect(length).toBe(1_000 * 1_000_001);
+  });
+
+  test("is cut when one reply exceeds max_output_bytes", () => {
+    const server = new InProcessServer({ maxOutputBytes: 100_000 });
+    const client = server.connect();
+    client.send(respRequest("SET", "k", "v".repeat(90_000))).read();
+    client.capacity = 10;
+    client.send("MGET k k k\n");
+    expect(client.isTerminated).toBeTrue();
+    expect(bytesHeld(client)).toBe(0);
+    expect(server.statistics.cutConnections).toBe(1);
+  });
+
+  test("one that does, is told when a reply would be larger than any may be", () => {
+    const server = new InProcessServer({ maxOutputBytes: 100_000 });
+    const client = server.connect();
+    client.send(respRequest("SET", "k", "v".repeat(90_000))).read();
+    client.send(`MGET ${"k ".repeat(100)}\nPING\n`);
+    expect(client.read()).toBe(
+      "ERROR: Value too large - the reply exceeds network.max_output_bytes\nPONG\n",
+    );
+    expect(server.bugs).toEqual([]);
+  });
+});
+
+describe("a reply that comes later", () => {
+  test("keeps its place among the others", async () => {
+    const client = new InProcessServer().connect();
+    await client.deliver([Buffer.from("SET a 1\nSCAN\nGET a\n"), respRequest("KEYS", "*")]);
+    expect(client.read()).toBe("OK\nKEYS 1\na\n1\n*1\r\n$1\r\na\r\n");
+  });
+
+  test("is in the dialect of its request", async () => {
+    const client = new InProcessServer().connect(TAGGED);
+    await client.deliver([Buffer.concat([respRequest("KEYS", "x"), Buffer.from("SCAN\nPING\n")])]);
+    expect(client.read()).toBe("*0\r\nKEYS 0\r\nPONG\r\n");
+  });
+
+  test("is refused when it would be too large", async () => {
+    const server = new InProcessServer({ maxOutputBytes: 3_000_000 });
+    const client = server.connect();
+    // Every byte of these keys is printed as four.
+    for (let i = 0; i < 40; i++) {
+      const key = Buffer.alloc(60_000, 1);
+      key[0] = i + 65;
+      client.send(respRequest("SET", key, "x"));
+    }
+    client.read();
+    await client.deliver([Buffer.from("SCAN\nPING\n")]);
+    expect(client.read()).toBe(
+      "ERROR: Value too large - the reply exceeds network.max_output_bytes\nPONG\n",
+    );
+    expect(server.bugs).toEqual([]);
+  });
+});
+
+describe("a bug in a command", () => {
+  const boom = () => {
+    throw new Error("boom");
+  };
+
+  test("is reported and answered, and everybody is served on", () => {
+    const server = new InProcessServer({ services: { memoryBytes: boom } });
+    const client = server.connect();
+    client.send("MEMORY\nPING\n").send(respRequest("MEMORY"));
+    expect(client.read()).toBe(
+      "ERROR: Internal error - see the node's log\nPONG\n-ERR Internal error - see the node's log\r\n",
+    );
+    expect(server.bugs).toHaveLength(2);
+  });
+});
+
+describe("a half-sent request", () => {
+  const halves: [string, string][] = [
+    ["a line", "SET a"],
+    ["a RESP header", "*3\r"],
+    ["a RESP request", "*3\r\n$3\r\nSET\r\n$1\r\nk"],
+    ["a line being skipped", "x".repeat(200)],
+    ["a value being skipped", "*2\r\n$3\r\nGET\r\n$500\r\nxxx"],
+  ];
+
+  test.each(halves)("%s is timed from its beginning until it is whole", (_, half) => {
+    const server = new InProcessServer(LIMITS);
+    const client = server.connect();
+    const { halfSent } = server.shared;
+    client.send("PING\n");
+    expect(halfSent.size).toBe(0);
+    server.nowMs = 1_000;
+    client.send(half.slice(0, 2));
+    server.nowMs = 2_000;
+    client.send(half.slice(2));
+    expect([...halfSent]).toEqual([client.connection]);
+    expect(client.connection.sinceMs).toBe(1_000);
+  });
+
+  test("is timed anew after each that was completed, so that a long stream is no crime", () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    for (let i = 0; i < 10; i++) {
+      server.nowMs = i * 1_000;
+      client.send(i === 0 ? "SET a" : " 1\nSET a");
+      expect(client.connection.sinceMs).toBe(i * 1_000);
+      const other = server.connect().send("GET");
+      // Oldest first, which is what the listener goes by.
+      expect([...server.shared.halfSent].at(-1)).toBe(other.connection);
+      expect([...server.shared.halfSent].at(-2)).toBe(client.connection);
+      other.connection.onClose();
+    }
+    client.send(" 1\n");
+    expect(server.shared.halfSent.size).toBe(0);
+  });
+
+  test("is not timed while the server is what takes long", () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.capacity = 0;
+    client.send("PING\nSET a");
+    expect(server.shared.halfSent.size).toBe(0);
+    client.drain(100);
+    expect(server.shared.halfSent.size).toBe(1);
+  });
+
+  test.each<[string, string]>([
+    ["SET a", "ERROR: Invalid command - late\n"],
+    ["*2\r\n$3\r\nGET", "-ERR Invalid command - late\r\n"],
+  ])("%j ends with a reply in kind", (half, reply) => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.send(half);
+    client.connection.end((words) => words.error("Invalid command", "late"));
+    expect(client.read()).toBe(reply);
+    expect(client.isShutDown).toBeTrue();
+    expect(server.shared.halfSent.size).toBe(0);
+  });
+});
+
+describe("the end", () => {
+  test("QUIT is answered, nothing after it is", () => {
+    const client = new InProcessServer().connect();
+    client.send("SET a 1\nQUIT\nSET a 2\n").send("SET a 3\n");
+    expect(client.read()).toBe("OK\nOK\n");
+    expect(client.isShutDown).toBeTrue();
+  });
+
+  test("comes after everything is sent", () => {
+    const client = new InProcessServer().connect();
+    client.capacity = 1;
+    client.send("PING\nQUIT\n");
+    expect(client.isShutDown).toBeFalse();
+    client.drain(1_000);
+    expect(client.read()).toBe("PONG\nOK\n");
+    expect(client.isShutDown).toBeTrue();
+  });
+
+  test("of the client's side lets it read its replies", () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.capacity = 1;
+    client.send("PING\nPING\nGET");
+    client.connection.onEnd();
+    expect(client.isShutDown).toBeFalse();
+    client.drain(1_000);
+    expect(client.read()).toBe("PONG\nPONG\n");
+    expect(client.isShutDown).toBeTrue();
+    expect([...server.shared.closing]).toEqual([client.connection]);
+  });
+
+  test("of the client's side waits for a reply that comes later", async () => {
+    const client = new InProcessServer().connect();
+    client.send("SET a 1\nSCAN\nPING\n");
+    client.connection.onEnd();
+    await client.deliver([]);
+    expect(client.read()).toBe("OK\nKEYS 1\na\nPONG\n");
+    expect(client.isShutDown).toBeTrue();
+  });
+
+  test.each(["SHUTDOWN", "CLIENT KILL 1", "CLIENT KILL 127.0.0.1:1"])(
+    "that a request brings about itself comes after its reply: %s",
+    (request) => {
+      const client = new InProcessServer().connect();
+      client.send(`PING\n${request}\nPING\n`);
+      expect(client.read()).toBe("PONG\nOK\n");
+      expect(client.isShutDown).toBeTrue();
+    },
+  );
+
+  test("waits for a reply that comes later", async () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.send("SET a 1\nSCAN\nPING\n");
+    client.connection.end();
+    expect(client.isShutDown).toBeFalse();
+    await client.deliver([]);
+    expect(client.read()).toBe("OK\nKEYS 1\na\n");
+    expect(client.isShutDown).toBeTrue();
+    expect([...server.shared.closing]).toEqual([client.connection]);
+  });
+
+  test("of one that waits and does not read is timed like any other", async () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.send("SET a 1\n").read();
+    client.capacity = 0;
+    client.send("SCAN\n");
+    client.connection.end();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([...server.shared.closing]).toEqual([client.connection]);
+    client.drain(100);
+    expect(client.read()).toBe("KEYS 1\na\n");
+    expect(client.isShutDown).toBeTrue();
+  });
+
+  test("what arrives after it is dropped, and after a close nothing is sent", async () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.connection.end();
+    client.send("SET a 1\n");
+    expect(server.store.size).toBe(0);
+    const gone = server.connect();
+    gone.send("SCAN\n");
+    gone.connection.onClose();
+    for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+    expect(gone.read()).toBe("");
+  });
+});
