@@ -108,8 +108,7 @@ export class Listener {
       const { session } = connection;
       if (String(session.id) !== idOrAddress && session.address !== idOrAddress) continue;
       session.isClosing = true;
-      // A client may kill itself: its replies go out first.
-      setImmediate(() => connection.end());
+      connection.end();
       count++;
     }
     return count;
