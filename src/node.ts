@@ -2,15 +2,19 @@
  * The composition root: the only place that puts the parts of a node together and knows the
  * order in which they start and stop.
  *
- * Start: broker (if embedded), store, listener, replication. Stop: the reverse, so
- * that the last writes of clients still reach the broker.
+ * Start: broker (if embedded), store, listener, replication, then a first sync with the peers.
+ * Stop: the reverse, so that the last writes of clients still reach the broker, or a peer.
  */
+import { networkInterfaces } from "node:os";
+import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
 import type { ReplicationControl, Services } from "./commands/services.ts";
 import { Statistics } from "./commands/services.ts";
 import { Session } from "./commands/session.ts";
 import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
 import { HybridClock } from "./core/clock.ts";
+import { BASE_BYTES, PART_BYTES } from "./core/counter.ts";
+import { MAX_KEY_BYTES } from "./core/entry.ts";
 import { Store } from "./core/store.ts";
 import { OperationalError } from "./operational-error.ts";
 import type { Logger } from "./observability/log.ts";
@@ -35,6 +39,11 @@ export interface Node {
 const SWEEP_MS = 100;
 const SWEEP_ROWS = 10_000;
 
+/** The largest counter: one part for each of 65,536 origins. */
+const MAX_COUNTER_BYTES = 65_536 * PART_BYTES + BASE_BYTES;
+/** A frame's own fields and the key beside the value. */
+const FRAME_MARGIN_BYTES = MAX_KEY_BYTES + 1_024;
+
 /**
  * Starts a node. Throws an OperationalError of one line when it cannot: a port in use, for
  * one.
@@ -45,6 +54,8 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
   const broker = await startBroker(config, logger);
   const replicator = mqtt.enabled ? createReplicator() : null;
   if (replicator !== null) store.observers.push(replicator.observer);
+  const antiEntropy = createAntiEntropy();
+  store.observers.push(antiEntropy.tree);
 
   let stopping: Promise<void> | undefined;
   const stopped = Promise.withResolvers<void>();
@@ -59,14 +70,17 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
   }
   const sweeper = startSweeping(store);
   replicator?.start();
+  await antiEntropy.start();
   const address = { host: network.bind_address, port: listener.port };
   logger.info("Serving clients", { address: formatHostPort(address.host, address.port) });
 
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
       logger.info("Stopping");
+      antiEntropy.interrupt();
       await listener.stop();
       await replicator?.stop();
+      await antiEntropy.stop(hasUnsent());
       sweeper.stop();
       await broker?.stop();
       logger.info("Stopped");
@@ -83,13 +97,45 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       store,
       settings: { ...mqtt, broker_address: address },
       nodeId: config.node_id,
-      address: () => formatHostPort(network.bind_address, listener.port),
+      address: () => formatHostPort(advertisedHost(config), listener.port),
       version,
-      rootHex: () => null,
+      rootHex: () => antiEntropy.rootHex,
       now: Date.now,
       random: Math.random,
       logger: logger.child("replication"),
+      hooks: {
+        onGap: (nodeId) => antiEntropy.noteGap(nodeId),
+        onReference: (nodeId, entry) => antiEntropy.noteReference(nodeId, entry),
+        onFuture: (entry) => antiEntropy.noteFuture(entry),
+      },
     });
+  }
+
+  function createAntiEntropy(): AntiEntropy {
+    return new AntiEntropy({
+      store,
+      settings: config.anti_entropy,
+      storagePath: config.storage.path,
+      cluster: mqtt.topic_prefix,
+      nodeId: config.node_id,
+      epoch: replicator?.epoch ?? Date.now(),
+      maxFrameBytes: Math.max(network.max_value_bytes, MAX_COUNTER_BYTES) + FRAME_MARGIN_BYTES,
+      silenceMs: network.connection_timeout * 1_000,
+      presence() {
+        if (replicator === null) return null;
+        const { connected, counters, peers } = replicator.status();
+        return { connected, droppedEvents: counters["outbox_dropped_events"]!, peers };
+      },
+      isTakingPart: () => replicator === null || replicator.status().enabled,
+      logger: logger.child("sync"),
+    });
+  }
+
+  /** Whether the broker does not have all that clients of this node wrote. */
+  function hasUnsent(): boolean {
+    if (replicator === null) return store.size > 0;
+    const { waiting, unacknowledged } = replicator.status();
+    return waiting + unacknowledged > 0;
   }
 
   function createServices(): Services {
@@ -102,7 +148,8 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       limits: { maxValueBytes: network.max_value_bytes, maxReplyBytes: network.max_output_bytes },
       replication: replicator === null ? null : replicationControl(replicator),
       memoryBytes: () => process.memoryUsage.rss(),
-      merkleRoot: () => "0".repeat(64),
+      synchronization: antiEntropy,
+      merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => listener.list(),
       killClients: (idOrAddress) => listener.kill(idOrAddress),
       settings: () => settingsOf(config),
@@ -114,6 +161,17 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       shutdown: () => void stop(),
     };
   }
+}
+
+/** Where peers reach this node: an address to bind to may mean every one there is. */
+function advertisedHost({ network }: Config): string {
+  const { advertise_address, bind_address } = network;
+  if (advertise_address !== "") return advertise_address;
+  if (bind_address !== "0.0.0.0" && bind_address !== "::") return bind_address;
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const reachable = own.filter(({ internal, scopeid }) => !internal && !scopeid);
+  const best = reachable.find(({ family }) => family === "IPv4") ?? reachable[0];
+  return best?.address ?? "127.0.0.1";
 }
 
 function createStore(config: Config): Store {

@@ -65,6 +65,7 @@ function infoSections(context: Context): Record<string, Facts> {
       replication_enabled: status?.enabled ? 1 : 0,
       replication_nodes: status?.nodes ?? 1,
       ...replication?.facts(),
+      ...services.synchronization.facts(),
     },
     Keyspace: {
       total_keys: store.size,

@@ -46,6 +46,55 @@ export interface ReplicationControl {
   facts(): Record<string, string | number>;
 }
 
+/** A connection that left the client protocol, as whoever took it over sees it. */
+export interface Link {
+  /** Where the other side is, `host:port`. */
+  readonly address: string;
+  /** Bytes that were to be sent and that the system has not taken yet. */
+  readonly queuedBytes: number;
+  /** Sends bytes, which are gone or copied when this returns. */
+  send(bytes: Uint8Array): void;
+  /** Reads no more until `resume`, so that the other side is held back. */
+  pause(): void;
+  /** Reads again. */
+  resume(): void;
+  /** Ends the connection once everything is sent. What still comes is dropped. */
+  end(): void;
+}
+
+/** Gets what comes over a Link. */
+export interface LinkHandler {
+  /** Bytes came; they are the handler's to keep. */
+  receive(bytes: Uint8Array): void;
+  /** Everything is sent; called after `queuedBytes` was above 0. */
+  drained(): void;
+  /** The connection is over, from this side or the other. */
+  closed(): void;
+}
+
+/** What a sync with another node came to. */
+export interface SyncReport {
+  /** Whether both nodes now hold what either held. */
+  readonly ok: boolean;
+  /** Why not; empty if ok. */
+  readonly reason: string;
+  /** Of a verified sync: whether the roots were equal afterwards; null if they were not compared. */
+  readonly rootsEqual: boolean | null;
+}
+
+/** How nodes heal their differences. */
+export interface SyncControl {
+  /** Compares this node with the one listening there and heals both, up to the present moment. */
+  sync(host: string, port: number, isFull: boolean, isVerified: boolean): Promise<SyncReport>;
+  /**
+   * What takes over a connection on which a peer said PEER, or why it may not. `isRound`: the
+   * peer came by itself, not because somebody said SYNC.
+   */
+  accept(isRound: boolean): ((link: Link) => LinkHandler) | string;
+  /** Facts for INFO, name and value. */
+  facts(): Record<string, string | number>;
+}
+
 /** The node, as commands see it. */
 export interface Services {
   readonly version: string;
@@ -56,6 +105,7 @@ export interface Services {
   readonly limits: Limits;
   /** null when the node runs alone. */
   readonly replication: ReplicationControl | null;
+  readonly synchronization: SyncControl;
   /** Resident memory of the process, in bytes. */
   memoryBytes(): number;
   /** The Merkle root in hexadecimal. */

@@ -1,5 +1,6 @@
 /** What commands know of the connection they serve. */
 import { RESP2, type Dialect } from "../protocol/reply.ts";
+import type { Link, LinkHandler } from "./services.ts";
 
 /** The state of one client connection that commands read and change. */
 export class Session {
@@ -13,6 +14,8 @@ export class Session {
   respDialect: Dialect = RESP2;
   /** Set by QUIT: no further request is read, and the connection ends after the reply. */
   isClosing = false;
+  /** Set by PEER: the bytes after the request are no requests but belong to this. */
+  takeOver: ((link: Link) => LinkHandler) | null = null;
 
   constructor(
     /** Unique among the connections of this node's run. */

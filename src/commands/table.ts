@@ -11,6 +11,7 @@ import { numberCommands } from "./numbers.ts";
 import { replicationCommands } from "./replication.ts";
 import { serverCommands } from "./server.ts";
 import { stringCommands } from "./strings.ts";
+import { synchronizationCommands } from "./synchronization.ts";
 
 /** `COMMAND`: the table itself, as clients ask for it. */
 const commandCommand: Run = (request, reply) => {
@@ -127,5 +128,6 @@ export const commandTable = new CommandTable([
   ...connectionCommands,
   ...serverCommands,
   ...replicationCommands,
+  ...synchronizationCommands,
   command("COMMAND", "management", SHAPE_WORDS, 0, -1, commandCommand),
 ]);

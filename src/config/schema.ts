@@ -37,6 +37,13 @@ export const schema = {
     to: 65_535,
     doc: "Port to listen on for clients; 0 takes a free one.",
   }),
+  "network.advertise_address": text({
+    fallback: "",
+    fallbackText: "`bind_address`, or this machine's own",
+    allowed: "an IP address or a host name, or empty",
+    accepts: (host) => host === "" || isHost(host),
+    doc: "Where peers are told to reach this node; set it behind a NAT or a proxy.",
+  }),
   "network.max_connections": integer({
     fallback: 1000,
     from: 1,
@@ -186,6 +193,12 @@ export const schema = {
     accepts: (peer) => parseHostPort(peer) !== undefined,
     doc: "Client addresses of peers, besides those found over MQTT.",
   }),
+  "anti_entropy.max_set_aside_mb": integer({
+    fallback: 256,
+    from: 1,
+    to: 1_048_576,
+    doc: "MiB of the file for entries that were refused rather than lost (`storage.path`).",
+  }),
 
   "storage.engine": choice(["memory"], {
     fallback: "memory",
@@ -195,7 +208,7 @@ export const schema = {
     fallback: "./data",
     allowed: "a path",
     accepts: (path) => path !== "" && !path.includes("\0"),
-    doc: "Directory for data; `memory` leaves it alone.",
+    doc: "Directory for data; `memory` writes only what was set aside there.",
   }),
   "storage.memory_limit_mb": integer({
     fallback: 0,

@@ -45,6 +45,8 @@ export interface ReceiverOptions {
   readonly onGap: (source: string) => void;
   /** The source holds a version of the key too large to send; the entry is valid for the call. */
   readonly onReference: (source: string, entry: Entry) => void;
+  /** An entry is dated too far ahead and was not applied; it is valid for the call. */
+  readonly onFuture?: (entry: Entry) => void;
   /** Something was dropped; the source is "" when it is not known. */
   readonly onDropped: (reason: DropReason, source: string) => void;
   /** A live node with this node's id published something. */
@@ -121,7 +123,7 @@ export class Receiver {
       this.drop(refusal, "");
     } else if (events.source !== options.nodeId) {
       this.counters.received_events++;
-      this.count(options.store.apply(events.entry, false), events.source);
+      this.applyEntry(events.entry, events.source);
     }
   }
 
@@ -147,7 +149,7 @@ export class Receiver {
     const { batches, options } = this;
     const entry = batches.entry;
     if (kind === EVENT_ENTRY) {
-      this.count(options.store.apply(entry, false), batches.source);
+      this.applyEntry(entry, batches.source);
     } else if (kind === EVENT_FLUSH) {
       const { timeHigh, timeLow, originHigh, originLow } = entry;
       const outcome = options.store.applyFloor(timeHigh, timeLow, originHigh, originLow);
@@ -158,6 +160,12 @@ export class Receiver {
       this.counters.received_references++;
       options.onReference(batches.source, entry);
     }
+  }
+
+  private applyEntry(entry: Entry, source: string): void {
+    const outcome = this.options.store.apply(entry, false);
+    if (outcome === REFUSED_FUTURE) this.options.onFuture?.(entry);
+    this.count(outcome, source);
   }
 
   private count(outcome: Outcome, source: string): void {

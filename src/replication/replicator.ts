@@ -33,6 +33,8 @@ export interface ReplicationHooks {
    * holds key and version and is valid for the call.
    */
   onReference?(nodeId: string, entry: Entry): void;
+  /** An entry is dated too far ahead and was not applied; it is valid for the call. */
+  onFuture?(entry: Entry): void;
 }
 
 /** What a replicator needs of its connection to the broker. */
@@ -221,6 +223,7 @@ export class Replicator {
         hooks?.onGap?.(source);
       },
       onReference: (source, entry) => hooks?.onReference?.(source, entry),
+      onFuture: (entry) => hooks?.onFuture?.(entry),
       onDropped: (reason, source) => {
         if (!this.isTimeToLog(`dropped ${reason}`)) return;
         const dropped = this.receiver.dropped[reason];

@@ -7,10 +7,14 @@
  * does not take is queued; while anything is queued no further request is run and
  * reading pauses, so a client that does not read is held back, and one reply larger than
  * `maxOutputBytes` ends the connection.
+ *
+ * A command may take the connection out of this protocol (`session.takeOver`); from then on it
+ * only carries bytes between the socket and a LinkHandler.
  */
 import type { Socket } from "bun";
 import type { Context } from "../commands/command.ts";
 import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
+import type { LinkHandler } from "../commands/services.ts";
 import type { Session } from "../commands/session.ts";
 import type { Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
@@ -75,6 +79,8 @@ export class Connection {
   private isClosed = false;
   private peerHasEnded = false;
   private hasEnded = false;
+  /** Who took the connection over. */
+  private handler: LinkHandler | null = null;
 
   constructor(
     private readonly socket: Socket<Connection>,
@@ -88,6 +94,7 @@ export class Connection {
   onData(chunk: Uint8Array): void {
     if (this.isClosed || this.hasEnded) return;
     this.lastActiveMs = this.shared.nowMs();
+    if (this.handler !== null) return this.handler.receive(chunk);
     if (this.inputStart === this.inputEnd) this.keep(chunk, chunk.length);
     else this.append(chunk);
     this.work();
@@ -97,13 +104,16 @@ export class Connection {
   onDrain(): void {
     if (this.isClosed) return;
     this.sendQueue();
-    if (this.queuedBytes === 0) this.work();
+    if (this.queuedBytes > 0) return;
+    if (this.handler !== null) this.handler.drained();
+    else this.work();
   }
 
   /** The other side says no more, but may still be reading. */
   onEnd(): void {
     this.peerHasEnded = true;
-    this.work();
+    if (this.handler !== null) this.end();
+    else this.work();
   }
 
   /** The connection is gone. */
@@ -115,6 +125,7 @@ export class Connection {
     this.partial = undefined;
     this.queue = [];
     this.queuedBytes = 0;
+    this.releaseHandler();
   }
 
   /** Cuts the connection without regard to what is queued. */
@@ -156,6 +167,7 @@ export class Connection {
     // connection and might take the last reply with it.
     this.resume();
     if (this.queuedBytes === 0) this.socket.shutdown();
+    this.releaseHandler();
   }
 
   /** Runs every complete request there is, as long as replies can be sent. */
@@ -173,15 +185,44 @@ export class Connection {
       const isArray = this.partial !== undefined || this.input[this.inputStart] === STAR;
       const goesOn = isArray && !this.isSkippingLine ? this.runArray(reply) : this.runLine(reply);
       if (goesOn) hasCompleted = true;
-      if (!goesOn || this.session.isClosing) break;
+      if (!goesOn || this.session.isClosing || this.session.takeOver !== null) break;
       if (reply.length >= SEND_AT_BYTES && !this.send(reply)) break;
     }
     if (reply.length > 0) this.send(reply);
     this.isWorking = false;
     if (this.isClosed) return;
+    if (this.session.takeOver !== null) return this.handOver();
     const saysNoMore = this.session.isClosing || (this.peerHasEnded && this.queuedBytes === 0);
     if (saysNoMore && !this.isWaiting) return this.end();
     this.keepRest(hasCompleted);
+  }
+
+  /** Lets go of the client protocol. */
+  private handOver(): void {
+    const rest = this.input.slice(this.inputStart, this.inputEnd);
+    this.keep(NOTHING, 0);
+    this.shared.halfSent.delete(this);
+    this.resume();
+    const connection = this;
+    this.handler = this.session.takeOver!({
+      address: this.session.address,
+      get queuedBytes() {
+        return connection.queuedBytes;
+      },
+      send: (bytes) => this.transmit(bytes),
+      pause: () => this.pause(),
+      resume: () => this.resume(),
+      end: () => this.end(),
+    });
+    if (this.hasEnded) return this.releaseHandler();
+    if (rest.length > 0) this.handler.receive(rest);
+    if (this.peerHasEnded) this.end();
+  }
+
+  private releaseHandler(): void {
+    const { handler } = this;
+    this.handler = null;
+    handler?.closed();
   }
 
   /** True when the next request may be looked at. */
@@ -352,17 +393,8 @@ export class Connection {
 
   /** Sends what the reply holds and empties it. False when some of it had to be queued. */
   private send(reply: Reply): boolean {
-    const { length } = reply;
-    if (length === 0 || this.isClosed) return true;
-    let sent = 0;
-    if (this.queuedBytes === 0) {
-      sent = this.socket.write(reply.bytes.subarray(0, length));
-      if (sent < 0) sent = length;
-    }
-    if (sent < length) {
-      this.queue.push(reply.bytes.slice(sent, length));
-      this.queuedBytes += length - sent;
-    }
+    if (reply.length === 0 || this.isClosed) return true;
+    this.transmit(reply.bytes.subarray(0, reply.length));
     reply.length = 0;
     if (this.queuedBytes > this.shared.limits.maxOutputBytes) {
       this.shared.context.services.statistics.cutConnections++;
@@ -370,6 +402,19 @@ export class Connection {
       return false;
     }
     return this.queuedBytes === 0;
+  }
+
+  /** Sends bytes, or queues a copy of what the system does not take. */
+  private transmit(bytes: Uint8Array): void {
+    if (this.isClosed || this.hasEnded) return;
+    let sent = 0;
+    if (this.queuedBytes === 0) {
+      sent = this.socket.write(bytes);
+      if (sent < 0) return;
+    }
+    if (sent === bytes.length) return;
+    this.queue.push(bytes.slice(sent));
+    this.queuedBytes += bytes.length - sent;
   }
 
   private sendQueue(): void {

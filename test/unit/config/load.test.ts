@@ -32,6 +32,7 @@ test("a minimal file gets every default, without a notice", () => {
       network: {
         bind_address: "127.0.0.1",
         bind_port: 7379,
+        advertise_address: "",
         max_connections: 1000,
         connection_timeout: 30,
         dialect: "plain",
@@ -60,6 +61,7 @@ test("a minimal file gets every default, without a notice", () => {
         peer_discovery_interval: 600,
         max_concurrent_syncs: 3,
         peer_list: [],
+        max_set_aside_mb: 256,
       },
       storage: {
         engine: "memory",

@@ -35,6 +35,7 @@ const TEXTS: {
   node_id: topicSafe,
   description: fc.string({ maxLength: 100 }),
   "network.bind_address": anyHost,
+  "network.advertise_address": fc.oneof(fc.constant(""), anyHost),
   "network.dialect": fc.constantFrom("plain", "tagged"),
   "mqtt.broker_address": fc.oneof(
     fc.constant("embedded"),

@@ -1,0 +1,115 @@
+/** What sessions came to: the counters for INFO and one line in the log for each. */
+import type { SyncResult } from "../core/sync-session.ts";
+import type { Logger } from "../observability/log.ts";
+
+/** As much of a result as there is: a node that cannot be reached has no figures. */
+export type Account = Partial<Omit<SyncResult, "failure">> & {
+  readonly ok: boolean;
+  readonly failure: string | null;
+  readonly reason: string;
+  readonly peerNodeId: string;
+};
+
+const FIGURES = [
+  "bytesSent",
+  "bytesReceived",
+  "entriesSent",
+  "entriesReceived",
+  "entriesApplied",
+  "entriesSetAside",
+] as const;
+const LAST_FIGURES = ["roundTrips", "keysCompared", ...FIGURES] as const;
+
+/** Most addresses whose last trouble is remembered, so as not to log it again and again. */
+const MAX_TROUBLES = 1_000;
+
+/** The accounts of one node. */
+export class SyncAccounts {
+  /** Peers that came when there were sessions enough. */
+  turnedAway = 0;
+  private completed = 0;
+  private failed = 0;
+  private busy = 0;
+  private hasDuplicate = false;
+  private readonly sums = Object.fromEntries(FIGURES.map((name) => [name, 0])) as Record<
+    (typeof FIGURES)[number],
+    number
+  >;
+  /** The last session in which entries moved. */
+  private lastHeal: Account | null = null;
+  private readonly troubles = new Map<string, string>();
+
+  constructor(
+    private readonly nodeId: string,
+    private readonly logger: Logger,
+  ) {}
+
+  /** Takes a session into account. `address` is the other side's. */
+  note(account: Account, address: string, role: "initiator" | "responder"): void {
+    for (const name of FIGURES) this.sums[name] += account[name] ?? 0;
+    const moved = (account.entriesSent ?? 0) + (account.entriesReceived ?? 0);
+    if (moved > 0) this.lastHeal = account;
+    if (account.failure === "duplicate") return this.noteDuplicate(address);
+    if (account.failure === "busy") {
+      this.busy++;
+      this.logger.debug("A peer is busy with other syncs", { peer: address });
+      return;
+    }
+    if (!account.ok) return this.noteFailure(account, address, role);
+    this.completed++;
+    this.troubles.delete(address);
+    const log = moved > 0 ? this.logger.info : this.logger.debug;
+    log(moved > 0 ? "Synced with a peer" : "Compared with a peer: nothing differs", {
+      peer: account.peerNodeId,
+      address,
+      sent: account.entriesSent,
+      received: account.entriesReceived,
+      applied: account.entriesApplied,
+      bytes: (account.bytesSent ?? 0) + (account.bytesReceived ?? 0),
+    });
+  }
+
+  /** Facts for INFO. */
+  facts(): Record<string, string | number> {
+    const facts: Record<string, string | number> = {
+      sync_completed: this.completed,
+      sync_failed: this.failed,
+      sync_peer_busy: this.busy,
+      sync_turned_away: this.turnedAway,
+      sync_duplicate_node_id: this.hasDuplicate ? 1 : 0,
+    };
+    for (const name of FIGURES) facts[`sync_${snakeCase(name)}`] = this.sums[name];
+    if (this.lastHeal !== null) {
+      facts["sync_last_heal_peer"] = this.lastHeal.peerNodeId;
+      for (const name of LAST_FIGURES) {
+        facts[`sync_last_heal_${snakeCase(name)}`] = this.lastHeal[name] ?? 0;
+      }
+    }
+    return facts;
+  }
+
+  private noteFailure(account: Account, address: string, role: string): void {
+    const { reason, peerNodeId } = account;
+    this.failed++;
+    const fields = { address, peer: peerNodeId || undefined, reason };
+    if (role === "responder") return this.logger.warn("A sync that a peer began failed", fields);
+    // A peer that stays away is tried again and again.
+    const isKnown = this.troubles.get(address) === reason;
+    if (this.troubles.size >= MAX_TROUBLES) this.troubles.clear();
+    this.troubles.set(address, reason);
+    const log = isKnown ? this.logger.debug : this.logger.warn;
+    log("A sync failed", fields);
+  }
+
+  private noteDuplicate(address: string): void {
+    this.failed++;
+    const fields = { node_id: this.nodeId, address };
+    const log = this.hasDuplicate ? this.logger.debug : this.logger.error;
+    log("Another live node uses this node's id; give each node a node_id of its own", fields);
+    this.hasDuplicate = true;
+  }
+}
+
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}

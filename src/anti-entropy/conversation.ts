@@ -1,0 +1,125 @@
+/**
+ * Runs one sync session over one connection, in either role: moves bytes between them, gives
+ * the session its turns on the event loop, holds it back while the connection is full, and ends
+ * it when the other side goes away or falls silent.
+ */
+import type { Link, LinkHandler } from "../commands/services.ts";
+import type { SyncResult, SyncSession } from "../core/sync-session.ts";
+
+/** Nothing more is produced while this much waits to be sent, in bytes. */
+const MAX_QUEUED_BYTES = 256 * 1024;
+
+/** What a conversation is made with. */
+export interface ConversationOptions {
+  readonly link: Link;
+  /** Makes the session. */
+  readonly create: (
+    send: (frame: Uint8Array) => void,
+    onEnd: (result: SyncResult) => void,
+  ) => SyncSession;
+  /** How long the other side may neither send nor take a byte while it is waited for, in ms. */
+  readonly silenceMs: number;
+  /** Called once, when the session is over. */
+  readonly onEnd: (result: SyncResult) => void;
+  /** The session threw, which is a mistake in the program. */
+  readonly onBug: (error: unknown) => void;
+}
+
+/** One session and its connection; the Link's handler. */
+export class Conversation implements LinkHandler {
+  private readonly session: SyncSession;
+  private readonly timer: ReturnType<typeof setInterval>;
+  private immediate: ReturnType<typeof setImmediate> | undefined;
+  private lastLifeMs = performance.now();
+  private isPaused = false;
+  private isOver = false;
+
+  constructor(private readonly options: ConversationOptions) {
+    const { link, create, silenceMs } = options;
+    this.session = create(
+      (frame) => this.send(frame),
+      (result) => this.end(result),
+    );
+    this.timer = setInterval(() => {
+      if (performance.now() - this.lastLifeMs < silenceMs) return;
+      this.session.close(`nothing came from ${link.address} for ${silenceMs / 1000} s`);
+    }, silenceMs / 4);
+  }
+
+  /** Begins; the initiator speaks first. Nothing may be received before. */
+  start(isInitiator: boolean): void {
+    if (isInitiator) this.guard(() => this.session.start());
+    this.work();
+  }
+
+  receive(bytes: Uint8Array): void {
+    if (this.isOver) return;
+    this.lastLifeMs = performance.now();
+    this.guard(() => this.session.receive(bytes));
+    this.work();
+  }
+
+  drained(): void {
+    if (this.isOver) return;
+    this.lastLifeMs = performance.now();
+    this.session.canSend = true;
+    this.work();
+  }
+
+  closed(): void {
+    this.close("the connection was lost");
+  }
+
+  /** Ends the session before its time. */
+  close(reason: string): void {
+    if (!this.isOver) this.guard(() => this.session.close(reason));
+  }
+
+  private send(frame: Uint8Array): void {
+    const { link } = this.options;
+    link.send(frame);
+    if (link.queuedBytes > MAX_QUEUED_BYTES) this.session.canSend = false;
+  }
+
+  /** One slice now, the next one after everybody else had a turn. */
+  private work(): void {
+    if (this.isOver || this.immediate !== undefined) return;
+    let isMore = false;
+    this.guard(() => (isMore = this.session.step()));
+    if (this.isOver) return;
+    this.steer();
+    if (!isMore) return;
+    this.lastLifeMs = performance.now();
+    this.immediate = setImmediate(() => {
+      this.immediate = undefined;
+      this.work();
+    });
+  }
+
+  /** Reads from the connection while the session takes more. */
+  private steer(): void {
+    const isPaused = !this.session.canReceive;
+    if (isPaused === this.isPaused) return;
+    this.isPaused = isPaused;
+    if (isPaused) this.options.link.pause();
+    else this.options.link.resume();
+  }
+
+  private guard(part: () => void): void {
+    try {
+      part();
+    } catch (error) {
+      this.options.onBug(error);
+      this.session.close("a mistake in this program; see the log");
+    }
+  }
+
+  private end(result: SyncResult): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    clearInterval(this.timer);
+    if (this.immediate !== undefined) clearImmediate(this.immediate);
+    this.options.link.end();
+    this.options.onEnd(result);
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * The outgoing half of the peer transport: connects to another node's client port, says PEER
+ * and carries bytes both ways. (The incoming half is the server's own connection, which the
+ * command PEER hands over as a Link.)
+ */
+import type { Socket } from "bun";
+import type { Link, LinkHandler } from "../commands/services.ts";
+import { formatHostPort } from "../config/address.ts";
+
+const CONNECT_MS = 5_000;
+/** How long the other side has to take what is left and close, after `end`. */
+const CLOSING_MS = 5_000;
+/** Longest error line a node may refuse with, in bytes. */
+const MAX_REFUSAL_BYTES = 1_024;
+/** First bytes of a refusal in either dialect. As a frame's length they would be absurd. */
+const REFUSALS = ["ERROR", "-ERR"];
+
+/** The other node cannot be reached, or refuses; the message is for people. */
+export class DialError extends Error {}
+
+/**
+ * Connects and sends `greeting` and a line end. `handle` is given the link once there is one and
+ * returns who gets what comes. `onRefused` is called with the line when the other side answers
+ * with an error instead of a frame; the connection is then ended. Rejects with a DialError.
+ */
+export async function dial(
+  host: string,
+  port: number,
+  greeting: string,
+  handle: (link: Link) => LinkHandler,
+  onRefused: (line: string) => void,
+): Promise<void> {
+  const link = new OutgoingLink(formatHostPort(host, port), onRefused);
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    link.abandon();
+    reject(new DialError(`no connection to ${link.address} within ${CONNECT_MS / 1000} s`));
+  }, CONNECT_MS);
+  try {
+    await Promise.race([late, link.open(host, port)]);
+  } catch (error) {
+    if (error instanceof DialError) throw error;
+    throw new DialError(`cannot reach ${link.address}: ${reasonOf(error)}`);
+  } finally {
+    clearTimeout(timer);
+  }
+  link.send(Buffer.from(`${greeting}\n`));
+  link.attach(handle(link));
+}
+
+function reasonOf(error: unknown): string {
+  const { code, message } = error as { code?: string; message: string };
+  if (code === "ECONNREFUSED") return "connection refused";
+  if (code === "ENOTFOUND" || code?.startsWith("DNS_")) return "the host name is not known";
+  return message || String(code);
+}
+
+/** One connection made by this node. */
+class OutgoingLink implements Link {
+  private socket: Socket<undefined> | undefined;
+  private handler: LinkHandler | null = null;
+  private queue: Uint8Array[] = [];
+  /** What came until it is clear that it is no refusal; null from then on. */
+  private opening: Buffer | null = Buffer.alloc(0);
+  private isOver = false;
+  private hasEnded = false;
+  queuedBytes = 0;
+
+  constructor(
+    readonly address: string,
+    private readonly onRefused: (line: string) => void,
+  ) {}
+
+  async open(hostname: string, port: number): Promise<void> {
+    this.socket = await Bun.connect<undefined>({
+      hostname,
+      port,
+      socket: {
+        open: (socket) => {
+          socket.setNoDelay(true);
+          if (this.isOver) socket.terminate();
+        },
+        data: (_socket, chunk) => this.onData(chunk),
+        drain: () => this.onDrain(),
+        end: () => this.onClose(),
+        close: () => this.onClose(),
+        error: () => this.onClose(),
+        connectError: () => {}, // the promise is rejected too
+      },
+    });
+  }
+
+  attach(handler: LinkHandler): void {
+    if (this.isOver) return handler.closed();
+    this.handler = handler;
+  }
+
+  /** Nobody waits for the connection any longer. */
+  abandon(): void {
+    this.isOver = true;
+    this.socket?.terminate();
+  }
+
+  send(bytes: Uint8Array): void {
+    if (this.isOver || this.hasEnded) return;
+    const sent = this.queuedBytes === 0 ? this.socket!.write(bytes) : 0;
+    if (sent < 0 || sent === bytes.length) return;
+    this.queue.push(bytes.slice(sent));
+    this.queuedBytes += bytes.length - sent;
+  }
+
+  pause(): void {
+    this.socket!.pause();
+  }
+
+  resume(): void {
+    this.socket!.resume();
+  }
+
+  end(): void {
+    if (this.isOver || this.hasEnded) return;
+    this.hasEnded = true;
+    this.handler = null;
+    this.resume();
+    if (this.queuedBytes === 0) this.socket!.shutdown();
+    setTimeout(() => this.socket!.terminate(), CLOSING_MS).unref();
+  }
+
+  private onData(chunk: Buffer): void {
+    if (this.hasEnded) return;
+    if (this.opening === null) return this.handler?.receive(chunk);
+    const opening = Buffer.concat([this.opening, chunk]);
+    this.opening = opening;
+    const isWhole = REFUSALS.some((word) => opening.toString("latin1").startsWith(word));
+    if (!isWhole && REFUSALS.some((word) => word.startsWith(opening.toString("latin1")))) return;
+    if (isWhole && !opening.includes(0x0a) && opening.length < MAX_REFUSAL_BYTES) return;
+    this.opening = null;
+    if (!isWhole) return this.handler?.receive(opening);
+    const { handler } = this;
+    this.onRefused(opening.toString().split(/\r?\n/, 1)[0]!.slice(0, MAX_REFUSAL_BYTES));
+    this.end();
+    handler?.closed();
+  }
+
+  private onDrain(): void {
+    while (this.queue.length > 0) {
+      const bytes = this.queue[0]!;
+      const sent = this.socket!.write(bytes);
+      if (sent < 0) return;
+      this.queuedBytes -= sent;
+      if (sent < bytes.length) {
+        this.queue[0] = bytes.subarray(sent);
+        return;
+      }
+      this.queue.shift();
+    }
+    if (this.hasEnded) this.socket!.shutdown();
+    else this.handler?.drained();
+  }
+
+  private onClose(): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    this.queue = [];
+    this.queuedBytes = 0;
+    const { handler } = this;
+    this.handler = null;
+    handler?.closed();
+    this.socket?.terminate();
+  }
+}

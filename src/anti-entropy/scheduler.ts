@@ -1,0 +1,289 @@
+/**
+ * Decides when this node syncs with whom: a round every interval with the next peer in turn,
+ * and at once with a peer when something shows that events were missed. It knows time only
+ * from `tick`, and nothing of sessions but how they ended.
+ *
+ * Peers come from the configuration and from presence. Whom a peer's address leads to is learned
+ * when a session says so; two addresses of one node count once, this node's own not at all.
+ */
+import { parseHostPort, type HostPort } from "../config/address.ts";
+
+/** What presence tells of another node. */
+export interface PresentPeer {
+  readonly nodeId: string;
+  /** `host:port`. */
+  readonly address: string;
+  /** New at each start of it. */
+  readonly epoch: number;
+  /** Counts its connections to the broker in this epoch. */
+  readonly connection: number;
+  /** Its Merkle root in hex, null while unknown. */
+  readonly root: string | null;
+  readonly online: boolean;
+}
+
+/** How replication stands, as far as it matters here. */
+export interface PresenceView {
+  readonly connected: boolean;
+  /** Writes of this node that were dropped before they were published, since the start. */
+  readonly droppedEvents: number;
+  readonly peers: readonly PresentPeer[];
+}
+
+/** What to do with a peer: a round as of the watermark, all up to now, or certain keys only. */
+export type Job =
+  { readonly mode: "watermark" | "now" } | { readonly mode: "fetch"; readonly keys: Uint8Array[] };
+
+/** How a session ended. */
+export interface JobResult {
+  readonly ok: boolean;
+  /** The peer had no room for the session; nothing is wrong with it. */
+  readonly isBusy: boolean;
+  /** The id of the node that answered; empty if none did. */
+  readonly peerNodeId: string;
+}
+
+/** What a scheduler is made with. */
+export interface SchedulerOptions {
+  readonly nodeId: string;
+  /** Addresses from the configuration. */
+  readonly peerList: readonly string[];
+  /** Between rounds, in ms; a tenth more or less is left to chance. */
+  readonly intervalMs: number;
+  /** After this time, in ms, what was learned of the peers is learned anew. */
+  readonly discoveryMs: number;
+  readonly presence: () => PresenceView;
+  /** This node's root in hex, null while unknown. */
+  readonly rootHex: () => string | null;
+  /** Whether rounds are wanted now. Keys are fetched in any case. */
+  readonly isHealing: () => boolean;
+  /** Whether another session may begin. */
+  readonly hasRoom: () => boolean;
+  /** Runs a session to its end. Never rejects. */
+  readonly run: (peer: HostPort, job: Job) => Promise<JobResult>;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+}
+
+/** Time between two sessions that a peer's troubles ask for, and the first delay after a failure. */
+const PAUSE_MS = 1_000;
+/** Longest delay after failures. */
+const MAX_BACKOFF_MS = 300_000;
+/** Syncs asked for by something that many nodes notice are spread over this time. */
+const SPREAD_MS = 500;
+/** Keys waiting to be fetched from one peer; beyond it all is compared instead. */
+const MAX_KEYS = 1_024;
+
+interface Peer extends HostPort {
+  readonly address: string;
+  readonly isListed: boolean;
+  /** Empty while unknown. */
+  nodeId: string;
+  /** Epoch and connection in its latest presence. */
+  incarnation: string;
+  isRunning: boolean;
+  /** Since when a sync is wanted at once, by `tick`'s clock; null if none is. */
+  wantedMs: number | null;
+  keys: Uint8Array[];
+  failures: number;
+  /** Nothing is begun before this time. */
+  notBeforeMs: number;
+}
+
+/** See the file header. */
+export class Scheduler {
+  private readonly peers = new Map<string, Peer>();
+  private nowMs = 0;
+  private nextRoundMs = Infinity;
+  private nextDiscoveryMs = 0;
+  /** The address whose round was last. */
+  private lastInTurn = "";
+  private wasConnected = false;
+  private droppedEvents = 0;
+
+  constructor(private readonly options: SchedulerOptions) {}
+
+  /** Number of other nodes known. */
+  get peerCount(): number {
+    return this.eligible().length;
+  }
+
+  /** Looks for peers and begins what is due. `nowMs` never decreases. */
+  tick(nowMs: number): void {
+    this.nowMs = nowMs;
+    if (nowMs >= this.nextDiscoveryMs) this.forget();
+    this.lookAtPresence();
+    if (this.nextRoundMs === Infinity) this.planRound();
+    this.beginWanted();
+    if (nowMs >= this.nextRoundMs && this.options.hasRoom()) {
+      this.planRound();
+      this.beginRound();
+    }
+  }
+
+  /** Syncs once with everybody known. Resolves when all have succeeded or failed. */
+  async syncWithAll(): Promise<void> {
+    await Promise.all(this.eligible().map((peer) => this.begin(peer, { mode: "now" })));
+  }
+
+  /** Events of that node were lost: sync with it at once, or with everybody if it is unknown. */
+  noteGap(nodeId: string): void {
+    const known = this.byNodeId(nodeId);
+    if (known !== undefined) this.want(known, 0);
+    else for (const peer of this.eligible()) this.want(peer, SPREAD_MS);
+    this.beginWanted();
+  }
+
+  /** That node holds a value that has to be fetched. */
+  noteReference(nodeId: string, key: Uint8Array): void {
+    const peer = this.byNodeId(nodeId);
+    if (peer === undefined || peer.keys.length >= MAX_KEYS) return this.noteGap(nodeId);
+    peer.keys.push(key);
+    this.beginWanted();
+  }
+
+  /** Another node came and synced with this one, in a session begun at `startedMs`. */
+  noteVisit(nodeId: string, startedMs: number): void {
+    const peer = this.byNodeId(nodeId);
+    if (peer !== undefined) settle(peer, startedMs);
+  }
+
+  private lookAtPresence(): void {
+    const { connected, droppedEvents, peers } = this.options.presence();
+    const isReconnected = connected && !this.wasConnected;
+    const hasDropped = droppedEvents > this.droppedEvents;
+    this.wasConnected = connected;
+    this.droppedEvents = droppedEvents;
+    const present = new Set<string>();
+    for (const each of peers) {
+      if (!each.online) continue;
+      const peer = this.take(each.address, false);
+      if (peer === undefined) continue;
+      present.add(peer.address);
+      peer.nodeId = each.nodeId;
+      const incarnation = `${each.epoch}/${each.connection}`;
+      const isBack = incarnation !== peer.incarnation;
+      if (isBack) {
+        peer.incarnation = incarnation;
+        peer.failures = 0;
+        peer.notBeforeMs = this.nowMs;
+      }
+      const differs = each.root === null || each.root !== this.options.rootHex();
+      if (isReconnected || hasDropped || (isBack && differs)) this.want(peer, SPREAD_MS);
+    }
+    // While the broker is away, who was there last is still worth a try.
+    if (!connected) return;
+    for (const peer of this.peers.values()) {
+      if (!peer.isListed && !present.has(peer.address)) this.peers.delete(peer.address);
+    }
+  }
+
+  private forget(): void {
+    this.nextDiscoveryMs = this.nowMs + this.options.discoveryMs;
+    for (const peer of this.peers.values()) peer.nodeId = "";
+    for (const address of this.options.peerList) this.take(address, true);
+  }
+
+  private take(address: string, isListed: boolean): Peer | undefined {
+    const known = this.peers.get(address);
+    if (known !== undefined) return known;
+    const hostPort = parseHostPort(address);
+    if (hostPort === undefined) return undefined;
+    const peer: Peer = {
+      ...hostPort,
+      address,
+      isListed,
+      nodeId: "",
+      incarnation: "",
+      isRunning: false,
+      wantedMs: null,
+      keys: [],
+      failures: 0,
+      notBeforeMs: this.nowMs,
+    };
+    this.peers.set(address, peer);
+    return peer;
+  }
+
+  private want(peer: Peer, spreadMs: number): void {
+    if (peer.wantedMs === null && peer.notBeforeMs <= this.nowMs) {
+      peer.notBeforeMs = this.nowMs + this.options.random() * spreadMs;
+    }
+    peer.wantedMs = this.nowMs;
+  }
+
+  private beginWanted(): void {
+    const { hasRoom, isHealing } = this.options;
+    for (const peer of this.peers.values()) {
+      if (!hasRoom()) return;
+      if (peer.isRunning || peer.notBeforeMs > this.nowMs) continue;
+      const { keys } = peer;
+      if (keys.length > 0) {
+        peer.keys = [];
+        void this.begin(peer, { mode: "fetch", keys });
+      } else if (peer.wantedMs !== null && isHealing()) {
+        void this.begin(peer, { mode: "now" });
+      }
+    }
+  }
+
+  private beginRound(): void {
+    if (!this.options.isHealing()) return;
+    const ready = this.eligible().filter(
+      (peer) => !peer.isRunning && peer.notBeforeMs <= this.nowMs,
+    );
+    const after = ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0];
+    if (after === undefined) return;
+    this.lastInTurn = after.address;
+    void this.begin(after, { mode: "watermark" });
+  }
+
+  private planRound(): void {
+    const { intervalMs, random } = this.options;
+    this.nextRoundMs = this.nowMs + intervalMs * (0.9 + 0.2 * random());
+  }
+
+  private async begin(peer: Peer, job: Job): Promise<void> {
+    const startedMs = this.nowMs;
+    peer.isRunning = true;
+    const { ok, isBusy, peerNodeId } = await this.options.run(peer, job);
+    peer.isRunning = false;
+    if (peerNodeId !== "") peer.nodeId = peerNodeId;
+    if (ok) {
+      peer.failures = 0;
+      peer.notBeforeMs = job.mode === "fetch" ? this.nowMs : this.nowMs + PAUSE_MS;
+      if (job.mode === "now") settle(peer, startedMs);
+      return;
+    }
+    // A sync brings what a fetch could not.
+    if (job.mode === "fetch") peer.wantedMs ??= startedMs;
+    const { random } = this.options;
+    if (isBusy) peer.notBeforeMs = this.nowMs + SPREAD_MS * (0.2 + random());
+    else {
+      const delayMs = Math.min(PAUSE_MS * 2 ** peer.failures, MAX_BACKOFF_MS);
+      peer.failures++;
+      peer.notBeforeMs = this.nowMs + delayMs * (0.5 + random() / 2);
+    }
+  }
+
+  /** In the order of their addresses, every other node once as far as is known. */
+  private eligible(): Peer[] {
+    const seen = new Set([this.options.nodeId]);
+    const sorted = [...this.peers.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+    return sorted.filter(({ nodeId }) => {
+      if (nodeId === "") return true;
+      if (seen.has(nodeId)) return false;
+      seen.add(nodeId);
+      return true;
+    });
+  }
+
+  private byNodeId(nodeId: string): Peer | undefined {
+    for (const peer of this.peers.values()) if (peer.nodeId === nodeId) return peer;
+    return undefined;
+  }
+}
+
+function settle(peer: Peer, startedMs: number): void {
+  if (peer.wantedMs !== null && peer.wantedMs <= startedMs) peer.wantedMs = null;
+}
