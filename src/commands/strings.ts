@@ -188,7 +188,7 @@ const setRange: Run = (request, reply, context) => {
   if (!checkKey(request, 0, reply)) return;
   const offset = readInteger(request, 1);
   if (offset === undefined) return reply.error("Value is not a valid number");
-  if (offset < 0) return reply.error("Value out of range", "the offset is negative");
+  if (offset < 0) return reply.error("Value out of range", "offset is out of range");
   const { store } = context;
   const id = store.find(request.bytes, request.start(0), request.length(0));
   found.setValue(request.bytes, 0, 0);

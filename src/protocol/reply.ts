@@ -274,7 +274,7 @@ function respErrorText(text: ErrorText, detail: string): string {
     case "Value is not a valid number":
       return "ERR value is not an integer or out of range";
     case "Value out of range":
-      return "ERR increment or decrement would overflow";
+      return detail === "" ? "ERR increment or decrement would overflow" : `ERR ${detail}`;
     case "Storage full":
       return "OOM command not allowed when used memory > 'storage.memory_limit_mb'";
     case "Not authenticated":
