@@ -49,11 +49,12 @@ export class LineClient {
 
   /** The next line without its line end. Rejects after 10 s, or when the connection ends first. */
   async readLine(): Promise<string> {
-    const line = await this.take(() => {
-      const end = this.pending.indexOf(10);
-      return end === -1 ? -1 : end + 1;
-    });
-    return line.toString().replace(/\r?\n$/, "");
+    return (await this.takeLine()).toString().replace(/\r?\n$/, "");
+  }
+
+  /** The next line with its line end, byte for byte, as latin1. */
+  async readRawLine(): Promise<string> {
+    return (await this.takeLine()).toString("latin1");
   }
 
   /** That many lines, in order. */
@@ -72,6 +73,10 @@ export class LineClient {
   close(): Promise<void> {
     this.socket.destroy();
     return this.closed;
+  }
+
+  private takeLine(): Promise<Buffer> {
+    return this.take(() => this.pending.indexOf(10) + 1 || -1);
   }
 
   /** Reads take turns, so that each gets its own reply. */
