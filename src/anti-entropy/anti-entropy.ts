@@ -2,29 +2,19 @@
  * Heals this node and its peers: keeps the Merkle tree, syncs by a schedule and on demand,
  * and serves peers that come by themselves. The protocol is `core/sync-session.ts`; here are
  * its connections, its timing and its accounts.
- *
- * A session counts against `max_concurrent_syncs` whoever began it. A peer that comes when there
- * are enough is told so and comes again; SYNC waits for its turn.
  */
-import { formatHostPort, type HostPort } from "../config/address.ts";
+import type { HostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type { Link, LinkHandler, SyncControl, SyncReport } from "../commands/services.ts";
 import { Contacts } from "../core/contacts.ts";
 import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
 import type { Store } from "../core/store.ts";
-import {
-  SyncSession,
-  busyFrame,
-  type SyncFailure,
-  type SyncMode,
-  type SyncResult,
-} from "../core/sync-session.ts";
+import type { SyncMode } from "../core/sync-session.ts";
 import type { Logger } from "../observability/log.ts";
 import { SyncAccounts } from "./accounts.ts";
-import { Conversation } from "./conversation.ts";
-import { DialError, dial } from "./dial.ts";
-import { Scheduler, type Job, type PresenceView } from "./scheduler.ts";
+import { Scheduler, type Job, type JobResult, type PresenceView } from "./scheduler.ts";
+import { Sessions } from "./sessions.ts";
 import { SetAside } from "./set-aside.ts";
 import { LAG_MS, TreeKeeper } from "./tree-keeper.ts";
 
@@ -60,11 +50,6 @@ export interface AntiEntropyOptions {
   readonly logger: Logger;
 }
 
-/** How a session that this node began came out. */
-type Outcome = Pick<SyncResult, "ok" | "reason" | "peerNodeId" | "rootsEqual"> & {
-  readonly failure: SyncFailure | "unreachable" | null;
-};
-
 /** See the file header. */
 export class AntiEntropy implements SyncControl {
   /** Belongs into `store.observers`. */
@@ -75,10 +60,7 @@ export class AntiEntropy implements SyncControl {
   private readonly setAside: SetAside;
   private readonly scheduler: Scheduler;
   private readonly accounts: SyncAccounts;
-  private readonly conversations = new Set<Conversation>();
-  /** Sessions under way, and those about to connect. */
-  private active = 0;
-  private readonly waiting: (() => void)[] = [];
+  private readonly sessions: Sessions;
   private ticker: ReturnType<typeof setInterval> | undefined;
   private isStopping = false;
   private readonly present = new Entry();
@@ -90,6 +72,7 @@ export class AntiEntropy implements SyncControl {
     this.accounts = new SyncAccounts(nodeId, logger);
     const maxFileBytes = settings.max_set_aside_mb * 1_048_576;
     this.setAside = new SetAside(storagePath, nodeId, maxFileBytes, logger);
+    this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
       peerList: settings.peer_list,
@@ -98,7 +81,7 @@ export class AntiEntropy implements SyncControl {
       presence: () => options.presence() ?? ALONE,
       rootHex: () => this.rootHex,
       isHealing: () => this.isHealing(),
-      hasRoom: () => this.hasRoom(),
+      hasRoom: () => this.sessions.hasRoom,
       run: (peer, job) => this.runJob(peer, job),
       random: Math.random,
     });
@@ -127,7 +110,7 @@ export class AntiEntropy implements SyncControl {
 
   /** Ends the sessions under way, so that nobody who waits for one holds up the stop. */
   interrupt(): void {
-    for (const conversation of this.conversations) conversation.close("the node stops");
+    this.sessions.interrupt();
   }
 
   /**
@@ -140,8 +123,7 @@ export class AntiEntropy implements SyncControl {
       await Promise.race([this.scheduler.syncWithAll(), Bun.sleep(STOP_SYNC_MS)]);
     }
     this.isStopping = true;
-    this.interrupt();
-    for (const proceed of this.waiting.splice(0)) proceed();
+    this.sessions.stop();
     this.keeper.stop();
     this.setAside.close();
   }
@@ -158,7 +140,10 @@ export class AntiEntropy implements SyncControl {
     if (modes.length === 0) modes.push("now");
     const untilMs = performance.now() + BUSY_MS;
     for (;;) {
-      const outcome = await this.run({ host, port }, modes[0]!, "PEER");
+      const outcome = await this.sessions.run(
+        { host, port },
+        { mode: modes[0]!, greeting: "PEER" },
+      );
       if (outcome.failure === "busy" && performance.now() < untilMs) {
         await Bun.sleep(100 + Math.random() * 400);
       } else {
@@ -172,16 +157,10 @@ export class AntiEntropy implements SyncControl {
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string {
     if (this.isStopping) return "this node is stopping";
     if (isRound && !this.isHealing()) return "this node takes part in no rounds now";
-    if (!this.hasRoom()) {
-      this.accounts.turnedAway++;
-      return refuseAsBusy;
-    }
     return (link) => {
       const startedMs = performance.now();
-      this.active++;
-      return this.converse(link, "responder", undefined, undefined, (result) => {
-        this.accounts.note(result, link.address, "responder");
-        if (result.ok) this.scheduler.noteVisit(result.peerNodeId, startedMs);
+      return this.sessions.serve(link, ({ ok, peerNodeId }) => {
+        if (ok) this.scheduler.noteVisit(peerNodeId, startedMs);
       });
     };
   }
@@ -221,7 +200,7 @@ export class AntiEntropy implements SyncControl {
   /** For INFO. */
   facts(): Record<string, string | number> {
     return {
-      sync_active: this.active,
+      sync_active: this.sessions.active,
       sync_peers: this.scheduler.peerCount,
       ...this.accounts.facts(),
       set_aside_entries: this.setAside.entries,
@@ -230,10 +209,6 @@ export class AntiEntropy implements SyncControl {
 
   private isHealing(): boolean {
     return this.options.settings.enabled && this.options.isTakingPart();
-  }
-
-  private hasRoom(): boolean {
-    return this.active < this.options.settings.max_concurrent_syncs;
   }
 
   private async awaitPresence(): Promise<void> {
@@ -245,110 +220,37 @@ export class AntiEntropy implements SyncControl {
     if (view()?.connected) await Bun.sleep(START_PRESENCE_MS);
   }
 
-  private async runJob(peer: HostPort, job: Job) {
-    const outcome =
-      job.mode === "fetch"
-        ? await this.run(peer, "fetch", "PEER", job.keys)
-        : await this.run(peer, job.mode, "PEER ROUND");
-    const { ok, failure, peerNodeId } = outcome;
+  private async runJob(peer: HostPort, job: Job): Promise<JobResult> {
+    const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
+    const { ok, failure, peerNodeId } = await this.sessions.run(peer, { ...job, greeting });
     return { ok, isBusy: failure === "busy", peerNodeId };
   }
 
-  /** One session with a peer, as soon as there is room for it. Never rejects. */
-  private async run(
-    { host, port }: HostPort,
-    mode: SyncMode,
-    greeting: string,
-    keys?: Uint8Array[],
-  ): Promise<Outcome> {
-    while (!this.hasRoom() && !this.isStopping) {
-      await new Promise<void>((resolve) => this.waiting.push(resolve));
-    }
-    if (this.isStopping) return failed("closed", "the node stops");
-    const { promise, resolve } = Promise.withResolvers<Outcome>();
-    this.active++;
-    let isHandedOver = false;
-    try {
-      await dial(
-        host,
-        port,
-        greeting,
-        (link) => {
-          isHandedOver = true;
-          return this.converse(link, "initiator", mode, keys, resolve);
-        },
-        (line) => resolve(failed("unreachable", line)),
-      );
-    } catch (error) {
-      if (!isHandedOver) this.release();
-      if (!(error instanceof DialError)) throw error;
-      resolve(failed("unreachable", error.message));
-    }
-    const outcome = await promise;
-    this.accounts.note(outcome, formatHostPort(host, port), "initiator");
-    return outcome;
-  }
-
-  private converse(
-    link: Link,
-    role: "initiator" | "responder",
-    mode: SyncMode | undefined,
-    fetchKeys: Uint8Array[] | undefined,
-    onEnd: (result: SyncResult) => void,
-  ): LinkHandler {
-    const { store, cluster, nodeId, epoch, maxFrameBytes, silenceMs, logger } = this.options;
-    const conversation: Conversation = new Conversation({
-      link,
-      silenceMs,
-      create: (send, end) =>
-        new SyncSession({
-          role,
-          ...(mode ? { mode } : {}),
-          ...(fetchKeys ? { fetchKeys } : {}),
-          store,
-          tree: this.tree,
-          contacts: this.contacts,
-          cluster,
-          nodeId,
-          epoch,
-          lagMs: LAG_MS,
-          maxFrameBytes,
-          nowMs: Date.now,
-          monotonicMs: () => performance.now(),
-          send,
-          onSetAside: (entry, reason) => void this.setAside.put(entry, reason),
-          onEnd: end,
-        }),
-      onEnd: (result) => {
-        this.conversations.delete(conversation);
-        this.release();
-        onEnd(result);
+  private createSessions(): Sessions {
+    const { store, settings, cluster, nodeId, epoch, maxFrameBytes, silenceMs, logger } =
+      this.options;
+    return new Sessions({
+      common: {
+        store,
+        tree: this.tree,
+        contacts: this.contacts,
+        cluster,
+        nodeId,
+        epoch,
+        lagMs: LAG_MS,
+        maxFrameBytes,
+        onSetAside: (entry, reason) => void this.setAside.put(entry, reason),
       },
+      maxSessions: settings.max_concurrent_syncs,
+      silenceMs,
+      accounts: this.accounts,
       onBug: (error) =>
         logger.error("A bug in MerkleKV", {
           error: String(error),
           stack: error instanceof Error ? error.stack : undefined,
         }),
     });
-    this.conversations.add(conversation);
-    conversation.start(role === "initiator");
-    return conversation;
-  }
-
-  private release(): void {
-    this.active--;
-    this.waiting.shift()?.();
   }
 }
 
 const ALONE: PresenceView = { connected: false, droppedEvents: 0, peers: [] };
-
-function failed(failure: Outcome["failure"], reason: string): Outcome {
-  return { ok: false, failure, reason, peerNodeId: "", rootsEqual: null };
-}
-
-function refuseAsBusy(link: Link): LinkHandler {
-  link.send(busyFrame());
-  link.end();
-  return { receive() {}, drained() {}, closed() {} };
-}

@@ -15,13 +15,11 @@ const MAX_REFUSAL_BYTES = 1_024;
 /** First bytes of a refusal in either dialect. As a frame's length they would be absurd. */
 const REFUSALS = ["ERROR", "-ERR"];
 
-/** The other node cannot be reached, or refuses; the message is for people. */
-export class DialError extends Error {}
-
 /**
  * Connects and sends `greeting` and a line end. `handle` is given the link once there is one and
  * returns who gets what comes. `onRefused` is called with the line when the other side answers
- * with an error instead of a frame; the connection is then ended. Rejects with a DialError.
+ * with an error instead of a frame; the connection is then ended. Rejects with
+ * an Error for people when there is no connection.
  */
 export async function dial(
   host: string,
@@ -34,13 +32,12 @@ export async function dial(
   const { promise: late, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
     link.abandon();
-    reject(new DialError(`no connection to ${link.address} within ${CONNECT_MS / 1000} s`));
+    reject(new Error(`no connection within ${CONNECT_MS / 1000} s`));
   }, CONNECT_MS);
   try {
     await Promise.race([late, link.open(host, port)]);
   } catch (error) {
-    if (error instanceof DialError) throw error;
-    throw new DialError(`cannot reach ${link.address}: ${reasonOf(error)}`);
+    throw new Error(`cannot reach ${link.address}: ${reasonOf(error)}`);
   } finally {
     clearTimeout(timer);
   }

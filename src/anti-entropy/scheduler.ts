@@ -2,11 +2,9 @@
  * Decides when this node syncs with whom: a round every interval with the next peer in turn,
  * and at once with a peer when something shows that events were missed. It knows time only
  * from `tick`, and nothing of sessions but how they ended.
- *
- * Peers come from the configuration and from presence. Whom a peer's address leads to is learned
- * when a session says so; two addresses of one node count once, this node's own not at all.
  */
-import { parseHostPort, type HostPort } from "../config/address.ts";
+import type { HostPort } from "../config/address.ts";
+import { PeerList, type Peer } from "./peer-list.ts";
 
 /** What presence tells of another node. */
 export interface PresentPeer {
@@ -74,25 +72,9 @@ const SPREAD_MS = 500;
 /** Keys waiting to be fetched from one peer; beyond it all is compared instead. */
 const MAX_KEYS = 1_024;
 
-interface Peer extends HostPort {
-  readonly address: string;
-  readonly isListed: boolean;
-  /** Empty while unknown. */
-  nodeId: string;
-  /** Epoch and connection in its latest presence. */
-  incarnation: string;
-  isRunning: boolean;
-  /** Since when a sync is wanted at once, by `tick`'s clock; null if none is. */
-  wantedMs: number | null;
-  keys: Uint8Array[];
-  failures: number;
-  /** Nothing is begun before this time. */
-  notBeforeMs: number;
-}
-
 /** See the file header. */
 export class Scheduler {
-  private readonly peers = new Map<string, Peer>();
+  private readonly peers: PeerList;
   private nowMs = 0;
   private nextRoundMs = Infinity;
   private nextDiscoveryMs = 0;
@@ -101,11 +83,13 @@ export class Scheduler {
   private wasConnected = false;
   private droppedEvents = 0;
 
-  constructor(private readonly options: SchedulerOptions) {}
+  constructor(private readonly options: SchedulerOptions) {
+    this.peers = new PeerList(options.nodeId);
+  }
 
   /** Number of other nodes known. */
   get peerCount(): number {
-    return this.eligible().length;
+    return this.peers.distinct().length;
   }
 
   /** Looks for peers and begins what is due. `nowMs` never decreases. */
@@ -123,20 +107,21 @@ export class Scheduler {
 
   /** Syncs once with everybody known. Resolves when all have succeeded or failed. */
   async syncWithAll(): Promise<void> {
-    await Promise.all(this.eligible().map((peer) => this.begin(peer, { mode: "now" })));
+    const idle = this.peers.distinct().filter((peer) => !peer.isRunning);
+    await Promise.all(idle.map((peer) => this.begin(peer, { mode: "now" })));
   }
 
   /** Events of that node were lost: sync with it at once, or with everybody if it is unknown. */
   noteGap(nodeId: string): void {
-    const known = this.byNodeId(nodeId);
+    const known = this.peers.byNodeId(nodeId);
     if (known !== undefined) this.want(known, 0);
-    else for (const peer of this.eligible()) this.want(peer, SPREAD_MS);
+    else for (const peer of this.peers.distinct()) this.want(peer, SPREAD_MS);
     this.beginWanted();
   }
 
   /** That node holds a value that has to be fetched. */
   noteReference(nodeId: string, key: Uint8Array): void {
-    const peer = this.byNodeId(nodeId);
+    const peer = this.peers.byNodeId(nodeId);
     if (peer === undefined || peer.keys.length >= MAX_KEYS) return this.noteGap(nodeId);
     peer.keys.push(key);
     this.beginWanted();
@@ -144,7 +129,7 @@ export class Scheduler {
 
   /** Another node came and synced with this one, in a session begun at `startedMs`. */
   noteVisit(nodeId: string, startedMs: number): void {
-    const peer = this.byNodeId(nodeId);
+    const peer = this.peers.byNodeId(nodeId);
     if (peer !== undefined) settle(peer, startedMs);
   }
 
@@ -157,7 +142,7 @@ export class Scheduler {
     const present = new Set<string>();
     for (const each of peers) {
       if (!each.online) continue;
-      const peer = this.take(each.address, false);
+      const peer = this.peers.take(each.address, false, this.nowMs);
       if (peer === undefined) continue;
       present.add(peer.address);
       peer.nodeId = each.nodeId;
@@ -173,36 +158,13 @@ export class Scheduler {
     }
     // While the broker is away, who was there last is still worth a try.
     if (!connected) return;
-    for (const peer of this.peers.values()) {
-      if (!peer.isListed && !present.has(peer.address)) this.peers.delete(peer.address);
-    }
+    this.peers.keep(present);
   }
 
   private forget(): void {
     this.nextDiscoveryMs = this.nowMs + this.options.discoveryMs;
-    for (const peer of this.peers.values()) peer.nodeId = "";
-    for (const address of this.options.peerList) this.take(address, true);
-  }
-
-  private take(address: string, isListed: boolean): Peer | undefined {
-    const known = this.peers.get(address);
-    if (known !== undefined) return known;
-    const hostPort = parseHostPort(address);
-    if (hostPort === undefined) return undefined;
-    const peer: Peer = {
-      ...hostPort,
-      address,
-      isListed,
-      nodeId: "",
-      incarnation: "",
-      isRunning: false,
-      wantedMs: null,
-      keys: [],
-      failures: 0,
-      notBeforeMs: this.nowMs,
-    };
-    this.peers.set(address, peer);
-    return peer;
+    for (const peer of this.peers.all()) peer.nodeId = "";
+    for (const address of this.options.peerList) this.peers.take(address, true, this.nowMs);
   }
 
   private want(peer: Peer, spreadMs: number): void {
@@ -214,7 +176,7 @@ export class Scheduler {
 
   private beginWanted(): void {
     const { hasRoom, isHealing } = this.options;
-    for (const peer of this.peers.values()) {
+    for (const peer of this.peers.all()) {
       if (!hasRoom()) return;
       if (peer.isRunning || peer.notBeforeMs > this.nowMs) continue;
       const { keys } = peer;
@@ -229,9 +191,9 @@ export class Scheduler {
 
   private beginRound(): void {
     if (!this.options.isHealing()) return;
-    const ready = this.eligible().filter(
-      (peer) => !peer.isRunning && peer.notBeforeMs <= this.nowMs,
-    );
+    const ready = this.peers
+      .distinct()
+      .filter((peer) => !peer.isRunning && peer.notBeforeMs <= this.nowMs);
     const after = ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0];
     if (after === undefined) return;
     this.lastInTurn = after.address;
@@ -264,23 +226,6 @@ export class Scheduler {
       peer.failures++;
       peer.notBeforeMs = this.nowMs + delayMs * (0.5 + random() / 2);
     }
-  }
-
-  /** In the order of their addresses, every other node once as far as is known. */
-  private eligible(): Peer[] {
-    const seen = new Set([this.options.nodeId]);
-    const sorted = [...this.peers.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
-    return sorted.filter(({ nodeId }) => {
-      if (nodeId === "") return true;
-      if (seen.has(nodeId)) return false;
-      seen.add(nodeId);
-      return true;
-    });
-  }
-
-  private byNodeId(nodeId: string): Peer | undefined {
-    for (const peer of this.peers.values()) if (peer.nodeId === nodeId) return peer;
-    return undefined;
   }
 }
 

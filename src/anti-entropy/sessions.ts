@@ -1,0 +1,158 @@
+/**
+ * The sync sessions of a node: begins them with other nodes, serves those that others begin, and
+ * keeps their number within its bound, whoever began them. A peer that comes when there are
+ * enough is told so; one that this node begins waits for its turn.
+ */
+import { formatHostPort, type HostPort } from "../config/address.ts";
+import type { Link, LinkHandler } from "../commands/services.ts";
+import {
+  SyncSession,
+  busyFrame,
+  type SyncFailure,
+  type SyncMode,
+  type SyncResult,
+  type SyncSessionOptions,
+} from "../core/sync-session.ts";
+import type { SyncAccounts } from "./accounts.ts";
+import { Conversation } from "./conversation.ts";
+import { dial } from "./dial.ts";
+
+/** What all sessions of a node have in common. */
+export interface SessionsOptions {
+  /** The session's own part: what does not differ from one to the next. */
+  readonly common: Omit<
+    SyncSessionOptions,
+    "role" | "mode" | "fetchKeys" | "nowMs" | "monotonicMs" | "send" | "onEnd"
+  >;
+  readonly maxSessions: number;
+  /** A peer that is silent for so long is given up, in ms. */
+  readonly silenceMs: number;
+  readonly accounts: SyncAccounts;
+  /** A session threw, which is a mistake in the program. */
+  readonly onBug: (error: unknown) => void;
+}
+
+/** What to begin a session with. */
+export interface Errand {
+  readonly mode: SyncMode;
+  /** The request that the other node's PEER command gets. */
+  readonly greeting: string;
+  /** Mode "fetch": the keys. */
+  readonly keys?: readonly Uint8Array[];
+}
+
+/** How a session that this node began came out. */
+export type Outcome = Pick<SyncResult, "ok" | "reason" | "peerNodeId" | "rootsEqual"> & {
+  readonly failure: SyncFailure | "unreachable" | null;
+};
+
+/** See the file header. */
+export class Sessions {
+  /** Sessions under way, and those about to connect. */
+  active = 0;
+  private readonly conversations = new Set<Conversation>();
+  private readonly waiting: (() => void)[] = [];
+  private isStopping = false;
+
+  constructor(private readonly options: SessionsOptions) {}
+
+  /** Whether another session may begin. */
+  get hasRoom(): boolean {
+    return this.active < this.options.maxSessions;
+  }
+
+  /** One session with a peer, as soon as there is room for it. Never rejects. */
+  async run({ host, port }: HostPort, errand: Errand): Promise<Outcome> {
+    while (!this.hasRoom && !this.isStopping) {
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    }
+    if (this.isStopping) return failed("closed", "the node stops");
+    this.active++;
+    const { promise, resolve } = Promise.withResolvers<Outcome>();
+    let isConnected = false;
+    const converse = (link: Link): LinkHandler => {
+      isConnected = true;
+      return this.converse(link, errand, resolve);
+    };
+    const onRefused = (line: string): void => resolve(failed("unreachable", line));
+    try {
+      await dial(host, port, errand.greeting, converse, onRefused);
+    } catch (error) {
+      if (!isConnected) this.release();
+      resolve(failed("unreachable", (error as Error).message));
+    }
+    const outcome = await promise;
+    this.options.accounts.note(outcome, formatHostPort(host, port), "initiator");
+    return outcome;
+  }
+
+  /** Serves a peer on its connection, unless there are sessions enough. */
+  serve(link: Link, onEnd: (result: SyncResult) => void): LinkHandler {
+    const { accounts } = this.options;
+    if (!this.hasRoom) {
+      accounts.turnedAway++;
+      link.send(busyFrame());
+      link.end();
+      return { receive() {}, drained() {}, closed() {} };
+    }
+    this.active++;
+    return this.converse(link, null, (result) => {
+      accounts.note(result, link.address, "responder");
+      onEnd(result);
+    });
+  }
+
+  /** Ends the sessions under way. */
+  interrupt(): void {
+    for (const conversation of this.conversations) conversation.close("the node stops");
+  }
+
+  /** Ends them and begins no more. */
+  stop(): void {
+    this.isStopping = true;
+    this.interrupt();
+    for (const proceed of this.waiting.splice(0)) proceed();
+  }
+
+  /** `errand` is null for the responder. */
+  private converse(
+    link: Link,
+    errand: Errand | null,
+    onEnd: (result: SyncResult) => void,
+  ): LinkHandler {
+    const { common, silenceMs, onBug } = this.options;
+    const conversation: Conversation = new Conversation({
+      link,
+      silenceMs,
+      create: (send, end) =>
+        new SyncSession({
+          ...common,
+          role: errand === null ? "responder" : "initiator",
+          ...(errand === null ? {} : { mode: errand.mode }),
+          ...(errand?.keys ? { fetchKeys: errand.keys } : {}),
+          nowMs: Date.now,
+          monotonicMs: () => performance.now(),
+          send,
+          onEnd: end,
+        }),
+      onEnd: (result) => {
+        this.conversations.delete(conversation);
+        this.release();
+        onEnd(result);
+      },
+      onBug,
+    });
+    this.conversations.add(conversation);
+    conversation.start(errand !== null);
+    return conversation;
+  }
+
+  private release(): void {
+    this.active--;
+    this.waiting.shift()?.();
+  }
+}
+
+function failed(failure: Outcome["failure"], reason: string): Outcome {
+  return { ok: false, failure, reason, peerNodeId: "", rootsEqual: null };
+}
