@@ -7,16 +7,16 @@
  *
  * - its separator, the first 32 bytes of its first key, so that the way to the
  *   block compares words which lie side by side;
- * - a 16-bit hint beside each id: the four key bytes after the prefix that the
- *   whole block shares, scaled linearly onto the block's range and clamped. Hints
- *   never contradict the order of the keys, they only leave ties: some one to four
- *   ids, whose next key bytes are then read all at once instead of one by one.
+ * - a word beside each id: four key bytes, after a prefix that the whole block
+ *   shares. Words never contradict the order of the keys; where some are equal, and
+ *   only there, keys are looked at. As a block's range narrows, its prefix grows;
+ *   the words follow when that gains two bytes, since it takes a look at every key.
  *
  * Invariants of a block that holds ids:
  * - the ids ascend strictly by key;
  * - the separator is exactly the first key's first 32 bytes, padded with zeros;
  * - all keys share their first SKIP bytes (so padded) with the first;
- * - hints never decrease, and each is `scaled` from its key by BASE and SHIFT.
+ * - each word is `prefix32` of its key from SKIP on.
  */
 
 import { PROBE_WORDS } from "./key-order.ts";
@@ -32,30 +32,31 @@ export const NONE = 0;
 const CHUNK_BLOCKS = 256;
 
 // A block's header, in 32-bit words.
-const HEADER_WORDS = 24;
+const HEADER_WORDS = 22;
 const COUNT = 0;
 const PREVIOUS = 1;
 const LEVELS = 2;
 const SKIP = 3;
-const BASE = 4;
-const SHIFT = 5;
-const SEPARATOR = 6;
+const SEPARATOR = 4;
 const NEXT = SEPARATOR + PROBE_WORDS;
 
-const MAX_HINT = 0xffff;
-/** Up to so many ties are read at once; more are halved first. */
-const SCANNED_TIES = 8;
+/** No longer prefix is skipped; it also ends the comparison of keys that differ by zeros at the end only. */
+const MAX_SKIP = 64;
+/** Words are made anew when the shared prefix has grown by so many bytes. */
+const SKIP_GAIN = 2;
 
 /** A pool of blocks, named by small integers. */
 export class KeyBlocks {
   private readonly headers: Int32Array[] = [];
   private readonly ids: Uint32Array[] = [];
-  private readonly hints: Uint16Array[] = [];
+  private readonly words: Int32Array[] = [];
   /** Blocks ever handed out; those not in use are linked from `free` by their NEXT. */
   private used = 0;
   private free = NONE;
-  /** What `lowerBound` found to be the key's hint; -1 if it does not share the block's prefix. */
-  private hint = -1;
+  /** The probe's word in the block that `lowerBound` searched last. */
+  private word = 0;
+  /** Whether the probe's key shares that block's prefix. */
+  private shares = false;
 
   constructor(
     private readonly keys: KeySource,
@@ -71,7 +72,7 @@ export class KeyBlocks {
       if (block % CHUNK_BLOCKS === 0) {
         this.headers.push(new Int32Array(CHUNK_BLOCKS * HEADER_WORDS));
         this.ids.push(new Uint32Array(CHUNK_BLOCKS * BLOCK_IDS));
-        this.hints.push(new Uint16Array(CHUNK_BLOCKS * BLOCK_IDS));
+        this.words.push(new Int32Array(CHUNK_BLOCKS * BLOCK_IDS));
       }
     }
     const at = (block & 255) * HEADER_WORDS;
@@ -88,7 +89,7 @@ export class KeyBlocks {
 
   /** Memory held, in bytes. */
   bytes(): number {
-    return this.headers.length * CHUNK_BLOCKS * (HEADER_WORDS * 4 + BLOCK_IDS * 6);
+    return this.headers.length * CHUNK_BLOCKS * (HEADER_WORDS * 4 + BLOCK_IDS * 8);
   }
 
   // Links and plain facts.
@@ -150,53 +151,31 @@ export class KeyBlocks {
     const header = this.headers[block >>> 8];
     const at = (block & 255) * HEADER_WORDS;
     const count = header[at + COUNT];
-    this.hint = -1;
-    if (count === 0) return 0;
     const skip = header[at + SKIP];
-    if (this.sharedBytes(block, skip) < skip) return this.compareSeparator(block) < 0 ? 0 : count;
+    this.shares = count > 0 && this.sharedBytes(block, skip) >= skip;
+    if (count === 0) return 0;
+    if (!this.shares) return this.compareSeparator(block) < 0 ? 0 : count;
 
     const word = this.probe.prefix32(skip);
-    const hint = scaled(word, header[at + BASE], header[at + SHIFT]);
-    this.hint = hint;
-    const hints = this.hints[block >>> 8];
+    this.word = word;
+    const words = this.words[block >>> 8];
     const start = (block & 255) * BLOCK_IDS;
     let low = start;
     let high = start + count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (hints[middle] < hint) low = middle + 1;
+      if (words[middle] < word) low = middle + 1;
       else high = middle;
     }
     let end = low;
-    while (end < start + count && hints[end] === hint) end++;
-    return this.lowerBoundOfTies(this.ids[block >>> 8], low, end, skip, word) - start;
-  }
-
-  private lowerBoundOfTies(
-    ids: Uint32Array,
-    low: number,
-    end: number,
-    skip: number,
-    word: number,
-  ): number {
-    if (end - low <= SCANNED_TIES) {
-      // Without branches, so that the processor fetches all these keys together.
-      let below = 0;
-      let same = 0;
-      for (let i = low; i < end; i++) {
-        const theirs = this.keys.prefix32(ids[i], skip);
-        below += theirs < word ? 1 : 0;
-        same += theirs === word ? 1 : 0;
-      }
-      low += below;
-      end = low + same;
-    }
+    while (end < start + count && words[end] === word) end++;
+    const ids = this.ids[block >>> 8];
     while (low < end) {
       const middle = (low + end) >>> 1;
       if (this.probe.compareTo(ids[middle]) > 0) low = middle + 1;
       else end = middle;
     }
-    return low;
+    return low - start;
   }
 
   /** How many bytes the probe's key shares with a block's first key, counted up to `enough`. */
@@ -224,19 +203,19 @@ export class KeyBlocks {
     const at = (block & 255) * HEADER_WORDS;
     const count = header[at + COUNT];
     const ids = this.ids[block >>> 8];
-    const hints = this.hints[block >>> 8];
+    const words = this.words[block >>> 8];
     const start = (block & 255) * BLOCK_IDS;
     if (index < count) {
       ids.copyWithin(start + index + 1, start + index, start + count);
-      hints.copyWithin(start + index + 1, start + index, start + count);
+      words.copyWithin(start + index + 1, start + index, start + count);
     }
     ids[start + index] = id;
-    hints[start + index] = this.hint;
+    words[start + index] = this.word;
     header[at + COUNT] = count + 1;
     if (index === 0) this.setSeparator(block);
-    // A block that grows from small leaves the range its hints were scaled to.
-    const doubled = count < BLOCK_IDS / 2 && (count & (count + 1)) === 0;
-    if (this.hint < 0 || doubled) this.setHints(block);
+    if (!this.shares) this.setWords(block);
+    // A block that grows from small began with a guess at its prefix.
+    else if (count < BLOCK_IDS / 2 && (count & (count + 1)) === 0) this.refineWords(block);
   }
 
   /** Takes the id at an index out of a block. */
@@ -244,7 +223,7 @@ export class KeyBlocks {
     const start = (block & 255) * BLOCK_IDS;
     const end = start + this.count(block);
     this.ids[block >>> 8].copyWithin(start + index, start + index + 1, end);
-    this.hints[block >>> 8].copyWithin(start + index, start + index + 1, end);
+    this.words[block >>> 8].copyWithin(start + index, start + index + 1, end);
     this.setCount(block, end - start - 1);
     if (index === 0 && end - start > 1) this.setSeparator(block);
   }
@@ -252,23 +231,27 @@ export class KeyBlocks {
   /** Moves the ids of a block from an index on to the end of another, which sort before them. */
   move(from: number, index: number, to: number): void {
     const start = (from & 255) * BLOCK_IDS;
-    const moved = this.ids[from >>> 8].subarray(start + index, start + this.count(from));
+    const end = start + this.count(from);
     const kept = this.count(to);
-    this.ids[to >>> 8].set(moved, (to & 255) * BLOCK_IDS + kept);
+    const into = (to & 255) * BLOCK_IDS + kept;
+    this.ids[to >>> 8].set(this.ids[from >>> 8].subarray(start + index, end), into);
+    this.words[to >>> 8].set(this.words[from >>> 8].subarray(start + index, end), into);
     this.setCount(from, index);
-    this.setCount(to, kept + moved.length);
-    this.describe(from);
-    this.describe(to);
+    this.setCount(to, kept + end - start - index);
+    if (end === start + index) return;
+    if (kept === 0) {
+      this.headers[to >>> 8][(to & 255) * HEADER_WORDS + SKIP] =
+        this.headers[from >>> 8][(from & 255) * HEADER_WORDS + SKIP];
+      this.setSeparator(to);
+      this.refineWords(to);
+    } else {
+      this.setWords(to);
+    }
+    if (index > 0) this.refineWords(from);
   }
 
   private setCount(block: number, count: number): void {
     this.headers[block >>> 8][(block & 255) * HEADER_WORDS + COUNT] = count;
-  }
-
-  private describe(block: number): void {
-    if (this.count(block) === 0) return;
-    this.setSeparator(block);
-    this.setHints(block);
   }
 
   private setSeparator(block: number): void {
@@ -278,40 +261,32 @@ export class KeyBlocks {
     for (let i = 0; i < PROBE_WORDS; i++) header[at + i] = this.keys.prefix32(first, i * 4);
   }
 
-  /** Finds the prefix that all keys of a block share and scales the hints to what follows it. */
-  private setHints(block: number): void {
+  /** Makes the words anew if the prefix that a block's keys share has grown enough. */
+  private refineWords(block: number): void {
+    const skip = this.headers[block >>> 8][(block & 255) * HEADER_WORDS + SKIP];
+    if (this.commonBytes(block) >= skip + SKIP_GAIN) this.setWords(block);
+  }
+
+  private setWords(block: number): void {
     const { keys } = this;
-    const header = this.headers[block >>> 8];
-    const at = (block & 255) * HEADER_WORDS;
-    const count = header[at + COUNT];
+    const skip = this.commonBytes(block);
+    this.headers[block >>> 8][(block & 255) * HEADER_WORDS + SKIP] = skip;
     const ids = this.ids[block >>> 8];
-    const hints = this.hints[block >>> 8];
+    const words = this.words[block >>> 8];
     const start = (block & 255) * BLOCK_IDS;
-    const first = ids[start];
-    const last = ids[start + count - 1];
-    const skip = count === 1 ? 0 : commonBytes(keys, first, last);
-    const base = keys.prefix32(first, skip);
-    const range = (keys.prefix32(last, skip) - base) >>> 0;
-    const shift = Math.max(0, 16 - Math.clz32(range));
-    header[at + SKIP] = skip;
-    header[at + BASE] = base;
-    header[at + SHIFT] = shift;
-    for (let i = start; i < start + count; i++)
-      hints[i] = (keys.prefix32(ids[i], skip) - base) >>> shift;
+    const end = start + this.count(block);
+    for (let i = start; i < end; i++) words[i] = keys.prefix32(ids[i], skip);
   }
-}
 
-/** Length of the common prefix of two different keys, both padded with zeros. */
-function commonBytes(keys: KeySource, a: number, b: number): number {
-  for (let skip = 0; ; skip += 4) {
-    const difference = keys.prefix32(a, skip) ^ keys.prefix32(b, skip);
-    if (difference !== 0) return skip + (Math.clz32(difference) >>> 3);
+  /** Length of the prefix that all keys of a block share, padded with zeros, up to MAX_SKIP. */
+  private commonBytes(block: number): number {
+    const { keys } = this;
+    const first = this.idAt(block, 0);
+    const last = this.idAt(block, this.count(block) - 1);
+    for (let skip = 0; skip < MAX_SKIP; skip += 4) {
+      const difference = keys.prefix32(first, skip) ^ keys.prefix32(last, skip);
+      if (difference !== 0) return skip + (Math.clz32(difference) >>> 3);
+    }
+    return MAX_SKIP;
   }
-}
-
-/** Where a prefix falls on a block's scale, clamped to its ends. */
-function scaled(word: number, base: number, shift: number): number {
-  if (word <= base) return 0;
-  const hint = (word - base) >>> shift;
-  return hint < MAX_HINT ? hint : MAX_HINT;
 }

@@ -78,8 +78,14 @@ export class KeyProbe {
 
   private fillWords(): void {
     const { bytes, offset, length } = this.key;
-    for (let i = 0; i < PROBE_WORDS; i++) this.words[i] = prefix32(bytes, offset, length, i * 4);
+    const { words } = this;
+    const filled = Math.min(PROBE_WORDS, (length + 3) >>> 2);
+    for (let i = 0; i < filled; i++) words[i] = prefix32(bytes, offset, length, i * 4);
+    for (let i = filled; i < PROBE_WORDS; i++) words[i] = NO_BYTES;
   }
 }
+
+/** `prefix32` beyond a key's end. */
+const NO_BYTES = 0x8000_0000 | 0;
 
 const EMPTY = new Uint8Array(0);

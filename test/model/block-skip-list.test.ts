@@ -191,6 +191,13 @@ describe("block skip list", () => {
     pair.check();
   });
 
+  test("tells apart keys that differ by zeros at the end only", () => {
+    const pair = new Pair(1);
+    for (let length = 1; length <= 300; length++) pair.insert(new Uint8Array(length));
+    pair.check();
+    for (let length = 1; length <= 300; length++) pair.checkSeek(new Uint8Array(length));
+  });
+
   test("runs of inserts in either direction leave full blocks", () => {
     for (const pattern of ["up", "down"] as const) {
       const pair = new Pair(5);
