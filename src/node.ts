@@ -176,10 +176,11 @@ function advertisedHost({ network }: Config): string {
 
 function createStore(config: Config): Store {
   const { storage } = config;
-  const [low, high] = crypto.getRandomValues(new Uint32Array(2));
+  const [low, high, counterLow, counterHigh] = crypto.getRandomValues(new Uint32Array(4));
   return new Store({
     clock: new HybridClock(Date.now),
     origin: originOf(config.node_id),
+    counterOrigin: { low: counterLow!, high: counterHigh! },
     hashSeed: { low: low!, high: high! },
     random: Math.random,
     memoryLimitBytes: storage.memory_limit_mb * 1_048_576,

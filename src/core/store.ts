@@ -90,6 +90,12 @@ export interface ChangeObserver {
 export interface StoreOptions {
   readonly clock: HybridClock;
   readonly origin: Origin;
+  /**
+   * Whose increments this process adds up in counters; new at each start, `origin` by default.
+   * A total is only ever added to by who holds all of it, and a process that came back
+   * without its last increments, which peers may have, does not.
+   */
+  readonly counterOrigin?: Origin;
   /** Secret seed of the hash index, two 32-bit words. */
   readonly hashSeed: Origin;
   /** From 0 to below 1; decides the shape of the order, nothing else. */
@@ -291,7 +297,9 @@ export class Store {
     if (payloadLength < 0) return NOT_A_NUMBER;
     this.stamp();
     const { timeHigh, timeLow } = own;
-    const { high, low } = this.origin;
+    const { high, low } = this.options.counterOrigin ?? this.origin;
+    own.originHigh = high;
+    own.originLow = low;
     const payload = this.scratch;
     const newLength = addToPart(payload, payloadLength, high, low, timeHigh, timeLow, delta);
     if (!sumOf(payload, 0, newLength, this.number)) return OUT_OF_RANGE;
