@@ -16,11 +16,13 @@ export interface Peer extends HostPort {
   isRunning: boolean;
   /** Since when a sync is wanted at once; null if none is. */
   wantedMs: number | null;
+  /** It does not begin before this time: so many nodes do not sync at the same moment. */
+  wantedFromMs: number;
   /** Keys to be fetched from it. */
   keys: Uint8Array[];
   /** Failures in a row. */
   failures: number;
-  /** Nothing is begun before this time. */
+  /** After a failure nothing is begun before this time. */
   notBeforeMs: number;
 }
 
@@ -50,6 +52,7 @@ export class PeerList {
       incarnation: "",
       isRunning: false,
       wantedMs: null,
+      wantedFromMs: nowMs,
       keys: [],
       failures: 0,
       notBeforeMs: nowMs,

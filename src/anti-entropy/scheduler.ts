@@ -168,8 +168,9 @@ export class Scheduler {
   }
 
   private want(peer: Peer, spreadMs: number): void {
-    if (peer.wantedMs === null && peer.notBeforeMs <= this.nowMs) {
-      peer.notBeforeMs = this.nowMs + this.options.random() * spreadMs;
+    if (peer.wantedMs === null) {
+      const fromMs = this.nowMs + this.options.random() * spreadMs;
+      peer.wantedFromMs = Math.max(peer.wantedFromMs, fromMs);
     }
     peer.wantedMs = this.nowMs;
   }
@@ -183,7 +184,7 @@ export class Scheduler {
       if (keys.length > 0) {
         peer.keys = [];
         void this.begin(peer, { mode: "fetch", keys });
-      } else if (peer.wantedMs !== null && isHealing()) {
+      } else if (peer.wantedMs !== null && peer.wantedFromMs <= this.nowMs && isHealing()) {
         void this.begin(peer, { mode: "now" });
       }
     }
@@ -213,8 +214,8 @@ export class Scheduler {
     if (peerNodeId !== "") peer.nodeId = peerNodeId;
     if (ok) {
       peer.failures = 0;
-      peer.notBeforeMs = job.mode === "fetch" ? this.nowMs : this.nowMs + PAUSE_MS;
       if (job.mode === "now") settle(peer, startedMs);
+      if (job.mode !== "fetch") peer.wantedFromMs = this.nowMs + PAUSE_MS;
       return;
     }
     // A sync brings what a fetch could not.

@@ -1,0 +1,344 @@
+/** When the scheduler syncs with whom, on a clock that the test moves. */
+import { beforeEach, describe, expect, test } from "bun:test";
+import {
+  Scheduler,
+  type Job,
+  type JobResult,
+  type PresentPeer,
+  type SchedulerOptions,
+} from "../../../src/anti-entropy/scheduler.ts";
+import { formatHostPort } from "../../../src/config/address.ts";
+
+const INTERVAL_MS = 60_000;
+
+interface Started {
+  readonly address: string;
+  readonly job: Job;
+  readonly atMs: number;
+  end(result?: Partial<JobResult>): Promise<void>;
+}
+
+let started: Started[];
+let nowMs: number;
+let peers: PresentPeer[];
+let connected: boolean;
+let droppedEvents: number;
+let hasRoom: boolean;
+let isHealing: boolean;
+
+beforeEach(() => {
+  started = [];
+  nowMs = 1_000_000;
+  peers = [];
+  connected = true;
+  droppedEvents = 0;
+  hasRoom = true;
+  isHealing = true;
+});
+
+function create(options: Partial<SchedulerOptions> = {}): Scheduler {
+  const scheduler = new Scheduler({
+    nodeId: "self",
+    peerList: [],
+    intervalMs: INTERVAL_MS,
+    discoveryMs: 600_000,
+    presence: () => ({ connected, droppedEvents, peers }),
+    rootHex: () => "own root",
+    isHealing: () => isHealing,
+    hasRoom: () => hasRoom,
+    run(peer, job) {
+      const { promise, resolve } = Promise.withResolvers<JobResult>();
+      const address = formatHostPort(peer.host, peer.port);
+      const end = async (result: Partial<JobResult> = {}) => {
+        resolve({ ok: true, isBusy: false, peerNodeId: "", ...result });
+        await promise;
+        await Promise.resolve();
+      };
+      started.push({ address, job, atMs: nowMs, end });
+      return promise;
+    },
+    random: () => 0.5,
+    ...options,
+  });
+  scheduler.tick(nowMs);
+  return scheduler;
+}
+
+const presence = (nodeId: string, facts: Partial<PresentPeer> = {}): PresentPeer => ({
+  nodeId,
+  address: `${nodeId}:7379`,
+  epoch: 1,
+  connection: 1,
+  root: "own root",
+  online: true,
+  ...facts,
+});
+
+/** Moves the clock in the steps of the real ticker. */
+function pass(scheduler: Scheduler, ms: number): void {
+  for (const end = nowMs + ms; nowMs < end;) {
+    nowMs = Math.min(nowMs + 500, end);
+    scheduler.tick(nowMs);
+  }
+}
+
+/** Lets everything known until now be done with. */
+async function settle(scheduler: Scheduler): Promise<void> {
+  pass(scheduler, 2_000);
+  for (const each of started) await each.end();
+  pass(scheduler, 2_000);
+  started = [];
+}
+
+const addresses = () => started.map((each) => each.address);
+const modes = () => started.map((each) => each.job.mode);
+
+describe("rounds", () => {
+  test("come every interval, with each peer in turn", async () => {
+    peers = [presence("b"), presence("a")];
+    const scheduler = create({ peerList: ["c:7379"] });
+    await settle(scheduler);
+    for (const expected of ["a:7379", "b:7379", "c:7379", "a:7379"]) {
+      pass(scheduler, INTERVAL_MS);
+      expect(addresses()).toEqual([expected]);
+      expect(modes()).toEqual(["watermark"]);
+      await started.pop()!.end();
+    }
+  });
+
+  test("are a tenth earlier or later as chance has it", () => {
+    for (const [chance, atMs] of [
+      [0, 54_000],
+      [0.999, 66_000],
+    ] as const) {
+      started = [];
+      const scheduler = create({ peerList: ["a:1"], random: () => chance });
+      const beganMs = nowMs;
+      pass(scheduler, 70_000);
+      expect(started[0]!.atMs - beganMs).toBe(atMs);
+    }
+  });
+
+  test("skip this node itself, and a node met at two addresses", async () => {
+    const scheduler = create({ peerList: ["a:1", "b:2", "me:3"] });
+    const learned: Record<string, string> = { "a:1": "a", "b:2": "a", "me:3": "self" };
+    for (let i = 0; i < 6; i++) {
+      pass(scheduler, INTERVAL_MS);
+      for (const each of started.splice(0)) {
+        await each.end({ peerNodeId: learned[each.address]! });
+        if (i >= 3) expect(each.address).toBe("a:1");
+      }
+    }
+    expect(scheduler.peerCount).toBe(1);
+  });
+
+  test("wait while there is no room, and while healing is off", () => {
+    const scheduler = create({ peerList: ["a:1"] });
+    hasRoom = false;
+    pass(scheduler, 2 * INTERVAL_MS);
+    expect(started).toEqual([]);
+    hasRoom = true;
+    isHealing = false;
+    pass(scheduler, 2 * INTERVAL_MS);
+    expect(started).toEqual([]);
+    isHealing = true;
+    pass(scheduler, INTERVAL_MS);
+    expect(started.length).toBe(1);
+  });
+
+  test("are not begun with a peer that a session is under way with", () => {
+    const scheduler = create({ peerList: ["a:1"] });
+    pass(scheduler, 3 * INTERVAL_MS);
+    expect(started.length).toBe(1);
+  });
+});
+
+describe("at once", () => {
+  test("after a gap, with the node whose events were lost", async () => {
+    peers = [presence("a"), presence("b")];
+    const scheduler = create();
+    await settle(scheduler);
+    scheduler.noteGap("b");
+    expect(addresses()).toEqual(["b:7379"]);
+    expect(modes()).toEqual(["now"]);
+  });
+
+  test("after a gap of a node nobody knows, with everybody", async () => {
+    peers = [presence("a"), presence("b")];
+    const scheduler = create();
+    await settle(scheduler);
+    scheduler.noteGap("stranger");
+    pass(scheduler, 1_000);
+    expect(addresses()).toEqual(["a:7379", "b:7379"]);
+  });
+
+  test("again after a gap that came during a session, but not for one before it", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    scheduler.noteGap("a");
+    scheduler.noteGap("a");
+    await started[0]!.end();
+    pass(scheduler, 5_000);
+    expect(started.length).toBe(1);
+
+    scheduler.noteGap("a");
+    pass(scheduler, 500);
+    scheduler.noteGap("a");
+    await started[1]!.end();
+    pass(scheduler, 5_000);
+    expect(started.length).toBe(3);
+  });
+
+  test("not when the peer came itself meanwhile", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    hasRoom = false;
+    scheduler.noteGap("a");
+    scheduler.noteVisit("a", nowMs + 1);
+    hasRoom = true;
+    pass(scheduler, 5_000);
+    expect(started).toEqual([]);
+  });
+
+  test("with everybody after a reconnection, and after writes were dropped", async () => {
+    peers = [presence("a"), presence("b")];
+    const scheduler = create();
+    await settle(scheduler);
+    connected = false;
+    pass(scheduler, 1_000);
+    connected = true;
+    pass(scheduler, 1_000);
+    expect(addresses()).toEqual(["a:7379", "b:7379"]);
+    await settle(scheduler);
+    droppedEvents = 1;
+    pass(scheduler, 1_000);
+    expect(addresses()).toEqual(["a:7379", "b:7379"]);
+  });
+
+  test("with a peer that comes online with another root", async () => {
+    peers = [presence("a"), presence("b")];
+    const scheduler = create();
+    await settle(scheduler);
+    peers = [
+      presence("a", { connection: 2 }),
+      presence("b", { connection: 2, root: "other" }),
+      presence("c", { root: null }),
+      presence("d", { root: "other", online: false }),
+    ];
+    pass(scheduler, 1_000);
+    expect(addresses()).toEqual(["b:7379", "c:7379"]);
+    await settle(scheduler);
+    pass(scheduler, 5_000);
+    expect(started).toEqual([]);
+  });
+});
+
+describe("values left for fetching", () => {
+  const key = (text: string) => new TextEncoder().encode(text);
+
+  test("are asked for at once, those that come meanwhile together", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    isHealing = false;
+    for (const name of ["one", "two", "three"]) scheduler.noteReference("a", key(name));
+    expect(started.map(({ job }) => job)).toEqual([{ mode: "fetch", keys: [key("one")] }]);
+    await started[0]!.end();
+    pass(scheduler, 500);
+    expect(started[1]!.job).toEqual({ mode: "fetch", keys: [key("two"), key("three")] });
+  });
+
+  test("are left to a sync when there are too many, or fetching fails", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    for (let i = 0; i < 3_000; i++) scheduler.noteReference("a", key(String(i)));
+    await started[0]!.end();
+    pass(scheduler, 500);
+    expect(started[1]!.job).toMatchObject({ mode: "fetch" });
+    await started[1]!.end({ ok: false });
+    pass(scheduler, 2_000);
+    expect(modes()).toEqual(["fetch", "fetch", "now"]);
+    await started[2]!.end();
+    pass(scheduler, 5_000);
+    expect(started.length).toBe(3);
+  });
+});
+
+describe("a peer that fails", () => {
+  test("is tried again later and later, and at once when it comes back", async () => {
+    peers = [presence("a")];
+    const scheduler = create({ random: () => 0.999_999 });
+    await settle(scheduler);
+    scheduler.noteGap("a");
+    const waits: number[] = [];
+    for (let i = 0; i < 6; i++) {
+      const failedMs = nowMs;
+      const { length } = started;
+      await started.at(-1)!.end({ ok: false });
+      while (started.length === length) pass(scheduler, 500);
+      waits.push(nowMs - failedMs);
+    }
+    expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 32_000]);
+
+    await started.at(-1)!.end({ ok: false });
+    pass(scheduler, 500);
+    const { length } = started;
+    peers = [presence("a", { connection: 2, root: "other" })];
+    pass(scheduler, 1_000);
+    expect(started.length).toBe(length + 1);
+  });
+
+  test("being busy is no failure: it is asked again within a second", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    scheduler.noteGap("a");
+    for (let i = 0; i < 5; i++) {
+      const { length } = started;
+      await started.at(-1)!.end({ ok: false, isBusy: true });
+      pass(scheduler, 1_000);
+      expect(started.length).toBe(length + 1);
+    }
+  });
+});
+
+test("peers that left are forgotten, unless they are configured or the broker is away", async () => {
+  peers = [presence("a")];
+  const scheduler = create({ peerList: ["b:1"] });
+  expect(scheduler.peerCount).toBe(2);
+  peers = [];
+  connected = false;
+  pass(scheduler, 500);
+  expect(scheduler.peerCount).toBe(2);
+  connected = true;
+  pass(scheduler, 500);
+  expect(scheduler.peerCount).toBe(1);
+});
+
+test("what was learned of addresses is learned anew", async () => {
+  const scheduler = create({ peerList: ["me:3"], discoveryMs: 2 * INTERVAL_MS });
+  pass(scheduler, INTERVAL_MS);
+  await started[0]!.end({ peerNodeId: "self" });
+  expect(scheduler.peerCount).toBe(0);
+  pass(scheduler, INTERVAL_MS);
+  expect(scheduler.peerCount).toBe(1);
+});
+
+test("everybody known is synced with at the start", async () => {
+  peers = [presence("a", { root: "other" })];
+  const scheduler = create({ peerList: ["b:1"] });
+  let isDone = false;
+  const done = scheduler.syncWithAll().then(() => (isDone = true));
+  expect(addresses()).toEqual(["a:7379", "b:1"]);
+  await started[0]!.end();
+  expect(isDone).toBe(false);
+  await started[1]!.end({ ok: false });
+  await done;
+  expect(modes()).toEqual(["now", "now"]);
+  // What the first look at presence asked for is thereby done too.
+  pass(scheduler, 5_000);
+  expect(started.length).toBe(2);
+});
