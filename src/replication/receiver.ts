@@ -9,6 +9,7 @@
  * Batches of a source are numbered, and a number that is missing means lost events: the
  * broker or the source dropped some. Numbers at or below the last one are repetitions.
  */
+import { unixMsOf } from "../core/clock.ts";
 import type { Store } from "../core/store.ts";
 import type { Entry } from "../core/entry.ts";
 import { REFUSED_FULL, REFUSED_FUTURE, APPLIED, UNCHANGED, type Outcome } from "../core/store.ts";
@@ -33,7 +34,7 @@ const MAX_SOURCES = 10_000;
 
 /** What the receiver is made with. */
 export interface ReceiverOptions {
-  readonly store: Pick<Store, "apply" | "applyFloor">;
+  readonly store: Pick<Store, "apply" | "applyFloor" | "locate" | "purgedUpToMs">;
   readonly nodeId: string;
   /** This node's own epoch, by which it knows its own batches. */
   readonly epoch: number;
@@ -41,7 +42,7 @@ export interface ReceiverOptions {
   readonly maxEventBytes: number;
   /** Messages above this are dropped unread. */
   readonly maxMessageBytes: number;
-  /** Events of that source were lost. */
+  /** Events of that source were lost, or left out as `forgotten`. */
   readonly onGap: (source: string) => void;
   /** The source holds a version of the key too large to send; the entry is valid for the call. */
   readonly onReference: (source: string, entry: Entry) => void;
@@ -76,6 +77,7 @@ export class Receiver {
     unknown: 0,
     oversized: 0,
     future: 0,
+    forgotten: 0,
     full: 0,
     invalid: 0,
   };
@@ -163,9 +165,21 @@ export class Receiver {
   }
 
   private applyEntry(entry: Entry, source: string): void {
+    if (this.isForgotten(entry)) {
+      this.drop("forgotten", source);
+      this.options.onGap(source);
+      return;
+    }
     const outcome = this.options.store.apply(entry, false);
     if (outcome === REFUSED_FUTURE) this.options.onFuture?.(entry);
     this.count(outcome, source);
+  }
+
+  /** A node that was away, or a broker that kept messages for long, may not know of a deletion. */
+  private isForgotten(entry: Entry): boolean {
+    const { store } = this.options;
+    if (unixMsOf(entry.timeHigh, entry.timeLow) > store.purgedUpToMs) return false;
+    return store.locate(entry.key, entry.keyOffset, entry.keyLength) < 0;
   }
 
   private count(outcome: Outcome, source: string): void {

@@ -45,7 +45,10 @@ export type Transport = Pick<
 
 /** What a replicator is made with. */
 export interface ReplicatorOptions {
-  readonly store: Pick<Store, "read" | "apply" | "applyFloor" | "floor" | "origin">;
+  readonly store: Pick<
+    Store,
+    "read" | "apply" | "applyFloor" | "locate" | "floor" | "purgedUpToMs" | "origin"
+  >;
   /** `broker_address` is a broker's, not "embedded"; `enabled` is how it starts. */
   readonly settings: Omit<Config["mqtt"], "embedded">;
   readonly nodeId: string;

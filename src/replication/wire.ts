@@ -32,7 +32,10 @@ export const MAX_EXPIRES_AT_MS = 2 ** 48 - 1;
  * - `unknown`: an operation or a format version this node does not know.
  * - `oversized`: a key, value or message above its limit.
  * - `future`: dated further ahead than `max_clock_skew_ms`.
+ * - `forgotten`: of a key that is not here, and old enough that its deletion may have been
+ *   forgotten here; left to a comparison with its source, which knows how to tell.
  * - `full`: the store is at its memory limit.
  * - `invalid`: the store refused it, as it does a counter whose bytes are no counter.
  */
-export type DropReason = "malformed" | "unknown" | "oversized" | "future" | "full" | "invalid";
+export type DropReason =
+  "malformed" | "unknown" | "oversized" | "future" | "forgotten" | "full" | "invalid";

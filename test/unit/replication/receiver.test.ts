@@ -172,9 +172,21 @@ test("what is dropped is counted by its reason and changes nothing", () => {
     oversized: 2,
     malformed: 3,
     invalid: 1,
+    forgotten: 0,
     full: 0,
   });
   expect(reports).toContain("dropped future a");
+});
+
+test("what may have been deleted and forgotten here is left to a comparison", () => {
+  const { store, receive, reports } = setUp();
+  receive("a", 1, 1, set("here", "v", NOW_MS - 9));
+  store.purgedUpToMs = NOW_MS - 5;
+  receive("a", 1, 2, set("here", "w", NOW_MS - 8), set("gone", "v", NOW_MS - 5));
+  expect(reports).toEqual(["dropped forgotten a", "gap a"]);
+  expect(store.size).toBe(1);
+  receive("a", 1, 3, set("gone", "v", NOW_MS - 4));
+  expect(store.size).toBe(2);
 });
 
 test("a full store refuses, and goes on deleting", () => {
