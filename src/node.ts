@@ -242,7 +242,7 @@ function replicationControl(replicator: Replicator): ReplicationControl {
   return {
     status: () => replicator.status(),
     enable: () => replicator.enable(),
-    disable: () => void replicator.disable(),
+    disable: () => replicator.disable(),
     facts() {
       const { connected, waiting, unacknowledged, duplicateNodeId, counters } = replicator.status();
       return {

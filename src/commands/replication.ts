@@ -18,8 +18,9 @@ const replicate: Run = (request, reply, context) => {
   if (replication === null) {
     return reply.error("Invalid command", "this node has no broker; set mqtt.broker_address");
   }
-  if (enables) replication.enable();
-  else replication.disable();
+  // After its OK nothing more comes in or goes out.
+  if (!enables) return replication.disable().then(() => (reply) => reply.ok());
+  replication.enable();
   reply.ok();
 };
 

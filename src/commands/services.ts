@@ -41,7 +41,8 @@ export interface ReplicationControl {
   /** `nodes` counts the nodes known to be online, this one included. */
   status(): { enabled: boolean; nodes: number };
   enable(): void;
-  disable(): void;
+  /** Resolves when this node has left the cluster. */
+  disable(): Promise<void>;
   /** Facts for INFO, name and value. */
   facts(): Record<string, string | number>;
 }
