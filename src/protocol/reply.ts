@@ -247,7 +247,8 @@ export class Reply {
     const needed = this.length + count;
     if (needed <= this.bytes.length) return;
     if (needed > this.maxBytes) throw new ReplyTooLarge();
-    const larger = new Uint8Array(Math.max(this.bytes.length * 2, needed));
+    const size = Math.min(Math.max(this.bytes.length * 2, needed), this.maxBytes);
+    const larger = new Uint8Array(size);
     larger.set(this.bytes.subarray(0, this.length));
     this.bytes = larger;
   }

@@ -39,6 +39,8 @@ export interface Shared {
   /** Connections that have said all and are being closed, oldest first. */
   readonly closing: Set<Connection>;
   nowMs(): number;
+  /** Told of input that was thrown away unread, in bytes. */
+  onDiscarded(bytes: number): void;
 }
 
 /** Replies are sent in the middle of a chunk when this many bytes have gathered. */
@@ -241,7 +243,7 @@ export class Connection {
         this.partial = request;
         sharedRequest = new Request();
       }
-      if (request.isRefused) this.inputStart = request.base + request.readBytes;
+      if (request.isRefused) this.discard(request.base + request.readBytes);
       return false;
     }
     this.partial = undefined;
@@ -274,7 +276,7 @@ export class Connection {
       const isBeforeEnd = length > 0 && this.input[this.inputEnd - 1] === CR;
       const lineLength = isBeforeEnd ? length - 1 : length;
       if (!this.isSkippingLine && lineLength > limits.maxLineBytes) this.refuseLine(reply);
-      if (this.isSkippingLine) this.inputStart = this.inputEnd;
+      if (this.isSkippingLine) this.discard(this.inputEnd);
       else this.searchedBytes = length;
       return false;
     }
@@ -297,6 +299,12 @@ export class Connection {
     request.reset();
     context.session = this.session;
     return this.settled(executeLine(request, this.input, start, end, reply, context));
+  }
+
+  /** Skips input up to there. */
+  private discard(end: number): void {
+    this.shared.onDiscarded(end - this.inputStart);
+    this.inputStart = end;
   }
 
   private refuseLine(reply: Reply): void {

@@ -27,6 +27,8 @@ export interface NetworkSettings {
 const TICK_MS = 500;
 /** A connection that was told the end has this long to close. */
 const CLOSING_MS = 5_000;
+/** After this much discarded input the garbage that it left is collected. */
+const COLLECT_AFTER_BYTES = 4 * 1024 * 1024;
 /** Replies may gather beyond one reply's limit while a chunk is worked through. */
 const GATHERED_BYTES = 1024 * 1024;
 
@@ -37,6 +39,7 @@ export class Listener {
   private listener: TCPSocketListener<Connection> | undefined;
   private ticker: ReturnType<typeof setInterval> | undefined;
   private nextId = 1;
+  private discardedBytes = 0;
   private whenEmpty: (() => void) | undefined;
 
   /** `context` is completed with each connection's session as its requests run. */
@@ -54,6 +57,7 @@ export class Listener {
       halfSent: new Set(),
       closing: new Set(),
       nowMs: Date.now,
+      onDiscarded: (bytes) => this.collectDiscarded(bytes),
     };
   }
 
@@ -143,6 +147,14 @@ export class Listener {
     this.connections.delete(connection);
     this.context.services.statistics.activeConnections = this.connections.size;
     if (this.connections.size === 0) this.whenEmpty?.();
+  }
+
+  /** A stream that is skipped makes garbage faster than the runtime collects it by itself. */
+  private collectDiscarded(bytes: number): void {
+    this.discardedBytes += bytes;
+    if (this.discardedBytes < COLLECT_AFTER_BYTES) return;
+    this.discardedBytes = 0;
+    Bun.gc(true);
   }
 
   private tick(): void {

@@ -32,6 +32,8 @@ export class InProcessServer {
   readonly clients: InProcessClient[] = [];
   /** What commands reported as bugs; a test expects none. */
   readonly bugs: unknown[] = [];
+  /** Input that was thrown away unread. */
+  discardedBytes = 0;
   private nextId = 1;
 
   constructor(options: ServerOptions = {}) {
@@ -80,6 +82,7 @@ export class InProcessServer {
       halfSent: new Set(),
       closing: new Set(),
       nowMs: () => this.nowMs,
+      onDiscarded: (count) => (this.discardedBytes += count),
     };
   }
 

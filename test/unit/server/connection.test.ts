@@ -182,10 +182,12 @@ describe("a line too long", () => {
     expect(server.statistics.protocolErrors).toBe(1);
   });
 
-  test("takes no memory", () => {
-    const client = new InProcessServer(LIMITS).connect();
+  test("takes no memory, and what is thrown away is told", () => {
+    const server = new InProcessServer(LIMITS);
+    const client = server.connect();
     for (let i = 0; i < 200; i++) client.send("x".repeat(100_000));
     expect(bytesHeld(client)).toBeLessThan(10_000);
+    expect(server.discardedBytes).toBe(20_000_000);
     client.send("\nPING\n");
     expect(client.read()).toEndWith("PONG\n");
   });
@@ -295,6 +297,18 @@ describe("a client that does not read", () => {
     expect(client.isTerminated).toBeTrue();
     expect(bytesHeld(client)).toBe(0);
     expect(server.statistics.cutConnections).toBe(1);
+  });
+
+  test("a reply just within the limit is written, one above is not", () => {
+    const maxOutputBytes = 1_000_000;
+    const server = new InProcessServer({ maxOutputBytes });
+    const client = server.connect();
+    client.send(respRequest("SET", "k", "v".repeat(99_999))).read();
+    client.send(`MGET${" k".repeat(10)}\n`);
+    expect(client.read().length).toBe(maxOutputBytes);
+    // What replies may gather in one chunk comes on top.
+    client.send(`MGET${" k".repeat(21)}\n`);
+    expect(client.read()).toStartWith("ERROR: Value too large");
   });
 
   test("one that does, is told when a reply would be larger than any may be", () => {
