@@ -333,6 +333,11 @@ export class Store {
     return APPLIED;
   }
 
+  /** Lets the clock see that of another node, unless it lies too far ahead. */
+  observeClock(timeHigh: number, timeLow: number): void {
+    if (!this.isTooFarAhead(timeHigh, timeLow)) this.clock.observe(timeHigh, timeLow);
+  }
+
   /**
    * Drops an entry for good, without a trace: no deletion that others would learn of. For an
    * entry that was put away elsewhere because peers refuse it.

@@ -1,80 +1,61 @@
 /**
  * One anti-entropy session between two nodes, as a pure step machine: bytes and slices of
  * time go in, frames and an end state come out. It knows no sockets, timers or clocks.
+ *
+ * The two sides take turns. The one that has the word speaks until it passes it (TURN); the
+ * other listens. So neither ever waits to be heard while the other does: the only thing said
+ * out of turn is REFUSED, which asks for no answer. A session that heals anything:
+ *
+ *   initiator                                responder
+ *   HELLO: who, as of when, root        →
+ *                                       ←    HELLO; equal roots: that was all. Else 16 digests
+ *   digests of level 2, where different →
+ *                                       ←    of level 3
+ *   of the buckets                      →
+ *                                       ←    lists of the buckets that differ
+ *   wants, entries, offers              →
+ *                                       ←    wanted entries, needs, and further lists
+ *   needed entries, answers … END       →
+ *                                       ←    END
+ *
+ * Everything received is merged, so a session can break off anywhere, and the next one goes on
+ * with what still differs. Messages are given in `sync-items.ts`.
  */
-import type { Contacts } from "./contacts.ts";
-import type { Entry } from "./entry.ts";
-import type { MerkleTree } from "./merkle.ts";
-import type { Store } from "./store.ts";
+import { timeHighOf, timeLowOf } from "./clock.ts";
+import { LATEST } from "./merkle.ts";
+import { EntryFlow } from "./sync-entries.ts";
+import { FrameReader, FrameWriter } from "./sync-frames.ts";
+import { Greeting } from "./sync-greeting.ts";
+import { type Hello, readHello, readText, writeHello, writeText } from "./sync-hello.ts";
+import { Initiator, type SyncParts } from "./sync-initiator.ts";
+import {
+  END,
+  ENTRY,
+  FAIL,
+  FETCH,
+  HELLO,
+  REFUSED,
+  ROOT,
+  ROOT_BYTES,
+  TURN,
+  TURN_DONE,
+} from "./sync-items.ts";
+import { MODES, type SyncMode, type SyncSessionOptions } from "./sync-options.ts";
+import { TreePreparation } from "./sync-preparation.ts";
+import { Responder } from "./sync-responder.ts";
+import { FAILURES, SyncTally, type SyncFailure } from "./sync-tally.ts";
+import { WriteWatch } from "./write-watch.ts";
 
-/** What an initiator wants of a session. */
-export type SyncMode = "watermark" | "now" | "full" | "verify" | "fetch" | "inspect";
+/** What a session is asked to do, and what it is made with. */
+export type { SyncMode, SyncSessionOptions } from "./sync-options.ts";
+/** How a session ended. */
+export type { SyncFailure, SyncResult } from "./sync-tally.ts";
 
-/** Why a session failed, for whoever decides when to try again. */
-export type SyncFailure = "busy" | "duplicate" | "incompatible" | "protocol" | "closed" | "full";
-
-/** How a session ended. Bytes include frame headers. */
-export interface SyncResult {
-  readonly ok: boolean;
-  /** Null exactly when `ok`. */
-  readonly failure: SyncFailure | null;
-  /** One clear sentence when it failed, else empty. */
-  readonly reason: string;
-  readonly bytesSent: number;
-  readonly bytesReceived: number;
-  /** Of those bytes, the values of entries. */
-  readonly valueBytesSent: number;
-  readonly valueBytesReceived: number;
-  /** How often the word went to the responder and came back. */
-  readonly roundTrips: number;
-  readonly entriesSent: number;
-  readonly entriesReceived: number;
-  /** Entries received that changed this store. */
-  readonly entriesApplied: number;
-  readonly entriesSetAside: number;
-  /** Entries whose digests were compared one by one. */
-  readonly keysCompared: number;
-  /** Empty until the peer has said who it is. */
-  readonly peerNodeId: string;
-  /** Mode "verify": whether the roots were equal afterwards; null when not asked for, or when others wrote meanwhile. */
-  readonly rootsEqual: boolean | null;
-}
-
-/** What a session is made with. */
-export interface SyncSessionOptions {
-  readonly role: "initiator" | "responder";
-  /** Initiator only; "watermark" by default. */
-  readonly mode?: SyncMode;
-  readonly store: Store;
-  readonly tree: MerkleTree;
-  readonly contacts: Contacts;
-  /** Name of the cluster (the topic prefix); both sides must have the same. */
-  readonly cluster: string;
-  readonly nodeId: string;
-  /** New at each start of the process; tells two processes with one node id apart. A safe integer. */
-  readonly epoch: number;
-  /** How far back the watermark lies; longer than an event travels. */
-  readonly lagMs: number;
-  /** No frame is longer, sent or received; has to hold the largest entry. */
-  readonly maxFrameBytes: number;
-  /** Unix milliseconds. */
-  readonly nowMs: () => number;
-  /** Milliseconds from anywhere, for the length of slices. */
-  readonly monotonicMs: () => number;
-  /** Takes one complete frame; has copied or sent it when it returns. */
-  readonly send: (frame: Uint8Array) => void;
-  /** An entry that goes no further; valid until this returns. */
-  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => void;
-  /** Called exactly once, the last thing a session does. */
-  readonly onEnd: (result: SyncResult) => void;
-  /** Mode "fetch": the keys to ask for. */
-  readonly fetchKeys?: readonly Uint8Array[];
-}
-
-/** The frame a node sends instead of holding a session, because it holds enough of them. */
-export function busyFrame(): Uint8Array {
-  throw new Error("not yet");
-}
+const SLICE_MS = 2;
+/** While this much waits to be worked on, no more need be read. */
+const ENOUGH_INPUT_BYTES = 131_072;
+/** In place of the mode in a responder's HELLO. */
+const ROOTS_ARE_EQUAL = 1;
 
 /**
  * One side of a session. Call `step` after `start`, after `receive`, after `canSend` became
@@ -84,26 +65,363 @@ export class SyncSession {
   /** The transport clears this while its output queue is long; then the session makes no more. */
   canSend = true;
 
-  constructor(private readonly options: SyncSessionOptions) {}
+  private readonly reader: FrameReader;
+  private readonly writer: FrameWriter;
+  private readonly tally = new SyncTally();
+  private readonly flow: EntryFlow;
+  private readonly greeting: Greeting;
+  private readonly preparation: TreePreparation;
+  private readonly parts: SyncParts;
+  private readonly watch: WriteWatch;
+  private readonly isInitiator: boolean;
+  private mode: SyncMode;
+  /** What is particular to the role; the responder's is made when the mode is known. */
+  private half: Initiator | Responder | null = null;
+
+  private hasWord = false;
+  /** What follows when the tree is prepared. */
+  private afterwards = (): void => {};
+  private isIntroduced = false;
+  private hasReplied = false;
+  private areRootsEqual = false;
+  private isVerifying = false;
+  private isEnding = false;
+  private isEnded = false;
+
+  constructor(private readonly options: SyncSessionOptions) {
+    const { store, tree } = options;
+    this.isInitiator = options.role === "initiator";
+    this.mode = options.mode ?? "watermark";
+    this.reader = new FrameReader(options.maxFrameBytes);
+    this.writer = new FrameWriter(options.send);
+    this.flow = new EntryFlow(options, this.reader, this.writer, this.tally);
+    this.greeting = new Greeting(options);
+    this.preparation = new TreePreparation(store, tree, options.monotonicMs);
+    const { reader, writer, flow, tally } = this;
+    this.parts = { tree, reader, writer, flow, tally };
+    this.watch = new WriteWatch(store, () => flow.isApplying);
+    if (this.isInitiator) this.half = new Initiator(this.parts, this.isWalking);
+  }
 
   /** False while the session has enough input to work on: pause reading until it is true again. Look after `receive` and `step`. */
   get canReceive(): boolean {
-    return true;
+    return !this.reader.hasFrame || this.reader.waitingBytes < ENOUGH_INPUT_BYTES;
   }
 
   /** Initiator: begins. */
-  start(): void {}
+  start(): void {
+    this.greeting.watermarkMs = this.greeting.latestWatermarkMs();
+    this.setLimit();
+    this.prepare(() => this.open());
+  }
 
   /** Takes the next bytes of the stream, cut anywhere. Does no more than store them. */
-  receive(_bytes: Uint8Array): void {}
+  receive(bytes: Uint8Array): void {
+    if (!this.isEnded) this.reader.push(bytes);
+  }
 
   /** Does one slice of work, about 2 ms. True when there is more to do now: call again soon. */
   step(): boolean {
+    const { monotonicMs } = this.options;
+    const untilMs = monotonicMs() + SLICE_MS;
+    while (!this.isEnded && this.work(untilMs)) {
+      if (monotonicMs() >= untilMs) return !this.isEnded;
+    }
     return false;
   }
 
   /** The transport is done with this session: connection lost, timeout, shutdown. */
-  close(_reason: string): void {
-    void this.options;
+  close(reason: string): void {
+    this.finish("closed", reason);
   }
+
+  /** Whether the buckets that differ are found by a walk down the tree. */
+  private get isWalking(): boolean {
+    return this.mode === "watermark" || this.mode === "now" || this.mode === "verify";
+  }
+
+  /** Does a small piece of work. False when there is none. */
+  private work(untilMs: number): boolean {
+    const { preparation, reader, writer } = this;
+    if (preparation.isWaiting) {
+      preparation.slice(untilMs);
+      if (!preparation.isWaiting) this.afterwards();
+      return true;
+    }
+    // Who has the word hears at most refusals, and always; who has not says what it refuses
+    // before it hears more. So the one never waits for the other.
+    const mayHear = this.hasWord || this.canSend || writer.waitingBytes === 0;
+    if (mayHear && reader.next()) {
+      this.hear();
+      return true;
+    }
+    if (reader.failure !== "") this.fail("protocol", `it sent ${reader.failure}`);
+    else if (this.hasWord && this.canSend) {
+      this.speak();
+      return true;
+    }
+    return false;
+  }
+
+  // Hearing.
+
+  private hear(): void {
+    const { reader } = this;
+    const tag = reader.u8();
+    const isInPlace = this.isIntroduced
+      ? tag === REFUSED || tag === FAIL || !this.hasWord
+      : tag === HELLO || tag === FAIL;
+    const isUnderstood = isInPlace && this.take(tag);
+    if (this.isEnded || (isUnderstood && !reader.overrun)) return;
+    this.fail("protocol", `it does not keep to the sync protocol (item ${tag})`);
+  }
+
+  /** Takes one item behind its tag. False when it is malformed or out of place. */
+  private take(tag: number): boolean {
+    const { flow, half } = this;
+    switch (tag) {
+      case HELLO:
+        return !this.isIntroduced && this.takeHello();
+      case TURN:
+        return this.takeTurn();
+      case END:
+        return this.takeEnd();
+      case FAIL:
+        return this.takeFailure();
+      case REFUSED:
+        return flow.takeRefusal();
+      case ROOT:
+        return this.takeRoot();
+      case ENTRY:
+        if (!flow.take()) return false;
+        if (half instanceof Responder) half.settle(flow.arrived);
+        return true;
+      default:
+        return half !== null && half.take(tag);
+    }
+  }
+
+  private takeHello(): boolean {
+    const { greeting, isInitiator } = this;
+    const hello = readHello(this.reader);
+    if (hello === null) return false;
+    if (typeof hello === "string") return this.fail("incompatible", hello);
+    this.tally.peerNodeId = hello.nodeId;
+    if (!isInitiator) {
+      if (hello.mode >= MODES.length) return false;
+      this.mode = MODES[hello.mode];
+      this.half = new Responder(this.parts, this.options.store);
+      greeting.watermarkMs = greeting.latestWatermarkMs();
+    }
+    this.flow.peer = hello;
+    this.isIntroduced = true;
+    return this.mode === "inspect" || this.acquaint(hello);
+  }
+
+  private acquaint(hello: Hello): boolean {
+    const { greeting, isInitiator } = this;
+    const refusal = greeting.judge(hello);
+    if (refusal !== null) return this.fail(...refusal);
+    const adopted = greeting.adopt(hello);
+    if (typeof adopted === "object") return this.fail(...adopted);
+    greeting.watermarkMs = Math.min(greeting.watermarkMs, hello.watermarkMs);
+    this.setLimit();
+    if (!isInitiator) return true;
+    this.areRootsEqual = hello.mode === ROOTS_ARE_EQUAL;
+    // A flush that came with it is carried out before anything is compared.
+    if (adopted) this.prepare(() => {});
+    return true;
+  }
+
+  private takeTurn(): boolean {
+    const flags = this.reader.u8();
+    this.hasWord = true;
+    if (!this.isInitiator) return this.takeWord();
+    this.tally.roundTrips++;
+    if (this.isVerifying) this.sayEnd();
+    else if (this.areRootsEqual) {
+      this.tally.rootsEqual = this.mode === "watermark" ? null : true;
+      this.finishComplete();
+    } else return (this.half as Initiator).endHearing(flags);
+    return true;
+  }
+
+  /** Responder: prepares what the answer needs. */
+  private takeWord(): boolean {
+    if (!(this.half as Responder).endHearing()) return false;
+    if (this.isVerifying) {
+      this.isVerifying = false;
+      this.setLimit(true);
+      this.prepare(() => this.sayRoot());
+    } else if (!this.hasReplied) {
+      this.hasReplied = true;
+      this.prepare(() => this.reply());
+    }
+    return true;
+  }
+
+  private takeEnd(): boolean {
+    if (this.isInitiator && !this.isEnding) return false;
+    if (!this.isInitiator) this.sayEnd();
+    this.finishComplete();
+    return true;
+  }
+
+  private takeFailure(): boolean {
+    const failure = FAILURES[this.reader.u8()] ?? "protocol";
+    const text = readText(this.reader);
+    if (failure === "self" || failure === "duplicate") {
+      this.tally.peerNodeId = this.options.nodeId;
+    }
+    this.finish(failure, `the peer ended the session: ${text}`);
+    return true;
+  }
+
+  private takeRoot(): boolean {
+    const { reader, tally } = this;
+    const at = reader.skip(ROOT_BYTES);
+    const othersWrote = reader.u8() !== 0 || this.watch.othersWrote;
+    if (reader.overrun || this.isInitiator !== this.isVerifying) return false;
+    if (this.isInitiator) {
+      const root = this.rootOfTree();
+      const isEqual = root.every((byte, i) => byte === reader.bytes[at + i]);
+      tally.rootsEqual = isEqual ? true : othersWrote ? null : false;
+    } else this.isVerifying = true;
+    return true;
+  }
+
+  // Speaking.
+
+  private speak(): void {
+    const speech = this.half!.speak();
+    if (speech === "more") return;
+    if (speech !== "end") this.passWord(speech === "done");
+    else if (this.options.verify !== true && this.mode !== "verify") this.sayEnd();
+    else {
+      this.hasWord = false;
+      this.isVerifying = true;
+      this.setLimit(true);
+      this.prepare(() => this.sayRoot());
+    }
+  }
+
+  /** Initiator: the first word. */
+  private open(): void {
+    writeHello(this.writer, this.greeting.hello(MODES.indexOf(this.mode), this.rootOfTree()));
+    if (this.mode === "fetch") {
+      for (const key of this.options.fetchKeys ?? []) {
+        this.writer.reserve(6 + key.length);
+        this.writer.u8(FETCH);
+        this.writer.varint(key.length);
+        this.writer.copy(key, 0, key.length);
+      }
+    }
+    this.passWord(false);
+  }
+
+  /** Responder: the first answer, and the last when the roots are equal. */
+  private reply(): void {
+    const { flow, writer, greeting } = this;
+    const half = this.half as Responder;
+    const root = this.rootOfTree();
+    const isSame = this.isWalking && root.every((byte, i) => byte === flow.peer.root[i]);
+    writeHello(writer, greeting.hello(isSame ? ROOTS_ARE_EQUAL : 0, root));
+    if (isSame) {
+      this.passWord(true);
+      this.finishComplete();
+    } else if (this.isWalking) half.beginWalk();
+    else if (this.mode === "full") half.compareAll();
+  }
+
+  private sayRoot(): void {
+    this.writer.reserve(2 + ROOT_BYTES);
+    this.writer.u8(ROOT);
+    this.writer.copy(this.rootOfTree(), 0, ROOT_BYTES);
+    this.writer.u8(this.watch.othersWrote ? 1 : 0);
+    this.passWord(true);
+  }
+
+  private sayEnd(): void {
+    this.writer.reserve(1);
+    this.writer.u8(END);
+    this.writer.flush();
+    this.hasWord = false;
+    this.isEnding = true;
+  }
+
+  private passWord(isDone: boolean): void {
+    this.writer.reserve(2);
+    this.writer.u8(TURN);
+    this.writer.u8(isDone ? TURN_DONE : 0);
+    this.writer.flush();
+    this.hasWord = false;
+  }
+
+  // Preparing.
+
+  /** Compares as of the watermark, or as of now when the mode says so or `isLatest`. */
+  private setLimit(isLatest = this.mode !== "watermark"): void {
+    const { watermarkMs } = this.greeting;
+    this.flow.limitHigh = isLatest ? LATEST : timeHighOf(watermarkMs);
+    this.flow.limitLow = isLatest ? LATEST : timeLowOf(watermarkMs);
+  }
+
+  /** Brings the tree to the limit, then goes on with `afterwards`. */
+  private prepare(afterwards: () => void): void {
+    if (this.mode === "fetch") return afterwards();
+    this.afterwards = afterwards;
+    const { limitHigh, limitLow } = this.flow;
+    this.preparation.begin(limitHigh, limitLow, this.mode === "full");
+  }
+
+  private rootOfTree(): Uint8Array {
+    return this.options.tree.root()?.subarray(0, ROOT_BYTES) ?? new Uint8Array(ROOT_BYTES);
+  }
+
+  // Ending.
+
+  private finishComplete(): void {
+    const { missed, missedBecause } = this.tally;
+    if (missed > 0) return this.finish("incomplete", `${missed} entries missed: ${missedBecause}`);
+    if (this.mode !== "fetch" && this.mode !== "inspect") this.greeting.noteContact(this.flow.peer);
+    this.finish(null, "");
+  }
+
+  /** Ends the session because of the peer, and tells it. */
+  private fail(failure: SyncFailure, reason: string): true {
+    sayFailure(this.writer, failure, reason);
+    this.finish(failure, reason);
+    return true;
+  }
+
+  private finish(failure: SyncFailure | null, reason: string): void {
+    if (this.isEnded) return;
+    this.isEnded = true;
+    this.watch.stop();
+    const { missed: _, missedBecause: __, ...counts } = this.tally;
+    this.options.onEnd({
+      ok: failure === null,
+      failure,
+      reason,
+      bytesSent: this.writer.bytesSent,
+      bytesReceived: this.reader.bytesReceived,
+      ...counts,
+    });
+  }
+}
+
+/** The frame a node sends instead of holding a session, because it holds enough of them. */
+export function busyFrame(): Uint8Array {
+  let frame = new Uint8Array(0);
+  const writer = new FrameWriter((bytes) => (frame = bytes.slice()));
+  sayFailure(writer, "busy", "it holds as many sessions as it may");
+  return frame;
+}
+
+function sayFailure(writer: FrameWriter, failure: SyncFailure, reason: string): void {
+  writer.reserve(2048);
+  writer.u8(FAIL);
+  writer.u8(FAILURES.indexOf(failure));
+  writeText(writer, reason);
+  writer.flush();
 }

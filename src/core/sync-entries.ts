@@ -1,0 +1,176 @@
+/**
+ * Entries going out and coming in during a session, the same for both sides.
+ *
+ * Out: ids wait in a queue. They are looked up when their turn comes, so what goes out is
+ * the entry as it is then; one that is gone, or has moved above the limit, is left alone. Should
+ * the id name another entry by then, that one is sent, which is of no use and does no harm.
+ *
+ * In: everything goes through the store's gate, with two exceptions, both about keys that this
+ * store does not have and may have purged. The peer is stale when its contact with this node
+ * lies before `purgedUpToMs`: it may have missed a deletion that is forgotten here. What it
+ * alone holds from before then is REFUSED, and it sets it aside. And a deletion from before then
+ * is not taken in again, from anyone: it has been purged here, and that was that.
+ * The time of a counter is that of its base: that is what a deletion is measured against.
+ */
+import { unixMsOf } from "./clock.ts";
+import type { Contacts } from "./contacts.ts";
+import { Entry, KIND_TOMBSTONE } from "./entry.ts";
+import { IdQueue } from "./id-queue.ts";
+import { baseVersionOf, type VersionWords } from "./merge.ts";
+import { APPLIED, REFUSED_FULL, REFUSED_FUTURE, REFUSED_INVALID, type Store } from "./store.ts";
+import type { FrameReader, FrameWriter } from "./sync-frames.ts";
+import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
+import { Hello } from "./sync-hello.ts";
+import { ENTRY, entryItemBytes, readEntry, REFUSED, writeEntry } from "./sync-items.ts";
+import type { SyncTally } from "./sync-tally.ts";
+
+/** What the two ways have in common. */
+export interface EntryFlowOptions {
+  readonly store: Store;
+  readonly contacts: Contacts;
+  readonly maxFrameBytes: number;
+  readonly nowMs: () => number;
+  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => void;
+}
+
+/** The entries of one session. */
+export class EntryFlow {
+  /** Ids to be sent. */
+  readonly queue = new IdQueue();
+  /** What `take` read last; valid until the next push to the reader. */
+  readonly arrived = new Entry();
+  /** Entries above this version stay where they are. */
+  limitHigh = 0xffff_ffff;
+  limitLow = 0xffff_ffff;
+  /** Set once the peer has introduced itself. */
+  peer = new Hello();
+  /** While an entry is being applied: what the store tells its observers comes from here. */
+  isApplying = false;
+
+  private readonly entry = new Entry();
+  private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+
+  constructor(
+    private readonly options: EntryFlowOptions,
+    private readonly reader: FrameReader,
+    private readonly writer: FrameWriter,
+    private readonly tally: SyncTally,
+  ) {}
+
+  /** Reads an entry for sending. False when it is to be left alone. */
+  read(id: number, into: Entry): boolean {
+    const { store } = this.options;
+    if (!store.isUsed(id)) return false;
+    store.read(id, into);
+    const { timeHigh, timeLow } = into;
+    return timeHigh < this.limitHigh || (timeHigh === this.limitHigh && timeLow <= this.limitLow);
+  }
+
+  /** Sends an entry that was read. */
+  send(entry: Entry): void {
+    const bytes = entryItemBytes(entry.keyLength, entry.valueLength);
+    const maxFrameBytes = Math.min(this.options.maxFrameBytes, this.peer.maxFrameBytes);
+    if (bytes + FRAME_HEADER_BYTES > maxFrameBytes) {
+      this.tally.miss("an entry is larger than a frame may be");
+      return;
+    }
+    this.writer.reserve(bytes);
+    this.writer.u8(ENTRY);
+    writeEntry(this.writer, entry);
+    this.tally.entriesSent++;
+    this.tally.valueBytesSent += entry.valueLength;
+  }
+
+  /** Sends the next of the queue. Returns what that cost, in bytes. */
+  sendNext(): number {
+    const id = this.queue.shift();
+    if (id < 0 || !this.read(id, this.entry)) return 0;
+    this.send(this.entry);
+    return this.entry.keyLength + this.entry.valueLength;
+  }
+
+  /** Takes an entry behind its tag and merges it. False when it is not one. */
+  take(): boolean {
+    const { arrived, tally } = this;
+    readEntry(this.reader, arrived);
+    if (this.reader.overrun) return false;
+    tally.entriesReceived++;
+    tally.valueBytesReceived += arrived.valueLength;
+    if (this.isForgotten(arrived)) return true;
+    this.isApplying = true;
+    const outcome = this.options.store.apply(arrived);
+    this.isApplying = false;
+    if (outcome === APPLIED) tally.entriesApplied++;
+    else if (outcome === REFUSED_FULL) tally.miss("the memory limit is reached");
+    else if (outcome === REFUSED_FUTURE) {
+      tally.entriesSetAside++;
+      this.options.onSetAside(arrived, "future");
+    }
+    return outcome !== REFUSED_INVALID;
+  }
+
+  /** Takes a REFUSED behind its tag: sets aside what the peer will not have. False when it is not one. */
+  takeRefusal(): boolean {
+    const { reader, entry } = this;
+    const { store, contacts, onSetAside } = this.options;
+    const purgedUpToMs = reader.u64();
+    const timeHigh = reader.u32();
+    const timeLow = reader.u32();
+    const originHigh = reader.u32();
+    const originLow = reader.u32();
+    const keyLength = reader.varint();
+    const keyOffset = reader.skip(keyLength);
+    if (reader.overrun) return false;
+    const { origin } = this.peer;
+    if (contacts.of(origin.high, origin.low) >= purgedUpToMs) return true;
+    const id = store.locate(reader.bytes, keyOffset, keyLength);
+    if (id < 0) return true;
+    store.read(id, entry);
+    // It may have been written anew since it was sent.
+    if (entry.timeHigh !== timeHigh || entry.timeLow !== timeLow) return true;
+    if (entry.originHigh !== originHigh || entry.originLow !== originLow) return true;
+    if (this.isDead(entry) || this.baseMs(entry) > purgedUpToMs) return true;
+    this.tally.entriesSetAside++;
+    onSetAside(entry, "stale");
+    this.isApplying = true;
+    store.discard(id);
+    this.isApplying = false;
+    return true;
+  }
+
+  /** Whether an entry that arrives was purged here, or may have been. Answers if the peer is to know. */
+  private isForgotten(entry: Entry): boolean {
+    const { store } = this.options;
+    const { purgedUpToMs } = store;
+    if (purgedUpToMs === 0 || this.baseMs(entry) > purgedUpToMs) return false;
+    if (store.locate(entry.key, entry.keyOffset, entry.keyLength) >= 0) return false;
+    if (this.isDead(entry)) return diedMs(entry) <= purgedUpToMs;
+    if (this.peer.contacts.of(store.origin.high, store.origin.low) >= purgedUpToMs) return false;
+    const { writer } = this;
+    writer.reserve(32 + entry.keyLength);
+    writer.u8(REFUSED);
+    writer.u64(purgedUpToMs);
+    writer.u32(entry.timeHigh);
+    writer.u32(entry.timeLow);
+    writer.u32(entry.originHigh);
+    writer.u32(entry.originLow);
+    writer.varint(entry.keyLength);
+    writer.copy(entry.key, entry.keyOffset, entry.keyLength);
+    return true;
+  }
+
+  private isDead(entry: Entry): boolean {
+    if (entry.kind === KIND_TOMBSTONE) return true;
+    return entry.expiresAtMs !== 0 && entry.expiresAtMs <= this.options.nowMs();
+  }
+
+  private baseMs(entry: Entry): number {
+    baseVersionOf(entry, this.base);
+    return unixMsOf(this.base.timeHigh, this.base.timeLow);
+  }
+}
+
+/** When a dead entry died. */
+function diedMs(entry: Entry): number {
+  return Math.max(unixMsOf(entry.timeHigh, entry.timeLow), entry.expiresAtMs);
+}

@@ -1,0 +1,227 @@
+/**
+ * The envelope of the sync protocol: frames of
+ *
+ *   length u32 (of the payload) · CRC-32 of the payload u32 · payload
+ *
+ * all integers big-endian. A payload is one item after the other, never cut (`sync-items.ts`);
+ * which items share a frame means nothing.
+ *
+ * The reader takes bytes cut anywhere and trusts none: a length above the limit or a wrong
+ * checksum ends the stream, and reading past the end of a frame gives zeros and raises
+ * `overrun`, so that whoever parses looks once an item and not once a field. Memory grows with
+ * what has arrived, not with what a length promises.
+ */
+
+/** Bytes of a frame before its payload. */
+export const FRAME_HEADER_BYTES = 8;
+/** A payload that has reached this is sent; only a single item makes a longer one. */
+export const FRAME_BYTES = 65_536;
+/** Buffers larger than this are let go of when they have done their work. */
+const KEEP_BYTES = 262_144;
+
+/** Gathers items into frames. The methods named after types append one. */
+export class FrameWriter {
+  /** Bytes sent, headers included. */
+  bytesSent = 0;
+  private bytes = new Uint8Array(4096);
+  private view = new DataView(this.bytes.buffer);
+  private at = FRAME_HEADER_BYTES;
+
+  constructor(private readonly send: (frame: Uint8Array) => void) {}
+
+  /** Bytes of items that wait for `flush`. */
+  get waitingBytes(): number {
+    return this.at - FRAME_HEADER_BYTES;
+  }
+
+  /** Makes room for an item of at most `length` bytes, in this frame or the next. */
+  reserve(length: number): void {
+    if (this.waitingBytes > 0 && this.at + length > FRAME_BYTES) this.flush();
+    const needed = this.at + length;
+    if (needed <= this.bytes.length) return;
+    const larger = new Uint8Array(Math.max(needed, this.bytes.length * 2));
+    larger.set(this.bytes.subarray(0, this.at));
+    this.bytes = larger;
+    this.view = new DataView(larger.buffer);
+  }
+
+  /** Sends what waits, as one frame. */
+  flush(): void {
+    if (this.waitingBytes === 0) return;
+    const frame = this.bytes.subarray(0, this.at);
+    this.view.setUint32(0, this.waitingBytes);
+    this.view.setUint32(4, Bun.hash.crc32(frame.subarray(FRAME_HEADER_BYTES)));
+    this.bytesSent += frame.length;
+    this.at = FRAME_HEADER_BYTES;
+    this.send(frame);
+    if (this.bytes.length <= KEEP_BYTES) return;
+    this.bytes = new Uint8Array(FRAME_BYTES);
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  u8(value: number): void {
+    this.bytes[this.at++] = value;
+  }
+
+  u16(value: number): void {
+    this.view.setUint16(this.at, value);
+    this.at += 2;
+  }
+
+  u32(value: number): void {
+    this.view.setUint32(this.at, value);
+    this.at += 4;
+  }
+
+  /** An integer from 0 to 2^53 - 1, in 8 bytes. */
+  u64(value: number): void {
+    this.u32(Math.floor(value / 0x1_0000_0000));
+    this.u32(value >>> 0);
+  }
+
+  /** An integer from 0 to 2^32 - 1, in 1 to 5 bytes of 7 bits, lowest first. */
+  varint(value: number): void {
+    while (value > 0x7f) {
+      this.bytes[this.at++] = (value & 0x7f) | 0x80;
+      value >>>= 7;
+    }
+    this.bytes[this.at++] = value;
+  }
+
+  copy(from: Uint8Array, offset: number, length: number): void {
+    const { bytes, at } = this;
+    if (length > 64) bytes.set(from.subarray(offset, offset + length), at);
+    else for (let i = 0; i < length; i++) bytes[at + i] = from[offset + i];
+    this.at += length;
+  }
+}
+
+/** Takes a stream apart into frames and items. The methods named after types read one. */
+export class FrameReader {
+  /** Bytes taken. */
+  bytesReceived = 0;
+  /** Why the stream cannot be read on, or empty. */
+  failure = "";
+  /** Something was read that is not there: the item, and with it the stream, is no good. */
+  overrun = false;
+  /** What items lie in; `at` is where the next field is. Changed by `push`. */
+  bytes: Uint8Array = new Uint8Array(0);
+  at = 0;
+  private frameEnd = 0;
+  private end = 0;
+
+  constructor(private readonly maxFrameBytes: number) {}
+
+  /** Bytes that have come and are not read yet. */
+  get waitingBytes(): number {
+    return this.end - this.at;
+  }
+
+  /** Whether there is work to do without more bytes. */
+  get hasFrame(): boolean {
+    if (this.at < this.frameEnd) return true;
+    return this.waitingBytes >= FRAME_HEADER_BYTES && this.waitingBytes >= this.announcedBytes();
+  }
+
+  /** Copies the next bytes of the stream. Offsets taken from `at` hold no longer. */
+  push(bytes: Uint8Array): void {
+    this.bytesReceived += bytes.length;
+    if (this.end + bytes.length > this.bytes.length) this.makeRoom(bytes.length);
+    this.bytes.set(bytes, this.end);
+    this.end += bytes.length;
+  }
+
+  /** Goes to the next item, into the next frame when this one is read. False when there is none. */
+  next(): boolean {
+    while (this.at === this.frameEnd) {
+      if (this.failure !== "" || this.waitingBytes < FRAME_HEADER_BYTES) return false;
+      const announced = this.announcedBytes();
+      if (announced > this.maxFrameBytes) {
+        this.failure = `a frame of ${announced} bytes, more than ${this.maxFrameBytes}`;
+        return false;
+      }
+      if (this.waitingBytes < announced) return false;
+      const checksum = this.peek32(this.at + 4);
+      const payload = this.bytes.subarray(this.at + FRAME_HEADER_BYTES, this.at + announced);
+      if (Bun.hash.crc32(payload) !== checksum) {
+        this.failure = "a damaged frame";
+        return false;
+      }
+      this.frameEnd = this.at + announced;
+      this.at += FRAME_HEADER_BYTES;
+    }
+    return true;
+  }
+
+  /** The byte that comes next, not taken. Only after `next` returned true. */
+  peek(): number {
+    return this.bytes[this.at];
+  }
+
+  u8(): number {
+    return this.take(1) ? this.bytes[this.at - 1] : 0;
+  }
+
+  u16(): number {
+    if (!this.take(2)) return 0;
+    return (this.bytes[this.at - 2] << 8) | this.bytes[this.at - 1];
+  }
+
+  u32(): number {
+    return this.take(4) ? this.peek32(this.at - 4) : 0;
+  }
+
+  /** Up to 2^64; exact up to 2^53 - 1. */
+  u64(): number {
+    return this.u32() * 0x1_0000_0000 + this.u32();
+  }
+
+  varint(): number {
+    let value = 0;
+    for (let factor = 1; factor <= 2 ** 28; factor *= 128) {
+      const byte = this.u8();
+      value += (byte & 0x7f) * factor;
+      if (byte < 0x80) return value;
+    }
+    this.overrun = true;
+    return 0;
+  }
+
+  /** Passes over `length` bytes; returns where in `bytes` they start. */
+  skip(length: number): number {
+    return this.take(length) ? this.at - length : 0;
+  }
+
+  private take(length: number): boolean {
+    if (this.overrun || this.at + length > this.frameEnd) {
+      this.overrun = true;
+      this.at = this.frameEnd;
+      return false;
+    }
+    this.at += length;
+    return true;
+  }
+
+  private announcedBytes(): number {
+    return FRAME_HEADER_BYTES + this.peek32(this.at);
+  }
+
+  private peek32(at: number): number {
+    const { bytes } = this;
+    return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
+  }
+
+  private makeRoom(length: number): void {
+    const waiting = this.waitingBytes;
+    const from = this.bytes;
+    const isTooSmall = waiting + length > from.length;
+    const isTooLarge = from.length > KEEP_BYTES && waiting + length < KEEP_BYTES / 2;
+    if (isTooSmall || isTooLarge) {
+      this.bytes = new Uint8Array(Math.max(4096, (waiting + length) * (isTooSmall ? 2 : 1)));
+      this.bytes.set(from.subarray(this.at, this.end));
+    } else from.copyWithin(0, this.at, this.end);
+    this.frameEnd -= this.at;
+    this.end = waiting;
+    this.at = 0;
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * What two nodes settle with their HELLOs: whether they belong together, as of when they
+ * compare, and afterwards up to when each has everything the other had.
+ *
+ * A node's clock here is its hybrid logical clock, for that is what it stamps writes with. Both
+ * observe the other's, so that a node whose clock is behind, or was set back, compares up to the
+ * present from the next session on, and not hours later.
+ */
+import { unixMsOf } from "./clock.ts";
+import type { Contacts } from "./contacts.ts";
+import { REFUSED_FUTURE, type Store, UNCHANGED } from "./store.ts";
+import { Hello } from "./sync-hello.ts";
+import { ROOT_BYTES } from "./sync-items.ts";
+import type { SyncFailure } from "./sync-tally.ts";
+
+/** Nodes compare as of whole seconds, so that their trees show the same (see `merkle.ts`). */
+const WATERMARK_STEP_MS = 1000;
+
+/** What a node brings to a greeting. */
+export interface GreetingOptions {
+  readonly store: Store;
+  readonly contacts: Contacts;
+  readonly cluster: string;
+  readonly nodeId: string;
+  readonly epoch: number;
+  readonly lagMs: number;
+  readonly maxFrameBytes: number;
+  readonly nowMs: () => number;
+}
+
+/** A failure, and the sentence that says so. */
+export type Refusal = readonly [failure: SyncFailure, reason: string];
+
+/** One side's view of the greeting. */
+export class Greeting {
+  /** As of when the two sides compare, in Unix ms. */
+  watermarkMs = 0;
+
+  constructor(private readonly options: GreetingOptions) {}
+
+  /** The latest time this node would compare as of. */
+  latestWatermarkMs(): number {
+    const { store, lagMs, nowMs } = this.options;
+    const clockMs = Math.max(nowMs(), unixMsOf(store.clock.high, store.clock.low));
+    return Math.max(0, Math.floor((clockMs - lagMs) / WATERMARK_STEP_MS) * WATERMARK_STEP_MS);
+  }
+
+  /** What this node says, with this root. */
+  hello(mode: number, root: Uint8Array | null): Hello {
+    const { store, contacts, cluster, nodeId, epoch, maxFrameBytes } = this.options;
+    const hello = new Hello();
+    hello.mode = mode;
+    hello.cluster = cluster;
+    hello.nodeId = nodeId;
+    hello.epoch = epoch;
+    hello.origin = store.origin;
+    hello.maxFrameBytes = maxFrameBytes;
+    hello.clock = store.clock;
+    hello.watermarkMs = this.watermarkMs;
+    hello.purgedUpToMs = store.purgedUpToMs;
+    hello.floor = store.floor;
+    if (root !== null) hello.root.set(root.subarray(0, ROOT_BYTES));
+    hello.contacts = contacts;
+    return hello;
+  }
+
+  /** Whether this node talks to the one that said this. Null when it does. */
+  judge(theirs: Hello): Refusal | null {
+    const { cluster, nodeId, epoch } = this.options;
+    if (theirs.cluster !== cluster) {
+      const reason = `it belongs to the cluster "${theirs.cluster}", this node to "${cluster}"`;
+      return ["incompatible", reason];
+    }
+    if (theirs.nodeId !== nodeId) return null;
+    if (theirs.epoch === epoch) return ["self", "the address leads back to this node itself"];
+    return ["duplicate", `another running node has this node's node_id, "${nodeId}"`];
+  }
+
+  /** Takes over clock and flush of the peer. True when a flush came with it; a refusal when it cannot be. */
+  adopt(theirs: Hello): boolean | Refusal {
+    const { store } = this.options;
+    store.observeClock(theirs.clock.high, theirs.clock.low);
+    const { timeHigh, timeLow, originHigh, originLow } = theirs.floor;
+    const outcome = store.applyFloor(timeHigh, timeLow, originHigh, originLow);
+    if (outcome !== REFUSED_FUTURE) return outcome !== UNCHANGED;
+    const aheadMs = unixMsOf(timeHigh, timeLow) - this.options.nowMs();
+    const ahead = `${Math.round(aheadMs / 1000)} s ahead of this node's clock`;
+    return ["incompatible", `it was flushed at a time that lies ${ahead}`];
+  }
+
+  /** After a complete session: everything the peer had is here, and what it had from others. */
+  noteContact(theirs: Hello): void {
+    const { store, contacts } = this.options;
+    contacts.note(theirs.origin.high, theirs.origin.low, this.watermarkMs);
+    theirs.contacts.forEach((high, low, ms) => {
+      if (high === store.origin.high && low === store.origin.low) return;
+      contacts.note(high, low, Math.min(ms, this.watermarkMs));
+    });
+  }
+}

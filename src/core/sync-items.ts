@@ -1,0 +1,124 @@
+/**
+ * The items of the sync protocol, and how entries are written as such. An item is a tag byte
+ * and what follows from it; integers are big-endian, lengths are varints (`sync-frames.ts`).
+ *
+ *   HELLO     see `sync-hello.ts`
+ *   TURN      u8: TURN_DONE when the speaker has nothing left to list; the other speaks now
+ *   END       nothing more is to be said
+ *   FAIL      code u8 · text; the session is over
+ *   DIGESTS   a step down the tree, see `sync-walk.ts`
+ *   LIST      bucket u16 · count · count × digest: what the bucket holds
+ *   WANT      bucket u16 · count · count × digest: send these of the bucket; count 0 means all
+ *   ENTRY     head · key · value
+ *   OFFER     head · key: here is an entry whose value is large; is it wanted?
+ *   NEED      count · bits, the lowest of a byte first: which of the offers are wanted
+ *   REFUSED   purge time u64 · version 16 bytes · key length · key: see `sync-entries.ts`
+ *   FETCH     key length · key: send this, whatever its version
+ *   ROOT      16 bytes · u8 1 when others wrote here during the session
+ *   ASK       bucket u16: describe what it holds
+ *   ASK_ALL   send the digests of all buckets
+ *   ABOUT     digest · head · key: an entry without its value
+ *
+ * A head is kind u8 (HAS_EXPIRY added when an expiry follows) · key length · value length ·
+ * time 8 bytes · origin 8 bytes · [expiry u64]. A digest is the first DIGEST_PREFIX_BYTES of
+ * a SHA-256: two differing entries look equal once in 2.8e14.
+ */
+import type { Entry, Kind } from "./entry.ts";
+import type { FrameReader, FrameWriter } from "./sync-frames.ts";
+
+/** First byte of a HELLO item. */
+export const HELLO = 1;
+/** First byte of a TURN item. */
+export const TURN = 2;
+/** First byte of an END item. */
+export const END = 3;
+/** First byte of a FAIL item. */
+export const FAIL = 4;
+/** First byte of a DIGESTS item. */
+export const DIGESTS = 5;
+/** First byte of a LIST item. */
+export const LIST = 6;
+/** First byte of a WANT item. */
+export const WANT = 7;
+/** First byte of an ENTRY item. */
+export const ENTRY = 8;
+/** First byte of an OFFER item. */
+export const OFFER = 9;
+/** First byte of a NEED item. */
+export const NEED = 10;
+/** First byte of a REFUSED item. */
+export const REFUSED = 11;
+/** First byte of a FETCH item. */
+export const FETCH = 12;
+/** First byte of a ROOT item. */
+export const ROOT = 13;
+/** First byte of an ASK item. */
+export const ASK = 14;
+/** First byte of an ASK_ALL item. */
+export const ASK_ALL = 15;
+/** First byte of an ABOUT item. */
+export const ABOUT = 16;
+
+/** In a TURN: the speaker has nothing left to list. */
+export const TURN_DONE = 1;
+
+/** How much of a digest travels. */
+export const DIGEST_PREFIX_BYTES = 6;
+/** How much of a root travels. */
+export const ROOT_BYTES = 16;
+
+const HAS_EXPIRY = 4;
+const MAX_HEAD_BYTES = 36;
+
+/** Most bytes that a LIST or WANT of that many digests takes. */
+export function digestListBytes(count: number): number {
+  return 8 + count * DIGEST_PREFIX_BYTES;
+}
+
+/** Most bytes that an ENTRY takes, or an ABOUT or OFFER of an entry without value. */
+export function entryItemBytes(keyLength: number, valueLength: number): number {
+  return 1 + DIGEST_PREFIX_BYTES + MAX_HEAD_BYTES + keyLength + valueLength;
+}
+
+/** Writes head and key, for which there is room. */
+export function writeHead(writer: FrameWriter, entry: Entry): void {
+  writer.u8(entry.kind | (entry.expiresAtMs === 0 ? 0 : HAS_EXPIRY));
+  writer.varint(entry.keyLength);
+  writer.varint(entry.valueLength);
+  writer.u32(entry.timeHigh);
+  writer.u32(entry.timeLow);
+  writer.u32(entry.originHigh);
+  writer.u32(entry.originLow);
+  if (entry.expiresAtMs !== 0) writer.u64(entry.expiresAtMs);
+  writer.copy(entry.key, entry.keyOffset, entry.keyLength);
+}
+
+/** Reads head and key; the value length is set, the value not. The key lies in the reader. */
+export function readHead(reader: FrameReader, into: Entry): void {
+  const kind = reader.u8();
+  // Neither a kind nor an expiry flag: let the gate, which checks the kind, refuse it.
+  into.kind = (kind & ~HAS_EXPIRY) as Kind;
+  const keyLength = reader.varint();
+  into.valueLength = reader.varint();
+  into.timeHigh = reader.u32();
+  into.timeLow = reader.u32();
+  into.originHigh = reader.u32();
+  into.originLow = reader.u32();
+  into.expiresAtMs = (kind & HAS_EXPIRY) === 0 ? 0 : reader.u64();
+  into.keyOffset = reader.skip(keyLength);
+  into.key = reader.bytes;
+  into.keyLength = keyLength;
+}
+
+/** Writes an entry in full, for which there is room. */
+export function writeEntry(writer: FrameWriter, entry: Entry): void {
+  writeHead(writer, entry);
+  writer.copy(entry.value, entry.valueOffset, entry.valueLength);
+}
+
+/** Reads an entry in full. Key and value lie in the reader. */
+export function readEntry(reader: FrameReader, into: Entry): void {
+  readHead(reader, into);
+  into.valueOffset = reader.skip(into.valueLength);
+  into.value = reader.bytes;
+}

@@ -1,0 +1,15 @@
+/** How much of a session may wait on either side: what bounds its memory. */
+
+/** Bytes of lists after which the responder passes the word; only the last list goes over it. */
+export const LISTED_BYTES_A_TURN = 1_048_576;
+/** Offers after which the initiator passes the word; the bucket under work may go over it. */
+export const MAX_OFFERS_A_TURN = 65_536;
+/** Entries that may be wanted beyond twice what was listed. */
+export const WANTED_BESIDES = 65_536;
+/** Keys that one fetch may ask for. */
+export const MAX_FETCHED_KEYS = 65_536;
+/**
+ * A value of this many bytes is offered before it is sent when the peer may have a newer one.
+ * Below, an offer and its answer cost as much as what they may save.
+ */
+export const OFFERED_FROM_BYTES = 256;

@@ -1,0 +1,56 @@
+/** What a sync session is asked to do, and what it is made with. */
+import type { Contacts } from "./contacts.ts";
+import type { Entry } from "./entry.ts";
+import type { MerkleTree } from "./merkle.ts";
+import type { Store } from "./store.ts";
+import type { SyncResult } from "./sync-tally.ts";
+
+/**
+ * What an initiator wants: to heal as of a while ago ("watermark") or as of now ("now"), comparing
+ * every key instead of trusting the tree ("full"), comparing the roots afterwards ("verify"), or
+ * just some entries ("fetch"). "inspect" is for who has no store (`sync-inspector.ts`).
+ */
+export type SyncMode = "watermark" | "now" | "full" | "verify" | "fetch" | "inspect";
+
+/** The numbers of the modes in a HELLO: index into this. */
+export const MODES: readonly SyncMode[] = [
+  "watermark",
+  "now",
+  "full",
+  "verify",
+  "fetch",
+  "inspect",
+];
+
+/** What a session is made with. */
+export interface SyncSessionOptions {
+  readonly role: "initiator" | "responder";
+  /** Initiator only; "watermark" by default. */
+  readonly mode?: SyncMode;
+  /** Initiator only: compare the roots afterwards, in any mode; "verify" is "now" with this. */
+  readonly verify?: boolean;
+  readonly store: Store;
+  readonly tree: MerkleTree;
+  readonly contacts: Contacts;
+  /** Name of the cluster (the topic prefix); both sides must have the same. */
+  readonly cluster: string;
+  readonly nodeId: string;
+  /** New at each start of the process; tells two processes with one node id apart. A safe integer. */
+  readonly epoch: number;
+  /** How far back the watermark lies; longer than an event travels. */
+  readonly lagMs: number;
+  /** No frame is longer, sent or received; has to hold the largest entry. */
+  readonly maxFrameBytes: number;
+  /** Unix milliseconds. */
+  readonly nowMs: () => number;
+  /** Milliseconds from anywhere, for the length of slices. */
+  readonly monotonicMs: () => number;
+  /** Takes one complete frame; has copied or sent it when it returns. */
+  readonly send: (frame: Uint8Array) => void;
+  /** An entry that goes no further; valid until this returns. */
+  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => void;
+  /** Called exactly once, the last thing a session does. */
+  readonly onEnd: (result: SyncResult) => void;
+  /** Mode "fetch": the keys to ask for. */
+  readonly fetchKeys?: readonly Uint8Array[];
+}

@@ -1,0 +1,56 @@
+/** Brings store and tree to where a session can compare, in slices. */
+import type { MerkleTree } from "./merkle.ts";
+import type { Store } from "./store.ts";
+
+const ROWS_A_SWEEP = 1024;
+const IDS_A_LOOK = 4096;
+
+/** What is to be done before a comparison; begun anew whenever there is a reason. */
+export class TreePreparation {
+  private isActive = false;
+  private isSwept = false;
+  private nextId = Infinity;
+  private limitHigh = 0;
+  private limitLow = 0;
+
+  constructor(
+    private readonly store: Store,
+    private readonly tree: MerkleTree,
+    private readonly monotonicMs: () => number,
+  ) {}
+
+  /** Whether there is more to do. */
+  get isWaiting(): boolean {
+    return this.isActive;
+  }
+
+  /**
+   * Asks for the tree as of this version, without what a flush has left over. With `anew`, every
+   * entry is hashed again, in case the tree should not hold what is in the store.
+   */
+  begin(limitHigh: number, limitLow: number, anew: boolean): void {
+    this.isActive = true;
+    this.isSwept = false;
+    this.nextId = anew ? 0 : Infinity;
+    this.limitHigh = limitHigh;
+    this.limitLow = limitLow;
+  }
+
+  /** Works on until `untilMs`. */
+  slice(untilMs: number): void {
+    const { store, tree, monotonicMs } = this;
+    while (!this.isSwept) {
+      this.isSwept = !store.sweep(ROWS_A_SWEEP);
+      if (monotonicMs() >= untilMs) return;
+    }
+    while (this.nextId < store.idLimit) {
+      const end = Math.min(this.nextId + IDS_A_LOOK, store.idLimit);
+      for (; this.nextId < end; this.nextId++) {
+        if (store.isUsed(this.nextId)) tree.changed(this.nextId);
+      }
+      if (monotonicMs() >= untilMs) return;
+    }
+    const budgetMs = Math.max(untilMs - monotonicMs(), 0);
+    this.isActive = tree.update(this.limitHigh, this.limitLow, budgetMs, monotonicMs);
+  }
+}

@@ -1,0 +1,78 @@
+/** What a session counts, and how it ended. */
+
+/**
+ * Why a session failed, for whoever decides when to try again.
+ *
+ * - "busy": the peer holds enough sessions already.
+ * - "self": the address leads back to this node.
+ * - "duplicate": another running node has this node_id.
+ * - "incompatible": another cluster, another version of the protocol, or a flush from the future.
+ * - "protocol": what came does not follow the protocol.
+ * - "closed": the connection was lost, timed out, or this node ended the session.
+ * - "incomplete": it ran to its end, but some entries could not be taken or sent.
+ */
+export type SyncFailure =
+  "busy" | "self" | "duplicate" | "incompatible" | "protocol" | "closed" | "incomplete";
+
+/** The codes of a FAIL item: index into this. */
+export const FAILURES: readonly SyncFailure[] = [
+  "protocol",
+  "busy",
+  "self",
+  "duplicate",
+  "incompatible",
+  "closed",
+  "incomplete",
+];
+
+/** How a session ended. */
+export interface SyncResult {
+  readonly ok: boolean;
+  /** Null exactly when `ok`. */
+  readonly failure: SyncFailure | null;
+  /** One clear sentence when it failed, else empty. */
+  readonly reason: string;
+  /** Bytes include the headers of frames. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  /** Of those bytes, the values of entries. */
+  readonly valueBytesSent: number;
+  readonly valueBytesReceived: number;
+  /** How often the word went to the responder and came back. */
+  readonly roundTrips: number;
+  readonly entriesSent: number;
+  readonly entriesReceived: number;
+  /** Entries received that changed this store. */
+  readonly entriesApplied: number;
+  /** Entries of this node that the peer refused as stale, and entries from the future. */
+  readonly entriesSetAside: number;
+  /** Entries whose digests were compared one by one, or sent without a comparison. */
+  readonly keysCompared: number;
+  /** Empty until the peer has said who it is. */
+  readonly peerNodeId: string;
+  /** Mode "verify": whether the roots were equal afterwards; null when not asked for, or when others wrote meanwhile. */
+  readonly rootsEqual: boolean | null;
+}
+
+/** The counts of a session under way; names as in `SyncResult`. */
+export class SyncTally {
+  valueBytesSent = 0;
+  valueBytesReceived = 0;
+  roundTrips = 0;
+  entriesSent = 0;
+  entriesReceived = 0;
+  entriesApplied = 0;
+  entriesSetAside = 0;
+  keysCompared = 0;
+  peerNodeId = "";
+  rootsEqual: boolean | null = null;
+  /** Entries that could not be taken or sent. */
+  missed = 0;
+  /** Why the first of them could not. */
+  missedBecause = "";
+
+  /** Counts an entry that should have gone over but did not. */
+  miss(reason: string): void {
+    if (this.missed++ === 0) this.missedBecause = reason;
+  }
+}
