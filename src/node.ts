@@ -123,8 +123,9 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       silenceMs: network.connection_timeout * 1_000,
       presence() {
         if (replicator === null) return null;
-        const { connected, counters, peers } = replicator.status();
-        return { connected, droppedEvents: counters["outbox_dropped_events"]!, peers };
+        const { connected, connections, counters, peers } = replicator.status();
+        const droppedEvents = counters["outbox_dropped_events"]!;
+        return { connected, connections, droppedEvents, peers };
       },
       isTakingPart: () => replicator === null || replicator.status().enabled,
       logger: logger.child("sync"),

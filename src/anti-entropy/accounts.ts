@@ -1,5 +1,5 @@
 /** What sessions came to: the counters for INFO and one line in the log for each. */
-import type { SyncResult } from "../core/sync-session.ts";
+import type { SyncResult } from "../core/sync-tally.ts";
 import type { Logger } from "../observability/log.ts";
 
 /** As much of a result as there is: a node that cannot be reached has no figures. */
@@ -35,7 +35,7 @@ export class SyncAccounts {
     (typeof FIGURES)[number],
     number
   >;
-  /** The last session in which entries moved. */
+  /** The last session that brought this node something new, or went only the other way. */
   private lastHeal: Account | null = null;
   private readonly troubles = new Map<string, string>();
 
@@ -47,13 +47,17 @@ export class SyncAccounts {
   /** Takes a session into account. `address` is the other side's. */
   note(account: Account, address: string, role: "initiator" | "responder"): void {
     for (const name of FIGURES) this.sums[name] += account[name] ?? 0;
-    const moved = (account.entriesSent ?? 0) + (account.entriesReceived ?? 0);
-    if (moved > 0) this.lastHeal = account;
+    const { entriesSent = 0, entriesReceived = 0, entriesApplied = 0 } = account;
+    const moved = entriesSent + entriesReceived;
+    if (entriesApplied > 0 || (entriesReceived === 0 && entriesSent > 0)) this.lastHeal = account;
     if (account.failure === "duplicate") return this.noteDuplicate(address);
     if (account.failure === "busy") {
       this.busy++;
-      this.logger.debug("A peer is busy with other syncs", { peer: address });
-      return;
+      return this.logger.debug("A peer is busy with other syncs", { address });
+    }
+    // A list of peers that all nodes share names this one too.
+    if (account.failure === "self") {
+      return this.logger.debug("An address of a peer is this node's own", { address });
     }
     if (!account.ok) return this.noteFailure(account, address, role);
     this.completed++;

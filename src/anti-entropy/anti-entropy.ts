@@ -10,7 +10,6 @@ import { Contacts } from "../core/contacts.ts";
 import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
 import type { Store } from "../core/store.ts";
-import type { SyncMode } from "../core/sync-session.ts";
 import type { Logger } from "../observability/log.ts";
 import { SyncAccounts } from "./accounts.ts";
 import { Scheduler, type Job, type JobResult, type PresenceView } from "./scheduler.ts";
@@ -18,7 +17,7 @@ import { Sessions } from "./sessions.ts";
 import { SetAside } from "./set-aside.ts";
 import { LAG_MS, TreeKeeper } from "./tree-keeper.ts";
 
-const TICK_MS = 500;
+const TICK_MS = 250;
 /** How long a start waits for the broker, for presence after that, and for the first syncs. */
 const START_BROKER_MS = 1_000;
 const START_PRESENCE_MS = 100;
@@ -135,21 +134,13 @@ export class AntiEntropy implements SyncControl {
     isFull: boolean,
     isVerified: boolean,
   ): Promise<SyncReport> {
-    const modes: SyncMode[] = isFull ? ["full"] : [];
-    if (isVerified) modes.push("verify");
-    if (modes.length === 0) modes.push("now");
+    const mode = isFull ? "full" : "now";
     const untilMs = performance.now() + BUSY_MS;
     for (;;) {
-      const outcome = await this.sessions.run(
-        { host, port },
-        { mode: modes[0]!, greeting: "PEER" },
-      );
-      if (outcome.failure === "busy" && performance.now() < untilMs) {
-        await Bun.sleep(100 + Math.random() * 400);
-      } else {
-        if (outcome.ok) modes.shift();
-        if (modes.length === 0 || !outcome.ok) return outcome;
-      }
+      const errand = { mode, verify: isVerified, greeting: "PEER" } as const;
+      const outcome = await this.sessions.run({ host, port }, errand);
+      if (outcome.failure !== "busy" || performance.now() > untilMs) return outcome;
+      await Bun.sleep(100 + Math.random() * 400);
     }
   }
 
@@ -223,7 +214,9 @@ export class AntiEntropy implements SyncControl {
   private async runJob(peer: HostPort, job: Job): Promise<JobResult> {
     const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
     const { ok, failure, peerNodeId } = await this.sessions.run(peer, { ...job, greeting });
-    return { ok, isBusy: failure === "busy", peerNodeId };
+    const isSelf = failure === "self";
+    const nodeId = isSelf ? this.options.nodeId : peerNodeId;
+    return { ok: ok || isSelf, isBusy: failure === "busy", peerNodeId: nodeId };
   }
 
   private createSessions(): Sessions {
@@ -253,4 +246,4 @@ export class AntiEntropy implements SyncControl {
   }
 }
 
-const ALONE: PresenceView = { connected: false, droppedEvents: 0, peers: [] };
+const ALONE: PresenceView = { connected: false, connections: 0, droppedEvents: 0, peers: [] };

@@ -4,7 +4,8 @@
  * it when the other side goes away or falls silent.
  */
 import type { Link, LinkHandler } from "../commands/services.ts";
-import type { SyncResult, SyncSession } from "../core/sync-session.ts";
+import type { SyncSession } from "../core/sync-session.ts";
+import type { SyncResult } from "../core/sync-tally.ts";
 
 /** Nothing more is produced while this much waits to be sent, in bytes. */
 const MAX_QUEUED_BYTES = 256 * 1024;

@@ -23,6 +23,8 @@ export interface PresentPeer {
 /** How replication stands, as far as it matters here. */
 export interface PresenceView {
   readonly connected: boolean;
+  /** Connections to the broker since the start. */
+  readonly connections: number;
   /** Writes of this node that were dropped before they were published, since the start. */
   readonly droppedEvents: number;
   readonly peers: readonly PresentPeer[];
@@ -30,7 +32,8 @@ export interface PresenceView {
 
 /** What to do with a peer: a round as of the watermark, all up to now, or certain keys only. */
 export type Job =
-  { readonly mode: "watermark" | "now" } | { readonly mode: "fetch"; readonly keys: Uint8Array[] };
+  | { readonly mode: "watermark" | "now" }
+  | { readonly mode: "fetch"; readonly fetchKeys: Uint8Array[] };
 
 /** How a session ended. */
 export interface JobResult {
@@ -80,7 +83,7 @@ export class Scheduler {
   private nextDiscoveryMs = 0;
   /** The address whose round was last. */
   private lastInTurn = "";
-  private wasConnected = false;
+  private connections = 0;
   private droppedEvents = 0;
 
   constructor(private readonly options: SchedulerOptions) {
@@ -134,10 +137,10 @@ export class Scheduler {
   }
 
   private lookAtPresence(): void {
-    const { connected, droppedEvents, peers } = this.options.presence();
-    const isReconnected = connected && !this.wasConnected;
+    const { connected, connections, droppedEvents, peers } = this.options.presence();
+    const isReconnected = connections !== this.connections;
     const hasDropped = droppedEvents > this.droppedEvents;
-    this.wasConnected = connected;
+    this.connections = connections;
     this.droppedEvents = droppedEvents;
     const present = new Set<string>();
     for (const each of peers) {
@@ -183,7 +186,7 @@ export class Scheduler {
       const { keys } = peer;
       if (keys.length > 0) {
         peer.keys = [];
-        void this.begin(peer, { mode: "fetch", keys });
+        void this.begin(peer, { mode: "fetch", fetchKeys: keys });
       } else if (peer.wantedMs !== null && peer.wantedFromMs <= this.nowMs && isHealing()) {
         void this.begin(peer, { mode: "now" });
       }

@@ -5,14 +5,8 @@
  */
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Link, LinkHandler } from "../commands/services.ts";
-import {
-  SyncSession,
-  busyFrame,
-  type SyncFailure,
-  type SyncMode,
-  type SyncResult,
-  type SyncSessionOptions,
-} from "../core/sync-session.ts";
+import { SyncSession, busyFrame, type SyncSessionOptions } from "../core/sync-session.ts";
+import type { SyncFailure, SyncResult } from "../core/sync-tally.ts";
 import type { SyncAccounts } from "./accounts.ts";
 import { Conversation } from "./conversation.ts";
 import { dial } from "./dial.ts";
@@ -22,7 +16,7 @@ export interface SessionsOptions {
   /** The session's own part: what does not differ from one to the next. */
   readonly common: Omit<
     SyncSessionOptions,
-    "role" | "mode" | "fetchKeys" | "nowMs" | "monotonicMs" | "send" | "onEnd"
+    "role" | "mode" | "verify" | "fetchKeys" | "nowMs" | "monotonicMs" | "send" | "onEnd"
   >;
   readonly maxSessions: number;
   /** A peer that is silent for so long is given up, in ms. */
@@ -32,14 +26,10 @@ export interface SessionsOptions {
   readonly onBug: (error: unknown) => void;
 }
 
-/** What to begin a session with. */
-export interface Errand {
-  readonly mode: SyncMode;
-  /** The request that the other node's PEER command gets. */
+/** What to begin a session with: `greeting` is the request by which the other node gets it. */
+export type Errand = Pick<SyncSessionOptions, "mode" | "verify" | "fetchKeys"> & {
   readonly greeting: string;
-  /** Mode "fetch": the keys. */
-  readonly keys?: readonly Uint8Array[];
-}
+};
 
 /** How a session that this node began came out. */
 export type Outcome = Pick<SyncResult, "ok" | "reason" | "peerNodeId" | "rootsEqual"> & {
@@ -121,6 +111,7 @@ export class Sessions {
     onEnd: (result: SyncResult) => void,
   ): LinkHandler {
     const { common, silenceMs, onBug } = this.options;
+    const { greeting: _, ...parts } = errand ?? { greeting: "" };
     const conversation: Conversation = new Conversation({
       link,
       silenceMs,
@@ -128,8 +119,7 @@ export class Sessions {
         new SyncSession({
           ...common,
           role: errand === null ? "responder" : "initiator",
-          ...(errand === null ? {} : { mode: errand.mode }),
-          ...(errand?.keys ? { fetchKeys: errand.keys } : {}),
+          ...parts,
           nowMs: Date.now,
           monotonicMs: () => performance.now(),
           send,

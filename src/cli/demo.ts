@@ -1,22 +1,24 @@
-/** `merklekv demo`: a broker and three nodes, a write that travels, and an invitation to try it. */
-import { OperationalError } from "../operational-error.ts";
+/**
+ * `merklekv demo`: a broker and three nodes, writes that travel, a node that is cut off and heals,
+ * and an invitation to try it.
+ */
 import { version } from "../version.ts";
 import type { Command } from "./arguments.ts";
+import { awaitEachOther, showCounter, showDelete, showHeal, showWrite } from "./demo-acts.ts";
 import { type Child, DemoCluster, isCompiled, portsFrom } from "./demo-cluster.ts";
 import { LineConnection } from "./line-connection.ts";
 
 /** Nodes listen from here on when the ports are free, so that the documentation can name them. */
 const FIRST_PORT = 7379;
 const NODES = 3;
-/** How long any write may take to be seen on another node before the demo calls it lost. */
-const ARRIVAL_DEADLINE_MS = 10_000;
 
 /** The subcommand. Leaves no process and no file behind, however it ends. */
 export const demo: Command = {
   usage: "demo [--exit]",
   about:
     "Runs an MQTT broker and three nodes on this machine, shows how a write on one node arrives\n" +
-    "on the others, and keeps them running to play with until Ctrl-C.",
+    "on the others and how a node that was cut off heals, and keeps them running to play with\n" +
+    "until Ctrl-C.",
   options: [{ long: "--exit", about: "End after the show." }],
 
   async run(given) {
@@ -50,10 +52,11 @@ async function perform(cluster: DemoCluster): Promise<void> {
     nodes.map(({ port }) => LineConnection.open("127.0.0.1", port)),
   );
   try {
-    await Promise.all(connections.map(seesEveryNode));
+    await awaitEachOther(connections);
     await showWrite(connections);
     await showCounter(connections);
     await showDelete(connections);
+    await showHeal(connections);
   } finally {
     for (const connection of connections) connection.close();
   }
@@ -72,58 +75,6 @@ async function startNodes(cluster: DemoCluster, broker: Child): Promise<Child[]>
       }),
     ),
   );
-}
-
-async function seesEveryNode(node: LineConnection): Promise<void> {
-  await answers(node, "REPLICATE status", `REPLICATION enabled ${NODES} nodes`);
-}
-
-async function showWrite([one, two, three]: LineConnection[]): Promise<void> {
-  console.log("\nA write on one node arrives on the others:\n");
-  const start = performance.now();
-  const arrivals = [two!, three!].map((node) => answers(node, "GET greeting", "Hello from node 1"));
-  said(1, "SET greeting Hello from node 1", await one!.ask("SET greeting Hello from node 1"));
-  for (const [i, arrivedAt] of (await Promise.all(arrivals)).entries()) {
-    said(i + 2, "GET greeting", "Hello from node 1", arrivedAt - start);
-  }
-}
-
-async function showCounter(nodes: LineConnection[]): Promise<void> {
-  console.log("\nTwo nodes count at the same moment, and nothing is lost:\n");
-  const start = performance.now();
-  const [first, second] = await Promise.all([
-    nodes[0]!.ask("INCR visits 20"),
-    nodes[1]!.ask("INCR visits 22"),
-  ]);
-  said(1, "INCR visits 20", first!);
-  said(2, "INCR visits 22", second!);
-  const arrivals = await Promise.all(nodes.map((node) => answers(node, "GET visits", "42")));
-  said(3, "GET visits", "42", Math.max(...arrivals) - start);
-}
-
-async function showDelete([one, , three]: LineConnection[]): Promise<void> {
-  console.log("\nA deletion travels the same way:\n");
-  const start = performance.now();
-  const arrival = answers(one!, "GET greeting", "(null)");
-  said(3, "DEL greeting", await three!.ask("DEL greeting"));
-  said(1, "GET greeting", "(null)", (await arrival) - start);
-}
-
-/** Asks again and again until the reply is the expected one; when that was, in ms of this process. */
-async function answers(node: LineConnection, line: string, expected: string): Promise<number> {
-  const deadline = performance.now() + ARRIVAL_DEADLINE_MS;
-  for (;;) {
-    const reply = await node.ask(line);
-    const now = performance.now();
-    if (reply === expected) return now;
-    if (now > deadline)
-      throw new OperationalError(`"${line}" still gives "${reply}", not "${expected}"`);
-  }
-}
-
-function said(node: number, line: string, reply: string, tookMs?: number): void {
-  const took = tookMs === undefined ? "" : `${tookMs.toFixed(1)} ms later`;
-  console.log(`  node ${node}>  ${line.padEnd(31)} ${reply.padEnd(19)} ${took}`.trimEnd());
 }
 
 function invite(nodes: Child[]): void {

@@ -74,6 +74,8 @@ export interface ReplicatorOptions {
 export interface ReplicationStatus {
   readonly enabled: boolean;
   readonly connected: boolean;
+  /** How often a connection to the broker came up since the start. */
+  readonly connections: number;
   /** Nodes online, this one included; 1 while not connected. */
   readonly nodes: number;
   /** Every other node ever heard of, by node id. */
@@ -104,6 +106,7 @@ export class Replicator {
   private readonly transport: Transport;
   private readonly timing: Timing;
   private readonly loggedAt = new Map<string, number>();
+  private connections = 0;
   private enabled: boolean;
   private stopping = false;
   private duplicateNodeId = false;
@@ -171,6 +174,7 @@ export class Replicator {
     return {
       enabled: this.enabled,
       connected: this.transport.connected,
+      connections: this.connections,
       nodes: this.membership.count(),
       peers: this.membership.list(),
       duplicateNodeId: this.duplicateNodeId,
@@ -283,7 +287,10 @@ export class Replicator {
       logger,
       random,
       will: () => ({ topic: this.presenceTopic, payload: this.membership.nextWill() }),
-      onUp: (afterOutage) => this.membership.up(afterOutage),
+      onUp: (afterOutage) => {
+        this.connections++;
+        this.membership.up(afterOutage);
+      },
       onDown: () => this.down(),
       onMessage: (topic, payload, retained, done) => {
         if (topic === this.updatesTopic) return this.receiver.receiveBatch(payload, done);

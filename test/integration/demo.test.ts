@@ -63,6 +63,15 @@ test("shows writes travelling, then ends with --exit", async () => {
   }
   expect(output).toMatch(new RegExp(`node 3> +GET visits +42 +${took}`));
   expect(output).toMatch(new RegExp(`node 1> +GET greeting +\\(null\\) +${took}`));
+  expect(output).toMatch(/node 3> +REPLICATE disable +OK\n/);
+  expect(output).toMatch(new RegExp(`node 3> +GET stock:7 +\\(null\\) +${took}`));
+  for (const node of [1, 3]) {
+    expect(output).toMatch(new RegExp(`node ${node}> +GET visits +50 +${took}`));
+  }
+  expect(output).toMatch(/all +HASH +[0-9a-f]{16}…\n/);
+  expect(output).toMatch(/Node 3 and node [12], in \d round trips and \d+ bytes:\n/);
+  // Three keys were written on the one side and two on the other, one of them on both.
+  expect(output).toMatch(/compared one by one +[1-9] of 10002 keys/);
   expectNothingLeft();
 });
 

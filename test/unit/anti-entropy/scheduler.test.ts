@@ -22,6 +22,7 @@ let started: Started[];
 let nowMs: number;
 let peers: PresentPeer[];
 let connected: boolean;
+let connections: number;
 let droppedEvents: number;
 let hasRoom: boolean;
 let isHealing: boolean;
@@ -31,6 +32,7 @@ beforeEach(() => {
   nowMs = 1_000_000;
   peers = [];
   connected = true;
+  connections = 1;
   droppedEvents = 0;
   hasRoom = true;
   isHealing = true;
@@ -42,7 +44,7 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
     peerList: [],
     intervalMs: INTERVAL_MS,
     discoveryMs: 600_000,
-    presence: () => ({ connected, droppedEvents, peers }),
+    presence: () => ({ connected, connections, droppedEvents, peers }),
     rootHex: () => "own root",
     isHealing: () => isHealing,
     hasRoom: () => hasRoom,
@@ -206,9 +208,7 @@ describe("at once", () => {
     peers = [presence("a"), presence("b")];
     const scheduler = create();
     await settle(scheduler);
-    connected = false;
-    pass(scheduler, 1_000);
-    connected = true;
+    connections = 2;
     pass(scheduler, 1_000);
     expect(addresses()).toEqual(["a:7379", "b:7379"]);
     await settle(scheduler);
@@ -244,10 +244,10 @@ describe("values left for fetching", () => {
     await settle(scheduler);
     isHealing = false;
     for (const name of ["one", "two", "three"]) scheduler.noteReference("a", key(name));
-    expect(started.map(({ job }) => job)).toEqual([{ mode: "fetch", keys: [key("one")] }]);
+    expect(started.map(({ job }) => job)).toEqual([{ mode: "fetch", fetchKeys: [key("one")] }]);
     await started[0]!.end();
     pass(scheduler, 500);
-    expect(started[1]!.job).toEqual({ mode: "fetch", keys: [key("two"), key("three")] });
+    expect(started[1]!.job).toEqual({ mode: "fetch", fetchKeys: [key("two"), key("three")] });
   });
 
   test("are left to a sync when there are too many, or fetching fails", async () => {
