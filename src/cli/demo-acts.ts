@@ -62,7 +62,9 @@ export async function showHeal(nodes: LineConnection[]): Promise<void> {
   await tell(1, "DEL stock:7");
   await tell(3, "SET river Red");
   await tell(3, "INCR visits 3");
-  await tell(1, "GET visits");
+  // Once node 2 has them, node 1's writes will not reach node 3 through the broker any more.
+  await answers(nodes[1]!, "GET visits", "47");
+  await tell(2, "GET visits");
   await tell(3, "GET visits");
 
   console.log("\nBack again, it compares Merkle trees with a peer, and both sides heal:\n");
