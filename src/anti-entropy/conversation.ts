@@ -33,6 +33,7 @@ export class Conversation implements LinkHandler {
   private immediate: ReturnType<typeof setImmediate> | undefined;
   private lastLifeMs = performance.now();
   private isPaused = false;
+  private isLost = false;
   private isOver = false;
 
   constructor(private readonly options: ConversationOptions) {
@@ -67,8 +68,12 @@ export class Conversation implements LinkHandler {
     this.work();
   }
 
+  /** What came before the end still counts: it may say why the other side ended. */
   closed(): void {
-    this.close("the connection was lost");
+    if (this.isOver) return;
+    this.isLost = true;
+    this.session.canSend = false;
+    this.work();
   }
 
   /** Ends the session before its time. */
@@ -88,6 +93,7 @@ export class Conversation implements LinkHandler {
     let isMore = false;
     this.guard(() => (isMore = this.session.step()));
     if (this.isOver) return;
+    if (!isMore && this.isLost) return this.close("the connection was lost");
     this.steer();
     if (!isMore) return;
     this.lastLifeMs = performance.now();
@@ -102,6 +108,7 @@ export class Conversation implements LinkHandler {
     const isPaused = !this.session.canReceive;
     if (isPaused === this.isPaused) return;
     this.isPaused = isPaused;
+    if (this.isLost) return;
     if (isPaused) this.options.link.pause();
     else this.options.link.resume();
   }

@@ -1,0 +1,310 @@
+/** Nodes of the real binary that drift apart and heal: by themselves, on demand, after crashes. */
+import { afterEach, describe, expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { respRequest } from "../support/in-process.ts";
+import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
+import { LineClient } from "../support/line-client.ts";
+import { Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
+
+let nodes: ClusterNode[] = [];
+let broker: Mosquitto | null = null;
+afterEach(async () => {
+  await Promise.all(nodes.map(({ process }) => process.kill()));
+  nodes = [];
+  await broker?.stop();
+  broker = null;
+});
+
+async function start(id: string, options: ClusterNodeOptions = {}): Promise<ClusterNode> {
+  const node = await ClusterNode.start(id, options);
+  nodes.push(node);
+  return node;
+}
+
+async function startThree(options: ClusterNodeOptions = {}): Promise<ClusterNode[]> {
+  broker = await Mosquitto.start();
+  const { address } = broker;
+  const three = await Promise.all(
+    ["n1", "n2", "n3"].map((id) => start(id, { broker: address, ...options })),
+  );
+  await eventually("they see each other", async () => {
+    const statuses = await Promise.all(three.map((node) => node.ask("REPLICATE status")));
+    return statuses.every((status) => status === "REPLICATION enabled 3 nodes");
+  });
+  return three;
+}
+
+/** Waits until all hold the same data, and then the same tree. */
+async function healed(all: ClusterNode[]): Promise<void> {
+  await eventually("all hold the same", async () => {
+    const hashes = await Promise.all(all.map((node) => node.ask("HASH")));
+    return new Set(hashes).size === 1;
+  });
+  await eventually("their roots are equal", async () => {
+    const roots = await Promise.all(
+      all.map(async (node) => (await node.info()).get("merkle_root")),
+    );
+    return new Set(roots).size === 1 && !/^0+$/.test(roots[0]!);
+  });
+}
+
+const everyone = (line: string) => Promise.all(nodes.map((node) => node.ask(line)));
+const sets = (count: number, prefix = "key", value = "value") =>
+  Array.from({ length: count }, (_, i) => `SET ${prefix}:${i} ${value} ${i}`);
+
+describe.skipIf(mosquittoPath === null)("three nodes and mosquitto", () => {
+  test("a node cut off and written to on both sides heals, and so do the others", async () => {
+    const [one, two, three] = (await startThree()) as [ClusterNode, ClusterNode, ClusterNode];
+    await one.askAll([...sets(500), "SET both first", "SET doomed x", "SET revived x"]);
+    await one.askAll(["INCR count 100", "SET number 7", "SET list a"]);
+    await healed(nodes);
+
+    expect(await three.ask("REPLICATE disable")).toBe("OK");
+    await one.askAll(["SET both from 1", "DEL doomed", "DEL key:1", "DEL revived"]);
+    await one.askAll(["INCR count 5", "INCR number 3", ...sets(20, "side1")]);
+    await two.askAll(["INCR count 20", "DECR number 1", "SET list b"]);
+    await eventually("two has it all", async () => (await two.ask("GET side1:19")) === "value 19");
+    await three.askAll(["INCR count 1000", "INCR number 50", ...sets(20, "side3")]);
+    await three.askAll(["DEL key:2", "SET revived again", "SET both from 3"]);
+    expect(await three.ask("GET doomed")).toBe("x");
+
+    expect(await three.ask("REPLICATE enable")).toBe("OK");
+    await healed(nodes);
+    expect(await everyone("GET count")).toEqual(["1125", "1125", "1125"]);
+    expect(await everyone("GET number")).toEqual(["59", "59", "59"]);
+    expect(await everyone("GET both")).toEqual(["from 3", "from 3", "from 3"]);
+    expect(await everyone("GET revived")).toEqual(["again", "again", "again"]);
+    expect(await everyone("GET list")).toEqual(["b", "b", "b"]);
+    for (const key of ["doomed", "key:1", "key:2"]) {
+      expect(await everyone(`GET ${key}`)).toEqual(["(null)", "(null)", "(null)"]);
+    }
+    expect(await everyone("DBSIZE")).toEqual(["543", "543", "543"]);
+    // The tree led to what differed: not every key was looked at.
+    expect(await three.fact("sync_last_heal_keys_compared")).toBeLessThan(200);
+  });
+
+  test("what an outbox had no room for is healed when the broker is back", async () => {
+    const all = await startThree({ mqtt: { max_outbox_events: 10 } });
+    await broker!.pause();
+    await eventually("all noticed", async () => {
+      const connected = await Promise.all(all.map((n) => n.fact("replication_connected")));
+      return connected.every((it) => it === 0);
+    });
+    for (const [i, node] of all.entries()) {
+      await node.askAll([...sets(200, `from${i}`), `INCR count ${10 ** i}`]);
+    }
+    await broker!.resume();
+    await healed(all);
+    expect(await everyone("GET count")).toEqual(["111", "111", "111"]);
+    expect(await everyone("DBSIZE")).toEqual(["601", "601", "601"]);
+  });
+
+  test("a value too large to be published is fetched at once", async () => {
+    const [one, ...others] = await startThree({ mqtt: { max_event_bytes: 1_000 } });
+    const large = "x".repeat(100_000);
+    await one!.askAll([`SET large ${large}`, "SET small x"]);
+    for (const node of others) {
+      await eventually("it is there", async () => (await node.ask("GET large")) === large);
+      expect(await node.fact("sync_entries_received")).toBe(1);
+    }
+  });
+
+  test("a FLUSH that a node missed reaches it, and what came after stays", async () => {
+    const [one, , three] = await startThree();
+    await one!.askAll(sets(100));
+    await healed(nodes);
+    await three!.ask("REPLICATE disable");
+    await one!.askAll(["FLUSH", "SET after flush"]);
+    await three!.ask("REPLICATE enable");
+    await healed(nodes);
+    expect(await everyone("DBSIZE")).toEqual(["1", "1", "1"]);
+    expect(await three!.ask("GET after")).toBe("flush");
+  });
+});
+
+test("a node has what its peer holds when it says that it is ready", async () => {
+  const one = await start("n1");
+  await one.askAll([...sets(2_000), "INCR count 7"]);
+  const two = await start("n2", { antiEntropy: { peer_list: [one.address] } });
+  expect(await two.ask("DBSIZE")).toBe("2001");
+  expect(await two.ask("GET count")).toBe("7");
+  expect(await two.ask("HASH")).toBe(await one.ask("HASH"));
+});
+
+test("rounds find what nobody noticed, with peers from the configuration", async () => {
+  const one = await start("n1");
+  const two = await start("n2", {
+    antiEntropy: { peer_list: [one.address], interval_seconds: 1 },
+  });
+  await one.askAll(["SET a 1", "INCR count 2"]);
+  await two.askAll(["SET b 2", "INCR count 3"]);
+  await healed([one, two]);
+  expect(await one.ask("GET count")).toBe("5");
+  expect(await two.ask("DBSIZE")).toBe("3");
+});
+
+test("a node that stops hands over what it could not publish", async () => {
+  const one = await start("n1");
+  const two = await start("n2", { antiEntropy: { peer_list: [one.address] } });
+  await two.ask("SET last words");
+  await two.stop();
+  expect(await one.ask("GET last")).toBe("words");
+});
+
+describe("SYNC", () => {
+  test("answers in every dialect", async () => {
+    const [one, two] = [await start("n1"), await start("n2")];
+    await one.ask("SET a 1");
+    await two.ask("SET b 2");
+    const { port } = two.process;
+    for (const options of ["", " --full", " --verify", " --full --verify"]) {
+      expect(await one.ask(`SYNC 127.0.0.1 ${port}${options}`)).toBe("OK");
+    }
+    expect(await one.ask(`SYNC localhost ${port}`)).toBe("OK");
+    const client = await LineClient.connect(one.process.port);
+    await client.send("DIALECT tagged");
+    expect(await client.send(`SYNC 127.0.0.1 ${port}`)).toBe("OK");
+    client.sendRaw(respRequest("SYNC", "127.0.0.1", String(port)));
+    expect(await client.readLine()).toBe("+OK");
+    await client.close();
+    expect(await two.ask("GET a")).toBe("1");
+    expect(await one.ask("GET b")).toBe("2");
+    expect(await one.ask("HASH")).toBe(await two.ask("HASH"));
+    const stats = await eventually(
+      "it is counted",
+      async () => (await one.fact("sync_completed")) === 7,
+    );
+    expect(stats).toBe(true);
+  });
+
+  test("says what is wrong: itself, another cluster, no node, no answer", async () => {
+    const one = await start("n1", { network: { connection_timeout: 1 } });
+    const sync = (port: number) => one.ask(`SYNC 127.0.0.1 ${port}`);
+    expect(await sync(one.process.port)).toMatch(/^ERROR: Connection failed - .*this node itself/);
+
+    const text = {
+      data: (socket: Bun.Socket) => void socket.write("HTTP/1.1 400 Bad Request\r\n\r\n"),
+    };
+    using web = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: text });
+    expect(await sync(web.port)).toMatch(/^ERROR: Connection failed - /);
+
+    const refusal = {
+      data: (socket: Bun.Socket) => void socket.write("ERROR: Too many connections\n"),
+    };
+    using full = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: refusal });
+    expect(await sync(full.port)).toBe("ERROR: Connection failed - ERROR: Too many connections");
+
+    using silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    expect(await sync(silent.port)).toMatch(
+      /^ERROR: Connection failed - nothing came from .* for 1 s$/,
+    );
+    expect(await one.fact("sync_active")).toBe(0);
+    expect(await one.ask("PING")).toBe("PONG");
+  });
+
+  test("works in both directions at once and waits for its turn", async () => {
+    const options = { antiEntropy: { max_concurrent_syncs: 1 } };
+    const [one, two] = [await start("n1", options), await start("n2", options)];
+    await one.askAll(sets(5_000, "one"));
+    await two.askAll(sets(5_000, "two"));
+    const clients = await Promise.all(
+      [one, two, one, two].map(({ process }) => LineClient.connect(process.port)),
+    );
+    const replies = await Promise.all(
+      clients.map((client, i) => {
+        const peer = i % 2 === 0 ? two : one;
+        return client.send(`SYNC 127.0.0.1 ${peer.process.port}`);
+      }),
+    );
+    expect(replies).toEqual(["OK", "OK", "OK", "OK"]);
+    expect(await one.ask("DBSIZE")).toBe("10000");
+    expect(await one.ask("HASH")).toBe(await two.ask("HASH"));
+    await Promise.all(clients.map((client) => client.close()));
+  });
+});
+
+test("two live nodes with one id are reported by both", async () => {
+  const [one, two] = [await start("twin"), await start("twin")];
+  expect(await one.ask(`SYNC 127.0.0.1 ${two.process.port}`)).toMatch(
+    /^ERROR: Connection failed - /,
+  );
+  for (const node of [one, two]) {
+    expect(await node.fact("sync_duplicate_node_id")).toBe(1);
+    expect(node.logged(/ERROR .*node's id/)).toBe(1);
+  }
+});
+
+test("what a node alone held from before a forgotten deletion is set aside, not brought back", async () => {
+  const storage = { tombstone_grace_seconds: 1 };
+  const [one, two] = [await start("n1", { storage }), await start("n2", { storage })];
+  await one.askAll(["SET doomed x", "SET kept x"]);
+  expect(await one.ask(`SYNC 127.0.0.1 ${two.process.port}`)).toBe("OK");
+  await one.ask("DEL doomed");
+  await eventually("the deletion is forgotten", async () => (await one.fact("tombstones")) === 0);
+  await two.ask("SET fresh y");
+
+  expect(await two.ask("GET doomed")).toBe("x");
+  expect(await one.ask(`SYNC 127.0.0.1 ${two.process.port}`)).toBe("OK");
+  for (const node of [one, two]) {
+    expect(await node.ask("GET doomed")).toBe("(null)");
+    expect(await node.ask("GET fresh")).toBe("y");
+    expect(await node.ask("DBSIZE")).toBe("2");
+  }
+  expect(await two.fact("set_aside_entries")).toBe(1);
+  const file = join(two.process.directory, "data/set-aside-n2.jsonl");
+  expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({
+    reason: "stale",
+    kind: "string",
+    key: "doomed",
+    value: "x",
+  });
+  expect(existsSync(join(one.process.directory, "data"))).toBe(false);
+});
+
+describe("kill -9 in the middle of a session", () => {
+  const COUNT = 100_000;
+
+  async function fill(node: ClusterNode): Promise<void> {
+    for (let i = 0; i < COUNT; i += 10_000) {
+      const lines = Array.from({ length: 10_000 }, (_, j) => `SET key:${i + j} ${"v".repeat(200)}`);
+      await node.askAll(lines);
+    }
+  }
+
+  test("of the one that asked: the other is unharmed, and the next try succeeds", async () => {
+    const one = await start("n1");
+    await fill(one);
+    const hash = await one.ask("HASH");
+    const two = await start("n2");
+    const asking = await LineClient.connect(two.process.port);
+    asking.sendRaw(`SYNC 127.0.0.1 ${one.process.port}\n`);
+    await eventually("entries arrive", async () => Number(await two.ask("DBSIZE")) > 100);
+    await two.process.kill();
+    await eventually("the session ended", async () => (await one.fact("sync_active")) === 0);
+    expect(await one.fact("sync_failed")).toBe(1);
+    expect(one.logged(/WARN .*A sync that a peer began failed/)).toBe(1);
+    expect(await one.ask("HASH")).toBe(hash);
+
+    const again = await start("n2", { antiEntropy: { peer_list: [one.address] } });
+    await eventually("it has all", async () => (await again.ask("DBSIZE")) === String(COUNT));
+    expect(await again.ask("HASH")).toBe(hash);
+  });
+
+  test("of the one that was asked: what came before stays, and SYNC says what happened", async () => {
+    const one = await start("n1");
+    await fill(one);
+    const two = await start("n2");
+    await two.ask("SET own x");
+    const asking = await LineClient.connect(two.process.port);
+    asking.sendRaw(`SYNC 127.0.0.1 ${one.process.port}\n`);
+    await eventually("entries arrive", async () => Number(await two.ask("DBSIZE")) > 100);
+    await one.process.kill();
+    expect(await asking.readLine()).toMatch(/^ERROR: Connection failed - /);
+    expect(await two.ask("GET own")).toBe("x");
+    const third = await start("n3");
+    expect(await third.ask(`SYNC 127.0.0.1 ${two.process.port} --verify`)).toBe("OK");
+    expect(await third.ask("HASH")).toBe(await two.ask("HASH"));
+  });
+});

@@ -1,0 +1,201 @@
+/** Peers that misbehave: each costs a node one counted session and one line in its log. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { SYNC_VERSION } from "../../src/core/sync-hello.ts";
+import { ClusterNode } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
+import { LineClient } from "../support/line-client.ts";
+import { SyncPeer } from "../support/sync-peer.ts";
+
+const FAILED = /WARN .*A sync that a peer began failed/;
+
+let node: ClusterNode;
+beforeAll(async () => {
+  node = await ClusterNode.start("n1", { network: { connection_timeout: 1 } });
+  await node.askAll(Array.from({ length: 50 }, (_, i) => `SET key:${i} ${i}`));
+});
+afterAll(() => node.stop());
+
+const greeting = Buffer.from("PEER\n");
+const opening = () => new SyncPeer("bad").opening();
+
+/** A frame with a right checksum. */
+function frame(payload: Uint8Array): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt32BE(payload.length);
+  header.writeUInt32BE(Bun.hash.crc32(payload), 4);
+  return Buffer.concat([header, payload]);
+}
+
+/** The opening of a peer whose HELLO has this byte changed. */
+function changed(at: number, value: number): Buffer {
+  const payload = opening().subarray(greeting.length + 8);
+  payload[at] = value;
+  return Buffer.concat([greeting, frame(payload)]);
+}
+
+/** Sends bytes; resolves when the node has ended the connection. */
+async function send(bytes: Uint8Array): Promise<void> {
+  const client = await LineClient.connect(node.process.port);
+  client.sendRaw(bytes);
+  await client.closed;
+}
+
+async function expectOneFailure(reason: RegExp, misbehave: () => Promise<void>): Promise<void> {
+  const [hash, failed, lines] = [
+    await node.ask("HASH"),
+    await node.fact("sync_failed"),
+    node.logged(FAILED),
+  ];
+  await misbehave();
+  await eventually("it is counted", async () => (await node.fact("sync_failed")) === failed + 1);
+  await eventually("it is logged", () => node.logged(FAILED) === lines + 1);
+  const line = node.process
+    .output()
+    .split("\n")
+    .findLast((it) => FAILED.test(it))!;
+  expect(line).toMatch(reason);
+  expect(await node.fact("sync_active")).toBe(0);
+  expect(await node.ask("HASH")).toBe(hash);
+}
+
+describe("a peer that", () => {
+  const word = (text: string) => Buffer.concat([greeting, Buffer.from(text)]);
+  test.each([
+    ["talks nonsense", () => word("GET key:1\nGET key:2\n"), /a frame of \d+ bytes/],
+    ["announces a huge frame", () => word("\x7f\xff\xff\xff 12345"), /a frame of \d+ bytes/],
+    [
+      "sends a damaged frame",
+      () => {
+        const bytes = opening();
+        bytes[bytes.length - 1]! ^= 1;
+        return bytes;
+      },
+      /a damaged frame/,
+    ],
+    [
+      "sends an empty frame and then nothing",
+      () => Buffer.concat([greeting, Buffer.alloc(8)]),
+      /nothing came/,
+    ],
+    [
+      "sends an unknown item",
+      () => Buffer.concat([greeting, frame(Buffer.from([99]))]),
+      /does not keep to/,
+    ],
+    [
+      "does not introduce itself",
+      () => Buffer.concat([greeting, frame(Buffer.from([3]))]),
+      /does not keep to/,
+    ],
+    [
+      "introduces itself with half a HELLO",
+      () => {
+        const payload = opening().subarray(greeting.length + 8);
+        return Buffer.concat([greeting, frame(payload.subarray(0, 20))]);
+      },
+      /does not keep to/,
+    ],
+    [
+      "speaks another version",
+      () => changed(5, SYNC_VERSION + 1),
+      /version 2 of the sync protocol/,
+    ],
+    ["wants what nobody knows", () => changed(6, 200), /does not keep to/],
+    ["belongs to another cluster", () => new SyncPeer("bad", "other").opening(), /cluster/],
+    [
+      "says HELLO twice",
+      () => {
+        const bytes = opening();
+        return Buffer.concat([bytes, bytes.subarray(greeting.length)]);
+      },
+      /./,
+    ],
+    [
+      "sends half a frame and falls silent",
+      () => opening().subarray(0, 60),
+      /nothing came .* for 1 s/,
+    ],
+    ["says PEER and falls silent", () => greeting, /nothing came .* for 1 s/],
+  ] as [string, () => Buffer, RegExp][])("%s", async (_what, bytes, reason) => {
+    await expectOneFailure(reason, () => send(bytes()));
+  });
+
+  test("comes and goes", async () => {
+    await expectOneFailure(/connection was lost/, async () => {
+      const client = await LineClient.connect(node.process.port);
+      client.sendRaw(greeting);
+      await eventually("it is in", async () => (await node.fact("sync_active")) === 1);
+      await client.close();
+    });
+  });
+
+  test("sends random frames", async () => {
+    const failed = await node.fact("sync_failed");
+    const hash = await node.ask("HASH");
+    for (let i = 0; i < 50; i++) {
+      const hello = opening();
+      const payload = crypto.getRandomValues(new Uint8Array(1 + (i % 40)));
+      payload[0] = i % 20;
+      const client = await LineClient.connect(node.process.port);
+      client.sendRaw(Buffer.concat([hello, frame(payload)]));
+      await client.close();
+    }
+    await eventually("all are over", async () => (await node.fact("sync_active")) === 0);
+    expect(await node.fact("sync_failed")).toBeGreaterThan(failed);
+    expect(await node.ask("HASH")).toBe(hash);
+  });
+});
+
+test("a peer may go at any byte of its opening", async () => {
+  const bytes = opening();
+  const before = await node.fact("sync_failed");
+  const hash = await node.ask("HASH");
+  const cuts = Array.from(
+    { length: bytes.length - greeting.length },
+    (_, i) => i + greeting.length,
+  );
+  for (const cut of cuts) {
+    const client = await LineClient.connect(node.process.port);
+    client.sendRaw(bytes.subarray(0, cut));
+    // Leaves once the node has read it: it takes sessions in the order in which they came.
+    await eventually("it is in", async () => (await node.fact("sync_active")) === 1);
+    await client.close();
+  }
+  const failed = before + cuts.length;
+  await eventually("all are counted", async () => (await node.fact("sync_failed")) === failed);
+  expect(await node.ask("HASH")).toBe(hash);
+});
+
+describe("a connection that breaks anywhere in a session", () => {
+  const KEYS = 300;
+  const value = (i: number) => String(i).padStart(50, ".");
+
+  test.each(["comes", "is visited"])(
+    "with a peer that %s, leaves both stores correct",
+    async (how) => {
+      const target = await ClusterNode.start("n2");
+      await target.askAll(Array.from({ length: KEYS }, (_, i) => `SET node:${i} ${value(i)}`));
+      const peer = new SyncPeer("cut");
+      for (let i = 0; i < KEYS; i++) peer.set(`peer:${i}`, value(i));
+
+      const meet = async (cutAfterBytes: number): Promise<boolean> => {
+        if (how === "comes") return (await peer.visit(target.process.port, cutAfterBytes)).ok;
+        const { port, result } = await peer.receive(cutAfterBytes);
+        const reply = await target.ask(`SYNC 127.0.0.1 ${port}`);
+        expect(reply).toMatch(/^(OK$|ERROR: Connection failed - )/);
+        return (await result).ok && reply === "OK";
+      };
+      let broken = 0;
+      for (let cut = 6; cut < 100_000; cut = Math.ceil(cut * 1.3)) if (!(await meet(cut))) broken++;
+      expect(broken).toBeGreaterThan(10);
+      expect(await meet(Infinity)).toBe(true);
+
+      expect(await target.ask("DBSIZE")).toBe(String(2 * KEYS));
+      expect(peer.store.size).toBe(2 * KEYS);
+      const values = await target.askAll(Array.from({ length: KEYS }, (_, i) => `GET peer:${i}`));
+      expect(values).toEqual(Array.from({ length: KEYS }, (_, i) => value(i)));
+      await eventually("nothing is left", async () => (await target.fact("sync_active")) === 0);
+      await target.stop();
+    },
+  );
+});

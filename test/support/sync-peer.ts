@@ -1,0 +1,130 @@
+/** The other side of a sync session, in the test's own process, over TCP, to be cut at any byte. */
+import { connect, createServer, type Socket } from "node:net";
+import { HybridClock } from "../../src/core/clock.ts";
+import { Contacts } from "../../src/core/contacts.ts";
+import { MerkleTree } from "../../src/core/merkle.ts";
+import { originOf } from "../../src/core/origin.ts";
+import { Store } from "../../src/core/store.ts";
+import { SyncSession, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
+
+/** A store with a tree that speaks the protocol. */
+export class SyncPeer {
+  readonly store: Store;
+  private readonly tree: MerkleTree;
+  private readonly contacts = new Contacts();
+
+  constructor(
+    readonly nodeId: string,
+    private readonly cluster = "merkle-kv",
+  ) {
+    this.store = new Store({
+      clock: new HybridClock(Date.now),
+      origin: originOf(nodeId),
+      hashSeed: { high: 1, low: 2 },
+      random: Math.random,
+      memoryLimitBytes: 0,
+      maxClockSkewMs: 60_000,
+      tombstoneGraceMs: 86_400_000,
+    });
+    this.tree = new MerkleTree(this.store);
+    this.store.observers.push(this.tree);
+  }
+
+  /** Writes a string. */
+  set(key: string, value: string): void {
+    const [k, v] = [Buffer.from(key), Buffer.from(value)];
+    this.store.set(k, 0, k.length, v, 0, v.length, 0);
+  }
+
+  /** The bytes with which it would begin a session, PEER included. */
+  opening(mode: SyncMode = "now"): Buffer {
+    const pieces = [Buffer.from("PEER\n")];
+    const session = this.session("initiator", mode, (bytes) => pieces.push(Buffer.from(bytes)));
+    session.start();
+    while (session.step());
+    return Buffer.concat(pieces);
+  }
+
+  /** Begins a session with the node at a port and cuts the connection after so many bytes sent. */
+  async visit(port: number, cutAfterBytes = Infinity): Promise<SyncResult> {
+    const socket = connect(port, "127.0.0.1");
+    await new Promise((resolve) => socket.once("connect", resolve));
+    const send = cutting(socket, cutAfterBytes);
+    send(Buffer.from("PEER\n"));
+    return this.converse(socket, send, "initiator");
+  }
+
+  /** Listens for one visitor, whose connection is cut after so many bytes sent. */
+  async receive(cutAfterBytes = Infinity): Promise<{ port: number; result: Promise<SyncResult> }> {
+    const { promise, resolve } = Promise.withResolvers<SyncResult>();
+    const server = createServer((socket) => {
+      server.close();
+      socket.once("data", (chunk: Buffer) => {
+        socket.unshift(chunk.subarray(chunk.indexOf(10) + 1));
+        resolve(this.converse(socket, cutting(socket, cutAfterBytes), "responder"));
+      });
+    });
+    await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+    return { port: (server.address() as { port: number }).port, result: promise };
+  }
+
+  private converse(
+    socket: Socket,
+    send: (bytes: Uint8Array) => void,
+    role: "initiator" | "responder",
+  ): Promise<SyncResult> {
+    const { promise, resolve } = Promise.withResolvers<SyncResult>();
+    const session = this.session(role, "now", send, (result) => {
+      socket.end();
+      resolve(result);
+    });
+    const work = () => {
+      while (session.step());
+    };
+    socket.on("data", (chunk: Buffer) => {
+      session.receive(chunk);
+      work();
+    });
+    socket.on("error", () => {}); // "close" follows
+    socket.on("close", () => session.close("the connection was lost"));
+    if (role === "initiator") session.start();
+    work();
+    return promise;
+  }
+
+  private session(
+    role: "initiator" | "responder",
+    mode: SyncMode,
+    send: (bytes: Uint8Array) => void,
+    onEnd: (result: SyncResult) => void = () => {},
+  ): SyncSession {
+    return new SyncSession({
+      role,
+      ...(role === "initiator" && mode !== "inspect" ? { mode } : {}),
+      store: this.store,
+      tree: this.tree,
+      contacts: this.contacts,
+      cluster: this.cluster,
+      nodeId: this.nodeId,
+      epoch: 1,
+      lagMs: 2_000,
+      maxFrameBytes: 10_000_000,
+      nowMs: Date.now,
+      monotonicMs: () => performance.now(),
+      send,
+      onSetAside() {},
+      onEnd,
+    });
+  }
+}
+
+/** Sends up to a limit, then destroys the connection. */
+function cutting(socket: Socket, limit: number): (bytes: Uint8Array) => void {
+  let left = limit;
+  return (bytes) => {
+    if (left < 0) return;
+    socket.write(Buffer.from(bytes.subarray(0, left)));
+    left -= bytes.length;
+    if (left < 0) socket.destroySoon();
+  };
+}
