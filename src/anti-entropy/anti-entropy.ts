@@ -232,7 +232,7 @@ export class AntiEntropy implements SyncControl {
         epoch,
         lagMs: LAG_MS,
         maxFrameBytes,
-        onSetAside: (entry, reason) => void this.setAside.put(entry, reason),
+        onSetAside: (entry, reason) => this.setAside.put(entry, reason),
       },
       maxSessions: settings.max_concurrent_syncs,
       silenceMs,

@@ -130,8 +130,11 @@ export class EntryFlow {
     if (entry.timeHigh !== timeHigh || entry.timeLow !== timeLow) return true;
     if (entry.originHigh !== originHigh || entry.originLow !== originLow) return true;
     if (this.isDead(entry) || this.baseMs(entry) > purgedUpToMs) return true;
+    if (onSetAside(entry, "stale") === false) {
+      this.tally.miss("an entry that the peer refused could not be set aside");
+      return true;
+    }
     this.tally.entriesSetAside++;
-    onSetAside(entry, "stale");
     this.isApplying = true;
     store.discard(id);
     this.isApplying = false;

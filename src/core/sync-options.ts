@@ -47,8 +47,11 @@ export interface SyncSessionOptions {
   readonly monotonicMs: () => number;
   /** Takes one complete frame; has copied or sent it when it returns. */
   readonly send: (frame: Uint8Array) => void;
-  /** An entry that goes no further; valid until this returns. */
-  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => void;
+  /**
+   * An entry that goes no further; valid until this returns. False when it could not be put
+   * away: then it stays in the store, if it is there.
+   */
+  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => boolean | void;
   /** Called exactly once, the last thing a session does. */
   readonly onEnd: (result: SyncResult) => void;
   /** Mode "fetch": the keys to ask for. */
