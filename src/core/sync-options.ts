@@ -51,7 +51,7 @@ export interface SyncSessionOptions {
    * An entry that goes no further; valid until this returns. False when it could not be put
    * away: then it stays in the store, if it is there.
    */
-  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => boolean | void;
+  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => unknown;
   /** Called exactly once, the last thing a session does. */
   readonly onEnd: (result: SyncResult) => void;
   /** Mode "fetch": the keys to ask for. */
