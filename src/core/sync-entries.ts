@@ -30,7 +30,7 @@ export interface EntryFlowOptions {
   readonly contacts: Contacts;
   readonly maxFrameBytes: number;
   readonly nowMs: () => number;
-  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => void;
+  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => unknown;
 }
 
 /** The entries of one session. */
