@@ -1,0 +1,136 @@
+/**
+ * What lies in a data directory, by name:
+ *
+ *   lock              see `lock.ts`
+ *   0000000007.log    segment 7 of the log; the one with the highest number is written to
+ *   0000000006.snap   a snapshot that stands for all segments below 6
+ *   *.tmp             being written; left over when the process died, and worth nothing
+ *   aside-*           damaged files that `merklekv check --fix` put away
+ *
+ * The data is the newest snapshot, if there is one, and every segment from its number on.
+ */
+import { join } from "node:path";
+import { OperationalError } from "../operational-error.ts";
+import { orExplain, type FileSystem } from "./file-system.ts";
+import { FORMAT_VERSION } from "./frame.ts";
+import { FILE_BACKUP, FILE_LOG, FILE_SNAPSHOT, type FileHead, type FileKind } from "./record.ts";
+
+/** Ends the name of a file that is not finished. */
+export const UNFINISHED = ".tmp";
+
+const NUMBER_DIGITS = 10;
+const NAME = /^(\d{10})\.(log|snap)$/;
+const KIND_NAMES: Record<FileKind, string> = {
+  [FILE_LOG]: "a log segment",
+  [FILE_SNAPSHOT]: "a snapshot",
+  [FILE_BACKUP]: "a backup",
+};
+
+/** The files of a data directory, by number, lowest first. */
+export interface DataFiles {
+  readonly segments: readonly number[];
+  readonly snapshots: readonly number[];
+  /** Names of files that were never finished. */
+  readonly unfinished: readonly string[];
+}
+
+/** The path of a log segment. */
+export function segmentPath(directory: string, number: number): string {
+  return join(directory, `${String(number).padStart(NUMBER_DIGITS, "0")}.log`);
+}
+
+/** The path of a snapshot. */
+export function snapshotPath(directory: string, number: number): string {
+  return join(directory, `${String(number).padStart(NUMBER_DIGITS, "0")}.snap`);
+}
+
+/** Lists a data directory. Throws an OperationalError when it cannot be read. */
+export async function listDataFiles(files: FileSystem, directory: string): Promise<DataFiles> {
+  const names = await orExplain(`read ${directory}`, files.list(directory));
+  const segments: number[] = [];
+  const snapshots: number[] = [];
+  for (const name of names) {
+    const match = NAME.exec(name);
+    if (match) (match[2] === "log" ? segments : snapshots).push(Number(match[1]));
+  }
+  const ascending = (a: number, b: number): number => a - b;
+  return {
+    segments: segments.sort(ascending),
+    snapshots: snapshots.sort(ascending),
+    unfinished: names.filter((name) => name.endsWith(UNFINISHED)),
+  };
+}
+
+/** The files that hold the data: number of the snapshot, 0 for none, and of the segments after it. */
+export interface DataPlan {
+  readonly snapshot: number;
+  readonly segments: readonly number[];
+  /** The number that should be among the segments and is not, 0 when none is missing. */
+  readonly missingSegment: number;
+}
+
+/** Chooses the files that count. */
+export function planOf(present: DataFiles): DataPlan {
+  const snapshot = present.snapshots.at(-1) ?? 0;
+  const first = Math.max(snapshot, 1);
+  const segments = present.segments.filter((number) => number >= first);
+  const gap = segments.findIndex((number, i) => number !== first + i);
+  // A snapshot without any segment comes from `restore` or `check --fix`. Beside older segments
+  // it does not: its own was there before it.
+  const isLost = segments.length === 0 && present.segments.length > 0;
+  const missingSegment = gap >= 0 ? first + gap : isLost ? first : 0;
+  return { snapshot, segments, missingSegment };
+}
+
+/** What a file's head must say. `nodeId` null accepts any. */
+export interface ExpectedHead {
+  readonly fileKind: FileKind;
+  readonly number: number | null;
+  readonly nodeId: string | null;
+}
+
+/** Throws an OperationalError when a file's head is not the expected one. */
+export function checkHead(path: string, head: FileHead, expected: ExpectedHead): void {
+  if (head.formatVersion !== FORMAT_VERSION) {
+    throw new OperationalError(
+      `${path} is in format ${head.formatVersion} and this merklekv reads format ` +
+        `${FORMAT_VERSION}; use the version that wrote it`,
+    );
+  }
+  if (head.fileKind !== expected.fileKind) {
+    throw new OperationalError(
+      `${path} is ${KIND_NAMES[head.fileKind]}, not ${KIND_NAMES[expected.fileKind]}`,
+    );
+  }
+  if (expected.nodeId !== null && head.nodeId !== expected.nodeId) {
+    throw new OperationalError(
+      `${path} belongs to node "${head.nodeId}", not to "${expected.nodeId}"; ` +
+        "set that node_id or another storage.path",
+    );
+  }
+  if (expected.number !== null && head.number !== expected.number) {
+    throw new OperationalError(`${path} was renamed: it is number ${head.number}`);
+  }
+}
+
+/**
+ * Bytes on disk were changed, cut or taken away. The message says where, and what to do.
+ */
+export class DamageError extends OperationalError {
+  override name = "DamageError";
+
+  constructor(
+    /** The damaged file. */
+    readonly path: string,
+    /** The first byte that is not good. */
+    readonly offset: number,
+    /** What is wrong there. */
+    readonly flaw: string,
+    directory: string,
+  ) {
+    super(
+      `${path} is damaged at byte ${offset}: ${flaw}; "merklekv check ${directory}" tells more, ` +
+        "and with --fix keeps every good frame",
+    );
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * Reads one file of a data directory or a backup: frames in order, the right head in front, an
+ * end that counts its records. What is wrong comes back as a verdict; what belongs to somebody
+ * else is an error.
+ */
+import { OperationalError } from "../operational-error.ts";
+import { checkHead, type ExpectedHead } from "./data-directory.ts";
+import { orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
+import { findFrame, readFrames, SENSELESS_RECORD, type Reading } from "./frame-reader.ts";
+import { FILE_LOG, type FileHead, type RecordSink } from "./record.ts";
+
+/** No head is longer than this, its frame included. */
+const MAX_HEAD_BYTES = 66_000;
+
+/** What was found in a file. */
+export interface FileReading extends Reading {
+  /** Null when not even the head is good. */
+  readonly head: FileHead | null;
+  /** Whether the last record is an end. */
+  readonly isEnded: boolean;
+  /** Entries among the records. */
+  readonly entries: number;
+}
+
+/** Takes what a file holds besides head and end. */
+export type DataSink = Omit<RecordSink, "head" | "end">;
+
+/**
+ * Reads a whole file. Throws an OperationalError when it cannot be read or its head is not the
+ * expected one; whatever the sink throws passes through.
+ */
+export async function readDataFile(
+  files: FileSystem,
+  path: string,
+  expected: ExpectedHead,
+  sink: DataSink,
+  onProgress?: (bytesRead: number) => void,
+): Promise<FileReading> {
+  const file = await orExplain(`read ${path}`, files.open(path, "read"));
+  try {
+    const checker = new FileChecker(path, expected, sink);
+    const reading = await orExplain(`read ${path}`, readFrames(file, checker, onProgress));
+    return checker.verdict(reading);
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Whether a log that stops being good at `goodBytes` was merely cut off by a crash: nothing
+ * beyond that had been durable. See `frame.ts`.
+ */
+export async function isTornEnd(
+  files: FileSystem,
+  path: string,
+  reading: FileReading,
+): Promise<boolean> {
+  const { goodBytes, fileBytes, flaw } = reading;
+  if (flaw === LOST_RECORDS || flaw === SENSELESS_RECORD) return false;
+  // The head is durable before anything follows it.
+  if (goodBytes === 0 && fileBytes > MAX_HEAD_BYTES) return false;
+  const file = await files.open(path, "read");
+  try {
+    return !(await wasSyncedBeyond(file, goodBytes));
+  } finally {
+    await file.close();
+  }
+}
+
+async function wasSyncedBeyond(file: OpenFile, goodBytes: number): Promise<boolean> {
+  for (let from = goodBytes + 1; ;) {
+    const found = await findFrame(file, from);
+    if (found === null) return false;
+    if (found.syncedBytes > goodBytes) return true;
+    from = found.end;
+  }
+}
+
+const EMPTY = "it is empty";
+const LOST_RECORDS = "records are missing before its end";
+
+/** Passes data on and keeps an eye on head and end. */
+class FileChecker implements RecordSink {
+  private fileHead: FileHead | null = null;
+  private isEnded = false;
+  private entries = 0;
+  private records = 0;
+  private lostRecords = false;
+
+  constructor(
+    private readonly path: string,
+    private readonly expected: ExpectedHead,
+    private readonly sink: DataSink,
+  ) {}
+
+  head(head: FileHead): void {
+    checkHead(this.path, head, this.expected);
+    this.fileHead = head;
+    this.records++;
+  }
+
+  entry(entry: Parameters<RecordSink["entry"]>[0]): void {
+    this.count();
+    this.entries++;
+    this.sink.entry(entry);
+  }
+
+  floor(version: Parameters<RecordSink["floor"]>[0]): void {
+    this.count();
+    this.sink.floor(version);
+  }
+
+  fact(name: string, value: Uint8Array): void {
+    this.count();
+    this.sink.fact(name, value);
+  }
+
+  end(records: number): void {
+    if (records !== this.records) this.lostRecords = true;
+    this.count();
+    this.isEnded = true;
+  }
+
+  verdict(reading: Reading): FileReading {
+    const { fileHead: head, isEnded, entries } = this;
+    let { flaw } = reading;
+    if (flaw === null && this.lostRecords) flaw = LOST_RECORDS;
+    if (flaw === null && head === null) flaw = EMPTY;
+    // A log may end without one: its process was killed.
+    if (flaw === null && !isEnded && this.expected.fileKind !== FILE_LOG) flaw = "it has no end";
+    return { ...reading, head, isEnded: flaw === null && isEnded, entries, flaw };
+  }
+
+  private count(): void {
+    if (this.fileHead === null) throw new OperationalError(`${this.path} has no head`);
+    this.records++;
+    this.isEnded = false;
+  }
+}

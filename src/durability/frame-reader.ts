@@ -1,0 +1,152 @@
+/**
+ * Reads the frames of a file in order, a window at a time, and says exactly where and how they
+ * stop being good. Also finds whole frames beyond that, which is how a torn end is told from
+ * damage, and how a damaged file is salvaged.
+ */
+import { FRAME_HEADER_BYTES, findMagic, isIntact, readHeader, type FrameHeader } from "./frame.ts";
+import { readRecords, type RecordSink } from "./record.ts";
+import type { OpenFile } from "./file-system.ts";
+
+/** Read at once; more only for a frame that is larger. Small enough to stay in the cache. */
+const WINDOW_BYTES = 1024 * 1024;
+
+/** A flaw that no cut explains: the frame is as it was written. */
+export const SENSELESS_RECORD = "a record makes no sense";
+
+/** Where good frames end, and why. */
+export interface Reading {
+  /** Length of the file when it was opened. */
+  readonly fileBytes: number;
+  /** Every byte before this belongs to a good frame. */
+  readonly goodBytes: number;
+  readonly frames: number;
+  readonly records: number;
+  /** What is wrong at `goodBytes`, null when the whole file is good. */
+  readonly flaw: string | null;
+}
+
+/** A frame found by its looks. */
+export interface FoundFrame {
+  readonly position: number;
+  /** Where the frame ends. */
+  readonly end: number;
+  readonly syncedBytes: number;
+}
+
+/**
+ * Reads frames from the start of the file and hands their records to `sink`, which may throw
+ * to stop. `onWindow` is told how far reading has come, now and then.
+ */
+export async function readFrames(
+  file: OpenFile,
+  sink: RecordSink,
+  onWindow: (bytesRead: number) => void = () => {},
+): Promise<Reading> {
+  const fileBytes = await file.size();
+  const header: FrameHeader = { payloadBytes: 0, payloadChecksum: 0, syncedBytes: 0 };
+  const window = new Window(file, fileBytes);
+  let position = 0;
+  let frames = 0;
+  let records = 0;
+  const stop = (flaw: string | null): Reading => ({
+    fileBytes,
+    goodBytes: position,
+    frames,
+    records,
+    flaw,
+  });
+  while (position < fileBytes) {
+    if (!window.holds(position, FRAME_HEADER_BYTES)) {
+      onWindow(position);
+      if (!(await window.load(position, FRAME_HEADER_BYTES))) return stop("a frame is cut short");
+    }
+    if (!readHeader(window.bytes, position - window.start, position, header)) {
+      return stop("a frame's header is wrong");
+    }
+    const { payloadBytes } = header;
+    const payloadAt = position + FRAME_HEADER_BYTES;
+    if (!window.holds(payloadAt, payloadBytes) && !(await window.load(payloadAt, payloadBytes))) {
+      return stop("a frame is cut short");
+    }
+    const start = payloadAt - window.start;
+    if (!isIntact(window.bytes, start, header)) return stop("a frame's checksum is wrong");
+    const count = readRecords(window.bytes, start, start + payloadBytes, sink);
+    if (count < 0) return stop(SENSELESS_RECORD);
+    position = payloadAt + payloadBytes;
+    frames++;
+    records += count;
+  }
+  return stop(null);
+}
+
+/** The first whole frame that starts at or after `from`, or null. */
+export async function findFrame(file: OpenFile, from: number): Promise<FoundFrame | null> {
+  const fileBytes = await file.size();
+  const header: FrameHeader = { payloadBytes: 0, payloadChecksum: 0, syncedBytes: 0 };
+  const window = new Window(file, fileBytes);
+  for (let position = from; position + FRAME_HEADER_BYTES <= fileBytes;) {
+    if (!window.holds(position, FRAME_HEADER_BYTES)) {
+      await window.load(position, FRAME_HEADER_BYTES);
+    }
+    const found = findMagic(window.bytes, position - window.start, window.length);
+    if (found < 0) {
+      // A header may straddle the window's end.
+      position = window.start + window.length - FRAME_HEADER_BYTES + 1;
+      continue;
+    }
+    position = window.start + found;
+    if (readHeader(window.bytes, found, position, header)) {
+      const payloadAt = position + FRAME_HEADER_BYTES;
+      const payload = new Uint8Array(Math.min(header.payloadBytes, fileBytes - payloadAt));
+      await file.read(payload, payloadAt);
+      if (payload.length === header.payloadBytes && isIntact(payload, 0, header)) {
+        const end = payloadAt + header.payloadBytes;
+        return { position, end, syncedBytes: header.syncedBytes };
+      }
+    }
+    position++;
+  }
+  return null;
+}
+
+/** Hands the records of a frame that `findFrame` found to the sink. Returns how many, or -1. */
+export async function readFoundFrame(
+  file: OpenFile,
+  frame: FoundFrame,
+  sink: RecordSink,
+): Promise<number> {
+  const start = frame.position + FRAME_HEADER_BYTES;
+  const payload = new Uint8Array(frame.end - start);
+  await file.read(payload, start);
+  return readRecords(payload, 0, payload.length, sink);
+}
+
+/** A piece of a file in memory. */
+class Window {
+  bytes = new Uint8Array(0);
+  /** Where in the file the piece starts, and how long it is. */
+  start = 0;
+  length = 0;
+
+  constructor(
+    private readonly file: OpenFile,
+    private readonly fileBytes: number,
+  ) {}
+
+  holds(position: number, length: number): boolean {
+    return position >= this.start && position + length <= this.start + this.length;
+  }
+
+  /** Loads a piece that starts at `position`; false when the file is too short for `length`. */
+  async load(position: number, length: number): Promise<boolean> {
+    if (position + length > this.fileBytes) return false;
+    const wanted = Math.min(Math.max(length, WINDOW_BYTES), this.fileBytes - position);
+    if (this.bytes.length < wanted || this.bytes.length > Math.max(wanted, WINDOW_BYTES) * 2) {
+      this.bytes = new Uint8Array(wanted);
+    }
+    const got = await this.file.read(this.bytes.subarray(0, wanted), position);
+    this.start = position;
+    this.length = got;
+    return got >= length;
+  }
+}

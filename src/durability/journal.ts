@@ -1,0 +1,101 @@
+/**
+ * The journal, as the rest of the node sees it: it is told of every change of the store, and
+ * says how far the changes are safe.
+ *
+ * Positions count journalled bytes since the start. A change is *safe* once a crash cannot
+ * undo it: for `fsync = "always"` a power cut, for the other modes the death of the process.
+ * Nothing that shows a change may leave the node before it is safe, be it a reply, an event
+ * or an answer to a peer. There is one rule for all of them: bytes made at `position` leave
+ * when `safePosition` has reached it; `whenSafe` tells.
+ */
+import type { ChangeObserver } from "../core/store.ts";
+
+/** Waits for a position to be safe. */
+export interface SafeWaiter {
+  /** Called once; never from within `whenSafe`. */
+  onSafe(): void;
+}
+
+/** Why nothing can be written for now. */
+export interface JournalFailure {
+  /** `full`: no space; `write`: another failed write; `sync`: a failed sync. */
+  readonly kind: "full" | "write" | "sync";
+  /** One line: what happened, where, and how it ends. */
+  readonly message: string;
+  /** Whether writing resumes by itself. After a failed sync only a restart tells what is on disk. */
+  readonly isPassing: boolean;
+}
+
+/** Facts for INFO, name and value. */
+export type JournalFacts = Record<string, string | number>;
+
+/** Keeps the changes of a store. */
+export interface Journal {
+  /** Belongs into `store.observers`, before all that publish. */
+  readonly observer: ChangeObserver;
+  /** Where the next change will begin. Never decreases. */
+  readonly position: number;
+  /** Everything before this is safe. Never decreases, and is never above `position`. */
+  readonly safePosition: number;
+  /**
+   * Not null while nothing can be written. Then no new writes may be taken, from clients
+   * or peers, and reads need not wait: what they show may be undone by a crash.
+   */
+  readonly failure: JournalFailure | null;
+  /** Called when `failure` appears, changes or goes; set by whoever has to act on it. */
+  onFailureChange: () => void;
+  /**
+   * Calls the waiter, in order, once all that is journalled by now is safe. While a failure
+   * lasts it waits on.
+   */
+  whenSafe(waiter: SafeWaiter): void;
+  /** What was remembered under a name; undefined when nothing was. */
+  fact(name: string): Uint8Array | undefined;
+  /** Remembers a small value over restarts; an empty one forgets. The name is short ASCII. */
+  setFact(name: string, value: Uint8Array): void;
+  /** How it stands. */
+  facts(): JournalFacts;
+  /**
+   * Writes the data anew and drops the log so far. Resolves when that is on disk; rejects
+   * with an OperationalError.
+   */
+  compact(): Promise<void>;
+  /** Writes what is left, marks the clean end and lets go of the directory. */
+  close(): Promise<void>;
+}
+
+/** Keeps nothing: everything is as safe as it gets at once. For `storage.engine = "memory"`. */
+export class MemoryJournal implements Journal {
+  readonly observer: ChangeObserver = { changed() {}, removed() {}, flushed() {} };
+  readonly position = 0;
+  readonly safePosition = 0;
+  readonly failure = null;
+  onFailureChange = (): void => {};
+  private readonly remembered = new Map<string, Uint8Array>();
+
+  whenSafe(waiter: SafeWaiter): void {
+    queueMicrotask(() => waiter.onSafe());
+  }
+
+  fact(name: string): Uint8Array | undefined {
+    return this.remembered.get(name);
+  }
+
+  setFact(name: string, value: Uint8Array): void {
+    remember(this.remembered, name, value);
+  }
+
+  facts(): JournalFacts {
+    return { storage_engine: "memory" };
+  }
+
+  async compact(): Promise<void> {}
+
+  async close(): Promise<void> {}
+}
+
+/** Keeps a copy of a fact, or forgets it when the value is empty. */
+export function remember(facts: Map<string, Uint8Array>, name: string, value: Uint8Array): void {
+  if (value.length === 0) facts.delete(name);
+  else facts.set(name, value.slice());
+}

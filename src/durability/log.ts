@@ -1,0 +1,340 @@
+/**
+ * The journal on disk: an append-only log in segments, and snapshots that replace what is old.
+ *
+ * Group commit: one write is under way at any time, and all records that come meanwhile gather
+ * in the next frame. So a commit costs the same for one record as for a thousand, and the
+ * event loop never waits for the disk.
+ *
+ * - `always`: a write returns when it is on disk, and that makes its records safe.
+ * - `everysec`: a write makes records safe from the death of the process, and a sync every
+ *   second makes them safe from a power cut.
+ * - `never`: likewise, but when to sync is left to the operating system, except at the end of
+ *   a segment.
+ *
+ * A write that fails is tried again, same bytes in the same place, until it succeeds; until
+ * then nothing new is taken (see `Journal.failure`). After a failed sync nothing is written any
+ * more.
+ *
+ * Invariants
+ * - The gathered frames and the one under way hold exactly the records between `safePosition`
+ *   and `position`.
+ * - All segments but the last have an end and are durable.
+ * - Before a snapshot is begun, so is the segment with its number.
+ */
+import { Entry } from "../core/entry.ts";
+import type { ChangeObserver, Store } from "../core/store.ts";
+import type { Logger } from "../observability/log.ts";
+import { OperationalError } from "../operational-error.ts";
+import { CLOCK_FACT, clockFact } from "./clock-fact.ts";
+import { Compaction } from "./compaction.ts";
+import { segmentPath } from "./data-directory.ts";
+import { codeOf, explain, type FileSystem } from "./file-system.ts";
+import { Gatherer } from "./gatherer.ts";
+import {
+  remember,
+  type Journal,
+  type JournalFacts,
+  type JournalFailure,
+  type SafeWaiter,
+} from "./journal.ts";
+import type { Recovered } from "./recovery.ts";
+import { isNoSpace, Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
+import type { SnapshotSource } from "./snapshot.ts";
+import type { Timers } from "./timers.ts";
+import { WaiterQueue } from "./waiter-queue.ts";
+
+/** When a record is on disk; see the file header. */
+export type FsyncMode = "always" | "everysec" | "never";
+
+/** Another segment is begun when one is this long. */
+const SEGMENT_BYTES = 32 * 1024 * 1024;
+const SYNC_EVERY_MS = 1_000;
+const RETRY_EVERY_MS = 500;
+/** The clock that is noted with a sync is ahead, so that it holds until the next one. */
+const CLOCK_AHEAD_MS = 2 * SYNC_EVERY_MS;
+
+/** What a log is made with. */
+export interface LogOptions {
+  readonly files: FileSystem;
+  readonly directory: string;
+  readonly nodeId: string;
+  readonly fsync: FsyncMode;
+  readonly store: SnapshotSource & Pick<Store, "bytes">;
+  readonly logger: Logger;
+  readonly timers: Timers;
+  /** When to begin another segment, in bytes. */
+  readonly segmentBytes?: number;
+  /** Called when nothing touches the directory any more. */
+  readonly onClosed: () => void;
+}
+
+/** The log; see the file header. */
+export class LogJournal implements Journal {
+  readonly observer: ChangeObserver;
+  safePosition = 0;
+  failure: JournalFailure | null = null;
+  onFailureChange = (): void => {};
+
+  private readonly gatherer = new Gatherer();
+  private readonly waiters = new WaiterQueue();
+  private readonly compaction: Compaction;
+  private readonly segmentOptions: SegmentOptions;
+  private readonly segmentBytes: number;
+  private isWriteDue = false;
+  private isWriting = false;
+  /** Settles when the last writing ended. */
+  private writing: Promise<void> = Promise.resolve();
+  private compacting: Promise<void> | null = null;
+  /** Set while somebody waits for another segment. */
+  private segmentWanted: PromiseWithResolvers<void> | null = null;
+  /** Bytes in all segments, and in those before the last one. */
+  private logBytes: number;
+  private olderBytes = 0;
+  private tickedPosition = 0;
+  private cancelTick = (): void => {};
+  private isClosing = false;
+
+  private constructor(
+    private readonly options: LogOptions,
+    private segment: Segment,
+    private readonly recovered: Recovered,
+  ) {
+    this.segmentOptions = segmentOptionsOf(options);
+    this.segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
+    this.logBytes = recovered.logBytes;
+    const { facts, snapshotBytes } = recovered;
+    this.compaction = new Compaction(
+      { ...options, segmentBytes: this.segmentBytes, facts },
+      snapshotBytes,
+    );
+    this.observer = this.createObserver();
+    if (options.fsync === "everysec") this.tickLater();
+  }
+
+  /** Goes on where recovery ended. Rejects with a system error. */
+  static async open(options: LogOptions, recovered: Recovered): Promise<LogJournal> {
+    const { lastSegment, nextSegment } = recovered;
+    const number = lastSegment?.number ?? nextSegment;
+    const path = segmentPath(options.directory, number);
+    const segment =
+      lastSegment === null
+        ? await Segment.create(segmentOptionsOf(options), path, number)
+        : await Segment.reopen(segmentOptionsOf(options), path, lastSegment);
+    const journal = new LogJournal(options, segment, recovered);
+    if (lastSegment === null) journal.logBytes += segment.bytes;
+    return journal;
+  }
+
+  get position(): number {
+    return this.gatherer.position;
+  }
+
+  whenSafe(waiter: SafeWaiter): void {
+    if (this.safePosition === this.position) queueMicrotask(() => waiter.onSafe());
+    else this.waiters.add(this.position, waiter);
+  }
+
+  fact(name: string): Uint8Array | undefined {
+    return this.recovered.facts.get(name);
+  }
+
+  setFact(name: string, value: Uint8Array): void {
+    remember(this.recovered.facts, name, value);
+    this.gatherer.begin().addFact(name, value);
+    this.added();
+  }
+
+  facts(): JournalFacts {
+    const { failure, segment, recovered, compaction } = this;
+    return {
+      storage_engine: "log",
+      storage_fsync: this.options.fsync,
+      storage_state: failure === null ? "ok" : failure.kind,
+      log_segment: segment.number,
+      log_bytes: this.logBytes,
+      log_waiting_bytes: this.position - this.safePosition,
+      snapshot_bytes: compaction.snapshotBytes,
+      snapshot_running: this.compacting === null ? 0 : 1,
+      snapshot_unix: Math.floor(compaction.lastUnixMs / 1000),
+      recovered_entries: recovered.entries,
+      recovered_torn_bytes: recovered.tornBytes,
+    };
+  }
+
+  compact(): Promise<void> {
+    this.compacting ??= this.compactNow().finally(() => (this.compacting = null));
+    return this.compacting;
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosing) return;
+    this.cancelTick();
+    if (this.failure === null) this.setFact(CLOCK_FACT, clockFact(this.options.store.clock));
+    this.isClosing = true;
+    await this.compacting?.catch(() => {});
+    this.startWriting();
+    await this.writing;
+    try {
+      if (this.failure === null) {
+        await this.segment.appendEnd();
+        await this.segment.sync();
+      }
+    } catch (error) {
+      this.fail(error);
+    } finally {
+      await this.segment.close().catch(() => {});
+      this.options.onClosed();
+    }
+  }
+
+  // Gathering.
+
+  private createObserver(): ChangeObserver {
+    const { store } = this.options;
+    const entry = new Entry();
+    return {
+      changed: (id) => {
+        store.read(id, entry);
+        this.gatherer.begin().addEntry(entry);
+        this.added();
+      },
+      removed() {},
+      flushed: () => {
+        this.gatherer.begin().addFloor(store.floor);
+        this.added();
+      },
+    };
+  }
+
+  private added(): void {
+    this.gatherer.end();
+    if (this.isWriteDue || this.isWriting) return;
+    this.isWriteDue = true;
+    // At the end of this turn of the event loop: what arrived with it shares the frame.
+    this.options.timers.soon(() => this.startWriting());
+  }
+
+  // Writing.
+
+  private startWriting(): void {
+    this.isWriteDue = false;
+    if (this.isWriting || this.failure?.isPassing === false) return;
+    this.isWriting = true;
+    this.writing = this.writeAll();
+  }
+
+  /** Writes until nothing waits any more, or nothing can be written any more. */
+  private async writeAll(): Promise<void> {
+    for (;;) {
+      if (this.segmentWanted !== null || this.segment.bytes >= this.segmentBytes) {
+        if (!(await this.retry(() => this.beginSegment()))) break;
+      }
+      const frame = this.gatherer.take();
+      if (frame === null) break;
+      const bytesBefore = this.segment.bytes;
+      if (!(await this.retry(() => this.segment.append(frame.buffer)))) break;
+      this.logBytes += this.segment.bytes - bytesBefore;
+      this.gatherer.recycle(frame);
+      this.safePosition = frame.end;
+      this.waiters.release(frame.end);
+      if (this.compacting === null && this.compaction.isDue(this.logBytes)) this.compactDue();
+    }
+    // At once: between the last look and here nothing was awaited, so nothing is missed.
+    this.isWriting = false;
+  }
+
+  /** Repeats a step until it succeeds; false when there is no use, or no time, for that. */
+  private async retry(step: () => Promise<void>): Promise<boolean> {
+    for (;;) {
+      try {
+        await step();
+        if (this.failure !== null) this.resume();
+        return true;
+      } catch (error) {
+        this.fail(error);
+        if (this.isClosing || error instanceof SyncFailed) {
+          this.segmentWanted?.reject(new OperationalError(this.failure!.message));
+          this.segmentWanted = null;
+          return false;
+        }
+        await new Promise<void>((resolve) => this.options.timers.after(RETRY_EVERY_MS, resolve));
+      }
+    }
+  }
+
+  /** Ends the segment and begins the next. May be repeated after a failure. */
+  private async beginSegment(): Promise<void> {
+    const old = this.segment;
+    if (!old.isEnded) await old.appendEnd();
+    await old.sync();
+    const path = segmentPath(this.options.directory, old.number + 1);
+    this.segment = await Segment.create(this.segmentOptions, path, old.number + 1);
+    this.olderBytes = this.logBytes;
+    this.logBytes += this.segment.bytes;
+    await old.close();
+    this.segmentWanted?.resolve();
+    this.segmentWanted = null;
+  }
+
+  // Syncing once a second.
+
+  private tickLater(): void {
+    this.cancelTick = this.options.timers.after(SYNC_EVERY_MS, () => {
+      this.tickLater();
+      if (this.failure !== null || this.position === this.tickedPosition) return;
+      this.setFact(CLOCK_FACT, clockFact(this.options.store.clock, CLOCK_AHEAD_MS));
+      this.tickedPosition = this.position;
+      this.whenSafe({
+        onSafe: () => void this.segment.sync().catch((error) => this.fail(error)),
+      });
+    });
+  }
+
+  // Failing.
+
+  private fail(error: unknown): void {
+    const isFinal = error instanceof SyncFailed;
+    // A mistake in this program is no state of the disk.
+    if (!isFinal && codeOf(error) === "") throw error;
+    const kind = isFinal ? "sync" : isNoSpace(error) ? "full" : "write";
+    if (this.failure?.kind === kind || this.failure?.isPassing === false) return;
+    const message = isFinal
+      ? `${error.message}; nothing is written until the node is restarted`
+      : `cannot write ${this.segment.path}: ${explain(error)}; tried again until it succeeds`;
+    this.failure = { kind, message, isPassing: !isFinal };
+    this.options.logger.error(`Taking no writes: ${message}`);
+    this.onFailureChange();
+  }
+
+  private resume(): void {
+    this.failure = null;
+    this.options.logger.info("Taking writes again");
+    this.onFailureChange();
+  }
+
+  // Compacting.
+
+  private compactDue(): void {
+    this.compact().catch((error: unknown) => {
+      if (this.isClosing) return;
+      this.options.logger.warn("Could not write a snapshot", { error: String(error) });
+    });
+  }
+
+  private async compactNow(): Promise<void> {
+    if (this.isClosing || this.failure !== null) {
+      throw new OperationalError(this.failure?.message ?? "the node is stopping");
+    }
+    this.segmentWanted = Promise.withResolvers();
+    const { promise } = this.segmentWanted;
+    this.startWriting();
+    await promise;
+    const { olderBytes } = this;
+    await this.compaction.run(this.segment.number, () => this.isClosing);
+    this.logBytes -= olderBytes;
+  }
+}
+
+function segmentOptionsOf({ files, nodeId, fsync }: LogOptions): SegmentOptions {
+  return { files, nodeId, syncsAppends: fsync === "always" };
+}

@@ -1,0 +1,85 @@
+/**
+ * Opens a data directory: makes it, locks it, brings back what it holds and goes on from there.
+ */
+import type { Store } from "../core/store.ts";
+import type { Logger } from "../observability/log.ts";
+import { orExplain, realFileSystem, type FileSystem } from "./file-system.ts";
+import { lockDirectory, type DirectoryLock } from "./lock.ts";
+import { LogJournal, type FsyncMode } from "./log.ts";
+import { recover, type Recovered, type RecoveryProgress } from "./recovery.ts";
+import { realTimers, type Timers } from "./timers.ts";
+
+/** Recovery that takes longer than this says how far it is, as often. */
+const PROGRESS_EVERY_MS = 1_000;
+
+/** What is opened, and with what. */
+export interface OpenLogOptions {
+  readonly directory: string;
+  readonly nodeId: string;
+  readonly fsync: FsyncMode;
+  /** Still without observers, and taking what it is given; see `RecoveryTarget`. */
+  readonly store: Store;
+  readonly logger: Logger;
+  /** Where the directory is; this machine's disk and time unless told otherwise. */
+  readonly files?: FileSystem;
+  readonly timers?: Timers;
+  readonly lock?: (directory: string) => Promise<DirectoryLock>;
+  readonly segmentBytes?: number;
+}
+
+/** An open log, and what it began with. */
+export interface OpenedLog {
+  readonly journal: LogJournal;
+  readonly recovered: Recovered;
+}
+
+/**
+ * Opens a data directory. Throws a DamageError, or another OperationalError of one line: it is
+ * in use, belongs to another node, is of another version, cannot be read or written.
+ */
+export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
+  const { directory, logger, files = realFileSystem, timers = realTimers } = options;
+  await orExplain(`make the data directory ${directory}`, files.makeDirectory(directory));
+  const lock = await (options.lock ?? lockDirectory)(directory);
+  try {
+    const startMs = timers.nowMs();
+    const recovered = await recover({
+      ...options,
+      files,
+      target: options.store,
+      onProgress: progressLog(logger, timers),
+    });
+    report(logger, directory, recovered, timers.nowMs() - startMs);
+    const journal = await orExplain(
+      `write to ${directory}`,
+      LogJournal.open({ ...options, files, timers, onClosed: () => lock.release() }, recovered),
+    );
+    return { journal, recovered };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+function progressLog(logger: Logger, timers: Timers): (progress: RecoveryProgress) => void {
+  let nextMs = timers.nowMs() + PROGRESS_EVERY_MS;
+  return ({ bytesRead, bytesTotal, entries }) => {
+    if (timers.nowMs() < nextMs) return;
+    nextMs = timers.nowMs() + PROGRESS_EVERY_MS;
+    const percent = Math.floor((100 * bytesRead) / Math.max(1, bytesTotal));
+    logger.info("Recovering", { percent, entries });
+  };
+}
+
+function report(logger: Logger, directory: string, recovered: Recovered, tookMs: number): void {
+  const { entries, tornBytes, wasStoppedCleanly } = recovered;
+  if (tornBytes > 0) {
+    logger.warn("Cut off the end of the log, which a crash had left unfinished", { tornBytes });
+  }
+  logger.info("Recovered from disk", {
+    directory,
+    entries,
+    milliseconds: Math.round(tookMs),
+    stopped: wasStoppedCleanly ? "cleanly" : "by a crash",
+  });
+}

@@ -1,0 +1,303 @@
+/**
+ * Records: what a frame's payload is made of. PURE.
+ *
+ * Each starts with a byte that says what it is. All integers are big-endian, and there is one
+ * way to write each record.
+ *
+ *   head   01  format version u16 · file kind u8 · file number u32 · node id: length u16, UTF-8
+ *   end    02  records before this one in the file, u48
+ *   floor  03  version: time 8 bytes, origin 8 bytes
+ *   fact   04  name: length u8, ASCII · value: length u32, bytes
+ *   entry  20 + kind, + 4 when it expires
+ *              key length - 1 u16 · value length u32 · version 16 bytes ·
+ *              expiry in Unix ms u64, only when it expires · key · value
+ *
+ * Head is the first record of every file and alone in its frame. End is the last of a snapshot
+ * and of a backup, and of a log segment that was closed; a log that is opened again goes on
+ * after it. A fact is a small thing to remember by name (the clock, an epoch, a watermark, …):
+ * the last one counts, and an empty value means that there is none.
+ */
+import { Entry, MAX_KEY_BYTES, type Kind } from "../core/entry.ts";
+import type { VersionWords } from "../core/merge.ts";
+import { FORMAT_VERSION, FRAME_HEADER_BYTES, readU32, sealFrame, writeU32 } from "./frame.ts";
+
+/** A segment of the log. */
+export const FILE_LOG = 1;
+/** A snapshot: stands for all log segments with a lower number. */
+export const FILE_SNAPSHOT = 2;
+/** A backup: like a snapshot, but made to be kept elsewhere. */
+export const FILE_BACKUP = 3;
+
+/** One of the three FILE_ constants. */
+export type FileKind = 1 | 2 | 3;
+
+/** The first record of every file. */
+export interface FileHead {
+  readonly formatVersion: number;
+  readonly fileKind: FileKind;
+  readonly number: number;
+  readonly nodeId: string;
+}
+
+/** Takes records as they are read. Entries and byte views are valid for the call only. */
+export interface RecordSink {
+  head(head: FileHead): void;
+  entry(entry: Entry): void;
+  floor(version: VersionWords): void;
+  fact(name: string, value: Uint8Array): void;
+  end(records: number): void;
+}
+
+const HEAD = 0x01;
+const END = 0x02;
+const FLOOR = 0x03;
+const FACT = 0x04;
+const ENTRY = 0x20;
+const ENTRY_KINDS = 3;
+const EXPIRES = 0x04;
+
+/** Bytes of an entry record besides key and value, without an expiry. */
+export const ENTRY_RECORD_BYTES = 23;
+const EXPIRY_BYTES = 8;
+/** The longest name of a fact, and the longest node id, in bytes. */
+const MAX_FACT_NAME_BYTES = 255;
+const MAX_NODE_ID_BYTES = 65_535;
+/** A buffer larger than this is let go once it has been written. */
+const KEPT_BYTES = 4 * 1024 * 1024;
+const INITIAL_BYTES = 64 * 1024;
+/** Up to this length copying byte by byte beats a native call. */
+const LOOP_COPY_BYTES = 48;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** A growing buffer in which the records of one frame gather, behind room for its header. */
+export class FrameBuffer {
+  /** Bytes so far, room for the header included. */
+  length = FRAME_HEADER_BYTES;
+  /** Records so far. */
+  records = 0;
+  private bytes = new Uint8Array(INITIAL_BYTES);
+
+  get isEmpty(): boolean {
+    return this.length === FRAME_HEADER_BYTES;
+  }
+
+  /** Forgets everything, and the buffer too if one large value made it large. */
+  reset(): void {
+    this.length = FRAME_HEADER_BYTES;
+    this.records = 0;
+    if (this.bytes.length > KEPT_BYTES) this.bytes = new Uint8Array(INITIAL_BYTES);
+  }
+
+  /** The finished frame: a view, valid until the next change. See `sealFrame`. */
+  seal(position: number, syncedBytes = position): Uint8Array {
+    return sealFrame(this.bytes, this.length, position, syncedBytes);
+  }
+
+  /** Adds an entry, copying its bytes. */
+  addEntry(entry: Entry): void {
+    const { keyLength, valueLength, expiresAtMs } = entry;
+    let at = this.reserve(ENTRY_RECORD_BYTES + EXPIRY_BYTES + keyLength + valueLength);
+    const { bytes } = this;
+    bytes[at] = ENTRY | entry.kind | (expiresAtMs === 0 ? 0 : EXPIRES);
+    bytes[at + 1] = (keyLength - 1) >>> 8;
+    bytes[at + 2] = keyLength - 1;
+    writeU32(bytes, at + 3, valueLength);
+    writeVersion(bytes, at + 7, entry);
+    at += ENTRY_RECORD_BYTES;
+    if (expiresAtMs !== 0) {
+      writeU32(bytes, at, Math.floor(expiresAtMs / 0x1_0000_0000));
+      writeU32(bytes, at + 4, expiresAtMs >>> 0);
+      at += EXPIRY_BYTES;
+    }
+    copy(entry.key, entry.keyOffset, keyLength, bytes, at);
+    copy(entry.value, entry.valueOffset, valueLength, bytes, at + keyLength);
+    this.length = at + keyLength + valueLength;
+    this.records++;
+  }
+
+  /** Adds a flush floor. */
+  addFloor(version: VersionWords): void {
+    const at = this.reserve(17);
+    this.bytes[at] = FLOOR;
+    writeVersion(this.bytes, at + 1, version);
+    this.length = at + 17;
+    this.records++;
+  }
+
+  /** Adds a fact. The name is 1 to 255 ASCII characters. */
+  addFact(name: string, value: Uint8Array): void {
+    const nameBytes = encoder.encode(name);
+    if (nameBytes.length < 1 || nameBytes.length > MAX_FACT_NAME_BYTES) {
+      throw new Error(`the name of a fact has 1 to ${MAX_FACT_NAME_BYTES} bytes: ${name}`);
+    }
+    const at = this.reserve(6 + nameBytes.length + value.length);
+    const valueAt = at + 6 + nameBytes.length;
+    this.bytes[at] = FACT;
+    this.bytes[at + 1] = nameBytes.length;
+    this.bytes.set(nameBytes, at + 2);
+    writeU32(this.bytes, valueAt - 4, value.length);
+    this.bytes.set(value, valueAt);
+    this.length = valueAt + value.length;
+    this.records++;
+  }
+
+  /** Adds the head of a file in today's format. */
+  addHead(fileKind: FileKind, number: number, nodeId: string): void {
+    const id = encoder.encode(nodeId);
+    if (id.length > MAX_NODE_ID_BYTES) throw new Error("the node id is too long");
+    const at = this.reserve(10 + id.length);
+    const { bytes } = this;
+    bytes[at] = HEAD;
+    bytes[at + 1] = FORMAT_VERSION >>> 8;
+    bytes[at + 2] = FORMAT_VERSION;
+    bytes[at + 3] = fileKind;
+    writeU32(bytes, at + 4, number);
+    bytes[at + 8] = id.length >>> 8;
+    bytes[at + 9] = id.length;
+    bytes.set(id, at + 10);
+    this.length = at + 10 + id.length;
+    this.records++;
+  }
+
+  /** Adds the end of a file that has `records` records before it. */
+  addEnd(records: number): void {
+    const at = this.reserve(7);
+    const high = Math.floor(records / 0x1_0000_0000);
+    this.bytes[at] = END;
+    this.bytes[at + 1] = high >>> 8;
+    this.bytes[at + 2] = high;
+    writeU32(this.bytes, at + 3, records >>> 0);
+    this.length = at + 7;
+    this.records++;
+  }
+
+  /** Makes room; returns where the next record starts. */
+  private reserve(count: number): number {
+    const needed = this.length + count;
+    if (needed > this.bytes.length) {
+      const larger = new Uint8Array(Math.max(this.bytes.length * 2, needed));
+      larger.set(this.bytes.subarray(0, this.length));
+      this.bytes = larger;
+    }
+    return this.length;
+  }
+}
+
+const entry = new Entry();
+const version: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+
+/**
+ * Hands the records from `start` to `end` to the sink, in order. Returns how many there were,
+ * or -1 when a record makes no sense, which a checksum that is right rules out unless another
+ * version wrote it.
+ */
+export function readRecords(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  sink: RecordSink,
+): number {
+  let count = 0;
+  for (let at = start; at < end; count++) {
+    const isEntry = (bytes[at]! & ~(ENTRY_KINDS | EXPIRES)) === ENTRY;
+    at = isEntry ? readEntry(bytes, at, end, sink) : readOther(bytes, at, end, sink);
+    if (at < 0) return -1;
+  }
+  return count;
+}
+
+/** Returns where the next record starts, or -1; so do the others. */
+function readEntry(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
+  const tag = bytes[at]!;
+  const expires = (tag & EXPIRES) !== 0;
+  const keyAt = at + ENTRY_RECORD_BYTES + (expires ? EXPIRY_BYTES : 0);
+  if (keyAt > end || (tag & ENTRY_KINDS) === ENTRY_KINDS) return -1;
+  const keyLength = ((bytes[at + 1]! << 8) | bytes[at + 2]!) + 1;
+  const valueLength = readU32(bytes, at + 3);
+  const next = keyAt + keyLength + valueLength;
+  if (next > end || keyLength > MAX_KEY_BYTES) return -1;
+  entry.kind = (tag & ENTRY_KINDS) as Kind;
+  readVersion(bytes, at + 7, entry);
+  entry.expiresAtMs = expires
+    ? readU32(bytes, keyAt - 8) * 0x1_0000_0000 + readU32(bytes, keyAt - 4)
+    : 0;
+  entry.key = bytes;
+  entry.keyOffset = keyAt;
+  entry.keyLength = keyLength;
+  entry.value = bytes;
+  entry.valueOffset = keyAt + keyLength;
+  entry.valueLength = valueLength;
+  sink.entry(entry);
+  return next;
+}
+
+function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
+  const left = end - at;
+  switch (bytes[at]) {
+    case HEAD: {
+      const next = left < 10 ? Infinity : at + 10 + ((bytes[at + 8]! << 8) | bytes[at + 9]!);
+      const fileKind = bytes[at + 3]!;
+      if (next > end || fileKind < FILE_LOG || fileKind > FILE_BACKUP) return -1;
+      sink.head({
+        formatVersion: (bytes[at + 1]! << 8) | bytes[at + 2]!,
+        fileKind: fileKind as FileKind,
+        number: readU32(bytes, at + 4),
+        nodeId: decoder.decode(bytes.subarray(at + 10, next)),
+      });
+      return next;
+    }
+    case END: {
+      if (left < 7) return -1;
+      const high = (bytes[at + 1]! << 8) | bytes[at + 2]!;
+      sink.end(high * 0x1_0000_0000 + readU32(bytes, at + 3));
+      return at + 7;
+    }
+    case FLOOR:
+      if (left < 17) return -1;
+      readVersion(bytes, at + 1, version);
+      sink.floor(version);
+      return at + 17;
+    case FACT: {
+      const nameLength = left < 2 ? 0 : bytes[at + 1]!;
+      const valueAt = at + 6 + nameLength;
+      if (nameLength === 0 || valueAt > end) return -1;
+      const next = valueAt + readU32(bytes, valueAt - 4);
+      if (next > end) return -1;
+      const name = decoder.decode(bytes.subarray(at + 2, at + 2 + nameLength));
+      sink.fact(name, bytes.subarray(valueAt, next));
+      return next;
+    }
+    default:
+      return -1;
+  }
+}
+
+function writeVersion(bytes: Uint8Array, at: number, from: VersionWords): void {
+  writeU32(bytes, at, from.timeHigh);
+  writeU32(bytes, at + 4, from.timeLow);
+  writeU32(bytes, at + 8, from.originHigh);
+  writeU32(bytes, at + 12, from.originLow);
+}
+
+function readVersion(bytes: Uint8Array, at: number, into: VersionWords): void {
+  into.timeHigh = readU32(bytes, at);
+  into.timeLow = readU32(bytes, at + 4);
+  into.originHigh = readU32(bytes, at + 8);
+  into.originLow = readU32(bytes, at + 12);
+}
+
+function copy(
+  from: Uint8Array,
+  fromOffset: number,
+  length: number,
+  to: Uint8Array,
+  toOffset: number,
+): void {
+  if (length <= LOOP_COPY_BYTES) {
+    for (let i = 0; i < length; i++) to[toOffset + i] = from[fromOffset + i]!;
+  } else {
+    to.set(from.subarray(fromOffset, fromOffset + length), toOffset);
+  }
+}

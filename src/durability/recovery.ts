@@ -1,0 +1,205 @@
+/**
+ * Brings back what a data directory holds: the newest snapshot, then every log segment after
+ * it, all through the store's gate.
+ *
+ * A bad frame at the end of the last segment, if nothing from there on had been durable, is what
+ * a crash leaves: it is cut off and reported. Anything else that is not as it was written is
+ * damage, and then nothing is recovered at all: a DamageError names file and byte.
+ */
+import { join } from "node:path";
+import type { Store } from "../core/store.ts";
+import { OperationalError } from "../operational-error.ts";
+import { CLOCK_FACT, observeClockFact } from "./clock-fact.ts";
+import { isTornEnd, readDataFile, type DataSink, type FileReading } from "./data-file.ts";
+import {
+  DamageError,
+  listDataFiles,
+  planOf,
+  segmentPath,
+  snapshotPath,
+  type DataPlan,
+} from "./data-directory.ts";
+import { orExplain, type FileSystem } from "./file-system.ts";
+import { remember } from "./journal.ts";
+import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
+import type { SegmentEnd } from "./segment.ts";
+
+/** Where recovered data goes; a store that takes entries without asking how new they are. */
+export type RecoveryTarget = Pick<Store, "apply" | "applyFloor" | "clock">;
+
+/** How far recovery has come. */
+export interface RecoveryProgress {
+  readonly bytesRead: number;
+  readonly bytesTotal: number;
+  readonly entries: number;
+}
+
+/** What was found. */
+export interface Recovered {
+  readonly facts: Map<string, Uint8Array>;
+  /** The segment to go on with; null when there is none. */
+  readonly lastSegment: SegmentEnd | null;
+  /** The number the next segment gets. */
+  readonly nextSegment: number;
+  /** Length of the snapshot, 0 when there is none. */
+  readonly snapshotBytes: number;
+  /** Length of all segments together. */
+  readonly logBytes: number;
+  /** Entries read, some of them more than once by key. */
+  readonly entries: number;
+  /** Bytes that a crash left unfinished at the end of the log, cut off now. */
+  readonly tornBytes: number;
+  /** Whether the node had been stopped in good order. True for a new directory. */
+  readonly wasStoppedCleanly: boolean;
+}
+
+/** What recovery is made with. */
+export interface RecoveryOptions {
+  readonly files: FileSystem;
+  readonly directory: string;
+  readonly nodeId: string;
+  readonly target: RecoveryTarget;
+  readonly onProgress: (progress: RecoveryProgress) => void;
+}
+
+/**
+ * Recovers a directory that is there and locked. Throws a DamageError, or another
+ * OperationalError when the data is somebody else's or cannot be read.
+ */
+export async function recover(options: RecoveryOptions): Promise<Recovered> {
+  const present = await listDataFiles(options.files, options.directory);
+  const plan = planOf(present);
+  const recovery = new Recovery(options, plan);
+  const recovered = await recovery.run();
+  const obsolete = [
+    ...present.unfinished.map((name) => join(options.directory, name)),
+    ...present.snapshots
+      .filter((number) => number < plan.snapshot)
+      .map((number) => snapshotPath(options.directory, number)),
+    ...present.segments
+      .filter((number) => number < plan.snapshot)
+      .map((number) => segmentPath(options.directory, number)),
+  ];
+  for (const path of obsolete) await orExplain(`remove ${path}`, options.files.remove(path));
+  return recovered;
+}
+
+class Recovery {
+  private readonly facts = new Map<string, Uint8Array>();
+  private readonly sink: DataSink;
+  private entries = 0;
+  private bytesDone = 0;
+  private bytesTotal = 0;
+
+  constructor(
+    private readonly options: RecoveryOptions,
+    private readonly plan: DataPlan,
+  ) {
+    const { target } = options;
+    this.sink = {
+      entry: (entry) => {
+        this.entries++;
+        const outcome = target.apply(entry);
+        if (outcome < 0) throw new OperationalError(`the store refused an entry (${outcome})`);
+      },
+      floor: (floor) => {
+        const { timeHigh, timeLow, originHigh, originLow } = floor;
+        target.applyFloor(timeHigh, timeLow, originHigh, originLow);
+      },
+      fact: (name, value) => remember(this.facts, name, value),
+    };
+  }
+
+  async run(): Promise<Recovered> {
+    const { directory, files, target } = this.options;
+    const { snapshot, segments, missingSegment } = this.plan;
+    if (missingSegment > 0) {
+      const path = segmentPath(directory, missingSegment);
+      throw new DamageError(path, 0, "it is missing", directory);
+    }
+    const paths = segments.map((number) => segmentPath(directory, number));
+    if (snapshot > 0) paths.unshift(snapshotPath(directory, snapshot));
+    for (const path of paths) this.bytesTotal += Math.max(0, await files.sizeOf(path));
+
+    const snapshotBytes = snapshot > 0 ? await this.readSnapshot(snapshot) : 0;
+    let last: FileReading | null = null;
+    let tornBytes = 0;
+    for (const number of segments) {
+      const isLast = number === segments.at(-1);
+      last = await this.readSegment(number, isLast);
+      if (isLast) tornBytes = await this.cutTornEnd(number, last);
+    }
+    const clock = this.facts.get(CLOCK_FACT);
+    if (clock !== undefined) observeClockFact(target.clock, clock);
+    const lastNumber = segments.at(-1) ?? 0;
+    return {
+      facts: this.facts,
+      // One of which not even the head is good is started again.
+      lastSegment:
+        last === null || last.goodBytes === 0
+          ? null
+          : { number: lastNumber, bytes: last.goodBytes, records: last.records },
+      nextSegment: last?.goodBytes === 0 ? lastNumber : Math.max(lastNumber + 1, snapshot, 1),
+      snapshotBytes,
+      logBytes: this.bytesDone - snapshotBytes,
+      entries: this.entries,
+      tornBytes,
+      wasStoppedCleanly: last === null || last.isEnded,
+    };
+  }
+
+  private async readSnapshot(number: number): Promise<number> {
+    const path = snapshotPath(this.options.directory, number);
+    const reading = await this.read(path, FILE_SNAPSHOT, number);
+    if (reading.flaw !== null) throw this.damage(path, reading);
+    return reading.fileBytes;
+  }
+
+  private async readSegment(number: number, isLast: boolean): Promise<FileReading> {
+    const { files, directory } = this.options;
+    const path = segmentPath(directory, number);
+    const reading = await this.read(path, FILE_LOG, number);
+    if (isLast && reading.flaw !== null && (await isTornEnd(files, path, reading))) return reading;
+    if (reading.flaw !== null) throw this.damage(path, reading);
+    if (!isLast && !reading.isEnded) {
+      throw this.damage(path, { ...reading, flaw: "it has no end, yet another segment follows" });
+    }
+    return reading;
+  }
+
+  private async read(path: string, fileKind: 1 | 2, number: number): Promise<FileReading> {
+    const { files, nodeId, onProgress } = this.options;
+    const report = (bytesInFile: number): void =>
+      onProgress({
+        bytesRead: this.bytesDone + bytesInFile,
+        bytesTotal: this.bytesTotal,
+        entries: this.entries,
+      });
+    const expected = { fileKind, number, nodeId };
+    const reading = await readDataFile(files, path, expected, this.sink, report);
+    this.bytesDone += reading.goodBytes;
+    return reading;
+  }
+
+  private async cutTornEnd(number: number, reading: FileReading): Promise<number> {
+    const tornBytes = reading.fileBytes - reading.goodBytes;
+    if (tornBytes === 0) return 0;
+    const { files, directory } = this.options;
+    const path = segmentPath(directory, number);
+    const cut = async (): Promise<void> => {
+      const file = await files.open(path, "change");
+      try {
+        await file.truncate(reading.goodBytes);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    };
+    await orExplain(`cut the unfinished end of ${path}`, cut());
+    return tornBytes;
+  }
+
+  private damage(path: string, { goodBytes, flaw }: FileReading): DamageError {
+    return new DamageError(path, goodBytes, flaw!, this.options.directory);
+  }
+}

@@ -1,0 +1,212 @@
+/**
+ * A disk in memory that keeps only what it promised to: a crash takes unsynced bytes, names and
+ * lengths with it, all or any part of them. It can fill up, and fail to write or sync.
+ */
+import { dirname } from "node:path";
+import type { FileSystem, OpenFile, OpenMode } from "../../src/durability/file-system.ts";
+
+/** How much of what was not synced a crash leaves. */
+export type CrashKind = "none" | "some";
+
+/** Unsynced writes are kept or lost in pieces of this size, as pages are. */
+const PIECE_BYTES = 512;
+
+interface Write {
+  readonly position: number;
+  readonly bytes: Uint8Array;
+}
+
+/** One file: what is on the platter, and what the system would read. */
+class DiskFile {
+  durable = new Uint8Array(0);
+  current = new Uint8Array(0);
+  unsynced: Write[] = [];
+}
+
+/** A file system; see the file header. */
+export class SimulatedDisk implements FileSystem {
+  /** Bytes it holds at most. */
+  capacityBytes = Infinity;
+  /** Codes of the errors that writes and syncs fail with, while set. */
+  failWritesWith: string | null = null;
+  failSyncsWith: string | null = null;
+  /** Bytes that a write which fails has written all the same. */
+  partBytes = 0;
+  /** How many syncs there were, of files. */
+  syncs = 0;
+  /** Called before each write; may return a promise to hold it up. */
+  beforeWrite: (path: string, bytes: number) => Promise<void> | void = () => {};
+
+  private names = new Map<string, DiskFile>();
+  private durableNames = new Map<string, DiskFile>();
+  /** Files opened before a crash are dead. */
+  private life = 0;
+
+  async makeDirectory(): Promise<void> {}
+
+  async list(path: string): Promise<string[]> {
+    const inside = [...this.names.keys()].filter((name) => dirname(name) === path);
+    return inside.map((name) => name.slice(path.length + 1));
+  }
+
+  async sizeOf(path: string): Promise<number> {
+    return this.names.get(path)?.current.length ?? -1;
+  }
+
+  async open(path: string, mode: OpenMode, synced = false): Promise<OpenFile> {
+    let file = this.names.get(path);
+    if (mode === "create") {
+      this.failIf(this.failWritesWith, path);
+      file = new DiskFile();
+      this.names.set(path, file);
+    }
+    if (file === undefined) throw systemError("ENOENT", path);
+    return this.handle(path, file, synced);
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    const file = this.names.get(from);
+    if (file === undefined) throw systemError("ENOENT", from);
+    this.names.delete(from);
+    this.names.set(to, file);
+  }
+
+  async remove(path: string): Promise<void> {
+    this.names.delete(path);
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    this.failIf(this.failSyncsWith, path);
+    for (const name of this.durableNames.keys()) {
+      if (dirname(name) === path && !this.names.has(name)) this.durableNames.delete(name);
+    }
+    for (const [name, file] of this.names) {
+      if (dirname(name) === path) this.durableNames.set(name, file);
+    }
+  }
+
+  /** The power goes. With "some", each unsynced piece may or may not have reached the platter. */
+  crash(kind: CrashKind, random: () => number): void {
+    this.life++;
+    this.failWritesWith = this.failSyncsWith = null;
+    const survivors = kind === "none" || random() < 0.5 ? this.durableNames : this.names;
+    for (const file of new Set([...this.durableNames.values(), ...this.names.values()])) {
+      if (kind === "some") {
+        for (const write of file.unsynced) keepPieces(file, write, random);
+      }
+      file.unsynced = [];
+      file.current = file.durable.slice();
+    }
+    this.names = new Map(survivors);
+    this.durableNames = new Map(survivors);
+  }
+
+  /** Everything is let go of, but nothing lost: the process dies, the machine does not. */
+  kill(): void {
+    this.life++;
+  }
+
+  /** What a file holds now. */
+  contents(path: string): Uint8Array {
+    return this.names.get(path)!.current.slice();
+  }
+
+  /** Puts a file there, durable. */
+  place(path: string, bytes: Uint8Array): void {
+    const file = new DiskFile();
+    file.durable = bytes.slice();
+    file.current = bytes.slice();
+    this.names.set(path, file);
+    this.durableNames.set(path, file);
+  }
+
+  /** The paths of all files. */
+  paths(): string[] {
+    return [...this.names.keys()].sort();
+  }
+
+  /** Bytes in all files. */
+  usedBytes(): number {
+    let used = 0;
+    for (const file of this.names.values()) used += file.current.length;
+    return used;
+  }
+
+  private handle(path: string, file: DiskFile, synced: boolean): OpenFile {
+    const { life } = this;
+    const check = (): void => {
+      if (life !== this.life) throw systemError("EBADF", path);
+    };
+    const sync = (): void => {
+      this.syncs++;
+      this.failIf(this.failSyncsWith, path);
+      file.durable = file.current.slice();
+      file.unsynced = [];
+    };
+    return {
+      size: async () => file.current.length,
+      read: async (into, position) => {
+        const found = file.current.subarray(position, position + into.length);
+        into.set(found);
+        return found.length;
+      },
+      write: async (bytes, position) => {
+        const copy = bytes.slice();
+        // Never at once: no disk is so fast that others have no turn.
+        await new Promise((resolve) => setImmediate(resolve));
+        await this.beforeWrite(path, copy.length);
+        check();
+        const room =
+          this.capacityBytes - this.usedBytes() + Math.max(0, file.current.length - position);
+        const fits = this.failWritesWith === null && copy.length <= room;
+        const taken = fits ? copy : copy.subarray(0, Math.max(0, Math.min(this.partBytes, room)));
+        if (taken.length > 0) put(file, position, taken);
+        if (!fits) throw systemError(this.failWritesWith ?? "ENOSPC", path);
+        if (synced) sync();
+      },
+      sync: async () => {
+        check();
+        sync();
+      },
+      truncate: async (length) => {
+        check();
+        file.current = resized(file.current, length);
+        file.unsynced.push({ position: length, bytes: new Uint8Array(0) });
+      },
+      close: async () => {},
+    };
+  }
+
+  private failIf(code: string | null, path: string): void {
+    if (code !== null) throw systemError(code, path);
+  }
+}
+
+/** An error as the operating system gives it. */
+export function systemError(code: string, path: string): Error {
+  return Object.assign(new Error(`${code}: simulated, '${path}'`), { code });
+}
+
+function put(file: DiskFile, position: number, bytes: Uint8Array): void {
+  if (position + bytes.length > file.current.length) {
+    file.current = resized(file.current, position + bytes.length);
+  }
+  file.current.set(bytes, position);
+  file.unsynced.push({ position, bytes });
+}
+
+function keepPieces(file: DiskFile, { position, bytes }: Write, random: () => number): void {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    if (random() < 0.5) continue;
+    const piece = bytes.subarray(at, at + Math.ceil(random() * PIECE_BYTES));
+    const end = position + at + piece.length;
+    if (end > file.durable.length) file.durable = resized(file.durable, end);
+    file.durable.set(piece, position + at);
+  }
+}
+
+function resized(bytes: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+  const result = new Uint8Array(length);
+  result.set(bytes.subarray(0, length));
+  return result;
+}

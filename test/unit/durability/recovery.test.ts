@@ -1,0 +1,307 @@
+/** What was journalled comes back: after a clean stop, a kill, a power cut, and compaction. */
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { Int64 } from "../../../src/core/counter.ts";
+import type { Store } from "../../../src/core/store.ts";
+import type { FsyncMode } from "../../../src/durability/log.ts";
+import {
+  dataOf,
+  entriesOf,
+  openStore,
+  remove,
+  set,
+  untilSafe,
+} from "../../support/journalled-store.ts";
+import { seeded } from "../../support/random.ts";
+import { SimulatedDisk } from "../../support/simulated-disk.ts";
+
+const one = new Int64().set(0, 1);
+
+function increment(store: Store, key: string): void {
+  const bytes = new TextEncoder().encode(key);
+  store.increment(bytes, 0, bytes.length, one);
+}
+
+describe("a clean stop", () => {
+  test("every kind of entry comes back, and so do floor, facts and clock", async () => {
+    const files = new SimulatedDisk();
+    let now = 1_000_000;
+    const first = await openStore({ files, now: () => now });
+    set(first.store, "flushed", "gone");
+    first.store.flush();
+    set(first.store, "string", "value");
+    set(first.store, "empty", "");
+    set(first.store, "expiring", "soon", 5_000_000);
+    set(first.store, "deleted", "gone");
+    remove(first.store, "deleted");
+    increment(first.store, "counter");
+    increment(first.store, "counter");
+    set(first.store, "large", "x".repeat(3_000_000));
+    first.journal.setFact("epoch", new Uint8Array([7]));
+    const before = entriesOf(first.store);
+    const { high, low } = first.store.clock;
+    await first.journal.close();
+
+    now = 5; // the machine's clock was set back
+    const second = await openStore({ files, now: () => now });
+    expect(entriesOf(second.store)).toEqual(before);
+    expect(second.store.floor).toEqual(first.store.floor);
+    expect(second.journal.fact("epoch")).toEqual(new Uint8Array([7]));
+    expect([second.store.clock.high, second.store.clock.low]).toEqual([high, low]);
+    expect(second.recovered).toMatchObject({ tornBytes: 0, wasStoppedCleanly: true });
+    expect(dataOf(second.store)["counter"]).toBe("2");
+    expect(dataOf(second.store)["flushed"]).toBeUndefined();
+  });
+
+  test("the clock does not go back to what compaction left out", async () => {
+    const files = new SimulatedDisk();
+    let now = 1_000_000;
+    const first = await openStore({ files, now: () => now });
+    set(first.store, "key", "value");
+    now = 2_000_000;
+    first.store.clock.next(); // a time that no entry shows
+    const { high, low } = first.store.clock;
+    await first.journal.compact();
+    await untilSafe(first);
+    files.crash("none", seeded(1));
+    now = 5;
+    const second = await openStore({ files, now: () => now });
+    expect([second.store.clock.high, second.store.clock.low]).toEqual([high, low]);
+  });
+
+  test("a log goes on where it ended, over many restarts", async () => {
+    const files = new SimulatedDisk();
+    for (let i = 0; i < 10; i++) {
+      const { store, journal } = await openStore({ files, segmentBytes: 1_000 });
+      expect(store.size).toBe(i * 5);
+      for (let j = 0; j < 5; j++) set(store, `key ${i} ${j}`, "x".repeat(50));
+      await journal.close();
+    }
+    expect(files.paths().filter((path) => path.endsWith(".log")).length).toBeGreaterThan(1);
+  });
+});
+
+describe("compaction", () => {
+  test("older segments go, and all that was in them comes back", async () => {
+    const files = new SimulatedDisk();
+    const first = await openStore({ files, segmentBytes: 2_000 });
+    for (let i = 0; i < 200; i++) {
+      set(first.store, `key ${i % 50}`, `value ${i}`);
+      if (i % 10 === 0) await untilSafe(first);
+    }
+    remove(first.store, "key 7");
+    const segments = files.paths().filter((path) => path.endsWith(".log")).length;
+    expect(segments).toBeGreaterThan(3);
+    await first.journal.compact();
+    const left = files.paths().filter((path) => /log|snap|tmp/.test(path));
+    expect(left.map((path) => path.slice(-4))).toEqual([".log", "snap"]);
+    set(first.store, "after", "it");
+    const before = entriesOf(first.store);
+    await first.journal.close();
+    const second = await openStore({ files });
+    expect(entriesOf(second.store)).toEqual(before);
+  });
+
+  test("writes go on meanwhile and none is missed", async () => {
+    const files = new SimulatedDisk();
+    const first = await openStore({ files, segmentBytes: 50_000 });
+    for (let i = 0; i < 3_000; i++) set(first.store, `key ${i}`, "x".repeat(300));
+    const compacted = first.journal.compact();
+    let isCompacted = false;
+    void compacted.then(() => (isCompacted = true));
+    let rounds = 0;
+    for (; !isCompacted; rounds++) {
+      set(first.store, `key ${(rounds * 37) % 3_000}`, `new ${rounds}`);
+      set(first.store, `new ${rounds}`, "x");
+      remove(first.store, `key ${(rounds * 41) % 3_000}`);
+      await untilSafe(first);
+    }
+    expect(rounds).toBeGreaterThan(2);
+    const before = entriesOf(first.store);
+    files.crash("none", seeded(1));
+    const second = await openStore({ files });
+    expect(entriesOf(second.store)).toEqual(before);
+  });
+
+  test("it comes by itself, and the disk holds within 2.5 times the data and a segment", async () => {
+    const files = new SimulatedDisk();
+    const segmentBytes = 1024 * 1024;
+    const opened = await openStore({ files, segmentBytes, fsync: "never" });
+    let mostBytes = 0;
+    files.beforeWrite = () => void (mostBytes = Math.max(mostBytes, files.usedBytes()));
+    const value = new Uint8Array(500);
+    for (let i = 0; i < 60_000; i++) {
+      set(opened.store, `key ${i % 10_000}`, value);
+      if (i % 30 === 0) await untilSafe(opened);
+    }
+    expect(opened.journal.facts()["snapshot_bytes"]).toBeGreaterThan(0);
+    await opened.journal.compact();
+    const liveBytes = opened.journal.facts()["snapshot_bytes"] as number;
+    expect(mostBytes).toBeLessThan(2.5 * liveBytes + segmentBytes);
+    await opened.journal.close();
+  });
+
+  test("a process that dies while a snapshot is written leaves nothing that matters", async () => {
+    const files = new SimulatedDisk();
+    const first = await openStore({ files });
+    for (let i = 0; i < 100; i++) set(first.store, `key ${i}`, "value");
+    await untilSafe(first);
+    files.place("/data/0000000002.snap.tmp", new Uint8Array(100));
+    files.kill();
+    const second = await openStore({ files });
+    expect(second.store.size).toBe(100);
+    expect(files.paths().some((path) => path.endsWith(".tmp"))).toBe(false);
+  });
+});
+
+describe("a power cut takes what was not synced", () => {
+  const actions = fc.array(
+    fc.oneof(
+      {
+        weight: 10,
+        arbitrary: fc.record({ do: fc.constant("set"), key: fc.nat(20), size: fc.nat(2_000) }),
+      },
+      {
+        weight: 3,
+        arbitrary: fc.record({ do: fc.constant("delete"), key: fc.nat(20), size: fc.nat(0) }),
+      },
+      {
+        weight: 2,
+        arbitrary: fc.record({ do: fc.constant("increment"), key: fc.nat(5), size: fc.nat(0) }),
+      },
+      {
+        weight: 5,
+        arbitrary: fc.record({ do: fc.constant("wait"), key: fc.nat(0), size: fc.nat(0) }),
+      },
+      {
+        weight: 1,
+        arbitrary: fc.record({ do: fc.constant("compact"), key: fc.nat(0), size: fc.nat(0) }),
+      },
+      {
+        weight: 1,
+        arbitrary: fc.record({ do: fc.constant("flush"), key: fc.nat(0), size: fc.nat(0) }),
+      },
+    ),
+    { maxLength: 60 },
+  );
+
+  /** Runs random work and crashes; what was safe by then must come back. */
+  async function crashRound(
+    fsync: FsyncMode,
+    work: { do: string; key: number; size: number }[],
+    seed: number,
+    crash: (files: SimulatedDisk) => void,
+  ): Promise<void> {
+    const random = seeded(seed);
+    const files = new SimulatedDisk();
+    const first = await openStore({ files, fsync, segmentBytes: 4_000 });
+    let safe = new Map<string, string>();
+    for (const { do: action, key, size } of work) {
+      if (action === "set") set(first.store, `key ${key}`, "x".repeat(size));
+      else if (action === "delete") remove(first.store, `key ${key}`);
+      else if (action === "increment") increment(first.store, `counter ${key}`);
+      else if (action === "flush") first.store.flush();
+      else if (action === "compact") await first.journal.compact();
+      else {
+        await untilSafe(first);
+        safe = versionsOf(entriesOf(first.store));
+      }
+      if (random() < 0.3) await new Promise((resolve) => setImmediate(resolve));
+    }
+    const last = versionsOf(entriesOf(first.store));
+    crash(files);
+    const second = await openStore({ files, fsync });
+    const found = versionsOf(entriesOf(second.store));
+    for (const [key, version] of safe) {
+      // Newer is fine: it was under way when the power went. So is a flush that was.
+      if (!last.has(key) && !found.has(key)) continue;
+      expect(found.get(key)! >= version).toBe(true);
+    }
+    for (const [key, version] of found) {
+      if (last.has(key)) expect(version <= last.get(key)!).toBe(true);
+    }
+  }
+
+  function versionsOf(entries: string[]): Map<string, string> {
+    return new Map(
+      entries.map((text) => {
+        const [key, , , version] = JSON.parse(text) as [string, number, string, number[]];
+        return [key, version.map((word) => word.toString(16).padStart(8, "0")).join("")];
+      }),
+    );
+  }
+
+  test.each(["none", "some"] as const)("always: nothing safe is lost (%s kept)", async (kind) => {
+    await fc.assert(
+      fc.asyncProperty(actions, fc.nat(), (work, seed) =>
+        crashRound("always", work, seed, (files) => files.crash(kind, seeded(seed + 1))),
+      ),
+      {
+        numRuns: 150,
+        endOnFailure: true,
+        interruptAfterTimeLimit: 20_000,
+        markInterruptAsFailure: true,
+        timeout: 3000,
+      },
+    );
+  });
+
+  test.each(["everysec", "never"] as const)(
+    "%s: a dying process loses nothing safe",
+    async (fsync) => {
+      await fc.assert(
+        fc.asyncProperty(actions, fc.nat(), (work, seed) =>
+          crashRound(fsync, work, seed, (files) => files.kill()),
+        ),
+        { numRuns: 100 },
+      );
+    },
+  );
+
+  test.each(["everysec", "never"] as const)(
+    "%s: it starts again whatever is left",
+    async (fsync) => {
+      await fc.assert(
+        fc.asyncProperty(actions, fc.nat(), async (work, seed) => {
+          const files = new SimulatedDisk();
+          const first = await openStore({ files, fsync, segmentBytes: 4_000 });
+          for (const { key, size } of work) {
+            set(first.store, `key ${key}`, "x".repeat(size));
+            if (size % 3 === 0) await untilSafe(first);
+          }
+          files.crash("some", seeded(seed));
+          const second = await openStore({ files, fsync });
+          for (const [key, value] of Object.entries(dataOf(second.store))) {
+            expect(key).toStartWith("key ");
+            expect(value).toMatch(/^x*$/);
+          }
+          set(second.store, "goes", "on");
+          await untilSafe(second);
+        }),
+        {
+          numRuns: 150,
+          endOnFailure: true,
+          interruptAfterTimeLimit: 20_000,
+          markInterruptAsFailure: true,
+          timeout: 3000,
+        },
+      );
+    },
+  );
+
+  test("everysec: what was written a sync ago is there", async () => {
+    const files = new SimulatedDisk();
+    const first = await openStore({ files, fsync: "everysec" });
+    set(first.store, "key", "value");
+    await untilSafe(first);
+    const { syncs } = files;
+    const synced = Promise.withResolvers<void>();
+    const watch = setInterval(() => files.syncs > syncs && synced.resolve(), 5);
+    await synced.promise;
+    clearInterval(watch);
+    files.crash("none", seeded(1));
+    const second = await openStore({ files, fsync: "everysec" });
+    expect(dataOf(second.store)).toEqual({ key: "value" });
+    expect(second.recovered.wasStoppedCleanly).toBe(false);
+  });
+});
