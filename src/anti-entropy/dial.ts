@@ -102,7 +102,8 @@ class OutgoingLink implements Link {
     if (this.isOver || this.hasEnded) return;
     const sent = this.queuedBytes === 0 ? this.socket!.write(bytes) : 0;
     if (sent < 0 || sent === bytes.length) return;
-    this.queue.push(bytes.slice(sent));
+    // Not slice(), which in a Buffer makes no copy.
+    this.queue.push(new Uint8Array(bytes.subarray(sent)));
     this.queuedBytes += bytes.length - sent;
   }
 

@@ -421,7 +421,8 @@ export class Connection {
       if (sent < 0) return;
     }
     if (sent === bytes.length) return;
-    this.queue.push(bytes.slice(sent));
+    // Not slice(), which in a Buffer makes no copy.
+    this.queue.push(new Uint8Array(bytes.subarray(sent)));
     this.queuedBytes += bytes.length - sent;
   }
 
