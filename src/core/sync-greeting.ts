@@ -6,7 +6,7 @@
  * observe the other's, so that a node whose clock is behind, or was set back, compares up to the
  * present from the next session on, and not hours later.
  */
-import { unixMsOf } from "./clock.ts";
+import { timeHighOf, timeLowOf, unixMsOf } from "./clock.ts";
 import type { Contacts } from "./contacts.ts";
 import { REFUSED_FUTURE, type Store, UNCHANGED } from "./store.ts";
 import { Hello } from "./sync-hello.ts";
@@ -40,9 +40,8 @@ export class Greeting {
 
   /** The latest time this node would compare as of. */
   latestWatermarkMs(): number {
-    const { store, lagMs, nowMs } = this.options;
-    const clockMs = Math.max(nowMs(), unixMsOf(store.clock.high, store.clock.low));
-    return Math.max(0, Math.floor((clockMs - lagMs) / WATERMARK_STEP_MS) * WATERMARK_STEP_MS);
+    const lagged = this.clockMs() - this.options.lagMs;
+    return Math.max(0, Math.floor(lagged / WATERMARK_STEP_MS) * WATERMARK_STEP_MS);
   }
 
   /** What this node says, with this root. */
@@ -55,7 +54,7 @@ export class Greeting {
     hello.epoch = epoch;
     hello.origin = store.origin;
     hello.maxFrameBytes = maxFrameBytes;
-    hello.clock = store.clock;
+    hello.clockMs = this.clockMs();
     hello.watermarkMs = this.watermarkMs;
     hello.purgedUpToMs = store.purgedUpToMs;
     hello.floor = store.floor;
@@ -79,7 +78,7 @@ export class Greeting {
   /** Takes over clock and flush of the peer. True when a flush came with it; a refusal when it cannot be. */
   adopt(theirs: Hello): boolean | Refusal {
     const { store } = this.options;
-    store.observeClock(theirs.clock.high, theirs.clock.low);
+    store.observeClock(timeHighOf(theirs.clockMs), timeLowOf(theirs.clockMs));
     const { timeHigh, timeLow, originHigh, originLow } = theirs.floor;
     const outcome = store.applyFloor(timeHigh, timeLow, originHigh, originLow);
     if (outcome !== REFUSED_FUTURE) return outcome !== UNCHANGED;
@@ -96,5 +95,10 @@ export class Greeting {
       if (high === store.origin.high && low === store.origin.low) return;
       contacts.note(high, low, Math.min(ms, this.watermarkMs));
     });
+  }
+
+  private clockMs(): number {
+    const { clock } = this.options.store;
+    return Math.max(this.options.nowMs(), unixMsOf(clock.high, clock.low));
   }
 }

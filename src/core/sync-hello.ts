@@ -2,7 +2,7 @@
  * The HELLO item, with which both sides of a session introduce themselves:
  *
  *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
- *   cluster · node id · epoch u64 · origin 8 bytes · longest frame u32 · clock 8 bytes ·
+ *   cluster · node id · epoch u64 · origin 8 bytes · longest frame u32 · clock u64 ·
  *   watermark u64 · purge time u64 · floor 16 bytes · root 16 bytes ·
  *   count u8 · count × (origin 8 bytes · contact u32, in whole seconds)
  *
@@ -29,8 +29,8 @@ export class Hello {
   epoch = 0;
   origin: Origin = { high: 0, low: 0 };
   maxFrameBytes = 0;
-  /** The node's hybrid logical clock. */
-  clock: Origin = { high: 0, low: 0 };
+  /** The node's hybrid logical clock, or its real one when that is ahead. */
+  clockMs = 0;
   /** As of when to compare. */
   watermarkMs = 0;
   purgedUpToMs = 0;
@@ -53,8 +53,7 @@ export function writeHello(writer: FrameWriter, hello: Hello): void {
   writer.u32(hello.origin.high);
   writer.u32(hello.origin.low);
   writer.u32(hello.maxFrameBytes);
-  writer.u32(hello.clock.high);
-  writer.u32(hello.clock.low);
+  writer.u64(hello.clockMs);
   writer.u64(hello.watermarkMs);
   writer.u64(hello.purgedUpToMs);
   writer.u32(hello.floor.timeHigh);
@@ -85,7 +84,7 @@ export function readHello(reader: FrameReader): Hello | string | null {
   hello.epoch = reader.u64();
   hello.origin = { high: reader.u32(), low: reader.u32() };
   hello.maxFrameBytes = reader.u32();
-  hello.clock = { high: reader.u32(), low: reader.u32() };
+  hello.clockMs = reader.u64();
   hello.watermarkMs = reader.u64();
   hello.purgedUpToMs = reader.u64();
   hello.floor.timeHigh = reader.u32();

@@ -6,6 +6,7 @@ import { MerkleTree } from "../../src/core/merkle.ts";
 import { Store } from "../../src/core/store.ts";
 import { SyncSession } from "../../src/core/sync-session.ts";
 import type { SyncResult, SyncSessionOptions } from "../../src/core/sync-session.ts";
+import { seeded } from "./random.ts";
 
 /** What a node of a test may be made with; times in ms. */
 export interface SyncNodeOptions {
@@ -17,6 +18,8 @@ export interface SyncNodeOptions {
   maxFrameBytes?: number;
   lagMs?: number;
   epoch?: number;
+  /** For the length of slices; a function that counts up makes every piece of work a slice. */
+  monotonicMs?: () => number;
 }
 
 /** A store with a tree, contacts, and what was set aside. */
@@ -36,7 +39,7 @@ export class SyncNode {
       clock: new HybridClock(options.nowMs ?? Date.now),
       origin: { high: view.getUint32(0), low: view.getUint32(4) },
       hashSeed: { high: 1, low: 2 },
-      random: () => 0.3,
+      random: seeded(nodeId.length),
       memoryLimitBytes: options.memoryLimitBytes ?? 0,
       maxClockSkewMs: options.maxClockSkewMs ?? 60_000,
       tombstoneGraceMs: options.tombstoneGraceMs ?? 86_400_000,
@@ -64,7 +67,7 @@ export class SyncNode {
       lagMs: options.lagMs ?? 2_000,
       maxFrameBytes: options.maxFrameBytes ?? 1_048_576,
       nowMs: options.nowMs ?? Date.now,
-      monotonicMs: () => performance.now(),
+      monotonicMs: options.monotonicMs ?? (() => performance.now()),
       send,
       onSetAside: (entry, reason) =>
         this.setAside.push({
@@ -118,6 +121,87 @@ class End {
   }
 }
 
+/** One session between two nodes, under way. */
+export class Pair {
+  private readonly ends = [new End(), new End()];
+  private readonly queueBytes: number;
+  private isCut = false;
+  private idleSteps = 0;
+
+  constructor(
+    initiator: SyncNode,
+    responder: SyncNode,
+    more: Partial<SyncSessionOptions> = {},
+    private readonly pipe: PipeOptions = {},
+  ) {
+    this.queueBytes = pipe.queueBytes ?? 262_144;
+    for (const [i, node] of [initiator, responder].entries()) {
+      const end = this.ends[i];
+      end.session = node.session(
+        i === 0 ? "initiator" : "responder",
+        (frame) => this.send(end, i === 0, frame.slice()),
+        (result) => {
+          if (end.result !== null) throw new Error("ended twice");
+          end.result = result;
+        },
+        i === 0 ? more : {},
+      );
+    }
+    this.ends[0].session.start();
+  }
+
+  /** What came of it; null while it goes on. */
+  get result(): PairResult | null {
+    const [initiator, responder] = this.ends.map((end) => end.result);
+    if (initiator === null || responder === null) return null;
+    const mostQueuedBytes = Math.max(...this.ends.map((end) => end.mostQueuedBytes));
+    return { initiator, responder, mostQueuedBytes };
+  }
+
+  /** One slice of each side, and what is under way arrives. */
+  step(): void {
+    const isMoving = [this.moveEnd(0), this.moveEnd(1)].some((moving) => moving);
+    this.idleSteps = isMoving ? 0 : this.idleSteps + 1;
+    // One may just have made room. Then nothing moves any more: what a timeout is for.
+    if (this.idleSteps < 2) return;
+    for (const end of this.ends) {
+      if (end.result === null) end.session.close(this.isCut ? "cut off" : "silence");
+    }
+  }
+
+  private moveEnd(i: number): boolean {
+    const { pipe } = this;
+    const end = this.ends[i];
+    const other = this.ends[1 - i];
+    const before = performance.now();
+    let isMoving = end.result === null && end.session.step();
+    pipe.onSlice?.(performance.now() - before);
+    pipe.betweenSlices?.();
+    while (end.queue.length > 0 && (other.result !== null || other.session.canReceive)) {
+      other.session.receive(end.take(pipe.pieceBytes?.() ?? 65_536));
+      isMoving = true;
+    }
+    if (end.queuedBytes <= this.queueBytes / 2 && !end.session.canSend) {
+      end.session.canSend = true;
+      isMoving = true;
+    }
+    return isMoving;
+  }
+
+  private send(end: End, fromInitiator: boolean, frame: Uint8Array): void {
+    if (this.isCut) return;
+    const { tamper } = this.pipe;
+    const passed = tamper ? tamper(fromInitiator, frame) : frame;
+    if (passed === null) this.isCut = true;
+    else if (passed.length > 0) {
+      end.queue.push(passed);
+      end.queuedBytes += passed.length;
+    }
+    end.mostQueuedBytes = Math.max(end.mostQueuedBytes, end.queuedBytes);
+    if (end.queuedBytes > this.queueBytes) end.session.canSend = false;
+  }
+}
+
 /** Runs one session between two nodes to its end. */
 export function runPair(
   initiator: SyncNode,
@@ -125,58 +209,10 @@ export function runPair(
   more: Partial<SyncSessionOptions> = {},
   pipe: PipeOptions = {},
 ): PairResult {
-  const ends = [new End(), new End()];
-  const queueBytes = pipe.queueBytes ?? 262_144;
-  let isCut = false;
-  for (const [i, node] of [initiator, responder].entries()) {
-    const end = ends[i];
-    end.session = node.session(
-      i === 0 ? "initiator" : "responder",
-      (frame) => {
-        const passed = pipe.tamper ? pipe.tamper(i === 0, frame.slice()) : frame.slice();
-        if (passed === null) isCut = true;
-        else if (!isCut && passed.length > 0) {
-          end.queue.push(passed);
-          end.queuedBytes += passed.length;
-        }
-        end.mostQueuedBytes = Math.max(end.mostQueuedBytes, end.queuedBytes);
-        if (end.queuedBytes > queueBytes) end.session.canSend = false;
-      },
-      (result) => {
-        if (end.result !== null) throw new Error("ended twice");
-        end.result = result;
-      },
-      i === 0 ? more : {},
-    );
+  const pair = new Pair(initiator, responder, more, pipe);
+  for (let steps = 0; ; steps++) {
+    if (pair.result !== null) return pair.result;
+    if (steps > 10_000_000) throw new Error("the session does not end");
+    pair.step();
   }
-  ends[0].session.start();
-  while (ends.some((end) => end.result === null)) {
-    let isMoving = false;
-    for (const [i, end] of ends.entries()) {
-      const other = ends[1 - i];
-      const before = performance.now();
-      const isMore = end.result === null && end.session.step();
-      pipe.onSlice?.(performance.now() - before);
-      pipe.betweenSlices?.();
-      if (isMore) isMoving = true;
-      while (end.queue.length > 0 && (other.session.canReceive || other.result !== null)) {
-        other.session.receive(end.take(pipe.pieceBytes?.() ?? 65_536));
-        isMoving = true;
-      }
-      if (end.queuedBytes <= queueBytes / 2 && !end.session.canSend) {
-        end.session.canSend = true;
-        isMoving = true;
-      }
-    }
-    if (isMoving) continue;
-    for (const end of ends) {
-      end.session.step();
-      if (end.queue.length === 0) end.session.close(isCut ? "cut off" : "silence");
-    }
-  }
-  return {
-    initiator: ends[0].result!,
-    responder: ends[1].result!,
-    mostQueuedBytes: Math.max(...ends.map((end) => end.mostQueuedBytes)),
-  };
 }

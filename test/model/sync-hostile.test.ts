@@ -1,0 +1,339 @@
+/** Sync sessions that get garbage, lose their connection anywhere, or talk to the wrong node. */
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
+import { Hello, writeHello } from "../../src/core/sync-hello.ts";
+import { busyFrame, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
+import { seeded } from "../support/random.ts";
+import { del, entriesOf, incr, mergeOf, rootOf, set } from "../support/sync-data.ts";
+import { runPair, SyncNode, type PipeOptions } from "../support/sync-pair.ts";
+
+const NOW_MS = 1_700_000_010_000;
+
+/** Two nodes that differ in a bit of everything; small, so that tests can be thorough. */
+function differing(): SyncNode[] {
+  const time = { ms: NOW_MS - 10_000 };
+  const nodes = ["left", "right"].map((name) => new SyncNode(name, { nowMs: () => time.ms }));
+  const [left, right] = nodes;
+  for (const key of ["same", "set", "gone", "counter"]) set(left, key, "1");
+  for (const entry of entriesOf(left)) right.store.apply(entry);
+  time.ms += 10;
+  set(left, "set", "left");
+  set(left, "large", "x".repeat(300));
+  incr(left, "counter", 5);
+  del(right, "gone");
+  time.ms += 10;
+  set(right, "set", "right");
+  set(right, "large", "y".repeat(400));
+  incr(right, "counter", -3);
+  set(right, "expiring", "v", NOW_MS + 1);
+  time.ms = NOW_MS;
+  return nodes;
+}
+
+/** Nothing was thrown; now a clean session leaves both with exactly the merge of all there was. */
+function healCleanly(nodes: SyncNode[]): void {
+  const { initiator, responder } = runPair(nodes[0], nodes[1]);
+  expect([initiator.reason, responder.reason]).toEqual(["", ""]);
+  expect([rootOf(nodes[0]), rootOf(nodes[1])]).toEqual([MERGED, MERGED]);
+}
+
+const MERGED = rootOf(mergeOf(...differing()));
+
+/** How many bytes each side sends in a session that nothing disturbs. */
+const LENGTHS = ((): { true: number; false: number } => {
+  const [left, right] = differing();
+  const { initiator } = runPair(left, right);
+  return { true: initiator.bytesSent, false: initiator.bytesReceived };
+})();
+
+/** Every so manieth byte is tried; 1 tries all and takes a quarter of a minute. */
+const STRIDE = 3;
+
+type Tamper = NonNullable<PipeOptions["tamper"]>;
+
+/** Changes one byte of the stream in one direction. */
+function changeAt(fromInitiator: boolean, at: number, change: number): Tamper {
+  let seen = 0;
+  return (isInitiators, frame) => {
+    if (isInitiators !== fromInitiator) return frame;
+    if (at >= seen && at < seen + frame.length) frame[at - seen] ^= change;
+    seen += frame.length;
+    return frame;
+  };
+}
+
+/** Breaks the connection after that many bytes in one direction. */
+function cutAt(fromInitiator: boolean, at: number): Tamper {
+  let left = at;
+  return (isInitiators, frame) => {
+    if (left < 0) return null;
+    if (isInitiators !== fromInitiator) return frame;
+    const passed = frame.subarray(0, left);
+    left = left < frame.length ? -1 : left - frame.length;
+    return passed;
+  };
+}
+
+describe.each([
+  ["the initiator's", true],
+  ["the responder's", false],
+])("%s stream", (_, fromInitiator) => {
+  const length = LENGTHS[`${fromInitiator}`];
+
+  test("broken off at any byte: who lost it says so, and starting again heals", () => {
+    for (let at = 0; at < length; at += STRIDE) {
+      const nodes = differing();
+      const { initiator, responder } = runPair(
+        nodes[0],
+        nodes[1],
+        {},
+        { tamper: cutAt(fromInitiator, at) },
+      );
+      expect((fromInitiator ? responder : initiator).failure).toBe("closed");
+      for (const { ok, reason } of [initiator, responder]) expect(ok).toBe(reason === "");
+      healCleanly(nodes);
+    }
+  });
+
+  test("with any byte changed: who hears it ends with a reason, and nothing wrong is merged", () => {
+    const random = seeded(length);
+    for (let at = 0; at < length; at += STRIDE) {
+      const nodes = differing();
+      const change = 1 + Math.floor(random() * 255);
+      const { initiator, responder } = runPair(
+        nodes[0],
+        nodes[1],
+        {},
+        { tamper: changeAt(fromInitiator, at, change) },
+      );
+      expect((fromInitiator ? responder : initiator).failure).toMatch(/^(protocol|closed)$/);
+      for (const { ok, reason } of [initiator, responder]) expect(ok).toBe(reason === "");
+      healCleanly(nodes);
+    }
+  });
+});
+
+/** A frame with a right checksum around whatever payload. */
+function frameOf(payload: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(FRAME_HEADER_BYTES + payload.length);
+  const view = new DataView(frame.buffer);
+  view.setUint32(0, payload.length);
+  view.setUint32(4, Bun.hash.crc32(payload));
+  frame.set(payload, FRAME_HEADER_BYTES);
+  return frame;
+}
+
+/** Gives a lone session these bytes, then silence; returns how it ended. */
+function answerTo(bytes: Uint8Array, role: "initiator" | "responder", mode?: SyncMode): SyncResult {
+  const [node] = differing();
+  let result: SyncResult | null = null;
+  const session = node.session(
+    role,
+    () => {},
+    (it) => (result = it),
+    mode ? { mode } : {},
+  );
+  if (role === "initiator") session.start();
+  while (session.step());
+  for (let at = 0; at < bytes.length && result === null; at += 50_000) {
+    session.receive(bytes.subarray(at, at + 50_000));
+    while (session.step());
+  }
+  session.close("silence");
+  return result!;
+}
+
+/** What a peer says first: a HELLO and the end of its turn. */
+function helloOf(change: (hello: Hello) => void = () => {}): Uint8Array {
+  const frames: Uint8Array[] = [];
+  const writer = new FrameWriter((frame) => frames.push(frame.slice()));
+  const hello = new Hello();
+  hello.cluster = "merkle-kv";
+  hello.nodeId = "stranger";
+  hello.maxFrameBytes = 1_000_000;
+  change(hello);
+  writeHello(writer, hello);
+  writer.flush();
+  return Buffer.concat(frames);
+}
+
+describe("a peer that sends", () => {
+  const roles = ["initiator", "responder"] as const;
+
+  test("frames that are right around payloads that are not: nothing is thrown, and stores stay whole", () => {
+    fc.assert(
+      fc.property(
+        fc.infiniteStream(fc.nat(9)),
+        fc.nat(),
+        fc.constantFrom<SyncMode>("watermark", "now", "full", "verify"),
+        (plan, seed, mode) => {
+          const random = seeded(seed);
+          const below = (limit: number): number => Math.floor(random() * limit);
+          const nodes = differing();
+          const { initiator, responder } = runPair(
+            nodes[0],
+            nodes[1],
+            { mode },
+            {
+              tamper: (_, frame) => {
+                const what = plan.next().value;
+                if (what > 3) return frame;
+                const payload = frame.slice(FRAME_HEADER_BYTES);
+                if (what === 0) return frameOf(payload.subarray(0, below(payload.length)));
+                if (what === 1) return Buffer.concat([frame, frame]);
+                for (let i = 0; i < what; i++) payload[below(payload.length)] = below(256);
+                return frameOf(payload);
+              },
+            },
+          );
+          for (const { ok, reason } of [initiator, responder]) expect(ok).toBe(reason === "");
+          for (const node of nodes) {
+            // What was merged was well-formed, if changed: dated into the future at the most.
+            const again = mergeOf(node);
+            expect(rootOf(again)).toBe(rootOf(node));
+          }
+        },
+      ),
+      { numRuns: 400 },
+    );
+  });
+
+  test("noise: the session ends with a reason", () => {
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ minLength: 1, maxLength: 300 }),
+        fc.constantFrom(...roles),
+        fc.boolean(),
+        (bytes, role, isFramed) => {
+          const { ok, failure } = answerTo(isFramed ? frameOf(bytes) : bytes, role);
+          expect(ok).toBe(false);
+          expect(failure).toMatch(
+            /^(protocol|closed|incompatible|busy|self|duplicate|incomplete)$/,
+          );
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  test.each(roles)("another protocol, to the %s", (role) => {
+    const { failure, reason } = answerTo(Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"), role);
+    expect(failure).toBe("protocol");
+    expect(reason).toBe("it sent a frame of 1213486168 bytes, more than 1048576");
+  });
+
+  test("a length and then nothing: no memory is taken for what has not come", () => {
+    const reader = new FrameReader(1_048_576);
+    reader.push(Uint8Array.of(0, 15, 255, 240, 1, 2, 3, 4));
+    expect([reader.next(), reader.failure, reader.hasFrame]).toEqual([false, "", false]);
+    expect(reader.bytes.length).toBeLessThan(10_000);
+    expect(answerTo(Uint8Array.of(0, 15, 255, 240, 1), "responder").reason).toBe("silence");
+  });
+
+  test("items before it has introduced itself, or when it has not the word", () => {
+    const turn = frameOf(Uint8Array.of(2, 0));
+    expect(answerTo(turn, "responder").reason).toBe(
+      "it does not keep to the sync protocol (item 2)",
+    );
+    const hello = helloOf((it) => (it.root[0] = 1));
+    expect(answerTo(Buffer.concat([hello, hello]), "responder").failure).toBe("protocol");
+    const outOfTurn = Buffer.concat([hello, turn, turn]);
+    expect(answerTo(outOfTurn, "responder").failure).toBe("protocol");
+  });
+
+  test("more lists than there may be", () => {
+    const list = new Uint8Array(6 + 60_000);
+    list.set([6, 0, 0, 0x90, 0x4e]);
+    const lists = Array.from({ length: 40 }, () => frameOf(list.subarray(0, 5 + 60_000)));
+    const stream = Buffer.concat([helloOf(), ...lists]);
+    const { reason, bytesReceived } = answerTo(stream, "initiator", "full");
+    expect(reason).toBe("it does not keep to the sync protocol (item 6)");
+    expect(bytesReceived).toBeLessThan(1_048_576 + 3 * 65_536);
+  });
+
+  test("more wants, or fetches, than there may be", () => {
+    const fetch = frameOf(new Uint8Array(6).map((_, i) => [12, 4, 115, 97, 109, 101][i]));
+    const fetches = Buffer.concat([helloOf((it) => (it.mode = 4)), ...Array(65_537).fill(fetch)]);
+    expect(answerTo(fetches, "responder").reason).toContain("(item 12)");
+    // Of this bucket everything is wanted, over and over.
+    const [node] = differing();
+    rootOf(node);
+    const bucket = node.tree.buckets.bucketOf(0);
+    const want = frameOf(Uint8Array.of(7, bucket >> 8, bucket & 255, 0));
+    const wants = Buffer.concat([helloOf((it) => (it.mode = 1)), ...Array(65_537).fill(want)]);
+    expect(answerTo(wants, "responder").reason).toBe("silence");
+  });
+});
+
+describe("a peer that is", () => {
+  const meet = (a: SyncNode, b: SyncNode): SyncResult[] => {
+    const { initiator, responder } = runPair(a, b);
+    return [initiator, responder];
+  };
+  const options = { nowMs: () => NOW_MS };
+
+  test("of another cluster", () => {
+    const right = new SyncNode("right", { ...options, cluster: "other" });
+    set(right, "k", "v");
+    const left = new SyncNode("left", options);
+    const [initiator, responder] = meet(left, right);
+    expect(responder.reason).toBe('it belongs to the cluster "merkle-kv", this node to "other"');
+    expect(initiator.reason).toBe(`the peer ended the session: ${responder.reason}`);
+    expect([initiator.failure, responder.failure]).toEqual(["incompatible", "incompatible"]);
+    expect(left.store.size).toBe(0);
+  });
+
+  test("of another version of the protocol", () => {
+    const hello = helloOf().subarray(FRAME_HEADER_BYTES);
+    hello[5] = 9;
+    for (const role of ["initiator", "responder"] as const) {
+      const { failure, reason } = answerTo(frameOf(hello), role);
+      expect(failure).toBe("incompatible");
+      expect(reason).toBe("it speaks version 9 of the sync protocol, this node version 1");
+    }
+  });
+
+  test("called the same, or this node itself", () => {
+    const twins = [1, 2].map((epoch) => new SyncNode("twin", { ...options, epoch }));
+    for (const result of meet(twins[0], twins[1])) {
+      expect([result.failure, result.peerNodeId]).toEqual(["duplicate", "twin"]);
+    }
+    for (const result of meet(twins[0], twins[0])) {
+      expect([result.failure, result.peerNodeId]).toEqual(["self", "twin"]);
+    }
+  });
+
+  test("busy", () => {
+    const { failure, reason } = answerTo(busyFrame(), "initiator");
+    expect(failure).toBe("busy");
+    expect(reason).toBe("the peer ended the session: it holds as many sessions as it may");
+  });
+
+  test("full takes what it can, says that it is, and does not count as having met", () => {
+    const right = new SyncNode("right", { ...options, memoryLimitBytes: 3_000_000 });
+    const time = { ms: NOW_MS - 10_000 };
+    const left = new SyncNode("left", { nowMs: () => time.ms });
+    for (let i = 0; i < 30; i++) set(left, `k${i}`, "x".repeat(300_000));
+    del(left, "k0");
+    time.ms = NOW_MS;
+    const [initiator, responder] = meet(left, right);
+    expect(initiator.ok).toBe(true);
+    expect(responder.failure).toBe("incomplete");
+    expect(responder.reason).toMatch(/^\d+ entries missed: the memory limit is reached$/);
+    expect(right.contacts.size).toBe(0);
+    expect(right.store.size).toBeGreaterThan(0);
+  });
+
+  test("unable to take a frame as long as an entry: the rest goes over", () => {
+    const right = new SyncNode("right", { ...options, maxFrameBytes: 70_000 });
+    const time = { ms: NOW_MS - 10_000 };
+    const left = new SyncNode("left", { nowMs: () => time.ms });
+    set(left, "large", "x".repeat(70_000));
+    set(left, "small", "x");
+    time.ms = NOW_MS;
+    const [initiator, responder] = meet(left, right);
+    expect(initiator.reason).toBe("1 entries missed: an entry is larger than a frame may be");
+    expect([responder.ok, right.store.size]).toEqual([true, 1]);
+  });
+});

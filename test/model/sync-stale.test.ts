@@ -1,0 +1,238 @@
+/** Sync sessions with nodes that were away, that flushed, or whose clocks are off. */
+import { describe, expect, test } from "bun:test";
+import { MAX_MEMBERS, Contacts } from "../../src/core/contacts.ts";
+import { del, get, incr, rootOf, set } from "../support/sync-data.ts";
+import { runPair, SyncNode } from "../support/sync-pair.ts";
+
+const START_MS = 1_700_000_000_000;
+const GRACE_MS = 100_000;
+
+/** Nodes on one clock that have met, and a key on all of them. */
+function cluster(...names: string[]): { time: { ms: number }; nodes: SyncNode[] } {
+  const time = { ms: START_MS };
+  const nowMs = (): number => time.ms;
+  const nodes = names.map((name) => new SyncNode(name, { nowMs, tombstoneGraceMs: GRACE_MS }));
+  set(nodes[0], "key", "v");
+  set(nodes[0], "counter", "7");
+  time.ms += 10_000;
+  for (const node of nodes.slice(1)) heal(nodes[0], node);
+  return { time, nodes };
+}
+
+function heal(a: SyncNode, b: SyncNode): void {
+  const { initiator, responder } = runPair(a, b);
+  expect([initiator.reason, responder.reason]).toEqual(["", ""]);
+}
+
+/** Deletes everything of the cluster's on one node and lets the grace pass. */
+function deleteAndForget(node: SyncNode, time: { ms: number }): void {
+  time.ms += 10_000;
+  del(node, "key");
+  del(node, "counter");
+  time.ms += GRACE_MS + 1;
+  node.store.sweep(1000);
+  expect(node.store.purgedUpToMs).toBe(time.ms - GRACE_MS - 1);
+}
+
+describe.each([
+  ["the node that was away begins", 1],
+  ["the node that was away is asked", 0],
+])("%s", (_, first) => {
+  const meet = (a: SyncNode, b: SyncNode): void => (first === 0 ? heal(a, b) : heal(b, a));
+
+  test("it resurrects nothing: what it alone holds from before is set aside", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    incr(away, "counter", 1);
+    deleteAndForget(home, time);
+    set(away, "after", "v");
+    // An increment of a counter that was deleted is no reason to bring it back.
+    incr(away, "counter", 1);
+    time.ms += 10_000;
+    meet(home, away);
+    for (const node of nodes) {
+      expect([get(node, "key"), get(node, "counter"), get(node, "after")]).toEqual([
+        null,
+        null,
+        "v",
+      ]);
+    }
+    expect(rootOf(home)).toBe(rootOf(away));
+    const aside = away.setAside.map(({ key, reason }) => `${key} ${reason}`).sort();
+    expect(aside).toEqual(["counter stale", "key stale"]);
+    expect(
+      new TextDecoder().decode(away.setAside.find(({ key }) => key === "key")!.entry.valueBytes()),
+    ).toBe("v");
+    expect(home.setAside).toEqual([]);
+    // And from then on it is no stranger any more.
+    meet(home, away);
+    expect(away.setAside.length).toBe(2);
+  });
+
+  test("it is not stale when it was there after the deletion, directly or through others", () => {
+    const { time, nodes } = cluster("home", "other", "away");
+    const [home, other, away] = nodes;
+    time.ms += 10_000;
+    del(home, "key");
+    time.ms += 10_000;
+    heal(home, other);
+    heal(other, away);
+    // Written long ago, by someone who could not reach home.
+    set(away, "old", "v");
+    time.ms += 1;
+    time.ms += GRACE_MS;
+    set(home, "late", "v");
+    for (const node of nodes) node.store.sweep(1000);
+    time.ms += 10_000;
+    home.store.purgedUpToMs = Math.max(home.store.purgedUpToMs, START_MS + 15_000);
+    meet(home, away);
+    expect(away.setAside).toEqual([]);
+    expect(get(home, "old")).toBe("v");
+    expect(rootOf(home)).toBe(rootOf(away));
+  });
+
+  test("a node that forgot nothing refuses nothing", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    set(away, "mine", "v");
+    time.ms += 100 * GRACE_MS;
+    meet(home, away);
+    expect(get(home, "mine")).toBe("v");
+    expect(away.setAside).toEqual([]);
+  });
+
+  test("what both know is merged however long it was away", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    set(home, "gone", "v");
+    time.ms += 10_000;
+    del(home, "gone");
+    set(home, "key", "newer");
+    time.ms += GRACE_MS + 1;
+    home.store.sweep(1000);
+    time.ms += 10_000;
+    meet(home, away);
+    expect(get(away, "key")).toBe("newer");
+    expect(away.setAside).toEqual([]);
+    expect(rootOf(home)).toBe(rootOf(away));
+  });
+
+  test("a deletion purged on one side is not brought back by the other, which purges it later", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    time.ms += 10_000;
+    del(home, "key");
+    time.ms += 10_000;
+    meet(home, away);
+    time.ms += GRACE_MS;
+    home.store.sweep(1000);
+    const before = rootOf(home);
+    runPair(first === 0 ? home : away, first === 0 ? away : home);
+    expect(rootOf(home)).toBe(before);
+    away.store.sweep(1000);
+    expect(rootOf(away)).toBe(before);
+  });
+
+  test("a flush comes over before anything is compared, and clears what was before it", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    set(away, "before", "v");
+    time.ms += 10_000;
+    home.store.flush();
+    time.ms += 10;
+    set(home, "after", "v");
+    set(away, "later", "v");
+    time.ms += 10_000;
+    const sent = first === 0 ? runPair(home, away).responder : runPair(away, home).initiator;
+    expect(sent).toMatchObject({ ok: true, entriesSent: 1 });
+    for (const node of nodes) {
+      expect(["key", "before", "after", "later"].map((key) => get(node, key))).toEqual([
+        null,
+        null,
+        "v",
+        "v",
+      ]);
+    }
+    expect(rootOf(home)).toBe(rootOf(away));
+  });
+});
+
+describe("clocks that are off", () => {
+  test("entries from the future are refused, listed, and stay where they are", () => {
+    const time = { ms: START_MS };
+    const right = new SyncNode("right", { nowMs: () => time.ms });
+    const ahead = new SyncNode("ahead", { nowMs: () => time.ms + 3_600_000 });
+    set(ahead, "k", "v");
+    set(right, "r", "v");
+    for (const [a, b] of [
+      [right, ahead],
+      [ahead, right],
+    ]) {
+      const { initiator, responder } = runPair(a, b, { mode: "now" });
+      expect([initiator.reason, responder.reason]).toEqual(["", ""]);
+      expect(right.setAside.map(({ key, reason }) => `${key} ${reason}`)).toContain("k future");
+      expect([get(right, "k"), get(ahead, "k"), get(ahead, "r")]).toEqual([null, "v", "v"]);
+    }
+    // In the background they are no difference to be settled.
+    right.setAside.length = 0;
+    time.ms += 10_000;
+    heal(right, ahead);
+    heal(ahead, right);
+    expect(right.setAside).toEqual([]);
+    time.ms += 3_600_000;
+    heal(right, ahead);
+    expect(get(right, "k")).toBe("v");
+  });
+
+  test("a flush from the future ends the session with a word", () => {
+    const ahead = new SyncNode("ahead", { nowMs: () => START_MS + 3_600_000 });
+    const right = new SyncNode("right", { nowMs: () => START_MS });
+    set(right, "k", "v");
+    ahead.store.flush();
+    const { initiator, responder } = runPair(ahead, right);
+    expect(responder.failure).toBe("incompatible");
+    expect(responder.reason).toBe(
+      "it was flushed at a time that lies 3600 s ahead of this node's clock",
+    );
+    expect(initiator.reason).toBe(`the peer ended the session: ${responder.reason}`);
+    expect(get(right, "k")).toBe("v");
+  });
+});
+
+describe("contacts", () => {
+  test("never go back, and make room for the most recent", () => {
+    const contacts = new Contacts();
+    contacts.note(1, 2, 500);
+    contacts.note(1, 2, 400);
+    contacts.note(2, 1, 600);
+    expect([contacts.of(1, 2), contacts.of(2, 1), contacts.of(1, 1)]).toEqual([500, 600, 0]);
+    for (let i = 0; i < 2 * MAX_MEMBERS; i++) contacts.note(9, i, 1000 + i);
+    expect(contacts.size).toBe(MAX_MEMBERS);
+    expect(contacts.of(1, 2)).toBe(0);
+    expect(contacts.of(9, 2 * MAX_MEMBERS - 1)).toBe(1000 + 2 * MAX_MEMBERS - 1);
+    contacts.note(3, 3, 1);
+    expect(contacts.of(3, 3)).toBe(0);
+  });
+
+  test("are noted as of the watermark after a session that was complete, and pass on others'", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    const of = (node: SyncNode, other: SyncNode): number =>
+      node.contacts.of(other.store.origin.high, other.store.origin.low);
+    const atMs = START_MS + 8_000;
+    expect([of(home, away), of(away, home)]).toEqual([atMs, atMs]);
+    home.contacts.note(7, 7, START_MS + 5_500);
+    home.contacts.note(8, 8, START_MS + 900_000);
+    time.ms += 10_000;
+    heal(away, home);
+    // Whole seconds, and never later than what was compared.
+    expect([away.contacts.of(7, 7), away.contacts.of(8, 8)]).toEqual([
+      START_MS + 5_000,
+      START_MS + 18_000,
+    ]);
+    time.ms += 10_000;
+    const { initiator } = runPair(away, home, {}, { tamper: () => null });
+    expect(initiator.ok).toBe(false);
+    expect(of(away, home)).toBe(START_MS + 18_000);
+  });
+});
