@@ -24,6 +24,10 @@ const commands: Record<string, { about: string; load(): Promise<Command> }> = {
     about: "Talk to a node: a prompt, or one command",
     load: async () => (await import("./cli/cli.ts")).cli,
   },
+  diff: {
+    about: "List what differs between two nodes, and change nothing",
+    load: async () => (await import("./cli/diff.ts")).diff,
+  },
 };
 
 function overview(): string {

@@ -2,11 +2,15 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { Encoder } from "cbor-x/index-no-eval";
+import { connect } from "mqtt";
 import { respRequest } from "../support/in-process.ts";
 import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
 import { Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
+
+const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });
 
 let nodes: ClusterNode[] = [];
 let broker: Mosquitto | null = null;
@@ -109,6 +113,39 @@ describe.skipIf(mosquittoPath === null)("three nodes and mosquitto", () => {
       await eventually("it is there", async () => (await node.ask("GET large")) === large);
       expect(await node.fact("sync_entries_received")).toBe(1);
     }
+  });
+
+  test("an event dated too far ahead is set aside, once", async () => {
+    const [one] = await startThree();
+    const client = connect(broker!.address);
+    const text = (value: string) => [...Buffer.from(value)];
+    const event = (key: string, ts: bigint) =>
+      encoder.encode({
+        v: 1,
+        op: "set",
+        key,
+        val: text("v"),
+        ts,
+        src: "elsewhere",
+        op_id: [...crypto.getRandomValues(new Uint8Array(16))],
+        prev: null,
+        ttl: null,
+      });
+    const now = BigInt(Date.now()) * 1_000_000n;
+    const hour = 3_600_000_000_000n;
+    for (const message of [
+      event("late", now + hour),
+      event("late", now + hour),
+      event("ok", now),
+    ]) {
+      await client.publishAsync("merkle-kv/events", message, { qos: 1 });
+    }
+    await client.endAsync();
+    await eventually("the last arrived", async () => (await one!.ask("GET ok")) === "v");
+    expect(await one!.ask("GET late")).toBe("(null)");
+    expect(await one!.fact("set_aside_entries")).toBe(1);
+    const file = join(one!.process.directory, "data/set-aside-n1.jsonl");
+    expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({ reason: "future", key: "late" });
   });
 
   test("a FLUSH that a node missed reaches it, and what came after stays", async () => {

@@ -1,0 +1,116 @@
+/** A look into a running node: its `SyncInspector` and the connection that this talks over. */
+import { dial } from "../anti-entropy/dial.ts";
+import { formatHostPort, type HostPort } from "../config/address.ts";
+import type { Link } from "../commands/services.ts";
+import type { Entry } from "../core/entry.ts";
+import type { Hello } from "../core/sync-hello.ts";
+import { SyncInspector } from "../core/sync-inspector.ts";
+import { OperationalError } from "../operational-error.ts";
+
+/** Descriptions hold no values, so frames are small. */
+const MAX_FRAME_BYTES = 1_048_576;
+const SILENCE_MS = 30_000;
+
+/** What a node holds under a key, values aside. */
+export interface Described {
+  /** Equal on two nodes exactly when they hold the same. */
+  readonly digest: number;
+  /** Owns its bytes; its value is empty but for the length. */
+  readonly entry: Entry;
+}
+
+/** One node looked into. Ask one thing at a time. */
+export class Inspection {
+  private readonly inspector: SyncInspector;
+  private link: Link | null = null;
+  private found = new Map<string, Described>();
+  private settle: (problem: string | null) => void = () => {};
+  private problem: string | null = null;
+
+  private constructor(readonly address: string) {
+    this.inspector = new SyncInspector({
+      maxFrameBytes: MAX_FRAME_BYTES,
+      send: (frame) => this.link!.send(frame),
+      onEntry: (digest, entry) => {
+        const copy = entry.clone();
+        copy.valueLength = entry.valueLength;
+        this.found.set(Buffer.from(copy.key).toString("latin1"), { digest, entry: copy });
+      },
+      onAnswered: () => this.settle(null),
+      onFailure: (reason) => this.fail(reason),
+    });
+  }
+
+  /** Connects and gets the digests of all buckets. Throws an OperationalError when that fails. */
+  static async open({ host, port }: HostPort): Promise<Inspection> {
+    const inspection = new Inspection(formatHostPort(host, port));
+    const answered = inspection.answer();
+    answered.catch(() => {}); // awaited below, unless there is no connection
+    try {
+      await dial(
+        host,
+        port,
+        "PEER",
+        (link) => inspection.attach(link),
+        (line) => inspection.fail(line),
+      );
+    } catch (error) {
+      throw new OperationalError((error as Error).message);
+    }
+    await answered;
+    return inspection;
+  }
+
+  /** Who the node is. */
+  get hello(): Hello {
+    return this.inspector.hello!;
+  }
+
+  /** The digest of each bucket. */
+  get digests(): Float64Array {
+    return this.inspector.digests;
+  }
+
+  /** What these buckets hold, by key in latin1. Throws an OperationalError when the node goes away. */
+  async describe(buckets: readonly number[]): Promise<Map<string, Described>> {
+    this.found = new Map();
+    const answered = this.answer();
+    this.inspector.ask(buckets);
+    await answered;
+    return this.found;
+  }
+
+  /** Ends it. */
+  close(): void {
+    if (this.problem === null) this.inspector.close();
+    this.link?.end();
+  }
+
+  private attach(link: Link) {
+    this.link = link;
+    this.inspector.open();
+    return {
+      receive: (bytes: Uint8Array) => this.inspector.receive(bytes),
+      drained() {},
+      closed: () => this.fail("the connection was lost"),
+    };
+  }
+
+  private fail(reason: string): void {
+    this.problem ??= reason;
+    this.settle(this.problem);
+  }
+
+  private answer(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const late = `nothing came for ${SILENCE_MS / 1000} s`;
+    const timer = setTimeout(() => this.fail(late), SILENCE_MS);
+    this.settle = (problem) => {
+      clearTimeout(timer);
+      if (problem === null) resolve();
+      else reject(new OperationalError(`cannot look into ${this.address}: ${problem}`));
+    };
+    if (this.problem !== null) this.settle(this.problem);
+    return promise;
+  }
+}

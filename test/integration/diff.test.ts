@@ -1,0 +1,122 @@
+/** `merklekv diff` between running nodes. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { ClusterNode } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
+import { runToEnd } from "../support/process.ts";
+
+let one: ClusterNode;
+let two: ClusterNode;
+beforeEach(async () => {
+  const storage = { tombstone_grace_seconds: 1 };
+  [one, two] = await Promise.all([ClusterNode.start("n1"), ClusterNode.start("n2", { storage })]);
+});
+afterEach(() => Promise.all([one.process.kill(), two.process.kill()]));
+
+const sync = () => one.ask(`SYNC 127.0.0.1 ${two.process.port}`);
+const diff = (...options: string[]) => runToEnd(["diff", one.address, two.address, ...options]);
+const time = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`;
+
+test("equal nodes: exit code 0", async () => {
+  await one.askAll(["SET a 1", "INCR count 2", "SET b 3", "DEL b"]);
+  await sync();
+  const { code, output } = await diff();
+  expect(output).toBe(`n1 (${one.address}) and n2 (${two.address}) hold the same.\n`);
+  expect(code).toBe(0);
+});
+
+test("every way to differ, and a sync then does what was announced", async () => {
+  await one.askAll(["SET same x", "SET replaced x", "SET deleted x", "INCR count 1"]);
+  await sync();
+  await one.askAll([
+    "SET mine 12345",
+    "INCR count 2",
+    "SET replaced older",
+    "SET gone x",
+    "DEL gone",
+  ]);
+  await two.askAll(["DEL deleted", "INCR count 4", "SET replaced newer", 'SET yours "a\\nb"']);
+  const before = [await one.ask("HASH"), await two.ask("HASH")];
+
+  const { code, output } = await diff();
+  expect(code).toBe(1);
+  const lines = output.trimEnd().split("\n");
+  for (const line of [
+    `mine: n1 has 5 bytes of ${time}, n2 has nothing; a sync copies it to n2`,
+    `yours: n1 has nothing, n2 has 3 bytes of ${time}; a sync copies it to n1`,
+    `gone: n1 deleted it at ${time}, n2 has nothing; a sync copies it to n2`,
+    `deleted: n1 has 1 byte of ${time}, n2 deleted it at ${time} \\(newer\\); a sync deletes it on n1`,
+    `replaced: n1 has 5 bytes of ${time}, n2 has 5 bytes of ${time} \\(newer\\); a sync replaces it on n1`,
+    `count: n1 counted at ${time}, n2 counted at ${time} \\(newer\\); a sync merges the two`,
+  ]) {
+    expect(lines).toContainEqual(expect.stringMatching(new RegExp(`^${line}$`)));
+  }
+  expect(lines.at(-1)).toBe(`n1 (${one.address}) and n2 (${two.address}) differ in 6 keys.`);
+  expect(lines.length).toBe(7);
+  expect([await one.ask("HASH"), await two.ask("HASH")]).toEqual(before);
+
+  expect(await sync()).toBe("OK");
+  expect((await diff()).code).toBe(0);
+  expect(await one.askAll(["GET mine", "GET deleted", "GET replaced", "GET count"])).toEqual([
+    "12345",
+    "(null)",
+    "newer",
+    "7",
+  ]);
+});
+
+test("as JSON, one object a line", async () => {
+  await one.askAll(["SET mine 12345", "EXPIRE mine 1000"]);
+  const { code, output } = await diff("--json");
+  expect(code).toBe(1);
+  const at = expect.stringMatching(new RegExp(`^${time}$`));
+  expect(
+    output
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line)),
+  ).toEqual([
+    {
+      key: "mine",
+      a: { kind: "string", time: at, value_bytes: 5, expires: at },
+      b: null,
+      newer: "a",
+      sync: "copy",
+      at: "b",
+    },
+    {
+      nodes: [
+        { address: one.address, node_id: "n1" },
+        { address: two.address, node_id: "n2" },
+      ],
+      count: 1,
+    },
+  ]);
+});
+
+test("what a sync would set aside, or drop because of a FLUSH", async () => {
+  await one.ask("SET doomed x");
+  await sync();
+  await two.ask("DEL doomed");
+  await eventually("it is forgotten", async () => (await two.fact("tombstones")) === 0);
+  expect((await diff()).output).toMatch(/^doomed: .* a sync sets it aside on n1, which was away/);
+  await two.ask("FLUSH");
+  expect((await diff()).output).toMatch(/^doomed: .* a sync drops it on n1, because of a FLUSH/);
+});
+
+test("thousands of differences", async () => {
+  const lines = Array.from({ length: 5_000 }, (_, i) => `SET key:${i} ${i}`);
+  await one.askAll(lines);
+  await two.askAll(lines.slice(0, 1_000));
+  const { output } = await diff("--json");
+  expect(output.trimEnd().split("\n").length).toBe(5_001);
+});
+
+test.each([
+  [["127.0.0.1:1", "127.0.0.1:2"], /^merklekv: cannot reach 127.0.0.1:1: connection refused\n$/],
+  [["127.0.0.1:1"], /^merklekv: two nodes are compared; usage/],
+  [["127.0.0.1:1", "nonsense"], /^merklekv: "nonsense" is not HOST:PORT\n$/],
+] as [string[], RegExp][])("trouble has exit code 2: %p", async (words, message) => {
+  const { code, output } = await runToEnd(["diff", ...words]);
+  expect(output).toMatch(message);
+  expect(code).toBe(2);
+});
