@@ -202,8 +202,13 @@ export class CborReader {
     let items = 0;
     while (this.offset < this.end && this.bytes[this.offset] !== BREAK) {
       // The pieces of a string are definite strings of the same type.
-      if (major === BYTES || major === TEXT) this.offset += this.string(major);
-      else this.skip(depth + 1);
+      if (major === BYTES || major === TEXT) {
+        // In two statements: `string` moves the offset itself.
+        const length = this.string(major);
+        this.offset += length;
+      } else {
+        this.skip(depth + 1);
+      }
       items++;
     }
     if (this.offset === this.end) this.fail("a break");
