@@ -1,0 +1,272 @@
+/**
+ * A simulated MQTT broker, and the connection to it that takes the place of the real one
+ * in a Replicator. It may lose, repeat, delay and reorder what it passes on (not what
+ * it acknowledged before passing on: that is lost all the same), break connections, go away and
+ * come back with or without its memory.
+ */
+import type { TransportOptions } from "../../src/replication/mqtt-transport.ts";
+import type { Transport } from "../../src/replication/replicator.ts";
+import type { Chance } from "./chance.ts";
+import type { Network } from "./network.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** How badly it behaves; probabilities for each message and subscriber. */
+export interface BrokerFaults {
+  drop: number;
+  duplicate: number;
+  reorder: number;
+}
+
+/** How long a message that is out of order is late at most, in ms. */
+const LATE_MS = 3_000;
+/** A broken connection is noticed after at most so long, in ms. */
+const KEEP_ALIVE_MS = 5_000;
+const RETRY_MS = 2_000;
+/** Most messages kept for a client that is away. */
+const MAX_KEPT = 200;
+
+interface Message {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly retained: boolean;
+}
+
+/** One broker for all nodes. */
+export class Broker {
+  isUp = true;
+  readonly counts = { passed: 0, dropped: 0, duplicated: 0, reordered: 0, kept: 0 };
+  private readonly connections: Connection[] = [];
+  private readonly retained = new Map<string, Buffer>();
+  /** Messages for clients that are away and have persistent sessions, by client id. */
+  private readonly kept = new Map<string, Message[]>();
+
+  constructor(
+    /** Its number in the network. */
+    readonly place: number,
+    readonly network: Network,
+    readonly timeline: Timeline,
+    readonly chance: Chance,
+    readonly faults: BrokerFaults,
+    readonly maxLatencyMs: number,
+  ) {}
+
+  /** What a node connects by; `place` is the node's number, `isAlive` whether its process still is. */
+  transport(options: TransportOptions, place: number, isAlive: () => boolean): BrokerTransport {
+    return new BrokerTransport(this, options, place, isAlive);
+  }
+
+  /** Stops; `remembers`: retained messages and sessions outlive it. */
+  stop(remembers: boolean): void {
+    this.isUp = false;
+    if (!remembers) {
+      this.retained.clear();
+      this.kept.clear();
+    }
+    for (const connection of [...this.connections]) this.lose(connection, false);
+  }
+
+  /** Is back. */
+  start(): void {
+    this.isUp = true;
+  }
+
+  /** Breaks the connections of a node, which notices later. */
+  cutOff(place: number): void {
+    for (const connection of this.connections.filter((it) => it.transport.place === place)) {
+      const delayMs = this.chance.next() * KEEP_ALIVE_MS;
+      this.timeline.after(delayMs, () => this.lose(connection, true));
+    }
+  }
+
+  /** A transport comes; null when it is turned away. */
+  accept(transport: BrokerTransport, will: { topic: string; payload: Buffer }): Connection | null {
+    if (!this.isUp || !this.network.connects(transport.place, this.place)) return null;
+    const { clientId } = transport.options;
+    const earlier = this.connections.find((it) => it.transport.options.clientId === clientId);
+    if (earlier !== undefined) this.lose(earlier, true);
+    const connection: Connection = { transport, will, waiting: [], isBusy: false, lastMs: 0 };
+    this.connections.push(connection);
+    return connection;
+  }
+
+  /** Sends it what was retained and kept for it. */
+  greet(connection: Connection): void {
+    for (const [topic, payload] of this.retained) {
+      this.deliver(connection, { topic, payload, retained: true });
+    }
+    const { clientId, cleanSession } = connection.transport.options;
+    if (cleanSession) return;
+    for (const message of this.kept.get(clientId) ?? []) this.deliver(connection, message);
+    this.kept.set(clientId, []);
+  }
+
+  /** Takes a message from a connection, or from nobody for a will. */
+  publish(from: Connection | null, topic: string, payload: Buffer, retain: boolean): void {
+    if (retain) this.retained.set(topic, payload);
+    const message = { topic, payload, retained: false };
+    for (const connection of this.connections) {
+      const { subscriptions } = connection.transport.options;
+      const subscription = subscriptions.find((it) => matches(it.topic, topic));
+      if (subscription === undefined) continue;
+      if (connection === from && !subscription.ownToo) continue;
+      this.passOn(connection, message);
+    }
+    for (const [clientId, messages] of this.kept) {
+      if (this.connections.some((it) => it.transport.options.clientId === clientId)) continue;
+      if (topic.includes("/nodes/") || messages.length >= MAX_KEPT) continue;
+      this.counts.kept++;
+      messages.push(message);
+    }
+  }
+
+  /** Ends a connection; with `unexpected`, its will is published. */
+  lose(connection: Connection, unexpected: boolean): void {
+    const at = this.connections.indexOf(connection);
+    if (at < 0) return;
+    this.connections.splice(at, 1);
+    const { transport, will, waiting } = connection;
+    if (!transport.options.cleanSession && this.isUp) {
+      const kept = this.kept.get(transport.options.clientId) ?? [];
+      kept.push(...waiting.filter((it) => !it.retained));
+      this.kept.set(transport.options.clientId, kept);
+    }
+    if (unexpected) this.publish(null, will.topic, will.payload, true);
+    transport.lost(connection);
+  }
+
+  private passOn(connection: Connection, message: Message): void {
+    const { chance, counts, faults } = this;
+    if (chance.happens(faults.drop)) {
+      counts.dropped++;
+      return;
+    }
+    this.deliver(connection, message);
+    if (!chance.happens(faults.duplicate)) return;
+    counts.duplicated++;
+    this.deliver(connection, message);
+  }
+
+  private deliver(connection: Connection, message: Message): void {
+    const { chance, timeline } = this;
+    this.counts.passed++;
+    let atMs = timeline.nowMs + chance.next() * this.maxLatencyMs;
+    if (chance.happens(this.faults.reorder)) {
+      this.counts.reordered++;
+      atMs += chance.next() * LATE_MS;
+    } else {
+      atMs = Math.max(atMs, connection.lastMs);
+      connection.lastMs = atMs;
+    }
+    timeline.after(atMs - timeline.nowMs, () => {
+      if (!this.connections.includes(connection)) return;
+      if (!this.network.reaches(this.place, connection.transport.place)) return;
+      connection.waiting.push(message);
+      this.handOver(connection);
+    });
+  }
+
+  /** One message at a time: the next one when the client is done with it. */
+  private handOver(connection: Connection): void {
+    if (connection.isBusy || connection.waiting.length === 0) return;
+    if (!connection.transport.isAlive()) return;
+    const { topic, payload, retained } = connection.waiting[0];
+    connection.isBusy = true;
+    connection.transport.options.onMessage(topic, payload, retained, () => {
+      connection.isBusy = false;
+      connection.waiting.shift();
+      if (this.connections.includes(connection)) this.handOver(connection);
+    });
+  }
+}
+
+/** A client that is connected. */
+interface Connection {
+  readonly transport: BrokerTransport;
+  readonly will: { topic: string; payload: Buffer };
+  readonly waiting: Message[];
+  isBusy: boolean;
+  lastMs: number;
+}
+
+/** A node's connection to the broker, as a Replicator sees it. */
+export class BrokerTransport implements Transport {
+  readonly receiveMaximum = 16;
+  readonly maxPacketBytes = 1_000_000;
+  private connection: Connection | null = null;
+  private hasFailed = false;
+
+  constructor(
+    private readonly broker: Broker,
+    readonly options: TransportOptions,
+    readonly place: number,
+    /** Whether the process it belongs to still is. */
+    readonly isAlive: () => boolean,
+  ) {}
+
+  get connected(): boolean {
+    return this.connection !== null;
+  }
+
+  open(): void {
+    const { broker } = this;
+    broker.timeline.after(broker.chance.next() * broker.maxLatencyMs, () => this.attempt());
+  }
+
+  publish(topic: string, payload: Buffer, retain: boolean, done: (error?: Error) => void): void {
+    const { broker, connection } = this;
+    if (connection === null) return;
+    const copy = Buffer.from(payload);
+    const latencyMs = broker.chance.next() * broker.maxLatencyMs;
+    broker.timeline.after(latencyMs, () => {
+      if (this.connection !== connection && !retain) return;
+      if (!broker.isUp || !broker.network.reaches(this.place, broker.place)) return;
+      broker.publish(connection, topic, copy, retain);
+      broker.timeline.after(latencyMs, () => {
+        if (this.connection === connection && this.isAlive()) done();
+      });
+    });
+  }
+
+  async close(): Promise<void> {
+    this.vanish();
+  }
+
+  /** The process is gone: the broker notices later, and nobody else hears of it here. */
+  vanish(): void {
+    const { broker, connection } = this;
+    this.connection = null;
+    if (connection === null) return;
+    const delayMs = broker.chance.next() * KEEP_ALIVE_MS;
+    broker.timeline.after(delayMs, () => broker.lose(connection, true));
+  }
+
+  /** The broker let go of this connection. */
+  lost(connection: Connection): void {
+    if (this.connection !== connection || !this.isAlive()) return;
+    this.connection = null;
+    this.options.onDown();
+    this.retry();
+  }
+
+  private attempt(): void {
+    if (!this.isAlive()) return;
+    this.connection = this.broker.accept(this, this.options.will());
+    if (this.connection === null) {
+      this.hasFailed = true;
+      return this.retry();
+    }
+    const afterOutage = this.hasFailed;
+    this.hasFailed = false;
+    this.options.onUp(afterOutage);
+    if (this.connection !== null) this.broker.greet(this.connection);
+  }
+
+  private retry(): void {
+    const { broker } = this;
+    broker.timeline.after(RETRY_MS * (0.5 + broker.chance.next()), () => this.attempt());
+  }
+}
+
+function matches(filter: string, topic: string): boolean {
+  return filter.endsWith("+") ? topic.startsWith(filter.slice(0, -1)) : filter === topic;
+}

@@ -1,0 +1,268 @@
+/**
+ * What must be true of a simulated cluster, kept apart from the code under test: every write
+ * a client was told of, and what each node has been seen to hold. It knows how versions are
+ * ordered and how a counter's bytes are laid out, nothing else of how merging is done.
+ *
+ * A write is *acknowledged* when the node answered its client. From then on the node holds it.
+ * A node *holds* a write while, in its memory or on its disk, it has that write or one
+ * that beats it, or has had and forgotten it after the tombstone grace. A crash takes from a
+ * node what was not durable; a write that no node holds then is *excused*: it may be gone.
+ *
+ * Which write beats which:
+ * - A SET or DEL beats those of the same key with a lower version (hybrid time, then origin),
+ *   whatever the wall clocks said; with equal versions the higher value wins.
+ * - An increment adds to the SET, DEL or nothing that its node held at the time, its base.
+ *   A SET, DEL or expiry with a version above that of the base beats it; other increments never do.
+ * - FLUSH beats all SETs, DELs and increments whose base has a lower version.
+ * - A SET with an expiry turns into a DEL of its own version at that moment.
+ *
+ * So with clocks stepped an hour, "later" means later by version: a node whose clock
+ * is behind loses to one whose clock is ahead, unless it had heard of the other's write.
+ *
+ * A node that was away for longer than the tombstone grace may be made to give up what it held
+ * alone from before; it then *sets aside* the entry, which is listed. It no longer
+ * holds the write then; if nobody else does, it is excused.
+ *
+ * At rest every node must show, for each key, exactly what follows from the writes that some
+ * node holds. That includes: nothing acknowledged is lost except to a later one, no
+ * deleted key is back, each counter is the sum of its increments.
+ */
+import type { Entry } from "../../src/core/entry.ts";
+import type { ChangeObserver, Store } from "../../src/core/store.ts";
+import { Entry as View } from "../../src/core/entry.ts";
+
+/** A string, or the number of a counter as text, with its expiry in Unix ms (0 none); null: no such key. */
+export type Shown = { value: string; expiresAtMs: number } | null;
+
+/** What a node holds of one key: a base, twice its version plus 1 when it is no string, and increments on it. */
+interface Held {
+  base: bigint;
+  /** For each origin, up to which time its increments on this base are held. */
+  parts: Map<bigint, bigint>;
+}
+
+/** What one node holds. */
+class Holding {
+  readonly keys = new Map<string, Held>();
+  floor = 0n;
+
+  clone(): Holding {
+    const copy = new Holding();
+    for (const [key, held] of this.keys) {
+      copy.keys.set(key, { base: held.base, parts: new Map(held.parts) });
+    }
+    copy.floor = this.floor;
+    return copy;
+  }
+
+  /** Takes up everything the other holds. */
+  join(other: Holding): void {
+    for (const [key, held] of other.keys) this.joinKey(key, held.base, held.parts);
+    if (other.floor > this.floor) this.floor = other.floor;
+  }
+
+  joinKey(key: string, base: bigint, parts: ReadonlyMap<bigint, bigint>): void {
+    const held = this.keys.get(key);
+    if (held === undefined || base > held.base) {
+      this.keys.set(key, { base, parts: new Map(parts) });
+    } else if (base === held.base) {
+      for (const [origin, time] of parts) {
+        if (time > (held.parts.get(origin) ?? 0n)) held.parts.set(origin, time);
+      }
+    }
+  }
+}
+
+interface SetOrDelete {
+  /** Null for a DEL. */
+  readonly value: string | null;
+  readonly expiresAtMs: number;
+}
+
+interface Increment {
+  readonly time: bigint;
+  readonly delta: bigint;
+}
+
+/** Writes and who holds them. Nodes are named by their numbers. */
+export class Oracle {
+  /** Entries set aside because their node had been away too long. */
+  readonly setAside: string[] = [];
+  /** The first thing found wrong. */
+  failure: string | null = null;
+
+  private readonly holdings: Holding[] = [];
+  private readonly durable: Holding[] = [];
+  private readonly writes = new Map<string, Map<bigint, SetOrDelete[]>>();
+  private readonly increments = new Map<string, Map<string, Increment[]>>();
+  private readonly view = new View();
+
+  constructor(nodeCount: number) {
+    for (let node = 0; node < nodeCount; node++) {
+      this.holdings.push(new Holding());
+      this.durable.push(new Holding());
+    }
+  }
+
+  /** Says that something is wrong. The first one counts. */
+  fail(reason: string): void {
+    this.failure ??= reason;
+  }
+
+  /** What follows a node's store. */
+  observe(node: number, store: Store): ChangeObserver {
+    return {
+      changed: (id) => this.changed(node, store, id),
+      removed: () => {},
+      flushed: () => {
+        const { timeHigh, timeLow, originHigh, originLow } = store.floor;
+        const floor = versionOf(timeHigh, timeLow, originHigh, originLow);
+        if (floor <= this.holdings[node].floor) this.fail(`node ${node}: the flush floor sank`);
+        this.holdings[node].floor = floor;
+      },
+    };
+  }
+
+  /** All that a node holds is durable now. */
+  persist(node: number): void {
+    this.durable[node] = this.holdings[node].clone();
+  }
+
+  /** A node lost what was not durable. */
+  crash(node: number): void {
+    this.holdings[node] = this.durable[node].clone();
+  }
+
+  /** A client was told that its SET or DEL (null) is done. */
+  wrote(node: number, store: Store, key: string, value: string | null, expiresAtMs: number): void {
+    const base = this.newest(store) * 2n + (value === null ? 1n : 0n);
+    const held = this.holdings[node].keys.get(key);
+    if (held?.base !== base || held.parts.size > 0) {
+      this.fail(`node ${node}: acknowledged a write of ${key} and does not hold it`);
+    }
+    const writes = getOrMake(this.writes, key, () => new Map<bigint, SetOrDelete[]>());
+    getOrMake(writes, base, () => []).push({ value, expiresAtMs });
+  }
+
+  /** A client was told that its increment is done. */
+  incremented(node: number, store: Store, key: string, delta: bigint): void {
+    const time = this.newest(store) >> 64n;
+    const held = this.holdings[node].keys.get(key);
+    const part = held === undefined ? undefined : [...held.parts].find(([, it]) => it === time);
+    if (held === undefined || part === undefined) {
+      return this.fail(`node ${node}: acknowledged an increment of ${key} and does not hold it`);
+    }
+    const increments = getOrMake(this.increments, key, () => new Map<string, Increment[]>());
+    getOrMake(increments, `${held.base} ${part[0]}`, () => []).push({ time, delta });
+  }
+
+  /** A node set an entry aside because it had been away too long. */
+  gaveUp(node: number, entry: Entry): void {
+    const key = textOf(entry.key, entry.keyOffset, entry.keyLength);
+    this.setAside.push(key);
+    this.holdings[node].keys.delete(key);
+  }
+
+  /** What everybody should show for the key at this time, by what anybody holds. */
+  expected(key: string, nowMs: number): Shown {
+    const all = new Holding();
+    for (const holding of this.holdings) all.join(holding);
+    const held = all.keys.get(key);
+    if (held === undefined || held.base >> 1n < all.floor) return null;
+    const isString = (held.base & 1n) === 0n;
+    const writes = this.writes.get(key)?.get(held.base) ?? [];
+    // One version can be given twice by a node without memory whose clock was set back.
+    const write = writes.reduce<SetOrDelete | undefined>(higher, undefined);
+    if (isString && write === undefined) {
+      this.fail(`${key}: held is a value that nobody wrote`);
+      return null;
+    }
+    const expiresAtMs = isString ? write!.expiresAtMs : 0;
+    if (expiresAtMs !== 0 && expiresAtMs <= nowMs) return null;
+    if (held.parts.size === 0) return isString ? { value: write!.value!, expiresAtMs } : null;
+    let sum = isString ? BigInt(write!.value!) : 0n;
+    for (const [origin, time] of held.parts) sum += this.total(key, held.base, origin, time);
+    return { value: String(sum), expiresAtMs };
+  }
+
+  private total(key: string, base: bigint, origin: bigint, until: bigint): bigint {
+    const increments = this.increments.get(key)?.get(`${base} ${origin}`) ?? [];
+    let sum = 0n;
+    let last = 0n;
+    for (const { time, delta } of increments) {
+      if (time > until) break;
+      sum += delta;
+      last = time;
+    }
+    if (last !== until) this.fail(`${key}: held is an increment that nobody asked for`);
+    return sum;
+  }
+
+  private changed(node: number, store: Store, id: number): void {
+    const { view } = this;
+    store.read(id, view);
+    const key = textOf(view.key, view.keyOffset, view.keyLength);
+    const holding = this.holdings[node];
+    const { base, parts } = readState(view);
+    const before = holding.keys.get(key);
+    if (before !== undefined && base < before.base) {
+      this.fail(`node ${node}: ${key} is back as it was before a write that this node had seen`);
+    }
+    holding.joinKey(key, base, parts);
+  }
+
+  private newest(store: Store): bigint {
+    const { clock, origin } = store;
+    return versionOf(clock.high, clock.low, origin.high, origin.low);
+  }
+}
+
+/** What a store shows for a key. */
+export function shownBy(store: Store, key: Uint8Array, view: Entry): Shown {
+  const id = store.find(key, 0, key.length);
+  if (id < 0) return null;
+  store.readValue(id, view);
+  const value = textOf(view.value, view.valueOffset, view.valueLength);
+  return { value, expiresAtMs: view.expiresAtMs };
+}
+
+const KIND_STRING = 0;
+const KIND_TOMBSTONE = 1;
+
+function readState(entry: Entry): Held {
+  const parts = new Map<bigint, bigint>();
+  const { kind, timeHigh, timeLow, originHigh, originLow } = entry;
+  if (kind === KIND_STRING || kind === KIND_TOMBSTONE) {
+    return { base: versionOf(timeHigh, timeLow, originHigh, originLow) * 2n + BigInt(kind), parts };
+  }
+  const bytes = entry.value.slice(entry.valueOffset, entry.valueOffset + entry.valueLength);
+  const view = new DataView(bytes.buffer);
+  const version = (view.getBigUint64(1) << 64n) | view.getBigUint64(9);
+  for (let at = 25; at < bytes.length; at += 32) {
+    parts.set(view.getBigUint64(at), view.getBigUint64(at + 8));
+  }
+  return { base: version * 2n + BigInt(bytes[0]), parts };
+}
+
+function versionOf(timeHigh: number, timeLow: number, originHigh: number, originLow: number) {
+  const time = (BigInt(timeHigh) << 32n) | BigInt(timeLow);
+  return (time << 64n) | (BigInt(originHigh) << 32n) | BigInt(originLow);
+}
+
+function higher(a: SetOrDelete | undefined, b: SetOrDelete): SetOrDelete {
+  if (a === undefined) return b;
+  const order = (a.value ?? "") === (b.value ?? "") ? a.expiresAtMs - b.expiresAtMs : 0;
+  return (a.value ?? "") > (b.value ?? "") || order > 0 ? a : b;
+}
+
+const decoder = new TextDecoder();
+
+function textOf(bytes: Uint8Array, offset: number, length: number): string {
+  return decoder.decode(bytes.subarray(offset, offset + length));
+}
+
+function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let found = map.get(key);
+  if (found === undefined) map.set(key, (found = make()));
+  return found;
+}

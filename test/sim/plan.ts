@@ -1,0 +1,86 @@
+/** What kind of cluster and which troubles a seed stands for. */
+import type { Chance } from "./chance.ts";
+import type { BrokerFaults } from "./broker.ts";
+
+/** What a node finds after a crash: nothing, all but the last second, or everything. */
+export type DiskKind = "none" | "everysec" | "always";
+
+/** A cluster and its troubles. Probabilities of troubles are for each time one may begin. */
+export interface Plan {
+  readonly nodes: number;
+  readonly disks: DiskKind[];
+  readonly keys: number;
+  /** Writes, reads and troubles there will be. */
+  readonly actions: number;
+  readonly pauseMs: number;
+  readonly maxLatencyMs: number;
+  readonly broker: BrokerFaults;
+  readonly cleanSession: boolean;
+  readonly maxOutboxEvents: number;
+  /** Between sync rounds of a node; Infinity: it syncs only when events were lost. */
+  readonly syncEveryMs: number;
+  readonly maxConcurrentSyncs: number;
+  readonly graceMs: number;
+  /** A connection between nodes breaks after few bytes, with this probability. */
+  readonly cuts: number;
+  readonly troubles: {
+    readonly partition: number;
+    readonly crash: number;
+    readonly brokerOutage: number;
+    readonly clockStep: number;
+    readonly absence: number;
+    readonly flush: number;
+  };
+  /** Clocks run too fast or slow by up to this part. */
+  readonly drift: number;
+  readonly expiry: boolean;
+  /** Each look at the time takes up to so many ms, so that slices of work end anywhere. */
+  readonly slowness: number;
+}
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/** Draws a plan. */
+export function drawPlan(chance: Chance): Plan {
+  const onlyLoss = chance.happens(0.15);
+  const isOn = (probability: number) => !onlyLoss && chance.happens(probability);
+  const nodes = chance.between(2, chance.happens(0.3) ? 5 : 3);
+  const engine = chance.pick<DiskKind | "mixed">(["none", "everysec", "always", "mixed"]);
+  const disks = Array.from({ length: nodes }, () =>
+    engine === "mixed" ? chance.pick<DiskKind>(["none", "everysec", "always"]) : engine,
+  );
+  const isLossy = onlyLoss || chance.happens(0.7);
+  const absent = isOn(0.3);
+  const graceMs = absent ? chance.magnitude(60_000, HOUR_MS) : DAY_MS;
+  return {
+    nodes,
+    disks,
+    keys: chance.between(2, 10),
+    actions: chance.magnitude(20, 250),
+    pauseMs: chance.magnitude(20, 1_500),
+    maxLatencyMs: chance.pick([2, 50, 500]),
+    broker: {
+      drop: isLossy ? chance.pick([0.02, 0.1, 0.4]) : 0,
+      duplicate: chance.pick([0, 0.05, 0.3]),
+      reorder: chance.pick([0, 0.05, 0.3]),
+    },
+    cleanSession: chance.happens(0.7),
+    maxOutboxEvents: chance.happens(0.15) ? chance.between(1, 5) : 1_000,
+    syncEveryMs: onlyLoss ? Infinity : chance.magnitude(4_000, 40_000),
+    maxConcurrentSyncs: chance.between(1, 3),
+    graceMs,
+    cuts: isOn(0.4) ? chance.pick([0.05, 0.5]) : 0,
+    troubles: {
+      partition: isOn(0.5) ? 0.05 : 0,
+      crash: isOn(0.5) ? 0.04 : 0,
+      brokerOutage: isOn(0.4) ? 0.02 : 0,
+      clockStep: isOn(0.3) ? 0.03 : 0,
+      absence: absent ? 0.02 : 0,
+      flush: chance.happens(0.3) ? 0.02 : 0,
+    },
+    drift: isOn(0.3) ? 1e-3 : 0,
+    expiry: chance.happens(0.5),
+    slowness: chance.happens(0.3) ? 1 : 0,
+  };
+}

@@ -1,0 +1,28 @@
+/**
+ * A few hundred seeds of the whole-cluster simulation; `bun run sim` runs any number. What has
+ * to hold is said in `oracle.ts`.
+ */
+import { describe, expect, test } from "bun:test";
+import { simulate } from "./simulation.ts";
+
+const SEEDS = 300;
+const SEEDS_A_TEST = 25;
+
+const firsts = Array.from({ length: SEEDS / SEEDS_A_TEST }, (_, i) => i * SEEDS_A_TEST);
+
+describe("clusters in trouble come to rest as they must", () => {
+  test.each(firsts)("25 seeds from %d on", (first) => {
+    for (let seed = first; seed < first + SEEDS_A_TEST; seed++) {
+      const { failure } = simulate(seed);
+      expect(failure && `bun run sim --seed ${seed}: ${failure}`).toBeNull();
+    }
+  });
+});
+
+test("a seed replays exactly", () => {
+  for (const seed of [1, 2, 3]) {
+    const [first, again] = [simulate(seed, true), simulate(seed, true)];
+    expect(first.trace.length).toBeGreaterThan(10);
+    expect(again).toEqual(first);
+  }
+});
