@@ -269,7 +269,7 @@ test("two live nodes with one id are reported by both", async () => {
   );
   for (const node of [one, two]) {
     expect(await node.fact("sync_duplicate_node_id")).toBe(1);
-    expect(node.logged(/ERROR .*node's id/)).toBe(1);
+    await eventually("it is logged", () => node.logged(/ERROR .*node's id/) === 1);
   }
 });
 
@@ -321,7 +321,10 @@ describe("kill -9 in the middle of a session", () => {
     await two.process.kill();
     await eventually("the session ended", async () => (await one.fact("sync_active")) === 0);
     expect(await one.fact("sync_failed")).toBe(1);
-    expect(one.logged(/WARN .*A sync that a peer began failed/)).toBe(1);
+    await eventually(
+      "it is logged",
+      () => one.logged(/WARN .*A sync that a peer began failed/) === 1,
+    );
     expect(await one.ask("HASH")).toBe(hash);
 
     const again = await start("n2", { antiEntropy: { peer_list: [one.address] } });
