@@ -149,9 +149,9 @@ export class AntiEntropy implements SyncControl {
     if (this.isStopping) return "this node is stopping";
     if (isRound && !this.isHealing()) return "this node takes part in no rounds now";
     return (link) => {
-      const startedMs = performance.now();
-      return this.sessions.serve(link, ({ ok, peerNodeId }) => {
-        if (ok) this.scheduler.noteVisit(peerNodeId, startedMs);
+      const begun = this.scheduler.wants;
+      return this.sessions.serve(link, ({ isUpToNow, peerNodeId }) => {
+        if (isUpToNow) this.scheduler.noteVisit(peerNodeId, begun);
       });
     };
   }

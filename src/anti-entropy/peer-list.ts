@@ -14,8 +14,8 @@ export interface Peer extends HostPort {
   /** Epoch and connection in its latest presence. */
   incarnation: string;
   isRunning: boolean;
-  /** Since when a sync is wanted at once; null if none is. */
-  wantedMs: number | null;
+  /** Which of the scheduler's wants the latest sync wanted at once is; null if none is. */
+  want: number | null;
   /** It does not begin before this time: so many nodes do not sync at the same moment. */
   wantedFromMs: number;
   /** Keys to be fetched from it. */
@@ -51,7 +51,7 @@ export class PeerList {
       nodeId: "",
       incarnation: "",
       isRunning: false,
-      wantedMs: null,
+      want: null,
       wantedFromMs: nowMs,
       keys: [],
       failures: 0,

@@ -77,6 +77,8 @@ const MAX_KEYS = 1_024;
 
 /** See the file header. */
 export class Scheduler {
+  /** Syncs at once asked for so far. A session settles those asked for before it began. */
+  wants = 0;
   private readonly peers: PeerList;
   private nowMs = 0;
   private nextRoundMs = Infinity;
@@ -130,10 +132,13 @@ export class Scheduler {
     this.beginWanted();
   }
 
-  /** Another node came and synced with this one, in a session begun at `startedMs`. */
-  noteVisit(nodeId: string, startedMs: number): void {
+  /**
+   * Another node came and synced with this one, all up to now. `begun` is what `wants` was
+   * when it came: what was wanted later it may not have brought.
+   */
+  noteVisit(nodeId: string, begun: number): void {
     const peer = this.peers.byNodeId(nodeId);
-    if (peer !== undefined) settle(peer, startedMs);
+    if (peer !== undefined) settle(peer, begun);
   }
 
   private lookAtPresence(): void {
@@ -171,11 +176,11 @@ export class Scheduler {
   }
 
   private want(peer: Peer, spreadMs: number): void {
-    if (peer.wantedMs === null) {
+    if (peer.want === null) {
       const fromMs = this.nowMs + this.options.random() * spreadMs;
       peer.wantedFromMs = Math.max(peer.wantedFromMs, fromMs);
     }
-    peer.wantedMs = this.nowMs;
+    peer.want = ++this.wants;
   }
 
   private beginWanted(): void {
@@ -187,7 +192,7 @@ export class Scheduler {
       if (keys.length > 0) {
         peer.keys = [];
         void this.begin(peer, { mode: "fetch", fetchKeys: keys });
-      } else if (peer.wantedMs !== null && peer.wantedFromMs <= this.nowMs && isHealing()) {
+      } else if (peer.want !== null && peer.wantedFromMs <= this.nowMs && isHealing()) {
         void this.begin(peer, { mode: "now" });
       }
     }
@@ -210,19 +215,19 @@ export class Scheduler {
   }
 
   private async begin(peer: Peer, job: Job): Promise<void> {
-    const startedMs = this.nowMs;
+    const begun = this.wants;
     peer.isRunning = true;
     const { ok, isBusy, peerNodeId } = await this.options.run(peer, job);
     peer.isRunning = false;
     if (peerNodeId !== "") peer.nodeId = peerNodeId;
     if (ok) {
       peer.failures = 0;
-      if (job.mode === "now") settle(peer, startedMs);
+      if (job.mode === "now") settle(peer, begun);
       if (job.mode !== "fetch") peer.wantedFromMs = this.nowMs + PAUSE_MS;
       return;
     }
     // A sync brings what a fetch could not.
-    if (job.mode === "fetch") peer.wantedMs ??= startedMs;
+    if (job.mode === "fetch") peer.want ??= begun;
     const { random } = this.options;
     if (isBusy) peer.notBeforeMs = this.nowMs + SPREAD_MS * (0.2 + random());
     else {
@@ -233,6 +238,6 @@ export class Scheduler {
   }
 }
 
-function settle(peer: Peer, startedMs: number): void {
-  if (peer.wantedMs !== null && peer.wantedMs <= startedMs) peer.wantedMs = null;
+function settle(peer: Peer, begun: number): void {
+  if (peer.want !== null && peer.want <= begun) peer.want = null;
 }

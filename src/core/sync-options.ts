@@ -22,6 +22,9 @@ export const MODES: readonly SyncMode[] = [
   "inspect",
 ];
 
+/** Those that compare everything, up to now. */
+export const UP_TO_NOW: readonly SyncMode[] = ["now", "full", "verify"];
+
 /** What a session is made with. */
 export interface SyncSessionOptions {
   readonly role: "initiator" | "responder";

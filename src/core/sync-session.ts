@@ -40,7 +40,7 @@ import {
   TURN,
   TURN_DONE,
 } from "./sync-items.ts";
-import { MODES, type SyncMode, type SyncSessionOptions } from "./sync-options.ts";
+import { MODES, UP_TO_NOW, type SyncMode, type SyncSessionOptions } from "./sync-options.ts";
 import { TreePreparation } from "./sync-preparation.ts";
 import { Responder } from "./sync-responder.ts";
 import { FAILURES, SyncTally, type SyncFailure } from "./sync-tally.ts";
@@ -405,6 +405,7 @@ export class SyncSession {
       reason,
       bytesSent: this.writer.bytesSent,
       bytesReceived: this.reader.bytesReceived,
+      isUpToNow: failure === null && UP_TO_NOW.includes(this.mode),
       ...counts,
     });
   }

@@ -48,6 +48,8 @@ export interface SyncResult {
   readonly entriesSetAside: number;
   /** Entries whose digests were compared one by one, or sent without a comparison. */
   readonly keysCompared: number;
+  /** It is ok, and compared everything, up to now and not as of a while ago. */
+  readonly isUpToNow: boolean;
   /** Empty until the peer has said who it is. */
   readonly peerNodeId: string;
   /** Mode "verify": whether the roots were equal afterwards; null when not asked for, or when others wrote meanwhile. */

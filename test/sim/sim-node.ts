@@ -216,13 +216,13 @@ export class SimNode {
   private converse(other: SimNode, job: Job, resolve: (result: JobResult) => void): void {
     const { simulation, process } = this;
     const { chance, network, plan, timeline } = simulation;
-    const startedMs = timeline.nowMs;
     const there = other.process!;
+    const begun = there.scheduler.wants;
     const mine = new SessionEnd(simulation, this, process!, 0, ({ ok, failure, peerNodeId }) =>
       resolve({ ok, isBusy: failure === "busy", peerNodeId }),
     );
-    const theirs = new SessionEnd(simulation, other, there, 1, ({ ok, peerNodeId }) => {
-      if (ok) there.scheduler.noteVisit(peerNodeId, startedMs);
+    const theirs = new SessionEnd(simulation, other, there, 1, ({ isUpToNow, peerNodeId }) => {
+      if (isUpToNow) there.scheduler.noteVisit(peerNodeId, begun);
     });
     const isCut = simulation.isTroubled && chance.happens(plan.cuts);
     const cutAfter = isCut ? chance.magnitude(1, 4_000) : Infinity;

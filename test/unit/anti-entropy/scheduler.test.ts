@@ -179,7 +179,6 @@ describe("at once", () => {
     const scheduler = create();
     await settle(scheduler);
     scheduler.noteGap("a");
-    scheduler.noteGap("a");
     await started[0]!.end();
     pass(scheduler, 5_000);
     expect(started.length).toBe(1);
@@ -198,10 +197,34 @@ describe("at once", () => {
     await settle(scheduler);
     hasRoom = false;
     scheduler.noteGap("a");
-    scheduler.noteVisit("a", nowMs + 1);
+    scheduler.noteVisit("a", scheduler.wants);
     hasRoom = true;
     pass(scheduler, 5_000);
     expect(started).toEqual([]);
+  });
+
+  test("but all the same when the peer had come before", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    hasRoom = false;
+    const begun = scheduler.wants;
+    scheduler.noteGap("a");
+    scheduler.noteVisit("a", begun);
+    hasRoom = true;
+    pass(scheduler, 5_000);
+    expect(started.length).toBe(1);
+  });
+
+  test("again when more is missed during a session, however soon", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    scheduler.noteGap("a");
+    scheduler.noteGap("a");
+    await started[0]!.end();
+    pass(scheduler, 5_000);
+    expect(started.length).toBe(2);
   });
 
   test("with everybody after a reconnection, and after writes were dropped", async () => {
