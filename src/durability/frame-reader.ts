@@ -31,6 +31,8 @@ export interface FoundFrame {
   /** Where the frame ends. */
   readonly end: number;
   readonly syncedBytes: number;
+  /** Its records. */
+  readonly payload: Uint8Array;
 }
 
 /**
@@ -101,7 +103,7 @@ export async function findFrame(file: OpenFile, from: number): Promise<FoundFram
       await file.read(payload, payloadAt);
       if (payload.length === header.payloadBytes && isIntact(payload, 0, header)) {
         const end = payloadAt + header.payloadBytes;
-        return { position, end, syncedBytes: header.syncedBytes };
+        return { position, end, syncedBytes: header.syncedBytes, payload };
       }
     }
     position++;
@@ -109,16 +111,14 @@ export async function findFrame(file: OpenFile, from: number): Promise<FoundFram
   return null;
 }
 
-/** Hands the records of a frame that `findFrame` found to the sink. Returns how many, or -1. */
-export async function readFoundFrame(
-  file: OpenFile,
-  frame: FoundFrame,
-  sink: RecordSink,
-): Promise<number> {
-  const start = frame.position + FRAME_HEADER_BYTES;
-  const payload = new Uint8Array(frame.end - start);
-  await file.read(payload, start);
-  return readRecords(payload, 0, payload.length, sink);
+/** All whole frames of a file in order, whatever lies between them. */
+export async function* allFrames(file: OpenFile): AsyncGenerator<FoundFrame> {
+  for (let from = 0; ;) {
+    const frame = await findFrame(file, from);
+    if (frame === null) return;
+    yield frame;
+    from = frame.end;
+  }
 }
 
 /** A piece of a file in memory. */

@@ -14,9 +14,9 @@ import { Entry, KIND_TOMBSTONE, MAX_KEY_BYTES } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { CLOCK_FACT, clockFact } from "./clock-fact.ts";
-import { UNFINISHED } from "./data-directory.ts";
-import { orExplain, placeFile, type FileSystem, type OpenFile } from "./file-system.ts";
-import { FrameBuffer, type FileKind } from "./record.ts";
+import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
+import { orExplain, type FileSystem } from "./file-system.ts";
+import { FrameBuffer } from "./record.ts";
 import type { Timers } from "./timers.ts";
 
 /** How long one slice may hold up the event loop, in ms, and how often it looks at the time. */
@@ -24,8 +24,6 @@ const SLICE_MS = 0.5;
 const ENTRIES_A_LOOK = 32;
 /** A frame is closed at this size. */
 const FRAME_BYTES = 256 * 1024;
-/** Synced this often, so that the disk is never left with a mountain that others wait behind. */
-const SYNC_EVERY_BYTES = 4 * 1024 * 1024;
 
 /** The parts of a store that a snapshot looks at. */
 export type SnapshotSource = Pick<
@@ -34,13 +32,10 @@ export type SnapshotSource = Pick<
 >;
 
 /** What a snapshot is made with. */
-export interface SnapshotOptions {
+export interface SnapshotOptions extends Identity {
   readonly files: FileSystem;
   /** Where the finished file goes; nothing is left there, or beside it, on failure. */
   readonly path: string;
-  readonly fileKind: FileKind;
-  readonly number: number;
-  readonly nodeId: string;
   readonly store: SnapshotSource;
   /** What else to remember, by name. */
   readonly facts: ReadonlyMap<string, Uint8Array>;
@@ -60,29 +55,14 @@ export interface SnapshotResult {
 /** Writes a snapshot. Rejects with an OperationalError when it cannot, or was cancelled. */
 export async function writeSnapshot(options: SnapshotOptions): Promise<SnapshotResult> {
   const { files, path } = options;
-  const unfinished = path + UNFINISHED;
-  return orExplain(`write ${path}`, attempt());
-
-  async function attempt(): Promise<SnapshotResult> {
-    const file = await files.open(unfinished, "create");
-    try {
-      const result = await new SnapshotWriter(options, file).write();
-      await file.close();
-      await placeFile(files, unfinished, path);
-      return result;
-    } catch (error) {
-      await file.close().catch(() => {});
-      await files.remove(unfinished).catch(() => {});
-      throw error;
-    }
-  }
+  const writing = writeWholeFile(files, path, options, (file) =>
+    new SnapshotWriter(options, file).write(),
+  );
+  return orExplain(`write ${path}`, writing);
 }
 
 class SnapshotWriter {
-  private bytes = 0;
-  private records = 0;
   private entries = 0;
-  private unsyncedBytes = 0;
   private readonly buffer = new FrameBuffer();
   /** What changed meanwhile, when following: one gathers while the other is written. */
   private news = new FrameBuffer();
@@ -94,7 +74,7 @@ class SnapshotWriter {
 
   constructor(
     private readonly options: SnapshotOptions,
-    private readonly file: OpenFile,
+    private readonly file: FileWriter,
   ) {}
 
   async write(): Promise<SnapshotResult> {
@@ -102,40 +82,25 @@ class SnapshotWriter {
     const follower = this.follower();
     if (follows) store.observers.push(follower);
     try {
-      await this.writeStart();
+      const { floor } = store;
+      if (floor.timeHigh !== 0 || floor.timeLow !== 0) this.buffer.addFloor(floor);
       while (this.walkSlice()) {
-        if (this.buffer.length >= FRAME_BYTES) await this.append(this.buffer);
+        if (this.buffer.length >= FRAME_BYTES) await this.file.append(this.buffer);
         await this.writeNews();
         await this.options.timers.nextTurn();
         if (this.options.isCancelled()) throw new OperationalError("the node is stopping");
       }
-      while (!this.news.isEmpty) await this.writeNews();
     } finally {
-      // From here to the end record nothing awaits: the file holds the state of this moment.
+      // The state of this moment is what the file holds; what is left of it is in the buffers.
       const at = store.observers.indexOf(follower);
       if (at >= 0) store.observers.splice(at, 1);
     }
-    await this.writeEnd();
-    return { bytes: this.bytes, entries: this.entries };
-  }
-
-  private async writeStart(): Promise<void> {
-    const { buffer, options } = this;
-    buffer.addHead(options.fileKind, options.number, options.nodeId);
-    await this.append(buffer);
-    const { floor } = options.store;
-    if (floor.timeHigh !== 0 || floor.timeLow !== 0) buffer.addFloor(floor);
-  }
-
-  private async writeEnd(): Promise<void> {
-    const { buffer, options } = this;
-    for (const [name, value] of options.facts) {
-      if (name !== CLOCK_FACT) buffer.addFact(name, value);
-    }
-    buffer.addFact(CLOCK_FACT, clockFact(options.store.clock));
-    buffer.addEnd(this.records + buffer.records);
-    await this.append(buffer);
-    await this.file.sync();
+    await this.file.append(this.buffer);
+    await this.file.append(this.news);
+    for (const [name, value] of this.options.facts) this.buffer.addFact(name, value);
+    this.buffer.addFact(CLOCK_FACT, clockFact(store.clock));
+    await this.file.end(this.buffer);
+    return { bytes: this.file.bytes, entries: this.entries };
   }
 
   /** Adds entries for one slice; false when all are in. */
@@ -205,19 +170,6 @@ class SnapshotWriter {
     const full = this.news;
     this.news = this.oldNews;
     this.oldNews = full;
-    await this.append(full);
-  }
-
-  /** Writes a frame and empties its buffer. */
-  private async append(buffer: FrameBuffer): Promise<void> {
-    const frame = buffer.seal(this.bytes);
-    await this.file.write(frame, this.bytes);
-    this.bytes += frame.length;
-    this.records += buffer.records;
-    this.unsyncedBytes += frame.length;
-    buffer.reset();
-    if (this.unsyncedBytes < SYNC_EVERY_BYTES) return;
-    this.unsyncedBytes = 0;
-    await this.file.sync();
+    await this.file.append(full);
   }
 }

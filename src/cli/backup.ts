@@ -1,0 +1,68 @@
+/**
+ * `merklekv backup`: fetches a backup from a running node, wherever it is.
+ *
+ * The node makes the backup on its own disk and hands it out piece by piece over the client
+ * port; then it is removed there. Here it gets its name only when it has been read through.
+ */
+import { orExplain, placeFile, realFileSystem } from "../durability/file-system.ts";
+import { verifyBackup } from "../durability/restore.ts";
+import { OperationalError } from "../operational-error.ts";
+import { UsageError, type Command } from "./arguments.ts";
+import { RespConnection } from "./resp-connection.ts";
+
+const PIECE_BYTES = 1024 * 1024;
+
+/** The subcommand. */
+export const backup: Command = {
+  usage: "backup --to FILE [-h HOST] [-p PORT]",
+  about:
+    "Fetches a backup of a running node into a new file. It holds everything the node held at one\n" +
+    "moment; merklekv restore turns it into a data directory.",
+  options: [
+    { long: "--to", value: "FILE", about: "Where the backup goes; must not exist yet." },
+    { long: "--host", short: "-h", value: "HOST", about: "The node's address; 127.0.0.1." },
+    { long: "--port", short: "-p", value: "PORT", about: "Its port; 7379." },
+  ],
+
+  async run(given) {
+    const to = given.get("--to");
+    if (to === undefined) throw new UsageError(`--to is missing; usage: ${backup.usage}`);
+    if ((await orExplain(`look at ${to}`, realFileSystem.sizeOf(to))) >= 0) {
+      throw new OperationalError(`${to} exists; choose another name or remove it`);
+    }
+    const port = given.port("--port", 7379);
+    const connection = await RespConnection.open(given.get("--host") ?? "127.0.0.1", port);
+    try {
+      const { nodeId, bytes, entries } = await fetchBackup(connection, to);
+      console.log(`Backup of node ${nodeId}: ${entries} entries, ${bytes} bytes, in ${to}`);
+      return 0;
+    } finally {
+      connection.close();
+    }
+  },
+};
+
+async function fetchBackup(connection: RespConnection, to: string) {
+  const name = `fetched-${crypto.randomUUID()}`;
+  const unfinished = `${to}.tmp`;
+  const file = await orExplain(`write ${unfinished}`, realFileSystem.open(unfinished, "create"));
+  try {
+    await connection.ask("BACKUP", name);
+    for (let position = 0; ;) {
+      const piece = await connection.ask("BACKUP", "READ", name, `${position}`, `${PIECE_BYTES}`);
+      if (!Buffer.isBuffer(piece) || piece.length === 0) break;
+      await orExplain(`write ${unfinished}`, file.write(piece, position));
+      position += piece.length;
+    }
+    await connection.ask("BACKUP", "DROP", name);
+    await orExplain(`write ${unfinished}`, file.sync());
+    const verified = await verifyBackup(realFileSystem, unfinished);
+    await orExplain(`write ${to}`, placeFile(realFileSystem, unfinished, to));
+    return verified;
+  } catch (error) {
+    await realFileSystem.remove(unfinished);
+    throw error;
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,58 @@
+/** `merklekv check`: verifies a data directory, and repairs it when asked to. */
+import { checkDirectory, type DirectoryReport } from "../durability/check.ts";
+import { realFileSystem } from "../durability/file-system.ts";
+import { lockDirectory } from "../durability/lock.ts";
+import { repairDirectory } from "../durability/restore.ts";
+import { UsageError, type Command } from "./arguments.ts";
+
+/** The subcommand. Exit code 0: good, or repaired; 1: damaged, or it could not be checked. */
+export const check: Command = {
+  usage: "check [--json] [--fix] DIR",
+  about:
+    "Verifies every frame in the data directory of a node that is stopped. With --fix every good\n" +
+    "frame is kept, the files as they were are put aside, and peers heal the rest once the node\n" +
+    "runs. Exit code 0: the directory is good, or is now; 1: it is damaged.",
+  options: [
+    { long: "--json", about: "Print one JSON object." },
+    { long: "--fix", about: "Repair what is damaged." },
+  ],
+  takesWords: true,
+
+  async run(given) {
+    const words = given.words.filter((word) => !word.startsWith("--"));
+    const flags = new Set(given.words.filter((word) => word.startsWith("--")));
+    const isJson = given.has("--json") || flags.delete("--json");
+    const fixes = given.has("--fix") || flags.delete("--fix");
+    if (words.length !== 1 || flags.size > 0) throw new UsageError(`usage: ${check.usage}`);
+    const directory = words[0]!;
+    const lock = await lockDirectory(directory);
+    try {
+      const report = await checkDirectory(realFileSystem, directory);
+      if (report.isGood || !fixes) {
+        console.log(isJson ? JSON.stringify(report) : describe(report));
+        return report.isGood ? 0 : 1;
+      }
+      const repair = await repairDirectory(realFileSystem, report, new Date());
+      if (isJson) console.log(JSON.stringify({ ...report, repair }));
+      else {
+        console.log(describe(report));
+        console.log(`Repaired: ${repair.entries} entries kept; as it was: ${repair.aside}`);
+      }
+      return 0;
+    } finally {
+      lock.release();
+    }
+  },
+};
+
+function describe({ directory, nodeId, files, entries, isGood }: DirectoryReport): string {
+  const lines = files.map(({ name, bytes, frames, entries, problem, tornBytes }) => {
+    const what = `${name}  ${bytes} bytes  ${frames} frames  ${entries} entries`;
+    if (problem !== null) return `${what}  DAMAGED at byte ${problem.offset}: ${problem.flaw}`;
+    if (tornBytes > 0) return `${what}  good; a crash left ${tornBytes} bytes unfinished`;
+    return `${what}  good`;
+  });
+  const of = nodeId === null ? "" : ` of node ${nodeId}`;
+  const verdict = isGood ? "good" : "DAMAGED; --fix keeps every good frame";
+  return [...lines, `${directory}${of}: ${entries} entries, ${verdict}`].join("\n");
+}

@@ -1,0 +1,90 @@
+/** A connection to a node in Redis' protocol, for what does not go into lines: one request at a time. */
+import { connect, type Socket } from "node:net";
+import { OperationalError } from "../operational-error.ts";
+
+/** A reply: text or number as text, bytes, or several. */
+export type RespReply = string | Buffer | readonly RespReply[];
+
+const CONNECT_WITHIN_MS = 10_000;
+
+/** See the file header. */
+export class RespConnection {
+  private pending: Buffer = Buffer.alloc(0);
+  private isOver = false;
+  private onChange: () => void = () => {};
+
+  private constructor(private readonly socket: Socket) {
+    socket.on("data", (piece: Buffer) => {
+      this.pending = this.pending.length === 0 ? piece : Buffer.concat([this.pending, piece]);
+      this.onChange();
+    });
+    socket.on("error", () => {}); // "close" follows
+    socket.on("close", () => {
+      this.isOver = true;
+      this.onChange();
+    });
+  }
+
+  /** Connects. Throws an OperationalError when there is no node. */
+  static async open(host: string, port: number): Promise<RespConnection> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const socket = connect({ host, port, noDelay: true, timeout: CONNECT_WITHIN_MS });
+    socket.once("connect", resolve).once("error", reject);
+    socket.once("timeout", () => reject(new Error("no answer within 10 s")));
+    try {
+      await promise;
+    } catch (error) {
+      socket.destroy();
+      throw new OperationalError(`cannot reach ${host}:${port}: ${(error as Error).message}`);
+    }
+    socket.setTimeout(0);
+    return new RespConnection(socket);
+  }
+
+  /** Sends a request and awaits its reply. Throws an OperationalError with the node's error. */
+  async ask(...words: string[]): Promise<RespReply> {
+    const parts = words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`);
+    this.socket.write(`*${words.length}\r\n${parts.join("")}`);
+    return this.reply();
+  }
+
+  /** Ends the connection. */
+  close(): void {
+    this.socket.destroy();
+  }
+
+  private async reply(): Promise<RespReply> {
+    const line = (await this.take(() => this.pending.indexOf("\r\n"), 2)).toString();
+    const rest = line.slice(1);
+    switch (line[0]) {
+      case "$":
+        return this.take(() => (this.pending.length < Number(rest) + 2 ? -1 : Number(rest)), 2);
+      case "*": {
+        const replies: RespReply[] = [];
+        for (let i = Number(rest); i > 0; i--) replies.push(await this.reply());
+        return replies;
+      }
+      case "+":
+      case ":":
+        return rest;
+      default:
+        throw new OperationalError(
+          `the node answers: ${rest.replace(/^ERR (Internal error - )?/, "")}`,
+        );
+    }
+  }
+
+  /** Waits until `measure` finds a piece (-1: not yet) and takes it, and `skipped` bytes more. */
+  private async take(measure: () => number, skipped: number): Promise<Buffer> {
+    for (;;) {
+      const length = measure();
+      if (length >= 0) {
+        const piece = this.pending.subarray(0, length);
+        this.pending = this.pending.subarray(length + skipped);
+        return piece;
+      }
+      if (this.isOver) throw new OperationalError("the node closed the connection");
+      await new Promise<void>((resolve) => (this.onChange = resolve));
+    }
+  }
+}

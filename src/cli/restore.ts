@@ -1,0 +1,44 @@
+/** `merklekv restore`: turns a backup into a data directory. */
+import { orExplain, realFileSystem } from "../durability/file-system.ts";
+import { lockDirectory } from "../durability/lock.ts";
+import { restoreBackup, verifyBackup } from "../durability/restore.ts";
+import { UsageError, type Command } from "./arguments.ts";
+
+/** The subcommand. */
+export const restore: Command = {
+  usage: "restore [--force] [--node-id ID] FILE DIR",
+  about:
+    "Restores a backup into the data directory of a node that is stopped. Started on it, the node\n" +
+    "takes from its peers what is newer than the backup, their deletions too.",
+  options: [
+    { long: "--force", about: "Replace data that is there; it is put aside." },
+    { long: "--node-id", value: "ID", about: "Restore for another node than made the backup." },
+  ],
+  takesWords: true,
+
+  async run(given) {
+    const words = given.words.filter((word) => word !== "--force");
+    const force = given.has("--force") || words.length < given.words.length;
+    if (words.length !== 2) throw new UsageError(`usage: ${restore.usage}`);
+    const [from, directory] = words as [string, string];
+    // First, so that a bad backup leaves not even a directory behind.
+    await verifyBackup(realFileSystem, from);
+    await orExplain(`make ${directory}`, realFileSystem.makeDirectory(directory));
+    const lock = await lockDirectory(directory);
+    try {
+      const nodeId = given.get("--node-id");
+      const restored = await restoreBackup(realFileSystem, from, directory, {
+        force,
+        now: new Date(),
+        ...(nodeId === undefined ? {} : { nodeId }),
+      });
+      console.log(
+        `Restored ${restored.entries} entries of node ${restored.nodeId} into ${directory}` +
+          (restored.aside === null ? "" : `; what was there is in ${restored.aside}`),
+      );
+      return 0;
+    } finally {
+      lock.release();
+    }
+  },
+};

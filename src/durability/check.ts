@@ -1,0 +1,83 @@
+/**
+ * Looks over a data directory that no node is using: every frame of every file that counts, as
+ * recovery would, but without stopping at the first flaw.
+ */
+import { basename } from "node:path";
+import { readDataFile, isTornEnd } from "./data-file.ts";
+import { listDataFiles, planOf, segmentPath, snapshotPath } from "./data-directory.ts";
+import type { FileSystem } from "./file-system.ts";
+import { FILE_LOG, FILE_SNAPSHOT, type FileKind } from "./record.ts";
+
+/** What is wrong with a file. */
+export interface Problem {
+  readonly offset: number;
+  readonly flaw: string;
+}
+
+/** One file that counts. */
+export interface FileReport {
+  readonly name: string;
+  readonly bytes: number;
+  readonly frames: number;
+  readonly entries: number;
+  readonly problem: Problem | null;
+  /** Bytes at the end that a crash left unfinished; no problem, they are cut off at the start. */
+  readonly tornBytes: number;
+}
+
+/** A whole directory. */
+export interface DirectoryReport {
+  readonly directory: string;
+  /** Null when no file tells. */
+  readonly nodeId: string | null;
+  readonly files: readonly FileReport[];
+  readonly entries: number;
+  /** Whether a node would start on it. */
+  readonly isGood: boolean;
+}
+
+const noSink = { entry() {}, floor() {}, fact() {} };
+
+/**
+ * Checks a directory. Throws an OperationalError when it cannot be read, or holds files of
+ * another version.
+ */
+export async function checkDirectory(
+  files: FileSystem,
+  directory: string,
+): Promise<DirectoryReport> {
+  const { snapshot, segments, missingSegment } = planOf(await listDataFiles(files, directory));
+  const reports: FileReport[] = [];
+  let nodeId: string | null = null;
+  if (snapshot > 0) await check(snapshotPath(directory, snapshot), FILE_SNAPSHOT, snapshot);
+  for (const number of segments) await check(segmentPath(directory, number), FILE_LOG, number);
+  if (missingSegment > 0) {
+    const name = basename(segmentPath(directory, missingSegment));
+    const problem = { offset: 0, flaw: "it is missing" };
+    reports.push({ name, bytes: 0, frames: 0, entries: 0, problem, tornBytes: 0 });
+  }
+  return {
+    directory,
+    nodeId,
+    files: reports,
+    entries: reports.reduce((sum, { entries }) => sum + entries, 0),
+    isGood: reports.every(({ problem }) => problem === null),
+  };
+
+  async function check(path: string, fileKind: FileKind, number: number): Promise<void> {
+    const reading = await readDataFile(files, path, { fileKind, number, nodeId }, noSink);
+    nodeId ??= reading.head?.nodeId ?? null;
+    const { fileBytes: bytes, goodBytes: offset, frames, entries } = reading;
+    const isLast = fileKind === FILE_LOG && number === segments.at(-1);
+    let { flaw } = reading;
+    let tornBytes = 0;
+    if (isLast && flaw !== null && (await isTornEnd(files, path, reading))) {
+      flaw = null;
+      tornBytes = bytes - offset;
+    } else if (flaw === null && fileKind === FILE_LOG && !isLast && !reading.isEnded) {
+      flaw = "it has no end, yet another segment follows";
+    }
+    const problem = flaw === null ? null : { offset, flaw };
+    reports.push({ name: basename(path), bytes, frames, entries, problem, tornBytes });
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Makes data files out of the good frames of others: of a damaged directory's own files, or of
+ * a backup. The result is always one snapshot, the newest in its directory.
+ *
+ * Frames can be copied in any order and more than once, because merging takes care of both.
+ */
+import { join } from "node:path";
+import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
+import type { FileSystem } from "./file-system.ts";
+import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
+import { allFrames } from "./frame-reader.ts";
+import { remember } from "./journal.ts";
+import { FILE_SNAPSHOT, FrameBuffer, readRecords, type RecordSink } from "./record.ts";
+
+/** A frame is closed at this size. */
+const FRAME_BYTES = 256 * 1024;
+
+/** What was copied. */
+export interface Salvaged {
+  /** Path of the new snapshot. */
+  readonly path: string;
+  readonly frames: number;
+  readonly entries: number;
+}
+
+/**
+ * Writes a snapshot into `directory`, newer than all there is, with every good frame of the
+ * `sources`. Rejects with a system error.
+ */
+export async function writeFromFrames(
+  files: FileSystem,
+  directory: string,
+  nodeId: string,
+  sources: readonly string[],
+): Promise<Salvaged> {
+  const present = await listDataFiles(files, directory);
+  const number = Math.max(0, ...present.segments, ...present.snapshots) + 1;
+  const path = snapshotPath(directory, number);
+  const identity: Identity = { fileKind: FILE_SNAPSHOT, number, nodeId };
+  return writeWholeFile(files, path, identity, async (writer) => {
+    const copier = new RecordCopier();
+    let frames = 0;
+    for (const source of sources) frames += await copyFrames(files, source, copier, writer);
+    await copier.finish(writer);
+    return { path, frames, entries: copier.entries };
+  });
+}
+
+/**
+ * Moves all data files of `directory` but the newest snapshot into a directory beside them.
+ * Returns its path, null when there was nothing to move.
+ */
+export async function putAside(
+  files: FileSystem,
+  directory: string,
+  now: Date,
+): Promise<string | null> {
+  const { segments, snapshots } = await listDataFiles(files, directory);
+  const paths = [
+    ...segments.map((number) => segmentPath(directory, number)),
+    ...snapshots.slice(0, -1).map((number) => snapshotPath(directory, number)),
+  ];
+  if (paths.length === 0) return null;
+  const aside = join(directory, `aside-${now.toISOString().replace(/[-:]|\.\d+/g, "")}`);
+  await files.makeDirectory(aside);
+  for (const path of paths) await files.rename(path, join(aside, path.slice(directory.length)));
+  await files.syncDirectory(aside);
+  await files.syncDirectory(directory);
+  return aside;
+}
+
+async function copyFrames(
+  files: FileSystem,
+  source: string,
+  copier: RecordCopier,
+  writer: FileWriter,
+): Promise<number> {
+  const file = await files.open(source, "read");
+  try {
+    let frames = 0;
+    for await (const { payload } of allFrames(file)) {
+      if (readRecords(payload, 0, payload.length, copier) >= 0) frames++;
+      await copier.writeIfLarge(writer);
+    }
+    return frames;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Copies what is data, and leaves out heads and ends. */
+class RecordCopier implements RecordSink {
+  entries = 0;
+  private readonly buffer = new FrameBuffer();
+  private readonly facts = new Map<string, Uint8Array>();
+
+  head(): void {}
+
+  end(): void {}
+
+  entry(entry: Parameters<RecordSink["entry"]>[0]): void {
+    this.buffer.addEntry(entry);
+    this.entries++;
+  }
+
+  floor(version: Parameters<RecordSink["floor"]>[0]): void {
+    this.buffer.addFloor(version);
+  }
+
+  fact(name: string, value: Uint8Array): void {
+    remember(this.facts, name, value);
+  }
+
+  async writeIfLarge(writer: FileWriter): Promise<void> {
+    if (this.buffer.length >= FRAME_BYTES) await writer.append(this.buffer);
+  }
+
+  async finish(writer: FileWriter): Promise<void> {
+    for (const [name, value] of this.facts) this.buffer.addFact(name, value);
+    await writer.end(this.buffer);
+  }
+}

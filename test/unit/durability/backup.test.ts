@@ -1,0 +1,304 @@
+/** Backups of a live store, restoring them, and repairing what is damaged. */
+import { describe, expect, test } from "bun:test";
+import type { Store } from "../../../src/core/store.ts";
+import { Backups } from "../../../src/durability/backup.ts";
+import { checkDirectory } from "../../../src/durability/check.ts";
+import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
+import { realTimers, type Timers } from "../../../src/durability/timers.ts";
+import { silentLogger } from "../../../src/observability/log.ts";
+import { eventually } from "../../support/eventually.ts";
+import {
+  DIRECTORY,
+  createStore,
+  dataOf,
+  entriesOf,
+  openStore,
+  remove,
+  set,
+  untilSafe,
+} from "../../support/journalled-store.ts";
+import { SimulatedDisk } from "../../support/simulated-disk.ts";
+
+const NOW = new Date("2026-01-02T03:04:05.678Z");
+
+function backupsOf(
+  store: Store,
+  files: SimulatedDisk,
+  more: { intervalHours?: number; keep?: number; timers?: Timers } = {},
+): Backups {
+  return new Backups({
+    files,
+    timers: realTimers,
+    store,
+    nodeId: "n1",
+    facts: () => new Map([["epoch", new Uint8Array([5])]]),
+    directory: "/backups",
+    intervalHours: 0,
+    keep: 0,
+    logger: silentLogger,
+    ...more,
+  });
+}
+
+describe("a backup", () => {
+  test("holds the moment it was finished, whatever was written meanwhile", async () => {
+    const store = createStore();
+    for (let i = 0; i < 5_000; i++) set(store, `key ${i}`, "x".repeat(100));
+    for (let i = 0; i < 100; i++) remove(store, `key ${i}`);
+    const files = new SimulatedDisk();
+    const making = backupsOf(store, files).create("one");
+    await eventually("it follows what changes", () => store.observers.length === 1);
+    let rounds = 0;
+    for (; store.observers.length === 1; rounds++) {
+      set(store, `key ${(rounds * 37) % 5_000}`, `new ${rounds}`);
+      remove(store, `key ${(rounds * 41) % 5_000}`);
+      set(store, `aaa ${rounds}`, "before all others");
+      if (rounds === 20) store.flush();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(rounds).toBeGreaterThan(20);
+    await making;
+    await restoreBackup(files, "/backups/one.backup", DIRECTORY, { force: false, now: NOW });
+    const restored = await openStore({ files });
+    expect(restored.journal.fact("epoch")).toEqual(new Uint8Array([5]));
+    expect(restored.store.floor).toEqual(store.floor);
+    expect(entriesOf(restored.store)).toEqual(entriesOf(store));
+    expect(restored.recovered.lastSegment).toBeNull();
+  });
+
+  test("is handed out in pieces, and removed", async () => {
+    const store = createStore();
+    for (let i = 0; i < 500; i++) set(store, `key ${i}`, "x".repeat(100));
+    const files = new SimulatedDisk();
+    const backups = backupsOf(store, files);
+    const { bytes, entries } = await backups.create("one");
+    expect(entries).toBe(500);
+    const whole = files.contents("/backups/one.backup");
+    expect(whole.length).toBe(bytes);
+    const pieces: Uint8Array[] = [];
+    for (let at = 0; ;) {
+      const piece = await backups.read("one", at, 1_000);
+      if (piece.length === 0) break;
+      pieces.push(piece.slice());
+      at += piece.length;
+    }
+    expect(Buffer.concat(pieces).equals(whole)).toBe(true);
+    await backups.remove("one");
+    expect(files.paths()).toEqual([]);
+  });
+
+  test.each(["", "../x", ".x", "a/b", "x".repeat(129), "a b"])(
+    "is never called %j",
+    async (name) => {
+      const backups = backupsOf(createStore(), new SimulatedDisk());
+      await expect(backups.create(name)).rejects.toThrow("the name of a backup");
+      await expect(backups.read(name, 0, 1)).rejects.toThrow("the name of a backup");
+      await expect(backups.remove(name)).rejects.toThrow("the name of a backup");
+    },
+  );
+
+  test("never replaces another, and one is made at a time", async () => {
+    const files = new SimulatedDisk();
+    const backups = backupsOf(createStore(), files);
+    const first = backups.create("one");
+    await expect(backups.create("two")).rejects.toThrow("another backup is being made");
+    await first;
+    await expect(backups.create("one")).rejects.toThrow('there is a backup "one" already');
+  });
+
+  test("that cannot be written leaves nothing behind", async () => {
+    const store = createStore();
+    for (let i = 0; i < 500; i++) set(store, `key ${i}`, "x".repeat(1_000));
+    const files = new SimulatedDisk();
+    files.capacityBytes = 100_000;
+    await expect(backupsOf(store, files).create()).rejects.toThrow("the disk is full (ENOSPC)");
+    expect(files.paths()).toEqual([]);
+  });
+
+  test("is made on schedule, by the time of the newest one", async () => {
+    let now = Date.UTC(2026, 0, 2, 3, 4, 5);
+    const store = createStore(() => now);
+    const files = new SimulatedDisk();
+    let due = (): void => {};
+    const timers: Timers = {
+      ...realTimers,
+      after: (_ms, callback) => {
+        due = callback;
+        return () => {};
+      },
+    };
+    const start = (): Backups => {
+      const backups = backupsOf(store, files, { intervalHours: 24, keep: 2, timers });
+      backups.start();
+      return backups;
+    };
+    /** Lets the schedule look once, to its end. */
+    const look = async (): Promise<string[]> => {
+      const waiting = due;
+      waiting();
+      await eventually("it has looked", () => due !== waiting);
+      return files.paths();
+    };
+    start();
+    expect(await look()).toEqual(["/backups/20260102T030405Z.backup"]);
+    now += 23 * 3_600_000;
+    expect(await look()).toHaveLength(1);
+    const again = start();
+    expect(await look()).toHaveLength(1);
+    await again.create("named");
+    now += 3_600_000;
+    expect(await look()).toHaveLength(3);
+    now += 24 * 3_600_000;
+    expect(await look()).toEqual([
+      "/backups/20260103T030405Z.backup",
+      "/backups/20260104T030405Z.backup",
+      "/backups/named.backup",
+    ]);
+    await again.stop();
+  });
+});
+
+describe("restoring", () => {
+  async function diskWithBackup(): Promise<SimulatedDisk> {
+    const store = createStore();
+    for (let i = 0; i < 20; i++) set(store, `key ${i}`, `value ${i}`);
+    const files = new SimulatedDisk();
+    await backupsOf(store, files).create("one");
+    return files;
+  }
+  const BACKUP = "/backups/one.backup";
+  const plain = { force: false, now: NOW };
+
+  test("a backup cut at any byte, or with any byte flipped, is refused and nothing is written", async () => {
+    const files = await diskWithBackup();
+    const whole = files.contents(BACKUP);
+    const check = async (bytes: Uint8Array): Promise<void> => {
+      files.place(BACKUP, bytes);
+      const error = await restoreBackup(files, BACKUP, DIRECTORY, plain).catch((e: unknown) => e);
+      expect((error as Error).message).toMatch(/^\/backups\/one.backup is not (whole|a backup)/);
+      expect(files.paths()).toEqual([BACKUP]);
+    };
+    for (let at = 0; at < whole.length; at++) {
+      await check(whole.subarray(0, at));
+      const flipped = whole.slice();
+      flipped[at]! ^= 1;
+      await check(flipped);
+    }
+  });
+
+  test("a file that is no backup, or not there, is refused", async () => {
+    const files = await diskWithBackup();
+    files.place("/letter", new TextEncoder().encode("Dear aunt, ".repeat(1_000)));
+    await expect(restoreBackup(files, "/letter", DIRECTORY, plain)).rejects.toThrow(
+      "/letter is not a backup",
+    );
+    await expect(restoreBackup(files, "/none", DIRECTORY, plain)).rejects.toThrow(
+      "cannot read /none: there is no such file or directory (ENOENT)",
+    );
+    const opened = await openStore({ files });
+    await opened.journal.close();
+    const segment = `${DIRECTORY}/0000000001.log`;
+    await expect(verifyBackup(files, segment)).rejects.toThrow("is a log segment, not a backup");
+  });
+
+  test("over data only with force, and that data is put aside", async () => {
+    const files = await diskWithBackup();
+    const opened = await openStore({ files });
+    set(opened.store, "old", "data");
+    await opened.journal.close();
+    const before = files.contents(`${DIRECTORY}/0000000001.log`);
+    await expect(restoreBackup(files, BACKUP, DIRECTORY, plain)).rejects.toThrow(
+      "/data holds data already; --force puts that aside",
+    );
+    const restored = await restoreBackup(files, BACKUP, DIRECTORY, { force: true, now: NOW });
+    expect(restored).toEqual({ nodeId: "n1", entries: 20, aside: "/data/aside-20260102T030405Z" });
+    expect(files.contents("/data/aside-20260102T030405Z/0000000001.log")).toEqual(before);
+    const again = await openStore({ files });
+    expect(Object.keys(dataOf(again.store))).toHaveLength(20);
+  });
+
+  test("for another node", async () => {
+    const files = await diskWithBackup();
+    await restoreBackup(files, BACKUP, DIRECTORY, { ...plain, nodeId: "n9" });
+    await expect(openStore({ files })).rejects.toThrow('belongs to node "n9"');
+    expect((await openStore({ files, nodeId: "n9" })).store.size).toBe(20);
+  });
+});
+
+describe("checking and repairing", () => {
+  async function brokenDirectory(): Promise<SimulatedDisk> {
+    const files = new SimulatedDisk();
+    const opened = await openStore({ files });
+    for (let i = 0; i < 10; i++) {
+      set(opened.store, `key ${i}`, `value ${i}`);
+      await untilSafe(opened);
+      if (i === 4) await opened.journal.compact();
+    }
+    await opened.journal.close();
+    const path = `${DIRECTORY}/0000000002.log`;
+    const bytes = files.contents(path);
+    bytes[150]! ^= 1;
+    files.place(path, bytes);
+    return files;
+  }
+
+  test("a good directory is good, and one a crash left is too", async () => {
+    const files = new SimulatedDisk();
+    const opened = await openStore({ files });
+    set(opened.store, "key", "value");
+    await untilSafe(opened);
+    const path = `${DIRECTORY}/0000000001.log`;
+    files.place(path, files.contents(path).subarray(0, -1));
+    const report = await checkDirectory(files, DIRECTORY);
+    expect(report).toMatchObject({ nodeId: "n1", isGood: true });
+    expect(report.files).toHaveLength(1);
+    expect(report.files[0]!.tornBytes).toBeGreaterThan(0);
+  });
+
+  test("every good frame is kept, the files as they were are aside, and a node starts", async () => {
+    const files = await brokenDirectory();
+    const report = await checkDirectory(files, DIRECTORY);
+    expect(report.isGood).toBe(false);
+    expect(report.files.map(({ problem }) => problem?.flaw ?? null)).toEqual([
+      null,
+      "a frame's checksum is wrong",
+    ]);
+    await expect(openStore({ files })).rejects.toThrow("0000000002.log is damaged at byte");
+    const damaged = files.contents(`${DIRECTORY}/0000000002.log`);
+    const repaired = await repairDirectory(files, report, NOW);
+    expect(files.contents(`${repaired.aside}/0000000002.log`)).toEqual(damaged);
+    expect((await checkDirectory(files, DIRECTORY)).isGood).toBe(true);
+    const { store } = await openStore({ files });
+    expect(store.size).toBe(9);
+    for (const [key, value] of Object.entries(dataOf(store))) {
+      expect(value).toBe(key.replace("key", "value"));
+    }
+  });
+
+  test("a repair that was interrupted can be done again", async () => {
+    const files = await brokenDirectory();
+    const first = await checkDirectory(files, DIRECTORY);
+    const rename = files.rename.bind(files);
+    files.rename = async (from, to) => {
+      if (to.includes("aside")) throw Object.assign(new Error("killed"), { code: "EIO" });
+      await rename(from, to);
+    };
+    await expect(repairDirectory(files, first, NOW)).rejects.toThrow("cannot repair /data");
+    files.rename = rename;
+    const second = await checkDirectory(files, DIRECTORY);
+    expect(second.isGood).toBe(false);
+    await repairDirectory(files, second, NOW);
+    expect((await openStore({ files })).store.size).toBe(9);
+  });
+
+  test("a missing segment is named", async () => {
+    const files = await brokenDirectory();
+    await files.remove(`${DIRECTORY}/0000000002.log`);
+    files.place(`${DIRECTORY}/0000000003.log`, new Uint8Array(0));
+    const report = await checkDirectory(files, DIRECTORY);
+    expect(report.files.at(-1)).toMatchObject({
+      name: "0000000002.log",
+      problem: { offset: 0, flaw: "it is missing" },
+    });
+  });
+});

@@ -1,0 +1,131 @@
+/** A disk that fills up or fails: nothing safe is lost, and writing resumes when it safely can. */
+import { expect, test } from "bun:test";
+import { eventually } from "../../support/eventually.ts";
+import { dataOf, openStore, set, untilSafe } from "../../support/journalled-store.ts";
+import { seeded } from "../../support/random.ts";
+import { SimulatedDisk } from "../../support/simulated-disk.ts";
+
+test.each(["ENOSPC", "EIO", "EDQUOT"])(
+  "writes that fail with %s are repeated, and nothing is lost or doubled",
+  async (code) => {
+    const files = new SimulatedDisk();
+    const opened = await openStore({ files, fsync: "everysec" });
+    const { store, journal } = opened;
+    const changes: (string | null)[] = [];
+    journal.onFailureChange = () => changes.push(journal.failure?.kind ?? null);
+    set(store, "before", "1");
+    await untilSafe(opened);
+    files.failWritesWith = code;
+    files.partBytes = 10; // some of the frame gets there all the same
+    set(store, "during", "2");
+    let isTold = false;
+    void untilSafe(opened).then(() => (isTold = true));
+    await eventually("the failure is noticed", () => journal.failure !== null);
+    expect(journal.failure).toMatchObject({ isPassing: true });
+    expect(journal.failure!.message).toContain(code);
+    expect(isTold).toBe(false);
+    expect(dataOf(store)["before"]).toBe("1");
+    files.failWritesWith = null;
+    await eventually("writing has resumed", () => journal.failure === null);
+    await eventually("the waiter is told", () => isTold);
+    set(store, "after", "3");
+    await untilSafe(opened);
+    expect(changes).toEqual([code === "EIO" ? "write" : "full", null]);
+    files.kill();
+    const again = await openStore({ files });
+    expect(dataOf(again.store)).toEqual({ before: "1", during: "2", after: "3" });
+    expect(again.recovered.tornBytes).toBe(0);
+  },
+);
+
+test("a full disk in mode always: what was safe is there after a power cut", async () => {
+  const files = new SimulatedDisk();
+  files.capacityBytes = 3_000;
+  files.partBytes = 1_000;
+  const opened = await openStore({ files });
+  const safe: Record<string, string> = {};
+  for (let i = 0; opened.journal.failure === null; i++) {
+    set(opened.store, `key ${i}`, "x".repeat(100));
+    const done = untilSafe(opened).then(() => (safe[`key ${i}`] = "x".repeat(100)));
+    await Promise.race([done, eventually("full", () => opened.journal.failure !== null)]);
+  }
+  expect(opened.journal.failure!.kind).toBe("full");
+  expect(Object.keys(safe).length).toBeGreaterThan(5);
+  files.crash("some", seeded(3));
+  const again = await openStore({ files });
+  expect(dataOf(again.store)).toMatchObject(safe);
+});
+
+test.each(["always", "everysec"] as const)(
+  "%s: after a failed sync nothing is written until a restart",
+  async (fsync) => {
+    const files = new SimulatedDisk();
+    const opened = await openStore({ files, fsync });
+    set(opened.store, "before", "1");
+    await untilSafe(opened);
+    files.failSyncsWith = "EIO";
+    set(opened.store, "during", "2");
+    await eventually("the failure is noticed", () => opened.journal.failure !== null);
+    expect(opened.journal.failure).toMatchObject({ kind: "sync", isPassing: false });
+    files.failSyncsWith = null;
+    let writes = 0;
+    files.beforeWrite = () => void writes++;
+    let isTold = false;
+    set(opened.store, "after", "3");
+    void untilSafe(opened).then(() => (isTold = true));
+    await expect(opened.journal.compact()).rejects.toThrow("until the node is restarted");
+    await opened.journal.close();
+    expect(writes).toBe(0);
+    expect(isTold).toBe(false);
+    const again = await openStore({ files, fsync });
+    expect(dataOf(again.store)["before"]).toBe("1");
+    expect(dataOf(again.store)["after"]).toBeUndefined();
+  },
+);
+
+test("a snapshot that fails leaves the log as it was, and no file behind", async () => {
+  const files = new SimulatedDisk();
+  const opened = await openStore({ files });
+  for (let i = 0; i < 50; i++) set(opened.store, `key ${i}`, "x".repeat(1_000));
+  await untilSafe(opened);
+  files.capacityBytes = files.usedBytes() + 10_000;
+  await expect(opened.journal.compact()).rejects.toThrow("the disk is full");
+  expect(files.paths().some((path) => path.includes("snap"))).toBe(false);
+  files.capacityBytes = Infinity;
+  set(opened.store, "after", "it");
+  await untilSafe(opened);
+  expect(opened.journal.failure).toBeNull();
+  files.kill();
+  expect((await openStore({ files })).store.size).toBe(51);
+});
+
+test("stopping while the disk is full ends, and takes nothing safe along", async () => {
+  const files = new SimulatedDisk();
+  const opened = await openStore({ files });
+  set(opened.store, "before", "1");
+  await untilSafe(opened);
+  files.failWritesWith = "ENOSPC";
+  set(opened.store, "during", "2");
+  await opened.journal.close();
+  files.failWritesWith = null;
+  const again = await openStore({ files });
+  expect(dataOf(again.store)["before"]).toBe("1");
+});
+
+test("group commit: what comes during a write shares the next frame", async () => {
+  const files = new SimulatedDisk();
+  const opened = await openStore({ files });
+  let writes = 0;
+  const gate = Promise.withResolvers<void>();
+  files.beforeWrite = () => {
+    writes++;
+    return gate.promise;
+  };
+  set(opened.store, "first", "1");
+  await eventually("the first write is under way", () => writes === 1);
+  for (let i = 0; i < 1_000; i++) set(opened.store, `key ${i}`, "value");
+  gate.resolve();
+  await untilSafe(opened);
+  expect(writes).toBe(2);
+  expect(files.syncs).toBeLessThan(6);
+});
