@@ -87,6 +87,8 @@ export class Scheduler {
   private lastInTurn = "";
   private connections = 0;
   private droppedEvents = 0;
+  /** Values to be fetched from nodes that are not known yet. */
+  private readonly strangersKeys: { readonly nodeId: string; readonly key: Uint8Array }[] = [];
 
   constructor(private readonly options: SchedulerOptions) {
     this.peers = new PeerList(options.nodeId);
@@ -102,6 +104,7 @@ export class Scheduler {
     this.nowMs = nowMs;
     if (nowMs >= this.nextDiscoveryMs) this.forget();
     this.lookAtPresence();
+    this.askStrangers();
     if (this.nextRoundMs === Infinity) this.planRound();
     this.beginWanted();
     if (nowMs >= this.nextRoundMs && this.options.hasRoom()) {
@@ -127,8 +130,10 @@ export class Scheduler {
   /** That node holds a value that has to be fetched. */
   noteReference(nodeId: string, key: Uint8Array): void {
     const peer = this.peers.byNodeId(nodeId);
-    if (peer === undefined || peer.keys.length >= MAX_KEYS) return this.noteGap(nodeId);
-    peer.keys.push(key);
+    const keys = peer?.keys ?? this.strangersKeys;
+    if (keys.length >= MAX_KEYS) return this.noteGap(nodeId);
+    if (peer === undefined) this.strangersKeys.push({ nodeId, key });
+    else peer.keys.push(key);
     this.beginWanted();
   }
 
@@ -139,6 +144,15 @@ export class Scheduler {
   noteVisit(nodeId: string, begun: number): void {
     const peer = this.peers.byNodeId(nodeId);
     if (peer !== undefined) settle(peer, begun);
+  }
+
+  /** Who was unknown when it told of values has announced itself by now, or may never. */
+  private askStrangers(): void {
+    for (const { nodeId, key } of this.strangersKeys.splice(0)) {
+      const peer = this.peers.byNodeId(nodeId);
+      if (peer === undefined) this.noteGap(nodeId);
+      else this.noteReference(nodeId, key);
+    }
   }
 
   private lookAtPresence(): void {

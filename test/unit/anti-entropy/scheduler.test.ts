@@ -273,6 +273,22 @@ describe("values left for fetching", () => {
     expect(started[1]!.job).toEqual({ mode: "fetch", fetchKeys: [key("two"), key("three")] });
   });
 
+  test("are asked for once it is known where their node is", async () => {
+    const scheduler = create();
+    isHealing = false;
+    scheduler.noteReference("a", key("one"));
+    scheduler.noteReference("stranger", key("two"));
+    expect(started).toEqual([]);
+    peers = [presence("a")];
+    pass(scheduler, 500);
+    expect(started.map(({ job }) => job)).toEqual([{ mode: "fetch", fetchKeys: [key("one")] }]);
+    await started[0]!.end();
+    // Who stays unknown is left to a comparison with everybody.
+    isHealing = true;
+    pass(scheduler, 2_000);
+    expect(modes()).toEqual(["fetch", "now"]);
+  });
+
   test("are left to a sync when there are too many, or fetching fails", async () => {
     peers = [presence("a")];
     const scheduler = create();
