@@ -126,6 +126,16 @@ describe("arena", () => {
     );
   });
 
+  test("slots that are freed here and there are used again before memory grows", () => {
+    const checked = new CheckedArena();
+    for (let i = 0; i < 50_000; i++) checked.allocate(64, Infinity);
+    const before = checked.arena.bytesReserved;
+    for (let i = 0; i < 25_000; i++) checked.free(i);
+    for (let i = 0; i < 25_000; i++) checked.allocate(64, Infinity);
+    expect(checked.arena.bytesReserved).toBe(before);
+    checked.check();
+  });
+
   test("what is freed goes back to the system", () => {
     const checked = new CheckedArena();
     for (let i = 0; i < 20_000; i++) checked.allocate(64, Infinity);

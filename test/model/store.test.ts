@@ -487,6 +487,14 @@ describe("what the gate refuses changes nothing", () => {
       entryOf("key", { ...state, parts: new Map([[5n, { time: future, total: 1n }]]) }),
       REFUSED_FUTURE,
     ],
+    [
+      "a counter that hides a future part behind another version",
+      entryOf("key", {
+        ...state,
+        parts: new Map([[5n, { time: future, total: 1n }]]),
+      }).setVersion(0, 1, 0, 0),
+      REFUSED_FUTURE,
+    ],
     ["no key", plain((e) => (e.keyLength = 0)), REFUSED_INVALID],
     ["the longest key", plain((e) => e.setKey(new Uint8Array(65_536))), APPLIED],
     ["a longer key", plain((e) => e.setKey(new Uint8Array(65_537))), REFUSED_INVALID],
