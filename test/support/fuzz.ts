@@ -26,6 +26,9 @@ const LINE_ERROR =
   /^ERROR: (Invalid command|Missing arguments|Too many arguments|Invalid key|Value is not a valid number|Value out of range|Value too large|Line too long|Storage full|Connection failed|Not authenticated|Permission denied|Read only)( - .+)?$/s;
 const RESP_ERROR = /^-(ERR|WRONGTYPE|NOAUTH|WRONGPASS|NOPERM|OOM|NOPROTO) .+$/s;
 
+/** What EXISTS becomes by losing two letters: it rightly ends the connection. */
+const FAREWELL = /\b(exit|quit)\b/i;
+
 const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
 
 /** Chance, in the ways a fuzzer wants it. */
@@ -268,6 +271,7 @@ export class LineFuzzer extends ServerFuzzer {
     for (let i = 0; i < line.length; i++) {
       if (line[i] === 0x0a || (i === 0 && line[i] === 0x2a)) line[i] = 0x20;
     }
+    if (FAREWELL.test(latin1(line))) return;
     const sentinel = `that was ${this.count++}`;
     const bytes = Buffer.concat([line, Buffer.from(`\nPING ${sentinel}\n`)]);
     const reply = (await this.talk(this.client, bytes)).replace(/\r\n/g, "\n");
@@ -304,6 +308,7 @@ export class RespFuzzer extends ServerFuzzer {
         "$-1\r\n",
         "$1000000\r\n",
       ]);
+    if (FAREWELL.test(latin1(frame))) return;
     const client = server.connect();
     const reply = await this.talk(client, Buffer.concat([frame, Buffer.from("\nPING\n")]));
     if (reply.startsWith("-") && !RESP_ERROR.test(reply.slice(0, reply.indexOf("\r\n")))) {
