@@ -12,6 +12,7 @@ import { OperationalError } from "../operational-error.ts";
 import { codeOf, orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FILE_BACKUP } from "./record.ts";
 import { writeSnapshot } from "./snapshot.ts";
+import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
 import type { Timers } from "./timers.ts";
 
 const SUFFIX = ".backup";
@@ -120,13 +121,21 @@ export class Backups {
       number: 0,
       nodeId,
       store,
-      facts: this.options.facts(),
+      facts: () => this.allFacts(),
       follows: true,
       timers,
       isCancelled: () => this.isStopping,
     });
     if (given === undefined) await this.removeOldest();
     return { name, bytes, entries };
+  }
+
+  private allFacts(): ReadonlyMap<string, Uint8Array> {
+    const { store, facts } = this.options;
+    const all = new Map(facts());
+    all.set(CLOCK_FACT, clockFact(store.clock));
+    all.set(PURGED_FACT, purgedFact(store));
+    return all;
   }
 
   private async removeOldest(): Promise<void> {

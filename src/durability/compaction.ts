@@ -26,7 +26,8 @@ export interface CompactionOptions {
   readonly store: SnapshotSource & Pick<Store, "bytes">;
   readonly timers: Timers;
   readonly segmentBytes: number;
-  readonly facts: ReadonlyMap<string, Uint8Array>;
+  /** What else to remember as of now, by name. */
+  readonly facts: () => ReadonlyMap<string, Uint8Array>;
 }
 
 /** Writes snapshots of a log. */

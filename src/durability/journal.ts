@@ -9,6 +9,7 @@
  * when `safePosition` has reached it; `whenSafe` tells.
  */
 import type { ChangeObserver } from "../core/store.ts";
+import { FactBook } from "./fact-book.ts";
 
 /** Waits for a position to be safe. */
 export interface SafeWaiter {
@@ -53,6 +54,10 @@ export interface Journal {
   fact(name: string): Uint8Array | undefined;
   /** Remembers a small value over restarts; an empty one forgets. The name is short ASCII. */
   setFact(name: string, value: Uint8Array): void;
+  /** Remembers what `read` returns, which is asked once a second. */
+  followFact(name: string, read: () => Uint8Array): void;
+  /** All facts as they are now. */
+  allFacts(): ReadonlyMap<string, Uint8Array>;
   /** How it stands. */
   facts(): JournalFacts;
   /**
@@ -71,18 +76,26 @@ export class MemoryJournal implements Journal {
   readonly safePosition = 0;
   readonly failure = null;
   onFailureChange = (): void => {};
-  private readonly remembered = new Map<string, Uint8Array>();
+  private readonly book = new FactBook();
 
   whenSafe(waiter: SafeWaiter): void {
     queueMicrotask(() => waiter.onSafe());
   }
 
   fact(name: string): Uint8Array | undefined {
-    return this.remembered.get(name);
+    return this.book.get(name);
   }
 
   setFact(name: string, value: Uint8Array): void {
-    remember(this.remembered, name, value);
+    this.book.set(name, value);
+  }
+
+  followFact(name: string, read: () => Uint8Array): void {
+    this.book.follow(name, read);
+  }
+
+  allFacts(): ReadonlyMap<string, Uint8Array> {
+    return this.book.all();
   }
 
   facts(): JournalFacts {
@@ -92,10 +105,4 @@ export class MemoryJournal implements Journal {
   async compact(): Promise<void> {}
 
   async close(): Promise<void> {}
-}
-
-/** Keeps a copy of a fact, or forgets it when the value is empty. */
-export function remember(facts: Map<string, Uint8Array>, name: string, value: Uint8Array): void {
-  if (value.length === 0) facts.delete(name);
-  else facts.set(name, value.slice());
 }

@@ -25,21 +25,16 @@ import { Entry } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
-import { CLOCK_FACT, clockFact } from "./clock-fact.ts";
 import { Compaction } from "./compaction.ts";
 import { segmentPath } from "./data-directory.ts";
 import { codeOf, explain, type FileSystem } from "./file-system.ts";
 import { Gatherer } from "./gatherer.ts";
-import {
-  remember,
-  type Journal,
-  type JournalFacts,
-  type JournalFailure,
-  type SafeWaiter,
-} from "./journal.ts";
+import type { FactBook } from "./fact-book.ts";
+import type { Journal, JournalFacts, JournalFailure, SafeWaiter } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
 import { isNoSpace, Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
+import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
 import type { Timers } from "./timers.ts";
 import { WaiterQueue } from "./waiter-queue.ts";
 
@@ -48,10 +43,10 @@ export type FsyncMode = "always" | "everysec" | "never";
 
 /** Another segment is begun when one is this long. */
 const SEGMENT_BYTES = 32 * 1024 * 1024;
-const SYNC_EVERY_MS = 1_000;
+const TICK_MS = 1_000;
 const RETRY_EVERY_MS = 500;
 /** The clock that is noted with a sync is ahead, so that it holds until the next one. */
-const CLOCK_AHEAD_MS = 2 * SYNC_EVERY_MS;
+const CLOCK_AHEAD_MS = 2 * TICK_MS;
 
 /** What a log is made with. */
 export interface LogOptions {
@@ -59,7 +54,7 @@ export interface LogOptions {
   readonly directory: string;
   readonly nodeId: string;
   readonly fsync: FsyncMode;
-  readonly store: SnapshotSource & Pick<Store, "bytes">;
+  readonly store: SnapshotSource & Pick<Store, "bytes" | "purgedUpToMs">;
   readonly logger: Logger;
   readonly timers: Timers;
   /** When to begin another segment, in bytes. */
@@ -79,6 +74,7 @@ export class LogJournal implements Journal {
   private readonly waiters = new WaiterQueue();
   private readonly compaction: Compaction;
   private readonly segmentOptions: SegmentOptions;
+  private readonly book: FactBook;
   private readonly segmentBytes: number;
   private isWriteDue = false;
   private isWriting = false;
@@ -102,13 +98,15 @@ export class LogJournal implements Journal {
     this.segmentOptions = segmentOptionsOf(options);
     this.segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
     this.logBytes = recovered.logBytes;
-    const { facts, snapshotBytes } = recovered;
+    this.book = recovered.facts;
+    this.book.follow(CLOCK_FACT, () => clockFact(options.store.clock));
+    this.book.follow(PURGED_FACT, () => purgedFact(options.store));
     this.compaction = new Compaction(
-      { ...options, segmentBytes: this.segmentBytes, facts },
-      snapshotBytes,
+      { ...options, segmentBytes: this.segmentBytes, facts: () => this.book.all() },
+      recovered.snapshotBytes,
     );
     this.observer = this.createObserver();
-    if (options.fsync === "everysec") this.tickLater();
+    this.tickLater();
   }
 
   /** Goes on where recovery ended. Rejects with a system error. */
@@ -135,13 +133,21 @@ export class LogJournal implements Journal {
   }
 
   fact(name: string): Uint8Array | undefined {
-    return this.recovered.facts.get(name);
+    return this.book.get(name);
   }
 
   setFact(name: string, value: Uint8Array): void {
-    remember(this.recovered.facts, name, value);
+    this.book.set(name, value);
     this.gatherer.begin().addFact(name, value);
     this.added();
+  }
+
+  followFact(name: string, read: () => Uint8Array): void {
+    this.book.follow(name, read);
+  }
+
+  allFacts(): ReadonlyMap<string, Uint8Array> {
+    return this.book.all();
   }
 
   facts(): JournalFacts {
@@ -169,7 +175,7 @@ export class LogJournal implements Journal {
   async close(): Promise<void> {
     if (this.isClosing) return;
     this.cancelTick();
-    if (this.failure === null) this.setFact(CLOCK_FACT, clockFact(this.options.store.clock));
+    if (this.failure === null) this.book.refresh((name, value) => this.setFact(name, value));
     this.isClosing = true;
     await this.compacting?.catch(() => {});
     this.startWriting();
@@ -276,18 +282,28 @@ export class LogJournal implements Journal {
     this.segmentWanted = null;
   }
 
-  // Syncing once a second.
+  // What is done once a second.
 
   private tickLater(): void {
-    this.cancelTick = this.options.timers.after(SYNC_EVERY_MS, () => {
+    this.cancelTick = this.options.timers.after(TICK_MS, () => {
       this.tickLater();
-      if (this.failure !== null || this.position === this.tickedPosition) return;
+      if (this.failure === null) this.tick();
+    });
+  }
+
+  private tick(): void {
+    const isIdle = this.position === this.tickedPosition;
+    this.book.refresh((name, value) => {
+      // The clock alone is no reason to write.
+      if (name !== CLOCK_FACT) this.setFact(name, value);
+    });
+    if (this.options.fsync === "everysec" && !isIdle) {
       this.setFact(CLOCK_FACT, clockFact(this.options.store.clock, CLOCK_AHEAD_MS));
-      this.tickedPosition = this.position;
       this.whenSafe({
         onSafe: () => void this.segment.sync().catch((error) => this.fail(error)),
       });
-    });
+    }
+    this.tickedPosition = this.position;
   }
 
   // Failing.

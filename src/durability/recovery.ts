@@ -9,7 +9,6 @@
 import { join } from "node:path";
 import type { Store } from "../core/store.ts";
 import { OperationalError } from "../operational-error.ts";
-import { CLOCK_FACT, observeClockFact } from "./clock-fact.ts";
 import { isTornEnd, readDataFile, type DataSink, type FileReading } from "./data-file.ts";
 import {
   DamageError,
@@ -20,12 +19,13 @@ import {
   type DataPlan,
 } from "./data-directory.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
-import { remember } from "./journal.ts";
+import { FactBook } from "./fact-book.ts";
 import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
 import type { SegmentEnd } from "./segment.ts";
+import { restoreStoreFacts } from "./store-facts.ts";
 
 /** Where recovered data goes; a store that takes entries without asking how new they are. */
-export type RecoveryTarget = Pick<Store, "apply" | "applyFloor" | "clock">;
+export type RecoveryTarget = Pick<Store, "apply" | "applyFloor" | "clock" | "purgedUpToMs">;
 
 /** How far recovery has come. */
 export interface RecoveryProgress {
@@ -36,7 +36,7 @@ export interface RecoveryProgress {
 
 /** What was found. */
 export interface Recovered {
-  readonly facts: Map<string, Uint8Array>;
+  readonly facts: FactBook;
   /** The segment to go on with; null when there is none. */
   readonly lastSegment: SegmentEnd | null;
   /** The number the next segment gets. */
@@ -85,7 +85,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
 }
 
 class Recovery {
-  private readonly facts = new Map<string, Uint8Array>();
+  private readonly facts = new FactBook();
   private readonly sink: DataSink;
   private entries = 0;
   private bytesDone = 0;
@@ -106,7 +106,7 @@ class Recovery {
         const { timeHigh, timeLow, originHigh, originLow } = floor;
         target.applyFloor(timeHigh, timeLow, originHigh, originLow);
       },
-      fact: (name, value) => remember(this.facts, name, value),
+      fact: (name, value) => this.facts.set(name, value),
     };
   }
 
@@ -129,8 +129,7 @@ class Recovery {
       last = await this.readSegment(number, isLast);
       if (isLast) tornBytes = await this.cutTornEnd(number, last);
     }
-    const clock = this.facts.get(CLOCK_FACT);
-    if (clock !== undefined) observeClockFact(target.clock, clock);
+    restoreStoreFacts(this.facts.all(), target);
     const lastNumber = segments.at(-1) ?? 0;
     return {
       facts: this.facts,

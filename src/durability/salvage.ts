@@ -9,7 +9,7 @@ import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { allFrames } from "./frame-reader.ts";
-import { remember } from "./journal.ts";
+import { FactBook } from "./fact-book.ts";
 import { FILE_SNAPSHOT, FrameBuffer, readRecords, type RecordSink } from "./record.ts";
 
 /** A frame is closed at this size. */
@@ -92,7 +92,7 @@ async function copyFrames(
 class RecordCopier implements RecordSink {
   entries = 0;
   private readonly buffer = new FrameBuffer();
-  private readonly facts = new Map<string, Uint8Array>();
+  private readonly facts = new FactBook();
 
   head(): void {}
 
@@ -108,7 +108,7 @@ class RecordCopier implements RecordSink {
   }
 
   fact(name: string, value: Uint8Array): void {
-    remember(this.facts, name, value);
+    this.facts.set(name, value);
   }
 
   async writeIfLarge(writer: FileWriter): Promise<void> {
@@ -116,7 +116,7 @@ class RecordCopier implements RecordSink {
   }
 
   async finish(writer: FileWriter): Promise<void> {
-    for (const [name, value] of this.facts) this.buffer.addFact(name, value);
+    for (const [name, value] of this.facts.all()) this.buffer.addFact(name, value);
     await writer.end(this.buffer);
   }
 }

@@ -13,7 +13,6 @@
 import { Entry, KIND_TOMBSTONE, MAX_KEY_BYTES } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import { OperationalError } from "../operational-error.ts";
-import { CLOCK_FACT, clockFact } from "./clock-fact.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { FrameBuffer } from "./record.ts";
@@ -37,8 +36,8 @@ export interface SnapshotOptions extends Identity {
   /** Where the finished file goes; nothing is left there, or beside it, on failure. */
   readonly path: string;
   readonly store: SnapshotSource;
-  /** What else to remember, by name. */
-  readonly facts: ReadonlyMap<string, Uint8Array>;
+  /** What else to remember as of now, by name. */
+  readonly facts: () => ReadonlyMap<string, Uint8Array>;
   /** Whether changes made meanwhile belong into it. */
   readonly follows: boolean;
   readonly timers: Timers;
@@ -97,8 +96,7 @@ class SnapshotWriter {
     }
     await this.file.append(this.buffer);
     await this.file.append(this.news);
-    for (const [name, value] of this.options.facts) this.buffer.addFact(name, value);
-    this.buffer.addFact(CLOCK_FACT, clockFact(store.clock));
+    for (const [name, value] of this.options.facts()) this.buffer.addFact(name, value);
     await this.file.end(this.buffer);
     return { bytes: this.file.bytes, entries: this.entries };
   }

@@ -1,0 +1,85 @@
+/**
+ * What has to outlast a restart besides entries and floor.
+ *
+ * - The clock. Its last time is in the newest version on disk, but for what a power cut took
+ *   away and what was dropped since. With this fact it never goes back, even when the
+ *   machine's did.
+ * - The purge watermark: with the tombstones that a snapshot leaves out goes the knowledge
+ *   that they are.
+ * - The contacts (see `core/contacts.ts`). They are journalled after the entries they speak of,
+ *   so what a crash leaves of both is true.
+ */
+import type { HybridClock } from "../core/clock.ts";
+import { Contacts, MAX_MEMBERS } from "../core/contacts.ts";
+import type { Store } from "../core/store.ts";
+import { readU32, writeU32 } from "./frame.ts";
+
+/** A time of the hybrid clock, 8 bytes, that no version is above. */
+export const CLOCK_FACT = "clock";
+/** Unix milliseconds, 8 bytes. */
+export const PURGED_FACT = "purged";
+/** For each member: origin 8 bytes, Unix milliseconds 8 bytes. */
+export const CONTACTS_FACT = "contacts";
+
+const CONTACT_BYTES = 16;
+
+/** The clock's time, `aheadMs` later. */
+export function clockFact(clock: HybridClock, aheadMs = 0): Uint8Array {
+  const bytes = new Uint8Array(8);
+  // The milliseconds are the upper 48 bits.
+  const low = clock.low + (aheadMs % 65_536) * 65_536;
+  const carry = low > 0xffff_ffff ? 1 : 0;
+  writeU32(bytes, 0, clock.high + Math.floor(aheadMs / 65_536) + carry);
+  writeU32(bytes, 4, low >>> 0);
+  return bytes;
+}
+
+/** The purge watermark; empty when nothing was purged. */
+export function purgedFact(store: Pick<Store, "purgedUpToMs">): Uint8Array {
+  return store.purgedUpToMs === 0 ? new Uint8Array(0) : u64(store.purgedUpToMs);
+}
+
+/** The contacts; empty when there were none. */
+export function contactsFact(contacts: Contacts): Uint8Array {
+  const bytes = new Uint8Array(contacts.size * CONTACT_BYTES);
+  let at = 0;
+  contacts.forEach((originHigh, originLow, ms) => {
+    writeU32(bytes, at, originHigh);
+    writeU32(bytes, at + 4, originLow);
+    bytes.set(u64(ms), at + 8);
+    at += CONTACT_BYTES;
+  });
+  return bytes;
+}
+
+/** Gives a store its clock and its watermark back. */
+export function restoreStoreFacts(
+  facts: ReadonlyMap<string, Uint8Array>,
+  store: Pick<Store, "clock" | "purgedUpToMs">,
+): void {
+  const clock = facts.get(CLOCK_FACT);
+  if (clock?.length === 8) store.clock.observe(readU32(clock, 0), readU32(clock, 4));
+  const purged = facts.get(PURGED_FACT);
+  if (purged?.length === 8) store.purgedUpToMs = Math.max(store.purgedUpToMs, readU64(purged, 0));
+}
+
+/** The contacts a fact holds. */
+export function readContacts(fact: Uint8Array | undefined): Contacts {
+  const contacts = new Contacts();
+  const length = Math.min(fact?.length ?? 0, MAX_MEMBERS * CONTACT_BYTES);
+  for (let at = 0; at + CONTACT_BYTES <= length; at += CONTACT_BYTES) {
+    contacts.note(readU32(fact!, at), readU32(fact!, at + 4), readU64(fact!, at + 8));
+  }
+  return contacts;
+}
+
+function u64(value: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  writeU32(bytes, 0, Math.floor(value / 0x1_0000_0000));
+  writeU32(bytes, 4, value >>> 0);
+  return bytes;
+}
+
+function readU64(bytes: Uint8Array, at: number): number {
+  return readU32(bytes, at) * 0x1_0000_0000 + readU32(bytes, at + 4);
+}
