@@ -1,32 +1,50 @@
 /**
- * Counts the times a node may have forgotten what it told others.
+ * Under which origin a node counts.
  *
  * A counter keeps a running total for each origin, and of two totals of one origin the later
  * one counts. So a node that forgot its latest increments, and goes on from an older total,
- * would take away from its peers what it once gave them. It must count under a new origin
- * instead: one for each incarnation. Everything else heals by itself, for it only wins by
- * being newer.
+ * would take away from its peers what it once gave them. It must go on under a new origin.
+ * Everything else heals by itself, for it only wins by being newer.
  *
- * A new incarnation begins on an empty or restored directory, and after a crash unless every
- * write had been synced before it was told to anyone.
+ * A node goes on as it was after a clean stop, and after any stop of a run in which nothing was
+ * told to anyone before it was on disk. After any other it may have forgotten something, as it
+ * has on an empty, a repaired or a restored directory.
  */
 import type { Origin } from "../core/origin.ts";
+import type { FsyncMode } from "./log.ts";
 import type { Journal } from "./journal.ts";
-import { readU32 } from "./frame.ts";
+import { readU32, writeU32 } from "./frame.ts";
+import type { Recovered } from "./recovery.ts";
 
-const FACT = "incarnation";
+/** The origin, 8 bytes. */
+const INCARNATION_FACT = "incarnation";
+/** How the run that wrote the log synced it, one of FsyncMode. */
+const FSYNC_FACT = "fsync";
 
 /**
- * The origin under which this start of the node counts. `mayHaveForgotten`: it does not go on
- * exactly where it once was. `random` is 8 random bytes.
+ * Gives the store the origin it counted under before, if it goes on as it was; else it keeps
+ * the new one it has. Either is remembered from now on.
  */
-export function countingOrigin(
+export function resumeIncarnation(
+  store: { counterOrigin: Origin },
   journal: Journal,
-  mayHaveForgotten: boolean,
-  random: Uint8Array,
-): Origin {
-  const known = journal.fact(FACT);
-  const bytes = mayHaveForgotten || known?.length !== 8 ? random : known;
-  if (bytes !== known) journal.setFact(FACT, bytes);
-  return { high: readU32(bytes, 0), low: readU32(bytes, 4) };
+  recovered: Recovered,
+  fsync: FsyncMode,
+): void {
+  const lastFsync = new TextDecoder().decode(journal.fact(FSYNC_FACT));
+  const hasAll = recovered.wasStoppedCleanly || lastFsync === "always";
+  const known = journal.fact(INCARNATION_FACT);
+  if (recovered.lastSegment !== null && hasAll && known?.length === 8) {
+    store.counterOrigin = { high: readU32(known, 0), low: readU32(known, 4) };
+  }
+  journal.setFact(FSYNC_FACT, new TextEncoder().encode(fsync));
+  journal.setFact(INCARNATION_FACT, incarnationFact(store.counterOrigin));
+  journal.followFact(INCARNATION_FACT, () => incarnationFact(store.counterOrigin));
+}
+
+function incarnationFact({ high, low }: Origin): Uint8Array {
+  const bytes = new Uint8Array(8);
+  writeU32(bytes, 0, high);
+  writeU32(bytes, 4, low);
+  return bytes;
 }
