@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
 import { Hello, writeHello } from "../../src/core/sync-hello.ts";
+import { REFUSED } from "../../src/core/sync-items.ts";
 import { busyFrame, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
 import { seeded } from "../support/random.ts";
 import { del, entriesOf, incr, mergeOf, rootOf, set } from "../support/sync-data.ts";
@@ -124,8 +125,13 @@ function frameOf(payload: Uint8Array): Uint8Array {
   return frame;
 }
 
-/** Gives a lone session these bytes, then silence; returns how it ended. */
-function answerTo(bytes: Uint8Array, role: "initiator" | "responder", mode?: SyncMode): SyncResult {
+/** Gives a lone session these bytes, `later` when it has answered them, then silence; returns how it ended. */
+function answerTo(
+  bytes: Uint8Array,
+  role: "initiator" | "responder",
+  mode?: SyncMode,
+  later = new Uint8Array(0),
+): SyncResult {
   const [node] = differing();
   let result: SyncResult | null = null;
   const session = node.session(
@@ -136,9 +142,11 @@ function answerTo(bytes: Uint8Array, role: "initiator" | "responder", mode?: Syn
   );
   if (role === "initiator") session.start();
   while (session.step());
-  for (let at = 0; at < bytes.length && result === null; at += 50_000) {
-    session.receive(bytes.subarray(at, at + 50_000));
-    while (session.step());
+  for (const part of [bytes, later]) {
+    for (let at = 0; at < part.length && result === null; at += 50_000) {
+      session.receive(part.subarray(at, at + 50_000));
+      while (session.step());
+    }
   }
   session.close("silence");
   return result!;
@@ -238,8 +246,58 @@ describe("a peer that sends", () => {
     );
     const hello = helloOf((it) => (it.root[0] = 1));
     expect(answerTo(Buffer.concat([hello, hello]), "responder").failure).toBe("protocol");
-    const outOfTurn = Buffer.concat([hello, turn, turn]);
-    expect(answerTo(outOfTurn, "responder").failure).toBe("protocol");
+    expect(answerTo(Buffer.concat([hello, turn, turn]), "responder").failure).toBe("protocol");
+  });
+
+  test("a step down the tree that is missing, or one too many", () => {
+    const start = Buffer.concat([helloOf((it) => (it.root[0] = 1)), frameOf(Uint8Array.of(2, 0))]);
+    const turn = frameOf(Uint8Array.of(2, 0));
+    const nothingDiffers = frameOf(Uint8Array.of(5, 0, 0));
+    const answers = [[turn], [nothingDiffers, nothingDiffers], [nothingDiffers, turn]].map(
+      (frames) => answerTo(start, "responder", undefined, Buffer.concat(frames)),
+    );
+    expect(answers.map(({ reason }) => reason)).toEqual([
+      "it does not keep to the sync protocol (item 2)",
+      "it does not keep to the sync protocol (item 5)",
+      "silence",
+    ]);
+  });
+
+  test("a refusal by which nothing was missed: nothing is set aside", () => {
+    const [node] = differing();
+    const [entry] = entriesOf(node);
+    const refuse = (purgedUpToMs: number, key: Uint8Array, timeLow = entry.timeLow): Uint8Array => {
+      const frame: Uint8Array[] = [];
+      const writer = new FrameWriter((bytes) => frame.push(bytes.slice()));
+      writer.reserve(100);
+      writer.u8(REFUSED);
+      writer.u64(purgedUpToMs);
+      for (const word of [entry.timeHigh, timeLow, entry.originHigh, entry.originLow]) {
+        writer.u32(word);
+      }
+      writer.varint(key.length);
+      writer.copy(key, 0, key.length);
+      writer.flush();
+      return frame[0];
+    };
+    const key = entry.keyBytes();
+    const run = (contactMs: number, refusal: Uint8Array): number => {
+      const [stale] = differing();
+      stale.contacts.note(0, 0, contactMs);
+      const session = stale.session(
+        "responder",
+        () => {},
+        () => {},
+      );
+      for (const bytes of [helloOf(), refusal]) session.receive(bytes);
+      while (session.step());
+      return stale.setAside.length;
+    };
+    expect(run(NOW_MS - 1, refuse(NOW_MS, key))).toBe(1);
+    expect(run(NOW_MS, refuse(NOW_MS, key))).toBe(0);
+    expect(run(0, refuse(NOW_MS - 20_000, key))).toBe(0);
+    expect(run(0, refuse(NOW_MS, key, entry.timeLow + 1))).toBe(0);
+    expect(run(0, refuse(NOW_MS, Buffer.from("unknown")))).toBe(0);
   });
 
   test("more lists than there may be", () => {
@@ -332,8 +390,9 @@ describe("a peer that is", () => {
     set(left, "large", "x".repeat(70_000));
     set(left, "small", "x");
     time.ms = NOW_MS;
-    const [initiator, responder] = meet(left, right);
+    const { initiator, responder } = runPair(left, right, { mode: "verify" });
     expect(initiator.reason).toBe("1 entries missed: an entry is larger than a frame may be");
+    expect(initiator.rootsEqual).toBe(false);
     expect([responder.ok, right.store.size]).toEqual([true, 1]);
   });
 });

@@ -1,7 +1,7 @@
 /** Sync sessions with nodes that were away, that flushed, or whose clocks are off. */
 import { describe, expect, test } from "bun:test";
 import { MAX_MEMBERS, Contacts } from "../../src/core/contacts.ts";
-import { del, get, incr, rootOf, set } from "../support/sync-data.ts";
+import { del, entriesOf, get, incr, keyOf, rootOf, set } from "../support/sync-data.ts";
 import { runPair, SyncNode } from "../support/sync-pair.ts";
 
 const START_MS = 1_700_000_000_000;
@@ -69,25 +69,38 @@ describe.each([
     expect(away.setAside.length).toBe(2);
   });
 
-  test("it is not stale when it was there after the deletion, directly or through others", () => {
+  test("it is not stale when it was there after the deletion, if only through others", () => {
     const { time, nodes } = cluster("home", "other", "away");
     const [home, other, away] = nodes;
+    // Older than the deletion, and home has not seen it.
+    set(away, "old", "v");
     time.ms += 10_000;
     del(home, "key");
     time.ms += 10_000;
     heal(home, other);
-    heal(other, away);
-    // Written long ago, by someone who could not reach home.
-    set(away, "old", "v");
-    time.ms += 1;
-    time.ms += GRACE_MS;
-    set(home, "late", "v");
-    for (const node of nodes) node.store.sweep(1000);
     time.ms += 10_000;
-    home.store.purgedUpToMs = Math.max(home.store.purgedUpToMs, START_MS + 15_000);
+    heal(other, away);
+    time.ms += GRACE_MS;
+    home.store.sweep(1000);
+    expect(home.store.purgedUpToMs).toBe(START_MS + 20_000);
     meet(home, away);
+    expect([get(home, "old"), get(away, "old"), get(away, "key")]).toEqual(["v", "v", null]);
     expect(away.setAside).toEqual([]);
-    expect(get(home, "old")).toBe("v");
+  });
+
+  test("it may hold so much that nobody wants that refusals and entries get in each other's way", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    for (let i = 0; i < 3_000; i++) set(away, `mine:${i}`, "v".repeat(i % 300));
+    time.ms += 10;
+    deleteAndForget(home, time);
+    for (let i = 0; i < 3_000; i++) set(home, `other:${i}`, "v".repeat(i % 300));
+    time.ms += 10_000;
+    const pipe = { queueBytes: 1, pieceBytes: () => 1_000 };
+    const [a, b] = first === 0 ? [home, away] : [away, home];
+    const { initiator, responder } = runPair(a, b, {}, pipe);
+    expect([initiator.reason, responder.reason]).toEqual(["", ""]);
+    expect(away.setAside.length).toBe(3_002);
     expect(rootOf(home)).toBe(rootOf(away));
   });
 
@@ -126,11 +139,11 @@ describe.each([
     meet(home, away);
     time.ms += GRACE_MS;
     home.store.sweep(1000);
-    const before = rootOf(home);
-    runPair(first === 0 ? home : away, first === 0 ? away : home);
-    expect(rootOf(home)).toBe(before);
-    away.store.sweep(1000);
-    expect(rootOf(away)).toBe(before);
+    for (const _ of "12") {
+      runPair(first === 0 ? home : away, first === 0 ? away : home);
+      expect(entriesOf(home).map(keyOf)).toEqual(["counter"]);
+    }
+    expect(rootOf(away)).toBe(rootOf(home));
   });
 
   test("a flush comes over before anything is compared, and clears what was before it", () => {

@@ -156,6 +156,20 @@ describe("a session", () => {
     expect(get(nodes[1], "counter")).toBe("5");
   });
 
+  test("merges counters that are large, by which both sides learn", () => {
+    const { time, nodes } = twoNodes();
+    for (let i = 0; i < 12; i++) {
+      const writer = new SyncNode(`writer ${i}`, { nowMs: () => time.ms });
+      incr(writer, "counter", i);
+      for (const entry of entriesOf(writer)) nodes[i % 2].store.apply(entry);
+      if (i < 9) for (const entry of entriesOf(writer)) nodes[1 - (i % 2)].store.apply(entry);
+    }
+    time.ms += 5_000;
+    expect(runPair(nodes[0], nodes[1]).initiator.reason).toBe("");
+    expect(nodes.map((node) => get(node, "counter"))).toEqual(["66", "66"]);
+    expect(rootOf(nodes[0])).toBe(rootOf(nodes[1]));
+  });
+
   test("takes over a node into an empty one, in either direction, with a bounded pipe", () => {
     for (const from of [0, 1]) {
       const { time, nodes } = twoNodes();
@@ -193,15 +207,15 @@ describe("a session", () => {
   test("makes several turns of many offers", () => {
     const { time, nodes } = twoNodes();
     const large = "x".repeat(256);
-    for (let i = 0; i < 80_000; i++) set(nodes[0], `k${i}`, large);
+    for (let i = 0; i < 140_000; i++) set(nodes[0], `k${i}`, large);
     time.ms += 5_000;
-    for (let i = 0; i < 80_000; i++) set(nodes[1], `k${i}`, `${large}!`);
+    for (let i = 0; i < 140_000; i++) set(nodes[1], `k${i}`, `${large}!`);
     time.ms += 5_000;
     const { initiator, responder } = runPair(nodes[0], nodes[1]);
     expect([initiator.reason, initiator.entriesSent, responder.entriesSent]).toEqual([
       "",
       0,
-      80_000,
+      140_000,
     ]);
     expect(rootOf(nodes[0])).toBe(rootOf(nodes[1]));
   });
