@@ -24,6 +24,18 @@ const commands: Record<string, { about: string; load(): Promise<Command> }> = {
     about: "Talk to a node: a prompt, or one command",
     load: async () => (await import("./cli/cli.ts")).cli,
   },
+  check: {
+    about: "Verify a data directory, and repair it",
+    load: async () => (await import("./cli/check.ts")).check,
+  },
+  backup: {
+    about: "Fetch a backup of a running node",
+    load: async () => (await import("./cli/backup.ts")).backup,
+  },
+  restore: {
+    about: "Make a data directory of a backup",
+    load: async () => (await import("./cli/restore.ts")).restore,
+  },
   diff: {
     about: "List what differs between two nodes, and change nothing",
     load: async () => (await import("./cli/diff.ts")).diff,

@@ -2,14 +2,23 @@
  * The composition root: the only place that puts the parts of a node together and knows the
  * order in which they start and stop.
  *
- * Start: broker (if embedded), store, listener, replication, then a first sync with the peers.
+ * Start: data from disk, broker (if embedded), listener, replication, then a first sync with the
+ * peers.
  * Stop: the reverse, so that the last writes of clients still reach the broker, or a peer.
  */
 import { networkInterfaces } from "node:os";
+import { join } from "node:path";
 import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
 import type { ReplicationControl, Services } from "./commands/services.ts";
 import { Statistics } from "./commands/services.ts";
 import { Session } from "./commands/session.ts";
+import { Backups } from "./durability/backup.ts";
+import { realFileSystem } from "./durability/file-system.ts";
+import { resumeIncarnation } from "./durability/incarnation.ts";
+import { MemoryJournal, type Journal } from "./durability/journal.ts";
+import { openLog } from "./durability/open-log.ts";
+import { CONTACTS_FACT, contactsFact, readContacts } from "./durability/store-facts.ts";
+import { realTimers } from "./durability/timers.ts";
 import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
 import { HybridClock } from "./core/clock.ts";
@@ -38,6 +47,8 @@ export interface Node {
 /** How often a slice of the store's background work is done, and over how many rows. */
 const SWEEP_MS = 100;
 const SWEEP_ROWS = 10_000;
+/** Under which the journal remembers the replicator's last epoch. */
+const EPOCH_FACT = "epoch";
 
 /** The largest counter: one part for each of 65,536 origins. */
 const MAX_COUNTER_BYTES = 65_536 * PART_BYTES + BASE_BYTES;
@@ -51,11 +62,21 @@ const FRAME_MARGIN_BYTES = MAX_KEY_BYTES + 1_024;
 export async function startNode(config: Config, logger: Logger): Promise<Node> {
   const store = createStore(config);
   const { mqtt, network } = config;
-  const broker = await startBroker(config, logger);
+  const journal = await openJournal(config, store, logger);
+  const broker = await startBroker(config, logger).catch(async (error) => {
+    await journal.close();
+    throw error;
+  });
+  // What recovery brought back was journalled and published before; the rest sees what is new.
+  store.observers.push(journal.observer);
   const replicator = mqtt.enabled ? createReplicator() : null;
   if (replicator !== null) store.observers.push(replicator.observer);
+  const contacts = readContacts(journal.fact(CONTACTS_FACT));
+  journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
   const antiEntropy = createAntiEntropy();
+  for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) antiEntropy.tree.changed(id);
   store.observers.push(antiEntropy.tree);
+  const backups = createBackups();
 
   let stopping: Promise<void> | undefined;
   const stopped = Promise.withResolvers<void>();
@@ -66,9 +87,19 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
     listener.start();
   } catch (error) {
     await broker?.stop();
+    await journal.close();
     throw listenProblem(error, config);
   }
+  journal.onFailureChange = () => {
+    const { failure } = journal;
+    store.isReadOnly = failure !== null;
+    if (failure === null) return logger.info("Writing to disk again");
+    logger.error("Writes are refused", { reason: failure.message });
+    // Their writes were not answered, and nobody knows yet what will become of them.
+    listener.cutHeld();
+  };
   const sweeper = startSweeping(store);
+  backups.start();
   replicator?.start();
   await antiEntropy.start();
   const address = { host: network.bind_address, port: listener.port };
@@ -82,6 +113,8 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       await replicator?.stop();
       await antiEntropy.stop(hasUnsent());
       sweeper.stop();
+      await backups.stop();
+      await journal.close();
       await broker?.stop();
       logger.info("Stopped");
       stopped.resolve();
@@ -93,13 +126,19 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
   function createReplicator(): Replicator {
     const address =
       broker === null ? mqtt.broker_address : `mqtt://${brokerHost(config)}:${broker.port}`;
-    return new Replicator({
+    const lastEpoch = Number(new TextDecoder().decode(journal.fact(EPOCH_FACT)));
+    const created = new Replicator({
       store,
       settings: { ...mqtt, broker_address: address },
       nodeId: config.node_id,
       address: () => formatHostPort(advertisedHost(config), listener.port),
       version,
       rootHex: () => antiEntropy.rootHex,
+      lastEpoch,
+      whenSafe(callback) {
+        if (journal.safePosition === journal.position) callback();
+        else journal.whenSafe({ onSafe: callback });
+      },
       now: Date.now,
       random: Math.random,
       logger: logger.child("replication"),
@@ -109,6 +148,23 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
         onFuture: (entry) => antiEntropy.noteFuture(entry),
       },
     });
+    journal.setFact(EPOCH_FACT, new TextEncoder().encode(String(created.epoch)));
+    return created;
+  }
+
+  function createBackups(): Backups {
+    const { path, backup_path, backup_interval_hours, backup_keep } = config.storage;
+    return new Backups({
+      files: realFileSystem,
+      timers: realTimers,
+      store,
+      nodeId: config.node_id,
+      facts: () => journal.allFacts(),
+      directory: backup_path === "" ? join(path, "backups") : backup_path,
+      intervalHours: backup_interval_hours,
+      keep: backup_keep,
+      logger: logger.child("backup"),
+    });
   }
 
   function createAntiEntropy(): AntiEntropy {
@@ -116,6 +172,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       store,
       settings: config.anti_entropy,
       storagePath: config.storage.path,
+      contacts,
       cluster: mqtt.topic_prefix,
       nodeId: config.node_id,
       epoch: replicator?.epoch ?? Date.now(),
@@ -148,6 +205,9 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       statistics: new Statistics(),
       limits: { maxValueBytes: network.max_value_bytes, maxReplyBytes: network.max_output_bytes },
       replication: replicator === null ? null : replicationControl(replicator),
+      durability: journal,
+      backups,
+      compact: () => journal.compact(),
       memoryBytes: () => process.memoryUsage.rss(),
       synchronization: antiEntropy,
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
@@ -173,6 +233,21 @@ function advertisedHost({ network }: Config): string {
   const reachable = own.filter(({ internal, scopeid }) => !internal && !scopeid);
   const best = reachable.find(({ family }) => family === "IPv4") ?? reachable[0];
   return best?.address ?? "127.0.0.1";
+}
+
+/** Brings back what is on disk, unless the node keeps nothing there. */
+async function openJournal(config: Config, store: Store, logger: Logger): Promise<Journal> {
+  const { engine, persistence_enabled, path, fsync } = config.storage;
+  if (engine === "memory" || !persistence_enabled) return new MemoryJournal();
+  const { journal, recovered } = await openLog({
+    directory: path,
+    nodeId: config.node_id,
+    fsync,
+    store,
+    logger: logger.child("storage"),
+  });
+  resumeIncarnation(store, journal, recovered, fsync);
+  return journal;
 }
 
 function createStore(config: Config): Store {
@@ -225,6 +300,8 @@ function listenProblem(error: unknown, config: Config): OperationalError {
 function startSweeping(store: Store): { stop(): void } {
   let immediate: ReturnType<typeof setImmediate> | undefined;
   const slice = (): void => {
+    // What cannot be written down is left as it is.
+    if (store.isReadOnly) return;
     // A flush in progress is finished without delay, a slice a turn of the event loop.
     immediate = store.sweep(SWEEP_ROWS) ? setImmediate(slice) : undefined;
   };

@@ -6,7 +6,7 @@
 import type { HostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type { Link, LinkHandler, SyncControl, SyncReport } from "../commands/services.ts";
-import { Contacts } from "../core/contacts.ts";
+import type { Contacts } from "../core/contacts.ts";
 import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
 import type { Store } from "../core/store.ts";
@@ -33,6 +33,8 @@ export interface AntiEntropyOptions {
   readonly settings: Config["anti_entropy"];
   /** Where the file of what was set aside lies. */
   readonly storagePath: string;
+  /** What members this node has heard up to when; kept over restarts by the caller. */
+  readonly contacts: Contacts;
   /** Nodes sync only within one: the topic prefix. */
   readonly cluster: string;
   readonly nodeId: string;
@@ -55,7 +57,6 @@ export class AntiEntropy implements SyncControl {
   readonly tree: MerkleTree;
 
   private readonly keeper: TreeKeeper;
-  private readonly contacts = new Contacts();
   private readonly setAside: SetAside;
   private readonly scheduler: Scheduler;
   private readonly accounts: SyncAccounts;
@@ -226,7 +227,7 @@ export class AntiEntropy implements SyncControl {
       common: {
         store,
         tree: this.tree,
-        contacts: this.contacts,
+        contacts: this.options.contacts,
         cluster,
         nodeId,
         epoch,

@@ -53,7 +53,12 @@ export function executeLine(
 }
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
-  context.services.statistics.countCommand(row.family);
+  const { statistics, durability } = context.services;
+  statistics.countCommand(row.family);
+  if (row.command.isWrite && durability.failure !== null) {
+    const { kind, message } = durability.failure;
+    return reply.error(kind === "full" ? "Storage full" : "Read only", message);
+  }
   const start = reply.length;
   try {
     const execution = row.command.run(request, reply, context);

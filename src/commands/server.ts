@@ -67,6 +67,7 @@ function infoSections(context: Context): Record<string, Facts> {
       ...replication?.facts(),
       ...services.synchronization.facts(),
     },
+    Persistence: services.durability.facts(),
     Keyspace: {
       total_keys: store.size,
       tombstones: store.tombstoneCount,

@@ -47,6 +47,43 @@ export interface ReplicationControl {
   facts(): Record<string, string | number>;
 }
 
+/** Waits for what was written to be safe from a crash. */
+export interface SafeWaiter {
+  /** Called once; never from within `whenSafe`. */
+  onSafe(): void;
+}
+
+/** How far writes are safe from a crash. Positions count what was written since the start. */
+export interface Durability {
+  /** Where the next write will begin. */
+  readonly position: number;
+  /** Every write before this is safe. */
+  readonly safePosition: number;
+  /** Not null while nothing can be kept, so that no writes may be taken. */
+  readonly failure: { readonly kind: "full" | "write" | "sync"; readonly message: string } | null;
+  /** Calls the waiter once all that is written by now is safe. */
+  whenSafe(waiter: SafeWaiter): void;
+  /** Facts for INFO, name and value. */
+  facts(): Record<string, string | number>;
+}
+
+/** A finished backup. */
+export interface BackupMade {
+  readonly name: string;
+  readonly bytes: number;
+  readonly entries: number;
+}
+
+/** Backups of the running node. Everything may reject with an OperationalError. */
+export interface BackupControl {
+  /** Makes one; without a name it gets its time as one. */
+  create(name?: string): Promise<BackupMade>;
+  /** Up to `count` bytes of a backup from `offset` on; none past its end. */
+  read(name: string, offset: number, count: number): Promise<Uint8Array>;
+  /** Removes a backup. */
+  remove(name: string): Promise<void>;
+}
+
 /** A connection that left the client protocol, as whoever took it over sees it. */
 export interface Link {
   /** Where the other side is, `host:port`. */
@@ -107,6 +144,10 @@ export interface Services {
   /** null when the node runs alone. */
   readonly replication: ReplicationControl | null;
   readonly synchronization: SyncControl;
+  readonly durability: Durability;
+  readonly backups: BackupControl;
+  /** Writes the data on disk anew and drops the log so far. Rejects with an OperationalError. */
+  compact(): Promise<void>;
   /** Resident memory of the process, in bytes. */
   memoryBytes(): number;
   /** The Merkle root in hexadecimal. */

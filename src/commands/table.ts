@@ -1,6 +1,7 @@
 /** All commands, found by name whatever its case, without making a string of it. */
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
+import { backupCommands } from "./backup.ts";
 import { bulkCommands } from "./bulk.ts";
 import { FAMILIES, command, type Command, type Run } from "./command.ts";
 import { connectionCommands } from "./connection.ts";
@@ -127,6 +128,7 @@ export const commandTable = new CommandTable([
   ...expiryCommands,
   ...connectionCommands,
   ...serverCommands,
+  ...backupCommands,
   ...replicationCommands,
   ...synchronizationCommands,
   command("COMMAND", "management", SHAPE_WORDS, 0, -1, commandCommand),

@@ -63,6 +63,8 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   if (!settings.has("mqtt.enabled")) {
     values.set("mqtt.enabled", replicates || hasBroker(settings));
   }
+  // A name for one run has no data to come back to.
+  if (path === undefined && !settings.has("storage.engine")) values.set("storage.engine", "memory");
   if (path === undefined && !settings.has("node_id")) values.set("node_id", `node-${randomHex(8)}`);
   if (values.get("mqtt.client_id") === "") values.set("mqtt.client_id", values.get("node_id"));
 
@@ -214,7 +216,8 @@ function withoutFile(config: Config, isNamed: boolean): string {
   const company = config.mqtt.enabled
     ? `replicating through ${config.mqtt.broker_address}`
     : "alone";
-  return `no config file: ${name} starts ${company} with defaults; give one with --config FILE`;
+  const memory = config.storage.engine === "memory" ? ", keeping nothing on disk" : "";
+  return `no config file: ${name} starts ${company} with defaults${memory}; give one with --config FILE`;
 }
 
 /** A name from outside, fit for one line. */

@@ -36,7 +36,7 @@ const brokerPort = integer({
   doc: "Port of the MQTT broker.",
 });
 
-const RENAMED_ENGINES: Record<string, string> = { rwlock: "memory", kv: "memory" };
+const RENAMED_ENGINES: Record<string, string> = { rwlock: "memory", kv: "memory", sled: "log" };
 
 /** Every key name of the older form. */
 export const olderNames: ReadonlySet<string> = new Set([

@@ -200,9 +200,35 @@ export const schema = {
     doc: "MiB of the file for entries that were refused rather than lost (`storage.path`).",
   }),
 
-  "storage.engine": choice(["memory"], {
-    fallback: "memory",
-    doc: "Where the data lives; `memory` starts empty and is filled by its peers.",
+  "storage.engine": choice(["log", "memory"], {
+    fallback: "log",
+    doc: "`log` keeps the data in `storage.path`; `memory` starts empty and is filled by its peers.",
+  }),
+  "storage.persistence_enabled": boolean({
+    fallback: true,
+    doc: "`false` means the engine `memory`, whatever `storage.engine` says.",
+  }),
+  "storage.fsync": choice(["always", "everysec", "never"], {
+    fallback: "everysec",
+    doc: "When a write is safe from a power cut: before it is answered, within a second, or some time.",
+  }),
+  "storage.backup_interval_hours": integer({
+    fallback: 0,
+    from: 0,
+    to: 8_760,
+    doc: "Hours between backups that are made unasked; 0 makes none.",
+  }),
+  "storage.backup_path": text({
+    fallback: "",
+    allowed: "a path",
+    accepts: (path) => !path.includes("\0"),
+    doc: "Directory for backups; when empty, `backups` in `storage.path`.",
+  }),
+  "storage.backup_keep": integer({
+    fallback: 7,
+    from: 0,
+    to: 100_000,
+    doc: "How many of the unasked backups are kept; 0 keeps all.",
   }),
   "storage.path": text({
     fallback: "./data",

@@ -1,9 +1,9 @@
 /**
  * Off-heap memory for keys and values.
  *
- * Slots of one size class share a slab, an ArrayBuffer of 64 KiB; what is larger
+ * Slots of one size class share a slab, an ArrayBuffer of 256 KiB; what is larger
  * than the largest class gets a slab of its own. A slot is named by a 32-bit
- * reference, `slab << 13 | offset in units of 8 bytes`, so 32 GiB are addressable
+ * reference, `slab << 15 | offset in units of 8 bytes`, so 32 GiB are addressable
  * and no JavaScript object exists per slot. (The scheme is the slab allocator of
  * Bonwick, 1994, as memcached uses it.)
  *

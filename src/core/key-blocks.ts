@@ -218,6 +218,14 @@ export class KeyBlocks {
     else if (count < BLOCK_IDS / 2 && (count & (count + 1)) === 0) this.refineWords(block);
   }
 
+  /** Puts ids, which ascend by key, into an empty block. */
+  fill(block: number, ids: Uint32Array): void {
+    this.ids[block >>> 8].set(ids, (block & 255) * BLOCK_IDS);
+    this.setCount(block, ids.length);
+    this.setSeparator(block);
+    this.setWords(block);
+  }
+
   /** Takes the id at an index out of a block. */
   removeAt(block: number, index: number): void {
     const start = (block & 255) * BLOCK_IDS;

@@ -6,7 +6,7 @@
  *
  * Invariants
  * - Every entry is in the table and in the hash index; every entry that is not a
- *   tombstone is in the order too.
+ *   tombstone is in the order too, except while recovering.
  * - No entry has a base below the flush floor, except while `sweep` is still
  *   removing them; until then they read as absent.
  * - The clock is above every version in the store.
@@ -40,6 +40,7 @@ import {
 } from "./entry.ts";
 import { HashIndex } from "./hash-index.ts";
 import { hashKey } from "./key-hash.ts";
+import { sortByKey } from "./key-sort.ts";
 import {
   TAKE,
   KEEP,
@@ -129,6 +130,12 @@ export class Store {
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
   private readonly limitBytes: number;
+  /** While true, no entry but a client's own is taken: what is applied could not be kept. */
+  isReadOnly = false;
+  /** See `StoreOptions.counterOrigin`. */
+  counterOrigin: Origin;
+  /** See `beginRecovery`. */
+  private isRecovering = false;
   private tombstones = 0;
   private expiring = 0;
   private isFlushing = false;
@@ -146,6 +153,7 @@ export class Store {
   constructor(private readonly options: StoreOptions) {
     this.clock = options.clock;
     this.origin = options.origin;
+    this.counterOrigin = options.counterOrigin ?? options.origin;
     this.order = new BlockSkipList(this.table, options.random);
     this.limitBytes = options.memoryLimitBytes === 0 ? Infinity : options.memoryLimitBytes;
   }
@@ -252,6 +260,27 @@ export class Store {
     return this.join(id, entry);
   }
 
+  /**
+   * From here to `endRecovery` entries are taken that this store has had before, as from a log:
+   * however new they are, and beyond the memory limit. Meanwhile the order is empty.
+   */
+  beginRecovery(): void {
+    this.isRecovering = true;
+    this.order.clear();
+  }
+
+  /** Ends what `beginRecovery` began. Makes the order in one go, 0.1 to 0.4 s a million keys. */
+  endRecovery(): void {
+    const ids = new Uint32Array(this.size);
+    let count = 0;
+    for (let id = 0; id < this.table.idLimit; id++) {
+      if (this.table.isUsed(id) && this.table.kindOf(id) !== KIND_TOMBSTONE) ids[count++] = id;
+    }
+    sortByKey(ids, this.table);
+    this.order.fill(ids);
+    this.isRecovering = false;
+  }
+
   /** Writes a string. APPLIED or REFUSED_FULL. `expiresAtMs` is 0 for never. */
   set(
     key: Uint8Array,
@@ -297,7 +326,7 @@ export class Store {
     if (payloadLength < 0) return NOT_A_NUMBER;
     this.stamp();
     const { timeHigh, timeLow } = own;
-    const { high, low } = this.options.counterOrigin ?? this.origin;
+    const { high, low } = this.counterOrigin;
     own.originHigh = high;
     own.originLow = low;
     const payload = this.scratch;
@@ -316,6 +345,7 @@ export class Store {
 
   /** Merges another node's flush floor. */
   applyFloor(timeHigh: number, timeLow: number, originHigh: number, originLow: number): Outcome {
+    if (this.isReadOnly) return REFUSED_FULL;
     if (this.isTooFarAhead(timeHigh, timeLow)) return REFUSED_FUTURE;
     const f = this.floor;
     const order = compareVersions(
@@ -343,6 +373,11 @@ export class Store {
    * entry that was put away elsewhere because peers refuse it.
    */
   discard(id: number): void {
+    if (this.table.kindOf(id) === KIND_COUNTER) {
+      // Peers may have this node's part of it: the next one must not seem to follow on that.
+      const { high, low } = this.counterOrigin;
+      this.counterOrigin = { high, low: (low + 1) >>> 0 };
+    }
     this.drop(id);
   }
 
@@ -409,10 +444,12 @@ export class Store {
     } else if (kind !== KIND_STRING) {
       return REFUSED_INVALID;
     }
+    if (this.isReadOnly) return REFUSED_FULL;
     return this.isTooFarAhead(entry.timeHigh, entry.timeLow) ? REFUSED_FUTURE : 0;
   }
 
   private isTooFarAhead(timeHigh: number, timeLow: number): boolean {
+    if (this.isRecovering) return false;
     return unixMsOf(timeHigh, timeLow) > this.clock.nowMs() + this.options.maxClockSkewMs;
   }
 
@@ -421,7 +458,7 @@ export class Store {
     if (id < 0) return REFUSED_FULL;
     this.index.insert(hash, id);
     if (entry.kind === KIND_TOMBSTONE) this.tombstones++;
-    else this.order.insert(id);
+    else this.addToOrder(id);
     if (entry.expiresAtMs !== 0) this.expiring++;
     this.announce(id, local);
     return APPLIED;
@@ -431,9 +468,9 @@ export class Store {
     const wasTombstone = this.table.kindOf(id) === KIND_TOMBSTONE;
     const hadExpiry = this.table.hasExpiry(id);
     const isTombstone = entry.kind === KIND_TOMBSTONE;
-    if (isTombstone && !wasTombstone) this.order.remove(id);
+    if (isTombstone && !wasTombstone) this.removeFromOrder(id);
     if (!this.table.replace(id, entry, this.limitFor(entry))) return REFUSED_FULL;
-    if (wasTombstone && !isTombstone) this.order.insert(id);
+    if (wasTombstone && !isTombstone) this.addToOrder(id);
     if (wasTombstone !== isTombstone) this.tombstones += isTombstone ? 1 : -1;
     if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
     this.announce(id, local);
@@ -458,10 +495,18 @@ export class Store {
   private drop(id: number): void {
     for (let i = 0; i < this.observers.length; i++) this.observers[i]!.removed(id);
     if (this.table.kindOf(id) === KIND_TOMBSTONE) this.tombstones--;
-    else this.order.remove(id);
+    else this.removeFromOrder(id);
     if (this.table.hasExpiry(id)) this.expiring--;
     this.index.remove(this.table.hashOf(id), id);
     this.table.release(id);
+  }
+
+  private addToOrder(id: number): void {
+    if (!this.isRecovering) this.order.insert(id);
+  }
+
+  private removeFromOrder(id: number): void {
+    if (!this.isRecovering) this.order.remove(id);
   }
 
   private announce(id: number, local: boolean): void {
@@ -470,7 +515,8 @@ export class Store {
 
   /** Deletes must go through when memory is used up: they are how it is freed. */
   private limitFor(entry: Entry): number {
-    if (entry.kind === KIND_TOMBSTONE || this.limitBytes === Infinity) return Infinity;
+    if (this.limitBytes === Infinity || this.isRecovering) return Infinity;
+    if (entry.kind === KIND_TOMBSTONE) return Infinity;
     return this.limitBytes - this.index.bytes() - this.order.bytes();
   }
 

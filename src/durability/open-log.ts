@@ -17,7 +17,7 @@ export interface OpenLogOptions {
   readonly directory: string;
   readonly nodeId: string;
   readonly fsync: FsyncMode;
-  /** Still without observers, and taking what it is given; see `RecoveryTarget`. */
+  /** Still without observers. */
   readonly store: Store;
   readonly logger: Logger;
   /** Where the directory is; this machine's disk and time unless told otherwise. */

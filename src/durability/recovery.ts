@@ -24,8 +24,11 @@ import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
 import type { SegmentEnd } from "./segment.ts";
 import { restoreStoreFacts } from "./store-facts.ts";
 
-/** Where recovered data goes; a store that takes entries without asking how new they are. */
-export type RecoveryTarget = Pick<Store, "apply" | "applyFloor" | "clock" | "purgedUpToMs">;
+/** Where recovered data goes. */
+export type RecoveryTarget = Pick<
+  Store,
+  "beginRecovery" | "endRecovery" | "apply" | "applyFloor" | "clock" | "purgedUpToMs"
+>;
 
 /** How far recovery has come. */
 export interface RecoveryProgress {
@@ -70,7 +73,13 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const present = await listDataFiles(options.files, options.directory);
   const plan = planOf(present);
   const recovery = new Recovery(options, plan);
-  const recovered = await recovery.run();
+  options.target.beginRecovery();
+  let recovered: Recovered;
+  try {
+    recovered = await recovery.run();
+  } finally {
+    options.target.endRecovery();
+  }
   const obsolete = [
     ...present.unfinished.map((name) => join(options.directory, name)),
     ...present.snapshots

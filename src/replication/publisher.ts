@@ -48,6 +48,8 @@ export interface PublisherOptions {
   /** Most ids in the outbox. */
   readonly maxOutboxEvents: number;
   readonly timing: Timing;
+  /** Calls back, in order, once all that is written by now is safe from a crash. */
+  readonly whenSafe: (callback: () => void) => void;
 }
 
 /** Where messages go; `acknowledged` is called once, with an error when it was refused. */
@@ -228,11 +230,15 @@ export class Publisher {
     this.counters.published_batches++;
     this.counters.published_events += this.writer.count;
     this.counters.published_bytes += bytes.length;
-    outlet.send(bytes, (error) => {
-      // The connection this was sent over is gone, and with it this account.
+    const deliver = (): void => {
+      // The connection this was meant for, or sent over, may be gone, and with it this account.
       if (!this.sent.includes(message)) return;
-      this.acknowledge(message, error);
-    });
+      outlet.send(bytes, (error) => {
+        if (this.sent.includes(message)) this.acknowledge(message, error);
+      });
+    };
+    // Nobody learns of a write that a crash could still undo.
+    this.options.whenSafe(deliver);
   }
 
   private acknowledge(message: SentMessage, error?: Error): void {

@@ -64,6 +64,10 @@ export interface ReplicatorOptions {
   readonly random: () => number;
   readonly logger: Logger;
   readonly hooks?: ReplicationHooks;
+  /** The epoch of the start before, 0 for none: this one is above it, whatever the clock says. */
+  readonly lastEpoch?: number;
+  /** As in PublisherOptions; at once by default. */
+  readonly whenSafe?: (callback: () => void) => void;
   /** The event loop's by default. */
   readonly timing?: Timing;
   /** Makes the connection to the broker; MQTT by default. */
@@ -116,7 +120,8 @@ export class Replicator {
     const { settings, nodeId, now, random } = options;
     this.enabled = settings.enabled;
     this.timing = options.timing ?? eventLoop;
-    this.epoch = Math.floor(now()) * EPOCHS_A_MS + Math.floor(random() * EPOCHS_A_MS);
+    const byTime = Math.floor(now()) * EPOCHS_A_MS + Math.floor(random() * EPOCHS_A_MS);
+    this.epoch = Math.max(byTime, (options.lastEpoch ?? 0) + 1);
     this.updatesTopic = `${settings.topic_prefix}/updates`;
     this.eventsTopic = `${settings.topic_prefix}/events`;
     // An id may hold characters that a topic may not.
@@ -214,6 +219,7 @@ export class Replicator {
       maxEventBytes: settings.max_event_bytes,
       maxOutboxEvents: settings.max_outbox_events,
       timing: this.timing,
+      whenSafe: this.options.whenSafe ?? ((callback) => callback()),
     });
   }
 

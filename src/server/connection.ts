@@ -8,13 +8,16 @@
  * reading pauses, so a client that does not read is held back, and one reply larger than
  * `maxOutputBytes` ends the connection.
  *
+ * A reply to a write leaves when the write is safe from a crash: until then it is queued like
+ * one that the kernel does not take.
+ *
  * A command may take the connection out of this protocol (`session.takeOver`); from then on it
  * only carries bytes between the socket and a LinkHandler.
  */
 import type { Socket } from "bun";
 import type { Context } from "../commands/command.ts";
 import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
-import type { LinkHandler } from "../commands/services.ts";
+import type { LinkHandler, SafeWaiter } from "../commands/services.ts";
 import type { Session } from "../commands/session.ts";
 import type { Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
@@ -50,7 +53,7 @@ const CR = 0x0d;
 const STAR = 0x2a;
 
 /** See the file header. The listener calls `onData`, `onDrain` and `onClose`. */
-export class Connection {
+export class Connection implements SafeWaiter {
   /** When the request in `halfSent`, or the closing in `closing`, began. */
   sinceMs = 0;
   /** When the last bytes came. */
@@ -73,6 +76,10 @@ export class Connection {
 
   private queue: Uint8Array[] = [];
   private queuedBytes = 0;
+  /** What is queued shows writes that are not safe yet. */
+  private isHeld = false;
+  /** Where the journal stood before the requests being run now. */
+  private positionBefore = 0;
   private isPaused = false;
   /** Requests are being run; their replies are not sent yet. */
   private isWorking = false;
@@ -99,12 +106,24 @@ export class Connection {
     if (this.handler !== null) return this.handler.receive(chunk);
     if (this.inputStart === this.inputEnd) this.keep(chunk, chunk.length);
     else this.append(chunk);
+    if (this.isHeld && this.inputEnd - this.inputStart > HELD_INPUT_BYTES) this.pause();
     this.work();
+  }
+
+  /** What was written is safe: replies to it may leave. */
+  onSafe(): void {
+    this.isHeld = false;
+    this.onDrain();
+  }
+
+  /** Cuts the connection if it waits for writes to be safe that never will be. */
+  cutIfHeld(): void {
+    if (this.isHeld) this.cut();
   }
 
   /** The kernel takes bytes again. */
   onDrain(): void {
-    if (this.isClosed) return;
+    if (this.isClosed || this.isHeld) return;
     this.sendQueue();
     if (this.queuedBytes > 0) return;
     if (this.handler !== null) this.handler.drained();
@@ -178,6 +197,7 @@ export class Connection {
     const { reply } = this.shared;
     reply.reset();
     let hasCompleted = false;
+    this.positionBefore = this.shared.context.services.durability.position;
     this.isWorking = true;
     let lookedTo = this.inputStart;
     while (this.inputStart < this.inputEnd) {
@@ -338,6 +358,7 @@ export class Connection {
       this.isWaiting = false;
       if (this.isClosed || this.hasEnded) return;
       const { reply } = this.shared;
+      this.positionBefore = this.shared.context.services.durability.position;
       reply.reset();
       reply.dialect = dialect;
       write(reply);
@@ -356,7 +377,8 @@ export class Connection {
     const { halfSent } = this.shared;
     const length = this.inputEnd - this.inputStart;
     const isHeldBack = this.isWaiting || this.queuedBytes > 0;
-    if (isHeldBack) this.pause();
+    // Writes are safe in a moment: not worth two system calls.
+    if (isHeldBack && !this.isHeld) this.pause();
     else this.resume();
     if (length === 0) this.keep(NOTHING, 0);
     // A few bytes must not keep the large chunk they came in.
@@ -402,6 +424,7 @@ export class Connection {
   /** Sends what the reply holds and empties it. False when some of it had to be queued. */
   private send(reply: Reply): boolean {
     if (reply.length === 0 || this.isClosed) return true;
+    this.holdUntilSafe();
     this.transmit(reply.bytes.subarray(0, reply.length));
     reply.length = 0;
     if (this.queuedBytes > this.shared.limits.maxOutputBytes) {
@@ -412,11 +435,19 @@ export class Connection {
     return this.queuedBytes === 0;
   }
 
+  private holdUntilSafe(): void {
+    const { durability } = this.shared.context.services;
+    const { position } = durability;
+    if (position === this.positionBefore || durability.safePosition >= position) return;
+    this.isHeld = true;
+    durability.whenSafe(this);
+  }
+
   /** Sends bytes, or queues a copy of what the system does not take. */
   private transmit(bytes: Uint8Array): void {
     if (this.isClosed || this.hasEnded) return;
     let sent = 0;
-    if (this.queuedBytes === 0) {
+    if (this.queuedBytes === 0 && !this.isHeld) {
       sent = this.socket.write(bytes);
       if (sent < 0) return;
     }
@@ -453,6 +484,8 @@ export class Connection {
 }
 
 const NOTHING = new Uint8Array(0);
+/** More input than this is not taken while replies wait for writes to be safe. */
+const HELD_INPUT_BYTES = 1024 * 1024;
 const MOST_ROOM_BYTES = 4 * 1024 * 1024;
 /** The request all connections parse into, as long as they find theirs complete. */
 let sharedRequest = new Request();

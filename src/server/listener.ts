@@ -97,6 +97,11 @@ export class Listener {
     clearInterval(this.ticker);
   }
 
+  /** Cuts the connections that wait for writes to be safe: the disk has failed for good. */
+  cutHeld(): void {
+    for (const connection of this.connections) connection.cutIfHeld();
+  }
+
   /** A line about each connection, for CLIENT LIST. */
   list(): string[] {
     const now = Date.now();

@@ -303,7 +303,7 @@ test("what a node alone held from before a forgotten deletion is set aside, not 
     key: "doomed",
     value: "x",
   });
-  expect(existsSync(join(one.process.directory, "data"))).toBe(false);
+  expect(existsSync(join(one.process.directory, "data/set-aside-n1.jsonl"))).toBe(false);
 });
 
 describe("kill -9 in the middle of a session", () => {

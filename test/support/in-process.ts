@@ -3,6 +3,7 @@
  * a test controls byte by byte. Time stands still until it is moved.
  */
 import type { Socket } from "bun";
+import { MemoryJournal } from "../../src/durability/journal.ts";
 import { Statistics, type Services } from "../../src/commands/services.ts";
 import { Session } from "../../src/commands/session.ts";
 import { HybridClock } from "../../src/core/clock.ts";
@@ -57,6 +58,7 @@ export class InProcessServer {
       statistics: this.statistics,
       limits: { maxValueBytes, maxReplyBytes: maxOutputBytes },
       replication: null,
+      durability: new MemoryJournal(),
       memoryBytes: () => 1_048_576,
       merkleRoot: () => "0".repeat(64),
       clientList: () => this.clients.map(({ session }) => session.describe(this.nowMs, 0)),

@@ -20,7 +20,7 @@ export function createStore(now: () => number = Date.now): Store {
     hashSeed: { high: 3, low: 4 },
     random: seeded(5),
     memoryLimitBytes: 0,
-    maxClockSkewMs: Infinity,
+    maxClockSkewMs: 60_000,
     tombstoneGraceMs: 86_400_000,
   });
 }

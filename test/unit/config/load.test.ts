@@ -64,7 +64,12 @@ test("a minimal file gets every default, without a notice", () => {
         max_set_aside_mb: 256,
       },
       storage: {
-        engine: "memory",
+        engine: "log",
+        persistence_enabled: true,
+        fsync: "everysec",
+        backup_interval_hours: 0,
+        backup_path: "",
+        backup_keep: 7,
         path: "./data",
         memory_limit_mb: 0,
         max_clock_skew_ms: 60000,
@@ -90,7 +95,7 @@ test("all problems are reported at once, each with place, finding and what is al
     max_concurrent_syncs = 0
     peer_list = ["a:1", "b"]
     [storage]
-    engine = "log"`;
+    engine = "lgo"`;
   expect(problemsOf(toml, { MERKLE_KV_LOGGING_LEVEL: "loud" })).toEqual([
     'n.toml: node_id: found "a/b"; allowed: 1 to 128 characters without `/`, `+`, `#`, white space or control characters',
     'n.toml: network.bind_address: found "nowhere at all"; allowed: an IP address or a host name',
@@ -101,7 +106,7 @@ test("all problems are reported at once, each with place, finding and what is al
     'n.toml: mqtt.clean_session: found "yes"; allowed: true or false',
     "n.toml: anti_entropy.max_concurrent_syncs: found 0; allowed: an integer from 1 to 1000",
     'n.toml: anti_entropy.peer_list: found "b"; allowed: a list of `host:port` or `[ipv6]:port`',
-    'n.toml: storage.engine: found "log"; allowed: "memory"',
+    'n.toml: storage.engine: found "lgo"; allowed: "log" or "memory"',
     'environment: MERKLE_KV_LOGGING_LEVEL: found "loud"; allowed: "trace", "debug", "info", "warn" or "error"',
   ]);
 });
@@ -277,8 +282,9 @@ describe("without a config file", () => {
     expect(loaded.config.node_id).toBe("node-01234567");
     expect(loaded.config.mqtt.client_id).toBe("node-01234567");
     expect(loaded.config.mqtt.enabled).toBe(false);
+    expect(loaded.config.storage.engine).toBe("memory");
     expect(loaded.notices).toEqual([
-      "no config file: node-01234567 (a name for this run only) starts alone with defaults; give one with --config FILE",
+      "no config file: node-01234567 (a name for this run only) starts alone with defaults, keeping nothing on disk; give one with --config FILE",
     ]);
   });
 
@@ -298,7 +304,7 @@ describe("without a config file", () => {
     if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
     expect(loaded.config.mqtt.enabled).toBe(true);
     expect(loaded.notices).toEqual([
-      "no config file: n starts replicating through tcp://b with defaults; give one with --config FILE",
+      "no config file: n starts replicating through tcp://b with defaults, keeping nothing on disk; give one with --config FILE",
     ]);
     const off = loadConfig({
       env: { MERKLE_KV_MQTT_BROKER_ADDRESS: "tcp://b", MERKLE_KV_MQTT_ENABLED: "false" },

@@ -43,6 +43,7 @@ beforeEach(() => {
     maxEventBytes: 100,
     maxOutboxEvents: 1_000,
     timing: eventLoop,
+    whenSafe: (callback) => callback(),
   });
   store.observers.push(publisher.outbox);
   sent = [];

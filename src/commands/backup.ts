@@ -1,0 +1,63 @@
+/** `BACKUP`: makes a backup on the node's disk, and hands it out piece by piece. */
+import { OperationalError } from "../operational-error.ts";
+import { SHAPE_WORDS } from "../protocol/line-parser.ts";
+import type { Reply } from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
+import { command, type Command, type Context, type LateReply, type Run } from "./command.ts";
+import type { BackupMade } from "./services.ts";
+
+const USAGE = "BACKUP [name] | BACKUP READ name offset count | BACKUP DROP name";
+const DECIMAL = /^\d{1,15}$/;
+
+const backup: Run = (request, reply, context) => {
+  const { backups } = context.services;
+  if (request.count <= 1) {
+    return answer(backups.create(request.count === 1 ? request.text(0) : undefined), made);
+  }
+  if (request.is(0, "READ") && request.count === 4) return read(request, reply, context);
+  if (request.is(0, "DROP") && request.count === 2) {
+    return answer(backups.remove(request.text(1)), () => (late) => late.ok());
+  }
+  reply.error("Invalid command", USAGE);
+};
+
+/** For programs: the bytes do not go into a line. */
+function read(request: Request, reply: Reply, context: Context): void | Promise<LateReply> {
+  if (!request.isResp) return reply.error("Invalid command", "BACKUP READ is for RESP clients");
+  const offset = request.text(2);
+  const count = request.text(3);
+  if (!DECIMAL.test(offset) || !DECIMAL.test(count)) {
+    return reply.error("Value is not a valid number");
+  }
+  const reading = context.services.backups.read(request.text(1), Number(offset), Number(count));
+  return answer(reading, (piece) => (late) => late.bulk(piece, 0, piece.length));
+}
+
+function made({ name, bytes, entries }: BackupMade): LateReply {
+  return (late) => {
+    if (!late.isResp) return late.simple(`BACKUP ${name} ${bytes} bytes ${entries} entries`);
+    late.array(3);
+    late.bulkText(name);
+    late.count(bytes, "");
+    late.count(entries, "");
+  };
+}
+
+async function answer<T>(work: Promise<T>, write: (result: T) => LateReply): Promise<LateReply> {
+  try {
+    return write(await work);
+  } catch (error) {
+    if (!(error instanceof OperationalError)) throw error;
+    return (late) => late.error("Internal error", error.message);
+  }
+}
+
+/** Writes the data anew now and drops the log so far, instead of when the log has grown. */
+const snapshot: Run = (_request, _reply, context) =>
+  answer(context.services.compact(), () => (late) => late.ok());
+
+/** Commands on backups and on what is on disk. */
+export const backupCommands: readonly Command[] = [
+  command("BACKUP", "management", SHAPE_WORDS, 0, 4, backup),
+  command("SNAPSHOT BGREWRITEAOF", "management", SHAPE_WORDS, 0, 0, snapshot),
+];
