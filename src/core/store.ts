@@ -266,7 +266,7 @@ export class Store {
    */
   beginRecovery(): void {
     this.isRecovering = true;
-    this.order.clear();
+    if (this.order.size > 0) this.order.clear();
   }
 
   /** Ends what `beginRecovery` began. Makes the order in one go, 0.1 to 0.4 s a million keys. */
