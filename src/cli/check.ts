@@ -1,8 +1,10 @@
 /** `merklekv check`: verifies a data directory, and repairs it when asked to. */
 import { checkDirectory, type DirectoryReport } from "../durability/check.ts";
-import { realFileSystem } from "../durability/file-system.ts";
+import { listDataFiles } from "../durability/data-directory.ts";
+import { orExplain, realFileSystem } from "../durability/file-system.ts";
 import { lockDirectory } from "../durability/lock.ts";
 import { repairDirectory } from "../durability/restore.ts";
+import { OperationalError } from "../operational-error.ts";
 import { UsageError, type Command } from "./arguments.ts";
 
 /** The subcommand. Exit code 0: good, or repaired; 1: damaged, or it could not be checked. */
@@ -25,6 +27,7 @@ export const check: Command = {
     const fixes = given.has("--fix") || flags.delete("--fix");
     if (words.length !== 1 || flags.size > 0) throw new UsageError(`usage: ${check.usage}`);
     const directory = words[0]!;
+    await expectData(directory);
     const lock = await lockDirectory(directory);
     try {
       const report = await checkDirectory(realFileSystem, directory);
@@ -44,6 +47,17 @@ export const check: Command = {
     }
   },
 };
+
+/** Before the lock, which would leave its file in a directory that is not a node's. */
+async function expectData(directory: string): Promise<void> {
+  if ((await orExplain(`look at ${directory}`, realFileSystem.sizeOf(directory))) < 0) {
+    throw new OperationalError(`there is no directory ${directory}`);
+  }
+  const { segments, snapshots } = await listDataFiles(realFileSystem, directory);
+  if (segments.length + snapshots.length === 0) {
+    throw new OperationalError(`${directory} is no data directory: it holds no log or snapshot`);
+  }
+}
 
 function describe({ directory, nodeId, files, entries, isGood }: DirectoryReport): string {
   const lines = files.map(({ name, bytes, frames, entries, problem, tornBytes }) => {
