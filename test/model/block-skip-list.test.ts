@@ -1,42 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { BlockSkipList } from "../../src/core/block-skip-list.ts";
-import { compareBytes } from "../../src/core/entry.ts";
-import { prefix32 } from "../../src/core/key-order.ts";
-import type { KeySlice, KeySource } from "../../src/core/key-order.ts";
 import { seeded } from "../support/random.ts";
-
-/** Keys by id, ids reused as the store does; freed keys are scribbled over. */
-class TestKeys implements KeySource {
-  readonly byId: Uint8Array[] = [];
-  private readonly free: number[] = [];
-
-  add(key: Uint8Array): number {
-    const id = this.free.pop() ?? this.byId.length;
-    this.byId[id] = key.slice();
-    return id;
-  }
-
-  release(id: number): void {
-    this.byId[id].fill(0xff);
-    this.free.push(id);
-  }
-
-  locateKey(id: number, into: KeySlice): void {
-    into.bytes = this.byId[id];
-    into.offset = 0;
-    into.length = into.bytes.length;
-  }
-
-  compareToKey(id: number, key: Uint8Array, offset: number, length: number): number {
-    const mine = this.byId[id];
-    return compareBytes(mine, 0, mine.length, key, offset, length);
-  }
-
-  prefix32(id: number, skip: number): number {
-    return prefix32(this.byId[id], 0, this.byId[id].length, skip);
-  }
-}
+import { awkwardKey, bytes, nameOf, TestKeys } from "../support/test-keys.ts";
 
 /** The list beside a naive one: the keys as strings of bytes, sorted when asked. */
 class Pair {
@@ -71,6 +37,12 @@ class Pair {
     this.list.clear();
   }
 
+  /** Makes the list anew in one go. */
+  refill(): void {
+    this.list.clear();
+    this.list.fill(Uint32Array.from(this.sorted(), (name) => this.naive.get(name)!));
+  }
+
   sorted(): string[] {
     return [...this.naive.keys()].sort();
   }
@@ -95,30 +67,12 @@ class Pair {
 }
 
 const EMPTY = new Uint8Array(0);
-const bytes = (text: string): Uint8Array => Buffer.from(text, "latin1");
-/** Bytes as a string whose order (by UTF-16 unit) is theirs. */
-const nameOf = (key: Uint8Array): string => Buffer.from(key).toString("latin1");
-
-/** Keys that collide in every way: short, zero-padded, high bytes, long shared prefixes. */
-const awkwardKey = fc
-  .oneof(
-    fc.string({ unit: fc.constantFrom("\0", "a", "b", "\xff"), minLength: 1, maxLength: 6 }),
-    fc.nat(400).map((n) => `key:${String(n).padStart(12, "0")}`),
-    fc.nat(400).map((n) => `user:${n}`),
-    fc
-      .tuple(fc.constantFrom(27, 31, 32, 33, 80), fc.nat(200))
-      .map(([length, n]) => "p".repeat(length) + n.toString(2)),
-    fc
-      .tuple(fc.integer({ min: 26, max: 81 }), fc.constantFrom("A", "r"))
-      .map(([length, end]) => "p".repeat(length) + end + "p".repeat(60)),
-    fc.string({ unit: fc.constantFrom("\0", "q"), minLength: 30, maxLength: 40 }),
-  )
-  .map(bytes);
 
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.record({ do: fc.constant("insert" as const), key: awkwardKey }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("remove" as const), key: awkwardKey }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("seek" as const), key: awkwardKey }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("refill" as const) }) },
   {
     weight: 1,
     arbitrary: fc.record({
@@ -141,6 +95,7 @@ describe("block skip list", () => {
           if (s.do === "insert") pair.insert(s.key);
           else if (s.do === "remove") pair.remove(s.key);
           else if (s.do === "seek") pair.checkSeek(s.key);
+          else if (s.do === "refill") pair.refill();
           else
             for (const n of numbers(s.from, s.count, s.pattern)) {
               const key = bytes(s.prefix + String(n).padStart(5, "0"));
@@ -174,6 +129,36 @@ describe("block skip list", () => {
       pair.insert(bytes("again"));
       pair.check();
     }
+  });
+
+  test("filled in one go it is what inserting in order makes of it, and goes on from there", () => {
+    for (const keyOf of [
+      (n: number) => `key:${String(n).padStart(12, "0")}`,
+      (n: number) => Bun.hash.wyhash(String(n)).toString(16),
+      (n: number) => `a-prefix-that-is-longer-than-any-separator/${n}/x`,
+    ]) {
+      const pair = new Pair(8);
+      const names = Array.from({ length: 20_000 }, (_, n) => keyOf(n)).sort();
+      for (const name of names) pair.insert(bytes(name));
+      const inserted = pair.list.bytes();
+      pair.refill();
+      expect(pair.list.bytes()).toBe(inserted);
+      pair.check();
+      const order = numbers(0, 20_000, "shuffled");
+      for (const n of order.slice(0, 50)) pair.checkSeek(bytes(keyOf(n)));
+      for (const n of order.slice(0, 5_000)) pair.insert(bytes(keyOf(20_000 + n)));
+      pair.check();
+      for (const n of order) pair.remove(bytes(keyOf(n)));
+      pair.check();
+      pair.refill();
+      pair.check();
+    }
+  });
+
+  test("filling one that holds something is a broken invariant", () => {
+    const pair = new Pair(9);
+    pair.insert(bytes("a"));
+    expect(() => pair.list.fill(new Uint32Array(1))).toThrow("only an empty one");
   });
 
   test("tells apart keys that leave a long shared prefix at any byte", () => {

@@ -530,6 +530,105 @@ describe("what the gate refuses changes nothing", () => {
   });
 });
 
+describe("recovery", () => {
+  const farAhead = (BigInt(START_MS + SKEW_MS) << 16n) * 2n;
+
+  test("takes what it is given as at any other time, and has it in order at the end", () => {
+    const item = fc.record({
+      key: fc.oneof(
+        someKey,
+        fc.nat(600).map((n) => `key:${n}`),
+      ),
+      text: someTextOrNone,
+      time: someTime,
+      origin: someOrigin,
+      isFloor: fc.nat(40).map((n) => n === 0),
+    });
+    fc.assert(
+      fc.property(fc.array(item, { maxLength: 400, size: "max" }), fc.nat(400), (items, before) => {
+        const plain = new TestStore();
+        const recovering = new TestStore();
+        for (const [i, { key, text, time, origin, isFloor }] of items.entries()) {
+          if (i === before) recovering.store.beginRecovery();
+          // Some 2 s ahead at most, so that the plain one takes it too.
+          plain.nowMs = recovering.nowMs = START_MS + 2_000;
+          const at = (BigInt(START_MS + time.ms) << 16n) | BigInt(time.counter);
+          const state = { version: versionOf(at, origin), text, expiresAtMs: 0, parts: null };
+          for (const { store } of [plain, recovering]) {
+            if (isFloor) store.applyFloor(high(at), low(at), high(origin), low(origin));
+            else store.apply(entryOf(key, state));
+          }
+        }
+        if (items.length <= before) recovering.store.beginRecovery();
+        expect(recovering.ordered()).toEqual([]);
+        recovering.store.endRecovery();
+        for (const goOn of [
+          (_: TestStore) => {},
+          (each: TestStore) => {
+            for (let n = 0; n < 600; n += 3) each.increment(`key:${n}`, 1n);
+          },
+          (each: TestStore) => each.sweep(),
+          (each: TestStore) => {
+            for (let n = 0; n < 600; n += 2) each.delete(`key:${n}`);
+          },
+        ]) {
+          goOn(plain);
+          goOn(recovering);
+          expect(recovering.dump()).toEqual(plain.dump());
+          expect(recovering.ordered()).toEqual(plain.ordered());
+          recovering.checkObserved();
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test("takes back what is ahead of the clock, which then is not behind it", () => {
+    const real = new TestStore();
+    const entry = entryOf("key", {
+      version: versionOf(farAhead, 5n),
+      text: "5",
+      expiresAtMs: 0,
+      parts: null,
+    });
+    expect(real.store.apply(entry)).toBe(REFUSED_FUTURE);
+    real.store.beginRecovery();
+    expect(real.store.applyFloor(high(farAhead), 0, 0, 0)).toBe(APPLIED);
+    expect(real.store.apply(entry)).toBe(APPLIED);
+    real.store.endRecovery();
+    expect(real.get("key")).toBe("5");
+    expect(real.set("key", "6")).toBe(APPLIED);
+    expect(real.get("key")).toBe("6");
+    // Not a moment longer.
+    expect(
+      real.store.apply(
+        entryOf("key", {
+          version: versionOf(farAhead * 2n, 5n),
+          text: "7",
+          expiresAtMs: 0,
+          parts: null,
+        }),
+      ),
+    ).toBe(REFUSED_FUTURE);
+  });
+
+  test("takes back what is beyond the memory limit, and the limit holds from then on", () => {
+    const real = new TestStore(1_048_576);
+    const value = "v".repeat(1_000);
+    real.store.beginRecovery();
+    for (let i = 0; i < 3_000; i++) {
+      const version = versionOf(BigInt(START_MS) << 16n, BigInt(i));
+      const entry = entryOf(`key${i}`, { version, text: value, expiresAtMs: 0, parts: null });
+      expect(real.store.apply(entry)).toBe(APPLIED);
+    }
+    real.store.endRecovery();
+    expect(real.store.bytes()).toBeGreaterThan(3_000_000);
+    expect(real.ordered()).toHaveLength(3_000);
+    expect(real.set("one more", "v".repeat(40_000))).toBe(REFUSED_FULL);
+    expect(real.delete("key0")).toBeTrue();
+  });
+});
+
 describe("background work", () => {
   test("carries a flush out in slices, unseen by clients", () => {
     const real = new TestStore();
