@@ -155,6 +155,18 @@ describe("block skip list", () => {
     }
   });
 
+  test("filled in one go it merges neighbours on either side when keys go", () => {
+    const pair = new Pair(10);
+    const key = (n: number): Uint8Array => bytes(`key:${String(n).padStart(12, "0")}`);
+    for (let n = 0; n < 131_072; n++) pair.insert(key(n));
+    pair.refill();
+    const before = pair.list.bytes();
+    // Upwards, so that who shrinks has its next neighbour still full; the head stays full.
+    for (let n = 1_000; n < 131_072; n++) if (n % 256 !== 0) pair.remove(key(n));
+    for (let n = 0; n < 100_000; n++) pair.insert(key(1_000_000 + n));
+    expect(pair.list.bytes()).toBeLessThanOrEqual(before);
+  });
+
   test("filling one that holds something is a broken invariant", () => {
     const pair = new Pair(9);
     pair.insert(bytes("a"));
