@@ -4,6 +4,7 @@
  */
 import { parseHostPort, type HostPort } from "../config/address.ts";
 import { unixMsOf } from "../core/clock.ts";
+import { latestMissed } from "../core/contacts.ts";
 import { KIND_COUNTER, KIND_TOMBSTONE, compareVersions, type Entry } from "../core/entry.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UsageError, type Arguments, type Command } from "./arguments.ts";
@@ -124,7 +125,7 @@ function loneFate(
   own: Inspection,
   peer: Inspection,
 ): Pick<Difference, "sync" | "at"> {
-  const { floor, purgedUpToMs, origin } = peer.hello;
+  const { floor } = peer.hello;
   const { timeHigh, timeLow, originHigh, originLow } = entry;
   const isFlushed =
     compareVersions(
@@ -138,9 +139,8 @@ function loneFate(
       floor.originLow,
     ) < 0;
   if (isFlushed) return { sync: "drop", at: side };
-  const isOld = unixMsOf(timeHigh, timeLow) <= purgedUpToMs;
-  const isStale = own.hello.contacts.of(origin.high, origin.low) < purgedUpToMs;
-  if (isOld && isStale && entry.kind !== KIND_TOMBSTONE) return { sync: "set aside", at: side };
+  const isMissed = unixMsOf(timeHigh, timeLow) <= latestMissed(peer.hello, own.hello).upToMs;
+  if (isMissed && entry.kind !== KIND_TOMBSTONE) return { sync: "set aside", at: side };
   return { sync: "copy", at: other(side) };
 }
 

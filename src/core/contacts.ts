@@ -1,12 +1,16 @@
 /**
  * The contact vector: for each member of the cluster, up to which moment this node has,
- * from it directly or through others, everything that it had. It tells whether a node was
- * away for so long that it may have missed a deletion which another has forgotten since:
- * Y is stale towards X when Y's contact with X lies before what X has purged.
+ * from it directly or through others, everything that it had, and up to when the deletions were
+ * dated that it had purged by then. It tells whether a node was away for so long that it may have
+ * missed a deletion which has been forgotten since: Y is stale towards X when X, or somebody
+ * whose data X has taken over, has purged something dated after Y's contact with that purger.
+ * Contact with X alone does not do: X may have learned later that the key is gone.
  *
  * It holds MAX_MEMBERS; the one longest out of contact makes room. To have forgotten a
  * member is to have had no contact: safe, as then more is set aside, never less.
  */
+
+import type { Origin } from "./origin.ts";
 
 /** Most members that a contact vector holds. */
 export const MAX_MEMBERS = 128;
@@ -15,6 +19,22 @@ interface Contact {
   readonly originHigh: number;
   readonly originLow: number;
   ms: number;
+  purgedUpToMs: number;
+}
+
+/** A member that has purged deletions: its origin, and up to when they were dated. */
+export interface Purger {
+  originHigh: number;
+  originLow: number;
+  upToMs: number;
+}
+
+/** What makes a node stale or not towards another. */
+export interface Standing {
+  readonly origin: Origin;
+  /** What it has purged itself. */
+  readonly purgedUpToMs: number;
+  readonly contacts: Contacts;
 }
 
 /** One node's contacts, by the origin of the other node. Times are Unix milliseconds. */
@@ -31,11 +51,12 @@ export class Contacts {
     return this.find(originHigh, originLow)?.ms ?? 0;
   }
 
-  /** Notes that everything a member had up to `ms` is here. Never goes back. */
-  note(originHigh: number, originLow: number, ms: number): void {
+  /** Notes that everything a member had up to `ms` is here, and what it had purged. Never goes back. */
+  note(originHigh: number, originLow: number, ms: number, purgedUpToMs = 0): void {
     const known = this.find(originHigh, originLow);
     if (known !== undefined) {
-      if (ms > known.ms) known.ms = ms;
+      known.ms = Math.max(known.ms, ms);
+      known.purgedUpToMs = Math.max(known.purgedUpToMs, purgedUpToMs);
       return;
     }
     if (this.contacts.length === MAX_MEMBERS) {
@@ -46,15 +67,37 @@ export class Contacts {
       if (this.contacts[oldest].ms >= ms) return;
       this.contacts.splice(oldest, 1);
     }
-    this.contacts.push({ originHigh, originLow, ms });
+    this.contacts.push({ originHigh, originLow, ms, purgedUpToMs });
   }
 
   /** Visits all members, in the order in which they became known. */
-  forEach(visit: (originHigh: number, originLow: number, ms: number) => void): void {
-    for (const { originHigh, originLow, ms } of this.contacts) visit(originHigh, originLow, ms);
+  forEach(
+    visit: (originHigh: number, originLow: number, ms: number, purgedUpToMs: number) => void,
+  ): void {
+    for (const { originHigh, originLow, ms, purgedUpToMs } of this.contacts) {
+      visit(originHigh, originLow, ms, purgedUpToMs);
+    }
   }
 
   private find(originHigh: number, originLow: number): Contact | undefined {
     return this.contacts.find((it) => it.originHigh === originHigh && it.originLow === originLow);
   }
+}
+
+/**
+ * Of those whose deletions are forgotten at `here`, and of which `there` may have missed some, the
+ * one who purged last; `upToMs` is 0 when there is none.
+ */
+export function latestMissed(here: Standing, there: Standing): Purger {
+  const { origin, purgedUpToMs } = here;
+  const latest: Purger = { originHigh: 0, originLow: 0, upToMs: 0 };
+  const look = (originHigh: number, originLow: number, upToMs: number): void => {
+    if (upToMs <= latest.upToMs) return;
+    if (originHigh === there.origin.high && originLow === there.origin.low) return;
+    if (there.contacts.of(originHigh, originLow) >= upToMs) return;
+    Object.assign(latest, { originHigh, originLow, upToMs });
+  };
+  look(origin.high, origin.low, purgedUpToMs);
+  here.contacts.forEach((high, low, _, upToMs) => look(high, low, upToMs));
+  return latest;
 }

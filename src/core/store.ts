@@ -126,6 +126,8 @@ export class Store {
    * none. Of what died later this store knows all deletions; of what died before, it may not.
    */
   purgedUpToMs = 0;
+  /** The same of those whose data this store has taken over since: what they purged is not here. */
+  purgedElsewhereMs = 0;
 
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);

@@ -6,14 +6,14 @@
  * the id name another entry by then, that one is sent, which is of no use and does no harm.
  *
  * In: everything goes through the store's gate, with two exceptions, both about keys that this
- * store does not have and may have purged. The peer is stale when its contact with this node
- * lies before `purgedUpToMs`: it may have missed a deletion that is forgotten here. What it
- * alone holds from before then is REFUSED, and it sets it aside. And a deletion from before then
- * is not taken in again, from anyone: it has been purged here, and that was that.
+ * store does not have and may have purged. A peer that is stale (`contacts.ts`) may have missed
+ * a deletion that is forgotten here. What it alone holds from before then is REFUSED, and it sets
+ * it aside. And a deletion from before then is not taken in again, from anyone: it has been purged
+ * here, and that was that.
  * The time of a counter is that of its base: that is what a deletion is measured against.
  */
 import { unixMsOf } from "./clock.ts";
-import type { Contacts } from "./contacts.ts";
+import { latestMissed, type Contacts } from "./contacts.ts";
 import { Entry, KIND_TOMBSTONE } from "./entry.ts";
 import { IdQueue } from "./id-queue.ts";
 import { baseVersionOf, type VersionWords } from "./merge.ts";
@@ -114,6 +114,8 @@ export class EntryFlow {
     const { reader, entry } = this;
     const { store, contacts, onSetAside } = this.options;
     const purgedUpToMs = reader.u64();
+    const purgerHigh = reader.u32();
+    const purgerLow = reader.u32();
     const timeHigh = reader.u32();
     const timeLow = reader.u32();
     const originHigh = reader.u32();
@@ -121,8 +123,7 @@ export class EntryFlow {
     const keyLength = reader.varint();
     const keyOffset = reader.skip(keyLength);
     if (reader.overrun) return false;
-    const { origin } = this.peer;
-    if (contacts.of(origin.high, origin.low) >= purgedUpToMs) return true;
+    if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return true;
     const id = store.locate(reader.bytes, keyOffset, keyLength);
     if (id < 0) return true;
     store.read(id, entry);
@@ -143,16 +144,21 @@ export class EntryFlow {
 
   /** Whether an entry that arrives was purged here, or may have been. Answers if the peer is to know. */
   private isForgotten(entry: Entry): boolean {
-    const { store } = this.options;
-    const { purgedUpToMs } = store;
-    if (purgedUpToMs === 0 || this.baseMs(entry) > purgedUpToMs) return false;
+    const { contacts, store } = this.options;
+    const { origin, purgedUpToMs } = store;
+    const baseMs = this.baseMs(entry);
+    const forgottenMs = Math.max(purgedUpToMs, store.purgedElsewhereMs);
+    if (forgottenMs === 0 || baseMs > forgottenMs) return false;
     if (store.locate(entry.key, entry.keyOffset, entry.keyLength) >= 0) return false;
-    if (this.isDead(entry)) return diedMs(entry) <= purgedUpToMs;
-    if (this.peer.contacts.of(store.origin.high, store.origin.low) >= purgedUpToMs) return false;
+    if (this.isDead(entry)) return diedMs(entry) <= forgottenMs;
+    const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer);
+    if (purger.upToMs === 0 || baseMs > purger.upToMs) return false;
     const { writer } = this;
-    writer.reserve(32 + entry.keyLength);
+    writer.reserve(40 + entry.keyLength);
     writer.u8(REFUSED);
-    writer.u64(purgedUpToMs);
+    writer.u64(purger.upToMs);
+    writer.u32(purger.originHigh);
+    writer.u32(purger.originLow);
     writer.u32(entry.timeHigh);
     writer.u32(entry.timeLow);
     writer.u32(entry.originHigh);

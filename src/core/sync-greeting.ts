@@ -87,14 +87,19 @@ export class Greeting {
     return ["incompatible", `it was flushed at a time that lies ${ahead}`];
   }
 
-  /** After a complete session: everything the peer had is here, and what it had from others. */
+  /**
+   * After a complete session: everything the peer had is here, and what it had from others. And
+   * what was purged there is not here any more.
+   */
   noteContact(theirs: Hello): void {
     const { store, contacts } = this.options;
-    contacts.note(theirs.origin.high, theirs.origin.low, this.watermarkMs);
-    theirs.contacts.forEach((high, low, ms) => {
+    const { high, low } = theirs.origin;
+    contacts.note(high, low, this.watermarkMs, theirs.purgedUpToMs);
+    theirs.contacts.forEach((high, low, ms, purgedUpToMs) => {
       if (high === store.origin.high && low === store.origin.low) return;
-      contacts.note(high, low, Math.min(ms, this.watermarkMs));
+      contacts.note(high, low, Math.min(ms, this.watermarkMs), purgedUpToMs);
     });
+    store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, theirs.forgottenUpToMs());
   }
 
   private clockMs(): number {

@@ -4,7 +4,8 @@
  *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
  *   cluster · node id · epoch u64 · origin 8 bytes · longest frame u32 · clock u64 ·
  *   watermark u64 · purge time u64 · floor 16 bytes · root 16 bytes ·
- *   count u8 · count × (origin 8 bytes · contact u32, in whole seconds)
+ *   count u8 · count × (origin 8 bytes · contact u32 · what that member purged u32, both in
+ *   whole seconds)
  *
  * Texts are UTF-8 with their length before them.
  */
@@ -38,11 +39,20 @@ export class Hello {
   /** The first ROOT_BYTES of the tree's root. */
   root = new Uint8Array(ROOT_BYTES);
   contacts = new Contacts();
+
+  /** Up to when deletions were dated that are forgotten here, whoever purged them. */
+  forgottenUpToMs(): number {
+    let upToMs = this.purgedUpToMs;
+    this.contacts.forEach((_high, _low, _ms, purgedUpToMs) => {
+      upToMs = Math.max(upToMs, purgedUpToMs);
+    });
+    return upToMs;
+  }
 }
 
 /** Writes the item. */
 export function writeHello(writer: FrameWriter, hello: Hello): void {
-  writer.reserve(256 + 2 * MAX_TEXT_BYTES + MAX_MEMBERS * 12);
+  writer.reserve(256 + 2 * MAX_TEXT_BYTES + MAX_MEMBERS * 16);
   writer.u8(HELLO);
   writer.u32(MAGIC);
   writer.u8(SYNC_VERSION);
@@ -62,11 +72,12 @@ export function writeHello(writer: FrameWriter, hello: Hello): void {
   writer.u32(hello.floor.originLow);
   writer.copy(hello.root, 0, ROOT_BYTES);
   writer.u8(hello.contacts.size);
-  hello.contacts.forEach((originHigh, originLow, ms) => {
+  hello.contacts.forEach((originHigh, originLow, ms, purgedUpToMs) => {
     writer.u32(originHigh);
     writer.u32(originLow);
-    // Rounded down: what is claimed is never more than what is so.
+    // Rounded so that what is claimed is never more than what is so, nor forgotten less.
     writer.u32(Math.floor(ms / 1000));
+    writer.u32(Math.ceil(purgedUpToMs / 1000));
   });
 }
 
@@ -95,7 +106,8 @@ export function readHello(reader: FrameReader): Hello | string | null {
   hello.root = reader.bytes.slice(root, root + ROOT_BYTES);
   const count = reader.u8();
   for (let i = 0; i < count; i++) {
-    hello.contacts.note(reader.u32(), reader.u32(), reader.u32() * 1000);
+    const [high, low] = [reader.u32(), reader.u32()];
+    hello.contacts.note(high, low, reader.u32() * 1000, reader.u32() * 1000);
   }
   return reader.overrun ? null : hello;
 }

@@ -383,8 +383,15 @@ export class SyncSession {
   private finishComplete(): void {
     const { missed, missedBecause } = this.tally;
     if (missed > 0) return this.finish("incomplete", `${missed} entries missed: ${missedBecause}`);
-    if (this.mode !== "fetch" && this.mode !== "inspect") this.greeting.noteContact(this.flow.peer);
+    if (this.mode !== "fetch" && this.mode !== "inspect") this.noteContact();
     this.finish(null, "");
+  }
+
+  private noteContact(): void {
+    const { peer } = this.flow;
+    // Meanwhile another session brought something the peer may have purged and was not asked
+    // about. It is to be, next time, and by a node that had no contact.
+    if (this.watch.oldestMs > peer.forgottenUpToMs()) this.greeting.noteContact(peer);
   }
 
   /** Ends the session because of the peer, and tells it. */

@@ -1,10 +1,16 @@
 /** Notices whether a store was changed by others than the one who asks. */
+import { unixMsOf } from "./clock.ts";
+import { Entry, KIND_TOMBSTONE } from "./entry.ts";
 import type { ChangeObserver, Store } from "./store.ts";
 
 /** Watches from its making until `stop`. */
 export class WriteWatch implements ChangeObserver {
   /** Whether anyone else wrote, deleted, purged or flushed. */
   othersWrote = false;
+  /** The time of the oldest version of a value that others put in, in Unix ms; Infinity for none. */
+  oldestMs = Infinity;
+
+  private readonly entry = new Entry();
 
   /** `isOwn` tells whether a change comes from the one who asks. */
   constructor(
@@ -14,16 +20,21 @@ export class WriteWatch implements ChangeObserver {
     store.observers.push(this);
   }
 
-  changed(): void {
-    if (!this.isOwn()) this.othersWrote = true;
+  changed(id: number, local: boolean): void {
+    if (this.isOwn()) return;
+    this.othersWrote = true;
+    if (local) return;
+    this.store.read(id, this.entry);
+    if (this.entry.kind === KIND_TOMBSTONE) return;
+    this.oldestMs = Math.min(this.oldestMs, unixMsOf(this.entry.timeHigh, this.entry.timeLow));
   }
 
   removed(): void {
-    this.changed();
+    if (!this.isOwn()) this.othersWrote = true;
   }
 
   flushed(): void {
-    this.changed();
+    this.removed();
   }
 
   /** Watches no longer. */

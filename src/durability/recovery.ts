@@ -27,7 +27,13 @@ import { restoreStoreFacts } from "./store-facts.ts";
 /** Where recovered data goes. */
 export type RecoveryTarget = Pick<
   Store,
-  "beginRecovery" | "endRecovery" | "apply" | "applyFloor" | "clock" | "purgedUpToMs"
+  | "beginRecovery"
+  | "endRecovery"
+  | "apply"
+  | "applyFloor"
+  | "clock"
+  | "purgedUpToMs"
+  | "purgedElsewhereMs"
 >;
 
 /** How far recovery has come. */

@@ -21,7 +21,7 @@ export const PURGED_FACT = "purged";
 /** For each member: origin 8 bytes, Unix milliseconds 8 bytes. */
 export const CONTACTS_FACT = "contacts";
 
-const CONTACT_BYTES = 16;
+const CONTACT_BYTES = 24;
 
 /** The clock's time, `aheadMs` later. */
 export function clockFact(clock: HybridClock, aheadMs = 0): Uint8Array {
@@ -43,10 +43,11 @@ export function purgedFact(store: Pick<Store, "purgedUpToMs">): Uint8Array {
 export function contactsFact(contacts: Contacts): Uint8Array {
   const bytes = new Uint8Array(contacts.size * CONTACT_BYTES);
   let at = 0;
-  contacts.forEach((originHigh, originLow, ms) => {
+  contacts.forEach((originHigh, originLow, ms, purgedUpToMs) => {
     writeU32(bytes, at, originHigh);
     writeU32(bytes, at + 4, originLow);
     bytes.set(u64(ms), at + 8);
+    bytes.set(u64(purgedUpToMs), at + 16);
     at += CONTACT_BYTES;
   });
   return bytes;
@@ -55,12 +56,15 @@ export function contactsFact(contacts: Contacts): Uint8Array {
 /** Gives a store its clock and its watermark back. */
 export function restoreStoreFacts(
   facts: ReadonlyMap<string, Uint8Array>,
-  store: Pick<Store, "clock" | "purgedUpToMs">,
+  store: Pick<Store, "clock" | "purgedUpToMs" | "purgedElsewhereMs">,
 ): void {
   const clock = facts.get(CLOCK_FACT);
   if (clock?.length === 8) store.clock.observe(readU32(clock, 0), readU32(clock, 4));
   const purged = facts.get(PURGED_FACT);
   if (purged?.length === 8) store.purgedUpToMs = Math.max(store.purgedUpToMs, readU64(purged, 0));
+  readContacts(facts.get(CONTACTS_FACT)).forEach((_high, _low, _ms, purgedUpToMs) => {
+    store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, purgedUpToMs);
+  });
 }
 
 /** The contacts a fact holds. */
@@ -68,7 +72,8 @@ export function readContacts(fact: Uint8Array | undefined): Contacts {
   const contacts = new Contacts();
   const length = Math.min(fact?.length ?? 0, MAX_MEMBERS * CONTACT_BYTES);
   for (let at = 0; at + CONTACT_BYTES <= length; at += CONTACT_BYTES) {
-    contacts.note(readU32(fact!, at), readU32(fact!, at + 4), readU64(fact!, at + 8));
+    const [high, low] = [readU32(fact!, at), readU32(fact!, at + 4)];
+    contacts.note(high, low, readU64(fact!, at + 8), readU64(fact!, at + 16));
   }
   return contacts;
 }

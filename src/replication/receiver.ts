@@ -34,7 +34,10 @@ const MAX_SOURCES = 10_000;
 
 /** What the receiver is made with. */
 export interface ReceiverOptions {
-  readonly store: Pick<Store, "apply" | "applyFloor" | "locate" | "purgedUpToMs">;
+  readonly store: Pick<
+    Store,
+    "apply" | "applyFloor" | "locate" | "purgedUpToMs" | "purgedElsewhereMs"
+  >;
   readonly nodeId: string;
   /** This node's own epoch, by which it knows its own batches. */
   readonly epoch: number;
@@ -178,7 +181,8 @@ export class Receiver {
   /** A node that was away, or a broker that kept messages for long, may not know of a deletion. */
   private isForgotten(entry: Entry): boolean {
     const { store } = this.options;
-    if (unixMsOf(entry.timeHigh, entry.timeLow) > store.purgedUpToMs) return false;
+    const forgottenMs = Math.max(store.purgedUpToMs, store.purgedElsewhereMs);
+    if (unixMsOf(entry.timeHigh, entry.timeLow) > forgottenMs) return false;
     return store.locate(entry.key, entry.keyOffset, entry.keyLength) < 0;
   }
 

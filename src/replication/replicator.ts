@@ -47,7 +47,14 @@ export type Transport = Pick<
 export interface ReplicatorOptions {
   readonly store: Pick<
     Store,
-    "read" | "apply" | "applyFloor" | "locate" | "floor" | "purgedUpToMs" | "origin"
+    | "read"
+    | "apply"
+    | "applyFloor"
+    | "locate"
+    | "floor"
+    | "purgedUpToMs"
+    | "purgedElsewhereMs"
+    | "origin"
   >;
   /** `broker_address` is a broker's, not "embedded"; `enabled` is how it starts. */
   readonly settings: Omit<Config["mqtt"], "embedded">;

@@ -272,6 +272,8 @@ describe("a peer that sends", () => {
       writer.reserve(100);
       writer.u8(REFUSED);
       writer.u64(purgedUpToMs);
+      writer.u32(0);
+      writer.u32(0);
       for (const word of [entry.timeHigh, timeLow, entry.originHigh, entry.originLow]) {
         writer.u32(word);
       }

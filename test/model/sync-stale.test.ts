@@ -88,6 +88,44 @@ describe.each([
     expect(away.setAside).toEqual([]);
   });
 
+  test("it brings nothing back by way of a node that took over a forgotten deletion", () => {
+    const { time, nodes } = cluster("home", "other", "away");
+    const [home, other, away] = nodes;
+    deleteAndForget(home, time);
+    time.ms += 10_000;
+    meet(other, away);
+    meet(home, other);
+    // Other was in contact with away all the time, but home was not.
+    meet(other, away);
+    meet(home, other);
+    for (const node of nodes) expect(get(node, "key")).toBeNull();
+    expect(rootOf(home)).toBe(rootOf(away));
+  });
+
+  test("what another session brought during one is asked about in the next", () => {
+    const { time, nodes } = cluster("home", "empty", "away");
+    const [home, , away] = nodes;
+    deleteAndForget(home, time);
+    time.ms += 10_000;
+    const { nowMs } = away.options;
+    const empty = new SyncNode("new", { nowMs: nowMs!, tombstoneGraceMs: GRACE_MS });
+    set(home, "other", "v");
+    time.ms += 10_000;
+    let isFirst = true;
+    const betweenSlices = (): void => {
+      if (isFirst && get(empty, "other") === "v") {
+        isFirst = false;
+        heal(away, empty);
+      }
+    };
+    runPair(empty, home, {}, { betweenSlices });
+    expect(isFirst).toBe(false);
+    expect(get(empty, "key")).toBe("v");
+    meet(home, empty);
+    expect([get(home, "key"), get(empty, "key")]).toEqual([null, null]);
+    expect(empty.setAside.map(({ key }) => key).sort()).toEqual(["counter", "key"]);
+  });
+
   test("it may hold so much that nobody wants that refusals and entries get in each other's way", () => {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;

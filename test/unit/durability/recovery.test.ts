@@ -42,7 +42,7 @@ describe("a clean stop", () => {
     first.journal.setFact("epoch", new Uint8Array([7]));
     first.store.purgedUpToMs = 987_654_321_012;
     const contacts = new Contacts();
-    contacts.note(1, 2, 1_700_000_000_123);
+    contacts.note(1, 2, 1_700_000_000_123, 1_600_000_000_123);
     contacts.note(0xffff_ffff, 0, 5);
     first.journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
     const before = entriesOf(first.store);
@@ -55,6 +55,7 @@ describe("a clean stop", () => {
     expect(second.store.floor).toEqual(first.store.floor);
     expect(second.journal.fact("epoch")).toEqual(new Uint8Array([7]));
     expect(second.store.purgedUpToMs).toBe(987_654_321_012);
+    expect(second.store.purgedElsewhereMs).toBe(1_600_000_000_123);
     const contactsBack = readContacts(second.journal.fact(CONTACTS_FACT));
     expect(contactsBack).toEqual(contacts);
     expect([second.store.clock.high, second.store.clock.low]).toEqual([high, low]);
