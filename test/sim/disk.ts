@@ -34,7 +34,8 @@ interface Image {
   readonly clockHigh: number;
   readonly clockLow: number;
   readonly purgedUpToMs: number;
-  readonly contacts: [number, number, number][];
+  readonly purgedElsewhereMs: number;
+  readonly contacts: [number, number, number, number][];
 }
 
 /**
@@ -57,8 +58,9 @@ export class ImageDisk implements Disk {
     const { timeHigh, timeLow, originHigh, originLow } = image.floor;
     store.applyFloor(timeHigh, timeLow, originHigh, originLow);
     store.purgedUpToMs = image.purgedUpToMs;
+    store.purgedElsewhereMs = image.purgedElsewhereMs;
     for (const entry of image.entries) store.apply(entry);
-    for (const [high, low, ms] of image.contacts) contacts.note(high, low, ms);
+    for (const contact of image.contacts) contacts.note(...contact);
   }
 
   sync(): void {
@@ -77,9 +79,10 @@ export class ImageDisk implements Disk {
       clockHigh: store.clock.high,
       clockLow: store.clock.low,
       purgedUpToMs: store.purgedUpToMs,
+      purgedElsewhereMs: store.purgedElsewhereMs,
       contacts: [],
     };
-    contacts.forEach((high, low, ms) => image.contacts.push([high, low, ms]));
+    contacts.forEach((...contact) => image.contacts.push(contact));
     this.image = image;
   }
 

@@ -97,7 +97,11 @@ export class Oracle {
   private readonly increments = new Map<string, Map<string, Increment[]>>();
   private readonly view = new View();
 
-  constructor(nodeCount: number) {
+  /** `onFailure` is called when something is found wrong. */
+  constructor(
+    nodeCount: number,
+    private readonly onFailure: () => void,
+  ) {
     for (let node = 0; node < nodeCount; node++) {
       this.holdings.push(new Holding());
       this.durable.push(new Holding());
@@ -107,6 +111,7 @@ export class Oracle {
   /** Says that something is wrong. The first one counts. */
   fail(reason: string): void {
     this.failure ??= reason;
+    this.onFailure();
   }
 
   /** What follows a node's store. */
@@ -206,6 +211,8 @@ export class Oracle {
     const { base, parts } = readState(view);
     const before = holding.keys.get(key);
     if (before !== undefined && base < before.base) {
+      // A deletion older than the one that was forgotten is nothing that came back.
+      if (!store.isLive(id)) return;
       this.fail(`node ${node}: ${key} is back as it was before a write that this node had seen`);
     }
     holding.joinKey(key, base, parts);

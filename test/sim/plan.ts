@@ -52,7 +52,10 @@ export function drawPlan(chance: Chance): Plan {
   );
   const isLossy = onlyLoss || chance.happens(0.7);
   const absent = isOn(0.3);
-  const graceMs = absent ? chance.magnitude(60_000, HOUR_MS) : DAY_MS;
+  const hasSteps = isOn(0.3);
+  // A clock must not be wrong by more than the grace, or deletions are forgotten at once.
+  const shortestMs = hasSteps ? 2 * HOUR_MS : 60_000;
+  const graceMs = absent ? chance.magnitude(shortestMs, 6 * shortestMs) : DAY_MS;
   return {
     nodes,
     disks,
@@ -75,7 +78,7 @@ export function drawPlan(chance: Chance): Plan {
       partition: isOn(0.5) ? 0.05 : 0,
       crash: isOn(0.5) ? 0.04 : 0,
       brokerOutage: isOn(0.4) ? 0.02 : 0,
-      clockStep: isOn(0.3) ? 0.03 : 0,
+      clockStep: hasSteps ? 0.03 : 0,
       absence: absent ? 0.02 : 0,
       flush: chance.happens(0.3) ? 0.02 : 0,
     },

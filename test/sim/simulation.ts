@@ -94,7 +94,7 @@ export class Simulation {
     this.chance = new Chance(seed);
     this.plan = drawPlan(this.chance);
     const { plan } = this;
-    this.oracle = new Oracle(plan.nodes);
+    this.oracle = new Oracle(plan.nodes, () => this.timeline.halt());
     const { maxLatencyMs } = plan;
     const { network, timeline, chance } = this;
     this.broker = new Broker(
@@ -378,7 +378,8 @@ export class Simulation {
     do {
       timeline.runUntil(timeline.nowMs + 10_000);
       problem = this.findDifference();
-    } while (problem !== null && timeline.nowMs < untilMs);
+    } while (problem !== null && timeline.nowMs < untilMs && oracle.failure === null);
+    if (oracle.failure !== null) return;
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);
     this.checkContents();
     this.checkTrees();

@@ -18,6 +18,7 @@ export class Timeline {
   /** Tasks run so far. */
   tasksRun = 0;
   private order = 0;
+  private isHalted = false;
   /** A binary heap, the earliest task first. */
   private readonly heap: Task[] = [];
 
@@ -30,9 +31,14 @@ export class Timeline {
     };
   }
 
+  /** Stops in the middle of it all, for good. */
+  halt(): void {
+    this.isHalted = true;
+  }
+
   /** Runs everything up to the moment, and the clock is there then. */
   runUntil(untilMs: number): void {
-    while (this.heap.length > 0 && this.heap[0].atMs <= untilMs) {
+    while (!this.isHalted && this.heap.length > 0 && this.heap[0].atMs <= untilMs) {
       const task = this.pop();
       if (task.run === null) continue;
       this.nowMs = task.atMs;
@@ -40,7 +46,7 @@ export class Timeline {
       task.run();
       drainMicrotasks();
     }
-    this.nowMs = untilMs;
+    if (!this.isHalted) this.nowMs = untilMs;
   }
 
   private push(task: Task): void {
