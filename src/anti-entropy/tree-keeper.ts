@@ -1,6 +1,9 @@
 /**
  * Keeps the Merkle tree up to date while nobody asks: once a second, in slices, as of a
  * watermark a little back (`core/merkle.ts` says why it must not be left to the sessions).
+ *
+ * While the node is busy, slices keep a distance, so that clients lose a tenth of its time to them
+ * at most: a tree that falls behind costs a session an update of its own, nothing more.
  */
 import { timeHighOf, timeLowOf } from "../core/clock.ts";
 import type { MerkleTree } from "../core/merkle.ts";
@@ -11,7 +14,11 @@ import type { MerkleTree } from "../core/merkle.ts";
  */
 export const LAG_MS = 2_000;
 const EVERY_MS = 1_000;
-const SLICE_MS = 2;
+const SLICE_MS = 1;
+/** A turn of the event loop that takes longer than this did something else too. */
+const IDLE_TURN_MS = 0.2;
+/** Between two slices while it does. */
+const BUSY_PAUSE_MS = 12;
 
 /** Updates one tree until it is stopped. */
 export class TreeKeeper {
@@ -19,6 +26,7 @@ export class TreeKeeper {
   rootHex: string | null = null;
   private timer: ReturnType<typeof setInterval> | undefined;
   private immediate: ReturnType<typeof setImmediate> | undefined;
+  private pause: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private readonly tree: MerkleTree) {}
 
@@ -31,23 +39,31 @@ export class TreeKeeper {
   /** Stops, in the middle of an update if there is one. */
   stop(): void {
     clearInterval(this.timer);
+    clearTimeout(this.pause);
     if (this.immediate !== undefined) clearImmediate(this.immediate);
   }
 
   private update(): void {
-    if (this.immediate !== undefined) return;
+    if (this.immediate !== undefined || this.pause !== undefined) return;
     // Whole seconds, so that nodes with the same entries show the same root.
     const watermarkMs = Math.floor((Date.now() - LAG_MS) / 1_000) * 1_000;
     this.slice(timeHighOf(watermarkMs), timeLowOf(watermarkMs));
   }
 
   private slice(timeHigh: number, timeLow: number): void {
-    this.immediate = undefined;
-    if (this.tree.update(timeHigh, timeLow, SLICE_MS, nowMs)) {
-      this.immediate = setImmediate(() => this.slice(timeHigh, timeLow));
-    } else {
+    if (!this.tree.update(timeHigh, timeLow, SLICE_MS, nowMs)) {
       this.rootHex = this.tree.rootHex() ?? this.rootHex;
+      return;
     }
+    const endedMs = nowMs();
+    this.immediate = setImmediate(() => {
+      this.immediate = undefined;
+      if (nowMs() - endedMs < IDLE_TURN_MS) return this.slice(timeHigh, timeLow);
+      this.pause = setTimeout(() => {
+        this.pause = undefined;
+        this.slice(timeHigh, timeLow);
+      }, BUSY_PAUSE_MS);
+    });
   }
 }
 
