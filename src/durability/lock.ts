@@ -30,17 +30,26 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
   // SQLite's own errors do not say why it cannot. (Opening the file here would be a mistake:
   // closing it again would drop a lock that this process holds on it.)
   await orExplain(`write to ${directory}`, access(directory, constants.W_OK));
-  const database = new Database(path);
+  let database: Database | null = null;
   try {
-    // The journal would be a second file that a crash leaves behind.
-    database.run("PRAGMA journal_mode = OFF");
+    database = new Database(path);
+    // The journal would be a second file that a crash leaves behind, and needs room on the disk.
+    database.run("PRAGMA journal_mode = MEMORY");
     database.run("BEGIN EXCLUSIVE");
+    const held = database;
+    return { release: () => held.close() };
   } catch (error) {
-    database.close();
-    if ((error as { code?: string }).code !== "SQLITE_BUSY") throw error;
-    throw new OperationalError(
-      `${directory} is in use by another merklekv process; stop that or choose another directory`,
-    );
+    database?.close();
+    throw lockProblem(error, directory, path);
   }
-  return { release: () => database.close() };
+}
+
+function lockProblem(error: unknown, directory: string, path: string): unknown {
+  const { code, message } = error as { code?: string; message?: string };
+  if (!code?.startsWith("SQLITE_")) return error;
+  return new OperationalError(
+    code === "SQLITE_BUSY"
+      ? `${directory} is in use by another merklekv process; stop that or choose another directory`
+      : `cannot lock ${path}: ${message} (${code}); check its owner, mode and disk space`,
+  );
 }
