@@ -27,9 +27,8 @@
  * node holds. That includes: nothing acknowledged is lost except to a later one, no
  * deleted key is back, each counter is the sum of its increments.
  */
-import type { Entry } from "../../src/core/entry.ts";
+import { Entry } from "../../src/core/entry.ts";
 import type { ChangeObserver, Store } from "../../src/core/store.ts";
-import { Entry as View } from "../../src/core/entry.ts";
 
 /** A string, or the number of a counter as text, with its expiry in Unix ms (0 none); null: no such key. */
 export type Shown = { value: string; expiresAtMs: number } | null;
@@ -95,7 +94,7 @@ export class Oracle {
   private readonly durable: Holding[] = [];
   private readonly writes = new Map<string, Map<bigint, SetOrDelete[]>>();
   private readonly increments = new Map<string, Map<string, Increment[]>>();
-  private readonly view = new View();
+  private readonly view = new Entry();
 
   /** `onFailure` is called when something is found wrong. */
   constructor(

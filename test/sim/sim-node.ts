@@ -8,7 +8,6 @@ import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/clock.ts";
 import { Contacts } from "../../src/core/contacts.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
 import { Store } from "../../src/core/store.ts";
-import { SyncSession, type SyncResult } from "../../src/core/sync-session.ts";
 import { Scheduler, type Job, type JobResult } from "../../src/anti-entropy/scheduler.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { Replicator } from "../../src/replication/replicator.ts";
@@ -16,13 +15,15 @@ import type { Timing } from "../../src/replication/timing.ts";
 
 import type { BrokerTransport } from "./broker.ts";
 import type { Disk } from "./disk.ts";
-import { Stream, type StreamEnd } from "./network.ts";
+import { Stream } from "./network.ts";
+import { SessionEnd } from "./session-end.ts";
 import type { Simulation } from "./simulation.ts";
 
 /** The moment at which every simulation begins, in Unix ms. */
 export const EPOCH_MS = 1_700_000_000_000;
 const MAX_CLOCK_SKEW_MS = 60_000;
-const LAG_MS = 2_000;
+/** How far watermarks lie back, in ms. */
+export const LAG_MS = 2_000;
 const TREE_EVERY_MS = 1_000;
 const SWEEP_EVERY_MS = 700;
 const DISK_EVERY_MS = 1_000;
@@ -30,13 +31,12 @@ const TICK_MS = 500;
 const DISCOVERY_MS = 120_000;
 /** A process syncs with everybody within this time of its start. */
 const START_MS = 500;
-const MAX_FRAME_BYTES = 1_048_576;
 const FIRST_PORT = 7_000;
 /** A value above this is not sent as an event but fetched. */
 export const MAX_EVENT_BYTES = 256;
 
 /** What a process has; gone when it crashes. */
-interface Process {
+export interface Process {
   readonly store: Store;
   readonly tree: MerkleTree;
   readonly contacts: Contacts;
@@ -189,6 +189,13 @@ export class SimNode {
     simulation.oracle.crash(this.place);
   }
 
+  /** A new process, if there is none. */
+  restart(): void {
+    if (this.isUp) return;
+    this.start();
+    this.simulation.trace(() => `${this.id} is back with ${this.process!.store.size} keys`);
+  }
+
   /** Makes everything durable now. */
   syncDisk(): void {
     this.disk.sync();
@@ -263,104 +270,5 @@ export class SimNode {
         if (isAlive()) task();
       });
     return { now: () => this.monotonicMs(), after, soon: (task) => after(0, task) };
-  }
-}
-
-/** One end of a sync session, and what moves it on. */
-class SessionEnd implements StreamEnd {
-  readonly place: number;
-  private session!: SyncSession;
-  private stream!: Stream;
-  private isWaiting = false;
-  private isOver = false;
-  private readonly maxQueuedBytes: number;
-
-  constructor(
-    private readonly simulation: Simulation,
-    private readonly node: SimNode,
-    private readonly process: Process,
-    private readonly side: 0 | 1,
-    private readonly done: (result: SyncResult) => void,
-  ) {
-    this.place = node.place;
-    this.maxQueuedBytes = simulation.chance.magnitude(100, 100_000);
-    process.sessions.push(this);
-  }
-
-  open(stream: Stream, job: Partial<Job>): void {
-    const { node, process, simulation, side } = this;
-    const { store, tree, contacts, replicator } = process;
-    this.stream = stream;
-    this.session = new SyncSession({
-      role: side === 0 ? "initiator" : "responder",
-      ...job,
-      store,
-      tree,
-      contacts,
-      cluster: "sim",
-      nodeId: node.id,
-      epoch: replicator.epoch,
-      lagMs: LAG_MS,
-      maxFrameBytes: MAX_FRAME_BYTES,
-      nowMs: () => node.wallMs(),
-      monotonicMs: () => node.monotonicMs(),
-      send: (frame) => stream.send(side, frame),
-      onSetAside: (entry, reason) => {
-        simulation.noteSetAside(node, entry, reason);
-      },
-      onEnd: (result) => this.ended(result),
-    });
-    if (side === 0) this.session.start();
-    this.move();
-  }
-
-  receive(bytes: Uint8Array): void {
-    if (this.isOver) return;
-    this.session.receive(bytes);
-    this.move();
-  }
-
-  queued(bytes: number): void {
-    if (this.isOver) return;
-    const couldSend = this.session.canSend;
-    this.session.canSend = bytes <= this.maxQueuedBytes;
-    if (this.session.canSend && !couldSend) this.move();
-  }
-
-  closed(reason: string): void {
-    if (!this.isOver) this.session.close(reason);
-  }
-
-  /** The process is gone. */
-  vanish(): void {
-    this.isOver = true;
-    this.stream.close(this.side);
-  }
-
-  /** One slice now, the next one after everybody else had a turn. */
-  private move(): void {
-    if (this.isWaiting || this.isOver || !this.session.step() || this.isOver) return;
-    this.isWaiting = true;
-    const delayMs = this.simulation.chance.next() * this.simulation.plan.slowness;
-    this.simulation.timeline.after(delayMs, () => {
-      this.isWaiting = false;
-      this.move();
-    });
-  }
-
-  private ended(result: SyncResult): void {
-    const { node, process, simulation } = this;
-    this.isOver = true;
-    process.sessions.splice(process.sessions.indexOf(this), 1);
-    if (result.ok) simulation.counts.syncs++;
-    else simulation.counts.failedSyncs++;
-    if (!result.ok || result.entriesSent + result.entriesApplied > 0) {
-      const { ok, reason, peerNodeId, entriesSent: sent, entriesApplied: applied } = result;
-      const how = ok ? `${sent} sent, ${applied} applied` : reason;
-      simulation.trace(() => `${node.id} ends a session with ${peerNodeId}: ${how}`);
-    }
-    this.stream.close(this.side);
-    this.done(result);
-    process.waiting.shift()?.();
   }
 }

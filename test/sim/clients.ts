@@ -1,0 +1,96 @@
+/** What clients do in the simulation, and what they must be answered. */
+import { Int64 } from "../../src/core/counter.ts";
+import { Entry } from "../../src/core/entry.ts";
+import { APPLIED, NOT_A_NUMBER, type Store } from "../../src/core/store.ts";
+import { shownBy } from "./oracle.ts";
+import { MAX_EVENT_BYTES, type SimNode } from "./sim-node.ts";
+import type { Simulation } from "./simulation.ts";
+
+/** The clients of all nodes. */
+export class Clients {
+  private readonly delta = new Int64();
+  private readonly view = new Entry();
+  private valueNumber = 0;
+
+  constructor(private readonly simulation: Simulation) {}
+
+  /** A client does something at a node, or a few things in a row. */
+  act(node: SimNode): void {
+    const { chance, plan, names } = this.simulation;
+    const store = node.process?.store;
+    if (store === undefined) return;
+    const burst = chance.happens(0.1) ? chance.between(2, 8) : 1;
+    for (let i = 0; i < burst; i++) {
+      if (chance.happens(plan.troubles.flush)) this.flush(node, store);
+      const index = chance.below(plan.keys);
+      const name = names[index];
+      // Every other key is a counter most of the time.
+      const isCounter = index % 2 === 1 ? chance.happens(0.8) : chance.happens(0.05);
+      if (isCounter) this.increment(node, store, name);
+      else if (chance.happens(0.3)) this.delete(node, store, name);
+      else this.set(node, store, name, index % 2 === 1);
+    }
+  }
+
+  /** SET of a value of its own, a number if so. */
+  set(node: SimNode, store: Store, name: string, isNumber: boolean): void {
+    const { chance, plan } = this.simulation;
+    const number = ++this.valueNumber;
+    let value = isNumber && chance.happens(0.9) ? String(number) : `v${number}`;
+    if (!isNumber && chance.happens(0.1)) value = value.padEnd(MAX_EVENT_BYTES + 50, ".");
+    const canExpire = plan.expiry && (!isNumber || plan.troubles.absence === 0);
+    const livesMs = canExpire && chance.happens(0.3) ? chance.magnitude(10, 100_000) : 0;
+    const expiresAtMs = livesMs === 0 ? 0 : node.wallMs() + livesMs;
+    const key = this.simulation.keys.get(name)!;
+    const bytes = new TextEncoder().encode(value);
+    const outcome = store.set(key, 0, key.length, bytes, 0, bytes.length, expiresAtMs);
+    this.simulation.counts.writes++;
+    this.simulation.trace(
+      () => `${node.id} SET ${name} ${value.slice(0, 10)} ${expiresAtMs || ""}`,
+    );
+    if (outcome !== APPLIED) return this.simulation.oracle.fail(`SET came to ${outcome}`);
+    this.simulation.oracle.wrote(node.place, store, name, value, expiresAtMs);
+    const shown = shownBy(store, key, this.view);
+    if (shown?.value !== value)
+      this.simulation.oracle.fail(`${node.id}: SET ${name} does not show`);
+  }
+
+  private delete(node: SimNode, store: Store, name: string): void {
+    // A counter that was deleted, forgotten and begun again is beyond what is promised.
+    if (this.simulation.plan.troubles.absence > 0 && Number(name.slice(1)) % 2 === 1) return;
+    const key = this.simulation.keys.get(name)!;
+    if (!store.delete(key, 0, key.length)) return;
+    this.simulation.counts.writes++;
+    this.simulation.trace(() => `${node.id} DEL ${name}`);
+    this.simulation.oracle.wrote(node.place, store, name, null, 0);
+    if (store.find(key, 0, key.length) >= 0)
+      this.simulation.oracle.fail(`${node.id}: DEL ${name} did not`);
+  }
+
+  private increment(node: SimNode, store: Store, name: string): void {
+    if (this.simulation.plan.troubles.absence > 0 && Number(name.slice(1)) % 2 === 0) return;
+    const key = this.simulation.keys.get(name)!;
+    const by = this.simulation.chance.between(-5, 9);
+    const before = shownBy(store, key, this.view)?.value ?? "0";
+    const outcome = store.increment(key, 0, key.length, this.delta.set(by < 0 ? -1 : 0, by));
+    if (outcome === NOT_A_NUMBER && !/^-?\d+$/.test(before)) return;
+    this.simulation.counts.increments++;
+    const after = shownBy(store, key, this.view)?.value;
+    this.simulation.trace(() => `${node.id} INCR ${name} by ${by} to ${after}`);
+    const expected = String(BigInt(before) + BigInt(by));
+    if (outcome !== APPLIED || after !== expected) {
+      this.simulation.oracle.fail(
+        `${node.id}: INCR ${name} from ${before} by ${by} came to ${after}`,
+      );
+    } else {
+      this.simulation.oracle.incremented(node.place, store, name, BigInt(by));
+    }
+  }
+
+  private flush(node: SimNode, store: Store): void {
+    store.flush();
+    this.simulation.counts.flushes++;
+    this.simulation.trace(() => `${node.id} FLUSH`);
+    if (store.size !== 0) this.simulation.oracle.fail(`${node.id}: FLUSH left something`);
+  }
+}

@@ -1,0 +1,65 @@
+/** What must be true of all nodes once the simulated world is at rest. */
+import { Entry } from "../../src/core/entry.ts";
+import { LATEST, MerkleTree } from "../../src/core/merkle.ts";
+import type { Store } from "../../src/core/store.ts";
+import { shownBy } from "./oracle.ts";
+import { EPOCH_MS, type SimNode } from "./sim-node.ts";
+import type { Simulation } from "./simulation.ts";
+
+/** How two nodes differ; null when all hold the same. */
+export function findDifference(nodes: readonly SimNode[]): string | null {
+  const [first, ...others] = nodes.map((node) => contentsOf(node.process!.store));
+  for (const [index, other] of others.entries()) {
+    for (const key of new Set([...first.keys(), ...other.keys()])) {
+      if (first.get(key) !== other.get(key)) {
+        return `${key} is ${first.get(key)} on n0 and ${other.get(key)} on n${index + 1}`;
+      }
+    }
+  }
+  return null;
+}
+
+function contentsOf(store: Store): Map<string, string> {
+  const contents = new Map<string, string>();
+  const view = new Entry();
+  for (let id = 0; id < store.idLimit; id++) {
+    if (!store.isUsed(id)) continue;
+    store.read(id, view);
+    const { kind, timeHigh, timeLow, originHigh, originLow, expiresAtMs } = view;
+    const version = `${timeHigh}.${timeLow}.${originHigh}.${originLow}`;
+    const value = Buffer.from(view.valueBytes()).toString("latin1");
+    const key = Buffer.from(view.keyBytes()).toString();
+    contents.set(key, `kind ${kind} version ${version} expires ${expiresAtMs} value ${value}`);
+  }
+  return contents;
+}
+
+/** Fails unless every node shows for every key what it must. */
+export function checkContents({ keys, nodes, oracle, timeline }: Simulation): void {
+  const view = new Entry();
+  for (const [name, key] of keys) {
+    const expected = oracle.expected(name, EPOCH_MS + timeline.nowMs);
+    for (const { id, process } of nodes) {
+      const shown = shownBy(process!.store, key, view);
+      if (shown?.value === expected?.value && shown?.expiresAtMs === expected?.expiresAtMs)
+        continue;
+      const [is, be] = [shown, expected].map((it) => JSON.stringify(it));
+      return oracle.fail(`${id}: ${name} is ${is} and should be ${be}`);
+    }
+  }
+}
+
+/** Fails unless every root is that of a tree made anew. */
+export function checkTrees({ nodes, oracle }: Simulation): void {
+  const now = () => 0;
+  const { store } = nodes[0].process!;
+  const fresh = new MerkleTree(store);
+  for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) fresh.changed(id);
+  while (fresh.update(LATEST, LATEST, 1, now));
+  for (const { id, process } of nodes) {
+    while (process!.tree.update(LATEST, LATEST, 1, now));
+    if (process!.tree.rootHex() !== fresh.rootHex()) {
+      oracle.fail(`${id}: the root is not that of what it holds`);
+    }
+  }
+}

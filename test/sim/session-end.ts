@@ -1,0 +1,107 @@
+/** One end of a sync session in the simulation: the real session, on a simulated connection. */
+import type { Job } from "../../src/anti-entropy/scheduler.ts";
+import { SyncSession, type SyncResult } from "../../src/core/sync-session.ts";
+import type { Stream, StreamEnd } from "./network.ts";
+import { LAG_MS, type Process, type SimNode } from "./sim-node.ts";
+import type { Simulation } from "./simulation.ts";
+
+const MAX_FRAME_BYTES = 1_048_576;
+
+/** One end of a sync session, and what moves it on. */
+export class SessionEnd implements StreamEnd {
+  readonly place: number;
+  private session!: SyncSession;
+  private stream!: Stream;
+  private isWaiting = false;
+  private isOver = false;
+  private readonly maxQueuedBytes: number;
+
+  constructor(
+    private readonly simulation: Simulation,
+    private readonly node: SimNode,
+    private readonly process: Process,
+    private readonly side: 0 | 1,
+    private readonly done: (result: SyncResult) => void,
+  ) {
+    this.place = node.place;
+    this.maxQueuedBytes = simulation.chance.magnitude(100, 100_000);
+    process.sessions.push(this);
+  }
+
+  open(stream: Stream, job: Partial<Job>): void {
+    const { node, process, simulation, side } = this;
+    const { store, tree, contacts, replicator } = process;
+    this.stream = stream;
+    this.session = new SyncSession({
+      role: side === 0 ? "initiator" : "responder",
+      ...job,
+      store,
+      tree,
+      contacts,
+      cluster: "sim",
+      nodeId: node.id,
+      epoch: replicator.epoch,
+      lagMs: LAG_MS,
+      maxFrameBytes: MAX_FRAME_BYTES,
+      nowMs: () => node.wallMs(),
+      monotonicMs: () => node.monotonicMs(),
+      send: (frame) => stream.send(side, frame),
+      onSetAside: (entry, reason) => {
+        simulation.noteSetAside(node, entry, reason);
+      },
+      onEnd: (result) => this.ended(result),
+    });
+    if (side === 0) this.session.start();
+    this.move();
+  }
+
+  receive(bytes: Uint8Array): void {
+    if (this.isOver) return;
+    this.session.receive(bytes);
+    this.move();
+  }
+
+  queued(bytes: number): void {
+    if (this.isOver) return;
+    const couldSend = this.session.canSend;
+    this.session.canSend = bytes <= this.maxQueuedBytes;
+    if (this.session.canSend && !couldSend) this.move();
+  }
+
+  closed(reason: string): void {
+    if (!this.isOver) this.session.close(reason);
+  }
+
+  /** The process is gone. */
+  vanish(): void {
+    this.isOver = true;
+    this.stream.close(this.side);
+  }
+
+  /** One slice now, the next one after everybody else had a turn. */
+  private move(): void {
+    if (this.isWaiting || this.isOver || !this.session.step() || this.isOver) return;
+    this.isWaiting = true;
+    const delayMs = this.simulation.chance.next() * this.simulation.plan.slowness;
+    this.simulation.timeline.after(delayMs, () => {
+      this.isWaiting = false;
+      this.move();
+    });
+  }
+
+  private ended(result: SyncResult): void {
+    const { node, process, simulation } = this;
+    this.isOver = true;
+    process.sessions.splice(process.sessions.indexOf(this), 1);
+    if (result.ok) simulation.counts.syncs++;
+    else simulation.counts.failedSyncs++;
+    if (!result.ok || result.entriesSent + result.entriesApplied > 0) {
+      const { ok, reason, peerNodeId, entriesSent: sent, entriesApplied: applied } = result;
+      const how = ok ? `${sent} sent, ${applied} applied` : reason;
+      simulation.trace(() => `${node.id} ends a session with ${peerNodeId}: ${how}`);
+    }
+    this.stream.close(this.side);
+    this.done(result);
+    process.waiting.shift()?.();
+  }
+}
