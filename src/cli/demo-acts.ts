@@ -85,6 +85,44 @@ export async function showHeal(nodes: LineConnection[]): Promise<void> {
   await report(three);
 }
 
+/** Node 3 is killed with -9, and comes back with what was on its disk and what it missed. */
+export async function showCrash(
+  nodes: LineConnection[],
+  third: { kill(): Promise<void>; start(): Promise<LineConnection> },
+): Promise<void> {
+  console.log("\nNode 3 is killed in the middle of its work, and the others go on:\n");
+  const tell = async (node: number, line: string) =>
+    said(node, line, await nodes[node - 1]!.ask(line));
+  await tell(3, "SET lake West");
+  await tell(3, "INCR visits 1");
+  await third.kill();
+  said(3, "kill -9", "");
+  nodes[2]!.close();
+  await tell(1, "SET city Hue");
+  await tell(1, "SET bridge Long Bien");
+
+  console.log("\nStarted again, it has what it had acknowledged, and fetches what it missed:\n");
+  const start = performance.now();
+  nodes[2] = await third.start();
+  const facts = await factsOf(nodes[2]);
+  for (const [node, line, expected] of [
+    [3, "GET lake", "West"],
+    [3, "GET visits", "51"],
+    [3, "GET city", "Hue"],
+    [3, "GET bridge", "Long Bien"],
+    [1, "GET visits", "51"],
+  ] as const) {
+    said(node, line, expected, (await answers(nodes[node - 1]!, line, expected)) - start);
+  }
+  const fetched = await eventualFact(nodes[2], "sync_entries_applied");
+  console.log(
+    `\n  Node 3 started again:\n` +
+      `    from its disk         ${facts.get("recovered_entries")} entries\n` +
+      `    from its peers        ${fetched} entries`,
+  );
+  await awaitEachOther(nodes);
+}
+
 /** Fills the nodes with keys, so that it is worth not to compare them all. */
 async function stock([one, ...others]: LineConnection[]): Promise<void> {
   const lines = Array.from({ length: STOCK }, (_, i) => `SET stock:${i} ${i}`);
@@ -109,14 +147,26 @@ async function report(node: LineConnection): Promise<void> {
 
 /** The facts of the last heal, once the node has closed its books on it. */
 async function healFacts(node: LineConnection): Promise<Map<string, string>> {
+  await eventualFact(node, "sync_last_heal_peer");
+  const prefix = "sync_last_heal_";
+  const facts = [...(await factsOf(node))].filter(([name]) => name.startsWith(prefix));
+  return new Map(facts.map(([name, value]) => [name.slice(prefix.length), value]));
+}
+
+/** A fact of INFO once it is there and not 0. */
+async function eventualFact(node: LineConnection, name: string): Promise<string> {
   const deadline = performance.now() + ARRIVAL_DEADLINE_MS;
   for (;;) {
-    const info = (await node.request("INFO")).bytes.toString();
-    const found = info.matchAll(/^sync_last_heal_(\w+):(.*)$/gm);
-    const facts = new Map(Array.from(found, ([, name, value]) => [name!, value!]));
-    if (facts.size > 0) return facts;
+    const value = (await factsOf(node)).get(name) ?? "0";
+    if (value !== "0") return value;
     if (performance.now() > deadline) throw new OperationalError("node 3 tells of no heal");
   }
+}
+
+async function factsOf(node: LineConnection): Promise<Map<string, string>> {
+  const info = (await node.request("INFO")).bytes.toString();
+  const found = info.matchAll(/^(\w+):(.*)$/gm);
+  return new Map(Array.from(found, ([, name, value]) => [name!, value!]));
 }
 
 /** Asks again and again until the reply is the expected one; when that was, in ms of this process. */

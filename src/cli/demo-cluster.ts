@@ -1,6 +1,6 @@
 /**
  * The processes of the demo: each is this very program, told everything through its environment, so
- * that no file is written. Each holds the end of a pipe whose other end is here: when this process
+ * that no file is needed. Each holds the end of a pipe whose other end is here: when this process
  * ends, by whatever means, they stop.
  */
 import { createServer } from "node:net";
@@ -26,6 +26,7 @@ export class DemoCluster {
   readonly failed: Promise<never>;
   private readonly fail: (error: Error) => void;
   private readonly running = new Set<Bun.Subprocess<"pipe", "pipe", "pipe">>();
+  private readonly byName = new Map<string, Bun.Subprocess<"pipe", "pipe", "pipe">>();
   private isStopping = false;
 
   constructor() {
@@ -46,6 +47,7 @@ export class DemoCluster {
       detached: true, // Ctrl-C in the terminal is for this process, which tells the others
     });
     this.running.add(child);
+    this.byName.set(name, child);
     const log: string[] = [];
     const { promise: ready, resolve, reject } = Promise.withResolvers<number>();
     const timer = setTimeout(
@@ -66,13 +68,22 @@ export class DemoCluster {
         `${name} ended with exit code ${code}\n${log.join("\n")}`.trimEnd(),
       );
       reject(error);
-      if (!this.isStopping) this.fail(error);
+      const isAsked = this.isStopping || this.byName.get(name) !== child;
+      if (!isAsked) this.fail(error);
     });
     try {
       return { name, port: await ready };
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** Ends one child the hard way, as `kill -9` does. Its name is free afterwards. */
+  async kill(name: string): Promise<void> {
+    const child = this.byName.get(name);
+    this.byName.delete(name);
+    child?.kill("SIGKILL");
+    await child?.exited;
   }
 
   /** Ends every child: politely, and after 5 s by force. */

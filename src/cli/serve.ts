@@ -1,4 +1,5 @@
 /** `merklekv serve`: runs one node until it is told to stop. */
+import { rm } from "node:fs/promises";
 import { formatHostPort } from "../config/address.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
@@ -7,7 +8,7 @@ import { createLogger, type RootLogger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { version } from "../version.ts";
 import type { Command } from "./arguments.ts";
-import { exitWithStdin, untilStopped } from "./signals.ts";
+import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
 
 /** The subcommand. Prints one line on stdout once the node serves clients; the log goes elsewhere. */
 export const serve: Command = {
@@ -18,6 +19,7 @@ export const serve: Command = {
   options: [
     { long: "--config", short: "-c", value: "FILE", about: "The configuration, in TOML." },
     exitWithStdin,
+    removeData,
   ],
 
   async run(given) {
@@ -40,6 +42,7 @@ export const serve: Command = {
 
     await Promise.race([told, node.stopped]);
     await node.stop();
+    if (given.has(removeData.long)) await rm(config.storage.path, { recursive: true, force: true });
     await logger.close();
     return 0;
   },

@@ -1,4 +1,4 @@
-/** How a long-running subcommand is told to end. */
+/** How a long-running subcommand is told to end, and what it leaves. */
 
 /**
  * Resolves at SIGTERM or SIGINT, and, when asked for, once standard input ends: a parent that holds
@@ -22,4 +22,10 @@ export function untilStopped(options: { orStdinEnds: boolean }): Promise<void> {
 export const exitWithStdin = {
   long: "--exit-with-stdin",
   about: "Stop when standard input ends, so as not to outlive a parent process.",
+} as const;
+
+/** The option that makes a node's data a matter of one run. */
+export const removeData = {
+  long: "--remove-data",
+  about: "Remove storage.path, with all that is in it, once the node has stopped. For trials.",
 } as const;

@@ -72,6 +72,15 @@ test("shows writes travelling, then ends with --exit", async () => {
   expect(output).toMatch(/Node 3 and node [12], in \d round trips and \d+ bytes:\n/);
   // Three keys were written on the one side and two on the other, one of them on both.
   expect(output).toMatch(/compared one by one +[1-9] of 10002 keys/);
+  // Killed, node 3 has what it had acknowledged, and gets what it missed.
+  expect(output).toMatch(/node 3> +kill -9\n/);
+  expect(output).toMatch(new RegExp(`node 3> +GET lake +West +${took}`));
+  expect(output).toMatch(new RegExp(`node 3> +GET bridge +Long Bien +${took}`));
+  for (const node of [1, 3]) {
+    expect(output).toMatch(new RegExp(`node ${node}> +GET visits +51 +${took}`));
+  }
+  expect(output).toMatch(/from its disk +10\d\d\d entries\n/);
+  expect(output).toMatch(/from its peers +[1-9] entries\n/);
   expectNothingLeft();
 });
 
@@ -95,6 +104,7 @@ test.each([
   ["SIGINT", /one MQTT broker/],
   ["SIGINT", /mqtt:\/\//],
   ["SIGINT", /node 1 /],
+  ["SIGINT", /kill -9/],
   ["SIGHUP", INVITATION],
 ] as const)("%s after %p leaves nothing behind", async (name, moment) => {
   const demo = await startDemo();
