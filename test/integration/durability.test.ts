@@ -155,7 +155,7 @@ describe("kill -9 under load", () => {
     let acknowledged = 0;
     const lost = await killNine({
       fsync,
-      rounds: 3,
+      rounds: 6,
       seed: 7,
       onRound: (_round, facts) => void (acknowledged += facts.acknowledged),
     });

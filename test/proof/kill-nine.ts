@@ -171,16 +171,20 @@ async function main(): Promise<number> {
   let lostCount = 0;
   for (const fsync of modes) {
     let acknowledged = 0;
+    let kills = 0;
     const rounds = Math.ceil(Number(values.rounds) / modes.length);
     const lost = await killNine({
       fsync,
       rounds,
       seed: Number(values.seed),
-      onRound: (_round, facts) => void (acknowledged += facts.acknowledged),
+      onRound(_round, facts) {
+        kills++;
+        acknowledged += facts.acknowledged;
+      },
     });
     for (const line of lost) console.error(line);
     console.log(
-      `${fsync}: ${rounds} kills, ${acknowledged} writes acknowledged, ${lost.length} lost`,
+      `${fsync}: ${kills} kills, ${acknowledged} writes acknowledged, ${lost.length} lost`,
     );
     lostCount += lost.length;
   }

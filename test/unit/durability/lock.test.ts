@@ -1,6 +1,6 @@
 /** One process a directory, and a dead one holds nothing. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { lockDirectory } from "../../../src/durability/lock.ts";
@@ -42,4 +42,13 @@ test("a directory that is not there, or a loop, is one clear line", async () => 
   await expect(lockDirectory(nowhere)).rejects.toThrow(
     `cannot write to ${nowhere}: there is no such`,
   );
+});
+
+test("a lock file that is something else is one clear line", async () => {
+  const path = join(directory, "lock");
+  writeFileSync(path, "not made by MerkleKV");
+  await expect(lockDirectory(directory)).rejects.toThrow(`cannot lock ${path}: file is not a data`);
+  rmSync(path);
+  mkdirSync(path);
+  await expect(lockDirectory(directory)).rejects.toThrow(`cannot lock ${path}: unable to open`);
 });
