@@ -202,8 +202,9 @@ export class Receiver {
   private follow(source: string, epoch: number, sequence: number): void {
     const last = this.sources.get(source);
     if (last === undefined) {
-      // What it sent before we first heard of it is not missing from anything we had.
       this.remember(source, { epoch, sequence });
+      // What it sent earlier may have been lost since this node synced at its start.
+      if (sequence > 1) this.reportGap(source);
       return;
     }
     // Moves it to the end: the first in the map is the one unheard for longest.
@@ -213,7 +214,10 @@ export class Receiver {
     const expected = epoch === last.epoch ? last.sequence + 1 : 1;
     last.epoch = epoch;
     last.sequence = sequence;
-    if (sequence === expected) return;
+    if (sequence !== expected) this.reportGap(source);
+  }
+
+  private reportGap(source: string): void {
     this.counters.gaps++;
     this.options.onGap(source);
   }

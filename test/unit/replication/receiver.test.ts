@@ -89,12 +89,12 @@ describe("a gap is reported", () => {
       0,
     ],
     [
-      "not for what came before the first",
+      "for what came before the first, once",
       [
         [1, 7],
         [1, 8],
       ],
-      0,
+      1,
     ],
     [
       "for a missing number",
@@ -119,7 +119,7 @@ describe("a gap is reported", () => {
     [
       "not for a new epoch",
       [
-        [1, 9],
+        [1, 1],
         [2, 1],
         [2, 2],
       ],
@@ -128,7 +128,7 @@ describe("a gap is reported", () => {
     [
       "for a new epoch whose first is missing",
       [
-        [1, 9],
+        [1, 1],
         [2, 2],
       ],
       1,
