@@ -149,8 +149,7 @@ export class EntryFlow {
     const baseMs = this.baseMs(entry);
     const forgottenMs = Math.max(purgedUpToMs, store.purgedElsewhereMs);
     if (forgottenMs === 0 || baseMs > forgottenMs) return false;
-    const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
-    if (id >= 0 && !this.isHidden(id, baseMs)) return false;
+    if (store.locate(entry.key, entry.keyOffset, entry.keyLength) >= 0) return false;
     if (this.isDead(entry)) return diedMs(entry) <= forgottenMs;
     const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer);
     if (purger.upToMs === 0 || baseMs > purger.upToMs) return false;
@@ -167,15 +166,6 @@ export class EntryFlow {
     writer.varint(entry.keyLength);
     writer.copy(entry.key, entry.keyOffset, entry.keyLength);
     return true;
-  }
-
-  /**
-   * Whether what is here for a key is above the limit, so that the peer does not get it now, and
-   * beats an entry with that base. To the peer the key is not here then; did it keep the entry,
-   * it would pass on after this session what may have been deleted.
-   */
-  private isHidden(id: number, baseMs: number): boolean {
-    return !this.read(id, this.entry) && this.baseMs(this.entry) > baseMs;
   }
 
   private isDead(entry: Entry): boolean {

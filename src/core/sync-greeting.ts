@@ -7,7 +7,7 @@
  * present from the next session on, and not hours later.
  */
 import { timeHighOf, timeLowOf, unixMsOf } from "./clock.ts";
-import type { Contacts } from "./contacts.ts";
+import { latestMissed, type Contacts } from "./contacts.ts";
 import { REFUSED_FUTURE, type Store, UNCHANGED } from "./store.ts";
 import { Hello } from "./sync-hello.ts";
 import { ROOT_BYTES } from "./sync-items.ts";
@@ -73,6 +73,14 @@ export class Greeting {
     if (theirs.nodeId !== nodeId) return null;
     if (theirs.epoch === epoch) return ["self", "the address leads back to this node itself"];
     return ["duplicate", `another running node has this node's node_id, "${nodeId}"`];
+  }
+
+  /** Whether one of the two may have missed deletions that the other has forgotten. */
+  hasMissed(theirs: Hello): boolean {
+    const { store, contacts } = this.options;
+    const { origin, purgedUpToMs } = store;
+    const own = { origin, purgedUpToMs, contacts };
+    return latestMissed(own, theirs).upToMs > 0 || latestMissed(theirs, own).upToMs > 0;
   }
 
   /** Takes over clock and flush of the peer. True when a flush came with it; a refusal when it cannot be. */

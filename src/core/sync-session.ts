@@ -82,6 +82,12 @@ export class SyncSession {
   /** What follows when the tree is prepared. */
   private afterwards = (): void => {};
   private isIntroduced = false;
+  /**
+   * One side may have missed a deletion that the other has forgotten, so all is compared as of
+   * now. Below a watermark a newer write would hide the entry that the deletion was of, and after
+   * the session nobody would ask about it again.
+   */
+  private isThorough = false;
   private hasReplied = false;
   private areRootsEqual = false;
   private isVerifying = false;
@@ -225,11 +231,12 @@ export class SyncSession {
     const adopted = greeting.adopt(hello);
     if (typeof adopted === "object") return this.fail(...adopted);
     greeting.watermarkMs = Math.min(greeting.watermarkMs, hello.watermarkMs);
+    this.isThorough = greeting.hasMissed(hello);
     this.setLimit();
     if (!isInitiator) return true;
     this.areRootsEqual = hello.mode === ROOTS_ARE_EQUAL;
     // A flush that came with it is carried out before anything is compared.
-    if (adopted) this.prepare(() => {});
+    if (adopted || (this.isThorough && !this.areRootsEqual)) this.prepare(() => {});
     return true;
   }
 
@@ -324,7 +331,8 @@ export class SyncSession {
     const { flow, writer, greeting } = this;
     const half = this.half as Responder;
     const root = this.rootOfTree();
-    const isSame = this.isWalking && root.every((byte, i) => byte === flow.peer.root[i]);
+    const isComparable = this.isWalking && (this.mode !== "watermark" || !this.isThorough);
+    const isSame = isComparable && root.every((byte, i) => byte === flow.peer.root[i]);
     writeHello(writer, greeting.hello(isSame ? ROOTS_ARE_EQUAL : 0, root));
     if (isSame) {
       this.passWord(true);
@@ -360,7 +368,7 @@ export class SyncSession {
   // Preparing.
 
   /** Compares as of the watermark, or as of now when the mode says so or `isLatest`. */
-  private setLimit(isLatest = this.mode !== "watermark"): void {
+  private setLimit(isLatest = this.mode !== "watermark" || this.isThorough): void {
     const { watermarkMs } = this.greeting;
     this.flow.limitHigh = isLatest ? LATEST : timeHighOf(watermarkMs);
     this.flow.limitLow = isLatest ? LATEST : timeLowOf(watermarkMs);
