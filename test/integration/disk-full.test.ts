@@ -157,7 +157,7 @@ describe.skipIf(missing !== "")("a full disk", () => {
   test("no room for a data directory: one clear line", async () => {
     fillUp(join(disk, "rest"));
     await expect(startOn("everysec")).rejects.toThrow(
-      /merklekv: cannot (make the data directory|write to) \S+: the disk is full \(ENOSPC\)\n$/,
+      /merklekv: cannot (make the data directory|write to) \S+: the disk is full \(ENOSPC\)$/m,
     );
   });
 });
