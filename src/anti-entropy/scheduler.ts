@@ -241,7 +241,7 @@ export class Scheduler {
       return;
     }
     // A sync brings what a fetch could not.
-    if (job.mode === "fetch") peer.want ??= begun;
+    if (job.mode === "fetch") peer.want = ++this.wants;
     const { random } = this.options;
     if (isBusy) peer.notBeforeMs = this.nowMs + SPREAD_MS * (0.2 + random());
     else {

@@ -304,6 +304,18 @@ describe("values left for fetching", () => {
     pass(scheduler, 5_000);
     expect(started.length).toBe(3);
   });
+
+  test("are left to a sync also when the peer came itself, but before", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    const begun = scheduler.wants;
+    scheduler.noteReference("a", key("one"));
+    await started[0]!.end({ ok: false });
+    scheduler.noteVisit("a", begun);
+    pass(scheduler, 2_000);
+    expect(modes()).toEqual(["fetch", "now"]);
+  });
 });
 
 describe("a peer that fails", () => {
