@@ -46,6 +46,8 @@ export class EntryFlow {
   peer = new Hello();
   /** While an entry is being applied: what the store tells its observers comes from here. */
   isApplying = false;
+  /** The peer sent an entry that is dated too far ahead to be taken. */
+  hasRefusedFuture = false;
 
   private readonly entry = new Entry();
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
@@ -103,6 +105,7 @@ export class EntryFlow {
     if (outcome === APPLIED) tally.entriesApplied++;
     else if (outcome === REFUSED_FULL) tally.miss("the memory limit is reached");
     else if (outcome === REFUSED_FUTURE) {
+      this.hasRefusedFuture = true;
       tally.entriesSetAside++;
       this.options.onSetAside(arrived, "future");
     }

@@ -396,7 +396,9 @@ export class SyncSession {
   }
 
   private noteContact(): void {
-    const { peer } = this.flow;
+    const { peer, hasRefusedFuture } = this.flow;
+    // What was not taken may stand over there in place of a deletion that is forgotten.
+    if (hasRefusedFuture) return;
     // Meanwhile another session brought something the peer may have purged and was not asked
     // about. It is to be, next time, and by a node that had no contact.
     if (this.watch.oldestMs > peer.forgottenUpToMs()) this.greeting.noteContact(peer);
