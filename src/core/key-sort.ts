@@ -1,7 +1,7 @@
 /**
  * Puts entry ids in the order of their keys, a million in a fraction of a second.
  *
- * What comes from a snapshot ascends already and is only looked through; what a log added
+ * Keys that came in order, as those with a date in them do, are only looked through; what came
  * later is sorted and merged into that. Sorting reads each key once, in the order given,
  * which is mostly that of memory: eight bytes after the prefix that all of them share, by
  * which a radix sort (least significant digit first; Knuth, TAOCP 3, 5.2.5) orders them.

@@ -42,7 +42,7 @@ import { WaiterQueue } from "./waiter-queue.ts";
 export type FsyncMode = "always" | "everysec" | "never";
 
 /** Another segment is begun when one is this long. */
-const SEGMENT_BYTES = 32 * 1024 * 1024;
+const SEGMENT_BYTES = 64 * 1024 * 1024;
 const TICK_MS = 1_000;
 const RETRY_EVERY_MS = 500;
 /** The clock that is noted with a sync is ahead, so that it holds until the next one. */
