@@ -195,8 +195,16 @@ export class AntiEntropy implements SyncControl {
       sync_active: this.sessions.active,
       sync_peers: this.scheduler.peerCount,
       ...this.accounts.facts(),
+      sync_longest_slice_ms: this.sessions.longestSlice.ms.toFixed(2),
+      tree_longest_slice_ms: this.keeper.longestSlice.ms.toFixed(2),
       set_aside_entries: this.setAside.entries,
     };
+  }
+
+  /** `CONFIG RESETSTAT`. */
+  resetPeaks(): void {
+    this.sessions.longestSlice.reset();
+    this.keeper.longestSlice.reset();
   }
 
   private isHealing(): boolean {

@@ -6,6 +6,7 @@
 import type { Link, LinkHandler } from "../commands/services.ts";
 import type { SyncSession } from "../core/sync-session.ts";
 import type { SyncResult } from "../core/sync-tally.ts";
+import type { LongestSlice } from "./longest-slice.ts";
 
 /** Nothing more is produced while this much waits to be sent, in bytes. */
 const MAX_QUEUED_BYTES = 256 * 1024;
@@ -22,6 +23,8 @@ export interface ConversationOptions {
   readonly silenceMs: number;
   /** Called once, when the session is over. */
   readonly onEnd: (result: SyncResult) => void;
+  /** Told how long each turn on the event loop takes. */
+  readonly longestSlice: LongestSlice;
   /** The session threw, which is a mistake in the program. */
   readonly onBug: (error: unknown) => void;
 }
@@ -56,9 +59,10 @@ export class Conversation implements LinkHandler {
 
   receive(bytes: Uint8Array): void {
     if (this.isOver) return;
-    this.lastLifeMs = performance.now();
+    const startedMs = performance.now();
+    this.lastLifeMs = startedMs;
     this.guard(() => this.session.receive(bytes));
-    this.work();
+    this.work(startedMs);
   }
 
   drained(): void {
@@ -87,11 +91,15 @@ export class Conversation implements LinkHandler {
     if (link.queuedBytes > MAX_QUEUED_BYTES) this.session.canSend = false;
   }
 
-  /** One slice now, the next one after everybody else had a turn. */
-  private work(): void {
+  /**
+   * One slice now, the next one after everybody else had a turn. `startedMs` is when this turn on
+   * the event loop began.
+   */
+  private work(startedMs = performance.now()): void {
     if (this.isOver || this.immediate !== undefined) return;
     let isMore = false;
     this.guard(() => (isMore = this.session.step()));
+    this.options.longestSlice.note(startedMs);
     if (this.isOver) return;
     if (!isMore && this.isLost) return this.close("the connection was lost");
     this.steer();

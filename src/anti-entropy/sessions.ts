@@ -10,6 +10,7 @@ import type { SyncFailure, SyncResult } from "../core/sync-tally.ts";
 import type { SyncAccounts } from "./accounts.ts";
 import { Conversation } from "./conversation.ts";
 import { dial } from "./dial.ts";
+import { LongestSlice } from "./longest-slice.ts";
 
 /** What all sessions of a node have in common. */
 export interface SessionsOptions {
@@ -40,6 +41,8 @@ export type Outcome = Pick<SyncResult, "ok" | "reason" | "peerNodeId" | "rootsEq
 export class Sessions {
   /** Sessions under way, and those about to connect. */
   active = 0;
+  /** Of all sessions. */
+  readonly longestSlice = new LongestSlice();
   private readonly conversations = new Set<Conversation>();
   private readonly waiting: (() => void)[] = [];
   private isStopping = false;
@@ -115,6 +118,7 @@ export class Sessions {
     const conversation: Conversation = new Conversation({
       link,
       silenceMs,
+      longestSlice: this.longestSlice,
       create: (send, end) =>
         new SyncSession({
           ...common,

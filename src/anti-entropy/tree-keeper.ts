@@ -7,6 +7,7 @@
  */
 import { timeHighOf, timeLowOf } from "../core/clock.ts";
 import type { MerkleTree } from "../core/merkle.ts";
+import { LongestSlice } from "./longest-slice.ts";
 
 /**
  * How far the watermark lies behind the present, in ms. It exceeds the time a write takes to
@@ -24,6 +25,8 @@ const BUSY_PAUSE_MS = 12;
 export class TreeKeeper {
   /** The root at the end of the last update, in hex; null before the first. */
   rootHex: string | null = null;
+  /** Of the slices of updates. */
+  readonly longestSlice = new LongestSlice();
   private timer: ReturnType<typeof setInterval> | undefined;
   private immediate: ReturnType<typeof setImmediate> | undefined;
   private pause: ReturnType<typeof setTimeout> | undefined;
@@ -51,7 +54,10 @@ export class TreeKeeper {
   }
 
   private slice(timeHigh: number, timeLow: number): void {
-    if (!this.tree.update(timeHigh, timeLow, SLICE_MS, nowMs)) {
+    const startedMs = nowMs();
+    const isMore = this.tree.update(timeHigh, timeLow, SLICE_MS, nowMs);
+    this.longestSlice.note(startedMs);
+    if (!isMore) {
       this.rootHex = this.tree.rootHex() ?? this.rootHex;
       return;
     }

@@ -159,7 +159,14 @@ const config: Run = (request, reply, context) => {
     }
     return;
   }
-  reply.error("Invalid command", "CONFIG GET is what there is; settings change in the config file");
+  if (request.is(0, "RESETSTAT") && request.count === 1) {
+    context.services.synchronization.resetPeaks();
+    return reply.ok();
+  }
+  reply.error(
+    "Invalid command",
+    "CONFIG GET and RESETSTAT are what there is; settings change in the config file",
+  );
 };
 
 const shutdown: Run = (request, reply, context) => {

@@ -131,6 +131,8 @@ export interface SyncControl {
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string;
   /** Facts for INFO, name and value. */
   facts(): Record<string, string | number>;
+  /** Begins anew with the facts that say how much something was at most. */
+  resetPeaks(): void;
 }
 
 /** The node, as commands see it. */

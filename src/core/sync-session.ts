@@ -51,7 +51,7 @@ export type { SyncMode, SyncSessionOptions } from "./sync-options.ts";
 /** How a session ended. */
 export type { SyncFailure, SyncResult } from "./sync-tally.ts";
 
-const SLICE_MS = 2;
+const SLICE_MS = 1;
 /** While this much waits to be worked on, no more need be read. */
 const ENOUGH_INPUT_BYTES = 131_072;
 /** In place of the mode in a responder's HELLO. */
@@ -126,7 +126,7 @@ export class SyncSession {
     if (!this.isEnded) this.reader.push(bytes);
   }
 
-  /** Does one slice of work, about 2 ms. True when there is more to do now: call again soon. */
+  /** Does one slice of work, about 1 ms. True when there is more to do now: call again soon. */
   step(): boolean {
     const { monotonicMs } = this.options;
     const untilMs = monotonicMs() + SLICE_MS;

@@ -266,6 +266,18 @@ describe("SYNC", () => {
     expect(await one.ask("HASH")).toBe(await two.ask("HASH"));
     await Promise.all(clients.map((client) => client.close()));
   });
+
+  test("tells how long the longest slice took, until it is told to forget that", async () => {
+    const [one, two] = [await start("n1"), await start("n2")];
+    await one.askAll(sets(1_000));
+    expect(await one.ask(`SYNC 127.0.0.1 ${two.process.port}`)).toBe("OK");
+    for (const node of [one, two]) {
+      expect(await node.fact("sync_longest_slice_ms")).toBeGreaterThan(0);
+      expect(await node.fact("tree_longest_slice_ms")).toBeGreaterThan(0);
+      expect(await node.ask("CONFIG RESETSTAT")).toBe("OK");
+      expect(await node.fact("sync_longest_slice_ms")).toBe(0);
+    }
+  });
 });
 
 test("two live nodes with one id are reported by both", async () => {

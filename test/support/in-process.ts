@@ -72,6 +72,7 @@ export class InProcessServer {
         sync: async () => ({ ok: false, reason: "there is no network", rootsEqual: null }),
         accept: () => "there is no network",
         facts: () => ({}),
+        resetPeaks() {},
       },
       ...options.services,
     } as Services;

@@ -30,6 +30,7 @@ function connect(): { recorder: Recorder; client: InProcessClient; server: InPro
       synchronization: {
         sync: async () => ({ ok: true, reason: "", rootsEqual: null }),
         facts: () => ({}),
+        resetPeaks() {},
         accept(isRound) {
           recorder.isRound = isRound;
           return (link) => {
