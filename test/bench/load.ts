@@ -82,6 +82,14 @@ export async function fill(server: Server, command: "SET" | "INCR"): Promise<voi
   if (added !== KEYS) throw new Error(`${server.name} holds ${added} keys more, not ${KEYS}`);
 }
 
+/** Sends requests that are answered with a line each, at once, and waits for all answers. */
+export async function sendAll(server: Server, requests: readonly string[]): Promise<void> {
+  const filler = new Filler();
+  const socket = await Bun.connect({ hostname: "127.0.0.1", port: server.port, socket: filler });
+  await filler.exchange(socket, Buffer.from(requests.join("")), requests.length);
+  socket.end();
+}
+
 /** How many keys a server holds. */
 export async function keyCount(server: Server): Promise<number> {
   return Number((await ask(server, "DBSIZE")).slice(1));

@@ -14,6 +14,9 @@ const SETTLED_MS = 5_000;
 const SETTLED_KB = 512;
 const SETTLE_DEADLINE_MS = 120_000;
 
+/** Linux counts processor time in hundredths of a second. */
+const MS_A_TICK = 10;
+
 const running = new Set<Bun.Subprocess>();
 // However this process ends, it leaves none of them behind. (Nodes see to that themselves.)
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
@@ -36,11 +39,17 @@ export interface NodeSettings {
   readonly brokerPort?: number;
   readonly bindPort?: number;
   readonly maxConnections?: number;
+  /** How often it compares itself with a peer; never by default. */
+  readonly syncEverySeconds?: number;
+  readonly engine?: "log" | "memory";
+  /** What to run instead of the built binary. */
+  readonly command?: readonly string[];
 }
 
-/** The TOML of a bench node: defaults, but for what is given and no comparing with peers. */
+/** The TOML of a bench node: defaults, but for what is given, and comparing with peers only if asked for. */
 export function nodeConfig(nodeId: string, settings: NodeSettings = {}): string {
-  const { brokerPort, bindPort = 0, maxConnections = 1000 } = settings;
+  const { brokerPort, bindPort = 0, maxConnections = 1000, engine = "log" } = settings;
+  const { syncEverySeconds } = settings;
   return [
     `node_id = "${nodeId}"`,
     `[network]`,
@@ -50,14 +59,19 @@ export function nodeConfig(nodeId: string, settings: NodeSettings = {}): string 
     `enabled = ${brokerPort !== undefined}`,
     `broker_address = "mqtt://127.0.0.1:${brokerPort ?? 1883}"`,
     `[anti_entropy]`,
-    `enabled = false`,
+    `enabled = ${syncEverySeconds !== undefined}`,
+    `interval_seconds = ${syncEverySeconds ?? 300}`,
+    `[storage]`,
+    `engine = "${engine}"`,
     "",
   ].join("\n");
 }
 
-/** Starts the built binary; it serves. */
+/** Starts the built binary, or `settings.command`; it serves. */
 export async function startMerklekv(nodeId = "bench", settings?: NodeSettings): Promise<Server> {
-  const node = await startNodeProcess({ config: nodeConfig(nodeId, settings) });
+  const config = nodeConfig(nodeId, settings);
+  const { command } = settings ?? {};
+  const node = await startNodeProcess({ config, ...(command && { command }) });
   const stop = async () => void (await node.stop());
   return { name: "merklekv", port: node.port, pid: node.pid, [Symbol.asyncDispose]: stop };
 }
@@ -136,6 +150,14 @@ export async function settledMemoryMb(pid: number): Promise<number> {
 /** The most resident memory the process ever took, in MB (10^6 bytes). */
 export function peakMemoryMb(pid: number): number {
   return megabytes(statusKb(pid, "VmHWM"));
+}
+
+/** Processor time the process has taken so far, its threads and the kernel's part included, in ms. */
+export function processorMs(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  // What follows the name, which may hold anything: utime and stime are fields 14 and 15 of the whole.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * MS_A_TICK;
 }
 
 function statusKb(pid: number, field: string): number {

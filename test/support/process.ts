@@ -38,13 +38,16 @@ export interface NodeProcess extends BinaryProcess {
 /** Variables a test's own environment may hold that would change what the binary does. */
 const MEDDLING = /^(MERKLE_KV_|BUN_OPTIONS$|BUN_BE_BUN$)/;
 
-/** Starts the binary with these arguments. Its standard input is a pipe that stays open. */
+/**
+ * Starts the binary, or another `command`, with these arguments. Its standard input is a pipe that
+ * stays open.
+ */
 export async function runBinary(
   args: string[],
-  options: { env?: Record<string, string>; cwd?: string } = {},
+  options: { env?: Record<string, string>; cwd?: string; command?: readonly string[] } = {},
 ): Promise<BinaryProcess> {
   const inherited = Object.entries(process.env).filter(([name]) => !MEDDLING.test(name));
-  const child = Bun.spawn([await merklekvBinary(), ...args], {
+  const child = Bun.spawn([...(options.command ?? [await merklekvBinary()]), ...args], {
     cwd: options.cwd ?? tmpdir(),
     env: { ...Object.fromEntries(inherited), ...options.env },
     stdin: "pipe",
@@ -135,7 +138,7 @@ export async function runToEnd(
  * Rejects with the node's output when it does not come up.
  */
 export async function startNodeProcess(
-  options: { config?: string; env?: Record<string, string> } = {},
+  options: { config?: string; env?: Record<string, string>; command?: readonly string[] } = {},
 ): Promise<NodeProcess> {
   const directory = mkdtempSync(join(tmpdir(), "merklekv-test-"));
   const file = join(directory, "node.toml");
