@@ -68,7 +68,7 @@ export class AntiEntropy implements SyncControl {
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, storagePath, logger } = options;
     this.tree = new MerkleTree(store);
-    this.keeper = new TreeKeeper(this.tree);
+    this.keeper = new TreeKeeper(this.tree, store.clock);
     this.accounts = new SyncAccounts(nodeId, logger);
     const maxFileBytes = settings.max_set_aside_mb * 1_048_576;
     this.setAside = new SetAside(storagePath, nodeId, maxFileBytes, logger);
