@@ -34,7 +34,10 @@ export const serve: Command = {
 
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
     process.on("SIGHUP", () => logger.reopen()); // unhandled it would kill
-    const node = await startNode(config, logger);
+    const node = await startNode(config, logger).catch(async (error) => {
+      await logger.close(); // what it says comes before the error, and once
+      throw error;
+    });
     const { host, port } = node.address;
     console.log(
       `MerkleKV ${version} ready: node ${config.node_id} on ${formatHostPort(host, port)}`,

@@ -254,18 +254,19 @@ export class LogJournal implements Journal {
     for (;;) {
       try {
         await step();
+        // A sync may have failed beside it, and after that no success means anything.
+        if (this.failure?.isPassing === false) break;
         if (this.failure !== null) this.resume();
         return true;
       } catch (error) {
         this.fail(error);
-        if (this.isClosing || error instanceof SyncFailed) {
-          this.segmentWanted?.reject(new OperationalError(this.failure!.message));
-          this.segmentWanted = null;
-          return false;
-        }
+        if (this.isClosing || this.failure?.isPassing === false) break;
         await new Promise<void>((resolve) => this.options.timers.after(RETRY_EVERY_MS, resolve));
       }
     }
+    this.segmentWanted?.reject(new OperationalError(this.failure!.message));
+    this.segmentWanted = null;
+    return false;
   }
 
   /** Ends the segment and begins the next. May be repeated after a failure. */

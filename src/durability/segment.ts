@@ -6,6 +6,7 @@
  * next sync a success (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
  */
 import { dirname } from "node:path";
+import { OperationalError } from "../operational-error.ts";
 import { codeOf, explain, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FILE_LOG, FrameBuffer } from "./record.ts";
 
@@ -17,7 +18,7 @@ export interface SegmentEnd {
 }
 
 /** It is unknown what of the file is on disk. */
-export class SyncFailed extends Error {}
+export class SyncFailed extends OperationalError {}
 
 /** Failures of a write that were decided before any of it was on its way to the disk. */
 const NO_SPACE = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);

@@ -83,6 +83,26 @@ test.each(["always", "everysec"] as const)(
   },
 );
 
+test("everysec: a write under way while a sync fails does not make it good again", async () => {
+  const files = new SimulatedDisk();
+  const { store, journal } = await openStore({ files, fsync: "everysec" });
+  const changes: (string | null)[] = [];
+  journal.onFailureChange = () => changes.push(journal.failure?.kind ?? null);
+  files.failSyncsWith = "EIO";
+  let writes = 0;
+  // So slow that one is always under way.
+  files.beforeWrite = () => new Promise((resolve) => setTimeout(resolve, ++writes % 20));
+  await eventually("the failure is noticed", () => {
+    set(store, "key", String(writes));
+    return journal.failure !== null;
+  });
+  files.failSyncsWith = null;
+  await journal.close();
+  expect(changes).toEqual(["sync"]);
+  const { failure } = journal;
+  expect(failure).toMatchObject({ kind: "sync", isPassing: false });
+});
+
 test("a snapshot that fails leaves the log as it was, and no file behind", async () => {
   const files = new SimulatedDisk();
   const opened = await openStore({ files });

@@ -1,0 +1,52 @@
+/**
+ * Makes the disk fail for a process of the real binary, on real files: a small C library that is
+ * loaded into it (`failing-disk.c`). Takes Linux on x86-64 or arm64 and a C compiler, nothing else: no
+ * root, no tracing, no special file system.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** What can fail; see `failing-disk.c`. */
+export type Failure = "sync" | "write" | "read" | "stderr";
+
+const SOURCE = join(import.meta.dir, "failing-disk.c");
+
+/** Why there can be no failing disk here; empty when there can. */
+export const noFailingDisk: string =
+  process.platform !== "linux"
+    ? "a failing disk is made with LD_PRELOAD, on Linux"
+    : Bun.which("cc") === null
+      ? "a failing disk takes a C compiler (apt-get install gcc libc6-dev)"
+      : "";
+
+/** A switch for the failures of the processes that run in `env`. */
+export class FailingDisk {
+  /** What a process needs in its environment. */
+  readonly env: Record<string, string>;
+  private readonly directory = mkdtempSync(join(tmpdir(), "merklekv-failing-"));
+
+  /** Throws with the compiler's output when it cannot be made. */
+  constructor() {
+    const library = join(this.directory, "failing-disk.so");
+    const command = ["cc", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"];
+    const { exitCode, stderr } = Bun.spawnSync(command, { stderr: "pipe" });
+    if (exitCode !== 0) throw new Error(`cannot compile ${SOURCE}:\n${stderr.toString()}`);
+    this.env = { LD_PRELOAD: library, FAILING_DISK: this.directory };
+  }
+
+  /** Begins to fail. */
+  fail(failure: Failure): void {
+    writeFileSync(join(this.directory, failure), "");
+  }
+
+  /** Fails no longer. */
+  mend(failure: Failure): void {
+    rmSync(join(this.directory, failure), { force: true });
+  }
+
+  /** Removes what was made for it. */
+  remove(): void {
+    rmSync(this.directory, { recursive: true });
+  }
+}
