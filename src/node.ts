@@ -99,7 +99,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
     listener.cutHeld();
   };
   const sweeper = startSweeping(store);
-  backups.start();
+  await backups.start();
   replicator?.start();
   await antiEntropy.start();
   const address = { host: network.bind_address, port: listener.port };

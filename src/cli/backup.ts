@@ -4,6 +4,7 @@
  * The node makes the backup on its own disk and hands it out piece by piece over the client
  * port; then it is removed there. Here it gets its name only when it has been read through.
  */
+import { FETCHED_PREFIX } from "../durability/backup.ts";
 import { orExplain, placeFile, realFileSystem } from "../durability/file-system.ts";
 import { verifyBackup } from "../durability/restore.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -26,7 +27,7 @@ export const backup: Command = {
 
   async run(given) {
     const to = given.get("--to");
-    if (to === undefined) throw new UsageError(`--to is missing; usage: ${backup.usage}`);
+    if (!to) throw new UsageError(`--to is missing; usage: ${backup.usage}`);
     if ((await orExplain(`look at ${to}`, realFileSystem.sizeOf(to))) >= 0) {
       throw new OperationalError(`${to} exists; choose another name or remove it`);
     }
@@ -43,18 +44,18 @@ export const backup: Command = {
 };
 
 async function fetchBackup(connection: RespConnection, to: string) {
-  const name = `fetched-${crypto.randomUUID()}`;
+  const name = FETCHED_PREFIX + crypto.randomUUID();
   const unfinished = `${to}.tmp`;
   const file = await orExplain(`write ${unfinished}`, realFileSystem.open(unfinished, "create"));
   try {
-    await connection.ask("BACKUP", name);
+    await connection.ask(["BACKUP", name], Infinity); // takes as long as it takes
     for (let position = 0; ;) {
-      const piece = await connection.ask("BACKUP", "READ", name, `${position}`, `${PIECE_BYTES}`);
+      const piece = await connection.ask(["BACKUP", "READ", name, `${position}`, `${PIECE_BYTES}`]);
       if (!Buffer.isBuffer(piece) || piece.length === 0) break;
       await orExplain(`write ${unfinished}`, file.write(piece, position));
       position += piece.length;
     }
-    await connection.ask("BACKUP", "DROP", name);
+    await connection.ask(["BACKUP", "DROP", name]);
     await orExplain(`write ${unfinished}`, file.sync());
     const verified = await verifyBackup(realFileSystem, unfinished);
     await orExplain(`write ${to}`, placeFile(realFileSystem, unfinished, to));

@@ -6,11 +6,16 @@ import { OperationalError } from "../operational-error.ts";
 export type RespReply = string | Buffer | readonly RespReply[];
 
 const CONNECT_WITHIN_MS = 10_000;
+/** How long a node may be silent before each part of a reply. */
+const ANSWER_WITHIN_MS = 60_000;
+/** A connection on which nothing moves is asked after this long whether the machine is still there. */
+const KEEP_ALIVE_MS = 30_000;
 
 /** See the file header. */
 export class RespConnection {
   private pending: Buffer = Buffer.alloc(0);
   private isOver = false;
+  private withinMs = ANSWER_WITHIN_MS;
   private onChange: () => void = () => {};
 
   private constructor(private readonly socket: Socket) {
@@ -37,14 +42,25 @@ export class RespConnection {
       socket.destroy();
       throw new OperationalError(`cannot reach ${host}:${port}: ${(error as Error).message}`);
     }
-    socket.setTimeout(0);
-    return new RespConnection(socket);
+    socket.setTimeout(0).setKeepAlive(true, KEEP_ALIVE_MS);
+    const connection = new RespConnection(socket);
+    try {
+      await connection.ask(["PING"], CONNECT_WITHIN_MS);
+    } catch (error) {
+      connection.close();
+      throw new OperationalError(`${host}:${port} is no node: ${(error as Error).message}`);
+    }
+    return connection;
   }
 
-  /** Sends a request and awaits its reply. Throws an OperationalError with the node's error. */
-  async ask(...words: string[]): Promise<RespReply> {
+  /**
+   * Sends a request and awaits its reply. Throws an OperationalError with the node's error, or when
+   * it is silent for `withinMs`.
+   */
+  async ask(words: readonly string[], withinMs = ANSWER_WITHIN_MS): Promise<RespReply> {
     const parts = words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`);
     this.socket.write(`*${words.length}\r\n${parts.join("")}`);
+    this.withinMs = withinMs;
     return this.reply();
   }
 
@@ -84,7 +100,17 @@ export class RespConnection {
         return piece;
       }
       if (this.isOver) throw new OperationalError("the node closed the connection");
-      await new Promise<void>((resolve) => (this.onChange = resolve));
+      await this.change();
     }
+  }
+
+  private async change(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.onChange = resolve;
+    if (this.withinMs === Infinity) return promise;
+    const seconds = this.withinMs / 1000;
+    const late = (): void => reject(new OperationalError(`it did not answer within ${seconds} s`));
+    const timer = setTimeout(late, this.withinMs);
+    await promise.finally(() => clearTimeout(timer));
   }
 }

@@ -9,7 +9,9 @@ import { join } from "node:path";
 import type { Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
-import { codeOf, orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
+import { UNFINISHED } from "./data-directory.ts";
+import { codeOf, explain, orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
+
 import { FILE_BACKUP } from "./record.ts";
 import { writeSnapshot } from "./snapshot.ts";
 import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
@@ -19,6 +21,10 @@ const SUFFIX = ".backup";
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 /** What a backup is called when nobody names it: its time in UTC, to the second. */
 const TIME_NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/;
+/** Begins the name of one that is made to be fetched, and removed after that. */
+export const FETCHED_PREFIX = "fetched-";
+/** One that nobody has read from for so long was given up by whoever wanted it. */
+const GIVEN_UP_AFTER_MS = 600_000;
 /** Largest piece that `read` returns. */
 const MAX_PIECE_BYTES = 4 * 1024 * 1024;
 const CHECK_EVERY_MS = 60_000;
@@ -54,11 +60,14 @@ export class Backups {
   private isStopping = false;
   private cancelCheck = (): void => {};
   private open: { name: string; file: OpenFile } | null = null;
+  /** When each one to be fetched was last read from, by name. */
+  private readonly lastReadMs = new Map<string, number>();
 
   constructor(private readonly options: BackupOptions) {}
 
-  /** Starts the schedule. */
-  start(): void {
+  /** Removes what a process that died left half done, and starts the schedule. */
+  async start(): Promise<void> {
+    await this.removeLeftovers().catch((error: unknown) => this.complain("tidy up", error));
     if (this.options.intervalHours > 0) this.checkLater(0);
   }
 
@@ -86,6 +95,7 @@ export class Backups {
   /** Up to `count` bytes of a backup from `offset` on, 4 MiB at most; none past its end. */
   async read(name: string, offset: number, count: number): Promise<Uint8Array> {
     const path = this.pathOf(name);
+    this.lastReadMs.set(name, this.options.timers.nowMs());
     if (this.open?.name !== name) {
       await this.closeOpen();
       const file = await orExplain(
@@ -102,6 +112,7 @@ export class Backups {
   /** Removes a backup; nothing happens when there is none of that name. */
   async remove(name: string): Promise<void> {
     const path = this.pathOf(name);
+    this.lastReadMs.delete(name);
     if (this.open?.name === name) await this.closeOpen();
     await orExplain(`remove ${path}`, this.options.files.remove(path));
   }
@@ -113,6 +124,10 @@ export class Backups {
     await orExplain(`make the directory ${directory}`, files.makeDirectory(directory));
     if ((await orExplain(`look at ${path}`, files.sizeOf(path))) >= 0) {
       throw new OperationalError(`there is a backup "${name}" already; choose another name`);
+    }
+    if (name.startsWith(FETCHED_PREFIX)) {
+      await this.removeGivenUp();
+      this.lastReadMs.set(name, timers.nowMs());
     }
     const { bytes, entries } = await writeSnapshot({
       files,
@@ -145,16 +160,38 @@ export class Backups {
     for (const name of names.slice(0, -keep)) await this.remove(name);
   }
 
+  private async removeLeftovers(): Promise<void> {
+    const { files, directory } = this.options;
+    for (const name of await this.fileNames()) {
+      if (name.endsWith(SUFFIX + UNFINISHED)) await files.remove(join(directory, name));
+    }
+    await this.removeGivenUp();
+  }
+
+  private async removeGivenUp(): Promise<void> {
+    const sinceMs = this.options.timers.nowMs() - GIVEN_UP_AFTER_MS;
+    for (const name of await this.names()) {
+      if (!name.startsWith(FETCHED_PREFIX)) continue;
+      if ((this.lastReadMs.get(name) ?? -Infinity) < sinceMs) await this.remove(name);
+    }
+  }
+
   /** Names of the backups nobody named, oldest first. */
   private async unnamed(): Promise<string[]> {
+    return (await this.names()).filter((name) => TIME_NAME.test(name)).sort();
+  }
+
+  private async names(): Promise<string[]> {
+    const names = await this.fileNames();
+    return names
+      .filter((name) => name.endsWith(SUFFIX))
+      .map((name) => name.slice(0, -SUFFIX.length));
+  }
+
+  private async fileNames(): Promise<string[]> {
     const { files, directory } = this.options;
     try {
-      const names = await files.list(directory);
-      return names
-        .filter((name) => name.endsWith(SUFFIX))
-        .map((name) => name.slice(0, -SUFFIX.length))
-        .filter((name) => TIME_NAME.test(name))
-        .sort();
+      return await files.list(directory);
     } catch (error) {
       if (codeOf(error) === "ENOENT") return [];
       throw error;
@@ -179,8 +216,13 @@ export class Backups {
       const { name, bytes, entries } = await this.create();
       logger.info("Made a backup", { name, bytes, entries });
     } catch (error) {
-      if (!this.isStopping) logger.warn("Could not make a backup", { error: String(error) });
+      this.complain("make a backup", error);
     }
+  }
+
+  private complain(doing: string, error: unknown): void {
+    if (this.isStopping) return;
+    this.options.logger.warn(`Could not ${doing}`, { error: explain(error) });
   }
 
   private pathOf(name: string): string {

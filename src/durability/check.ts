@@ -3,7 +3,7 @@
  * recovery would, but without stopping at the first flaw.
  */
 import { basename } from "node:path";
-import { readDataFile, isTornEnd } from "./data-file.ts";
+import { readDataFile, isTornEnd, type DataSink } from "./data-file.ts";
 import { listDataFiles, planOf, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { FILE_LOG, FILE_SNAPSHOT, type FileKind } from "./record.ts";
@@ -36,8 +36,6 @@ export interface DirectoryReport {
   readonly isGood: boolean;
 }
 
-const noSink = { entry() {}, floor() {}, fact() {} };
-
 /**
  * Checks a directory. Throws an OperationalError when it cannot be read, or holds files of
  * another version.
@@ -46,11 +44,15 @@ export async function checkDirectory(
   files: FileSystem,
   directory: string,
 ): Promise<DirectoryReport> {
-  const { snapshot, segments, missingSegment } = planOf(await listDataFiles(files, directory));
+  const plan = planOf(await listDataFiles(files, directory));
+  const { snapshot, segments } = plan;
+  const facts = new Set<string>();
+  const sink: DataSink = { entry() {}, floor() {}, fact: (name) => void facts.add(name) };
   const reports: FileReport[] = [];
   let nodeId: string | null = null;
   if (snapshot > 0) await check(snapshotPath(directory, snapshot), FILE_SNAPSHOT, snapshot);
   for (const number of segments) await check(segmentPath(directory, number), FILE_LOG, number);
+  const missingSegment = plan.missingSegment(facts);
   if (missingSegment > 0) {
     const name = basename(segmentPath(directory, missingSegment));
     const problem = { offset: 0, flaw: "it is missing" };
@@ -65,7 +67,7 @@ export async function checkDirectory(
   };
 
   async function check(path: string, fileKind: FileKind, number: number): Promise<void> {
-    const reading = await readDataFile(files, path, { fileKind, number, nodeId }, noSink);
+    const reading = await readDataFile(files, path, { fileKind, number, nodeId }, sink);
     nodeId ??= reading.head?.nodeId ?? null;
     const { fileBytes: bytes, goodBytes: offset, frames, entries } = reading;
     const isLast = fileKind === FILE_LOG && number === segments.at(-1);

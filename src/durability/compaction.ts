@@ -7,7 +7,7 @@
  */
 import type { Store } from "../core/store.ts";
 import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
-import type { FileSystem } from "./file-system.ts";
+import { orExplain, type FileSystem } from "./file-system.ts";
 import { FILE_SNAPSHOT } from "./record.ts";
 import { writeSnapshot, type SnapshotSource } from "./snapshot.ts";
 import type { Timers } from "./timers.ts";
@@ -76,7 +76,10 @@ export class Compaction {
       this.snapshotBytes = bytes;
       this.lastUnixMs = store.clock.nowMs();
       this.learnRatio();
-      await this.removeOlder(number);
+      await orExplain(
+        `remove files that ${snapshotPath(directory, number)} replaces`,
+        this.removeOlder(number),
+      );
     } catch (error) {
       this.notBeforeMs = timers.nowMs() + RETRY_AFTER_MS;
       throw error;

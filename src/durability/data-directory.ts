@@ -1,13 +1,16 @@
 /**
  * What lies in a data directory, by name:
  *
- *   lock              see `lock.ts`
- *   0000000007.log    segment 7 of the log; the one with the highest number is written to
- *   0000000006.snap   a snapshot that stands for all segments below 6
- *   *.tmp             being written; left over when the process died, and worth nothing
- *   aside-*           damaged files that `merklekv check --fix` put away
+ *   lock                 see `lock.ts`
+ *   0000000007.log       segment 7 of the log; the one with the highest number is written to
+ *   0000000006.snap      a snapshot that stands for all segments below 6
+ *   0000000008.snap.tmp  being written; left over when the process died, and worth nothing
+ *   aside-*              damaged or replaced files, put away by `merklekv check --fix` or `restore`
  *
- * The data is the newest snapshot, if there is one, and every segment from its number on.
+ * The data is the newest snapshot, if there is one, and every segment from its number on. A
+ * snapshot that a running log made always has a segment of its own number. One that `restore` or
+ * `check --fix` made *stands alone*, and says so: what is older beside it is what it replaced, still
+ * to be put aside.
  */
 import { join } from "node:path";
 import { OperationalError } from "../operational-error.ts";
@@ -20,6 +23,9 @@ export const UNFINISHED = ".tmp";
 
 const NUMBER_DIGITS = 10;
 const NAME = /^(\d{10})\.(log|snap)$/;
+const UNFINISHED_NAME = /^\d{10}\.snap\.tmp$/;
+/** The fact by which a snapshot says that it stands alone. */
+export const ALONE_FACT = "alone";
 const KIND_NAMES: Record<FileKind, string> = {
   [FILE_LOG]: "a log segment",
   [FILE_SNAPSHOT]: "a snapshot",
@@ -57,7 +63,7 @@ export async function listDataFiles(files: FileSystem, directory: string): Promi
   return {
     segments: segments.sort(ascending),
     snapshots: snapshots.sort(ascending),
-    unfinished: names.filter((name) => name.endsWith(UNFINISHED)),
+    unfinished: names.filter((name) => UNFINISHED_NAME.test(name)),
   };
 }
 
@@ -65,8 +71,11 @@ export async function listDataFiles(files: FileSystem, directory: string): Promi
 export interface DataPlan {
   readonly snapshot: number;
   readonly segments: readonly number[];
-  /** The number that should be among the segments and is not, 0 when none is missing. */
-  readonly missingSegment: number;
+  /**
+   * The number that should be among the segments and is not, 0 when none is missing. Without any
+   * segment that of the snapshot, unless it stands alone.
+   */
+  missingSegment(facts: { has(name: string): boolean }): number;
 }
 
 /** Chooses the files that count. */
@@ -75,11 +84,14 @@ export function planOf(present: DataFiles): DataPlan {
   const first = Math.max(snapshot, 1);
   const segments = present.segments.filter((number) => number >= first);
   const gap = segments.findIndex((number, i) => number !== first + i);
-  // A snapshot without any segment comes from `restore` or `check --fix`. Beside older segments
-  // it does not: its own was there before it.
-  const isLost = segments.length === 0 && present.segments.length > 0;
-  const missingSegment = gap >= 0 ? first + gap : isLost ? first : 0;
-  return { snapshot, segments, missingSegment };
+  return {
+    snapshot,
+    segments,
+    missingSegment(facts) {
+      if (gap >= 0) return first + gap;
+      return segments.length === 0 && snapshot > 0 && !facts.has(ALONE_FACT) ? snapshot : 0;
+    },
+  };
 }
 
 /** What a file's head must say. `nodeId` null accepts any. */

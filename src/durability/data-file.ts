@@ -6,11 +6,12 @@
 import { OperationalError } from "../operational-error.ts";
 import { checkHead, type ExpectedHead } from "./data-directory.ts";
 import { orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
+import { MAGIC_BYTES } from "./frame.ts";
 import { findFrame, readFrames, SENSELESS_RECORD, type Reading } from "./frame-reader.ts";
 import { FILE_LOG, type FileHead, type RecordSink } from "./record.ts";
 
-/** No head is longer than this, its frame included. */
-const MAX_HEAD_BYTES = 66_000;
+/** No head is longer than this, its frame included: a node's id has at most 128 characters. */
+const MAX_HEAD_BYTES = 600;
 
 /** What was found in a file. */
 export interface FileReading extends Reading {
@@ -57,14 +58,24 @@ export async function isTornEnd(
 ): Promise<boolean> {
   const { goodBytes, fileBytes, flaw } = reading;
   if (flaw === LOST_RECORDS || flaw === SENSELESS_RECORD) return false;
-  // The head is durable before anything follows it.
-  if (goodBytes === 0 && fileBytes > MAX_HEAD_BYTES) return false;
-  const file = await files.open(path, "read");
+  const file = await orExplain(`read ${path}`, files.open(path, "read"));
   try {
-    return !(await wasSyncedBeyond(file, goodBytes));
+    if (goodBytes === 0 && !(await isTornHead(file, fileBytes))) return false;
+    return !(await orExplain(`read ${path}`, wasSyncedBeyond(file, goodBytes)));
   } finally {
     await file.close();
   }
+}
+
+/**
+ * Whether a file without a good head may be the beginning of a log: the head is durable before
+ * anything follows it. Else it is somebody's file of another kind, or damaged.
+ */
+async function isTornHead(file: OpenFile, fileBytes: number): Promise<boolean> {
+  if (fileBytes > MAX_HEAD_BYTES) return false;
+  const start = new Uint8Array(Math.min(fileBytes, MAGIC_BYTES.length));
+  await file.read(start, 0);
+  return start.every((byte, i) => byte === 0 || byte === MAGIC_BYTES[i]);
 }
 
 async function wasSyncedBeyond(file: OpenFile, goodBytes: number): Promise<boolean> {

@@ -12,6 +12,11 @@ export class FactBook {
     return this.known.get(name);
   }
 
+  /** Whether anything is remembered under a name. */
+  has(name: string): boolean {
+    return this.known.has(name);
+  }
+
   /** Keeps a copy; an empty value forgets. */
   set(name: string, value: Uint8Array): void {
     if (value.length === 0) this.known.delete(name);

@@ -37,7 +37,7 @@ export interface FileSystem {
   list(path: string): Promise<string[]>;
   /** Length of a file in bytes, -1 when there is none. */
   sizeOf(path: string): Promise<number>;
-  /** With `synced`, a write is durable as soon as it resolves. */
+  /** Opens a regular file. With `synced`, a write is durable as soon as it resolves. */
   open(path: string, mode: OpenMode, synced?: boolean): Promise<OpenFile>;
   /** Renames a file or directory, replacing a file of the new name. */
   rename(from: string, to: string): Promise<void>;
@@ -47,7 +47,7 @@ export interface FileSystem {
   syncDirectory(path: string): Promise<void>;
 }
 
-const { O_RDONLY, O_RDWR, O_CREAT, O_TRUNC, O_DSYNC } = constants;
+const { O_RDONLY, O_RDWR, O_CREAT, O_TRUNC, O_DSYNC, O_NONBLOCK } = constants;
 const FLAGS: Record<OpenMode, number> = {
   read: O_RDONLY,
   change: O_RDWR,
@@ -60,7 +60,13 @@ const DIRECTORY_MODE = 0o700;
 /** The disk of this machine. */
 export const realFileSystem: FileSystem = {
   async makeDirectory(path) {
-    await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+    try {
+      await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+    } catch (error) {
+      // A link that leads nowhere, or in a loop, "exists" too; this says which.
+      if (codeOf(error) === "EEXIST") await stat(path);
+      throw error;
+    }
   },
   list: (path) => readdir(path),
   async sizeOf(path) {
@@ -74,7 +80,13 @@ export const realFileSystem: FileSystem = {
   async open(path, mode, synced = false) {
     // One system call instead of write and fdatasync: a trip to the thread pool less.
     const flags = FLAGS[mode] | (synced ? O_DSYNC : 0);
-    return new RealFile(await open(path, flags, FILE_MODE));
+    // Non-blocking, or opening a pipe that nobody writes to would take for ever.
+    const handle = await open(path, flags | O_NONBLOCK, FILE_MODE);
+    const found = await handle.stat();
+    if (found.isFile()) return new RealFile(handle);
+    await handle.close();
+    const code = found.isDirectory() ? "EISDIR" : "EFTYPE";
+    throw Object.assign(new Error(`${code}: ${path}`), { code });
   },
   rename: (from, to) => rename(from, to),
   remove: (path) => rm(path, { force: true }),
@@ -149,6 +161,7 @@ const EXPLANATIONS: Record<string, string> = {
   ENOTDIR: "a part of its path is not a directory",
   EEXIST: "it exists and is not a directory",
   EISDIR: "it is a directory",
+  EFTYPE: "it is not a file but a pipe or a device",
   ENOSPC: "the disk is full",
   EDQUOT: "the disk quota is used up",
   EIO: "the disk failed to read or write it",

@@ -29,6 +29,8 @@ export const FRAME_HEADER_BYTES = 28;
 /** The version of frames and records together; in the first record of every file. */
 export const FORMAT_VERSION = 1;
 
+/** What every frame begins with. */
+export const MAGIC_BYTES: readonly number[] = [0x4d, 0x4b, 0x56, 0x46];
 const MAGIC = 0x4d4b_5646;
 const FIRST_MAGIC_BYTE = 0x4d;
 const CHECKED_BYTES = FRAME_HEADER_BYTES - 4;

@@ -5,12 +5,16 @@
  * A bad frame at the end of the last segment, if nothing from there on had been durable, is what
  * a crash leaves: it is cut off and reported. Anything else that is not as it was written is
  * damage, and then nothing is recovered at all: a DamageError names file and byte.
+ *
+ * What the newest snapshot stands for is removed then; what a `restore` or `check --fix` had still to
+ * put aside when it was killed is put aside.
  */
 import { join } from "node:path";
 import type { Store } from "../core/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isTornEnd, readDataFile, type DataSink, type FileReading } from "./data-file.ts";
 import {
+  ALONE_FACT,
   DamageError,
   listDataFiles,
   planOf,
@@ -21,6 +25,7 @@ import {
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { FactBook } from "./fact-book.ts";
 import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
+import { putAside } from "./salvage.ts";
 import type { SegmentEnd } from "./segment.ts";
 import { restoreStoreFacts } from "./store-facts.ts";
 
@@ -86,20 +91,30 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   } finally {
     options.target.endRecovery();
   }
-  const obsolete = [
-    ...present.unfinished.map((name) => join(options.directory, name)),
+  const { files, directory, target } = options;
+  const unfinished = present.unfinished.map((name) => join(directory, name));
+  const older = [
     ...present.snapshots
       .filter((number) => number < plan.snapshot)
-      .map((number) => snapshotPath(options.directory, number)),
+      .map((number) => snapshotPath(directory, number)),
     ...present.segments
       .filter((number) => number < plan.snapshot)
-      .map((number) => segmentPath(options.directory, number)),
+      .map((number) => segmentPath(directory, number)),
   ];
-  for (const path of obsolete) await orExplain(`remove ${path}`, options.files.remove(path));
+  if (recovery.isAlone && older.length > 0) {
+    const aside = putAside(files, directory, new Date(target.clock.nowMs()));
+    await orExplain(`put aside what was in ${directory}`, aside);
+    older.length = 0;
+  }
+  for (const path of [...unfinished, ...older]) {
+    await orExplain(`remove ${path}`, files.remove(path));
+  }
   return recovered;
 }
 
 class Recovery {
+  /** Whether the snapshot stands alone and no node has gone on from it yet. */
+  isAlone = false;
   private readonly facts = new FactBook();
   private readonly sink: DataSink;
   private entries = 0;
@@ -127,16 +142,22 @@ class Recovery {
 
   async run(): Promise<Recovered> {
     const { directory, files, target } = this.options;
-    const { snapshot, segments, missingSegment } = this.plan;
+    const { snapshot, segments } = this.plan;
+    const paths = segments.map((number) => segmentPath(directory, number));
+    if (snapshot > 0) paths.unshift(snapshotPath(directory, snapshot));
+    for (const path of paths) {
+      this.bytesTotal += Math.max(0, await orExplain(`look at ${path}`, files.sizeOf(path)));
+    }
+
+    const snapshotBytes = snapshot > 0 ? await this.readSnapshot(snapshot) : 0;
+    this.isAlone = this.facts.has(ALONE_FACT) && segments.length === 0;
+    const missingSegment = this.plan.missingSegment(this.facts);
     if (missingSegment > 0) {
       const path = segmentPath(directory, missingSegment);
       throw new DamageError(path, 0, "it is missing", directory);
     }
-    const paths = segments.map((number) => segmentPath(directory, number));
-    if (snapshot > 0) paths.unshift(snapshotPath(directory, snapshot));
-    for (const path of paths) this.bytesTotal += Math.max(0, await files.sizeOf(path));
-
-    const snapshotBytes = snapshot > 0 ? await this.readSnapshot(snapshot) : 0;
+    // From now on a log goes with it.
+    this.facts.set(ALONE_FACT, new Uint8Array(0));
     let last: FileReading | null = null;
     let tornBytes = 0;
     for (const number of segments) {

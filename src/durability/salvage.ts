@@ -4,8 +4,8 @@
  *
  * Frames can be copied in any order and more than once, because merging takes care of both.
  */
-import { join } from "node:path";
-import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
+import { basename, join } from "node:path";
+import { ALONE_FACT, listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { allFrames } from "./frame-reader.ts";
@@ -14,6 +14,7 @@ import { FILE_SNAPSHOT, FrameBuffer, readRecords, type RecordSink } from "./reco
 
 /** A frame is closed at this size. */
 const FRAME_BYTES = 256 * 1024;
+const ALONE = new Uint8Array([1]);
 
 /** What was copied. */
 export interface Salvaged {
@@ -63,7 +64,7 @@ export async function putAside(
   if (paths.length === 0) return null;
   const aside = join(directory, `aside-${now.toISOString().replace(/[-:]|\.\d+/g, "")}`);
   await files.makeDirectory(aside);
-  for (const path of paths) await files.rename(path, join(aside, path.slice(directory.length)));
+  for (const path of paths) await files.rename(path, join(aside, basename(path)));
   await files.syncDirectory(aside);
   await files.syncDirectory(directory);
   return aside;
@@ -116,6 +117,7 @@ class RecordCopier implements RecordSink {
   }
 
   async finish(writer: FileWriter): Promise<void> {
+    this.facts.set(ALONE_FACT, ALONE);
     for (const [name, value] of this.facts.all()) this.buffer.addFact(name, value);
     await writer.end(this.buffer);
   }

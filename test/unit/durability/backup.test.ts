@@ -1,7 +1,7 @@
 /** Backups of a live store, restoring them, and repairing what is damaged. */
 import { describe, expect, test } from "bun:test";
 import type { Store } from "../../../src/core/store.ts";
-import { Backups } from "../../../src/durability/backup.ts";
+import { Backups, FETCHED_PREFIX } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
 import { realTimers, type Timers } from "../../../src/durability/timers.ts";
@@ -119,6 +119,32 @@ describe("a backup", () => {
     expect(files.paths()).toEqual([]);
   });
 
+  test("that a dead process left half done goes at the start, and nothing else does", async () => {
+    const files = new SimulatedDisk();
+    const kept = ["/backups/monday.backup", "/backups/notes.tmp", "/backups/readme"];
+    const leftovers = ["/backups/tuesday.backup.tmp", `/backups/${FETCHED_PREFIX}1.backup`];
+    for (const path of [...kept, ...leftovers]) files.place(path, new Uint8Array(1));
+    await backupsOf(createStore(), files).start();
+    expect(files.paths()).toEqual(kept);
+  });
+
+  test("that was to be fetched goes with the next once nobody has read from it for long", async () => {
+    const files = new SimulatedDisk();
+    let nowMs = 0;
+    const timers = { ...realTimers, nowMs: () => nowMs };
+    const backups = backupsOf(createStore(), files, { timers });
+    const made = () => files.paths().map((path) => /(\d)\.backup$/.exec(path)![1]);
+    await backups.create(`${FETCHED_PREFIX}1`);
+    nowMs = 500_000;
+    await backups.read(`${FETCHED_PREFIX}1`, 0, 10);
+    nowMs = 900_000;
+    await backups.create(`${FETCHED_PREFIX}2`);
+    expect(made()).toEqual(["1", "2"]);
+    nowMs = 1_200_000;
+    await backups.create(`${FETCHED_PREFIX}3`);
+    expect(made()).toEqual(["2", "3"]);
+  });
+
   test("is made on schedule, by the time of the newest one", async () => {
     let now = Date.UTC(2026, 0, 2, 3, 4, 5);
     const store = createStore(() => now);
@@ -131,9 +157,9 @@ describe("a backup", () => {
         return () => {};
       },
     };
-    const start = (): Backups => {
+    const start = async (): Promise<Backups> => {
       const backups = backupsOf(store, files, { intervalHours: 24, keep: 2, timers });
-      backups.start();
+      await backups.start();
       return backups;
     };
     /** Lets the schedule look once, to its end. */
@@ -143,11 +169,11 @@ describe("a backup", () => {
       await eventually("it has looked", () => due !== waiting);
       return files.paths();
     };
-    start();
+    await start();
     expect(await look()).toEqual(["/backups/20260102T030405Z.backup"]);
     now += 23 * 3_600_000;
     expect(await look()).toHaveLength(1);
-    const again = start();
+    const again = await start();
     expect(await look()).toHaveLength(1);
     await again.create("named");
     now += 3_600_000;
@@ -279,8 +305,9 @@ describe("checking and repairing", () => {
     }
   });
 
-  test("a repair that was interrupted can be done again", async () => {
+  test("a repair that was killed before all was put aside is whole, and the node puts aside the rest", async () => {
     const files = await brokenDirectory();
+    const damaged = files.contents(`${DIRECTORY}/0000000002.log`);
     const first = await checkDirectory(files, DIRECTORY);
     const rename = files.rename.bind(files);
     files.rename = async (from, to) => {
@@ -289,10 +316,10 @@ describe("checking and repairing", () => {
     };
     await expect(repairDirectory(files, first, NOW)).rejects.toThrow("cannot repair /data");
     files.rename = rename;
-    const second = await checkDirectory(files, DIRECTORY);
-    expect(second.isGood).toBe(false);
-    await repairDirectory(files, second, NOW);
+    expect((await checkDirectory(files, DIRECTORY)).isGood).toBe(true);
     expect((await openStore({ files })).store.size).toBe(9);
+    const aside = files.paths().find((path) => /aside-[^/]+\/0000000002\.log$/.test(path));
+    expect(files.contents(aside!)).toEqual(damaged);
   });
 
   test("a missing segment is named", async () => {
