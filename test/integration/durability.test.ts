@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { killNine, FSYNC_MODES } from "../proof/kill-nine.ts";
+import { killTools, VICTIMS } from "../proof/kill-tools.ts";
 import { merklekvBinary } from "../support/binary.ts";
 import { LineClient } from "../support/line-client.ts";
 import { type NodeProcess, runToEnd, startNodeProcess } from "../support/process.ts";
@@ -161,6 +162,12 @@ describe("kill -9 under load", () => {
     });
     expect(lost).toEqual([]);
     expect(acknowledged).toBeGreaterThan(0);
+  });
+});
+
+describe("kill -9 of what works on a data directory", () => {
+  test.each(VICTIMS)("%s: all is as before, or complete", async (victim) => {
+    expect(await killTools({ victims: [victim], rounds: 4, seed: 3 })).toEqual([]);
   });
 });
 

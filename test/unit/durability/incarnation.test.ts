@@ -1,0 +1,107 @@
+/** Under which origin a node counts: the same only when it has forgotten nothing. */
+import { expect, test } from "bun:test";
+import type { Origin } from "../../../src/core/origin.ts";
+import { Backups } from "../../../src/durability/backup.ts";
+import { checkDirectory } from "../../../src/durability/check.ts";
+import { resumeIncarnation } from "../../../src/durability/incarnation.ts";
+import type { FsyncMode } from "../../../src/durability/log.ts";
+import { repairDirectory, restoreBackup } from "../../../src/durability/restore.ts";
+import { realTimers } from "../../../src/durability/timers.ts";
+import { silentLogger } from "../../../src/observability/log.ts";
+import {
+  DIRECTORY,
+  openStore,
+  set,
+  untilSafe,
+  type JournalledStore,
+} from "../../support/journalled-store.ts";
+import { SimulatedDisk } from "../../support/simulated-disk.ts";
+
+let starts = 0;
+
+/** A start of the node as `startNode` does it: with a fresh origin, and then its own if it may. */
+async function start(
+  files: SimulatedDisk,
+  fsync: FsyncMode,
+): Promise<JournalledStore & { fresh: Origin; origin: Origin }> {
+  const opened = await openStore({ files, fsync });
+  const fresh = { high: ++starts, low: 0 };
+  opened.store.counterOrigin = fresh;
+  resumeIncarnation(opened.store, opened.journal, opened.recovered, fsync);
+  set(opened.store, `start ${starts}`, "value");
+  await untilSafe(opened);
+  return { ...opened, fresh, origin: opened.store.counterOrigin };
+}
+
+test("an empty directory: a new one", async () => {
+  const { fresh, origin } = await start(new SimulatedDisk(), "always");
+  expect(origin).toEqual(fresh);
+});
+
+test.each(["always", "everysec", "never"] as const)(
+  "%s, after a clean stop: the same",
+  async (fsync) => {
+    const files = new SimulatedDisk();
+    const first = await start(files, fsync);
+    await first.journal.close();
+    const second = await start(files, fsync);
+    expect(second.origin).toEqual(first.origin);
+    await second.journal.compact();
+    await second.journal.close();
+    expect((await start(files, fsync)).origin).toEqual(first.origin);
+  },
+);
+
+test.each([
+  ["always", "everysec", true],
+  ["everysec", "always", false],
+  ["never", "never", false],
+] as const)(
+  "killed in mode %s and started in %s: the same is %p",
+  async (before, after, isSame) => {
+    const files = new SimulatedDisk();
+    const first = await start(files, before);
+    files.kill();
+    const second = await start(files, after);
+    expect(second.origin).toEqual(isSame ? first.origin : second.fresh);
+  },
+);
+
+test("an origin it was given while it ran is the one it goes on under", async () => {
+  const files = new SimulatedDisk();
+  const first = await start(files, "always");
+  first.store.counterOrigin = { high: 77, low: 7 };
+  await first.journal.close();
+  expect((await start(files, "always")).origin).toEqual({ high: 77, low: 7 });
+});
+
+test("restored from a backup, or repaired: a new one, however it was synced", async () => {
+  const files = new SimulatedDisk();
+  const first = await start(files, "always");
+  const backups = new Backups({
+    files,
+    timers: realTimers,
+    store: first.store,
+    nodeId: "n1",
+    facts: () => first.journal.allFacts(),
+    directory: "/backups",
+    intervalHours: 0,
+    keep: 0,
+    logger: silentLogger,
+  });
+  await backups.create("one");
+  await first.journal.close();
+  const now = new Date(0);
+  await restoreBackup(files, "/backups/one.backup", DIRECTORY, { force: true, now });
+  const second = await start(files, "always");
+  expect(second.store.size).toBe(2);
+  expect(second.origin).toEqual(second.fresh);
+  await second.journal.close();
+
+  const third = await start(files, "always");
+  expect(third.origin).toEqual(second.origin);
+  await third.journal.close();
+  await repairDirectory(files, await checkDirectory(files, DIRECTORY), now);
+  const fourth = await start(files, "always");
+  expect(fourth.origin).toEqual(fourth.fresh);
+});
