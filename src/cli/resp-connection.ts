@@ -30,12 +30,16 @@ export class RespConnection {
     });
   }
 
-  /** Connects. Throws an OperationalError when there is no node. */
-  static async open(host: string, port: number): Promise<RespConnection> {
+  /** Connects. Throws an OperationalError when no node answers within that time. */
+  static async open(
+    host: string,
+    port: number,
+    withinMs = CONNECT_WITHIN_MS,
+  ): Promise<RespConnection> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const socket = connect({ host, port, noDelay: true, timeout: CONNECT_WITHIN_MS });
+    const socket = connect({ host, port, noDelay: true, timeout: withinMs });
     socket.once("connect", resolve).once("error", reject);
-    socket.once("timeout", () => reject(new Error("no answer within 10 s")));
+    socket.once("timeout", () => reject(new Error(`no answer within ${withinMs / 1000} s`)));
     try {
       await promise;
     } catch (error) {
@@ -45,7 +49,7 @@ export class RespConnection {
     socket.setTimeout(0).setKeepAlive(true, KEEP_ALIVE_MS);
     const connection = new RespConnection(socket);
     try {
-      await connection.ask(["PING"], CONNECT_WITHIN_MS);
+      await connection.ask(["PING"], withinMs);
     } catch (error) {
       connection.close();
       throw new OperationalError(`${host}:${port} is no node: ${(error as Error).message}`);

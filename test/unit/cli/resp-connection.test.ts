@@ -1,0 +1,31 @@
+/** What a program says when there is something other than a node at the other end. */
+import { expect, test } from "bun:test";
+import { createServer, type Server, type Socket } from "node:net";
+import { RespConnection } from "../../../src/cli/resp-connection.ts";
+
+async function withServer(
+  onClient: (socket: Socket) => void,
+  work: (port: number) => Promise<void>,
+): Promise<void> {
+  const sockets: Socket[] = [];
+  const server: Server = createServer((socket) => {
+    sockets.push(socket.on("error", () => {}));
+    onClient(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await work((server.address() as { port: number }).port);
+  for (const socket of sockets) socket.destroy();
+  server.close();
+}
+
+test.each<[string, (socket: Socket) => void, string]>([
+  ["silence", () => {}, "it did not answer within 0.05 s"],
+  ["half a reply", (socket) => void socket.write("+PO"), "it did not answer within 0.05 s"],
+  ["a closed connection", (socket) => void socket.end(), "the node closed the connection"],
+  ["another protocol", (socket) => void socket.write("HTTP/1.1 400\r\n"), "the node answers: "],
+])("%s", async (_what, onClient, message) => {
+  await withServer(onClient, async (port) => {
+    const opening = RespConnection.open("127.0.0.1", port, 50);
+    await expect(opening).rejects.toThrow(`127.0.0.1:${port} is no node: ${message}`);
+  });
+});
