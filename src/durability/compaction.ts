@@ -3,7 +3,9 @@
  *
  * A snapshot is due when snapshot and log together exceed 1.25 times the live data and half a
  * segment. While the next one is written it is on disk too, and so is what is logged
- * meanwhile: together within 2.5 times the live data and a segment.
+ * meanwhile: together within 2.5 times the live data and a segment, as long as a quarter of the
+ * live data is more than what is logged during a snapshot. Nothing enforces that: see
+ * `test/proof/disk-use.ts`.
  */
 import type { Store } from "../core/store.ts";
 import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
