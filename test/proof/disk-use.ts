@@ -12,7 +12,7 @@ import { LineClient } from "../support/line-client.ts";
 import { startNodeProcess } from "../support/process.ts";
 import { seeded } from "../support/random.ts";
 
-const SEGMENT_BYTES = 32 * 1024 * 1024;
+const SEGMENT_BYTES = 64 * 1024 * 1024;
 const LOOK_EVERY_MS = 5;
 /** Requests that are sent before their replies are awaited. */
 const PIPELINE = 200;
