@@ -63,6 +63,8 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
   const store = createStore(config);
   const { mqtt, network } = config;
   const journal = await openJournal(config, store, logger);
+  // The process before may have vouched for what it knew, up to its end.
+  store.vouchedMs = store.clockMs();
   const broker = await startBroker(config, logger).catch(async (error) => {
     await journal.close();
     throw error;

@@ -59,15 +59,15 @@ export class Contacts {
       known.purgedUpToMs = Math.max(known.purgedUpToMs, purgedUpToMs);
       return;
     }
-    if (this.contacts.length === MAX_MEMBERS) {
-      let oldest = 0;
-      for (let i = 1; i < MAX_MEMBERS; i++) {
-        if (this.contacts[i].ms < this.contacts[oldest].ms) oldest = i;
-      }
-      if (this.contacts[oldest].ms >= ms) return;
-      this.contacts.splice(oldest, 1);
-    }
     this.contacts.push({ originHigh, originLow, ms, purgedUpToMs });
+    if (this.contacts.length > MAX_MEMBERS) this.makeRoom();
+  }
+
+  /** As they are now. */
+  clone(): Contacts {
+    const copy = new Contacts();
+    this.forEach((...contact) => copy.note(...contact));
+    return copy;
   }
 
   /** Visits all members, in the order in which they became known. */
@@ -77,6 +77,20 @@ export class Contacts {
     for (const { originHigh, originLow, ms, purgedUpToMs } of this.contacts) {
       visit(originHigh, originLow, ms, purgedUpToMs);
     }
+  }
+
+  /** Forgets the member longest out of contact, but not that somebody purged deletions. */
+  private makeRoom(): void {
+    const { contacts } = this;
+    const nobody = this.find(0, 0);
+    let oldest: Contact | undefined;
+    for (const contact of contacts) {
+      if (contact !== nobody && contact.ms < (oldest?.ms ?? Infinity)) oldest = contact;
+    }
+    if (oldest === undefined) return;
+    contacts.splice(contacts.indexOf(oldest), 1);
+    // With nobody there is ever contact, so this counts as missed by all.
+    if (oldest.purgedUpToMs > 0) this.note(0, 0, 0, oldest.purgedUpToMs);
   }
 
   private find(originHigh: number, originLow: number): Contact | undefined {
@@ -92,12 +106,18 @@ export function latestMissed(here: Standing, there: Standing): Purger {
   const { origin, purgedUpToMs } = here;
   const latest: Purger = { originHigh: 0, originLow: 0, upToMs: 0 };
   const look = (originHigh: number, originLow: number, upToMs: number): void => {
-    if (upToMs <= latest.upToMs) return;
-    if (originHigh === there.origin.high && originLow === there.origin.low) return;
-    if (there.contacts.of(originHigh, originLow) >= upToMs) return;
+    if (upToMs <= latest.upToMs || knownOf(there, originHigh, originLow) >= upToMs) return;
     Object.assign(latest, { originHigh, originLow, upToMs });
   };
   look(origin.high, origin.low, purgedUpToMs);
   here.contacts.forEach((high, low, _, upToMs) => look(high, low, upToMs));
   return latest;
+}
+
+/** Up to when `node` knows all deletions of a member, which may be itself before it lost its data. */
+function knownOf(node: Standing, originHigh: number, originLow: number): number {
+  const contactMs = node.contacts.of(originHigh, originLow);
+  if (originHigh !== node.origin.high || originLow !== node.origin.low) return contactMs;
+  // Others have it in whole seconds, rounded up.
+  return Math.max(contactMs, Math.ceil(node.purgedUpToMs / 1000) * 1000);
 }

@@ -152,6 +152,11 @@ export class MerkleTree implements ChangeObserver {
     return !isAtOrBelow(timeHigh, timeLow, this.limitHigh, this.limitLow);
   }
 
+  /** An update is under way, and does not see all of what changed since it began. */
+  get isUpdating(): boolean {
+    return this.stage !== "none";
+  }
+
   /** The 32-byte root as of the last update, zeros without entries; null while digests change. */
   root(): Uint8Array | null {
     return this.stage === "levels" ? null : this.levels.digestOf(0, 0);

@@ -128,6 +128,13 @@ export class Store {
   purgedUpToMs = 0;
   /** The same of those whose data this store has taken over since: what they purged is not here. */
   purgedElsewhereMs = 0;
+  /**
+   * Peers were told that they have every deletion known here that died up to then, in Unix ms.
+   * A deletion learned of later counts as one that died at that later moment (`contacts.ts`).
+   */
+  vouchedMs = 0;
+  /** Sessions under way: while there are any nothing is purged, for they compare what is here. */
+  sessions = 0;
 
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
@@ -252,19 +259,19 @@ export class Store {
     }
     const hash = this.hash(entry.key, entry.keyOffset, entry.keyLength);
     const id = this.index.find(hash, entry.key, entry.keyOffset, entry.keyLength);
-    if (id < 0) return this.add(hash, entry, local);
+    if (id < 0) return this.add(hash, local ? entry : this.asLearnedNow(entry), local);
     // What this node just wrote is above all it ever saw: there is nothing to compare.
     if (local) return this.replace(id, entry, true);
     this.table.read(id, this.present);
     const verdict = mergeRule(this.present, entry);
     if (verdict === KEEP) return UNCHANGED;
-    if (verdict === TAKE) return this.replace(id, entry, false);
+    if (verdict === TAKE) return this.replace(id, this.asLearnedNow(entry), false);
     return this.join(id, entry);
   }
 
   /**
    * From here to `endRecovery` entries are taken that this store has had before, as from a log:
-   * however new they are, and beyond the memory limit. Meanwhile the order is empty.
+   * however new or old they are, and beyond the memory limit. Meanwhile the order is empty.
    */
   beginRecovery(): void {
     this.isRecovering = true;
@@ -365,6 +372,11 @@ export class Store {
     return APPLIED;
   }
 
+  /** Unix milliseconds by the hybrid clock, or by the real one when that is ahead. */
+  clockMs(): number {
+    return Math.max(this.clock.nowMs(), unixMsOf(this.clock.high, this.clock.low));
+  }
+
   /** Lets the clock see that of another node, unless it lies too far ahead. */
   observeClock(timeHigh: number, timeLow: number): void {
     if (!this.isTooFarAhead(timeHigh, timeLow)) this.clock.observe(timeHigh, timeLow);
@@ -412,7 +424,7 @@ export class Store {
       this.table.read(id, this.present);
       const { timeHigh, timeLow, expiresAtMs } = this.present;
       const diedMs = Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs);
-      if (diedMs + this.options.tombstoneGraceMs < nowMs) {
+      if (this.sessions === 0 && diedMs + this.options.tombstoneGraceMs < nowMs) {
         this.purgedUpToMs = Math.max(this.purgedUpToMs, diedMs);
         this.drop(id);
       }
@@ -430,7 +442,23 @@ export class Store {
     own.setKey(present.key, present.keyOffset, present.keyLength).setValue(present.key, 0, 0);
     own.expiresAtMs = present.expiresAtMs;
     baseVersionOf(present, own);
-    this.replace(id, own, false);
+    this.replace(id, this.asLearnedNow(own), false);
+  }
+
+  /**
+   * A deletion that comes after peers were told that they have all up to its death: one that died
+   * just now. Nobody else need agree on when that was (see `merge.ts` and `record-digest.ts`).
+   */
+  private asLearnedNow(entry: Entry): Entry {
+    if (entry.kind !== KIND_TOMBSTONE || this.isRecovering) return entry;
+    const { timeHigh, timeLow, expiresAtMs } = entry;
+    if (Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs) > this.vouchedMs) return entry;
+    const { own } = this;
+    own.kind = KIND_TOMBSTONE;
+    own.setKey(entry.key, entry.keyOffset, entry.keyLength).setValue(entry.key, 0, 0);
+    own.setVersion(timeHigh, timeLow, entry.originHigh, entry.originLow);
+    own.expiresAtMs = Math.max(this.clockMs(), this.vouchedMs + 1);
+    return own;
   }
 
   private inspect(entry: Entry): Outcome {

@@ -2,27 +2,32 @@
  * Entries going out and coming in during a session, the same for both sides.
  *
  * Out: ids wait in a queue. They are looked up when their turn comes, so what goes out is
- * the entry as it is then; one that is gone, or has moved above the limit, is left alone. Should
- * the id name another entry by then, that one is sent, which is of no use and does no harm.
+ * the entry as it is then, even if it is newer than what is compared: it may stand in place of
+ * a deletion that the peer lacks. One that is gone, or that is not to be sent yet as it is dated
+ * in the future, is left alone. Should the id name another entry by then, that one is sent, which is of no use and does no harm.
  *
  * In: everything goes through the store's gate, with two exceptions, both about keys that this
  * store does not have and may have purged. A peer that is stale (`contacts.ts`) may have missed
  * a deletion that is forgotten here. What it alone holds from before then is REFUSED, and it sets
- * it aside. And a deletion from before then is not taken in again, from anyone: it has been purged
- * here, and that was that.
+ * it aside. And a deletion that this node had and has purged is not taken in again: it is REFUSED
+ * too, and the peer drops it.
  * The time of a counter is that of its base: that is what a deletion is measured against.
  */
 import { unixMsOf } from "./clock.ts";
-import { latestMissed, type Contacts } from "./contacts.ts";
+import { Contacts, latestMissed } from "./contacts.ts";
 import { Entry, KIND_TOMBSTONE } from "./entry.ts";
 import { IdQueue } from "./id-queue.ts";
 import { baseVersionOf, type VersionWords } from "./merge.ts";
 import { APPLIED, REFUSED_FULL, REFUSED_FUTURE, REFUSED_INVALID, type Store } from "./store.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
+import { notePurges } from "./sync-greeting.ts";
 import { Hello } from "./sync-hello.ts";
 import { ENTRY, entryItemBytes, readEntry, REFUSED, writeEntry } from "./sync-items.ts";
 import type { SyncTally } from "./sync-tally.ts";
+
+/** What is dated further ahead of the peer's greeting than this is not for the peer yet. */
+const AHEAD_MS = 60_000;
 
 /** What the two ways have in common. */
 export interface EntryFlowOptions {
@@ -39,15 +44,20 @@ export class EntryFlow {
   readonly queue = new IdQueue();
   /** What `take` read last; valid until the next push to the reader. */
   readonly arrived = new Entry();
-  /** Entries above this version stay where they are. */
-  limitHigh = 0xffff_ffff;
-  limitLow = 0xffff_ffff;
+  /** All is compared, however new it is. */
+  isUpToNow = false;
+  /** The contacts there were when this side introduced itself: what it knew then it told. */
+  told = new Contacts();
   /** Set once the peer has introduced itself. */
   peer = new Hello();
   /** While an entry is being applied: what the store tells its observers comes from here. */
   isApplying = false;
-  /** The peer sent an entry that is dated too far ahead to be taken. */
-  hasRefusedFuture = false;
+  /**
+   * Not everything was settled, so this was no contact. The peer sent an entry dated too far ahead
+   * to be taken: it may stand there in place of a deletion that is forgotten. Or an entry that
+   * the peer refused changed meanwhile and is as old as ever, as a counter is.
+   */
+  isUnsettled = false;
 
   private readonly entry = new Entry();
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
@@ -64,8 +74,7 @@ export class EntryFlow {
     const { store } = this.options;
     if (!store.isUsed(id)) return false;
     store.read(id, into);
-    const { timeHigh, timeLow } = into;
-    return timeHigh < this.limitHigh || (timeHigh === this.limitHigh && timeLow <= this.limitLow);
+    return this.isUpToNow || unixMsOf(into.timeHigh, into.timeLow) <= this.peer.clockMs + AHEAD_MS;
   }
 
   /** Sends an entry that was read. */
@@ -105,7 +114,7 @@ export class EntryFlow {
     if (outcome === APPLIED) tally.entriesApplied++;
     else if (outcome === REFUSED_FULL) tally.miss("the memory limit is reached");
     else if (outcome === REFUSED_FUTURE) {
-      this.hasRefusedFuture = true;
+      this.isUnsettled = true;
       tally.entriesSetAside++;
       this.options.onSetAside(arrived, "future");
     }
@@ -126,23 +135,44 @@ export class EntryFlow {
     const keyLength = reader.varint();
     const keyOffset = reader.skip(keyLength);
     if (reader.overrun) return false;
-    if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return true;
     const id = store.locate(reader.bytes, keyOffset, keyLength);
     if (id < 0) return true;
     store.read(id, entry);
-    // It may have been written anew since it was sent.
-    if (entry.timeHigh !== timeHigh || entry.timeLow !== timeLow) return true;
-    if (entry.originHigh !== originHigh || entry.originLow !== originLow) return true;
+    // It may have changed since it was sent.
+    const hasChanged =
+      entry.timeHigh !== timeHigh ||
+      entry.timeLow !== timeLow ||
+      entry.originHigh !== originHigh ||
+      entry.originLow !== originLow;
+    if (entry.kind === KIND_TOMBSTONE) {
+      if (!hasChanged) this.forget(id);
+      return true;
+    }
+    if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return true;
     if (this.isDead(entry) || this.baseMs(entry) > purgedUpToMs) return true;
+    if (hasChanged) {
+      this.isUnsettled = true;
+      return true;
+    }
     if (onSetAside(entry, "stale") === false) {
       this.tally.miss("an entry that the peer refused could not be set aside");
       return true;
     }
     this.tally.entriesSetAside++;
-    this.isApplying = true;
-    store.discard(id);
-    this.isApplying = false;
+    this.discard(id);
     return true;
+  }
+
+  /** Drops a deletion that the peer had and has purged, so that both hold the same again. */
+  private forget(id: number): void {
+    notePurges(this.options, this.peer);
+    this.discard(id);
+  }
+
+  private discard(id: number): void {
+    this.isApplying = true;
+    this.options.store.discard(id);
+    this.isApplying = false;
   }
 
   /** Whether an entry that arrives was purged here, or may have been. Answers if the peer is to know. */
@@ -153,9 +183,10 @@ export class EntryFlow {
     const forgottenMs = Math.max(purgedUpToMs, store.purgedElsewhereMs);
     if (forgottenMs === 0 || baseMs > forgottenMs) return false;
     if (store.locate(entry.key, entry.keyOffset, entry.keyLength) >= 0) return false;
-    if (this.isDead(entry)) return diedMs(entry) <= forgottenMs;
     const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer);
-    if (purger.upToMs === 0 || baseMs > purger.upToMs) return false;
+    if (this.isDead(entry)) {
+      if (!this.isKnown(entry)) return false;
+    } else if (purger.upToMs === 0 || baseMs > purger.upToMs) return false;
     const { writer } = this;
     writer.reserve(40 + entry.keyLength);
     writer.u8(REFUSED);
@@ -169,6 +200,12 @@ export class EntryFlow {
     writer.varint(entry.keyLength);
     writer.copy(entry.key, entry.keyOffset, entry.keyLength);
     return true;
+  }
+
+  /** Whether this node had a deletion that the peer still has, which it must have purged then. */
+  private isKnown(entry: Entry): boolean {
+    const { high, low } = this.peer.origin;
+    return diedMs(entry) <= this.told.of(high, low);
   }
 
   private isDead(entry: Entry): boolean {

@@ -38,10 +38,22 @@ export class Greeting {
 
   constructor(private readonly options: GreetingOptions) {}
 
-  /** The latest time this node would compare as of. */
-  latestWatermarkMs(): number {
-    const lagged = this.clockMs() - this.options.lagMs;
-    return Math.max(0, Math.floor(lagged / WATERMARK_STEP_MS) * WATERMARK_STEP_MS);
+  /**
+   * Begins, before anything is compared, with the latest time this node would compare as of. For
+   * what it learns of up to then it vouches from now on.
+   */
+  begin(): void {
+    const { store, lagMs } = this.options;
+    const lagged = this.clockMs() - lagMs;
+    this.watermarkMs = Math.max(0, Math.floor(lagged / WATERMARK_STEP_MS) * WATERMARK_STEP_MS);
+    store.vouchedMs = Math.max(store.vouchedMs, this.watermarkMs);
+  }
+
+  /** Agrees with the peer on the earlier of both watermarks. */
+  settle(theirs: Hello): void {
+    this.watermarkMs = Math.min(this.watermarkMs, theirs.watermarkMs);
+    // Both clocks are there already. So a restart does not forget what was vouched for.
+    this.options.store.clock.observe(timeHighOf(this.watermarkMs), timeLowOf(this.watermarkMs));
   }
 
   /** What this node says, with this root. */
@@ -100,18 +112,30 @@ export class Greeting {
    * what was purged there is not here any more.
    */
   noteContact(theirs: Hello): void {
-    const { store, contacts } = this.options;
+    const { contacts } = this.options;
     const { high, low } = theirs.origin;
-    contacts.note(high, low, this.watermarkMs, theirs.purgedUpToMs);
-    theirs.contacts.forEach((high, low, ms, purgedUpToMs) => {
-      if (high === store.origin.high && low === store.origin.low) return;
-      contacts.note(high, low, Math.min(ms, this.watermarkMs), purgedUpToMs);
+    contacts.note(high, low, this.watermarkMs);
+    // What is said of this node itself counts too: it may have lost its data since.
+    theirs.contacts.forEach((high, low, ms) => {
+      contacts.note(high, low, Math.min(ms, this.watermarkMs));
     });
-    store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, theirs.forgottenUpToMs());
+    notePurges(this.options, theirs);
   }
 
   private clockMs(): number {
     const { clock } = this.options.store;
     return Math.max(this.options.nowMs(), unixMsOf(clock.high, clock.low));
   }
+}
+
+/** From now on, what the peer and those before it purged is not to come in here either. */
+export function notePurges(
+  { store, contacts }: Pick<GreetingOptions, "store" | "contacts">,
+  theirs: Hello,
+): void {
+  contacts.note(theirs.origin.high, theirs.origin.low, 0, theirs.purgedUpToMs);
+  theirs.contacts.forEach((high, low, _, purgedUpToMs) => {
+    contacts.note(high, low, 0, purgedUpToMs);
+  });
+  store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, theirs.forgottenUpToMs());
 }

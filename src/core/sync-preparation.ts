@@ -9,6 +9,8 @@ const IDS_A_LOOK = 4096;
 export class TreePreparation {
   private isActive = false;
   private isSwept = false;
+  /** The tree's update under way was begun before, and may not see what has changed since. */
+  private isBehind = false;
   private nextId = Infinity;
   private limitHigh = 0;
   private limitLow = 0;
@@ -31,6 +33,7 @@ export class TreePreparation {
   begin(limitHigh: number, limitLow: number, anew: boolean): void {
     this.isActive = true;
     this.isSwept = false;
+    this.isBehind = this.tree.isUpdating;
     this.nextId = anew ? 0 : Infinity;
     this.limitHigh = limitHigh;
     this.limitLow = limitLow;
@@ -51,6 +54,8 @@ export class TreePreparation {
       if (monotonicMs() >= untilMs) return;
     }
     const budgetMs = Math.max(untilMs - monotonicMs(), 0);
-    this.isActive = tree.update(this.limitHigh, this.limitLow, budgetMs, monotonicMs);
+    if (tree.update(this.limitHigh, this.limitLow, budgetMs, monotonicMs)) return;
+    this.isActive = this.isBehind;
+    this.isBehind = false;
   }
 }

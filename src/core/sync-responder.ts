@@ -261,7 +261,8 @@ export class Responder {
   private describeNext(): void {
     const { flow, tree, writer } = this.parts;
     const id = flow.queue.shift();
-    if (!flow.read(id, this.entry)) return;
+    if (!this.store.isUsed(id)) return;
+    this.store.read(id, this.entry);
     writer.reserve(entryItemBytes(this.entry.keyLength, 0));
     writer.u8(ABOUT);
     writeDigest(writer, digestOfId(tree.buckets, id));

@@ -88,6 +88,9 @@ export class SyncSession {
    * the session nobody would ask about it again.
    */
   private isThorough = false;
+  /** What is newer than this is not compared. */
+  private limitHigh = LATEST;
+  private limitLow = LATEST;
   private hasReplied = false;
   private areRootsEqual = false;
   private isVerifying = false;
@@ -106,6 +109,7 @@ export class SyncSession {
     const { reader, writer, flow, tally } = this;
     this.parts = { tree, reader, writer, flow, tally };
     this.watch = new WriteWatch(store, () => flow.isApplying);
+    store.sessions++;
     if (this.isInitiator) this.half = new Initiator(this.parts, this.isWalking);
   }
 
@@ -116,7 +120,7 @@ export class SyncSession {
 
   /** Initiator: begins. */
   start(): void {
-    this.greeting.watermarkMs = this.greeting.latestWatermarkMs();
+    this.greeting.begin();
     this.setLimit();
     this.prepare(() => this.open());
   }
@@ -217,7 +221,7 @@ export class SyncSession {
       if (hello.mode >= MODES.length) return false;
       this.mode = MODES[hello.mode];
       this.half = new Responder(this.parts, this.options.store);
-      greeting.watermarkMs = greeting.latestWatermarkMs();
+      greeting.begin();
     }
     this.flow.peer = hello;
     this.isIntroduced = true;
@@ -230,7 +234,7 @@ export class SyncSession {
     if (refusal !== null) return this.fail(...refusal);
     const adopted = greeting.adopt(hello);
     if (typeof adopted === "object") return this.fail(...adopted);
-    greeting.watermarkMs = Math.min(greeting.watermarkMs, hello.watermarkMs);
+    greeting.settle(hello);
     this.isThorough = greeting.hasMissed(hello);
     this.setLimit();
     if (!isInitiator) return true;
@@ -314,7 +318,7 @@ export class SyncSession {
 
   /** Initiator: the first word. */
   private open(): void {
-    writeHello(this.writer, this.greeting.hello(MODES.indexOf(this.mode), this.rootOfTree()));
+    this.introduce(MODES.indexOf(this.mode));
     if (this.mode === "fetch") {
       for (const key of this.options.fetchKeys ?? []) {
         this.writer.reserve(6 + key.length);
@@ -328,17 +332,22 @@ export class SyncSession {
 
   /** Responder: the first answer, and the last when the roots are equal. */
   private reply(): void {
-    const { flow, writer, greeting } = this;
+    const { flow } = this;
     const half = this.half as Responder;
     const root = this.rootOfTree();
     const isComparable = this.isWalking && (this.mode !== "watermark" || !this.isThorough);
     const isSame = isComparable && root.every((byte, i) => byte === flow.peer.root[i]);
-    writeHello(writer, greeting.hello(isSame ? ROOTS_ARE_EQUAL : 0, root));
+    this.introduce(isSame ? ROOTS_ARE_EQUAL : 0);
     if (isSame) {
       this.passWord(true);
       this.finishComplete();
     } else if (this.isWalking) half.beginWalk();
     else if (this.mode === "full") half.compareAll();
+  }
+
+  private introduce(mode: number): void {
+    this.flow.told = this.options.contacts.clone();
+    writeHello(this.writer, this.greeting.hello(mode, this.rootOfTree()));
   }
 
   private sayRoot(): void {
@@ -370,16 +379,16 @@ export class SyncSession {
   /** Compares as of the watermark, or as of now when the mode says so or `isLatest`. */
   private setLimit(isLatest = this.mode !== "watermark" || this.isThorough): void {
     const { watermarkMs } = this.greeting;
-    this.flow.limitHigh = isLatest ? LATEST : timeHighOf(watermarkMs);
-    this.flow.limitLow = isLatest ? LATEST : timeLowOf(watermarkMs);
+    this.flow.isUpToNow = isLatest;
+    this.limitHigh = isLatest ? LATEST : timeHighOf(watermarkMs);
+    this.limitLow = isLatest ? LATEST : timeLowOf(watermarkMs);
   }
 
   /** Brings the tree to the limit, then goes on with `afterwards`. */
   private prepare(afterwards: () => void): void {
     if (this.mode === "fetch") return afterwards();
     this.afterwards = afterwards;
-    const { limitHigh, limitLow } = this.flow;
-    this.preparation.begin(limitHigh, limitLow, this.mode === "full");
+    this.preparation.begin(this.limitHigh, this.limitLow, this.mode === "full");
   }
 
   private rootOfTree(): Uint8Array {
@@ -396,9 +405,8 @@ export class SyncSession {
   }
 
   private noteContact(): void {
-    const { peer, hasRefusedFuture } = this.flow;
-    // What was not taken may stand over there in place of a deletion that is forgotten.
-    if (hasRefusedFuture) return;
+    const { peer, isUnsettled } = this.flow;
+    if (isUnsettled) return;
     // Meanwhile another session brought something the peer may have purged and was not asked
     // about. It is to be, next time, and by a node that had no contact.
     if (this.watch.oldestMs > peer.forgottenUpToMs()) this.greeting.noteContact(peer);
@@ -415,6 +423,7 @@ export class SyncSession {
     if (this.isEnded) return;
     this.isEnded = true;
     this.watch.stop();
+    this.options.store.sessions--;
     const { missed: _, missedBecause: __, ...counts } = this.tally;
     this.options.onEnd({
       ok: failure === null,

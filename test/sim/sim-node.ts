@@ -101,6 +101,7 @@ export class SimNode {
     const tree = new MerkleTree(store);
     store.observers.push(tree);
     this.disk.open(store, contacts);
+    store.vouchedMs = store.clockMs();
     options.maxClockSkewMs = MAX_CLOCK_SKEW_MS;
     store.observers.push(simulation.oracle.observe(place, store));
     let transport: BrokerTransport | undefined;
