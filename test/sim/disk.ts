@@ -15,6 +15,8 @@ export interface Disk {
   open(store: Store, contacts: Contacts): void;
   /** Everything so far becomes durable. Called about once a second. */
   sync(): void;
+  /** Another one with everything that is on this one, or could be made durable now. */
+  copy(): Disk;
   /** The process is gone, at any moment, and with it what was not durable. */
   crash(): void;
 }
@@ -24,6 +26,10 @@ export class NoDisk implements Disk {
   open(): void {}
 
   sync(): void {}
+
+  copy(): Disk {
+    return new NoDisk();
+  }
 
   crash(): void {}
 }
@@ -84,6 +90,13 @@ export class ImageDisk implements Disk {
     };
     contacts.forEach((...contact) => image.contacts.push(contact));
     this.image = image;
+  }
+
+  copy(): Disk {
+    this.sync();
+    const copy = new ImageDisk(this.always);
+    copy.image = this.image;
+    return copy;
   }
 
   crash(): void {

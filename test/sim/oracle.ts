@@ -41,7 +41,7 @@ interface Held {
 }
 
 /** What one node holds. */
-class Holding {
+export class Holding {
   readonly keys = new Map<string, Held>();
   floor = 0n;
 
@@ -129,6 +129,17 @@ export class Oracle {
 
   /** All that a node holds is durable now. */
   persist(node: number): void {
+    this.durable[node] = this.holdings[node].clone();
+  }
+
+  /** What a node holds now. */
+  holdingOf(node: number): Holding {
+    return this.holdings[node].clone();
+  }
+
+  /** A node lost all that it held, and has this instead. */
+  replace(node: number, holding: Holding | null): void {
+    this.holdings[node] = holding?.clone() ?? new Holding();
     this.durable[node] = this.holdings[node].clone();
   }
 

@@ -29,6 +29,10 @@ export interface Plan {
     readonly brokerOutage: number;
     readonly clockStep: number;
     readonly absence: number;
+    /** A time in which few reach each other, up to beyond the grace. */
+    readonly isolation: number;
+    /** A node loses its disk, or gets a backup in its place. */
+    readonly loss: number;
     readonly flush: number;
   };
   /** Clocks run too fast or slow by up to this part. */
@@ -80,10 +84,48 @@ export function drawPlan(chance: Chance): Plan {
       brokerOutage: isOn(0.4) ? 0.02 : 0,
       clockStep: hasSteps ? 0.03 : 0,
       absence: absent ? 0.02 : 0,
+      isolation: 0,
+      loss: 0,
       flush: chance.happens(0.3) ? 0.02 : 0,
     },
     drift: isOn(0.3) ? 1e-3 : 0,
     expiry: chance.happens(0.5),
     slowness: chance.happens(0.3) ? 1 : 0,
+  };
+}
+
+/**
+ * Draws a plan in which deletions are forgotten while nodes reach each other only in part, so that
+ * most of what is known goes by way of third nodes, and late.
+ */
+export function drawForgettingPlan(chance: Chance): Plan {
+  const plan = drawPlan(chance);
+  const nodes = chance.between(3, 5);
+  const hasSteps = chance.happens(0.2);
+  const shortestMs = hasSteps ? 2 * HOUR_MS : 60_000;
+  const losesData = !hasSteps && chance.happens(0.4);
+  return {
+    ...plan,
+    nodes,
+    // The clock of a node that lost its data must not be further back than before.
+    disks: Array.from({ length: nodes }, () =>
+      losesData ? chance.pick<DiskKind>(["none", "everysec", "always"]) : "always",
+    ),
+    keys: chance.between(2, 5),
+    actions: chance.magnitude(15, 60),
+    cleanSession: chance.happens(0.4),
+    syncEveryMs: chance.magnitude(4_000, 20_000),
+    slowness: 0,
+    graceMs: chance.magnitude(shortestMs, 6 * shortestMs),
+    cuts: chance.happens(0.5) ? chance.pick([0.05, 0.5]) : 0,
+    troubles: {
+      ...plan.troubles,
+      clockStep: hasSteps ? 0.05 : 0,
+      absence: 0.02,
+      isolation: 0.15,
+      loss: losesData ? 0.04 : 0,
+      flush: chance.happens(0.1) ? 0.02 : 0,
+    },
+    drift: 0,
   };
 }

@@ -1,7 +1,8 @@
 /**
- * `bun run sim --seeds N [--seed S] [--trace]`: runs N seeds from S on (1 and 0 by default),
+ * `bun run sim --seeds N [--seed S] [--forgetting] [--trace]`: runs N seeds from S on (1 and 0 by default),
  * and stops at the first that fails, with what happened last. `--trace` tells what
- * happened in a seed that does not fail, too.
+ * happened in a seed that does not fail, too. `--forgetting` draws clusters in which deletions
+ * are forgotten while few nodes reach each other.
  */
 import { parseArgs } from "node:util";
 import { simulate, type Outcome } from "./simulation.ts";
@@ -12,6 +13,7 @@ const { values } = parseArgs({
   options: {
     seeds: { type: "string", default: "1" },
     seed: { type: "string", default: "0" },
+    forgetting: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
   },
 });
@@ -26,12 +28,12 @@ const totals: Record<string, number> = {};
 const startedAt = performance.now();
 let shownAt = startedAt;
 for (let seed = first; seed < first + seeds; seed++) {
-  const outcome = simulate(seed, values.trace);
+  const outcome = simulate(seed, values.trace, values.forgetting);
   for (const [name, count] of Object.entries(outcome.counts)) {
     totals[name] = (totals[name] ?? 0) + count;
   }
   if (outcome.failure !== null) {
-    report(simulate(seed, true));
+    report(simulate(seed, true, values.forgetting));
     process.exit(1);
   }
   if (values.trace) console.log(outcome.trace.join("\n"));
@@ -50,5 +52,7 @@ console.log(
 function report({ seed, failure, trace }: Outcome): void {
   console.log(trace.slice(values.trace ? 0 : -SHOWN_LINES).join("\n"));
   console.log(`\nseed ${seed} fails: ${failure}`);
-  console.log(`again: bun run sim --seed ${seed} --trace`);
+  console.log(
+    `again: bun run sim --seed ${seed} --trace${values.forgetting ? " --forgetting" : ""}`,
+  );
 }

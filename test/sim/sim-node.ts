@@ -16,6 +16,7 @@ import type { Timing } from "../../src/replication/timing.ts";
 import type { BrokerTransport } from "./broker.ts";
 import type { Disk } from "./disk.ts";
 import { Stream } from "./network.ts";
+import type { Holding } from "./oracle.ts";
 import { SessionEnd } from "./session-end.ts";
 import type { Simulation } from "./simulation.ts";
 
@@ -48,6 +49,12 @@ export interface Process {
   readonly waiting: (() => void)[];
 }
 
+/** What a node once had. */
+export interface Backup {
+  readonly disk: Disk;
+  readonly holding: Holding;
+}
+
 /** A node, through all its crashes. */
 export class SimNode {
   readonly id: string;
@@ -63,7 +70,7 @@ export class SimNode {
   constructor(
     private readonly simulation: Simulation,
     readonly place: number,
-    private readonly disk: Disk,
+    private disk: Disk,
   ) {
     this.id = `n${place}`;
     this.address = `${this.id}:${FIRST_PORT + place}`;
@@ -195,6 +202,18 @@ export class SimNode {
     if (this.isUp) return;
     this.start();
     this.simulation.trace(() => `${this.id} is back with ${this.process!.store.size} keys`);
+  }
+
+  /** What the node has now, to be put in the place of its data later. */
+  backUp(): Backup {
+    return { disk: this.disk.copy(), holding: this.simulation.oracle.holdingOf(this.place) };
+  }
+
+  /** Its data is gone, and a backup, if there is one, in its place. For while there is no process. */
+  replaceDisk(backup: Backup | null): void {
+    const { oracle } = this.simulation;
+    this.disk = backup?.disk.copy() ?? this.simulation.makeDisk(this.place);
+    oracle.replace(this.place, backup?.holding ?? null);
   }
 
   /** Makes everything durable now. */

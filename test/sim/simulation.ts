@@ -12,10 +12,10 @@ import type { Entry } from "../../src/core/entry.ts";
 import { Broker } from "./broker.ts";
 import { Chance } from "./chance.ts";
 import { Clients } from "./clients.ts";
-import { ImageDisk, NoDisk } from "./disk.ts";
+import { ImageDisk, NoDisk, type Disk } from "./disk.ts";
 import { Network } from "./network.ts";
 import { Oracle } from "./oracle.ts";
-import { drawPlan, type Plan } from "./plan.ts";
+import { drawForgettingPlan, drawPlan, type Plan } from "./plan.ts";
 import { checkContents, checkTrees, findDifference } from "./rest.ts";
 import { MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
 import { Timeline } from "./timeline.ts";
@@ -36,9 +36,12 @@ export interface Outcome {
   readonly counts: Readonly<Record<string, number>>;
 }
 
-/** Runs a seed to its end. `isTraced` keeps a record of what happens. */
-export function simulate(seed: number, isTraced = false): Outcome {
-  const simulation = new Simulation(seed, isTraced);
+/**
+ * Runs a seed to its end. `isTraced` keeps a record of what happens. With `isForgetting` it is
+ * mostly about deletions that are forgotten.
+ */
+export function simulate(seed: number, isTraced = false, isForgetting = false): Outcome {
+  const simulation = new Simulation(seed, isTraced, isForgetting);
   let failure: string | null;
   try {
     failure = simulation.run();
@@ -68,6 +71,7 @@ export class Simulation {
     outages: 0,
     steps: 0,
     absences: 0,
+    losses: 0,
     gaps: 0,
     references: 0,
     syncs: 0,
@@ -90,9 +94,10 @@ export class Simulation {
   constructor(
     seed: number,
     private readonly isTraced: boolean,
+    isForgetting: boolean,
   ) {
     this.chance = new Chance(seed);
-    this.plan = drawPlan(this.chance);
+    this.plan = isForgetting ? drawForgettingPlan(this.chance) : drawPlan(this.chance);
     const { plan } = this;
     this.oracle = new Oracle(plan.nodes, () => this.timeline.halt());
     const { maxLatencyMs } = plan;
@@ -124,10 +129,14 @@ export class Simulation {
       this.keys.set(`k${i}`, new TextEncoder().encode(`k${i}`));
     }
     for (let place = 0; place < plan.nodes; place++) {
-      const kind = plan.disks[place];
-      const disk = kind === "none" ? new NoDisk() : new ImageDisk(kind === "always");
-      this.nodes.push(new SimNode(this, place, disk));
+      this.nodes.push(new SimNode(this, place, this.makeDisk(place)));
     }
+  }
+
+  /** An empty disk of the kind that a node has. */
+  makeDisk(place: number): Disk {
+    const kind = this.plan.disks[place];
+    return kind === "none" ? new NoDisk() : new ImageDisk(kind === "always");
   }
 
   /** Notes a line, made only when somebody wants to see it. */
@@ -170,9 +179,9 @@ export class Simulation {
     return oracle.failure;
   }
 
-  /** Lets time pass at a pace that fits its length. */
-  pass(ms: number): void {
-    this.pace = Math.max(1, ms / 100_000);
+  /** Lets time pass at a pace that fits its length: with as much going on as in `likeMs` before. */
+  pass(ms: number, likeMs = 100_000): void {
+    this.pace = Math.max(1, ms / likeMs);
     this.timeline.runUntil(this.timeline.nowMs + ms);
     this.pace = 1;
   }

@@ -1,12 +1,14 @@
 /** What goes wrong in the simulation. */
 import type { Clients } from "./clients.ts";
-import type { SimNode } from "./sim-node.ts";
+import type { Backup, SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
 
 const HOUR_MS = 3_600_000;
 
 /** Draws troubles and causes them. */
 export class Troubles {
+  private readonly backups = new Map<SimNode, Backup>();
+
   constructor(
     private readonly simulation: Simulation,
     private readonly clients: Clients,
@@ -40,6 +42,8 @@ export class Troubles {
       counts.absences++;
       this.sendAway(chance.pick(nodes));
     }
+    if (troubles.isolation > 0 && chance.happens(troubles.isolation)) this.isolate();
+    if (troubles.loss > 0 && chance.happens(troubles.loss)) this.lose(chance.pick(nodes));
   }
 
   /** Cuts lines between some places, one way or both, for a while. */
@@ -104,5 +108,46 @@ export class Troubles {
     this.simulation.pass(plan.graceMs * (1 + chance.next()));
     for (const [from, to] of lines) network.set(from, to, false);
     this.simulation.trace(() => `${node.id} is reachable again`);
+  }
+
+  /** Some lines are cut and some nodes down for long, while clients go on at the others. */
+  private isolate(): void {
+    const { chance, plan, timeline, network, nodes } = this.simulation;
+    const lines: [number, number][] = [];
+    const apart = chance.pick([0.3, 0.6, 0.9]);
+    for (let a = 0; a < plan.nodes; a++) {
+      for (let b = a + 1; b <= plan.nodes; b++) {
+        if (chance.happens(b === plan.nodes ? 0.6 : apart)) lines.push([a, b], [b, a]);
+      }
+    }
+    this.simulation.trace(() => "few reach each other");
+    this.cut(lines);
+    const down = nodes.filter((node) => node.isUp && chance.happens(0.1));
+    for (const node of down) node.crash();
+    const pieces = chance.between(1, 4);
+    const lengthMs = plan.graceMs * chance.pick([0.05, 0.3, 0.9, 1.1, 1.6]);
+    for (let i = 0; i < pieces; i++) {
+      for (let acts = chance.between(0, 3); acts > 0; acts--) this.clients.act(chance.pick(nodes));
+      timeline.runUntil(timeline.nowMs + chance.next() * 10_000);
+      this.simulation.pass(lengthMs / pieces, 15_000);
+    }
+    for (const node of down) node.restart();
+    for (const [from, to] of lines) network.set(from, to, false);
+    this.simulation.trace(() => "all reach each other");
+  }
+
+  /** A node comes back without its data, or with what it once had. */
+  private lose(node: SimNode): void {
+    const { chance, counts, timeline } = this.simulation;
+    if (!node.isUp) return;
+    const backup = this.backups.get(node) ?? node.backUp();
+    this.backups.set(node, node.backUp());
+    if (chance.happens(0.4)) return;
+    counts.losses++;
+    this.simulation.trace(() => `${node.id} loses its data`);
+    node.crash();
+    const hasDisk = this.simulation.plan.disks[node.place] !== "none";
+    node.replaceDisk(hasDisk && chance.happens(0.5) ? backup : null);
+    timeline.after(chance.magnitude(10, 20_000), () => node.restart());
   }
 }
