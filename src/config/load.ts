@@ -77,6 +77,14 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   if (path === undefined) notices.push(withoutFile(config, settings.has("node_id")));
   if (renamed.length > 0)
     notices.push(`${where}: older names were understood: ${renamed.join(", ")}`);
+  const { max_clock_skew_ms, tombstone_grace_seconds } = config.storage;
+  if (max_clock_skew_ms >= tombstone_grace_seconds * 1000) {
+    const values = `${tombstone_grace_seconds} s, storage.max_clock_skew_ms ${max_clock_skew_ms}`;
+    notices.push(
+      `${where}: storage.tombstone_grace_seconds is ${values}: ` +
+        "clocks that are off by as much as the grace make nodes forget deletions too soon",
+    );
+  }
   return { ok: true, config, notices };
 }
 

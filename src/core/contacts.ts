@@ -1,13 +1,39 @@
 /**
- * The contact vector: for each member of the cluster, up to which moment this node has,
- * from it directly or through others, everything that it had, and up to when the deletions were
- * dated that it had purged by then. It tells whether a node was away for so long that it may have
- * missed a deletion which has been forgotten since: Y is stale towards X when X, or somebody
- * whose data X has taken over, has purged something dated after Y's contact with that purger.
- * Contact with X alone does not do: X may have learned later that the key is gone.
+ * The contact vector: how a node forgets deletions and yet none of them is ever undone.
  *
- * It holds MAX_MEMBERS; the one longest out of contact makes room. To have forgotten a
- * member is to have had no contact: safe, as then more is set aside, never less.
+ * For each member of the cluster a node keeps `ms`: it knows every deletion that the member knows
+ * and that died up to then; and `purgedUpToMs`: up to when deletions died that are forgotten
+ * here because that member had purged them. To know a deletion is to hold it, or something newer
+ * of that key, or to have forgotten it. Y is stale towards X when X, or somebody whose data X has
+ * taken over, has purged something that died after Y's `ms` for that purger. Contact with X alone
+ * does not do: X may have learned later that the key is gone.
+ *
+ * Claim: a node that knows a deletion D takes nothing older of that key from one that does not.
+ *
+ * 1. `ms` is true when it is noted, and stays so. It is the watermark of a session that compared all
+ *    that was in X's tree up to it. What X had by then and Y had not, Y got, or what stood in its
+ *    place. What X had forgotten, Y did not have, or X refused it, and Y sets it aside. Nothing is
+ *    purged meanwhile. A deletion that reaches X after the session began, however old, counts
+ *    at X as one that died when it came (`Store.vouchedMs`), which is after the watermark. What is
+ *    said of a third member holds through X, up to the same watermark.
+ * 2. Who forgets D names who purged it: X its own purge, and Y, with its data, all that X names.
+ * 3. So if X knows D and does not hold it, X names a purger Z, and what Z purged reaches up to D's
+ *    death at Z or later. Who has not known D has, by 1, less than that for Z, and is stale: what it
+ *    has from before then is refused. As D is younger than what it deletes, that includes it.
+ *
+ * What comes through the broker names no contacts, so all that is older than what was purged, and
+ * whose key is not here, is left to a session.
+ *
+ * Whatever clocks do, 1 holds for a process and for one that has its data: the hybrid clock, which
+ * is kept, has seen every watermark. A node that lost its data has lost that too. To its former
+ * self it is as stale as to anybody; but its clock must not be behind what it vouched for before.
+ *
+ * Set aside is only what a node holds from before deletions that were purged a grace after they
+ * were learned, when it has not heard of the purger since: it was away for longer than the grace,
+ * less what clocks are off.
+ *
+ * It holds MAX_MEMBERS; the one longest out of contact makes room. That it had purged is kept under
+ * nobody's name, with whom there is no contact: then more is set aside, never less.
  */
 
 import type { Origin } from "./origin.ts";

@@ -1,6 +1,6 @@
 /** Sync sessions with nodes that were away, that flushed, or whose clocks are off. */
 import { describe, expect, test } from "bun:test";
-import { MAX_MEMBERS, Contacts } from "../../src/core/contacts.ts";
+import { MAX_MEMBERS, Contacts, latestMissed } from "../../src/core/contacts.ts";
 import { del, entriesOf, get, incr, keyOf, rootOf, set } from "../support/sync-data.ts";
 import { runPair, SyncNode } from "../support/sync-pair.ts";
 
@@ -142,6 +142,102 @@ describe.each([
     expect(rootOf(home)).toBe(rootOf(away));
   });
 
+  test("a deletion that comes late counts from when it came", () => {
+    const { time, nodes } = cluster("home", "late", "away");
+    const [home, late, away] = nodes;
+    heal(late, away);
+    del(late, "key");
+    time.ms += GRACE_MS - 20_000;
+    // Home and away have met after that deletion, and neither knows it.
+    meet(home, away);
+    time.ms += 10_000;
+    meet(home, late);
+    expect(get(home, "key")).toBeNull();
+    time.ms += 20_000;
+    home.store.sweep(1000);
+    expect(home.store.tombstoneCount).toBe(1);
+    meet(home, away);
+    expect([get(home, "key"), get(away, "key")]).toEqual([null, null]);
+    expect(away.setAside).toEqual([]);
+  });
+
+  test("a deletion that came late is not undone once it is forgotten", () => {
+    const { time, nodes } = cluster("home", "late", "away");
+    const [home, late, away] = nodes;
+    heal(late, away);
+    del(late, "key");
+    time.ms += GRACE_MS + 10_000;
+    meet(home, away);
+    time.ms += 10_000;
+    meet(home, late);
+    time.ms += GRACE_MS + 1;
+    home.store.sweep(1000);
+    expect(home.store.tombstoneCount).toBe(0);
+    meet(home, away);
+    expect([get(home, "key"), get(away, "key")]).toEqual([null, null]);
+    expect(away.setAside.map(({ key }) => key)).toEqual(["key"]);
+  });
+
+  test("nothing is purged while a session compares it", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    time.ms += 10_000;
+    del(home, "key");
+    time.ms += GRACE_MS + 1;
+    const [a, b] = first === 0 ? [home, away] : [away, home];
+    runPair(a, b, {}, { betweenSlices: () => home.store.sweep(1000) });
+    expect([get(home, "key"), get(away, "key"), away.store.tombstoneCount]).toEqual([
+      null,
+      null,
+      1,
+    ]);
+    home.store.sweep(1000);
+    expect(home.store.tombstoneCount).toBe(0);
+  });
+
+  test("a node that lost its data is as strange to its former self as to anybody", () => {
+    const { time, nodes } = cluster("home", "away", "third");
+    const [home, away, third] = nodes;
+    deleteAndForget(home, time);
+    const { nowMs } = home.options;
+    const fresh = new SyncNode("fresh", { nowMs: nowMs!, tombstoneGraceMs: GRACE_MS });
+    meet(home, fresh);
+    const again = new SyncNode("home", { nowMs: nowMs!, tombstoneGraceMs: GRACE_MS });
+    time.ms += 10_000;
+    heal(again, away);
+    expect(get(again, "key")).toBe("v");
+    meet(again, fresh);
+    expect([get(again, "key"), get(fresh, "key")]).toEqual([null, null]);
+    expect(third.setAside).toEqual([]);
+    // And then it is no stranger any more.
+    time.ms += 10_000;
+    set(again, "new", "v");
+    time.ms += 10_000;
+    meet(again, fresh);
+    expect(get(fresh, "new")).toBe("v");
+  });
+
+  test("a deletion the peer has purged is dropped, so that both hold the same", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, met] = nodes;
+    const { nowMs } = met.options;
+    const patient = new SyncNode("patient", { nowMs: nowMs!, tombstoneGraceMs: 10 * GRACE_MS });
+    heal(met, patient);
+    del(home, "key");
+    for (const _ of "12") {
+      time.ms += 10_000;
+      meet(home, patient);
+    }
+    time.ms += GRACE_MS;
+    home.store.sweep(1000);
+    meet(home, patient);
+    expect([home.store.tombstoneCount, patient.store.tombstoneCount]).toEqual([0, 0]);
+    expect(rootOf(home)).toBe(rootOf(patient));
+    // Met still has the key, and is strange to patient, which has not purged anything itself.
+    meet(patient, met);
+    expect([get(patient, "key"), get(met, "key")]).toEqual([null, null]);
+  });
+
   test("a node that forgot nothing refuses nothing", () => {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;
@@ -269,6 +365,18 @@ describe("contacts", () => {
     expect(contacts.of(9, 2 * MAX_MEMBERS - 1)).toBe(1000 + 2 * MAX_MEMBERS - 1);
     contacts.note(3, 3, 1);
     expect(contacts.of(3, 3)).toBe(0);
+  });
+
+  test("that one who makes room had purged is not forgotten", () => {
+    const contacts = new Contacts();
+    contacts.note(1, 2, 500, 300);
+    for (let i = 0; i < 2 * MAX_MEMBERS; i++) contacts.note(9, i, 1000 + i);
+    expect(contacts.size).toBe(MAX_MEMBERS);
+    const origin = { high: 3, low: 3 };
+    const here = { origin, purgedUpToMs: 0, contacts };
+    const there = { origin: { high: 4, low: 4 }, purgedUpToMs: 0, contacts: new Contacts() };
+    there.contacts.note(1, 2, 900);
+    expect(latestMissed(here, there).upToMs).toBe(300);
   });
 
   test("are noted as of the watermark after a session that was complete, and pass on others'", () => {

@@ -275,6 +275,21 @@ test("whatever is found, a problem is one line of bounded length", () => {
   expect(problems[0]).toMatch(/^[\x20-\x7e…]{1,300}$/);
 });
 
+test("a grace that clocks may be off by is worth a notice", () => {
+  const noticesFor = (graceSeconds: number): readonly string[] => {
+    const loaded = loadConfig({
+      env: { MERKLE_KV_NODE_ID: "n", MERKLE_KV_STORAGE_TOMBSTONE_GRACE_SECONDS: `${graceSeconds}` },
+    });
+    if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
+    return loaded.notices.slice(1);
+  };
+  expect(noticesFor(61)).toEqual([]);
+  expect(noticesFor(60)).toEqual([
+    "configuration: storage.tombstone_grace_seconds is 60 s, storage.max_clock_skew_ms 60000: " +
+      "clocks that are off by as much as the grace make nodes forget deletions too soon",
+  ]);
+});
+
 describe("without a config file", () => {
   test("the node runs alone, under a name made up for the run, and says so", () => {
     const loaded = loadConfig({ env: {}, randomHex: (digits) => "0123456789".slice(0, digits) });
