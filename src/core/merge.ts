@@ -14,6 +14,7 @@
  * that expires turns into a tombstone of the *same* version: it beats that string, but not a write
  * that had beaten the string, so nodes agree whether they expired it first or not.
  */
+import { unixMsOf } from "./clock.ts";
 import {
   BASE_BYTES,
   BASE_NONE,
@@ -86,6 +87,16 @@ export function baseVersionOf(entry: Entry, into: VersionWords): void {
     into.originHigh = entry.originHigh;
     into.originLow = entry.originLow;
   }
+}
+
+/**
+ * When what an entry stands on was written, in Unix ms. A counter that was begun from nothing stands
+ * on nothing: its latest increment must do.
+ */
+export function writtenMs(entry: Entry): number {
+  baseVersionOf(entry, aBase);
+  const { timeHigh, timeLow } = aBase.timeHigh === 0 && aBase.timeLow === 0 ? entry : aBase;
+  return unixMsOf(timeHigh, timeLow);
 }
 
 const aBase: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };

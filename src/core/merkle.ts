@@ -21,9 +21,8 @@
  * version in between was never hashed, and nodes that update at different moments may
  * show different ones; so update every second or so, not only when a session starts. And
  * an update takes nothing out, so after one with a later W an entry shows early. Such a
- * key costs a session a look into its bucket, not a transfer: there it compares current
- * versions, and leaves those above W alone. At rest every version comes to lie below W,
- * and equal roots mean equal entries.
+ * key is sent once too often: it may stand in place of a deletion from before W that the
+ * peer lacks. At rest every version comes to lie below W, and equal roots mean equal entries.
  *
  * For W the two sides take the earlier of their clocks minus the lag, so that neither
  * writes an entry below W afterwards. The lag has to exceed the time an event travels.

@@ -76,8 +76,11 @@ export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5;
 
 /** Who wants to know of every change: the outbox, the Merkle tree, the log. */
 export interface ChangeObserver {
-  /** An entry was added or replaced. `local`: written by a client of this node. */
-  changed(id: number, local: boolean): void;
+  /**
+   * An entry was added or replaced. `local`: written by a client of this node. `isJoined`: it is the
+   * counter that it was, with increments of others.
+   */
+  changed(id: number, local: boolean, isJoined: boolean): void;
   /** An entry is about to be dropped for good; its id may name another one later. */
   removed(id: number): void;
   /**
@@ -490,11 +493,11 @@ export class Store {
     if (entry.kind === KIND_TOMBSTONE) this.tombstones++;
     else this.addToOrder(id);
     if (entry.expiresAtMs !== 0) this.expiring++;
-    this.announce(id, local);
+    this.announce(id, local, false);
     return APPLIED;
   }
 
-  private replace(id: number, entry: Entry, local: boolean): Outcome {
+  private replace(id: number, entry: Entry, local: boolean, isJoined = false): Outcome {
     const wasTombstone = this.table.kindOf(id) === KIND_TOMBSTONE;
     const hadExpiry = this.table.hasExpiry(id);
     const isTombstone = entry.kind === KIND_TOMBSTONE;
@@ -503,7 +506,7 @@ export class Store {
     if (wasTombstone && !isTombstone) this.addToOrder(id);
     if (wasTombstone !== isTombstone) this.tombstones += isTombstone ? 1 : -1;
     if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
-    this.announce(id, local);
+    this.announce(id, local, isJoined);
     return APPLIED;
   }
 
@@ -519,7 +522,7 @@ export class Store {
     joined.setKey(entry.key, entry.keyOffset, entry.keyLength).setValue(this.scratch, 0, length);
     joined.expiresAtMs = present.expiresAtMs;
     setVersionFromParts(joined);
-    return this.replace(id, joined, false);
+    return this.replace(id, joined, false, true);
   }
 
   private drop(id: number): void {
@@ -539,8 +542,8 @@ export class Store {
     if (!this.isRecovering) this.order.remove(id);
   }
 
-  private announce(id: number, local: boolean): void {
-    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.changed(id, local);
+  private announce(id: number, local: boolean, isJoined: boolean): void {
+    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.changed(id, local, isJoined);
   }
 
   /** Deletes must go through when memory is used up: they are how it is freed. */

@@ -1,18 +1,19 @@
 /** Notices whether a store was changed by others than the one who asks. */
-import { unixMsOf } from "./clock.ts";
 import { Entry, KIND_TOMBSTONE } from "./entry.ts";
-import { baseVersionOf, type VersionWords } from "./merge.ts";
+import { writtenMs } from "./merge.ts";
 import type { ChangeObserver, Store } from "./store.ts";
 
 /** Watches from its making until `stop`. */
 export class WriteWatch implements ChangeObserver {
   /** Whether anyone else wrote, deleted, purged or flushed. */
   othersWrote = false;
-  /** The time of the oldest base of a value that others put in, in Unix ms; Infinity for none. */
+  /**
+   * When the oldest value that others put in was written (`writtenMs`); Infinity for none. Increments
+   * of a counter that was here before put in nothing: it is compared as it was.
+   */
   oldestMs = Infinity;
 
   private readonly entry = new Entry();
-  private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 
   /** `isOwn` tells whether a change comes from the one who asks. */
   constructor(
@@ -22,14 +23,13 @@ export class WriteWatch implements ChangeObserver {
     store.observers.push(this);
   }
 
-  changed(id: number, local: boolean): void {
+  changed(id: number, local: boolean, isJoined: boolean): void {
     if (this.isOwn()) return;
     this.othersWrote = true;
-    if (local) return;
+    if (local || isJoined) return;
     this.store.read(id, this.entry);
     if (this.entry.kind === KIND_TOMBSTONE) return;
-    baseVersionOf(this.entry, this.base);
-    this.oldestMs = Math.min(this.oldestMs, unixMsOf(this.base.timeHigh, this.base.timeLow));
+    this.oldestMs = Math.min(this.oldestMs, writtenMs(this.entry));
   }
 
   removed(): void {

@@ -9,8 +9,7 @@
  * Batches of a source are numbered, and a number that is missing means lost events: the
  * broker or the source dropped some. Numbers at or below the last one are repetitions.
  */
-import { unixMsOf } from "../core/clock.ts";
-import { baseVersionOf, type VersionWords } from "../core/merge.ts";
+import { writtenMs } from "../core/merge.ts";
 import type { Store } from "../core/store.ts";
 import type { Entry } from "../core/entry.ts";
 import { REFUSED_FULL, REFUSED_FUTURE, APPLIED, UNCHANGED, type Outcome } from "../core/store.ts";
@@ -88,7 +87,6 @@ export class Receiver {
 
   private readonly batches: BatchReader;
   private readonly events: EventReader;
-  private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   private readonly sources = new Map<string, SourceProgress>();
   /** Set while a batch is being applied. */
   private done: (() => void) | null = null;
@@ -184,11 +182,7 @@ export class Receiver {
   private isForgotten(entry: Entry): boolean {
     const { store } = this.options;
     const forgottenMs = Math.max(store.purgedUpToMs, store.purgedElsewhereMs);
-    const { base } = this;
-    baseVersionOf(entry, base);
-    // A counter begun from nothing has no time of its own: its latest increment must do.
-    const { timeHigh, timeLow } = base.timeHigh === 0 && base.timeLow === 0 ? entry : base;
-    if (unixMsOf(timeHigh, timeLow) > forgottenMs) return false;
+    if (writtenMs(entry) > forgottenMs) return false;
     return store.locate(entry.key, entry.keyOffset, entry.keyLength) < 0;
   }
 

@@ -1,5 +1,6 @@
 /** Sync sessions with nodes that were away, that flushed, or whose clocks are off. */
 import { describe, expect, test } from "bun:test";
+import { KIND_COUNTER } from "../../src/core/entry.ts";
 import { MAX_MEMBERS, Contacts, latestMissed } from "../../src/core/contacts.ts";
 import { del, entriesOf, get, incr, keyOf, rootOf, set } from "../support/sync-data.ts";
 import { runPair, SyncNode } from "../support/sync-pair.ts";
@@ -124,6 +125,32 @@ describe.each([
     meet(home, empty);
     expect([get(home, "key"), get(empty, "key")]).toEqual([null, null]);
     expect(empty.setAside.map(({ key }) => key).sort()).toEqual(["counter", "key"]);
+  });
+
+  test("increments that come during one, and counters that are begun, are no reason to ask again", () => {
+    const { time, nodes } = cluster("home", "away", "busy");
+    const [home, away, busy] = nodes;
+    set(home, "based", "5");
+    for (const key of ["old", "based"]) incr(home, key, 1);
+    time.ms += 10_000;
+    heal(home, away);
+    heal(home, busy);
+    deleteAndForget(home, time);
+    heal(home, away);
+    time.ms += 10_000;
+    const betweenSlices = (): void => {
+      for (const key of ["old", "based", "new"]) incr(busy, key, 1);
+      for (const entry of entriesOf(busy)) if (entry.kind === KIND_COUNTER) away.store.apply(entry);
+    };
+    const atMs = time.ms;
+    runPair(
+      ...(first === 0 ? ([home, away] as const) : ([away, home] as const)),
+      {},
+      { betweenSlices },
+    );
+    for (const key of ["old", "based"]) expect(get(away, key)).toBe(get(busy, key));
+    const { high, low } = home.store.origin;
+    expect(away.contacts.of(high, low)).toBe(atMs - 2_001);
   });
 
   test("it may hold so much that nobody wants that refusals and entries get in each other's way", () => {
