@@ -265,6 +265,43 @@ describe.each([
     expect([get(patient, "key"), get(met, "key")]).toEqual([null, null]);
   });
 
+  test("who drops a deletion knows from then on that it was purged, even if this was no contact", () => {
+    const { time, nodes } = cluster("home", "met");
+    const [home, met] = nodes;
+    const { nowMs } = met.options;
+    const patient = new SyncNode("patient", { nowMs: nowMs!, tombstoneGraceMs: 10 * GRACE_MS });
+    heal(met, patient);
+    del(home, "key");
+    for (const _ of "12") {
+      time.ms += 10_000;
+      meet(home, patient);
+    }
+    time.ms += GRACE_MS;
+    home.store.sweep(1000);
+    // Something old comes in besides, so the session is no contact.
+    const other = new SyncNode("other", { nowMs: () => START_MS });
+    set(other, "old", "v");
+    const betweenSlices = (): void => void patient.store.apply(entriesOf(other)[0]);
+    const [a, b] = first === 0 ? [home, patient] : [patient, home];
+    const { high, low } = home.store.origin;
+    const contactMs = patient.contacts.of(high, low);
+    runPair(a, b, {}, { betweenSlices });
+    expect(patient.store.tombstoneCount).toBe(0);
+    expect(patient.contacts.of(high, low)).toBe(contactMs);
+    meet(patient, met);
+    expect([get(patient, "key"), get(met, "key")]).toEqual([null, null]);
+  });
+
+  test("what was deleted, forgotten and just written anew comes over at once", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    deleteAndForget(home, time);
+    set(home, "key", "anew");
+    meet(home, away);
+    // Away would bring the old value to others, and nobody would take it for a stranger.
+    expect([get(home, "key"), get(away, "key")]).toEqual(["anew", "anew"]);
+  });
+
   test("a node that forgot nothing refuses nothing", () => {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;
@@ -352,6 +389,9 @@ describe("clocks that are off", () => {
       expect([initiator.reason, responder.reason]).toEqual(["", ""]);
       expect(right.setAside.map(({ key, reason }) => `${key} ${reason}`)).toContain("k future");
       expect([get(right, "k"), get(ahead, "k"), get(ahead, "r")]).toEqual([null, "v", "v"]);
+      // What was refused may stand in place of a deletion: this was no contact.
+      const { high, low } = ahead.store.origin;
+      expect(right.contacts.of(high, low)).toBe(0);
     }
     // In the background they are no difference to be settled.
     right.setAside.length = 0;

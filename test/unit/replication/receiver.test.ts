@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { Encoder } from "cbor-x/index-no-eval";
 import fc from "fast-check";
 import { HybridClock, timeHighOf, timeLowOf } from "../../../src/core/clock.ts";
+import { BASE_BYTES, BASE_NONE, BASE_STRING, PART_BYTES } from "../../../src/core/counter.ts";
 import { Entry } from "../../../src/core/entry.ts";
 import { Store } from "../../../src/core/store.ts";
 import { Receiver } from "../../../src/replication/receiver.ts";
@@ -186,6 +187,24 @@ test("what may have been deleted and forgotten here is left to a comparison", ()
   expect(reports).toEqual(["dropped forgotten a", "gap a"]);
   expect(store.size).toBe(1);
   receive("a", 1, 3, set("gone", "v", NOW_MS - 4));
+  expect(store.size).toBe(2);
+});
+
+test("a counter is as old as what it was begun from, or when from nothing, as its increments", () => {
+  const { store, receive, reports } = setUp();
+  store.purgedUpToMs = NOW_MS - 5;
+  const counter = (key: string, baseKind: number, baseMs: number) => {
+    const val = Buffer.alloc(BASE_BYTES + PART_BYTES);
+    val[0] = baseKind;
+    if (baseMs > 0) val.writeBigUInt64BE(timestamp(baseMs), 1);
+    val.writeBigUInt64BE(1n, BASE_BYTES);
+    val.writeBigUInt64BE(timestamp(NOW_MS), BASE_BYTES + 8);
+    return { op: "counter", key: Buffer.from(key), val, ts: timestamp(NOW_MS) };
+  };
+  receive("a", 1, 1, counter("old", BASE_STRING, NOW_MS - 5));
+  expect(reports).toEqual(["dropped forgotten a", "gap a"]);
+  receive("a", 1, 2, counter("new", BASE_STRING, NOW_MS - 4), counter("begun", BASE_NONE, 0));
+  expect(reports.length).toBe(2);
   expect(store.size).toBe(2);
 });
 
