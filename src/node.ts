@@ -172,6 +172,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
   function createAntiEntropy(): AntiEntropy {
     return new AntiEntropy({
       store,
+      durability: journal,
       settings: config.anti_entropy,
       storagePath: config.storage.path,
       contacts,

@@ -5,7 +5,13 @@
  */
 import type { HostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
-import type { Link, LinkHandler, SyncControl, SyncReport } from "../commands/services.ts";
+import type {
+  Durability,
+  Link,
+  LinkHandler,
+  SyncControl,
+  SyncReport,
+} from "../commands/services.ts";
 import type { Contacts } from "../core/contacts.ts";
 import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
@@ -30,6 +36,8 @@ const BUSY_MS = 15_000;
 /** What it is made with. */
 export interface AntiEntropyOptions {
   readonly store: Store;
+  /** Tells how far what the store holds is safe. */
+  readonly durability: Durability;
   readonly settings: Config["anti_entropy"];
   /** Where the file of what was set aside lies. */
   readonly storagePath: string;
@@ -243,6 +251,7 @@ export class AntiEntropy implements SyncControl {
         maxFrameBytes,
         onSetAside: (entry, reason) => this.setAside.put(entry, reason),
       },
+      durability: this.options.durability,
       maxSessions: settings.max_concurrent_syncs,
       silenceMs,
       accounts: this.accounts,

@@ -3,9 +3,10 @@
  * the session its turns on the event loop, holds it back while the connection is full, and ends
  * it when the other side goes away or falls silent.
  */
-import type { Link, LinkHandler } from "../commands/services.ts";
+import type { Durability, Link, LinkHandler } from "../commands/services.ts";
 import type { SyncSession } from "../core/sync-session.ts";
 import type { SyncResult } from "../core/sync-tally.ts";
+import { HeldFrames } from "./held-frames.ts";
 import type { LongestSlice } from "./longest-slice.ts";
 
 /** Nothing more is produced while this much waits to be sent, in bytes. */
@@ -14,6 +15,8 @@ const MAX_QUEUED_BYTES = 256 * 1024;
 /** What a conversation is made with. */
 export interface ConversationOptions {
   readonly link: Link;
+  /** Nothing is sent before what it shows is safe. */
+  readonly durability: Durability;
   /** Makes the session. */
   readonly create: (
     send: (frame: Uint8Array) => void,
@@ -32,6 +35,7 @@ export interface ConversationOptions {
 /** One session and its connection; the Link's handler. */
 export class Conversation implements LinkHandler {
   private readonly session: SyncSession;
+  private readonly held: HeldFrames;
   private readonly timer: ReturnType<typeof setInterval>;
   private immediate: ReturnType<typeof setImmediate> | undefined;
   private lastLifeMs = performance.now();
@@ -40,7 +44,10 @@ export class Conversation implements LinkHandler {
   private isOver = false;
 
   constructor(private readonly options: ConversationOptions) {
-    const { link, create, silenceMs } = options;
+    const { link, durability, create, silenceMs } = options;
+    this.held = new HeldFrames(link, durability, () => {
+      if (link.queuedBytes === 0) this.drained();
+    });
     this.session = create(
       (frame) => this.send(frame),
       (result) => this.end(result),
@@ -86,9 +93,10 @@ export class Conversation implements LinkHandler {
   }
 
   private send(frame: Uint8Array): void {
-    const { link } = this.options;
-    link.send(frame);
-    if (link.queuedBytes > MAX_QUEUED_BYTES) this.session.canSend = false;
+    const { held } = this;
+    held.send(frame);
+    const queuedBytes = this.options.link.queuedBytes + held.bytes;
+    if (queuedBytes > MAX_QUEUED_BYTES) this.session.canSend = false;
   }
 
   /**
@@ -135,7 +143,7 @@ export class Conversation implements LinkHandler {
     this.isOver = true;
     clearInterval(this.timer);
     if (this.immediate !== undefined) clearImmediate(this.immediate);
-    this.options.link.end();
+    this.held.end();
     this.options.onEnd(result);
   }
 }

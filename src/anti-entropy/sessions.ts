@@ -4,7 +4,7 @@
  * enough is told so; one that this node begins waits for its turn.
  */
 import { formatHostPort, type HostPort } from "../config/address.ts";
-import type { Link, LinkHandler } from "../commands/services.ts";
+import type { Durability, Link, LinkHandler } from "../commands/services.ts";
 import { SyncSession, busyFrame, type SyncSessionOptions } from "../core/sync-session.ts";
 import type { SyncFailure, SyncResult } from "../core/sync-tally.ts";
 import type { SyncAccounts } from "./accounts.ts";
@@ -19,6 +19,7 @@ export interface SessionsOptions {
     SyncSessionOptions,
     "role" | "mode" | "verify" | "fetchKeys" | "nowMs" | "monotonicMs" | "send" | "onEnd"
   >;
+  readonly durability: Durability;
   readonly maxSessions: number;
   /** A peer that is silent for so long is given up, in ms. */
   readonly silenceMs: number;
@@ -113,10 +114,11 @@ export class Sessions {
     errand: Errand | null,
     onEnd: (result: SyncResult) => void,
   ): LinkHandler {
-    const { common, silenceMs, onBug } = this.options;
+    const { common, durability, silenceMs, onBug } = this.options;
     const { greeting: _, ...parts } = errand ?? { greeting: "" };
     const conversation: Conversation = new Conversation({
       link,
+      durability,
       silenceMs,
       longestSlice: this.longestSlice,
       create: (send, end) =>

@@ -8,7 +8,7 @@
  * reading pauses, so a client that does not read is held back, and one reply larger than
  * `maxOutputBytes` ends the connection.
  *
- * A reply to a write leaves when the write is safe from a crash: until then it is queued like
+ * A reply leaves when all that it may show is safe from a crash: until then it is queued like
  * one that the kernel does not take.
  *
  * A command may take the connection out of this protocol (`session.takeOver`); from then on it
@@ -438,7 +438,9 @@ export class Connection implements SafeWaiter {
   private holdUntilSafe(): void {
     const { durability } = this.shared.context.services;
     const { position } = durability;
-    if (position === this.positionBefore || durability.safePosition >= position) return;
+    if (durability.safePosition >= position) return;
+    // What was read may be what another connection wrote. Only while nothing can be kept, reads go on.
+    if (durability.failure !== null && position === this.positionBefore) return;
     this.isHeld = true;
     durability.whenSafe(this);
   }

@@ -8,6 +8,7 @@ import {
   type InProcessClient,
   type ServerOptions,
 } from "../../support/in-process.ts";
+import { ManualDurability } from "../../support/manual-durability.ts";
 
 const LIMITS = { maxLineBytes: 64, maxValueBytes: 100 } as const;
 
@@ -521,5 +522,35 @@ describe("the end", () => {
     gone.connection.onClose();
     for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
     expect(gone.read()).toBe("");
+  });
+});
+
+describe("a reply waits until what it may show is safe from a crash", () => {
+  function serverWithJournal() {
+    const durability = new ManualDurability();
+    const server = new InProcessServer({ services: { durability } });
+    server.store.observers.push({
+      changed: () => void (durability.position += 10),
+      removed() {},
+      flushed() {},
+    });
+    return { durability, server };
+  }
+
+  test("to a write, and to a read of what another connection wrote", () => {
+    const { durability, server } = serverWithJournal();
+    const writer = server.connect().send("SET key value\n");
+    const reader = server.connect().send("GET key\n");
+    expect([writer.read(), reader.read()]).toEqual(["", ""]);
+    durability.reach(10);
+    expect([writer.read(), reader.read()]).toEqual(["OK\n", "value\n"]);
+    expect(reader.send("GET key\n").read()).toBe("value\n");
+  });
+
+  test("but reads go on while nothing can be kept", () => {
+    const { durability, server } = serverWithJournal();
+    server.connect().send("SET key value\n");
+    durability.failure = { kind: "full", message: "the disk is full" };
+    expect(server.connect().send("GET key\n").read()).toBe("value\n");
   });
 });
