@@ -81,8 +81,11 @@ export interface ChangeObserver {
    * counter that it was, with increments of others.
    */
   changed(id: number, local: boolean, isJoined: boolean): void;
-  /** An entry is about to be dropped for good; its id may name another one later. */
-  removed(id: number): void;
+  /**
+   * An entry is about to be dropped for good; its id may name another one later. `flushed`: the
+   * flush floor says so already; else it was a deletion past its grace, or was discarded.
+   */
+  removed(id: number, flushed: boolean): void;
   /**
    * The flush floor moved: entries with a base below it are gone. With `cleared`, everything was dropped at once and no
    * `removed` follows; else `removed` comes for each entry as it goes.
@@ -398,6 +401,27 @@ export class Store {
     this.drop(id);
   }
 
+  /** In a recovery: drops what was dropped before, an entry of this key and version or an older one. */
+  dropAgain(dropped: Entry): void {
+    const id = this.locate(dropped.key, dropped.keyOffset, dropped.keyLength);
+    if (id < 0) return;
+    const { present } = this;
+    this.table.read(id, present);
+    const order = compareVersions(
+      present.timeHigh,
+      present.timeLow,
+      present.originHigh,
+      present.originLow,
+      dropped.timeHigh,
+      dropped.timeLow,
+      dropped.originHigh,
+      dropped.originLow,
+    );
+    if (order > 0) return;
+    if (present.kind === KIND_TOMBSTONE) this.notePurge(present);
+    this.drop(id);
+  }
+
   /**
    * A slice of background work over the next `rows` rows: turns expired entries into
    * tombstones, purges tombstones past their grace, removes what a flush left, and
@@ -422,13 +446,12 @@ export class Store {
 
   private sweepEntry(id: number, nowMs: number): void {
     if (this.isFlushing && this.isFlushed(id)) {
-      this.drop(id);
+      this.drop(id, true);
     } else if (this.table.kindOf(id) === KIND_TOMBSTONE) {
       this.table.read(id, this.present);
-      const { timeHigh, timeLow, expiresAtMs } = this.present;
-      const diedMs = Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs);
-      if (this.sessions === 0 && diedMs + this.options.tombstoneGraceMs < nowMs) {
-        this.purgedUpToMs = Math.max(this.purgedUpToMs, diedMs);
+      const isPastGrace = diedMs(this.present) + this.options.tombstoneGraceMs < nowMs;
+      if (this.sessions === 0 && isPastGrace) {
+        this.notePurge(this.present);
         this.drop(id);
       }
     } else if (this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs) {
@@ -525,8 +548,12 @@ export class Store {
     return this.replace(id, joined, false, true);
   }
 
-  private drop(id: number): void {
-    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.removed(id);
+  private notePurge(tombstone: Entry): void {
+    this.purgedUpToMs = Math.max(this.purgedUpToMs, diedMs(tombstone));
+  }
+
+  private drop(id: number, flushed = false): void {
+    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.removed(id, flushed);
     if (this.table.kindOf(id) === KIND_TOMBSTONE) this.tombstones--;
     else this.removeFromOrder(id);
     if (this.table.hasExpiry(id)) this.expiring--;
@@ -651,4 +678,9 @@ export class Store {
     const { hashSeed } = this.options;
     return hashKey(key, offset, length, hashSeed.low, hashSeed.high);
   }
+}
+
+/** When what a tombstone stands for died, in Unix ms. */
+function diedMs({ timeHigh, timeLow, expiresAtMs }: Entry): number {
+  return Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs);
 }

@@ -14,7 +14,6 @@ import { codeOf, explain, orExplain, type FileSystem, type OpenFile } from "./fi
 
 import { FILE_BACKUP } from "./record.ts";
 import { writeSnapshot } from "./snapshot.ts";
-import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
 import type { Timers } from "./timers.ts";
 
 const SUFFIX = ".backup";
@@ -136,21 +135,13 @@ export class Backups {
       number: 0,
       nodeId,
       store,
-      facts: () => this.allFacts(),
+      facts: this.options.facts,
       follows: true,
       timers,
       isCancelled: () => this.isStopping,
     });
     if (given === undefined) await this.removeOldest();
     return { name, bytes, entries };
-  }
-
-  private allFacts(): ReadonlyMap<string, Uint8Array> {
-    const { store, facts } = this.options;
-    const all = new Map(facts());
-    all.set(CLOCK_FACT, clockFact(store.clock));
-    all.set(PURGED_FACT, purgedFact(store));
-    return all;
   }
 
   private async removeOldest(): Promise<void> {

@@ -47,7 +47,8 @@ export async function checkDirectory(
   const plan = planOf(await listDataFiles(files, directory));
   const { snapshot, segments } = plan;
   const facts = new Set<string>();
-  const sink: DataSink = { entry() {}, floor() {}, fact: (name) => void facts.add(name) };
+  const fact = (name: string): void => void facts.add(name);
+  const sink: DataSink = { entry() {}, floor() {}, fact, drop() {} };
   const reports: FileReport[] = [];
   let nodeId: string | null = null;
   if (snapshot > 0) await check(snapshotPath(directory, snapshot), FILE_SNAPSHOT, snapshot);

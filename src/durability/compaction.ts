@@ -15,6 +15,8 @@ import { writeSnapshot, type SnapshotSource } from "./snapshot.ts";
 import type { Timers } from "./timers.ts";
 
 const DUE_AT_LIVE = 1.25;
+/** A frame of a snapshot is closed at this size, or earlier where segments are small. */
+const FRAME_BYTES = 256 * 1024;
 /** After one that failed, the next waits this long. */
 const RETRY_AFTER_MS = 30_000;
 /** Bytes of a snapshot for each byte of the store's memory, until the first one tells. */
@@ -30,6 +32,8 @@ export interface CompactionOptions {
   readonly segmentBytes: number;
   /** What else to remember as of now, by name. */
   readonly facts: () => ReadonlyMap<string, Uint8Array>;
+  /** As in SnapshotOptions. */
+  readonly clockAheadMs: number;
 }
 
 /** Writes snapshots of a log. */
@@ -61,7 +65,7 @@ export class Compaction {
    * snapshots. Rejects with an OperationalError.
    */
   async run(number: number, isCancelled: () => boolean): Promise<void> {
-    const { files, directory, nodeId, store, timers, facts } = this.options;
+    const { files, directory, nodeId, store, timers, facts, clockAheadMs } = this.options;
     try {
       const { bytes } = await writeSnapshot({
         files,
@@ -71,6 +75,8 @@ export class Compaction {
         nodeId,
         store,
         facts,
+        clockAheadMs,
+        frameBytes: Math.min(FRAME_BYTES, this.options.segmentBytes / 8),
         follows: false,
         timers,
         isCancelled,

@@ -15,7 +15,7 @@
 import { join } from "node:path";
 import { OperationalError } from "../operational-error.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
-import { FORMAT_VERSION } from "./frame.ts";
+import { FORMAT_VERSION, OLDEST_FORMAT_VERSION } from "./frame.ts";
 import { FILE_BACKUP, FILE_LOG, FILE_SNAPSHOT, type FileHead, type FileKind } from "./record.ts";
 
 /** Ends the name of a file that is not finished. */
@@ -103,10 +103,10 @@ export interface ExpectedHead {
 
 /** Throws an OperationalError when a file's head is not the expected one. */
 export function checkHead(path: string, head: FileHead, expected: ExpectedHead): void {
-  if (head.formatVersion !== FORMAT_VERSION) {
+  if (head.formatVersion < OLDEST_FORMAT_VERSION || head.formatVersion > FORMAT_VERSION) {
     throw new OperationalError(
-      `${path} is in format ${head.formatVersion} and this merklekv reads format ` +
-        `${FORMAT_VERSION}; use the version that wrote it`,
+      `${path} is in format ${head.formatVersion} and this merklekv reads formats ` +
+        `${OLDEST_FORMAT_VERSION} to ${FORMAT_VERSION}; use the version that wrote it`,
     );
   }
   if (head.fileKind !== expected.fileKind) {

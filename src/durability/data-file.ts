@@ -126,6 +126,11 @@ class FileChecker implements RecordSink {
     this.sink.fact(name, value);
   }
 
+  drop(entry: Parameters<RecordSink["drop"]>[0]): void {
+    this.count();
+    this.sink.drop(entry);
+  }
+
   end(records: number): void {
     if (records !== this.records) this.lostRecords = true;
     this.count();

@@ -21,6 +21,8 @@ export interface Reading {
   readonly goodBytes: number;
   readonly frames: number;
   readonly records: number;
+  /** Bytes from the start that were durable when the last good frame was written. */
+  readonly syncedBytes: number;
   /** What is wrong at `goodBytes`, null when the whole file is good. */
   readonly flaw: string | null;
 }
@@ -50,11 +52,13 @@ export async function readFrames(
   let position = 0;
   let frames = 0;
   let records = 0;
+  let syncedBytes = 0;
   const stop = (flaw: string | null): Reading => ({
     fileBytes,
     goodBytes: position,
     frames,
     records,
+    syncedBytes,
     flaw,
   });
   while (position < fileBytes) {
@@ -75,6 +79,7 @@ export async function readFrames(
     const count = readRecords(window.bytes, start, start + payloadBytes, sink);
     if (count < 0) return stop(SENSELESS_RECORD);
     position = payloadAt + payloadBytes;
+    syncedBytes = header.syncedBytes;
     frames++;
     records += count;
   }

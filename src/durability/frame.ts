@@ -26,8 +26,13 @@
 
 /** Bytes of a frame before its payload. */
 export const FRAME_HEADER_BYTES = 28;
-/** The version of frames and records together; in the first record of every file. */
-export const FORMAT_VERSION = 1;
+/**
+ * The version of frames and records together; in the first record of every file. Since 2 there are
+ * drop records.
+ */
+export const FORMAT_VERSION = 2;
+/** The first version that can still be read. */
+export const OLDEST_FORMAT_VERSION = 1;
 
 /** What every frame begins with. */
 export const MAGIC_BYTES: readonly number[] = [0x4d, 0x4b, 0x56, 0x46];

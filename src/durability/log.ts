@@ -21,7 +21,7 @@
  * - All segments but the last have an end and are durable.
  * - Before a snapshot is begun, so is the segment with its number.
  */
-import { Entry } from "../core/entry.ts";
+import { Entry, KIND_COUNTER } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -102,7 +102,12 @@ export class LogJournal implements Journal {
     this.book.follow(CLOCK_FACT, () => clockFact(options.store.clock));
     this.book.follow(PURGED_FACT, () => purgedFact(options.store));
     this.compaction = new Compaction(
-      { ...options, segmentBytes: this.segmentBytes, facts: () => this.book.all() },
+      {
+        ...options,
+        segmentBytes: this.segmentBytes,
+        facts: () => this.book.all(),
+        clockAheadMs: options.fsync === "everysec" ? CLOCK_AHEAD_MS : 0,
+      },
       recovered.snapshotBytes,
     );
     this.observer = this.createObserver();
@@ -175,7 +180,10 @@ export class LogJournal implements Journal {
   async close(): Promise<void> {
     if (this.isClosing) return;
     this.cancelTick();
-    if (this.failure === null) this.book.refresh((name, value) => this.setFact(name, value));
+    if (this.failure === null) {
+      this.journalFacts();
+      this.setFact(CLOCK_FACT, clockFact(this.options.store.clock));
+    }
     this.isClosing = true;
     await this.compacting?.catch(() => {});
     this.startWriting();
@@ -204,12 +212,26 @@ export class LogJournal implements Journal {
         this.gatherer.begin().addEntry(entry);
         this.added();
       },
-      removed() {},
+      removed: (id, flushed) => {
+        if (flushed) return;
+        store.read(id, entry);
+        // With a counter that was discarded goes the origin it was counted under: before, not after.
+        if (entry.kind === KIND_COUNTER) this.journalFacts();
+        this.gatherer.begin().addDrop(entry);
+        this.added();
+      },
       flushed: () => {
         this.gatherer.begin().addFloor(store.floor);
         this.added();
       },
     };
+  }
+
+  /** Journals facts that have changed. The clock alone is no reason to write. */
+  private journalFacts(): void {
+    this.book.refresh((name, value) => {
+      if (name !== CLOCK_FACT) this.setFact(name, value);
+    });
   }
 
   private added(): void {
@@ -289,22 +311,23 @@ export class LogJournal implements Journal {
     this.cancelTick = this.options.timers.after(TICK_MS, () => {
       this.tickLater();
       if (this.failure === null) this.tick();
+      // What was written before the disk filled up has its second all the same.
+      else if (this.failure.isPassing && this.options.fsync === "everysec") this.sync();
     });
   }
 
   private tick(): void {
     const isIdle = this.position === this.tickedPosition;
-    this.book.refresh((name, value) => {
-      // The clock alone is no reason to write.
-      if (name !== CLOCK_FACT) this.setFact(name, value);
-    });
+    this.journalFacts();
     if (this.options.fsync === "everysec" && !isIdle) {
       this.setFact(CLOCK_FACT, clockFact(this.options.store.clock, CLOCK_AHEAD_MS));
-      this.whenSafe({
-        onSafe: () => void this.segment.sync().catch((error) => this.fail(error)),
-      });
+      this.whenSafe({ onSafe: () => this.sync() });
     }
     this.tickedPosition = this.position;
+  }
+
+  private sync(): void {
+    this.segment.sync().catch((error: unknown) => this.fail(error));
   }
 
   // Failing.

@@ -8,6 +8,7 @@
  *   end    02  records before this one in the file, u48
  *   floor  03  version: time 8 bytes, origin 8 bytes
  *   fact   04  name: length u8, ASCII · value: length u32, bytes
+ *   drop   05  key length - 1 u16 · version 16 bytes · key
  *   entry  20 + kind, + 4 when it expires
  *              key length - 1 u16 · value length u32 · version 16 bytes ·
  *              expiry in Unix ms u64, only when it expires · key · value
@@ -15,7 +16,10 @@
  * Head is the first record of every file and alone in its frame. End is the last of a snapshot
  * and of a backup, and of a log segment that was closed; a log that is opened again goes on
  * after it. A fact is a small thing to remember by name (the clock, an epoch, a watermark, …):
- * the last one counts, and an empty value means that there is none.
+ * the last one counts, and an empty value means that there is none. A drop says that an entry is no
+ * longer there, in this version or an older one, without a deletion that merging would know of:
+ * its tombstone was purged, or it was set aside. It is the one record whose place among the others
+ * matters: it undoes what stands before it.
  */
 import { Entry, MAX_KEY_BYTES, type Kind } from "../core/entry.ts";
 import type { VersionWords } from "../core/merge.ts";
@@ -45,6 +49,8 @@ export interface RecordSink {
   entry(entry: Entry): void;
   floor(version: VersionWords): void;
   fact(name: string, value: Uint8Array): void;
+  /** Of the entry only key and version count. */
+  drop(entry: Entry): void;
   end(records: number): void;
 }
 
@@ -52,6 +58,7 @@ const HEAD = 0x01;
 const END = 0x02;
 const FLOOR = 0x03;
 const FACT = 0x04;
+const DROP = 0x05;
 const ENTRY = 0x20;
 const ENTRY_KINDS = 3;
 const EXPIRES = 0x04;
@@ -59,6 +66,8 @@ const EXPIRES = 0x04;
 /** Bytes of an entry record besides key and value, without an expiry. */
 export const ENTRY_RECORD_BYTES = 23;
 const EXPIRY_BYTES = 8;
+/** Bytes of a drop record besides the key. */
+const DROP_RECORD_BYTES = 19;
 /** The longest name of a fact, and the longest node id, in bytes. */
 const MAX_FACT_NAME_BYTES = 255;
 const MAX_NODE_ID_BYTES = 65_535;
@@ -140,6 +149,20 @@ export class FrameBuffer {
     writeU32(this.bytes, valueAt - 4, value.length);
     this.bytes.set(value, valueAt);
     this.length = valueAt + value.length;
+    this.records++;
+  }
+
+  /** Adds that an entry is no longer there, nor any older one of its key. */
+  addDrop(entry: Entry): void {
+    const { keyLength } = entry;
+    const at = this.reserve(DROP_RECORD_BYTES + keyLength);
+    const { bytes } = this;
+    bytes[at] = DROP;
+    bytes[at + 1] = (keyLength - 1) >>> 8;
+    bytes[at + 2] = keyLength - 1;
+    writeVersion(bytes, at + 3, entry);
+    copy(entry.key, entry.keyOffset, keyLength, bytes, at + DROP_RECORD_BYTES);
+    this.length = at + DROP_RECORD_BYTES + keyLength;
     this.records++;
   }
 
@@ -269,9 +292,22 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
       sink.fact(name, bytes.subarray(valueAt, next));
       return next;
     }
+    case DROP:
+      return readDrop(bytes, at, end, sink);
     default:
       return -1;
   }
+}
+
+function readDrop(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
+  const keyAt = at + DROP_RECORD_BYTES;
+  if (keyAt > end) return -1;
+  const keyLength = ((bytes[at + 1]! << 8) | bytes[at + 2]!) + 1;
+  if (keyAt + keyLength > end || keyLength > MAX_KEY_BYTES) return -1;
+  readVersion(bytes, at + 3, entry);
+  entry.setKey(bytes, keyAt, keyLength);
+  sink.drop(entry);
+  return keyAt + keyLength;
 }
 
 function writeVersion(bytes: Uint8Array, at: number, from: VersionWords): void {

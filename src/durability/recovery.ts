@@ -36,6 +36,7 @@ export type RecoveryTarget = Pick<
   | "endRecovery"
   | "apply"
   | "applyFloor"
+  | "dropAgain"
   | "clock"
   | "purgedUpToMs"
   | "purgedElsewhereMs"
@@ -83,6 +84,9 @@ export interface RecoveryOptions {
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const present = await listDataFiles(options.files, options.directory);
   const plan = planOf(present);
+  const { files, directory, target } = options;
+  // Names that an earlier process did not live to make durable.
+  await orExplain(`sync ${directory}`, files.syncDirectory(directory));
   const recovery = new Recovery(options, plan);
   options.target.beginRecovery();
   let recovered: Recovered;
@@ -91,7 +95,6 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   } finally {
     options.target.endRecovery();
   }
-  const { files, directory, target } = options;
   const unfinished = present.unfinished.map((name) => join(directory, name));
   const older = [
     ...present.snapshots
@@ -137,6 +140,7 @@ class Recovery {
         target.applyFloor(timeHigh, timeLow, originHigh, originLow);
       },
       fact: (name, value) => this.facts.set(name, value),
+      drop: (entry) => target.dropAgain(entry),
     };
   }
 
@@ -173,7 +177,12 @@ class Recovery {
       lastSegment:
         last === null || last.goodBytes === 0
           ? null
-          : { number: lastNumber, bytes: last.goodBytes, records: last.records },
+          : {
+              number: lastNumber,
+              bytes: last.goodBytes,
+              records: last.records,
+              syncedBytes: last.syncedBytes,
+            },
       nextSegment: last?.goodBytes === 0 ? lastNumber : Math.max(lastNumber + 1, snapshot, 1),
       snapshotBytes,
       logBytes: this.bytesDone - snapshotBytes,

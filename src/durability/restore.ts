@@ -32,7 +32,7 @@ export interface VerifiedBackup {
 /** Reads a backup through. Throws an OperationalError when it is not a whole one. */
 export async function verifyBackup(files: FileSystem, path: string): Promise<VerifiedBackup> {
   const expected = { fileKind: FILE_BACKUP, number: null, nodeId: null } as const;
-  const sink = { entry() {}, floor() {}, fact() {} };
+  const sink = { entry() {}, floor() {}, fact() {}, drop() {} };
   const { head, flaw, goodBytes, fileBytes, entries } = await readDataFile(
     files,
     path,

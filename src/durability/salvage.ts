@@ -2,7 +2,8 @@
  * Makes data files out of the good frames of others: of a damaged directory's own files, or of
  * a backup. The result is always one snapshot, the newest in its directory.
  *
- * Frames can be copied in any order and more than once, because merging takes care of both.
+ * Entries can be copied in any order and more than once, because merging takes care of both; but
+ * what was dropped must stand before its drop, so all records keep their order.
  */
 import { basename, join } from "node:path";
 import { ALONE_FACT, listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
@@ -106,6 +107,10 @@ class RecordCopier implements RecordSink {
 
   floor(version: Parameters<RecordSink["floor"]>[0]): void {
     this.buffer.addFloor(version);
+  }
+
+  drop(entry: Parameters<RecordSink["drop"]>[0]): void {
+    this.buffer.addDrop(entry);
   }
 
   fact(name: string, value: Uint8Array): void {

@@ -15,11 +15,15 @@ export interface SegmentEnd {
   readonly number: number;
   readonly bytes: number;
   readonly records: number;
+  /** Bytes from its start that were durable when the last frame was written. */
+  readonly syncedBytes: number;
 }
 
 /** It is unknown what of the file is on disk. */
 export class SyncFailed extends OperationalError {}
 
+/** Written at once when a segment is gone on with. */
+const PIECE_BYTES = 1024 * 1024;
 /** Failures of a write that were decided before any of it was on its way to the disk. */
 const NO_SPACE = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 
@@ -75,10 +79,25 @@ export class Segment {
     return segment;
   }
 
-  /** Goes on with a segment, all of which is durable. */
+  /**
+   * Goes on with a segment, all of which is durable on return. What the process before had not
+   * synced is written again: it may be in the system's memory alone, where after a failed sync
+   * it even counts as written.
+   */
   static async reopen(options: SegmentOptions, path: string, end: SegmentEnd): Promise<Segment> {
     const { files, syncsAppends } = options;
     const file = await files.open(path, "change", syncsAppends);
+    try {
+      const piece = new Uint8Array(Math.min(end.bytes - end.syncedBytes, PIECE_BYTES));
+      for (let at = end.syncedBytes; at < end.bytes; at += piece.length) {
+        const length = await file.read(piece.subarray(0, end.bytes - at), at);
+        await file.write(piece.subarray(0, length), at);
+      }
+      await file.sync();
+    } catch (error) {
+      await file.close().catch(() => {});
+      throw error;
+    }
     return new Segment(file, path, end.number, end.bytes, end.records, syncsAppends);
   }
 

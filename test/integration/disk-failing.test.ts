@@ -184,7 +184,7 @@ describe.skipIf(noFailingDisk !== "")("a failing disk", () => {
     writeFileSync(config, configOf("everysec").replace(data, join(directory, "other")));
     const other = ["serve", "--config", config, "--exit-with-stdin"];
     for (const [failure, args, pattern] of [
-      ["sync", other, /^merklekv: cannot sync \S+0000000001\.log: .*\(EIO\)$/],
+      ["sync", other, /^merklekv: cannot sync \S+other: .*\(EIO\)$/],
       ["sync", ["restore", backup, restored], /^merklekv: cannot write to \S+restored: .*\(EIO\)$/],
       [
         "write",

@@ -1,6 +1,8 @@
 /**
  * A disk in memory that keeps only what it promised to: a crash takes unsynced bytes, names and
- * lengths with it, all or any part of them. It can fill up, and fail to write or sync.
+ * lengths with it, all or any part of them. It can fill up, and fail to write or sync. A sync that
+ * fails takes what it was about along, as systems do: it can still be read, and no later
+ * sync makes it durable.
  */
 import { dirname } from "node:path";
 import type { FileSystem, OpenFile, OpenMode } from "../../src/durability/file-system.ts";
@@ -11,9 +13,11 @@ export type CrashKind = "none" | "some";
 /** Unsynced writes are kept or lost in pieces of this size, as pages are. */
 const PIECE_BYTES = 512;
 
+/** A write, or with `cuts` a cut of the file at `position`. */
 interface Write {
   readonly position: number;
   readonly bytes: Uint8Array;
+  readonly cuts: boolean;
 }
 
 /** One file: what is on the platter, and what the system would read. */
@@ -37,10 +41,18 @@ export class SimulatedDisk implements FileSystem {
   /** Called before each write; may return a promise to hold it up. */
   beforeWrite: (path: string, bytes: number) => Promise<void> | void = () => {};
 
+  /** Called before the sync of a directory; may return a promise to hold it up. */
+  beforeDirectorySync: () => Promise<void> | void = () => {};
+
   private names = new Map<string, DiskFile>();
   private durableNames = new Map<string, DiskFile>();
   /** Files opened before a crash are dead. */
   private life = 0;
+
+  /** `turn` lets others have one before a write; no disk is so fast that they have none. */
+  constructor(
+    private readonly turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)),
+  ) {}
 
   async makeDirectory(): Promise<void> {}
 
@@ -76,6 +88,7 @@ export class SimulatedDisk implements FileSystem {
   }
 
   async syncDirectory(path: string): Promise<void> {
+    await this.beforeDirectorySync();
     this.failIf(this.failSyncsWith, path);
     for (const name of this.durableNames.keys()) {
       if (dirname(name) === path && !this.names.has(name)) this.durableNames.delete(name);
@@ -139,9 +152,14 @@ export class SimulatedDisk implements FileSystem {
     };
     const sync = (): void => {
       this.syncs++;
-      this.failIf(this.failSyncsWith, path);
-      file.durable = file.current.slice();
+      const { unsynced } = file;
       file.unsynced = [];
+      this.failIf(this.failSyncsWith, path);
+      for (const { position, bytes, cuts } of unsynced) {
+        const end = position + bytes.length;
+        if (cuts || end > file.durable.length) file.durable = resized(file.durable, end);
+        file.durable.set(bytes, position);
+      }
     };
     return {
       size: async () => file.current.length,
@@ -152,8 +170,7 @@ export class SimulatedDisk implements FileSystem {
       },
       write: async (bytes, position) => {
         const copy = bytes.slice();
-        // Never at once: no disk is so fast that others have no turn.
-        await new Promise((resolve) => setImmediate(resolve));
+        await this.turn();
         await this.beforeWrite(path, copy.length);
         check();
         const room =
@@ -171,7 +188,7 @@ export class SimulatedDisk implements FileSystem {
       truncate: async (length) => {
         check();
         file.current = resized(file.current, length);
-        file.unsynced.push({ position: length, bytes: new Uint8Array(0) });
+        file.unsynced.push({ position: length, bytes: new Uint8Array(0), cuts: true });
       },
       close: async () => {},
     };
@@ -192,7 +209,7 @@ function put(file: DiskFile, position: number, bytes: Uint8Array): void {
     file.current = resized(file.current, position + bytes.length);
   }
   file.current.set(bytes, position);
-  file.unsynced.push({ position, bytes });
+  file.unsynced.push({ position, bytes, cuts: false });
 }
 
 function keepPieces(file: DiskFile, { position, bytes }: Write, random: () => number): void {

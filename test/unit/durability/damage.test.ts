@@ -215,8 +215,23 @@ describe("somebody else's files", () => {
     const view = (bytes as unknown as { bytes: Uint8Array }).bytes;
     view[FRAME_HEADER_BYTES + 2] = 99;
     expect((await openError({ [LOG]: bytes.seal(0).slice() })).message).toBe(
-      `${LOG} is in format 99 and this merklekv reads format 1; use the version that wrote it`,
+      `${LOG} is in format 99 and this merklekv reads formats 1 to 2; use the version that wrote it`,
     );
+  });
+
+  test("an older version's is read, and gone on with", async () => {
+    const { bytes } = await smallLog("killed");
+    // The head's frame, as version 1 wrote it.
+    const head = new FrameBuffer();
+    head.addHead(FILE_LOG, 1, "n1");
+    (head as unknown as { bytes: Uint8Array }).bytes[FRAME_HEADER_BYTES + 2] = 1;
+    bytes.set(head.seal(0));
+    const files = diskWith({ [LOG]: bytes });
+    const first = await openStore({ files });
+    expect(dataOf(first.store)).toEqual(keysUpTo(5));
+    first.store.discard(0);
+    await untilSafe(first);
+    expect((await openStore({ files })).store.size).toBe(4);
   });
 
   test("a snapshot under a segment's name, and a segment under another number's", async () => {
@@ -236,7 +251,7 @@ test("a torn end is told from damage by what later frames say was synced", async
   const { bytes, ends } = await smallLog("killed");
   const files = diskWith({ [LOG]: flipped(bytes, ends[1]! + 3) });
   const expected = { fileKind: FILE_LOG, number: 1, nodeId: "n1" } as const;
-  const sink = { entry() {}, floor() {}, fact() {} };
+  const sink = { entry() {}, floor() {}, fact() {}, drop() {} };
   const reading = await readDataFile(files, LOG, expected, sink);
   expect(reading).toMatchObject({ goodBytes: ends[1]!, frames: 2, entries: 1 });
   expect(await isTornEnd(files, LOG, reading)).toBe(false);

@@ -1,5 +1,6 @@
 /** A disk that fills up or fails: nothing safe is lost, and writing resumes when it safely can. */
 import { expect, test } from "bun:test";
+import { realTimers, type Timers } from "../../../src/durability/timers.ts";
 import { eventually } from "../../support/eventually.ts";
 import { dataOf, openStore, set, untilSafe } from "../../support/journalled-store.ts";
 import { seeded } from "../../support/random.ts";
@@ -101,6 +102,56 @@ test("everysec: a write under way while a sync fails does not make it good again
   expect(changes).toEqual(["sync"]);
   const { failure } = journal;
   expect(failure).toMatchObject({ kind: "sync", isPassing: false });
+});
+
+/** Timers that run what is put off when they are told to. */
+function manualTimers(): { timers: Timers; fire: () => void } {
+  const waiting = new Set<() => void>();
+  const after = (_ms: number, callback: () => void) => {
+    waiting.add(callback);
+    return () => void waiting.delete(callback);
+  };
+  const fire = (): void => {
+    for (const callback of [...waiting]) {
+      waiting.delete(callback);
+      callback();
+    }
+  };
+  return { timers: { ...realTimers, after }, fire };
+}
+
+test("everysec: what was written before the disk filled up is synced within its second", async () => {
+  const files = new SimulatedDisk();
+  const { timers, fire } = manualTimers();
+  const opened = await openStore({ files, fsync: "everysec", timers });
+  set(opened.store, "before", "1");
+  await untilSafe(opened);
+  files.failWritesWith = "ENOSPC";
+  set(opened.store, "during", "2");
+  await eventually("the failure is noticed", () => opened.journal.failure !== null);
+  fire();
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  files.crash("none", seeded(1));
+  expect(dataOf((await openStore({ files })).store)).toEqual({ before: "1" });
+});
+
+test("what a failed sync left in memory only is on disk after a restart", async () => {
+  const files = new SimulatedDisk();
+  const { timers, fire } = manualTimers();
+  const first = await openStore({ files, fsync: "everysec", timers });
+  set(first.store, "answered", "1");
+  await untilSafe(first);
+  files.failSyncsWith = "EIO";
+  fire();
+  await eventually("the failure is noticed", () => first.journal.failure !== null);
+  files.failSyncsWith = null;
+  files.kill();
+  const second = await openStore({ files, fsync: "everysec" });
+  expect(dataOf(second.store)).toEqual({ answered: "1" });
+  set(second.store, "more", "2");
+  await untilSafe(second);
+  files.crash("none", seeded(1));
+  expect(dataOf((await openStore({ files })).store)["answered"]).toBe("1");
 });
 
 test("a snapshot that fails leaves the log as it was, and no file behind", async () => {

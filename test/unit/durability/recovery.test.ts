@@ -14,6 +14,7 @@ import {
   set,
   untilSafe,
 } from "../../support/journalled-store.ts";
+import { eventually } from "../../support/eventually.ts";
 import { seeded } from "../../support/random.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
 
@@ -163,6 +164,72 @@ describe("compaction", () => {
     expect(second.store.size).toBe(100);
     expect(files.paths().some((path) => path.endsWith(".tmp"))).toBe(false);
   });
+});
+
+describe("two ends in a row", () => {
+  test("a power cut right after a restart takes nothing that was there", async () => {
+    const files = new SimulatedDisk();
+    const first = await openStore({ files, fsync: "never" });
+    set(first.store, "key", "value");
+    await untilSafe(first);
+    files.kill();
+    await openStore({ files, fsync: "never" });
+    files.crash("none", seeded(1));
+    expect(dataOf((await openStore({ files })).store)).toEqual({ key: "value" });
+  });
+
+  test("names that the first process did not live to sync are durable too", async () => {
+    const files = new SimulatedDisk();
+    const first = await openStore({ files });
+    set(first.store, "key", "value");
+    await untilSafe(first);
+    files.beforeDirectorySync = () => new Promise(() => {});
+    void first.journal.compact(); // gets as far as the name of the next segment
+    await eventually("there is another segment", () => files.paths().length === 2);
+    files.kill();
+    files.beforeDirectorySync = () => {};
+    const second = await openStore({ files });
+    set(second.store, "more", "value");
+    await untilSafe(second);
+    files.crash("none", seeded(1));
+    const third = await openStore({ files });
+    expect(dataOf(third.store)).toEqual({ key: "value", more: "value" });
+  });
+});
+
+test("a snapshot vouches for no entry that only the log behind it holds", async () => {
+  const files = new SimulatedDisk();
+  const first = await openStore({ files, fsync: "never" });
+  const contacts = new Contacts();
+  first.journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
+  for (let i = 0; i < 10; i++) set(first.store, `key ${i}`, "value");
+  let writes = 0;
+  files.beforeWrite = (path) => {
+    if (!path.includes("snap") || ++writes !== 2) return;
+    contacts.note(1, 2, 1_700_000_000_000); // with what came to be had while it was written
+  };
+  await first.journal.compact();
+  expect(writes).toBeGreaterThan(1);
+  files.crash("none", seeded(1));
+  const second = await openStore({ files });
+  expect(second.store.size).toBe(10);
+  expect(readContacts(second.journal.fact(CONTACTS_FACT)).size).toBe(0);
+});
+
+test("everysec: the clock in a snapshot is as far ahead as the one in the log it stands for", async () => {
+  const files = new SimulatedDisk();
+  let now = 1_700_000_000_000;
+  const first = await openStore({ files, fsync: "everysec", now: () => now });
+  set(first.store, "key", "value");
+  await first.journal.compact();
+  now += 500;
+  set(first.store, "key", "newer");
+  await untilSafe(first);
+  const { high, low } = first.store.clock;
+  files.crash("none", seeded(1));
+  now -= 86_400_000;
+  const { clock } = (await openStore({ files, fsync: "everysec", now: () => now })).store;
+  expect(clock.high * 2 ** 32 + clock.low).toBeGreaterThan(high * 2 ** 32 + low);
 });
 
 describe("a power cut takes what was not synced", () => {
