@@ -73,7 +73,7 @@ const MAX_FACT_NAME_BYTES = 255;
 const MAX_NODE_ID_BYTES = 65_535;
 /** A buffer larger than this is let go once it has been written. */
 const KEPT_BYTES = 4 * 1024 * 1024;
-const INITIAL_BYTES = 64 * 1024;
+const INITIAL_BYTES = 4 * 1024;
 /** Up to this length copying byte by byte beats a native call. */
 const LOOP_COPY_BYTES = 48;
 
