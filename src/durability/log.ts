@@ -32,6 +32,7 @@ import { Gatherer } from "./gatherer.ts";
 import type { FactBook } from "./fact-book.ts";
 import type { Journal, JournalFacts, JournalFailure, SafeWaiter } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
+import { FrameBuffer } from "./record.ts";
 import { isNoSpace, Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
 import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
@@ -123,8 +124,16 @@ export class LogJournal implements Journal {
       lastSegment === null
         ? await Segment.create(segmentOptionsOf(options), path, number)
         : await Segment.reopen(segmentOptionsOf(options), path, lastSegment);
+    // Durable before anybody is served: else a power cut could take all of this run, and the end
+    // of the one before would look as if nothing had been said since.
+    if (lastSegment !== null && recovered.wasStoppedCleanly) {
+      const begun = new FrameBuffer();
+      begun.addFact(CLOCK_FACT, clockFact(options.store.clock));
+      await segment.append(begun);
+      await segment.sync();
+    }
     const journal = new LogJournal(options, segment, recovered);
-    if (lastSegment === null) journal.logBytes += segment.bytes;
+    journal.logBytes += segment.bytes - (lastSegment?.bytes ?? 0);
     return journal;
   }
 

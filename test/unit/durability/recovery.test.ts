@@ -178,6 +178,20 @@ describe("two ends in a row", () => {
     expect(dataOf((await openStore({ files })).store)).toEqual({ key: "value" });
   });
 
+  test("a run that a power cut took whole leaves no clean stop behind", async () => {
+    const files = new SimulatedDisk();
+    const first = await openStore({ files, fsync: "never" });
+    await first.journal.close();
+    const second = await openStore({ files, fsync: "never" });
+    expect(second.recovered.wasStoppedCleanly).toBe(true);
+    increment(second.store, "counter");
+    await untilSafe(second);
+    files.crash("none", seeded(1));
+    const third = await openStore({ files, fsync: "never" });
+    expect(third.store.size).toBe(0);
+    expect(third.recovered.wasStoppedCleanly).toBe(false);
+  });
+
   test("names that the first process did not live to sync are durable too", async () => {
     const files = new SimulatedDisk();
     const first = await openStore({ files });
