@@ -19,6 +19,11 @@ export class Clients {
     const { chance, plan, names } = this.simulation;
     const store = node.process?.store;
     if (store === undefined) return;
+    // As `commands/execute.ts` has it.
+    if (node.process!.journal.failure !== null) {
+      this.simulation.counts.refusedWrites++;
+      return;
+    }
     const burst = chance.happens(0.1) ? chance.between(2, 8) : 1;
     for (let i = 0; i < burst; i++) {
       if (chance.happens(plan.troubles.flush)) this.flush(node, store);

@@ -1,106 +1,137 @@
 /**
- * What a node finds again after a crash. Any engine can be put in here: it gets the store when
- * the node starts, fills it, and is told of the crash.
+ * The disk of a simulated node: the one of `support/simulated-disk.ts`, slowed down to the
+ * timeline, so that a crash comes at any point of what is done to it.
  */
-import type { Contacts } from "../../src/core/contacts.ts";
-import { Entry } from "../../src/core/entry.ts";
-import type { Store } from "../../src/core/store.ts";
+import { drainMicrotasks } from "bun:jsc";
+import type { FileSystem, OpenFile, OpenMode } from "../../src/durability/file-system.ts";
+import type { Timers } from "../../src/durability/timers.ts";
+import { SimulatedDisk } from "../support/simulated-disk.ts";
+import type { Chance } from "./chance.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** A process, as far as its disk and its timers have to know: from its end on nothing moves any more. */
+export interface Life {
+  isOver: boolean;
+}
+
+interface Writing {
+  readonly file: OpenFile;
+  readonly bytes: Uint8Array;
+  readonly position: number;
+}
 
 /** The disk of one node; it outlives the node's processes. */
-export interface Disk {
-  /**
-   * A process starts: fills its empty store, and keeps what it needs to follow it. Nobody
-   * observes the store yet.
-   */
-  open(store: Store, contacts: Contacts): void;
-  /** Everything so far becomes durable. Called about once a second. */
-  sync(): void;
-  /** Another one with everything that is on this one, or could be made durable now. */
-  copy(): Disk;
-  /** The process is gone, at any moment, and with it what was not durable. */
-  crash(): void;
-}
+export class NodeDisk {
+  /** What is on it, and what is wrong with it. */
+  contents = new SimulatedDisk(async () => {});
+  /** The last time in which it did nothing at all. */
+  stalledFromMs = -Infinity;
+  stalledUntilMs = -Infinity;
+  private writing: Writing | null = null;
 
-/** No disk: a node comes back empty. */
-export class NoDisk implements Disk {
-  open(): void {}
+  /** A write, a sync or a change of names takes up to twice `maxDelayMs`, reading no time. */
+  constructor(
+    private readonly timeline: Timeline,
+    private readonly chance: Chance,
+    private readonly maxDelayMs: number,
+  ) {}
 
-  sync(): void {}
-
-  copy(): Disk {
-    return new NoDisk();
-  }
-
-  crash(): void {}
-}
-
-interface Image {
-  readonly entries: Entry[];
-  readonly floor: Store["floor"];
-  readonly clockHigh: number;
-  readonly clockLow: number;
-  readonly purgedUpToMs: number;
-  readonly purgedElsewhereMs: number;
-  readonly contacts: [number, number, number, number][];
-}
-
-/**
- * A disk that holds the store as it was at the last `sync`, or, with `always`, as it was
- * when the process ended.
- */
-export class ImageDisk implements Disk {
-  private store: Store | null = null;
-  private contacts: Contacts | null = null;
-  private image: Image | null = null;
-
-  constructor(private readonly always: boolean) {}
-
-  open(store: Store, contacts: Contacts): void {
-    this.store = store;
-    this.contacts = contacts;
-    const { image } = this;
-    if (image === null) return;
-    store.clock.observe(image.clockHigh, image.clockLow);
-    const { timeHigh, timeLow, originHigh, originLow } = image.floor;
-    store.applyFloor(timeHigh, timeLow, originHigh, originLow);
-    store.purgedUpToMs = image.purgedUpToMs;
-    store.purgedElsewhereMs = image.purgedElsewhereMs;
-    for (const entry of image.entries) store.apply(entry);
-    for (const contact of image.contacts) contacts.note(...contact);
-  }
-
-  sync(): void {
-    const { store, contacts } = this;
-    if (store === null || contacts === null) return;
-    const entries: Entry[] = [];
-    const view = new Entry();
-    for (let id = 0; id < store.idLimit; id++) {
-      if (!store.isUsed(id)) continue;
-      store.read(id, view);
-      entries.push(view.clone());
-    }
-    const image: Image = {
-      entries,
-      floor: { ...store.floor },
-      clockHigh: store.clock.high,
-      clockLow: store.clock.low,
-      purgedUpToMs: store.purgedUpToMs,
-      purgedElsewhereMs: store.purgedElsewhereMs,
-      contacts: [],
+  /** The disk as a process has it. */
+  mount(life: Life): FileSystem {
+    const { contents } = this;
+    return {
+      makeDirectory: () => contents.makeDirectory(),
+      list: (path) => contents.list(path),
+      sizeOf: (path) => contents.sizeOf(path),
+      open: (path, mode, synced) => this.open(life, path, mode, synced),
+      rename: (from, to) => this.late(life, () => contents.rename(from, to)),
+      remove: (path) => this.late(life, () => contents.remove(path)),
+      syncDirectory: (path) => this.late(life, () => contents.syncDirectory(path)),
     };
-    contacts.forEach((...contact) => image.contacts.push(contact));
-    this.image = image;
   }
 
-  copy(): Disk {
-    this.sync();
-    const copy = new ImageDisk(this.always);
-    copy.image = this.image;
-    return copy;
+  /** It does nothing for a while. */
+  stall(ms: number): void {
+    const { nowMs } = this.timeline;
+    if (this.stalledUntilMs < nowMs) this.stalledFromMs = nowMs;
+    this.stalledUntilMs = Math.max(this.stalledUntilMs, nowMs + ms);
   }
 
-  crash(): void {
-    if (this.always) this.sync();
-    this.store = this.contacts = null;
+  /** The process is gone. What it was writing got to the system, in part, or not. */
+  kill(): void {
+    const { writing, chance } = this;
+    if (writing !== null && chance.happens(0.5)) {
+      const { file, bytes, position } = writing;
+      file.write(bytes.subarray(0, chance.between(1, bytes.length)), position).catch(() => {});
+      drainMicrotasks();
+    }
+    this.writing = null;
+    this.contents.kill();
   }
+
+  /** The power is gone, and with it what was not synced, all of it or any part. */
+  cutPower(): void {
+    this.kill();
+    this.contents.crash(this.chance.pick(["none", "some"]), this.chance.next);
+  }
+
+  private async open(
+    life: Life,
+    path: string,
+    mode: OpenMode,
+    synced?: boolean,
+  ): Promise<OpenFile> {
+    if (mode !== "read") await this.delay(life);
+    const file = await this.contents.open(path, mode, synced);
+    return {
+      size: () => file.size(),
+      read: (into, position) => file.read(into, position),
+      write: async (bytes, position) => {
+        this.writing = { file, bytes, position };
+        await this.delay(life);
+        this.writing = null;
+        await file.write(bytes, position);
+        await this.delay(life);
+      },
+      sync: () => this.late(life, () => file.sync()),
+      truncate: (length) => this.late(life, () => file.truncate(length)),
+      close: () => file.close(),
+    };
+  }
+
+  private async late<T>(life: Life, act: () => Promise<T>): Promise<T> {
+    await this.delay(life);
+    const result = await act();
+    await this.delay(life);
+    return result;
+  }
+
+  /** Never resolves once the life is over. */
+  private delay(life: Life): Promise<void> {
+    const stalledMs = Math.max(0, this.stalledUntilMs - this.timeline.nowMs);
+    return new Promise((resolve) => {
+      this.timeline.after(stalledMs + this.chance.next() * this.maxDelayMs, () => {
+        if (!life.isOver) resolve();
+      });
+    });
+  }
+}
+
+/** Time for the journal of a process. `pace` is how many times more seldom regular things are done. */
+export function timersOf(
+  timeline: Timeline,
+  life: Life,
+  nowMs: () => number,
+  pace: () => number,
+): Timers {
+  const after = (ms: number, callback: () => void) =>
+    timeline.after(ms * pace(), () => {
+      if (!life.isOver) callback();
+    });
+  return {
+    nowMs,
+    after,
+    soon: (callback) => void after(0, callback),
+    nextTurn: () => new Promise((resolve) => after(0, resolve)),
+  };
 }

@@ -3,10 +3,11 @@
  * a client was told of, and what each node has been seen to hold. It knows how versions are
  * ordered and how a counter's bytes are laid out, nothing else of how merging is done.
  *
- * A write is *acknowledged* when the node answered its client. From then on the node holds it.
- * A node *holds* a write while, in its memory or on its disk, it has that write or one
- * that beats it, or has had and forgotten it after the tombstone grace. A crash takes from a
- * node what was not durable; a write that no node holds then is *excused*: it may be gone.
+ * A write is *acknowledged* when the node answered its client, which it does when its journal
+ * calls it safe. A node *holds* a write while, in its memory or on its disk, it has that write or
+ * one that beats it, or has had and forgotten it after the tombstone grace. A crash may take from
+ * a node what its disk does not promise to keep (`survival.ts`): it holds what it comes back with,
+ * and that must be no less. A write that no node holds then is *excused*: it may be gone.
  *
  * Which write beats which:
  * - A SET or DEL beats those of the same key with a lower version (hybrid time, then origin),
@@ -27,50 +28,15 @@
  * node holds. That includes: nothing acknowledged is lost except to a later one, no
  * deleted key is back, each counter is the sum of its increments.
  */
-import { Entry } from "../../src/core/entry.ts";
+import { Entry, KIND_TOMBSTONE } from "../../src/core/entry.ts";
 import type { ChangeObserver, Store } from "../../src/core/store.ts";
+import type { Journal } from "../../src/durability/journal.ts";
+import { Holding, readState, textOf, versionOf } from "./holding.ts";
+import type { DiskKind } from "./plan.ts";
+import { Survival, type End } from "./survival.ts";
 
 /** A string, or the number of a counter as text, with its expiry in Unix ms (0 none); null: no such key. */
 export type Shown = { value: string; expiresAtMs: number } | null;
-
-/** What a node holds of one key: a base, twice its version plus 1 when it is no string, and increments on it. */
-interface Held {
-  base: bigint;
-  /** For each origin, up to which time its increments on this base are held. */
-  parts: Map<bigint, bigint>;
-}
-
-/** What one node holds. */
-export class Holding {
-  readonly keys = new Map<string, Held>();
-  floor = 0n;
-
-  clone(): Holding {
-    const copy = new Holding();
-    for (const [key, held] of this.keys) {
-      copy.keys.set(key, { base: held.base, parts: new Map(held.parts) });
-    }
-    copy.floor = this.floor;
-    return copy;
-  }
-
-  /** Takes up everything the other holds. */
-  join(other: Holding): void {
-    for (const [key, held] of other.keys) this.joinKey(key, held.base, held.parts);
-    if (other.floor > this.floor) this.floor = other.floor;
-  }
-
-  joinKey(key: string, base: bigint, parts: ReadonlyMap<bigint, bigint>): void {
-    const held = this.keys.get(key);
-    if (held === undefined || base > held.base) {
-      this.keys.set(key, { base, parts: new Map(parts) });
-    } else if (base === held.base) {
-      for (const [origin, time] of parts) {
-        if (time > (held.parts.get(origin) ?? 0n)) held.parts.set(origin, time);
-      }
-    }
-  }
-}
 
 interface SetOrDelete {
   /** Null for a DEL. */
@@ -79,8 +45,14 @@ interface SetOrDelete {
 }
 
 interface Increment {
+  readonly key: string;
+  readonly base: bigint;
+  readonly origin: bigint;
   readonly time: bigint;
-  readonly delta: bigint;
+  /** 0 once it is known that it was lost before anybody was told of it. */
+  delta: bigint;
+  /** Where in the node's journal it ended. */
+  readonly position: number;
 }
 
 /** Writes and who holds them. Nodes are named by their numbers. */
@@ -91,19 +63,23 @@ export class Oracle {
   failure: string | null = null;
 
   private readonly holdings: Holding[] = [];
-  private readonly durable: Holding[] = [];
+  private readonly survivals: Survival[] = [];
   private readonly writes = new Map<string, Map<bigint, SetOrDelete[]>>();
   private readonly increments = new Map<string, Map<string, Increment[]>>();
+  /** Of each node those increments that its journal has perhaps not called safe. */
+  private readonly latest: Increment[][] = [];
   private readonly view = new Entry();
 
   /** `onFailure` is called when something is found wrong. */
   constructor(
-    nodeCount: number,
+    disks: readonly DiskKind[],
+    nowMs: () => number,
     private readonly onFailure: () => void,
   ) {
-    for (let node = 0; node < nodeCount; node++) {
+    for (const disk of disks) {
       this.holdings.push(new Holding());
-      this.durable.push(new Holding());
+      this.survivals.push(new Survival(disk, nowMs));
+      this.latest.push([]);
     }
   }
 
@@ -113,39 +89,53 @@ export class Oracle {
     this.onFailure();
   }
 
-  /** What follows a node's store. */
-  observe(node: number, store: Store): ChangeObserver {
+  /**
+   * A process has its store back, and serves from now on. Returns what follows that store; it comes
+   * behind the journal among the observers.
+   */
+  begin(node: number, store: Store, journal: Journal): ChangeObserver {
+    const survival = this.survivals[node];
+    const lost = survival.begin(store, journal);
+    if (lost !== null) this.fail(`node ${node}: ${lost}`);
+    this.holdings[node] = survival.holding();
+    for (const increment of this.latest[node].splice(0)) {
+      const held = this.holdings[node].keys.get(increment.key);
+      const isHere = held?.base === increment.base;
+      const isLost = !isHere || (held.parts.get(increment.origin) ?? 0n) < increment.time;
+      if (isLost) increment.delta = 0n;
+    }
     return {
       changed: (id) => this.changed(node, store, id),
-      removed: () => {},
+      removed: (id, flushed) => {
+        store.read(id, this.view);
+        if (flushed || this.view.kind === KIND_TOMBSTONE) return;
+        const { key, keyOffset, keyLength } = this.view;
+        survival.note({
+          gone: textOf(key, keyOffset, keyLength),
+          base: readState(this.view).base,
+        });
+      },
       flushed: () => {
         const { timeHigh, timeLow, originHigh, originLow } = store.floor;
         const floor = versionOf(timeHigh, timeLow, originHigh, originLow);
         if (floor <= this.holdings[node].floor) this.fail(`node ${node}: the flush floor sank`);
         this.holdings[node].floor = floor;
+        survival.note({ floor });
       },
     };
   }
 
-  /** All that a node holds is durable now. */
-  persist(node: number): void {
-    this.durable[node] = this.holdings[node].clone();
+  /** A process is gone, or its disk lost power while there was none. */
+  end(node: number, how: End): void {
+    const safePosition = this.survivals[node].end(how);
+    this.latest[node] = this.latest[node].filter(({ position }) => position > safePosition);
+    this.holdings[node] = this.survivals[node].holding();
   }
 
-  /** What a node holds now. */
-  holdingOf(node: number): Holding {
-    return this.holdings[node].clone();
-  }
-
-  /** A node lost all that it held, and has this instead. */
-  replace(node: number, holding: Holding | null): void {
-    this.holdings[node] = holding?.clone() ?? new Holding();
-    this.durable[node] = this.holdings[node].clone();
-  }
-
-  /** A node lost what was not durable. */
-  crash(node: number): void {
-    this.holdings[node] = this.durable[node].clone();
+  /** A node lost all that was on its disk, while there was no process. */
+  loseData(node: number): void {
+    this.survivals[node].loseData();
+    this.holdings[node] = new Holding();
   }
 
   /** A client was told that its SET or DEL (null) is done. */
@@ -168,7 +158,10 @@ export class Oracle {
       return this.fail(`node ${node}: acknowledged an increment of ${key} and does not hold it`);
     }
     const increments = getOrMake(this.increments, key, () => new Map<string, Increment[]>());
-    getOrMake(increments, `${held.base} ${part[0]}`, () => []).push({ time, delta });
+    const [{ base }, [origin], position] = [held, part, this.survivals[node].position];
+    const increment = { key, base, origin, time, delta, position };
+    getOrMake(increments, `${base} ${origin}`, () => []).push(increment);
+    this.latest[node].push(increment);
   }
 
   /** A node set an entry aside because it had been away too long. */
@@ -226,6 +219,7 @@ export class Oracle {
       this.fail(`node ${node}: ${key} is back as it was before a write that this node had seen`);
     }
     holding.joinKey(key, base, parts);
+    this.survivals[node].note({ key, base, parts });
   }
 
   private newest(store: Store): bigint {
@@ -243,39 +237,10 @@ export function shownBy(store: Store, key: Uint8Array, view: Entry): Shown {
   return { value, expiresAtMs: view.expiresAtMs };
 }
 
-const KIND_STRING = 0;
-const KIND_TOMBSTONE = 1;
-
-function readState(entry: Entry): Held {
-  const parts = new Map<bigint, bigint>();
-  const { kind, timeHigh, timeLow, originHigh, originLow } = entry;
-  if (kind === KIND_STRING || kind === KIND_TOMBSTONE) {
-    return { base: versionOf(timeHigh, timeLow, originHigh, originLow) * 2n + BigInt(kind), parts };
-  }
-  const bytes = entry.value.slice(entry.valueOffset, entry.valueOffset + entry.valueLength);
-  const view = new DataView(bytes.buffer);
-  const version = (view.getBigUint64(1) << 64n) | view.getBigUint64(9);
-  for (let at = 25; at < bytes.length; at += 32) {
-    parts.set(view.getBigUint64(at), view.getBigUint64(at + 8));
-  }
-  return { base: version * 2n + BigInt(bytes[0]), parts };
-}
-
-function versionOf(timeHigh: number, timeLow: number, originHigh: number, originLow: number) {
-  const time = (BigInt(timeHigh) << 32n) | BigInt(timeLow);
-  return (time << 64n) | (BigInt(originHigh) << 32n) | BigInt(originLow);
-}
-
 function higher(a: SetOrDelete | undefined, b: SetOrDelete): SetOrDelete {
   if (a === undefined) return b;
   const order = (a.value ?? "") === (b.value ?? "") ? a.expiresAtMs - b.expiresAtMs : 0;
   return (a.value ?? "") > (b.value ?? "") || order > 0 ? a : b;
-}
-
-const decoder = new TextDecoder();
-
-function textOf(bytes: Uint8Array, offset: number, length: number): string {
-  return decoder.decode(bytes.subarray(offset, offset + length));
 }
 
 function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {

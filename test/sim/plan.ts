@@ -1,14 +1,19 @@
 /** What kind of cluster and which troubles a seed stands for. */
+import type { FsyncMode } from "../../src/durability/log.ts";
 import type { Chance } from "./chance.ts";
 import type { BrokerFaults } from "./broker.ts";
 
-/** What a node finds after a crash: nothing, all but the last second, or everything. */
-export type DiskKind = "none" | "everysec" | "always";
+/** No disk at all, or how it is written to. */
+export type DiskKind = "none" | FsyncMode;
 
 /** A cluster and its troubles. Probabilities of troubles are for each time one may begin. */
 export interface Plan {
   readonly nodes: number;
   readonly disks: DiskKind[];
+  /** What a disk does takes up to twice so many ms. */
+  readonly maxDiskMs: number;
+  /** So small that segments change and snapshots come often. */
+  readonly segmentBytes: number;
   readonly keys: number;
   /** Writes, reads and troubles there will be. */
   readonly actions: number;
@@ -26,6 +31,11 @@ export interface Plan {
   readonly troubles: {
     readonly partition: number;
     readonly crash: number;
+    /** A snapshot, asked for by a client. */
+    readonly snapshot: number;
+    readonly fullDisk: number;
+    readonly stalledDisk: number;
+    readonly failingSync: number;
     readonly brokerOutage: number;
     readonly clockStep: number;
     readonly absence: number;
@@ -50,9 +60,10 @@ export function drawPlan(chance: Chance): Plan {
   const onlyLoss = chance.happens(0.15);
   const isOn = (probability: number) => !onlyLoss && chance.happens(probability);
   const nodes = chance.between(2, chance.happens(0.3) ? 5 : 3);
-  const engine = chance.pick<DiskKind | "mixed">(["none", "everysec", "always", "mixed"]);
+  const kinds: DiskKind[] = ["none", "everysec", "always", "never"];
+  const engine = chance.pick<DiskKind | "mixed">([...kinds, "mixed"]);
   const disks = Array.from({ length: nodes }, () =>
-    engine === "mixed" ? chance.pick<DiskKind>(["none", "everysec", "always"]) : engine,
+    engine === "mixed" ? chance.pick(kinds) : engine,
   );
   const isLossy = onlyLoss || chance.happens(0.7);
   const absent = isOn(0.3);
@@ -63,6 +74,8 @@ export function drawPlan(chance: Chance): Plan {
   return {
     nodes,
     disks,
+    maxDiskMs: chance.pick([0.5, 5, 50]),
+    segmentBytes: chance.magnitude(500, 10_000),
     keys: chance.between(2, 10),
     actions: chance.magnitude(20, 250),
     pauseMs: chance.magnitude(20, 1_500),
@@ -81,6 +94,10 @@ export function drawPlan(chance: Chance): Plan {
     troubles: {
       partition: isOn(0.5) ? 0.05 : 0,
       crash: isOn(0.5) ? 0.04 : 0,
+      snapshot: chance.happens(0.5) ? 0.05 : 0,
+      fullDisk: isOn(0.2) ? 0.02 : 0,
+      stalledDisk: isOn(0.3) ? 0.04 : 0,
+      failingSync: isOn(0.1) ? 0.01 : 0,
       brokerOutage: isOn(0.4) ? 0.02 : 0,
       clockStep: hasSteps ? 0.03 : 0,
       absence: absent ? 0.02 : 0,

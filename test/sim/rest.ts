@@ -19,6 +19,16 @@ export function findDifference(nodes: readonly SimNode[]): string | null {
   return null;
 }
 
+/** Whose journal has not written everything; null when all have. */
+export function findUnsafe(nodes: readonly SimNode[]): string | null {
+  for (const { id, process } of nodes) {
+    const { failure, position, safePosition } = process!.journal;
+    if (failure !== null) return `${id} writes nothing: ${failure.message}`;
+    if (safePosition < position) return `${id} has ${position - safePosition} bytes to write`;
+  }
+  return null;
+}
+
 function contentsOf(store: Store): Map<string, string> {
   const contents = new Map<string, string>();
   const view = new Entry();

@@ -1,4 +1,5 @@
 /** One end of a sync session in the simulation: the real session, on a simulated connection. */
+import { HeldFrames } from "../../src/anti-entropy/held-frames.ts";
 import type { Job } from "../../src/anti-entropy/scheduler.ts";
 import { SyncSession, type SyncResult } from "../../src/core/sync-session.ts";
 import type { Stream, StreamEnd } from "./network.ts";
@@ -12,6 +13,8 @@ export class SessionEnd implements StreamEnd {
   readonly place: number;
   private session!: SyncSession;
   private stream!: Stream;
+  private held!: HeldFrames;
+  private queuedBytes = 0;
   private isWaiting = false;
   private isOver = false;
   private readonly maxQueuedBytes: number;
@@ -32,6 +35,11 @@ export class SessionEnd implements StreamEnd {
     const { node, process, simulation, side } = this;
     const { store, tree, contacts, replicator } = process;
     this.stream = stream;
+    this.held = new HeldFrames(
+      { send: (frame) => stream.send(side, frame), end: () => stream.close(side) },
+      process.journal,
+      () => this.steer(),
+    );
     this.session = new SyncSession({
       role: side === 0 ? "initiator" : "responder",
       ...job,
@@ -45,7 +53,10 @@ export class SessionEnd implements StreamEnd {
       maxFrameBytes: MAX_FRAME_BYTES,
       nowMs: () => node.wallMs(),
       monotonicMs: () => node.monotonicMs(),
-      send: (frame) => stream.send(side, frame),
+      send: (frame) => {
+        this.held.send(frame);
+        this.steer();
+      },
       onSetAside: (entry, reason) => {
         simulation.noteSetAside(node, entry, reason);
       },
@@ -62,10 +73,8 @@ export class SessionEnd implements StreamEnd {
   }
 
   queued(bytes: number): void {
-    if (this.isOver) return;
-    const couldSend = this.session.canSend;
-    this.session.canSend = bytes <= this.maxQueuedBytes;
-    if (this.session.canSend && !couldSend) this.move();
+    this.queuedBytes = bytes;
+    this.steer();
   }
 
   closed(reason: string): void {
@@ -76,6 +85,13 @@ export class SessionEnd implements StreamEnd {
   vanish(): void {
     this.isOver = true;
     this.stream.close(this.side);
+  }
+
+  private steer(): void {
+    if (this.isOver) return;
+    const couldSend = this.session.canSend;
+    this.session.canSend = this.queuedBytes + this.held.bytes <= this.maxQueuedBytes;
+    if (this.session.canSend && !couldSend) this.move();
   }
 
   /** One slice now, the next one after everybody else had a turn. */
@@ -100,7 +116,7 @@ export class SessionEnd implements StreamEnd {
       const how = ok ? `${sent} sent, ${applied} applied` : reason;
       simulation.trace(() => `${node.id} ends a session with ${peerNodeId}: ${how}`);
     }
-    this.stream.close(this.side);
+    this.held.end();
     this.done(result);
     process.waiting.shift()?.();
   }

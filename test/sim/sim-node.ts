@@ -1,24 +1,34 @@
 /**
- * One simulated node: the real store, Merkle tree, replication and sync sessions, on a clock,
- * a broker, a network and a disk that are simulated. It does what `node.ts` and
+ * One simulated node: the real store, journal, Merkle tree, replication and sync sessions, on a
+ * clock, a broker, a network and a disk that are simulated. It does what `node.ts` and
  * `anti-entropy/` do with timers and sockets.
  */
+import { drainMicrotasks } from "bun:jsc";
 import { originOf } from "../../src/core/origin.ts";
 import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/clock.ts";
-import { Contacts } from "../../src/core/contacts.ts";
+import type { Contacts } from "../../src/core/contacts.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
 import { Store } from "../../src/core/store.ts";
+import { checkDirectory } from "../../src/durability/check.ts";
+import { repairDirectory } from "../../src/durability/restore.ts";
+import { resumeIncarnation } from "../../src/durability/incarnation.ts";
+import { MemoryJournal, type Journal } from "../../src/durability/journal.ts";
+import type { FsyncMode } from "../../src/durability/log.ts";
+import { openLog } from "../../src/durability/open-log.ts";
+import { CONTACTS_FACT, contactsFact, readContacts } from "../../src/durability/store-facts.ts";
 import { Scheduler, type Job, type JobResult } from "../../src/anti-entropy/scheduler.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { Replicator } from "../../src/replication/replicator.ts";
 import type { Timing } from "../../src/replication/timing.ts";
 
+import { SimulatedDisk } from "../support/simulated-disk.ts";
 import type { BrokerTransport } from "./broker.ts";
-import type { Disk } from "./disk.ts";
+import { NodeDisk, timersOf, type Life } from "./disk.ts";
+import { textOf } from "./holding.ts";
 import { Stream } from "./network.ts";
-import type { Holding } from "./oracle.ts";
 import { SessionEnd } from "./session-end.ts";
 import type { Simulation } from "./simulation.ts";
+import type { End } from "./survival.ts";
 
 /** The moment at which every simulation begins, in Unix ms. */
 export const EPOCH_MS = 1_700_000_000_000;
@@ -27,7 +37,8 @@ const MAX_CLOCK_SKEW_MS = 60_000;
 export const LAG_MS = 2_000;
 const TREE_EVERY_MS = 1_000;
 const SWEEP_EVERY_MS = 700;
-const DISK_EVERY_MS = 1_000;
+/** The most that a disk does, one thing after the other, from a tick of the journal to the end of its sync. */
+const DISK_STEPS_A_SYNC = 40;
 const TICK_MS = 500;
 const DISCOVERY_MS = 120_000;
 /** A process syncs with everybody within this time of its start. */
@@ -36,9 +47,15 @@ const FIRST_PORT = 7_000;
 /** A value above this is not sent as an event but fetched. */
 export const MAX_EVENT_BYTES = 256;
 
-/** What a process has; gone when it crashes. */
+/** How long whoever looks after a node leaves it alone when it can write no more, in ms. */
+const MAX_NEGLECT_MS = 20_000;
+const DIRECTORY = "/data";
+const EPOCH_FACT = "epoch";
+
+/** What a process has; gone when it ends. */
 export interface Process {
   readonly store: Store;
+  readonly journal: Journal;
   readonly tree: MerkleTree;
   readonly contacts: Contacts;
   readonly replicator: Replicator;
@@ -49,31 +66,32 @@ export interface Process {
   readonly waiting: (() => void)[];
 }
 
-/** What a node once had. */
-export interface Backup {
-  readonly disk: Disk;
-  readonly holding: Holding;
-}
-
-/** A node, through all its crashes. */
+/** A node, through all its processes. */
 export class SimNode {
   readonly id: string;
   readonly address: string;
+  readonly disk: NodeDisk;
   /** How far the clock is off, in ms. */
   clockOffsetMs = 0;
   /** What the clock gains in a millisecond. */
   drift = 0;
+  /** Null while there is none, or it has not read its disk yet, or it is stopping. */
   process: Process | null = null;
+  /** That of the process that is there in any of these states. */
+  private life: Life | null = null;
   private runs = 0;
   private creepMs = 0;
+  /** When a sync failed, which nothing written since outlasts for certain. */
+  private syncFailedMs = Infinity;
 
   constructor(
     private readonly simulation: Simulation,
     readonly place: number,
-    private disk: Disk,
   ) {
     this.id = `n${place}`;
     this.address = `${this.id}:${FIRST_PORT + place}`;
+    const { timeline, diskChance, plan } = simulation;
+    this.disk = new NodeDisk(timeline, diskChance, plan.maxDiskMs);
   }
 
   get isUp(): boolean {
@@ -86,31 +104,79 @@ export class SimNode {
     return Math.floor(EPOCH_MS + nowMs * (1 + this.drift) + this.clockOffsetMs);
   }
 
-  /** Starts a process: recovers from disk, joins the broker, syncs with everybody. */
+  /** Starts a process, if there is none: it recovers from disk, joins the broker, syncs with everybody. */
   start(): void {
+    if (this.life !== null) return;
     const { simulation, place } = this;
     const { chance, plan } = simulation;
-    const run = ++this.runs;
-    const isAlive = () => this.process !== null && this.runs === run;
-    const options = {
+    const life = (this.life = { isOver: false });
+    this.runs++;
+    this.syncFailedMs = Infinity;
+    const store = new Store({
       clock: new HybridClock(() => this.wallMs()),
       origin: originOf(this.id),
-      counterOrigin: originOf(`${this.id} ${run}`),
+      counterOrigin: originOf(`${this.id} ${this.runs}`),
       hashSeed: { low: chance.below(2 ** 32), high: chance.below(2 ** 32) },
       random: chance.next,
       memoryLimitBytes: 0,
-      // What this node itself had is not refused, however far its clock was set back since.
-      maxClockSkewMs: Infinity,
+      maxClockSkewMs: MAX_CLOCK_SKEW_MS,
       tombstoneGraceMs: plan.graceMs,
-    };
-    const store = new Store(options);
-    const contacts = new Contacts();
-    const tree = new MerkleTree(store);
-    store.observers.push(tree);
-    this.disk.open(store, contacts);
+    });
+    const fsync = plan.disks[place];
+    if (fsync === "none") return this.serve(life, store, new MemoryJournal());
+    this.open(life, store, fsync).then(
+      (journal) => this.serve(life, store, journal),
+      (error: Error) => this.failToStart(error),
+    );
+  }
+
+  private async open(life: Life, store: Store, fsync: FsyncMode): Promise<Journal> {
+    const { timeline, plan } = this.simulation;
+    const { journal, recovered } = await openLog({
+      directory: DIRECTORY,
+      nodeId: this.id,
+      fsync,
+      store,
+      logger: silentLogger,
+      files: this.disk.mount(life),
+      timers: timersOf(
+        timeline,
+        life,
+        () => this.monotonicMs(),
+        () => this.simulation.pace,
+      ),
+      lock: async () => ({ release() {} }),
+      segmentBytes: plan.segmentBytes,
+    });
+    resumeIncarnation(store, journal, recovered, fsync);
+    return journal;
+  }
+
+  /** Only a disk that is full or fails may keep it from starting. */
+  private failToStart(error: Error): void {
+    const { simulation, disk } = this;
+    simulation.trace(() => `${this.id} does not start: ${error.message}`);
+    const { failWritesWith, failSyncsWith } = disk.contents;
+    if (failWritesWith === null && failSyncsWith === null) {
+      return simulation.oracle.fail(`${this.id} does not start: ${error.message}`);
+    }
+    this.end("kill");
+    simulation.timeline.after(MAX_NEGLECT_MS, () => this.start());
+  }
+
+  private serve(life: Life, store: Store, journal: Journal): void {
+    const { simulation, place } = this;
+    const { chance, plan } = simulation;
+    const isAlive = () => this.process !== null && !life.isOver;
     store.vouchedMs = store.clockMs();
-    options.maxClockSkewMs = MAX_CLOCK_SKEW_MS;
-    store.observers.push(simulation.oracle.observe(place, store));
+    store.observers.push(journal.observer);
+    const contacts = readContacts(journal.fact(CONTACTS_FACT));
+    journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
+    const tree = new MerkleTree(store);
+    for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
+    store.observers.push(tree);
+    store.observers.push(simulation.oracle.begin(place, store, journal));
+    journal.onFailureChange = () => this.noteFailure(life, store, journal);
     let transport: BrokerTransport | undefined;
     let rootHex: string | null = null;
     const sessions: SessionEnd[] = [];
@@ -121,6 +187,11 @@ export class SimNode {
       address: () => this.address,
       version: "0",
       rootHex: () => rootHex,
+      lastEpoch: Number(textOf(journal.fact(EPOCH_FACT) ?? new Uint8Array(0))),
+      whenSafe(callback) {
+        if (journal.safePosition === journal.position) callback();
+        else journal.whenSafe({ onSafe: callback });
+      },
       now: () => this.wallMs(),
       random: chance.next,
       logger: silentLogger,
@@ -139,6 +210,7 @@ export class SimNode {
       timing: this.timing(isAlive),
       connect: (options) => (transport = simulation.broker.transport(options, place, isAlive)),
     });
+    journal.setFact(EPOCH_FACT, new TextEncoder().encode(String(replicator.epoch)));
     store.observers.push(replicator.observer);
     const scheduler = new Scheduler({
       nodeId: this.id,
@@ -158,6 +230,7 @@ export class SimNode {
     });
     this.process = {
       store,
+      journal,
       tree,
       contacts,
       replicator,
@@ -166,6 +239,7 @@ export class SimNode {
       sessions,
       waiting: [],
     };
+    simulation.trace(() => `${this.id} is there with ${store.size} keys`);
     replicator.start();
     this.repeat(isAlive, TREE_EVERY_MS, () => {
       const watermarkMs = Math.floor((this.wallMs() - LAG_MS) / 1_000) * 1_000;
@@ -174,9 +248,9 @@ export class SimNode {
       rootHex = tree.rootHex();
     });
     this.repeat(isAlive, SWEEP_EVERY_MS, () => {
+      if (store.isReadOnly) return;
       for (let slices = chance.between(1, 3); slices > 0 && store.sweep(5); slices--);
     });
-    this.repeat(isAlive, DISK_EVERY_MS, () => this.syncDisk());
     this.repeat(isAlive, TICK_MS, () => scheduler.tick(simulation.timeline.nowMs));
     simulation.timeline.after(chance.next() * START_MS, () => {
       if (!isAlive()) return;
@@ -185,43 +259,81 @@ export class SimNode {
     });
   }
 
-  /** The process ends, at once and without a word. */
-  crash(): void {
-    const { process, simulation } = this;
+  /** Writes the data anew, as a client may ask for. */
+  compact(): void {
+    this.simulation.trace(() => `${this.id} writes a snapshot`);
+    this.process?.journal.compact().catch(() => {});
+  }
+
+  /** The process ends, at once and without a word; with "power", all of the machine does. */
+  crash(how: "kill" | "power"): void {
+    this.leave();
+    this.end(how);
+  }
+
+  /** The process says no more, and ends once all it has is on disk. */
+  stop(): void {
+    const { process, life } = this;
     if (process === null) return;
-    this.disk.crash();
+    this.leave();
+    const { diskChance, timeline } = this.simulation;
+    process.journal.close().then(() => {
+      if (life !== this.life) return;
+      this.end(process.journal.failure === null ? "stop" : "kill");
+      timeline.after(diskChance.magnitude(10, MAX_NEGLECT_MS), () => this.start());
+    });
+  }
+
+  /** Its data is gone, and a copy of its disk, if there is one, restored. For while there is no process. */
+  replaceData(backup: SimulatedDisk | null): void {
+    const { disk, simulation } = this;
+    disk.contents = backup?.copy() ?? new SimulatedDisk(async () => {});
+    simulation.oracle.loseData(this.place);
+    if (backup === null || backup.paths().length === 0) return;
+    restore(disk.contents).catch((error) => simulation.oracle.fail(String(error)));
+    drainMicrotasks();
+  }
+
+  private leave(): void {
+    const { process } = this;
     this.process = null;
+    if (process === null) return;
     process.transport.vanish();
     for (const end of [...process.sessions]) end.vanish();
-    if (simulation.plan.disks[this.place] === "always") simulation.oracle.persist(this.place);
-    simulation.oracle.crash(this.place);
   }
 
-  /** A new process, if there is none. */
-  restart(): void {
-    if (this.isUp) return;
-    this.start();
-    this.simulation.trace(() => `${this.id} is back with ${this.process!.store.size} keys`);
+  private end(how: End["kind"]): void {
+    if (this.life !== null) this.life.isOver = true;
+    this.life = null;
+    this.disk.contents.failSyncsWith = null;
+    if (how === "power") this.disk.cutPower();
+    else this.disk.kill();
+    this.simulation.oracle.end(this.place, { kind: how, syncedMs: this.syncedMs() });
   }
 
-  /** What the node has now, to be put in the place of its data later. */
-  backUp(): Backup {
-    return { disk: this.disk.copy(), holding: this.simulation.oracle.holdingOf(this.place) };
+  /** With `everysec`: what was safe by then has been synced since. */
+  private syncedMs(): number {
+    const { simulation } = this;
+    const { timeline, plan } = simulation;
+    const { stalledFromMs, stalledUntilMs } = this.disk;
+    const takesMs = 1_000 * simulation.longestPace() + DISK_STEPS_A_SYNC * plan.maxDiskMs + 1;
+    const { nowMs } = timeline;
+    const isBehind = nowMs < stalledUntilMs + takesMs;
+    return Math.min(nowMs, this.syncFailedMs, isBehind ? stalledFromMs : Infinity) - takesMs;
   }
 
-  /** Its data is gone, and a backup, if there is one, in its place. For while there is no process. */
-  replaceDisk(backup: Backup | null): void {
-    const { oracle } = this.simulation;
-    this.disk = backup?.disk.copy() ?? this.simulation.makeDisk(this.place);
-    oracle.replace(this.place, backup?.holding ?? null);
-  }
-
-  /** Makes everything durable now. */
-  syncDisk(): void {
-    this.disk.sync();
-    if (this.simulation.plan.disks[this.place] !== "none") {
-      this.simulation.oracle.persist(this.place);
-    }
+  private noteFailure(life: Life, store: Store, journal: Journal): void {
+    const { failure } = journal;
+    const { simulation } = this;
+    simulation.trace(() => `${this.id} ${failure === null ? "writes again" : failure.message}`);
+    store.isReadOnly = failure !== null;
+    if (failure === null || failure.isPassing) return;
+    this.syncFailedMs = simulation.timeline.nowMs;
+    simulation.timeline.after(simulation.diskChance.magnitude(10, MAX_NEGLECT_MS), () => {
+      if (life !== this.life) return;
+      this.crash(simulation.diskChance.pick(["kill", "power"]));
+      this.start();
+    });
   }
 
   /** Runs a session with a peer to its end, once there is room for it. */
@@ -291,4 +403,9 @@ export class SimNode {
       });
     return { now: () => this.monotonicMs(), after, soon: (task) => after(0, task) };
   }
+}
+
+/** Makes what a node of another time left into what a node may start from, as `merklekv check --fix` does. */
+async function restore(contents: SimulatedDisk): Promise<void> {
+  await repairDirectory(contents, await checkDirectory(contents, DIRECTORY), new Date(0));
 }

@@ -3,8 +3,8 @@
  * and clocks jump; then everything is mended, and the cluster must come to rest in
  * exactly the state that `oracle.ts` demands.
  *
- * Real: store, Merkle tree, sync sessions, contacts, and all of replication above the MQTT
- * client. Simulated: time, chance, broker, connections, disks, and when a node syncs.
+ * Real: store, journal and recovery, Merkle tree, sync sessions, contacts, and all of replication
+ * above the MQTT client. Simulated: time, chance, broker, connections, disks, and when a node syncs.
  * Nothing depends on anything but the seed, so a failing seed fails again in the same way.
  */
 import type { Config } from "../../src/config/schema.ts";
@@ -12,11 +12,10 @@ import type { Entry } from "../../src/core/entry.ts";
 import { Broker } from "./broker.ts";
 import { Chance } from "./chance.ts";
 import { Clients } from "./clients.ts";
-import { ImageDisk, NoDisk, type Disk } from "./disk.ts";
 import { Network } from "./network.ts";
 import { Oracle } from "./oracle.ts";
 import { drawForgettingPlan, drawPlan, type Plan } from "./plan.ts";
-import { checkContents, checkTrees, findDifference } from "./rest.ts";
+import { checkContents, checkTrees, findDifference, findUnsafe } from "./rest.ts";
 import { MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
 import { Timeline } from "./timeline.ts";
 import { Troubles } from "./troubles.ts";
@@ -55,6 +54,8 @@ export function simulate(seed: number, isTraced = false, isForgetting = false): 
 /** The simulated world. */
 export class Simulation {
   readonly chance: Chance;
+  /** What disks do, apart from the rest. */
+  readonly diskChance: Chance;
   readonly timeline = new Timeline();
   readonly network = new Network();
   readonly plan: Plan;
@@ -67,7 +68,14 @@ export class Simulation {
     increments: 0,
     flushes: 0,
     partitions: 0,
-    crashes: 0,
+    refusedWrites: 0,
+    kills: 0,
+    powerCuts: 0,
+    stops: 0,
+    snapshots: 0,
+    fullDisks: 0,
+    stalledDisks: 0,
+    failedSyncsToDisk: 0,
     outages: 0,
     steps: 0,
     absences: 0,
@@ -87,6 +95,8 @@ export class Simulation {
   isTroubled = true;
   /** Nodes do what they do regularly so many times more seldom: to get through quiet hours quickly. */
   pace = 1;
+  private lastPace = 1;
+  private lastPaceMs = -Infinity;
 
   private readonly clients = new Clients(this);
   private readonly troubles = new Troubles(this, this.clients);
@@ -99,7 +109,9 @@ export class Simulation {
     this.chance = new Chance(seed);
     this.plan = isForgetting ? drawForgettingPlan(this.chance) : drawPlan(this.chance);
     const { plan } = this;
-    this.oracle = new Oracle(plan.nodes, () => this.timeline.halt());
+    this.diskChance = new Chance(seed + 0.5);
+    const nowMs = () => this.timeline.nowMs;
+    this.oracle = new Oracle(plan.disks, nowMs, () => this.timeline.halt());
     const { maxLatencyMs } = plan;
     const { network, timeline, chance } = this;
     this.broker = new Broker(
@@ -129,14 +141,8 @@ export class Simulation {
       this.keys.set(`k${i}`, new TextEncoder().encode(`k${i}`));
     }
     for (let place = 0; place < plan.nodes; place++) {
-      this.nodes.push(new SimNode(this, place, this.makeDisk(place)));
+      this.nodes.push(new SimNode(this, place));
     }
-  }
-
-  /** An empty disk of the kind that a node has. */
-  makeDisk(place: number): Disk {
-    const kind = this.plan.disks[place];
-    return kind === "none" ? new NoDisk() : new ImageDisk(kind === "always");
   }
 
   /** Notes a line, made only when somebody wants to see it. */
@@ -168,7 +174,7 @@ export class Simulation {
       node.drift = (chance.next() * 2 - 1) * plan.drift;
       node.start();
     }
-    timeline.runUntil(1_000);
+    timeline.runUntil(3_000);
     for (let action = 0; action < plan.actions && oracle.failure === null; action++) {
       this.troubles.cause();
       this.clients.act(chance.pick(this.nodes));
@@ -181,9 +187,16 @@ export class Simulation {
 
   /** Lets time pass at a pace that fits its length: with as much going on as in `likeMs` before. */
   pass(ms: number, likeMs = 100_000): void {
-    this.pace = Math.max(1, ms / likeMs);
+    this.pace = this.lastPace = Math.max(1, ms / likeMs);
     this.timeline.runUntil(this.timeline.nowMs + ms);
     this.pace = 1;
+    this.lastPaceMs = this.timeline.nowMs;
+  }
+
+  /** The slowest pace at which something regular may have been put off that is not done yet. */
+  longestPace(): number {
+    const { lastPace, lastPaceMs, pace, timeline } = this;
+    return timeline.nowMs - lastPaceMs < 2 * lastPace * 1_000 ? lastPace : pace;
   }
 
   /** Ends all troubles. */
@@ -197,7 +210,8 @@ export class Simulation {
     for (const node of this.nodes) {
       node.clockOffsetMs = 0;
       node.drift = 0;
-      node.restart();
+      node.disk.contents.failWritesWith = node.disk.contents.failSyncsWith = null;
+      node.start();
     }
     timeline.runUntil(timeline.nowMs + 30_000);
     // What was written with a clock an hour ahead can be passed on when that hour is over.
@@ -216,7 +230,7 @@ export class Simulation {
     let problem: string | null = null;
     do {
       timeline.runUntil(timeline.nowMs + 10_000);
-      problem = findDifference(this.nodes);
+      problem = findDifference(this.nodes) ?? findUnsafe(this.nodes);
     } while (problem !== null && timeline.nowMs < untilMs && oracle.failure === null);
     if (oracle.failure !== null) return;
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);

@@ -38,6 +38,8 @@ export class Timeline {
 
   /** Runs everything up to the moment, and the clock is there then. */
   runUntil(untilMs: number): void {
+    // What the caller has just begun may be about to put tasks here.
+    drainMicrotasks();
     while (!this.isHalted && this.heap.length > 0 && this.heap[0].atMs <= untilMs) {
       const task = this.pop();
       if (task.run === null) continue;

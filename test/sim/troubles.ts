@@ -1,13 +1,15 @@
 /** What goes wrong in the simulation. */
 import type { Clients } from "./clients.ts";
-import type { Backup, SimNode } from "./sim-node.ts";
+import type { SimulatedDisk } from "../support/simulated-disk.ts";
+import type { SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
 
 const HOUR_MS = 3_600_000;
 
 /** Draws troubles and causes them. */
 export class Troubles {
-  private readonly backups = new Map<SimNode, Backup>();
+  /** What was on the disks of nodes once. */
+  private readonly backups = new Map<SimNode, SimulatedDisk>();
 
   constructor(
     private readonly simulation: Simulation,
@@ -23,8 +25,25 @@ export class Troubles {
       this.partition();
     }
     if (chance.happens(troubles.crash)) {
-      counts.crashes++;
       this.crash(chance.pick(nodes));
+    }
+    if (chance.happens(troubles.snapshot)) {
+      counts.snapshots++;
+      chance.pick(nodes).compact();
+    }
+    if (chance.happens(troubles.fullDisk)) {
+      counts.fullDisks++;
+      this.fill(chance.pick(nodes));
+    }
+    if (chance.happens(troubles.stalledDisk)) {
+      counts.stalledDisks++;
+      const node = chance.pick(nodes);
+      this.simulation.trace(() => `the disk of ${node.id} stalls`);
+      node.disk.stall(chance.magnitude(100, 10_000));
+    }
+    if (chance.happens(troubles.failingSync)) {
+      counts.failedSyncsToDisk++;
+      chance.pick(nodes).disk.contents.failSyncsWith = "EIO";
     }
     if (chance.happens(troubles.brokerOutage)) {
       counts.outages++;
@@ -80,12 +99,35 @@ export class Troubles {
     }
   }
 
+  /** Ends a process in one way or another; often the next one comes soon and does not live long either. */
   private crash(node: SimNode): void {
-    if (!node.isUp) return;
-    const { chance, timeline } = this.simulation;
-    this.simulation.trace(() => `${node.id} crashes`);
-    node.crash();
-    timeline.after(chance.magnitude(10, 20_000), () => node.restart());
+    const { chance, counts, timeline } = this.simulation;
+    const how = chance.pick(["kill", "power", "stop"] as const);
+    this.simulation.trace(() => `${node.id} ends: ${how}`);
+    if (how === "stop") {
+      counts.stops++;
+      node.stop();
+    } else {
+      if (how === "kill") counts.kills++;
+      else counts.powerCuts++;
+      node.crash(how);
+    }
+    const downMs = chance.magnitude(10, 20_000);
+    timeline.after(downMs, () => node.start());
+    if (!this.simulation.isTroubled || !chance.happens(0.3)) return;
+    timeline.after(downMs + chance.magnitude(1, 3_000), () => {
+      if (this.simulation.isTroubled) this.crash(node);
+    });
+  }
+
+  /** A disk takes nothing for a while. */
+  private fill(node: SimNode): void {
+    const { diskChance, timeline } = this.simulation;
+    const { contents } = node.disk;
+    this.simulation.trace(() => `the disk of ${node.id} is full`);
+    contents.failWritesWith = "ENOSPC";
+    contents.partBytes = diskChance.pick([0, diskChance.below(300)]);
+    timeline.after(diskChance.magnitude(100, 30_000), () => (contents.failWritesWith = null));
   }
 
   /** A node hears nobody for longer than deletions are remembered, its clients still there. */
@@ -123,7 +165,7 @@ export class Troubles {
     this.simulation.trace(() => "few reach each other");
     this.cut(lines);
     const down = nodes.filter((node) => node.isUp && chance.happens(0.1));
-    for (const node of down) node.crash();
+    for (const node of down) node.crash("kill");
     const pieces = chance.between(1, 4);
     const lengthMs = plan.graceMs * chance.pick([0.05, 0.3, 0.9, 1.1, 1.6]);
     for (let i = 0; i < pieces; i++) {
@@ -131,7 +173,7 @@ export class Troubles {
       timeline.runUntil(timeline.nowMs + chance.next() * 10_000);
       this.simulation.pass(lengthMs / pieces, 15_000);
     }
-    for (const node of down) node.restart();
+    for (const node of down) node.start();
     for (const [from, to] of lines) network.set(from, to, false);
     this.simulation.trace(() => "all reach each other");
   }
@@ -140,14 +182,14 @@ export class Troubles {
   private lose(node: SimNode): void {
     const { chance, counts, timeline } = this.simulation;
     if (!node.isUp) return;
-    const backup = this.backups.get(node) ?? node.backUp();
-    this.backups.set(node, node.backUp());
+    const copy = node.disk.contents.copy();
+    const backup = this.backups.get(node) ?? copy;
+    this.backups.set(node, copy);
     if (chance.happens(0.4)) return;
     counts.losses++;
     this.simulation.trace(() => `${node.id} loses its data`);
-    node.crash();
-    const hasDisk = this.simulation.plan.disks[node.place] !== "none";
-    node.replaceDisk(hasDisk && chance.happens(0.5) ? backup : null);
-    timeline.after(chance.magnitude(10, 20_000), () => node.restart());
+    node.crash("kill");
+    node.replaceData(chance.happens(0.5) ? backup : null);
+    timeline.after(chance.magnitude(10, 20_000), () => node.start());
   }
 }

@@ -119,6 +119,13 @@ export class SimulatedDisk implements FileSystem {
     this.life++;
   }
 
+  /** Another one with all that can be read on this one, durable. */
+  copy(): SimulatedDisk {
+    const copy = new SimulatedDisk(this.turn);
+    for (const path of this.paths()) copy.place(path, this.contents(path));
+    return copy;
+  }
+
   /** What a file holds now. */
   contents(path: string): Uint8Array {
     return this.names.get(path)!.current.slice();

@@ -1,0 +1,92 @@
+/**
+ * What a node holds, as the oracle sees it: for each key its base, and up to which time it has
+ * the increments of each origin.
+ */
+import type { Entry } from "../../src/core/entry.ts";
+
+/** What a node holds of one key: a base, twice its version plus 1 when it is no string, and increments on it. */
+export interface Held {
+  base: bigint;
+  /** For each origin, up to which time its increments on this base are held. */
+  parts: Map<bigint, bigint>;
+}
+
+/** What one node holds. */
+export class Holding {
+  readonly keys = new Map<string, Held>();
+  floor = 0n;
+
+  clone(): Holding {
+    const copy = new Holding();
+    for (const [key, held] of this.keys) {
+      copy.keys.set(key, { base: held.base, parts: new Map(held.parts) });
+    }
+    copy.floor = this.floor;
+    return copy;
+  }
+
+  /** Takes up everything the other holds. */
+  join(other: Holding): void {
+    for (const [key, held] of other.keys) this.joinKey(key, held.base, held.parts);
+    if (other.floor > this.floor) this.floor = other.floor;
+  }
+
+  joinKey(key: string, base: bigint, parts: ReadonlyMap<bigint, bigint>): void {
+    const held = this.keys.get(key);
+    if (held === undefined || base > held.base) {
+      this.keys.set(key, { base, parts: new Map(parts) });
+    } else if (base === held.base) {
+      for (const [origin, time] of parts) {
+        if (time > (held.parts.get(origin) ?? 0n)) held.parts.set(origin, time);
+      }
+    }
+  }
+}
+
+/** Whether one has all that the other has of a key. */
+export function includes(one: Held, other: Held): boolean {
+  if (one.base !== other.base) return one.base > other.base;
+  return [...other.parts].every(([origin, time]) => (one.parts.get(origin) ?? 0n) >= time);
+}
+
+/** What an entry is to the oracle. */
+export function readState(entry: Entry): Held {
+  const parts = new Map<bigint, bigint>();
+  const { kind, timeHigh, timeLow, originHigh, originLow } = entry;
+  if (kind === KIND_STRING || kind === KIND_TOMBSTONE) {
+    return { base: versionOf(timeHigh, timeLow, originHigh, originLow) * 2n + BigInt(kind), parts };
+  }
+  const bytes = entry.value.slice(entry.valueOffset, entry.valueOffset + entry.valueLength);
+  const view = new DataView(bytes.buffer);
+  const version = (view.getBigUint64(1) << 64n) | view.getBigUint64(9);
+  for (let at = 25; at < bytes.length; at += 32) {
+    parts.set(view.getBigUint64(at), view.getBigUint64(at + 8));
+  }
+  return { base: version * 2n + BigInt(bytes[0]), parts };
+}
+
+/** A version as one number. */
+export function versionOf(
+  timeHigh: number,
+  timeLow: number,
+  originHigh: number,
+  originLow: number,
+): bigint {
+  const time = (BigInt(timeHigh) << 32n) | BigInt(timeLow);
+  return (time << 64n) | (BigInt(originHigh) << 32n) | BigInt(originLow);
+}
+
+/** When a base was written, in Unix ms. */
+export function baseMs(base: bigint): number {
+  // Below the milliseconds: a bit for the kind, 64 of the origin, 16 of the clock's counter.
+  return Number(base >> 81n);
+}
+
+/** Bytes as text. */
+export function textOf(bytes: Uint8Array, offset = 0, length = bytes.length): string {
+  return decoder.decode(bytes.subarray(offset, offset + length));
+}
+
+const decoder = new TextDecoder();
+const KIND_STRING = 0;
+const KIND_TOMBSTONE = 1;

@@ -1,0 +1,183 @@
+/**
+ * What of a node's data must outlive its process, by what its disk promises:
+ *
+ * - The end of a process alone takes nothing that the journal had called safe.
+ * - A power cut takes nothing that was safe with `always`; with `everysec` nothing that had been
+ *   safe for a second and the time it takes to sync; with `never` anything since the start.
+ * - After a clean stop everything is there, and so it is, even for a power cut, once a process has
+ *   started from it.
+ *
+ * And what was set aside does not come back once the journal calls it gone.
+ */
+import { Entry } from "../../src/core/entry.ts";
+import type { Store } from "../../src/core/store.ts";
+import type { Journal } from "../../src/durability/journal.ts";
+import { Holding, baseMs, includes, readState, textOf, versionOf } from "./holding.ts";
+import type { DiskKind } from "./plan.ts";
+
+/** How a process ended. */
+export interface End {
+  readonly kind: "stop" | "kill" | "power";
+  /** With `everysec`, what was safe by then is synced. */
+  readonly syncedMs: number;
+}
+
+/** A change of the store: an entry, the flush floor, or an entry that was set aside. */
+type Change =
+  | { readonly key: string; readonly base: bigint; readonly parts: Map<bigint, bigint> }
+  | { readonly floor: bigint }
+  | { readonly gone: string; readonly base: bigint };
+
+/** What is on a disk for certain. */
+class Kept {
+  holding = new Holding();
+  /** Keys that were set aside since the last that is known of them, and the base they had. */
+  readonly gone = new Map<string, bigint>();
+
+  /** Takes in changes up to a position. */
+  advance(changes: readonly (readonly [number, Change])[], limit: number): void {
+    let next = 0;
+    for (; next < changes.length && changes[next][0] <= limit; next++) {
+      const change = changes[next][1];
+      if ("floor" in change) this.holding.floor = change.floor;
+      else if ("gone" in change) {
+        this.holding.keys.delete(change.gone);
+        this.gone.set(change.gone, change.base);
+      } else {
+        this.holding.joinKey(change.key, change.base, change.parts);
+        this.gone.delete(change.key);
+      }
+    }
+    // What comes later may be on the disk too, so it is not certain that these are gone.
+    for (const [, change] of changes.slice(next)) {
+      if ("key" in change) this.gone.delete(change.key);
+      else if ("gone" in change) this.holding.keys.delete(change.gone);
+    }
+  }
+}
+
+/** See the file header. Of one node, through all its processes. */
+export class Survival {
+  /** What survives the end of the process, and what a power cut. */
+  private kept = new Kept();
+  private synced = new Kept();
+  /** Where in the journal each change ended. */
+  private changes: (readonly [number, Change])[] = [];
+  /** When the journal called what safe. */
+  private safe: { readonly atMs: number; readonly position: number }[] = [];
+  private journal: Journal | null = null;
+  private isWaiting = false;
+
+  constructor(
+    private readonly disk: DiskKind,
+    private readonly nowMs: () => number,
+  ) {}
+
+  /** What the node holds at least. */
+  holding(): Holding {
+    return this.kept.holding.clone();
+  }
+
+  /** All that was on the disk is gone. */
+  loseData(): void {
+    this.kept = new Kept();
+    this.synced = new Kept();
+  }
+
+  /** A process came back with this. Says what it lacks, or has and should not. */
+  begin(store: Store, journal: Journal): string | null {
+    this.journal = journal;
+    this.isWaiting = false;
+    const found = readStore(store);
+    const problem = this.findLoss(found, store);
+    found.join(this.kept.holding);
+    this.kept = new Kept();
+    this.synced = new Kept();
+    this.kept.holding = found;
+    this.synced.holding = found.clone();
+    return problem;
+  }
+
+  /** The store changed, and the journal has it already. */
+  note(change: Change): void {
+    const { journal } = this;
+    if (this.disk === "none" || journal === null) return;
+    this.changes.push([journal.position, change]);
+    this.awaitSafety(journal);
+  }
+
+  /** Where the journal is. */
+  get position(): number {
+    return this.journal?.position ?? 0;
+  }
+
+  /** The process ended, or there was none and the power went. Returns up to where all was safe. */
+  end(how: End): number {
+    const { changes, safe } = this;
+    const isStop = how.kind === "stop";
+    const limit = isStop ? Infinity : (safe.at(-1)?.position ?? 0);
+    this.kept.advance(changes, limit);
+    const lastSync = safe.findLast((it) => it.atMs <= how.syncedMs)?.position ?? 0;
+    const syncLimit = this.disk === "never" ? 0 : lastSync;
+    this.synced.advance(changes, this.disk === "always" || isStop ? limit : syncLimit);
+    if (this.disk === "none") this.kept = new Kept();
+    else if (how.kind === "power") this.kept = copyOf(this.synced);
+    this.changes = [];
+    this.safe = [];
+    this.journal = null;
+    return limit;
+  }
+
+  private awaitSafety(journal: Journal): void {
+    if (this.isWaiting) return;
+    this.isWaiting = true;
+    journal.whenSafe({
+      onSafe: () => {
+        if (this.journal !== journal) return;
+        this.isWaiting = false;
+        const { safePosition: position } = journal;
+        this.safe.push({ atMs: this.nowMs(), position });
+        if (position < journal.position) this.awaitSafety(journal);
+      },
+    });
+  }
+
+  private findLoss(found: Holding, store: Store): string | null {
+    const { holding, gone } = this.kept;
+    const forgottenMs = Math.max(store.purgedUpToMs, store.purgedElsewhereMs);
+    if (found.floor < holding.floor) return "came back without a flush";
+    for (const [key, held] of holding.keys) {
+      const here = found.keys.get(key);
+      const isFlushed = held.base >> 1n < found.floor;
+      const isPurged = here === undefined && baseMs(held.base) <= forgottenMs;
+      if (isFlushed || isPurged || (here !== undefined && includes(here, held))) continue;
+      return `came back without what it had of ${key}`;
+    }
+    for (const [key, base] of gone) {
+      const here = found.keys.get(key);
+      if (here !== undefined && here.base <= base) return `came back with ${key}, once set aside`;
+    }
+    return null;
+  }
+}
+
+function copyOf({ holding, gone }: Kept): Kept {
+  const copy = new Kept();
+  copy.holding = holding.clone();
+  for (const [key, base] of gone) copy.gone.set(key, base);
+  return copy;
+}
+
+function readStore(store: Store): Holding {
+  const holding = new Holding();
+  const view = new Entry();
+  for (let id = 0; id < store.idLimit; id++) {
+    if (!store.isUsed(id)) continue;
+    store.read(id, view);
+    const { base, parts } = readState(view);
+    holding.joinKey(textOf(view.keyBytes()), base, parts);
+  }
+  const { timeHigh, timeLow, originHigh, originLow } = store.floor;
+  holding.floor = versionOf(timeHigh, timeLow, originHigh, originLow);
+  return holding;
+}
