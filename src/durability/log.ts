@@ -353,6 +353,8 @@ export class LogJournal implements Journal {
     this.failure = { kind, message, isPassing: !isFinal };
     this.options.logger.error(`Taking no writes: ${message}`);
     this.onFailureChange();
+    // The sync of this second may wait behind what cannot be written now.
+    if (!isFinal && this.options.fsync === "everysec") this.sync();
   }
 
   private resume(): void {
