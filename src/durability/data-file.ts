@@ -7,7 +7,13 @@ import { OperationalError } from "../operational-error.ts";
 import { checkHead, type ExpectedHead } from "./data-directory.ts";
 import { orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
 import { MAGIC_BYTES } from "./frame.ts";
-import { findFrame, readFrames, SENSELESS_RECORD, type Reading } from "./frame-reader.ts";
+import {
+  endOfContent,
+  findFrame,
+  readFrames,
+  SENSELESS_RECORD,
+  type Reading,
+} from "./frame-reader.ts";
 import { FILE_LOG, type FileHead, type RecordSink } from "./record.ts";
 
 /** No head is longer than this, its frame included: a node's id has at most 128 characters. */
@@ -41,7 +47,11 @@ export async function readDataFile(
   try {
     const checker = new FileChecker(path, expected, sink);
     const reading = await orExplain(`read ${path}`, readFrames(file, checker, onProgress));
-    return checker.verdict(reading);
+    if (expected.fileKind !== FILE_LOG || reading.flaw === null) return checker.verdict(reading);
+    // Zeros at the end of a log are a runway that was not needed.
+    const fileBytes = await orExplain(`read ${path}`, endOfContent(file, reading.goodBytes));
+    const flaw = fileBytes === reading.goodBytes ? null : reading.flaw;
+    return checker.verdict({ ...reading, fileBytes, flaw });
   } finally {
     await file.close();
   }

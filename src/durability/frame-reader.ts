@@ -116,6 +116,19 @@ export async function findFrame(file: OpenFile, from: number): Promise<FoundFram
   return null;
 }
 
+/** Length of a file without the zeros at its end, `from` at least. */
+export async function endOfContent(file: OpenFile, from: number): Promise<number> {
+  const window = new Uint8Array(WINDOW_BYTES);
+  for (let end = await file.size(); end > from;) {
+    const start = Math.max(from, end - WINDOW_BYTES);
+    const length = await file.read(window.subarray(0, end - start), start);
+    const last = window.subarray(0, length).findLastIndex((byte) => byte !== 0);
+    if (last >= 0) return start + last + 1;
+    end = start;
+  }
+  return from;
+}
+
 /** All whole frames of a file in order, whatever lies between them. */
 export async function* allFrames(file: OpenFile): AsyncGenerator<FoundFrame> {
   for (let from = 0; ;) {

@@ -97,7 +97,7 @@ export class LogJournal implements Journal {
     private readonly recovered: Recovered,
   ) {
     this.segmentOptions = segmentOptionsOf(options);
-    this.segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
+    this.segmentBytes = this.segmentOptions.segmentBytes;
     this.logBytes = recovered.logBytes;
     this.book = recovered.facts;
     this.book.follow(CLOCK_FACT, () => clockFact(options.store.clock));
@@ -198,10 +198,7 @@ export class LogJournal implements Journal {
     this.startWriting();
     await this.writing;
     try {
-      if (this.failure === null) {
-        await this.segment.appendEnd();
-        await this.segment.sync();
-      }
+      if (this.failure === null) await this.segment.end();
     } catch (error) {
       this.fail(error);
     } finally {
@@ -303,8 +300,7 @@ export class LogJournal implements Journal {
   /** Ends the segment and begins the next. May be repeated after a failure. */
   private async beginSegment(): Promise<void> {
     const old = this.segment;
-    if (!old.isEnded) await old.appendEnd();
-    await old.sync();
+    await old.end();
     const path = segmentPath(this.options.directory, old.number + 1);
     this.segment = await Segment.create(this.segmentOptions, path, old.number + 1);
     this.olderBytes = this.logBytes;
@@ -386,6 +382,7 @@ export class LogJournal implements Journal {
   }
 }
 
-function segmentOptionsOf({ files, nodeId, fsync }: LogOptions): SegmentOptions {
-  return { files, nodeId, syncsAppends: fsync === "always" };
+function segmentOptionsOf(options: LogOptions): SegmentOptions {
+  const { files, nodeId, fsync, segmentBytes = SEGMENT_BYTES } = options;
+  return { files, nodeId, syncsAppends: fsync === "always", segmentBytes };
 }

@@ -226,10 +226,9 @@ class Recovery {
   }
 
   private async cutTornEnd(number: number, reading: FileReading): Promise<number> {
-    const tornBytes = reading.fileBytes - reading.goodBytes;
-    if (tornBytes === 0) return 0;
     const { files, directory } = this.options;
     const path = segmentPath(directory, number);
+    if ((await files.sizeOf(path)) === reading.goodBytes) return 0;
     const cut = async (): Promise<void> => {
       const file = await files.open(path, "change");
       try {
@@ -240,7 +239,7 @@ class Recovery {
       }
     };
     await orExplain(`cut the unfinished end of ${path}`, cut());
-    return tornBytes;
+    return reading.fileBytes - reading.goodBytes;
   }
 
   private damage(path: string, { goodBytes, flaw }: FileReading): DamageError {

@@ -9,6 +9,7 @@ import { dirname } from "node:path";
 import { OperationalError } from "../operational-error.ts";
 import { codeOf, explain, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FILE_LOG, FrameBuffer } from "./record.ts";
+import { Runway } from "./runway.ts";
 
 /** A segment as it was left. */
 export interface SegmentEnd {
@@ -38,6 +39,8 @@ export interface SegmentOptions {
   readonly nodeId: string;
   /** Whether each append is durable when it returns. */
   readonly syncsAppends: boolean;
+  /** About how long it gets, in bytes. */
+  readonly segmentBytes: number;
 }
 
 /** An open segment; see the file header. */
@@ -56,16 +59,16 @@ export class Segment {
     /** Its length. */
     public bytes: number,
     private records: number,
-    private readonly syncsAppends: boolean,
+    /** Not null when each append is durable when it returns. */
+    private readonly runway: Runway | null,
   ) {
     this.syncedBytes = bytes;
   }
 
   /** Begins a segment, replacing any that was begun under its name. It is durable on return. */
   static async create(options: SegmentOptions, path: string, number: number): Promise<Segment> {
-    const { files, nodeId, syncsAppends } = options;
-    const file = await files.open(path, "create", syncsAppends);
-    const segment = new Segment(file, path, number, 0, 0, syncsAppends);
+    const { files, nodeId } = options;
+    const segment = await Segment.open(options, path, "create", { number, bytes: 0, records: 0 });
     try {
       const head = new FrameBuffer();
       head.addHead(FILE_LOG, number, nodeId);
@@ -73,7 +76,7 @@ export class Segment {
       await segment.sync();
       await files.syncDirectory(dirname(path));
     } catch (error) {
-      await file.close().catch(() => {});
+      await segment.close().catch(() => {});
       throw error;
     }
     return segment;
@@ -85,8 +88,8 @@ export class Segment {
    * it even counts as written.
    */
   static async reopen(options: SegmentOptions, path: string, end: SegmentEnd): Promise<Segment> {
-    const { files, syncsAppends } = options;
-    const file = await files.open(path, "change", syncsAppends);
+    const segment = await Segment.open(options, path, "change", end);
+    const { file } = segment;
     try {
       const piece = new Uint8Array(Math.min(end.bytes - end.syncedBytes, PIECE_BYTES));
       for (let at = end.syncedBytes; at < end.bytes; at += piece.length) {
@@ -95,24 +98,43 @@ export class Segment {
       }
       await file.sync();
     } catch (error) {
+      await segment.close().catch(() => {});
+      throw error;
+    }
+    return segment;
+  }
+
+  private static async open(
+    { files, syncsAppends, segmentBytes }: SegmentOptions,
+    path: string,
+    mode: "create" | "change",
+    { number, bytes, records }: Omit<SegmentEnd, "syncedBytes">,
+  ): Promise<Segment> {
+    const file = await files.open(path, mode, syncsAppends);
+    try {
+      const runway = syncsAppends
+        ? new Runway(await files.open(path, "change"), bytes, segmentBytes)
+        : null;
+      return new Segment(file, path, number, bytes, records, runway);
+    } catch (error) {
       await file.close().catch(() => {});
       throw error;
     }
-    return new Segment(file, path, end.number, end.bytes, end.records, syncsAppends);
   }
 
   /** Writes what the buffer holds as one frame. Rejects with a system error or SyncFailed. */
   async append(buffer: FrameBuffer): Promise<void> {
     const frame = buffer.seal(this.bytes, this.syncedBytes);
+    await this.runway?.clear(this.bytes + frame.length);
     try {
       await this.file.write(frame, this.bytes);
     } catch (error) {
-      if (this.syncsAppends && !isNoSpace(error)) throw this.syncFailed(error);
+      if (this.runway !== null && !isNoSpace(error)) throw this.syncFailed(error);
       throw error;
     }
     this.bytes += frame.length;
     this.records += buffer.records;
-    if (this.syncsAppends) this.syncedBytes = this.bytes;
+    if (this.runway !== null) this.syncedBytes = this.bytes;
   }
 
   /** Makes everything appended so far durable. Rejects with SyncFailed. */
@@ -124,17 +146,27 @@ export class Segment {
     await this.syncing;
   }
 
-  /** Marks the end; it may be appended to again after it is opened anew. */
-  async appendEnd(): Promise<void> {
-    const end = new FrameBuffer();
-    end.addEnd(this.records);
-    await this.append(end);
-    this.isEnded = true;
+  /**
+   * Marks the end and makes all of it durable; it may be appended to again after it is opened
+   * anew. May be repeated after a failure. Rejects with a system error or SyncFailed.
+   */
+  async end(): Promise<void> {
+    if (!this.isEnded) {
+      const end = new FrameBuffer();
+      end.addEnd(this.records);
+      await this.append(end);
+      this.isEnded = true;
+    }
+    await this.sync();
+    await this.runway?.end(this.bytes).catch((error: unknown) => {
+      throw this.syncFailed(error);
+    });
   }
 
   async close(): Promise<void> {
     await this.syncing?.catch(() => {});
     this.isClosed = true;
+    await this.runway?.close();
     await this.file.close();
   }
 
