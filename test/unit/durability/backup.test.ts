@@ -274,7 +274,7 @@ describe("checking and repairing", () => {
 
   test("a good directory is good, and one a crash left is too", async () => {
     const files = new SimulatedDisk();
-    const opened = await openStore({ files });
+    const opened = await openStore({ files, fsync: "never" });
     set(opened.store, "key", "value");
     await untilSafe(opened);
     const path = `${DIRECTORY}/0000000001.log`;

@@ -19,14 +19,19 @@ async function smallLog(
 ): Promise<{ bytes: Uint8Array; ends: number[] }> {
   const files = new SimulatedDisk();
   const opened = await openStore({ files });
-  const ends = [files.contents(LOG).length];
+  const ends = [withoutZeros(files.contents(LOG)).length];
   for (let i = 0; i < 5; i++) {
     set(opened.store, `key ${i}`, `value ${i}`);
     await untilSafe(opened);
-    ends.push(files.contents(LOG).length);
+    ends.push(withoutZeros(files.contents(LOG)).length);
   }
   if (stop === "cleanly") await opened.journal.close();
-  return { bytes: files.contents(LOG), ends };
+  return { bytes: withoutZeros(files.contents(LOG)), ends };
+}
+
+/** What was written of a log, without the runway. */
+function withoutZeros(bytes: Uint8Array): Uint8Array {
+  return bytes.subarray(0, bytes.findLastIndex((byte) => byte !== 0) + 1);
 }
 
 function diskWith(contents: Record<string, Uint8Array>): SimulatedDisk {
@@ -50,10 +55,12 @@ describe("a log that a crash cut off", () => {
     const { bytes, ends } = await smallLog("killed");
     const lastStart = ends.at(-2)!;
     for (let cut = lastStart; cut <= bytes.length; cut++) {
-      const files = diskWith({ [LOG]: bytes.subarray(0, cut) });
+      const left = bytes.subarray(0, cut);
+      const files = diskWith({ [LOG]: left });
       const { store, recovered, journal } = await openStore({ files });
       expect(dataOf(store)).toEqual(keysUpTo(cut === bytes.length ? 5 : 4));
-      expect(recovered.tornBytes).toBe(cut === bytes.length ? 0 : cut - lastStart);
+      const tornBytes = withoutZeros(left).length - lastStart;
+      expect(recovered.tornBytes).toBe(cut === bytes.length ? 0 : tornBytes);
       expect(recovered.wasStoppedCleanly).toBe(false);
       set(store, "goes", "on");
       await untilSafe({ journal });
@@ -66,9 +73,10 @@ describe("a log that a crash cut off", () => {
   test("before its head was whole: it is begun again", async () => {
     const { bytes, ends } = await smallLog("killed");
     for (let cut = 0; cut < ends[0]!; cut++) {
-      const files = diskWith({ [LOG]: bytes.subarray(0, cut) });
+      const left = bytes.subarray(0, cut);
+      const files = diskWith({ [LOG]: left });
       const opened = await openStore({ files });
-      expect(opened.recovered.tornBytes).toBe(cut);
+      expect(opened.recovered.tornBytes).toBe(withoutZeros(left).length);
       set(opened.store, "goes", "on");
       await untilSafe(opened);
       expect(dataOf((await openStore({ files })).store)).toEqual({ goes: "on" });
@@ -81,12 +89,13 @@ describe("a log that a crash cut off", () => {
     const opened = await openStore({ files });
     set(opened.store, "key", "value");
     await untilSafe(opened);
-    const end = files.contents(LOG).length;
+    const end = withoutZeros(files.contents(LOG)).length;
     const many = new Uint8Array(inner.length * 50);
     for (let i = 0; i < 50; i++) many.set(inner, i * inner.length);
     set(opened.store, "log", many);
     await untilSafe(opened);
-    const torn = files.contents(LOG).subarray(0, -1);
+    const whole = withoutZeros(files.contents(LOG));
+    const torn = withoutZeros(whole.subarray(0, -1));
     const again = await openStore({ files: diskWith({ [LOG]: torn }) });
     expect(dataOf(again.store)).toEqual({ key: "value" });
     expect(again.recovered.tornBytes).toBe(torn.length - end);

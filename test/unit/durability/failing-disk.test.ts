@@ -156,7 +156,7 @@ test("what a failed sync left in memory only is on disk after a restart", async 
 
 test("a snapshot that fails leaves the log as it was, and no file behind", async () => {
   const files = new SimulatedDisk();
-  const opened = await openStore({ files });
+  const opened = await openStore({ files, fsync: "everysec" });
   for (let i = 0; i < 50; i++) set(opened.store, `key ${i}`, "x".repeat(1_000));
   await untilSafe(opened);
   files.capacityBytes = files.usedBytes() + 10_000;
