@@ -19,7 +19,8 @@
  * 2. Who forgets D names who purged it: X its own purge, and Y, with its data, all that X names.
  * 3. So if X knows D and does not hold it, X names a purger Z, and what Z purged reaches up to D's
  *    death at Z or later. Who has not known D has, by 1, less than that for Z, and is stale: what it
- *    has from before then is refused. As D is younger than what it deletes, that includes it.
+ *    has from before then is refused. As D is younger than what it deletes, that includes it. An
+ *    older deletion of that key that X has taken in since changes nothing: it does not stand for D.
  *
  * What comes through the broker names no contacts, so all that is older than what was purged, and
  * whose key is not here, is left to a session.

@@ -15,7 +15,7 @@
  */
 import { unixMsOf } from "./clock.ts";
 import { Contacts, latestMissed } from "./contacts.ts";
-import { Entry, KIND_TOMBSTONE } from "./entry.ts";
+import { compareVersions, Entry, KIND_TOMBSTONE } from "./entry.ts";
 import { IdQueue } from "./id-queue.ts";
 import { baseVersionOf, type VersionWords } from "./merge.ts";
 import { APPLIED, REFUSED_FULL, REFUSED_FUTURE, REFUSED_INVALID, type Store } from "./store.ts";
@@ -182,7 +182,8 @@ export class EntryFlow {
     const baseMs = this.baseMs(entry);
     const forgottenMs = Math.max(purgedUpToMs, store.purgedElsewhereMs);
     if (forgottenMs === 0 || baseMs > forgottenMs) return false;
-    if (store.locate(entry.key, entry.keyOffset, entry.keyLength) >= 0) return false;
+    const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
+    if (id >= 0 && this.settles(id, entry)) return false;
     const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer);
     if (this.isDead(entry)) {
       if (!this.isKnown(entry)) return false;
@@ -200,6 +201,31 @@ export class EntryFlow {
     writer.varint(entry.keyLength);
     writer.copy(entry.key, entry.keyOffset, entry.keyLength);
     return true;
+  }
+
+  /**
+   * Whether what is here of the key tells what becomes of an entry that arrives. What is alive
+   * came after all deletions known here. A deletion need not be the latest: one that was known
+   * and is forgotten may have deleted what is newer than this one.
+   */
+  private settles(id: number, arriving: Entry): boolean {
+    const { store } = this.options;
+    if (store.isLive(id) || this.isDead(arriving)) return true;
+    baseVersionOf(arriving, this.base);
+    const { timeHigh, timeLow, originHigh, originLow } = this.base;
+    const here = this.entry;
+    store.read(id, here);
+    const order = compareVersions(
+      timeHigh,
+      timeLow,
+      originHigh,
+      originLow,
+      here.timeHigh,
+      here.timeLow,
+      here.originHigh,
+      here.originLow,
+    );
+    return order <= 0;
   }
 
   /** Whether this node had a deletion that the peer still has, which it must have purged then. */

@@ -36,7 +36,7 @@ const MAX_SOURCES = 10_000;
 export interface ReceiverOptions {
   readonly store: Pick<
     Store,
-    "apply" | "applyFloor" | "locate" | "purgedUpToMs" | "purgedElsewhereMs"
+    "apply" | "applyFloor" | "isLive" | "locate" | "purgedUpToMs" | "purgedElsewhereMs"
   >;
   readonly nodeId: string;
   /** This node's own epoch, by which it knows its own batches. */
@@ -183,7 +183,9 @@ export class Receiver {
     const { store } = this.options;
     const forgottenMs = Math.max(store.purgedUpToMs, store.purgedElsewhereMs);
     if (writtenMs(entry) > forgottenMs) return false;
-    return store.locate(entry.key, entry.keyOffset, entry.keyLength) < 0;
+    const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
+    // A deletion that is here need not be the latest that was known.
+    return id < 0 || !store.isLive(id);
   }
 
   private count(outcome: Outcome, source: string): void {

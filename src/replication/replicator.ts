@@ -49,6 +49,7 @@ export interface ReplicatorOptions {
     Store,
     | "read"
     | "apply"
+    | "isLive"
     | "applyFloor"
     | "locate"
     | "floor"

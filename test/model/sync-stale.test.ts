@@ -205,6 +205,25 @@ describe.each([
     expect(away.setAside.map(({ key }) => key)).toEqual(["key"]);
   });
 
+  test("an older deletion that comes later does not let in what a forgotten one deleted", () => {
+    const { time, nodes } = cluster("home", "late", "away");
+    const [home, late, away] = nodes;
+    time.ms += 10_000;
+    del(late, "key");
+    time.ms += 10_000;
+    set(away, "key", "w");
+    time.ms += 10_000;
+    heal(home, away);
+    deleteAndForget(home, time);
+    meet(home, late);
+    expect(home.store.tombstoneCount).toBe(1);
+    meet(home, away);
+    expect([get(home, "key"), get(away, "key")]).toEqual([null, null]);
+    expect(away.setAside.map(({ key }) => key)).toContain("key");
+    // What is older than the deletion that is here is settled by it.
+    expect(late.setAside.map(({ key }) => key)).toEqual(["counter"]);
+  });
+
   test("nothing is purged while a session compares it", () => {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;

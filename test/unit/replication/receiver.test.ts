@@ -188,6 +188,11 @@ test("what may have been deleted and forgotten here is left to a comparison", ()
   expect(store.size).toBe(1);
   receive("a", 1, 3, set("gone", "v", NOW_MS - 4));
   expect(store.size).toBe(2);
+  receive("a", 1, 4, { op: "del", key: Buffer.from("late"), ts: timestamp(NOW_MS - 4) });
+  store.purgedUpToMs = NOW_MS - 2;
+  receive("a", 1, 5, set("late", "v", NOW_MS - 3));
+  expect(reports.length).toBe(4);
+  expect(store.size).toBe(2);
 });
 
 test("a counter is as old as what it was begun from, or when from nothing, as its increments", () => {
