@@ -138,6 +138,7 @@ export class Backups {
       facts: this.options.facts,
       follows: true,
       timers,
+      isLate: () => false,
       isCancelled: () => this.isStopping,
     });
     if (given === undefined) await this.removeOldest();

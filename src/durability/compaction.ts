@@ -3,9 +3,11 @@
  *
  * A snapshot is due when snapshot and log together exceed 1.25 times the live data and half a
  * segment. While the next one is written it is on disk too, and so is what is logged
- * meanwhile: together within 2.5 times the live data and a segment, as long as a quarter of the
- * live data is more than what is logged during a snapshot. Nothing enforces that: see
- * `test/proof/disk-use.ts`.
+ * meanwhile: together within 2.5 times the live data and a segment, when what is logged stays
+ * within a quarter of the live data and half a segment. To that end the snapshot works longer at
+ * a time once a quarter of what it has written was logged beside it, and commits wait for it
+ * once that and a quarter of a segment was; the other quarter is for the frames under way.
+ * `test/proof/disk-use.ts` measures it.
  */
 import type { Store } from "../core/store.ts";
 import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
@@ -16,11 +18,16 @@ import type { Timers } from "./timers.ts";
 
 const DUE_AT_LIVE = 1.25;
 /** A frame of a snapshot is closed at this size, or earlier where segments are small. */
-const FRAME_BYTES = 256 * 1024;
+const FRAME_BYTES = 250 * 1024;
+/** What may be logged for each byte of a snapshot before it hurries. */
+const LOG_SHARE = 0.25;
+/** What may be logged beyond that before commits wait, in segments. */
+const OUTGROWN_SEGMENTS = 0.25;
 /** After one that failed, the next waits this long. */
 const RETRY_AFTER_MS = 30_000;
 /** Bytes of a snapshot for each byte of the store's memory, until the first one tells. */
 const GUESSED_RATIO = 0.6;
+const NOTHING = (): number => 0;
 
 /** What compaction works with. */
 export interface CompactionOptions {
@@ -42,6 +49,9 @@ export class Compaction {
   lastUnixMs = 0;
   private notBeforeMs = 0;
   private liveRatio = GUESSED_RATIO;
+  /** Bytes written of a snapshot under way, and logged since it was begun. */
+  private writtenBytes = 0;
+  private loggedBytes = NOTHING;
 
   constructor(
     private readonly options: CompactionOptions,
@@ -60,12 +70,19 @@ export class Compaction {
     return this.snapshotBytes + grownBytes > DUE_AT_LIVE * liveBytes;
   }
 
+  /** Whether so much was logged beside a snapshot that commits should wait for it. */
+  isOutgrown(): boolean {
+    return this.excessBytes() > OUTGROWN_SEGMENTS * this.options.segmentBytes;
+  }
+
   /**
    * Writes a snapshot that stands for all segments below `number`, then removes them and older
-   * snapshots. Rejects with an OperationalError.
+   * snapshots. `loggedBytes` is what was logged since. Rejects with an OperationalError.
    */
-  async run(number: number, isCancelled: () => boolean): Promise<void> {
+  async run(number: number, loggedBytes: () => number, isCancelled: () => boolean): Promise<void> {
     const { files, directory, nodeId, store, timers, facts, clockAheadMs } = this.options;
+    this.writtenBytes = 0;
+    this.loggedBytes = loggedBytes;
     try {
       const { bytes } = await writeSnapshot({
         files,
@@ -79,6 +96,10 @@ export class Compaction {
         frameBytes: Math.min(FRAME_BYTES, this.options.segmentBytes / 8),
         follows: false,
         timers,
+        isLate: (bytes) => {
+          this.writtenBytes = bytes;
+          return this.excessBytes() > 0;
+        },
         isCancelled,
       });
       this.snapshotBytes = bytes;
@@ -91,6 +112,8 @@ export class Compaction {
     } catch (error) {
       this.notBeforeMs = timers.nowMs() + RETRY_AFTER_MS;
       throw error;
+    } finally {
+      this.loggedBytes = NOTHING;
     }
   }
 
@@ -103,6 +126,11 @@ export class Compaction {
     for (const each of present.segments) {
       if (each < number) await files.remove(segmentPath(directory, each));
     }
+  }
+
+  /** What was logged beside a snapshot beyond its share. */
+  private excessBytes(): number {
+    return this.loggedBytes() - LOG_SHARE * this.writtenBytes;
   }
 
   private learnRatio(): void {

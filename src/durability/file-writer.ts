@@ -16,39 +16,62 @@ export interface Identity {
   readonly nodeId: string;
 }
 
-/** A file that is being written. */
+/**
+ * A file that is being written. While one frame is on its way to the disk, the next is filled,
+ * and a sync goes on beside both. What fails there is thrown by a later call.
+ */
 export class FileWriter {
-  /** Its length so far. */
+  /** Its length so far, what is under way included. */
   bytes = 0;
+  /** Takes the records of the next frame. Another one after each `append`. */
+  buffer = new FrameBuffer();
+  private spare = new FrameBuffer();
   private records = 0;
   private unsyncedBytes = 0;
+  private writing: Promise<void> = Promise.resolve();
+  private syncing: Promise<void> = Promise.resolve();
 
   /** Use `writeWholeFile`. */
   constructor(private readonly file: OpenFile) {}
 
-  /** Writes what the buffer holds as a frame, and empties it. */
-  async append(buffer: FrameBuffer): Promise<void> {
-    if (buffer.isEmpty) return;
-    const frame = buffer.seal(this.bytes);
-    await this.file.write(frame, this.bytes);
+  /** Starts to write what the buffer holds, as a frame, once the one before is written. */
+  async append(): Promise<void> {
+    await this.writing;
+    if (this.unsyncedBytes >= SYNC_EVERY_BYTES) {
+      await this.syncing;
+      this.unsyncedBytes = 0;
+      this.syncing = watched(this.file.sync());
+    }
+    const full = this.buffer;
+    if (full.isEmpty) return;
+    this.buffer = this.spare;
+    this.spare = full;
+    const frame = full.seal(this.bytes);
+    this.writing = watched(this.file.write(frame, this.bytes).then(() => full.reset()));
     this.bytes += frame.length;
-    this.records += buffer.records;
     this.unsyncedBytes += frame.length;
-    buffer.reset();
-    if (this.unsyncedBytes >= SYNC_EVERY_BYTES) await this.sync();
+    this.records += full.records;
   }
 
-  /** Writes the last frame, with the end of the file in it. */
-  async end(buffer: FrameBuffer): Promise<void> {
-    buffer.addEnd(this.records + buffer.records);
-    await this.append(buffer);
-    await this.sync();
-  }
-
-  private async sync(): Promise<void> {
-    this.unsyncedBytes = 0;
+  /** Writes the last frame, with the end of the file in it, and makes all of it durable. */
+  async end(): Promise<void> {
+    this.buffer.addEnd(this.records + this.buffer.records);
+    await this.append();
+    await this.writing;
+    await this.syncing;
     await this.file.sync();
   }
+
+  /** Resolves when nothing is under way any more, whatever came of it. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([this.writing, this.syncing]);
+  }
+}
+
+/** The same promise, which may fail before anybody awaits it. */
+function watched(work: Promise<void>): Promise<void> {
+  work.catch(() => {});
+  return work;
 }
 
 /**
@@ -63,16 +86,16 @@ export async function writeWholeFile<T>(
 ): Promise<T> {
   const unfinished = path + UNFINISHED;
   const file = await files.open(unfinished, "create");
+  const writer = new FileWriter(file);
   try {
-    const writer = new FileWriter(file);
-    const head = new FrameBuffer();
-    head.addHead(identity.fileKind, identity.number, identity.nodeId);
-    await writer.append(head);
+    writer.buffer.addHead(identity.fileKind, identity.number, identity.nodeId);
+    await writer.append();
     const result = await fill(writer);
     await file.close();
     await placeFile(files, unfinished, path);
     return result;
   } catch (error) {
+    await writer.settled();
     await file.close().catch(() => {});
     await files.remove(unfinished).catch(() => {});
     throw error;

@@ -11,6 +11,8 @@
  * - `never`: likewise, but when to sync is left to the operating system, except at the end of
  *   a segment.
  *
+ * While a snapshot is written, commits wait for it once it lags far behind: see `compaction.ts`.
+ *
  * A write that fails is tried again, same bytes in the same place, until it succeeds; until
  * then nothing new is taken (see `Journal.failure`). After a failed sync nothing is written any
  * more.
@@ -46,6 +48,8 @@ export type FsyncMode = "always" | "everysec" | "never";
 const SEGMENT_BYTES = 64 * 1024 * 1024;
 const TICK_MS = 1_000;
 const RETRY_EVERY_MS = 500;
+/** How often commits that wait for a snapshot look whether they may go on. */
+const LOOK_EVERY_MS = 1;
 /** The clock that is noted with a sync is ahead, so that it holds until the next one. */
 const CLOCK_AHEAD_MS = 2 * TICK_MS;
 
@@ -260,6 +264,10 @@ export class LogJournal implements Journal {
   /** Writes until nothing waits any more, or nothing can be written any more. */
   private async writeAll(): Promise<void> {
     for (;;) {
+      if (this.compaction.isOutgrown()) {
+        if (!(await this.retry(() => this.pause(LOOK_EVERY_MS)))) break;
+        continue;
+      }
       if (this.segmentWanted !== null || this.segment.bytes >= this.segmentBytes) {
         if (!(await this.retry(() => this.beginSegment()))) break;
       }
@@ -277,6 +285,10 @@ export class LogJournal implements Journal {
     this.isWriting = false;
   }
 
+  private pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.options.timers.after(ms, resolve));
+  }
+
   /** Repeats a step until it succeeds; false when there is no use, or no time, for that. */
   private async retry(step: () => Promise<void>): Promise<boolean> {
     for (;;) {
@@ -289,7 +301,7 @@ export class LogJournal implements Journal {
       } catch (error) {
         this.fail(error);
         if (this.isClosing || this.failure?.isPassing === false) break;
-        await new Promise<void>((resolve) => this.options.timers.after(RETRY_EVERY_MS, resolve));
+        await this.pause(RETRY_EVERY_MS);
       }
     }
     this.segmentWanted?.reject(new OperationalError(this.failure!.message));
@@ -377,7 +389,11 @@ export class LogJournal implements Journal {
     this.startWriting();
     await promise;
     const { olderBytes } = this;
-    await this.compaction.run(this.segment.number, () => this.isClosing);
+    await this.compaction.run(
+      this.segment.number,
+      () => this.logBytes - olderBytes,
+      () => this.isClosing,
+    );
     this.logBytes -= olderBytes;
   }
 }

@@ -11,7 +11,7 @@ import type { FileSystem } from "./file-system.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { allFrames } from "./frame-reader.ts";
 import { FactBook } from "./fact-book.ts";
-import { FILE_SNAPSHOT, FrameBuffer, readRecords, type RecordSink } from "./record.ts";
+import { FILE_SNAPSHOT, readRecords, type RecordSink } from "./record.ts";
 
 /** A frame is closed at this size. */
 const FRAME_BYTES = 256 * 1024;
@@ -40,10 +40,10 @@ export async function writeFromFrames(
   const path = snapshotPath(directory, number);
   const identity: Identity = { fileKind: FILE_SNAPSHOT, number, nodeId };
   return writeWholeFile(files, path, identity, async (writer) => {
-    const copier = new RecordCopier();
+    const copier = new RecordCopier(writer);
     let frames = 0;
-    for (const source of sources) frames += await copyFrames(files, source, copier, writer);
-    await copier.finish(writer);
+    for (const source of sources) frames += await copyFrames(files, source, copier);
+    await copier.finish();
     return { path, frames, entries: copier.entries };
   });
 }
@@ -75,14 +75,13 @@ async function copyFrames(
   files: FileSystem,
   source: string,
   copier: RecordCopier,
-  writer: FileWriter,
 ): Promise<number> {
   const file = await files.open(source, "read");
   try {
     let frames = 0;
     for await (const { payload } of allFrames(file)) {
       if (readRecords(payload, 0, payload.length, copier) >= 0) frames++;
-      await copier.writeIfLarge(writer);
+      await copier.writeIfLarge();
     }
     return frames;
   } finally {
@@ -93,37 +92,38 @@ async function copyFrames(
 /** Copies what is data, and leaves out heads and ends. */
 class RecordCopier implements RecordSink {
   entries = 0;
-  private readonly buffer = new FrameBuffer();
   private readonly facts = new FactBook();
+
+  constructor(private readonly writer: FileWriter) {}
 
   head(): void {}
 
   end(): void {}
 
   entry(entry: Parameters<RecordSink["entry"]>[0]): void {
-    this.buffer.addEntry(entry);
+    this.writer.buffer.addEntry(entry);
     this.entries++;
   }
 
   floor(version: Parameters<RecordSink["floor"]>[0]): void {
-    this.buffer.addFloor(version);
+    this.writer.buffer.addFloor(version);
   }
 
   drop(entry: Parameters<RecordSink["drop"]>[0]): void {
-    this.buffer.addDrop(entry);
+    this.writer.buffer.addDrop(entry);
   }
 
   fact(name: string, value: Uint8Array): void {
     this.facts.set(name, value);
   }
 
-  async writeIfLarge(writer: FileWriter): Promise<void> {
-    if (this.buffer.length >= FRAME_BYTES) await writer.append(this.buffer);
+  async writeIfLarge(): Promise<void> {
+    if (this.writer.buffer.length >= FRAME_BYTES) await this.writer.append();
   }
 
-  async finish(writer: FileWriter): Promise<void> {
+  async finish(): Promise<void> {
     this.facts.set(ALONE_FACT, ALONE);
-    for (const [name, value] of this.facts.all()) this.buffer.addFact(name, value);
-    await writer.end(this.buffer);
+    for (const [name, value] of this.facts.all()) this.writer.buffer.addFact(name, value);
+    await this.writer.end();
   }
 }

@@ -1,6 +1,7 @@
 /**
- * Writes the whole store to one file, in slices beside live traffic. Serves the log, which then
- * drops its older segments, and backups.
+ * Writes the whole store to one file, in slices beside live traffic: short ones, unless more is
+ * written meanwhile than it keeps up with. Serves the log, which then drops its older segments,
+ * and backups.
  *
  * The entries come in the order of their ids, which is mostly that of memory: in key order, each
  * would cost two trips past the processor's cache, several times the rest. The walk sees each
@@ -21,15 +22,22 @@ import type { ChangeObserver, Store } from "../core/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
-import { FrameBuffer } from "./record.ts";
 import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
 import type { Timers } from "./timers.ts";
 
-/** How long one slice may hold up the event loop, in ms, and how often it looks at the time. */
-const SLICE_MS = 0.5;
+/**
+ * How long one slice may hold up the event loop, in ms, and how many times the usual size a frame
+ * gets. Who is late goes on while the disk is at work.
+ */
+const GENTLE = { sliceMs: 0.5, frames: 1 };
+const LATE = { sliceMs: 2, frames: 4 };
+/** How often a slice looks at the time. */
 const IDS_A_LOOK = 64;
-/** A frame is closed at this size by default. */
-const FRAME_BYTES = 256 * 1024;
+/**
+ * A frame is closed at this size by default: a little less than a power of two, because that is
+ * what buffers grow to.
+ */
+const FRAME_BYTES = 250 * 1024;
 
 /** The parts of a store that a snapshot looks at. */
 export type SnapshotSource = Pick<
@@ -52,6 +60,8 @@ export interface SnapshotOptions extends Identity {
   /** Whether changes made meanwhile belong into it. */
   readonly follows: boolean;
   readonly timers: Timers;
+  /** Asked between slices with the bytes gathered so far; true makes the next one longer. */
+  readonly isLate: (bytes: number) => boolean;
   /** Asked between slices; true gives up. */
   readonly isCancelled: () => boolean;
 }
@@ -73,9 +83,6 @@ export async function writeSnapshot(options: SnapshotOptions): Promise<SnapshotR
 
 class SnapshotWriter {
   private entries = 0;
-  /** What the walk sees and, when following, what changes, in order; the other one is being written. */
-  private buffer = new FrameBuffer();
-  private otherBuffer = new FrameBuffer();
   private readonly entry = new Entry();
   private nextId = 0;
   private readonly frameBytes: number;
@@ -88,76 +95,76 @@ class SnapshotWriter {
   }
 
   async write(): Promise<SnapshotResult> {
-    const { store, follows, clockAheadMs } = this.options;
-    const facts = new Map(this.options.facts());
+    const { options, file } = this;
+    const { store, follows, clockAheadMs } = options;
+    const facts = new Map(options.facts());
     const follower = this.follower();
     if (follows) store.observers.push(follower);
     try {
       const { floor } = store;
       const { timeHigh, timeLow } = floor;
       // In front of all, it costs nothing to carry out.
-      if (timeHigh !== 0 || timeLow !== 0) this.buffer.addFloor(floor);
-      while (this.walkSlice()) {
-        if (this.isFull) await this.writeOut();
-        await this.options.timers.nextTurn();
-        if (this.options.isCancelled()) throw new OperationalError("the node is stopping");
+      if (timeHigh !== 0 || timeLow !== 0) file.buffer.addFloor(floor);
+      for (let pace = GENTLE; this.walkSlice(pace);) {
+        if (this.isFull(pace)) {
+          await file.append();
+          if (pace === GENTLE) await file.settled();
+        }
+        await options.timers.nextTurn();
+        if (options.isCancelled()) throw new OperationalError("the node is stopping");
+        pace = options.isLate(file.bytes + file.buffer.length) ? LATE : GENTLE;
       }
-      if (floor.timeHigh !== timeHigh || floor.timeLow !== timeLow) this.buffer.addFloor(floor);
+      if (floor.timeHigh !== timeHigh || floor.timeLow !== timeLow) file.buffer.addFloor(floor);
     } finally {
-      // The state of this moment is what the file holds; what is left of it is in the buffers.
+      // The state of this moment is what the file holds; what is left of it is in the buffer.
       const at = store.observers.indexOf(follower);
       if (at >= 0) store.observers.splice(at, 1);
     }
     facts.set(CLOCK_FACT, clockFact(store.clock, clockAheadMs));
     facts.set(PURGED_FACT, purgedFact(store));
-    await this.writeOut();
-    for (const [name, value] of facts) this.buffer.addFact(name, value);
-    await this.file.end(this.buffer);
-    return { bytes: this.file.bytes, entries: this.entries };
+    await file.append();
+    for (const [name, value] of facts) file.buffer.addFact(name, value);
+    await file.end();
+    return { bytes: file.bytes, entries: this.entries };
   }
 
   /** Adds entries for one slice; false when all are in. */
-  private walkSlice(): boolean {
+  private walkSlice(pace: typeof GENTLE): boolean {
     const { store, timers } = this.options;
-    const deadline = timers.nowMs() + SLICE_MS;
+    const { buffer } = this.file;
+    const deadline = timers.nowMs() + pace.sliceMs;
     for (let count = 1; this.nextId < store.idLimit; count++) {
       const id = this.nextId++;
       if (store.isUsed(id)) {
         store.read(id, this.entry);
-        this.buffer.addEntry(this.entry);
+        buffer.addEntry(this.entry);
         this.entries++;
       }
-      if (this.isFull) return true;
+      if (this.isFull(pace)) return true;
       if (count % IDS_A_LOOK === 0 && timers.nowMs() > deadline) return true;
     }
     return false;
   }
 
   private follower(): ChangeObserver {
+    const { file } = this;
     const { store } = this.options;
     const changed = new Entry();
     return {
       changed: (id) => {
         store.read(id, changed);
-        this.buffer.addEntry(changed);
+        file.buffer.addEntry(changed);
       },
       removed: (id, flushed) => {
         if (flushed) return;
         store.read(id, changed);
-        this.buffer.addDrop(changed);
+        file.buffer.addDrop(changed);
       },
-      flushed: () => this.buffer.addFloor(store.floor),
+      flushed: () => file.buffer.addFloor(store.floor),
     };
   }
 
-  private get isFull(): boolean {
-    return this.buffer.length >= this.frameBytes;
-  }
-
-  private async writeOut(): Promise<void> {
-    const full = this.buffer;
-    this.buffer = this.otherBuffer;
-    this.otherBuffer = full;
-    await this.file.append(full);
+  private isFull({ frames }: typeof GENTLE): boolean {
+    return this.file.buffer.length >= frames * this.frameBytes;
   }
 }

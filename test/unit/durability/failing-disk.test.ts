@@ -170,6 +170,27 @@ test("a snapshot that fails leaves the log as it was, and no file behind", async
   expect((await openStore({ files })).store.size).toBe(51);
 });
 
+test("a sync that fails while a snapshot is being written fails the snapshot", async () => {
+  const files = new SimulatedDisk();
+  const opened = await openStore({ files, fsync: "never" });
+  // Large enough to be synced on the way, and nothing but that sync fails.
+  for (let i = 0; i < 100; i++) set(opened.store, `key ${i}`, new Uint8Array(100_000));
+  await untilSafe(opened);
+  let bytes = 0;
+  files.beforeWrite = (path, length) => {
+    if (path.includes(".snap")) bytes += length;
+    const isSyncDue = bytes >= 4 * 1024 * 1024 && bytes < 8 * 1024 * 1024;
+    files.failSyncsWith = isSyncDue ? "EIO" : null;
+  };
+  await expect(opened.journal.compact()).rejects.toThrow("EIO");
+  expect(bytes).toBeGreaterThan(4 * 1024 * 1024);
+  expect(files.paths().some((path) => path.includes("snap"))).toBe(false);
+  bytes = Infinity;
+  await opened.journal.compact();
+  expect(opened.journal.facts()["snapshot_bytes"]).toBeGreaterThan(10_000_000);
+  await opened.journal.close();
+});
+
 test("stopping while the disk is full ends, and takes nothing safe along", async () => {
   const files = new SimulatedDisk();
   const opened = await openStore({ files });

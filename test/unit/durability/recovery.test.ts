@@ -6,6 +6,7 @@ import type { Store } from "../../../src/core/store.ts";
 import { Contacts } from "../../../src/core/contacts.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "../../../src/durability/store-facts.ts";
 import type { FsyncMode } from "../../../src/durability/log.ts";
+import { realTimers } from "../../../src/durability/timers.ts";
 import {
   dataOf,
   entriesOf,
@@ -19,6 +20,10 @@ import { seeded } from "../../support/random.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
 
 const one = new Int64().set(0, 1);
+
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await realTimers.nextTurn();
+}
 
 function increment(store: Store, key: string): void {
   const bytes = new TextEncoder().encode(key);
@@ -118,6 +123,8 @@ describe("compaction", () => {
     const files = new SimulatedDisk();
     const first = await openStore({ files, segmentBytes: 50_000 });
     for (let i = 0; i < 3_000; i++) set(first.store, `key ${i}`, "x".repeat(300));
+    await untilSafe(first);
+    files.beforeWrite = (path) => (path.includes(".snap") ? turns(10) : undefined);
     const compacted = first.journal.compact();
     let isCompacted = false;
     void compacted.then(() => (isCompacted = true));
@@ -140,11 +147,15 @@ describe("compaction", () => {
     const segmentBytes = 1024 * 1024;
     const opened = await openStore({ files, segmentBytes, fsync: "never" });
     let mostBytes = 0;
-    files.beforeWrite = () => void (mostBytes = Math.max(mostBytes, files.usedBytes()));
+    // Frames of the log have the size of those of a snapshot, and go faster to the disk.
+    files.beforeWrite = async (path) => {
+      mostBytes = Math.max(mostBytes, files.usedBytes());
+      if (path.includes(".snap")) await turns(10);
+    };
     const value = new Uint8Array(500);
-    for (let i = 0; i < 60_000; i++) {
+    for (let i = 0; i < 100_000; i++) {
       set(opened.store, `key ${i % 10_000}`, value);
-      if (i % 30 === 0) await untilSafe(opened);
+      if (i % 400 === 0) await untilSafe(opened);
     }
     expect(opened.journal.facts()["snapshot_bytes"]).toBeGreaterThan(0);
     await opened.journal.compact();
