@@ -65,6 +65,8 @@ export class Survival {
   private changes: (readonly [number, Change])[] = [];
   /** When the journal called what safe. */
   private safe: { readonly atMs: number; readonly position: number }[] = [];
+  /** The deletions that the last process made and that may be on the disk or not. */
+  private uncertain: { readonly key: string; readonly base: bigint }[] = [];
   private journal: Journal | null = null;
   private isWaiting = false;
 
@@ -91,6 +93,7 @@ export class Survival {
     const found = readStore(store);
     const problem = this.findLoss(found, store);
     found.join(this.kept.holding);
+    this.joinForgotten(found, store);
     this.kept = new Kept();
     this.synced = new Kept();
     this.kept.holding = found;
@@ -122,6 +125,10 @@ export class Survival {
     this.synced.advance(changes, this.disk === "always" || isStop ? limit : syncLimit);
     if (this.disk === "none") this.kept = new Kept();
     else if (how.kind === "power") this.kept = copyOf(this.synced);
+    const certain = how.kind === "power" && this.disk !== "always" ? syncLimit : limit;
+    this.uncertain = changes.flatMap(([at, it]) =>
+      at > certain && "key" in it && (it.base & 1n) === 1n ? [it] : [],
+    );
     this.changes = [];
     this.safe = [];
     this.journal = null;
@@ -140,6 +147,17 @@ export class Survival {
         if (position < journal.position) this.awaitSafety(journal);
       },
     });
+  }
+
+  /** What is not here although it must be was deleted, and that forgotten: these deletions are known. */
+  private joinForgotten(found: Holding, store: Store): void {
+    const forgottenMs = Math.max(store.purgedUpToMs, store.purgedElsewhereMs);
+    const here = readStore(store);
+    for (const { key, base } of this.uncertain) {
+      if (here.keys.has(key) || baseMs(base) > forgottenMs) continue;
+      found.joinKey(key, base, new Map());
+    }
+    this.uncertain = [];
   }
 
   private findLoss(found: Holding, store: Store): string | null {
