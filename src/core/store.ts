@@ -393,8 +393,9 @@ export class Store {
    * entry that was put away elsewhere because peers refuse it.
    */
   discard(id: number): void {
-    if (this.table.kindOf(id) === KIND_COUNTER) {
-      // Peers may have this node's part of it: the next one must not seem to follow on that.
+    if (this.table.kindOf(id) !== KIND_TOMBSTONE) {
+      // Peers may have this node's part of a counter that it was, or that it took the place of: the
+      // next one must not seem to follow on that.
       const { high, low } = this.counterOrigin;
       this.counterOrigin = { high, low: (low + 1) >>> 0 };
     }

@@ -23,7 +23,7 @@
  * - All segments but the last have an end and are durable.
  * - Before a snapshot is begun, so is the segment with its number.
  */
-import { Entry, KIND_COUNTER } from "../core/entry.ts";
+import { Entry, KIND_TOMBSTONE } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -226,7 +226,7 @@ export class LogJournal implements Journal {
         if (flushed) return;
         store.read(id, entry);
         // With a counter that was discarded goes the origin it was counted under: before, not after.
-        if (entry.kind === KIND_COUNTER) this.journalFacts();
+        if (entry.kind !== KIND_TOMBSTONE) this.journalFacts();
         this.gatherer.begin().addDrop(entry);
         this.added();
       },

@@ -20,6 +20,9 @@ interface Writing {
   readonly position: number;
 }
 
+/** After it stalled it needs up to so long to catch up. */
+const CATCH_UP_MS = 1_500;
+
 /** The disk of one node; it outlives the node's processes. */
 export class NodeDisk {
   /** What is on it, and what is wrong with it. */
@@ -53,7 +56,8 @@ export class NodeDisk {
   /** It does nothing for a while. */
   stall(ms: number): void {
     const { nowMs } = this.timeline;
-    if (this.stalledUntilMs < nowMs) this.stalledFromMs = nowMs;
+    // What waited through the one before may not be done yet.
+    if (this.stalledUntilMs + CATCH_UP_MS < nowMs) this.stalledFromMs = nowMs;
     this.stalledUntilMs = Math.max(this.stalledUntilMs, nowMs + ms);
   }
 

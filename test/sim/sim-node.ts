@@ -313,13 +313,20 @@ export class SimNode {
 
   /** With `everysec`: what was safe by then has been synced since. */
   private syncedMs(): number {
-    const { simulation } = this;
-    const { timeline, plan } = simulation;
+    return Math.min(this.reachedMs(), this.syncFailedMs) - this.syncTakesMs();
+  }
+
+  /** What was safe so long before then has been synced, if syncs succeed: less while the disk stalls. */
+  private reachedMs(): number {
+    const { nowMs } = this.simulation.timeline;
     const { stalledFromMs, stalledUntilMs } = this.disk;
-    const takesMs = 1_000 * simulation.longestPace() + DISK_STEPS_A_SYNC * plan.maxDiskMs + 1;
-    const { nowMs } = timeline;
-    const isBehind = nowMs < stalledUntilMs + takesMs;
-    return Math.min(nowMs, this.syncFailedMs, isBehind ? stalledFromMs : Infinity) - takesMs;
+    const isBehind = nowMs < stalledUntilMs + this.syncTakesMs();
+    return isBehind ? Math.min(nowMs, stalledFromMs) : nowMs;
+  }
+
+  private syncTakesMs(): number {
+    const { simulation } = this;
+    return 1_000 * simulation.longestPace() + DISK_STEPS_A_SYNC * simulation.plan.maxDiskMs + 1;
   }
 
   private noteFailure(life: Life, store: Store, journal: Journal): void {
@@ -328,7 +335,7 @@ export class SimNode {
     simulation.trace(() => `${this.id} ${failure === null ? "writes again" : failure.message}`);
     store.isReadOnly = failure !== null;
     if (failure === null || failure.isPassing) return;
-    this.syncFailedMs = simulation.timeline.nowMs;
+    this.syncFailedMs = this.reachedMs();
     simulation.timeline.after(simulation.diskChance.magnitude(10, MAX_NEGLECT_MS), () => {
       if (life !== this.life) return;
       this.crash(simulation.diskChance.pick(["kill", "power"]));
