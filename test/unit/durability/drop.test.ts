@@ -107,25 +107,32 @@ describe("an entry that was set aside", () => {
     expect(dataOf((await openStore({ files })).store)).toEqual({ kept: "1" });
   });
 
-  test("takes the way of counting along, and that outlasts a crash too", async () => {
-    const files = new SimulatedDisk();
-    const start = async (counterOrigin: { high: number; low: number }) => {
-      const opened = await openStore({ files });
-      opened.store.counterOrigin = counterOrigin;
-      resumeIncarnation(opened.store, opened.journal, opened.recovered, "always");
-      return opened;
-    };
-    const first = await start({ high: 7, low: 7 });
-    increment(first.store, "counter");
-    await untilSafe(first);
-    discard(first.store, "counter");
-    const { counterOrigin } = first.store;
-    expect(counterOrigin).not.toEqual({ high: 7, low: 7 });
-    await untilSafe(first);
-    files.kill();
-    const second = await start({ high: 8, low: 8 });
-    expect(second.store.counterOrigin).toEqual(counterOrigin);
-  });
+  test.each([
+    ["a counter", () => {}],
+    ["a string in place of a counter", (store: Store) => set(store, "counter", "5")],
+  ])(
+    "takes the way of counting along when it is %s, and that outlasts a crash too",
+    async (_, then) => {
+      const files = new SimulatedDisk();
+      const start = async (counterOrigin: { high: number; low: number }) => {
+        const opened = await openStore({ files });
+        opened.store.counterOrigin = counterOrigin;
+        resumeIncarnation(opened.store, opened.journal, opened.recovered, "always");
+        return opened;
+      };
+      const first = await start({ high: 7, low: 7 });
+      increment(first.store, "counter");
+      then(first.store);
+      await untilSafe(first);
+      discard(first.store, "counter");
+      const { counterOrigin } = first.store;
+      expect(counterOrigin).not.toEqual({ high: 7, low: 7 });
+      await untilSafe(first);
+      files.kill();
+      const second = await start({ high: 8, low: 8 });
+      expect(second.store.counterOrigin).toEqual(counterOrigin);
+    },
+  );
 });
 
 describe("a deletion past its grace", () => {
