@@ -12,14 +12,6 @@ export type Failure = "sync" | "write" | "read" | "stderr";
 
 const SOURCE = join(import.meta.dir, "failing-disk.c");
 
-/** Why there can be no failing disk here; empty when there can. */
-export const noFailingDisk: string =
-  process.platform !== "linux"
-    ? "a failing disk is made with LD_PRELOAD, on Linux"
-    : Bun.which("cc") === null
-      ? "a failing disk takes a C compiler (apt-get install gcc libc6-dev)"
-      : "";
-
 /** A switch for the failures of the processes that run in `env`. */
 export class FailingDisk {
   /** What a process needs in its environment. */
@@ -48,5 +40,22 @@ export class FailingDisk {
   /** Removes what was made for it. */
   remove(): void {
     rmSync(this.directory, { recursive: true });
+  }
+}
+
+/** Why there can be no failing disk here; empty when there can. */
+export const noFailingDisk: string = whyNot();
+
+function whyNot(): string {
+  if (process.platform !== "linux") return "a failing disk is made with LD_PRELOAD, on Linux";
+  if (Bun.which("cc") === null) {
+    return "a failing disk takes a C compiler (apt-get install gcc libc6-dev)";
+  }
+  const disk = new FailingDisk();
+  try {
+    const { exitCode } = Bun.spawnSync(["true"], { env: { ...process.env, ...disk.env } });
+    return exitCode === 0 ? "" : "a failing disk takes a system that allows seccomp filters";
+  } finally {
+    disk.remove();
   }
 }
