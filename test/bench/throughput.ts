@@ -20,7 +20,7 @@ const QUICK_DIVISOR = 10;
 /** The part. */
 export async function throughput(plan: Plan): Promise<Measurement[]> {
   if (benchmarkPath === null) return skip(plan, "throughput: redis-benchmark is not installed");
-  await using ours = await startMerklekv();
+  await using ours = await startMerklekv("bench", { engine: "memory" });
   await using redis = redisPath === null ? null : await startRedis();
   const servers = redis === null ? [ours] : [ours, redis];
   for (const server of servers) {
