@@ -177,17 +177,7 @@ export class AntiEntropy implements SyncControl {
     const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
     if (id >= 0) {
       store.read(id, present);
-      const order = compareVersions(
-        entry.timeHigh,
-        entry.timeLow,
-        entry.originHigh,
-        entry.originLow,
-        present.timeHigh,
-        present.timeLow,
-        present.originHigh,
-        present.originLow,
-      );
-      if (order <= 0) return;
+      if (compareVersions(entry, present) <= 0) return;
     }
     this.scheduler.noteReference(nodeId, entry.keyBytes());
   }

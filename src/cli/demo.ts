@@ -1,6 +1,6 @@
 /**
  * `merklekv demo`: a broker and three nodes, writes that travel, a node that is cut off and heals,
- * and an invitation to try it.
+ * one that is killed and comes back, and an invitation to try it.
  */
 import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -107,7 +107,7 @@ function judge(
   const facts = { key, a: entryA, b: entryB };
   if (entryA === null) return { ...facts, newer: "b", ...loneFate(entryB!, "b", b, a) };
   if (entryB === null) return { ...facts, newer: "a", ...loneFate(entryA, "a", a, b) };
-  const order = compareEntries(entryA, entryB);
+  const order = compareVersions(entryA, entryB);
   const newer = order === 0 ? null : order > 0 ? "a" : "b";
   if (entryA.kind === KIND_COUNTER && entryB.kind === KIND_COUNTER) {
     return { ...facts, newer, sync: "merge", at: null };
@@ -125,36 +125,11 @@ function loneFate(
   own: Inspection,
   peer: Inspection,
 ): Pick<Difference, "sync" | "at"> {
-  const { floor } = peer.hello;
-  const { timeHigh, timeLow, originHigh, originLow } = entry;
-  const isFlushed =
-    compareVersions(
-      timeHigh,
-      timeLow,
-      originHigh,
-      originLow,
-      floor.timeHigh,
-      floor.timeLow,
-      floor.originHigh,
-      floor.originLow,
-    ) < 0;
-  if (isFlushed) return { sync: "drop", at: side };
-  const isMissed = unixMsOf(timeHigh, timeLow) <= latestMissed(peer.hello, own.hello).upToMs;
+  if (compareVersions(entry, peer.hello.floor) < 0) return { sync: "drop", at: side };
+  const isMissed =
+    unixMsOf(entry.timeHigh, entry.timeLow) <= latestMissed(peer.hello, own.hello).upToMs;
   if (isMissed && entry.kind !== KIND_TOMBSTONE) return { sync: "set aside", at: side };
   return { sync: "copy", at: other(side) };
-}
-
-function compareEntries(a: Entry, b: Entry): number {
-  return compareVersions(
-    a.timeHigh,
-    a.timeLow,
-    a.originHigh,
-    a.originLow,
-    b.timeHigh,
-    b.timeLow,
-    b.originHigh,
-    b.originLow,
-  );
 }
 
 function other(side: Side): Side {

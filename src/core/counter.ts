@@ -17,7 +17,7 @@
  * Bases are ordered by version, then kind, then decimal text, which is the order of
  * the string entries they stand for (see `merge.ts`).
  */
-import { compareBytes, compareVersions, type Entry } from "./entry.ts";
+import { compareBytes, compareVersions, type Entry, type VersionWords } from "./entry.ts";
 
 /** Bytes before the first part. */
 export const BASE_BYTES = 25;
@@ -236,6 +236,9 @@ export function isCounter(payload: Uint8Array, offset: number, length: number): 
   return true;
 }
 
+/** A part's version, while `setVersionFromParts` looks at it. */
+const part: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+
 /**
  * Sets the version of a counter entry to the latest version in its value, base included:
  * a counter's version is no fact of its own.
@@ -251,21 +254,13 @@ export function setVersionFromParts(entry: Entry): void {
     readWord(payload, at + 12),
   );
   for (at += BASE_BYTES - 1; at < end; at += PART_BYTES) {
-    const originHigh = readWord(payload, at);
-    const originLow = readWord(payload, at + 4);
-    const timeHigh = readWord(payload, at + 8);
-    const timeLow = readWord(payload, at + 12);
-    const order = compareVersions(
-      timeHigh,
-      timeLow,
-      originHigh,
-      originLow,
-      entry.timeHigh,
-      entry.timeLow,
-      entry.originHigh,
-      entry.originLow,
-    );
-    if (order > 0) entry.setVersion(timeHigh, timeLow, originHigh, originLow);
+    part.originHigh = readWord(payload, at);
+    part.originLow = readWord(payload, at + 4);
+    part.timeHigh = readWord(payload, at + 8);
+    part.timeLow = readWord(payload, at + 12);
+    if (compareVersions(part, entry) > 0) {
+      entry.setVersion(part.timeHigh, part.timeLow, part.originHigh, part.originLow);
+    }
   }
 }
 

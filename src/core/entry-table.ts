@@ -14,7 +14,7 @@
  */
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "./arena.ts";
 import { prefix32, type KeySlice } from "./key-order.ts";
-import { compareBytes, type Entry, type Kind } from "./entry.ts";
+import { compareBytes, copyBytes, type Entry, type Kind } from "./entry.ts";
 import { MAX_IDS } from "./hash-index.ts";
 
 const ROW_WORDS = 8;
@@ -28,8 +28,6 @@ const HAS_EXPIRY = 1 << 19;
 const USED = 1 << 20;
 
 const NO_ROW = 0xffff_ffff;
-/** Values above this length are copied with a native call instead of a loop. */
-const LOOP_COPY_BYTES = 64;
 
 /** Rows and slots; knows nothing of merging, order or hashing. */
 export class EntryTable {
@@ -303,28 +301,20 @@ export class EntryTable {
         words[(offset >>> 2) + 2] = entry.expiresAtMs >>> 0;
         offset += 8;
       }
-      copy(entry.key, entry.keyOffset, entry.keyLength, bytes, offset + 4);
+      copyBytes(entry.key, entry.keyOffset, entry.keyLength, bytes, offset + 4);
     } else if (entry.expiresAtMs !== 0) {
       offset += 8;
     }
-    copy(entry.value, entry.valueOffset, entry.valueLength, bytes, offset + 4 + entry.keyLength);
+    copyBytes(
+      entry.value,
+      entry.valueOffset,
+      entry.valueLength,
+      bytes,
+      offset + 4 + entry.keyLength,
+    );
   }
 }
 
 function slotBytes(entry: Entry): number {
   return (entry.expiresAtMs === 0 ? 4 : 12) + entry.keyLength + entry.valueLength;
-}
-
-function copy(
-  from: Uint8Array,
-  fromOffset: number,
-  length: number,
-  to: Uint8Array,
-  toOffset: number,
-): void {
-  if (length <= LOOP_COPY_BYTES) {
-    for (let i = 0; i < length; i++) to[toOffset + i] = from[fromOffset + i]!;
-  } else {
-    to.set(from.subarray(fromOffset, fromOffset + length), toOffset);
-  }
 }

@@ -99,25 +99,42 @@ export class Entry {
 
 const EMPTY = new Uint8Array(0);
 
+/** A version: a hybrid time, then an origin, in unsigned 32-bit words. An entry is one, too. */
+export interface VersionWords {
+  timeHigh: number;
+  timeLow: number;
+  originHigh: number;
+  originLow: number;
+}
+
 /**
  * Total order of versions: time first, then origin. Negative when a is older,
- * 0 when equal, positive when a is newer. All words are unsigned 32-bit.
+ * 0 when equal, positive when a is newer.
  */
-export function compareVersions(
-  aTimeHigh: number,
-  aTimeLow: number,
-  aOriginHigh: number,
-  aOriginLow: number,
-  bTimeHigh: number,
-  bTimeLow: number,
-  bOriginHigh: number,
-  bOriginLow: number,
-): number {
-  if (aTimeHigh !== bTimeHigh) return aTimeHigh < bTimeHigh ? -1 : 1;
-  if (aTimeLow !== bTimeLow) return aTimeLow < bTimeLow ? -1 : 1;
-  if (aOriginHigh !== bOriginHigh) return aOriginHigh < bOriginHigh ? -1 : 1;
-  if (aOriginLow !== bOriginLow) return aOriginLow < bOriginLow ? -1 : 1;
+export function compareVersions(a: Readonly<VersionWords>, b: Readonly<VersionWords>): number {
+  if (a.timeHigh !== b.timeHigh) return a.timeHigh < b.timeHigh ? -1 : 1;
+  if (a.timeLow !== b.timeLow) return a.timeLow < b.timeLow ? -1 : 1;
+  if (a.originHigh !== b.originHigh) return a.originHigh < b.originHigh ? -1 : 1;
+  if (a.originLow !== b.originLow) return a.originLow < b.originLow ? -1 : 1;
   return 0;
+}
+
+/** Up to this length copying byte by byte beats a native call. */
+const LOOP_COPY_BYTES = 64;
+
+/** Copies `length` bytes, most often a few. The ranges do not overlap. */
+export function copyBytes(
+  from: Uint8Array,
+  fromOffset: number,
+  length: number,
+  to: Uint8Array,
+  toOffset: number,
+): void {
+  if (length <= LOOP_COPY_BYTES) {
+    for (let i = 0; i < length; i++) to[toOffset + i] = from[fromOffset + i]!;
+  } else {
+    to.set(from.subarray(fromOffset, fromOffset + length), toOffset);
+  }
 }
 
 /**

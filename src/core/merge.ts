@@ -32,6 +32,7 @@ import {
   KIND_COUNTER,
   KIND_TOMBSTONE,
   type Entry,
+  type VersionWords,
 } from "./entry.ts";
 
 /** The entry already there wins, or both are the same. */
@@ -47,30 +48,13 @@ export type Verdict = 0 | 1 | 2;
 /** Decides between the entry that is there and one that arrives, for the same key. */
 export function mergeRule(present: Entry, arriving: Entry): Verdict {
   if (present.kind !== KIND_COUNTER && arriving.kind !== KIND_COUNTER) {
-    const order = compareVersions(
-      arriving.timeHigh,
-      arriving.timeLow,
-      arriving.originHigh,
-      arriving.originLow,
-      present.timeHigh,
-      present.timeLow,
-      present.originHigh,
-      present.originLow,
-    );
+    const order = compareVersions(arriving, present);
     if (order !== 0) return order > 0 ? TAKE : KEEP;
   }
   const order = compareBases(arriving, present);
   if (order !== 0) return order > 0 ? TAKE : KEEP;
   if (arriving.kind !== KIND_COUNTER) return KEEP;
   return present.kind === KIND_COUNTER ? JOIN : TAKE;
-}
-
-/** The version of what an entry stands on, reused by `baseVersionOf`. */
-export interface VersionWords {
-  timeHigh: number;
-  timeLow: number;
-  originHigh: number;
-  originLow: number;
 }
 
 /** Reads the version of the entry's base into `into`. */
@@ -99,6 +83,11 @@ export function writtenMs(entry: Entry): number {
   return unixMsOf(timeHigh, timeLow);
 }
 
+/** When what a dead entry stands for died, in Unix ms: it was deleted, or expired. */
+export function diedMs({ timeHigh, timeLow, expiresAtMs }: Entry): number {
+  return Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs);
+}
+
 const aBase: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 const bBase: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 const aText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
@@ -108,16 +97,7 @@ const number = new Int64();
 function compareBases(a: Entry, b: Entry): number {
   baseVersionOf(a, aBase);
   baseVersionOf(b, bBase);
-  const order = compareVersions(
-    aBase.timeHigh,
-    aBase.timeLow,
-    aBase.originHigh,
-    aBase.originLow,
-    bBase.timeHigh,
-    bBase.timeLow,
-    bBase.originHigh,
-    bBase.originLow,
-  );
+  const order = compareVersions(aBase, bBase);
   if (order !== 0) return order;
   const aKind = baseKindOf(a);
   const bKind = baseKindOf(b);

@@ -37,6 +37,7 @@ import {
   MAX_KEY_BYTES,
   compareBytes,
   compareVersions,
+  type VersionWords,
 } from "./entry.ts";
 import { HashIndex } from "./hash-index.ts";
 import { hashKey } from "./key-hash.ts";
@@ -45,10 +46,10 @@ import {
   TAKE,
   KEEP,
   baseVersionOf,
+  diedMs,
   joinCounters,
   joinedBytes,
   mergeRule,
-  type VersionWords,
 } from "./merge.ts";
 import type { Origin } from "./origin.ts";
 
@@ -362,18 +363,8 @@ export class Store {
   applyFloor(timeHigh: number, timeLow: number, originHigh: number, originLow: number): Outcome {
     if (this.isReadOnly) return REFUSED_FULL;
     if (this.isTooFarAhead(timeHigh, timeLow)) return REFUSED_FUTURE;
-    const f = this.floor;
-    const order = compareVersions(
-      timeHigh,
-      timeLow,
-      originHigh,
-      originLow,
-      f.timeHigh,
-      f.timeLow,
-      f.originHigh,
-      f.originLow,
-    );
-    if (order <= 0) return UNCHANGED;
+    const given = { timeHigh, timeLow, originHigh, originLow };
+    if (compareVersions(given, this.floor) <= 0) return UNCHANGED;
     this.raiseFloor(timeHigh, timeLow, originHigh, originLow, false);
     return APPLIED;
   }
@@ -408,17 +399,7 @@ export class Store {
     if (id < 0) return;
     const { present } = this;
     this.table.read(id, present);
-    const order = compareVersions(
-      present.timeHigh,
-      present.timeLow,
-      present.originHigh,
-      present.originLow,
-      dropped.timeHigh,
-      dropped.timeLow,
-      dropped.originHigh,
-      dropped.originLow,
-    );
-    if (order > 0) return;
+    if (compareVersions(present, dropped) > 0) return;
     if (present.kind === KIND_TOMBSTONE) this.notePurge(present);
     this.drop(id);
   }
@@ -478,12 +459,11 @@ export class Store {
    */
   private asLearnedNow(entry: Entry): Entry {
     if (entry.kind !== KIND_TOMBSTONE || this.isRecovering) return entry;
-    const { timeHigh, timeLow, expiresAtMs } = entry;
-    if (Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs) > this.vouchedMs) return entry;
+    if (diedMs(entry) > this.vouchedMs) return entry;
     const { own } = this;
     own.kind = KIND_TOMBSTONE;
     own.setKey(entry.key, entry.keyOffset, entry.keyLength).setValue(entry.key, 0, 0);
-    own.setVersion(timeHigh, timeLow, entry.originHigh, entry.originLow);
+    own.setVersion(entry.timeHigh, entry.timeLow, entry.originHigh, entry.originLow);
     own.expiresAtMs = Math.max(this.clockMs(), this.vouchedMs + 1);
     return own;
   }
@@ -615,17 +595,7 @@ export class Store {
   }
 
   private compareToFloor(version: VersionWords): number {
-    const { floor } = this;
-    return compareVersions(
-      version.timeHigh,
-      version.timeLow,
-      version.originHigh,
-      version.originLow,
-      floor.timeHigh,
-      floor.timeLow,
-      floor.originHigh,
-      floor.originLow,
-    );
+    return compareVersions(version, this.floor);
   }
 
   /**
@@ -679,9 +649,4 @@ export class Store {
     const { hashSeed } = this.options;
     return hashKey(key, offset, length, hashSeed.low, hashSeed.high);
   }
-}
-
-/** When what a tombstone stands for died, in Unix ms. */
-function diedMs({ timeHigh, timeLow, expiresAtMs }: Entry): number {
-  return Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs);
 }

@@ -15,9 +15,9 @@
  */
 import { unixMsOf } from "./clock.ts";
 import { Contacts, latestMissed } from "./contacts.ts";
-import { compareVersions, Entry, KIND_TOMBSTONE } from "./entry.ts";
+import { compareVersions, Entry, KIND_TOMBSTONE, type VersionWords } from "./entry.ts";
 import { IdQueue } from "./id-queue.ts";
-import { baseVersionOf, type VersionWords } from "./merge.ts";
+import { baseVersionOf, diedMs } from "./merge.ts";
 import { APPLIED, REFUSED_FULL, REFUSED_FUTURE, REFUSED_INVALID, type Store } from "./store.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
@@ -212,20 +212,8 @@ export class EntryFlow {
     const { store } = this.options;
     if (store.isLive(id) || this.isDead(arriving)) return true;
     baseVersionOf(arriving, this.base);
-    const { timeHigh, timeLow, originHigh, originLow } = this.base;
-    const here = this.entry;
-    store.read(id, here);
-    const order = compareVersions(
-      timeHigh,
-      timeLow,
-      originHigh,
-      originLow,
-      here.timeHigh,
-      here.timeLow,
-      here.originHigh,
-      here.originLow,
-    );
-    return order <= 0;
+    store.read(id, this.entry);
+    return compareVersions(this.base, this.entry) <= 0;
   }
 
   /** Whether this node had a deletion that the peer still has, which it must have purged then. */
@@ -243,9 +231,4 @@ export class EntryFlow {
     baseVersionOf(entry, this.base);
     return unixMsOf(this.base.timeHigh, this.base.timeLow);
   }
-}
-
-/** When a dead entry died. */
-function diedMs(entry: Entry): number {
-  return Math.max(unixMsOf(entry.timeHigh, entry.timeLow), entry.expiresAtMs);
 }

@@ -44,7 +44,7 @@ export class Greeting {
    */
   begin(): void {
     const { store, lagMs } = this.options;
-    const lagged = this.clockMs() - lagMs;
+    const lagged = store.clockMs() - lagMs;
     this.watermarkMs = Math.max(0, Math.floor(lagged / WATERMARK_STEP_MS) * WATERMARK_STEP_MS);
     store.vouchedMs = Math.max(store.vouchedMs, this.watermarkMs);
   }
@@ -66,7 +66,7 @@ export class Greeting {
     hello.epoch = epoch;
     hello.origin = store.origin;
     hello.maxFrameBytes = maxFrameBytes;
-    hello.clockMs = this.clockMs();
+    hello.clockMs = this.options.store.clockMs();
     hello.watermarkMs = this.watermarkMs;
     hello.purgedUpToMs = store.purgedUpToMs;
     hello.floor = store.floor;
@@ -120,11 +120,6 @@ export class Greeting {
       contacts.note(high, low, Math.min(ms, this.watermarkMs));
     });
     notePurges(this.options, theirs);
-  }
-
-  private clockMs(): number {
-    const { clock } = this.options.store;
-    return Math.max(this.options.nowMs(), unixMsOf(clock.high, clock.low));
   }
 }
 

@@ -11,7 +11,7 @@
  */
 import { Contacts, MAX_MEMBERS } from "./contacts.ts";
 import type { Origin } from "./origin.ts";
-import type { VersionWords } from "./merge.ts";
+import type { VersionWords } from "./entry.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { HELLO, ROOT_BYTES } from "./sync-items.ts";
 

@@ -9,8 +9,8 @@
  * the two is newer is seen here, and only what the initiator does not have goes back.
  */
 import { FANOUT } from "./digest-tree.ts";
-import { compareBytes, compareVersions, Entry, KIND_COUNTER } from "./entry.ts";
-import { baseVersionOf, type VersionWords } from "./merge.ts";
+import { compareBytes, compareVersions, Entry, KIND_COUNTER, type VersionWords } from "./entry.ts";
+import { baseVersionOf } from "./merge.ts";
 import type { Store } from "./store.ts";
 import { DigestSet, digestOfId, readDigest, writeDigest } from "./sync-buckets.ts";
 import type { Speech, SyncParts } from "./sync-initiator.ts";
@@ -230,17 +230,7 @@ export class Responder {
     if (id < 0 || offer.kind === KIND_COUNTER) return true;
     this.store.read(id, this.entry);
     baseVersionOf(this.entry, this.base);
-    const { timeHigh, timeLow, originHigh, originLow } = this.base;
-    const order = compareVersions(
-      offer.timeHigh,
-      offer.timeLow,
-      offer.originHigh,
-      offer.originLow,
-      timeHigh,
-      timeLow,
-      originHigh,
-      originLow,
-    );
+    const order = compareVersions(offer, this.base);
     if (order > 0) {
       const at = this.wantedAt(id);
       if (at >= 0) this.parts.flow.queue.strike(at);
@@ -282,17 +272,7 @@ export class Responder {
 /** Whether two entries with one key are the same; an expired one and its tombstone are not. */
 function isSame(a: Entry, b: Entry): boolean {
   if (a.kind !== b.kind || a.expiresAtMs !== b.expiresAtMs) return false;
-  const order = compareVersions(
-    a.timeHigh,
-    a.timeLow,
-    a.originHigh,
-    a.originLow,
-    b.timeHigh,
-    b.timeLow,
-    b.originHigh,
-    b.originLow,
-  );
-  if (order !== 0 || a.valueLength !== b.valueLength) return false;
+  if (compareVersions(a, b) !== 0 || a.valueLength !== b.valueLength) return false;
   if (a.kind !== KIND_COUNTER) return true;
   return (
     compareBytes(a.value, a.valueOffset, a.valueLength, b.value, b.valueOffset, b.valueLength) === 0

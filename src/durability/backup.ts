@@ -11,7 +11,6 @@ import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UNFINISHED } from "./data-directory.ts";
 import { codeOf, explain, orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
-
 import { FILE_BACKUP } from "./record.ts";
 import { writeSnapshot } from "./snapshot.ts";
 import type { Timers } from "./timers.ts";

@@ -37,7 +37,6 @@ export const OLDEST_FORMAT_VERSION = 1;
 /** What every frame begins with. */
 export const MAGIC_BYTES: readonly number[] = [0x4d, 0x4b, 0x56, 0x46];
 const MAGIC = 0x4d4b_5646;
-const FIRST_MAGIC_BYTE = 0x4d;
 const CHECKED_BYTES = FRAME_HEADER_BYTES - 4;
 
 /** What a frame's header says; reused by `readHeader`. */
@@ -98,7 +97,7 @@ export function isIntact(bytes: Uint8Array, start: number, header: FrameHeader):
 /** The first place from `at` on where a header may start, or -1. */
 export function findMagic(bytes: Uint8Array, at: number, end: number): number {
   for (;;) {
-    const found = bytes.indexOf(FIRST_MAGIC_BYTE, at);
+    const found = bytes.indexOf(MAGIC_BYTES[0]!, at);
     if (found < 0 || found + FRAME_HEADER_BYTES > end) return -1;
     if (readU32(bytes, found) === MAGIC) return found;
     at = found + 1;

@@ -8,14 +8,9 @@
  * or an answer to a peer. There is one rule for all of them: bytes made at `position` leave
  * when `safePosition` has reached it; `whenSafe` tells.
  */
+import type { SafeWaiter } from "../commands/services.ts";
 import type { ChangeObserver } from "../core/store.ts";
 import { FactBook } from "./fact-book.ts";
-
-/** Waits for a position to be safe. */
-export interface SafeWaiter {
-  /** Called once; never from within `whenSafe`. */
-  onSafe(): void;
-}
 
 /** Why nothing can be written for now. */
 export interface JournalFailure {

@@ -23,6 +23,7 @@
  * - All segments but the last have an end and are durable.
  * - Before a snapshot is begun, so is the segment with its number.
  */
+import type { SafeWaiter } from "../commands/services.ts";
 import { Entry, KIND_TOMBSTONE } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
@@ -32,7 +33,7 @@ import { segmentPath } from "./data-directory.ts";
 import { codeOf, explain, type FileSystem } from "./file-system.ts";
 import { Gatherer } from "./gatherer.ts";
 import type { FactBook } from "./fact-book.ts";
-import type { Journal, JournalFacts, JournalFailure, SafeWaiter } from "./journal.ts";
+import type { Journal, JournalFacts, JournalFailure } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
 import { FrameBuffer } from "./record.ts";
 import { isNoSpace, Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
@@ -225,7 +226,7 @@ export class LogJournal implements Journal {
       removed: (id, flushed) => {
         if (flushed) return;
         store.read(id, entry);
-        // With a counter that was discarded goes the origin it was counted under: before, not after.
+        // With what was discarded goes the origin that was counted under: before, not after.
         if (entry.kind !== KIND_TOMBSTONE) this.journalFacts();
         this.gatherer.begin().addDrop(entry);
         this.added();

@@ -21,8 +21,7 @@
  * its tombstone was purged, or it was set aside. It is the one record whose place among the others
  * matters: it undoes what stands before it.
  */
-import { Entry, MAX_KEY_BYTES, type Kind } from "../core/entry.ts";
-import type { VersionWords } from "../core/merge.ts";
+import { copyBytes, Entry, MAX_KEY_BYTES, type Kind, type VersionWords } from "../core/entry.ts";
 import { FORMAT_VERSION, FRAME_HEADER_BYTES, readU32, sealFrame, writeU32 } from "./frame.ts";
 
 /** A segment of the log. */
@@ -74,8 +73,6 @@ const MAX_NODE_ID_BYTES = 65_535;
 /** A buffer larger than this is let go once it has been written. */
 const KEPT_BYTES = 4 * 1024 * 1024;
 const INITIAL_BYTES = 4 * 1024;
-/** Up to this length copying byte by byte beats a native call. */
-const LOOP_COPY_BYTES = 48;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -120,8 +117,8 @@ export class FrameBuffer {
       writeU32(bytes, at + 4, expiresAtMs >>> 0);
       at += EXPIRY_BYTES;
     }
-    copy(entry.key, entry.keyOffset, keyLength, bytes, at);
-    copy(entry.value, entry.valueOffset, valueLength, bytes, at + keyLength);
+    copyBytes(entry.key, entry.keyOffset, keyLength, bytes, at);
+    copyBytes(entry.value, entry.valueOffset, valueLength, bytes, at + keyLength);
     this.length = at + keyLength + valueLength;
     this.records++;
   }
@@ -161,7 +158,7 @@ export class FrameBuffer {
     bytes[at + 1] = (keyLength - 1) >>> 8;
     bytes[at + 2] = keyLength - 1;
     writeVersion(bytes, at + 3, entry);
-    copy(entry.key, entry.keyOffset, keyLength, bytes, at + DROP_RECORD_BYTES);
+    copyBytes(entry.key, entry.keyOffset, keyLength, bytes, at + DROP_RECORD_BYTES);
     this.length = at + DROP_RECORD_BYTES + keyLength;
     this.records++;
   }
@@ -322,18 +319,4 @@ function readVersion(bytes: Uint8Array, at: number, into: VersionWords): void {
   into.timeLow = readU32(bytes, at + 4);
   into.originHigh = readU32(bytes, at + 8);
   into.originLow = readU32(bytes, at + 12);
-}
-
-function copy(
-  from: Uint8Array,
-  fromOffset: number,
-  length: number,
-  to: Uint8Array,
-  toOffset: number,
-): void {
-  if (length <= LOOP_COPY_BYTES) {
-    for (let i = 0; i < length; i++) to[toOffset + i] = from[fromOffset + i]!;
-  } else {
-    to.set(from.subarray(fromOffset, fromOffset + length), toOffset);
-  }
 }

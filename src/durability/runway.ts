@@ -1,7 +1,8 @@
 /**
  * Zeros ahead of the end of a log whose writes are made durable one by one. A write that changes
  * neither the length nor the blocks of its file leaves the file system nothing to note besides
- * and takes a disk half the time; that is why PostgreSQL and SQLite write over old files.
+ * and takes a disk half the time. (PostgreSQL fills its log with zeros for that, `wal_init_zero`, and
+ * RocksDB writes over old ones, `recycle_log_file_num`.)
  *
  * Zeros are laid and made durable in the background, well before they are needed. Nothing else
  * may be beyond what was written, so a reader takes zeros at the end of a log for nothing.
