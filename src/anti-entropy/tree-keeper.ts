@@ -28,7 +28,7 @@ export class TreeKeeper {
   rootHex: string | null = null;
   /** Of the slices of updates. */
   readonly longestSlice = new LongestSlice();
-  private timer: ReturnType<typeof setInterval> | undefined;
+  private timer: ReturnType<typeof setTimeout> | undefined;
   private immediate: ReturnType<typeof setImmediate> | undefined;
   private pause: ReturnType<typeof setTimeout> | undefined;
 
@@ -40,13 +40,13 @@ export class TreeKeeper {
 
   /** Starts with an update at once. */
   start(): void {
-    this.timer = setInterval(() => this.update(), EVERY_MS);
     this.update();
+    this.timer = setTimeout(() => this.start(), EVERY_MS - (Date.now() % EVERY_MS));
   }
 
   /** Stops, in the middle of an update if there is one. */
   stop(): void {
-    clearInterval(this.timer);
+    clearTimeout(this.timer);
     clearTimeout(this.pause);
     if (this.immediate !== undefined) clearImmediate(this.immediate);
   }
