@@ -18,7 +18,7 @@ import { resumeIncarnation } from "./durability/incarnation.ts";
 import { MemoryJournal, type Journal } from "./durability/journal.ts";
 import { openLog } from "./durability/open-log.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "./durability/store-facts.ts";
-import { realTimers } from "./durability/timers.ts";
+import { eventLoop } from "./timing.ts";
 import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
 import { HybridClock } from "./core/clock.ts";
@@ -158,7 +158,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
     const { path, backup_path, backup_interval_hours, backup_keep } = config.storage;
     return new Backups({
       files: realFileSystem,
-      timers: realTimers,
+      timing: eventLoop,
       store,
       nodeId: config.node_id,
       facts: () => journal.allFacts(),

@@ -13,7 +13,7 @@ import { UNFINISHED } from "./data-directory.ts";
 import { codeOf, explain, orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FILE_BACKUP } from "./record.ts";
 import { writeSnapshot } from "./snapshot.ts";
-import type { Timers } from "./timers.ts";
+import type { Timing } from "../timing.ts";
 
 const SUFFIX = ".backup";
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
@@ -31,7 +31,7 @@ const HOUR_MS = 3_600_000;
 /** What backups are made with. */
 export interface BackupOptions {
   readonly files: FileSystem;
-  readonly timers: Timers;
+  readonly timing: Timing;
   readonly store: Store;
   readonly nodeId: string;
   /** What else to remember, by name. */
@@ -93,7 +93,7 @@ export class Backups {
   /** Up to `count` bytes of a backup from `offset` on, 4 MiB at most; none past its end. */
   async read(name: string, offset: number, count: number): Promise<Uint8Array> {
     const path = this.pathOf(name);
-    this.lastReadMs.set(name, this.options.timers.nowMs());
+    this.lastReadMs.set(name, this.options.timing.nowMs());
     if (this.open?.name !== name) {
       await this.closeOpen();
       const file = await orExplain(
@@ -116,7 +116,7 @@ export class Backups {
   }
 
   private async createNow(given: string | undefined): Promise<Backup> {
-    const { files, directory, store, nodeId, timers } = this.options;
+    const { files, directory, store, nodeId, timing } = this.options;
     const name = given ?? timeName(new Date(store.clock.nowMs()));
     const path = this.pathOf(name);
     await orExplain(`make the directory ${directory}`, files.makeDirectory(directory));
@@ -125,7 +125,7 @@ export class Backups {
     }
     if (name.startsWith(FETCHED_PREFIX)) {
       await this.removeGivenUp();
-      this.lastReadMs.set(name, timers.nowMs());
+      this.lastReadMs.set(name, timing.nowMs());
     }
     const { bytes, entries } = await writeSnapshot({
       files,
@@ -136,7 +136,7 @@ export class Backups {
       store,
       facts: this.options.facts,
       follows: true,
-      timers,
+      timing,
       isLate: () => false,
       isCancelled: () => this.isStopping,
     });
@@ -160,7 +160,7 @@ export class Backups {
   }
 
   private async removeGivenUp(): Promise<void> {
-    const sinceMs = this.options.timers.nowMs() - GIVEN_UP_AFTER_MS;
+    const sinceMs = this.options.timing.nowMs() - GIVEN_UP_AFTER_MS;
     for (const name of await this.names()) {
       if (!name.startsWith(FETCHED_PREFIX)) continue;
       if ((this.lastReadMs.get(name) ?? -Infinity) < sinceMs) await this.remove(name);
@@ -190,7 +190,7 @@ export class Backups {
   }
 
   private checkLater(ms: number): void {
-    this.cancelCheck = this.options.timers.after(ms, () => {
+    this.cancelCheck = this.options.timing.after(ms, () => {
       void this.createIfDue().finally(() => {
         if (!this.isStopping) this.checkLater(CHECK_EVERY_MS);
       });

@@ -14,7 +14,7 @@ import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { FILE_SNAPSHOT } from "./record.ts";
 import { writeSnapshot, type SnapshotSource } from "./snapshot.ts";
-import type { Timers } from "./timers.ts";
+import type { Timing } from "../timing.ts";
 
 const DUE_AT_LIVE = 1.25;
 /** A frame of a snapshot is closed at this size, or earlier where segments are small. */
@@ -35,7 +35,7 @@ export interface CompactionOptions {
   readonly directory: string;
   readonly nodeId: string;
   readonly store: SnapshotSource & Pick<Store, "bytes">;
-  readonly timers: Timers;
+  readonly timing: Timing;
   readonly segmentBytes: number;
   /** What else to remember as of now, by name. */
   readonly facts: () => ReadonlyMap<string, Uint8Array>;
@@ -63,9 +63,9 @@ export class Compaction {
 
   /** Whether the log has grown enough for a snapshot. */
   isDue(logBytes: number): boolean {
-    const { store, segmentBytes, timers } = this.options;
+    const { store, segmentBytes, timing } = this.options;
     const grownBytes = logBytes - segmentBytes / 2;
-    if (grownBytes <= 0 || timers.nowMs() < this.notBeforeMs) return false;
+    if (grownBytes <= 0 || timing.nowMs() < this.notBeforeMs) return false;
     const liveBytes = store.bytes() * this.liveRatio;
     return this.snapshotBytes + grownBytes > DUE_AT_LIVE * liveBytes;
   }
@@ -80,7 +80,7 @@ export class Compaction {
    * snapshots. `loggedBytes` is what was logged since. Rejects with an OperationalError.
    */
   async run(number: number, loggedBytes: () => number, isCancelled: () => boolean): Promise<void> {
-    const { files, directory, nodeId, store, timers, facts, clockAheadMs } = this.options;
+    const { files, directory, nodeId, store, timing, facts, clockAheadMs } = this.options;
     this.writtenBytes = 0;
     this.loggedBytes = loggedBytes;
     try {
@@ -95,7 +95,7 @@ export class Compaction {
         clockAheadMs,
         frameBytes: Math.min(FRAME_BYTES, this.options.segmentBytes / 8),
         follows: false,
-        timers,
+        timing,
         isLate: (bytes) => {
           this.writtenBytes = bytes;
           return this.excessBytes() > 0;
@@ -110,7 +110,7 @@ export class Compaction {
         this.removeOlder(number),
       );
     } catch (error) {
-      this.notBeforeMs = timers.nowMs() + RETRY_AFTER_MS;
+      this.notBeforeMs = timing.nowMs() + RETRY_AFTER_MS;
       throw error;
     } finally {
       this.loggedBytes = NOTHING;

@@ -39,7 +39,7 @@ import { FrameBuffer } from "./record.ts";
 import { isNoSpace, Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
 import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
-import type { Timers } from "./timers.ts";
+import type { Timing } from "../timing.ts";
 import { WaiterQueue } from "./waiter-queue.ts";
 
 /** When a record is on disk; see the file header. */
@@ -62,7 +62,7 @@ export interface LogOptions {
   readonly fsync: FsyncMode;
   readonly store: SnapshotSource & Pick<Store, "bytes" | "purgedUpToMs">;
   readonly logger: Logger;
-  readonly timers: Timers;
+  readonly timing: Timing;
   /** When to begin another segment, in bytes. */
   readonly segmentBytes?: number;
   /** Called when nothing touches the directory any more. */
@@ -250,7 +250,7 @@ export class LogJournal implements Journal {
     if (this.isWriteDue || this.isWriting) return;
     this.isWriteDue = true;
     // At the end of this turn of the event loop: what arrived with it shares the frame.
-    this.options.timers.soon(() => this.startWriting());
+    this.options.timing.soon(() => this.startWriting());
   }
 
   // Writing.
@@ -287,7 +287,7 @@ export class LogJournal implements Journal {
   }
 
   private pause(ms: number): Promise<void> {
-    return new Promise((resolve) => this.options.timers.after(ms, resolve));
+    return new Promise((resolve) => this.options.timing.after(ms, resolve));
   }
 
   /** Repeats a step until it succeeds; false when there is no use, or no time, for that. */
@@ -326,7 +326,7 @@ export class LogJournal implements Journal {
   // What is done once a second.
 
   private tickLater(): void {
-    this.cancelTick = this.options.timers.after(TICK_MS, () => {
+    this.cancelTick = this.options.timing.after(TICK_MS, () => {
       this.tickLater();
       if (this.failure === null) this.tick();
       // What was written before the disk filled up has its second all the same.

@@ -7,7 +7,7 @@ import { orExplain, realFileSystem, type FileSystem } from "./file-system.ts";
 import { lockDirectory, type DirectoryLock } from "./lock.ts";
 import { LogJournal, type FsyncMode } from "./log.ts";
 import { recover, type Recovered, type RecoveryProgress } from "./recovery.ts";
-import { realTimers, type Timers } from "./timers.ts";
+import { eventLoop, type Timing } from "../timing.ts";
 
 /** Recovery that takes longer than this says how far it is, as often. */
 const PROGRESS_EVERY_MS = 1_000;
@@ -22,7 +22,7 @@ export interface OpenLogOptions {
   readonly logger: Logger;
   /** Where the directory is; this machine's disk and time unless told otherwise. */
   readonly files?: FileSystem;
-  readonly timers?: Timers;
+  readonly timing?: Timing;
   readonly lock?: (directory: string) => Promise<DirectoryLock>;
   readonly segmentBytes?: number;
 }
@@ -38,21 +38,21 @@ export interface OpenedLog {
  * in use, belongs to another node, is of another version, cannot be read or written.
  */
 export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
-  const { directory, logger, files = realFileSystem, timers = realTimers } = options;
+  const { directory, logger, files = realFileSystem, timing = eventLoop } = options;
   await orExplain(`make the data directory ${directory}`, files.makeDirectory(directory));
   const lock = await (options.lock ?? lockDirectory)(directory);
   try {
-    const startMs = timers.nowMs();
+    const startMs = timing.nowMs();
     const recovered = await recover({
       ...options,
       files,
       target: options.store,
-      onProgress: progressLog(logger, timers),
+      onProgress: progressLog(logger, timing),
     });
-    report(logger, directory, recovered, timers.nowMs() - startMs);
+    report(logger, directory, recovered, timing.nowMs() - startMs);
     const journal = await orExplain(
       `write to ${directory}`,
-      LogJournal.open({ ...options, files, timers, onClosed: () => lock.release() }, recovered),
+      LogJournal.open({ ...options, files, timing, onClosed: () => lock.release() }, recovered),
     );
     return { journal, recovered };
   } catch (error) {
@@ -61,11 +61,11 @@ export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
   }
 }
 
-function progressLog(logger: Logger, timers: Timers): (progress: RecoveryProgress) => void {
-  let nextMs = timers.nowMs() + PROGRESS_EVERY_MS;
+function progressLog(logger: Logger, timing: Timing): (progress: RecoveryProgress) => void {
+  let nextMs = timing.nowMs() + PROGRESS_EVERY_MS;
   return ({ bytesRead, bytesTotal, entries }) => {
-    if (timers.nowMs() < nextMs) return;
-    nextMs = timers.nowMs() + PROGRESS_EVERY_MS;
+    if (timing.nowMs() < nextMs) return;
+    nextMs = timing.nowMs() + PROGRESS_EVERY_MS;
     const percent = Math.floor((100 * bytesRead) / Math.max(1, bytesTotal));
     logger.info("Recovering", { percent, entries });
   };

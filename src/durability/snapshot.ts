@@ -23,7 +23,7 @@ import { OperationalError } from "../operational-error.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
-import type { Timers } from "./timers.ts";
+import { nextTurn, type Timing } from "../timing.ts";
 
 /**
  * How long one slice may hold up the event loop, in ms, and how many times the usual size a frame
@@ -59,7 +59,7 @@ export interface SnapshotOptions extends Identity {
   readonly frameBytes?: number;
   /** Whether changes made meanwhile belong into it. */
   readonly follows: boolean;
-  readonly timers: Timers;
+  readonly timing: Timing;
   /** Asked between slices with the bytes gathered so far; true makes the next one longer. */
   readonly isLate: (bytes: number) => boolean;
   /** Asked between slices; true gives up. */
@@ -110,7 +110,7 @@ class SnapshotWriter {
           await file.append();
           if (pace === GENTLE) await file.settled();
         }
-        await options.timers.nextTurn();
+        await nextTurn(options.timing);
         if (options.isCancelled()) throw new OperationalError("the node is stopping");
         pace = options.isLate(file.bytes + file.buffer.length) ? LATE : GENTLE;
       }
@@ -130,9 +130,9 @@ class SnapshotWriter {
 
   /** Adds entries for one slice; false when all are in. */
   private walkSlice(pace: typeof GENTLE): boolean {
-    const { store, timers } = this.options;
+    const { store, timing } = this.options;
     const { buffer } = this.file;
-    const deadline = timers.nowMs() + pace.sliceMs;
+    const deadline = timing.nowMs() + pace.sliceMs;
     for (let count = 1; this.nextId < store.idLimit; count++) {
       const id = this.nextId++;
       if (store.isUsed(id)) {
@@ -141,7 +141,7 @@ class SnapshotWriter {
         this.entries++;
       }
       if (this.isFull(pace)) return true;
-      if (count % IDS_A_LOOK === 0 && timers.nowMs() > deadline) return true;
+      if (count % IDS_A_LOOK === 0 && timing.nowMs() > deadline) return true;
     }
     return false;
   }

@@ -7,7 +7,7 @@
  * no subscribers yet and would acknowledge messages that reach nobody. ANSWER_MS is the
  * longest pause between two attempts to connect, so by then everybody is back.
  */
-import type { Cancel, Timing } from "./timing.ts";
+import type { Cancel, Timing } from "../timing.ts";
 import { decodePresence, encodePresence, PeerTable, type Peer } from "./presence.ts";
 
 const ANSWER_MS = 5_000;

@@ -17,7 +17,7 @@ import { Entry, KIND_COUNTER, MAX_KEY_BYTES, type Kind } from "../core/entry.ts"
 import type { Store } from "../core/store.ts";
 import { BatchWriter } from "./batch-writer.ts";
 import { Outbox } from "./outbox.ts";
-import type { Cancel, Timing } from "./timing.ts";
+import type { Cancel, Timing } from "../timing.ts";
 
 /** Most messages in flight. */
 const WINDOW_MESSAGES = 64;
@@ -120,7 +120,7 @@ export class Publisher {
     this.sent = [];
     this.inFlight = 0;
     this.inFlightBytes = 0;
-    const now = this.options.timing.now();
+    const now = this.options.timing.nowMs();
     for (const message of unsettled) {
       if (now - message.acknowledgedAt > SETTLE_MS) continue;
       this.outbox.restore(message.ids);
@@ -162,9 +162,9 @@ export class Publisher {
     const { timing } = this.options;
     if (outlet === null) return this.resolveDrained();
     const window = Math.min(WINDOW_MESSAGES, outlet.receiveMaximum);
-    const deadline = timing.now() + SLICE_MS;
+    const deadline = timing.nowMs() + SLICE_MS;
     while (!outbox.isEmpty && this.inFlight < window && this.inFlightBytes < WINDOW_BYTES) {
-      if (timing.now() > deadline) return this.pumpSoon();
+      if (timing.nowMs() > deadline) return this.pumpSoon();
       this.sendBatch(outlet);
     }
     this.stalled = !outbox.isEmpty;
@@ -244,7 +244,7 @@ export class Publisher {
   private acknowledge(message: SentMessage, error?: Error): void {
     // Its number is used up, so the receivers will know.
     if (error) this.counters.publish_failures++;
-    message.acknowledgedAt = this.options.timing.now();
+    message.acknowledgedAt = this.options.timing.nowMs();
     this.inFlight--;
     this.inFlightBytes -= message.bytes;
     this.forgetSettled(message.acknowledgedAt);

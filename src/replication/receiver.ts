@@ -21,7 +21,7 @@ import {
   EVENT_FLUSH,
   type EventKind,
 } from "./batch-reader.ts";
-import type { Timing } from "./timing.ts";
+import type { Timing } from "../timing.ts";
 import type { DropReason } from "./wire.ts";
 import { EventReader } from "./event-codec.ts";
 
@@ -117,7 +117,7 @@ export class Receiver {
     }
     this.counters.received_batches++;
     this.done = done;
-    this.applySlice(options.timing.now() + SLICE_MS);
+    this.applySlice(options.timing.nowMs() + SLICE_MS);
   }
 
   /** Takes a single event of another implementation. */
@@ -141,8 +141,8 @@ export class Receiver {
       if (kind === EVENT_END) break;
       this.counters.received_events++;
       this.applyEvent(kind);
-      if (looked % EVENTS_A_LOOK === 0 && timing.now() > deadline) {
-        timing.soon(() => this.applySlice(timing.now() + SLICE_MS));
+      if (looked % EVENTS_A_LOOK === 0 && timing.nowMs() > deadline) {
+        timing.soon(() => this.applySlice(timing.nowMs() + SLICE_MS));
         return;
       }
     }

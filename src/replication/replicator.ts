@@ -13,7 +13,7 @@ import { MqttTransport, type TransportOptions } from "./mqtt-transport.ts";
 import type { Peer } from "./presence.ts";
 import { Publisher } from "./publisher.ts";
 import { Receiver } from "./receiver.ts";
-import { eventLoop, type Timing } from "./timing.ts";
+import { eventLoop, type Timing } from "../timing.ts";
 
 /** How long `stop` and `disable` go on publishing what waits, in ms. */
 const DRAIN_MS = 2_000;
@@ -339,7 +339,7 @@ export class Replicator {
 
   /** True once in REPEAT_LOG_MS for each trouble. */
   private isTimeToLog(trouble: string): boolean {
-    const now = this.timing.now();
+    const now = this.timing.nowMs();
     if (now - (this.loggedAt.get(trouble) ?? -Infinity) < REPEAT_LOG_MS) return false;
     this.loggedAt.set(trouble, now);
     return true;

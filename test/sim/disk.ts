@@ -4,7 +4,6 @@
  */
 import { drainMicrotasks } from "bun:jsc";
 import type { FileSystem, OpenFile, OpenMode } from "../../src/durability/file-system.ts";
-import type { Timers } from "../../src/durability/timers.ts";
 import { SimulatedDisk } from "../support/simulated-disk.ts";
 import type { Chance } from "./chance.ts";
 import type { Timeline } from "./timeline.ts";
@@ -119,23 +118,4 @@ export class NodeDisk {
       });
     });
   }
-}
-
-/** Time for the journal of a process. `pace` is how many times more seldom regular things are done. */
-export function timersOf(
-  timeline: Timeline,
-  life: Life,
-  nowMs: () => number,
-  pace: () => number,
-): Timers {
-  const after = (ms: number, callback: () => void) =>
-    timeline.after(ms * pace(), () => {
-      if (!life.isOver) callback();
-    });
-  return {
-    nowMs,
-    after,
-    soon: (callback) => void after(0, callback),
-    nextTurn: () => new Promise((resolve) => after(0, resolve)),
-  };
 }

@@ -19,11 +19,11 @@ import { CONTACTS_FACT, contactsFact, readContacts } from "../../src/durability/
 import { Scheduler, type Job, type JobResult } from "../../src/anti-entropy/scheduler.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { Replicator } from "../../src/replication/replicator.ts";
-import type { Timing } from "../../src/replication/timing.ts";
+import type { Timing } from "../../src/timing.ts";
 
 import { SimulatedDisk } from "../support/simulated-disk.ts";
 import type { BrokerTransport } from "./broker.ts";
-import { NodeDisk, timersOf, type Life } from "./disk.ts";
+import { NodeDisk, type Life } from "./disk.ts";
 import { textOf } from "./holding.ts";
 import { Stream } from "./network.ts";
 import { SessionEnd } from "./session-end.ts";
@@ -131,7 +131,7 @@ export class SimNode {
   }
 
   private async open(life: Life, store: Store, fsync: FsyncMode): Promise<Journal> {
-    const { timeline, plan } = this.simulation;
+    const { plan } = this.simulation;
     const { journal, recovered } = await openLog({
       directory: DIRECTORY,
       nodeId: this.id,
@@ -139,10 +139,8 @@ export class SimNode {
       store,
       logger: silentLogger,
       files: this.disk.mount(life),
-      timers: timersOf(
-        timeline,
-        life,
-        () => this.monotonicMs(),
+      timing: this.timing(
+        () => !life.isOver,
         () => this.simulation.pace,
       ),
       lock: async () => ({ release() {} }),
@@ -402,13 +400,14 @@ export class SimNode {
     return timeline.nowMs + this.creepMs;
   }
 
-  private timing(isAlive: () => boolean): Timing {
+  /** Time for what lives as long as `isAlive`; `pace` is how many times later regular things come. */
+  private timing(isAlive: () => boolean, pace = () => 1): Timing {
     const { timeline } = this.simulation;
     const after = (delayMs: number, task: () => void) =>
-      timeline.after(delayMs, () => {
+      timeline.after(delayMs * pace(), () => {
         if (isAlive()) task();
       });
-    return { now: () => this.monotonicMs(), after, soon: (task) => after(0, task) };
+    return { nowMs: () => this.monotonicMs(), after, soon: (task) => after(0, task) };
   }
 }
 

@@ -4,7 +4,7 @@
  * unless the error says that it does not. Shared by the tests and by `bun run fuzz`.
  */
 import { Encoder } from "cbor-x/index-no-eval";
-import { eventLoop } from "../../src/replication/timing.ts";
+import { eventLoop } from "../../src/timing.ts";
 import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/clock.ts";
 import { Entry } from "../../src/core/entry.ts";
 import { originOf } from "../../src/core/origin.ts";

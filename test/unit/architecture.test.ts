@@ -9,7 +9,13 @@ import { dirname, join, normalize } from "node:path";
 const SOURCE = join(import.meta.dir, "../../src");
 
 /** Importable from anywhere but the pure parts. */
-const EVERYWHERE = ["config", "observability/log.ts", "operational-error.ts", "version.ts"];
+const EVERYWHERE = [
+  "config",
+  "observability/log.ts",
+  "operational-error.ts",
+  "timing.ts",
+  "version.ts",
+];
 const BELOW_ADAPTERS = ["core", "protocol", "commands", ...EVERYWHERE];
 const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observability"];
 
@@ -18,6 +24,7 @@ const ARROWS: Record<string, string[]> = {
   core: [],
   protocol: ["core"],
   config: [],
+  "timing.ts": [],
   "version.ts": ["../package.json"],
   "operational-error.ts": [],
   commands: ["core", "protocol", ...EVERYWHERE],

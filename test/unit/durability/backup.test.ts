@@ -4,7 +4,7 @@ import type { Store } from "../../../src/core/store.ts";
 import { Backups, FETCHED_PREFIX } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
-import { realTimers, type Timers } from "../../../src/durability/timers.ts";
+import { eventLoop, type Timing } from "../../../src/timing.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import { eventually } from "../../support/eventually.ts";
 import {
@@ -24,11 +24,11 @@ const NOW = new Date("2026-01-02T03:04:05.678Z");
 function backupsOf(
   store: Store,
   files: SimulatedDisk,
-  more: { intervalHours?: number; keep?: number; timers?: Timers } = {},
+  more: { intervalHours?: number; keep?: number; timing?: Timing } = {},
 ): Backups {
   return new Backups({
     files,
-    timers: realTimers,
+    timing: eventLoop,
     store,
     nodeId: "n1",
     facts: () => new Map([["epoch", new Uint8Array([5])]]),
@@ -131,8 +131,8 @@ describe("a backup", () => {
   test("that was to be fetched goes with the next once nobody has read from it for long", async () => {
     const files = new SimulatedDisk();
     let nowMs = 0;
-    const timers = { ...realTimers, nowMs: () => nowMs };
-    const backups = backupsOf(createStore(), files, { timers });
+    const timing = { ...eventLoop, nowMs: () => nowMs };
+    const backups = backupsOf(createStore(), files, { timing });
     const made = () => files.paths().map((path) => /(\d)\.backup$/.exec(path)![1]);
     await backups.create(`${FETCHED_PREFIX}1`);
     nowMs = 500_000;
@@ -150,15 +150,15 @@ describe("a backup", () => {
     const store = createStore(() => now);
     const files = new SimulatedDisk();
     let due = (): void => {};
-    const timers: Timers = {
-      ...realTimers,
+    const timing: Timing = {
+      ...eventLoop,
       after: (_ms, callback) => {
         due = callback;
         return () => {};
       },
     };
     const start = async (): Promise<Backups> => {
-      const backups = backupsOf(store, files, { intervalHours: 24, keep: 2, timers });
+      const backups = backupsOf(store, files, { intervalHours: 24, keep: 2, timing });
       await backups.start();
       return backups;
     };

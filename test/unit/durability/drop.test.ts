@@ -6,7 +6,7 @@ import { Backups } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { resumeIncarnation } from "../../../src/durability/incarnation.ts";
 import { repairDirectory, restoreBackup } from "../../../src/durability/restore.ts";
-import { realTimers } from "../../../src/durability/timers.ts";
+import { eventLoop } from "../../../src/timing.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import {
   DIRECTORY,
@@ -70,7 +70,7 @@ describe("an entry that was set aside", () => {
     for (let i = 0; i < 40; i++) set(store, `key ${i}`, "x".repeat(20_000));
     const backups = new Backups({
       files,
-      timers: realTimers,
+      timing: eventLoop,
       store,
       nodeId: "n1",
       facts: () => journal.allFacts(),

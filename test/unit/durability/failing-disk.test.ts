@@ -1,6 +1,6 @@
 /** A disk that fills up or fails: nothing safe is lost, and writing resumes when it safely can. */
 import { expect, test } from "bun:test";
-import { realTimers, type Timers } from "../../../src/durability/timers.ts";
+import { eventLoop, type Timing } from "../../../src/timing.ts";
 import { eventually } from "../../support/eventually.ts";
 import { dataOf, openStore, set, untilSafe } from "../../support/journalled-store.ts";
 import { seeded } from "../../support/random.ts";
@@ -104,8 +104,8 @@ test("everysec: a write under way while a sync fails does not make it good again
   expect(failure).toMatchObject({ kind: "sync", isPassing: false });
 });
 
-/** Timers that run what is put off when they are told to. */
-function manualTimers(): { timers: Timers; fire: () => void } {
+/** Time that runs what is put off when it is told to. */
+function manualTiming(): { timing: Timing; fire: () => void } {
   const waiting = new Set<() => void>();
   const after = (_ms: number, callback: () => void) => {
     waiting.add(callback);
@@ -117,13 +117,13 @@ function manualTimers(): { timers: Timers; fire: () => void } {
       callback();
     }
   };
-  return { timers: { ...realTimers, after }, fire };
+  return { timing: { ...eventLoop, after }, fire };
 }
 
 test("everysec: what was written before the disk filled up is synced within its second", async () => {
   const files = new SimulatedDisk();
-  const { timers, fire } = manualTimers();
-  const opened = await openStore({ files, fsync: "everysec", timers });
+  const { timing, fire } = manualTiming();
+  const opened = await openStore({ files, fsync: "everysec", timing });
   set(opened.store, "before", "1");
   await untilSafe(opened);
   files.failWritesWith = "ENOSPC";
@@ -137,8 +137,8 @@ test("everysec: what was written before the disk filled up is synced within its 
 
 test("what a failed sync left in memory only is on disk after a restart", async () => {
   const files = new SimulatedDisk();
-  const { timers, fire } = manualTimers();
-  const first = await openStore({ files, fsync: "everysec", timers });
+  const { timing, fire } = manualTiming();
+  const first = await openStore({ files, fsync: "everysec", timing });
   set(first.store, "answered", "1");
   await untilSafe(first);
   files.failSyncsWith = "EIO";

@@ -6,7 +6,7 @@ import { checkDirectory } from "../../../src/durability/check.ts";
 import { resumeIncarnation } from "../../../src/durability/incarnation.ts";
 import type { FsyncMode } from "../../../src/durability/log.ts";
 import { repairDirectory, restoreBackup } from "../../../src/durability/restore.ts";
-import { realTimers } from "../../../src/durability/timers.ts";
+import { eventLoop } from "../../../src/timing.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import {
   DIRECTORY,
@@ -80,7 +80,7 @@ test("restored from a backup, or repaired: a new one, however it was synced", as
   const first = await start(files, "always");
   const backups = new Backups({
     files,
-    timers: realTimers,
+    timing: eventLoop,
     store: first.store,
     nodeId: "n1",
     facts: () => first.journal.allFacts(),

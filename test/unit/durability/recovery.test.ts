@@ -6,7 +6,7 @@ import type { Store } from "../../../src/core/store.ts";
 import { Contacts } from "../../../src/core/contacts.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "../../../src/durability/store-facts.ts";
 import type { FsyncMode } from "../../../src/durability/log.ts";
-import { realTimers } from "../../../src/durability/timers.ts";
+import { eventLoop, nextTurn } from "../../../src/timing.ts";
 import {
   dataOf,
   entriesOf,
@@ -22,7 +22,7 @@ import { SimulatedDisk } from "../../support/simulated-disk.ts";
 const one = new Int64().set(0, 1);
 
 async function turns(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) await realTimers.nextTurn();
+  for (let i = 0; i < count; i++) await nextTurn(eventLoop);
 }
 
 function increment(store: Store, key: string): void {

@@ -6,7 +6,7 @@ import { Int64 } from "../../../src/core/counter.ts";
 import { Entry } from "../../../src/core/entry.ts";
 import { Store } from "../../../src/core/store.ts";
 import { type Outlet, Publisher } from "../../../src/replication/publisher.ts";
-import { eventLoop } from "../../../src/replication/timing.ts";
+import { eventLoop } from "../../../src/timing.ts";
 import { originOf } from "../../../src/core/origin.ts";
 import { eventually } from "../../support/eventually.ts";
 

@@ -1,6 +1,6 @@
 /**
- * How replication tells time and waits: by the event loop, or by whatever a simulation
- * puts in its place.
+ * How everything outside the pure parts tells time and waits: by the event loop of this process, or
+ * by whatever a test or a simulation puts in its place.
  */
 
 /** Calls off what was to be run; does nothing once that has run. */
@@ -9,16 +9,16 @@ export type Cancel = () => void;
 /** A clock and what can be put off. */
 export interface Timing {
   /** Milliseconds since some fixed moment; never goes back. */
-  now(): number;
+  nowMs(): number;
   /** Runs the task when so many milliseconds have passed. */
   after(delayMs: number, task: () => void): Cancel;
-  /** Runs the task as soon as everything that waits already had its turn. */
+  /** Runs the task as soon as everything that is ready now has had its turn. */
   soon(task: () => void): Cancel;
 }
 
 /** The time and the turns of this process's event loop. */
 export const eventLoop: Timing = {
-  now: () => performance.now(),
+  nowMs: () => performance.now(),
   after(delayMs, task) {
     const timer = setTimeout(task, delayMs);
     return () => clearTimeout(timer);
@@ -28,3 +28,8 @@ export const eventLoop: Timing = {
     return () => clearImmediate(immediate);
   },
 };
+
+/** Resolves once everything that is ready now has had its turn. */
+export function nextTurn(timing: Timing): Promise<void> {
+  return new Promise((resolve) => timing.soon(resolve));
+}
