@@ -17,6 +17,7 @@ import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
 import type { Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
+import { eventLoop } from "../timing.ts";
 import { SyncAccounts } from "./accounts.ts";
 import { Scheduler, type Job, type JobResult, type PresenceView } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
@@ -76,7 +77,7 @@ export class AntiEntropy implements SyncControl {
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, storagePath, logger } = options;
     this.tree = new MerkleTree(store);
-    this.keeper = new TreeKeeper(this.tree, store.clock);
+    this.keeper = new TreeKeeper(this.tree, store, eventLoop);
     this.accounts = new SyncAccounts(nodeId, logger);
     const maxFileBytes = settings.max_set_aside_mb * 1_048_576;
     this.setAside = new SetAside(storagePath, nodeId, maxFileBytes, logger);

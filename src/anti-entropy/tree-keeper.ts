@@ -1,13 +1,18 @@
 /**
- * Keeps the Merkle tree up to date while nobody asks: once a second, in slices, as of a
- * watermark a little back (`core/merkle.ts` says why it must not be left to the sessions).
+ * Keeps the Merkle tree up to date while nobody asks: in slices, as of a watermark a little back,
+ * at every whole second. All nodes do so at about the same moment, for they go by the clock that they stamp
+ * writes with. So a key that is written again a little later stands in all trees with the same
+ * version, though none of them sees every version (`core/merkle.ts`).
  *
  * While the node is busy, slices keep a distance, so that clients lose a thirtieth of its time to
  * them at most: a tree that falls behind costs a session an update of its own, nothing more, and
  * what is overwritten meanwhile is hashed once instead of every time.
  */
-import { timeHighOf, timeLowOf, type HybridClock } from "../core/clock.ts";
+import { timeHighOf, timeLowOf } from "../core/clock.ts";
 import type { MerkleTree } from "../core/merkle.ts";
+import type { Store } from "../core/store.ts";
+import { WATERMARK_STEP_MS, watermarkBehind } from "../core/watermark.ts";
+import type { Cancel, Timing } from "../timing.ts";
 import { LongestSlice } from "./longest-slice.ts";
 
 /**
@@ -15,7 +20,6 @@ import { LongestSlice } from "./longest-slice.ts";
  * the other nodes, so that what is under way is no difference.
  */
 export const LAG_MS = 2_000;
-const EVERY_MS = 1_000;
 const SLICE_MS = 1;
 /** A turn of the event loop that takes longer than this did something else too. */
 const IDLE_TURN_MS = 0.2;
@@ -28,58 +32,53 @@ export class TreeKeeper {
   rootHex: string | null = null;
   /** Of the slices of updates. */
   readonly longestSlice = new LongestSlice();
-  private timer: ReturnType<typeof setTimeout> | undefined;
-  private immediate: ReturnType<typeof setImmediate> | undefined;
-  private pause: ReturnType<typeof setTimeout> | undefined;
+  private cancelNext: Cancel | null = null;
+  /** Calls off the next slice of the update under way; null when there is none. */
+  private cancelSlice: Cancel | null = null;
 
-  /** `clock` is that of the store: it tells whether there were writes. */
   constructor(
     private readonly tree: MerkleTree,
-    private readonly clock: Pick<HybridClock, "high" | "low">,
+    private readonly store: Pick<Store, "clock" | "clockMs">,
+    private readonly timing: Timing,
   ) {}
 
   /** Starts with an update at once. */
   start(): void {
-    this.update();
-    this.timer = setTimeout(() => this.start(), EVERY_MS - (Date.now() % EVERY_MS));
+    if (this.cancelSlice === null) this.update();
+    const untilNextMs = WATERMARK_STEP_MS - (this.store.clockMs() % WATERMARK_STEP_MS);
+    this.cancelNext = this.timing.after(untilNextMs, () => this.start());
   }
 
   /** Stops, in the middle of an update if there is one. */
   stop(): void {
-    clearTimeout(this.timer);
-    clearTimeout(this.pause);
-    if (this.immediate !== undefined) clearImmediate(this.immediate);
+    this.cancelNext?.();
+    this.cancelSlice?.();
   }
 
   private update(): void {
-    if (this.immediate !== undefined || this.pause !== undefined) return;
-    // Whole seconds, so that nodes with the same entries show the same root.
-    const watermarkMs = Math.floor((Date.now() - LAG_MS) / 1_000) * 1_000;
+    const watermarkMs = watermarkBehind(this.store.clockMs(), LAG_MS);
     this.slice(timeHighOf(watermarkMs), timeLowOf(watermarkMs));
   }
 
   private slice(timeHigh: number, timeLow: number): void {
-    const startedMs = nowMs();
-    const isMore = this.tree.update(timeHigh, timeLow, SLICE_MS, nowMs);
+    const { timing, tree } = this;
+    this.cancelSlice = null;
+    const startedMs = performance.now();
+    const isMore = tree.update(timeHigh, timeLow, SLICE_MS, timing.nowMs);
     this.longestSlice.note(startedMs);
     if (!isMore) {
-      this.rootHex = this.tree.rootHex() ?? this.rootHex;
+      this.rootHex = tree.rootHex() ?? this.rootHex;
       return;
     }
-    const endedMs = nowMs();
-    const { high, low } = this.clock;
-    this.immediate = setImmediate(() => {
-      this.immediate = undefined;
-      const isWritten = this.clock.low !== low || this.clock.high !== high;
-      if (!isWritten && nowMs() - endedMs < IDLE_TURN_MS) return this.slice(timeHigh, timeLow);
-      this.pause = setTimeout(() => {
-        this.pause = undefined;
-        this.slice(timeHigh, timeLow);
-      }, BUSY_PAUSE_MS);
+    const next = (): void => this.slice(timeHigh, timeLow);
+    const endedMs = timing.nowMs();
+    const { high, low } = this.store.clock;
+    this.cancelSlice = timing.soon(() => {
+      const { clock } = this.store;
+      const isWritten = clock.low !== low || clock.high !== high;
+      const isIdle = !isWritten && timing.nowMs() - endedMs < IDLE_TURN_MS;
+      if (isIdle) next();
+      else this.cancelSlice = timing.after(BUSY_PAUSE_MS, next);
     });
   }
-}
-
-function nowMs(): number {
-  return performance.now();
 }

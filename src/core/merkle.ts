@@ -19,7 +19,7 @@
  *
  * Two things blur this and do no harm. If a key is written twice between two updates, the
  * version in between was never hashed, and nodes that update at different moments may
- * show different ones; so update every second or so, not only when a session starts. And
+ * show different ones; so update all nodes at every whole second, not only when a session starts. And
  * an update takes nothing out, so after one with a later W an entry shows early. Such a
  * key is sent once too often: it may stand in place of a deletion from before W that the
  * peer lacks. At rest every version comes to lie below W, and equal roots mean equal entries.

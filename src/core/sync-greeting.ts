@@ -12,9 +12,7 @@ import { REFUSED_FUTURE, type Store, UNCHANGED } from "./store.ts";
 import { Hello } from "./sync-hello.ts";
 import { ROOT_BYTES } from "./sync-items.ts";
 import type { SyncFailure } from "./sync-tally.ts";
-
-/** Nodes compare as of whole seconds, so that their trees show the same (see `merkle.ts`). */
-const WATERMARK_STEP_MS = 1000;
+import { watermarkBehind } from "./watermark.ts";
 
 /** What a node brings to a greeting. */
 export interface GreetingOptions {
@@ -44,8 +42,7 @@ export class Greeting {
    */
   begin(): void {
     const { store, lagMs } = this.options;
-    const lagged = store.clockMs() - lagMs;
-    this.watermarkMs = Math.max(0, Math.floor(lagged / WATERMARK_STEP_MS) * WATERMARK_STEP_MS);
+    this.watermarkMs = watermarkBehind(store.clockMs(), lagMs);
     store.vouchedMs = Math.max(store.vouchedMs, this.watermarkMs);
   }
 

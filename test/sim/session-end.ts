@@ -1,9 +1,10 @@
 /** One end of a sync session in the simulation: the real session, on a simulated connection. */
 import { HeldFrames } from "../../src/anti-entropy/held-frames.ts";
 import type { Job } from "../../src/anti-entropy/scheduler.ts";
+import { LAG_MS } from "../../src/anti-entropy/tree-keeper.ts";
 import { SyncSession, type SyncResult } from "../../src/core/sync-session.ts";
 import type { Stream, StreamEnd } from "./network.ts";
-import { LAG_MS, type Process, type SimNode } from "./sim-node.ts";
+import type { Process, SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
 
 const MAX_FRAME_BYTES = 1_048_576;

@@ -5,7 +5,7 @@
  */
 import { drainMicrotasks } from "bun:jsc";
 import { originOf } from "../../src/core/origin.ts";
-import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/clock.ts";
+import { HybridClock } from "../../src/core/clock.ts";
 import type { Contacts } from "../../src/core/contacts.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
 import { Store } from "../../src/core/store.ts";
@@ -17,6 +17,7 @@ import type { FsyncMode } from "../../src/durability/log.ts";
 import { openLog } from "../../src/durability/open-log.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "../../src/durability/store-facts.ts";
 import { Scheduler, type Job, type JobResult } from "../../src/anti-entropy/scheduler.ts";
+import { TreeKeeper } from "../../src/anti-entropy/tree-keeper.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { Replicator } from "../../src/replication/replicator.ts";
 import type { Timing } from "../../src/timing.ts";
@@ -33,9 +34,6 @@ import type { End } from "./survival.ts";
 /** The moment at which every simulation begins, in Unix ms. */
 export const EPOCH_MS = 1_700_000_000_000;
 const MAX_CLOCK_SKEW_MS = 60_000;
-/** How far watermarks lie back, in ms. */
-export const LAG_MS = 2_000;
-const TREE_EVERY_MS = 1_000;
 const SWEEP_EVERY_MS = 700;
 /** The most that a disk does, one thing after the other, from a tick of the journal to the end of its sync. */
 const DISK_STEPS_A_SYNC = 40;
@@ -176,7 +174,9 @@ export class SimNode {
     store.observers.push(simulation.oracle.begin(place, store, journal));
     journal.onFailureChange = () => this.noteFailure(life, store, journal);
     let transport: BrokerTransport | undefined;
-    let rootHex: string | null = null;
+    // Timers that come early or late, so that nodes do not do the same at the same moment.
+    const keeperTiming = this.timing(isAlive, () => this.jitter());
+    const keeper = new TreeKeeper(tree, store, keeperTiming);
     const sessions: SessionEnd[] = [];
     const replicator = new Replicator({
       store,
@@ -184,7 +184,7 @@ export class SimNode {
       nodeId: this.id,
       address: () => this.address,
       version: "0",
-      rootHex: () => rootHex,
+      rootHex: () => keeper.rootHex,
       lastEpoch: Number(textOf(journal.fact(EPOCH_FACT) ?? new Uint8Array(0))),
       whenSafe(callback) {
         if (journal.safePosition === journal.position) callback();
@@ -220,7 +220,7 @@ export class SimNode {
         const droppedEvents = counters["outbox_dropped_events"]!;
         return { connected, connections, droppedEvents, peers };
       },
-      rootHex: () => rootHex,
+      rootHex: () => keeper.rootHex,
       isHealing: () => true,
       hasRoom: () => sessions.length < plan.maxConcurrentSyncs,
       run: (peer, job) => this.run(peer.port - FIRST_PORT, job),
@@ -239,12 +239,7 @@ export class SimNode {
     };
     simulation.trace(() => `${this.id} is there with ${store.size} keys`);
     replicator.start();
-    this.repeat(isAlive, TREE_EVERY_MS, () => {
-      const watermarkMs = Math.floor((this.wallMs() - LAG_MS) / 1_000) * 1_000;
-      const [high, low] = [timeHighOf(watermarkMs), timeLowOf(watermarkMs)];
-      while (tree.update(high, low, 2, () => this.monotonicMs()));
-      rootHex = tree.rootHex();
-    });
+    keeper.start();
     this.repeat(isAlive, SWEEP_EVERY_MS, () => {
       if (store.isReadOnly) return;
       for (let slices = chance.between(1, 3); slices > 0 && store.sweep(5); slices--);
@@ -381,16 +376,21 @@ export class SimNode {
   }
 
   private repeat(isAlive: () => boolean, everyMs: number, task: () => void): void {
-    const { chance, timeline } = this.simulation;
+    const { timeline } = this.simulation;
     const next = () => {
-      const delayMs = everyMs * (0.9 + 0.2 * chance.next()) * this.simulation.pace;
-      timeline.after(delayMs, () => {
+      timeline.after(everyMs * this.jitter(), () => {
         if (!isAlive()) return;
         task();
         next();
       });
     };
     next();
+  }
+
+  /** By what to multiply the time to what is done regularly. */
+  private jitter(): number {
+    const { chance, pace } = this.simulation;
+    return (0.9 + 0.2 * chance.next()) * pace;
   }
 
   /** Milliseconds that only go on; every look takes a little time on a slow node. */
