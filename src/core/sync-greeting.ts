@@ -61,7 +61,6 @@ export class Greeting {
     hello.cluster = cluster;
     hello.nodeId = nodeId;
     hello.epoch = epoch;
-    hello.origin = store.origin;
     hello.maxFrameBytes = maxFrameBytes;
     hello.clockMs = this.options.store.clockMs();
     hello.watermarkMs = this.watermarkMs;

@@ -98,7 +98,7 @@ describe("a peer that", () => {
     [
       "speaks another version",
       () => changed(5, SYNC_VERSION + 1),
-      /version 2 of the sync protocol/,
+      new RegExp(`version ${SYNC_VERSION + 1} of the sync protocol`),
     ],
     ["wants what nobody knows", () => changed(6, 200), /does not keep to/],
     ["belongs to another cluster", () => new SyncPeer("bad", "other").opening(), /cluster/],

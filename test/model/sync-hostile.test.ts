@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
-import { Hello, writeHello } from "../../src/core/sync-hello.ts";
+import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync-hello.ts";
 import { REFUSED } from "../../src/core/sync-items.ts";
 import { busyFrame, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
 import { seeded } from "../support/random.ts";
@@ -350,7 +350,9 @@ describe("a peer that is", () => {
     for (const role of ["initiator", "responder"] as const) {
       const { failure, reason } = answerTo(frameOf(hello), role);
       expect(failure).toBe("incompatible");
-      expect(reason).toBe("it speaks version 9 of the sync protocol, this node version 1");
+      expect(reason).toBe(
+        `it speaks version 9 of the sync protocol, this node version ${SYNC_VERSION}`,
+      );
     }
   });
 

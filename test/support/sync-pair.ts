@@ -3,6 +3,7 @@ import { HybridClock } from "../../src/core/clock.ts";
 import { Contacts } from "../../src/core/contacts.ts";
 import type { Entry } from "../../src/core/entry.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
+import { originOf } from "../../src/core/origin.ts";
 import { Store } from "../../src/core/store.ts";
 import { SyncSession } from "../../src/core/sync-session.ts";
 import type { SyncResult, SyncSessionOptions } from "../../src/core/sync-session.ts";
@@ -33,11 +34,9 @@ export class SyncNode {
     readonly nodeId: string,
     readonly options: SyncNodeOptions = {},
   ) {
-    const id = Bun.SHA256.hash(nodeId) as Uint8Array;
-    const view = new DataView(id.buffer);
     this.store = new Store({
       clock: new HybridClock(options.nowMs ?? Date.now),
-      origin: { high: view.getUint32(0), low: view.getUint32(4) },
+      origin: originOf(nodeId),
       hashSeed: { high: 1, low: 2 },
       random: seeded(nodeId.length),
       memoryLimitBytes: options.memoryLimitBytes ?? 0,
