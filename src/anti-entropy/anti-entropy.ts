@@ -195,7 +195,9 @@ export class AntiEntropy implements SyncControl {
       sync_peers: this.scheduler.peerCount,
       ...this.accounts.facts(),
       sync_longest_slice_ms: this.sessions.longestSlice.ms.toFixed(2),
+      sync_longest_slice_cpu_ms: this.sessions.longestSlice.cpuMs.toFixed(2),
       tree_longest_slice_ms: this.keeper.longestSlice.ms.toFixed(2),
+      tree_longest_slice_cpu_ms: this.keeper.longestSlice.cpuMs.toFixed(2),
       set_aside_entries: this.setAside.entries,
     };
   }

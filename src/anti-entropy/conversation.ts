@@ -66,10 +66,8 @@ export class Conversation implements LinkHandler {
 
   receive(bytes: Uint8Array): void {
     if (this.isOver) return;
-    const startedMs = performance.now();
-    this.lastLifeMs = startedMs;
-    this.guard(() => this.session.receive(bytes));
-    this.work(startedMs);
+    this.lastLifeMs = performance.now();
+    this.work(bytes);
   }
 
   drained(): void {
@@ -99,16 +97,17 @@ export class Conversation implements LinkHandler {
     if (queuedBytes > MAX_QUEUED_BYTES) this.session.canSend = false;
   }
 
-  /**
-   * One slice now, the next one after everybody else had a turn. `startedMs` is when this turn on
-   * the event loop began.
-   */
-  private work(startedMs = performance.now()): void {
-    if (this.isOver || this.immediate !== undefined) return;
-    let isMore = false;
-    this.guard(() => (isMore = this.session.step()));
-    this.options.longestSlice.note(startedMs);
+  /** Takes what has arrived, and does one slice now, the next one after everybody else had a turn. */
+  private work(arrived?: Uint8Array): void {
     if (this.isOver) return;
+    const isDue = this.immediate === undefined;
+    let isMore = false;
+    const turn = (): void => {
+      if (arrived !== undefined) this.session.receive(arrived);
+      if (isDue) isMore = this.session.step();
+    };
+    this.options.longestSlice.measure(() => this.guard(turn));
+    if (this.isOver || !isDue) return;
     if (!isMore && this.isLost) return this.close("the connection was lost");
     this.steer();
     if (!isMore) return;

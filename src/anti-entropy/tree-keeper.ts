@@ -63,9 +63,10 @@ export class TreeKeeper {
   private slice(timeHigh: number, timeLow: number): void {
     const { timing, tree } = this;
     this.cancelSlice = null;
-    const startedMs = performance.now();
-    const isMore = tree.update(timeHigh, timeLow, SLICE_MS, timing.nowMs);
-    this.longestSlice.note(startedMs);
+    let isMore = false;
+    this.longestSlice.measure(() => {
+      isMore = tree.update(timeHigh, timeLow, SLICE_MS, timing.nowMs);
+    });
     if (!isMore) {
       this.rootHex = tree.rootHex() ?? this.rootHex;
       return;

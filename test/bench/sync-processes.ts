@@ -3,9 +3,9 @@
  * takes over a million keys; ten thousand keys of a million heal while both nodes serve clients; a
  * comparison of every key; a comparison of roots.
  *
- * The longest slices come from the nodes' own INFO, since CONFIG RESETSTAT right before: time on the
- * clock, in which a processor shared with the peer, the load and the compiler may have done something
- * else. So they are judged where clients are served, and beyond that in the part `stores`, by itself.
+ * The longest slices come from the nodes' own INFO, since CONFIG RESETSTAT right before: in processor
+ * time, which is judged, and on the clock, where a processor shared with the peer, the load and the
+ * compiler may have done something else meanwhile.
  */
 import { eventually } from "../support/eventually.ts";
 import { fill, keyCount, KEYS, request, sendAll } from "./load.ts";
@@ -21,6 +21,13 @@ const TAKEOVER_SECONDS = 15;
 const HEAL_SECONDS = 3;
 const SLICE_MS = 10;
 const SETTLE_DEADLINE_MS = 60_000;
+
+const SLICES: readonly { what: string; fact: string; atMost?: number }[] = [
+  { what: "… longest slice of a session", fact: "sync_longest_slice_cpu_ms", atMost: SLICE_MS },
+  { what: "… … on the clock", fact: "sync_longest_slice_ms" },
+  { what: "… longest slice of the tree", fact: "tree_longest_slice_cpu_ms", atMost: SLICE_MS },
+  { what: "… … on the clock", fact: "tree_longest_slice_ms" },
+];
 
 /** The load on each node: reads of all keys, and writes of few, so that they are not what differs. */
 const REQUESTS_A_SECOND = 10_000;
@@ -38,9 +45,8 @@ interface Sync {
   readonly seconds: number;
   /** Entries that went over, either way. */
   readonly entries: number;
-  /** Of both nodes, in ms. */
-  readonly syncSliceMs: number;
-  readonly treeSliceMs: number;
+  /** The longest slices on either node: facts of INFO, in ms. */
+  readonly slicesMs: ReadonlyMap<string, number>;
 }
 
 /** The part. */
@@ -51,9 +57,7 @@ export async function processes({ isQuick, note }: SyncPlan): Promise<Row[]> {
   await fill(full, "SET");
   const pair = [empty, full] as const;
   note("processes: an empty node takes over all");
-  const rows = rowsOf("empty node takes over all", [await sync(pair)], {
-    seconds: TAKEOVER_SECONDS,
-  });
+  const rows = rowsOf("empty node takes over all", [await sync(pair)], TAKEOVER_SECONDS);
   if ((await keyCount(empty)) !== KEYS) throw new Error("it did not take over all keys");
 
   const heals: Sync[] = [];
@@ -69,12 +73,7 @@ export async function processes({ isQuick, note }: SyncPlan): Promise<Row[]> {
     answersMs.push(...loads.map((load) => load.slowestMs));
     await Promise.all(loads.map((load) => load.stop()));
   }
-  rows.push(
-    ...rowsOf(`10,000 differ, load of ${LOAD}`, heals, {
-      seconds: HEAL_SECONDS,
-      sliceMs: SLICE_MS,
-    }),
-  );
+  rows.push(...rowsOf(`10,000 differ, load of ${LOAD}`, heals, HEAL_SECONDS));
   rows.push({
     what: "… and the load's longest wait for an answer meanwhile",
     value: Math.max(...answersMs),
@@ -89,13 +88,7 @@ export async function processes({ isQuick, note }: SyncPlan): Promise<Row[]> {
   return rows;
 }
 
-/** What these syncs came to; with targets as they are given. */
-function rowsOf(
-  name: string,
-  syncs: readonly Sync[],
-  { seconds, sliceMs }: { seconds?: number; sliceMs?: number } = {},
-): Row[] {
-  const longest = (of: (sync: Sync) => number) => Math.max(...syncs.map(of));
+function rowsOf(name: string, syncs: readonly Sync[], seconds?: number): Row[] {
   const times = syncs.map((sync) => sync.seconds);
   const rows: Row[] = [
     {
@@ -108,21 +101,11 @@ function rowsOf(
   if (syncs.length > 1) {
     rows.push({ what: `… longest of ${syncs.length}`, value: Math.max(...times), unit: "s" });
   }
-  rows.push(
-    { what: "… entries sent", value: median(syncs.map((sync) => sync.entries)), unit: "" },
-    {
-      what: "… longest slice of a session",
-      value: longest((sync) => sync.syncSliceMs),
-      unit: "ms",
-      ...(sliceMs !== undefined && { atMost: sliceMs }),
-    },
-    {
-      what: "… longest slice of the tree's keeper",
-      value: longest((sync) => sync.treeSliceMs),
-      unit: "ms",
-      ...(sliceMs !== undefined && { atMost: sliceMs }),
-    },
-  );
+  rows.push({ what: "… entries sent", value: median(syncs.map((sync) => sync.entries)), unit: "" });
+  for (const { what, fact, atMost } of SLICES) {
+    const value = Math.max(...syncs.map((sync) => sync.slicesMs.get(fact)!));
+    rows.push({ what, value, unit: "ms", ...(atMost !== undefined && { atMost }) });
+  }
   return rows;
 }
 
@@ -139,8 +122,7 @@ async function sync([node, peer]: Pair, ...flags: string[]): Promise<Sync> {
   return {
     seconds,
     entries: (await transferred([node, peer])) - before,
-    syncSliceMs: longest("sync_longest_slice_ms"),
-    treeSliceMs: longest("tree_longest_slice_ms"),
+    slicesMs: new Map(SLICES.map(({ fact }) => [fact, longest(fact)])),
   };
 }
 

@@ -272,8 +272,10 @@ describe("SYNC", () => {
     await one.askAll(sets(1_000));
     expect(await one.ask(`SYNC 127.0.0.1 ${two.process.port}`)).toBe("OK");
     for (const node of [one, two]) {
-      expect(await node.fact("sync_longest_slice_ms")).toBeGreaterThan(0);
-      expect(await node.fact("tree_longest_slice_ms")).toBeGreaterThan(0);
+      for (const slice of ["sync_longest_slice", "tree_longest_slice"]) {
+        expect(await node.fact(`${slice}_ms`)).toBeGreaterThan(0);
+        expect(await node.fact(`${slice}_cpu_ms`)).toBeGreaterThanOrEqual(0);
+      }
       expect(await node.ask("CONFIG RESETSTAT")).toBe("OK");
       expect(await node.fact("sync_longest_slice_ms")).toBe(0);
     }
