@@ -7,6 +7,7 @@ import { connect } from "mqtt";
 import { respRequest } from "../support/in-process.ts";
 import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
+import { Link } from "../support/link.ts";
 import { LineClient } from "../support/line-client.ts";
 import { Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 
@@ -14,9 +15,13 @@ const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8
 
 let nodes: ClusterNode[] = [];
 let broker: Mosquitto | null = null;
+/** The third node's way to the broker. */
+let link: Link | null = null;
 afterEach(async () => {
   await Promise.all(nodes.map(({ process }) => process.kill()));
   nodes = [];
+  link?.close();
+  link = null;
   await broker?.stop();
   broker = null;
 });
@@ -29,9 +34,11 @@ async function start(id: string, options: ClusterNodeOptions = {}): Promise<Clus
 
 async function startThree(options: ClusterNodeOptions = {}): Promise<ClusterNode[]> {
   broker = await Mosquitto.start();
+  link = await Link.to(broker.port);
   const { address } = broker;
+  const addresses = [address, address, `mqtt://127.0.0.1:${link.port}`];
   const three = await Promise.all(
-    ["n1", "n2", "n3"].map((id) => start(id, { broker: address, ...options })),
+    addresses.map((it, i) => start(`n${i + 1}`, { broker: it, ...options })),
   );
   await eventually("they see each other", async () => {
     const statuses = await Promise.all(three.map((node) => node.ask("REPLICATE status")));
@@ -59,35 +66,56 @@ const sets = (count: number, prefix = "key", value = "value") =>
   Array.from({ length: count }, (_, i) => `SET ${prefix}:${i} ${value} ${i}`);
 
 describe.skipIf(mosquittoPath === null)("three nodes and mosquitto", () => {
-  test("a node cut off and written to on both sides heals, and so do the others", async () => {
-    const [one, two, three] = (await startThree()) as [ClusterNode, ClusterNode, ClusterNode];
-    await one.askAll([...sets(500), "SET both first", "SET doomed x", "SET revived x"]);
-    await one.askAll(["INCR count 100", "SET number 7", "SET list a"]);
-    await healed(nodes);
+  test.each([
+    [
+      "by REPLICATE disable",
+      async (three: ClusterNode) => expect(await three.ask("REPLICATE disable")).toBe("OK"),
+      async (three: ClusterNode) => expect(await three.ask("REPLICATE enable")).toBe("OK"),
+    ],
+    [
+      "by a broken link",
+      async (three: ClusterNode) => {
+        link!.cut();
+        const isCut = async () => (await three.fact("replication_connected")) === 0;
+        await eventually("it has noticed", isCut);
+      },
+      async () => link!.restore(),
+    ],
+  ])(
+    "a node cut off %s and written to on both sides heals, and so do the others",
+    async (_how, cut, restore) => {
+      const [one, two, three] = (await startThree()) as [ClusterNode, ClusterNode, ClusterNode];
+      await one.askAll([...sets(500), "SET both first", "SET doomed x", "SET revived x"]);
+      await one.askAll(["INCR count 100", "SET number 7", "SET list a"]);
+      await healed(nodes);
 
-    expect(await three.ask("REPLICATE disable")).toBe("OK");
-    await one.askAll(["SET both from 1", "DEL doomed", "DEL key:1", "DEL revived"]);
-    await one.askAll(["INCR count 5", "INCR number 3", ...sets(20, "side1")]);
-    await two.askAll(["INCR count 20", "DECR number 1", "SET list b"]);
-    await eventually("two has it all", async () => (await two.ask("GET side1:19")) === "value 19");
-    await three.askAll(["INCR count 1000", "INCR number 50", ...sets(20, "side3")]);
-    await three.askAll(["DEL key:2", "SET revived again", "SET both from 3"]);
-    expect(await three.ask("GET doomed")).toBe("x");
+      await cut(three);
+      await one.askAll(["SET both from 1", "DEL doomed", "DEL key:1", "DEL revived"]);
+      await one.askAll(["INCR count 5", "INCR number 3", ...sets(20, "side1")]);
+      await two.askAll(["INCR count 20", "DECR number 1", "SET list b"]);
+      await eventually(
+        "two has it all",
+        async () => (await two.ask("GET side1:19")) === "value 19",
+      );
+      await three.askAll(["INCR count 1000", "INCR number 50", ...sets(20, "side3")]);
+      await three.askAll(["DEL key:2", "SET revived again", "SET both from 3"]);
+      expect(await three.ask("GET doomed")).toBe("x");
 
-    expect(await three.ask("REPLICATE enable")).toBe("OK");
-    await healed(nodes);
-    expect(await everyone("GET count")).toEqual(["1125", "1125", "1125"]);
-    expect(await everyone("GET number")).toEqual(["59", "59", "59"]);
-    expect(await everyone("GET both")).toEqual(["from 3", "from 3", "from 3"]);
-    expect(await everyone("GET revived")).toEqual(["again", "again", "again"]);
-    expect(await everyone("GET list")).toEqual(["b", "b", "b"]);
-    for (const key of ["doomed", "key:1", "key:2"]) {
-      expect(await everyone(`GET ${key}`)).toEqual(["(null)", "(null)", "(null)"]);
-    }
-    expect(await everyone("DBSIZE")).toEqual(["543", "543", "543"]);
-    // The tree led to what differed: not every key was looked at.
-    expect(await three.fact("sync_last_heal_keys_compared")).toBeLessThan(200);
-  });
+      await restore(three);
+      await healed(nodes);
+      expect(await everyone("GET count")).toEqual(["1125", "1125", "1125"]);
+      expect(await everyone("GET number")).toEqual(["59", "59", "59"]);
+      expect(await everyone("GET both")).toEqual(["from 3", "from 3", "from 3"]);
+      expect(await everyone("GET revived")).toEqual(["again", "again", "again"]);
+      expect(await everyone("GET list")).toEqual(["b", "b", "b"]);
+      for (const key of ["doomed", "key:1", "key:2"]) {
+        expect(await everyone(`GET ${key}`)).toEqual(["(null)", "(null)", "(null)"]);
+      }
+      expect(await everyone("DBSIZE")).toEqual(["543", "543", "543"]);
+      // The tree led to what differed: not every key was looked at.
+      expect(await three.fact("sync_last_heal_keys_compared")).toBeLessThan(200);
+    },
+  );
 
   test("what an outbox had no room for is healed when the broker is back", async () => {
     const all = await startThree({ mqtt: { max_outbox_events: 10 } });

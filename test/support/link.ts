@@ -1,0 +1,57 @@
+/** A way to a TCP server that a test can cut and restore: what a network does when it is partitioned. */
+import { connect, createServer, type Server, type Socket } from "node:net";
+
+/** Passes connections on to a port of 127.0.0.1. */
+export class Link {
+  private readonly sockets = new Set<Socket>();
+  private isCut = false;
+
+  private constructor(
+    private readonly server: Server,
+    /** The port to connect to instead. */
+    readonly port: number,
+  ) {}
+
+  /** Opens a way to a port. */
+  static async to(target: number): Promise<Link> {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const link = new Link(server, (server.address() as { port: number }).port);
+    server.on("connection", (socket) => link.pass(socket, target));
+    return link;
+  }
+
+  /** Breaks the connections there are; from now on new ones break at once. */
+  cut(): void {
+    this.isCut = true;
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  /** Lets connections through again. */
+  restore(): void {
+    this.isCut = false;
+  }
+
+  /** Cuts it for good. */
+  close(): void {
+    this.cut();
+    this.server.close();
+  }
+
+  private pass(socket: Socket, target: number): void {
+    if (this.isCut) return void socket.destroy();
+    const other = connect(target, "127.0.0.1");
+    for (const [from, to] of [
+      [socket, other],
+      [other, socket],
+    ] as const) {
+      this.sockets.add(from);
+      from.pipe(to);
+      from.on("error", () => {});
+      from.on("close", () => {
+        this.sockets.delete(from);
+        to.destroy();
+      });
+    }
+  }
+}
