@@ -32,6 +32,7 @@ export class TreeKeeper {
   rootHex: string | null = null;
   /** Of the slices of updates. */
   readonly longestSlice = new LongestSlice();
+  private lastClockMs = 0;
   private cancelNext: Cancel | null = null;
   /** Calls off the next slice of the update under way; null when there is none. */
   private cancelSlice: Cancel | null = null;
@@ -45,7 +46,11 @@ export class TreeKeeper {
   /** Starts with an update at once. */
   start(): void {
     if (this.cancelSlice === null) this.update();
-    const untilNextMs = WATERMARK_STEP_MS - (this.store.clockMs() % WATERMARK_STEP_MS);
+    const clockMs = this.store.clockMs();
+    // It stands still while it is ahead of the real one.
+    const isStanding = clockMs === this.lastClockMs;
+    this.lastClockMs = clockMs;
+    const untilNextMs = WATERMARK_STEP_MS - (isStanding ? 0 : clockMs % WATERMARK_STEP_MS);
     this.cancelNext = this.timing.after(untilNextMs, () => this.start());
   }
 

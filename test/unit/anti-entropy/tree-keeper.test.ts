@@ -50,6 +50,23 @@ test.each([0, 400])(
   },
 );
 
+test("a clock that stands still is no reason to hurry", () => {
+  const { timeline, nodes } = twoNodes(0);
+  const { node, keeper } = nodes[0]!;
+  let updates = 0;
+  const update = node.tree.update.bind(node.tree);
+  node.tree.update = (...limits) => {
+    updates++;
+    return update(...limits);
+  };
+  // It is ahead, as after a peer's write, and right before a whole second.
+  node.store.observeClock(timeHighOf(START_MS + 30_999), timeLowOf(START_MS + 30_999));
+  keeper.start();
+  timeline.runUntil(10_000);
+  expect(updates).toBeGreaterThan(9);
+  expect(updates).toBeLessThan(25);
+});
+
 test("slices follow at once while nobody writes, and at a distance while somebody does", () => {
   const node = new SyncNode("node");
   for (let i = 0; i < 5_000; i++) {
