@@ -49,6 +49,11 @@ export function includes(one: Held, other: Held): boolean {
   return [...other.parts].every(([origin, time]) => (one.parts.get(origin) ?? 0n) >= time);
 }
 
+/** Whether a key is deleted as one has it. */
+export function isDead({ base, parts }: Held): boolean {
+  return (base & 1n) === 1n && parts.size === 0;
+}
+
 /** What an entry is to the oracle. */
 export function readState(entry: Entry): Held {
   const parts = new Map<bigint, bigint>();

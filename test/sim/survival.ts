@@ -12,7 +12,7 @@
 import { Entry } from "../../src/core/entry.ts";
 import type { Store } from "../../src/core/store.ts";
 import type { Journal } from "../../src/durability/journal.ts";
-import { Holding, baseMs, includes, readState, textOf, versionOf } from "./holding.ts";
+import { baseMs, Holding, includes, isDead, readState, textOf, versionOf } from "./holding.ts";
 import type { DiskKind } from "./plan.ts";
 
 /** How a process ended. */
@@ -167,7 +167,8 @@ export class Survival {
     for (const [key, held] of holding.keys) {
       const here = found.keys.get(key);
       const isFlushed = held.base >> 1n < found.floor;
-      const isPurged = here === undefined && baseMs(held.base) <= forgottenMs;
+      // In the place of a deletion that was forgotten an older one may have been taken in.
+      const isPurged = (here === undefined || isDead(here)) && baseMs(held.base) <= forgottenMs;
       if (isFlushed || isPurged || (here !== undefined && includes(here, held))) continue;
       return `came back without what it had of ${key}`;
     }
