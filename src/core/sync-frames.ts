@@ -79,11 +79,11 @@ export class FrameWriter {
     this.u32(value >>> 0);
   }
 
-  /** An integer from 0 to 2^32 - 1, in 1 to 5 bytes of 7 bits, lowest first. */
+  /** An integer from 0 to 2^35 - 1, in 1 to 5 bytes of 7 bits, lowest first. */
   varint(value: number): void {
     while (value > 0x7f) {
       this.bytes[this.at++] = (value & 0x7f) | 0x80;
-      value >>>= 7;
+      value = Math.floor(value / 128);
     }
     this.bytes[this.at++] = value;
   }

@@ -134,11 +134,10 @@ function secondsBack(clockMs: number, seconds: number): number {
   return Math.max(0, Math.floor(clockMs / 1000) - seconds) * 1000;
 }
 
-/** A purge time as the item has it: in whole seconds, rounded up, and no longer ago than fits. */
+/** A purge time as the item has it; in whole seconds, rounded up. */
 function purgeCode(clockMs: number, purgedUpToMs: number): number {
   if (purgedUpToMs === 0) return 0;
-  const before = Math.floor(clockMs / 1000) - Math.ceil(purgedUpToMs / 1000);
-  const seconds = Math.min(before, 0x7fff_fffe);
+  const seconds = Math.floor(clockMs / 1000) - Math.ceil(purgedUpToMs / 1000);
   return seconds < 0 ? -2 * seconds : 1 + 2 * seconds;
 }
 
