@@ -485,7 +485,8 @@ export class Store {
     return this.isTooFarAhead(entry.timeHigh, entry.timeLow) ? REFUSED_FUTURE : 0;
   }
 
-  private isTooFarAhead(timeHigh: number, timeLow: number): boolean {
+  /** Whether a version of that time would be refused as coming from the future. */
+  isTooFarAhead(timeHigh: number, timeLow: number): boolean {
     if (this.isRecovering) return false;
     return unixMsOf(timeHigh, timeLow) > this.clock.nowMs() + this.options.maxClockSkewMs;
   }

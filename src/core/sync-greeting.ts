@@ -93,12 +93,19 @@ export class Greeting {
 
   /** Takes over clock and flush of the peer. True when a flush came with it; a refusal when it cannot be. */
   adopt(theirs: Hello): boolean | Refusal {
-    const { store } = this.options;
+    const { store, nowMs } = this.options;
+    const forgottenUpToMs = theirs.forgottenUpToMs();
+    // Nobody could ever have had contact up to then: all would count as stale, for good.
+    if (store.isTooFarAhead(timeHighOf(forgottenUpToMs), timeLowOf(forgottenUpToMs))) {
+      const ahead = `${Math.round((forgottenUpToMs - nowMs()) / 1000)} s ahead of this node's clock`;
+      const what = `it has forgotten deletions up to a time that lies ${ahead}`;
+      return ["incompatible", `${what}; if that is right, start it anew without its data`];
+    }
     store.observeClock(timeHighOf(theirs.clockMs), timeLowOf(theirs.clockMs));
     const { timeHigh, timeLow, originHigh, originLow } = theirs.floor;
     const outcome = store.applyFloor(timeHigh, timeLow, originHigh, originLow);
     if (outcome !== REFUSED_FUTURE) return outcome !== UNCHANGED;
-    const aheadMs = unixMsOf(timeHigh, timeLow) - this.options.nowMs();
+    const aheadMs = unixMsOf(timeHigh, timeLow) - nowMs();
     const ahead = `${Math.round(aheadMs / 1000)} s ahead of this node's clock`;
     return ["incompatible", `it was flushed at a time that lies ${ahead}`];
   }

@@ -6,7 +6,8 @@
  * - "busy": the peer holds enough sessions already.
  * - "self": the address leads back to this node.
  * - "duplicate": another running node has this node_id.
- * - "incompatible": another cluster, another version of the protocol, or a flush from the future.
+ * - "incompatible": another cluster, another version of the protocol, or a flush or forgotten deletions
+ *   from the future.
  * - "protocol": what came does not follow the protocol.
  * - "closed": the connection was lost, timed out, or this node ended the session.
  * - "incomplete": it ran to its end, but some entries could not be taken or sent.
