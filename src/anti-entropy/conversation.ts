@@ -11,6 +11,8 @@ import type { LongestSlice } from "./longest-slice.ts";
 
 /** Nothing more is produced while this much waits to be sent, in bytes. */
 const MAX_QUEUED_BYTES = 256 * 1024;
+/** A frame that comes more slowly than this many bytes in the time of silence does not come. */
+const MIN_BYTES_A_SILENCE = 4_096;
 
 /** What a conversation is made with. */
 export interface ConversationOptions {
@@ -22,7 +24,7 @@ export interface ConversationOptions {
     send: (frame: Uint8Array) => void,
     onEnd: (result: SyncResult) => void,
   ) => SyncSession;
-  /** How long the other side may neither send nor take a byte while it is waited for, in ms. */
+  /** How long the other side may neither send a frame nor take a byte while it is waited for, in ms. */
   readonly silenceMs: number;
   /** Called once, when the session is over. */
   readonly onEnd: (result: SyncResult) => void;
@@ -39,6 +41,8 @@ export class Conversation implements LinkHandler {
   private readonly timer: ReturnType<typeof setInterval>;
   private immediate: ReturnType<typeof setImmediate> | undefined;
   private lastLifeMs = performance.now();
+  /** Bytes of an incomplete frame that came since. */
+  private bytesSinceLife = 0;
   private isPaused = false;
   private isLost = false;
   private isOver = false;
@@ -66,13 +70,14 @@ export class Conversation implements LinkHandler {
 
   receive(bytes: Uint8Array): void {
     if (this.isOver) return;
-    this.lastLifeMs = performance.now();
+    this.bytesSinceLife += bytes.length;
+    if (this.bytesSinceLife >= MIN_BYTES_A_SILENCE) this.noteLife();
     this.work(bytes);
   }
 
   drained(): void {
     if (this.isOver) return;
-    this.lastLifeMs = performance.now();
+    this.noteLife();
     this.session.canSend = true;
     this.work();
   }
@@ -90,6 +95,11 @@ export class Conversation implements LinkHandler {
     if (!this.isOver) this.guard(() => this.session.close(reason));
   }
 
+  private noteLife(): void {
+    this.lastLifeMs = performance.now();
+    this.bytesSinceLife = 0;
+  }
+
   private send(frame: Uint8Array): void {
     const { held } = this;
     held.send(frame);
@@ -104,6 +114,7 @@ export class Conversation implements LinkHandler {
     let isMore = false;
     const turn = (): void => {
       if (arrived !== undefined) this.session.receive(arrived);
+      if (this.session.hasFrame) this.noteLife();
       if (isDue) isMore = this.session.step();
     };
     this.options.longestSlice.measure(() => this.guard(turn));
@@ -111,7 +122,7 @@ export class Conversation implements LinkHandler {
     if (!isMore && this.isLost) return this.close("the connection was lost");
     this.steer();
     if (!isMore) return;
-    this.lastLifeMs = performance.now();
+    this.noteLife();
     this.immediate = setImmediate(() => {
       this.immediate = undefined;
       this.work();

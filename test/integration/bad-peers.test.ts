@@ -120,6 +120,21 @@ describe("a peer that", () => {
     await expectOneFailure(reason, () => send(bytes()));
   });
 
+  test("sends a byte now and then", async () => {
+    await expectOneFailure(/nothing came .* for 1 s/, async () => {
+      const client = await LineClient.connect(node.process.port);
+      client.sendRaw(greeting);
+      const bytes = Buffer.concat([opening().subarray(greeting.length), Buffer.alloc(100_000)]);
+      bytes.writeUInt32BE(100_000, 0);
+      let sent = 0;
+      const isOver = client.closed.then(() => true);
+      await eventually("it is cut off", () => {
+        client.sendRaw(bytes.subarray(sent, ++sent));
+        return Promise.race([isOver, Promise.resolve(false)]);
+      });
+    });
+  });
+
   test("comes and goes", async () => {
     await expectOneFailure(/connection was lost/, async () => {
       const client = await LineClient.connect(node.process.port);
