@@ -81,6 +81,11 @@ export class Initiator {
     return !this.isWalking || this.walk.endHearing();
   }
 
+  /** It has not worked on all that was listed. */
+  get isBehind(): boolean {
+    return this.lists.isWaiting;
+  }
+
   /** Says the next piece. */
   speak(): Speech {
     const { flow, writer } = this.parts;
@@ -177,6 +182,8 @@ class ListBuffer {
   private view = new DataView(this.bytes.buffer);
   private at = 0;
   private end = 0;
+  /** The bucket that was listed last: each is once, and they come in order. */
+  private lastBucket = -1;
 
   get isWaiting(): boolean {
     return this.at < this.end;
@@ -188,7 +195,8 @@ class ListBuffer {
     const count = reader.varint();
     const length = count * DIGEST_PREFIX_BYTES;
     // A last list may go over; the reader bounds its length.
-    if (this.end - this.at > LISTED_BYTES_A_TURN) return false;
+    if (bucket <= this.lastBucket || this.end - this.at > LISTED_BYTES_A_TURN) return false;
+    this.lastBucket = bucket;
     const start = reader.skip(length);
     if (reader.overrun) return false;
     this.makeRoom(6 + length);

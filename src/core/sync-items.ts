@@ -3,7 +3,8 @@
  * and what follows from it; integers are big-endian, lengths are varints (`sync-frames.ts`).
  *
  *   HELLO     see `sync-hello.ts`
- *   TURN      u8: TURN_DONE when the speaker has nothing left to list; the other speaks now
+ *   TURN      u8: TURN_DONE when the speaker has nothing left to list, TURN_BEHIND when it has not
+ *             worked on all that was listed; the other speaks now
  *   END       nothing more is to be said
  *   FAIL      code u8 · text; the session is over
  *   DIGESTS   a step down the tree, see `sync-walk.ts`
@@ -61,6 +62,8 @@ export const ABOUT = 16;
 
 /** In a TURN: the speaker has nothing left to list. */
 export const TURN_DONE = 1;
+/** In a TURN: the speaker has not worked on all that was listed, so no more is to be listed yet. */
+export const TURN_BEHIND = 2;
 
 /** How much of a digest travels. */
 export const DIGEST_PREFIX_BYTES = 6;

@@ -26,6 +26,7 @@ import {
   NEED,
   OFFER,
   readHead,
+  TURN_BEHIND,
   WANT,
   writeHead,
 } from "./sync-items.ts";
@@ -35,6 +36,7 @@ import {
   MAX_OFFERS_A_TURN,
   WANTED_BESIDES,
 } from "./sync-limits.ts";
+import type { SyncMode } from "./sync-options.ts";
 import { LevelWalk } from "./sync-walk.ts";
 
 /** The responder's half of a session. */
@@ -52,6 +54,7 @@ export class Responder {
   /** Where in the queue begins what was wanted of the bucket under work. */
   private wantedFrom = 0;
 
+  private readonly fetched = new Set<number>();
   private needs = new Uint8Array(0);
   private offers = 0;
 
@@ -61,6 +64,7 @@ export class Responder {
   constructor(
     private readonly parts: SyncParts,
     private readonly store: Store,
+    private readonly mode: SyncMode,
   ) {
     this.walk = new LevelWalk(parts.tree.levels);
   }
@@ -78,28 +82,29 @@ export class Responder {
 
   /** Takes an item of the peer's turn behind its tag. False when it is out of place. */
   take(tag: number): boolean {
-    const { flow, reader } = this.parts;
+    const { reader } = this.parts;
+    const isInspected = this.mode === "inspect";
     switch (tag) {
       case DIGESTS:
         return this.isWalking && this.walk.hear(reader);
       case WANT:
-        return this.takeWant();
+        return !isInspected && this.takeWant();
       case OFFER:
-        return this.takeOffer();
-      case FETCH: {
-        const length = reader.varint();
-        const start = reader.skip(length);
-        if (reader.overrun || flow.queue.length >= MAX_FETCHED_KEYS) return false;
-        flow.queue.push(this.store.locate(reader.bytes, start, length));
-        return true;
-      }
+        return !isInspected && this.takeOffer();
+      case FETCH:
+        return this.mode === "fetch" && this.takeFetch();
       case ASK_ALL:
+        if (!isInspected) return false;
         this.isWalking = true;
+        this.task = "compare";
+        this.nextBucket = 0;
         this.walk.tellAll();
         return true;
       case ASK: {
+        if (!isInspected) return false;
         const bucket = reader.u16();
         if (this.task !== "describe") this.walk.select(0);
+        this.isWalking = false;
         this.task = "describe";
         this.nextBucket = 0;
         this.walk.differing[Math.floor(bucket / FANOUT)] |= 1 << (bucket % FANOUT);
@@ -122,8 +127,9 @@ export class Responder {
   }
 
   /** The peer's turn is over. False when it ended too soon. */
-  endHearing(): boolean {
-    this.listedBytes = this.listedKeys = 0;
+  endHearing(flags: number): boolean {
+    // While it still works on what was listed, that is what it may want, and no more is listed.
+    if ((flags & TURN_BEHIND) === 0) this.listedBytes = this.listedKeys = 0;
     return !this.isWalking || this.walk.endHearing();
   }
 
@@ -143,7 +149,7 @@ export class Responder {
       return "turn";
     }
     this.isWalking = false;
-    if (this.nextBucket === this.walk.count * FANOUT) return "done";
+    if (this.nextBucket >= this.walk.count * FANOUT) return "done";
     if (this.listedBytes > LISTED_BYTES_A_TURN) return "turn";
     this.openBucket(this.nextBucket++);
     return "more";
@@ -186,6 +192,19 @@ export class Responder {
       flow.queue.push(id);
     }
     return flow.queue.length - before;
+  }
+
+  private takeFetch(): boolean {
+    const { flow, reader } = this.parts;
+    const length = reader.varint();
+    const start = reader.skip(length);
+    if (reader.overrun || this.fetched.size >= MAX_FETCHED_KEYS) return false;
+    const id = this.store.locate(reader.bytes, start, length);
+    // Once is enough: a value may be large.
+    if (id < 0 || this.fetched.has(id)) return true;
+    this.fetched.add(id);
+    flow.queue.push(id);
+    return true;
   }
 
   private takeWant(): boolean {

@@ -22,6 +22,7 @@
  * with what still differs. Messages are given in `sync-items.ts`.
  */
 import { timeHighOf, timeLowOf } from "./clock.ts";
+import { BUCKET_LEVEL } from "./digest-tree.ts";
 import { LATEST } from "./merkle.ts";
 import { EntryFlow } from "./sync-entries.ts";
 import { FrameReader, FrameWriter } from "./sync-frames.ts";
@@ -38,6 +39,7 @@ import {
   ROOT,
   ROOT_BYTES,
   TURN,
+  TURN_BEHIND,
   TURN_DONE,
 } from "./sync-items.ts";
 import { MODES, UP_TO_NOW, type SyncMode, type SyncSessionOptions } from "./sync-options.ts";
@@ -54,6 +56,8 @@ export type { SyncFailure, SyncResult } from "./sync-tally.ts";
 const SLICE_MS = 1;
 /** While this much waits to be worked on, no more need be read. */
 const ENOUGH_INPUT_BYTES = 131_072;
+/** A walk over what turns out to be equal has nothing to say on any level. */
+const MAX_IDLE_TURNS = BUCKET_LEVEL;
 /** In place of the mode in a responder's HELLO. */
 const ROOTS_ARE_EQUAL = 1;
 
@@ -92,6 +96,10 @@ export class SyncSession {
   private limitHigh = LATEST;
   private limitLow = LATEST;
   private hasReplied = false;
+  /** Whether the word was passed with nothing left to list. */
+  private hasListedAll = false;
+  /** How often in a row the word came back and nobody had said anything. */
+  private idleTurns = 0;
   private areRootsEqual = false;
   private isVerifying = false;
   private isEnding = false;
@@ -115,7 +123,12 @@ export class SyncSession {
 
   /** False while the session has enough input to work on: pause reading until it is true again. Look after `receive` and `step`. */
   get canReceive(): boolean {
-    return !this.reader.hasFrame || this.reader.waitingBytes < ENOUGH_INPUT_BYTES;
+    return !this.hasFrame || this.reader.waitingBytes < ENOUGH_INPUT_BYTES;
+  }
+
+  /** Whether a whole frame waits to be worked on. */
+  get hasFrame(): boolean {
+    return this.reader.hasFrame;
   }
 
   /** Initiator: begins. */
@@ -143,6 +156,11 @@ export class SyncSession {
   /** The transport is done with this session: connection lost, timeout, shutdown. */
   close(reason: string): void {
     this.finish("closed", reason);
+  }
+
+  /** Whether entries go over; not when somebody only looks. */
+  private get isMerging(): boolean {
+    return this.mode !== "inspect";
   }
 
   /** Whether the buckets that differ are found by a walk down the tree. */
@@ -181,6 +199,7 @@ export class SyncSession {
     const isInPlace = this.isIntroduced
       ? tag === REFUSED || tag === FAIL || !this.hasWord
       : tag === HELLO || tag === FAIL;
+    if (tag !== TURN) this.idleTurns = 0;
     const isUnderstood = isInPlace && this.take(tag);
     if (this.isEnded || (isUnderstood && !reader.overrun)) return;
     this.fail("protocol", `it does not keep to the sync protocol (item ${tag})`);
@@ -199,11 +218,11 @@ export class SyncSession {
       case FAIL:
         return this.takeFailure();
       case REFUSED:
-        return flow.takeRefusal();
+        return this.isMerging && flow.takeRefusal();
       case ROOT:
-        return this.takeRoot();
+        return this.isMerging && this.takeRoot();
       case ENTRY:
-        if (!flow.take()) return false;
+        if (!this.isMerging || !flow.take()) return false;
         if (half instanceof Responder) half.settle(flow.arrived);
         return true;
       default:
@@ -220,12 +239,12 @@ export class SyncSession {
     if (!isInitiator) {
       if (hello.mode >= MODES.length) return false;
       this.mode = MODES[hello.mode];
-      this.half = new Responder(this.parts, this.options.store);
+      this.half = new Responder(this.parts, this.options.store, this.mode);
       greeting.begin();
     }
     this.flow.peer = hello;
     this.isIntroduced = true;
-    return this.mode === "inspect" || this.acquaint(hello);
+    return !this.isMerging || this.acquaint(hello);
   }
 
   private acquaint(hello: Hello): boolean {
@@ -246,8 +265,11 @@ export class SyncSession {
 
   private takeTurn(): boolean {
     const flags = this.reader.u8();
+    if (this.idleTurns++ > MAX_IDLE_TURNS) {
+      return this.fail("protocol", "it passes the word again and again and says nothing");
+    }
     this.hasWord = true;
-    if (!this.isInitiator) return this.takeWord();
+    if (!this.isInitiator) return this.takeWord(flags);
     this.tally.roundTrips++;
     if (this.isVerifying) this.sayEnd();
     else if (this.areRootsEqual) {
@@ -258,8 +280,8 @@ export class SyncSession {
   }
 
   /** Responder: prepares what the answer needs. */
-  private takeWord(): boolean {
-    if (!(this.half as Responder).endHearing()) return false;
+  private takeWord(flags: number): boolean {
+    if (!(this.half as Responder).endHearing(flags)) return false;
     if (this.isVerifying) {
       this.isVerifying = false;
       this.setLimit(true);
@@ -272,7 +294,9 @@ export class SyncSession {
   }
 
   private takeEnd(): boolean {
-    if (this.isInitiator && !this.isEnding) return false;
+    // Who ends it earlier has not compared all there is.
+    const isInPlace = this.isInitiator ? this.isEnding : this.hasListedAll || !this.isMerging;
+    if (!isInPlace) return false;
     if (!this.isInitiator) this.sayEnd();
     this.finishComplete();
     return true;
@@ -305,8 +329,8 @@ export class SyncSession {
 
   private speak(): void {
     const speech = this.half!.speak();
-    if (speech === "more") return;
-    if (speech !== "end") this.passWord(speech === "done");
+    if (speech === "more") this.idleTurns = 0;
+    else if (speech !== "end") this.passWord(speech === "done");
     else if (this.options.verify !== true && this.mode !== "verify") this.sayEnd();
     else {
       this.hasWord = false;
@@ -367,9 +391,11 @@ export class SyncSession {
   }
 
   private passWord(isDone: boolean): void {
+    const isBehind = this.half instanceof Initiator && this.half.isBehind;
+    this.hasListedAll = isDone;
     this.writer.reserve(2);
     this.writer.u8(TURN);
-    this.writer.u8(isDone ? TURN_DONE : 0);
+    this.writer.u8((isDone ? TURN_DONE : 0) | (isBehind ? TURN_BEHIND : 0));
     this.writer.flush();
     this.hasWord = false;
   }

@@ -1,12 +1,33 @@
 /** Sync sessions that get garbage, lose their connection anywhere, or talk to the wrong node. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { Entry } from "../../src/core/entry.ts";
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
 import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync-hello.ts";
-import { REFUSED } from "../../src/core/sync-items.ts";
-import { busyFrame, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
+import {
+  ASK,
+  ASK_ALL,
+  DIGESTS,
+  END,
+  ENTRY,
+  FETCH,
+  LIST,
+  OFFER,
+  REFUSED,
+  ROOT,
+  TURN,
+  WANT,
+  writeEntry,
+} from "../../src/core/sync-items.ts";
+import { MODES } from "../../src/core/sync-options.ts";
+import {
+  busyFrame,
+  SyncSession,
+  type SyncMode,
+  type SyncResult,
+} from "../../src/core/sync-session.ts";
 import { seeded } from "../support/random.ts";
-import { del, entriesOf, incr, mergeOf, rootOf, set } from "../support/sync-data.ts";
+import { del, entriesOf, get, incr, mergeOf, rootOf, set } from "../support/sync-data.ts";
 import { runPair, SyncNode, type PipeOptions } from "../support/sync-pair.ts";
 
 const NOW_MS = 1_700_000_010_000;
@@ -312,10 +333,15 @@ describe("a peer that sends", () => {
     expect(bytesReceived).toBeLessThan(1_048_576 + 3 * 65_536);
   });
 
-  test("more wants, or fetches, than there may be", () => {
-    const fetch = frameOf(new Uint8Array(6).map((_, i) => [12, 4, 115, 97, 109, 101][i]));
-    const fetches = Buffer.concat([helloOf((it) => (it.mode = 4)), ...Array(65_537).fill(fetch)]);
-    expect(answerTo(fetches, "responder").reason).toContain("(item 12)");
+  test("a list of the same bucket twice, or of an earlier one", () => {
+    for (const second of [5, 4]) {
+      const lists = [5, second].map((bucket) => frameOf(Uint8Array.of(LIST, 0, bucket, 0)));
+      const { reason } = answerTo(Buffer.concat([helloOf(), ...lists]), "initiator", "full");
+      expect(reason).toContain(`(item ${LIST})`);
+    }
+  });
+
+  test("more wants than there may be", () => {
     // Of this bucket everything is wanted, over and over.
     const [node] = differing();
     rootOf(node);
@@ -323,6 +349,140 @@ describe("a peer that sends", () => {
     const want = frameOf(Uint8Array.of(7, bucket >> 8, bucket & 255, 0));
     const wants = Buffer.concat([helloOf((it) => (it.mode = 1)), ...Array(65_537).fill(want)]);
     expect(answerTo(wants, "responder").reason).toBe("silence");
+  });
+});
+
+describe("a peer that begins a session", () => {
+  /** The peer's end of a session with this node, which answers at once. */
+  function begin(node: SyncNode, mode: SyncMode, change: (hello: Hello) => void = () => {}) {
+    let result: SyncResult | null = null;
+    const session = node.session(
+      "responder",
+      () => {},
+      (it) => (result = it),
+    );
+    const writer = new FrameWriter((frame) => session.receive(frame.slice()));
+    const hello = new Hello();
+    Object.assign(hello, { cluster: "merkle-kv", nodeId: "stranger", maxFrameBytes: 1_000_000 });
+    hello.mode = MODES.indexOf(mode);
+    hello.clockMs = node.store.clockMs();
+    hello.watermarkMs = hello.clockMs - 2_000;
+    change(hello);
+    writeHello(writer, hello);
+    /** Says something; how the session ended, or null. Throws when there is no end to its work. */
+    const say = (what: (writer: FrameWriter) => void): SyncResult | null => {
+      writer.reserve(1_000);
+      what(writer);
+      writer.flush();
+      for (let steps = 0; session.step(); steps++) {
+        if (steps > 100_000) throw new Error("it works on and on");
+      }
+      return result;
+    };
+    return { say };
+  }
+  const turn = (writer: FrameWriter) => [TURN, 0].forEach((byte) => writer.u8(byte));
+  const ask = (writer: FrameWriter) => [ASK, 0, 0].forEach((byte) => writer.u8(byte));
+  const askAll = (writer: FrameWriter) => writer.u8(ASK_ALL);
+
+  test("may ask in any order, and gets an answer that ends", () => {
+    const asks = fc.array(fc.constantFrom(ask, askAll, turn), { maxLength: 12 });
+    fc.assert(
+      fc.property(asks, (order) => {
+        const { say } = begin(differing()[0], "inspect");
+        for (const what of order) say(what);
+        say(turn);
+      }),
+    );
+  });
+
+  test("only to look, changes nothing and wants nothing", () => {
+    const entry = new Entry().setKey(Buffer.from("evil")).setValue(Buffer.from("x"));
+    entry.setVersion(1, 1, 1, 1);
+    for (const tag of [ENTRY, OFFER, WANT, FETCH, REFUSED, ROOT, DIGESTS]) {
+      const [node] = differing();
+      const { say } = begin(node, "inspect", (hello) => (hello.cluster = "another"));
+      const result = say((writer) => {
+        writer.u8(tag);
+        if (tag === ENTRY) writeEntry(writer, entry);
+        else for (let i = 0; i < 100; i++) writer.u8(0);
+      });
+      expect(result!.reason).toBe(`it does not keep to the sync protocol (item ${tag})`);
+      expect(get(node, "evil")).toBeNull();
+    }
+  });
+
+  test("asks for what is not for its mode", () => {
+    for (const [what, tag] of [
+      [ask, ASK],
+      [askAll, ASK_ALL],
+      [(writer: FrameWriter) => [FETCH, 1, 97].forEach((byte) => writer.u8(byte)), FETCH],
+    ] as const) {
+      const { say } = begin(differing()[0], "now");
+      expect(say(what)!.reason).toBe(`it does not keep to the sync protocol (item ${tag})`);
+    }
+  });
+
+  test("passes the word again and again", () => {
+    for (const mode of ["watermark", "now", "full", "fetch", "inspect"] as const) {
+      const { say } = begin(new SyncNode("node"), mode, (hello) => void hello.root.fill(1));
+      let result: SyncResult | null = null;
+      for (let turns = 0; result === null && turns < 20; turns++) result = say(turn);
+      expect(result!.failure).toBe("protocol");
+    }
+  });
+
+  test("ends it before all was compared: that is no contact", () => {
+    const [node] = differing();
+    const { say } = begin(node, "now");
+    say(turn);
+    expect(say((writer) => writer.u8(END))!.failure).toBe("protocol");
+    expect(node.contacts.size).toBe(0);
+  });
+
+  test("has forgotten deletions of times to come: it is not let in, nor is what it says believed", () => {
+    for (const change of [
+      (hello: Hello) => (hello.purgedUpToMs = NOW_MS + 3_600_000),
+      (hello: Hello) => hello.contacts.note(1, 2, 0, NOW_MS + 3_600_000),
+    ]) {
+      const [node] = differing();
+      const { say } = begin(node, "now", (hello) => void change(hello));
+      const result = say(turn)!;
+      expect(result.failure).toBe("incompatible");
+      expect(result.reason).toMatch(
+        /^it has forgotten deletions up to a time that lies 36\d\d s ahead of this node's clock; if /,
+      );
+      expect(node.contacts.size).toBe(0);
+      expect(node.store.purgedElsewhereMs).toBe(0);
+    }
+  });
+
+  test("answers and is never done", () => {
+    const [node] = differing();
+    const other = new SyncNode("other", { nowMs: () => NOW_MS });
+    let result: SyncResult | null = null;
+    const asking: SyncSession = node.session(
+      "initiator",
+      (frame) => answering.receive(frame.slice()),
+      (it) => (result = it),
+      { mode: "full" },
+    );
+    const answering: SyncSession = other.session(
+      "responder",
+      (frame) => {
+        // The last item of a turn: done becomes not done.
+        const payload = frame.slice(FRAME_HEADER_BYTES);
+        payload[payload.length - 1] = 0;
+        asking.receive(frameOf(payload));
+      },
+      () => {},
+    );
+    asking.start();
+    for (let steps = 0; result === null && steps < 1_000; steps++) {
+      asking.step();
+      answering.step();
+    }
+    expect(result!).toMatchObject({ failure: "protocol" });
   });
 });
 

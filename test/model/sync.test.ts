@@ -226,6 +226,33 @@ describe("a session", () => {
     expect(rootOf(nodes[0])).toBe(rootOf(nodes[1]));
   });
 
+  test("lists no more while what was listed is still worked on", () => {
+    const { time, nodes } = twoNodes();
+    const count = 250_000;
+    for (const [side, node] of nodes.entries()) {
+      time.ms += 1_000;
+      const value = `${side}`.repeat(256);
+      for (let i = 0; i < count; i++) set(node, `k${i}`, value);
+    }
+    time.ms += 5_000;
+    const { initiator, responder } = runPair(nodes[0], nodes[1]);
+    expect([initiator.reason, responder.reason]).toEqual(["", ""]);
+    expect([initiator.entriesSent, responder.entriesSent]).toEqual([0, count]);
+    expect(rootOf(nodes[0])).toBe(rootOf(nodes[1]));
+  });
+
+  test("fetches each key once, however often it is asked for", () => {
+    const { time, nodes } = twoNodes();
+    set(nodes[1], "large", "x".repeat(10_000));
+    time.ms += 5_000;
+    const key = new TextEncoder().encode("large");
+    const none = new TextEncoder().encode("none");
+    const fetchKeys = [...Array(100).fill(key), none, none];
+    const { initiator, responder } = runPair(nodes[0], nodes[1], { mode: "fetch", fetchKeys });
+    expect([initiator.reason, responder.entriesSent]).toEqual(["", 1]);
+    expect(get(nodes[0], "large")).toBe("x".repeat(10_000));
+  });
+
   test("finds in full mode what the tree does not show", () => {
     const { time, nodes } = twoNodes();
     for (let i = 0; i < 100; i++) set(nodes[0], `k${i}`, "v");
