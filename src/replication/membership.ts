@@ -46,8 +46,10 @@ export interface MembershipOptions {
 export class Membership {
   private readonly peers = new PeerTable();
   private connection = 0;
-  private announced = false;
+  /** Connections that came about. */
+  private ups = 0;
   private connected = false;
+  private hasTwin = false;
   /** Peers that have yet to answer; null when nothing is waited for. */
   private awaited: Set<string> | null = null;
   private lastOnline: string[] = [];
@@ -65,6 +67,7 @@ export class Membership {
   /** The connection is up. `afterOutage`: the broker could not be reached before. */
   up(afterOutage: boolean): void {
     this.connected = true;
+    this.ups++;
     this.announce();
     this.awaited = new Set(this.lastOnline);
     // Alone after an outage: others may be on their way back as well.
@@ -92,7 +95,6 @@ export class Membership {
 
   /** Announces this node now, with its current address and root. */
   announce(): void {
-    this.announced = true;
     this.options.publish(this.presence(true));
     this.announceIn(REFRESH_MS * (1 - this.options.random() / 4));
   }
@@ -126,11 +128,13 @@ export class Membership {
 
   private receiveOwn(epoch: number, online: boolean, retained: boolean): void {
     const isForeign = epoch !== this.options.epoch;
-    // Before our first announcement the broker may remember an earlier run of this node,
-    // and the will of that run may come at any time. After it a retained foreign message
-    // was put there by somebody else.
-    if (isForeign && (retained ? this.announced : online)) this.options.onDuplicateNodeId();
-    if (!retained && !online) this.announceIn(GATHER_MS);
+    // The will of an earlier run may come at any time, and on the first connection the broker
+    // may still remember that run. Later, what it remembers was put there by this one or a twin.
+    const isTwin = isForeign && (retained ? this.ups > 1 : online);
+    if (isTwin) this.options.onDuplicateNodeId();
+    // A twin is to know as well.
+    if ((isTwin && !this.hasTwin) || (!retained && !online)) this.announceIn(GATHER_MS);
+    this.hasTwin ||= isTwin;
   }
 
   private announceIn(delayMs: number): void {

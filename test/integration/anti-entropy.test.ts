@@ -149,6 +149,19 @@ describe.skipIf(mosquittoPath === null)("three nodes and mosquitto", () => {
     }
   });
 
+  test.each(["stop", "kill"] as const)(
+    "a node that is started again is not taken for a second one: %s",
+    async (how) => {
+      const [one, two] = (await startThree()) as [ClusterNode, ClusterNode];
+      await one.process[how]();
+      const again = await start("n1", { broker: broker!.address });
+      for (const node of [again, two]) {
+        await eventually("all are there", async () => (await node.fact("replication_nodes")) === 3);
+        expect(await node.fact("replication_duplicate_node_id")).toBe(0);
+      }
+    },
+  );
+
   test("an event dated too far ahead is set aside, once", async () => {
     const [one] = await startThree();
     const client = connect(broker!.address);
