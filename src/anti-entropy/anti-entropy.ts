@@ -157,7 +157,8 @@ export class AntiEntropy implements SyncControl {
   /** `PEER`. */
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string {
     if (this.isStopping) return "this node is stopping";
-    if (isRound && !this.isHealing()) return "this node takes part in no rounds now";
+    if (isRound && !this.isHealing())
+      return "this node takes part in no rounds: anti_entropy.enabled is false, or it was told REPLICATE disable";
     return (link) => {
       const begun = this.scheduler.wants;
       return this.sessions.serve(link, ({ isUpToNow, peerNodeId }) => {

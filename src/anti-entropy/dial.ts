@@ -12,13 +12,13 @@ const CONNECT_MS = 5_000;
 const CLOSING_MS = 5_000;
 /** Longest error line a node may refuse with, in bytes. */
 const MAX_REFUSAL_BYTES = 1_024;
-/** First bytes of a refusal in either dialect. As a frame's length they would be absurd. */
+/** First bytes of a refusal: of this program, and of a Redis. As a frame's length they would be absurd. */
 const REFUSALS = ["ERROR", "-ERR"];
 
 /**
  * Connects and sends `greeting` and a line end. `handle` is given the link once there is one and
- * returns who gets what comes. `onRefused` is called with the line when the other side answers
- * with an error instead of a frame; the connection is then ended. Rejects with
+ * returns who gets what comes. `onRefused` is called with what happened when the other side
+ * answers with an error instead of a frame; the connection is then ended. Rejects with
  * an Error for people when there is no connection.
  */
 export async function dial(
@@ -26,7 +26,7 @@ export async function dial(
   port: number,
   greeting: string,
   handle: (link: Link) => LinkHandler,
-  onRefused: (line: string) => void,
+  onRefused: (reason: string) => void,
 ): Promise<void> {
   const link = new OutgoingLink(formatHostPort(host, port), onRefused);
   const { promise: late, reject } = Promise.withResolvers<never>();
@@ -65,7 +65,7 @@ class OutgoingLink implements Link {
 
   constructor(
     readonly address: string,
-    private readonly onRefused: (line: string) => void,
+    private readonly onRefused: (reason: string) => void,
   ) {}
 
   async open(hostname: string, port: number): Promise<void> {
@@ -135,7 +135,9 @@ class OutgoingLink implements Link {
     this.opening = null;
     if (!isWhole) return this.handler?.receive(opening);
     const { handler } = this;
-    this.onRefused(opening.toString().split(/\r?\n/, 1)[0]!.slice(0, MAX_REFUSAL_BYTES));
+    const line = opening.toString().split(/\r?\n/, 1)[0]!.slice(0, MAX_REFUSAL_BYTES).trim();
+    const isStranger = !line.startsWith(REFUSALS[0]!);
+    this.onRefused(`${isStranger ? "no MerkleKV node" : "the node there"} answered "${line}"`);
     this.end();
     handler?.closed();
   }

@@ -34,7 +34,10 @@ export type Errand = Pick<SyncSessionOptions, "mode" | "verify" | "fetchKeys"> &
 };
 
 /** How a session that this node began came out. */
-export type Outcome = Pick<SyncResult, "ok" | "reason" | "peerNodeId" | "rootsEqual"> & {
+export type Outcome = Pick<
+  SyncResult,
+  "ok" | "reason" | "peerNodeId" | "rootsEqual" | "hasSetAside"
+> & {
   readonly failure: SyncFailure | "unreachable" | null;
 };
 
@@ -68,7 +71,7 @@ export class Sessions {
       isConnected = true;
       return this.converse(link, errand, resolve);
     };
-    const onRefused = (line: string): void => resolve(failed("unreachable", line));
+    const onRefused = (reason: string): void => resolve(failed("unreachable", reason));
     try {
       await dial(host, port, errand.greeting, converse, onRefused);
     } catch (error) {
@@ -150,5 +153,5 @@ export class Sessions {
 }
 
 function failed(failure: Outcome["failure"], reason: string): Outcome {
-  return { ok: false, failure, reason, peerNodeId: "", rootsEqual: null };
+  return { ok: false, failure, reason, peerNodeId: "", rootsEqual: null, hasSetAside: false };
 }

@@ -52,7 +52,7 @@ export class Inspection {
         port,
         "PEER",
         (link) => inspection.attach(link),
-        (line) => inspection.fail(line),
+        (reason) => inspection.fail(reason),
       );
     } catch (error) {
       throw new OperationalError((error as Error).message);

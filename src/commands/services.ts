@@ -118,6 +118,8 @@ export interface SyncReport {
   readonly reason: string;
   /** Of a verified sync: whether the roots were equal afterwards; null if they were not compared. */
   readonly rootsEqual: boolean | null;
+  /** Of a verified sync: entries were set aside on either side, for which the roots may differ. */
+  readonly hasSetAside: boolean;
 }
 
 /** How nodes heal their differences. */

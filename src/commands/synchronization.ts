@@ -23,7 +23,10 @@ const sync: Run = (request, reply, context) => {
   return synchronization.sync(host, Number(port), isFull, isVerified).then((report) => (reply) => {
     if (!report.ok) return reply.error("Connection failed", report.reason);
     if (report.rootsEqual !== false) return reply.ok();
-    reply.error("Internal error", "the roots differ after the sync, though nothing else wrote");
+    const because = report.hasSetAside
+      ? "for entries that a node would not take; it set them aside in a file"
+      : "though nothing else wrote";
+    reply.error("Internal error", `the roots differ after the sync, ${because}`);
   });
 };
 

@@ -15,7 +15,7 @@
  *   NEED      count · bits, the lowest of a byte first: which of the offers are wanted
  *   REFUSED   purge time u64 · version 16 bytes · key length · key: see `sync-entries.ts`
  *   FETCH     key length · key: send this, whatever its version
- *   ROOT      16 bytes · u8 1 when others wrote here during the session
+ *   ROOT      16 bytes · u8: OTHERS_WROTE here during the session, HAS_SET_ASIDE entries in it
  *   ASK       bucket u16: describe what it holds
  *   ASK_ALL   send the digests of all buckets
  *   ABOUT     digest · head · key: an entry without its value
@@ -64,6 +64,11 @@ export const ABOUT = 16;
 export const TURN_DONE = 1;
 /** In a TURN: the speaker has not worked on all that was listed, so no more is to be listed yet. */
 export const TURN_BEHIND = 2;
+
+/** In a ROOT: others wrote here during the session. */
+export const OTHERS_WROTE = 1;
+/** In a ROOT: entries were set aside here, so the roots differ. */
+export const HAS_SET_ASIDE = 2;
 
 /** How much of a digest travels. */
 export const DIGEST_PREFIX_BYTES = 6;

@@ -34,7 +34,9 @@ import {
   ENTRY,
   FAIL,
   FETCH,
+  HAS_SET_ASIDE,
   HELLO,
+  OTHERS_WROTE,
   REFUSED,
   ROOT,
   ROOT_BYTES,
@@ -269,8 +271,8 @@ export class SyncSession {
       return this.fail("protocol", "it passes the word again and again and says nothing");
     }
     this.hasWord = true;
-    if (!this.isInitiator) return this.takeWord(flags);
     this.tally.roundTrips++;
+    if (!this.isInitiator) return this.takeWord(flags);
     if (this.isVerifying) this.sayEnd();
     else if (this.areRootsEqual) {
       this.tally.rootsEqual = this.mode === "watermark" ? null : true;
@@ -294,33 +296,40 @@ export class SyncSession {
   }
 
   private takeEnd(): boolean {
-    // Who ends it earlier has not compared all there is.
-    const isInPlace = this.isInitiator ? this.isEnding : this.hasListedAll || !this.isMerging;
-    if (!isInPlace) return false;
+    if (!this.mayEnd) return false;
     if (!this.isInitiator) this.sayEnd();
     this.finishComplete();
     return true;
   }
 
+  /** Whether the peer may end it: who does so earlier has not compared all there is. */
+  private get mayEnd(): boolean {
+    return this.isInitiator ? this.isEnding : this.hasListedAll || !this.isMerging;
+  }
+
   private takeFailure(): boolean {
     const failure = FAILURES[this.reader.u8()] ?? "protocol";
     const text = readText(this.reader);
+    // It misses something; this side has all that it has.
+    if (failure === "incomplete" && this.mayEnd) this.noteContact();
     if (failure === "self" || failure === "duplicate") {
       this.tally.peerNodeId = this.options.nodeId;
     }
-    this.finish(failure, `the peer ended the session: ${text}`);
+    this.finish(failure, `the peer ended the session, saying "${text}"`);
     return true;
   }
 
   private takeRoot(): boolean {
     const { reader, tally } = this;
     const at = reader.skip(ROOT_BYTES);
-    const othersWrote = reader.u8() !== 0 || this.watch.othersWrote;
+    const flags = reader.u8();
+    const othersWrote = (flags & OTHERS_WROTE) !== 0 || this.watch.othersWrote;
     if (reader.overrun || this.isInitiator !== this.isVerifying) return false;
     if (this.isInitiator) {
       const root = this.rootOfTree();
       const isEqual = root.every((byte, i) => byte === reader.bytes[at + i]);
       tally.rootsEqual = isEqual ? true : othersWrote ? null : false;
+      tally.hasSetAside = (flags & HAS_SET_ASIDE) !== 0 || tally.entriesSetAside > 0;
     } else this.isVerifying = true;
     return true;
   }
@@ -378,11 +387,17 @@ export class SyncSession {
     this.writer.reserve(2 + ROOT_BYTES);
     this.writer.u8(ROOT);
     this.writer.copy(this.rootOfTree(), 0, ROOT_BYTES);
-    this.writer.u8(this.watch.othersWrote ? 1 : 0);
+    const hasSetAside = this.tally.entriesSetAside > 0;
+    this.writer.u8((this.watch.othersWrote ? OTHERS_WROTE : 0) | (hasSetAside ? HAS_SET_ASIDE : 0));
     this.passWord(true);
   }
 
   private sayEnd(): void {
+    const { missed, missedBecause } = this.tally;
+    // So that the peer does not take it for a complete session either.
+    if (missed > 0) {
+      return void this.fail("incomplete", `${missed} entries missed: ${missedBecause}`);
+    }
     this.writer.reserve(1);
     this.writer.u8(END);
     this.writer.flush();
@@ -424,15 +439,16 @@ export class SyncSession {
   // Ending.
 
   private finishComplete(): void {
-    const { missed, missedBecause } = this.tally;
-    if (missed > 0) return this.finish("incomplete", `${missed} entries missed: ${missedBecause}`);
-    if (this.mode !== "fetch" && this.mode !== "inspect") this.noteContact();
+    if (this.isEnded) return;
+    this.noteContact();
     this.finish(null, "");
   }
 
+  /** Everything was compared, and what the peer has is here. */
   private noteContact(): void {
     const { peer, isUnsettled } = this.flow;
-    if (isUnsettled) return;
+    if (this.mode === "fetch" || !this.isMerging) return;
+    if (isUnsettled || this.tally.missed > 0) return;
     // Meanwhile another session brought something the peer may have purged and was not asked
     // about. It is to be, next time, and by a node that had no contact.
     if (this.watch.oldestMs > peer.forgottenUpToMs()) this.greeting.noteContact(peer);

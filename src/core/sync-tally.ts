@@ -55,6 +55,8 @@ export interface SyncResult {
   readonly peerNodeId: string;
   /** Mode "verify": whether the roots were equal afterwards; null when not asked for, or when others wrote meanwhile. */
   readonly rootsEqual: boolean | null;
+  /** Mode "verify": whether entries were set aside on either side, for which the roots may differ. */
+  readonly hasSetAside: boolean;
 }
 
 /** The counts of a session under way; names as in `SyncResult`. */
@@ -69,6 +71,7 @@ export class SyncTally {
   keysCompared = 0;
   peerNodeId = "";
   rootsEqual: boolean | null = null;
+  hasSetAside = false;
   /** Entries that could not be taken or sent. */
   missed = 0;
   /** Why the first of them could not. */

@@ -278,7 +278,9 @@ describe("SYNC", () => {
       data: (socket: Bun.Socket) => void socket.write("ERROR: Too many connections\n"),
     };
     using full = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: refusal });
-    expect(await sync(full.port)).toBe("ERROR: Connection failed - ERROR: Too many connections");
+    expect(await sync(full.port)).toBe(
+      'ERROR: Connection failed - the node there answered "ERROR: Too many connections"',
+    );
 
     using silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     expect(await sync(silent.port)).toMatch(

@@ -433,7 +433,7 @@ describe("clocks that are off", () => {
     expect(responder.reason).toBe(
       "it was flushed at a time that lies 3600 s ahead of this node's clock",
     );
-    expect(initiator.reason).toBe(`the peer ended the session: ${responder.reason}`);
+    expect(initiator.reason).toBe(`the peer ended the session, saying "${responder.reason}"`);
     expect(get(right, "k")).toBe("v");
   });
 });

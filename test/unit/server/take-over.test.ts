@@ -28,7 +28,7 @@ function connect(): { recorder: Recorder; client: InProcessClient; server: InPro
   const server = new InProcessServer({
     services: {
       synchronization: {
-        sync: async () => ({ ok: true, reason: "", rootsEqual: null }),
+        sync: async () => ({ ok: true, reason: "", rootsEqual: null, hasSetAside: false }),
         facts: () => ({}),
         resetPeaks() {},
         accept(isRound) {
