@@ -82,7 +82,6 @@ export class MqttTransport {
   private isOpen = false;
   private attempts = 0;
   private upSince = 0;
-  private everUp = false;
   private outageLogged = false;
   private lastError = "";
   private timer: ReturnType<typeof setTimeout> | null = null;
@@ -222,11 +221,10 @@ export class MqttTransport {
     this.isUp = true;
     this.upSince = performance.now();
     const { logger } = this.options;
-    const message = this.everUp ? "The broker is back" : "Connected to the broker";
+    const afterOutage = this.outageLogged;
+    const message = afterOutage ? "The broker is back" : "Connected to the broker";
     const protocol = this.protocolVersion === MQTT_5 ? "MQTT 5" : "MQTT 3.1.1";
     logger.info(message, { broker: this.place(), protocol });
-    const afterOutage = this.outageLogged;
-    this.everUp = true;
     this.outageLogged = false;
     this.options.onUp(afterOutage);
   }

@@ -160,6 +160,7 @@ export class Replicator {
   /** Resumes publishing and applying. */
   enable(): void {
     if (this.stopping) return;
+    if (!this.enabled) this.options.logger.info("Replication is enabled");
     this.enabled = true;
     this.transport.open();
   }
@@ -171,6 +172,7 @@ export class Replicator {
   async disable(): Promise<void> {
     if (!this.enabled || this.stopping) return;
     this.enabled = false;
+    this.options.logger.info("Replication is disabled until REPLICATE enable or a restart");
     await this.leave();
     // It may have been enabled again meanwhile.
     if (this.enabled) this.enable();
