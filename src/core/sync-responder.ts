@@ -270,7 +270,8 @@ export class Responder {
   private describeNext(): void {
     const { flow, tree, writer } = this.parts;
     const id = flow.queue.shift();
-    if (!this.store.isUsed(id)) return;
+    // Its id may name another entry by now, which the tree need not have.
+    if (!this.store.isUsed(id) || !tree.buckets.has(id)) return;
     this.store.read(id, this.entry);
     writer.reserve(entryItemBytes(this.entry.keyLength, 0));
     writer.u8(ABOUT);

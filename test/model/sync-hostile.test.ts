@@ -1,6 +1,7 @@
 /** Sync sessions that get garbage, lose their connection anywhere, or talk to the wrong node. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { BUCKETS } from "../../src/core/digest-tree.ts";
 import { Entry } from "../../src/core/entry.ts";
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
 import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync-hello.ts";
@@ -394,6 +395,36 @@ describe("a peer that begins a session", () => {
         say(turn);
       }),
     );
+  });
+
+  test("is told what there is, and a FLUSH and a write come at any moment", () => {
+    /** Asks for the one bucket there is; it takes two looks at the clock to pass by a bucket. */
+    const run = (flushAtLook: number): { looks: number; bucket: number } => {
+      let looks = 0;
+      const monotonicMs = (): number => {
+        if (looks++ === flushAtLook) {
+          node.store.flush();
+          set(node, "after", "v");
+        }
+        return looks;
+      };
+      const node = new SyncNode("node", { monotonicMs });
+      set(node, "before", "v");
+      rootOf(node);
+      const bucket = node.tree.buckets.bucketOf(0);
+      const { say } = begin(node, "inspect");
+      say((writer) => {
+        writer.u8(ASK);
+        writer.u16(bucket);
+        turn(writer);
+      });
+      return { looks, bucket };
+    };
+    const { looks, bucket } = run(-1);
+    const found = looks - 2 * (BUCKETS - bucket);
+    for (let look = found - 10; look < found + 10; look++) {
+      expect(run(look).looks).toBeGreaterThan(look);
+    }
   });
 
   test("only to look, changes nothing and wants nothing", () => {
