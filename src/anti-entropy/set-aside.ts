@@ -10,7 +10,7 @@
  */
 import { closeSync, fstatSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { unixMsOf } from "../core/clock.ts";
+import { isoTimeOf, unixMsOf } from "../core/clock.ts";
 import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../core/counter.ts";
 import { KIND_COUNTER, KIND_TOMBSTONE, type Entry } from "../core/entry.ts";
 import type { Logger } from "../observability/log.ts";
@@ -109,9 +109,9 @@ function describe(entry: Entry, reason: SetAsideReason): Record<string, unknown>
     facts["value"] = decimalOf(entry);
     facts["value_base64"] = Buffer.from(entry.valueBytes()).toString("base64");
   } else if (kind !== KIND_TOMBSTONE) Object.assign(facts, asText("value", entry.valueBytes()));
-  facts["time"] = timeText(unixMsOf(timeHigh, timeLow));
+  facts["time"] = isoTimeOf(unixMsOf(timeHigh, timeLow));
   facts["origin"] = hex32(originHigh) + hex32(originLow);
-  if (expiresAtMs !== 0) facts["expires"] = timeText(expiresAtMs);
+  if (expiresAtMs !== 0) facts["expires"] = isoTimeOf(expiresAtMs);
   return facts;
 }
 
@@ -128,11 +128,6 @@ function decimalOf({ value, valueOffset, valueLength }: Entry): string {
   sumOf(value, valueOffset, valueLength, number);
   const text = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
   return Buffer.from(text.subarray(0, formatInt64(number, text, 0))).toString();
-}
-
-/** A time beyond what a Date holds is given as the number it is. */
-function timeText(unixMs: number): string | number {
-  return unixMs <= 8.64e15 ? new Date(unixMs).toISOString() : unixMs;
 }
 
 function hex32(word: number): string {

@@ -3,7 +3,7 @@
  * sync would do. It only looks. Writes on their way between the nodes show as well.
  */
 import { parseHostPort, type HostPort } from "../config/address.ts";
-import { unixMsOf } from "../core/clock.ts";
+import { isoTimeOf, unixMsOf } from "../core/clock.ts";
 import { latestMissed } from "../core/contacts.ts";
 import { KIND_COUNTER, KIND_TOMBSTONE, compareVersions, type Entry } from "../core/entry.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -153,7 +153,7 @@ function entryFacts(entry: Entry | null): Record<string, unknown> | null {
   if (entry === null) return null;
   const facts: Record<string, unknown> = { kind: KINDS[entry.kind], time: timeOf(entry) };
   if (entry.kind !== KIND_TOMBSTONE) facts["value_bytes"] = entry.valueLength;
-  if (entry.expiresAtMs !== 0) facts["expires"] = new Date(entry.expiresAtMs).toISOString();
+  if (entry.expiresAtMs !== 0) facts["expires"] = isoTimeOf(entry.expiresAtMs);
   return facts;
 }
 

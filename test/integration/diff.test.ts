@@ -103,6 +103,13 @@ test("what a sync would set aside, or drop because of a FLUSH", async () => {
   expect((await diff()).output).toMatch(/^doomed: .* a sync drops it on n1, because of a FLUSH/);
 });
 
+test("an expiry beyond all dates is given as a number", async () => {
+  await one.askAll(["SET late x", "EXPIRE late 9000000000000"]);
+  expect((await diff()).output).toMatch(/^late: n1 has 1 byte of /);
+  const [line] = (await diff("--json")).output.split("\n");
+  expect(JSON.parse(line).a.expires).toBeGreaterThan(9e15);
+});
+
 test("thousands of differences", async () => {
   const lines = Array.from({ length: 5_000 }, (_, i) => `SET key:${i} ${i}`);
   await one.askAll(lines);
