@@ -5,7 +5,14 @@
 import { parseHostPort, type HostPort } from "../config/address.ts";
 import { isoTimeOf, unixMsOf } from "../core/clock.ts";
 import { latestMissed } from "../core/contacts.ts";
-import { KIND_COUNTER, KIND_TOMBSTONE, compareVersions, type Entry } from "../core/entry.ts";
+import {
+  KIND_COUNTER,
+  KIND_TOMBSTONE,
+  compareVersions,
+  type Entry,
+  type VersionWords,
+} from "../core/entry.ts";
+import { TAKE, baseVersionOf, mergeRule } from "../core/merge.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UsageError, type Arguments, type Command } from "./arguments.ts";
 import { Inspection, type Described } from "./inspection.ts";
@@ -61,15 +68,17 @@ type Side = "a" | "b";
 /** One key in which two nodes differ. */
 interface Difference {
   readonly key: string;
-  readonly a: Entry | null;
-  readonly b: Entry | null;
+  readonly a: Described | null;
+  readonly b: Described | null;
   /** The side with the higher version; null when both have the same. */
   readonly newer: Side | null;
-  /** What a sync would do. */
+  /** What a sync would do. That goes by what counters stand on, not by which side is newer. */
   readonly sync: "copy" | "delete" | "replace" | "merge" | "drop" | "set aside";
   /** The side at which it would do that; null for both. */
   readonly at: Side | null;
 }
+
+type Fate = Pick<Difference, "sync" | "at">;
 
 /** Visits every difference, bucket by bucket; how many there are. */
 async function compare(
@@ -103,33 +112,39 @@ function judge(
   b: Inspection,
 ): Difference | null {
   if (inA?.digest === inB?.digest) return null;
-  const [entryA, entryB] = [inA?.entry ?? null, inB?.entry ?? null];
-  const facts = { key, a: entryA, b: entryB };
-  if (entryA === null) return { ...facts, newer: "b", ...loneFate(entryB!, "b", b, a) };
-  if (entryB === null) return { ...facts, newer: "a", ...loneFate(entryA, "a", a, b) };
-  const order = compareVersions(entryA, entryB);
+  const facts = { key, a: inA ?? null, b: inB ?? null };
+  if (inA === undefined) return { ...facts, newer: "b", ...loneFate(inB!.entry, "b", b, a) };
+  if (inB === undefined) return { ...facts, newer: "a", ...loneFate(inA.entry, "a", a, b) };
+  const order = compareVersions(inA.entry, inB.entry);
   const newer = order === 0 ? null : order > 0 ? "a" : "b";
-  if (entryA.kind === KIND_COUNTER && entryB.kind === KIND_COUNTER) {
-    return { ...facts, newer, sync: "merge", at: null };
-  }
-  if (newer === null) return { ...facts, newer, sync: "merge", at: null };
-  const winner = newer === "a" ? entryA : entryB;
+  return { ...facts, newer, ...commonFate(inA.entry, inB.entry) };
+}
+
+/** What becomes of two entries with one key. */
+function commonFate(inA: Entry, inB: Entry): Fate {
+  const isTakenInB = mergeRule(inB, inA) === TAKE;
+  // Neither is taken when counters are joined, or when only ends of long values can tell.
+  if (!isTakenInB && mergeRule(inA, inB) !== TAKE) return { sync: "merge", at: null };
+  const winner = isTakenInB ? inA : inB;
   const sync = winner.kind === KIND_TOMBSTONE ? "delete" : "replace";
-  return { ...facts, newer, sync, at: other(newer) };
+  return { sync, at: isTakenInB ? "b" : "a" };
 }
 
 /** What becomes of an entry that only one side has. */
-function loneFate(
-  entry: Entry,
-  side: Side,
-  own: Inspection,
-  peer: Inspection,
-): Pick<Difference, "sync" | "at"> {
-  if (compareVersions(entry, peer.hello.floor) < 0) return { sync: "drop", at: side };
-  const isMissed =
-    unixMsOf(entry.timeHigh, entry.timeLow) <= latestMissed(peer.hello, own.hello).upToMs;
+function loneFate(entry: Entry, side: Side, own: Inspection, peer: Inspection): Fate {
+  const base = baseOf(entry);
+  if (compareVersions(base, peer.hello.floor) < 0) return { sync: "drop", at: side };
+  const { upToMs } = latestMissed(peer.hello, own.hello);
+  const isMissed = upToMs > 0 && unixMsOf(base.timeHigh, base.timeLow) <= upToMs;
   if (isMissed && entry.kind !== KIND_TOMBSTONE) return { sync: "set aside", at: side };
   return { sync: "copy", at: other(side) };
+}
+
+/** The version of what an entry stands on. */
+function baseOf(entry: Entry): VersionWords {
+  const base = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+  baseVersionOf(entry, base);
+  return base;
 }
 
 function other(side: Side): Side {
@@ -139,7 +154,7 @@ function other(side: Side): Side {
 const nameOf = ({ address, hello }: Inspection) => ({ address, node_id: hello.nodeId });
 
 function jsonLine({ key, a, b, newer, sync, at }: Difference): string {
-  return JSON.stringify({ ...keyFacts(key), a: entryFacts(a), b: entryFacts(b), newer, sync, at });
+  return JSON.stringify({ ...keyFacts(key), a: factsOf(a), b: factsOf(b), newer, sync, at });
 }
 
 function keyFacts(key: string): Record<string, string> {
@@ -149,18 +164,26 @@ function keyFacts(key: string): Record<string, string> {
   return { key_base64: bytes.toString("base64") };
 }
 
-function entryFacts(entry: Entry | null): Record<string, unknown> | null {
-  if (entry === null) return null;
+function factsOf(described: Described | null): Record<string, unknown> | null {
+  if (described === null) return null;
+  const { entry, valueBytes } = described;
   const facts: Record<string, unknown> = { kind: KINDS[entry.kind], time: timeOf(entry) };
-  if (entry.kind !== KIND_TOMBSTONE) facts["value_bytes"] = entry.valueLength;
+  if (entry.kind === KIND_COUNTER) facts["base_time"] = baseTimeOf(entry);
+  if (entry.kind !== KIND_TOMBSTONE) facts["value_bytes"] = valueBytes;
   if (entry.expiresAtMs !== 0) facts["expires"] = isoTimeOf(entry.expiresAtMs);
   return facts;
 }
 
 const KINDS = ["string", "tombstone", "counter"] as const;
 
-function timeOf({ timeHigh, timeLow }: Entry): string {
-  return new Date(unixMsOf(timeHigh, timeLow)).toISOString();
+function timeOf({ timeHigh, timeLow }: VersionWords): string | number {
+  return isoTimeOf(unixMsOf(timeHigh, timeLow));
+}
+
+/** When what a counter counts on from was written; null when it was begun from nothing. */
+function baseTimeOf(counter: Entry): string | number | null {
+  const base = baseOf(counter);
+  return base.timeHigh === 0 && base.timeLow === 0 ? null : timeOf(base);
 }
 
 /** `city: n1 has 5 bytes of 12:01:02.003, n2 nothing; a sync copies it to n2` */
@@ -185,12 +208,16 @@ function textLine(
   return `${printable(key)}: ${sides}; a sync ${does}`;
 }
 
-function holds(entry: Entry | null): string {
-  if (entry === null) return "has nothing";
+function holds(described: Described | null): string {
+  if (described === null) return "has nothing";
+  const { entry, valueBytes } = described;
   const time = timeOf(entry);
   if (entry.kind === KIND_TOMBSTONE) return `deleted it at ${time}`;
-  if (entry.kind === KIND_COUNTER) return `counted at ${time}`;
-  return `has ${entry.valueLength} ${entry.valueLength === 1 ? "byte" : "bytes"} of ${time}`;
+  if (entry.kind === KIND_COUNTER) {
+    const baseTime = baseTimeOf(entry);
+    return `counted at ${time}${baseTime === null ? "" : ` on from ${baseTime}`}`;
+  }
+  return `has ${valueBytes} ${valueBytes === 1 ? "byte" : "bytes"} of ${time}`;
 }
 
 /** The node's id, or its address when both have the same id. */

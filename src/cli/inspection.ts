@@ -7,16 +7,18 @@ import type { Hello } from "../core/sync-hello.ts";
 import { SyncInspector } from "../core/sync-inspector.ts";
 import { OperationalError } from "../operational-error.ts";
 
-/** Descriptions hold no values, so frames are small. */
+/** Descriptions hold little of a value, so frames are small. */
 const MAX_FRAME_BYTES = 1_048_576;
 const SILENCE_MS = 30_000;
 
-/** What a node holds under a key, values aside. */
+/** What a node holds under a key, but for the rest of a long value. */
 export interface Described {
   /** Equal on two nodes exactly when they hold the same. */
   readonly digest: number;
-  /** Owns its bytes; its value is empty but for the length. */
+  /** Owns its bytes; its value is the start of what the node holds, as much as `mergeRule` looks at. */
   readonly entry: Entry;
+  /** Length of the whole value. */
+  readonly valueBytes: number;
 }
 
 /** One node looked into. Ask one thing at a time. */
@@ -31,10 +33,10 @@ export class Inspection {
     this.inspector = new SyncInspector({
       maxFrameBytes: MAX_FRAME_BYTES,
       send: (frame) => this.link!.send(frame),
-      onEntry: (digest, entry) => {
+      onEntry: (digest, entry, valueBytes) => {
         const copy = entry.clone();
-        copy.valueLength = entry.valueLength;
-        this.found.set(Buffer.from(copy.key).toString("latin1"), { digest, entry: copy });
+        const key = Buffer.from(copy.key).toString("latin1");
+        this.found.set(key, { digest, entry: copy, valueBytes });
       },
       onAnswered: () => this.settle(null),
       onFailure: (reason) => this.fail(reason),

@@ -4,12 +4,13 @@
  * of a session in the mode "inspect" (see `sync-session.ts`), as a pure step machine.
  */
 import { BUCKETS, FANOUT } from "./digest-tree.ts";
-import { Entry } from "./entry.ts";
+import { Entry, KIND_COUNTER } from "./entry.ts";
 import { readDigest } from "./sync-buckets.ts";
 import { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { Hello, readHello, readText, writeHello } from "./sync-hello.ts";
 import {
   ABOUT,
+  ABOUT_VALUE_BYTES,
   ASK,
   ASK_ALL,
   DIGESTS,
@@ -18,7 +19,7 @@ import {
   HELLO,
   TURN,
   TURN_DONE,
-  readHead,
+  readAbout,
 } from "./sync-items.ts";
 import { MODES } from "./sync-options.ts";
 
@@ -27,8 +28,11 @@ export interface InspectorOptions {
   readonly maxFrameBytes: number;
   /** Takes one complete frame; has copied or sent it when it returns. */
   readonly send: (frame: Uint8Array) => void;
-  /** An entry of a bucket that was asked for; its value is not known, only its length. Valid for the call. */
-  readonly onEntry: (digest: number, entry: Entry) => void;
+  /**
+   * An entry of a bucket that was asked for, with the start of its value, as much as `mergeRule`
+   * looks at, and the length of the whole. Valid for the call.
+   */
+  readonly onEntry: (digest: number, entry: Entry, valueBytes: number) => void;
   /** All that was asked for last has come. */
   readonly onAnswered: () => void;
   /** It is of no use any more; one clear sentence. */
@@ -150,9 +154,12 @@ export class SyncInspector {
   }
 
   private takeEntry(): boolean {
-    const digest = readDigest(this.reader);
-    readHead(this.reader, this.entry);
-    if (!this.reader.overrun) this.options.onEntry(digest, this.entry);
+    const { reader, entry } = this;
+    const digest = readDigest(reader);
+    const valueBytes = readAbout(reader, entry);
+    // A counter without a base cannot be judged.
+    if (entry.kind === KIND_COUNTER && valueBytes < ABOUT_VALUE_BYTES) return false;
+    if (!reader.overrun) this.options.onEntry(digest, entry, valueBytes);
     return true;
   }
 

@@ -18,12 +18,14 @@
  *   ROOT      16 bytes · u8: OTHERS_WROTE here during the session, HAS_SET_ASIDE entries in it
  *   ASK       bucket u16: describe what it holds
  *   ASK_ALL   send the digests of all buckets
- *   ABOUT     digest · head · key: an entry without its value
+ *   ABOUT     digest · head · key · the first ABOUT_VALUE_BYTES of the value, or all if it is shorter:
+ *             what `mergeRule` looks at, the base of a counter or a number that one may stand on
  *
  * A head is kind u8 (HAS_EXPIRY added when an expiry follows) · key length · value length ·
  * time 8 bytes · origin 8 bytes · [expiry u64]. A digest is the first DIGEST_PREFIX_BYTES of
  * a SHA-256: two differing entries look equal once in 2.8e14.
  */
+import { BASE_BYTES } from "./counter.ts";
 import type { Entry, Kind } from "./entry.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 
@@ -74,6 +76,8 @@ export const HAS_SET_ASIDE = 2;
 export const DIGEST_PREFIX_BYTES = 6;
 /** How much of a root travels. */
 export const ROOT_BYTES = 16;
+/** How much of a value an ABOUT holds: a counter's base, which is longer than the text of any number. */
+export const ABOUT_VALUE_BYTES = BASE_BYTES;
 
 const HAS_EXPIRY = 4;
 const MAX_HEAD_BYTES = 36;
@@ -83,7 +87,7 @@ export function digestListBytes(count: number): number {
   return 8 + count * DIGEST_PREFIX_BYTES;
 }
 
-/** Most bytes that an ENTRY takes, or an ABOUT or OFFER of an entry without value. */
+/** Most bytes that an ENTRY takes, or an ABOUT with that much of a value, or an OFFER with none. */
 export function entryItemBytes(keyLength: number, valueLength: number): number {
   return 1 + DIGEST_PREFIX_BYTES + MAX_HEAD_BYTES + keyLength + valueLength;
 }
@@ -129,4 +133,23 @@ export function readEntry(reader: FrameReader, into: Entry): void {
   readHead(reader, into);
   into.valueOffset = reader.skip(into.valueLength);
   into.value = reader.bytes;
+}
+
+/** Writes an entry with the start of its value, for which there is room. */
+export function writeAbout(writer: FrameWriter, entry: Entry): void {
+  writeHead(writer, entry);
+  writer.copy(entry.value, entry.valueOffset, Math.min(entry.valueLength, ABOUT_VALUE_BYTES));
+}
+
+/**
+ * Reads an entry with the start of its value, which is all the value it has then. Returns the length
+ * of the whole value. Key and value lie in the reader.
+ */
+export function readAbout(reader: FrameReader, into: Entry): number {
+  readHead(reader, into);
+  const valueBytes = into.valueLength;
+  into.valueLength = Math.min(valueBytes, ABOUT_VALUE_BYTES);
+  into.valueOffset = reader.skip(into.valueLength);
+  into.value = reader.bytes;
+  return valueBytes;
 }

@@ -16,6 +16,7 @@ import { DigestSet, digestOfId, readDigest, writeDigest } from "./sync-buckets.t
 import type { Speech, SyncParts } from "./sync-initiator.ts";
 import {
   ABOUT,
+  ABOUT_VALUE_BYTES,
   ASK,
   ASK_ALL,
   DIGESTS,
@@ -28,7 +29,7 @@ import {
   readHead,
   TURN_BEHIND,
   WANT,
-  writeHead,
+  writeAbout,
 } from "./sync-items.ts";
 import {
   LISTED_BYTES_A_TURN,
@@ -273,10 +274,10 @@ export class Responder {
     // Its id may name another entry by now, which the tree need not have.
     if (!this.store.isUsed(id) || !tree.buckets.has(id)) return;
     this.store.read(id, this.entry);
-    writer.reserve(entryItemBytes(this.entry.keyLength, 0));
+    writer.reserve(entryItemBytes(this.entry.keyLength, ABOUT_VALUE_BYTES));
     writer.u8(ABOUT);
     writeDigest(writer, digestOfId(tree.buckets, id));
-    writeHead(writer, this.entry);
+    writeAbout(writer, this.entry);
   }
 
   /** Where in the queue an entry of the bucket under work is wanted, or -1. */

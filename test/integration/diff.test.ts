@@ -64,6 +64,32 @@ test("every way to differ, and a sync then does what was announced", async () =>
   ]);
 });
 
+test("counters: a sync goes by what they stand on, not by when they counted last", async () => {
+  await one.askAll(["SET text 5", "SET deleted 5", "SET again 5", "SET number 5"]);
+  await sync();
+  await two.askAll(["SET text hello", "DEL deleted", "INCR number"]);
+  await one.askAll(["INCR text", "INCR deleted", "INCR again"]);
+  await two.askAll(["SET again 100", "INCR again"]);
+  await one.ask("INCR again");
+
+  const lines = (await diff()).output.trimEnd().split("\n");
+  const counted = `counted at ${time} on from ${time}`;
+  for (const line of [
+    `text: n1 ${counted} \\(newer\\), n2 has 5 bytes of ${time}; a sync replaces it on n1`,
+    `deleted: n1 ${counted} \\(newer\\), n2 deleted it at ${time}; a sync deletes it on n1`,
+    `again: n1 ${counted} \\(newer\\), n2 ${counted}; a sync replaces it on n1`,
+    `number: n1 has 1 byte of ${time}, n2 ${counted} \\(newer\\); a sync replaces it on n1`,
+  ]) {
+    expect(lines).toContainEqual(expect.stringMatching(new RegExp(`^${line}$`)));
+  }
+  expect(lines.length).toBe(5);
+
+  await sync();
+  const gets = ["GET text", "GET deleted", "GET again", "GET number"];
+  const values = ["hello", "(null)", "101", "6"];
+  expect([await one.askAll(gets), await two.askAll(gets)]).toEqual([values, values]);
+});
+
 test("as JSON, one object a line", async () => {
   await one.askAll(["SET mine 12345", "EXPIRE mine 1000"]);
   const { code, output } = await diff("--json");
@@ -101,6 +127,22 @@ test("what a sync would set aside, or drop because of a FLUSH", async () => {
   expect((await diff()).output).toMatch(/^doomed: .* a sync sets it aside on n1, which was away/);
   await two.ask("FLUSH");
   expect((await diff()).output).toMatch(/^doomed: .* a sync drops it on n1, because of a FLUSH/);
+});
+
+test("a counter is set aside by what it counts on from, however late it counted", async () => {
+  await one.ask("SET doomed 5");
+  await sync();
+  await two.ask("DEL doomed");
+  await eventually("it is forgotten", async () => (await two.fact("tombstones")) === 0);
+  await one.askAll(["INCR doomed", "INCR begun", "SET fresh 5", "INCR fresh"]);
+  const { output } = await diff();
+  expect(output).toMatch(/^doomed: n1 counted at .* a sync sets it aside on n1, /m);
+  expect(output).toMatch(/^begun: n1 counted at .* a sync sets it aside on n1, /m);
+  expect(output).toMatch(/^fresh: n1 counted at .* a sync copies it to n2$/m);
+  await sync();
+  const gets = ["GET doomed", "GET begun", "GET fresh"];
+  const values = ["(null)", "(null)", "6"];
+  expect([await one.askAll(gets), await two.askAll(gets)]).toEqual([values, values]);
 });
 
 test("an expiry beyond all dates is given as a number", async () => {

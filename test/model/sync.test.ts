@@ -1,7 +1,10 @@
 /** Sync sessions against plain merging: whatever two stores hold, afterwards both hold all of it. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { SyncMode } from "../../src/core/sync-session.ts";
+import type { Entry } from "../../src/core/entry.ts";
+import { mergeRule } from "../../src/core/merge.ts";
+import { SyncInspector } from "../../src/core/sync-inspector.ts";
+import type { SyncMode, SyncSession } from "../../src/core/sync-session.ts";
 import { seeded } from "../support/random.ts";
 import { del, entriesOf, get, incr, keyOf, mergeOf, rootOf, set } from "../support/sync-data.ts";
 import { Pair, runPair, SyncNode, type SyncNodeOptions } from "../support/sync-pair.ts";
@@ -374,5 +377,62 @@ describe("while others write", () => {
       return get(slow, "k");
     });
     expect(found).toEqual([null, "v"]);
+  });
+});
+
+describe("an inspector", () => {
+  /** What a node tells of all it holds, by key. */
+  function inspect(node: SyncNode): Map<string, { entry: Entry; valueBytes: number }> {
+    const found = new Map<string, { entry: Entry; valueBytes: number }>();
+    let hasAnswered = false;
+    let failure = "";
+    const inspector = new SyncInspector({
+      maxFrameBytes: 1_048_576,
+      send: (frame) => session.receive(frame.slice()),
+      onEntry: (_, entry, valueBytes) =>
+        found.set(keyOf(entry), { entry: entry.clone(), valueBytes }),
+      onAnswered: () => (hasAnswered = true),
+      onFailure: (reason) => (failure = reason),
+    });
+    const session: SyncSession = node.session(
+      "responder",
+      (frame) => inspector.receive(frame.slice()),
+      () => {},
+    );
+    const answer = (): void => {
+      while (session.step());
+      expect([hasAnswered, failure]).toEqual([true, ""]);
+      hasAnswered = false;
+    };
+    inspector.open();
+    answer();
+    inspector.ask([...inspector.digests.keys()].filter((at) => inspector.digests[at] !== 0));
+    answer();
+    inspector.close();
+    return found;
+  }
+
+  test("learns enough to judge by the merge rule as a sync would", () => {
+    fc.assert(
+      fc.property(fc.array(operation, { maxLength: 120, size: "max" }), (operations) => {
+        const { time, nodes } = twoNodes();
+        // Few keys, so that much of each happens.
+        for (const op of operations) perform(nodes, time, { ...op, key: op.key.slice(0, 5) });
+        for (const node of nodes) rootOf(node);
+        const told = nodes.map(inspect);
+        const held = nodes.map((node) => new Map(entriesOf(node).map((it) => [keyOf(it), it])));
+        for (const side of [0, 1]) {
+          expect([...told[side].keys()].sort()).toEqual([...held[side].keys()].sort());
+          for (const [key, { entry, valueBytes }] of told[side]) {
+            const own = held[side].get(key)!;
+            expect(valueBytes).toBe(own.valueLength);
+            const [other, otherTold] = [held[1 - side].get(key), told[1 - side].get(key)];
+            if (other === undefined) continue;
+            expect(mergeRule(otherTold!.entry, entry)).toBe(mergeRule(other, own));
+          }
+        }
+      }),
+      { numRuns: 60 },
+    );
   });
 });
