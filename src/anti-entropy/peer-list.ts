@@ -14,8 +14,10 @@ export interface Peer extends HostPort {
   /** Epoch and connection in its latest presence. */
   incarnation: string;
   isRunning: boolean;
-  /** Which of the scheduler's wants the latest sync wanted at once is; null if none is. */
-  want: number | null;
+  /** Which of the scheduler's wants the latest sync wanted at once is. */
+  want: number;
+  /** Up to which of them all are settled; one that is wanted now is beyond it. */
+  settled: number;
   /** It does not begin before this time: so many nodes do not sync at the same moment. */
   wantedFromMs: number;
   /** Keys to be fetched from it. */
@@ -51,7 +53,8 @@ export class PeerList {
       nodeId: "",
       incarnation: "",
       isRunning: false,
-      want: null,
+      want: 0,
+      settled: 0,
       wantedFromMs: nowMs,
       keys: [],
       failures: 0,
@@ -68,21 +71,32 @@ export class PeerList {
     }
   }
 
-  /** Every other node once, as far as is known, in the order of their addresses. */
+  /**
+   * Every other node once, as far as is known, in the order of their addresses. Of several
+   * addresses of one node it is the one that fails least: not all may be reachable from here.
+   */
   distinct(): Peer[] {
     const seen = new Set([this.ownNodeId]);
-    const sorted = [...this.peers.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
-    return sorted.filter(({ nodeId }) => {
+    const distinct = this.fewestFailuresFirst().filter(({ nodeId }) => {
       if (nodeId === "") return true;
       if (seen.has(nodeId)) return false;
       seen.add(nodeId);
       return true;
     });
+    return distinct.sort(byAddress);
   }
 
-  /** An address of that node. */
+  /** The address of that node that fails least; undefined if none is known, or the id is empty. */
   byNodeId(nodeId: string): Peer | undefined {
-    for (const peer of this.peers.values()) if (peer.nodeId === nodeId) return peer;
-    return undefined;
+    if (nodeId === "") return undefined;
+    return this.fewestFailuresFirst().find((peer) => peer.nodeId === nodeId);
   }
+
+  private fewestFailuresFirst(): Peer[] {
+    return [...this.peers.values()].sort((a, b) => a.failures - b.failures || byAddress(a, b));
+  }
+}
+
+function byAddress(a: Peer, b: Peer): number {
+  return a.address < b.address ? -1 : 1;
 }

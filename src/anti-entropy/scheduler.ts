@@ -162,8 +162,7 @@ export class Scheduler {
     this.connections = connections;
     this.droppedEvents = droppedEvents;
     const present = new Set<string>();
-    for (const each of peers) {
-      if (!each.online) continue;
+    for (const each of latestByAddress(peers)) {
       const peer = this.peers.take(each.address, false, this.nowMs);
       if (peer === undefined) continue;
       present.add(peer.address);
@@ -176,7 +175,9 @@ export class Scheduler {
         peer.notBeforeMs = this.nowMs;
       }
       const differs = each.root === null || each.root !== this.options.rootHex();
-      if (isReconnected || hasDropped || (isBack && differs)) this.want(peer, SPREAD_MS);
+      if (isReconnected || hasDropped || (isBack && differs)) {
+        this.want(this.peers.byNodeId(each.nodeId) ?? peer, SPREAD_MS);
+      }
     }
     // While the broker is away, who was there last is still worth a try.
     if (!connected) return;
@@ -190,7 +191,7 @@ export class Scheduler {
   }
 
   private want(peer: Peer, spreadMs: number): void {
-    if (peer.want === null) {
+    if (!isWanted(peer)) {
       const fromMs = this.nowMs + this.options.random() * spreadMs;
       peer.wantedFromMs = Math.max(peer.wantedFromMs, fromMs);
     }
@@ -206,7 +207,7 @@ export class Scheduler {
       if (keys.length > 0) {
         peer.keys = [];
         void this.begin(peer, { mode: "fetch", fetchKeys: keys });
-      } else if (peer.want !== null && peer.wantedFromMs <= this.nowMs && isHealing()) {
+      } else if (isWanted(peer) && peer.wantedFromMs <= this.nowMs && isHealing()) {
         void this.begin(peer, { mode: "now" });
       }
     }
@@ -240,8 +241,18 @@ export class Scheduler {
       if (job.mode !== "fetch") peer.wantedFromMs = this.nowMs + PAUSE_MS;
       return;
     }
+    this.postpone(peer, isBusy);
+    // Another address of that node may do better.
+    const heir = this.peers.byNodeId(peer.nodeId) ?? peer;
     // A sync brings what a fetch could not.
-    if (job.mode === "fetch") peer.want = ++this.wants;
+    if (job.mode === "fetch") this.want(heir, 0);
+    if (heir !== peer && isWanted(peer)) {
+      heir.want = Math.max(heir.want, peer.want);
+      peer.want = peer.settled;
+    }
+  }
+
+  private postpone(peer: Peer, isBusy: boolean): void {
     const { random } = this.options;
     if (isBusy) peer.notBeforeMs = this.nowMs + SPREAD_MS * (0.2 + random());
     else {
@@ -252,6 +263,20 @@ export class Scheduler {
   }
 }
 
+function isWanted({ want, settled }: Peer): boolean {
+  return want > settled;
+}
+
 function settle(peer: Peer, begun: number): void {
-  if (peer.want !== null && peer.want <= begun) peer.want = null;
+  peer.settled = Math.max(peer.settled, begun);
+}
+
+/** Who is online, by address. Of several at one, who started last has taken the others' place. */
+function latestByAddress(peers: readonly PresentPeer[]): Iterable<PresentPeer> {
+  const latest = new Map<string, PresentPeer>();
+  for (const peer of peers) {
+    const known = latest.get(peer.address);
+    if (peer.online && !(known && known.epoch >= peer.epoch)) latest.set(peer.address, peer);
+  }
+  return latest.values();
 }

@@ -356,6 +356,70 @@ describe("a peer that fails", () => {
   });
 });
 
+describe("a node with two addresses", () => {
+  /** One from the configuration and one from presence. Both are known to lead to node n. */
+  async function createBoth(listed: string): Promise<Scheduler> {
+    peers = [presence("n")];
+    const scheduler = create({ peerList: [listed] });
+    await settle(scheduler);
+    while (!addresses().includes(listed)) {
+      for (const each of started.splice(0)) await each.end({ peerNodeId: "n" });
+      pass(scheduler, INTERVAL_MS);
+    }
+    for (const each of started.splice(0)) await each.end({ peerNodeId: "n" });
+    expect(scheduler.peerCount).toBe(1);
+    pass(scheduler, 2_000);
+    return scheduler;
+  }
+
+  test("is asked at the other for what was wanted when one fails, and in rounds from then on", async () => {
+    const scheduler = await createBoth("a:1");
+    scheduler.noteGap("n");
+    await started[0]!.end({ ok: false });
+    pass(scheduler, 500);
+    expect(addresses()).toEqual(["a:1", "n:7379"]);
+    expect(modes()).toEqual(["now", "now"]);
+    await started[1]!.end();
+    for (let i = 0; i < 3; i++) {
+      started = [];
+      pass(scheduler, INTERVAL_MS);
+      expect(addresses()).toEqual(["n:7379"]);
+      await started[0]!.end();
+    }
+  });
+
+  test("is not asked at the one it announces while the other fails less", async () => {
+    const scheduler = await createBoth("z:1");
+    scheduler.noteGap("n");
+    await started[0]!.end({ ok: false });
+    pass(scheduler, 5_000);
+    expect(addresses()).toEqual(["n:7379", "z:1"]);
+    await started[1]!.end();
+    pass(scheduler, 5_000);
+    connections = 2;
+    pass(scheduler, 5_000);
+    expect(addresses()).toEqual(["n:7379", "z:1", "z:1"]);
+  });
+});
+
+test("of two nodes announced at one address the one that started last counts", async () => {
+  const old = presence("old", { address: "a:1", epoch: 1, connection: 9, root: "other" });
+  const replaced = presence("new", { address: "a:1", epoch: 2 });
+  for (const both of [
+    [old, replaced],
+    [replaced, old],
+  ]) {
+    peers = both;
+    const scheduler = create();
+    await settle(scheduler);
+    pass(scheduler, 5_000);
+    expect(started).toEqual([]);
+    scheduler.noteGap("new");
+    expect(addresses()).toEqual(["a:1"]);
+    started = [];
+  }
+});
+
 test("peers that left are forgotten, unless they are configured or the broker is away", async () => {
   peers = [presence("a")];
   const scheduler = create({ peerList: ["b:1"] });
