@@ -4,6 +4,9 @@
  */
 import { parseHostPort, type HostPort } from "../config/address.ts";
 
+/** Keys to be fetched, by their bytes as latin1 text: each once, however often it is written. */
+export type WaitingKeys = Map<string, Uint8Array>;
+
 /** One address and how things stand with the node there. Times are those of the scheduler. */
 export interface Peer extends HostPort {
   readonly address: string;
@@ -20,8 +23,8 @@ export interface Peer extends HostPort {
   settled: number;
   /** It does not begin before this time: so many nodes do not sync at the same moment. */
   wantedFromMs: number;
-  /** Keys to be fetched from it. */
-  keys: Uint8Array[];
+  /** What is to be fetched from it. */
+  keys: WaitingKeys;
   /** Failures in a row. */
   failures: number;
   /** After a failure nothing is begun before this time. */
@@ -56,7 +59,7 @@ export class PeerList {
       want: 0,
       settled: 0,
       wantedFromMs: nowMs,
-      keys: [],
+      keys: new Map(),
       failures: 0,
       notBeforeMs: nowMs,
     };

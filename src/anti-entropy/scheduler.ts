@@ -4,7 +4,7 @@
  * from `tick`, and nothing of sessions but how they ended.
  */
 import type { HostPort } from "../config/address.ts";
-import { PeerList, type Peer } from "./peer-list.ts";
+import { PeerList, type Peer, type WaitingKeys } from "./peer-list.ts";
 
 /** What presence tells of another node. */
 export interface PresentPeer {
@@ -87,8 +87,8 @@ export class Scheduler {
   private lastInTurn = "";
   private connections = 0;
   private droppedEvents = 0;
-  /** Values to be fetched from nodes that are not known yet. */
-  private readonly strangersKeys: { readonly nodeId: string; readonly key: Uint8Array }[] = [];
+  /** What is to be fetched from nodes that are not known yet, by node id. */
+  private readonly strangersKeys = new Map<string, WaitingKeys>();
 
   constructor(private readonly options: SchedulerOptions) {
     this.peers = new PeerList(options.nodeId);
@@ -130,11 +130,12 @@ export class Scheduler {
   /** That node holds a value that has to be fetched. */
   noteReference(nodeId: string, key: Uint8Array): void {
     const peer = this.peers.byNodeId(nodeId);
-    const keys = peer?.keys ?? this.strangersKeys;
-    if (keys.length >= MAX_KEYS) return this.noteGap(nodeId);
-    if (peer === undefined) this.strangersKeys.push({ nodeId, key });
-    else peer.keys.push(key);
-    this.beginWanted();
+    const keys = peer?.keys ?? this.strangersKeys.get(nodeId) ?? new Map();
+    const text = Buffer.from(key).toString("latin1");
+    if (keys.size >= MAX_KEYS && !keys.has(text)) return this.noteGap(nodeId);
+    keys.set(text, key);
+    if (peer === undefined) this.strangersKeys.set(nodeId, keys);
+    else this.beginWanted();
   }
 
   /**
@@ -148,11 +149,12 @@ export class Scheduler {
 
   /** Who was unknown when it told of values has announced itself by now, or may never. */
   private askStrangers(): void {
-    for (const { nodeId, key } of this.strangersKeys.splice(0)) {
+    for (const [nodeId, keys] of this.strangersKeys) {
       const peer = this.peers.byNodeId(nodeId);
       if (peer === undefined) this.noteGap(nodeId);
-      else this.noteReference(nodeId, key);
+      else addKeys(peer, keys);
     }
+    this.strangersKeys.clear();
   }
 
   private lookAtPresence(): void {
@@ -203,12 +205,10 @@ export class Scheduler {
     for (const peer of this.peers.all()) {
       if (!hasRoom()) return;
       if (peer.isRunning || peer.notBeforeMs > this.nowMs) continue;
-      const { keys } = peer;
-      if (keys.length > 0) {
-        peer.keys = [];
-        void this.begin(peer, { mode: "fetch", fetchKeys: keys });
-      } else if (isWanted(peer) && peer.wantedFromMs <= this.nowMs && isHealing()) {
+      if (isWanted(peer) && peer.wantedFromMs <= this.nowMs && isHealing()) {
         void this.begin(peer, { mode: "now" });
+      } else if (peer.keys.size > 0) {
+        void this.begin(peer, { mode: "fetch", fetchKeys: [...peer.keys.values()] });
       }
     }
   }
@@ -231,6 +231,9 @@ export class Scheduler {
 
   private async begin(peer: Peer, job: Job): Promise<void> {
     const begun = this.wants;
+    let keys: WaitingKeys = new Map();
+    // All but a round, which goes no further than its watermark, brings them.
+    if (job.mode !== "watermark") [keys, peer.keys] = [peer.keys, keys];
     peer.isRunning = true;
     const { ok, isBusy, peerNodeId } = await this.options.run(peer, job);
     peer.isRunning = false;
@@ -244,8 +247,9 @@ export class Scheduler {
     this.postpone(peer, isBusy);
     // Another address of that node may do better.
     const heir = this.peers.byNodeId(peer.nodeId) ?? peer;
-    // A sync brings what a fetch could not.
-    if (job.mode === "fetch") this.want(heir, 0);
+    addKeys(heir, keys);
+    // A sync brings what a fetch could not, where syncs are wanted at all.
+    if (job.mode === "fetch" && !isBusy) this.want(heir, 0);
     if (heir !== peer && isWanted(peer)) {
       heir.want = Math.max(heir.want, peer.want);
       peer.want = peer.settled;
@@ -261,6 +265,10 @@ export class Scheduler {
       peer.notBeforeMs = this.nowMs + delayMs * (0.5 + random() / 2);
     }
   }
+}
+
+function addKeys(peer: Peer, keys: WaitingKeys): void {
+  for (const [text, key] of keys) peer.keys.set(text, key);
 }
 
 function isWanted({ want, settled }: Peer): boolean {

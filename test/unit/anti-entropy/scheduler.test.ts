@@ -92,6 +92,21 @@ async function settle(scheduler: Scheduler): Promise<void> {
   started = [];
 }
 
+/** Knows node n at an address from the configuration and at n:7379, which presence tells of. */
+async function createWithTwoAddresses(listed: string): Promise<Scheduler> {
+  peers = [presence("n")];
+  const scheduler = create({ peerList: [listed] });
+  await settle(scheduler);
+  while (!addresses().includes(listed)) {
+    for (const each of started.splice(0)) await each.end({ peerNodeId: "n" });
+    pass(scheduler, INTERVAL_MS);
+  }
+  for (const each of started.splice(0)) await each.end({ peerNodeId: "n" });
+  expect(scheduler.peerCount).toBe(1);
+  pass(scheduler, 2_000);
+  return scheduler;
+}
+
 const addresses = () => started.map((each) => each.address);
 const modes = () => started.map((each) => each.job.mode);
 
@@ -289,6 +304,21 @@ describe("values left for fetching", () => {
     expect(modes()).toEqual(["fetch", "now"]);
   });
 
+  test("are asked for once, however often they were written meanwhile", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    for (let i = 0; i < 2_000; i++) {
+      for (const nodeId of ["a", "b"]) scheduler.noteReference(nodeId, key("one"));
+    }
+    await started[0]!.end();
+    peers = [presence("a"), presence("b")];
+    pass(scheduler, 500);
+    expect(addresses()).toEqual(["a:7379", "a:7379", "b:7379"]);
+    const fetch: Job = { mode: "fetch", fetchKeys: [key("one")] };
+    expect(started.map(({ job }) => job)).toEqual([fetch, fetch, fetch]);
+  });
+
   test("are left to a sync when there are too many, or fetching fails", async () => {
     peers = [presence("a")];
     const scheduler = create();
@@ -296,10 +326,27 @@ describe("values left for fetching", () => {
     for (let i = 0; i < 3_000; i++) scheduler.noteReference("a", key(String(i)));
     await started[0]!.end();
     pass(scheduler, 500);
-    expect(started[1]!.job).toMatchObject({ mode: "fetch" });
-    await started[1]!.end({ ok: false });
+    expect(modes()).toEqual(["fetch", "now"]);
+    await started[1]!.end();
+    scheduler.noteReference("a", key("one"));
+    await started[2]!.end({ ok: false });
     pass(scheduler, 2_000);
-    expect(modes()).toEqual(["fetch", "fetch", "now"]);
+    expect(modes()).toEqual(["fetch", "now", "fetch", "now"]);
+    await started[3]!.end();
+    pass(scheduler, 5_000);
+    expect(started.length).toBe(4);
+  });
+
+  test("are asked for again after a failure while healing is off, at another address if there is one", async () => {
+    const scheduler = await createWithTwoAddresses("z:1");
+    isHealing = false;
+    scheduler.noteReference("n", key("one"));
+    await started[0]!.end({ ok: false, isBusy: true });
+    pass(scheduler, 1_000);
+    await started[1]!.end({ ok: false });
+    pass(scheduler, 500);
+    expect(addresses()).toEqual(["n:7379", "n:7379", "z:1"]);
+    for (const { job } of started) expect(job).toEqual({ mode: "fetch", fetchKeys: [key("one")] });
     await started[2]!.end();
     pass(scheduler, 5_000);
     expect(started.length).toBe(3);
@@ -357,23 +404,8 @@ describe("a peer that fails", () => {
 });
 
 describe("a node with two addresses", () => {
-  /** One from the configuration and one from presence. Both are known to lead to node n. */
-  async function createBoth(listed: string): Promise<Scheduler> {
-    peers = [presence("n")];
-    const scheduler = create({ peerList: [listed] });
-    await settle(scheduler);
-    while (!addresses().includes(listed)) {
-      for (const each of started.splice(0)) await each.end({ peerNodeId: "n" });
-      pass(scheduler, INTERVAL_MS);
-    }
-    for (const each of started.splice(0)) await each.end({ peerNodeId: "n" });
-    expect(scheduler.peerCount).toBe(1);
-    pass(scheduler, 2_000);
-    return scheduler;
-  }
-
   test("is asked at the other for what was wanted when one fails, and in rounds from then on", async () => {
-    const scheduler = await createBoth("a:1");
+    const scheduler = await createWithTwoAddresses("a:1");
     scheduler.noteGap("n");
     await started[0]!.end({ ok: false });
     pass(scheduler, 500);
@@ -389,7 +421,7 @@ describe("a node with two addresses", () => {
   });
 
   test("is not asked at the one it announces while the other fails less", async () => {
-    const scheduler = await createBoth("z:1");
+    const scheduler = await createWithTwoAddresses("z:1");
     scheduler.noteGap("n");
     await started[0]!.end({ ok: false });
     pass(scheduler, 5_000);
