@@ -36,6 +36,7 @@ export const diff: Command = {
     try {
       for (const address of [first, second]) open.push(await Inspection.open(address));
       const [a, b] = open as [Inspection, Inspection];
+      mustBeTwoOfOneCluster(a, b);
       const count = await compare(a, b, (difference) => {
         console.log(isJson ? jsonLine(difference) : textLine(difference, a, b));
       });
@@ -52,6 +53,18 @@ export const diff: Command = {
     }
   },
 };
+
+/** Throws an OperationalError when no sync could ever be between these. */
+function mustBeTwoOfOneCluster(a: Inspection, b: Inspection): void {
+  const [one, two] = [a.hello, b.hello];
+  const isSame = one.nodeId === two.nodeId && one.epoch === two.epoch;
+  if (isSame) {
+    throw new OperationalError(`${a.address} and ${b.address} are one node, "${one.nodeId}"`);
+  }
+  if (one.cluster === two.cluster) return;
+  const clusters = `"${one.nodeId}" belongs to the cluster "${one.cluster}", "${two.nodeId}" to "${two.cluster}"`;
+  throw new OperationalError(`${clusters}: nothing goes over between the two`);
+}
 
 function addressesIn(given: Arguments): [HostPort, HostPort] {
   const words = given.words.filter((word) => word !== "--json");

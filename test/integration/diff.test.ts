@@ -152,6 +152,16 @@ test("an expiry beyond all dates is given as a number", async () => {
   expect(JSON.parse(line).a.expires).toBeGreaterThan(9e15);
 });
 
+test("one node twice, and nodes of two clusters, are not compared: exit code 2", async () => {
+  const stranger = await ClusterNode.start("n3", { mqtt: { topic_prefix: "other" } });
+  const twice = await runToEnd(["diff", one.address, one.address]);
+  const apart = await runToEnd(["diff", one.address, stranger.address]);
+  await stranger.process.kill();
+  expect([twice.code, apart.code]).toEqual([2, 2]);
+  expect(twice.output).toContain(`merklekv: ${one.address} and ${one.address} are one node, "n1"`);
+  expect(apart.output).toContain('"n1" belongs to the cluster "merkle-kv", "n3" to "other"');
+});
+
 test("thousands of differences", async () => {
   const lines = Array.from({ length: 5_000 }, (_, i) => `SET key:${i} ${i}`);
   await one.askAll(lines);

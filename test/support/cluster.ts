@@ -7,7 +7,7 @@ export interface ClusterNodeOptions {
   /** The broker's address; without one the node replicates to nobody. */
   readonly broker?: string;
   readonly network?: Readonly<Record<string, number>>;
-  readonly mqtt?: Readonly<Record<string, number | boolean>>;
+  readonly mqtt?: Readonly<Record<string, number | boolean | string>>;
   readonly antiEntropy?: Readonly<Record<string, unknown>>;
   readonly storage?: Readonly<Record<string, number>>;
 }
