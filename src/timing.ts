@@ -33,3 +33,8 @@ export const eventLoop: Timing = {
 export function nextTurn(timing: Timing): Promise<void> {
   return new Promise((resolve) => timing.soon(resolve));
 }
+
+/** Unix milliseconds in ISO 8601. A time beyond what a Date holds is given as the number it is. */
+export function isoTimeOf(unixMs: number): string | number {
+  return unixMs <= 8.64e15 ? new Date(unixMs).toISOString() : unixMs;
+}

@@ -10,10 +10,11 @@
  */
 import { closeSync, fstatSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { isoTimeOf, unixMsOf } from "../core/clock.ts";
+import { unixMsOf } from "../core/clock.ts";
 import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../core/counter.ts";
 import { KIND_COUNTER, KIND_TOMBSTONE, type Entry } from "../core/entry.ts";
 import type { Logger } from "../observability/log.ts";
+import { isoTimeOf } from "../timing.ts";
 
 /** Why an entry is set aside. */
 export type SetAsideReason = "stale" | "future";

@@ -3,7 +3,7 @@
  * sync would do. It only looks. Writes on their way between the nodes show as well.
  */
 import { parseHostPort, type HostPort } from "../config/address.ts";
-import { isoTimeOf, unixMsOf } from "../core/clock.ts";
+import { unixMsOf } from "../core/clock.ts";
 import { latestMissed } from "../core/contacts.ts";
 import {
   KIND_COUNTER,
@@ -14,6 +14,7 @@ import {
 } from "../core/entry.ts";
 import { TAKE, baseVersionOf, mergeRule } from "../core/merge.ts";
 import { OperationalError } from "../operational-error.ts";
+import { isoTimeOf } from "../timing.ts";
 import { UsageError, type Arguments, type Command } from "./arguments.ts";
 import { Inspection, type Described } from "./inspection.ts";
 

@@ -63,8 +63,3 @@ export function timeLowOf(unixMs: number): number {
 export function unixMsOf(high: number, low: number): number {
   return high * 65_536 + (low >>> 16);
 }
-
-/** Unix milliseconds in ISO 8601. A time beyond what a Date holds is given as the number it is. */
-export function isoTimeOf(unixMs: number): string | number {
-  return unixMs <= 8.64e15 ? new Date(unixMs).toISOString() : unixMs;
-}
