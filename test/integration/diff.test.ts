@@ -40,6 +40,7 @@ test("every way to differ, and a sync then does what was announced", async () =>
     "SET gone x",
     "DEL gone",
   ]);
+  await nextMillisecond();
   await two.askAll(["DEL deleted", "INCR count 4", "SET replaced newer", 'SET yours "a\\nb"']);
   const before = [await one.ask("HASH"), await two.ask("HASH")];
 
