@@ -6,9 +6,13 @@
  *
  * `at` is when it was written, `time` when the entry was, both in ISO 8601. Bytes that are not
  * UTF-8 come in base64, as "key_base64" and "value_base64"; a counter has its sum as "value"
- * and all its parts in "value_base64". Nothing here reads the file back: it is for people.
+ * and all its parts in "value_base64". Nothing here reads the file back: it is for people. A line
+ * that a full disk or a crash cut short stays as it is, and the next one begins on its own.
+ *
+ * What is dated in the future is not lost when it is not written: the peer has it and offers it
+ * again and again. So it is written once, and leaves room for what is nowhere else.
  */
-import { closeSync, fstatSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { unixMsOf } from "../core/clock.ts";
 import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../core/counter.ts";
@@ -20,8 +24,11 @@ import { isoTimeOf } from "../timing.ts";
 export type SetAsideReason = "stale" | "future";
 
 const KINDS = ["string", "tombstone", "counter"] as const;
-/** Entries remembered so as not to be written again whenever a peer offers them. */
-const MAX_KNOWN = 65_536;
+/** Most entries from the future written by one process, which remembers each of them. */
+const MAX_FUTURE_ENTRIES = 65_536;
+/** How much of the file they may fill. */
+const FUTURE_SHARE = 0.5;
+const LINE_END = 0x0a;
 /** A longer name would not do as part of a file's. */
 const MAX_NAME_BYTES = 200;
 
@@ -32,7 +39,10 @@ export class SetAside {
   readonly path: string;
   private file: number | null = null;
   private bytes = 0;
+  /** The file ends within a line. */
+  private isCutShort = false;
   private hasComplained = false;
+  /** Entries from the future that are in the file. */
   private readonly known = new Set<string>();
 
   /** The file lies in `directory` and never grows above `maxBytes`. */
@@ -47,23 +57,38 @@ export class SetAside {
     this.path = join(directory, `set-aside-${short}.jsonl`);
   }
 
-  /** Writes an entry. False when that failed or the file is full: then the entry must be kept. */
+  /** Writes an entry. False when that failed or there is no room: then the entry must be kept. */
   put(entry: Entry, reason: SetAsideReason): boolean {
+    return reason === "future" ? this.putOnce(entry) : this.write(entry, reason, this.maxBytes);
+  }
+
+  private putOnce(entry: Entry): boolean {
     const identity = identityOf(entry);
     if (this.known.has(identity)) return true;
-    const line = Buffer.from(`${JSON.stringify(describe(entry, reason))}\n`);
+    if (this.known.size >= MAX_FUTURE_ENTRIES) return false;
+    if (!this.write(entry, "future", this.maxBytes * FUTURE_SHARE)) return false;
+    this.known.add(identity);
+    return true;
+  }
+
+  private write(entry: Entry, reason: SetAsideReason, maxBytes: number): boolean {
+    const text = `${JSON.stringify(describe(entry, reason))}\n`;
     try {
       const file = (this.file ??= this.open());
-      if (this.bytes + line.length > this.maxBytes) {
+      const line = Buffer.from(this.isCutShort ? `\n${text}` : text);
+      if (this.bytes + line.length > maxBytes) {
+        if (reason === "future") return false;
         return this.complain("it is full; move it away and restart the node");
       }
-      for (let at = 0; at < line.length;) at += writeSync(file, line, at);
-      this.bytes += line.length;
+      for (let at = 0; at < line.length;) {
+        const written = writeSync(file, line, at);
+        at += written;
+        this.bytes += written;
+        this.isCutShort = line[at - 1] !== LINE_END;
+      }
     } catch (error) {
       return this.complain((error as Error).message);
     }
-    if (this.known.size >= MAX_KNOWN) this.known.clear();
-    this.known.add(identity);
     if (this.entries++ === 0) {
       this.logger.warn("Entries are being set aside in a file", { reason, file: this.path });
     }
@@ -78,8 +103,11 @@ export class SetAside {
 
   private open(): number {
     mkdirSync(dirname(this.path), { recursive: true });
-    const file = openSync(this.path, "a", 0o600);
+    const file = openSync(this.path, "a+", 0o600);
     this.bytes = fstatSync(file).size;
+    const last = new Uint8Array(1);
+    this.isCutShort =
+      this.bytes > 0 && readSync(file, last, 0, 1, this.bytes - 1) === 1 && last[0] !== LINE_END;
     return file;
   }
 

@@ -1,5 +1,6 @@
 /** The file of entries that were set aside. */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, mock, test } from "bun:test";
+import * as fs from "node:fs";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -117,6 +118,71 @@ test("the file is continued after a restart and never grows beyond its bound", (
   expect(second.put(entryOf(bytes("c"), bytes("x".repeat(100))), "stale")).toBe(false);
   second.close();
   expect(linesOf(second.path)).toMatchObject([{ key: "a" }, { key: "b" }]);
+});
+
+test("a line cut short by a full disk does not spoil the next one", () => {
+  const real = { ...fs };
+  let roomBytes = 60;
+  const writeSync = (file: number, line: Uint8Array, at: number): number => {
+    if (roomBytes === 0) throw new Error("ENOSPC");
+    const written = real.writeSync(file, line, at, Math.min(line.length - at, roomBytes));
+    roomBytes -= written;
+    return written;
+  };
+  void mock.module("node:fs", () => ({ ...real, writeSync }));
+  try {
+    const aside = create();
+    expect(aside.put(entryOf(bytes("a"), bytes("x")), "stale")).toBe(false);
+    roomBytes = Infinity;
+    expect(aside.put(entryOf(bytes("b"), bytes("x")), "stale")).toBe(true);
+    expect(aside.put(entryOf(bytes("c"), bytes("x")), "stale")).toBe(true);
+    aside.close();
+    const [cut, ...whole] = readFileSync(aside.path, "utf8").trimEnd().split("\n");
+    expect(cut.length).toBe(60);
+    expect(whole.map((line) => JSON.parse(line))).toMatchObject([{ key: "b" }, { key: "c" }]);
+  } finally {
+    void mock.module("node:fs", () => real);
+  }
+});
+
+test("nor does one that a crash cut short, after a restart", () => {
+  const first = create();
+  expect(first.put(entryOf(bytes("a"), bytes("x")), "stale")).toBe(true);
+  first.close();
+  writeFileSync(first.path, '{"at":"20', { flag: "a" });
+  const second = create();
+  expect(second.put(entryOf(bytes("b"), bytes("x")), "stale")).toBe(true);
+  second.close();
+  const lines = readFileSync(second.path, "utf8").trimEnd().split("\n");
+  expect(lines[1]).toBe('{"at":"20');
+  expect([lines[0], lines[2]].map((line) => JSON.parse(line))).toMatchObject([
+    { key: "a" },
+    { key: "b" },
+  ]);
+});
+
+test("however many entries come from the future, none is written twice", () => {
+  const aside = create(1_000_000_000);
+  const entry = entryOf(bytes("key"), bytes("v"));
+  for (let round = 0; round < 2; round++) {
+    for (let i = 0; i < 66_000; i++) {
+      entry.originLow = i;
+      aside.put(entry, "future");
+    }
+    expect(aside.entries).toBe(65_536);
+  }
+  expect(aside.put(entryOf(bytes("old"), bytes("v")), "stale")).toBe(true);
+  aside.close();
+});
+
+test("entries from the future leave half of the file to those that are nowhere else", () => {
+  const aside = create(1_000);
+  const entry = entryOf(bytes("key"), bytes("x".repeat(200)));
+  expect(aside.put(entry, "future")).toBe(true);
+  entry.timeLow++;
+  expect(aside.put(entry, "future")).toBe(false);
+  expect(aside.put(entry, "stale")).toBe(true);
+  aside.close();
 });
 
 test("a directory that cannot be made is no reason to lose the entry", () => {
