@@ -108,6 +108,7 @@ export class AntiEntropy implements SyncControl {
    */
   async start(): Promise<void> {
     this.keeper.start();
+    await this.setAside.countEarlier();
     if (this.isHealing()) {
       await this.awaitPresence();
       this.scheduler.tick(performance.now());

@@ -34,13 +34,14 @@ const MAX_NAME_BYTES = 200;
 
 /** Appends to the file, which is made when there is something to write. */
 export class SetAside {
-  /** Entries written since the start. */
+  /** Entries in the file. */
   entries = 0;
   readonly path: string;
   private file: number | null = null;
   private bytes = 0;
   /** The file ends within a line. */
   private isCutShort = false;
+  private hasWarned = false;
   private hasComplained = false;
   /** Entries from the future that are in the file. */
   private readonly known = new Set<string>();
@@ -55,6 +56,23 @@ export class SetAside {
     const name = encodeURIComponent(nodeId);
     const short = name.length > MAX_NAME_BYTES ? Bun.SHA256.hash(nodeId, "hex") : name;
     this.path = join(directory, `set-aside-${short}.jsonl`);
+  }
+
+  /** Counts what earlier processes set aside, before anything else is. Never rejects. */
+  async countEarlier(): Promise<void> {
+    try {
+      for await (const chunk of Bun.file(this.path).stream()) {
+        for (const byte of chunk) if (byte === LINE_END) this.entries++;
+      }
+    } catch {
+      // There is none, or none that can be read: whoever has something to write finds out.
+    }
+    if (this.entries === 0) return;
+    const fields = { entries: this.entries, file: this.path };
+    this.logger.warn(
+      "Earlier runs set entries aside; look at them, then move the file away",
+      fields,
+    );
   }
 
   /** Writes an entry. False when that failed or there is no room: then the entry must be kept. */
@@ -89,9 +107,11 @@ export class SetAside {
     } catch (error) {
       return this.complain((error as Error).message);
     }
-    if (this.entries++ === 0) {
+    this.entries++;
+    if (!this.hasWarned) {
       this.logger.warn("Entries are being set aside in a file", { reason, file: this.path });
     }
+    this.hasWarned = true;
     return true;
   }
 

@@ -37,6 +37,21 @@ test("there is no file until something is set aside", () => {
   aside.close();
 });
 
+test("what earlier processes set aside counts", async () => {
+  const earlier = create();
+  for (const key of ["a", "b", "c"]) earlier.put(entryOf(bytes(key), bytes("v")), "stale");
+  earlier.close();
+  const aside = create();
+  await aside.countEarlier();
+  expect(aside.entries).toBe(3);
+  aside.put(entryOf(bytes("d"), bytes("v")), "stale");
+  expect(aside.entries).toBe(4);
+  aside.close();
+  const another = create(1_000_000, "n2");
+  await another.countEarlier();
+  expect(another.entries).toBe(0);
+});
+
 test("every kind of entry is written so that nothing is lost", () => {
   const aside = create();
   const string = entryOf(bytes("greeting"), bytes('say "hi"\n'));
