@@ -2,34 +2,8 @@
  * The peers that a scheduler knows, by address. Whom an address leads to is learned from presence
  * or when a session says so; two addresses of one node count once, this node's own not at all.
  */
-import { parseHostPort, type HostPort } from "../config/address.ts";
-
-/** Keys to be fetched, by their bytes as latin1 text: each once, however often it is written. */
-export type WaitingKeys = Map<string, Uint8Array>;
-
-/** One address and how things stand with the node there. Times are those of the scheduler. */
-export interface Peer extends HostPort {
-  readonly address: string;
-  /** Whether it is in the configuration. */
-  readonly isListed: boolean;
-  /** Empty while unknown. */
-  nodeId: string;
-  /** Epoch and connection in its latest presence. */
-  incarnation: string;
-  isRunning: boolean;
-  /** Which of the scheduler's wants the latest sync wanted at once is. */
-  want: number;
-  /** Up to which of them all are settled; one that is wanted now is beyond it. */
-  settled: number;
-  /** It does not begin before this time: so many nodes do not sync at the same moment. */
-  wantedFromMs: number;
-  /** What is to be fetched from it. */
-  keys: WaitingKeys;
-  /** Failures in a row. */
-  failures: number;
-  /** After a failure nothing is begun before this time. */
-  notBeforeMs: number;
-}
+import { parseHostPort } from "../config/address.ts";
+import { Peer } from "./peer.ts";
 
 /** See the file header. */
 export class PeerList {
@@ -49,20 +23,7 @@ export class PeerList {
     if (known !== undefined) return known;
     const hostPort = parseHostPort(address);
     if (hostPort === undefined) return undefined;
-    const peer: Peer = {
-      ...hostPort,
-      address,
-      isListed,
-      nodeId: "",
-      incarnation: "",
-      isRunning: false,
-      want: 0,
-      settled: 0,
-      wantedFromMs: nowMs,
-      keys: new Map(),
-      failures: 0,
-      notBeforeMs: nowMs,
-    };
+    const peer = new Peer(address, isListed, hostPort, nowMs);
     this.peers.set(address, peer);
     return peer;
   }

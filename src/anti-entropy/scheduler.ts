@@ -4,31 +4,9 @@
  * from `tick`, and nothing of sessions but how they ended.
  */
 import type { HostPort } from "../config/address.ts";
-import { PeerList, type Peer, type WaitingKeys } from "./peer-list.ts";
-
-/** What presence tells of another node. */
-export interface PresentPeer {
-  readonly nodeId: string;
-  /** `host:port`. */
-  readonly address: string;
-  /** New at each start of it. */
-  readonly epoch: number;
-  /** Counts its connections to the broker in this epoch. */
-  readonly connection: number;
-  /** Its Merkle root in hex, null while unknown. */
-  readonly root: string | null;
-  readonly online: boolean;
-}
-
-/** How replication stands, as far as it matters here. */
-export interface PresenceView {
-  readonly connected: boolean;
-  /** Connections to the broker since the start. */
-  readonly connections: number;
-  /** Writes of this node that were dropped before they were published, since the start. */
-  readonly droppedEvents: number;
-  readonly peers: readonly PresentPeer[];
-}
+import { PeerList } from "./peer-list.ts";
+import type { Peer, WaitingKeys } from "./peer.ts";
+import { latestByAddress, type PresenceView } from "./presence-view.ts";
 
 /** What to do with a peer: a round as of the watermark, all up to now, or certain keys only. */
 export type Job =
@@ -66,10 +44,6 @@ export interface SchedulerOptions {
   readonly random: () => number;
 }
 
-/** Time between two sessions that a peer's troubles ask for, and the first delay after a failure. */
-const PAUSE_MS = 1_000;
-/** Longest delay after failures. */
-const MAX_BACKOFF_MS = 300_000;
 /** Syncs asked for by something that many nodes notice are spread over this time. */
 const SPREAD_MS = 500;
 /** Keys waiting to be fetched from one peer; beyond it all is compared instead. */
@@ -143,8 +117,7 @@ export class Scheduler {
    * when it came: what was wanted later it may not have brought.
    */
   noteVisit(nodeId: string, begun: number): void {
-    const peer = this.peers.byNodeId(nodeId);
-    if (peer !== undefined) settle(peer, begun);
+    this.peers.byNodeId(nodeId)?.settle(begun);
   }
 
   /** Who was unknown when it told of values has announced itself by now, or may never. */
@@ -152,7 +125,7 @@ export class Scheduler {
     for (const [nodeId, keys] of this.strangersKeys) {
       const peer = this.peers.byNodeId(nodeId);
       if (peer === undefined) this.noteGap(nodeId);
-      else addKeys(peer, keys);
+      else peer.addKeys(keys);
     }
     this.strangersKeys.clear();
   }
@@ -173,8 +146,7 @@ export class Scheduler {
       const isBack = incarnation !== peer.incarnation;
       if (isBack) {
         peer.incarnation = incarnation;
-        peer.failures = 0;
-        peer.notBeforeMs = this.nowMs;
+        peer.forgive(this.nowMs);
       }
       const differs = each.root === null || each.root !== this.options.rootHex();
       if (isReconnected || hasDropped || (isBack && differs)) {
@@ -193,19 +165,15 @@ export class Scheduler {
   }
 
   private want(peer: Peer, spreadMs: number): void {
-    if (!isWanted(peer)) {
-      const fromMs = this.nowMs + this.options.random() * spreadMs;
-      peer.wantedFromMs = Math.max(peer.wantedFromMs, fromMs);
-    }
-    peer.want = ++this.wants;
+    peer.want(++this.wants, this.nowMs + this.options.random() * spreadMs);
   }
 
   private beginWanted(): void {
     const { hasRoom, isHealing } = this.options;
     for (const peer of this.peers.all()) {
       if (!hasRoom()) return;
-      if (peer.isRunning || peer.notBeforeMs > this.nowMs) continue;
-      if (isWanted(peer) && peer.wantedFromMs <= this.nowMs && isHealing()) {
+      if (!peer.isReady(this.nowMs)) continue;
+      if (peer.isDue(this.nowMs) && isHealing()) {
         void this.begin(peer, { mode: "now" });
       } else if (peer.keys.size > 0) {
         void this.begin(peer, { mode: "fetch", fetchKeys: [...peer.keys.values()] });
@@ -215,9 +183,7 @@ export class Scheduler {
 
   private beginRound(): void {
     if (!this.options.isHealing()) return;
-    const ready = this.peers
-      .distinct()
-      .filter((peer) => !peer.isRunning && peer.notBeforeMs <= this.nowMs);
+    const ready = this.peers.distinct().filter((peer) => peer.isReady(this.nowMs));
     const after = ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0];
     if (after === undefined) return;
     this.lastInTurn = after.address;
@@ -239,52 +205,16 @@ export class Scheduler {
     peer.isRunning = false;
     if (peerNodeId !== "") peer.nodeId = peerNodeId;
     if (ok) {
-      peer.failures = 0;
-      if (job.mode === "now") settle(peer, begun);
-      if (job.mode !== "fetch") peer.wantedFromMs = this.nowMs + PAUSE_MS;
+      peer.noteSuccess(job.mode !== "fetch", this.nowMs);
+      if (job.mode === "now") peer.settle(begun);
       return;
     }
-    this.postpone(peer, isBusy);
+    peer.noteFailure(isBusy, this.nowMs, this.options.random());
     // Another address of that node may do better.
     const heir = this.peers.byNodeId(peer.nodeId) ?? peer;
-    addKeys(heir, keys);
+    peer.handOverTo(heir);
+    heir.addKeys(keys);
     // A sync brings what a fetch could not, where syncs are wanted at all.
     if (job.mode === "fetch" && !isBusy) this.want(heir, 0);
-    if (heir !== peer && isWanted(peer)) {
-      heir.want = Math.max(heir.want, peer.want);
-      peer.want = peer.settled;
-    }
   }
-
-  private postpone(peer: Peer, isBusy: boolean): void {
-    const { random } = this.options;
-    if (isBusy) peer.notBeforeMs = this.nowMs + SPREAD_MS * (0.2 + random());
-    else {
-      const delayMs = Math.min(PAUSE_MS * 2 ** peer.failures, MAX_BACKOFF_MS);
-      peer.failures++;
-      peer.notBeforeMs = this.nowMs + delayMs * (0.5 + random() / 2);
-    }
-  }
-}
-
-function addKeys(peer: Peer, keys: WaitingKeys): void {
-  for (const [text, key] of keys) peer.keys.set(text, key);
-}
-
-function isWanted({ want, settled }: Peer): boolean {
-  return want > settled;
-}
-
-function settle(peer: Peer, begun: number): void {
-  peer.settled = Math.max(peer.settled, begun);
-}
-
-/** Who is online, by address. Of several at one, who started last has taken the others' place. */
-function latestByAddress(peers: readonly PresentPeer[]): Iterable<PresentPeer> {
-  const latest = new Map<string, PresentPeer>();
-  for (const peer of peers) {
-    const known = latest.get(peer.address);
-    if (peer.online && !(known && known.epoch >= peer.epoch)) latest.set(peer.address, peer);
-  }
-  return latest.values();
 }

@@ -4,9 +4,9 @@ import {
   Scheduler,
   type Job,
   type JobResult,
-  type PresentPeer,
   type SchedulerOptions,
 } from "../../../src/anti-entropy/scheduler.ts";
+import type { PresentPeer } from "../../../src/anti-entropy/presence-view.ts";
 import { formatHostPort } from "../../../src/config/address.ts";
 
 const INTERVAL_MS = 60_000;
