@@ -110,13 +110,14 @@ export class AntiEntropy implements SyncControl {
   async start(): Promise<void> {
     this.keeper.start();
     await this.setAside.countEarlier();
-    if (this.isHealing()) {
-      await this.awaitPresence();
-      this.scheduler.tick(performance.now());
-      await Promise.race([this.scheduler.syncWithAll(), Bun.sleep(START_SYNC_MS)]);
-    }
+    // Somebody may have said SHUTDOWN by now, here and below.
     if (this.isStopping) return;
     this.ticker = setInterval(() => this.scheduler.tick(performance.now()), TICK_MS);
+    if (!this.isHealing()) return;
+    await this.awaitPresence();
+    if (this.isStopping) return;
+    this.scheduler.tick(performance.now());
+    await Promise.race([this.scheduler.syncWithAll(), Bun.sleep(START_SYNC_MS)]);
   }
 
   /** Ends the sessions under way, so that nobody who waits for one holds up the stop. */
@@ -129,11 +130,11 @@ export class AntiEntropy implements SyncControl {
    * one sync with a peer is tried first, for a few seconds.
    */
   async stop(hasUnsent: boolean): Promise<void> {
-    clearInterval(this.ticker);
-    if (hasUnsent && this.isHealing()) {
-      await Promise.race([this.scheduler.syncWithAll(), Bun.sleep(STOP_SYNC_MS)]);
-    }
     this.isStopping = true;
+    if (hasUnsent && this.isHealing()) {
+      await Promise.race([this.scheduler.syncWithAll(1), Bun.sleep(STOP_SYNC_MS)]);
+    }
+    clearInterval(this.ticker);
     this.sessions.stop();
     this.keeper.stop();
     this.setAside.close();

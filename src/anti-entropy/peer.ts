@@ -82,6 +82,12 @@ export class Peer implements HostPort {
     this.notBeforeMs = nowMs;
   }
 
+  /** Whatever failed before and whoever else syncs with it: what is wanted is wanted now. */
+  hurry(nowMs: number): void {
+    this.forgive(nowMs);
+    this.wantedFromMs = nowMs;
+  }
+
   /** A session with it succeeded. With `isSync`, the next one is not wanted so soon. */
   noteSuccess(isSync: boolean, nowMs: number): void {
     this.failures = 0;

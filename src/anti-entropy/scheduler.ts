@@ -63,6 +63,8 @@ export class Scheduler {
   private droppedEvents = 0;
   /** What is to be fetched from nodes that are not known yet, by node id. */
   private readonly strangersKeys = new Map<string, WaitingKeys>();
+  /** Resolves at the next change in how things stand with the peers. */
+  private change = Promise.withResolvers<void>();
 
   constructor(private readonly options: SchedulerOptions) {
     this.peers = new PeerList(options.nodeId);
@@ -85,12 +87,29 @@ export class Scheduler {
       this.planRound();
       this.beginRound();
     }
+    this.noteChange();
   }
 
-  /** Syncs once with everybody known. Resolves when all have succeeded or failed. */
-  async syncWithAll(): Promise<void> {
-    const idle = this.peers.distinct().filter((peer) => !peer.isRunning);
-    await Promise.all(idle.map((peer) => this.begin(peer, { mode: "now" })));
+  /**
+   * Syncs with everybody known, without delay. Resolves when `enough` have succeeded, or all have
+   * succeeded or failed; who is busy is asked again. Needs ticks meanwhile.
+   */
+  async syncWithAll(enough = Infinity): Promise<void> {
+    const begun = this.wants;
+    for (const peer of this.peers.distinct()) {
+      this.want(peer, 0);
+      peer.hurry(this.nowMs);
+    }
+    for (;;) {
+      this.beginWanted();
+      // Anew each time: another address may have taken the place of one that failed.
+      const peers = this.peers.distinct();
+      const synced = peers.filter((peer) => peer.settled > begun);
+      const isOpen = ({ isWanted, settled, failures }: Peer) =>
+        isWanted && settled <= begun && failures === 0;
+      if (synced.length >= enough || !peers.some(isOpen)) return;
+      await this.change.promise;
+    }
   }
 
   /** Events of that node were lost: sync with it at once, or with everybody if it is unknown. */
@@ -195,6 +214,11 @@ export class Scheduler {
     this.nextRoundMs = this.nowMs + intervalMs * (0.9 + 0.2 * random());
   }
 
+  private noteChange(): void {
+    this.change.resolve();
+    this.change = Promise.withResolvers();
+  }
+
   private async begin(peer: Peer, job: Job): Promise<void> {
     const begun = this.wants;
     let keys: WaitingKeys = new Map();
@@ -207,8 +231,11 @@ export class Scheduler {
     if (ok) {
       peer.noteSuccess(job.mode !== "fetch", this.nowMs);
       if (job.mode === "now") peer.settle(begun);
-      return;
-    }
+    } else this.retry(peer, job, keys, isBusy);
+    this.noteChange();
+  }
+
+  private retry(peer: Peer, job: Job, keys: WaitingKeys, isBusy: boolean): void {
     peer.noteFailure(isBusy, this.nowMs, this.options.random());
     // Another address of that node may do better.
     const heir = this.peers.byNodeId(peer.nodeId) ?? peer;

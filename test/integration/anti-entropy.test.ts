@@ -217,6 +217,18 @@ test("a node has what its peer holds when it says that it is ready", async () =>
   expect(await two.ask("HASH")).toBe(await one.ask("HASH"));
 });
 
+test("a node that is starting asks a busy peer again before it says that it is ready", async () => {
+  const one = await start("n1", { antiEntropy: { max_concurrent_syncs: 1 } });
+  await one.ask("SET a 1");
+  const guest = await LineClient.connect(one.process.port);
+  guest.sendRaw("PEER\n");
+  await eventually("the only place is taken", async () => (await one.fact("sync_active")) === 1);
+  const starting = start("n2", { antiEntropy: { peer_list: [one.address] } });
+  await eventually("n2 came", async () => (await one.fact("sync_turned_away")) > 0);
+  await guest.close();
+  expect(await (await starting).ask("GET a")).toBe("1");
+});
+
 test("rounds find what nobody noticed, with peers from the configuration", async () => {
   const one = await start("n1");
   const two = await start("n2", {

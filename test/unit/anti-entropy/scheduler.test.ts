@@ -474,18 +474,108 @@ test("what was learned of addresses is learned anew", async () => {
   expect(scheduler.peerCount).toBe(1);
 });
 
-test("everybody known is synced with at the start", async () => {
-  peers = [presence("a", { root: "other" })];
-  const scheduler = create({ peerList: ["b:1"] });
-  let isDone = false;
-  const done = scheduler.syncWithAll().then(() => (isDone = true));
-  expect(addresses()).toEqual(["a:7379", "b:1"]);
-  await started[0]!.end();
-  expect(isDone).toBe(false);
-  await started[1]!.end({ ok: false });
-  await done;
-  expect(modes()).toEqual(["now", "now"]);
-  // What the first look at presence asked for is thereby done too.
-  pass(scheduler, 5_000);
-  expect(started.length).toBe(2);
+describe("a sync with everybody", () => {
+  /** Once all that can be done now is done. */
+  async function isResolved(promise: Promise<void>): Promise<boolean> {
+    let isResolved = false;
+    void promise.then(() => (isResolved = true));
+    await new Promise((resolve) => setImmediate(resolve));
+    return isResolved;
+  }
+
+  test("begins without delay and is over when each has succeeded or failed", async () => {
+    peers = [presence("a", { root: "other" })];
+    const scheduler = create({ peerList: ["b:1"] });
+    const done = scheduler.syncWithAll();
+    expect(addresses().sort()).toEqual(["a:7379", "b:1"]);
+    expect(modes()).toEqual(["now", "now"]);
+    await started[0]!.end({ ok: false });
+    expect(await isResolved(done)).toBe(false);
+    await started[1]!.end();
+    expect(await isResolved(done)).toBe(true);
+    // What the first look at presence asked for is thereby done too.
+    pass(scheduler, 5_000);
+    expect(addresses().slice(2)).toEqual(["b:1"]);
+  });
+
+  test("is over at once when there is nobody", async () => {
+    expect(await isResolved(create().syncWithAll())).toBe(true);
+  });
+
+  test("waits for the end of a session under way, and while a peer is busy", async () => {
+    const scheduler = create({ peerList: ["a:1"] });
+    pass(scheduler, INTERVAL_MS);
+    expect(modes()).toEqual(["watermark"]);
+    const done = scheduler.syncWithAll();
+    await started[0]!.end();
+    expect(await isResolved(done)).toBe(false);
+    pass(scheduler, 1_000);
+    expect(modes()).toEqual(["watermark", "now"]);
+    await started[1]!.end({ ok: false, isBusy: true });
+    expect(await isResolved(done)).toBe(false);
+    pass(scheduler, 1_000);
+    expect(modes()).toEqual(["watermark", "now", "now"]);
+    await started[2]!.end();
+    expect(await isResolved(done)).toBe(true);
+  });
+
+  test("takes turns where there is no room for all", async () => {
+    let ended = 0;
+    const hasRoom = () => started.length === ended;
+    const scheduler = create({ peerList: ["a:1", "b:1"], hasRoom });
+    const done = scheduler.syncWithAll();
+    expect(addresses()).toEqual(["a:1"]);
+    ended++;
+    await started[0]!.end();
+    expect(await isResolved(done)).toBe(false);
+    expect(addresses()).toEqual(["a:1", "b:1"]);
+    ended++;
+    await started[1]!.end();
+    expect(await isResolved(done)).toBe(true);
+  });
+
+  test("also asks who failed a while ago, and one success is enough if that is said", async () => {
+    const scheduler = create({ peerList: ["a:1", "b:1", "me:1"] });
+    scheduler.noteGap("stranger");
+    pass(scheduler, 1_000);
+    for (let i = 0; i < 5; i++) {
+      for (const each of started.splice(0)) await each.end({ ok: false });
+      pass(scheduler, 40_000);
+    }
+    for (const each of started.splice(0)) await each.end({ ok: false });
+    const done = scheduler.syncWithAll(1);
+    expect(addresses()).toEqual(["a:1", "b:1", "me:1"]);
+    await started[2]!.end({ peerNodeId: "self" });
+    await started[1]!.end({ ok: false });
+    expect(await isResolved(done)).toBe(false);
+    await started[0]!.end();
+    expect(await isResolved(done)).toBe(true);
+  });
+
+  test("does not wait for what is missed meanwhile", async () => {
+    const scheduler = create({ peerList: ["a:1"] });
+    const done = scheduler.syncWithAll();
+    scheduler.noteGap("stranger");
+    await started[0]!.end();
+    expect(await isResolved(done)).toBe(true);
+    pass(scheduler, 2_000);
+    expect(started.length).toBe(2);
+  });
+
+  test("with one success being enough does not wait for the others", async () => {
+    const scheduler = create({ peerList: ["a:1", "b:1"] });
+    const done = scheduler.syncWithAll(1);
+    await started[1]!.end();
+    expect(await isResolved(done)).toBe(true);
+  });
+
+  test("tries the other address of a node when one fails", async () => {
+    const scheduler = await createWithTwoAddresses("a:1");
+    const done = scheduler.syncWithAll();
+    await started[0]!.end({ ok: false });
+    expect(await isResolved(done)).toBe(false);
+    expect(addresses()).toEqual(["a:1", "n:7379"]);
+    await started[1]!.end();
+    expect(await isResolved(done)).toBe(true);
+  });
 });
