@@ -207,7 +207,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       startedAtMs: Date.now(),
       statistics: new Statistics(),
       limits: { maxValueBytes: network.max_value_bytes, maxReplyBytes: network.max_output_bytes },
-      replication: replicator === null ? null : replicationControl(replicator),
+      replication: replicator === null ? null : replicationControl(replicator, antiEntropy),
       durability: journal,
       backups,
       compact: () => journal.compact(),
@@ -319,11 +319,14 @@ function startSweeping(store: Store): { stop(): void } {
   };
 }
 
-function replicationControl(replicator: Replicator): ReplicationControl {
+function replicationControl(replicator: Replicator, antiEntropy: AntiEntropy): ReplicationControl {
   return {
     status: () => replicator.status(),
     enable: () => replicator.enable(),
-    disable: () => replicator.disable(),
+    async disable() {
+      await replicator.disable();
+      antiEntropy.interrupt();
+    },
     facts() {
       const { connected, waiting, unacknowledged, duplicateNodeId, counters } = replicator.status();
       return {

@@ -91,7 +91,7 @@ export class AntiEntropy implements SyncControl {
       presence: () => options.presence() ?? ALONE,
       rootHex: () => this.rootHex,
       isHealing: () => this.isHealing(),
-      hasRoom: () => this.sessions.hasRoom,
+      hasRoom: () => options.isTakingPart() && this.sessions.hasRoom,
       run: (peer, job) => this.runJob(peer, job),
       random: Math.random,
     });
@@ -120,7 +120,7 @@ export class AntiEntropy implements SyncControl {
     await Promise.race([this.scheduler.syncWithAll(), Bun.sleep(START_SYNC_MS)]);
   }
 
-  /** Ends the sessions under way, so that nobody who waits for one holds up the stop. */
+  /** Ends the sessions under way, for a node that stops or takes part no longer. */
   interrupt(): void {
     this.sessions.interrupt();
   }

@@ -34,9 +34,9 @@ export interface SchedulerOptions {
   readonly presence: () => PresenceView;
   /** This node's root in hex, null while unknown. */
   readonly rootHex: () => string | null;
-  /** Whether rounds are wanted now. Keys are fetched in any case. */
+  /** Whether comparisons are wanted. Keys are fetched in any case. */
   readonly isHealing: () => boolean;
-  /** Whether another session may begin. */
+  /** Whether another session may begin, of whatever kind. */
   readonly hasRoom: () => boolean;
   /** Runs a session to its end. Never rejects. */
   readonly run: (peer: HostPort, job: Job) => Promise<JobResult>;

@@ -41,6 +41,8 @@ export type Outcome = Pick<
   readonly failure: SyncFailure | "unreachable" | null;
 };
 
+const INTERRUPTED = "the node stops or leaves the cluster";
+
 /** See the file header. */
 export class Sessions {
   /** Sessions under way, and those about to connect. */
@@ -49,6 +51,8 @@ export class Sessions {
   readonly longestSlice = new LongestSlice();
   private readonly conversations = new Set<Conversation>();
   private readonly waiting: (() => void)[] = [];
+  /** How often sessions were ended before their time. */
+  private interruptions = 0;
   private isStopping = false;
 
   constructor(private readonly options: SessionsOptions) {}
@@ -66,10 +70,13 @@ export class Sessions {
     if (this.isStopping) return failed("closed", "the node stops");
     this.active++;
     const { promise, resolve } = Promise.withResolvers<Outcome>();
+    const { interruptions } = this;
     let isConnected = false;
     const converse = (link: Link): LinkHandler => {
       isConnected = true;
-      return this.converse(link, errand, resolve);
+      const conversation = this.converse(link, errand, resolve);
+      if (this.interruptions > interruptions) conversation.close(INTERRUPTED);
+      return conversation;
     };
     const onRefused = (reason: string): void => resolve(failed("unreachable", reason));
     try {
@@ -99,9 +106,10 @@ export class Sessions {
     });
   }
 
-  /** Ends the sessions under way. */
+  /** Ends the sessions under way, and those about to connect. */
   interrupt(): void {
-    for (const conversation of this.conversations) conversation.close("the node stops");
+    this.interruptions++;
+    for (const conversation of this.conversations) conversation.close(INTERRUPTED);
   }
 
   /** Ends them and begins no more. */
@@ -116,7 +124,7 @@ export class Sessions {
     link: Link,
     errand: Errand | null,
     onEnd: (result: SyncResult) => void,
-  ): LinkHandler {
+  ): Conversation {
     const { common, durability, silenceMs, onBug } = this.options;
     const { greeting: _, ...parts } = errand ?? { greeting: "" };
     const conversation: Conversation = new Conversation({

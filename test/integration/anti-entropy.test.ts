@@ -206,6 +206,20 @@ describe.skipIf(mosquittoPath === null)("three nodes and mosquitto", () => {
     expect(await everyone("DBSIZE")).toEqual(["1", "1", "1"]);
     expect(await three!.ask("GET after")).toBe("flush");
   });
+
+  test("REPLICATE disable ends what is under way with other nodes", async () => {
+    broker = await Mosquitto.start();
+    const one = await start("n1", { broker: broker.address });
+    using silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const asking = await LineClient.connect(one.process.port);
+    asking.sendRaw(`SYNC 127.0.0.1 ${silent.port}\n`);
+    const guest = await LineClient.connect(one.process.port);
+    guest.sendRaw("PEER ROUND\n");
+    await eventually("both are under way", async () => (await one.fact("sync_active")) === 2);
+    expect(await one.ask("REPLICATE disable")).toBe("OK");
+    expect(await one.fact("sync_active")).toBe(0);
+    expect(await asking.readLine()).toMatch(/^ERROR: Connection failed - .*leaves the cluster$/);
+  });
 });
 
 test("a node has what its peer holds when it says that it is ready", async () => {
