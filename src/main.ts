@@ -13,7 +13,7 @@ const commands: Record<string, { about: string; load(): Promise<Command> }> = {
     load: async () => (await import("./cli/serve.ts")).serve,
   },
   demo: {
-    about: "Run a broker and three nodes, and show a write travel",
+    about: "Run a broker and three nodes, and show them replicate and heal",
     load: async () => (await import("./cli/demo.ts")).demo,
   },
   broker: {
