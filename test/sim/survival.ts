@@ -28,6 +28,12 @@ type Change =
   | { readonly floor: bigint }
   | { readonly gone: string; readonly base: bigint };
 
+/** A key and the base that says that it is deleted. */
+interface Deletion {
+  readonly key: string;
+  readonly base: bigint;
+}
+
 /** What is on a disk for certain. */
 class Kept {
   holding = new Holding();
@@ -66,7 +72,9 @@ export class Survival {
   /** When the journal called what safe. */
   private safe: { readonly atMs: number; readonly position: number }[] = [];
   /** The deletions that the last process made and that may be on the disk or not. */
-  private uncertain: { readonly key: string; readonly base: bigint }[] = [];
+  private uncertain: Deletion[] = [];
+  /** The same should the power go before the next process is there. */
+  private unsynced: Deletion[] = [];
   private journal: Journal | null = null;
   private isWaiting = false;
 
@@ -125,10 +133,12 @@ export class Survival {
     this.synced.advance(changes, this.disk === "always" || isStop ? limit : syncLimit);
     if (this.disk === "none") this.kept = new Kept();
     else if (how.kind === "power") this.kept = copyOf(this.synced);
-    const certain = how.kind === "power" && this.disk !== "always" ? syncLimit : limit;
-    this.uncertain = changes.flatMap(([at, it]) =>
-      at > certain && "key" in it && (it.base & 1n) === 1n ? [it] : [],
-    );
+    if (this.journal !== null) {
+      const isSafeSynced = this.disk === "always" || isStop;
+      this.uncertain = deletionsAfter(limit, changes);
+      this.unsynced = deletionsAfter(isSafeSynced ? limit : syncLimit, changes);
+    }
+    if (how.kind === "power") this.uncertain = this.unsynced;
     this.changes = [];
     this.safe = [];
     this.journal = null;
@@ -178,6 +188,15 @@ export class Survival {
     }
     return null;
   }
+}
+
+function deletionsAfter(
+  position: number,
+  changes: readonly (readonly [number, Change])[],
+): Deletion[] {
+  return changes.flatMap(([at, it]) =>
+    at > position && "key" in it && (it.base & 1n) === 1n ? [it] : [],
+  );
 }
 
 function copyOf({ holding, gone }: Kept): Kept {
