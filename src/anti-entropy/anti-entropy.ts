@@ -26,6 +26,8 @@ import { SetAside } from "./set-aside.ts";
 import { LAG_MS, TreeKeeper } from "./tree-keeper.ts";
 
 const TICK_MS = 250;
+const NO_ROUNDS =
+  "this node takes part in no rounds: anti_entropy.enabled is false, or it was told REPLICATE disable";
 /** How long a start waits for the broker, for presence after that, and for the first syncs. */
 const START_BROKER_MS = 1_000;
 const START_PRESENCE_MS = 100;
@@ -160,8 +162,7 @@ export class AntiEntropy implements SyncControl {
   /** `PEER`. */
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string {
     if (this.isStopping) return "this node is stopping";
-    if (isRound && !this.isHealing())
-      return "this node takes part in no rounds: anti_entropy.enabled is false, or it was told REPLICATE disable";
+    if (isRound && !this.isHealing()) return NO_ROUNDS;
     return (link) => {
       const begun = this.scheduler.wants;
       return this.sessions.serve(link, ({ isUpToNow, peerNodeId }) => {

@@ -97,17 +97,15 @@ export class Greeting {
     const forgottenUpToMs = theirs.forgottenUpToMs();
     // Nobody could ever have had contact up to then: all would count as stale, for good.
     if (store.isTooFarAhead(timeHighOf(forgottenUpToMs), timeLowOf(forgottenUpToMs))) {
-      const ahead = `${Math.round((forgottenUpToMs - nowMs()) / 1000)} s ahead of this node's clock`;
-      const what = `it has forgotten deletions up to a time that lies ${ahead}`;
+      const what = `it has forgotten deletions up to ${aTimeAhead(forgottenUpToMs, nowMs())}`;
       return ["incompatible", `${what}; if that is right, start it anew without its data`];
     }
     store.observeClock(timeHighOf(theirs.clockMs), timeLowOf(theirs.clockMs));
     const { timeHigh, timeLow, originHigh, originLow } = theirs.floor;
     const outcome = store.applyFloor(timeHigh, timeLow, originHigh, originLow);
     if (outcome !== REFUSED_FUTURE) return outcome !== UNCHANGED;
-    const aheadMs = unixMsOf(timeHigh, timeLow) - nowMs();
-    const ahead = `${Math.round(aheadMs / 1000)} s ahead of this node's clock`;
-    return ["incompatible", `it was flushed at a time that lies ${ahead}`];
+    const ahead = aTimeAhead(unixMsOf(timeHigh, timeLow), nowMs());
+    return ["incompatible", `it was flushed at ${ahead}`];
   }
 
   /**
@@ -124,6 +122,10 @@ export class Greeting {
     });
     notePurges(this.options, theirs);
   }
+}
+
+function aTimeAhead(ms: number, nowMs: number): string {
+  return `a time that lies ${Math.round((ms - nowMs) / 1000)} s ahead of this node's clock`;
 }
 
 /** From now on, what the peer and those before it purged is not to come in here either. */

@@ -6,7 +6,7 @@
  *   TURN      u8: TURN_DONE when the speaker has nothing left to list, TURN_BEHIND when it has not
  *             worked on all that was listed; the other speaks now
  *   END       nothing more is to be said
- *   FAIL      code u8 · text; the session is over
+ *   FAIL      code u8 · text; the session is over. In place of END, when entries were missed
  *   DIGESTS   a step down the tree, see `sync-walk.ts`
  *   LIST      bucket u16 · count · count × digest: what the bucket holds
  *   WANT      bucket u16 · count · count × digest: send these of the bucket; count 0 means all
