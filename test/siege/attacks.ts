@@ -1,0 +1,6 @@
+/** Every attack of the siege, a file for each theme. */
+import type { Attack } from "./attack.ts";
+import { requests } from "./attacks/requests.ts";
+
+/** See the file header. */
+export const attacks: readonly Attack[] = [...requests];
