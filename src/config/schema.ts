@@ -1,6 +1,6 @@
 /**
  * Every configuration key, once. Loading, environment overrides, validation, the
- * `Config` type and the README's table all follow from this table; to add a key is
+ * `Config` type and the documentation's table all follow from this table; to add a key is
  * to add a row. A row's name is its place in the TOML file: `mqtt.embedded.bind_port`
  * is `bind_port` in `[mqtt.embedded]`. Rules between keys are in `load.ts`.
  */
@@ -10,7 +10,7 @@ import { boolean, choice, type Field, integer, list, text } from "./field.ts";
 const HOST = { allowed: "an IP address or a host name", accepts: isHost };
 const DAY_SECONDS = 86_400;
 
-/** Name of a key → what it is. The order is that of the README. */
+/** Name of a key → what it is. The order is that of the documentation. */
 export const schema = {
   node_id: text({
     fallback: "",

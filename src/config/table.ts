@@ -1,4 +1,4 @@
-/** The README's configuration table, written from the schema. */
+/** The documentation's configuration table, written from the schema. */
 import { type KeyName, keyNames, schema } from "./schema.ts";
 import type { Field } from "./field.ts";
 

@@ -105,7 +105,7 @@ function flat(table: object, prefix = "", into = new Map<string, unknown>()): Ma
   return into;
 }
 
-test("the README table has a row for every key and is formatted as the formatter would", async () => {
+test("the table in the docs has a row for every key and is formatted as the formatter would", async () => {
   const table = configTable();
   const rows = table.split("\n").slice(2);
   expect(rows.map((row) => /^\| `([\w.]+)`/.exec(row)?.[1])).toEqual(keyNames);

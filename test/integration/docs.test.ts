@@ -1,0 +1,88 @@
+/** What README.md and docs/ show is what happens. */
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { configTable } from "../../src/config/table.ts";
+import { projectRoot } from "../support/binary.ts";
+import { LineClient } from "../support/line-client.ts";
+import { startNodeProcess } from "../support/process.ts";
+
+const names = [
+  "README.md",
+  "CHANGELOG.md",
+  ...readdirSync(join(projectRoot, "docs")).map((name) => `docs/${name}`),
+].filter((name) => name.endsWith(".md"));
+const pages = new Map<string, string>();
+for (const name of names) pages.set(name, await Bun.file(join(projectRoot, name)).text());
+
+test("the front door is short", () => {
+  expect(pages.get("README.md")!.split("\n").length).toBeLessThanOrEqual(200);
+});
+
+test("the configuration table is the schema's", () => {
+  const marks = /<!-- configuration: [^>]*-->\n\n([\s\S]*?)\n\n<!-- end of configuration -->/;
+  expect(pages.get("docs/configuration.md")!.match(marks)?.[1]).toBe(configTable());
+});
+
+describe("links lead somewhere", () => {
+  const links = [...pages].flatMap(([name, text]) =>
+    Array.from(text.matchAll(/\]\((?!https?:)([^)\s]+)\)/g), (match) => [name, match[1]!] as const),
+  );
+
+  test.each(links)("%s: %s", (name, link) => {
+    const [path, anchor] = link.split("#");
+    const target = path === "" ? name : join(dirname(name), path!);
+    expect(existsSync(join(projectRoot, target))).toBe(true);
+    if (anchor === undefined) return;
+    const headings = pages.get(target)!.matchAll(/^#+ (.*)$/gm);
+    const anchors = Array.from(headings, ([, title]) =>
+      title!
+        .toLowerCase()
+        .replace(/[^\w -]/g, "")
+        .replaceAll(" ", "-"),
+    );
+    expect(anchors).toContain(anchor);
+  });
+});
+
+describe("troubleshooting names what the program prints", async () => {
+  const sources = readdirSync(join(projectRoot, "src"), { recursive: true })
+    .map(String)
+    .filter((name) => name.endsWith(".ts"));
+  const texts = await Promise.all(
+    sources.map((name) => Bun.file(join(projectRoot, "src", name)).text()),
+  );
+  const page = pages.get("docs/troubleshooting.md")!;
+  const tables = page.matchAll(/^\| it prints .*\n\|[-| ]+\n((?:\|.*\n)+)/gm);
+  const messages = Array.from(tables, ([, rows]) => rows!.trimEnd().split("\n"))
+    .flat()
+    .map((row) => /`([^`]+)`/.exec(row)![1]!);
+
+  test("there are messages", () => expect(messages.length).toBeGreaterThan(10));
+  test.each(messages)("%s", (message) => {
+    expect(texts.some((text) => text.includes(message))).toBe(true);
+  });
+});
+
+describe("sessions print what they show", () => {
+  const sessions = [...pages].flatMap(([name, text]) =>
+    Array.from(text.matchAll(/```merklekv\n([\s\S]*?)```/g), (match, i) => [
+      `${name}, ${i + 1}`,
+      match[1]!,
+    ]),
+  );
+
+  test("there are sessions to check", () => expect(sessions.length).toBeGreaterThan(2));
+  test.each(sessions)("%s", async (_name, session) => {
+    const node = await startNodeProcess();
+    const client = await LineClient.connect(node.port);
+    for (const line of session!.trimEnd().split("\n")) {
+      if (line.startsWith("> ")) client.sendRaw(`${line.slice(2)}\n`);
+      else expect(await client.readLine()).toBe(line);
+    }
+    // Nothing more than what is shown was answered.
+    expect(await client.send("PING")).toBe("PONG");
+    client.close();
+    await node.stop();
+  });
+});
