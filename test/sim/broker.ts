@@ -7,6 +7,7 @@
 import type { TransportOptions } from "../../src/replication/mqtt-transport.ts";
 import type { Transport } from "../../src/replication/replicator.ts";
 import type { Chance } from "./chance.ts";
+import type { History } from "./history.ts";
 import type { Network } from "./network.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -48,6 +49,7 @@ export class Broker {
     readonly chance: Chance,
     readonly faults: BrokerFaults,
     readonly maxLatencyMs: number,
+    private readonly history: History,
   ) {}
 
   /** What a node connects by; `place` is the node's number, `isAlive` whether its process still is. */
@@ -138,6 +140,7 @@ export class Broker {
     const { chance, counts, faults } = this;
     if (chance.happens(faults.drop)) {
       counts.dropped++;
+      this.noteLost(connection, message);
       return;
     }
     this.deliver(connection, message);
@@ -158,11 +161,22 @@ export class Broker {
       connection.lastMs = atMs;
     }
     timeline.after(atMs - timeline.nowMs, () => {
-      if (!this.connections.includes(connection)) return;
-      if (!this.network.reaches(this.place, connection.transport.place)) return;
+      const isThere = this.connections.includes(connection);
+      if (!isThere || !this.network.reaches(this.place, connection.transport.place)) {
+        return this.noteLost(connection, message);
+      }
       connection.waiting.push(message);
       this.handOver(connection);
     });
+  }
+
+  private noteLost({ transport }: Connection, { payload }: Message): void {
+    this.history.noteBytes(payload, (keys) => `the broker keeps from n${transport.place}: ${keys}`);
+  }
+
+  /** Of what a node sends to the broker. */
+  notePublished(place: number, payload: Buffer): void {
+    this.history.noteBytes(payload, (keys) => `n${place} publishes ${keys}`);
   }
 
   /** One message at a time: the next one when the client is done with it. */
@@ -216,6 +230,7 @@ export class BrokerTransport implements Transport {
     const { broker, connection } = this;
     if (connection === null) return;
     const copy = Buffer.from(payload);
+    broker.notePublished(this.place, copy);
     const latencyMs = broker.chance.next() * broker.maxLatencyMs;
     broker.timeline.after(latencyMs, () => {
       if (this.connection !== connection && !retain) return;

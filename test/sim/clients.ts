@@ -50,7 +50,8 @@ export class Clients {
     const bytes = new TextEncoder().encode(value);
     const outcome = store.set(key, 0, key.length, bytes, 0, bytes.length, expiresAtMs);
     this.simulation.counts.writes++;
-    this.simulation.trace(
+    this.simulation.history.noteKey(
+      name,
       () => `${node.id} SET ${name} ${value.slice(0, 10)} ${expiresAtMs || ""}`,
     );
     if (outcome !== APPLIED) return this.simulation.oracle.fail(`SET came to ${outcome}`);
@@ -66,7 +67,7 @@ export class Clients {
     const key = this.simulation.keys.get(name)!;
     if (!store.delete(key, 0, key.length)) return;
     this.simulation.counts.writes++;
-    this.simulation.trace(() => `${node.id} DEL ${name}`);
+    this.simulation.history.noteKey(name, () => `${node.id} DEL ${name}`);
     this.simulation.oracle.wrote(node.place, store, name, null, 0);
     if (store.find(key, 0, key.length) >= 0)
       this.simulation.oracle.fail(`${node.id}: DEL ${name} did not`);
@@ -81,7 +82,7 @@ export class Clients {
     if (outcome === NOT_A_NUMBER && !/^-?\d+$/.test(before)) return;
     this.simulation.counts.increments++;
     const after = shownBy(store, key, this.view)?.value;
-    this.simulation.trace(() => `${node.id} INCR ${name} by ${by} to ${after}`);
+    this.simulation.history.noteKey(name, () => `${node.id} INCR ${name} by ${by} to ${after}`);
     const expected = String(BigInt(before) + BigInt(by));
     if (outcome !== APPLIED || after !== expected) {
       this.simulation.oracle.fail(
@@ -95,7 +96,7 @@ export class Clients {
   private flush(node: SimNode, store: Store): void {
     store.flush();
     this.simulation.counts.flushes++;
-    this.simulation.trace(() => `${node.id} FLUSH`);
+    this.simulation.history.note(() => `${node.id} FLUSH`);
     if (store.size !== 0) this.simulation.oracle.fail(`${node.id}: FLUSH left something`);
   }
 }

@@ -61,13 +61,13 @@ export function readState(entry: Entry): Held {
   if (kind === KIND_STRING || kind === KIND_TOMBSTONE) {
     return { base: versionOf(timeHigh, timeLow, originHigh, originLow) * 2n + BigInt(kind), parts };
   }
-  const bytes = entry.value.slice(entry.valueOffset, entry.valueOffset + entry.valueLength);
-  const view = new DataView(bytes.buffer);
+  const { value, valueOffset, valueLength } = entry;
+  const view = new DataView(value.buffer, value.byteOffset + valueOffset, valueLength);
   const version = (view.getBigUint64(1) << 64n) | view.getBigUint64(9);
-  for (let at = 25; at < bytes.length; at += 32) {
+  for (let at = 25; at < valueLength; at += 32) {
     parts.set(view.getBigUint64(at), view.getBigUint64(at + 8));
   }
-  return { base: version * 2n + BigInt(bytes[0]), parts };
+  return { base: version * 2n + BigInt(view.getUint8(0)), parts };
 }
 
 /** A version as one number. */

@@ -31,7 +31,7 @@
 import { Entry, KIND_TOMBSTONE } from "../../src/core/entry.ts";
 import type { ChangeObserver, Store } from "../../src/core/store.ts";
 import type { Journal } from "../../src/durability/journal.ts";
-import { Holding, readState, textOf, versionOf } from "./holding.ts";
+import { Holding, type Held, readState, textOf, versionOf } from "./holding.ts";
 import type { DiskKind } from "./plan.ts";
 import { Survival, type End } from "./survival.ts";
 
@@ -130,6 +130,11 @@ export class Oracle {
     const safePosition = this.survivals[node].end(how);
     this.latest[node] = this.latest[node].filter(({ position }) => position > safePosition);
     this.holdings[node] = this.survivals[node].holding();
+  }
+
+  /** What the node is held to have of each key: while it is down, what its disk must have kept. */
+  heldBy(node: number): ReadonlyMap<string, Held> {
+    return this.holdings[node].keys;
   }
 
   /** A node lost all that was on its disk, while there was no process. */

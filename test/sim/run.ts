@@ -1,13 +1,15 @@
 /**
- * `bun run sim --seeds N [--seed S] [--forgetting] [--trace]`: runs N seeds from S on (1 and 0 by default),
- * and stops at the first that fails, with what happened last. `--trace` tells what
- * happened in a seed that does not fail, too. `--forgetting` draws clusters in which deletions
- * are forgotten while few nodes reach each other.
+ * `bun run sim --seeds N [--seed S] [--forgetting] [--trace]`: runs N seeds from S on (1 and 0 by
+ * default), and stops at the first that fails, with the whole history of the key at fault: its
+ * writes and merges, where each copy went, and the crashes and troubles of all nodes. `--trace`
+ * tells what happened to all keys, in a seed that does not fail, too. `--forgetting` draws clusters
+ * in which deletions are forgotten while few nodes reach each other.
  */
 import { parseArgs } from "node:util";
 import { simulate, type Outcome } from "./simulation.ts";
 
-const SHOWN_LINES = 60;
+/** Of a failure that is of no key in particular. */
+const SHOWN_LINES = 300;
 
 const { values } = parseArgs({
   options: {
@@ -49,8 +51,10 @@ console.log(
     .join(", "),
 );
 
-function report({ seed, failure, trace }: Outcome): void {
-  console.log(trace.slice(values.trace ? 0 : -SHOWN_LINES).join("\n"));
+/** The whole history of the key at fault; without one, what happened last. */
+function report({ seed, failure, keyHistory, trace }: Outcome): void {
+  const told = keyHistory.length > 0 ? keyHistory : trace.slice(-SHOWN_LINES);
+  console.log((values.trace ? trace : told).join("\n"));
   console.log(`\nseed ${seed} fails: ${failure}`);
   console.log(
     `again: bun run sim --seed ${seed} --trace${values.forgetting ? " --forgetting" : ""}`,

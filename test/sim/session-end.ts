@@ -6,6 +6,7 @@ import { SyncSession, type SyncResult } from "../../src/core/sync-session.ts";
 import type { Stream, StreamEnd } from "./network.ts";
 import type { Process, SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
+import { watchedStore } from "./watched-store.ts";
 
 const MAX_FRAME_BYTES = 1_048_576;
 
@@ -25,6 +26,8 @@ export class SessionEnd implements StreamEnd {
     private readonly node: SimNode,
     private readonly process: Process,
     private readonly side: 0 | 1,
+    /** Id of the node at the other end. */
+    private readonly peerId: string,
     private readonly done: (result: SyncResult) => void,
   ) {
     this.place = node.place;
@@ -34,7 +37,9 @@ export class SessionEnd implements StreamEnd {
 
   open(stream: Stream, job: Partial<Job>): void {
     const { node, process, simulation, side } = this;
-    const { store, tree, contacts, replicator } = process;
+    const { tree, contacts, replicator } = process;
+    const { history, originNames } = simulation;
+    const store = watchedStore(process.store, history, originNames, node.id, this.peerId);
     this.stream = stream;
     this.held = new HeldFrames(
       { send: (frame) => stream.send(side, frame), end: () => stream.close(side) },
@@ -55,6 +60,7 @@ export class SessionEnd implements StreamEnd {
       nowMs: () => node.wallMs(),
       monotonicMs: () => node.monotonicMs(),
       send: (frame) => {
+        history.noteBytes(frame, (keys) => `${node.id} tells ${this.peerId} of ${keys}`);
         this.held.send(frame);
         this.steer();
       },
@@ -115,7 +121,7 @@ export class SessionEnd implements StreamEnd {
     if (!result.ok || result.entriesSent + result.entriesApplied > 0) {
       const { ok, reason, peerNodeId, entriesSent: sent, entriesApplied: applied } = result;
       const how = ok ? `${sent} sent, ${applied} applied` : reason;
-      simulation.trace(() => `${node.id} ends a session with ${peerNodeId}: ${how}`);
+      simulation.history.noteAside(() => `${node.id} ends a session with ${peerNodeId}: ${how}`);
     }
     this.held.end();
     this.done(result);

@@ -7,6 +7,7 @@ import { drainMicrotasks } from "bun:jsc";
 import { originOf } from "../../src/core/origin.ts";
 import { HybridClock } from "../../src/core/clock.ts";
 import type { Contacts } from "../../src/core/contacts.ts";
+import { Entry } from "../../src/core/entry.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
 import { Store } from "../../src/core/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
@@ -25,11 +26,12 @@ import type { Timing } from "../../src/timing.ts";
 import { SimulatedDisk } from "../support/simulated-disk.ts";
 import type { BrokerTransport } from "./broker.ts";
 import { NodeDisk, type Life } from "./disk.ts";
-import { textOf } from "./holding.ts";
+import { readState, textOf } from "./holding.ts";
 import { Stream } from "./network.ts";
 import { SessionEnd } from "./session-end.ts";
 import type { Simulation } from "./simulation.ts";
 import type { End } from "./survival.ts";
+import { storeWatch, watchedStore } from "./watched-store.ts";
 
 /** The moment at which every simulation begins, in Unix ms. */
 export const EPOCH_MS = 1_700_000_000_000;
@@ -151,7 +153,7 @@ export class SimNode {
   /** Only a disk that is full or fails may keep it from starting. */
   private failToStart(error: Error): void {
     const { simulation, disk } = this;
-    simulation.trace(() => `${this.id} does not start: ${error.message}`);
+    simulation.history.note(() => `${this.id} does not start: ${error.message}`);
     const { failWritesWith, failSyncsWith } = disk.contents;
     if (failWritesWith === null && failSyncsWith === null) {
       return simulation.oracle.fail(`${this.id} does not start: ${error.message}`);
@@ -162,7 +164,7 @@ export class SimNode {
 
   private serve(life: Life, store: Store, journal: Journal): void {
     const { simulation, place } = this;
-    const { chance, plan } = simulation;
+    const { chance, plan, history, originNames } = simulation;
     const isAlive = () => this.process !== null && !life.isOver;
     store.vouchedMs = store.clockMs();
     store.observers.push(journal.observer);
@@ -172,6 +174,7 @@ export class SimNode {
     for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
     store.observers.push(tree);
     store.observers.push(simulation.oracle.begin(place, store, journal));
+    if (history.isKept) store.observers.push(storeWatch(store, history, originNames, this.id));
     journal.onFailureChange = () => this.noteFailure(life, store, journal);
     let transport: BrokerTransport | undefined;
     // Timers that come early or late, so that nodes do not do the same at the same moment.
@@ -179,7 +182,7 @@ export class SimNode {
     const keeper = new TreeKeeper(tree, store, keeperTiming);
     const sessions: SessionEnd[] = [];
     const replicator = new Replicator({
-      store,
+      store: watchedStore(store, history, originNames, this.id, "the broker"),
       settings: simulation.mqttSettings,
       nodeId: this.id,
       address: () => this.address,
@@ -196,7 +199,7 @@ export class SimNode {
       hooks: {
         onGap: (source) => {
           simulation.counts.gaps++;
-          simulation.trace(() => `${this.id} missed something of ${source}`);
+          history.noteAside(() => `${this.id} missed something of ${source}`);
           scheduler.noteGap(source);
         },
         onReference: (source, entry) => {
@@ -237,7 +240,8 @@ export class SimNode {
       sessions,
       waiting: [],
     };
-    simulation.trace(() => `${this.id} is there with ${store.size} keys`);
+    history.note(() => `${this.id} is there with ${store.size} keys`);
+    this.tellWhatItHas(store);
     replicator.start();
     keeper.start();
     this.repeat(isAlive, SWEEP_EVERY_MS, () => {
@@ -252,9 +256,29 @@ export class SimNode {
     });
   }
 
+  /** For the history: what a process begins with, and as whom it counts. */
+  private tellWhatItHas(store: Store): void {
+    const { history, originNames } = this.simulation;
+    if (!history.isKept) return;
+    originNames.add(store.origin, this.id);
+    originNames.add(originOf(`${this.id} ${this.runs}`), `${this.id}#${this.runs}`);
+    const { high, low } = store.counterOrigin;
+    history.note(
+      () => `${this.id} counts as ${originNames.of((BigInt(high) << 32n) | BigInt(low))}`,
+    );
+    const view = new Entry();
+    for (let id = 0; id < store.idLimit; id++) {
+      if (!store.isUsed(id)) continue;
+      store.read(id, view);
+      const key = textOf(view.keyBytes());
+      const held = originNames.held(readState(view), view);
+      history.noteKey(key, () => `${this.id} begins with ${key}: ${held}`);
+    }
+  }
+
   /** Writes the data anew, as a client may ask for. */
   compact(): void {
-    this.simulation.trace(() => `${this.id} writes a snapshot`);
+    this.simulation.history.note(() => `${this.id} writes a snapshot`);
     this.process?.journal.compact().catch(() => {});
   }
 
@@ -301,7 +325,13 @@ export class SimNode {
     this.disk.contents.failSyncsWith = null;
     if (how === "power") this.disk.cutPower();
     else this.disk.kill();
-    this.simulation.oracle.end(this.place, { kind: how, syncedMs: this.syncedMs() });
+    const { oracle, history, originNames } = this.simulation;
+    oracle.end(this.place, { kind: how, syncedMs: this.syncedMs() });
+    history.note(() => `the process of ${this.id} is gone: ${how}`);
+    if (!history.isKept) return;
+    for (const [key, held] of oracle.heldBy(this.place)) {
+      history.noteKey(key, () => `${this.id} must have kept of ${key}: ${originNames.held(held)}`);
+    }
   }
 
   /** With `everysec`: what was safe by then has been synced since. */
@@ -325,7 +355,9 @@ export class SimNode {
   private noteFailure(life: Life, store: Store, journal: Journal): void {
     const { failure } = journal;
     const { simulation } = this;
-    simulation.trace(() => `${this.id} ${failure === null ? "writes again" : failure.message}`);
+    simulation.history.note(
+      () => `${this.id} ${failure === null ? "writes again" : failure.message}`,
+    );
     store.isReadOnly = failure !== null;
     if (failure === null || failure.isPassing) return;
     this.syncFailedMs = this.reachedMs();
@@ -357,12 +389,24 @@ export class SimNode {
     const { chance, network, plan, timeline } = simulation;
     const there = other.process!;
     const begun = there.scheduler.wants;
-    const mine = new SessionEnd(simulation, this, process!, 0, ({ ok, failure, peerNodeId }) =>
-      resolve({ ok, isBusy: failure === "busy", peerNodeId }),
+    const mine = new SessionEnd(
+      simulation,
+      this,
+      process!,
+      0,
+      other.id,
+      ({ ok, failure, peerNodeId }) => resolve({ ok, isBusy: failure === "busy", peerNodeId }),
     );
-    const theirs = new SessionEnd(simulation, other, there, 1, ({ isUpToNow, peerNodeId }) => {
-      if (isUpToNow) there.scheduler.noteVisit(peerNodeId, begun);
-    });
+    const theirs = new SessionEnd(
+      simulation,
+      other,
+      there,
+      1,
+      this.id,
+      ({ isUpToNow, peerNodeId }) => {
+        if (isUpToNow) there.scheduler.noteVisit(peerNodeId, begun);
+      },
+    );
     const isCut = simulation.isTroubled && chance.happens(plan.cuts);
     const cutAfter = isCut ? chance.magnitude(1, 4_000) : Infinity;
     const { maxLatencyMs } = plan;

@@ -12,26 +12,30 @@ import type { Entry } from "../../src/core/entry.ts";
 import { Broker } from "./broker.ts";
 import { Chance } from "./chance.ts";
 import { Clients } from "./clients.ts";
+import { History } from "./history.ts";
+import { textOf } from "./holding.ts";
 import { Network } from "./network.ts";
 import { Oracle } from "./oracle.ts";
 import { drawForgettingPlan, drawPlan, type Plan } from "./plan.ts";
 import { checkContents, checkTrees, findDifference, findUnsafe } from "./rest.ts";
-import { MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
+import { EPOCH_MS, MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
 import { Timeline } from "./timeline.ts";
 import { Troubles } from "./troubles.ts";
+import { OriginNames } from "./watched-store.ts";
 
 const HOUR_MS = 3_600_000;
 /** Everything in the simulated world comes to rest within this time, and ten sync rounds. */
 const MAX_REST_MS = 600_000;
-const TRACE_LINES = 300;
 
 /** What came of a seed. */
 export interface Outcome {
   readonly seed: number;
   /** What was wrong; null when nothing was. */
   readonly failure: string | null;
-  /** What happened last, if it was traced. */
+  /** What happened, if it was traced. */
   readonly trace: readonly string[];
+  /** The history of the key at fault, if there is one and it was traced. */
+  readonly keyHistory: readonly string[];
   readonly counts: Readonly<Record<string, number>>;
 }
 
@@ -47,8 +51,15 @@ export function simulate(seed: number, isTraced = false, isForgetting = false): 
   } catch (error) {
     failure = error instanceof Error ? (error.stack ?? error.message) : String(error);
   }
-  const { broker, counts, lines } = simulation;
-  return { seed, failure, trace: lines, counts: { ...counts, ...broker.counts } };
+  const { broker, counts, history, names } = simulation;
+  const key = names.find((name) => new RegExp(`\\b${name}\\b`).test(failure ?? ""));
+  return {
+    seed,
+    failure,
+    trace: history.all(),
+    keyHistory: key === undefined ? [] : history.of(key),
+    counts: { ...counts, ...broker.counts },
+  };
 }
 
 /** The simulated world. */
@@ -90,7 +101,8 @@ export class Simulation {
   /** The keys there may be, and their bytes. */
   readonly names: string[] = [];
   readonly keys = new Map<string, Uint8Array>();
-  readonly lines: string[] = [];
+  readonly history: History;
+  readonly originNames = new OriginNames(EPOCH_MS);
   /** Whether troubles go on. */
   isTroubled = true;
   /** Nodes do what they do regularly so many times more seldom: to get through quiet hours quickly. */
@@ -101,16 +113,13 @@ export class Simulation {
   private readonly clients = new Clients(this);
   private readonly troubles = new Troubles(this, this.clients);
 
-  constructor(
-    seed: number,
-    private readonly isTraced: boolean,
-    isForgetting: boolean,
-  ) {
+  constructor(seed: number, isTraced: boolean, isForgetting: boolean) {
     this.chance = new Chance(seed);
     this.plan = isForgetting ? drawForgettingPlan(this.chance) : drawPlan(this.chance);
     const { plan } = this;
     this.diskChance = new Chance(seed + 0.5);
     const nowMs = () => this.timeline.nowMs;
+    this.history = new History(isTraced, nowMs, this.names);
     this.oracle = new Oracle(plan.disks, nowMs, () => this.timeline.halt());
     const { maxLatencyMs } = plan;
     const { network, timeline, chance } = this;
@@ -121,6 +130,7 @@ export class Simulation {
       chance,
       { ...plan.broker },
       maxLatencyMs,
+      this.history,
     );
     this.mqttSettings = {
       enabled: true,
@@ -145,16 +155,10 @@ export class Simulation {
     }
   }
 
-  /** Notes a line, made only when somebody wants to see it. */
-  trace(line: () => string): void {
-    if (!this.isTraced) return;
-    if (this.lines.length === TRACE_LINES) this.lines.shift();
-    this.lines.push(`${(this.timeline.nowMs / 1_000).toFixed(3)} ${line()}`);
-  }
-
   /** A session set an entry of a node aside. */
   noteSetAside(node: SimNode, entry: Entry, reason: "stale" | "future"): void {
-    this.trace(() => `${node.id} sets aside ${Buffer.from(entry.keyBytes())}: ${reason}`);
+    const key = textOf(entry.keyBytes());
+    this.history.noteKey(key, () => `${node.id} sets aside ${key}: ${reason}`);
     if (reason === "future") {
       this.counts.refusedFuture++;
       return;
@@ -169,7 +173,7 @@ export class Simulation {
   /** Runs it. Null when all is well, else what is wrong. */
   run(): string | null {
     const { plan, timeline, chance, oracle } = this;
-    this.trace(() => JSON.stringify(plan));
+    this.history.note(() => JSON.stringify(plan));
     for (const node of this.nodes) {
       node.drift = (chance.next() * 2 - 1) * plan.drift;
       node.start();
@@ -202,7 +206,7 @@ export class Simulation {
   /** Ends all troubles. */
   private mend(): void {
     const { plan, timeline, network, broker } = this;
-    this.trace(() => "everything is mended");
+    this.history.note(() => "everything is mended");
     this.isTroubled = false;
     Object.assign(broker.faults, { drop: 0, duplicate: 0, reorder: 0 });
     network.heal();

@@ -38,7 +38,7 @@ export class Troubles {
     if (chance.happens(troubles.stalledDisk)) {
       counts.stalledDisks++;
       const node = chance.pick(nodes);
-      this.simulation.trace(() => `the disk of ${node.id} stalls`);
+      this.simulation.history.note(() => `the disk of ${node.id} stalls`);
       node.disk.stall(chance.magnitude(100, 10_000));
     }
     if (chance.happens(troubles.failingSync)) {
@@ -47,7 +47,7 @@ export class Troubles {
     }
     if (chance.happens(troubles.brokerOutage)) {
       counts.outages++;
-      this.simulation.trace(() => "the broker goes away");
+      this.simulation.history.note(() => "the broker goes away");
       broker.stop(chance.happens(0.5));
       timeline.after(chance.magnitude(100, 30_000), () => broker.start());
     }
@@ -55,7 +55,9 @@ export class Troubles {
       counts.steps++;
       const node = chance.pick(nodes);
       node.clockOffsetMs = chance.pick([-HOUR_MS, 0, HOUR_MS, chance.between(-5_000, 5_000)]);
-      this.simulation.trace(() => `the clock of ${node.id} is off by ${node.clockOffsetMs} ms`);
+      this.simulation.history.note(
+        () => `the clock of ${node.id} is off by ${node.clockOffsetMs} ms`,
+      );
     }
     if (chance.happens(troubles.absence)) {
       counts.absences++;
@@ -90,7 +92,9 @@ export class Troubles {
   }
 
   private cut(lines: [number, number][]): void {
-    this.simulation.trace(() => `cut off: ${lines.map(([from, to]) => `${from}→${to}`).join(" ")}`);
+    this.simulation.history.note(
+      () => `cut off: ${lines.map(([from, to]) => `${from}→${to}`).join(" ")}`,
+    );
     const { broker, network } = this.simulation;
     const { place } = broker;
     for (const [from, to] of lines) {
@@ -103,7 +107,7 @@ export class Troubles {
   private crash(node: SimNode): void {
     const { chance, counts, timeline } = this.simulation;
     const how = chance.pick(["kill", "power", "stop"] as const);
-    this.simulation.trace(() => `${node.id} ends: ${how}`);
+    this.simulation.history.note(() => `${node.id} ends: ${how}`);
     if (how === "stop") {
       counts.stops++;
       node.stop();
@@ -124,7 +128,7 @@ export class Troubles {
   private fill(node: SimNode): void {
     const { diskChance, timeline } = this.simulation;
     const { contents } = node.disk;
-    this.simulation.trace(() => `the disk of ${node.id} is full`);
+    this.simulation.history.note(() => `the disk of ${node.id} is full`);
     contents.failWritesWith = "ENOSPC";
     contents.partBytes = diskChance.pick([0, diskChance.below(300)]);
     timeline.after(diskChance.magnitude(100, 30_000), () => (contents.failWritesWith = null));
@@ -140,7 +144,7 @@ export class Troubles {
       [it, node.place],
       [node.place, it],
     ]);
-    this.simulation.trace(() => `${node.id} is away past the grace`);
+    this.simulation.history.note(() => `${node.id} is away past the grace`);
     this.cut(lines);
     this.clients.act(node);
     timeline.runUntil(timeline.nowMs + 10_000);
@@ -149,7 +153,7 @@ export class Troubles {
     this.clients.act(chance.pick(nodes));
     this.simulation.pass(plan.graceMs * (1 + chance.next()));
     for (const [from, to] of lines) network.set(from, to, false);
-    this.simulation.trace(() => `${node.id} is reachable again`);
+    this.simulation.history.note(() => `${node.id} is reachable again`);
   }
 
   /** Some lines are cut and some nodes down for long, while clients go on at the others. */
@@ -162,7 +166,7 @@ export class Troubles {
         if (chance.happens(b === plan.nodes ? 0.6 : apart)) lines.push([a, b], [b, a]);
       }
     }
-    this.simulation.trace(() => "few reach each other");
+    this.simulation.history.note(() => "few reach each other");
     this.cut(lines);
     const down = nodes.filter((node) => node.isUp && chance.happens(0.1));
     for (const node of down) node.crash("kill");
@@ -175,7 +179,7 @@ export class Troubles {
     }
     for (const node of down) node.start();
     for (const [from, to] of lines) network.set(from, to, false);
-    this.simulation.trace(() => "all reach each other");
+    this.simulation.history.note(() => "all reach each other");
   }
 
   /** A node comes back without its data, or with what it once had. */
@@ -187,7 +191,7 @@ export class Troubles {
     this.backups.set(node, copy);
     if (chance.happens(0.4)) return;
     counts.losses++;
-    this.simulation.trace(() => `${node.id} loses its data`);
+    this.simulation.history.note(() => `${node.id} loses its data`);
     node.crash("kill");
     node.replaceData(chance.happens(0.5) ? backup : null);
     timeline.after(chance.magnitude(10, 20_000), () => node.start());
