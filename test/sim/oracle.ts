@@ -30,10 +30,9 @@
  */
 import { Entry, KIND_TOMBSTONE } from "../../src/core/entry.ts";
 import type { ChangeObserver, Store } from "../../src/core/store.ts";
-import type { Journal } from "../../src/durability/journal.ts";
 import { Holding, type Held, readState, textOf, versionOf } from "./holding.ts";
 import type { DiskKind } from "./plan.ts";
-import { Survival, type End } from "./survival.ts";
+import { Survival, type End, type SafetyJournal } from "./survival.ts";
 
 /** A string, or the number of a counter as text, with its expiry in Unix ms (0 none); null: no such key. */
 export type Shown = { value: string; expiresAtMs: number } | null;
@@ -49,8 +48,7 @@ interface Increment {
   readonly base: bigint;
   readonly origin: bigint;
   readonly time: bigint;
-  /** 0 once it is known that it was lost before anybody was told of it. */
-  delta: bigint;
+  readonly delta: bigint;
   /** Where in the node's journal it ended. */
   readonly position: number;
 }
@@ -93,17 +91,12 @@ export class Oracle {
    * A process has its store back, and serves from now on. Returns what follows that store; it comes
    * behind the journal among the observers.
    */
-  begin(node: number, store: Store, journal: Journal): ChangeObserver {
+  begin(node: number, store: Store, journal: SafetyJournal): ChangeObserver {
     const survival = this.survivals[node];
     const lost = survival.begin(store, journal);
     if (lost !== null) this.fail(`node ${node}: ${lost}`);
     this.holdings[node] = survival.holding();
-    for (const increment of this.latest[node].splice(0)) {
-      const held = this.holdings[node].keys.get(increment.key);
-      const isHere = held?.base === increment.base;
-      const isLost = !isHere || (held.parts.get(increment.origin) ?? 0n) < increment.time;
-      if (isLost) increment.delta = 0n;
-    }
+    this.forgetLost(node);
     return {
       changed: (id) => this.changed(node, store, id),
       removed: (id, flushed) => {
@@ -198,6 +191,21 @@ export class Oracle {
     return { value: String(sum), expiresAtMs };
   }
 
+  /**
+   * Forgets the increments that a node had perhaps not called safe and came back without. Nobody
+   * was told of them, so the node knows nothing of them, and nothing keeps it from giving their
+   * very times to others.
+   */
+  private forgetLost(node: number): void {
+    for (const increment of this.latest[node].splice(0)) {
+      const { key, base, origin, time } = increment;
+      const held = this.holdings[node].keys.get(key);
+      if (held?.base === base && (held.parts.get(origin) ?? 0n) >= time) continue;
+      const made = this.increments.get(key)!.get(`${base} ${origin}`)!;
+      made.splice(made.indexOf(increment), 1);
+    }
+  }
+
   private total(key: string, base: bigint, origin: bigint, until: bigint): bigint {
     const increments = this.increments.get(key)?.get(`${base} ${origin}`) ?? [];
     let sum = 0n;
@@ -207,7 +215,10 @@ export class Oracle {
       sum += delta;
       last = time;
     }
-    if (last !== until) this.fail(`${key}: held is an increment that nobody asked for`);
+    if (last !== until) {
+      const [ms, count] = [until >> 16n, until & 0xffffn];
+      this.fail(`${key}: held is an increment that nobody asked for, of ${ms} ms + ${count}`);
+    }
     return sum;
   }
 

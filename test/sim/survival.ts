@@ -15,6 +15,9 @@ import type { Journal } from "../../src/durability/journal.ts";
 import { baseMs, Holding, includes, isDead, readState, textOf, versionOf } from "./holding.ts";
 import type { DiskKind } from "./plan.ts";
 
+/** A journal, as far as it says what is safe. */
+export type SafetyJournal = Pick<Journal, "position" | "safePosition" | "whenSafe">;
+
 /** How a process ended. */
 export interface End {
   readonly kind: "stop" | "kill" | "power";
@@ -75,7 +78,7 @@ export class Survival {
   private uncertain: Deletion[] = [];
   /** The same should the power go before the next process is there. */
   private unsynced: Deletion[] = [];
-  private journal: Journal | null = null;
+  private journal: SafetyJournal | null = null;
   private isWaiting = false;
 
   constructor(
@@ -95,7 +98,7 @@ export class Survival {
   }
 
   /** A process came back with this. Says what it lacks, or has and should not. */
-  begin(store: Store, journal: Journal): string | null {
+  begin(store: Store, journal: SafetyJournal): string | null {
     this.journal = journal;
     this.isWaiting = false;
     const found = readStore(store);
@@ -145,7 +148,7 @@ export class Survival {
     return limit;
   }
 
-  private awaitSafety(journal: Journal): void {
+  private awaitSafety(journal: SafetyJournal): void {
     if (this.isWaiting) return;
     this.isWaiting = true;
     journal.whenSafe({
