@@ -18,6 +18,7 @@ import { resumeIncarnation } from "./durability/incarnation.ts";
 import { MemoryJournal, type Journal } from "./durability/journal.ts";
 import { openLog } from "./durability/open-log.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "./durability/store-facts.ts";
+import { SetAside } from "./durability/set-aside.ts";
 import { eventLoop } from "./timing.ts";
 import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
@@ -75,6 +76,8 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
   if (replicator !== null) store.observers.push(replicator.observer);
   const contacts = readContacts(journal.fact(CONTACTS_FACT));
   journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
+  const setAside = createSetAside();
+  await setAside.countEarlier();
   const antiEntropy = createAntiEntropy();
   for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) antiEntropy.tree.changed(id);
   store.observers.push(antiEntropy.tree);
@@ -114,6 +117,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
       await listener.stop();
       await replicator?.stop();
       await antiEntropy.stop(hasUnsent());
+      await setAside.close();
       sweeper.stop();
       await backups.stop();
       await journal.close();
@@ -169,12 +173,21 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
     });
   }
 
+  function createSetAside(): SetAside {
+    return new SetAside({
+      directory: config.storage.path,
+      nodeId: config.node_id,
+      maxBytes: config.anti_entropy.max_set_aside_mb * 1_048_576,
+      logger: logger.child("sync"),
+    });
+  }
+
   function createAntiEntropy(): AntiEntropy {
     return new AntiEntropy({
       store,
       durability: journal,
       settings: config.anti_entropy,
-      storagePath: config.storage.path,
+      setAside,
       contacts,
       cluster: mqtt.topic_prefix,
       nodeId: config.node_id,

@@ -16,13 +16,13 @@ import type { Contacts } from "../core/contacts.ts";
 import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
 import type { Store } from "../core/store.ts";
+import type { PutAside } from "../core/sync-options.ts";
 import type { Logger } from "../observability/log.ts";
 import { eventLoop } from "../timing.ts";
 import { SyncAccounts } from "./accounts.ts";
 import type { PresenceView } from "./presence-view.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
-import { SetAside } from "./set-aside.ts";
 import { LAG_MS, TreeKeeper } from "./tree-keeper.ts";
 
 const TICK_MS = 250;
@@ -43,8 +43,8 @@ export interface AntiEntropyOptions {
   /** Tells how far what the store holds is safe. */
   readonly durability: Durability;
   readonly settings: Config["anti_entropy"];
-  /** Where the file of what was set aside lies. */
-  readonly storagePath: string;
+  /** Takes what goes no further; `entries` counts it. */
+  readonly setAside: { readonly entries: number; readonly put: PutAside };
   /** What members this node has heard up to when; kept over restarts by the caller. */
   readonly contacts: Contacts;
   /** Nodes sync only within one: the topic prefix. */
@@ -69,7 +69,6 @@ export class AntiEntropy implements SyncControl {
   readonly tree: MerkleTree;
 
   private readonly keeper: TreeKeeper;
-  private readonly setAside: SetAside;
   private readonly scheduler: Scheduler;
   private readonly accounts: SyncAccounts;
   private readonly sessions: Sessions;
@@ -78,12 +77,10 @@ export class AntiEntropy implements SyncControl {
   private readonly present = new Entry();
 
   constructor(private readonly options: AntiEntropyOptions) {
-    const { store, settings, nodeId, storagePath, logger } = options;
+    const { store, settings, nodeId, logger } = options;
     this.tree = new MerkleTree(store);
     this.keeper = new TreeKeeper(this.tree, store, eventLoop);
     this.accounts = new SyncAccounts(nodeId, logger);
-    const maxFileBytes = settings.max_set_aside_mb * 1_048_576;
-    this.setAside = new SetAside(storagePath, nodeId, maxFileBytes, logger);
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
@@ -111,7 +108,6 @@ export class AntiEntropy implements SyncControl {
    */
   async start(): Promise<void> {
     this.keeper.start();
-    await this.setAside.countEarlier();
     // Somebody may have said SHUTDOWN by now, here and below.
     if (this.isStopping) return;
     this.ticker = setInterval(() => this.scheduler.tick(performance.now()), TICK_MS);
@@ -139,7 +135,6 @@ export class AntiEntropy implements SyncControl {
     clearInterval(this.ticker);
     this.sessions.stop();
     this.keeper.stop();
-    this.setAside.close();
   }
 
   /** `SYNC`. */
@@ -190,7 +185,7 @@ export class AntiEntropy implements SyncControl {
 
   /** An entry came that is dated too far ahead. */
   noteFuture(entry: Entry): void {
-    this.setAside.put(entry, "future");
+    this.options.setAside.put(entry, "future", () => {});
   }
 
   /** For INFO. */
@@ -203,7 +198,7 @@ export class AntiEntropy implements SyncControl {
       sync_longest_slice_cpu_ms: this.sessions.longestSlice.cpuMs.toFixed(2),
       tree_longest_slice_ms: this.keeper.longestSlice.ms.toFixed(2),
       tree_longest_slice_cpu_ms: this.keeper.longestSlice.cpuMs.toFixed(2),
-      set_aside_entries: this.setAside.entries,
+      set_aside_entries: this.options.setAside.entries,
     };
   }
 
@@ -247,7 +242,7 @@ export class AntiEntropy implements SyncControl {
         epoch,
         lagMs: LAG_MS,
         maxFrameBytes,
-        onSetAside: (entry, reason) => this.setAside.put(entry, reason),
+        onSetAside: (entry, reason, settled) => this.options.setAside.put(entry, reason, settled),
       },
       durability: this.options.durability,
       maxSessions: settings.max_concurrent_syncs,

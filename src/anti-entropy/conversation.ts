@@ -23,6 +23,7 @@ export interface ConversationOptions {
   readonly create: (
     send: (frame: Uint8Array) => void,
     onEnd: (result: SyncResult) => void,
+    onSettled: () => void,
   ) => SyncSession;
   /** How long the other side may neither send a frame nor take a byte while it is waited for, in ms. */
   readonly silenceMs: number;
@@ -55,6 +56,7 @@ export class Conversation implements LinkHandler {
     this.session = create(
       (frame) => this.send(frame),
       (result) => this.end(result),
+      () => this.work(),
     );
     this.timer = setInterval(() => {
       if (performance.now() - this.lastLifeMs < silenceMs) return;
@@ -119,7 +121,8 @@ export class Conversation implements LinkHandler {
     };
     this.options.longestSlice.measure(() => this.guard(turn));
     if (this.isOver || !isDue) return;
-    if (!isMore && this.isLost) return this.close("the connection was lost");
+    if (!isMore && this.isLost && !this.session.isSettling)
+      return this.close("the connection was lost");
     this.steer();
     if (!isMore) return;
     this.noteLife();

@@ -17,7 +17,15 @@ export interface SessionsOptions {
   /** The session's own part: what does not differ from one to the next. */
   readonly common: Omit<
     SyncSessionOptions,
-    "role" | "mode" | "verify" | "fetchKeys" | "nowMs" | "monotonicMs" | "send" | "onEnd"
+    | "role"
+    | "mode"
+    | "verify"
+    | "fetchKeys"
+    | "nowMs"
+    | "monotonicMs"
+    | "send"
+    | "onSettled"
+    | "onEnd"
   >;
   readonly durability: Durability;
   readonly maxSessions: number;
@@ -132,7 +140,7 @@ export class Sessions {
       durability,
       silenceMs,
       longestSlice: this.longestSlice,
-      create: (send, end) =>
+      create: (send, end, onSettled) =>
         new SyncSession({
           ...common,
           role: errand === null ? "responder" : "initiator",
@@ -140,6 +148,7 @@ export class Sessions {
           nowMs: Date.now,
           monotonicMs: () => performance.now(),
           send,
+          onSettled,
           onEnd: end,
         }),
       onEnd: (result) => {

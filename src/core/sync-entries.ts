@@ -9,7 +9,7 @@
  * In: everything goes through the store's gate, with two exceptions, both about keys that this
  * store does not have and may have purged. A peer that is stale (`contacts.ts`) may have missed
  * a deletion that is forgotten here. What it alone holds from before then is REFUSED, and it sets
- * it aside. And a deletion that this node had and has purged is not taken in again: it is REFUSED
+ * it aside (`sync-refusals.ts`). And a deletion that this node had and has purged is not taken in again: it is REFUSED
  * too, and the peer drops it.
  * The time of a counter is that of its base: that is what a deletion is measured against.
  */
@@ -21,9 +21,9 @@ import { baseVersionOf, diedMs } from "./merge.ts";
 import { APPLIED, REFUSED_FULL, REFUSED_FUTURE, REFUSED_INVALID, type Store } from "./store.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
-import { notePurges } from "./sync-greeting.ts";
 import { Hello } from "./sync-hello.ts";
 import { ENTRY, entryItemBytes, readEntry, REFUSED, writeEntry } from "./sync-items.ts";
+import type { PutAside } from "./sync-options.ts";
 import type { SyncTally } from "./sync-tally.ts";
 
 /** What is dated further ahead of the peer's greeting than this is not for the peer yet. */
@@ -35,7 +35,8 @@ export interface EntryFlowOptions {
   readonly contacts: Contacts;
   readonly maxFrameBytes: number;
   readonly nowMs: () => number;
-  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => unknown;
+  readonly onSetAside: PutAside;
+  readonly onSettled?: () => void;
 }
 
 /** The entries of one session. */
@@ -53,9 +54,8 @@ export class EntryFlow {
   /** While an entry is being applied: what the store tells its observers comes from here. */
   isApplying = false;
   /**
-   * Not everything was settled, so this was no contact. The peer sent an entry dated too far ahead
-   * to be taken: it may stand there in place of a deletion that is forgotten. Or an entry that
-   * the peer refused changed meanwhile and is as old as ever, as a counter is.
+   * Not everything was settled, so this was no contact: the peer sent an entry dated too far
+   * ahead to be taken, and it may stand there in place of a deletion that is forgotten.
    */
   isUnsettled = false;
 
@@ -116,63 +116,9 @@ export class EntryFlow {
     else if (outcome === REFUSED_FUTURE) {
       this.isUnsettled = true;
       tally.entriesSetAside++;
-      this.options.onSetAside(arrived, "future");
+      this.options.onSetAside(arrived, "future", () => {});
     }
     return outcome !== REFUSED_INVALID;
-  }
-
-  /** Takes a REFUSED behind its tag: sets aside what the peer will not have. False when it is not one. */
-  takeRefusal(): boolean {
-    const { reader, entry } = this;
-    const { store, contacts, onSetAside } = this.options;
-    const purgedUpToMs = reader.u64();
-    const purgerHigh = reader.u32();
-    const purgerLow = reader.u32();
-    const timeHigh = reader.u32();
-    const timeLow = reader.u32();
-    const originHigh = reader.u32();
-    const originLow = reader.u32();
-    const keyLength = reader.varint();
-    const keyOffset = reader.skip(keyLength);
-    if (reader.overrun) return false;
-    const id = store.locate(reader.bytes, keyOffset, keyLength);
-    if (id < 0) return true;
-    store.read(id, entry);
-    // It may have changed since it was sent.
-    const hasChanged =
-      entry.timeHigh !== timeHigh ||
-      entry.timeLow !== timeLow ||
-      entry.originHigh !== originHigh ||
-      entry.originLow !== originLow;
-    if (entry.kind === KIND_TOMBSTONE) {
-      if (!hasChanged) this.forget(id);
-      return true;
-    }
-    if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return true;
-    if (this.isDead(entry) || this.baseMs(entry) > purgedUpToMs) return true;
-    if (hasChanged) {
-      this.isUnsettled = true;
-      return true;
-    }
-    if (onSetAside(entry, "stale") === false) {
-      this.tally.miss("an entry that the peer refused could not be set aside");
-      return true;
-    }
-    this.tally.entriesSetAside++;
-    this.discard(id);
-    return true;
-  }
-
-  /** Drops a deletion that the peer had and has purged, so that both hold the same again. */
-  private forget(id: number): void {
-    notePurges(this.options, this.peer);
-    this.discard(id);
-  }
-
-  private discard(id: number): void {
-    this.isApplying = true;
-    this.options.store.discard(id);
-    this.isApplying = false;
   }
 
   /** Whether an entry that arrives was purged here, or may have been. Answers if the peer is to know. */
@@ -222,12 +168,21 @@ export class EntryFlow {
     return diedMs(entry) <= this.told.of(high, low);
   }
 
-  private isDead(entry: Entry): boolean {
+  /** Drops an entry of the store that goes no further. */
+  discard(id: number): void {
+    this.isApplying = true;
+    this.options.store.discard(id);
+    this.isApplying = false;
+  }
+
+  /** Whether it is a deletion, or expired. */
+  isDead(entry: Entry): boolean {
     if (entry.kind === KIND_TOMBSTONE) return true;
     return entry.expiresAtMs !== 0 && entry.expiresAtMs <= this.options.nowMs();
   }
 
-  private baseMs(entry: Entry): number {
+  /** The time that deletions are measured against, in Unix ms. */
+  baseMs(entry: Entry): number {
     baseVersionOf(entry, this.base);
     return unixMsOf(this.base.timeHigh, this.base.timeLow);
   }

@@ -25,6 +25,13 @@ export const MODES: readonly SyncMode[] = [
 /** Those that compare everything, up to now. */
 export const UP_TO_NOW: readonly SyncMode[] = ["now", "full", "verify"];
 
+/** Why an entry is set aside. */
+export type SetAsideReason = "stale" | "future";
+/** Told whether an entry was put away, so that not even a power cut takes it. */
+export type WhenSetAside = (isKept: boolean) => void;
+/** Puts an entry away where people find it. */
+export type PutAside = (entry: Entry, reason: SetAsideReason, settled: WhenSetAside) => void;
+
 /** What a session is made with. */
 export interface SyncSessionOptions {
   readonly role: "initiator" | "responder";
@@ -51,10 +58,12 @@ export interface SyncSessionOptions {
   /** Takes one complete frame; has copied or sent it when it returns. */
   readonly send: (frame: Uint8Array) => void;
   /**
-   * An entry that goes no further; valid until this returns. False when it could not be put
-   * away: then it stays in the store, if it is there.
+   * An entry that goes no further; valid until this returns. `settled` is to be called once it
+   * is put away for good, or cannot be; an entry of the store is dropped only then.
    */
-  readonly onSetAside: (entry: Entry, reason: "stale" | "future") => unknown;
+  readonly onSetAside: PutAside;
+  /** The session waited for something of its own to be settled, and it is: call `step`. */
+  readonly onSettled?: () => void;
   /** Called exactly once, the last thing a session does. */
   readonly onEnd: (result: SyncResult) => void;
   /** Mode "fetch": the keys to ask for. */

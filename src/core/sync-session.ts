@@ -46,6 +46,7 @@ import {
 } from "./sync-items.ts";
 import { MODES, UP_TO_NOW, type SyncMode, type SyncSessionOptions } from "./sync-options.ts";
 import { TreePreparation } from "./sync-preparation.ts";
+import { Refusals } from "./sync-refusals.ts";
 import { Responder } from "./sync-responder.ts";
 import { FAILURES, SyncTally, type SyncFailure } from "./sync-tally.ts";
 import { WriteWatch } from "./write-watch.ts";
@@ -75,6 +76,7 @@ export class SyncSession {
   private readonly writer: FrameWriter;
   private readonly tally = new SyncTally();
   private readonly flow: EntryFlow;
+  private readonly refusals: Refusals;
   private readonly greeting: Greeting;
   private readonly preparation: TreePreparation;
   private readonly parts: SyncParts;
@@ -114,6 +116,7 @@ export class SyncSession {
     this.reader = new FrameReader(options.maxFrameBytes);
     this.writer = new FrameWriter(options.send);
     this.flow = new EntryFlow(options, this.reader, this.writer, this.tally);
+    this.refusals = new Refusals(options, this.reader, this.flow, this.tally);
     this.greeting = new Greeting(options);
     this.preparation = new TreePreparation(store, tree, options.monotonicMs);
     const { reader, writer, flow, tally } = this;
@@ -131,6 +134,11 @@ export class SyncSession {
   /** Whether a whole frame waits to be worked on. */
   get hasFrame(): boolean {
     return this.reader.hasFrame;
+  }
+
+  /** Whether it goes on by itself, as soon as something of its own is settled. */
+  get isSettling(): boolean {
+    return this.refusals.isWaiting;
   }
 
   /** Initiator: begins. */
@@ -178,6 +186,7 @@ export class SyncSession {
       if (!preparation.isWaiting) this.afterwards();
       return true;
     }
+    if (this.isSettling && !this.hasMoreRefusals()) return false;
     // Who has the word hears at most refusals, and always; who has not says what it refuses
     // before it hears more. So the one never waits for the other.
     const mayHear = this.hasWord || this.canSend || writer.waitingBytes === 0;
@@ -191,6 +200,12 @@ export class SyncSession {
       return true;
     }
     return false;
+  }
+
+  /** Whether a refusal comes next, and can be taken beside those that are being settled. */
+  private hasMoreRefusals(): boolean {
+    const { reader, refusals } = this;
+    return !refusals.isFull && reader.next() && reader.peek() === REFUSED;
   }
 
   // Hearing.
@@ -220,7 +235,7 @@ export class SyncSession {
       case FAIL:
         return this.takeFailure();
       case REFUSED:
-        return this.isMerging && flow.takeRefusal();
+        return this.isMerging && this.refusals.take();
       case ROOT:
         return this.isMerging && this.takeRoot();
       case ENTRY:
@@ -393,11 +408,8 @@ export class SyncSession {
   }
 
   private sayEnd(): void {
-    const { missed, missedBecause } = this.tally;
     // So that the peer does not take it for a complete session either.
-    if (missed > 0) {
-      return void this.fail("incomplete", `${missed} entries missed: ${missedBecause}`);
-    }
+    if (this.tally.missed > 0) return void this.fail("incomplete", this.whatIsMissed());
     this.writer.reserve(1);
     this.writer.u8(END);
     this.writer.flush();
@@ -441,14 +453,21 @@ export class SyncSession {
   private finishComplete(): void {
     if (this.isEnded) return;
     this.noteContact();
-    this.finish(null, "");
+    // What the peer refused last it refused after this side had said that it was done.
+    if (this.tally.missed > 0) this.finish("incomplete", this.whatIsMissed());
+    else this.finish(null, "");
+  }
+
+  private whatIsMissed(): string {
+    const { missed, missedBecause } = this.tally;
+    return `${missed} entries missed: ${missedBecause}`;
   }
 
   /** Everything was compared, and what the peer has is here. */
   private noteContact(): void {
     const { peer, isUnsettled } = this.flow;
     if (this.mode === "fetch" || !this.isMerging) return;
-    if (isUnsettled || this.tally.missed > 0) return;
+    if (isUnsettled || this.refusals.isUnsettled || this.tally.missed > 0) return;
     // Meanwhile another session brought something the peer may have purged and was not asked
     // about. It is to be, next time, and by a node that had no contact.
     if (this.watch.oldestMs > peer.forgottenUpToMs()) this.greeting.noteContact(peer);

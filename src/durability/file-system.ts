@@ -8,7 +8,7 @@
  */
 import { constants } from "node:fs";
 import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { OperationalError } from "../operational-error.ts";
 
 /** An open file. Every method may reject with a system error that has a `code`. */
@@ -26,12 +26,15 @@ export interface OpenFile {
   close(): Promise<void>;
 }
 
-/** How a file is opened: an existing one to read or to change, or a new one in place of any old. */
-export type OpenMode = "read" | "change" | "create";
+/**
+ * How a file is opened: an existing one to read or to change, a new one in place of any old, or
+ * one to go on with, which is made when there is none.
+ */
+export type OpenMode = "read" | "change" | "create" | "continue";
 
 /** A disk. Every method may reject with a system error that has a `code`. */
 export interface FileSystem {
-  /** Makes a directory and those above it; nothing happens when it is there. */
+  /** Makes a directory and those above it, durably; nothing happens when it is there. */
   makeDirectory(path: string): Promise<void>;
   /** Names of the files and directories in a directory. */
   list(path: string): Promise<string[]>;
@@ -52,6 +55,7 @@ const FLAGS: Record<OpenMode, number> = {
   read: O_RDONLY,
   change: O_RDWR,
   create: O_RDWR | O_CREAT | O_TRUNC,
+  continue: O_RDWR | O_CREAT,
 };
 /** Others on the machine have no business reading the data. */
 const FILE_MODE = 0o600;
@@ -61,7 +65,8 @@ const DIRECTORY_MODE = 0o700;
 export const realFileSystem: FileSystem = {
   async makeDirectory(path) {
     try {
-      await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+      const first = await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+      if (first !== undefined) await syncNames(resolve(path), dirname(resolve(first)));
     } catch (error) {
       // A link that leads nowhere, or in a loop, "exists" too; this says which.
       if (codeOf(error) === "EEXIST") await stat(path);
@@ -90,15 +95,25 @@ export const realFileSystem: FileSystem = {
   },
   rename: (from, to) => rename(from, to),
   remove: (path) => rm(path, { force: true }),
-  async syncDirectory(path) {
-    const directory = await open(path, O_RDONLY);
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
-  },
+  syncDirectory,
 };
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, O_RDONLY);
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** Makes the name of a new directory durable, and of those above it up to what is in `above`. */
+async function syncNames(path: string, above: string): Promise<void> {
+  for (let at = path; at !== above;) {
+    at = dirname(at);
+    await syncDirectory(at);
+  }
+}
 
 class RealFile implements OpenFile {
   constructor(private readonly handle: FileHandle) {}

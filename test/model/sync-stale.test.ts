@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { KIND_COUNTER } from "../../src/core/entry.ts";
 import { MAX_MEMBERS, Contacts, latestMissed } from "../../src/core/contacts.ts";
 import { del, entriesOf, get, incr, keyOf, rootOf, set } from "../support/sync-data.ts";
-import { runPair, SyncNode } from "../support/sync-pair.ts";
+import { Pair, runPair, SyncNode } from "../support/sync-pair.ts";
 
 const START_MS = 1_700_000_000_000;
 const GRACE_MS = 100_000;
@@ -34,6 +34,66 @@ function deleteAndForget(node: SyncNode, time: { ms: number }): void {
   node.store.sweep(1000);
   expect(node.store.purgedUpToMs).toBe(time.ms - GRACE_MS - 1);
 }
+
+describe("an entry that the peer refuses, while its copy is on the way to the disk", () => {
+  /** A pair in which `away` sets aside slowly; `settle` says how that came out. */
+  function slowly(first: "away" | "home") {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    deleteAndForget(home, time);
+    time.ms += 10_000;
+    const waiting: ((isKept: boolean) => void)[] = [];
+    away.moreOptions = { onSetAside: (_entry, _reason, settled) => void waiting.push(settled) };
+    const pair = first === "away" ? new Pair(away, home) : new Pair(home, away);
+    pair.isPatient = () => waiting.length > 0;
+    const run = (): void => {
+      for (let steps = 0; steps < 1_000 && pair.result === null; steps++) pair.step();
+    };
+    run();
+    const settle = (isKept: boolean): void => {
+      for (const settled of waiting.splice(0)) settled(isKept);
+      run();
+    };
+    return { home, away, time, pair, settle };
+  }
+
+  test.each(["away", "home"] as const)("is still there, and the session not over: %s", (first) => {
+    const { home, away, pair, settle } = slowly(first);
+    expect(get(away, "key")).toBe("v");
+    expect(pair.result).toBeNull();
+    settle(true);
+    expect([get(away, "key"), get(away, "counter")]).toEqual([null, null]);
+    expect(pair.result!.initiator.ok && pair.result!.responder.ok).toBe(true);
+    expect(rootOf(home)).toBe(rootOf(away));
+  });
+
+  test.each(["away", "home"] as const)("stays when it cannot be written: %s", (first) => {
+    const { away, home, pair, settle } = slowly(first);
+    settle(false);
+    expect(get(away, "key")).toBe("v");
+    const { initiator, responder } = pair.result!;
+    const own = first === "away" ? initiator : responder;
+    expect([own.failure, own.reason]).toEqual(["incomplete", expect.stringContaining("set aside")]);
+    const { high, low } = home.store.origin;
+    expect(away.contacts.of(high, low)).toBeLessThan(home.store.purgedUpToMs);
+  });
+
+  test("stays when it was written anew meanwhile", () => {
+    const { away, time, settle } = slowly("away");
+    time.ms += 1;
+    set(away, "key", "newer");
+    settle(true);
+    expect(get(away, "key")).toBe("newer");
+  });
+
+  test("stays while nothing can be journalled", () => {
+    const { away, pair, settle } = slowly("away");
+    away.store.isReadOnly = true;
+    settle(true);
+    expect(get(away, "key")).toBe("v");
+    expect(pair.result!.initiator.ok).toBe(false);
+  });
+});
 
 describe.each([
   ["the node that was away begins", 1],

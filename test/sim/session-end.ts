@@ -64,8 +64,9 @@ export class SessionEnd implements StreamEnd {
         this.held.send(frame);
         this.steer();
       },
-      onSetAside: (entry, reason) => {
+      onSetAside: (entry, reason, settled) => {
         simulation.noteSetAside(node, entry, reason);
+        settled(true);
       },
       onEnd: (result) => this.ended(result),
     });

@@ -67,7 +67,7 @@ export class SimulatedDisk implements FileSystem {
 
   async open(path: string, mode: OpenMode, synced = false): Promise<OpenFile> {
     let file = this.names.get(path);
-    if (mode === "create") {
+    if (mode === "create" || (mode === "continue" && file === undefined)) {
       this.failIf(this.failWritesWith, path);
       file = new DiskFile();
       this.names.set(path, file);

@@ -28,6 +28,8 @@ export class SyncNode {
   readonly store: Store;
   readonly tree: MerkleTree;
   readonly contacts = new Contacts();
+  /** Changes to what its sessions are made with. */
+  moreOptions: Partial<SyncSessionOptions> = {};
   readonly setAside: { key: string; reason: string; entry: Entry }[] = [];
 
   constructor(
@@ -68,13 +70,16 @@ export class SyncNode {
       nowMs: options.nowMs ?? Date.now,
       monotonicMs: options.monotonicMs ?? (() => performance.now()),
       send,
-      onSetAside: (entry, reason) =>
+      onSetAside: (entry, reason, settled) => {
         this.setAside.push({
           key: new TextDecoder().decode(entry.keyBytes()),
           reason,
           entry: entry.clone(),
-        }),
+        });
+        settled(true);
+      },
       onEnd,
+      ...this.moreOptions,
       ...more,
     });
   }
@@ -124,6 +129,8 @@ class End {
 export class Pair {
   private readonly ends = [new End(), new End()];
   private readonly queueBytes: number;
+  /** Whether a side waits for something of its own, so that silence is no reason to end it. */
+  isPatient = (): boolean => false;
   private isCut = false;
   private idleSteps = 0;
 
@@ -162,7 +169,7 @@ export class Pair {
     const isMoving = [this.moveEnd(0), this.moveEnd(1)].some((moving) => moving);
     this.idleSteps = isMoving ? 0 : this.idleSteps + 1;
     // One may just have made room. Then nothing moves any more: what a timeout is for.
-    if (this.idleSteps < 2) return;
+    if (this.idleSteps < 2 || this.isPatient()) return;
     for (const end of this.ends) {
       if (end.result === null) end.session.close(this.isCut ? "cut off" : "silence");
     }

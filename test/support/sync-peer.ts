@@ -112,7 +112,7 @@ export class SyncPeer {
       nowMs: Date.now,
       monotonicMs: () => performance.now(),
       send,
-      onSetAside() {},
+      onSetAside: (_entry, _reason, settled) => settled(true),
       onEnd,
     });
   }

@@ -1,0 +1,131 @@
+/**
+ * What becomes of the entries that the peer refuses: a deletion that it has purged is dropped, and
+ * what may have been deleted there is set aside.
+ *
+ * Setting aside takes a disk its time, and the store has the only copy until then. So the entry is
+ * looked at twice: when the refusal comes, and when its copy is durable. Only if nothing has
+ * changed between the two is it dropped. Until then the session hears nothing but further
+ * refusals, and says nothing, so that it cannot end as if all were settled.
+ */
+import { Entry, KIND_TOMBSTONE, compareVersions, type VersionWords } from "./entry.ts";
+import type { EntryFlow, EntryFlowOptions } from "./sync-entries.ts";
+import type { FrameReader } from "./sync-frames.ts";
+import { notePurges } from "./sync-greeting.ts";
+import type { SyncTally } from "./sync-tally.ts";
+
+/** While this much is being set aside, no further refusal is heard. */
+const MAX_WAITING_BYTES = 1_048_576;
+
+/** A REFUSED item: the key and version that was refused, and up to when who purged. */
+interface Refusal extends VersionWords {
+  readonly key: Uint8Array;
+  readonly purgedUpToMs: number;
+  readonly purgerHigh: number;
+  readonly purgerLow: number;
+}
+
+/** What is to be done about a refusal. */
+type Verdict = "nothing" | "forget" | "unsettled" | "set aside";
+
+/** The refusals of one session. */
+export class Refusals {
+  /** An entry that the peer refused changed meanwhile and is as old as ever, as a counter is. */
+  isUnsettled = false;
+  private waiting = 0;
+  private waitingBytes = 0;
+  private readonly entry = new Entry();
+
+  constructor(
+    private readonly options: EntryFlowOptions,
+    private readonly reader: FrameReader,
+    private readonly flow: EntryFlow,
+    private readonly tally: SyncTally,
+  ) {}
+
+  /** Whether entries are being set aside. */
+  get isWaiting(): boolean {
+    return this.waiting > 0;
+  }
+
+  /** Whether so much is that no more refusals can be taken for now. */
+  get isFull(): boolean {
+    return this.waitingBytes >= MAX_WAITING_BYTES;
+  }
+
+  /** Takes a REFUSED behind its tag. False when it is not one. */
+  take(): boolean {
+    const refusal = readRefusal(this.reader);
+    if (refusal === null) return false;
+    const id = this.locate(refusal);
+    const verdict = this.judge(id, refusal);
+    if (verdict === "unsettled") this.isUnsettled = true;
+    else if (verdict !== "nothing" && this.options.store.isReadOnly) {
+      this.tally.miss("this node can write nothing down for now");
+    } else if (verdict === "forget") {
+      // The peer had this deletion and has purged it: now both hold the same again.
+      notePurges(this.options, this.flow.peer);
+      this.flow.discard(id);
+    } else if (verdict === "set aside") this.setAside(refusal);
+    return true;
+  }
+
+  private setAside(refusal: Refusal): void {
+    const bytes = this.entry.keyLength + this.entry.valueLength;
+    let isLater = false;
+    this.waiting++;
+    this.waitingBytes += bytes;
+    this.options.onSetAside(this.entry, "stale", (isKept) => {
+      this.waiting--;
+      this.waitingBytes -= bytes;
+      if (isKept) this.drop(refusal);
+      else this.tally.miss("an entry that the peer refused could not be set aside");
+      if (isLater) this.options.onSettled?.();
+    });
+    isLater = true;
+  }
+
+  /** Drops what was set aside, if it is still that. */
+  private drop(refusal: Refusal): void {
+    this.tally.entriesSetAside++;
+    const id = this.locate(refusal);
+    const verdict = this.judge(id, refusal);
+    if (verdict === "unsettled") this.isUnsettled = true;
+    if (verdict !== "set aside") return;
+    if (this.options.store.isReadOnly) this.tally.miss("this node can write nothing down for now");
+    else this.flow.discard(id);
+  }
+
+  private locate({ key }: Refusal): number {
+    return this.options.store.locate(key, 0, key.length);
+  }
+
+  /** Reads the entry with this id, -1 for none, and says what the refusal means for it. */
+  private judge(id: number, refusal: Refusal): Verdict {
+    const { entry, flow } = this;
+    const { store, contacts } = this.options;
+    if (id < 0) return "nothing";
+    store.read(id, entry);
+    // It may have changed since it was sent.
+    const hasChanged = compareVersions(entry, refusal) !== 0;
+    if (entry.kind === KIND_TOMBSTONE) return hasChanged ? "nothing" : "forget";
+    const { purgedUpToMs, purgerHigh, purgerLow } = refusal;
+    if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return "nothing";
+    if (flow.isDead(entry) || flow.baseMs(entry) > purgedUpToMs) return "nothing";
+    return hasChanged ? "unsettled" : "set aside";
+  }
+}
+
+function readRefusal(reader: FrameReader): Refusal | null {
+  const purgedUpToMs = reader.u64();
+  const purgerHigh = reader.u32();
+  const purgerLow = reader.u32();
+  const timeHigh = reader.u32();
+  const timeLow = reader.u32();
+  const originHigh = reader.u32();
+  const originLow = reader.u32();
+  const keyLength = reader.varint();
+  const keyOffset = reader.skip(keyLength);
+  if (reader.overrun) return null;
+  const key = reader.bytes.slice(keyOffset, keyOffset + keyLength);
+  return { purgedUpToMs, purgerHigh, purgerLow, timeHigh, timeLow, originHigh, originLow, key };
+}
