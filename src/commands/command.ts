@@ -7,7 +7,7 @@ import { REFUSED_FULL } from "../core/store.ts";
 import type { LineShape } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import type { Services } from "./services.ts";
+import type { Durability, Services } from "./services.ts";
 import type { Session } from "./session.ts";
 import { MAX_KEY_BYTES } from "../core/entry.ts";
 
@@ -42,8 +42,11 @@ export interface Context {
   session: Session;
 }
 
-/** Writes a reply that was not ready when the command ran. */
-export type LateReply = (reply: Reply) => void;
+/**
+ * Writes a reply that was not ready when the command ran. True when there is more of it: then it
+ * is called again once that has been sent. After the first piece it must not fail.
+ */
+export type LateReply = (reply: Reply) => void | boolean;
 
 /**
  * Carries out a request. A promise means that the reply comes later: until then the
@@ -110,6 +113,11 @@ export function checkKey(request: Request, i: number, reply: Reply): boolean {
   return true;
 }
 
+/** Argument `i` (-1 is the name) as an error shows it: cut, and nothing that would disturb a line. */
+export function shown(request: Request, i: number): string {
+  return request.text(i, 64).replace(/[^ -~]/g, "?");
+}
+
 /** Whether the arguments from `first` on, in steps of `step`, are keys. Answers the error if not. */
 export function checkKeys(request: Request, first: number, step: number, reply: Reply): boolean {
   for (let i = first; i < request.count; i += step) {
@@ -126,10 +134,22 @@ export function checkValueLength(length: number, reply: Reply, context: Context)
   return false;
 }
 
-/** Answers the error of a write that was refused; false when the outcome is none. */
-export function isRefused(outcome: Outcome, reply: Reply): boolean {
+/** Answers that no write is taken, because nothing can be kept on disk. */
+export function answerFailure(
+  failure: NonNullable<Durability["failure"]>,
+  reply: Reply,
+  done = "",
+): void {
+  const text = failure.kind === "full" ? "Storage full" : "Read only";
+  reply.error(text, done === "" ? failure.message : `${failure.message}; ${done}`);
+}
+
+/**
+ * Answers the error of a write that was refused, `detail` with it; false when the outcome is none.
+ */
+export function isRefused(outcome: Outcome, reply: Reply, detail = ""): boolean {
   if (outcome >= 0) return false;
-  if (outcome === REFUSED_FULL) reply.error("Storage full");
+  if (outcome === REFUSED_FULL) reply.error("Storage full", detail);
   else reply.error("Internal error", `write refused (${outcome})`);
   return true;
 }

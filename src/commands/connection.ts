@@ -1,8 +1,11 @@
 /** Commands on the connection itself. */
 import { SHAPE_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { PLAIN, RESP2, RESP3, TAGGED, type Reply } from "../protocol/reply.ts";
-import { command, type Command, type Run } from "./command.ts";
+import type { Request } from "../protocol/request.ts";
+import { command, shown, type Command, type Context, type Run } from "./command.ts";
 import { readInteger } from "./expiry-options.ts";
+import { LongReply } from "./long-reply.ts";
+import { answerInSlices } from "./slices.ts";
 
 const ping: Run = (request, reply) => {
   if (request.count === 0) return reply.simple("PONG");
@@ -52,8 +55,9 @@ const hello: Run = (request, reply, context) => {
     version = asked;
   }
   for (let i = 1; i < request.count; i++) {
+    if (i > MOST_HELLO_WORDS) return reply.respError("ERR syntax error");
     if (request.is(i, "SETNAME") && i + 1 < request.count) {
-      if (!setName(request.text(++i), reply, (name) => (session.name = name))) return;
+      if (!setName(request, ++i, reply, (name) => (session.name = name))) return;
     } else if (request.is(i, "AUTH") && i + 2 < request.count) {
       // Redis without a password accepts its default user with any password.
       if (!request.is(i + 1, "DEFAULT")) {
@@ -61,7 +65,7 @@ const hello: Run = (request, reply, context) => {
       }
       i += 2;
     } else {
-      return reply.respError(`ERR Syntax error in HELLO option '${request.text(i)}'`);
+      return reply.respError(`ERR Syntax error in HELLO option '${shown(request, i)}'`);
     }
   }
   session.respDialect = version === 3 ? RESP3 : RESP2;
@@ -83,7 +87,13 @@ const hello: Run = (request, reply, context) => {
   reply.array(0);
 };
 
-function setName(name: string, reply: Reply, set: (name: string) => void): boolean {
+/** Takes argument `i` as a name. Answers the error if it is none. */
+function setName(request: Request, i: number, reply: Reply, set: (name: string) => void): boolean {
+  if (request.length(i) > MOST_NAME_BYTES) {
+    reply.error("Invalid command", `a name is at most ${MOST_NAME_BYTES} bytes long`);
+    return false;
+  }
+  const name = request.text(i);
   if (!/^[!-~]*$/.test(name)) {
     reply.error("Invalid command", "names hold printable characters without spaces");
     return false;
@@ -92,15 +102,51 @@ function setName(name: string, reply: Reply, set: (name: string) => void): boole
   return true;
 }
 
-const client: Run = (request, reply, context) => {
+/** A line for each client: with thousands of them that takes a while. */
+function listClients(reply: Reply, context: Context): ReturnType<Run> {
+  const { services, session } = context;
+  const clients = services.clientList()[Symbol.iterator]();
+  const lines = new LongReply(reply.dialect, services.limits.maxReplyBytes);
+  const { part } = lines;
+  const addLine = (text: string): boolean => {
+    if (part.isResp) part.text(`${text}\n`);
+    else part.line(text);
+    return lines.add();
+  };
+  const step = (): boolean => {
+    for (let i = 0; i < CLIENTS_A_STEP; i++) {
+      const { done, value } = clients.next();
+      if (done) return true;
+      if (!addLine(value)) return true;
+    }
+    return false;
+  };
+  const write = lines.after((late) => {
+    if (lines.isFull) {
+      lines.drop();
+      return late.error("Value too large", "the list exceeds network.max_output_bytes");
+    }
+    if (late.isResp) {
+      late.bulkHeader(lines.bytes);
+      part.raw("\r\n");
+    } else {
+      if (late.dialect === TAGGED) late.line("CLIENT LIST");
+      part.line(late.dialect === TAGGED ? "END" : "");
+    }
+  });
+  return answerInSlices(step, write, reply, session);
+}
+
+/** Clients that CLIENT LIST describes in a step. */
+const CLIENTS_A_STEP = 16;
+/** The longest name that a client may give itself, or its library. */
+const MOST_NAME_BYTES = 256;
+/** HELLO takes at most this many words. */
+const MOST_HELLO_WORDS = 16;
+
+const client: Run = (request, reply, context): ReturnType<Run> => {
   const { session, services } = context;
-  if (request.is(0, "LIST")) {
-    const lines = services.clientList();
-    if (reply.isResp) return reply.bulkText(lines.map((line) => line + "\n").join(""));
-    if (reply.dialect === TAGGED) reply.line("CLIENT LIST");
-    for (const line of lines) reply.line(line);
-    return reply.line(reply.dialect === TAGGED ? "END" : "");
-  }
+  if (request.is(0, "LIST")) return listClients(reply, context);
   if (request.is(0, "ID")) return reply.count(session.id, "VALUE ");
   if (request.is(0, "GETNAME")) {
     const name = new TextEncoder().encode(session.name);
@@ -112,11 +158,11 @@ const client: Run = (request, reply, context) => {
     return reply.line(session.describe(now, 0));
   }
   if (request.is(0, "SETNAME") && request.count === 2) {
-    if (setName(request.text(1), reply, (name) => (session.name = name))) reply.ok();
+    if (setName(request, 1, reply, (name) => (session.name = name))) reply.ok();
     return;
   }
   if (request.is(0, "SETINFO") && request.count === 3) {
-    if (request.is(1, "LIB-NAME") && !setName(request.text(2), reply, (n) => (session.library = n)))
+    if (request.is(1, "LIB-NAME") && !setName(request, 2, reply, (n) => (session.library = n)))
       return;
     return reply.ok();
   }

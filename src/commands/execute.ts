@@ -2,7 +2,7 @@
 import { parseArguments, parseName } from "../protocol/line-parser.ts";
 import { PLAIN, ReplyTooLarge, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import type { Context, LateReply } from "./command.ts";
+import { answerFailure, shown, type Context, type LateReply } from "./command.ts";
 import { commandTable, type Row } from "./table.ts";
 
 /** What running a request comes to: the reply is written, or will be later. */
@@ -13,7 +13,7 @@ export function executeArray(request: Request, reply: Reply, context: Context): 
   reply.dialect = context.session.respDialect;
   const row = commandTable.row(request.bytes, request.start(-1), request.length(-1));
   if (row === undefined) {
-    return reply.respError(`ERR unknown command '${shown(request.text(-1))}'`);
+    return reply.respError(`ERR unknown command '${shown(request, -1)}'`);
   }
   const { command } = row;
   const least = command.respLeast ?? command.least;
@@ -39,7 +39,7 @@ export function executeLine(
   if (at < 0) return reply.error("Invalid command");
   const row = commandTable.row(bytes, request.start(-1), request.length(-1));
   if (row === undefined) {
-    return reply.error("Invalid command", `unknown command '${shown(request.text(-1))}'`);
+    return reply.error("Invalid command", `unknown command '${shown(request, -1)}'`);
   }
   const { command } = row;
   parseArguments(request, command.shape, reply.dialect === PLAIN, at, end);
@@ -55,10 +55,8 @@ export function executeLine(
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
   const { statistics, durability } = context.services;
   statistics.countCommand(row.family);
-  if (row.command.isWrite && durability.failure !== null) {
-    const { kind, message } = durability.failure;
-    return reply.error(kind === "full" ? "Storage full" : "Read only", message);
-  }
+  const { failure } = durability;
+  if (row.command.isWrite && failure !== null) return answerFailure(failure, reply);
   const start = reply.length;
   try {
     const execution = row.command.run(request, reply, context);
@@ -76,7 +74,7 @@ async function guarded(execution: Promise<LateReply>, context: Context): Promise
   return (reply) => {
     const start = reply.length;
     try {
-      write(reply);
+      return write(reply);
     } catch (error) {
       fail(error, reply, start, context);
     }
@@ -98,9 +96,4 @@ function takes({ command }: Row): string {
   const { least, most } = command;
   if (most < 0) return `${least} or more`;
   return least === most ? `${least}` : `${least} to ${most}`;
-}
-
-/** A name from outside, cut and without anything that would disturb a line. */
-function shown(name: string): string {
-  return name.slice(0, 64).replace(/[^ -~]/g, "?");
 }

@@ -12,6 +12,7 @@ import {
   checkKey,
   command,
   isRefused,
+  shown,
   type Command,
   type Context,
   type Run,
@@ -95,7 +96,7 @@ function expiryCondition(
     else if (request.is(i, "GT")) allowed &&= expiresAtMs > current;
     else if (request.is(i, "LT")) allowed &&= expiresAtMs < current;
     else {
-      reply.error("Invalid command", `Unsupported option ${request.text(i)}`);
+      reply.error("Invalid command", `Unsupported option ${shown(request, i)}`);
       return undefined;
     }
   }

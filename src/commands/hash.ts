@@ -7,17 +7,16 @@
  * while writes go on, two nodes are compared with SYNC --verify instead.
  */
 import { DataFingerprint } from "../core/data-fingerprint.ts";
-import { Entry, compareBytes } from "../core/entry.ts";
-import type { Store } from "../core/store.ts";
+import { Entry } from "../core/entry.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED } from "../protocol/reply.ts";
-import { checkKey, command, type Command, type Context, type Run } from "./command.ts";
-import { nextSlice } from "./key-collector.ts";
+import { checkKey, command, type Command, type LateReply, type Run } from "./command.ts";
+import { OrderWalk } from "./scan.ts";
+import { answerInSlices } from "./slices.ts";
 
-/** Bytes hashed before other connections get their turn: a millisecond or two. */
-const SLICE_BYTES = 1024 * 1024;
-/** What an entry costs besides its bytes, in bytes. */
-const ENTRY_BYTES = 1024;
+/** What hashing an entry costs (see `STEP_WORK`), and how many bytes of it cost one unit more. */
+const ENTRY_WORK = 200;
+const BYTES_A_WORK = 2;
 
 const entry = new Entry();
 
@@ -27,7 +26,15 @@ const hash: Run = (request, reply, context) => {
     if (!checkKey(request, 0, reply)) return;
     prefix = request.bytes.slice(request.start(0), request.start(0) + request.length(0));
   }
-  return fingerprint(prefix, context).then((hex) => (reply) => {
+  const { store } = context;
+  const result = new DataFingerprint();
+  const walk = new OrderWalk(store, prefix, undefined, (_stored, id) => {
+    store.readValue(id, entry);
+    result.add(entry);
+    return ENTRY_WORK + (((entry.keyLength + entry.valueLength) / BYTES_A_WORK) | 0);
+  });
+  const write: LateReply = (reply) => {
+    const hex = result.root().toHex();
     if (reply.isResp) return reply.bulkText(hex);
     if (reply.dialect === TAGGED) {
       reply.raw("HASH ");
@@ -37,44 +44,9 @@ const hash: Run = (request, reply, context) => {
       }
     }
     reply.simple(hex);
-  });
+  };
+  return answerInSlices(() => walk.step(), write, reply, context.session);
 };
-
-async function fingerprint(prefix: Uint8Array, { store }: Context): Promise<string> {
-  const result = new DataFingerprint();
-  let position = store.order.seek(prefix, 0, prefix.length);
-  for (;;) {
-    const last = addSlice(store, position, prefix, result);
-    if (last === null) return result.root().toHex();
-    await nextSlice();
-    // The order may have changed meanwhile: find the place again by key.
-    position = store.order.seekAfter(last, 0, last.length);
-  }
-}
-
-/** Adds entries from a position on. The key to go on after, or null when all are done. */
-function addSlice(
-  store: Store,
-  position: number,
-  prefix: Uint8Array,
-  result: DataFingerprint,
-): Uint8Array | null {
-  let left = SLICE_BYTES;
-  for (; position >= 0; position = store.order.next(position)) {
-    const id = store.order.at(position);
-    store.readValue(id, entry);
-    if (!hasPrefix(entry, prefix)) return null;
-    if (store.isLive(id)) result.add(entry);
-    left -= entry.keyLength + entry.valueLength + ENTRY_BYTES;
-    if (left <= 0) return entry.keyBytes();
-  }
-  return null;
-}
-
-function hasPrefix({ key, keyOffset, keyLength }: Entry, prefix: Uint8Array): boolean {
-  const length = Math.min(keyLength, prefix.length);
-  return compareBytes(key, keyOffset, length, prefix, 0, prefix.length) === 0;
-}
 
 /** Commands that fingerprint data. */
 export const hashCommands: readonly Command[] = [command("HASH", "hash", SHAPE_WORDS, 0, 1, hash)];

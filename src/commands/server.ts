@@ -1,8 +1,10 @@
 /** Commands on the node: what it is, how it does, and stopping it. */
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
 import { FAMILIES, command, type Command, type Context, type Run } from "./command.ts";
-import { matchesGlob } from "./glob.ts";
+import { Glob } from "./glob.ts";
+import { answerInSlices } from "./slices.ts";
 
 type Facts = Record<string, string | number>;
 
@@ -138,27 +140,42 @@ function humanUptime(seconds: number): string {
   return `${days}d ${hours}h ${minutes}m ${seconds % 60}s`;
 }
 
-const config: Run = (request, reply, context) => {
-  if (request.is(0, "GET") && request.count >= 2) {
-    const names = new Map<string, string>();
-    for (let i = 1; i < request.count; i++) {
-      const pattern = new TextEncoder().encode(request.text(i).toLowerCase());
-      for (const [name, value] of context.services.settings()) {
-        const bytes = new TextEncoder().encode(name);
-        if (matchesGlob(pattern, bytes, 0, bytes.length)) names.set(name, value);
+/** `CONFIG GET pattern …`: every setting whose name matches one of them, once. */
+function getSettings(given: Request, reply: Reply, context: Context): ReturnType<Run> {
+  const settings = Array.from(context.services.settings(), ([name, value]) => ({
+    name,
+    value,
+    bytes: new TextEncoder().encode(name),
+    isWanted: false,
+  }));
+  const request = given.keep();
+  let next = 1;
+  // A pattern a step.
+  const step = (): boolean => {
+    const pattern = new TextEncoder().encode(request.text(next).toLowerCase());
+    const glob = new Glob(pattern);
+    for (const each of settings) {
+      each.isWanted ||= glob.matches(each.bytes, 0, each.bytes.length);
+    }
+    return ++next === request.count;
+  };
+  const write = (late: Reply): void => {
+    const wanted = settings.filter(({ isWanted }) => isWanted);
+    if (late.isResp) late.map(wanted.length);
+    for (const { name, value } of wanted) {
+      if (!late.isResp) late.line(`${name}:${value}`);
+      else {
+        late.bulkText(name);
+        late.bulkText(value);
       }
     }
-    if (!reply.isResp) {
-      for (const [name, value] of names) reply.line(`${name}:${value}`);
-      return reply.line("");
-    }
-    reply.map(names.size);
-    for (const [name, value] of names) {
-      reply.bulkText(name);
-      reply.bulkText(value);
-    }
-    return;
-  }
+    if (!late.isResp) late.line("");
+  };
+  return answerInSlices(step, write, reply, context.session);
+}
+
+const config: Run = (request, reply, context) => {
+  if (request.is(0, "GET") && request.count >= 2) return getSettings(request, reply, context);
   if (request.is(0, "RESETSTAT") && request.count === 1) {
     context.services.synchronization.resetPeaks();
     return reply.ok();

@@ -156,8 +156,8 @@ export interface Services {
   memoryBytes(): number;
   /** The Merkle root in hexadecimal. */
   merkleRoot(): string;
-  /** A line for each connection. */
-  clientList(): string[];
+  /** A line for each connection, made when it is asked for; the connections may change meanwhile. */
+  clientList(): Iterable<string>;
   /** Closes the connections with that id or address; returns how many. */
   killClients(idOrAddress: string): number;
   /** Settings by their name, `section.key`, for CONFIG GET. */

@@ -14,6 +14,8 @@ export class Session {
   respDialect: Dialect = RESP2;
   /** Set by QUIT: no further request is read, and the connection ends after the reply. */
   isClosing = false;
+  /** The connection is gone: nobody waits for replies any more. */
+  isOver = false;
   /** Set by PEER: the bytes after the request are no requests but belong to this. */
   takeOver: ((link: Link) => LinkHandler) | null = null;
 

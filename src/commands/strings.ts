@@ -26,13 +26,17 @@ const get: Run = (request, reply, context) => {
   answerValue(request, 0, reply, context);
 };
 
-/** Answers the value of key argument `i`, or that it is missing. */
-export function answerValue(request: Request, i: number, reply: Reply, context: Context): void {
+/** Answers the value of key argument `i`, or that it is missing. Whether it is there. */
+export function answerValue(request: Request, i: number, reply: Reply, context: Context): boolean {
   const { store } = context;
   const id = store.find(request.bytes, request.start(i), request.length(i));
-  if (id < 0) return reply.missing();
+  if (id < 0) {
+    reply.missing();
+    return false;
+  }
   store.readValue(id, found);
   reply.value(found.value, found.valueOffset, found.valueLength);
+  return true;
 }
 
 const set: Run = (request, reply, context) => {
@@ -53,12 +57,16 @@ function write(request: Request, valueAt: number, expiresAtMs: number, context: 
   return store.set(bytes, keyStart, keyLength, bytes, valueStart, valueLength, expiresAtMs);
 }
 
+/** SET takes at most this many words: each option once, and some twice. */
+const MOST_SET_WORDS = 16;
+
 function setWithOptions(request: Request, reply: Reply, context: Context): void {
   let onlyIfMissing = false;
   let onlyIfPresent = false;
   let answerOld = false;
   let keepExpiry = false;
   let expiresAtMs = 0;
+  if (request.count > MOST_SET_WORDS) return reply.respError("ERR syntax error");
   for (let i = 2; i < request.count; i++) {
     if (request.is(i, "NX")) onlyIfMissing = true;
     else if (request.is(i, "XX")) onlyIfPresent = true;

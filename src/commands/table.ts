@@ -1,21 +1,25 @@
 /** All commands, found by name whatever its case, without making a string of it. */
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
 import { backupCommands } from "./backup.ts";
 import { bulkCommands } from "./bulk.ts";
-import { FAMILIES, command, type Command, type Run } from "./command.ts";
+import { FAMILIES, command, type Command, type Context, type Run } from "./command.ts";
 import { connectionCommands } from "./connection.ts";
 import { expiryCommands } from "./expiry.ts";
 import { hashCommands } from "./hash.ts";
 import { keyspaceCommands } from "./keyspace.ts";
+import { scanCommands } from "./scan.ts";
 import { numberCommands } from "./numbers.ts";
+import { LongReply } from "./long-reply.ts";
 import { replicationCommands } from "./replication.ts";
 import { serverCommands } from "./server.ts";
 import { stringCommands } from "./strings.ts";
+import { answerInSlices } from "./slices.ts";
 import { synchronizationCommands } from "./synchronization.ts";
 
 /** `COMMAND`: the table itself, as clients ask for it. */
-const commandCommand: Run = (request, reply) => {
+const commandCommand: Run = (request, reply, context): ReturnType<Run> => {
   const all = commandTable.commands;
   if (!reply.isResp) {
     reply.simple(all.map((each) => each.names[0]).join(" "));
@@ -28,17 +32,41 @@ const commandCommand: Run = (request, reply) => {
     reply.array(all.length);
     for (const each of all) reply.bulkText(each.names[0]!.toLowerCase());
   } else if (request.is(0, "INFO")) {
-    reply.array(request.count - 1);
-    for (let i = 1; i < request.count; i++) {
-      const found = commandTable.find(request.bytes, request.start(i), request.length(i));
-      if (found === undefined) reply.missing();
-      else describe(found, reply);
-    }
-  } else {
-    // DOCS: there are none here, which clients take well.
+    return describeMany(request, reply, context);
+  } else if (request.is(0, "DOCS")) {
+    // There are none here, which clients take well.
     reply.map(0);
+  } else {
+    reply.error("Invalid command", "COMMAND COUNT, LIST, INFO and DOCS are what there is");
   }
 };
+
+/** `COMMAND INFO name …`: as many as are asked for, however often. */
+function describeMany(given: Request, reply: Reply, context: Context): ReturnType<Run> {
+  const request = given.keep();
+  const described = new LongReply(reply.dialect, context.services.limits.maxReplyBytes);
+  const step = (): boolean => {
+    for (let i = 0; i < NAMES_A_STEP; i++) {
+      const next = described.count + 1;
+      if (next >= request.count) return true;
+      const { bytes } = request;
+      const found = commandTable.find(bytes, request.start(next), request.length(next));
+      if (found === undefined) described.part.missing();
+      else describe(found, described.part);
+      if (!described.add()) return true;
+    }
+    return false;
+  };
+  const write = described.after((late) => {
+    if (!described.isFull) return late.array(described.count);
+    described.drop();
+    late.error("Value too large", "the reply exceeds network.max_output_bytes; ask for fewer");
+  });
+  return answerInSlices(step, write, reply, context.session);
+}
+
+/** Names that COMMAND INFO looks up in a step. */
+const NAMES_A_STEP = 32;
 
 function describe(each: Command, reply: Reply): void {
   const least = each.respLeast ?? each.least;
@@ -74,6 +102,7 @@ class CommandTable {
 
   /** The same with the number of its family in FAMILIES. */
   row(bytes: Uint8Array, start: number, length: number): Row | undefined {
+    if (length > LONGEST_NAME) return undefined;
     let slot = hashName(bytes, start, length);
     for (;;) {
       const row = this.slots[slot];
@@ -100,6 +129,8 @@ export interface Row {
 }
 
 const SLOTS = 512;
+/** Whatever is longer is no command, and not worth hashing. */
+const LONGEST_NAME = 64;
 
 /** Clears the case bit, which is all that is needed to tell the names in the table apart. */
 function hashName(bytes: Uint8Array, start: number, length: number): number {
@@ -124,6 +155,7 @@ export const commandTable = new CommandTable([
   ...numberCommands,
   ...bulkCommands,
   ...keyspaceCommands,
+  ...scanCommands,
   ...hashCommands,
   ...expiryCommands,
   ...connectionCommands,

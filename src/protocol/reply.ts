@@ -44,7 +44,7 @@ export class ReplyTooLarge extends Error {}
 /** A growing buffer of replies; see the file header. */
 export class Reply {
   /** The buffer; replies are its first `length` bytes. */
-  bytes = new Uint8Array(INITIAL_BYTES);
+  bytes: Uint8Array;
   /** Bytes written so far. */
   length = 0;
   /** How the next reply is written. */
@@ -52,8 +52,16 @@ export class Reply {
 
   private readonly number = new Int64();
 
-  /** Writing beyond `maxBytes` throws ReplyTooLarge, so that no reply takes more memory. */
-  constructor(private readonly maxBytes = Infinity) {}
+  /**
+   * Writing beyond `maxBytes` throws ReplyTooLarge, so that no reply takes more memory. The buffer
+   * starts with `firstBytes`.
+   */
+  constructor(
+    private readonly maxBytes = Infinity,
+    private readonly firstBytes = INITIAL_BYTES,
+  ) {
+    this.bytes = new Uint8Array(firstBytes);
+  }
 
   /** Whether the reply goes to a RESP client. */
   get isResp(): boolean {
@@ -63,7 +71,21 @@ export class Reply {
   /** Forgets what was written, and the buffer too if one large reply made it large. */
   reset(): void {
     this.length = 0;
-    if (this.bytes.length > KEPT_BYTES) this.bytes = new Uint8Array(INITIAL_BYTES);
+    if (this.bytes.length > KEPT_BYTES) this.bytes = new Uint8Array(this.firstBytes);
+  }
+
+  /** What was written, which is the caller's from now on: the reply begins anew in another buffer. */
+  handOver(): Uint8Array {
+    const written = this.bytes.subarray(0, this.length);
+    this.bytes = new Uint8Array(INITIAL_BYTES);
+    this.length = 0;
+    return written;
+  }
+
+  /** Bytes that are part of a reply already. */
+  copied(bytes: Uint8Array, offset: number, length: number): void {
+    this.reserve(length);
+    this.copy(bytes, offset, length);
   }
 
   /** `OK`. */
@@ -153,6 +175,11 @@ export class Reply {
     this.crlf();
     this.copy(bytes, offset, length);
     this.crlf();
+  }
+
+  /** The header of a RESP bulk string of `length` bytes; the caller writes them and CRLF next. */
+  bulkHeader(length: number): void {
+    this.header(DOLLAR, length);
   }
 
   /** The header of a RESP array of `count` elements, which the caller writes next. */

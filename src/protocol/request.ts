@@ -43,10 +43,14 @@ export class Request {
     return this.ranges[((i + 1) << 1) + 1]!;
   }
 
-  /** Argument `i` as text. Not for hot paths. */
-  text(i: number): string {
+  /**
+   * Argument `i` as text, and no more of it than its first `mostBytes`, however much was sent. Not
+   * for hot paths.
+   */
+  text(i: number, mostBytes = MOST_TEXT_BYTES): string {
     const start = this.start(i);
-    return decoder.decode(this.bytes.subarray(start, start + this.length(i)));
+    const length = Math.min(this.length(i), mostBytes);
+    return decoder.decode(this.bytes.subarray(start, start + length));
   }
 
   /** Whether argument `i` is this word, whatever its case. `upper` is in capitals. */
@@ -59,6 +63,20 @@ export class Request {
       if (byte !== upper.charCodeAt(at)) return false;
     }
     return true;
+  }
+
+  /**
+   * The same request, for work that goes on when the command has returned. The buffer it lies in
+   * must not be written to meanwhile.
+   */
+  keep(): Request {
+    const kept = new Request();
+    kept.bytes = this.bytes;
+    kept.base = this.base;
+    kept.parts = this.parts;
+    kept.isResp = this.isResp;
+    kept.ranges = this.ranges.slice(0, this.parts << 1);
+    return kept;
   }
 
   /** Forgets the parts, for the next request. */
@@ -86,3 +104,5 @@ export class Request {
 }
 
 const decoder = new TextDecoder();
+/** No name, address or option is longer. */
+const MOST_TEXT_BYTES = 1024;

@@ -15,11 +15,11 @@
  * only carries bytes between the socket and a LinkHandler.
  */
 import type { Socket } from "bun";
-import type { Context } from "../commands/command.ts";
+import type { Context, LateReply } from "../commands/command.ts";
 import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
 import type { LinkHandler, SafeWaiter } from "../commands/services.ts";
 import type { Session } from "../commands/session.ts";
-import type { Reply } from "../protocol/reply.ts";
+import type { Dialect, Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
 import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/resp-parser.ts";
 import type { ReadAhead } from "./read-ahead.ts";
@@ -83,8 +83,11 @@ export class Connection implements SafeWaiter {
   private isPaused = false;
   /** Requests are being run; their replies are not sent yet. */
   private isWorking = false;
-  /** A command's reply is still to come. */
+  /** A command's reply is still to come, or to be sent in part. */
   private isWaiting = false;
+  /** The rest of a reply that is sent in pieces, and how it is written. */
+  private rest: LateReply | null = null;
+  private restDialect: Dialect = 0;
   private isClosed = false;
   private peerHasEnded = false;
   private hasEnded = false;
@@ -127,6 +130,7 @@ export class Connection implements SafeWaiter {
     this.sendQueue();
     if (this.queuedBytes > 0) return;
     if (this.handler !== null) this.handler.drained();
+    else if (this.rest !== null) this.sendRest();
     else this.work();
   }
 
@@ -140,6 +144,8 @@ export class Connection implements SafeWaiter {
   /** The connection is gone. */
   onClose(): void {
     this.isClosed = true;
+    this.session.isOver = true;
+    this.rest = null;
     this.shared.halfSent.delete(this);
     this.shared.closing.delete(this);
     this.keep(NOTHING, 0);
@@ -355,18 +361,31 @@ export class Connection implements SafeWaiter {
     const { respDialect, lineDialect } = this.session;
     const dialect = this.shared.reply.isResp ? respDialect : lineDialect;
     void execution.then((write) => {
-      this.isWaiting = false;
-      if (this.isClosed || this.hasEnded) return;
-      const { reply } = this.shared;
-      this.positionBefore = this.shared.context.services.durability.position;
-      reply.reset();
-      reply.dialect = dialect;
-      write(reply);
-      this.send(reply);
-      if (this.session.isClosing) this.end();
-      else this.work();
+      this.rest = write;
+      this.restDialect = dialect;
+      this.sendRest();
     });
     return false;
+  }
+
+  /** Sends a reply that came late, a piece at a time, each when the one before is on its way. */
+  private sendRest(): void {
+    if (this.isClosed || this.hasEnded || this.rest === null) return;
+    // `onDrain` comes back to it.
+    if (this.queuedBytes > 0) return;
+    const { reply } = this.shared;
+    this.positionBefore = this.shared.context.services.durability.position;
+    reply.reset();
+    reply.dialect = this.restDialect;
+    const hasMore = this.rest(reply) === true;
+    if (!hasMore) {
+      this.rest = null;
+      this.isWaiting = false;
+    }
+    const isSent = this.send(reply);
+    if (hasMore) return void (isSent && setImmediate(() => this.sendRest()));
+    if (this.session.isClosing) this.end();
+    else this.work();
   }
 
   /**

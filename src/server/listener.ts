@@ -103,11 +103,11 @@ export class Listener {
   }
 
   /** A line about each connection, for CLIENT LIST. */
-  list(): string[] {
+  *list(): Iterable<string> {
     const now = Date.now();
-    return Array.from(this.connections, ({ session, lastActiveMs }) =>
-      session.describe(now, now - lastActiveMs),
-    );
+    for (const { session, lastActiveMs } of this.connections) {
+      yield session.describe(now, now - lastActiveMs);
+    }
   }
 
   /** Ends the connections with this id or address; returns how many. */

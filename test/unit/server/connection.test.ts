@@ -292,33 +292,32 @@ describe("a client that does not read", () => {
   test("is cut when one reply exceeds max_output_bytes", () => {
     const server = new InProcessServer({ maxOutputBytes: 100_000 });
     const client = server.connect();
-    client.send(respRequest("SET", "k", "v".repeat(90_000))).read();
+    client.send(respRequest("SET", "k", "v".repeat(150_000))).read();
     client.capacity = 10;
-    client.send("MGET k k k\n");
+    client.send("GET k\n");
     expect(client.isTerminated).toBeTrue();
     expect(bytesHeld(client)).toBe(0);
     expect(server.statistics.cutConnections).toBe(1);
   });
 
-  test("a reply just within the limit is written, one above is not", () => {
+  test("a reply just within the limit is written, one above is not", async () => {
     const maxOutputBytes = 1_000_000;
     const server = new InProcessServer({ maxOutputBytes });
     const client = server.connect();
     client.send(respRequest("SET", "k", "v".repeat(99_999))).read();
-    client.send(`MGET${" k".repeat(10)}\n`);
+    await client.deliver([Buffer.from(`MGET${" k".repeat(10)}\n`)]);
     expect(client.read().length).toBe(maxOutputBytes);
-    // What replies may gather in one chunk comes on top.
-    client.send(`MGET${" k".repeat(21)}\n`);
+    await client.deliver([Buffer.from(`MGET${" k".repeat(11)}\n`)]);
     expect(client.read()).toStartWith("ERROR: Value too large");
   });
 
-  test("one that does, is told when a reply would be larger than any may be", () => {
+  test("one that does, is told when a reply would be larger than any may be", async () => {
     const server = new InProcessServer({ maxOutputBytes: 100_000 });
     const client = server.connect();
     client.send(respRequest("SET", "k", "v".repeat(90_000))).read();
-    client.send(`MGET ${"k ".repeat(100)}\nPING\n`);
+    await client.deliver([Buffer.from(`MGET ${"k ".repeat(100)}\nPING\n`)]);
     expect(client.read()).toBe(
-      "ERROR: Value too large - the reply exceeds network.max_output_bytes\nPONG\n",
+      "ERROR: Value too large - the reply exceeds network.max_output_bytes; ask for fewer keys\nPONG\n",
     );
     expect(server.bugs).toEqual([]);
   });
@@ -349,7 +348,7 @@ describe("a reply that comes later", () => {
     client.read();
     await client.deliver([Buffer.from("SCAN\nPING\n")]);
     expect(client.read()).toBe(
-      "ERROR: Value too large - the reply exceeds network.max_output_bytes\nPONG\n",
+      "ERROR: Value too large - the list exceeds network.max_output_bytes; use SCAN with COUNT and AFTER\nPONG\n",
     );
     expect(server.bugs).toEqual([]);
   });
@@ -518,7 +517,7 @@ describe("the end", () => {
     client.send("SET a 1\n");
     expect(server.store.size).toBe(0);
     const gone = server.connect();
-    gone.send("SCAN\n");
+    gone.send("SYNC 127.0.0.1 1\n");
     gone.connection.onClose();
     for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
     expect(gone.read()).toBe("");

@@ -1,0 +1,99 @@
+/**
+ * A reply of many elements that is put together in slices, while the store changes, and sent in
+ * pieces: neither the gathering nor the sending of a long list holds anybody up, and no buffer
+ * ever has to hold all of it.
+ *
+ * Elements are written into `part` as into any reply and then counted with `add`. One that
+ * does not fit any more is taken back, and `isFull` says so: whoever gathers then either says where
+ * to go on, or answers an error. Nothing is left out in silence.
+ */
+import { Reply, type Dialect } from "../protocol/reply.ts";
+import type { LateReply } from "./command.ts";
+
+/** Gathered elements are put aside when they take this much. */
+const PART_BYTES = 64 * 1024;
+/** At most this much is sent at once. */
+const PIECE_BYTES = 256 * 1024;
+/** A small list takes little memory. */
+const FIRST_BYTES = 1024;
+
+/** See the file header. */
+export class LongReply {
+  /** Elements gathered. */
+  count = 0;
+  /** An element was taken back because the reply would have become larger than it may. */
+  isFull = false;
+  /** Where the next element is written. */
+  readonly part: Reply;
+
+  private readonly pieces: Uint8Array[] = [];
+  private gatheredBytes = 0;
+  private elementStart = 0;
+  private sentBytes = 0;
+
+  /** `maxBytes` bounds the elements; what `after` writes before them comes on top. */
+  constructor(
+    dialect: Dialect,
+    private readonly maxBytes: number,
+  ) {
+    this.part = new Reply(Infinity, FIRST_BYTES);
+    this.part.dialect = dialect;
+  }
+
+  /** Bytes of all elements. */
+  get bytes(): number {
+    return this.gatheredBytes + this.elementStart;
+  }
+
+  /** Counts what was written into `part` as one element; false if it had to be taken back. */
+  add(): boolean {
+    const { part } = this;
+    if (this.gatheredBytes + part.length > this.maxBytes) {
+      part.length = this.elementStart;
+      this.isFull = true;
+      return false;
+    }
+    this.count++;
+    if (part.length >= PART_BYTES) {
+      this.gatheredBytes += part.length;
+      this.pieces.push(part.handOver());
+    }
+    this.elementStart = part.length;
+    return true;
+  }
+
+  /** Forgets all elements, for an error takes their place. */
+  drop(): void {
+    this.pieces.length = 0;
+    this.part.length = this.elementStart = this.gatheredBytes = this.count = 0;
+  }
+
+  /** The whole: what `begin` writes, then the elements. */
+  after(begin: (reply: Reply) => void): LateReply {
+    let hasBegun = false;
+    return (reply) => {
+      if (!hasBegun) {
+        hasBegun = true;
+        begin(reply);
+        if (this.part.length > 0) this.pieces.push(this.part.handOver());
+        this.pieces.reverse();
+      }
+      return this.writeNext(reply);
+    };
+  }
+
+  /** Writes the next piece; true when there are more. */
+  private writeNext(reply: Reply): boolean {
+    for (let room = PIECE_BYTES; room > 0 && this.pieces.length > 0;) {
+      const piece = this.pieces[this.pieces.length - 1]!;
+      const count = Math.min(room, piece.length - this.sentBytes);
+      reply.copied(piece, this.sentBytes, count);
+      room -= count;
+      this.sentBytes += count;
+      if (this.sentBytes < piece.length) break;
+      this.sentBytes = 0;
+      this.pieces.pop();
+    }
+    return this.pieces.length > 0;
+  }
+}
