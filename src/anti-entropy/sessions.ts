@@ -5,6 +5,7 @@
  */
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Durability, Link, LinkHandler } from "../commands/services.ts";
+import type { Salt } from "../core/short-digest.ts";
 import { SyncSession, busyFrame, type SyncSessionOptions } from "../core/sync-session.ts";
 import type { SyncFailure, SyncResult } from "../core/sync-tally.ts";
 import type { SyncAccounts } from "./accounts.ts";
@@ -21,6 +22,7 @@ export interface SessionsOptions {
     | "mode"
     | "verify"
     | "fetchKeys"
+    | "salt"
     | "nowMs"
     | "monotonicMs"
     | "send"
@@ -145,6 +147,7 @@ export class Sessions {
           ...common,
           role: errand === null ? "responder" : "initiator",
           ...parts,
+          salt: newSalt(),
           nowMs: Date.now,
           monotonicMs: () => performance.now(),
           send,
@@ -171,4 +174,9 @@ export class Sessions {
 
 function failed(failure: Outcome["failure"], reason: string): Outcome {
   return { ok: false, failure, reason, peerNodeId: "", rootsEqual: null, hasSetAside: false };
+}
+
+function newSalt(): Salt {
+  const [high, low] = crypto.getRandomValues(new Uint32Array(2));
+  return { high: high!, low: low! };
 }

@@ -41,6 +41,8 @@ import type { Origin } from "./origin.ts";
 
 /** Most members that a contact vector holds. */
 export const MAX_MEMBERS = 128;
+/** Least members that a node names one by one to others. */
+const FEWEST_NAMED = 8;
 
 interface Contact {
   readonly originHigh: number;
@@ -66,6 +68,11 @@ export interface Standing {
 
 /** One node's contacts, by the origin of the other node. Times are Unix milliseconds. */
 export class Contacts {
+  /**
+   * How many of those last in contact this node names to others, of the rest it says a digest
+   * (`told-contacts.ts`): more as long as others know something else of the rest.
+   */
+  named = FEWEST_NAMED;
   private readonly contacts: Contact[] = [];
 
   /** Number of members known. */
@@ -90,6 +97,12 @@ export class Contacts {
     if (this.contacts.length > MAX_MEMBERS) this.makeRoom();
   }
 
+  /** A peer knew the same of those that were not named, or not: adapts `named`. */
+  noteRecognised(isSame: boolean): void {
+    const named = isSame ? this.named - 1 : this.named * 2;
+    this.named = Math.min(Math.max(named, FEWEST_NAMED), MAX_MEMBERS);
+  }
+
   /** As they are now. */
   clone(): Contacts {
     const copy = new Contacts();
@@ -106,13 +119,16 @@ export class Contacts {
     }
   }
 
-  /** Forgets the member longest out of contact, but not that somebody purged deletions. */
+  /**
+   * Forgets the member longest out of contact, but not that somebody purged deletions. Of several,
+   * all nodes forget the same, or what they know would never become alike.
+   */
   private makeRoom(): void {
     const { contacts } = this;
     const nobody = this.find(0, 0);
     let oldest: Contact | undefined;
     for (const contact of contacts) {
-      if (contact !== nobody && contact.ms < (oldest?.ms ?? Infinity)) oldest = contact;
+      if (contact !== nobody && (!oldest || isLongerAgo(contact, oldest))) oldest = contact;
     }
     if (oldest === undefined) return;
     contacts.splice(contacts.indexOf(oldest), 1);
@@ -123,6 +139,11 @@ export class Contacts {
   private find(originHigh: number, originLow: number): Contact | undefined {
     return this.contacts.find((it) => it.originHigh === originHigh && it.originLow === originLow);
   }
+}
+
+function isLongerAgo(a: Contact, b: Contact): boolean {
+  if (a.ms !== b.ms) return a.ms < b.ms;
+  return a.originHigh !== b.originHigh ? a.originHigh < b.originHigh : a.originLow < b.originLow;
 }
 
 /**

@@ -11,6 +11,7 @@ import { latestMissed, type Contacts } from "./contacts.ts";
 import { REFUSED_FUTURE, type Store, UNCHANGED } from "./store.ts";
 import { Hello } from "./sync-hello.ts";
 import { ROOT_BYTES } from "./sync-items.ts";
+import type { Salt } from "./short-digest.ts";
 import type { SyncFailure } from "./sync-tally.ts";
 import { watermarkBehind } from "./watermark.ts";
 
@@ -22,6 +23,7 @@ export interface GreetingOptions {
   readonly nodeId: string;
   readonly epoch: number;
   readonly lagMs: number;
+  readonly salt: Salt;
   readonly maxFrameBytes: number;
   readonly nowMs: () => number;
 }
@@ -55,12 +57,13 @@ export class Greeting {
 
   /** What this node says, with this root. */
   hello(mode: number, root: Uint8Array | null): Hello {
-    const { store, contacts, cluster, nodeId, epoch, maxFrameBytes } = this.options;
+    const { store, contacts, cluster, nodeId, epoch, salt, maxFrameBytes } = this.options;
     const hello = new Hello();
     hello.mode = mode;
     hello.cluster = cluster;
     hello.nodeId = nodeId;
     hello.epoch = epoch;
+    hello.salt = salt;
     hello.maxFrameBytes = maxFrameBytes;
     hello.clockMs = this.options.store.clockMs();
     hello.watermarkMs = this.watermarkMs;
@@ -68,6 +71,7 @@ export class Greeting {
     hello.floor = store.floor;
     if (root !== null) hello.root.set(root.subarray(0, ROOT_BYTES));
     hello.contacts = contacts;
+    hello.mostNamed = contacts.named;
     return hello;
   }
 

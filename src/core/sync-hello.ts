@@ -2,28 +2,39 @@
  * The HELLO item, with which both sides of a session introduce themselves:
  *
  *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
- *   parts u8 (HAS_PURGED, HAS_FLOOR) · cluster · node id · epoch u64 · longest frame varint ·
- *   clock u64 · watermark: seconds before the clock varint · [purge time u64] · [floor 16 bytes] ·
- *   root 16 bytes · count u8 · count × (origin 8 bytes · contact: seconds before the clock varint ·
- *   what that member purged varint: 0 for nothing, 1 + 2 n for up to n seconds before the clock,
- *   2 n for up to n after)
+ *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS) · cluster · node id · epoch u64 · salt 8 bytes ·
+ *   longest frame varint · clock u64 · watermark: seconds before the clock varint ·
+ *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`told-contacts.ts`)
  *
  * Texts are UTF-8 with their length before them. It is as short as it can be, for between equal
- * nodes it is all that travels, with a few bytes more for each member of the cluster.
+ * nodes it is all that travels. HAS_OTHERS says, from the initiator, that a digest stands for members
+ * that are not named, and from the responder that it knows the same of those.
  */
 import { Contacts, MAX_MEMBERS } from "./contacts.ts";
 import type { VersionWords } from "./entry.ts";
 import { originOf, type Origin } from "./origin.ts";
+import type { Salt } from "./short-digest.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { HELLO, ROOT_BYTES } from "./sync-items.ts";
+import {
+  readAnswer,
+  readTold,
+  secondsBack,
+  secondsBefore,
+  TOLD_BYTES,
+  ToldContacts,
+  writeAnswer,
+  writeTold,
+} from "./told-contacts.ts";
 
 /** Nodes with different versions do not talk to each other. */
-export const SYNC_VERSION = 2;
+export const SYNC_VERSION = 3;
 
 const MAGIC = 0x4d4b5653;
 const MAX_TEXT_BYTES = 1024;
 const HAS_PURGED = 1;
 const HAS_FLOOR = 2;
+const HAS_OTHERS = 4;
 
 /** What a node says of itself. Times are Unix milliseconds unless said otherwise. */
 export class Hello {
@@ -34,6 +45,8 @@ export class Hello {
   epoch = 0;
   /** Follows from the node id, so it is not sent. */
   origin: Origin = { high: 0, low: 0 };
+  /** What this side brings to the salt of the session. */
+  salt: Salt = { high: 0, low: 0 };
   maxFrameBytes = 0;
   /** The node's hybrid logical clock, or its real one when that is ahead. */
   clockMs = 0;
@@ -44,6 +57,20 @@ export class Hello {
   /** The first ROOT_BYTES of the tree's root. */
   root = new Uint8Array(ROOT_BYTES);
   contacts = new Contacts();
+  /** How many members an initiator names one by one. */
+  mostNamed = MAX_MEMBERS;
+  /** How an initiator told its contacts, which the answer refers to. */
+  told = new ToldContacts();
+
+  /**
+   * Completes what an initiator told of its contacts by what is known here. False when they are
+   * others: then `contacts` has only those that it named.
+   */
+  recognise(contacts: Contacts): boolean {
+    const isKnown = this.told.recognise(contacts, this.salt);
+    this.told.noteIn(this.contacts);
+    return isKnown;
+  }
 
   /** Up to when deletions were dated that are forgotten here, whoever purged them. */
   forgottenUpToMs(): number {
@@ -55,22 +82,29 @@ export class Hello {
   }
 }
 
-/** Writes the item. */
-export function writeHello(writer: FrameWriter, hello: Hello): void {
-  writer.reserve(256 + 2 * MAX_TEXT_BYTES + MAX_MEMBERS * 18);
-  const { purgedUpToMs, floor } = hello;
+/** Writes the item; the responder's when it answers an initiator's. */
+export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | null = null): void {
+  writer.reserve(256 + 2 * MAX_TEXT_BYTES + TOLD_BYTES);
+  const { clockMs, contacts, purgedUpToMs, floor } = hello;
   const hasFloor = floor.timeHigh !== 0 || floor.timeLow !== 0;
+  if (answered === null) hello.told = ToldContacts.of(contacts, hello.mostNamed, hello.salt);
+  const hasOthers =
+    answered === null ? hello.told.digest !== null : answered.told.others.length > 0;
   writer.u8(HELLO);
   writer.u32(MAGIC);
   writer.u8(SYNC_VERSION);
   writer.u8(hello.mode);
-  writer.u8((purgedUpToMs > 0 ? HAS_PURGED : 0) | (hasFloor ? HAS_FLOOR : 0));
+  writer.u8(
+    (purgedUpToMs > 0 ? HAS_PURGED : 0) | (hasFloor ? HAS_FLOOR : 0) | (hasOthers ? HAS_OTHERS : 0),
+  );
   writeText(writer, hello.cluster);
   writeText(writer, hello.nodeId);
   writer.u64(hello.epoch);
+  writer.u32(hello.salt.high);
+  writer.u32(hello.salt.low);
   writer.varint(hello.maxFrameBytes);
-  writer.u64(hello.clockMs);
-  writer.varint(secondsBefore(hello.clockMs, hello.watermarkMs));
+  writer.u64(clockMs);
+  writer.varint(secondsBefore(clockMs, hello.watermarkMs));
   if (purgedUpToMs > 0) writer.u64(purgedUpToMs);
   if (hasFloor) {
     writer.u32(floor.timeHigh);
@@ -79,18 +113,18 @@ export function writeHello(writer: FrameWriter, hello: Hello): void {
     writer.u32(floor.originLow);
   }
   writer.copy(hello.root, 0, ROOT_BYTES);
-  writer.u8(hello.contacts.size);
-  hello.contacts.forEach((originHigh, originLow, ms, purgedUpToMs) => {
-    writer.u32(originHigh);
-    writer.u32(originLow);
-    // Rounded so that what is claimed is never more than what is so, nor forgotten less.
-    writer.varint(secondsBefore(hello.clockMs, ms));
-    writer.varint(purgeCode(hello.clockMs, purgedUpToMs));
-  });
+  if (answered === null) writeTold(writer, clockMs, hello.told);
+  else writeAnswer(writer, clockMs, contacts, answered.told);
 }
 
-/** Reads the item behind its tag. Null when it is none, a text when its version is another. */
-export function readHello(reader: FrameReader): Hello | string | null {
+/**
+ * Reads the item behind its tag; `answering` is this side's own, if the item is the responder's. Null
+ * when it is none, a text when its version is another.
+ */
+export function readHello(
+  reader: FrameReader,
+  answering: Hello | null = null,
+): Hello | string | null {
   if (reader.u32() !== MAGIC) return null;
   const version = reader.u8();
   if (version !== SYNC_VERSION && !reader.overrun) {
@@ -103,6 +137,7 @@ export function readHello(reader: FrameReader): Hello | string | null {
   hello.nodeId = readText(reader);
   hello.origin = originOf(hello.nodeId);
   hello.epoch = reader.u64();
+  hello.salt = { high: reader.u32(), low: reader.u32() };
   hello.maxFrameBytes = reader.varint();
   hello.clockMs = reader.u64();
   hello.watermarkMs = secondsBack(hello.clockMs, reader.varint());
@@ -115,36 +150,11 @@ export function readHello(reader: FrameReader): Hello | string | null {
   }
   const root = reader.skip(ROOT_BYTES);
   hello.root = reader.bytes.slice(root, root + ROOT_BYTES);
-  const count = reader.u8();
-  for (let i = 0; i < count; i++) {
-    const [high, low] = [reader.u32(), reader.u32()];
-    const ms = secondsBack(hello.clockMs, reader.varint());
-    hello.contacts.note(high, low, ms, purgeOf(hello.clockMs, reader.varint()));
-  }
+  const hasOthers = (parts & HAS_OTHERS) !== 0;
+  const { clockMs, contacts } = hello;
+  if (answering === null) hello.told = readTold(reader, clockMs, hasOthers);
+  else readAnswer(reader, clockMs, answering.told, hasOthers, contacts);
   return reader.overrun ? null : hello;
-}
-
-/** How many whole seconds a time lies before the clock. A later time counts as the clock's. */
-function secondsBefore(clockMs: number, ms: number): number {
-  return Math.max(0, Math.floor(clockMs / 1000) - Math.floor(ms / 1000));
-}
-
-/** The time that lies so many whole seconds before the clock, in ms; from 0 on. */
-function secondsBack(clockMs: number, seconds: number): number {
-  return Math.max(0, Math.floor(clockMs / 1000) - seconds) * 1000;
-}
-
-/** A purge time as the item has it; in whole seconds, rounded up. */
-function purgeCode(clockMs: number, purgedUpToMs: number): number {
-  if (purgedUpToMs === 0) return 0;
-  const seconds = Math.floor(clockMs / 1000) - Math.ceil(purgedUpToMs / 1000);
-  return seconds < 0 ? -2 * seconds : 1 + 2 * seconds;
-}
-
-function purgeOf(clockMs: number, code: number): number {
-  if (code === 0) return 0;
-  const seconds = code % 2 === 0 ? -code / 2 : (code - 1) / 2;
-  return Math.max(0, Math.floor(clockMs / 1000) - seconds) * 1000;
 }
 
 /** Writes a length and a text, cut at what a reader accepts. */

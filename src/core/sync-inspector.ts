@@ -46,6 +46,7 @@ export class SyncInspector {
   /** The digest of each bucket, in 48 bits; 0 for an empty one. Filled by the answer to `open`. */
   readonly digests = new Float64Array(BUCKETS);
 
+  private readonly own = new Hello();
   private readonly reader: FrameReader;
   private readonly writer: FrameWriter;
   private readonly entry = new Entry();
@@ -61,11 +62,11 @@ export class SyncInspector {
 
   /** Introduces itself and asks for the digests. */
   open(): void {
-    const hello = new Hello();
-    hello.mode = MODES.indexOf("inspect");
-    hello.nodeId = "inspector";
-    hello.maxFrameBytes = this.options.maxFrameBytes;
-    writeHello(this.writer, hello);
+    const { own } = this;
+    own.mode = MODES.indexOf("inspect");
+    own.nodeId = "inspector";
+    own.maxFrameBytes = this.options.maxFrameBytes;
+    writeHello(this.writer, own);
     this.writer.reserve(1);
     this.writer.u8(ASK_ALL);
     this.passWord();
@@ -120,7 +121,7 @@ export class SyncInspector {
   }
 
   private takeHello(): boolean {
-    const hello = readHello(this.reader);
+    const hello = readHello(this.reader, this.own);
     if (typeof hello === "string") this.fail(hello);
     else this.hello = hello;
     return hello !== null;

@@ -5,6 +5,7 @@
  *   HELLO     see `sync-hello.ts`
  *   TURN      u8: TURN_DONE when the speaker has nothing left to list, TURN_BEHIND when it has not
  *             worked on all that was listed; the other speaks now
+ *   AGAIN     what the HELLO had a digest of is not known here: say HELLO again, and name all members
  *   END       nothing more is to be said
  *   FAIL      code u8 · text; the session is over. In place of END, when entries were missed
  *   DIGESTS   a step down the tree, see `sync-walk.ts`
@@ -61,6 +62,8 @@ export const ASK = 14;
 export const ASK_ALL = 15;
 /** First byte of an ABOUT item. */
 export const ABOUT = 16;
+/** An AGAIN item, which passes the word too. */
+export const AGAIN = 17;
 
 /** In a TURN: the speaker has nothing left to list. */
 export const TURN_DONE = 1;

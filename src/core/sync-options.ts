@@ -2,6 +2,7 @@
 import type { Contacts } from "./contacts.ts";
 import type { Entry } from "./entry.ts";
 import type { MerkleTree } from "./merkle.ts";
+import type { Salt } from "./short-digest.ts";
 import type { Store } from "./store.ts";
 import type { SyncResult } from "./sync-tally.ts";
 
@@ -47,6 +48,8 @@ export interface SyncSessionOptions {
   readonly nodeId: string;
   /** New at each start of the process; tells two processes with one node id apart. A safe integer. */
   readonly epoch: number;
+  /** Random, and new for each session. */
+  readonly salt: Salt;
   /** How far back the watermark lies; longer than an event travels. */
   readonly lagMs: number;
   /** No frame is longer, sent or received; has to hold the largest entry. */

@@ -22,6 +22,7 @@
  * with what still differs. Messages are given in `sync-items.ts`.
  */
 import { timeHighOf, timeLowOf } from "./clock.ts";
+import { MAX_MEMBERS } from "./contacts.ts";
 import { BUCKET_LEVEL } from "./digest-tree.ts";
 import { LATEST } from "./merkle.ts";
 import { EntryFlow } from "./sync-entries.ts";
@@ -30,6 +31,7 @@ import { Greeting } from "./sync-greeting.ts";
 import { type Hello, readHello, readText, writeHello, writeText } from "./sync-hello.ts";
 import { Initiator, type SyncParts } from "./sync-initiator.ts";
 import {
+  AGAIN,
   END,
   ENTRY,
   FAIL,
@@ -90,6 +92,10 @@ export class SyncSession {
   /** What follows when the tree is prepared. */
   private afterwards = (): void => {};
   private isIntroduced = false;
+  /** This side's HELLO; the initiator's is what the answer refers to. */
+  private own: Hello | null = null;
+  /** Initiator: it has introduced itself twice. Responder: it asks for that. */
+  private isAgain = false;
   /**
    * One side may have missed a deletion that the other has forgotten, so all is compared as of
    * now. Below a watermark a newer write would hide the entry that the deletion was of, and after
@@ -215,11 +221,16 @@ export class SyncSession {
     const tag = reader.u8();
     const isInPlace = this.isIntroduced
       ? tag === REFUSED || tag === FAIL || !this.hasWord
-      : tag === HELLO || tag === FAIL;
+      : this.isIntroduction(tag);
     if (tag !== TURN) this.idleTurns = 0;
     const isUnderstood = isInPlace && this.take(tag);
     if (this.isEnded || (isUnderstood && !reader.overrun)) return;
     this.fail("protocol", `it does not keep to the sync protocol (item ${tag})`);
+  }
+
+  private isIntroduction(tag: number): boolean {
+    if (tag === HELLO || tag === FAIL) return true;
+    return this.isInitiator ? tag === AGAIN : tag === TURN && this.isAgain;
   }
 
   /** Takes one item behind its tag. False when it is malformed or out of place. */
@@ -228,6 +239,8 @@ export class SyncSession {
     switch (tag) {
       case HELLO:
         return !this.isIntroduced && this.takeHello();
+      case AGAIN:
+        return !this.isIntroduced && this.takeAgain();
       case TURN:
         return this.takeTurn();
       case END:
@@ -249,19 +262,36 @@ export class SyncSession {
 
   private takeHello(): boolean {
     const { greeting, isInitiator } = this;
-    const hello = readHello(this.reader);
+    const hello = readHello(this.reader, isInitiator ? this.own : null);
     if (hello === null) return false;
     if (typeof hello === "string") return this.fail("incompatible", hello);
     this.tally.peerNodeId = hello.nodeId;
     if (!isInitiator) {
       if (hello.mode >= MODES.length) return false;
       this.mode = MODES[hello.mode];
+      const isKnown = hello.recognise(this.options.contacts);
+      // Of a fetch nobody concludes who has what.
+      if (!isKnown && this.mode !== "fetch" && this.isMerging) {
+        const isFirst = !this.isAgain;
+        this.isAgain = true;
+        return isFirst;
+      }
       this.half = new Responder(this.parts, this.options.store, this.mode);
       greeting.begin();
     }
     this.flow.peer = hello;
     this.isIntroduced = true;
     return !this.isMerging || this.acquaint(hello);
+  }
+
+  /** Initiator: introduces itself in full. */
+  private takeAgain(): boolean {
+    if (this.isAgain || this.mode === "fetch") return false;
+    this.isAgain = true;
+    this.tally.roundTrips++;
+    this.options.contacts.noteRecognised(false);
+    this.open();
+    return true;
   }
 
   private acquaint(hello: Hello): boolean {
@@ -274,6 +304,7 @@ export class SyncSession {
     this.isThorough = greeting.hasMissed(hello);
     this.setLimit();
     if (!isInitiator) return true;
+    if (!this.isAgain) this.options.contacts.noteRecognised(true);
     this.areRootsEqual = hello.mode === ROOTS_ARE_EQUAL;
     // A flush that came with it is carried out before anything is compared.
     if (adopted || (this.isThorough && !this.areRootsEqual)) this.prepare(() => {});
@@ -285,14 +316,23 @@ export class SyncSession {
     if (this.idleTurns++ > MAX_IDLE_TURNS) {
       return this.fail("protocol", "it passes the word again and again and says nothing");
     }
-    this.hasWord = true;
     this.tally.roundTrips++;
+    if (!this.isIntroduced) return this.askAgain();
+    this.hasWord = true;
     if (!this.isInitiator) return this.takeWord(flags);
     if (this.isVerifying) this.sayEnd();
     else if (this.areRootsEqual) {
       this.tally.rootsEqual = this.mode === "watermark" ? null : true;
       this.finishComplete();
     } else return (this.half as Initiator).endHearing(flags);
+    return true;
+  }
+
+  /** Responder: asks who has introduced itself to do so in full. */
+  private askAgain(): boolean {
+    this.writer.reserve(1);
+    this.writer.u8(AGAIN);
+    this.writer.flush();
     return true;
   }
 
@@ -395,7 +435,10 @@ export class SyncSession {
 
   private introduce(mode: number): void {
     this.flow.told = this.options.contacts.clone();
-    writeHello(this.writer, this.greeting.hello(mode, this.rootOfTree()));
+    const own = this.greeting.hello(mode, this.rootOfTree());
+    if (this.isAgain) own.mostNamed = MAX_MEMBERS;
+    writeHello(this.writer, own, this.isInitiator ? null : this.flow.peer);
+    this.own = own;
   }
 
   private sayRoot(): void {

@@ -6,22 +6,23 @@ import { originOf } from "../../src/core/origin.ts";
 import { FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
 import { Hello, readHello, writeHello } from "../../src/core/sync-hello.ts";
 import { HELLO, ROOT_BYTES } from "../../src/core/sync-items.ts";
+import { readTold, writeTold } from "../../src/core/told-contacts.ts";
 
 const YEAR_2200_MS = 7_258_118_400_000;
 const word = () => fc.nat(0xffff_ffff);
 const time = () => fc.oneof(fc.constant(0), fc.nat(10_000), fc.nat(YEAR_2200_MS));
 
-/** As it arrives. */
-function sent(hello: Hello): Hello {
+/** As it arrives, an answer when it answers something. */
+function sent(hello: Hello, answered: Hello | null = null, answering: Hello | null = null): Hello {
   const frames: Uint8Array[] = [];
   const writer = new FrameWriter((frame) => frames.push(frame.slice()));
-  writeHello(writer, hello);
+  writeHello(writer, hello, answered);
   writer.flush();
   const reader = new FrameReader(1_000_000);
   for (const frame of frames) reader.push(frame);
   expect(reader.next()).toBe(true);
   expect(reader.u8()).toBe(HELLO);
-  const arrived = readHello(reader);
+  const arrived = readHello(reader, answering);
   expect(arrived).toBeInstanceOf(Hello);
   expect(reader.next()).toBe(false);
   return arrived as Hello;
@@ -66,7 +67,9 @@ test("contacts arrive as no later than they were, and purges as no earlier, by l
       for (const { high, low, ms, purgedUpToMs } of contacts) {
         hello.contacts.note(high, low, ms, purgedUpToMs);
       }
-      const arrived = sent(hello).contacts;
+      const peer = sent(hello);
+      expect(peer.recognise(new Contacts())).toBe(true);
+      const arrived = peer.contacts;
       expect(arrived.size).toBe(hello.contacts.size);
       const purges = new Map<string, number>();
       arrived.forEach((high, low, _, purgedUpToMs) => purges.set(`${high} ${low}`, purgedUpToMs));
@@ -81,4 +84,86 @@ test("contacts arrive as no later than they were, and purges as no earlier, by l
       });
     }),
   );
+});
+
+const SECONDS = 1_000;
+const CLOCK_MS = 1_700_000_000_000;
+/** Few members and few times, so that vectors are often alike in part. */
+const vector = fc.array(
+  fc.record({
+    member: fc.nat(20),
+    ms: fc.constantFrom(0, 5, 60, 61, 100_000).map((ago) => CLOCK_MS - ago * SECONDS),
+    purgedUpToMs: fc.constantFrom(0, CLOCK_MS - 86_400_123, CLOCK_MS + 500),
+  }),
+  { maxLength: 20 },
+);
+
+function contactsOf(members: { member: number; ms: number; purgedUpToMs: number }[]): Contacts {
+  const contacts = new Contacts();
+  for (const { member, ms, purgedUpToMs } of members) {
+    contacts.note(member * 7, member, ms, purgedUpToMs);
+  }
+  return contacts;
+}
+
+/** A vector as one would tell it in full. */
+function inFull(contacts: Contacts): unknown[] {
+  const members: unknown[] = [];
+  contacts.forEach((high, low, ms, purgedUpToMs) => {
+    const [second, purgeSecond] = [Math.floor(ms / SECONDS), Math.ceil(purgedUpToMs / SECONDS)];
+    members.push([high, low, second, purgeSecond]);
+  });
+  return members.sort();
+}
+
+test("however many members are named, each learns the other's contacts as if told in full", () => {
+  fc.assert(
+    fc.property(vector, vector, fc.nat(10), fc.boolean(), (left, right, mostNamed, isAlike) => {
+      const [initiators, responders] = [left, isAlike ? left : right].map(contactsOf);
+      const hello = Object.assign(new Hello(), { clockMs: CLOCK_MS, mostNamed });
+      hello.salt = { high: left.length, low: mostNamed };
+      hello.contacts = initiators;
+      let heard = sent(hello);
+      const isKnown = heard.recognise(responders);
+      if (isAlike || initiators.size <= mostNamed) expect(isKnown).toBe(true);
+      if (!isKnown) {
+        hello.mostNamed = 128;
+        heard = sent(hello);
+        expect(heard.recognise(responders)).toBe(true);
+      }
+      expect(inFull(heard.contacts)).toEqual(inFull(initiators));
+      const answer = Object.assign(new Hello(), { clockMs: CLOCK_MS, contacts: responders });
+      expect(inFull(sent(answer, heard, hello).contacts)).toEqual(inFull(responders));
+    }),
+  );
+});
+
+test("members that are not named do not look alike under another salt or when one differs by a second", () => {
+  const contacts = contactsOf([1, 2, 3].map((member) => ({ member, ms: 9_000, purgedUpToMs: 0 })));
+  const hello = Object.assign(new Hello(), { clockMs: CLOCK_MS, mostNamed: 1, contacts });
+  const heard = sent(hello);
+  expect(heard.recognise(contacts)).toBe(true);
+  heard.salt = { high: 0, low: 1 };
+  expect(heard.recognise(contacts)).toBe(false);
+  heard.salt = hello.salt;
+  contacts.note(14, 2, 10_000);
+  expect(heard.recognise(contacts)).toBe(false);
+});
+
+test("more members than there may be are no HELLO", () => {
+  const hello = new Hello();
+  writeHello(new FrameWriter(() => {}), hello);
+  for (let member = 0; member < 129; member++) {
+    hello.told.named.push({ originHigh: member, originLow: 1, ms: 0, purgedUpToMs: 0 });
+  }
+  const frames: Uint8Array[] = [];
+  const writer = new FrameWriter((frame) => frames.push(frame.slice()));
+  writer.reserve(10_000);
+  writeTold(writer, 0, hello.told);
+  writer.flush();
+  const reader = new FrameReader(1_000_000);
+  reader.push(frames[0]);
+  reader.next();
+  readTold(reader, 0, false);
+  expect(reader.overrun).toBe(true);
 });

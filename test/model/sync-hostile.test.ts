@@ -6,6 +6,7 @@ import { Entry } from "../../src/core/entry.ts";
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
 import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync-hello.ts";
 import {
+  AGAIN,
   ASK,
   ASK_ALL,
   DIGESTS,
@@ -461,6 +462,30 @@ describe("a peer that begins a session", () => {
       for (let turns = 0; result === null && turns < 20; turns++) result = say(turn);
       expect(result!.failure).toBe("protocol");
     }
+  });
+
+  test("has a digest of members that are not known here: it is asked once to name them", () => {
+    const [node] = differing();
+    const { say } = begin(node, "now", (hello) => {
+      hello.mostNamed = 0;
+      hello.contacts.note(1, 2, NOW_MS);
+    });
+    expect(say(turn)).toBeNull();
+    const again = (writer: FrameWriter) => {
+      const hello = Object.assign(new Hello(), { cluster: "merkle-kv", nodeId: "stranger" });
+      hello.mostNamed = 0;
+      hello.contacts.note(1, 2, NOW_MS);
+      writeHello(writer, hello);
+    };
+    expect(say(again)!.failure).toBe("protocol");
+    expect(node.contacts.size).toBe(0);
+  });
+
+  test("asks to be told again what it was told, or when that is not its to ask", () => {
+    const again = frameOf(Uint8Array.of(AGAIN));
+    expect(answerTo(Buffer.concat([again, again]), "initiator").failure).toBe("protocol");
+    expect(answerTo(Buffer.concat([again, helloOf()]), "responder").failure).toBe("protocol");
+    expect(answerTo(Buffer.concat([helloOf(), again]), "responder").failure).toBe("protocol");
   });
 
   test("ends it before all was compared: that is no contact", () => {

@@ -133,6 +133,50 @@ describe("a session", () => {
     }
   });
 
+  test("of equal nodes that know the same 128 members takes one round trip and 450 bytes", () => {
+    const { time, nodes } = twoNodes();
+    time.ms += 100_000_000;
+    const sizes: number[] = [];
+    for (let member = 1; member <= 126; member++) {
+      for (const { contacts } of nodes) {
+        contacts.note(member, member, time.ms - member * 30_000, time.ms - 86_400_000);
+      }
+    }
+    for (let round = 0; round < 4; round++) {
+      time.ms += 60_000;
+      const { initiator } = runPair(nodes[round % 2], nodes[1 - (round % 2)]);
+      expect(initiator.reason).toBe("");
+      sizes.push(initiator.bytesSent + initiator.bytesReceived);
+      // Each has come to know the other, which the other does not have: then all is told once.
+      expect(initiator.roundTrips).toBe(round === 1 ? 2 : 1);
+    }
+    expect(Math.max(sizes[0], sizes[2], sizes[3])).toBeLessThanOrEqual(450);
+    const [left, right] = nodes.map(({ contacts }) => contacts);
+    expect([left.size, right.size]).toEqual([128, 128]);
+    for (let member = 1; member <= 126; member++) {
+      expect(left.of(member, member)).toBe(right.of(member, member));
+    }
+  });
+
+  test("names more members as long as others know something else of the rest", () => {
+    const { time, nodes } = twoNodes();
+    time.ms += 100_000_000;
+    let repetitions = 0;
+    for (let round = 0; round < 20; round++) {
+      for (let member = 1; member <= 30; member++) {
+        nodes.forEach(({ contacts }, i) => contacts.note(member, i, time.ms - 3_000 * member));
+      }
+      time.ms += 60_000;
+      const { initiator } = runPair(nodes[0], nodes[1]);
+      if (round < 3) expect(initiator.roundTrips).toBe(2);
+      repetitions += initiator.roundTrips - 1;
+    }
+    expect(repetitions).toBeLessThan(6);
+    const { contacts } = nodes[0];
+    for (let round = 0; round < 150; round++) runPair(nodes[0], nodes[1]);
+    expect(contacts.named).toBe(8);
+  });
+
   test("sends no value that the other has a newer one for, when it is large", () => {
     const { time, nodes } = twoNodes();
     const large = "x".repeat(5_000);

@@ -55,6 +55,7 @@ export class SessionEnd implements StreamEnd {
       cluster: "sim",
       nodeId: node.id,
       epoch: replicator.epoch,
+      salt: { high: simulation.chance.below(2 ** 32), low: simulation.chance.below(2 ** 32) },
       lagMs: LAG_MS,
       maxFrameBytes: MAX_FRAME_BYTES,
       nowMs: () => node.wallMs(),

@@ -9,6 +9,9 @@ import { SyncSession } from "../../src/core/sync-session.ts";
 import type { SyncResult, SyncSessionOptions } from "../../src/core/sync-session.ts";
 import { seeded } from "./random.ts";
 
+const chance = seeded(1);
+const below32 = (): number => Math.floor(chance() * 2 ** 32);
+
 /** What a node of a test may be made with; times in ms. */
 export interface SyncNodeOptions {
   nowMs?: () => number;
@@ -65,6 +68,7 @@ export class SyncNode {
       cluster: options.cluster ?? "merkle-kv",
       nodeId: this.nodeId,
       epoch: options.epoch ?? 1,
+      salt: { high: below32(), low: below32() },
       lagMs: options.lagMs ?? 2_000,
       maxFrameBytes: options.maxFrameBytes ?? 1_048_576,
       nowMs: options.nowMs ?? Date.now,

@@ -107,6 +107,7 @@ export class SyncPeer {
       cluster: this.cluster,
       nodeId: this.nodeId,
       epoch: 1,
+      salt: { high: 1, low: 2 },
       lagMs: 2_000,
       maxFrameBytes: 10_000_000,
       nowMs: Date.now,

@@ -1,0 +1,238 @@
+/**
+ * How contacts travel in a HELLO (`sync-hello.ts`). All of a vector of 128 members would be 2 KB a
+ * session for good, though most of it never changes: members that are gone. So the initiator
+ * names those last in contact one by one, and of all others says a digest. Whoever has the same of
+ * them knows by that what they are; whoever has not asks for the whole (AGAIN in `sync-items.ts`).
+ *
+ *   initiator   count · count × (origin 8 bytes · contact · purge) · [digest 8 bytes, if there are others]
+ *   responder   bits, the lowest of a byte first: which of the named stand otherwise here · for each
+ *               of those: contact · purge · count · count × (origin 8 bytes · contact · purge): who
+ *               was not named; without those of whom the digest was right
+ *
+ * A contact is a varint, seconds before the speaker's clock. A purge is one too: 0 for nothing, 1 + 2 n
+ * for up to n seconds before the clock, 2 n for up to n after. All is in whole seconds, rounded so
+ * that what is claimed is never more than what is so, nor forgotten less.
+ *
+ * The digest is SHA-256 over the others in the order of their origins, with the initiator's salt
+ * before them, so nobody can have prepared two vectors that look alike.
+ */
+import { type Contacts, MAX_MEMBERS } from "./contacts.ts";
+import type { Salt } from "./short-digest.ts";
+import type { FrameReader, FrameWriter } from "./sync-frames.ts";
+
+const DIGEST_BYTES = 8;
+/** Most bytes that either form takes. */
+export const TOLD_BYTES = 64 + MAX_MEMBERS * 20;
+
+/** What is said of a member. Times are Unix milliseconds, whole seconds. */
+interface Member {
+  readonly originHigh: number;
+  readonly originLow: number;
+  readonly ms: number;
+  readonly purgedUpToMs: number;
+}
+
+/** A contact vector as the initiator tells it. */
+export class ToldContacts {
+  /** In the order in which they are told. */
+  named: Member[] = [];
+  /** Of the others; null when there are none. */
+  digest: Uint8Array | null = null;
+  /** The others, in the order of their origins, for whoever knows them. */
+  others: Member[] = [];
+
+  /** Names this many members, those last in contact, and has a digest of the others. */
+  static of(contacts: Contacts, most: number, salt: Salt): ToldContacts {
+    const told = new ToldContacts();
+    const members = membersOf(contacts).sort((a, b) => b.ms - a.ms || compareOrigins(a, b));
+    told.named = members.slice(0, most);
+    told.others = members.slice(most).sort(compareOrigins);
+    if (told.others.length > 0) told.digest = digestOf(told.others, salt);
+    return told;
+  }
+
+  /** Finds out the others by what is known here. False when that is not what was told. */
+  recognise(contacts: Contacts, salt: Salt): boolean {
+    if (this.digest === null) return true;
+    const others = this.notNamed(contacts);
+    const digest = digestOf(others, salt);
+    if (this.digest.some((byte, i) => byte !== digest[i])) return false;
+    this.others = others;
+    return true;
+  }
+
+  /** Those of a vector that are not named here, in the order of their origins. */
+  notNamed(contacts: Contacts): Member[] {
+    const named = new Set(this.named.map(nameOf));
+    return membersOf(contacts)
+      .filter((it) => !named.has(nameOf(it)))
+      .sort(compareOrigins);
+  }
+
+  /** Notes it all in a vector. */
+  noteIn(contacts: Contacts): void {
+    for (const member of [...this.named, ...this.others]) note(contacts, member);
+  }
+}
+
+/** Writes the initiator's form, for which there is room. */
+export function writeTold(writer: FrameWriter, clockMs: number, told: ToldContacts): void {
+  writer.varint(told.named.length);
+  for (const member of told.named) {
+    writeOrigin(writer, member);
+    writeTimes(writer, clockMs, member);
+  }
+  if (told.digest !== null) writer.copy(told.digest, 0, DIGEST_BYTES);
+}
+
+/** Reads the initiator's form; raises `overrun` when there are too many. */
+export function readTold(reader: FrameReader, clockMs: number, hasOthers: boolean): ToldContacts {
+  const told = new ToldContacts();
+  told.named = readMembers(reader, clockMs);
+  if (hasOthers) {
+    const start = reader.skip(DIGEST_BYTES);
+    told.digest = reader.bytes.slice(start, start + DIGEST_BYTES);
+  }
+  return told;
+}
+
+/** Writes how a vector differs from what the initiator told, for which there is room. */
+export function writeAnswer(
+  writer: FrameWriter,
+  clockMs: number,
+  contacts: Contacts,
+  told: ToldContacts,
+): void {
+  const own = new Map(membersOf(contacts).map((member) => [nameOf(member), member]));
+  const bits = new Uint8Array((told.named.length + 7) >>> 3);
+  const differing: Member[] = [];
+  for (const [i, member] of told.named.entries()) {
+    const here = own.get(nameOf(member)) ?? { ...member, ms: 0, purgedUpToMs: 0 };
+    if (here.ms === member.ms && here.purgedUpToMs === member.purgedUpToMs) continue;
+    bits[i >>> 3] |= 1 << (i & 7);
+    differing.push(here);
+  }
+  writer.copy(bits, 0, bits.length);
+  for (const member of differing) writeTimes(writer, clockMs, member);
+  const unnamed = told.others.length > 0 ? [] : told.notNamed(contacts);
+  writer.varint(unnamed.length);
+  for (const member of unnamed) {
+    writeOrigin(writer, member);
+    writeTimes(writer, clockMs, member);
+  }
+}
+
+/** Reads such an answer to what this side told; notes the peer's vector in `into`. */
+export function readAnswer(
+  reader: FrameReader,
+  clockMs: number,
+  told: ToldContacts,
+  areOthersAlike: boolean,
+  into: Contacts,
+): void {
+  const bits = reader.skip((told.named.length + 7) >>> 3);
+  if (reader.overrun) return;
+  for (const [i, member] of told.named.entries()) {
+    const isOther = (reader.bytes[bits + (i >>> 3)] & (1 << (i & 7))) !== 0;
+    const there = isOther ? readTimes(reader, clockMs, member) : member;
+    // Who was named need not be a member there.
+    if (!isOther || there.ms > 0 || there.purgedUpToMs > 0) note(into, there);
+  }
+  for (const member of readMembers(reader, clockMs)) note(into, member);
+  if (areOthersAlike) for (const member of told.others) note(into, member);
+}
+
+function membersOf(contacts: Contacts): Member[] {
+  const members: Member[] = [];
+  contacts.forEach((originHigh, originLow, ms, purgedUpToMs) => {
+    members.push({
+      originHigh,
+      originLow,
+      ms: Math.floor(ms / 1000) * 1000,
+      purgedUpToMs: Math.ceil(purgedUpToMs / 1000) * 1000,
+    });
+  });
+  return members;
+}
+
+function note(contacts: Contacts, { originHigh, originLow, ms, purgedUpToMs }: Member): void {
+  contacts.note(originHigh, originLow, ms, purgedUpToMs);
+}
+
+function digestOf(members: readonly Member[], salt: Salt): Uint8Array {
+  const bytes = new Uint8Array(8 + members.length * 24);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, salt.high);
+  view.setUint32(4, salt.low);
+  for (const [i, { originHigh, originLow, ms, purgedUpToMs }] of members.entries()) {
+    const at = 8 + i * 24;
+    view.setUint32(at, originHigh);
+    view.setUint32(at + 4, originLow);
+    view.setFloat64(at + 8, ms);
+    view.setFloat64(at + 16, purgedUpToMs);
+  }
+  const digest = new Uint8Array(32);
+  Bun.SHA256.hash(bytes, digest);
+  return digest.subarray(0, DIGEST_BYTES);
+}
+
+function nameOf({ originHigh, originLow }: Member): string {
+  return `${originHigh} ${originLow}`;
+}
+
+function compareOrigins(a: Member, b: Member): number {
+  return a.originHigh - b.originHigh || a.originLow - b.originLow;
+}
+
+function writeOrigin(writer: FrameWriter, { originHigh, originLow }: Member): void {
+  writer.u32(originHigh);
+  writer.u32(originLow);
+}
+
+function writeTimes(writer: FrameWriter, clockMs: number, { ms, purgedUpToMs }: Member): void {
+  writer.varint(secondsBefore(clockMs, ms));
+  writer.varint(purgeCode(clockMs, purgedUpToMs));
+}
+
+function readMembers(reader: FrameReader, clockMs: number): Member[] {
+  const members: Member[] = [];
+  const count = reader.varint();
+  if (count > MAX_MEMBERS) reader.overrun = true;
+  for (let i = 0; i < count && !reader.overrun; i++) {
+    const [originHigh, originLow] = [reader.u32(), reader.u32()];
+    members.push(readTimes(reader, clockMs, { originHigh, originLow }));
+  }
+  return members;
+}
+
+function readTimes(
+  reader: FrameReader,
+  clockMs: number,
+  { originHigh, originLow }: Pick<Member, "originHigh" | "originLow">,
+): Member {
+  const ms = secondsBack(clockMs, reader.varint());
+  return { originHigh, originLow, ms, purgedUpToMs: purgeOf(clockMs, reader.varint()) };
+}
+
+/** How many whole seconds a time lies before the clock. A later time counts as the clock's. */
+export function secondsBefore(clockMs: number, ms: number): number {
+  return Math.max(0, Math.floor(clockMs / 1000) - Math.floor(ms / 1000));
+}
+
+/** The time that lies so many whole seconds before the clock, in ms; from 0 on. */
+export function secondsBack(clockMs: number, seconds: number): number {
+  return Math.max(0, Math.floor(clockMs / 1000) - seconds) * 1000;
+}
+
+/** A purge time as the item has it; in whole seconds, rounded up. */
+function purgeCode(clockMs: number, purgedUpToMs: number): number {
+  if (purgedUpToMs === 0) return 0;
+  const seconds = Math.floor(clockMs / 1000) - Math.ceil(purgedUpToMs / 1000);
+  return seconds < 0 ? -2 * seconds : 1 + 2 * seconds;
+}
+
+function purgeOf(clockMs: number, code: number): number {
+  if (code === 0) return 0;
+  const seconds = code % 2 === 0 ? -code / 2 : (code - 1) / 2;
+  return Math.max(0, Math.floor(clockMs / 1000) - seconds) * 1000;
+}
