@@ -13,7 +13,7 @@ import type { ReplicationControl, Services } from "./commands/services.ts";
 import { Statistics } from "./commands/services.ts";
 import { Session } from "./commands/session.ts";
 import { Backups } from "./durability/backup.ts";
-import { realFileSystem } from "./durability/file-system.ts";
+import { realFileSystem, type FileSystem } from "./durability/file-system.ts";
 import { resumeIncarnation } from "./durability/incarnation.ts";
 import { MemoryJournal, type Journal } from "./durability/journal.ts";
 import { openLog } from "./durability/open-log.ts";
@@ -57,13 +57,26 @@ const MAX_COUNTER_BYTES = 65_536 * PART_BYTES + BASE_BYTES;
 const FRAME_MARGIN_BYTES = MAX_KEY_BYTES + 1_024;
 
 /**
- * Starts a node. Throws an OperationalError of one line when it cannot: a port in use, for
- * one.
+ * Starts a node, with its data on this machine's disk unless told otherwise. Throws an
+ * OperationalError of one line when it cannot: a port in use, for one.
  */
-export async function startNode(config: Config, logger: Logger): Promise<Node> {
+export async function startNode(
+  config: Config,
+  logger: Logger,
+  files: FileSystem = realFileSystem,
+): Promise<Node> {
   const store = createStore(config);
   const { mqtt, network } = config;
-  const journal = await openJournal(config, store, logger);
+  const journal = await openJournal(config, store, logger, files);
+  let cutHeld = (): void => {};
+  journal.onFailureChange = () => {
+    const { failure } = journal;
+    store.isReadOnly = failure !== null;
+    if (failure === null) return logger.info("Writing to disk again");
+    logger.error("Writes are refused", { reason: failure.message });
+    // Their writes were not answered, and nobody knows yet what will become of them.
+    cutHeld();
+  };
   // The process before may have vouched for what it knew, up to its end.
   store.vouchedMs = store.clockMs();
   const broker = await startBroker(config, logger).catch(async (error) => {
@@ -95,14 +108,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
     await journal.close();
     throw listenProblem(error, config);
   }
-  journal.onFailureChange = () => {
-    const { failure } = journal;
-    store.isReadOnly = failure !== null;
-    if (failure === null) return logger.info("Writing to disk again");
-    logger.error("Writes are refused", { reason: failure.message });
-    // Their writes were not answered, and nobody knows yet what will become of them.
-    listener.cutHeld();
-  };
+  cutHeld = () => listener.cutHeld();
   const sweeper = startSweeping(store);
   await backups.start();
   replicator?.start();
@@ -161,7 +167,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
   function createBackups(): Backups {
     const { path, backup_path, backup_interval_hours, backup_keep } = config.storage;
     return new Backups({
-      files: realFileSystem,
+      files,
       timing: eventLoop,
       store,
       nodeId: config.node_id,
@@ -175,6 +181,7 @@ export async function startNode(config: Config, logger: Logger): Promise<Node> {
 
   function createSetAside(): SetAside {
     return new SetAside({
+      files,
       directory: config.storage.path,
       nodeId: config.node_id,
       maxBytes: config.anti_entropy.max_set_aside_mb * 1_048_576,
@@ -252,7 +259,12 @@ function advertisedHost({ network }: Config): string {
 }
 
 /** Brings back what is on disk, unless the node keeps nothing there. */
-async function openJournal(config: Config, store: Store, logger: Logger): Promise<Journal> {
+async function openJournal(
+  config: Config,
+  store: Store,
+  logger: Logger,
+  files: FileSystem,
+): Promise<Journal> {
   const { engine, persistence_enabled, path, fsync } = config.storage;
   if (engine === "memory" || !persistence_enabled) return new MemoryJournal();
   const { journal, recovered } = await openLog({
@@ -260,6 +272,7 @@ async function openJournal(config: Config, store: Store, logger: Logger): Promis
     nodeId: config.node_id,
     fsync,
     store,
+    files,
     logger: logger.child("storage"),
   });
   resumeIncarnation(store, journal, recovered, fsync);
@@ -316,8 +329,6 @@ function listenProblem(error: unknown, config: Config): OperationalError {
 function startSweeping(store: Store): { stop(): void } {
   let immediate: ReturnType<typeof setImmediate> | undefined;
   const slice = (): void => {
-    // What cannot be written down is left as it is.
-    if (store.isReadOnly) return;
     // A flush in progress is finished without delay, a slice a turn of the event loop.
     immediate = store.sweep(SWEEP_ROWS) ? setImmediate(slice) : undefined;
   };

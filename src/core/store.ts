@@ -146,7 +146,10 @@ export class Store {
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
   private readonly limitBytes: number;
-  /** While true, no entry but a client's own is taken: what is applied could not be kept. */
+  /**
+   * While true, no entry but a client's own is taken, and `sweep` changes none: that could not be
+   * written down.
+   */
   isReadOnly = false;
   /** See `StoreOptions.counterOrigin`. */
   counterOrigin: Origin;
@@ -361,10 +364,10 @@ export class Store {
 
   /** Merges another node's flush floor. */
   applyFloor(timeHigh: number, timeLow: number, originHigh: number, originLow: number): Outcome {
-    if (this.isReadOnly) return REFUSED_FULL;
-    if (this.isTooFarAhead(timeHigh, timeLow)) return REFUSED_FUTURE;
     const given = { timeHigh, timeLow, originHigh, originLow };
     if (compareVersions(given, this.floor) <= 0) return UNCHANGED;
+    if (this.isTooFarAhead(timeHigh, timeLow)) return REFUSED_FUTURE;
+    if (this.isReadOnly) return REFUSED_FULL;
     this.raiseFloor(timeHigh, timeLow, originHigh, originLow, false);
     return APPLIED;
   }
@@ -407,10 +410,13 @@ export class Store {
   /**
    * A slice of background work over the next `rows` rows: turns expired entries into
    * tombstones, purges tombstones past their grace, removes what a flush left, and
-   * empties sparse slabs. True while a flush is still being carried out.
+   * empties sparse slabs. True while a flush is still being carried out. While `isReadOnly`
+   * no entry changes, and what a flush left stays until later.
    */
   sweep(rows: number): boolean {
     this.table.compact(16, this.limitBytes);
+    // What cannot be written down is left as it is.
+    if (this.isReadOnly) return false;
     if (this.expiring === 0 && this.tombstones === 0 && !this.isFlushing) return false;
     const end = Math.min(this.sweepAt + rows, this.table.idLimit);
     const nowMs = this.clock.nowMs();

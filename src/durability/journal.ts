@@ -38,7 +38,10 @@ export interface Journal {
    * or peers, and reads need not wait: what they show may be undone by a crash.
    */
   readonly failure: JournalFailure | null;
-  /** Called when `failure` appears, changes or goes; set by whoever has to act on it. */
+  /**
+   * Called when `failure` appears, changes or goes. To be set by whoever has to act on it in the
+   * turn of the event loop in which the journal was opened: the first write may fail.
+   */
   onFailureChange: () => void;
   /**
    * Calls the waiter, in order, once all that is journalled by now is safe. While a failure

@@ -29,6 +29,8 @@ const FUTURE_SHARE = 0.5;
 /** Most bytes of them that wait for the disk; what does not fit is offered again by the peer. */
 const MAX_FUTURE_WAITING_BYTES = 4 * 1024 * 1024;
 const LINE_END = 0x0a;
+/** Read at once when the lines of earlier processes are counted. */
+const PIECE_BYTES = 65_536;
 /** A longer name would not do as part of a file's. */
 const MAX_NAME_BYTES = 200;
 
@@ -83,9 +85,7 @@ export class SetAside {
   /** Counts what earlier processes set aside, before anything else is. Never rejects. */
   async countEarlier(): Promise<void> {
     try {
-      for await (const chunk of Bun.file(this.path).stream()) {
-        for (const byte of chunk) if (byte === LINE_END) this.entries++;
-      }
+      this.entries = await this.countLines();
     } catch {
       // There is none, or none that can be read: whoever has something to write finds out.
     }
@@ -135,6 +135,23 @@ export class SetAside {
     if (!isKnown && hasRoom) return true;
     queueMicrotask(() => settled(isKnown));
     return false;
+  }
+
+  private async countLines(): Promise<number> {
+    const file = await this.files.open(this.path, "read");
+    try {
+      const piece = Buffer.alloc(PIECE_BYTES);
+      let lines = 0;
+      for (let at = 0; ;) {
+        const length = await file.read(piece, at);
+        if (length === 0) return lines;
+        const filled = piece.subarray(0, length);
+        for (let i = -1; (i = filled.indexOf(LINE_END, i + 1)) >= 0;) lines++;
+        at += length;
+      }
+    } finally {
+      await file.close();
+    }
   }
 
   private async writeAll(): Promise<void> {

@@ -547,3 +547,52 @@ describe("contacts", () => {
     expect(of(away, home)).toBe(START_MS + 18_000);
   });
 });
+
+describe("a node that can write nothing down", () => {
+  test.each([0, 1])(
+    "carries out no flush, takes nothing, and counts as no contact: %i",
+    (first) => {
+      const { time, nodes } = cluster("home", "full");
+      const [home, full] = nodes;
+      time.ms += 10_000;
+      set(home, "new", "v");
+      home.store.flush();
+      time.ms += 10_000;
+      full.store.isReadOnly = true;
+      const before = full.contacts.of(home.store.origin.high, home.store.origin.low);
+      const met = first === 0 ? runPair(full, home) : runPair(home, full);
+      expect([met.initiator.ok, met.responder.ok]).toEqual([false, false]);
+      expect(get(full, "key")).toBe("v");
+      expect(full.contacts.of(home.store.origin.high, home.store.origin.low)).toBe(before);
+      full.store.isReadOnly = false;
+      heal(full, home);
+      expect(get(full, "key")).toBeNull();
+    },
+  );
+
+  test("removes nothing on the way: neither what expired, nor what a flush left", () => {
+    const { time, nodes } = cluster("home", "full");
+    const [home, full] = nodes;
+    time.ms += 10_000;
+    const changes: string[] = [];
+    // A flush of then, which leaves what came after it: that is carried out in slices.
+    const { high, low } = home.store.clock;
+    set(full, "after", "v");
+    set(full, "expiring", "v", time.ms + 5_000);
+    for (const { store } of nodes) store.applyFloor(high, low, 0, 0);
+    full.store.isReadOnly = true;
+    full.store.observers.push({
+      changed: () => void changes.push("changed"),
+      removed: () => void changes.push("removed"),
+      flushed: () => void changes.push("flushed"),
+    });
+    time.ms += 10_000;
+    runPair(home, full);
+    expect(full.store.sweep(1_000)).toBe(false);
+    expect(changes).toEqual([]);
+    full.store.isReadOnly = false;
+    full.store.sweep(1_000);
+    heal(home, full);
+    expect(rootOf(home)).toBe(rootOf(full));
+  });
+});
