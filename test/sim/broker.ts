@@ -46,7 +46,7 @@ export class Broker {
     readonly place: number,
     readonly network: Network,
     readonly timeline: Timeline,
-    readonly chance: Chance,
+    readonly chanceOf: (name: string) => Chance,
     readonly faults: BrokerFaults,
     readonly maxLatencyMs: number,
     private readonly history: History,
@@ -75,7 +75,7 @@ export class Broker {
   /** Breaks the connections of a node, which notices later. */
   cutOff(place: number): void {
     for (const connection of this.connections.filter((it) => it.transport.place === place)) {
-      const delayMs = this.chance.next() * KEEP_ALIVE_MS;
+      const delayMs = connection.transport.chance.next() * KEEP_ALIVE_MS;
       this.timeline.after(delayMs, () => this.lose(connection, true));
     }
   }
@@ -137,7 +137,8 @@ export class Broker {
   }
 
   private passOn(connection: Connection, message: Message): void {
-    const { chance, counts, faults } = this;
+    const { counts, faults } = this;
+    const { chance } = connection.transport;
     if (chance.happens(faults.drop)) {
       counts.dropped++;
       this.noteLost(connection, message);
@@ -150,7 +151,8 @@ export class Broker {
   }
 
   private deliver(connection: Connection, message: Message): void {
-    const { chance, timeline } = this;
+    const { timeline } = this;
+    const { chance } = connection.transport;
     this.counts.passed++;
     let atMs = timeline.nowMs + chance.next() * this.maxLatencyMs;
     if (chance.happens(this.faults.reorder)) {
@@ -208,6 +210,8 @@ export class BrokerTransport implements Transport {
   readonly maxPacketBytes = 1_000_000;
   private connection: Connection | null = null;
   private hasFailed = false;
+  /** What happens on this connection. */
+  readonly chance: Chance;
 
   constructor(
     private readonly broker: Broker,
@@ -215,7 +219,9 @@ export class BrokerTransport implements Transport {
     readonly place: number,
     /** Whether the process it belongs to still is. */
     readonly isAlive: () => boolean,
-  ) {}
+  ) {
+    this.chance = broker.chanceOf(`n${place} and the broker`);
+  }
 
   get connected(): boolean {
     return this.connection !== null;
@@ -223,7 +229,7 @@ export class BrokerTransport implements Transport {
 
   open(): void {
     const { broker } = this;
-    broker.timeline.after(broker.chance.next() * broker.maxLatencyMs, () => this.attempt());
+    broker.timeline.after(this.chance.next() * broker.maxLatencyMs, () => this.attempt());
   }
 
   publish(topic: string, payload: Buffer, retain: boolean, done: (error?: Error) => void): void {
@@ -231,7 +237,7 @@ export class BrokerTransport implements Transport {
     if (connection === null) return;
     const copy = Buffer.from(payload);
     broker.notePublished(this.place, copy);
-    const latencyMs = broker.chance.next() * broker.maxLatencyMs;
+    const latencyMs = this.chance.next() * broker.maxLatencyMs;
     broker.timeline.after(latencyMs, () => {
       if (this.connection !== connection && !retain) return;
       if (!broker.isUp || !broker.network.reaches(this.place, broker.place)) return;
@@ -251,7 +257,7 @@ export class BrokerTransport implements Transport {
     const { broker, connection } = this;
     this.connection = null;
     if (connection === null) return;
-    const delayMs = broker.chance.next() * KEEP_ALIVE_MS;
+    const delayMs = this.chance.next() * KEEP_ALIVE_MS;
     broker.timeline.after(delayMs, () => broker.lose(connection, true));
   }
 
@@ -278,7 +284,7 @@ export class BrokerTransport implements Transport {
 
   private retry(): void {
     const { broker } = this;
-    broker.timeline.after(RETRY_MS * (0.5 + broker.chance.next()), () => this.attempt());
+    broker.timeline.after(RETRY_MS * (0.5 + this.chance.next()), () => this.attempt());
   }
 }
 

@@ -1,14 +1,37 @@
-/** Everything that is left to chance in a simulation, drawn from one seed. */
-import { seeded } from "../support/random.ts";
+/**
+ * Everything that is left to chance in a simulation. A draw follows from the seed, from who draws,
+ * from the moment, and from how many that one has drawn in that moment, and from nothing else. So
+ * what happens elsewhere changes no draw: a failing seed from which something was left out goes on
+ * as before wherever that did not matter, which is what lets it be made small (`shrink.ts`).
+ */
 
-/** Draws, all from one sequence, so that the same seed makes the same draws. */
+/** Draws of one kind. The same seed, name and moments make the same draws. */
 export class Chance {
-  /** From 0 to below 1. */
-  readonly next: () => number;
+  private readonly start: number;
+  private momentMs = NaN;
+  private state = 0;
 
-  constructor(seed: number) {
-    this.next = seeded(seed);
+  /** `nowMs` tells the moment; by default there is only one, and all draws follow each other. */
+  constructor(
+    seed: number,
+    name: string,
+    private readonly nowMs: () => number = () => 0,
+  ) {
+    const named = Bun.hash.xxHash32(name, seed >>> 0);
+    this.start = mix(named ^ Math.floor(seed / 0x1_0000_0000));
   }
+
+  /** From 0 to below 1. */
+  readonly next = (): number => {
+    const nowMs = this.nowMs();
+    if (nowMs !== this.momentMs) {
+      this.momentMs = nowMs;
+      float[0] = nowMs;
+      this.state = mix(mix(this.start ^ words[0]!) ^ words[1]!);
+    }
+    this.state = (this.state + 0x9e37_79b9) >>> 0;
+    return mix(this.state) / 0x1_0000_0000;
+  };
 
   /** An integer from 0 to below `limit`. */
   below(limit: number): number {
@@ -34,4 +57,14 @@ export class Chance {
   magnitude(low: number, high: number): number {
     return Math.floor(low * (high / low) ** this.next());
   }
+}
+
+const float = new Float64Array(1);
+const words = new Uint32Array(float.buffer);
+
+/** Spreads 32 bits over 32 bits (the last step of MurmurHash3). */
+function mix(bits: number): number {
+  let mixed = Math.imul(bits ^ (bits >>> 16), 0x85eb_ca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2_ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
 }

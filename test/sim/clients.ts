@@ -2,6 +2,7 @@
 import { Int64 } from "../../src/core/counter.ts";
 import { Entry } from "../../src/core/entry.ts";
 import { APPLIED, NOT_A_NUMBER, type Store } from "../../src/core/store.ts";
+import type { Chance } from "./chance.ts";
 import { shownBy } from "./oracle.ts";
 import { MAX_EVENT_BYTES, type SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
@@ -10,13 +11,12 @@ import type { Simulation } from "./simulation.ts";
 export class Clients {
   private readonly delta = new Int64();
   private readonly view = new Entry();
-  private valueNumber = 0;
 
   constructor(private readonly simulation: Simulation) {}
 
-  /** A client does something at a node, or a few things in a row. */
-  act(node: SimNode): void {
-    const { chance, plan, names } = this.simulation;
+  /** A client does something at a node, or a few things in a row; the acts are named after `name`. */
+  act(node: SimNode, name: string): void {
+    const chance = this.simulation.chanceOfAct(name);
     const store = node.process?.store;
     if (store === undefined) return;
     // As `commands/execute.ts` has it.
@@ -25,22 +25,32 @@ export class Clients {
       return;
     }
     const burst = chance.happens(0.1) ? chance.between(2, 8) : 1;
-    for (let i = 0; i < burst; i++) {
-      if (chance.happens(plan.troubles.flush)) this.flush(node, store);
-      const index = chance.below(plan.keys);
-      const name = names[index];
-      // Every other key is a counter most of the time.
-      const isCounter = index % 2 === 1 ? chance.happens(0.8) : chance.happens(0.05);
-      if (isCounter) this.increment(node, store, name);
-      else if (chance.happens(0.3)) this.delete(node, store, name);
-      else this.set(node, store, name, index % 2 === 1);
-    }
+    for (let i = 0; i < burst; i++) this.command(node, store, `${name}.${i}`);
   }
 
-  /** SET of a value of its own, a number if so. */
-  set(node: SimNode, store: Store, name: string, isNumber: boolean): void {
-    const { chance, plan } = this.simulation;
-    const number = ++this.valueNumber;
+  private command(node: SimNode, store: Store, act: string): void {
+    const { simulation } = this;
+    const { plan, names } = simulation;
+    const chance = simulation.chanceOfAct(act);
+    const flushes = chance.happens(plan.troubles.flush);
+    if (flushes && simulation.admits(`${act}.flush`, `${node.id} FLUSH`)) this.flush(node, store);
+    const index = chance.below(plan.keys);
+    const name = names[index];
+    // Every other key is a counter most of the time.
+    const isCounter = index % 2 === 1 ? chance.happens(0.8) : chance.happens(0.05);
+    const isDeletion = !isCounter && chance.happens(0.3);
+    const what = isCounter ? "INCR" : isDeletion ? "DEL" : "SET";
+    if (!simulation.admits(act, `${node.id} ${what} ${name}`)) return;
+    if (isCounter) this.increment(node, store, name, chance);
+    else if (isDeletion) this.delete(node, store, name);
+    else this.set(node, store, name, act, index % 2 === 1);
+  }
+
+  /** SET of a value of its own, which follows from the name of the act: a number if so. */
+  set(node: SimNode, store: Store, name: string, act: string, isNumber = false): void {
+    const { plan } = this.simulation;
+    const chance = this.simulation.chanceOfAct(`${act} value`);
+    const number = chance.below(1e9);
     let value = isNumber && chance.happens(0.9) ? String(number) : `v${number}`;
     if (!isNumber && chance.happens(0.1)) value = value.padEnd(MAX_EVENT_BYTES + 50, ".");
     const canExpire = plan.expiry && (!isNumber || plan.troubles.absence === 0);
@@ -73,10 +83,10 @@ export class Clients {
       this.simulation.oracle.fail(`${node.id}: DEL ${name} did not`);
   }
 
-  private increment(node: SimNode, store: Store, name: string): void {
+  private increment(node: SimNode, store: Store, name: string, chance: Chance): void {
     if (this.simulation.plan.troubles.absence > 0 && Number(name.slice(1)) % 2 === 0) return;
     const key = this.simulation.keys.get(name)!;
-    const by = this.simulation.chance.between(-5, 9);
+    const by = chance.between(-5, 9);
     const before = shownBy(store, key, this.view)?.value ?? "0";
     const outcome = store.increment(key, 0, key.length, this.delta.set(by < 0 ? -1 : 0, by));
     if (outcome === NOT_A_NUMBER && !/^-?\d+$/.test(before)) return;

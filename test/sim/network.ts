@@ -55,7 +55,8 @@ export class Stream {
   constructor(
     private readonly network: Network,
     private readonly timeline: Timeline,
-    private readonly chance: Chance,
+    /** What happens to what each side sends. */
+    private readonly chances: readonly [Chance, Chance],
     private readonly maxLatencyMs: number,
     first: StreamEnd,
     second: StreamEnd,
@@ -73,7 +74,8 @@ export class Stream {
     const kept = Math.min(bytes.length, this.cutAfter);
     this.cutAfter -= kept;
     for (let at = 0; at < kept;) {
-      const length = this.chance.happens(0.3) ? this.chance.between(1, kept - at) : kept - at;
+      const chance = this.chances[from];
+      const length = chance.happens(0.3) ? chance.between(1, kept - at) : kept - at;
       this.carry(from, bytes.slice(at, at + length));
       at += length;
     }
@@ -97,7 +99,7 @@ export class Stream {
     const receiver = this.sides[from === 0 ? 1 : 0];
     sender.queuedBytes += bytes.length;
     sender.end.queued(sender.queuedBytes);
-    this.timeline.after(this.arrivalMs(receiver) - this.timeline.nowMs, () => {
+    this.timeline.after(this.arrivalMs(from) - this.timeline.nowMs, () => {
       if (receiver.isClosed) return;
       if (!this.network.reaches(sender.end.place, receiver.end.place)) {
         // Nothing comes through any more, and after a silence both ends give up.
@@ -111,16 +113,17 @@ export class Stream {
     });
   }
 
-  /** When what is sent to a side now gets there: after everything sent before. */
-  private arrivalMs(receiver: Side): number {
-    const latencyMs = this.chance.next() * this.maxLatencyMs;
+  /** When what a side sends now gets there: after everything sent before. */
+  private arrivalMs(from: 0 | 1): number {
+    const receiver = this.sides[from === 0 ? 1 : 0];
+    const latencyMs = this.chances[from].next() * this.maxLatencyMs;
     receiver.lastArrivalMs = Math.max(receiver.lastArrivalMs, this.timeline.nowMs + latencyMs);
     return receiver.lastArrivalMs;
   }
 
   private closeLater(side: 0 | 1, reason: string): void {
     const target = this.sides[side];
-    this.timeline.after(this.arrivalMs(target) - this.timeline.nowMs, () =>
+    this.timeline.after(this.arrivalMs(side === 0 ? 1 : 0) - this.timeline.nowMs, () =>
       target.closeNow(reason),
     );
   }

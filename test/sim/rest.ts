@@ -12,7 +12,7 @@ export function findDifference(nodes: readonly SimNode[]): string | null {
   for (const [index, other] of others.entries()) {
     for (const key of new Set([...first.keys(), ...other.keys()])) {
       if (first.get(key) !== other.get(key)) {
-        return `${key} is ${first.get(key)} on n0 and ${other.get(key)} on n${index + 1}`;
+        return `${key} is ${first.get(key)} on ${nodes[0].id} and ${other.get(key)} on ${nodes[index + 1].id}`;
       }
     }
   }
@@ -47,11 +47,11 @@ function contentsOf(store: Store): Map<string, string> {
 }
 
 /** Fails unless every node shows for every key what it must. */
-export function checkContents({ keys, nodes, oracle, timeline }: Simulation): void {
+export function checkContents({ keys, present, oracle, timeline }: Simulation): void {
   const view = new Entry();
   for (const [name, key] of keys) {
     const expected = oracle.expected(name, EPOCH_MS + timeline.nowMs);
-    for (const { id, process } of nodes) {
+    for (const { id, process } of present) {
       const shown = shownBy(process!.store, key, view);
       if (shown?.value === expected?.value && shown?.expiresAtMs === expected?.expiresAtMs)
         continue;
@@ -62,13 +62,13 @@ export function checkContents({ keys, nodes, oracle, timeline }: Simulation): vo
 }
 
 /** Fails unless every root is that of a tree made anew. */
-export function checkTrees({ nodes, oracle }: Simulation): void {
+export function checkTrees({ present, oracle }: Simulation): void {
   const now = () => 0;
-  const { store } = nodes[0].process!;
+  const { store } = present[0].process!;
   const fresh = new MerkleTree(store);
   for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) fresh.changed(id);
   while (fresh.update(LATEST, LATEST, 1, now));
-  for (const { id, process } of nodes) {
+  for (const { id, process } of present) {
     while (process!.tree.update(LATEST, LATEST, 1, now));
     if (process!.tree.rootHex() !== fresh.rootHex()) {
       oracle.fail(`${id}: the root is not that of what it holds`);

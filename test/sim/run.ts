@@ -1,15 +1,24 @@
 /**
- * `bun run sim --seeds N [--seed S] [--forgetting] [--trace]`: runs N seeds from S on (1 and 0 by
- * default), and stops at the first that fails, with the whole history of the key at fault: its
- * writes and merges, where each copy went, and the crashes and troubles of all nodes. `--trace`
- * tells what happened to all keys, in a seed that does not fail, too. `--forgetting` draws clusters
- * in which deletions are forgotten while few nodes reach each other.
+ * `bun run sim --seeds N [--seed S] [--forgetting] [--trace] [--shrink SECONDS]`: runs N seeds from
+ * S on (1 and 0 by default), tells how far it is, and stops at the first that fails, with exit code 1.
+ *
+ * A failing seed is made small (`shrink.ts`, two minutes at most by default, not at all with
+ * `--shrink 0`), and what is left tells the whole history of the key at fault: its writes and merges,
+ * where each copy went, and the crashes and troubles of all nodes. A command line that runs the
+ * small one again comes last: it says with `--only`, `--without` and `--change` what is left of the seed.
+ *
+ * `--trace` tells what happened to all keys, in a seed that does not fail, too. `--forgetting`
+ * draws clusters in which deletions are forgotten while few nodes reach each other.
  */
 import { parseArgs } from "node:util";
-import { simulate, type Outcome } from "./simulation.ts";
+import { shrink } from "./shrink.ts";
+import { simulate, type Outcome, type SimulationOptions } from "./simulation.ts";
+import { argumentsOf, parseVariation, type Variation } from "./variation.ts";
 
 /** Of a failure that is of no key in particular. */
 const SHOWN_LINES = 300;
+/** Between two words on how far it is. */
+const PROGRESS_MS = 5_000;
 
 const { values } = parseArgs({
   options: {
@@ -17,46 +26,81 @@ const { values } = parseArgs({
     seed: { type: "string", default: "0" },
     forgetting: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
+    shrink: { type: "string", default: "120" },
+    only: { type: "string" },
+    without: { type: "string" },
+    change: { type: "string" },
   },
 });
 const first = Number(values.seed);
 const seeds = Number(values.seeds);
+const shrinkSeconds = Number(values.shrink);
 if (!Number.isSafeInteger(first) || !Number.isSafeInteger(seeds) || seeds < 1) {
   console.error("--seeds and --seed take whole numbers");
   process.exit(2);
 }
+if (!(shrinkSeconds >= 0)) {
+  console.error("--shrink takes a number of seconds");
+  process.exit(2);
+}
+const asked = parseVariation(values);
 
 const totals: Record<string, number> = {};
 const startedAt = performance.now();
 let shownAt = startedAt;
 for (let seed = first; seed < first + seeds; seed++) {
-  const outcome = simulate(seed, values.trace, values.forgetting);
+  const outcome = run(seed, asked, values.trace);
   for (const [name, count] of Object.entries(outcome.counts)) {
     totals[name] = (totals[name] ?? 0) + count;
   }
   if (outcome.failure !== null) {
-    report(simulate(seed, true, values.forgetting));
+    report(outcome);
     process.exit(1);
   }
   if (values.trace) console.log(outcome.trace.join("\n"));
-  if (performance.now() - shownAt < 5_000) continue;
+  if (performance.now() - shownAt < PROGRESS_MS) continue;
   shownAt = performance.now();
-  console.error(`${seed - first + 1} seeds, all well`);
+  console.error(`${seed - first + 1} of ${seeds} seeds, all well, ${passedSeconds()} s`);
 }
-const seconds = (performance.now() - startedAt) / 1_000;
-console.log(`${seeds} seeds from ${first} on, all well, in ${seconds.toFixed(1)} s`);
+console.log(`${seeds} seeds from ${first} on, all well, in ${passedSeconds()} s`);
 console.log(
   Object.entries(totals)
     .map(([name, count]) => `${name} ${count}`)
     .join(", "),
 );
 
-/** The whole history of the key at fault; without one, what happened last. */
-function report({ seed, failure, keyHistory, trace }: Outcome): void {
+function passedSeconds(): string {
+  return ((performance.now() - startedAt) / 1_000).toFixed(1);
+}
+
+function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
+  const options: SimulationOptions = { variation, isTraced, isForgetting: values.forgetting };
+  return simulate(seed, options);
+}
+
+/** Says what failed, makes it small, and tells the history of what is left. */
+function report(failing: Outcome): void {
+  const { seed, failure } = failing;
+  console.log(`seed ${seed} fails: ${failure}`);
+  const again = `bun run sim --seed ${seed}${values.forgetting ? " --forgetting" : ""}`;
+  let variation = asked;
+  if (shrinkSeconds > 0) {
+    console.error(`making it small, for ${shrinkSeconds} s at most`);
+    const endMs = performance.now() + shrinkSeconds * 1_000;
+    const goesOn = () => performance.now() < endMs;
+    const small = shrink(failing, asked, (it) => run(seed, it, false), goesOn);
+    variation = small.variation;
+    const { acts, nodes } = small.outcome;
+    console.log(
+      `\nIn ${small.runs} runs made small: ${acts.length} acts of ${failing.acts.length}, ` +
+        `${nodes.length} nodes of ${failing.nodes.length}`,
+    );
+    for (const { name, text } of acts) console.log(`  ${name.padEnd(14)} ${text}`);
+  }
+  const { trace, keyHistory, failure: smallFailure } = run(seed, variation, true);
   const told = keyHistory.length > 0 ? keyHistory : trace.slice(-SHOWN_LINES);
-  console.log((values.trace ? trace : told).join("\n"));
-  console.log(`\nseed ${seed} fails: ${failure}`);
-  console.log(
-    `again: bun run sim --seed ${seed} --trace${values.forgetting ? " --forgetting" : ""}`,
-  );
+  console.log(`\n${(values.trace ? trace : told).join("\n")}`);
+  console.log(`\nseed ${seed} fails: ${smallFailure}`);
+  console.log(`again: ${again}${argumentsOf(variation)} --shrink 0`);
+  console.log(`in full: ${again}${argumentsOf(asked)} --shrink 0 --trace`);
 }

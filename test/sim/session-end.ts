@@ -3,6 +3,7 @@ import { HeldFrames } from "../../src/anti-entropy/held-frames.ts";
 import type { Job } from "../../src/anti-entropy/scheduler.ts";
 import { LAG_MS } from "../../src/anti-entropy/tree-keeper.ts";
 import { SyncSession, type SyncResult } from "../../src/core/sync-session.ts";
+import type { Chance } from "./chance.ts";
 import type { Stream, StreamEnd } from "./network.ts";
 import type { Process, SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
@@ -20,6 +21,7 @@ export class SessionEnd implements StreamEnd {
   private isWaiting = false;
   private isOver = false;
   private readonly maxQueuedBytes: number;
+  private readonly chance: Chance;
 
   constructor(
     private readonly simulation: Simulation,
@@ -31,7 +33,8 @@ export class SessionEnd implements StreamEnd {
     private readonly done: (result: SyncResult) => void,
   ) {
     this.place = node.place;
-    this.maxQueuedBytes = simulation.chance.magnitude(100, 100_000);
+    this.chance = simulation.chanceOf(`${node.id}, session with ${peerId}`);
+    this.maxQueuedBytes = this.chance.magnitude(100, 100_000);
     process.sessions.push(this);
   }
 
@@ -55,7 +58,7 @@ export class SessionEnd implements StreamEnd {
       cluster: "sim",
       nodeId: node.id,
       epoch: replicator.epoch,
-      salt: { high: simulation.chance.below(2 ** 32), low: simulation.chance.below(2 ** 32) },
+      salt: { high: this.chance.below(2 ** 32), low: this.chance.below(2 ** 32) },
       lagMs: LAG_MS,
       maxFrameBytes: MAX_FRAME_BYTES,
       nowMs: () => node.wallMs(),
@@ -107,7 +110,7 @@ export class SessionEnd implements StreamEnd {
   private move(): void {
     if (this.isWaiting || this.isOver || !this.session.step() || this.isOver) return;
     this.isWaiting = true;
-    const delayMs = this.simulation.chance.next() * this.simulation.plan.slowness;
+    const delayMs = this.chance.next() * this.simulation.plan.slowness;
     this.simulation.timeline.after(delayMs, () => {
       this.isWaiting = false;
       this.move();

@@ -25,6 +25,7 @@ import type { Timing } from "../../src/timing.ts";
 
 import { SimulatedDisk } from "../support/simulated-disk.ts";
 import type { BrokerTransport } from "./broker.ts";
+import type { Chance } from "./chance.ts";
 import { NodeDisk, type Life } from "./disk.ts";
 import { readState, textOf } from "./holding.ts";
 import { Stream } from "./network.ts";
@@ -71,6 +72,9 @@ export class SimNode {
   readonly id: string;
   readonly address: string;
   readonly disk: NodeDisk;
+  private readonly chance: Chance;
+  private readonly creepChance: Chance;
+  private readonly diskChance: Chance;
   /** How far the clock is off, in ms. */
   clockOffsetMs = 0;
   /** What the clock gains in a millisecond. */
@@ -90,8 +94,11 @@ export class SimNode {
   ) {
     this.id = `n${place}`;
     this.address = `${this.id}:${FIRST_PORT + place}`;
-    const { timeline, diskChance, plan } = simulation;
-    this.disk = new NodeDisk(timeline, diskChance, plan.maxDiskMs);
+    const { timeline, plan } = simulation;
+    this.chance = simulation.chanceOf(this.id);
+    this.creepChance = simulation.chanceOf(`${this.id} creeps`);
+    this.diskChance = simulation.chanceOf(`${this.id} disk`);
+    this.disk = new NodeDisk(timeline, this.diskChance, plan.maxDiskMs);
   }
 
   get isUp(): boolean {
@@ -106,9 +113,9 @@ export class SimNode {
 
   /** Starts a process, if there is none: it recovers from disk, joins the broker, syncs with everybody. */
   start(): void {
-    if (this.life !== null) return;
-    const { simulation, place } = this;
-    const { chance, plan } = simulation;
+    const { simulation, place, chance } = this;
+    const { plan, present } = simulation;
+    if (this.life !== null || !present.includes(this)) return;
     const life = (this.life = { isOver: false });
     this.runs++;
     this.syncFailedMs = Infinity;
@@ -117,7 +124,7 @@ export class SimNode {
       origin: originOf(this.id),
       counterOrigin: originOf(`${this.id} ${this.runs}`),
       hashSeed: { low: chance.below(2 ** 32), high: chance.below(2 ** 32) },
-      random: chance.next,
+      random: simulation.chanceOf(`${this.id} store`).next,
       memoryLimitBytes: 0,
       maxClockSkewMs: MAX_CLOCK_SKEW_MS,
       tombstoneGraceMs: plan.graceMs,
@@ -163,8 +170,8 @@ export class SimNode {
   }
 
   private serve(life: Life, store: Store, journal: Journal): void {
-    const { simulation, place } = this;
-    const { chance, plan, history, originNames } = simulation;
+    const { simulation, place, chance } = this;
+    const { plan, history, originNames } = simulation;
     const isAlive = () => this.process !== null && !life.isOver;
     store.vouchedMs = store.clockMs();
     store.observers.push(journal.observer);
@@ -215,7 +222,7 @@ export class SimNode {
     store.observers.push(replicator.observer);
     const scheduler = new Scheduler({
       nodeId: this.id,
-      peerList: simulation.nodes.filter((node) => node !== this).map((node) => node.address),
+      peerList: simulation.present.filter((node) => node !== this).map((node) => node.address),
       intervalMs: plan.syncEveryMs,
       discoveryMs: DISCOVERY_MS,
       presence: () => {
@@ -293,7 +300,8 @@ export class SimNode {
     const { process, life } = this;
     if (process === null) return;
     this.leave();
-    const { diskChance, timeline } = this.simulation;
+    const { diskChance } = this;
+    const { timeline } = this.simulation;
     process.journal.close().then(() => {
       if (life !== this.life) return;
       this.end(process.journal.failure === null ? "stop" : "kill");
@@ -361,9 +369,9 @@ export class SimNode {
     store.isReadOnly = failure !== null;
     if (failure === null || failure.isPassing) return;
     this.syncFailedMs = this.reachedMs();
-    simulation.timeline.after(simulation.diskChance.magnitude(10, MAX_NEGLECT_MS), () => {
+    simulation.timeline.after(this.diskChance.magnitude(10, MAX_NEGLECT_MS), () => {
       if (life !== this.life) return;
-      this.crash(simulation.diskChance.pick(["kill", "power"]));
+      this.crash(this.diskChance.pick(["kill", "power"]));
       this.start();
     });
   }
@@ -386,7 +394,11 @@ export class SimNode {
 
   private converse(other: SimNode, job: Job, resolve: (result: JobResult) => void): void {
     const { simulation, process } = this;
-    const { chance, network, plan, timeline } = simulation;
+    const { network, plan, timeline } = simulation;
+    const chances = [
+      simulation.chanceOf(`${this.id} to ${other.id}`),
+      simulation.chanceOf(`${other.id} to ${this.id}, asked`),
+    ] as const;
     const there = other.process!;
     const begun = there.scheduler.wants;
     const mine = new SessionEnd(
@@ -407,10 +419,10 @@ export class SimNode {
         if (isUpToNow) there.scheduler.noteVisit(peerNodeId, begun);
       },
     );
-    const isCut = simulation.isTroubled && chance.happens(plan.cuts);
-    const cutAfter = isCut ? chance.magnitude(1, 4_000) : Infinity;
+    const isCut = simulation.isTroubled && chances[0].happens(plan.cuts);
+    const cutAfter = isCut ? chances[0].magnitude(1, 4_000) : Infinity;
     const { maxLatencyMs } = plan;
-    const stream = new Stream(network, timeline, chance, maxLatencyMs, mine, theirs, cutAfter);
+    const stream = new Stream(network, timeline, chances, maxLatencyMs, mine, theirs, cutAfter);
     theirs.open(stream, {});
     mine.open(stream, job);
   }
@@ -433,14 +445,13 @@ export class SimNode {
 
   /** By what to multiply the time to what is done regularly. */
   private jitter(): number {
-    const { chance, pace } = this.simulation;
-    return (0.9 + 0.2 * chance.next()) * pace;
+    return (0.9 + 0.2 * this.chance.next()) * this.simulation.pace;
   }
 
   /** Milliseconds that only go on; every look takes a little time on a slow node. */
   monotonicMs(): number {
-    const { chance, plan, timeline } = this.simulation;
-    if (plan.slowness > 0) this.creepMs += chance.next() * plan.slowness;
+    const { plan, timeline } = this.simulation;
+    if (plan.slowness > 0) this.creepMs += this.creepChance.next() * plan.slowness;
     return timeline.nowMs + this.creepMs;
   }
 

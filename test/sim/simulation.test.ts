@@ -22,7 +22,7 @@ describe("clusters in trouble come to rest as they must", () => {
 describe("deletions that are forgotten stay what they were", () => {
   test.each([0, 10, 20, 30])("10 seeds from %d on", (first) => {
     for (let seed = first; seed < first + 10; seed++) {
-      const { failure } = simulate(seed, false, true);
+      const { failure } = simulate(seed, { isForgetting: true });
       expect(failure && `bun run sim --forgetting --seed ${seed}: ${failure}`).toBeNull();
     }
   });
@@ -30,7 +30,7 @@ describe("deletions that are forgotten stay what they were", () => {
 
 test("a seed replays exactly", () => {
   for (const seed of [1, 2, 3]) {
-    const [first, again] = [simulate(seed, true), simulate(seed, true)];
+    const [first, again] = [simulate(seed, { isTraced: true }), simulate(seed, { isTraced: true })];
     expect(first.trace.length).toBeGreaterThan(10);
     expect(again).toEqual(first);
   }

@@ -21,6 +21,7 @@ import { checkContents, checkTrees, findDifference, findUnsafe } from "./rest.ts
 import { EPOCH_MS, MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
 import { Timeline } from "./timeline.ts";
 import { Troubles } from "./troubles.ts";
+import { AS_DRAWN, changedPlan, type Act, type Variation } from "./variation.ts";
 import { OriginNames } from "./watched-store.ts";
 
 const HOUR_MS = 3_600_000;
@@ -32,6 +33,11 @@ export interface Outcome {
   readonly seed: number;
   /** What was wrong; null when nothing was. */
   readonly failure: string | null;
+  /** What clients and troubles did. */
+  readonly acts: readonly Act[];
+  /** The nodes there were, by their ids. */
+  readonly nodes: readonly string[];
+  readonly plan: Plan;
   /** What happened, if it was traced. */
   readonly trace: readonly string[];
   /** The history of the key at fault, if there is one and it was traced. */
@@ -39,23 +45,33 @@ export interface Outcome {
   readonly counts: Readonly<Record<string, number>>;
 }
 
-/**
- * Runs a seed to its end. `isTraced` keeps a record of what happens. With `isForgetting` it is
- * mostly about deletions that are forgotten.
- */
-export function simulate(seed: number, isTraced = false, isForgetting = false): Outcome {
-  const simulation = new Simulation(seed, isTraced, isForgetting);
+/** What to make of a seed. */
+export interface SimulationOptions {
+  /** Whether a record of what happens is kept. */
+  readonly isTraced?: boolean;
+  /** Whether it is mostly about deletions that are forgotten. */
+  readonly isForgetting?: boolean;
+  /** What is left out. */
+  readonly variation?: Variation;
+}
+
+/** Runs a seed to its end. */
+export function simulate(seed: number, options: SimulationOptions = {}): Outcome {
+  const simulation = new Simulation(seed, options);
   let failure: string | null;
   try {
     failure = simulation.run();
   } catch (error) {
     failure = error instanceof Error ? (error.stack ?? error.message) : String(error);
   }
-  const { broker, counts, history, names } = simulation;
+  const { acts, broker, counts, history, names, plan, present } = simulation;
   const key = names.find((name) => new RegExp(`\\b${name}\\b`).test(failure ?? ""));
   return {
     seed,
     failure,
+    acts,
+    nodes: present.map(({ id }) => id),
+    plan,
     trace: history.all(),
     keyHistory: key === undefined ? [] : history.of(key),
     counts: { ...counts, ...broker.counts },
@@ -64,14 +80,16 @@ export function simulate(seed: number, isTraced = false, isForgetting = false): 
 
 /** The simulated world. */
 export class Simulation {
-  readonly chance: Chance;
-  /** What disks do, apart from the rest. */
-  readonly diskChance: Chance;
   readonly timeline = new Timeline();
   readonly network = new Network();
   readonly plan: Plan;
   readonly broker: Broker;
+  /** All that were drawn. */
   readonly nodes: SimNode[] = [];
+  /** Those that are ever started. */
+  readonly present: SimNode[] = [];
+  /** What clients and troubles did. */
+  readonly acts: Act[] = [];
   readonly oracle: Oracle;
   readonly mqttSettings: Omit<Config["mqtt"], "embedded">;
   readonly counts = {
@@ -113,21 +131,26 @@ export class Simulation {
   private readonly clients = new Clients(this);
   private readonly troubles = new Troubles(this, this.clients);
 
-  constructor(seed: number, isTraced: boolean, isForgetting: boolean) {
-    this.chance = new Chance(seed);
-    this.plan = isForgetting ? drawForgettingPlan(this.chance) : drawPlan(this.chance);
-    const { plan } = this;
-    this.diskChance = new Chance(seed + 0.5);
+  private readonly variation: Variation;
+
+  constructor(
+    private readonly seed: number,
+    options: SimulationOptions,
+  ) {
+    this.variation = options.variation ?? AS_DRAWN;
+    const chance = this.chanceOfAct("plan");
+    const drawn = options.isForgetting ? drawForgettingPlan(chance) : drawPlan(chance);
+    const plan = (this.plan = changedPlan(drawn, this.variation.change));
     const nowMs = () => this.timeline.nowMs;
-    this.history = new History(isTraced, nowMs, this.names);
+    this.history = new History(options.isTraced ?? false, nowMs, this.names);
     this.oracle = new Oracle(plan.disks, nowMs, () => this.timeline.halt());
     const { maxLatencyMs } = plan;
-    const { network, timeline, chance } = this;
+    const { network, timeline } = this;
     this.broker = new Broker(
       plan.nodes,
       network,
       timeline,
-      chance,
+      (name) => this.chanceOf(name),
       { ...plan.broker },
       maxLatencyMs,
       this.history,
@@ -151,8 +174,28 @@ export class Simulation {
       this.keys.set(`k${i}`, new TextEncoder().encode(`k${i}`));
     }
     for (let place = 0; place < plan.nodes; place++) {
-      this.nodes.push(new SimNode(this, place));
+      const node = new SimNode(this, place);
+      this.nodes.push(node);
+      if (!this.variation.without.has(node.id)) this.present.push(node);
     }
+  }
+
+  /** What happens by itself, by what it happens to: drawn from the moment (`chance.ts`). */
+  chanceOf(name: string): Chance {
+    return new Chance(this.seed, name, () => this.timeline.nowMs);
+  }
+
+  /** What is drawn for an act, whenever it comes. */
+  chanceOfAct(name: string): Chance {
+    return new Chance(this.seed, name);
+  }
+
+  /** Whether an act is to be done, which is noted then. */
+  admits(name: string, text: string): boolean {
+    const { only } = this.variation;
+    if (only !== null && !only.has(name)) return false;
+    this.acts.push({ name, text });
+    return true;
   }
 
   /** A session set an entry of a node aside. */
@@ -172,16 +215,18 @@ export class Simulation {
 
   /** Runs it. Null when all is well, else what is wrong. */
   run(): string | null {
-    const { plan, timeline, chance, oracle } = this;
+    const { plan, timeline, oracle } = this;
     this.history.note(() => JSON.stringify(plan));
-    for (const node of this.nodes) {
+    for (const node of this.present) {
+      const chance = this.chanceOfAct(`drift ${node.id}`);
       node.drift = (chance.next() * 2 - 1) * plan.drift;
       node.start();
     }
     timeline.runUntil(3_000);
-    for (let action = 0; action < plan.actions && oracle.failure === null; action++) {
-      this.troubles.cause();
-      this.clients.act(chance.pick(this.nodes));
+    for (let turn = 0; turn < plan.actions && oracle.failure === null; turn++) {
+      const chance = this.chanceOfAct(`${turn}`);
+      this.troubles.cause(turn);
+      this.clients.act(chance.pick(this.nodes), `${turn}`);
       timeline.runUntil(timeline.nowMs + chance.next() * 2 * plan.pauseMs);
     }
     if (oracle.failure === null) this.mend();
@@ -211,7 +256,7 @@ export class Simulation {
     Object.assign(broker.faults, { drop: 0, duplicate: 0, reorder: 0 });
     network.heal();
     broker.start();
-    for (const node of this.nodes) {
+    for (const node of this.present) {
       node.clockOffsetMs = 0;
       node.drift = 0;
       node.disk.contents.failWritesWith = node.disk.contents.failSyncsWith = null;
@@ -222,7 +267,9 @@ export class Simulation {
     if (plan.troubles.clockStep > 0) this.pass(HOUR_MS + 60_000);
     // The next batch of each node tells the others what they missed.
     if (plan.syncEveryMs === Infinity) {
-      for (const node of this.nodes) this.clients.set(node, node.process!.store, "k0", false);
+      for (const node of this.present) {
+        this.clients.set(node, node.process!.store, "k0", `mended.${node.id}`);
+      }
     }
   }
 
@@ -234,7 +281,7 @@ export class Simulation {
     let problem: string | null = null;
     do {
       timeline.runUntil(timeline.nowMs + 10_000);
-      problem = findDifference(this.nodes) ?? findUnsafe(this.nodes);
+      problem = findDifference(this.present) ?? findUnsafe(this.present);
     } while (problem !== null && timeline.nowMs < untilMs && oracle.failure === null);
     if (oracle.failure !== null) return;
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);

@@ -1,10 +1,16 @@
 /** What goes wrong in the simulation. */
+import type { Chance } from "./chance.ts";
 import type { Clients } from "./clients.ts";
 import type { SimulatedDisk } from "../support/simulated-disk.ts";
 import type { SimNode } from "./sim-node.ts";
+import type { Plan } from "./plan.ts";
 import type { Simulation } from "./simulation.ts";
 
 const HOUR_MS = 3_600_000;
+/** Troubles that are not of one node. */
+const OF_ALL = new Set(["partition", "brokerOutage", "isolation"]);
+/** Troubles during which time passes. */
+const TAKES_TIME = new Set(["absence", "isolation"]);
 
 /** Draws troubles and causes them. */
 export class Troubles {
@@ -16,60 +22,41 @@ export class Troubles {
     private readonly clients: Clients,
   ) {}
 
-  /** Lets something go wrong, or not. */
-  cause(): void {
-    const { chance, plan, counts, broker, nodes, timeline } = this.simulation;
-    const { troubles } = plan;
-    if (chance.happens(troubles.partition)) {
-      counts.partitions++;
-      this.partition();
-    }
-    if (chance.happens(troubles.crash)) {
-      this.crash(chance.pick(nodes));
-    }
-    if (chance.happens(troubles.snapshot)) {
-      counts.snapshots++;
-      chance.pick(nodes).compact();
-    }
-    if (chance.happens(troubles.fullDisk)) {
-      counts.fullDisks++;
-      this.fill(chance.pick(nodes));
-    }
-    if (chance.happens(troubles.stalledDisk)) {
-      counts.stalledDisks++;
-      const node = chance.pick(nodes);
-      this.simulation.history.note(() => `the disk of ${node.id} stalls`);
-      node.disk.stall(chance.magnitude(100, 10_000));
-    }
-    if (chance.happens(troubles.failingSync)) {
-      counts.failedSyncsToDisk++;
-      chance.pick(nodes).disk.contents.failSyncsWith = "EIO";
-    }
-    if (chance.happens(troubles.brokerOutage)) {
-      counts.outages++;
-      this.simulation.history.note(() => "the broker goes away");
-      broker.stop(chance.happens(0.5));
-      timeline.after(chance.magnitude(100, 30_000), () => broker.start());
-    }
-    if (chance.happens(troubles.clockStep)) {
-      counts.steps++;
-      const node = chance.pick(nodes);
-      node.clockOffsetMs = chance.pick([-HOUR_MS, 0, HOUR_MS, chance.between(-5_000, 5_000)]);
-      this.simulation.history.note(
-        () => `the clock of ${node.id} is off by ${node.clockOffsetMs} ms`,
-      );
-    }
-    if (chance.happens(troubles.absence)) {
-      counts.absences++;
-      this.sendAway(chance.pick(nodes));
-    }
-    if (troubles.isolation > 0 && chance.happens(troubles.isolation)) this.isolate();
-    if (troubles.loss > 0 && chance.happens(troubles.loss)) this.lose(chance.pick(nodes));
+  /** Lets something go wrong in a turn, or not. */
+  cause(turn: number): void {
+    this.attempt(turn, "partition", (_, chance) => this.partition(chance));
+    this.attempt(turn, "crash", (node, chance) => this.crash(node, chance));
+    this.attempt(turn, "snapshot", (node) => this.snapshot(node));
+    this.attempt(turn, "fullDisk", (node, chance) => this.fill(node, chance));
+    this.attempt(turn, "stalledDisk", (node, chance) => this.stall(node, chance));
+    this.attempt(turn, "failingSync", (node) => this.failSync(node));
+    this.attempt(turn, "brokerOutage", (_, chance) => this.breakBroker(chance));
+    this.attempt(turn, "clockStep", (node, chance) => this.step(node, chance));
+    this.attempt(turn, "absence", this.sendAway.bind(this));
+    this.attempt(turn, "isolation", this.isolate.bind(this));
+    this.attempt(turn, "loss", (node, chance) => this.lose(node, chance));
+  }
+
+  /** An act of its own, of a node or of all. One that takes time lets it pass when it is left out. */
+  private attempt(
+    turn: number,
+    kind: keyof Plan["troubles"],
+    act: (node: SimNode, chance: Chance, name: string, isLeftOut: boolean) => void,
+  ): void {
+    const { nodes, plan } = this.simulation;
+    const name = `${turn}.${kind}`;
+    const chance = this.simulation.chanceOfAct(name);
+    if (!chance.happens(plan.troubles[kind])) return;
+    const node = chance.pick(nodes);
+    const text = OF_ALL.has(kind) ? kind : `${node.id} ${kind}`;
+    const isLeftOut = !this.simulation.admits(name, text);
+    if (!isLeftOut || TAKES_TIME.has(kind)) act(node, chance, name, isLeftOut);
   }
 
   /** Cuts lines between some places, one way or both, for a while. */
-  private partition(): void {
-    const { chance, plan, timeline, network } = this.simulation;
+  private partition(chance: Chance): void {
+    const { counts, plan, timeline, network } = this.simulation;
+    counts.partitions++;
     const cut: [number, number][] = [];
     if (chance.happens(0.4)) {
       // A group against the rest.
@@ -104,8 +91,8 @@ export class Troubles {
   }
 
   /** Ends a process in one way or another; often the next one comes soon and does not live long either. */
-  private crash(node: SimNode): void {
-    const { chance, counts, timeline } = this.simulation;
+  private crash(node: SimNode, chance: Chance): void {
+    const { counts, timeline } = this.simulation;
     const how = chance.pick(["kill", "power", "stop"] as const);
     this.simulation.history.note(() => `${node.id} ends: ${how}`);
     if (how === "stop") {
@@ -120,45 +107,78 @@ export class Troubles {
     timeline.after(downMs, () => node.start());
     if (!this.simulation.isTroubled || !chance.happens(0.3)) return;
     timeline.after(downMs + chance.magnitude(1, 3_000), () => {
-      if (this.simulation.isTroubled) this.crash(node);
+      if (this.simulation.isTroubled) this.crash(node, chance);
     });
   }
 
+  private snapshot(node: SimNode): void {
+    this.simulation.counts.snapshots++;
+    node.compact();
+  }
+
+  private stall(node: SimNode, chance: Chance): void {
+    this.simulation.counts.stalledDisks++;
+    this.simulation.history.note(() => `the disk of ${node.id} stalls`);
+    node.disk.stall(chance.magnitude(100, 10_000));
+  }
+
+  private failSync(node: SimNode): void {
+    this.simulation.counts.failedSyncsToDisk++;
+    node.disk.contents.failSyncsWith = "EIO";
+  }
+
+  private breakBroker(chance: Chance): void {
+    const { broker, counts, history, timeline } = this.simulation;
+    counts.outages++;
+    history.note(() => "the broker goes away");
+    broker.stop(chance.happens(0.5));
+    timeline.after(chance.magnitude(100, 30_000), () => broker.start());
+  }
+
+  private step(node: SimNode, chance: Chance): void {
+    const { counts, history } = this.simulation;
+    counts.steps++;
+    node.clockOffsetMs = chance.pick([-HOUR_MS, 0, HOUR_MS, chance.between(-5_000, 5_000)]);
+    history.note(() => `the clock of ${node.id} is off by ${node.clockOffsetMs} ms`);
+  }
+
   /** A disk takes nothing for a while. */
-  private fill(node: SimNode): void {
-    const { diskChance, timeline } = this.simulation;
+  private fill(node: SimNode, chance: Chance): void {
+    const { counts, timeline } = this.simulation;
     const { contents } = node.disk;
+    counts.fullDisks++;
     this.simulation.history.note(() => `the disk of ${node.id} is full`);
     contents.failWritesWith = "ENOSPC";
-    contents.partBytes = diskChance.pick([0, diskChance.below(300)]);
-    timeline.after(diskChance.magnitude(100, 30_000), () => (contents.failWritesWith = null));
+    contents.partBytes = chance.pick([0, chance.below(300)]);
+    timeline.after(chance.magnitude(100, 30_000), () => (contents.failWritesWith = null));
   }
 
   /** A node hears nobody for longer than deletions are remembered, its clients still there. */
-  private sendAway(node: SimNode): void {
-    const { chance, plan, timeline, network, nodes } = this.simulation;
-    const others = Array.from({ length: plan.nodes + 1 }, (_, i) => i).filter(
-      (it) => it !== node.place,
-    );
-    const lines = others.flatMap((it): [number, number][] => [
-      [it, node.place],
-      [node.place, it],
-    ]);
-    this.simulation.history.note(() => `${node.id} is away past the grace`);
-    this.cut(lines);
-    this.clients.act(node);
+  private sendAway(node: SimNode, chance: Chance, name: string, isLeftOut: boolean): void {
+    const { counts, history, plan, timeline, network, nodes } = this.simulation;
+    const lines: [number, number][] = [];
+    for (let place = 0; place <= plan.nodes; place++) {
+      if (place !== node.place) lines.push([place, node.place], [node.place, place]);
+    }
+    if (!isLeftOut) {
+      counts.absences++;
+      history.note(() => `${node.id} is away past the grace`);
+      this.cut(lines);
+    }
+    this.clients.act(node, `${name}.0`);
     timeline.runUntil(timeline.nowMs + 10_000);
-    this.clients.act(node);
-    this.clients.act(chance.pick(nodes));
-    this.clients.act(chance.pick(nodes));
+    this.clients.act(node, `${name}.1`);
+    this.clients.act(chance.pick(nodes), `${name}.2`);
+    this.clients.act(chance.pick(nodes), `${name}.3`);
     this.simulation.pass(plan.graceMs * (1 + chance.next()));
+    if (isLeftOut) return;
     for (const [from, to] of lines) network.set(from, to, false);
-    this.simulation.history.note(() => `${node.id} is reachable again`);
+    history.note(() => `${node.id} is reachable again`);
   }
 
   /** Some lines are cut and some nodes down for long, while clients go on at the others. */
-  private isolate(): void {
-    const { chance, plan, timeline, network, nodes } = this.simulation;
+  private isolate(_: SimNode, chance: Chance, name: string, isLeftOut: boolean): void {
+    const { history, plan, timeline, network, nodes } = this.simulation;
     const lines: [number, number][] = [];
     const apart = chance.pick([0.3, 0.6, 0.9]);
     for (let a = 0; a < plan.nodes; a++) {
@@ -166,25 +186,29 @@ export class Troubles {
         if (chance.happens(b === plan.nodes ? 0.6 : apart)) lines.push([a, b], [b, a]);
       }
     }
-    this.simulation.history.note(() => "few reach each other");
-    this.cut(lines);
-    const down = nodes.filter((node) => node.isUp && chance.happens(0.1));
-    for (const node of down) node.crash("kill");
+    const down = nodes.filter(() => chance.happens(0.1));
+    if (!isLeftOut) {
+      history.note(() => "few reach each other");
+      this.cut(lines);
+      for (const node of down) if (node.isUp) node.crash("kill");
+    }
     const pieces = chance.between(1, 4);
     const lengthMs = plan.graceMs * chance.pick([0.05, 0.3, 0.9, 1.1, 1.6]);
-    for (let i = 0; i < pieces; i++) {
-      for (let acts = chance.between(0, 3); acts > 0; acts--) this.clients.act(chance.pick(nodes));
+    for (let piece = 0; piece < pieces; piece++) {
+      const acts = chance.between(0, 3);
+      for (let i = 0; i < acts; i++) this.clients.act(chance.pick(nodes), `${name}.${piece}.${i}`);
       timeline.runUntil(timeline.nowMs + chance.next() * 10_000);
       this.simulation.pass(lengthMs / pieces, 15_000);
     }
+    if (isLeftOut) return;
     for (const node of down) node.start();
     for (const [from, to] of lines) network.set(from, to, false);
-    this.simulation.history.note(() => "all reach each other");
+    history.note(() => "all reach each other");
   }
 
   /** A node comes back without its data, or with what it once had. */
-  private lose(node: SimNode): void {
-    const { chance, counts, timeline } = this.simulation;
+  private lose(node: SimNode, chance: Chance): void {
+    const { counts, timeline } = this.simulation;
     if (!node.isUp) return;
     const copy = node.disk.contents.copy();
     const backup = this.backups.get(node) ?? copy;
