@@ -68,14 +68,14 @@ export async function startNode(
   const store = createStore(config);
   const { mqtt, network } = config;
   const journal = await openJournal(config, store, logger, files);
-  let cutHeld = (): void => {};
+  let onFailure = (): void => {};
   journal.onFailureChange = () => {
     const { failure } = journal;
     store.isReadOnly = failure !== null;
     if (failure === null) return logger.info("Writing to disk again");
     logger.error("Writes are refused", { reason: failure.message });
     // Their writes were not answered, and nobody knows yet what will become of them.
-    cutHeld();
+    onFailure();
   };
   // The process before may have vouched for what it knew, up to its end.
   store.vouchedMs = store.clockMs();
@@ -100,7 +100,7 @@ export async function startNode(
   const stopped = Promise.withResolvers<void>();
   const services = createServices();
   const session = new Session(0, "", 0, PLAIN);
-  const listener = new Listener(network, { store, services, session });
+  const listener = new Listener(network, { store, services, session, copiedBytes: 0 });
   try {
     listener.start();
   } catch (error) {
@@ -108,7 +108,7 @@ export async function startNode(
     await journal.close();
     throw listenProblem(error, config);
   }
-  cutHeld = () => listener.cutHeld();
+  onFailure = () => listener.onFailure();
   const sweeper = startSweeping(store);
   await backups.start();
   replicator?.start();

@@ -38,3 +38,59 @@ export function nextTurn(timing: Timing): Promise<void> {
 export function isoTimeOf(unixMs: number): string | number {
   return unixMs <= 8.64e15 ? new Date(unixMs).toISOString() : unixMs;
 }
+
+/** How long a turn of a RunQueue is, about. */
+const TURN_MS = 1;
+
+/**
+ * Work that is too long for one turn of the event loop, cut into slices by whoever does it. All of
+ * it shares one queue, in which slices take turns: so the event loop is held for about a
+ * millisecond at a time, however many have something to do.
+ */
+export class RunQueue {
+  private readonly waiting: (() => void)[] = [];
+  private isScheduled = false;
+  /** A slice runs whose end is not seen here: the turn is over with it. */
+  private isTurnOver = false;
+
+  constructor(private readonly timing: Timing) {}
+
+  /**
+   * Runs a slice of work when its turn comes. It takes well below a millisecond, never throws, and
+   * adds itself again if more is left.
+   */
+  add(slice: () => void): void {
+    this.waiting.push(slice);
+    this.schedule();
+  }
+
+  /** Resolves when the caller may do another slice, of about a millisecond. */
+  turn(): Promise<void> {
+    return new Promise((resolve) =>
+      this.add(() => {
+        this.isTurnOver = true;
+        resolve();
+      }),
+    );
+  }
+
+  private schedule(): void {
+    if (this.isScheduled) return;
+    this.isScheduled = true;
+    this.timing.soon(() => this.drain());
+  }
+
+  private drain(): void {
+    this.isTurnOver = false;
+    const endMs = this.timing.nowMs() + TURN_MS;
+    while (this.waiting.length > 0 && !this.isTurnOver) {
+      this.waiting.shift()!();
+      if (this.timing.nowMs() >= endMs) break;
+    }
+    this.isScheduled = false;
+    if (this.waiting.length > 0) this.schedule();
+  }
+}
+
+/** The queue that everything in this process shares. */
+export const runQueue = new RunQueue(eventLoop);

@@ -40,6 +40,8 @@ export interface Context {
   readonly services: Services;
   /** The connection the request came on. */
   session: Session;
+  /** Bytes that commands have copied beside what is journalled and answered: work that takes time. */
+  copiedBytes: number;
 }
 
 /**

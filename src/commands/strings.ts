@@ -166,6 +166,7 @@ function writeBuilt(request: Request, expiresAtMs: number, context: Context): Ou
   const keyStart = request.start(0);
   const keyLength = request.length(0);
   const { bytes, length } = built;
+  context.copiedBytes += length;
   return context.store.set(request.bytes, keyStart, keyLength, bytes, 0, length, expiresAtMs);
 }
 

@@ -2,14 +2,17 @@
  * One client connection: bytes in, requests run in order, replies out.
  *
  * Input is parsed where it lies, in the chunk the runtime delivered; only what is left of an
- * incomplete request is copied and kept, within the limits. Replies of one chunk are
+ * incomplete request is copied and kept, within the limits. Replies of one run of requests are
  * gathered in a buffer shared by all connections and sent with one write. What the kernel
- * does not take is queued; while anything is queued no further request is run and
+ * does not take is queued; while that is so no further request is run and
  * reading pauses, so a client that does not read is held back, and one reply larger than
  * `maxOutputBytes` ends the connection.
  *
- * A reply leaves when all that it may show is safe from a crash: until then it is queued like
- * one that the kernel does not take.
+ * A run is a slice of time (see `slice.ts`). What is left then waits in the queue that all long
+ * work shares, so that one client's pipeline is not what all others wait for.
+ *
+ * A reply leaves when all that it may show is safe from a crash. Until then requests go on to be
+ * run, up to a bound of replies, and as long as the journal is not too far behind.
  *
  * A command may take the connection out of this protocol (`session.takeOver`); from then on it
  * only carries bytes between the socket and a LinkHandler.
@@ -22,7 +25,11 @@ import type { Session } from "../commands/session.ts";
 import type { Dialect, Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
 import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/resp-parser.ts";
+import type { RunQueue } from "../timing.ts";
+import { Inbox } from "./inbox.ts";
+import { Outbox } from "./outbox.ts";
 import type { ReadAhead } from "./read-ahead.ts";
+import type { Slice } from "./slice.ts";
 
 /** Limits of a connection, all in bytes. */
 export interface ConnectionLimits {
@@ -37,6 +44,8 @@ export interface Shared {
   readonly parser: RespParser;
   readonly reply: Reply;
   readonly readAhead: ReadAhead;
+  readonly runQueue: RunQueue;
+  readonly slice: Slice;
   /** Connections with a request begun and not finished, oldest first. */
   readonly halfSent: Set<Connection>;
   /** Connections that have said all and are being closed, oldest first. */
@@ -46,9 +55,14 @@ export interface Shared {
   onDiscarded(bytes: number): void;
 }
 
-/** Replies are sent in the middle of a chunk when this many bytes have gathered. */
+/** A run ends when this many bytes of replies have gathered. */
 const SEND_AT_BYTES = 256 * 1024;
-const LF = 0x0a;
+/** No more requests are run while so many bytes of replies wait for writes to be safe. */
+const MOST_HELD_BYTES = 256 * 1024;
+/** No more requests are run, of anybody, while so many bytes of writes wait for the disk. */
+const MOST_UNWRITTEN_BYTES = 4 * 1024 * 1024;
+/** Nothing more is read while so much waits to be run. */
+const MOST_WAITING_BYTES = 64 * 1024;
 const CR = 0x0d;
 const STAR = 0x2a;
 
@@ -59,12 +73,8 @@ export class Connection implements SafeWaiter {
   /** When the last bytes came. */
   lastActiveMs: number;
 
-  /** Input not consumed yet: `input[inputStart]` to `input[inputEnd]`. */
-  private input: Uint8Array = NOTHING;
-  private inputStart = 0;
-  private inputEnd = 0;
-  /** Whether `input` is a buffer of our own, with room beyond `inputEnd`. */
-  private hasRoom = false;
+  private readonly inbox = new Inbox();
+  private readonly outbox: Outbox;
   /** Bytes of an unfinished line already searched for its end. */
   private searchedBytes = 0;
   /** The rest of a line that is too long is being skipped. */
@@ -74,10 +84,10 @@ export class Connection implements SafeWaiter {
   /** A RESP request that has arrived in part. */
   private partial: Request | undefined;
 
-  private queue: Uint8Array[] = [];
-  private queuedBytes = 0;
-  /** What is queued shows writes that are not safe yet. */
-  private isHeld = false;
+  /** Waits in the run queue. */
+  private isInLine = false;
+  /** Waits for the journal, which is too far behind. */
+  private isBehind = false;
   /** Where the journal stood before the requests being run now. */
   private positionBefore = 0;
   private isPaused = false;
@@ -91,6 +101,7 @@ export class Connection implements SafeWaiter {
   private isClosed = false;
   private peerHasEnded = false;
   private hasEnded = false;
+  private isShutDown = false;
   /** Who took the connection over. */
   private handler: LinkHandler | null = null;
 
@@ -100,6 +111,7 @@ export class Connection implements SafeWaiter {
     private readonly shared: Shared,
   ) {
     this.lastActiveMs = session.connectedAtMs;
+    this.outbox = new Outbox(socket);
   }
 
   /** Takes a chunk of input, which is this connection's to keep. */
@@ -107,38 +119,46 @@ export class Connection implements SafeWaiter {
     if (this.isClosed || this.hasEnded) return;
     this.lastActiveMs = this.shared.nowMs();
     if (this.handler !== null) return this.handler.receive(chunk);
-    if (this.inputStart === this.inputEnd) this.keep(chunk, chunk.length);
-    else this.append(chunk);
-    if (this.isHeld && this.inputEnd - this.inputStart > HELD_INPUT_BYTES) this.pause();
-    this.work();
+    this.inbox.add(chunk);
+    if (this.isInLine) this.pauseOrResume();
+    else this.work();
   }
 
   /** What was written is safe: replies to it may leave. */
   onSafe(): void {
-    this.isHeld = false;
-    this.onDrain();
+    if (this.isClosed) return;
+    this.isBehind = false;
+    this.outbox.flush(this.safePosition);
+    if (this.hasEnded) this.shutDownWhenSent();
+    else if (this.rest !== null) this.sendRest();
+    else if (this.handler === null) this.goOn();
+    else if (this.outbox.length === 0) this.handler.drained();
   }
 
-  /** Cuts the connection if it waits for writes to be safe that never will be. */
-  cutIfHeld(): void {
-    if (this.isHeld) this.cut();
+  /**
+   * Nothing can be written. Cuts the connection if it waits for writes to be safe that never will
+   * be; else it goes on with what needs no writing.
+   */
+  onFailure(): void {
+    if (this.outbox.isHeld(this.safePosition)) this.cut();
+    else this.goOn();
   }
 
   /** The kernel takes bytes again. */
   onDrain(): void {
-    if (this.isClosed || this.isHeld) return;
-    this.sendQueue();
-    if (this.queuedBytes > 0) return;
-    if (this.handler !== null) this.handler.drained();
-    else if (this.rest !== null) this.sendRest();
-    else this.work();
+    if (this.isClosed) return;
+    this.outbox.flush(this.safePosition);
+    if (this.hasEnded) return this.shutDownWhenSent();
+    if (this.rest !== null) return this.sendRest();
+    if (this.handler === null && !this.isInLine) this.work();
+    else if (this.outbox.length === 0) this.handler?.drained();
   }
 
   /** The other side says no more, but may still be reading. */
   onEnd(): void {
     this.peerHasEnded = true;
     if (this.handler !== null) this.end();
-    else this.work();
+    else if (!this.isInLine) this.work();
   }
 
   /** The connection is gone. */
@@ -148,10 +168,9 @@ export class Connection implements SafeWaiter {
     this.rest = null;
     this.shared.halfSent.delete(this);
     this.shared.closing.delete(this);
-    this.keep(NOTHING, 0);
+    this.inbox.clear();
     this.partial = undefined;
-    this.queue = [];
-    this.queuedBytes = 0;
+    this.outbox.clear();
     this.releaseHandler();
   }
 
@@ -188,56 +207,107 @@ export class Connection implements SafeWaiter {
       this.send(reply);
     }
     this.hasEnded = true;
-    this.keep(NOTHING, 0);
+    this.inbox.clear();
     this.partial = undefined;
     // What still arrives is read and dropped: a close with input unread would reset the
     // connection and might take the last reply with it.
     this.resume();
-    if (this.queuedBytes === 0) this.socket.shutdown();
+    this.shutDownWhenSent();
     this.releaseHandler();
   }
 
-  /** Runs every complete request there is, as long as replies can be sent. */
+  private shutDownWhenSent(): void {
+    if (this.outbox.length > 0 || this.isShutDown) return;
+    this.isShutDown = true;
+    this.socket.shutdown();
+  }
+
+  /** Goes on, when it is this connection's turn, with what had to wait. */
+  private goOn(): void {
+    if (this.isInLine || this.isClosed || this.hasEnded || !this.hasMore()) return;
+    this.isInLine = true;
+    this.shared.runQueue.add(() => {
+      this.isInLine = false;
+      try {
+        if (this.handler === null) this.work();
+      } catch (error) {
+        this.shared.context.services.reportBug(error);
+        this.cut();
+      }
+    });
+  }
+
+  /** Whether there is anything to look at: most clients wait for their reply before they go on. */
+  private hasMore(): boolean {
+    const isMidway = this.partial !== undefined || this.isSkippingLine;
+    return this.inbox.length > 0 || isMidway || this.isPaused || this.peerHasEnded;
+  }
+
+  /** Whether a request may be run now. If not, something is on its way that calls `goOn`. */
+  private mayRun(): boolean {
+    if (this.isClosed || this.hasEnded || this.isWaiting) return false;
+    const { durability } = this.shared.context.services;
+    const { position, safePosition } = durability;
+    const { length } = this.outbox;
+    if (length > 0 && (length >= MOST_HELD_BYTES || !this.outbox.isHeld(safePosition)))
+      return false;
+    if (position - safePosition < MOST_UNWRITTEN_BYTES || durability.failure !== null) return true;
+    if (!this.isBehind) durability.whenSafe(this);
+    this.isBehind = true;
+    return false;
+  }
+
+  /** Runs the complete requests there are, for a slice of time. */
   private work(): void {
-    if (this.isWaiting || this.hasEnded || this.queuedBytes > 0) return;
-    const { reply } = this.shared;
+    if (!this.mayRun()) {
+      this.shared.halfSent.delete(this);
+      return this.pauseOrResume();
+    }
+    const { reply, slice, context } = this.shared;
+    const { durability } = context.services;
+    const { inbox } = this;
     reply.reset();
     let hasCompleted = false;
-    this.positionBefore = this.shared.context.services.durability.position;
+    let isOver = false;
+    this.positionBefore = durability.position;
+    slice.begin(this.positionBefore + context.copiedBytes);
     this.isWorking = true;
-    let lookedTo = this.inputStart;
-    while (this.inputStart < this.inputEnd) {
-      if (this.inputStart >= lookedTo) {
-        lookedTo = this.shared.readAhead.look(this.input, this.inputStart, this.inputEnd);
+    let lookedTo = inbox.start;
+    while (inbox.start < inbox.end && !isOver) {
+      if (inbox.start >= lookedTo) {
+        lookedTo = this.shared.readAhead.look(inbox.bytes, inbox.start, inbox.end);
       }
-      const isArray = this.partial !== undefined || this.input[this.inputStart] === STAR;
+      const isArray = this.partial !== undefined || inbox.bytes[inbox.start] === STAR;
       const goesOn = isArray && !this.isSkippingLine ? this.runArray(reply) : this.runLine(reply);
       if (goesOn) hasCompleted = true;
       if (!goesOn || this.session.isClosing || this.session.takeOver !== null) break;
-      if (reply.length >= SEND_AT_BYTES && !this.send(reply)) break;
+      isOver =
+        reply.length >= SEND_AT_BYTES || slice.isOver(durability.position + context.copiedBytes);
     }
-    if (reply.length > 0) this.send(reply);
+    this.send(reply);
     this.isWorking = false;
     if (this.isClosed) return;
     if (this.session.takeOver !== null) return this.handOver();
-    const saysNoMore = this.session.isClosing || (this.peerHasEnded && this.queuedBytes === 0);
-    if (saysNoMore && !this.isWaiting) return this.end();
+    const goesOn = isOver && inbox.length > 0;
+    const hasSaidAll = this.peerHasEnded && !goesOn && this.outbox.length === 0;
+    if ((this.session.isClosing || hasSaidAll) && !this.isWaiting) return this.end();
+    if (goesOn) this.goOn();
     this.keepRest(hasCompleted);
   }
 
   /** Lets go of the client protocol. */
   private handOver(): void {
-    const rest = this.input.slice(this.inputStart, this.inputEnd);
-    this.keep(NOTHING, 0);
+    const rest = this.inbox.bytes.slice(this.inbox.start, this.inbox.end);
+    this.inbox.clear();
     this.shared.halfSent.delete(this);
     this.resume();
     const connection = this;
     this.handler = this.session.takeOver!({
       address: this.session.address,
       get queuedBytes() {
-        return connection.queuedBytes;
+        return connection.outbox.length;
       },
-      send: (bytes) => this.transmit(bytes),
+      send: (bytes) => this.transmit(bytes, 0),
       pause: () => this.pause(),
       resume: () => this.resume(),
       end: () => this.end(),
@@ -262,8 +332,8 @@ export class Connection implements SafeWaiter {
       request.reset();
     }
     // What was read of a refused request is not kept; of any other, all is.
-    request.base = this.inputStart - (request.isRefused ? request.readBytes : 0);
-    const status = parser.parse(request, this.input, this.inputEnd);
+    request.base = this.inbox.start - (request.isRefused ? request.readBytes : 0);
+    const status = parser.parse(request, this.inbox.bytes, this.inbox.end);
     if (status === INCOMPLETE) {
       if (request === sharedRequest) {
         this.partial = request;
@@ -273,7 +343,7 @@ export class Connection implements SafeWaiter {
       return false;
     }
     this.partial = undefined;
-    this.inputStart = request.base + request.readBytes;
+    this.inbox.start = request.base + request.readBytes;
     if (status === MALFORMED) {
       context.services.statistics.protocolErrors++;
       reply.dialect = this.session.respDialect;
@@ -295,25 +365,25 @@ export class Connection implements SafeWaiter {
 
   private runLine(reply: Reply): boolean {
     const { context, limits } = this.shared;
-    const lineEnd = this.findLineEnd();
+    const lineEnd = this.inbox.findLineEnd(this.inbox.start + this.searchedBytes);
     if (lineEnd < 0) {
-      const length = this.inputEnd - this.inputStart;
+      const length = this.inbox.length;
       // A CR in the last place may be half of the line's end.
-      const isBeforeEnd = length > 0 && this.input[this.inputEnd - 1] === CR;
+      const isBeforeEnd = length > 0 && this.inbox.bytes[this.inbox.end - 1] === CR;
       const lineLength = isBeforeEnd ? length - 1 : length;
       if (!this.isSkippingLine && lineLength > limits.maxLineBytes) this.refuseLine(reply);
-      if (this.isSkippingLine) this.discard(this.inputEnd);
+      if (this.isSkippingLine) this.discard(this.inbox.end);
       else this.searchedBytes = length;
       return false;
     }
-    const start = this.inputStart;
-    this.inputStart = lineEnd + 1;
+    const start = this.inbox.start;
+    this.inbox.start = lineEnd + 1;
     this.searchedBytes = 0;
     if (this.isSkippingLine) {
       this.isSkippingLine = false;
       return true;
     }
-    const end = lineEnd > start && this.input[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
+    const end = lineEnd > start && this.inbox.bytes[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
     if (end - start > limits.maxLineBytes) {
       this.refuseLine(reply);
       this.isSkippingLine = false;
@@ -324,13 +394,13 @@ export class Connection implements SafeWaiter {
     const request = sharedRequest;
     request.reset();
     context.session = this.session;
-    return this.settled(executeLine(request, this.input, start, end, reply, context));
+    return this.settled(executeLine(request, this.inbox.bytes, start, end, reply, context));
   }
 
   /** Skips input up to there. */
   private discard(end: number): void {
-    this.shared.onDiscarded(end - this.inputStart);
-    this.inputStart = end;
+    this.shared.onDiscarded(end - this.inbox.start);
+    this.inbox.start = end;
   }
 
   private refuseLine(reply: Reply): void {
@@ -340,18 +410,6 @@ export class Connection implements SafeWaiter {
     reply.error("Line too long", `network.max_line_bytes is ${limits.maxLineBytes}`);
     this.isSkippingLine = true;
     this.searchedBytes = 0;
-  }
-
-  /** The position of the next LF, or -1. Short lines are searched here, long ones natively. */
-  private findLineEnd(): number {
-    const { input, inputEnd } = this;
-    let at = this.inputStart + this.searchedBytes;
-    for (const near = Math.min(at + 64, inputEnd); at < near; at++) {
-      if (input[at] === LF) return at;
-    }
-    if (at === inputEnd) return -1;
-    const found = input.indexOf(LF, at);
-    return found < inputEnd ? found : -1;
   }
 
   /** Whether the command is done; if its reply comes later, sees to that. */
@@ -371,8 +429,8 @@ export class Connection implements SafeWaiter {
   /** Sends a reply that came late, a piece at a time, each when the one before is on its way. */
   private sendRest(): void {
     if (this.isClosed || this.hasEnded || this.rest === null) return;
-    // `onDrain` comes back to it.
-    if (this.queuedBytes > 0) return;
+    // `onDrain` or `onSafe` comes back to it.
+    if (this.outbox.length > 0) return;
     const { reply } = this.shared;
     this.positionBefore = this.shared.context.services.durability.position;
     reply.reset();
@@ -382,10 +440,11 @@ export class Connection implements SafeWaiter {
       this.rest = null;
       this.isWaiting = false;
     }
-    const isSent = this.send(reply);
-    if (hasMore) return void (isSent && setImmediate(() => this.sendRest()));
-    if (this.session.isClosing) this.end();
-    else this.work();
+    this.send(reply);
+    if (hasMore) {
+      if (this.outbox.length === 0) this.shared.runQueue.add(() => this.sendRest());
+    } else if (this.session.isClosing) this.end();
+    else this.goOn();
   }
 
   /**
@@ -394,18 +453,11 @@ export class Connection implements SafeWaiter {
    */
   private keepRest(hasCompleted: boolean): void {
     const { halfSent } = this.shared;
-    const length = this.inputEnd - this.inputStart;
-    const isHeldBack = this.isWaiting || this.queuedBytes > 0;
-    // Writes are safe in a moment: not worth two system calls.
-    if (isHeldBack && !this.isHeld) this.pause();
-    else this.resume();
-    if (length === 0) this.keep(NOTHING, 0);
-    // A few bytes must not keep the large chunk they came in.
-    else if (this.input.length > length * 4 + 1024) {
-      this.keep(this.input.slice(this.inputStart, this.inputEnd), length);
-    }
+    this.inbox.compact();
+    this.pauseOrResume();
+    const isHeldBack = this.isInLine || this.isWaiting || this.outbox.length > 0;
     const isHalfSent =
-      !isHeldBack && (length > 0 || this.partial !== undefined || this.isSkippingLine);
+      !isHeldBack && (this.inbox.length > 0 || this.partial !== undefined || this.isSkippingLine);
     if (!isHalfSent) {
       if (halfSent.size > 0) halfSent.delete(this);
     } else if (hasCompleted || !halfSent.has(this)) {
@@ -415,82 +467,44 @@ export class Connection implements SafeWaiter {
     }
   }
 
-  /** Joins a new chunk to the input that was kept, in a buffer with room for more. */
-  private append(chunk: Uint8Array): void {
-    const needed = this.inputEnd + chunk.length;
-    if (this.hasRoom && needed <= this.input.length) {
-      this.input.set(chunk, this.inputEnd);
-      this.inputEnd = needed;
-      return;
-    }
-    const kept = this.input.subarray(this.inputStart, this.inputEnd);
-    const length = kept.length + chunk.length;
-    // Doubling keeps the copying of a long request linear.
-    const larger = new Uint8Array(Math.min(length * 2, length + MOST_ROOM_BYTES));
-    larger.set(kept);
-    larger.set(chunk, kept.length);
-    this.keep(larger, length);
-    this.hasRoom = true;
+  /** Reads on unless what has come cannot be run for now. */
+  private pauseOrResume(): void {
+    const isHeld = this.outbox.isHeld(this.safePosition);
+    // Writes are safe in a moment, and a turn comes soon: not worth two system calls.
+    const isBrief = this.isInLine || this.isBehind || isHeld;
+    const isStuck = this.isWaiting || (this.outbox.length > 0 && !isHeld);
+    if (isStuck || (isBrief && this.inbox.length > MOST_WAITING_BYTES)) this.pause();
+    else this.resume();
   }
 
-  private keep(input: Uint8Array, length: number): void {
-    this.input = input;
-    this.inputStart = 0;
-    this.inputEnd = length;
-    this.hasRoom = false;
-  }
-
-  /** Sends what the reply holds and empties it. False when some of it had to be queued. */
-  private send(reply: Reply): boolean {
-    if (reply.length === 0 || this.isClosed) return true;
-    this.holdUntilSafe();
-    this.transmit(reply.bytes.subarray(0, reply.length));
+  /** Sends what the reply holds, as far as it may leave, and empties it. */
+  private send(reply: Reply): void {
+    if (reply.length === 0 || this.isClosed) return;
+    this.transmit(reply.bytes.subarray(0, reply.length), this.positionToShow());
     reply.length = 0;
-    if (this.queuedBytes > this.shared.limits.maxOutputBytes) {
-      this.shared.context.services.statistics.cutConnections++;
-      this.cut();
-      return false;
-    }
-    return this.queuedBytes === 0;
+    if (this.outbox.length <= this.shared.limits.maxOutputBytes) return;
+    this.shared.context.services.statistics.cutConnections++;
+    this.cut();
   }
 
-  private holdUntilSafe(): void {
+  /** How far the journal must be safe before what was just run may be shown. */
+  private positionToShow(): number {
     const { durability } = this.shared.context.services;
     const { position } = durability;
-    if (durability.safePosition >= position) return;
+    if (durability.safePosition >= position) return 0;
     // What was read may be what another connection wrote. Only while nothing can be kept, reads go on.
-    if (durability.failure !== null && position === this.positionBefore) return;
-    this.isHeld = true;
+    if (durability.failure !== null && position === this.positionBefore) return 0;
     durability.whenSafe(this);
+    return position;
   }
 
-  /** Sends bytes, or queues a copy of what the system does not take. */
-  private transmit(bytes: Uint8Array): void {
+  private get safePosition(): number {
+    return this.shared.context.services.durability.safePosition;
+  }
+
+  private transmit(bytes: Uint8Array, position: number): void {
     if (this.isClosed || this.hasEnded) return;
-    let sent = 0;
-    if (this.queuedBytes === 0 && !this.isHeld) {
-      sent = this.socket.write(bytes);
-      if (sent < 0) return;
-    }
-    if (sent === bytes.length) return;
-    // Not slice(), which in a Buffer makes no copy.
-    this.queue.push(new Uint8Array(bytes.subarray(sent)));
-    this.queuedBytes += bytes.length - sent;
-  }
-
-  private sendQueue(): void {
-    while (this.queue.length > 0) {
-      const bytes = this.queue[0]!;
-      const sent = this.socket.write(bytes);
-      if (sent < 0) return;
-      this.queuedBytes -= sent;
-      if (sent < bytes.length) {
-        this.queue[0] = bytes.subarray(sent);
-        return;
-      }
-      this.queue.shift();
-    }
-    if (this.hasEnded) this.socket.shutdown();
+    this.outbox.send(bytes, position, this.safePosition);
   }
 
   private pause(): void {
@@ -504,9 +518,5 @@ export class Connection implements SafeWaiter {
   }
 }
 
-const NOTHING = new Uint8Array(0);
-/** More input than this is not taken while replies wait for writes to be safe. */
-const HELD_INPUT_BYTES = 1024 * 1024;
-const MOST_ROOM_BYTES = 4 * 1024 * 1024;
 /** The request all connections parse into, as long as they find theirs complete. */
 let sharedRequest = new Request();

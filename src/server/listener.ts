@@ -7,8 +7,10 @@ import type { Context } from "../commands/command.ts";
 import { Session } from "../commands/session.ts";
 import { PLAIN, Reply, TAGGED } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
+import { runQueue } from "../timing.ts";
 import { Connection, type Shared } from "./connection.ts";
 import { ReadAhead } from "./read-ahead.ts";
+import { Slice } from "./slice.ts";
 
 /** The keys of `[network]`, by the names of the config file. */
 export interface NetworkSettings {
@@ -53,6 +55,8 @@ export class Listener {
       limits: { maxLineBytes: max_line_bytes, maxOutputBytes: max_output_bytes },
       parser: new RespParser(max_value_bytes, max_value_bytes + max_line_bytes),
       readAhead: new ReadAhead(context.store),
+      runQueue,
+      slice: new Slice(() => performance.now()),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
       halfSent: new Set(),
       closing: new Set(),
@@ -97,9 +101,9 @@ export class Listener {
     clearInterval(this.ticker);
   }
 
-  /** Cuts the connections that wait for writes to be safe: the disk has failed for good. */
-  cutHeld(): void {
-    for (const connection of this.connections) connection.cutIfHeld();
+  /** The disk has failed: cuts the connections that wait for writes to be safe. */
+  onFailure(): void {
+    for (const connection of this.connections) connection.onFailure();
   }
 
   /** A line about each connection, for CLIENT LIST. */

@@ -12,6 +12,8 @@ import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
 import { RespParser } from "../../src/protocol/resp-parser.ts";
 import { Connection, type Shared } from "../../src/server/connection.ts";
 import { ReadAhead } from "../../src/server/read-ahead.ts";
+import { Slice } from "../../src/server/slice.ts";
+import { runQueue } from "../../src/timing.ts";
 import { seeded } from "./random.ts";
 
 /** What a server may be made with; sizes in bytes. */
@@ -27,6 +29,9 @@ export interface ServerOptions {
 /** See the file header. */
 export class InProcessServer {
   nowMs = 1_700_000_000_000;
+  /** How much time goes by, as far as slices of work know, whenever one looks at the clock. */
+  lookMs = 0;
+  private runMs = 0;
   readonly store: Store;
   readonly statistics = new Statistics();
   readonly shared: Shared;
@@ -77,11 +82,18 @@ export class InProcessServer {
       ...options.services,
     } as Services;
     this.shared = {
-      context: { store: this.store, services, session: new Session(0, "", 0, PLAIN) },
+      context: {
+        store: this.store,
+        services,
+        session: new Session(0, "", 0, PLAIN),
+        copiedBytes: 0,
+      },
       limits: { maxLineBytes, maxOutputBytes },
       parser: new RespParser(maxValueBytes, maxValueBytes + maxLineBytes),
       reply: new Reply(maxOutputBytes + 1_048_576),
       readAhead: new ReadAhead(this.store),
+      runQueue,
+      slice: new Slice(() => (this.runMs += this.lookMs)),
       halfSent: new Set(),
       closing: new Set(),
       nowMs: () => this.nowMs,
@@ -172,8 +184,8 @@ export class InProcessClient {
     return count;
   }
 
-  /** A command whose reply comes later goes on at turns of the event loop. */
-  private async whenReading(): Promise<void> {
+  /** Waits until the connection reads; what takes long goes on at turns of the event loop. */
+  async whenReading(): Promise<void> {
     while (this.isPaused && this.capacity > 0) {
       await new Promise((resolve) => setImmediate(resolve));
     }

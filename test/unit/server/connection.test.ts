@@ -8,6 +8,7 @@ import {
   type InProcessClient,
   type ServerOptions,
 } from "../../support/in-process.ts";
+import { eventually } from "../../support/eventually.ts";
 import { ManualDurability } from "../../support/manual-durability.ts";
 
 const LIMITS = { maxLineBytes: 64, maxValueBytes: 100 } as const;
@@ -208,10 +209,70 @@ describe("a line too long", () => {
   });
 });
 
+/** Lets what waits in the run queue have a turn. */
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+describe("a long run of requests", () => {
+  test("leaves the rest for another turn, in which others come first", async () => {
+    const server = new InProcessServer();
+    server.lookMs = 0.1;
+    const greedy = server.connect().send("INCR n\n".repeat(1_000));
+    const seen = greedy.read().split("\n").length - 1;
+    expect(seen).toBeGreaterThan(10);
+    expect(seen).toBeLessThan(100);
+    expect(server.connect().send("GET n\n").read()).toBe(`${seen}\n`);
+    await eventually("all is answered", () => server.store.size > 0 && valueOf(server) === "1000");
+    expect(greedy.read().split("\n").length - 1).toBe(1_000 - seen);
+  });
+
+  test("takes turns with others that are as long", async () => {
+    const server = new InProcessServer();
+    server.lookMs = 0.1;
+    const clients = [1, 2, 3].map((i) => server.connect().send(`INCR n${i}\n`.repeat(2_000)));
+    const counts = clients.map(() => 0);
+    for (let i = 0; i < 1_000 && counts.some((count) => count < 2_000); i++) {
+      for (const [j, client] of clients.entries())
+        counts[j] += client.read().split("\n").length - 1;
+      // None is more than a slice ahead of another.
+      if (counts.every((count) => count < 2_000)) {
+        expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(64);
+      }
+      await turn();
+    }
+    expect(counts).toEqual([2_000, 2_000, 2_000]);
+  });
+
+  test("ends soon where each request copies much, whatever the clock says", () => {
+    const server = new InProcessServer();
+    const client = server.connect();
+    client.send(respRequest("SET", "big", "v".repeat(2_000_000))).read();
+    client.send(Buffer.concat(new Array(5).fill(respRequest("SETRANGE", "big", "0", "x"))));
+    expect(client.read()).toBe(":2000000\r\n");
+  });
+
+  test("holds back reading while much of it waits", async () => {
+    const server = new InProcessServer();
+    server.lookMs = 0.1;
+    const client = server.connect().send("PING\n".repeat(40_000));
+    expect(client.isPaused).toBeTrue();
+    await client.whenReading();
+    client.connection.onEnd();
+    await eventually("the end", () => client.isShutDown);
+    expect(client.read()).toBe("PONG\n".repeat(40_000));
+  });
+});
+
+function valueOf(server: InProcessServer): string {
+  return server.connect().send("GET n\n").read().trim();
+}
+
 /** What a connection holds on to, in bytes. */
 function bytesHeld({ connection }: InProcessClient): number {
-  const { input, queue } = connection as unknown as { input: Uint8Array; queue: Uint8Array[] };
-  const buffers = new Set([input.buffer, ...queue.map((bytes) => bytes.buffer)]);
+  const { inbox, outbox } = connection as unknown as {
+    inbox: { bytes: Uint8Array };
+    outbox: { pieces: Uint8Array[] };
+  };
+  const buffers = new Set([inbox.bytes.buffer, ...outbox.pieces.map((bytes) => bytes.buffer)]);
   return [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
 }
 
@@ -274,7 +335,7 @@ describe("a client that does not read", () => {
     expect(client.isPaused).toBeFalse();
   });
 
-  test("a few large replies are held, and no more are made", () => {
+  test("a few large replies are held, and no more are made", async () => {
     const server = new InProcessServer();
     const client = server.connect();
     client.send(respRequest("SET", "k", "v".repeat(1_000_000))).read();
@@ -282,8 +343,9 @@ describe("a client that does not read", () => {
     client.send("GET k\n".repeat(1_000));
     expect(bytesHeld(client)).toBeLessThan(4_000_000);
     let length = 0;
-    for (let i = 0; i < 2_000 && client.isPaused; i++) {
+    for (let i = 0; i < 2_000 && length < 1_000 * 1_000_001; i++) {
       client.drain(1_000_000);
+      await turn();
       length += client.read().length;
     }
     expect(length).toBe(1_000 * 1_000_001);
@@ -544,6 +606,61 @@ describe("a reply waits until what it may show is safe from a crash", () => {
     durability.reach(10);
     expect([writer.read(), reader.read()]).toEqual(["OK\n", "value\n"]);
     expect(reader.send("GET key\n").read()).toBe("value\n");
+  });
+
+  test("meanwhile more is run, and each reply waits for its own", () => {
+    const { durability, server } = serverWithJournal();
+    const client = server.connect().send("INCR n\n").send("INCR n\n").send("INCR n\n");
+    expect(server.store.size).toBe(1);
+    durability.reach(10);
+    expect(client.read()).toBe("1\n");
+    durability.reach(25);
+    expect(client.read()).toBe("2\n");
+    durability.reach(30);
+    expect(client.read()).toBe("3\n");
+  });
+
+  test("up to a bound of replies", async () => {
+    const { durability, server } = serverWithJournal();
+    const client = server.connect().send(respRequest("SET", "k", "v".repeat(100_000)));
+    for (let i = 0; i < 10; i++) client.send("GET k\n".repeat(10));
+    expect(bytesHeld(client)).toBeLessThan(2_000_000);
+    durability.reach(10);
+    let length = 0;
+    const expected = 5 + 100 * 100_001;
+    await eventually("all is read", () => (length += client.read().length) >= expected);
+    expect(length).toBe(expected);
+  });
+
+  test("while the journal is far behind nobody's requests are run, and none is lost", async () => {
+    const { durability, server } = serverWithJournal();
+    const writer = server.connect().send("SET key value\n");
+    durability.position += 40_000_000;
+    const other = server.connect();
+    for (let i = 0; i < 40; i++) other.send("INCR n\n".repeat(1_000));
+    expect(other.isPaused).toBeTrue();
+    expect(server.store.size).toBe(1);
+    durability.reach(durability.position);
+    let text = "";
+    await eventually("all is run and safe", () => {
+      durability.reach(durability.position);
+      text += other.read();
+      return text.endsWith("\n40000\n");
+    });
+    expect(writer.read()).toBe("OK\n");
+    expect(other.isPaused).toBeFalse();
+  });
+
+  test("a failure while the journal is far behind lets reads go on", async () => {
+    const { durability, server } = serverWithJournal();
+    server.connect().send("SET key value\n");
+    durability.position += 40_000_000;
+    const other = server.connect().send("GET key\nSET key other\n");
+    durability.failure = { kind: "full", message: "the disk is full" };
+    for (const { connection } of server.clients) connection.onFailure();
+    let text = "";
+    await eventually("both are answered", () => (text += other.read()).includes("ERROR"));
+    expect(text).toBe("value\nERROR: Storage full - the disk is full\n");
   });
 
   test("but reads go on while nothing can be kept", () => {

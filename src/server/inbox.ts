@@ -1,0 +1,76 @@
+/** Input of a connection that is not consumed yet. */
+
+/** The bytes are `bytes[start]` to `bytes[end]`; whoever consumes them moves `start`. */
+export class Inbox {
+  bytes: Uint8Array = NOTHING;
+  start = 0;
+  end = 0;
+  /** Whether `bytes` is a buffer of our own, with room beyond `end`. */
+  private hasRoom = false;
+
+  /** Bytes not consumed. */
+  get length(): number {
+    return this.end - this.start;
+  }
+
+  /** Takes a chunk, which is the inbox's to keep. */
+  add(chunk: Uint8Array): void {
+    if (this.start === this.end) this.hold(chunk, chunk.length);
+    else this.append(chunk);
+  }
+
+  /** Lets go of what is consumed: a few bytes must not keep the large chunk they came in. */
+  compact(): void {
+    const { length } = this;
+    if (length === 0) this.clear();
+    else if (this.bytes.length > length * 4 + 1024) {
+      this.hold(this.bytes.slice(this.start, this.end), length);
+    }
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.hold(NOTHING, 0);
+  }
+
+  /** The position of the next LF from `at` on, or -1. */
+  findLineEnd(at: number): number {
+    const { bytes, end } = this;
+    // Short lines are searched here, long ones natively.
+    for (const near = Math.min(at + 64, end); at < near; at++) {
+      if (bytes[at] === LF) return at;
+    }
+    if (at === end) return -1;
+    const found = bytes.indexOf(LF, at);
+    return found < end ? found : -1;
+  }
+
+  /** Joins a chunk to what was kept, in a buffer with room for more. */
+  private append(chunk: Uint8Array): void {
+    const needed = this.end + chunk.length;
+    if (this.hasRoom && needed <= this.bytes.length) {
+      this.bytes.set(chunk, this.end);
+      this.end = needed;
+      return;
+    }
+    const kept = this.bytes.subarray(this.start, this.end);
+    const length = kept.length + chunk.length;
+    // Doubling keeps the copying of a long request linear.
+    const larger = new Uint8Array(Math.min(length * 2, length + MOST_ROOM_BYTES));
+    larger.set(kept);
+    larger.set(chunk, kept.length);
+    this.hold(larger, length);
+    this.hasRoom = true;
+  }
+
+  private hold(bytes: Uint8Array, length: number): void {
+    this.bytes = bytes;
+    this.start = 0;
+    this.end = length;
+    this.hasRoom = false;
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+const MOST_ROOM_BYTES = 4 * 1024 * 1024;
+const LF = 0x0a;

@@ -1,0 +1,77 @@
+/**
+ * Output of a connection: what the kernel does not take, and what must not leave yet because it
+ * may show writes that are not safe from a crash, is queued and sent in order.
+ */
+import type { Socket } from "bun";
+
+/** See the file header. */
+export class Outbox {
+  /** Bytes queued. */
+  length = 0;
+  private readonly pieces: Uint8Array[] = [];
+  /** For each piece, how far the journal has to be safe before it may leave. */
+  private readonly positions: number[] = [];
+
+  constructor(private readonly socket: Pick<Socket, "write">) {}
+
+  /** Whether what is next waits for the journal, given how far that is safe. */
+  isHeld(safePosition: number): boolean {
+    return this.pieces.length > 0 && this.positions[0]! > safePosition;
+  }
+
+  /**
+   * Sends bytes, or queues a copy of what does not leave now. They may leave once the journal is
+   * safe up to `position`.
+   */
+  send(bytes: Uint8Array, position: number, safePosition: number): void {
+    let sent = 0;
+    if (this.length === 0 && position <= safePosition) {
+      sent = this.socket.write(bytes);
+      if (sent < 0) return;
+    }
+    if (sent === bytes.length) return;
+    // Not slice(), which in a Buffer makes no copy.
+    this.pieces.push(new Uint8Array(bytes.subarray(sent)));
+    this.positions.push(position);
+    this.length += bytes.length - sent;
+  }
+
+  /** Sends of the queue what may leave and the kernel takes. */
+  flush(safePosition: number): void {
+    while (this.pieces.length > 0 && this.positions[0]! <= safePosition) {
+      this.joinSmall(safePosition);
+      const bytes = this.pieces[0]!;
+      const sent = this.socket.write(bytes);
+      if (sent < 0) return;
+      this.length -= sent;
+      if (sent < bytes.length) {
+        this.pieces[0] = bytes.subarray(sent);
+        return;
+      }
+      this.pieces.shift();
+      this.positions.shift();
+    }
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.length = this.pieces.length = this.positions.length = 0;
+  }
+
+  /** Makes one of the first pieces that may leave, because each write is a system call. */
+  private joinSmall(safePosition: number): void {
+    const { pieces, positions } = this;
+    let count = 0;
+    let bytes = 0;
+    while (count < pieces.length && positions[count]! <= safePosition) {
+      bytes += pieces[count]!.length;
+      if (bytes > JOINED_BYTES) break;
+      count++;
+    }
+    if (count < 2) return;
+    pieces.splice(0, count, Buffer.concat(pieces.slice(0, count)));
+    positions.splice(0, count, 0);
+  }
+}
+
+const JOINED_BYTES = 64 * 1024;
