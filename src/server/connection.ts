@@ -28,6 +28,7 @@ import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/re
 import type { RunQueue } from "../timing.ts";
 import { Inbox } from "./inbox.ts";
 import { Outbox } from "./outbox.ts";
+import type { JournalGate } from "./journal-gate.ts";
 import type { ReadAhead } from "./read-ahead.ts";
 import type { Slice } from "./slice.ts";
 
@@ -45,6 +46,7 @@ export interface Shared {
   readonly reply: Reply;
   readonly readAhead: ReadAhead;
   readonly runQueue: RunQueue;
+  readonly journalGate: JournalGate;
   readonly slice: Slice;
   /** Connections with a request begun and not finished, oldest first. */
   readonly halfSent: Set<Connection>;
@@ -59,8 +61,6 @@ export interface Shared {
 const SEND_AT_BYTES = 256 * 1024;
 /** No more requests are run while so many bytes of replies wait for writes to be safe. */
 const MOST_HELD_BYTES = 256 * 1024;
-/** No more requests are run, of anybody, while so many bytes of writes wait for the disk. */
-const MOST_UNWRITTEN_BYTES = 4 * 1024 * 1024;
 /** Nothing more is read while so much waits to be run. */
 const MOST_WAITING_BYTES = 64 * 1024;
 const CR = 0x0d;
@@ -86,8 +86,9 @@ export class Connection implements SafeWaiter {
 
   /** Waits in the run queue. */
   private isInLine = false;
-  /** Waits for the journal, which is too far behind. */
-  private isBehind = false;
+  /** Waits at the journal's gate, or was let in. */
+  private isAtGate = false;
+  private isAdmitted = false;
   /** Where the journal stood before the requests being run now. */
   private positionBefore = 0;
   private isPaused = false;
@@ -127,7 +128,6 @@ export class Connection implements SafeWaiter {
   /** What was written is safe: replies to it may leave. */
   onSafe(): void {
     if (this.isClosed) return;
-    this.isBehind = false;
     this.outbox.flush(this.safePosition);
     if (this.hasEnded) this.shutDownWhenSent();
     else if (this.rest !== null) this.sendRest();
@@ -228,13 +228,26 @@ export class Connection implements SafeWaiter {
     this.isInLine = true;
     this.shared.runQueue.add(() => {
       this.isInLine = false;
-      try {
-        if (this.handler === null) this.work();
-      } catch (error) {
-        this.shared.context.services.reportBug(error);
-        this.cut();
-      }
+      this.takeTurn();
     });
+  }
+
+  /** The journal's gate is open for this connection. */
+  private enter(): void {
+    this.isAtGate = false;
+    if (this.isInLine) return;
+    this.isAdmitted = true;
+    this.takeTurn();
+    this.isAdmitted = false;
+  }
+
+  private takeTurn(): void {
+    try {
+      if (this.handler === null) this.work();
+    } catch (error) {
+      this.shared.context.services.reportBug(error);
+      this.cut();
+    }
   }
 
   /** Whether there is anything to look at: most clients wait for their reply before they go on. */
@@ -246,14 +259,14 @@ export class Connection implements SafeWaiter {
   /** Whether a request may be run now. If not, something is on its way that calls `goOn`. */
   private mayRun(): boolean {
     if (this.isClosed || this.hasEnded || this.isWaiting) return false;
-    const { durability } = this.shared.context.services;
-    const { position, safePosition } = durability;
     const { length } = this.outbox;
-    if (length > 0 && (length >= MOST_HELD_BYTES || !this.outbox.isHeld(safePosition)))
+    if (length >= MOST_HELD_BYTES || (length > 0 && !this.outbox.isHeld(this.safePosition))) {
       return false;
-    if (position - safePosition < MOST_UNWRITTEN_BYTES || durability.failure !== null) return true;
-    if (!this.isBehind) durability.whenSafe(this);
-    this.isBehind = true;
+    }
+    const { journalGate } = this.shared;
+    if (this.isAdmitted || journalGate.isOpen) return true;
+    if (!this.isAtGate) journalGate.wait(() => this.enter());
+    this.isAtGate = true;
     return false;
   }
 
@@ -471,7 +484,7 @@ export class Connection implements SafeWaiter {
   private pauseOrResume(): void {
     const isHeld = this.outbox.isHeld(this.safePosition);
     // Writes are safe in a moment, and a turn comes soon: not worth two system calls.
-    const isBrief = this.isInLine || this.isBehind || isHeld;
+    const isBrief = this.isInLine || this.isAtGate || isHeld;
     const isStuck = this.isWaiting || (this.outbox.length > 0 && !isHeld);
     if (isStuck || (isBrief && this.inbox.length > MOST_WAITING_BYTES)) this.pause();
     else this.resume();

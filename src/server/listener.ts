@@ -9,6 +9,7 @@ import { PLAIN, Reply, TAGGED } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
 import { runQueue } from "../timing.ts";
 import { Connection, type Shared } from "./connection.ts";
+import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { Slice } from "./slice.ts";
 
@@ -56,6 +57,7 @@ export class Listener {
       parser: new RespParser(max_value_bytes, max_value_bytes + max_line_bytes),
       readAhead: new ReadAhead(context.store),
       runQueue,
+      journalGate: new JournalGate(context.services.durability, runQueue),
       slice: new Slice(() => performance.now()),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
       halfSent: new Set(),
@@ -104,6 +106,7 @@ export class Listener {
   /** The disk has failed: cuts the connections that wait for writes to be safe. */
   onFailure(): void {
     for (const connection of this.connections) connection.onFailure();
+    this.shared.journalGate.onSafe();
   }
 
   /** A line about each connection, for CLIENT LIST. */

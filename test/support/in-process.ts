@@ -11,6 +11,7 @@ import { Store } from "../../src/core/store.ts";
 import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
 import { RespParser } from "../../src/protocol/resp-parser.ts";
 import { Connection, type Shared } from "../../src/server/connection.ts";
+import { JournalGate } from "../../src/server/journal-gate.ts";
 import { ReadAhead } from "../../src/server/read-ahead.ts";
 import { Slice } from "../../src/server/slice.ts";
 import { runQueue } from "../../src/timing.ts";
@@ -93,6 +94,7 @@ export class InProcessServer {
       reply: new Reply(maxOutputBytes + 1_048_576),
       readAhead: new ReadAhead(this.store),
       runQueue,
+      journalGate: new JournalGate(services.durability, runQueue),
       slice: new Slice(() => (this.runMs += this.lookMs)),
       halfSent: new Set(),
       closing: new Set(),

@@ -651,6 +651,26 @@ describe("a reply waits until what it may show is safe from a crash", () => {
     expect(other.isPaused).toBeFalse();
   });
 
+  test("and who writes much does not shut out who came later", async () => {
+    const durability = new ManualDurability();
+    const server = new InProcessServer({ services: { durability } });
+    server.store.observers.push({
+      changed: () => void (durability.position += 8_000_000),
+      removed() {},
+      flushed() {},
+    });
+    const greedy = server.connect().send("INCR n\n".repeat(1_000));
+    const polite = server.connect().send("GET n\n");
+    let text = "";
+    await eventually("an answer", () => {
+      durability.reach(durability.position);
+      return (text += polite.read()) !== "";
+    });
+    // Every look lets in one of each at most.
+    expect(Number(text)).toBeLessThan(4);
+    greedy.connection.onClose();
+  });
+
   test("a failure while the journal is far behind lets reads go on", async () => {
     const { durability, server } = serverWithJournal();
     server.connect().send("SET key value\n");
@@ -658,6 +678,7 @@ describe("a reply waits until what it may show is safe from a crash", () => {
     const other = server.connect().send("GET key\nSET key other\n");
     durability.failure = { kind: "full", message: "the disk is full" };
     for (const { connection } of server.clients) connection.onFailure();
+    server.shared.journalGate.onSafe();
     let text = "";
     await eventually("both are answered", () => (text += other.read()).includes("ERROR"));
     expect(text).toBe("value\nERROR: Storage full - the disk is full\n");
