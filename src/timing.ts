@@ -43,15 +43,13 @@ export function isoTimeOf(unixMs: number): string | number {
 const TURN_MS = 1;
 
 /**
- * Work that is too long for one turn of the event loop, cut into slices by whoever does it. All of
- * it shares one queue, in which slices take turns: so the event loop is held for about a
- * millisecond at a time, however many have something to do.
+ * Work that is too long for one turn of the event loop, cut into slices by whoever does it. What
+ * shares a queue takes turns: so the event loop is held for about a millisecond at a time, however
+ * many have something to do.
  */
 export class RunQueue {
   private readonly waiting: (() => void)[] = [];
   private isScheduled = false;
-  /** A slice runs whose end is not seen here: the turn is over with it. */
-  private isTurnOver = false;
 
   constructor(private readonly timing: Timing) {}
 
@@ -64,16 +62,6 @@ export class RunQueue {
     this.schedule();
   }
 
-  /** Resolves when the caller may do another slice, of about a millisecond. */
-  turn(): Promise<void> {
-    return new Promise((resolve) =>
-      this.add(() => {
-        this.isTurnOver = true;
-        resolve();
-      }),
-    );
-  }
-
   private schedule(): void {
     if (this.isScheduled) return;
     this.isScheduled = true;
@@ -81,16 +69,13 @@ export class RunQueue {
   }
 
   private drain(): void {
-    this.isTurnOver = false;
     const endMs = this.timing.nowMs() + TURN_MS;
-    while (this.waiting.length > 0 && !this.isTurnOver) {
-      this.waiting.shift()!();
-      if (this.timing.nowMs() >= endMs) break;
-    }
+    do this.waiting.shift()!();
+    while (this.waiting.length > 0 && this.timing.nowMs() < endMs);
     this.isScheduled = false;
     if (this.waiting.length > 0) this.schedule();
   }
 }
 
-/** The queue that everything in this process shares. */
+/** The queue that all connections of this process share. */
 export const runQueue = new RunQueue(eventLoop);

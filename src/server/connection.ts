@@ -457,7 +457,7 @@ export class Connection implements SafeWaiter {
     if (hasMore) {
       if (this.outbox.length === 0) this.shared.runQueue.add(() => this.sendRest());
     } else if (this.session.isClosing) this.end();
-    else this.goOn();
+    else this.work();
   }
 
   /**

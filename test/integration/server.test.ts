@@ -261,7 +261,7 @@ describe("backpressure", () => {
       client.sendRaw("MGET k k k k\n");
       for (const line of await client.readLines(4)) expect(line).toHaveLength(1_000_000);
       expect(await client.send(`MGET${" k".repeat(8)}`)).toBe(
-        "ERROR: Value too large - the reply exceeds network.max_output_bytes",
+        "ERROR: Value too large - the reply exceeds network.max_output_bytes; ask for fewer keys",
       );
       expect(await client.send("PING")).toBe("PONG");
       await client.close();
