@@ -9,17 +9,18 @@
  * A node goes on as it was after a clean stop, and after any stop of a run in which nothing was
  * told to anyone before it was on disk. After any other it may have forgotten something, as it
  * has on an empty, a repaired or a restored directory.
+ *
+ * A run may also lose what it noted of itself, so what is left must not say more than is true. How
+ * a run syncs is durable before it serves anybody if the one before ended cleanly (`log.ts`).
+ * If it did not, only a run that loses nothing itself goes on under the origin that is on disk. And
+ * a copy of a directory does not say who counted in it (`salvage.ts`).
  */
 import type { Origin } from "../core/origin.ts";
 import type { FsyncMode } from "./log.ts";
 import type { Journal } from "./journal.ts";
 import { readU32, writeU32 } from "./frame.ts";
 import type { Recovered } from "./recovery.ts";
-
-/** The origin, 8 bytes. */
-const INCARNATION_FACT = "incarnation";
-/** How the run that wrote the log synced it, one of FsyncMode. */
-const FSYNC_FACT = "fsync";
+import { FSYNC_FACT, INCARNATION_FACT } from "./store-facts.ts";
 
 /**
  * Gives the store the origin it counted under before, if it goes on as it was; else it keeps
@@ -32,7 +33,8 @@ export function resumeIncarnation(
   fsync: FsyncMode,
 ): void {
   const lastFsync = new TextDecoder().decode(journal.fact(FSYNC_FACT));
-  const hasAll = recovered.wasStoppedCleanly || lastFsync === "always";
+  const losesNothing = lastFsync === "always" && fsync === "always";
+  const hasAll = recovered.wasStoppedCleanly || losesNothing;
   const known = journal.fact(INCARNATION_FACT);
   if (recovered.lastSegment !== null && hasAll && known?.length === 8) {
     store.counterOrigin = { high: readU32(known, 0), low: readU32(known, 4) };

@@ -38,7 +38,7 @@ import type { Recovered } from "./recovery.ts";
 import { FrameBuffer } from "./record.ts";
 import { isNoSpace, Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
-import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
+import { CLOCK_FACT, FSYNC_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
 import type { Timing } from "../timing.ts";
 import { WaiterQueue } from "./waiter-queue.ts";
 
@@ -134,6 +134,7 @@ export class LogJournal implements Journal {
     if (lastSegment !== null && recovered.wasStoppedCleanly) {
       const begun = new FrameBuffer();
       begun.addFact(CLOCK_FACT, clockFact(options.store.clock));
+      begun.addFact(FSYNC_FACT, new TextEncoder().encode(options.fsync));
       await segment.append(begun);
       await segment.sync();
     }

@@ -12,6 +12,7 @@ import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts
 import { allFrames } from "./frame-reader.ts";
 import { FactBook } from "./fact-book.ts";
 import { FILE_SNAPSHOT, readRecords, type RecordSink } from "./record.ts";
+import { INCARNATION_FACT } from "./store-facts.ts";
 
 /** A frame is closed at this size. */
 const FRAME_BYTES = 256 * 1024;
@@ -123,6 +124,8 @@ class RecordCopier implements RecordSink {
 
   async finish(): Promise<void> {
     this.facts.set(ALONE_FACT, ALONE);
+    // Whoever goes on from the copy may have counted more since, and must do so as somebody else.
+    this.facts.set(INCARNATION_FACT, new Uint8Array(0));
     for (const [name, value] of this.facts.all()) this.writer.buffer.addFact(name, value);
     await this.writer.end();
   }

@@ -8,6 +8,7 @@
  *   that they are.
  * - The contacts (see `core/contacts.ts`). They are journalled after the entries they speak of,
  *   so what a crash leaves of both is true.
+ * - Under which origin the node counts, and how far its disk can be trusted (`incarnation.ts`).
  */
 import type { HybridClock } from "../core/clock.ts";
 import { Contacts, MAX_MEMBERS } from "../core/contacts.ts";
@@ -20,6 +21,10 @@ export const CLOCK_FACT = "clock";
 export const PURGED_FACT = "purged";
 /** For each member: origin 8 bytes, Unix milliseconds 8 bytes. */
 export const CONTACTS_FACT = "contacts";
+/** The origin under which increments are counted, 8 bytes. */
+export const INCARNATION_FACT = "incarnation";
+/** How the run that wrote the log synced it, one of FsyncMode as text. */
+export const FSYNC_FACT = "fsync";
 
 const CONTACT_BYTES = 24;
 

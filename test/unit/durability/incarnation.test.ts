@@ -53,7 +53,8 @@ test.each(["always", "everysec", "never"] as const)(
 );
 
 test.each([
-  ["always", "everysec", true],
+  ["always", "always", true],
+  ["always", "everysec", false],
   ["everysec", "always", false],
   ["never", "never", false],
 ] as const)(
@@ -105,3 +106,32 @@ test("restored from a backup, or repaired: a new one, however it was synced", as
   const fourth = await start(files, "always");
   expect(fourth.origin).toEqual(fourth.fresh);
 });
+
+test("restored, and gone before it had written anything: a new one", async () => {
+  const files = new SimulatedDisk();
+  const first = await start(files, "always");
+  await first.journal.close();
+  await repairDirectory(files, await checkDirectory(files, DIRECTORY), new Date(0));
+  const opened = await openStore({ files, fsync: "always" });
+  resumeIncarnation(opened.store, opened.journal, opened.recovered, "always");
+  files.crash("none", Math.random);
+  const third = await start(files, "always");
+  expect(third.origin).toEqual(third.fresh);
+});
+
+test.each([
+  ["stopped cleanly", true],
+  ["killed", false],
+] as const)(
+  "always, %s, then never until a power cut, then always: not that of the run in between",
+  async (_, isClean) => {
+    const files = new SimulatedDisk();
+    const first = await start(files, "always");
+    if (isClean) await first.journal.close();
+    else files.kill();
+    const second = await start(files, "never");
+    files.crash("none", Math.random);
+    const third = await start(files, "always");
+    expect(third.origin).not.toEqual(second.origin);
+  },
+);
