@@ -12,7 +12,7 @@ import {
   type Entry,
   type VersionWords,
 } from "../core/entry.ts";
-import { TAKE, baseVersionOf, mergeRule } from "../core/merge.ts";
+import { TAKE, baseVersionOf, mergeRule, writtenMs } from "../core/merge.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isoTimeOf } from "../timing.ts";
 import { UsageError, type Arguments, type Command } from "./arguments.ts";
@@ -149,7 +149,7 @@ function loneFate(entry: Entry, side: Side, own: Inspection, peer: Inspection): 
   const base = baseOf(entry);
   if (compareVersions(base, peer.hello.floor) < 0) return { sync: "drop", at: side };
   const { upToMs } = latestMissed(peer.hello, own.hello);
-  const isMissed = upToMs > 0 && unixMsOf(base.timeHigh, base.timeLow) <= upToMs;
+  const isMissed = upToMs > 0 && writtenMs(entry) <= upToMs;
   if (isMissed && entry.kind !== KIND_TOMBSTONE) return { sync: "set aside", at: side };
   return { sync: "copy", at: other(side) };
 }

@@ -252,7 +252,7 @@ export const schema = {
     fallback: DAY_SECONDS,
     from: 1,
     to: 3650 * DAY_SECONDS,
-    doc: "Seconds a deletion is remembered, so that a peer that was away learns of it.",
+    doc: "Seconds a deletion is remembered for peers that are away; the same everywhere.",
   }),
 
   "logging.level": choice(["trace", "debug", "info", "warn", "error"], {

@@ -33,6 +33,31 @@
  * were learned, when it has not heard of the purger since: it was away for longer than the grace,
  * less what clocks are off.
  *
+ * What if a member lies, by the most it can? It may always write, delete and flush as any client may,
+ * and give up what it holds. What it says of times and of others goes only so far:
+ *
+ *   HELLO purge times, its own       later than the grace before its clock, or before this node's and
+ *     and those of third members     the allowed skew: the session fails as "untrue". Else noted, but no
+ *                                    later than the grace before this node's clock
+ *   HELLO clock                      moves this node's hybrid clock, within the allowed skew
+ *   HELLO watermark                  can only be earlier: less is compared, and vouched for
+ *   HELLO contacts, too late         what the liar is stale for is taken from it: as if it wrote it
+ *   HELLO contacts, too early        more of its own is refused
+ *   HELLO floor                      a flush; from the future, the session fails
+ *   HELLO root, ROOT, "roots equal"  it is not healed, and this node believes to have met it
+ *   HELLO longest frame              it gets less, and the session is incomplete
+ *   TURN, END, digests, lists        it is not healed; an END before its time ends the session
+ *   REFUSED                          a purge time that cannot be: "untrue". What was written, or
+ *                                    deleted, within the grace stays, whoever refuses it. What is
+ *                                    older is set aside in a file, as for a member that was away
+ *   entries                          those of any client; from the future, they are not taken
+ *   events, batches                  the same; a gap costs a sync with its source
+ *   presence                         who is dialled; what that one says is judged as above
+ *
+ * So the grace must be the same on all nodes. One with a shorter one claims what cannot be for the
+ * others, and they say so. When it is raised, a node tells its purges of before as if they were
+ * older: it says no more than can be.
+ *
  * It holds MAX_MEMBERS; the one longest out of contact makes room. That it had purged is kept under
  * nobody's name, with whom there is no contact: then more is set aside, never less.
  */
@@ -103,10 +128,12 @@ export class Contacts {
     this.named = Math.min(Math.max(named, FEWEST_NAMED), MAX_MEMBERS);
   }
 
-  /** As they are now. */
-  clone(): Contacts {
+  /** As they are now; purges later than `latestPurgeMs` count as of then. */
+  clone(latestPurgeMs = Infinity): Contacts {
     const copy = new Contacts();
-    this.forEach((...contact) => copy.note(...contact));
+    this.forEach((originHigh, originLow, ms, purgedUpToMs) => {
+      copy.note(originHigh, originLow, ms, Math.min(purgedUpToMs, latestPurgeMs));
+    });
     return copy;
   }
 

@@ -377,6 +377,19 @@ export class Store {
     return Math.max(this.clock.nowMs(), unixMsOf(this.clock.high, this.clock.low));
   }
 
+  /**
+   * A deletion may be forgotten once it died before this, in Unix ms: its grace is over. The same
+   * for a clock other than this node's, which has to be one of a node with the same grace.
+   */
+  latestPurgeMs(clockMs = this.clock.nowMs()): number {
+    return Math.max(0, clockMs - this.options.tombstoneGraceMs);
+  }
+
+  /** Up to when, in Unix ms, versions are taken: what is later comes from the future. */
+  acceptsUpToMs(): number {
+    return this.clock.nowMs() + this.options.maxClockSkewMs;
+  }
+
   /** Lets the clock see that of another node, unless it lies too far ahead. */
   observeClock(timeHigh: number, timeLow: number): void {
     if (!this.isTooFarAhead(timeHigh, timeLow)) this.clock.observe(timeHigh, timeLow);
@@ -437,7 +450,7 @@ export class Store {
       this.drop(id, true);
     } else if (this.table.kindOf(id) === KIND_TOMBSTONE) {
       this.table.read(id, this.present);
-      const isPastGrace = diedMs(this.present) + this.options.tombstoneGraceMs < nowMs;
+      const isPastGrace = diedMs(this.present) < this.latestPurgeMs();
       if (this.sessions === 0 && isPastGrace) {
         this.notePurge(this.present);
         this.drop(id);
@@ -494,7 +507,7 @@ export class Store {
   /** Whether a version of that time would be refused as coming from the future. */
   isTooFarAhead(timeHigh: number, timeLow: number): boolean {
     if (this.isRecovering) return false;
-    return unixMsOf(timeHigh, timeLow) > this.clock.nowMs() + this.options.maxClockSkewMs;
+    return unixMsOf(timeHigh, timeLow) > this.acceptsUpToMs();
   }
 
   private add(hash: number, entry: Entry, local: boolean): Outcome {

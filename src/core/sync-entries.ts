@@ -11,13 +11,14 @@
  * a deletion that is forgotten here. What it alone holds from before then is REFUSED, and it sets
  * it aside (`sync-refusals.ts`). And a deletion that this node had and has purged is not taken in again: it is REFUSED
  * too, and the peer drops it.
- * The time of a counter is that of its base: that is what a deletion is measured against.
+ * The time of a counter is that of its base: that is what a deletion is measured against. One that was
+ * begun from nothing is as old as its latest increment, for nobody can have purged that.
  */
 import { unixMsOf } from "./clock.ts";
 import { Contacts, latestMissed } from "./contacts.ts";
 import { compareVersions, Entry, KIND_TOMBSTONE, type VersionWords } from "./entry.ts";
 import { IdQueue } from "./id-queue.ts";
-import { baseVersionOf, diedMs } from "./merge.ts";
+import { baseVersionOf, diedMs, writtenMs } from "./merge.ts";
 import { APPLIED, REFUSED_FULL, REFUSED_FUTURE, REFUSED_INVALID, type Store } from "./store.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
@@ -125,19 +126,19 @@ export class EntryFlow {
   private isForgotten(entry: Entry): boolean {
     const { contacts, store } = this.options;
     const { origin, purgedUpToMs } = store;
-    const baseMs = this.baseMs(entry);
+    const ms = writtenMs(entry);
     const forgottenMs = Math.max(purgedUpToMs, store.purgedElsewhereMs);
-    if (forgottenMs === 0 || baseMs > forgottenMs) return false;
+    if (forgottenMs === 0 || ms > forgottenMs) return false;
     const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
     if (id >= 0 && this.settles(id, entry)) return false;
     const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer);
     if (this.isDead(entry)) {
       if (!this.isKnown(entry)) return false;
-    } else if (purger.upToMs === 0 || baseMs > purger.upToMs) return false;
+    } else if (purger.upToMs === 0 || ms > purger.upToMs) return false;
     const { writer } = this;
     writer.reserve(40 + entry.keyLength);
     writer.u8(REFUSED);
-    writer.u64(purger.upToMs);
+    writer.u64(Math.min(purger.upToMs, store.latestPurgeMs()));
     writer.u32(purger.originHigh);
     writer.u32(purger.originLow);
     writer.u32(entry.timeHigh);
@@ -179,11 +180,5 @@ export class EntryFlow {
   isDead(entry: Entry): boolean {
     if (entry.kind === KIND_TOMBSTONE) return true;
     return entry.expiresAtMs !== 0 && entry.expiresAtMs <= this.options.nowMs();
-  }
-
-  /** The time that deletions are measured against, in Unix ms. */
-  baseMs(entry: Entry): number {
-    baseVersionOf(entry, this.base);
-    return unixMsOf(this.base.timeHigh, this.base.timeLow);
   }
 }

@@ -67,10 +67,12 @@ export class Greeting {
     hello.maxFrameBytes = maxFrameBytes;
     hello.clockMs = this.options.store.clockMs();
     hello.watermarkMs = this.watermarkMs;
-    hello.purgedUpToMs = store.purgedUpToMs;
+    // Of a time in which its clock was ahead, or its grace shorter, it says no more than can be.
+    const latestPurgeMs = store.latestPurgeMs();
+    hello.purgedUpToMs = Math.min(store.purgedUpToMs, latestPurgeMs);
     hello.floor = store.floor;
     if (root !== null) hello.root.set(root.subarray(0, ROOT_BYTES));
-    hello.contacts = contacts;
+    hello.contacts = contacts.clone(latestPurgeMs);
     hello.mostNamed = contacts.named;
     return hello;
   }
@@ -98,12 +100,8 @@ export class Greeting {
   /** Takes over clock and flush of the peer. True when a flush came with it; a refusal when it cannot be. */
   adopt(theirs: Hello): boolean | Refusal {
     const { store, nowMs } = this.options;
-    const forgottenUpToMs = theirs.forgottenUpToMs();
-    // Nobody could ever have had contact up to then: all would count as stale, for good.
-    if (store.isTooFarAhead(timeHighOf(forgottenUpToMs), timeLowOf(forgottenUpToMs))) {
-      const what = `it has forgotten deletions up to ${aTimeAhead(forgottenUpToMs, nowMs())}`;
-      return ["incompatible", `${what}; if that is right, start it anew without its data`];
-    }
+    const untruth = findUntruePurge(store, theirs.forgottenUpToMs(), theirs.clockMs);
+    if (untruth !== null) return ["untrue", untruth];
     store.observeClock(timeHighOf(theirs.clockMs), timeLowOf(theirs.clockMs));
     const { timeHigh, timeLow, originHigh, originLow } = theirs.floor;
     const outcome = store.applyFloor(timeHigh, timeLow, originHigh, originLow);
@@ -132,6 +130,33 @@ export class Greeting {
   }
 }
 
+/** Purge times are told in whole seconds, rounded up, and clocks in seconds, rounded down. */
+const ROUNDING_MS = 2_000;
+
+/**
+ * Why nobody can have forgotten deletions up to that time, in a sentence; null when it can be. By the
+ * clock of who says so, and by this node's within the skew that is allowed, a deletion is kept for
+ * its grace. Would it be believed, who has what is newer would be told to give it up.
+ */
+export function findUntruePurge(
+  store: Store,
+  forgottenUpToMs: number,
+  peerClockMs: number,
+): string | null {
+  if (forgottenUpToMs === 0) return null;
+  const byTheirsMs = store.latestPurgeMs(peerClockMs);
+  const byOursMs = store.latestPurgeMs(store.acceptsUpToMs());
+  if (forgottenUpToMs <= Math.min(byTheirsMs, byOursMs) + ROUNDING_MS) return null;
+  const nowMs = store.clock.nowMs();
+  const seconds = Math.round((forgottenUpToMs - nowMs) / 1000);
+  const when = seconds > 0 ? `${seconds} s ahead of this node's clock` : `${-seconds} s ago`;
+  const graceSeconds = (nowMs - store.latestPurgeMs()) / 1000;
+  return (
+    `it claims to have forgotten deletions of ${when}, which are kept for ${graceSeconds} s ` +
+    "here; if its clock is right and storage.tombstone_grace_seconds the same, do not trust it"
+  );
+}
+
 function aTimeAhead(ms: number, nowMs: number): string {
   return `a time that lies ${Math.round((ms - nowMs) / 1000)} s ahead of this node's clock`;
 }
@@ -141,9 +166,14 @@ export function notePurges(
   { store, contacts }: Pick<GreetingOptions, "store" | "contacts">,
   theirs: Hello,
 ): void {
-  contacts.note(theirs.origin.high, theirs.origin.low, 0, theirs.purgedUpToMs);
-  theirs.contacts.forEach((high, low, _, purgedUpToMs) => {
-    contacts.note(high, low, 0, purgedUpToMs);
-  });
-  store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, theirs.forgottenUpToMs());
+  // What its clock has it further than this node's is told again, and noted, a little later: until
+  // then nothing that is younger than the grace is turned away here.
+  const latestMs = store.latestPurgeMs();
+  const note = (high: number, low: number, purgedUpToMs: number): void => {
+    const upToMs = Math.min(purgedUpToMs, latestMs);
+    contacts.note(high, low, 0, upToMs);
+    store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, upToMs);
+  };
+  note(theirs.origin.high, theirs.origin.low, theirs.purgedUpToMs);
+  theirs.contacts.forEach((high, low, _, purgedUpToMs) => note(high, low, purgedUpToMs));
 }

@@ -7,10 +7,12 @@
  * changed between the two is it dropped. Until then the session hears nothing but further
  * refusals, and says nothing, so that it cannot end as if all were settled.
  */
+import { unixMsOf } from "./clock.ts";
 import { Entry, KIND_TOMBSTONE, compareVersions, type VersionWords } from "./entry.ts";
 import type { EntryFlow, EntryFlowOptions } from "./sync-entries.ts";
 import type { FrameReader } from "./sync-frames.ts";
-import { notePurges } from "./sync-greeting.ts";
+import { findUntruePurge, notePurges } from "./sync-greeting.ts";
+import { writtenMs } from "./merge.ts";
 import type { SyncTally } from "./sync-tally.ts";
 
 /** While this much is being set aside, no further refusal is heard. */
@@ -29,7 +31,10 @@ type Verdict = "nothing" | "forget" | "unsettled" | "set aside";
 
 /** The refusals of one session. */
 export class Refusals {
-  /** An entry that the peer refused changed meanwhile and is as old as ever, as a counter is. */
+  /**
+   * An entry that the peer refused stays here for now: it changed meanwhile and is as old as ever, as
+   * a counter is, or it is not so old that it may be given up.
+   */
   isUnsettled = false;
   private waiting = 0;
   private waitingBytes = 0;
@@ -52,10 +57,13 @@ export class Refusals {
     return this.waitingBytes >= MAX_WAITING_BYTES;
   }
 
-  /** Takes a REFUSED behind its tag. False when it is not one. */
-  take(): boolean {
+  /** Takes a REFUSED behind its tag. False when it is not one, a sentence when it cannot be true. */
+  take(): boolean | string {
     const refusal = readRefusal(this.reader);
     if (refusal === null) return false;
+    const { store } = this.options;
+    const untruth = findUntruePurge(store, refusal.purgedUpToMs, this.flow.peer.clockMs);
+    if (untruth !== null) return untruth;
     const id = this.locate(refusal);
     const verdict = this.judge(id, refusal);
     if (verdict === "unsettled") this.isUnsettled = true;
@@ -107,11 +115,24 @@ export class Refusals {
     store.read(id, entry);
     // It may have changed since it was sent.
     const hasChanged = compareVersions(entry, refusal) !== 0;
-    if (entry.kind === KIND_TOMBSTONE) return hasChanged ? "nothing" : "forget";
+    if (entry.kind === KIND_TOMBSTONE) {
+      return !hasChanged && this.mayBeForgotten(entry) ? "forget" : "nothing";
+    }
     const { purgedUpToMs, purgerHigh, purgerLow } = refusal;
     if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return "nothing";
-    if (flow.isDead(entry) || flow.baseMs(entry) > purgedUpToMs) return "nothing";
-    return hasChanged ? "unsettled" : "set aside";
+    if (flow.isDead(entry)) return "nothing";
+    const isLater = writtenMs(entry) > purgedUpToMs;
+    if (hasChanged) return isLater ? "nothing" : "unsettled";
+    // What was written within the grace, nobody can have forgotten the deletion of. Whatever the
+    // peer says, and whichever clock is wrong, it stays here until it is older.
+    return isLater || writtenMs(entry) >= store.latestPurgeMs() ? "unsettled" : "set aside";
+  }
+
+  /** Whether the peer can have forgotten this deletion, and says that it has forgotten such. */
+  private mayBeForgotten({ timeHigh, timeLow }: Entry): boolean {
+    const deletedMs = unixMsOf(timeHigh, timeLow);
+    if (deletedMs > this.flow.peer.forgottenUpToMs()) return false;
+    return deletedMs < this.options.store.latestPurgeMs();
   }
 }
 

@@ -248,7 +248,7 @@ export class SyncSession {
       case FAIL:
         return this.takeFailure();
       case REFUSED:
-        return this.isMerging && this.refusals.take();
+        return this.isMerging && this.takeRefusal();
       case ROOT:
         return this.isMerging && this.takeRoot();
       case ENTRY:
@@ -372,6 +372,11 @@ export class SyncSession {
     }
     this.finish(failure, `the peer ended the session, saying "${text}"`);
     return true;
+  }
+
+  private takeRefusal(): boolean {
+    const taken = this.refusals.take();
+    return typeof taken === "string" ? this.fail("untrue", taken) : taken;
   }
 
   private takeRoot(): boolean {

@@ -6,14 +6,14 @@
  * - "busy": the peer holds enough sessions already.
  * - "self": the address leads back to this node.
  * - "duplicate": another running node has this node_id.
- * - "incompatible": another cluster, another version of the protocol, or a flush or forgotten deletions
- *   from the future.
+ * - "incompatible": another cluster, another version of the protocol, or a flush from the future.
  * - "protocol": what came does not follow the protocol.
  * - "closed": the connection was lost, timed out, or this node ended the session.
  * - "incomplete": it ran to its end, but some entries could not be taken or sent.
+ * - "untrue": it claims what cannot be, such as that deletions were forgotten within their grace.
  */
 export type SyncFailure =
-  "busy" | "self" | "duplicate" | "incompatible" | "protocol" | "closed" | "incomplete";
+  "busy" | "self" | "duplicate" | "incompatible" | "protocol" | "closed" | "incomplete" | "untrue";
 
 /** The codes of a FAIL item: index into this. */
 export const FAILURES: readonly SyncFailure[] = [
@@ -24,6 +24,7 @@ export const FAILURES: readonly SyncFailure[] = [
   "incompatible",
   "closed",
   "incomplete",
+  "untrue",
 ];
 
 /** How a session ended. */

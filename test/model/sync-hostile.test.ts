@@ -30,14 +30,16 @@ import {
 } from "../../src/core/sync-session.ts";
 import { seeded } from "../support/random.ts";
 import { del, entriesOf, get, incr, mergeOf, rootOf, set } from "../support/sync-data.ts";
-import { runPair, SyncNode, type PipeOptions } from "../support/sync-pair.ts";
+import { runPair, SyncNode, type PipeOptions, type SyncNodeOptions } from "../support/sync-pair.ts";
 
 const NOW_MS = 1_700_000_010_000;
 
 /** Two nodes that differ in a bit of everything; small, so that tests can be thorough. */
-function differing(): SyncNode[] {
+function differing(options: SyncNodeOptions = {}): SyncNode[] {
   const time = { ms: NOW_MS - 10_000 };
-  const nodes = ["left", "right"].map((name) => new SyncNode(name, { nowMs: () => time.ms }));
+  const nodes = ["left", "right"].map(
+    (name) => new SyncNode(name, { nowMs: () => time.ms, ...options }),
+  );
   const [left, right] = nodes;
   for (const key of ["same", "set", "gone", "counter"]) set(left, key, "1");
   for (const entry of entriesOf(left)) right.store.apply(entry);
@@ -307,14 +309,15 @@ describe("a peer that sends", () => {
     };
     const key = entry.keyBytes();
     const run = (contactMs: number, refusal: Uint8Array): number => {
-      const [stale] = differing();
+      const [stale] = differing({ tombstoneGraceMs: 1_000 });
       stale.contacts.note(0, 0, contactMs);
       const session = stale.session(
         "responder",
         () => {},
         () => {},
       );
-      for (const bytes of [helloOf(), refusal]) session.receive(bytes);
+      const hello = helloOf((it) => (it.clockMs = NOW_MS + 2_000));
+      for (const bytes of [hello, refusal]) session.receive(bytes);
       while (session.step());
       return stale.setAside.length;
     };
@@ -504,9 +507,9 @@ describe("a peer that begins a session", () => {
       const [node] = differing();
       const { say } = begin(node, "now", (hello) => void change(hello));
       const result = say(turn)!;
-      expect(result.failure).toBe("incompatible");
+      expect(result.failure).toBe("untrue");
       expect(result.reason).toMatch(
-        /^it has forgotten deletions up to a time that lies 36\d\d s ahead of this node's clock; if /,
+        /^it claims to have forgotten deletions of 36\d\d s ahead of this node's clock, /,
       );
       expect(node.contacts.size).toBe(0);
       expect(node.store.purgedElsewhereMs).toBe(0);

@@ -323,19 +323,31 @@ describe.each([
     expect(get(fresh, "new")).toBe("v");
   });
 
-  test("a deletion the peer has purged is dropped, so that both hold the same", () => {
-    const { time, nodes } = cluster("home", "away");
+  /** Home has purged a deletion that patient, who learned of it late, still has; met never heard of it. */
+  function oneIsPatient(): { time: { ms: number }; nodes: SyncNode[] } {
+    const { time, nodes } = cluster("home", "met");
     const [home, met] = nodes;
-    const { nowMs } = met.options;
-    const patient = new SyncNode("patient", { nowMs: nowMs!, tombstoneGraceMs: 10 * GRACE_MS });
+    const patient = new SyncNode("patient", {
+      nowMs: met.options.nowMs!,
+      tombstoneGraceMs: GRACE_MS,
+    });
     heal(met, patient);
     del(home, "key");
+    time.ms += 10_000;
+    // It has nothing of the deletion's time left to learn, as it says.
+    heal(met, patient);
     for (const _ of "12") {
       time.ms += 10_000;
       meet(home, patient);
     }
-    time.ms += GRACE_MS;
-    home.store.sweep(1000);
+    time.ms += GRACE_MS - 25_000;
+    for (const node of [home, patient]) node.store.sweep(1000);
+    expect([home.store.tombstoneCount, patient.store.tombstoneCount]).toEqual([0, 1]);
+    return { time, nodes: [home, met, patient] };
+  }
+
+  test("a deletion the peer has purged is dropped, so that both hold the same", () => {
+    const [home, met, patient] = oneIsPatient().nodes;
     meet(home, patient);
     expect([home.store.tombstoneCount, patient.store.tombstoneCount]).toEqual([0, 0]);
     expect(rootOf(home)).toBe(rootOf(patient));
@@ -345,18 +357,7 @@ describe.each([
   });
 
   test("who drops a deletion knows from then on that it was purged, even if this was no contact", () => {
-    const { time, nodes } = cluster("home", "met");
-    const [home, met] = nodes;
-    const { nowMs } = met.options;
-    const patient = new SyncNode("patient", { nowMs: nowMs!, tombstoneGraceMs: 10 * GRACE_MS });
-    heal(met, patient);
-    del(home, "key");
-    for (const _ of "12") {
-      time.ms += 10_000;
-      meet(home, patient);
-    }
-    time.ms += GRACE_MS;
-    home.store.sweep(1000);
+    const [home, met, patient] = oneIsPatient().nodes;
     // Something old comes in besides, so the session is no contact.
     const other = new SyncNode("other", { nowMs: () => START_MS });
     set(other, "old", "v");
@@ -408,19 +409,8 @@ describe.each([
   });
 
   test("a deletion purged on one side is not brought back by the other, which purges it later", () => {
-    const { time, nodes } = cluster("home", "away");
-    const [home, met] = nodes;
-    const { nowMs } = met.options;
-    const away = new SyncNode("patient", { nowMs: nowMs!, tombstoneGraceMs: 10 * GRACE_MS });
-    heal(met, away);
-    time.ms += 10_000;
-    del(home, "key");
-    for (const _ of "12") {
-      time.ms += 10_000;
-      meet(home, away);
-    }
-    time.ms += GRACE_MS;
-    home.store.sweep(1000);
+    const { time, nodes } = oneIsPatient();
+    const [home, , away] = nodes;
     for (const _ of "12") {
       runPair(first === 0 ? home : away, first === 0 ? away : home);
       expect(entriesOf(home).map(keyOf)).toEqual(["counter"]);
