@@ -70,6 +70,8 @@ export const OUT_OF_RANGE = -5;
 
 /** Most keys that `prefetch` takes: about as many loads as a processor has under way. */
 export const PREFETCH_KEYS = 16;
+/** Sessions hold back a purge for this part of the grace at most. */
+const HELD_SHARE = 1 / 8;
 const NO_REFERENCE = 0xffff_ffff;
 
 /** What came of a write; one of the constants above. */
@@ -140,8 +142,13 @@ export class Store {
    * A deletion learned of later counts as one that died at that later moment (`contacts.ts`).
    */
   vouchedMs = 0;
-  /** Sessions under way: while there are any nothing is purged, for they compare what is here. */
+  /**
+   * Sessions under way. While there are any nothing is purged, for they compare what is here; but
+   * not for longer than a part of the grace (HELD_SHARE), whoever keeps them going.
+   */
   sessions = 0;
+  /** How many deletions were purged: a session in whose course it changes has to begin anew. */
+  purges = 0;
 
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
@@ -159,6 +166,10 @@ export class Store {
   private expiring = 0;
   private isFlushing = false;
   private sweepAt = 0;
+  /** Since when a session has held back a purge, in Unix ms; 0 while none does. */
+  private heldSinceMs = 0;
+  /** This pass of the sweep purges whatever sessions there are. */
+  private isPurgeDue = false;
 
   // Scratch: every operation is synchronous, so one of each is enough.
   private readonly present = new Entry();
@@ -433,6 +444,7 @@ export class Store {
     if (this.expiring === 0 && this.tombstones === 0 && !this.isFlushing) return false;
     const end = Math.min(this.sweepAt + rows, this.table.idLimit);
     const nowMs = this.clock.nowMs();
+    if (this.sweepAt === 0) this.beginPass(nowMs);
     for (let id = this.sweepAt; id < end; id++) {
       if (this.table.isUsed(id)) this.sweepEntry(id, nowMs);
     }
@@ -445,16 +457,28 @@ export class Store {
     return this.isFlushing;
   }
 
+  /** Sessions have held back purges for long enough: this pass makes up for all of them. */
+  private beginPass(nowMs: number): void {
+    const maxHeldMs = this.options.tombstoneGraceMs * HELD_SHARE;
+    // A clock that was set back begins anew.
+    if (this.heldSinceMs > nowMs) this.heldSinceMs = nowMs;
+    this.isPurgeDue = this.heldSinceMs > 0 && nowMs - this.heldSinceMs > maxHeldMs;
+    if (this.isPurgeDue || this.sessions === 0) this.heldSinceMs = 0;
+  }
+
   private sweepEntry(id: number, nowMs: number): void {
     if (this.isFlushing && this.isFlushed(id)) {
       this.drop(id, true);
     } else if (this.table.kindOf(id) === KIND_TOMBSTONE) {
       this.table.read(id, this.present);
-      const isPastGrace = diedMs(this.present) < this.latestPurgeMs();
-      if (this.sessions === 0 && isPastGrace) {
-        this.notePurge(this.present);
-        this.drop(id);
+      if (diedMs(this.present) >= this.latestPurgeMs()) return;
+      if (this.sessions > 0 && !this.isPurgeDue) {
+        if (this.heldSinceMs === 0) this.heldSinceMs = nowMs;
+        return;
       }
+      this.purges++;
+      this.notePurge(this.present);
+      this.drop(id);
     } else if (this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs) {
       this.expire(id);
     }

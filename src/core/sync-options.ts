@@ -69,6 +69,11 @@ export interface SyncSessionOptions {
   readonly onSettled?: () => void;
   /** Called exactly once, the last thing a session does. */
   readonly onEnd: (result: SyncResult) => void;
+  /**
+   * Responder only: whether it has room for a session with the node of that id, which has just said
+   * who it is. What it is told when there is none, else null.
+   */
+  readonly admit?: (nodeId: string) => string | null;
   /** Mode "fetch": the keys to ask for. */
   readonly fetchKeys?: readonly Uint8Array[];
 }

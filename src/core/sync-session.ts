@@ -96,6 +96,10 @@ export class SyncSession {
   private own: Hello | null = null;
   /** Initiator: it has introduced itself twice. Responder: it asks for that. */
   private isAgain = false;
+  /** Whether it holds back purges in the store. */
+  private isHolding = false;
+  /** `purges` of the store when it began to. */
+  private purges = 0;
   /**
    * One side may have missed a deletion that the other has forgotten, so all is compared as of
    * now. Below a watermark a newer write would hide the entry that the deletion was of, and after
@@ -128,7 +132,6 @@ export class SyncSession {
     const { reader, writer, flow, tally } = this;
     this.parts = { tree, reader, writer, flow, tally };
     this.watch = new WriteWatch(store, () => flow.isApplying);
-    store.sessions++;
     if (this.isInitiator) this.half = new Initiator(this.parts, this.isWalking);
   }
 
@@ -149,7 +152,7 @@ export class SyncSession {
 
   /** Initiator: begins. */
   start(): void {
-    this.greeting.begin();
+    this.begin();
     this.setLimit();
     this.prepare(() => this.open());
   }
@@ -162,6 +165,7 @@ export class SyncSession {
   /** Does one slice of work, about 1 ms. True when there is more to do now: call again soon. */
   step(): boolean {
     const { monotonicMs } = this.options;
+    this.checkPurges();
     const untilMs = monotonicMs() + SLICE_MS;
     while (!this.isEnded && this.work(untilMs)) {
       if (monotonicMs() >= untilMs) return !this.isEnded;
@@ -182,6 +186,23 @@ export class SyncSession {
   /** Whether the buckets that differ are found by a walk down the tree. */
   private get isWalking(): boolean {
     return this.mode === "watermark" || this.mode === "now" || this.mode === "verify";
+  }
+
+  /** From now on it matters to this session what others do to the store. */
+  private begin(): void {
+    const { store } = this.options;
+    this.greeting.begin();
+    this.watch.start();
+    if (!this.isMerging) return;
+    this.isHolding = true;
+    this.purges = store.purges;
+    store.sessions++;
+  }
+
+  /** What this node said of its deletions, or found by what the peer said, holds no longer. */
+  private checkPurges(): void {
+    if (this.isEnded || !this.isHolding || this.purges === this.options.store.purges) return;
+    this.fail("busy", "deletions were purged meanwhile; what still differs is compared anew");
   }
 
   /** Does a small piece of work. False when there is none. */
@@ -261,13 +282,15 @@ export class SyncSession {
   }
 
   private takeHello(): boolean {
-    const { greeting, isInitiator } = this;
+    const { isInitiator } = this;
     const hello = readHello(this.reader, isInitiator ? this.own : null);
     if (hello === null) return false;
     if (typeof hello === "string") return this.fail("incompatible", hello);
     this.tally.peerNodeId = hello.nodeId;
     if (!isInitiator) {
       if (hello.mode >= MODES.length) return false;
+      const refusal = this.options.admit?.(hello.nodeId) ?? null;
+      if (refusal !== null) return this.fail("busy", refusal);
       this.mode = MODES[hello.mode];
       const isKnown = hello.recognise(this.options.contacts);
       // Of a fetch nobody concludes who has what.
@@ -277,7 +300,7 @@ export class SyncSession {
         return isFirst;
       }
       this.half = new Responder(this.parts, this.options.store, this.mode);
-      greeting.begin();
+      this.begin();
     }
     this.flow.peer = hello;
     this.isIntroduced = true;
@@ -532,7 +555,7 @@ export class SyncSession {
     if (this.isEnded) return;
     this.isEnded = true;
     this.watch.stop();
-    this.options.store.sessions--;
+    if (this.isHolding) this.options.store.sessions--;
     const { missed: _, missedBecause: __, ...counts } = this.tally;
     this.options.onEnd({
       ok: failure === null,

@@ -3,7 +3,7 @@ import { Entry, KIND_TOMBSTONE } from "./entry.ts";
 import { writtenMs } from "./merge.ts";
 import type { ChangeObserver, Store } from "./store.ts";
 
-/** Watches from its making until `stop`. */
+/** Watches from `start` until `stop`. */
 export class WriteWatch implements ChangeObserver {
   /** Whether anyone else wrote, deleted, purged or flushed. */
   othersWrote = false;
@@ -19,8 +19,11 @@ export class WriteWatch implements ChangeObserver {
   constructor(
     private readonly store: Store,
     private readonly isOwn: () => boolean,
-  ) {
-    store.observers.push(this);
+  ) {}
+
+  /** Watches from now on. */
+  start(): void {
+    this.store.observers.push(this);
   }
 
   changed(id: number, local: boolean, isJoined: boolean): void {

@@ -1,5 +1,5 @@
 /** What leaves the store for good: tombstones past their grace, and entries put away elsewhere. */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { HybridClock } from "../../src/core/clock.ts";
 import { Entry, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/entry.ts";
@@ -130,4 +130,40 @@ test("a discarded entry leaves no trace, and observers hear of it while it can b
   older.kind = KIND_TOMBSTONE;
   older.setVersion(1, 1, 1, 2);
   expect(node.store.apply(older)).toBe(APPLIED);
+});
+
+describe("sessions that go on and on", () => {
+  const sweepFor = (it: TestStore, ms: number) => {
+    for (const end = it.nowMs + ms; it.nowMs < end; it.nowMs += 10) it.store.sweep(100);
+  };
+
+  test("hold back purges for an eighth of the grace at most, and then all at once", () => {
+    const it = new TestStore();
+    it.store.sessions = 1;
+    for (const key of ["a", "b", "c"]) {
+      it.set(key);
+      it.delete(key);
+      it.nowMs += GRACE_MS / 32;
+    }
+    sweepFor(it, GRACE_MS);
+    expect(it.removed).toEqual([]);
+    sweepFor(it, GRACE_MS / 4);
+    expect(it.removed.sort()).toEqual(["a", "b", "c"]);
+    expect(it.store.purges).toBe(3);
+  });
+
+  test("do so anew after that, and not at all once they are over", () => {
+    const it = new TestStore();
+    it.store.sessions = 1;
+    it.set("a");
+    it.delete("a");
+    sweepFor(it, 1.5 * GRACE_MS);
+    it.set("b");
+    it.delete("b");
+    sweepFor(it, 1.05 * GRACE_MS);
+    expect(it.removed).toEqual(["a"]);
+    it.store.sessions = 0;
+    it.store.sweep(100);
+    expect(it.removed).toEqual(["a", "b"]);
+  });
 });

@@ -291,7 +291,8 @@ describe.each([
     del(home, "key");
     time.ms += GRACE_MS + 1;
     const [a, b] = first === 0 ? [home, away] : [away, home];
-    runPair(a, b, {}, { betweenSlices: () => home.store.sweep(1000) });
+    const betweenSlices = () => void (home.store.sessions > 0 && home.store.sweep(1000));
+    runPair(a, b, {}, { betweenSlices });
     expect([get(home, "key"), get(away, "key"), away.store.tombstoneCount]).toEqual([
       null,
       null,
@@ -299,6 +300,30 @@ describe.each([
     ]);
     home.store.sweep(1000);
     expect(home.store.tombstoneCount).toBe(0);
+  });
+
+  test("what held back purges for too long begins anew, and counts as no contact", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    time.ms += 10_000;
+    del(home, "key");
+    set(home, "other", "v");
+    time.ms += GRACE_MS + 1;
+    const [a, b] = first === 0 ? [home, away] : [away, home];
+    const { high, low } = home.store.origin;
+    const contactMs = away.contacts.of(high, low);
+    const betweenSlices = () => {
+      if (home.store.sessions === 0 || home.store.purges > 0) return;
+      home.store.sweep(1000);
+      time.ms += GRACE_MS / 8 + 1;
+      home.store.sweep(1000);
+    };
+    const { initiator, responder } = runPair(a, b, {}, { betweenSlices });
+    expect([initiator.failure, responder.failure]).toEqual(["busy", "busy"]);
+    expect(home.store.purges).toBe(1);
+    expect(away.contacts.of(high, low)).toBe(contactMs);
+    meet(home, away);
+    expect([get(home, "key"), get(away, "key"), get(away, "other")]).toEqual([null, null, "v"]);
   });
 
   test("a node that lost its data is as strange to its former self as to anybody", () => {
@@ -361,7 +386,9 @@ describe.each([
     // Something old comes in besides, so the session is no contact.
     const other = new SyncNode("other", { nowMs: () => START_MS });
     set(other, "old", "v");
-    const betweenSlices = (): void => void patient.store.apply(entriesOf(other)[0]);
+    const betweenSlices = (): void => {
+      if (patient.store.sessions > 0) patient.store.apply(entriesOf(other)[0]);
+    };
     const [a, b] = first === 0 ? [home, patient] : [patient, home];
     const { high, low } = home.store.origin;
     const contactMs = patient.contacts.of(high, low);
