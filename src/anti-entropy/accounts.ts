@@ -25,8 +25,8 @@ const MAX_TROUBLES = 1_000;
 
 /** The accounts of one node. */
 export class SyncAccounts {
-  /** Peers that came when there were sessions enough. */
-  turnedAway = 0;
+  /** Peers that came when there was no room for them. */
+  private turnedAway = 0;
   private completed = 0;
   private failed = 0;
   private busy = 0;
@@ -51,6 +51,11 @@ export class SyncAccounts {
     const moved = entriesSent + entriesReceived;
     if (entriesApplied > 0 || (entriesReceived === 0 && entriesSent > 0)) this.lastHeal = account;
     if (account.failure === "duplicate") return this.noteDuplicate(address);
+    if (account.failure === "busy" && role === "responder") {
+      this.turnedAway++;
+      const { peerNodeId: peer, reason } = account;
+      return this.logger.debug("A peer is to come again", { address, peer, reason });
+    }
     if (account.failure === "busy") {
       this.busy++;
       return this.logger.debug("A peer is busy with other syncs", { address });

@@ -21,13 +21,12 @@ import type { Logger } from "../observability/log.ts";
 import { eventLoop } from "../timing.ts";
 import { SyncAccounts } from "./accounts.ts";
 import type { PresenceView } from "./presence-view.ts";
+import { REFUSALS } from "./refusals.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
 import { LAG_MS, TreeKeeper } from "./tree-keeper.ts";
 
 const TICK_MS = 250;
-const NO_ROUNDS =
-  "this node takes part in no rounds: anti_entropy.enabled is false, or it was told REPLICATE disable";
 /** How long a start waits for the broker, for presence after that, and for the first syncs. */
 const START_BROKER_MS = 1_000;
 const START_PRESENCE_MS = 100;
@@ -90,7 +89,7 @@ export class AntiEntropy implements SyncControl {
       presence: () => options.presence() ?? ALONE,
       rootHex: () => this.rootHex,
       isHealing: () => this.isHealing(),
-      hasRoom: () => options.isTakingPart() && this.sessions.hasRoom,
+      hasRoom: () => options.isTakingPart() && this.sessions.hasRoom("known"),
       run: (peer, job) => this.runJob(peer, job),
       random: Math.random,
     });
@@ -147,7 +146,7 @@ export class AntiEntropy implements SyncControl {
     const mode = isFull ? "full" : "now";
     const untilMs = performance.now() + BUSY_MS;
     for (;;) {
-      const errand = { mode, verify: isVerified, greeting: "PEER" } as const;
+      const errand = { mode, verify: isVerified, occasion: "command", greeting: "PEER" } as const;
       const outcome = await this.sessions.run({ host, port }, errand);
       if (outcome.failure !== "busy" || performance.now() > untilMs) return outcome;
       await Bun.sleep(100 + Math.random() * 400);
@@ -156,8 +155,8 @@ export class AntiEntropy implements SyncControl {
 
   /** `PEER`. */
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string {
-    if (this.isStopping) return "this node is stopping";
-    if (isRound && !this.isHealing()) return NO_ROUNDS;
+    if (this.isStopping) return REFUSALS.stopping;
+    if (isRound && !this.isHealing()) return REFUSALS.noRounds;
     return (link) => {
       const begun = this.scheduler.wants;
       return this.sessions.serve(link, ({ isUpToNow, peerNodeId }) => {
@@ -223,7 +222,8 @@ export class AntiEntropy implements SyncControl {
 
   private async runJob(peer: HostPort, job: Job): Promise<JobResult> {
     const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
-    const { ok, failure, peerNodeId } = await this.sessions.run(peer, { ...job, greeting });
+    const errand = { ...job, occasion: "known", greeting } as const;
+    const { ok, failure, peerNodeId } = await this.sessions.run(peer, errand);
     const isSelf = failure === "self";
     const nodeId = isSelf ? this.options.nodeId : peerNodeId;
     return { ok: ok || isSelf, isBusy: failure === "busy", peerNodeId: nodeId };
@@ -246,6 +246,7 @@ export class AntiEntropy implements SyncControl {
       },
       durability: this.options.durability,
       maxSessions: settings.max_concurrent_syncs,
+      isKnown: (nodeId) => this.scheduler.knows(nodeId),
       silenceMs,
       accounts: this.accounts,
       onBug: (error) =>

@@ -8,6 +8,7 @@ import type { SyncSession } from "../core/sync-session.ts";
 import type { SyncResult } from "../core/sync-tally.ts";
 import { HeldFrames } from "./held-frames.ts";
 import type { LongestSlice } from "./longest-slice.ts";
+import { Progress } from "./progress.ts";
 
 /** Nothing more is produced while this much waits to be sent, in bytes. */
 const MAX_QUEUED_BYTES = 256 * 1024;
@@ -27,6 +28,8 @@ export interface ConversationOptions {
   ) => SyncSession;
   /** How long the other side may neither send a frame nor take a byte while it is waited for, in ms. */
   readonly silenceMs: number;
+  /** How long the other side may take until it has said who it is, in ms. */
+  readonly helloMs: number;
   /** Called once, when the session is over. */
   readonly onEnd: (result: SyncResult) => void;
   /** Told how long each turn on the event loop takes. */
@@ -41,15 +44,23 @@ export class Conversation implements LinkHandler {
   private readonly held: HeldFrames;
   private readonly timer: ReturnType<typeof setInterval>;
   private immediate: ReturnType<typeof setImmediate> | undefined;
-  private lastLifeMs = performance.now();
+  private readonly startedMs = performance.now();
+  private readonly progress: Progress;
+  private lastLifeMs = this.startedMs;
   /** Bytes of an incomplete frame that came since. */
   private bytesSinceLife = 0;
+  private receivedBytes = 0;
+  private sentBytes = 0;
+  /** How many of those the system had taken when it last took some, and when that was. */
+  private takenBytes = 0;
+  private lastTakenMs = this.startedMs;
   private isPaused = false;
   private isLost = false;
   private isOver = false;
 
   constructor(private readonly options: ConversationOptions) {
-    const { link, durability, create, silenceMs } = options;
+    const { link, durability, create, silenceMs, helloMs } = options;
+    this.progress = new Progress(silenceMs, this.startedMs);
     this.held = new HeldFrames(link, durability, () => {
       if (link.queuedBytes === 0) this.drained();
     });
@@ -58,10 +69,13 @@ export class Conversation implements LinkHandler {
       (result) => this.end(result),
       () => this.work(),
     );
-    this.timer = setInterval(() => {
-      if (performance.now() - this.lastLifeMs < silenceMs) return;
-      this.session.close(`nothing came from ${link.address} for ${silenceMs / 1000} s`);
-    }, silenceMs / 4);
+    this.timer = setInterval(() => this.look(), Math.min(silenceMs, helloMs) / 4);
+  }
+
+  /** Whether it has to make room for another. */
+  get isSlow(): boolean {
+    const movedBytes = this.receivedBytes + this.sentBytes - this.waitingBytes;
+    return this.progress.isSlow(performance.now(), movedBytes);
   }
 
   /** Begins; the initiator speaks first. Nothing may be received before. */
@@ -72,6 +86,7 @@ export class Conversation implements LinkHandler {
 
   receive(bytes: Uint8Array): void {
     if (this.isOver) return;
+    this.receivedBytes += bytes.length;
     this.bytesSinceLife += bytes.length;
     if (this.bytesSinceLife >= MIN_BYTES_A_SILENCE) this.noteLife();
     this.work(bytes);
@@ -97,6 +112,32 @@ export class Conversation implements LinkHandler {
     if (!this.isOver) this.guard(() => this.session.close(reason));
   }
 
+  /** Bytes sent that the system has not taken yet. */
+  private get waitingBytes(): number {
+    return this.options.link.queuedBytes + this.held.bytes;
+  }
+
+  /** Ends it when the other side is silent, does not read, or moves too little for too long. */
+  private look(): void {
+    const { link, silenceMs, helloMs } = this.options;
+    const nowMs = performance.now();
+    const takenBytes = this.sentBytes - this.waitingBytes;
+    if (takenBytes > this.takenBytes || link.queuedBytes === 0) this.lastTakenMs = nowMs;
+    this.takenBytes = takenBytes;
+    const isWorking = this.immediate !== undefined || this.session.isSettling;
+    const isOwnTurn = isWorking || this.held.bytes > 0;
+    const { address } = link;
+    let reason = this.progress.look(nowMs, this.receivedBytes + takenBytes, isOwnTurn);
+    if (nowMs - this.lastLifeMs >= silenceMs) {
+      reason = `nothing came from ${address} for ${silenceMs / 1000} s`;
+    } else if (nowMs - this.lastTakenMs >= silenceMs) {
+      reason = `${address} read nothing for ${silenceMs / 1000} s`;
+    } else if (!this.session.isIntroduced && nowMs - this.startedMs >= helloMs) {
+      reason = `${address} did not say who it is within ${helloMs / 1000} s`;
+    }
+    if (reason !== null) this.close(reason);
+  }
+
   private noteLife(): void {
     this.lastLifeMs = performance.now();
     this.bytesSinceLife = 0;
@@ -104,9 +145,9 @@ export class Conversation implements LinkHandler {
 
   private send(frame: Uint8Array): void {
     const { held } = this;
+    this.sentBytes += frame.length;
     held.send(frame);
-    const queuedBytes = this.options.link.queuedBytes + held.bytes;
-    if (queuedBytes > MAX_QUEUED_BYTES) this.session.canSend = false;
+    if (this.waitingBytes > MAX_QUEUED_BYTES) this.session.canSend = false;
   }
 
   /** Takes what has arrived, and does one slice now, the next one after everybody else had a turn. */

@@ -6,17 +6,30 @@
 import type { Socket } from "bun";
 import type { Link, LinkHandler } from "../commands/services.ts";
 import { formatHostPort } from "../config/address.ts";
+import { REFUSALS } from "./refusals.ts";
 
 const CONNECT_MS = 5_000;
 /** How long the other side has to take what is left and close, after `end`. */
 const CLOSING_MS = 5_000;
 /** Longest error line a node may refuse with, in bytes. */
 const MAX_REFUSAL_BYTES = 1_024;
-/** First bytes of a refusal: of this program, and of a Redis. As a frame's length they would be absurd. */
-const REFUSALS = ["ERROR", "-ERR"];
+/** What a refusal begins with. As a frame's length it would be absurd. */
+const REFUSAL = "ERROR";
+/**
+ * What a node may refuse with. Of whatever else answers at an address nothing is told: who may say SYNC
+ * is not to read with it what this node can reach.
+ */
+const KNOWN_REFUSALS: readonly string[] = [
+  "Too many connections",
+  "Not authenticated",
+  "Permission denied",
+  ...Object.values(REFUSALS).map((reason) => `Connection failed - ${reason}`),
+];
+const NO_NODE = "what answers there is no MerkleKV node";
 
 /**
- * Connects and sends `greeting` and a line end. `handle` is given the link once there is one and
+ * Connects and sends `greeting` and a line end, together with the first that is sent over the link.
+ * `handle` is given the link once there is one and
  * returns who gets what comes. `onRefused` is called with what happened when the other side
  * answers with an error instead of a frame; the connection is then ended. Rejects with
  * an Error for people when there is no connection.
@@ -28,7 +41,7 @@ export async function dial(
   handle: (link: Link) => LinkHandler,
   onRefused: (reason: string) => void,
 ): Promise<void> {
-  const link = new OutgoingLink(formatHostPort(host, port), onRefused);
+  const link = new OutgoingLink(formatHostPort(host, port), greeting, onRefused);
   const { promise: late, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
     link.abandon();
@@ -41,7 +54,6 @@ export async function dial(
   } finally {
     clearTimeout(timer);
   }
-  link.send(Buffer.from(`${greeting}\n`));
   link.attach(handle(link));
 }
 
@@ -65,6 +77,8 @@ class OutgoingLink implements Link {
 
   constructor(
     readonly address: string,
+    /** Said before anything else; empty once it is. */
+    private greeting: string,
     private readonly onRefused: (reason: string) => void,
   ) {}
 
@@ -100,6 +114,10 @@ class OutgoingLink implements Link {
 
   send(bytes: Uint8Array): void {
     if (this.isOver || this.hasEnded) return;
+    if (this.greeting !== "") {
+      bytes = Buffer.concat([Buffer.from(`${this.greeting}\n`), bytes]);
+      this.greeting = "";
+    }
     const sent = this.queuedBytes === 0 ? this.socket!.write(bytes) : 0;
     if (sent < 0 || sent === bytes.length) return;
     // Not slice(), which in a Buffer makes no copy.
@@ -129,15 +147,16 @@ class OutgoingLink implements Link {
     if (this.opening === null) return this.handler?.receive(chunk);
     const opening = Buffer.concat([this.opening, chunk]);
     this.opening = opening;
-    const isWhole = REFUSALS.some((word) => opening.toString("latin1").startsWith(word));
-    if (!isWhole && REFUSALS.some((word) => word.startsWith(opening.toString("latin1")))) return;
-    if (isWhole && !opening.includes(0x0a) && opening.length < MAX_REFUSAL_BYTES) return;
+    const text = opening.toString("latin1", 0, MAX_REFUSAL_BYTES);
+    const isRefusal = text.startsWith(REFUSAL);
+    if (!isRefusal && REFUSAL.startsWith(text)) return;
+    if (isRefusal && !text.includes("\n") && text.length < MAX_REFUSAL_BYTES) return;
     this.opening = null;
-    if (!isWhole) return this.handler?.receive(opening);
+    if (!isRefusal) return this.handler?.receive(opening);
     const { handler } = this;
-    const line = opening.toString().split(/\r?\n/, 1)[0]!.slice(0, MAX_REFUSAL_BYTES).trim();
-    const isStranger = !line.startsWith(REFUSALS[0]!);
-    this.onRefused(`${isStranger ? "no MerkleKV node" : "the node there"} answered "${line}"`);
+    const line = text.split(/\r?\n/, 1)[0]!.replace(/^ERROR:? /, "");
+    const known = KNOWN_REFUSALS.find((it) => it === line);
+    this.onRefused(known === undefined ? NO_NODE : `the node there answered "${known}"`);
     this.end();
     handler?.closed();
   }

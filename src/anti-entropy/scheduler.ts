@@ -54,6 +54,7 @@ export class Scheduler {
   /** Syncs at once asked for so far. A session settles those asked for before it began. */
   wants = 0;
   private readonly peers: PeerList;
+  private readonly met = new Set<string>();
   private nowMs = 0;
   private nextRoundMs = Infinity;
   private nextDiscoveryMs = 0;
@@ -73,6 +74,11 @@ export class Scheduler {
   /** Number of other nodes known. */
   get peerCount(): number {
     return this.peers.distinct().length;
+  }
+
+  /** Whether a session that this node began with the node of that id has succeeded. */
+  knows(nodeId: string): boolean {
+    return this.met.has(nodeId);
   }
 
   /** Looks for peers and begins what is due. `nowMs` never decreases. */
@@ -229,6 +235,7 @@ export class Scheduler {
     peer.isRunning = false;
     if (peerNodeId !== "") peer.nodeId = peerNodeId;
     if (ok) {
+      if (peerNodeId !== "") this.met.add(peerNodeId);
       peer.noteSuccess(job.mode !== "fetch", this.nowMs);
       if (job.mode === "now") peer.settle(begun);
     } else this.retry(peer, job, keys, isBusy);

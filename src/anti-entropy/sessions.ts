@@ -1,17 +1,20 @@
 /**
  * The sync sessions of a node: begins them with other nodes, serves those that others begin, and
- * keeps their number within its bound, whoever began them. A peer that comes when there are
- * enough is told so; one that this node begins waits for its turn.
+ * keeps the number of both within its bound. Each kind has places of its own: what others begin
+ * never takes one that this node needs, nor does a node nobody has met take one from those that are
+ * known, nor a client that says SYNC one from the schedule.
  */
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Durability, Link, LinkHandler } from "../commands/services.ts";
 import type { Salt } from "../core/short-digest.ts";
-import { SyncSession, busyFrame, type SyncSessionOptions } from "../core/sync-session.ts";
+import { SyncSession, type SyncSessionOptions } from "../core/sync-session.ts";
 import type { SyncFailure, SyncResult } from "../core/sync-tally.ts";
 import type { SyncAccounts } from "./accounts.ts";
+import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";
 import { dial } from "./dial.ts";
 import { LongestSlice } from "./longest-slice.ts";
+import { Room } from "./room.ts";
 
 /** What all sessions of a node have in common. */
 export interface SessionsOptions {
@@ -26,11 +29,15 @@ export interface SessionsOptions {
     | "nowMs"
     | "monotonicMs"
     | "send"
+    | "admit"
     | "onSettled"
     | "onEnd"
   >;
   readonly durability: Durability;
+  /** Most sessions of each kind. */
   readonly maxSessions: number;
+  /** Whether this node has met a node of that id at an address of its own choice. */
+  readonly isKnown: (nodeId: string) => boolean;
   /** A peer that is silent for so long is given up, in ms. */
   readonly silenceMs: number;
   readonly accounts: SyncAccounts;
@@ -38,8 +45,12 @@ export interface SessionsOptions {
   readonly onBug: (error: unknown) => void;
 }
 
+/** For whom a session is begun: a peer that is known, one never met, or a client that said SYNC. */
+export type Occasion = "known" | "stranger" | "command";
+
 /** What to begin a session with: `greeting` is the request by which the other node gets it. */
 export type Errand = Pick<SyncSessionOptions, "mode" | "verify" | "fetchKeys"> & {
+  readonly occasion: Occasion;
   readonly greeting: string;
 };
 
@@ -49,9 +60,17 @@ export type Outcome = Pick<
   "ok" | "reason" | "peerNodeId" | "rootsEqual" | "hasSetAside"
 > & {
   readonly failure: SyncFailure | "unreachable" | null;
+  /** Whether entries went over, in either direction. */
+  readonly hasMoved: boolean;
 };
 
 const INTERRUPTED = "the node stops or leaves the cluster";
+/** How long somebody who comes, or whom nobody has met yet, may take to say who it is, in ms. */
+const HELLO_MS = 5_000;
+/** Connections that have said PEER and not yet who they are; the oldest makes room for another. */
+const MAX_ARRIVING = 32;
+/** How long a session waits for its place, in ms. */
+const ENTER_MS = 15_000;
 
 /** See the file header. */
 export class Sessions {
@@ -60,60 +79,77 @@ export class Sessions {
   /** Of all sessions. */
   readonly longestSlice = new LongestSlice();
   private readonly conversations = new Set<Conversation>();
-  private readonly waiting: (() => void)[] = [];
+  private readonly rooms: Record<Occasion, Room>;
+  /** Those that have not said who they are, in the order in which they came. */
+  private readonly arriving = new Set<Conversation>();
+  private readonly admission: Admission;
   /** How often sessions were ended before their time. */
   private interruptions = 0;
   private isStopping = false;
 
-  constructor(private readonly options: SessionsOptions) {}
+  constructor(private readonly options: SessionsOptions) {
+    const { maxSessions, isKnown } = options;
+    this.admission = new Admission(maxSessions, isKnown);
+    this.rooms = {
+      known: new Room(maxSessions),
+      stranger: new Room(maxSessions),
+      command: new Room(maxSessions),
+    };
+  }
 
-  /** Whether another session may begin. */
-  get hasRoom(): boolean {
-    return this.active < this.options.maxSessions;
+  /** Whether another session may begin on that occasion. */
+  hasRoom(occasion: Occasion): boolean {
+    return this.rooms[occasion].isFree;
   }
 
   /** One session with a peer, as soon as there is room for it. Never rejects. */
-  async run({ host, port }: HostPort, errand: Errand): Promise<Outcome> {
-    while (!this.hasRoom && !this.isStopping) {
-      await new Promise<void>((resolve) => this.waiting.push(resolve));
+  async run(peer: HostPort, errand: Errand): Promise<Outcome> {
+    const room = this.rooms[errand.occasion];
+    if (!(await room.enter(ENTER_MS))) {
+      if (this.isStopping) return failed("closed", "the node stops");
+      return failed("busy", "this node holds as many sessions as it may");
     }
-    if (this.isStopping) return failed("closed", "the node stops");
     this.active++;
-    const { promise, resolve } = Promise.withResolvers<Outcome>();
-    const { interruptions } = this;
-    let isConnected = false;
-    const converse = (link: Link): LinkHandler => {
-      isConnected = true;
-      const conversation = this.converse(link, errand, resolve);
-      if (this.interruptions > interruptions) conversation.close(INTERRUPTED);
-      return conversation;
-    };
-    const onRefused = (reason: string): void => resolve(failed("unreachable", reason));
-    try {
-      await dial(host, port, errand.greeting, converse, onRefused);
-    } catch (error) {
-      if (!isConnected) this.release();
-      resolve(failed("unreachable", (error as Error).message));
-    }
-    const outcome = await promise;
-    this.options.accounts.note(outcome, formatHostPort(host, port), "initiator");
+    const outcome = await this.visit(peer, errand);
+    this.active--;
+    room.leave();
     return outcome;
   }
 
-  /** Serves a peer on its connection, unless there are sessions enough. */
+  /** Serves a peer on its connection, if there is room when it has said who it is. */
   serve(link: Link, onEnd: (result: SyncResult) => void): LinkHandler {
     const { accounts } = this.options;
-    if (!this.hasRoom) {
-      accounts.turnedAway++;
-      link.send(busyFrame());
-      link.end();
-      return { receive() {}, drained() {}, closed() {} };
+    if (this.arriving.size >= MAX_ARRIVING) {
+      const [oldest] = this.arriving;
+      oldest!.close("others came that have not said who they are either");
     }
     this.active++;
-    return this.converse(link, null, (result) => {
+    let guest: Guest | null = null;
+    const admit = (nodeId: string): string | null => {
+      // A node may be asked to introduce itself again.
+      if (guest !== null) return guest.nodeId === nodeId ? null : "it is another all at once";
+      const host = link.address.slice(0, link.address.lastIndexOf(":"));
+      const newcomer: Guest = {
+        nodeId,
+        host,
+        isSlow: () => conversation.isSlow,
+        dismiss: (reason) => conversation.close(reason),
+      };
+      this.arriving.delete(conversation);
+      const refusal = this.admission.admit(newcomer);
+      if (refusal === null) guest = newcomer;
+      return refusal;
+    };
+    const conversation = this.converse(link, { role: "responder", admit }, HELLO_MS, (result) => {
+      this.active--;
+      this.arriving.delete(conversation);
+      if (guest !== null) this.admission.leave(guest);
       accounts.note(result, link.address, "responder");
       onEnd(result);
     });
+    this.arriving.add(conversation);
+    conversation.start(false);
+    return conversation;
   }
 
   /** Ends the sessions under way, and those about to connect. */
@@ -126,26 +162,49 @@ export class Sessions {
   stop(): void {
     this.isStopping = true;
     this.interrupt();
-    for (const proceed of this.waiting.splice(0)) proceed();
+    for (const room of Object.values(this.rooms)) room.close();
   }
 
-  /** `errand` is null for the responder. */
+  private async visit({ host, port }: HostPort, errand: Errand): Promise<Outcome> {
+    const { promise, resolve } = Promise.withResolvers<Outcome>();
+    const { interruptions } = this;
+    const { occasion, greeting, ...parts } = errand;
+    const helloMs = occasion === "stranger" ? HELLO_MS : Infinity;
+    const converse = (link: Link): LinkHandler => {
+      const conversation = this.converse(link, { role: "initiator", ...parts }, helloMs, (result) =>
+        resolve({ ...result, hasMoved: result.entriesSent + result.entriesApplied > 0 }),
+      );
+      conversation.start(true);
+      if (this.interruptions > interruptions) conversation.close(INTERRUPTED);
+      return conversation;
+    };
+    const onRefused = (reason: string): void => resolve(failed("unreachable", reason));
+    try {
+      await dial(host, port, greeting, converse, onRefused);
+    } catch (error) {
+      resolve(failed("unreachable", (error as Error).message));
+    }
+    const outcome = await promise;
+    this.options.accounts.note(outcome, formatHostPort(host, port), "initiator");
+    return outcome;
+  }
+
   private converse(
     link: Link,
-    errand: Errand | null,
+    parts: Pick<SyncSessionOptions, "role" | "mode" | "verify" | "fetchKeys" | "admit">,
+    helloMs: number,
     onEnd: (result: SyncResult) => void,
   ): Conversation {
     const { common, durability, silenceMs, onBug } = this.options;
-    const { greeting: _, ...parts } = errand ?? { greeting: "" };
     const conversation: Conversation = new Conversation({
       link,
       durability,
       silenceMs,
+      helloMs: Math.min(helloMs, silenceMs),
       longestSlice: this.longestSlice,
       create: (send, end, onSettled) =>
         new SyncSession({
           ...common,
-          role: errand === null ? "responder" : "initiator",
           ...parts,
           salt: newSalt(),
           nowMs: Date.now,
@@ -156,24 +215,25 @@ export class Sessions {
         }),
       onEnd: (result) => {
         this.conversations.delete(conversation);
-        this.release();
         onEnd(result);
       },
       onBug,
     });
     this.conversations.add(conversation);
-    conversation.start(errand !== null);
     return conversation;
-  }
-
-  private release(): void {
-    this.active--;
-    this.waiting.shift()?.();
   }
 }
 
 function failed(failure: Outcome["failure"], reason: string): Outcome {
-  return { ok: false, failure, reason, peerNodeId: "", rootsEqual: null, hasSetAside: false };
+  return {
+    ok: false,
+    failure,
+    reason,
+    peerNodeId: "",
+    rootsEqual: null,
+    hasSetAside: false,
+    hasMoved: false,
+  };
 }
 
 function newSalt(): Salt {

@@ -185,7 +185,7 @@ export const schema = {
     fallback: 3,
     from: 1,
     to: 1000,
-    doc: "Comparisons running at once.",
+    doc: "Comparisons running at once: so many begun here, and so many begun by peers.",
   }),
   "anti_entropy.peer_list": list({
     fallback: [],

@@ -14,6 +14,7 @@
 
 /** Bytes of a frame before its payload. */
 export const FRAME_HEADER_BYTES = 8;
+const LENGTH_BYTES = 4;
 /** A payload that has reached this is sent; only a single item makes a longer one. */
 export const FRAME_BYTES = 65_536;
 /** Buffers larger than this are let go of when they have done their work. */
@@ -134,13 +135,14 @@ export class FrameReader {
   /** Goes to the next item, into the next frame when this one is read. False when there is none. */
   next(): boolean {
     while (this.at === this.frameEnd) {
-      if (this.failure !== "" || this.waitingBytes < FRAME_HEADER_BYTES) return false;
+      // Whoever speaks another protocol is found out by the first bytes, however few there are.
+      if (this.failure !== "" || this.waitingBytes < LENGTH_BYTES) return false;
       const announced = this.announcedBytes();
       if (announced > this.maxFrameBytes) {
         this.failure = `a frame of ${announced} bytes, more than ${this.maxFrameBytes}`;
         return false;
       }
-      if (this.waitingBytes < announced) return false;
+      if (this.waitingBytes < Math.max(announced, FRAME_HEADER_BYTES)) return false;
       const checksum = this.peek32(this.at + 4);
       const payload = this.bytes.subarray(this.at + FRAME_HEADER_BYTES, this.at + announced);
       if (Bun.hash.crc32(payload) !== checksum) {

@@ -63,6 +63,7 @@ const SLICE_MS = 1;
 const ENOUGH_INPUT_BYTES = 131_072;
 /** A walk over what turns out to be equal has nothing to say on any level. */
 const MAX_IDLE_TURNS = BUCKET_LEVEL;
+const NO_NODE = "what answers there is no MerkleKV node";
 /** In place of the mode in a responder's HELLO. */
 const ROOTS_ARE_EQUAL = 1;
 
@@ -91,7 +92,8 @@ export class SyncSession {
   private hasWord = false;
   /** What follows when the tree is prepared. */
   private afterwards = (): void => {};
-  private isIntroduced = false;
+  /** Whether the other side has said who it is. */
+  isIntroduced = false;
   /** This side's HELLO; the initiator's is what the answer refers to. */
   private own: Hello | null = null;
   /** Initiator: it has introduced itself twice. Responder: it asks for that. */
@@ -221,7 +223,7 @@ export class SyncSession {
       this.hear();
       return true;
     }
-    if (reader.failure !== "") this.fail("protocol", `it sent ${reader.failure}`);
+    if (reader.failure !== "") this.failFraming();
     else if (this.hasWord && this.canSend) {
       this.speak();
       return true;
@@ -235,6 +237,12 @@ export class SyncSession {
     return !refusals.isFull && reader.next() && reader.peek() === REFUSED;
   }
 
+  /** What came is no frame. Of what answers a call and is no node, nothing is told. */
+  private failFraming(): void {
+    const isNode = this.isIntroduced || !this.isInitiator;
+    this.fail("protocol", isNode ? `it sent ${this.reader.failure}` : NO_NODE);
+  }
+
   // Hearing.
 
   private hear(): void {
@@ -246,6 +254,7 @@ export class SyncSession {
     if (tag !== TURN) this.idleTurns = 0;
     const isUnderstood = isInPlace && this.take(tag);
     if (this.isEnded || (isUnderstood && !reader.overrun)) return;
+    if (!this.isIntroduced && this.isInitiator) return void this.fail("protocol", NO_NODE);
     this.fail("protocol", `it does not keep to the sync protocol (item ${tag})`);
   }
 
@@ -567,14 +576,6 @@ export class SyncSession {
       ...counts,
     });
   }
-}
-
-/** The frame a node sends instead of holding a session, because it holds enough of them. */
-export function busyFrame(): Uint8Array {
-  let frame = new Uint8Array(0);
-  const writer = new FrameWriter((bytes) => (frame = bytes.slice()));
-  sayFailure(writer, "busy", "it holds as many sessions as it may");
-  return frame;
 }
 
 function sayFailure(writer: FrameWriter, failure: SyncFailure, reason: string): void {

@@ -8,6 +8,7 @@ import { respRequest } from "../support/in-process.ts";
 import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { Link } from "../support/link.ts";
+import { SyncPeer } from "../support/sync-peer.ts";
 import { LineClient } from "../support/line-client.ts";
 import { Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 
@@ -237,10 +238,14 @@ test("a node that is starting asks a busy peer again before it says that it is r
   const one = await start("n1", { antiEntropy: { max_concurrent_syncs: 1 } });
   await one.ask("SET a 1");
   const guest = await LineClient.connect(one.process.port);
-  guest.sendRaw("PEER\n");
+  guest.sendRaw(new SyncPeer("guest").opening());
   await eventually("the only place is taken", async () => (await one.fact("sync_active")) === 1);
   const starting = start("n2", { antiEntropy: { peer_list: [one.address] } });
-  await eventually("n2 came", async () => (await one.fact("sync_turned_away")) > 0);
+  // On a machine so slow that the guest counts as slow by then, it has to make room.
+  await eventually("n2 came", async () => {
+    const facts = await one.info();
+    return Number(facts.get("sync_turned_away")) + Number(facts.get("sync_failed")) > 0;
+  });
   await guest.close();
   expect(await (await starting).ask("GET a")).toBe("1");
 });
@@ -291,6 +296,29 @@ describe("SYNC", () => {
     expect(stats).toBe(true);
   });
 
+  const NO_NODE = "ERROR: Connection failed - what answers there is no MerkleKV node";
+
+  test("reveals nothing of what answers at an address that is no node's", async () => {
+    const one = await start("n1");
+    for (const answer of [
+      "HTTP/1.1 200 OK\r\n\r\nsecret",
+      "-ERR secret\r\n",
+      "ERROR secret\n",
+      "ERROR: Connection failed - secret\n",
+      "ERROR: \u001b[31mToo many connections\n",
+      "ERRORsecret".repeat(200),
+      "SSH-2.0-secret\r\n",
+      "+PONG\r\n",
+      "\0\0\0\u0004secret-frame",
+    ]) {
+      const socket = { data: (socket: Bun.Socket) => void socket.write(answer) };
+      using service = Bun.listen({ hostname: "127.0.0.1", port: 0, socket });
+      expect(await one.ask(`SYNC 127.0.0.1 ${service.port}`)).toBe(NO_NODE);
+    }
+    expect(await one.fact("sync_active")).toBe(0);
+    expect(one.logged(/secret|HTTP|PONG|SSH/)).toBe(0);
+  });
+
   test("says what is wrong: itself, another cluster, no node, no answer", async () => {
     const one = await start("n1", { network: { connection_timeout: 1 } });
     const sync = (port: number) => one.ask(`SYNC 127.0.0.1 ${port}`);
@@ -300,14 +328,14 @@ describe("SYNC", () => {
       data: (socket: Bun.Socket) => void socket.write("HTTP/1.1 400 Bad Request\r\n\r\n"),
     };
     using web = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: text });
-    expect(await sync(web.port)).toMatch(/^ERROR: Connection failed - /);
+    expect(await sync(web.port)).toBe(NO_NODE);
 
     const refusal = {
       data: (socket: Bun.Socket) => void socket.write("ERROR: Too many connections\n"),
     };
     using full = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: refusal });
     expect(await sync(full.port)).toBe(
-      'ERROR: Connection failed - the node there answered "ERROR: Too many connections"',
+      'ERROR: Connection failed - the node there answered "Too many connections"',
     );
 
     using silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });

@@ -181,6 +181,58 @@ test("a peer may go at any byte of its opening", async () => {
   expect(await node.ask("HASH")).toBe(hash);
 });
 
+describe("peers that keep their sessions going with nine bytes now and then", () => {
+  const PIECE = frame(Buffer.from([99]));
+
+  /** Sessions in which the other side says who it is and then sends a byte at a time. */
+  async function trickle(target: ClusterNode, count: number): Promise<() => Promise<void>> {
+    const clients = await Promise.all(
+      Array.from({ length: count }, () => LineClient.connect(target.process.port)),
+    );
+    for (const [i, client] of clients.entries()) client.sendRaw(new SyncPeer(`slow${i}`).opening());
+    const timer = setInterval(() => {
+      for (const client of clients) client.sendRaw(PIECE.subarray(0, 1));
+    }, 100);
+    return async () => {
+      clearInterval(timer);
+      await Promise.all(clients.map((client) => client.close()));
+    };
+  }
+
+  test("keep nobody else out, whoever begins, nor purges waiting", async () => {
+    const target = await ClusterNode.start("n2", { storage: { tombstone_grace_seconds: 1 } });
+    await target.ask("SET key value");
+    await target.ask("DEL key");
+    const stop = await trickle(target, 3);
+    const guest = new SyncPeer("guest");
+    guest.set("from", "guest");
+    await eventually("a guest is served", async () => (await guest.visit(target.process.port)).ok);
+    expect(await target.ask("GET from")).toBe("guest");
+    const other = new SyncPeer("other");
+    const { port, result } = await other.receive();
+    expect(await target.ask(`SYNC 127.0.0.1 ${port}`)).toBe("OK");
+    expect((await result).ok).toBe(true);
+    await eventually("deletions are purged", async () => (await target.fact("tombstones")) === 0);
+    await stop();
+    await target.stop();
+  });
+
+  test("or say PEER and no more, are bounded in number", async () => {
+    const target = await ClusterNode.start("n2");
+    const clients: LineClient[] = [];
+    for (let i = 0; i < 100; i++) {
+      const client = await LineClient.connect(target.process.port);
+      client.sendRaw(greeting);
+      clients.push(client);
+    }
+    await eventually("most were sent away", async () => (await target.fact("sync_failed")) === 68);
+    expect(await target.fact("sync_active")).toBe(32);
+    expect((await new SyncPeer("guest").visit(target.process.port)).ok).toBe(true);
+    await Promise.all(clients.map((client) => client.close()));
+    await target.stop();
+  });
+});
+
 describe("a connection that breaks anywhere in a session", () => {
   const KEYS = 300;
   const value = (i: number) => String(i).padStart(50, ".");

@@ -22,12 +22,7 @@ import {
   writeEntry,
 } from "../../src/core/sync-items.ts";
 import { MODES } from "../../src/core/sync-options.ts";
-import {
-  busyFrame,
-  SyncSession,
-  type SyncMode,
-  type SyncResult,
-} from "../../src/core/sync-session.ts";
+import { SyncSession, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
 import { seeded } from "../support/random.ts";
 import { del, entriesOf, get, incr, mergeOf, rootOf, set } from "../support/sync-data.ts";
 import { runPair, SyncNode, type PipeOptions, type SyncNodeOptions } from "../support/sync-pair.ts";
@@ -253,7 +248,9 @@ describe("a peer that sends", () => {
   test.each(roles)("another protocol, to the %s", (role) => {
     const { failure, reason } = answerTo(Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"), role);
     expect(failure).toBe("protocol");
-    expect(reason).toBe("it sent a frame of 1213486168 bytes, more than 1048576");
+    // Who called it is not told what answered.
+    const told = "it sent a frame of 1213486168 bytes, more than 1048576";
+    expect(reason).toBe(role === "responder" ? told : "what answers there is no MerkleKV node");
   });
 
   test("a length and then nothing: no memory is taken for what has not come", () => {
@@ -586,9 +583,27 @@ describe("a peer that is", () => {
   });
 
   test("busy", () => {
-    const { failure, reason } = answerTo(busyFrame(), "initiator");
-    expect(failure).toBe("busy");
-    expect(reason).toBe(`the peer ended the session, saying "it holds as many sessions as it may"`);
+    const admit = (nodeId: string) => `no room for ${nodeId}`;
+    const [left, right] = differing();
+    const results: SyncResult[] = [];
+    const frames: Uint8Array[][] = [[], []];
+    const sessions = (["initiator", "responder"] as const).map((role, i) =>
+      [left, right][i].session(
+        role,
+        (frame) => frames[i].push(frame.slice()),
+        (result) => (results[i] = result),
+        role === "responder" ? { admit } : {},
+      ),
+    );
+    sessions[0].start();
+    for (const i of [0, 1, 0]) {
+      for (const frame of frames[1 - i]) sessions[i].receive(frame);
+      while (sessions[i].step());
+    }
+    expect(results.map(({ failure }) => failure)).toEqual(["busy", "busy"]);
+    expect(results[1].reason).toBe("no room for left");
+    expect(results[0].reason).toBe(`the peer ended the session, saying "no room for left"`);
+    expect([left.store.sessions, right.store.sessions]).toEqual([0, 0]);
   });
 
   test.each([0, 1])(

@@ -1,0 +1,46 @@
+/** A number of places, and those who wait for one in the order in which they came. */
+
+/** See the file header. */
+export class Room {
+  private taken = 0;
+  private waiting: ((hasEntered: boolean) => void)[] = [];
+  private isClosed = false;
+
+  constructor(private readonly places: number) {}
+
+  /** Whether somebody could enter now. */
+  get isFree(): boolean {
+    return !this.isClosed && this.taken < this.places;
+  }
+
+  /** Takes a place as soon as there is one. False when there was none in that time, or never will be. */
+  async enter(withinMs: number): Promise<boolean> {
+    if (this.isFree) {
+      this.taken++;
+      return true;
+    }
+    if (this.isClosed) return false;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => {
+      this.waiting = this.waiting.filter((it) => it !== resolve);
+      resolve(false);
+    }, withinMs);
+    this.waiting.push(resolve);
+    const hasEntered = await promise;
+    clearTimeout(timer);
+    return hasEntered;
+  }
+
+  /** Gives a place back; who has waited for longest gets it. */
+  leave(): void {
+    const next = this.waiting.shift();
+    if (next !== undefined) next(true);
+    else this.taken--;
+  }
+
+  /** Nobody enters any more. */
+  close(): void {
+    this.isClosed = true;
+    for (const leave of this.waiting.splice(0)) leave(false);
+  }
+}
