@@ -100,7 +100,11 @@ export async function startNode(
   const stopped = Promise.withResolvers<void>();
   const services = createServices();
   const session = new Session(0, "", 0, PLAIN);
-  const listener = new Listener(network, { store, services, session, copiedBytes: 0 });
+  const listener = new Listener(
+    network,
+    { store, services, session, copiedBytes: 0 },
+    logger.child("server"),
+  );
   try {
     listener.start();
   } catch (error) {

@@ -23,9 +23,11 @@ const quit: Run = (_request, reply, context) => {
   reply.ok();
 };
 
-const select: Run = (request, reply) => {
+const select: Run = (request, reply, { session }) => {
   if (readInteger(request, 0) === 0) return reply.ok();
-  reply.error("Invalid command", "there is one database, number 0");
+  // What follows is meant for another database, and must not reach this one.
+  session.isClosing = true;
+  reply.error("Invalid command", "there is one database, number 0; closing the connection");
 };
 
 const dialect: Run = (request, reply, context) => {

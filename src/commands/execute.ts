@@ -13,7 +13,7 @@ export function executeArray(request: Request, reply: Reply, context: Context): 
   reply.dialect = context.session.respDialect;
   const row = commandTable.row(request.bytes, request.start(-1), request.length(-1));
   if (row === undefined) {
-    return reply.respError(`ERR unknown command '${shown(request, -1)}'`);
+    return reply.respError(`ERR ${unknown(request, context)}`);
   }
   const { command } = row;
   const least = command.respLeast ?? command.least;
@@ -35,14 +35,15 @@ export function executeLine(
   context: Context,
 ): Execution {
   reply.dialect = context.session.lineDialect;
-  const at = parseName(request, bytes, start, end);
+  const isPlain = reply.dialect === PLAIN;
+  const at = parseName(request, bytes, start, end, isPlain);
   if (at < 0) return reply.error("Invalid command");
   const row = commandTable.row(bytes, request.start(-1), request.length(-1));
   if (row === undefined) {
-    return reply.error("Invalid command", `unknown command '${shown(request, -1)}'`);
+    return reply.error("Invalid command", unknown(request, context));
   }
   const { command } = row;
-  parseArguments(request, command.shape, reply.dialect === PLAIN, at, end);
+  parseArguments(request, command.shape, isPlain, at, end);
   if (request.count < command.least) {
     return reply.error("Missing arguments", `${command.names[0]} takes ${takes(row)}`);
   }
@@ -50,6 +51,16 @@ export function executeLine(
     return reply.error("Too many arguments", `${command.names[0]} takes ${takes(row)}`);
   }
   return run(row, request, reply, context);
+}
+
+/** Commands that change what those behind them mean; not being there, they must not be passed over. */
+const TRANSACTIONS = new Set(["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"]);
+
+function unknown(request: Request, { session }: Context): string {
+  const name = shown(request, -1);
+  if (!TRANSACTIONS.has(name.toUpperCase())) return `unknown command '${name}'`;
+  session.isClosing = true;
+  return `unknown command '${name}': there are no transactions; closing the connection`;
 }
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {

@@ -2,8 +2,8 @@
  * Requests as text lines. First the name, which tells the shape of the rest; then the
  * arguments. Bytes are never altered, only found; quoted values are unquoted in place.
  *
- * Where the two dialects differ: in `plain` a value may be quoted and its trailing white space
- * is data; in `tagged` neither.
+ * Where the two dialects differ: in `plain` a value may be quoted, its trailing white space
+ * is data, and a tab may follow the name; in `tagged` none of that.
  */
 import { quotedEnd, unquoteInPlace } from "./quoting.ts";
 import type { Request } from "./request.ts";
@@ -27,12 +27,19 @@ const TAB = 0x09;
  * Finds the command's name in the line `start` to `end` (without its terminator) and adds
  * it to the request. Returns where the arguments begin, or -1 for an empty line.
  */
-export function parseName(request: Request, bytes: Uint8Array, start: number, end: number): number {
+export function parseName(
+  request: Request,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  isPlain: boolean,
+): number {
+  if (!isPlain) end = trimmedEnd(bytes, start, end);
   let at = start;
   while (at < end && isBlank(bytes[at]!)) at++;
   if (at === end) return -1;
   const nameStart = at;
-  while (at < end && !isBlank(bytes[at]!)) at++;
+  while (at < end && bytes[at] !== SPACE && !(isPlain && bytes[at] === TAB)) at++;
   request.bytes = bytes;
   request.base = start;
   request.add(nameStart - start, at - nameStart);

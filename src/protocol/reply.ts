@@ -142,7 +142,9 @@ export class Reply {
   /** An error in the words of the line dialects, or in Redis' own for RESP. */
   error(text: ErrorText, detail = ""): void {
     if (this.isResp) return this.respError(respErrorText(text, detail));
-    this.line(detail === "" ? `ERROR: ${text}` : `ERROR: ${text} - ${detail}`);
+    // The client libraries that speak `tagged` look for the word and a space.
+    const prefix = this.dialect === TAGGED ? "ERROR " : "ERROR: ";
+    this.line(detail === "" ? prefix + text : `${prefix}${text} - ${detail}`);
   }
 
   /**

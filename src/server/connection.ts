@@ -23,10 +23,12 @@ import { executeArray, executeLine, type Execution } from "../commands/execute.t
 import type { LinkHandler, SafeWaiter } from "../commands/services.ts";
 import type { Session } from "../commands/session.ts";
 import type { Dialect, Reply } from "../protocol/reply.ts";
+import { httpAnswer, isHttp } from "../protocol/http.ts";
 import { Request } from "../protocol/request.ts";
 import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/resp-parser.ts";
 import type { RunQueue } from "../timing.ts";
 import { Inbox } from "./inbox.ts";
+import type { Notices } from "./notices.ts";
 import { Outbox } from "./outbox.ts";
 import type { JournalGate } from "./journal-gate.ts";
 import type { ReadAhead } from "./read-ahead.ts";
@@ -48,6 +50,7 @@ export interface Shared {
   readonly runQueue: RunQueue;
   readonly journalGate: JournalGate;
   readonly slice: Slice;
+  readonly notices: Notices;
   /** Connections with a request begun and not finished, oldest first. */
   readonly halfSent: Set<Connection>;
   /** Connections that have said all and are being closed, oldest first. */
@@ -64,6 +67,8 @@ const MOST_HELD_BYTES = 256 * 1024;
 /** Nothing more is read while so much waits to be run. */
 const MOST_WAITING_BYTES = 64 * 1024;
 const CR = 0x0d;
+/** A UTF-8 byte order mark, which some editors put at the start of a file that is then piped in. */
+const MARK = [0xef, 0xbb, 0xbf];
 const STAR = 0x2a;
 
 /** See the file header. The listener calls `onData`, `onDrain` and `onClose`. */
@@ -79,6 +84,9 @@ export class Connection implements SafeWaiter {
   private searchedBytes = 0;
   /** The rest of a line that is too long is being skipped. */
   private isSkippingLine = false;
+  /** Nothing has come yet, not even a byte order mark; no request has come yet. */
+  private isFresh = true;
+  private isFirst = true;
   /** A RESP request came on this connection. */
   private speaksResp = false;
   /** A RESP request that has arrived in part. */
@@ -287,6 +295,7 @@ export class Connection implements SafeWaiter {
     this.isWorking = true;
     let lookedTo = inbox.start;
     while (inbox.start < inbox.end && !isOver) {
+      if (this.isFresh && !this.skipMark()) break;
       if (inbox.start >= lookedTo) {
         lookedTo = this.shared.readAhead.look(inbox.bytes, inbox.start, inbox.end);
       }
@@ -306,6 +315,17 @@ export class Connection implements SafeWaiter {
     if ((this.session.isClosing || hasSaidAll) && !this.isWaiting) return this.end();
     if (goesOn) this.goOn();
     this.keepRest(hasCompleted);
+  }
+
+  /** Skips a byte order mark; false when only a part of one has come. */
+  private skipMark(): boolean {
+    const { bytes, start, length } = this.inbox;
+    let matched = 0;
+    while (matched < Math.min(length, 3) && bytes[start + matched] === MARK[matched]) matched++;
+    if (matched === length && matched < 3) return false;
+    if (matched === 3) this.inbox.start += 3;
+    this.isFresh = false;
+    return true;
   }
 
   /** Lets go of the client protocol. */
@@ -364,6 +384,7 @@ export class Connection implements SafeWaiter {
       this.session.isClosing = true;
       return false;
     }
+    this.isFirst = false;
     if (request.expectedParts === 0) return true;
     if (status !== COMPLETE) {
       context.services.statistics.protocolErrors++;
@@ -384,7 +405,12 @@ export class Connection implements SafeWaiter {
       // A CR in the last place may be half of the line's end.
       const isBeforeEnd = length > 0 && this.inbox.bytes[this.inbox.end - 1] === CR;
       const lineLength = isBeforeEnd ? length - 1 : length;
-      if (!this.isSkippingLine && lineLength > limits.maxLineBytes) this.refuseLine(reply);
+      if (!this.isSkippingLine && lineLength > limits.maxLineBytes) {
+        const { bytes, start, end } = this.inbox;
+        if (isHttp(bytes, start, end, false)) return this.refuseHttp(reply);
+        this.isFirst = false;
+        this.refuseLine(reply);
+      }
       if (this.isSkippingLine) this.discard(this.inbox.end);
       else this.searchedBytes = length;
       return false;
@@ -397,6 +423,8 @@ export class Connection implements SafeWaiter {
       return true;
     }
     const end = lineEnd > start && this.inbox.bytes[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
+    if (isHttp(this.inbox.bytes, start, end, this.isFirst)) return this.refuseHttp(reply);
+    this.isFirst = false;
     if (end - start > limits.maxLineBytes) {
       this.refuseLine(reply);
       this.isSkippingLine = false;
@@ -414,6 +442,19 @@ export class Connection implements SafeWaiter {
   private discard(end: number): void {
     this.shared.onDiscarded(end - this.inbox.start);
     this.inbox.start = end;
+  }
+
+  /** Ends the connection: what follows may be commands that somebody else made a browser send. */
+  private refuseHttp(reply: Reply): boolean {
+    const { context, notices } = this.shared;
+    context.services.statistics.protocolErrors++;
+    const { address } = this.session;
+    notices.warn("Closed a connection that speaks HTTP; this port does not", { address });
+    reply.dialect = this.session.lineDialect;
+    if (this.isFirst) reply.raw(httpAnswer());
+    else reply.error("Invalid command", "this is HTTP; closing the connection");
+    this.session.isClosing = true;
+    return false;
   }
 
   private refuseLine(reply: Reply): void {

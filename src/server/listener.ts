@@ -5,12 +5,14 @@
 import type { Socket, TCPSocketListener } from "bun";
 import type { Context } from "../commands/command.ts";
 import { Session } from "../commands/session.ts";
+import type { Logger } from "../observability/log.ts";
 import { PLAIN, Reply, TAGGED } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
 import { runQueue } from "../timing.ts";
 import { Connection, type Shared } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
+import { Notices } from "./notices.ts";
 import { Slice } from "./slice.ts";
 
 /** The keys of `[network]`, by the names of the config file. */
@@ -49,6 +51,7 @@ export class Listener {
   constructor(
     private readonly settings: NetworkSettings,
     private readonly context: Context,
+    logger: Logger,
   ) {
     const { max_value_bytes, max_line_bytes, max_output_bytes } = settings;
     this.shared = {
@@ -58,6 +61,7 @@ export class Listener {
       readAhead: new ReadAhead(context.store),
       runQueue,
       journalGate: new JournalGate(context.services.durability, runQueue),
+      notices: new Notices(logger, Date.now),
       slice: new Slice(() => performance.now()),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
       halfSent: new Set(),
@@ -86,7 +90,10 @@ export class Listener {
         end: (socket) => socket.data?.onEnd(),
         close: (socket) => this.close(socket),
         error: (socket, error) => {
-          this.context.services.reportBug(error);
+          // What the system says of a connection is an event; anything else is a mistake of ours.
+          if ((error as NodeJS.ErrnoException).syscall === undefined) {
+            this.context.services.reportBug(error);
+          }
           socket.data?.cut();
         },
       },
@@ -141,6 +148,8 @@ export class Listener {
       setTimeout(() => socket.terminate(), TICK_MS);
       return;
     }
+    // A client that has reset its connection before it was accepted has no address any more.
+    if (socket.remoteAddress === undefined) return void socket.terminate();
     const isIpv6 = socket.remoteAddress.includes(":");
     const host = isIpv6 ? `[${socket.remoteAddress}]` : socket.remoteAddress;
     const dialect = this.settings.dialect === "tagged" ? TAGGED : PLAIN;

@@ -269,6 +269,36 @@ describe("backpressure", () => {
   });
 });
 
+test("HTTP gets an answer in kind, and what a browser would send does not run", async () => {
+  await withNode({}, async (node) => {
+    const client = await LineClient.connect(node.port);
+    await client.send("SET precious 1");
+    for (const init of [{}, { method: "POST", body: "FLUSH\r\n" }] as const) {
+      const response = await fetch(`http://127.0.0.1:${node.port}/`, init);
+      expect(response.status).toBe(400);
+      expect(await response.text()).toInclude("MerkleKV");
+    }
+    expect(await client.send("GET precious")).toBe("1");
+    await client.close();
+  });
+});
+
+test("a client that resets its connection at once is no bug", async () => {
+  await withNode({}, async (node) => {
+    for (let i = 0; i < 50; i++) {
+      const socket = connect({ port: node.port, host: "127.0.0.1" });
+      socket.on("error", () => {});
+      await new Promise((resolve) => socket.once("connect", resolve));
+      socket.write("SET a");
+      socket.resetAndDestroy();
+    }
+    const client = await LineClient.connect(node.port);
+    expect(await client.send("PING")).toBe("PONG");
+    await client.close();
+    expect(node.output()).not.toContain("A bug");
+  });
+});
+
 describe("limits", () => {
   test("past max_connections a connection gets its error and is closed", async () => {
     await withNode({ NETWORK_MAX_CONNECTIONS: "2" }, async (node) => {

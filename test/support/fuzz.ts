@@ -23,7 +23,7 @@ export interface Fuzzer {
 }
 
 const LINE_ERROR =
-  /^ERROR: (Invalid command|Missing arguments|Too many arguments|Invalid key|Value is not a valid number|Value out of range|Value too large|Line too long|Storage full|Connection failed|Not authenticated|Permission denied|Read only)( - .+)?$/s;
+  /^ERROR:? (Invalid command|Missing arguments|Too many arguments|Invalid key|Value is not a valid number|Value out of range|Value too large|Line too long|Storage full|Connection failed|Not authenticated|Permission denied|Read only)( - .+)?$/s;
 const RESP_ERROR = /^-(ERR|WRONGTYPE|NOAUTH|WRONGPASS|NOPERM|OOM|NOPROTO) .+$/s;
 
 /** What EXISTS becomes by losing two letters: it rightly ends the connection. */

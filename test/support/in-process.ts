@@ -8,11 +8,13 @@ import { Statistics, type Services } from "../../src/commands/services.ts";
 import { Session } from "../../src/commands/session.ts";
 import { HybridClock } from "../../src/core/clock.ts";
 import { Store } from "../../src/core/store.ts";
+import { silentLogger, type Fields } from "../../src/observability/log.ts";
 import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
 import { RespParser } from "../../src/protocol/resp-parser.ts";
 import { Connection, type Shared } from "../../src/server/connection.ts";
 import { JournalGate } from "../../src/server/journal-gate.ts";
 import { ReadAhead } from "../../src/server/read-ahead.ts";
+import { Notices } from "../../src/server/notices.ts";
 import { Slice } from "../../src/server/slice.ts";
 import { runQueue } from "../../src/timing.ts";
 import { seeded } from "./random.ts";
@@ -39,6 +41,8 @@ export class InProcessServer {
   readonly clients: InProcessClient[] = [];
   /** What commands reported as bugs; a test expects none. */
   readonly bugs: unknown[] = [];
+  /** What was said in the log. */
+  readonly warnings: Fields[] = [];
   /** Input that was thrown away unread. */
   discardedBytes = 0;
   private nextId = 1;
@@ -95,6 +99,10 @@ export class InProcessServer {
       readAhead: new ReadAhead(this.store),
       runQueue,
       journalGate: new JournalGate(services.durability, runQueue),
+      notices: new Notices(
+        { ...silentLogger, warn: (message, fields) => this.warnings.push({ message, ...fields }) },
+        () => this.nowMs,
+      ),
       slice: new Slice(() => (this.runMs += this.lookMs)),
       halfSent: new Set(),
       closing: new Set(),

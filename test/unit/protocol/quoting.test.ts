@@ -24,7 +24,7 @@ function parse(printed: Uint8Array): Buffer {
   const line = Buffer.concat([Buffer.from("xxSET k "), printed, Buffer.from("xx")]);
   const request = new Request();
   const end = line.length - 2;
-  parseArguments(request, SHAPE_KEY_VALUE, true, parseName(request, line, 2, end), end);
+  parseArguments(request, SHAPE_KEY_VALUE, true, parseName(request, line, 2, end, true), end);
   expect(request.count).toBe(2);
   return Buffer.from(line.subarray(request.start(1), request.start(1) + request.length(1)));
 }
@@ -141,7 +141,7 @@ describe("read", () => {
   test("values of MSET, each by itself", () => {
     const line = Buffer.from('MSET a "x y" b "" c "un fin d "\\n"z e "\\"" ');
     const request = new Request();
-    const at = parseName(request, line, 0, line.length);
+    const at = parseName(request, line, 0, line.length, true);
     parseArguments(request, SHAPE_PAIRS, true, at, line.length);
     const parts = Array.from({ length: request.count }, (_, i) => request.text(i));
     expect(parts).toEqual(["a", "x y", "b", "", "c", '"un', "fin", "d", '"\\n"z', "e", '"\\""']);

@@ -169,6 +169,67 @@ test("lines and RESP mix, each answered in kind", () => {
   expect(client.read()).toBe("_\r\nNOT_FOUND\r\n");
 });
 
+describe("HTTP", () => {
+  const post = "POST / HTTP/1.1\r\nHost: 127.0.0.1:7379\r\nContent-Length: 9\r\n\r\nSET a 1\r\n";
+
+  test("ends the connection, and nothing of it runs, however it is split", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.nat(), { maxLength: 5 }), async (cuts) => {
+        const server = new InProcessServer(LIMITS);
+        const client = server.connect();
+        await client.deliver(splitAt(Buffer.from(post), cuts));
+        expect(client.read()).toStartWith("HTTP/1.1 400 Bad Request\r\n");
+        expect(client.isShutDown).toBeTrue();
+        expect(server.store.size).toBe(0);
+        expect(server.warnings).toMatchObject([{ address: client.session.address }]);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test.each(["POST /", "hOST: x"])("later on is an error and the end: %s", (line) => {
+    const server = new InProcessServer();
+    const client = server.connect(TAGGED).send(`PING\r\n${line}\r\nSET a 1\r\n`);
+    expect(client.read()).toBe(
+      "PONG\r\nERROR Invalid command - this is HTTP; closing the connection\r\n",
+    );
+    expect(client.isShutDown).toBeTrue();
+    expect(server.store.size).toBe(0);
+  });
+
+  test("with a line too long, or a header before the tell-tale one", () => {
+    for (const begin of [`POST /${"x".repeat(200)}`, `BREW /${"x".repeat(200)}`, "BREW /"]) {
+      const server = new InProcessServer(LIMITS);
+      const client = server.connect();
+      client.send(begin).send(` HTTP/1.1\r\nhost: x\r\n\r\nSET a 1\r\n`);
+      expect(client.isShutDown).toBeTrue();
+      expect(server.store.size).toBe(0);
+    }
+  });
+
+  test("is said in the log once in a while, with how often it was not", () => {
+    const server = new InProcessServer();
+    for (let i = 0; i < 100; i++) server.connect().send("Host: x\n");
+    expect(server.warnings).toHaveLength(1);
+    server.nowMs += 60_000;
+    server.connect().send("Host: x\n");
+    expect(server.warnings).toMatchObject([{}, { omitted: 99 }]);
+  });
+});
+
+test("a byte order mark at the start is skipped, and nowhere else", () => {
+  const mark = "\xef\xbb\xbf";
+  const client = new InProcessServer().connect();
+  for (const byte of `${mark}PING\n`) client.send(byte);
+  expect(client.read()).toBe("PONG\n");
+  expect(client.send(`${mark}PING\n`).read()).toStartWith("ERROR: Invalid command");
+  const other = new InProcessServer().connect();
+  expect(other.send(mark.slice(0, 2)).send("x PING\n").read()).toStartWith("ERROR: Invalid");
+  expect(new InProcessServer().connect().send(`${mark}*1\r\n$4\r\nPING\r\n`).read()).toBe(
+    "+PONG\r\n",
+  );
+});
+
 describe("a line too long", () => {
   test("is refused while it arrives, once, and the next line is served", () => {
     const server = new InProcessServer(LIMITS);
@@ -549,11 +610,11 @@ describe("the end", () => {
   test("waits for a reply that comes later", async () => {
     const server = new InProcessServer();
     const client = server.connect();
-    client.send("SET a 1\nSCAN\nPING\n");
+    client.send("SET a 1\nSYNC h 1\nPING\n");
     client.connection.end();
     expect(client.isShutDown).toBeFalse();
     await client.deliver([]);
-    expect(client.read()).toBe("OK\nKEYS 1\na\n");
+    expect(client.read()).toBe("OK\nERROR: Connection failed - there is no network\n");
     expect(client.isShutDown).toBeTrue();
     expect([...server.shared.closing]).toEqual([client.connection]);
   });

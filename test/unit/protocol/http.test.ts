@@ -1,0 +1,46 @@
+/** What is taken for HTTP, and what is not. */
+import { expect, test } from "bun:test";
+import { httpAnswer, isHttp } from "../../../src/protocol/http.ts";
+
+function looksAt(line: string, isFirst: boolean): boolean {
+  const bytes = Buffer.from(`before\n${line}\nafter`);
+  return isHttp(bytes, 7, bytes.length - 6, isFirst);
+}
+
+test.each([
+  "GET / HTTP/1.1",
+  "get /index.html?x=1 HTTP/1.0",
+  "PUT /k HTTP/2",
+  "OPTIONS * HTTP/1.1",
+  "PRI * HTTP/2.0",
+  `GET /${"x".repeat(10_000)} HTTP/1.1`,
+])("a request line that comes first: %p", (line) => {
+  expect(looksAt(line, true)).toBe(true);
+  expect(looksAt(line, false)).toBe(false);
+});
+
+test.each(["POST / HTTP/1.1", "post x", "PoSt /", "Host: localhost", "HOST:", "hOsT: x"])(
+  "a line that no command begins like, wherever it is: %p",
+  (line) => expect([looksAt(line, true), looksAt(line, false)]).toEqual([true, true]),
+);
+
+test.each([
+  "",
+  "P",
+  "POST",
+  "Host",
+  "HOSTS: x",
+  "POSTS a",
+  "PING",
+  "GET k",
+  "SET page HTTP/1.1",
+  "SET k GET / HTTP/1.1",
+  "GET / HTTP/1.1 ",
+  `SET k ${"v".repeat(100)} HTTP/1.1`,
+])("no HTTP: %p", (line) => expect(looksAt(line, true)).toBe(false));
+
+test("the answer is one that HTTP clients understand", () => {
+  const [head, body] = httpAnswer().split("\r\n\r\n");
+  expect(head).toStartWith("HTTP/1.1 400 ");
+  expect(head).toContain(`Content-Length: ${Buffer.byteLength(body!)}\r\n`);
+});
