@@ -16,7 +16,7 @@ const replicate: Run = (request, reply, context) => {
     return reply.error("Invalid command", "REPLICATE enable, disable or status");
   }
   if (replication === null) {
-    return reply.error("Invalid command", "this node has no broker; set mqtt.broker_address");
+    return reply.error("Invalid command", "mqtt.enabled is false in this node's configuration");
   }
   // After its OK nothing more comes in or goes out.
   if (!enables) return replication.disable().then(() => (reply) => reply.ok());

@@ -38,9 +38,12 @@ const TS = ascii("ts");
 const EXP = ascii("exp");
 const FIELDS = [OP, KEY, VAL, TS, EXP];
 
+/** Items that `look` walks over before it lets others have their turn: a few microseconds each. */
+const ITEMS_A_LOOK = 64;
+
 /**
- * Reads a batch one event at a time, so that a long one can be applied in slices. `open`
- * walks over the whole message first: one that is broken anywhere changes nothing at all.
+ * Reads a batch one event at a time, so that a long one can be applied in slices. `open` and
+ * `look` walk over the whole message first: one that is broken anywhere changes nothing at all.
  */
 export class BatchReader {
   /** Node id of the sender. */
@@ -55,6 +58,7 @@ export class BatchReader {
   dropped: DropReason = "malformed";
 
   private readonly reader = new CborReader();
+  private walk: Generator<void, DropReason | null> = this.readHeader(NOTHING);
   private remaining = 0;
   private originSource = "";
   private originHigh = 0;
@@ -63,15 +67,29 @@ export class BatchReader {
   /** Values above `maxValueBytes` are dropped as oversized. */
   constructor(private readonly maxValueBytes: number) {}
 
-  /** Starts on a message. Null when it is a batch, else why it is none. */
-  open(message: Uint8Array): DropReason | null {
+  /** Starts on a message, which `look` then walks over. */
+  open(message: Uint8Array): void {
     this.remaining = 0;
+    this.walk = this.readHeader(message);
+  }
+
+  /**
+   * Walks a little further over the message. Undefined when that has to go on, null when it is a
+   * batch, whose events can be read now, else why it is none.
+   */
+  look(): DropReason | null | undefined {
     try {
-      return this.readHeader(message);
+      const { done, value } = this.walk.next();
+      return done ? value : undefined;
     } catch (error) {
       if (error instanceof CborError) return "malformed";
       throw error;
     }
+  }
+
+  /** Leaves out what has not been read of the batch. */
+  close(): void {
+    this.remaining = 0;
   }
 
   /** Reads the next event into `entry`. */
@@ -90,7 +108,7 @@ export class BatchReader {
     }
   }
 
-  private readHeader(message: Uint8Array): DropReason | null {
+  private *readHeader(message: Uint8Array): Generator<void, DropReason | null> {
     const reader = this.reader;
     reader.open(message);
     let version = -1;
@@ -98,6 +116,7 @@ export class BatchReader {
     let source = "";
     this.epoch = 0;
     this.sequence = 0;
+    let walked = 0;
     for (let pairs = reader.expect(MAP); pairs > 0; pairs--) {
       switch (reader.text()) {
         case "v":
@@ -114,11 +133,15 @@ export class BatchReader {
           break;
         case "events":
           eventsAt = reader.offset;
-          reader.skip();
+          for (let events = reader.expect(ARRAY); events > 0; events--) {
+            reader.skip();
+            if (++walked % ITEMS_A_LOOK === 0) yield;
+          }
           break;
         default:
           reader.skip();
       }
+      if (++walked % ITEMS_A_LOOK === 0) yield;
     }
     if (reader.offset !== message.length || version < 0) return "malformed";
     if (version !== FORMAT_VERSION) return "unknown";
@@ -222,6 +245,8 @@ export class BatchReader {
     return null;
   }
 }
+
+const NOTHING = new Uint8Array(0);
 
 function isCount(value: number): boolean {
   return value > 0 && value <= Number.MAX_SAFE_INTEGER;

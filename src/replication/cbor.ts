@@ -3,8 +3,8 @@
  * buffer and a pull reader that allocates nothing.
  *
  * The reader exists because what arrives comes from strangers. It trusts no length
- * before checking it against the bytes at hand, nests at most MAX_DEPTH deep, and
- * refuses tags, which no message of ours has and which let a general decoder be made to
+ * before checking it against the bytes at hand, nests at most MAX_DEPTH deep, steps over no
+ * more than MAX_SKIPPED items at once, and refuses tags, which no message of ours has and which let a general decoder be made to
  * build arbitrarily expensive values.
  *
  * Invariant of the reader: `start <= offset <= end`.
@@ -22,6 +22,11 @@ export const ARRAY = 4;
 export const MAP = 5;
 
 const MAX_DEPTH = 8;
+/**
+ * Most items that `skip` steps over, whatever they are nested in: no event has more by far, and
+ * this many take a twentieth of a millisecond.
+ */
+const MAX_SKIPPED = 4_096;
 const INDEFINITE = 31;
 const BREAK = 0xff;
 const WORD = 0x1_0000_0000;
@@ -136,6 +141,7 @@ export class CborReader {
   /** Lower word of it. */
   low = 0;
   private info = 0;
+  private skipped = 0;
 
   /** Starts over on these bytes. */
   open(bytes: Uint8Array): void {
@@ -175,8 +181,14 @@ export class CborReader {
   }
 
   /** Steps over one item of any type but a tag. */
-  skip(depth = 0): void {
+  skip(): void {
+    this.skipped = 0;
+    this.skipItem(0);
+  }
+
+  private skipItem(depth: number): void {
     if (depth > MAX_DEPTH) this.fail(`at most ${MAX_DEPTH} levels`);
+    if (++this.skipped > MAX_SKIPPED) this.fail(`at most ${MAX_SKIPPED} items`);
     this.anyHead();
     const major = this.major;
     if (major === 6) this.fail("no tag");
@@ -191,7 +203,7 @@ export class CborReader {
     } else if (major === ARRAY || major === MAP) {
       const items = major === MAP ? value * 2 : value;
       // Every item takes at least a byte, so a huge count ends the loop early.
-      for (let i = 0; i < items; i++) this.skip(depth + 1);
+      for (let i = 0; i < items; i++) this.skipItem(depth + 1);
     }
   }
 
@@ -201,13 +213,14 @@ export class CborReader {
     }
     let items = 0;
     while (this.offset < this.end && this.bytes[this.offset] !== BREAK) {
+      if (++this.skipped > MAX_SKIPPED) this.fail(`at most ${MAX_SKIPPED} items`);
       // The pieces of a string are definite strings of the same type.
       if (major === BYTES || major === TEXT) {
         // In two statements: `string` moves the offset itself.
         const length = this.string(major);
         this.offset += length;
       } else {
-        this.skip(depth + 1);
+        this.skipItem(depth + 1);
       }
       items++;
     }

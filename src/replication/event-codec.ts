@@ -17,17 +17,24 @@
  * 16-bit counter of the version, so that such events keep their order.
  *
  * This is the only file that imports cbor-x, and in its pure form: the package's native
- * addon crashes Bun. The message is walked by our own reader first, which refuses tags
- * and deep nesting.
+ * addon crashes Bun. Our own reader walks over the message and hands it one small field at a time:
+ * it refuses tags and deep nesting, and what it bounds cannot be made to take long.
  */
 import { Decoder } from "cbor-x/index-no-eval";
 import { timeHighOf, timeLowOf } from "../core/clock.ts";
 import { Entry, KIND_STRING, KIND_TOMBSTONE, MAX_KEY_BYTES } from "../core/entry.ts";
-import { CborError, CborReader } from "./cbor.ts";
+import { ARRAY, BYTES, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
 import { originOf } from "../core/origin.ts";
 import { FORMAT_VERSION, MAX_EXPIRES_AT_MS, type DropReason } from "./wire.ts";
 
 const WRITES = new Set(["set", "incr", "decr", "append", "prepend"]);
+/** The fields of an event, `val` apart. */
+const FIELDS = new Set(["v", "op", "key", "ts", "src", "op_id", "ttl"]);
+const LONGEST_NAME = 8;
+/** Most fields of an event, the unknown ones counted. */
+const MAX_FIELDS = 64;
+/** Most bytes of one of them: the longest key, and what is around it. */
+const MAX_FIELD_BYTES = MAX_KEY_BYTES + 8;
 const OPERATION_ID_BYTES = 16;
 const NANOSECONDS_A_MS = 1_000_000n;
 const MAX_TIMESTAMP = 2n ** 64n - 1n;
@@ -63,24 +70,76 @@ export class EventReader {
     }
   }
 
-  private decode(message: Uint8Array): Map<unknown, unknown> {
-    let decoded: unknown;
+  /**
+   * The fields that are known, each decoded by itself; the others are stepped over. The reader
+   * bounds how much of that there can be, which a decoder of whole messages does not.
+   */
+  private decode(message: Uint8Array): Map<string, unknown> {
+    const { scanner } = this;
+    const fields = new Map<string, unknown>();
     try {
-      this.scanner.open(message);
-      this.scanner.skip();
-      decoded = this.decoder.decode(message);
+      scanner.open(message);
+      const pairs = scanner.expect(MAP);
+      if (pairs > MAX_FIELDS) throw new Refusal("malformed");
+      for (let i = 0; i < pairs; i++) {
+        const name = this.name();
+        if (name === "val") fields.set(name, this.value());
+        else {
+          const start = scanner.offset;
+          scanner.skip();
+          if (!FIELDS.has(name)) continue;
+          const field = message.subarray(start, scanner.offset);
+          if (field.length > MAX_FIELD_BYTES) throw new Refusal("oversized");
+          fields.set(name, this.decoder.decode(field));
+        }
+      }
     } catch (error) {
+      if (error instanceof Refusal) throw error;
       // cbor-x throws errors of many types at bytes it cannot read.
-      if (error instanceof CborError || error instanceof Error) throw new Refusal("malformed");
+      if (error instanceof Error) throw new Refusal("malformed");
       throw error;
     }
-    if (!(decoded instanceof Map) || this.scanner.offset !== message.length) {
-      throw new Refusal("malformed");
-    }
-    return decoded;
+    if (scanner.offset !== message.length) throw new Refusal("malformed");
+    return fields;
   }
 
-  private fill(event: Map<unknown, unknown>): void {
+  /** The name of a field; one that is longer than any known name is stepped over as "". */
+  private name(): string {
+    const { scanner } = this;
+    const length = scanner.string(TEXT);
+    const start = scanner.offset;
+    scanner.offset += length;
+    if (length > LONGEST_NAME) return "";
+    return String.fromCharCode(...scanner.bytes.subarray(start, scanner.offset));
+  }
+
+  /** The value: a byte string, or an array of byte numbers; of anything else, undefined. */
+  private value(): Uint8Array | undefined {
+    const { scanner } = this;
+    const start = scanner.offset;
+    scanner.head();
+    const length = scanner.high * 0x1_0000_0000 + scanner.low;
+    if (scanner.major === BYTES) {
+      scanner.offset = start;
+      scanner.skip();
+      return scanner.bytes.subarray(scanner.offset - length, scanner.offset);
+    }
+    if (scanner.major !== ARRAY) {
+      scanner.offset = start;
+      scanner.skip();
+      return undefined;
+    }
+    if (length > this.maxValueBytes) throw new Refusal("oversized");
+    const bytes = new Uint8Array(length);
+    for (let i = 0; i < length; i++) {
+      const byte = scanner.expect(UINT);
+      if (byte > 255) throw new Refusal("malformed");
+      bytes[i] = byte;
+    }
+    return bytes;
+  }
+
+  private fill(event: Map<string, unknown>): void {
     const version = event.get("v");
     if (typeof version !== "number") throw new Refusal("malformed");
     if (version !== FORMAT_VERSION) throw new Refusal("unknown");

@@ -14,6 +14,8 @@ import { connect, type IConnackPacket, type IClientOptions, type MqttClient } fr
 import { formatHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
 
+/** How long messages are taken one after the other before others have their turn, in ms. */
+const SLICE_MS = 1;
 const FIRST_DELAY_MS = 200;
 const MAX_DELAY_MS = 5_000;
 /** A connection that lasts this long shows that all is well, and delays start afresh. */
@@ -85,6 +87,8 @@ export class MqttTransport {
   private outageLogged = false;
   private lastError = "";
   private timer: ReturnType<typeof setTimeout> | null = null;
+  /** When it is time to let others have their turn before the next message. */
+  private sliceEndMs = 0;
 
   constructor(private readonly options: TransportOptions) {}
 
@@ -148,7 +152,7 @@ export class MqttTransport {
       if (!isCurrent() || !("topic" in packet)) return done();
       const { topic, payload, retain } = packet;
       const bytes = typeof payload === "string" ? Buffer.from(payload) : payload;
-      this.options.onMessage(topic, bytes, retain, () => done());
+      this.options.onMessage(topic, bytes, retain, () => this.takeNext(done));
     };
     client.on("connect", (connack) => {
       answered = true;
@@ -167,6 +171,18 @@ export class MqttTransport {
       if (!isCurrent()) return;
       const hungUp = this.lastError === "" && !answered;
       this.lost(client, versionRefused || hungUp);
+    });
+  }
+
+  /**
+   * Asks for the next message. The package would hand out all that came in one piece, thousands
+   * of small ones, without a turn of the event loop between them.
+   */
+  private takeNext(done: () => void): void {
+    if (performance.now() < this.sliceEndMs) return done();
+    setImmediate(() => {
+      this.sliceEndMs = performance.now() + SLICE_MS;
+      done();
     });
   }
 

@@ -88,8 +88,12 @@ export class Receiver {
   private readonly batches: BatchReader;
   private readonly events: EventReader;
   private readonly sources = new Map<string, SourceProgress>();
-  /** Set while a batch is being applied. */
+  /** Set while a batch is being read and applied. */
   private done: (() => void) | null = null;
+  /** Batches that came meanwhile: one for each connection that was lost with one under way. */
+  private readonly waiting: { message: Uint8Array; done: () => void }[] = [];
+  /** The batch is still being looked through; none of it is applied. */
+  private isLooking = false;
 
   constructor(private readonly options: ReceiverOptions) {
     this.batches = new BatchReader(options.maxEventBytes);
@@ -98,26 +102,22 @@ export class Receiver {
 
   /**
    * Takes a batch; `done` is called when all of it is applied. Usually that comes before
-   * the next batch; one that comes sooner, over a new connection, makes this one finish.
+   * the next batch; one that comes sooner, over a new connection, waits until it is.
    */
   receiveBatch(message: Uint8Array, done: () => void): void {
-    const { batches, options } = this;
-    this.applySlice(Infinity);
-    const refusal = message.length > options.maxMessageBytes ? "oversized" : batches.open(message);
-    if (refusal !== null) {
-      this.drop(refusal, "");
+    if (message.length > this.options.maxMessageBytes) {
+      this.drop("oversized", "");
       return done();
     }
-    if (batches.source === options.nodeId) {
-      if (batches.epoch === options.epoch) return done();
-      // Somebody else writes as us. What they wrote is as good as anybody's.
-      options.onDuplicateNodeId();
-    } else {
-      this.follow(batches.source, batches.epoch, batches.sequence);
-    }
-    this.counters.received_batches++;
+    if (this.done === null) this.start(message, done);
+    else this.waiting.push({ message, done });
+  }
+
+  private start(message: Uint8Array, done: () => void): void {
+    this.batches.open(message);
+    this.isLooking = true;
     this.done = done;
-    this.applySlice(options.timing.nowMs() + SLICE_MS);
+    this.goOn(this.options.timing.nowMs() + SLICE_MS);
   }
 
   /** Takes a single event of another implementation. */
@@ -132,22 +132,61 @@ export class Receiver {
     }
   }
 
-  private applySlice(deadline: number): void {
+  /** Looks through the batch, then applies it, until the deadline, and later goes on. */
+  private goOn(deadline: number): void {
     const { done } = this;
     const { timing } = this.options;
     if (done === null) return;
-    for (let looked = 1; ; looked++) {
-      const kind = this.batches.next();
-      if (kind === EVENT_END) break;
-      this.counters.received_events++;
-      this.applyEvent(kind);
-      if (looked % EVENTS_A_LOOK === 0 && timing.nowMs() > deadline) {
-        timing.soon(() => this.applySlice(timing.nowMs() + SLICE_MS));
-        return;
-      }
+    if (!this.look(deadline) || !this.apply(deadline)) {
+      timing.soon(() => this.goOn(timing.nowMs() + SLICE_MS));
+      return;
     }
     this.done = null;
     done();
+    const next = this.done === null ? this.waiting.shift() : undefined;
+    if (next !== undefined) this.start(next.message, next.done);
+  }
+
+  /** False when the deadline came before the batch was looked through. */
+  private look(deadline: number): boolean {
+    const { batches, options } = this;
+    while (this.isLooking) {
+      const refusal = batches.look();
+      if (refusal === undefined) {
+        if (options.timing.nowMs() > deadline) return false;
+        continue;
+      }
+      this.isLooking = false;
+      if (refusal !== null) this.drop(refusal, "");
+      else this.begin();
+    }
+    return true;
+  }
+
+  /** The batch is sound: its events are next, unless they are our own. */
+  private begin(): void {
+    const { batches, options } = this;
+    if (batches.source !== options.nodeId) {
+      this.follow(batches.source, batches.epoch, batches.sequence);
+    } else if (batches.epoch === options.epoch) {
+      return batches.close();
+    } else {
+      // Somebody else writes as us. What they wrote is as good as anybody's.
+      options.onDuplicateNodeId();
+    }
+    this.counters.received_batches++;
+  }
+
+  /** False when the deadline came before all events were applied. */
+  private apply(deadline: number): boolean {
+    const { timing } = this.options;
+    for (let applied = 1; ; applied++) {
+      const kind = this.batches.next();
+      if (kind === EVENT_END) return true;
+      this.counters.received_events++;
+      this.applyEvent(kind);
+      if (applied % EVENTS_A_LOOK === 0 && timing.nowMs() > deadline) return false;
+    }
   }
 
   private applyEvent(kind: EventKind): void {

@@ -47,6 +47,15 @@ function batchOf(entries: Entry[], source = "node-1", epoch = 7, sequence = 3): 
   return writer.finish(sequence);
 }
 
+/** Opens a message and walks over all of it. */
+function opened(reader: BatchReader, message: Uint8Array): string | null {
+  reader.open(message);
+  for (;;) {
+    const refusal = reader.look();
+    if (refusal !== undefined) return refusal;
+  }
+}
+
 function timestampOf(entry: Entry): bigint {
   return (BigInt(entry.timeHigh) << 32n) | BigInt(entry.timeLow);
 }
@@ -80,7 +89,7 @@ describe("what is written", () => {
         fc.string({ minLength: 1, unit: "grapheme" }),
         (entries, source) => {
           const reader = new BatchReader(MAX_VALUE_BYTES);
-          expect(reader.open(batchOf(entries, source, 2 ** 52, 2 ** 40))).toBeNull();
+          expect(opened(reader, batchOf(entries, source, 2 ** 52, 2 ** 40))).toBeNull();
           expect(reader).toMatchObject({ source, epoch: 2 ** 52, sequence: 2 ** 40 });
           const { high, low } = originOf(source);
           for (const entry of entries) {
@@ -104,7 +113,7 @@ describe("what is written", () => {
       writer.addReference(entry);
       expect(writer.count).toBe(2);
       const reader = new BatchReader(0);
-      expect(reader.open(writer.finish(sequence))).toBeNull();
+      expect(opened(reader, writer.finish(sequence))).toBeNull();
       expect(reader.sequence).toBe(sequence);
       expect(reader.next()).toBe(EVENT_FLUSH);
       expect(reader.entry).toMatchObject({ timeHigh: 3, timeLow: 4, ...originFields("n") });
@@ -117,7 +126,7 @@ describe("what is written", () => {
   test("grows beyond its first buffer", () => {
     const entry = new Entry().setKey(Buffer.from("k")).setValue(Buffer.alloc(300_000, 7));
     const reader = new BatchReader(300_000);
-    expect(reader.open(batchOf([entry, entry]))).toBeNull();
+    expect(opened(reader, batchOf([entry, entry]))).toBeNull();
     for (let i = 0; i < 2; i++) {
       expect(reader.next()).toBe(EVENT_ENTRY);
       expect(Buffer.compare(reader.entry.valueBytes(), entry.valueBytes())).toBe(0);
@@ -136,7 +145,7 @@ const HEADER = { v: 1, src: "n", epoch: 1, seq: 1 };
 /** What comes of each event: its kind, or why it was dropped; or why the message was. */
 function readAll(message: Uint8Array): (number | string)[] | string {
   const reader = new BatchReader(MAX_VALUE_BYTES);
-  const refusal = reader.open(message);
+  const refusal = opened(reader, message);
   if (refusal !== null) return refusal;
   const found: (number | string)[] = [];
   for (let kind = reader.next(); kind !== EVENT_END; kind = reader.next()) {
@@ -214,7 +223,7 @@ describe("what is read", () => {
       fc.property(fc.array(mutation, { minLength: 1, maxLength: 4 }), (mutations) => {
         const bad = Buffer.from(good);
         for (const [at, byte] of mutations) bad[at] = byte;
-        if (reader.open(bad) === null) {
+        if (opened(reader, bad) === null) {
           for (let kind = reader.next(); kind !== EVENT_END; kind = reader.next()) {
             if (kind !== EVENT_ENTRY) continue;
             const { keyOffset, keyLength, valueOffset, valueLength } = reader.entry;
@@ -224,7 +233,7 @@ describe("what is read", () => {
             expect(valueOffset + valueLength).toBeLessThanOrEqual(bad.length);
           }
         }
-        expect(reader.open(good)).toBeNull();
+        expect(opened(reader, good)).toBeNull();
         expect([reader.next(), reader.next(), reader.next()]).toEqual([1, 1, 0]);
       }),
       { numRuns: 5_000 },
@@ -239,4 +248,30 @@ describe("what is read", () => {
       { numRuns: 5_000 },
     );
   });
+});
+
+test("a long message is walked over a little at a time", () => {
+  const reader = new BatchReader(MAX_VALUE_BYTES);
+  const entry = new Entry()
+    .setKey(Buffer.from("k"))
+    .setValue(Buffer.from("v"))
+    .setVersion(1, 1, 0, 0);
+  reader.open(batchOf(Array(10_000).fill(entry)));
+  let looks = 1;
+  while (reader.look() === undefined) looks++;
+  expect(looks).toBeGreaterThan(100);
+  expect(reader.next()).toBe(EVENT_ENTRY);
+});
+
+test("an event or a field with too much in it is malformed", () => {
+  const batch = { v: 1, src: "s", epoch: 1, seq: 1, events: [] as unknown[] };
+  const empties = Array(5_000).fill([]);
+  const reader = new BatchReader(MAX_VALUE_BYTES);
+  expect(opened(reader, encoder.encode({ ...batch, extra: empties }))).toBe("malformed");
+  expect(opened(reader, encoder.encode({ ...batch, events: [{ extra: empties }] }))).toBe(
+    "malformed",
+  );
+  const fields = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`f${i}`, i]));
+  expect(opened(reader, encoder.encode({ ...batch, events: [fields] }))).toBe("malformed");
+  expect(opened(reader, encoder.encode({ ...batch, extra: empties.slice(0, 100) }))).toBeNull();
 });

@@ -48,6 +48,10 @@ test.each<[string, number | null]>([
   ["1f", null],
   ["", null],
   ["81".repeat(100) + "00", null],
+  [`990800${"80".repeat(2_048)}`, 2_051],
+  [`991388${"80".repeat(5_000)}`, null],
+  [`9f${"80".repeat(5_000)}ff`, null],
+  [`5f${"40".repeat(5_000)}ff`, null],
 ])("%s takes %p bytes", (hex, length) => {
   expect(walk(hex)).toBe(length);
 });

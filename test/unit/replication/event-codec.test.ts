@@ -67,6 +67,11 @@ describe("a well-formed event", () => {
     expect(accepted({ ...EVENT, ttl: 60 }).entry.expiresAtMs).toBe(1_700_000_060_123);
   });
 
+  test("a field with a long name, and one that is not known, are ignored", () => {
+    const more = { note: [[1, { a: 2 }]], "a very long name": "x".repeat(100_000) };
+    expect(accepted({ ...EVENT, ...more }).entry.valueLength).toBe(3);
+  });
+
   test("op_id, prev and ttl may be left out, and a time may be small", () => {
     const { op_id: _, prev: __, ttl: ___, ...bare } = EVENT;
     expect(accepted({ ...bare, ts: 5 }).entry.timeHigh).toBe(0);
@@ -97,6 +102,19 @@ describe("an event is refused", () => {
     ["a text ttl", { ...EVENT, ttl: "60" }, "malformed"],
     ["an array", [EVENT], "malformed"],
     ["a tag", new Date(0), "malformed"],
+    ["a field of many items", { ...EVENT, extra: Array(5_000).fill([]) }, "malformed"],
+    ["a time of many items", { ...EVENT, ts: Array(5_000).fill([]) }, "malformed"],
+    ["a long source", { ...EVENT, src: "s".repeat(70_000) }, "oversized"],
+    [
+      "many fields",
+      Object.fromEntries(Array.from({ length: 70 }, (_, i) => [`f${i}`, i])),
+      "malformed",
+    ],
+    [
+      "a value of more numbers than bytes allowed",
+      { ...EVENT, val: Array(101).fill(1) },
+      "oversized",
+    ],
   ];
   test.each(rows)("for %s", (_, event, reason) => {
     expect(read(event)).toBe(reason);
