@@ -45,9 +45,12 @@ export interface Node {
   readonly stopped: Promise<void>;
 }
 
-/** How often a slice of the store's background work is done, and over how many rows. */
+/** How often a slice of the store's background work is done, and over how many rows at most. */
 const SWEEP_MS = 100;
 const SWEEP_ROWS = 10_000;
+/** How long such a slice may hold up the event loop, and the pause after one that took so long. */
+const SWEEP_SLICE_MS = 1;
+const SWEEP_PAUSE_MS = 3;
 /** Under which the journal remembers the replicator's last epoch. */
 const EPOCH_FACT = "epoch";
 
@@ -330,21 +333,25 @@ function listenProblem(error: unknown, config: Config): OperationalError {
   return new OperationalError(`cannot listen on ${address}: ${why}`);
 }
 
+/**
+ * Sweeps the store for as long as it runs. A slice is over when its time is, however many entries
+ * expired at once; then the next one follows soon.
+ */
 function startSweeping(store: Store): { stop(): void } {
-  let immediate: ReturnType<typeof setImmediate> | undefined;
+  let timer: ReturnType<typeof setTimeout>;
+  let untilMs = 0;
+  let wasCut = false;
+  const isOver = (): boolean => (wasCut = performance.now() >= untilMs);
   const slice = (): void => {
-    // A flush in progress is finished without delay, a slice a turn of the event loop.
-    immediate = store.sweep(SWEEP_ROWS) ? setImmediate(slice) : undefined;
+    untilMs = performance.now() + SWEEP_SLICE_MS;
+    wasCut = false;
+    const isFlushing = store.sweep(SWEEP_ROWS, isOver);
+    // A flush in progress is finished without much delay, a slice a turn of the event loop.
+    if (isFlushing) timer = setTimeout(slice, 0);
+    else timer = setTimeout(slice, wasCut ? SWEEP_PAUSE_MS : SWEEP_MS);
   };
-  const timer = setInterval(() => {
-    if (immediate === undefined) slice();
-  }, SWEEP_MS);
-  return {
-    stop() {
-      clearInterval(timer);
-      if (immediate !== undefined) clearImmediate(immediate);
-    },
-  };
+  timer = setTimeout(slice, SWEEP_MS);
+  return { stop: () => clearTimeout(timer) };
 }
 
 function replicationControl(replicator: Replicator, antiEntropy: AntiEntropy): ReplicationControl {

@@ -73,6 +73,9 @@ export const PREFETCH_KEYS = 16;
 /** Sessions hold back a purge for this part of the grace at most. */
 const HELD_SHARE = 1 / 8;
 const NO_REFERENCE = 0xffff_ffff;
+/** How often `sweep` asks whether its time is over when there is nothing to do. */
+const ROWS_A_LOOK = 64;
+const never = (): boolean => false;
 
 /** What came of a write; one of the constants above. */
 export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5;
@@ -435,9 +438,10 @@ export class Store {
    * A slice of background work over the next `rows` rows: turns expired entries into
    * tombstones, purges tombstones past their grace, removes what a flush left, and
    * empties sparse slabs. True while a flush is still being carried out. While `isReadOnly`
-   * no entry changes, and what a flush left stays until later.
+   * no entry changes, and what a flush left stays until later. `isOver` says that time is up: it is
+   * asked after each entry that was changed, and once in a while besides.
    */
-  sweep(rows: number): boolean {
+  sweep(rows: number, isOver: () => boolean = never): boolean {
     this.table.compact(16, this.limitBytes);
     // What cannot be written down is left as it is.
     if (this.isReadOnly) return false;
@@ -445,11 +449,14 @@ export class Store {
     const end = Math.min(this.sweepAt + rows, this.table.idLimit);
     const nowMs = this.clock.nowMs();
     if (this.sweepAt === 0) this.beginPass(nowMs);
-    for (let id = this.sweepAt; id < end; id++) {
-      if (this.table.isUsed(id)) this.sweepEntry(id, nowMs);
+    let id = this.sweepAt;
+    while (id < end) {
+      const isChanged = this.table.isUsed(id) && this.sweepEntry(id, nowMs);
+      id++;
+      if ((isChanged || id % ROWS_A_LOOK === 0) && isOver()) break;
     }
-    this.sweepAt = end;
-    if (end >= this.table.idLimit) {
+    this.sweepAt = id;
+    if (id >= this.table.idLimit) {
       this.sweepAt = 0;
       // The floor only rises on a clean pass from row 0, which `raiseFloor` starts.
       this.isFlushing = false;
@@ -466,22 +473,27 @@ export class Store {
     if (this.isPurgeDue || this.sessions === 0) this.heldSinceMs = 0;
   }
 
-  private sweepEntry(id: number, nowMs: number): void {
+  /** Whether the entry had to be changed. */
+  private sweepEntry(id: number, nowMs: number): boolean {
     if (this.isFlushing && this.isFlushed(id)) {
       this.drop(id, true);
-    } else if (this.table.kindOf(id) === KIND_TOMBSTONE) {
+      return true;
+    }
+    if (this.table.kindOf(id) === KIND_TOMBSTONE) {
       this.table.read(id, this.present);
-      if (diedMs(this.present) >= this.latestPurgeMs()) return;
+      if (diedMs(this.present) >= this.latestPurgeMs()) return false;
       if (this.sessions > 0 && !this.isPurgeDue) {
         if (this.heldSinceMs === 0) this.heldSinceMs = nowMs;
-        return;
+        return false;
       }
       this.purges++;
       this.notePurge(this.present);
       this.drop(id);
-    } else if (this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs) {
-      this.expire(id);
+      return true;
     }
+    const hasExpired = this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs;
+    if (hasExpired) this.expire(id);
+    return hasExpired;
   }
 
   /** Turns an expired entry into a tombstone of its base's version (see `merge.ts`). */

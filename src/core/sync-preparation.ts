@@ -42,9 +42,10 @@ export class TreePreparation {
   /** Works on until `untilMs`. */
   slice(untilMs: number): void {
     const { store, tree, monotonicMs } = this;
+    const isOver = (): boolean => monotonicMs() >= untilMs;
     while (!this.isSwept) {
-      this.isSwept = !store.sweep(ROWS_A_SWEEP);
-      if (monotonicMs() >= untilMs) return;
+      this.isSwept = !store.sweep(ROWS_A_SWEEP, isOver);
+      if (isOver()) return;
     }
     while (this.nextId < store.idLimit) {
       const end = Math.min(this.nextId + IDS_A_LOOK, store.idLimit);

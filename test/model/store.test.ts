@@ -671,6 +671,21 @@ describe("background work", () => {
     expect([real.store.size, real.store.tombstoneCount]).toEqual([1, 0]);
     expect(real.dump().size).toBe(1);
   });
+
+  test("a sweep whose time is up goes on later, and changes one entry at least", () => {
+    const real = new TestStore();
+    for (let i = 0; i < 1_000; i++) real.set(`key${i}`, "x", i % 2 === 0 ? START_MS + 100 : 0);
+    real.nowMs = START_MS + 100;
+    for (let call = 1; call <= 500; call++) {
+      const { tombstoneCount } = real.store;
+      while (real.store.tombstoneCount === tombstoneCount) real.store.sweep(1_000_000, () => true);
+      expect(real.store.tombstoneCount).toBe(call);
+    }
+    expect(real.store.size).toBe(500);
+    real.nowMs += GRACE_MS + 1;
+    for (let call = 0; call < 1_100; call++) real.store.sweep(1_000_000, () => true);
+    expect([real.store.size, real.store.tombstoneCount]).toEqual([500, 0]);
+  });
 });
 
 describe("memory", () => {
