@@ -143,7 +143,10 @@ export function answerFailure(
   done = "",
 ): void {
   const text = failure.kind === "full" ? "Storage full" : "Read only";
-  reply.error(text, done === "" ? failure.message : `${failure.message}; ${done}`);
+  const detail = done === "" ? failure.message : `${failure.message}; ${done}`;
+  // OOM, the code of a full memory, would make clients delete; this is what Redis says of its disk.
+  if (reply.isResp && failure.kind === "full") reply.respError(`MISCONF ${detail}`);
+  else reply.error(text, detail);
 }
 
 /**

@@ -2,10 +2,11 @@
  * Off-heap memory for keys and values.
  *
  * Slots of one size class share a slab, an ArrayBuffer of 256 KiB; what is larger
- * than the largest class gets a slab of its own. A slot is named by a 32-bit
- * reference, `slab << 15 | offset in units of 8 bytes`, so 32 GiB are addressable
- * and no JavaScript object exists per slot. (The scheme is the slab allocator of
- * Bonwick, 1994, as memcached uses it.)
+ * than the largest class gets a slab of its own. A slot is named by a reference,
+ * `slab * 2^15 + offset in units of 8 bytes`, so no JavaScript object exists per slot. A
+ * reference takes as many bits as the slabs need, up to REFERENCE_BITS: more slabs than any
+ * machine has memory for. (The scheme is the slab allocator of Bonwick, 1994, as memcached
+ * uses it.)
  *
  * Invariants
  * - A slab belongs to one size class from its first slot until its last one is freed;
@@ -25,11 +26,17 @@ const UNIT_BITS = 15;
 const UNIT_MASK = (1 << UNIT_BITS) - 1;
 /** Slots above this size get a slab of their own. */
 const LARGEST_SLOT_BYTES = 32_768;
+/** What a slot above that is rounded up to. */
+const PAGE_BYTES = 4_096;
 /** Class number of a slab that holds one large slot. */
 const LARGE = 255;
 /** Marks a slab number that is not in use. */
 const VACANT = 254;
-const MAX_SLABS = 1 << (32 - UNIT_BITS);
+/** Bits of a reference at most: 2^28 slabs, which is 64 TiB of full ones. */
+export const REFERENCE_BITS = 43;
+const MAX_SLABS = 2 ** (REFERENCE_BITS - UNIT_BITS);
+const SLAB_STEP = 1 << UNIT_BITS;
+const WORD = 2 ** 32;
 const NO_UNIT = 0xffff;
 
 /** States of a slab: on no stack, on its class's stack, or being emptied by its owner. */
@@ -66,18 +73,26 @@ export class Arena {
 
   /** True when a slot holding `oldBytes` can hold `newBytes` without waste. */
   fitsInPlace(reference: number, newBytes: number): boolean {
-    const slabClass = this.slabClass[reference >>> UNIT_BITS]!;
+    const slab = slabOf(reference);
+    const slabClass = this.slabClass[slab]!;
     if (slabClass !== LARGE) {
       return newBytes <= LARGEST_SLOT_BYTES && classOfUnits[(newBytes + 7) >>> 3] === slabClass;
     }
-    const capacity = this.bytes[reference >>> UNIT_BITS]!.length;
+    const capacity = this.bytes[slab]!.length;
     return newBytes <= capacity && newBytes > LARGEST_SLOT_BYTES && newBytes * 2 > capacity;
+  }
+
+  /** Bytes that the slot could hold. */
+  capacityOf(reference: number): number {
+    const slab = slabOf(reference);
+    const slabClass = this.slabClass[slab]!;
+    return slabClass === LARGE ? this.bytes[slab]!.length : classBytes[slabClass]!;
   }
 
   /**
    * A slot of at least `length` bytes with undefined contents. Returns its reference,
    * or OUT_OF_MEMORY when a new slab would be needed and `bytesReserved` would
-   * then exceed `limitBytes`.
+   * then exceed `limitBytes`, or the system has no memory for it.
    */
   allocate(length: number, limitBytes: number): number {
     if (length > LARGEST_SLOT_BYTES) return this.allocateLarge(length, limitBytes);
@@ -92,16 +107,16 @@ export class Arena {
     const free = this.freeUnit[slab]!;
     if (free !== NO_UNIT) {
       this.freeUnit[slab] = this.words[slab]![free << 1]!;
-      return ((slab << UNIT_BITS) | free) >>> 0;
+      return slab * SLAB_STEP + free;
     }
     const unit = this.nextUnit[slab]!;
     this.nextUnit[slab] = unit + (classBytes[slabClass]! >>> 3);
-    return ((slab << UNIT_BITS) | unit) >>> 0;
+    return slab * SLAB_STEP + unit;
   }
 
   /** Gives a slot back. The reference must not be used again. */
   free(reference: number): void {
-    const slab = reference >>> UNIT_BITS;
+    const slab = slabOf(reference);
     const slabClass = this.slabClass[slab]!;
     if (slabClass === LARGE) return this.releaseSlab(slab);
     const unit = reference & UNIT_MASK;
@@ -150,7 +165,7 @@ export class Arena {
   forEachSlot(slab: number, visit: (reference: number) => void): void {
     const step = classBytes[this.slabClass[slab]!]! >>> 3;
     const end = this.nextUnit[slab]!;
-    for (let unit = 0; unit < end; unit += step) visit(((slab << UNIT_BITS) | unit) >>> 0);
+    for (let unit = 0; unit < end; unit += step) visit(slab * SLAB_STEP + unit);
   }
 
   /** Drops everything at once. */
@@ -193,17 +208,18 @@ export class Arena {
   }
 
   private allocateLarge(length: number, limitBytes: number): number {
-    const size = (length + 4095) & ~4095;
+    const size = Math.ceil(length / PAGE_BYTES) * PAGE_BYTES;
     if (this.bytesReserved + size > limitBytes) return OUT_OF_MEMORY;
     const slab = this.addSlab(size, LARGE);
-    return slab < 0 ? OUT_OF_MEMORY : (slab << UNIT_BITS) >>> 0;
+    return slab < 0 ? OUT_OF_MEMORY : slab * SLAB_STEP;
   }
 
   private addSlab(size: number, slabClass: number): number {
+    if (this.vacantSlabs.length === 0 && this.bytes.length >= MAX_SLABS) return OUT_OF_MEMORY;
+    const buffer = bufferOf(size);
+    if (buffer === null) return OUT_OF_MEMORY;
     const slab = this.vacantSlabs.pop() ?? this.bytes.length;
-    if (slab >= MAX_SLABS) return OUT_OF_MEMORY;
-    if (slab >= this.slabClass.length) this.growTables();
-    const buffer = new ArrayBuffer(size);
+    while (slab >= this.slabClass.length) this.growTables();
     this.bytes[slab] = new Uint8Array(buffer);
     this.words[slab] = new Uint32Array(buffer);
     this.slabClass[slab] = slabClass;
@@ -248,12 +264,22 @@ const NO_WORDS = new Uint32Array(0);
 
 /** The number of the slab that a reference points into. */
 export function slabOf(reference: number): number {
-  return reference >>> UNIT_BITS;
+  return reference < WORD ? reference >>> UNIT_BITS : Math.floor(reference / SLAB_STEP);
 }
 
 /** Where in its slab a reference points, in bytes. */
 export function offsetOf(reference: number): number {
   return (reference & UNIT_MASK) << 3;
+}
+
+/** Null when the system has no memory for it. */
+function bufferOf(bytes: number): ArrayBuffer | null {
+  try {
+    return new ArrayBuffer(bytes);
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
 }
 
 function slotsPerSlab(slabClass: number): number {

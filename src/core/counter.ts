@@ -16,8 +16,25 @@
  *
  * Bases are ordered by version, then kind, then decimal text, which is the order of
  * the string entries they stand for (see `merge.ts`).
+ *
+ * How large a counter gets. A join has as many parts as both sides together, so no bound on
+ * one entry bounds what joins make of several. Therefore being well-formed knows no number of
+ * parts: logs, snapshots and backups hold a counter of any size, and nothing that was accepted is
+ * ever refused there. Where there must be a bound, on the wire, a counter travels in slices: any
+ * subset of its parts on its base is a counter, and the join of all of them is the whole
+ * (`sliceCounter`). What strangers can do is bounded by the two constants below: one entry brings
+ * at most MAX_ENTRY_PARTS, and a join that would pass MAX_JOINED_PARTS is refused as one that
+ * finds no room is: nothing here changes, and it is offered again. Honest nodes never get
+ * near either, for their parts are folded (`counter-fold.ts`); a node's own increments are
+ * never refused for it.
  */
-import { compareBytes, compareVersions, type Entry, type VersionWords } from "./entry.ts";
+import {
+  compareBytes,
+  compareVersions,
+  copyBytes,
+  type Entry,
+  type VersionWords,
+} from "./entry.ts";
 
 /** Bytes before the first part. */
 export const BASE_BYTES = 25;
@@ -25,8 +42,10 @@ export const BASE_BYTES = 25;
 export const PART_BYTES = 32;
 /** The longest decimal text of a number, sign included. */
 export const MAX_NUMBER_TEXT_BYTES = 20;
-/** Most origins one counter may hold; a counter with more is refused as invalid. */
-const MAX_PARTS = 65_536;
+/** Most parts that one entry may bring from elsewhere: 2 MiB. */
+export const MAX_ENTRY_PARTS = 65_536;
+/** Most parts that a counter takes in from elsewhere, all entries together: 16 MiB. */
+export const MAX_JOINED_PARTS = 524_288;
 
 /** Base kind: a string holding the number. */
 export const BASE_STRING = 0;
@@ -168,14 +187,9 @@ export function addToPart(
   timeLow: number,
   delta: Int64,
 ): number {
-  let at = BASE_BYTES;
-  let order = 1;
-  for (; at < length; at += PART_BYTES) {
-    order = compareOrigins(payload, at, originHigh, originLow);
-    if (order >= 0) break;
-  }
+  const at = findPart(payload, 0, length, originHigh, originLow);
   let newLength = length;
-  if (at === length || order !== 0) {
+  if (at === length || compareOrigins(payload, at, originHigh, originLow) !== 0) {
     payload.copyWithin(at + PART_BYTES, at, length);
     payload.fill(0, at, at + PART_BYTES);
     writeWord(payload, at, originHigh);
@@ -190,6 +204,26 @@ export function addToPart(
   carry = addWord(payload, at + 20, extension, carry);
   addWord(payload, at + 16, extension, carry);
   return newLength;
+}
+
+/** Where the part of the origin is, or would be: the first that is not below it. */
+export function findPart(
+  payload: Uint8Array,
+  offset: number,
+  length: number,
+  originHigh: number,
+  originLow: number,
+): number {
+  const partsAt = offset + BASE_BYTES;
+  let below = 0;
+  let above = (length - BASE_BYTES) / PART_BYTES;
+  while (below < above) {
+    const middle = (below + above) >>> 1;
+    const at = partsAt + middle * PART_BYTES;
+    if (compareOrigins(payload, at, originHigh, originLow) < 0) below = middle + 1;
+    else above = middle;
+  }
+  return partsAt + below * PART_BYTES;
 }
 
 /**
@@ -220,10 +254,14 @@ export function sumOf(payload: Uint8Array, offset: number, length: number, into:
   return false;
 }
 
+/** How many parts a counter of this length has. */
+export function partsOf(length: number): number {
+  return (length - BASE_BYTES) / PART_BYTES;
+}
+
 /** Whether the bytes are a well-formed counter: length, base kind, parts in strict order. */
 export function isCounter(payload: Uint8Array, offset: number, length: number): boolean {
   if (length < BASE_BYTES || (length - BASE_BYTES) % PART_BYTES !== 0) return false;
-  if ((length - BASE_BYTES) / PART_BYTES > MAX_PARTS) return false;
   const baseKind = payload[offset]!;
   if (baseKind > BASE_NONE) return false;
   if (baseKind === BASE_NONE) {
@@ -277,23 +315,46 @@ export function joinParts(
   bLength: number,
   out: Uint8Array,
 ): number {
-  out.set(a.subarray(aOffset, aOffset + BASE_BYTES), 0);
+  copyBytes(a, aOffset, BASE_BYTES, out, 0);
   let length = BASE_BYTES;
   let aAt = aOffset + BASE_BYTES;
   let bAt = bOffset + BASE_BYTES;
   const aEnd = aOffset + aLength;
   const bEnd = bOffset + bLength;
-  while (aAt < aEnd || bAt < bEnd) {
-    const order = aAt === aEnd ? 1 : bAt === bEnd ? -1 : compareParts(a, aAt, b, bAt);
+  while (aAt < aEnd && bAt < bEnd) {
+    const order = compareParts(a, aAt, b, bAt);
     // Same origin: the later running total; equal times by bytes, to stay a total order.
     const takeA = order < 0 || (order === 0 && compareBytes(a, aAt + 8, 24, b, bAt + 8, 24) >= 0);
-    if (takeA) out.set(a.subarray(aAt, aAt + PART_BYTES), length);
-    else out.set(b.subarray(bAt, bAt + PART_BYTES), length);
+    if (takeA) copyBytes(a, aAt, PART_BYTES, out, length);
+    else copyBytes(b, bAt, PART_BYTES, out, length);
     length += PART_BYTES;
     if (order <= 0) aAt += PART_BYTES;
     if (order >= 0) bAt += PART_BYTES;
   }
-  return length;
+  copyBytes(a, aAt, aEnd - aAt, out, length);
+  length += aEnd - aAt;
+  copyBytes(b, bAt, bEnd - bAt, out, length);
+  return length + bEnd - bAt;
+}
+
+/**
+ * Writes as many parts of a counter as `maxBytes` hold into `out`, from part `first` on, behind
+ * its base: a counter of its own. Returns its length; `maxBytes` hold a base and a part.
+ */
+export function sliceCounter(
+  payload: Uint8Array,
+  offset: number,
+  length: number,
+  first: number,
+  maxBytes: number,
+  out: Uint8Array,
+): number {
+  const from = BASE_BYTES + first * PART_BYTES;
+  const room = Math.floor((maxBytes - BASE_BYTES) / PART_BYTES) * PART_BYTES;
+  const bytes = Math.min(room, length - from);
+  copyBytes(payload, offset, BASE_BYTES, out, 0);
+  copyBytes(payload, offset + from, bytes, out, BASE_BYTES);
+  return BASE_BYTES + bytes;
 }
 
 function compareParts(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number): number {

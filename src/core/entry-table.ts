@@ -3,8 +3,8 @@
  * arena. A row's number is the entry's id. It stays the same while the entry exists,
  * however often the value moves, so index, order and Merkle tree all hold plain ids.
  *
- * Row      0 arena reference · 1 key length, kind and flags · 2 value length ·
- *          3, 4 time · 5, 6 origin · 7 hash of the key
+ * Row      0 arena reference, lower 32 bits · 1 key length, kind, flags, and the upper 11 bits
+ *          of the reference · 2 value length · 3, 4 time · 5, 6 origin · 7 hash of the key
  * Slot     id (4 bytes) · expiry in Unix ms (8 bytes, only when it has one) · key · value
  *
  * Invariants
@@ -26,6 +26,9 @@ const KEY_LENGTH_MASK = 0x1ffff;
 const KIND_SHIFT = 17;
 const HAS_EXPIRY = 1 << 19;
 const USED = 1 << 20;
+/** What lies above this in word 1 belongs to the reference. */
+const REFERENCE_SHIFT = 21;
+const WORD = 2 ** 32;
 
 const NO_ROW = 0xffff_ffff;
 
@@ -58,31 +61,35 @@ export class EntryTable {
     if (reuse) this.freeRow = row[at]!;
     else this.idLimit = id + 1;
     this.count++;
-    row[at] = reference;
     row[at + 7] = hash;
-    this.fillRow(row, at, entry);
+    this.fillRow(row, at, reference, entry);
     this.fillSlot(id, reference, entry, true);
     return id;
   }
 
-  /** Replaces what row `id` holds by `entry` (same key). False when memory is used up. */
+  /**
+   * Replaces what row `id` holds by `entry` (same key). False when memory is used up, and then
+   * nothing has changed; never for an entry that takes no more room than the one before.
+   */
   replace(id: number, entry: Entry, limitBytes: number): boolean {
     const row = this.rows[id >>> CHUNK_BITS]!;
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    const reference = row[at]!;
+    const reference = referenceAt(row, at);
     const bytes = slotBytes(entry);
     if (this.arena.fitsInPlace(reference, bytes)) {
-      const hadExpiry = (row[at + 1]! & HAS_EXPIRY) !== 0;
-      this.fillSlot(id, reference, entry, hadExpiry || entry.expiresAtMs !== 0);
-    } else {
-      const moved = this.arena.allocate(bytes, limitBytes - this.rowBytes());
-      if (moved === OUT_OF_MEMORY) return false;
-      // The old slot is freed last: the entry's key may be a view of it.
-      this.fillSlot(id, moved, entry, true);
-      row[at] = moved;
-      this.arena.free(reference);
+      this.fillInPlace(row, at, id, reference, entry);
+      return true;
     }
-    this.fillRow(row, at, entry);
+    const moved = this.arena.allocate(bytes, limitBytes - this.rowBytes());
+    if (moved === OUT_OF_MEMORY) {
+      if (bytes > this.arena.capacityOf(reference)) return false;
+      this.fillInPlace(row, at, id, reference, entry);
+      return true;
+    }
+    // The old slot is freed last: the entry's key may be a view of it.
+    this.fillSlot(id, moved, entry, true);
+    this.fillRow(row, at, moved, entry);
+    this.arena.free(reference);
     return true;
   }
 
@@ -90,7 +97,7 @@ export class EntryTable {
   release(id: number): void {
     const row = this.rows[id >>> CHUNK_BITS]!;
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    this.arena.free(row[at]!);
+    this.arena.free(referenceAt(row, at));
     row[at] = this.freeRow;
     row[at + 1] = 0;
     this.freeRow = id;
@@ -101,7 +108,7 @@ export class EntryTable {
   read(id: number, into: Entry): void {
     const row = this.rows[id >>> CHUNK_BITS]!;
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    const reference = row[at]!;
+    const reference = referenceAt(row, at);
     const facts = row[at + 1]!;
     const slab = slabOf(reference);
     const bytes = this.arena.bytes[slab]!;
@@ -147,7 +154,7 @@ export class EntryTable {
     const row = this.rows[id >>> CHUNK_BITS]!;
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     if ((row[at + 1]! & HAS_EXPIRY) === 0) return 0;
-    const reference = row[at]!;
+    const reference = referenceAt(row, at);
     const words = this.arena.words[slabOf(reference)]!;
     const word = (offsetOf(reference) >>> 2) + 1;
     return words[word]! * 0x1_0000_0000 + words[word + 1]!;
@@ -155,7 +162,7 @@ export class EntryTable {
 
   /** Where the entry lies: changes when it moves. Loads the row. */
   referenceOf(id: number): number {
-    return this.rows[id >>> CHUNK_BITS]![(id & CHUNK_MASK) * ROW_WORDS]!;
+    return referenceAt(this.rows[id >>> CHUNK_BITS]!, (id & CHUNK_MASK) * ROW_WORDS);
   }
 
   /** The id written in a slot. Loads the slot. */
@@ -174,7 +181,7 @@ export class EntryTable {
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     const facts = row[at + 1]!;
     if ((facts & KEY_LENGTH_MASK) !== length) return false;
-    const reference = row[at]!;
+    const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)]!;
     const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
     for (let i = 0; i < length; i++) {
@@ -188,7 +195,7 @@ export class EntryTable {
     const row = this.rows[id >>> CHUNK_BITS]!;
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     const facts = row[at + 1]!;
-    const reference = row[at]!;
+    const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)]!;
     const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
     return compareBytes(bytes, start, facts & KEY_LENGTH_MASK, key, offset, length);
@@ -199,7 +206,7 @@ export class EntryTable {
     const row = this.rows[id >>> CHUNK_BITS]!;
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     const facts = row[at + 1]!;
-    const reference = row[at]!;
+    const reference = referenceAt(row, at);
     into.bytes = this.arena.bytes[slabOf(reference)]!;
     into.offset = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
     into.length = facts & KEY_LENGTH_MASK;
@@ -213,7 +220,7 @@ export class EntryTable {
     const row = this.rows[id >>> CHUNK_BITS]!;
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     const facts = row[at + 1]!;
-    const reference = row[at]!;
+    const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)]!;
     const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
     return prefix32(bytes, start, facts & KEY_LENGTH_MASK, skip);
@@ -235,7 +242,7 @@ export class EntryTable {
       if (id >= this.idLimit) return;
       const row = this.rows[id >>> CHUNK_BITS]!;
       const at = (id & CHUNK_MASK) * ROW_WORDS;
-      if (row[at] !== reference || (row[at + 1]! & USED) === 0) return;
+      if (referenceAt(row, at) !== reference || (row[at + 1]! & USED) === 0) return;
       const facts = row[at + 1]!;
       const length = (facts & HAS_EXPIRY ? 12 : 4) + (facts & KEY_LENGTH_MASK) + row[at + 2]!;
       const moved = this.arena.allocate(length, limitBytes - this.rowBytes());
@@ -247,7 +254,7 @@ export class EntryTable {
         bytes.subarray(offset, offset + length),
         offsetOf(moved),
       );
-      row[at] = moved;
+      setReference(row, at, moved, facts);
       this.arena.free(reference);
     });
     if (stuck) this.arena.keepSlab(slab);
@@ -276,11 +283,25 @@ export class EntryTable {
     return this.rows[id >>> CHUNK_BITS]![(id & CHUNK_MASK) * ROW_WORDS + 1]!;
   }
 
-  private fillRow(row: Uint32Array, at: number, entry: Entry): void {
-    row[at + 1] =
+  /** The key is left where it is, unless an expiry makes or leaves room before it. */
+  private fillInPlace(
+    row: Uint32Array,
+    at: number,
+    id: number,
+    reference: number,
+    entry: Entry,
+  ): void {
+    const hadExpiry = (row[at + 1]! & HAS_EXPIRY) !== 0;
+    this.fillSlot(id, reference, entry, hadExpiry || entry.expiresAtMs !== 0);
+    this.fillRow(row, at, reference, entry);
+  }
+
+  private fillRow(row: Uint32Array, at: number, reference: number, entry: Entry): void {
+    const facts =
       entry.keyLength |
       (entry.kind << KIND_SHIFT) |
       (entry.expiresAtMs === 0 ? USED : USED | HAS_EXPIRY);
+    setReference(row, at, reference, facts);
     row[at + 2] = entry.valueLength;
     row[at + 3] = entry.timeHigh;
     row[at + 4] = entry.timeLow;
@@ -313,6 +334,20 @@ export class EntryTable {
       offset + 4 + entry.keyLength,
     );
   }
+}
+
+/** The reference in the row that begins at `at`. */
+function referenceAt(row: Uint32Array, at: number): number {
+  const high = row[at + 1]! >>> REFERENCE_SHIFT;
+  return high === 0 ? row[at]! : high * WORD + row[at]!;
+}
+
+/** Writes words 0 and 1 of a row. Of `facts` only what lies below the reference counts. */
+function setReference(row: Uint32Array, at: number, reference: number, facts: number): void {
+  row[at] = reference;
+  const below = facts & ((1 << REFERENCE_SHIFT) - 1);
+  row[at + 1] =
+    reference < WORD ? below : below | (Math.floor(reference / WORD) << REFERENCE_SHIFT);
 }
 
 function slotBytes(entry: Entry): number {

@@ -21,10 +21,14 @@ import {
   MAX_NUMBER_TEXT_BYTES,
   PART_BYTES,
   addToPart,
+  findPart,
   formatInt64,
-  isCounter,
+  MAX_ENTRY_PARTS,
+  MAX_JOINED_PARTS,
   parseInt64,
+  partsOf,
   setVersionFromParts,
+  sliceCounter,
   sumOf,
   writeBase,
 } from "./counter.ts";
@@ -34,11 +38,12 @@ import {
   KIND_COUNTER,
   KIND_STRING,
   KIND_TOMBSTONE,
-  MAX_KEY_BYTES,
   compareBytes,
   compareVersions,
+  copyBytes,
   type VersionWords,
 } from "./entry.ts";
+import { flawOf } from "./entry-check.ts";
 import { HashIndex } from "./hash-index.ts";
 import { hashKey } from "./key-hash.ts";
 import { sortByKey } from "./key-sort.ts";
@@ -59,7 +64,7 @@ export const APPLIED = 1;
 export const UNCHANGED = 0;
 /** The version lies further ahead of this node's time than `maxClockSkewMs`. */
 export const REFUSED_FUTURE = -1;
-/** The memory limit is reached. */
+/** The memory limit is reached, or the system has no more memory. */
 export const REFUSED_FULL = -2;
 /** The entry is not well-formed: key length, kind, expiry or counter bytes. */
 export const REFUSED_INVALID = -3;
@@ -67,18 +72,30 @@ export const REFUSED_INVALID = -3;
 export const NOT_A_NUMBER = -4;
 /** `increment`: the result would leave 64 bits. */
 export const OUT_OF_RANGE = -5;
+/** Nothing is taken for now: the disk is full or fails (`Store.isReadOnly`). */
+export const REFUSED_READ_ONLY = -6;
+/** A counter has, or would have, more parts than strangers may bring (`counter.ts`). */
+export const REFUSED_LARGE = -7;
 
 /** Most keys that `prefetch` takes: about as many loads as a processor has under way. */
 export const PREFETCH_KEYS = 16;
 /** Sessions hold back a purge for this part of the grace at most. */
 const HELD_SHARE = 1 / 8;
-const NO_REFERENCE = 0xffff_ffff;
 /** How often `sweep` asks whether its time is over when there is nothing to do. */
 const ROWS_A_LOOK = 64;
 const never = (): boolean => false;
+const NO_REFERENCE = -1;
+/** What may be taken above the memory limit so that nodes agree, as a share of it. */
+const MERGE_RESERVE = 1 / 8;
+/** The least of that: some rows and a slab of each of the small sizes. */
+const LEAST_RESERVE_BYTES = 4 * 1024 * 1024;
+/** Of a counter from this size on only what changed is written down, not all of it. */
+const LARGE_COUNTER_BYTES = 1024;
+/** A scratch buffer that one large counter made larger than this is let go of. */
+const KEPT_BYTES = 1024 * 1024;
 
 /** What came of a write; one of the constants above. */
-export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5;
+export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5 | -6 | -7;
 
 /** Who wants to know of every change: the outbox, the Merkle tree, the log. */
 export interface ChangeObserver {
@@ -113,7 +130,7 @@ export interface StoreOptions {
   readonly hashSeed: Origin;
   /** From 0 to below 1; decides the shape of the order, nothing else. */
   readonly random: () => number;
-  /** Writes are refused beyond this many bytes; 0 means no limit. */
+  /** Writes are refused beyond this many bytes, and merges beyond a reserve above; 0 means no limit. */
   readonly memoryLimitBytes: number;
   /** Entries from further ahead than this are refused. */
   readonly maxClockSkewMs: number;
@@ -178,10 +195,14 @@ export class Store {
   private readonly present = new Entry();
   private readonly own = new Entry();
   private readonly joined = new Entry();
+  private readonly part = new Entry();
+  private readonly partBytes = new Uint8Array(BASE_BYTES + PART_BYTES);
+  /** See `readChange`; null when what came in is what is there. */
+  private change: Entry | null = null;
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   private readonly numberText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
   private scratch = new Uint8Array(1024);
-  private readonly touched = new Uint32Array(PREFETCH_KEYS);
+  private readonly touched = new Float64Array(PREFETCH_KEYS);
 
   constructor(private readonly options: StoreOptions) {
     this.clock = options.clock;
@@ -247,6 +268,20 @@ export class Store {
   /** Points `into` at the entry as it is stored. Valid until the next write. */
   read(id: number, into: Entry): void {
     this.table.read(id, into);
+  }
+
+  /**
+   * For an observer that is told of a change: points `into` at what came in. Merged with what was
+   * there before, it gives what is there now, and is much less when a large counter changed in a few parts.
+   */
+  readChange(id: number, into: Entry): void {
+    const { change } = this;
+    if (change === null) return this.table.read(id, into);
+    into.setKey(change.key, change.keyOffset, change.keyLength);
+    into.setValue(change.value, change.valueOffset, change.valueLength);
+    into.setVersion(change.timeHigh, change.timeLow, change.originHigh, change.originLow);
+    into.kind = change.kind;
+    into.expiresAtMs = change.expiresAtMs;
   }
 
   /** Like `read`, but the value is what clients see: a counter's is its decimal text. */
@@ -332,7 +367,10 @@ export class Store {
     return this.apply(own, true);
   }
 
-  /** Deletes a key. False when it is not there. */
+  /**
+   * Deletes a key. False when it is not there. It is never refused: what is left takes no more
+   * memory than what was there.
+   */
   delete(key: Uint8Array, offset: number, length: number): boolean {
     const id = this.find(key, offset, length);
     if (id < 0) return false;
@@ -341,7 +379,7 @@ export class Store {
     own.setKey(key, offset, length).setValue(key, 0, 0);
     own.expiresAtMs = 0;
     this.stamp();
-    this.replace(id, own, true);
+    if (this.replace(id, own, true) !== APPLIED) throw new Error("a deletion was refused");
     return true;
   }
 
@@ -367,7 +405,24 @@ export class Store {
     if (!sumOf(payload, 0, newLength, this.number)) return OUT_OF_RANGE;
     own.kind = KIND_COUNTER;
     own.setKey(key, offset, length).setValue(payload, 0, newLength);
-    return id < 0 ? this.add(hash, own, true) : this.replace(id, own, true);
+    if (id < 0) return this.add(hash, own, true);
+    if (newLength >= LARGE_COUNTER_BYTES) this.change = this.ownPart(own, high, low);
+    const outcome = this.replace(id, own, true);
+    this.change = null;
+    return outcome;
+  }
+
+  /** A counter with nothing but this process's part of another one. */
+  private ownPart(counter: Entry, originHigh: number, originLow: number): Entry {
+    const { part, partBytes } = this;
+    const { value, valueLength } = counter;
+    const at = findPart(value, 0, valueLength, originHigh, originLow);
+    sliceCounter(value, 0, valueLength, partsOf(at), partBytes.length, partBytes);
+    part.kind = KIND_COUNTER;
+    part.setKey(counter.key, counter.keyOffset, counter.keyLength).setValue(partBytes);
+    part.expiresAtMs = counter.expiresAtMs;
+    setVersionFromParts(part);
+    return part;
   }
 
   /** Deletes everything, here and, as a floor that replicates, everywhere. */
@@ -381,7 +436,7 @@ export class Store {
     const given = { timeHigh, timeLow, originHigh, originLow };
     if (compareVersions(given, this.floor) <= 0) return UNCHANGED;
     if (this.isTooFarAhead(timeHigh, timeLow)) return REFUSED_FUTURE;
-    if (this.isReadOnly) return REFUSED_FULL;
+    if (this.isReadOnly) return REFUSED_READ_ONLY;
     this.raiseFloor(timeHigh, timeLow, originHigh, originLow, false);
     return APPLIED;
   }
@@ -505,6 +560,7 @@ export class Store {
     own.setKey(present.key, present.keyOffset, present.keyLength).setValue(present.key, 0, 0);
     own.expiresAtMs = present.expiresAtMs;
     baseVersionOf(present, own);
+    // Should it be refused, it is still there, unseen, and the next sweep tries again.
     this.replace(id, this.asLearnedNow(own), false);
   }
 
@@ -524,19 +580,12 @@ export class Store {
   }
 
   private inspect(entry: Entry): Outcome {
-    if (entry.keyLength < 1 || entry.keyLength > MAX_KEY_BYTES) return REFUSED_INVALID;
-    const { kind, expiresAtMs } = entry;
-    if (!(expiresAtMs >= 0 && expiresAtMs <= Number.MAX_SAFE_INTEGER)) return REFUSED_INVALID;
-    if (kind === KIND_COUNTER) {
-      if (!isCounter(entry.value, entry.valueOffset, entry.valueLength)) return REFUSED_INVALID;
-      if (expiresAtMs !== 0 && entry.value[entry.valueOffset] === BASE_NONE) return REFUSED_INVALID;
+    if (flawOf(entry) !== null) return REFUSED_INVALID;
+    if (entry.kind === KIND_COUNTER) {
+      if (!this.isRecovering && partsOf(entry.valueLength) > MAX_ENTRY_PARTS) return REFUSED_LARGE;
       setVersionFromParts(entry);
-    } else if (kind === KIND_TOMBSTONE) {
-      if (entry.valueLength !== 0) return REFUSED_INVALID;
-    } else if (kind !== KIND_STRING) {
-      return REFUSED_INVALID;
     }
-    if (this.isReadOnly) return REFUSED_FULL;
+    if (this.isReadOnly) return REFUSED_READ_ONLY;
     return this.isTooFarAhead(entry.timeHigh, entry.timeLow) ? REFUSED_FUTURE : 0;
   }
 
@@ -547,7 +596,7 @@ export class Store {
   }
 
   private add(hash: number, entry: Entry, local: boolean): Outcome {
-    const id = this.table.create(entry, hash, this.limitFor(entry));
+    const id = this.table.create(entry, hash, this.limitFor(entry, local, false));
     if (id < 0) return REFUSED_FULL;
     this.index.insert(hash, id);
     if (entry.kind === KIND_TOMBSTONE) this.tombstones++;
@@ -561,8 +610,9 @@ export class Store {
     const wasTombstone = this.table.kindOf(id) === KIND_TOMBSTONE;
     const hadExpiry = this.table.hasExpiry(id);
     const isTombstone = entry.kind === KIND_TOMBSTONE;
+    // First what may fail: a write happens, or leaves everything as it was.
+    if (!this.table.replace(id, entry, this.limitFor(entry, local, true))) return REFUSED_FULL;
     if (isTombstone && !wasTombstone) this.removeFromOrder(id);
-    if (!this.table.replace(id, entry, this.limitFor(entry))) return REFUSED_FULL;
     if (wasTombstone && !isTombstone) this.addToOrder(id);
     if (wasTombstone !== isTombstone) this.tombstones += isTombstone ? 1 : -1;
     if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
@@ -578,11 +628,17 @@ export class Store {
     if (compareBytes(value, valueOffset, valueLength, this.scratch, 0, length) === 0) {
       return UNCHANGED;
     }
+    if (!this.isRecovering && length > valueLength && partsOf(length) > MAX_JOINED_PARTS) {
+      return REFUSED_LARGE;
+    }
     joined.kind = KIND_COUNTER;
     joined.setKey(entry.key, entry.keyOffset, entry.keyLength).setValue(this.scratch, 0, length);
     joined.expiresAtMs = present.expiresAtMs;
     setVersionFromParts(joined);
-    return this.replace(id, joined, false, true);
+    if (length >= LARGE_COUNTER_BYTES && entry.valueLength < length) this.change = entry;
+    const outcome = this.replace(id, joined, false, true);
+    this.change = null;
+    return outcome;
   }
 
   private notePurge(tombstone: Entry): void {
@@ -610,11 +666,21 @@ export class Store {
     for (let i = 0; i < this.observers.length; i++) this.observers[i]!.changed(id, local, isJoined);
   }
 
-  /** Deletes must go through when memory is used up: they are how it is freed. */
-  private limitFor(entry: Entry): number {
+  /**
+   * How much memory the table may take for an entry. All that is held counts, deletions too. Up to
+   * the limit there is room for everything. A reserve above it is for what nodes need to agree:
+   * other versions of keys that are here, and deletions of keys that are not, which somebody may
+   * still have; a flood of those ends there. The deletion of a key that is here takes no
+   * memory, so it always goes through: it is how room is made.
+   */
+  private limitFor(entry: Entry, local: boolean, isHere: boolean): number {
     if (this.limitBytes === Infinity || this.isRecovering) return Infinity;
-    if (entry.kind === KIND_TOMBSTONE) return Infinity;
-    return this.limitBytes - this.index.bytes() - this.order.bytes();
+    const isDeletion = entry.kind === KIND_TOMBSTONE;
+    if (isDeletion && isHere) return Infinity;
+    const usesReserve = !local && (isDeletion || isHere);
+    const reserveBytes = Math.max(LEAST_RESERVE_BYTES, this.limitBytes * MERGE_RESERVE);
+    const limitBytes = this.limitBytes + (usesReserve ? reserveBytes : 0);
+    return limitBytes - this.index.bytes() - this.order.bytes();
   }
 
   private raiseFloor(
@@ -680,10 +746,7 @@ export class Store {
     const { value, valueOffset, valueLength } = present;
     if (present.kind === KIND_COUNTER) {
       this.growScratch(valueLength + PART_BYTES);
-      const end = valueOffset + valueLength;
-      for (let from = valueOffset, to = 0; from < end; from++, to++) {
-        this.scratch[to] = value[from]!;
-      }
+      copyBytes(value, valueOffset, valueLength, this.scratch, 0);
       return valueLength;
     }
     if (!parseInt64(value, valueOffset, valueLength, number)) return -1;
@@ -698,7 +761,9 @@ export class Store {
   }
 
   private growScratch(length: number): void {
-    if (this.scratch.length < length) this.scratch = new Uint8Array(length * 2);
+    const isTooLarge = this.scratch.length > KEPT_BYTES && length < KEPT_BYTES;
+    if (this.scratch.length < length || isTooLarge)
+      this.scratch = new Uint8Array(Math.max(1024, length * 2));
   }
 
   private hash(key: Uint8Array, offset: number, length: number): number {

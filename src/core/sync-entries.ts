@@ -16,10 +16,32 @@
  */
 import { unixMsOf } from "./clock.ts";
 import { Contacts, latestMissed } from "./contacts.ts";
-import { compareVersions, Entry, KIND_TOMBSTONE, type VersionWords } from "./entry.ts";
+import {
+  BASE_BYTES,
+  MAX_ENTRY_PARTS,
+  PART_BYTES,
+  partsOf,
+  setVersionFromParts,
+  sliceCounter,
+} from "./counter.ts";
+import {
+  compareVersions,
+  Entry,
+  KIND_COUNTER,
+  KIND_TOMBSTONE,
+  type VersionWords,
+} from "./entry.ts";
 import { IdQueue } from "./id-queue.ts";
 import { baseVersionOf, diedMs, writtenMs } from "./merge.ts";
-import { APPLIED, REFUSED_FULL, REFUSED_FUTURE, REFUSED_INVALID, type Store } from "./store.ts";
+import {
+  APPLIED,
+  REFUSED_FULL,
+  REFUSED_FUTURE,
+  REFUSED_INVALID,
+  REFUSED_LARGE,
+  REFUSED_READ_ONLY,
+  type Store,
+} from "./store.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
 import { Hello } from "./sync-hello.ts";
@@ -29,6 +51,18 @@ import type { SyncTally } from "./sync-tally.ts";
 
 /** What is dated further ahead of the peer's greeting than this is not for the peer yet. */
 const AHEAD_MS = 60_000;
+
+/** The largest value that a peer takes as one counter. */
+const MAX_SLICE_BYTES = BASE_BYTES + MAX_ENTRY_PARTS * PART_BYTES;
+const MIN_PARTS_A_SLICE = 64;
+
+/** Why an entry was not taken, by the store's outcome: all others are, so the session goes on. */
+const REASONS: Readonly<Record<number, string>> = {
+  [REFUSED_FULL]: "the memory limit is reached",
+  [REFUSED_READ_ONLY]: "nothing is taken while the disk fails or is full",
+  [REFUSED_INVALID]: "an entry is not well-formed",
+  [REFUSED_LARGE]: "a counter would have more parts than one may have",
+};
 
 /** What the two ways have in common. */
 export interface EntryFlowOptions {
@@ -61,6 +95,7 @@ export class EntryFlow {
   isUnsettled = false;
 
   private readonly entry = new Entry();
+  private readonly slice = new Entry();
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 
   constructor(
@@ -78,15 +113,45 @@ export class EntryFlow {
     return this.isUpToNow || unixMsOf(into.timeHigh, into.timeLow) <= this.peer.clockMs + AHEAD_MS;
   }
 
-  /** Sends an entry that was read. */
+  /** Sends an entry that was read; a counter too large for a frame in slices. */
   send(entry: Entry): void {
-    const bytes = entryItemBytes(entry.keyLength, entry.valueLength);
+    const { keyLength, valueLength, kind } = entry;
     const maxFrameBytes = Math.min(this.options.maxFrameBytes, this.peer.maxFrameBytes);
-    if (bytes + FRAME_HEADER_BYTES > maxFrameBytes) {
+    const maxValueBytes = maxFrameBytes - FRAME_HEADER_BYTES - entryItemBytes(keyLength, 0);
+    if (kind === KIND_COUNTER && valueLength > Math.min(maxValueBytes, MAX_SLICE_BYTES)) {
+      return this.sendSlices(entry, Math.min(maxValueBytes, MAX_SLICE_BYTES));
+    }
+    if (valueLength > maxValueBytes) {
       this.tally.miss("an entry is larger than a frame may be");
       return;
     }
-    this.writer.reserve(bytes);
+    this.sendWhole(entry);
+  }
+
+  /** Any part of a counter on its base is one, and the peer joins them all. */
+  private sendSlices(entry: Entry, maxBytes: number): void {
+    const { value, valueOffset, valueLength } = entry;
+    const partsASlice = Math.floor(partsOf(maxBytes));
+    // A peer whose frames hold next to nothing would have it sent for ever.
+    if (partsASlice < MIN_PARTS_A_SLICE) {
+      this.tally.miss("a counter is larger than a frame may be");
+      return;
+    }
+    const { slice } = this;
+    slice.setKey(entry.key, entry.keyOffset, entry.keyLength);
+    slice.kind = KIND_COUNTER;
+    slice.expiresAtMs = entry.expiresAtMs;
+    const bytes = new Uint8Array(maxBytes);
+    for (let first = 0; first < partsOf(valueLength); first += partsASlice) {
+      const length = sliceCounter(value, valueOffset, valueLength, first, maxBytes, bytes);
+      slice.setValue(bytes, 0, length);
+      setVersionFromParts(slice);
+      this.sendWhole(slice);
+    }
+  }
+
+  private sendWhole(entry: Entry): void {
+    this.writer.reserve(entryItemBytes(entry.keyLength, entry.valueLength));
     this.writer.u8(ENTRY);
     writeEntry(this.writer, entry);
     this.tally.entriesSent++;
@@ -113,13 +178,12 @@ export class EntryFlow {
     const outcome = this.options.store.apply(arrived);
     this.isApplying = false;
     if (outcome === APPLIED) tally.entriesApplied++;
-    else if (outcome === REFUSED_FULL) tally.miss("the memory limit is reached");
     else if (outcome === REFUSED_FUTURE) {
       this.isUnsettled = true;
       tally.entriesSetAside++;
       this.options.onSetAside(arrived, "future", () => {});
-    }
-    return outcome !== REFUSED_INVALID;
+    } else if (outcome < 0) tally.miss(REASONS[outcome] ?? `the store refuses it (${outcome})`);
+    return true;
   }
 
   /** Whether an entry that arrives was purged here, or may have been. Answers if the peer is to know. */

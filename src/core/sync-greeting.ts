@@ -8,7 +8,7 @@
  */
 import { timeHighOf, timeLowOf, unixMsOf } from "./clock.ts";
 import { latestMissed, type Contacts } from "./contacts.ts";
-import { REFUSED_FULL, REFUSED_FUTURE, type Store, UNCHANGED } from "./store.ts";
+import { REFUSED_FUTURE, REFUSED_READ_ONLY, type Store, UNCHANGED } from "./store.ts";
 import { Hello } from "./sync-hello.ts";
 import { ROOT_BYTES } from "./sync-items.ts";
 import type { Salt } from "./short-digest.ts";
@@ -106,7 +106,7 @@ export class Greeting {
     const { timeHigh, timeLow, originHigh, originLow } = theirs.floor;
     const outcome = store.applyFloor(timeHigh, timeLow, originHigh, originLow);
     // Without the flush nothing here could be compared with what is there.
-    if (outcome === REFUSED_FULL) {
+    if (outcome === REFUSED_READ_ONLY) {
       return ["incomplete", "it was flushed, and this node can write nothing down for now"];
     }
     if (outcome !== REFUSED_FUTURE) return outcome !== UNCHANGED;

@@ -12,7 +12,15 @@
 import { writtenMs } from "../core/merge.ts";
 import type { Store } from "../core/store.ts";
 import type { Entry } from "../core/entry.ts";
-import { REFUSED_FULL, REFUSED_FUTURE, APPLIED, UNCHANGED, type Outcome } from "../core/store.ts";
+import {
+  REFUSED_FULL,
+  REFUSED_FUTURE,
+  REFUSED_LARGE,
+  REFUSED_READ_ONLY,
+  APPLIED,
+  UNCHANGED,
+  type Outcome,
+} from "../core/store.ts";
 import {
   BatchReader,
   EVENT_DROPPED,
@@ -82,6 +90,7 @@ export class Receiver {
     future: 0,
     forgotten: 0,
     full: 0,
+    read_only: 0,
     invalid: 0,
   };
 
@@ -232,6 +241,8 @@ export class Receiver {
     else if (outcome === UNCHANGED) this.counters.known_events++;
     else if (outcome === REFUSED_FUTURE) this.drop("future", source);
     else if (outcome === REFUSED_FULL) this.drop("full", source);
+    else if (outcome === REFUSED_READ_ONLY) this.drop("read_only", source);
+    else if (outcome === REFUSED_LARGE) this.drop("oversized", source);
     else this.drop("invalid", source);
   }
 

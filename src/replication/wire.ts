@@ -30,12 +30,13 @@ export const MAX_EXPIRES_AT_MS = 2 ** 48 - 1;
  * Why an event, or a message as a whole, was dropped; each has a counter.
  * - `malformed`: not CBOR, or a field is missing, of the wrong type or out of range.
  * - `unknown`: an operation or a format version this node does not know.
- * - `oversized`: a key, value or message above its limit.
+ * - `oversized`: a key, value or message above its limit, or a counter that would get above its own.
  * - `future`: dated further ahead than `max_clock_skew_ms`.
  * - `forgotten`: of a key that is not here, and old enough that its deletion may have been
  *   forgotten here; left to a comparison with its source, which knows how to tell.
  * - `full`: the store is at its memory limit.
+ * - `read_only`: nothing is taken while the disk is full or fails.
  * - `invalid`: the store refused it, as it does a counter whose bytes are no counter.
  */
 export type DropReason =
-  "malformed" | "unknown" | "oversized" | "future" | "forgotten" | "full" | "invalid";
+  "malformed" | "unknown" | "oversized" | "future" | "forgotten" | "full" | "read_only" | "invalid";

@@ -121,6 +121,8 @@ describe.skipIf(missing !== "")("a full disk", () => {
       const client = await LineClient.connect(node.port);
       expect(await client.send("SET refused 1")).toStartWith("ERROR: Storage full - cannot write ");
       expect(await client.send("INCR refused")).toStartWith("ERROR: Storage full");
+      client.sendRaw("*3\r\n$3\r\nSET\r\n$7\r\nrefused\r\n$1\r\n1\r\n");
+      expect(await client.readLine()).toStartWith("-MISCONF cannot write ");
       expect(await client.send(`DEL ${before[0]}`)).toStartWith("ERROR: Storage full");
       expect(await client.send("SNAPSHOT")).toContain("the disk is full");
       expect(await client.send("PING")).toBe("PONG");

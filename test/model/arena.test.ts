@@ -210,53 +210,85 @@ describe("entry table", () => {
     { weight: 1, arbitrary: fc.record({ do: fc.constant("compact" as const), row, n: fc.nat() }) },
   );
 
-  test("agrees with a map from id to entry whatever is done to it", () => {
-    fc.assert(
-      fc.property(fc.array(step, { maxLength: 80, size: "max" }), (steps) => {
-        const table = new EntryTable();
-        const naive = new Map<number, Row>();
-        for (const s of steps) {
-          const ids = [...naive.keys()];
-          const id = ids[s.n % Math.max(1, ids.length)];
-          if (s.do === "create") {
-            const created = table.create(entryOf(s.row), s.row.hash, Infinity);
-            expect(naive.has(created)).toBeFalse();
-            naive.set(created, s.row);
-          } else if (s.do === "compact") {
-            table.compact(64, Infinity);
-          } else if (id === undefined) {
-            continue;
-          } else if (s.do === "replace") {
-            const { key, hash } = naive.get(id)!;
-            const replacement = { ...s.row, key, hash };
-            expect(table.replace(id, entryOf(replacement), Infinity)).toBeTrue();
-            naive.set(id, replacement);
-          } else {
-            table.release(id);
-            naive.delete(id);
-            expect(table.isUsed(id)).toBeFalse();
+  /** A table with so many slabs already, as a large store has, that cost this test nothing. */
+  function tableWith(slabs: number): EntryTable {
+    const table = new EntryTable();
+    (table as unknown as { arena: Arena }).arena.bytes.length = slabs;
+    return table;
+  }
+
+  // From the second on references take more than 32 bits.
+  test.each([0, 131_060, 1 << 20])(
+    "agrees with a map from id to entry beyond %i slabs",
+    (slabs) => {
+      fc.assert(
+        fc.property(fc.array(step, { maxLength: 80, size: "max" }), (steps) => {
+          const table = tableWith(slabs);
+          const naive = new Map<number, Row>();
+          for (const s of steps) {
+            const ids = [...naive.keys()];
+            const id = ids[s.n % Math.max(1, ids.length)];
+            if (s.do === "create") {
+              const created = table.create(entryOf(s.row), s.row.hash, Infinity);
+              expect(naive.has(created)).toBeFalse();
+              naive.set(created, s.row);
+            } else if (s.do === "compact") {
+              table.compact(64, Infinity);
+            } else if (id === undefined) {
+              continue;
+            } else if (s.do === "replace") {
+              const { key, hash } = naive.get(id)!;
+              const replacement = { ...s.row, key, hash };
+              expect(table.replace(id, entryOf(replacement), Infinity)).toBeTrue();
+              naive.set(id, replacement);
+            } else {
+              table.release(id);
+              naive.delete(id);
+              expect(table.isUsed(id)).toBeFalse();
+            }
           }
-        }
-        expect(table.count).toBe(naive.size);
-        const rows = [...naive];
-        for (const [id, r] of rows) checkRow(table, id, r);
-        for (let i = 1; i < rows.length; i++) {
-          const [[a, first], [, second]] = [rows[i - 1], rows[i]];
-          const order = compareBytes(
-            first.key,
-            0,
-            first.key.length,
-            second.key,
-            0,
-            second.key.length,
-          );
-          expect(Math.sign(table.compareToKey(a, second.key, 0, second.key.length))).toBe(
-            Math.sign(order),
-          );
-        }
-      }),
-      { numRuns: 150 },
-    );
+          expect(table.count).toBe(naive.size);
+          const rows = [...naive];
+          for (const [id, r] of rows) checkRow(table, id, r);
+          for (let i = 1; i < rows.length; i++) {
+            const [[a, first], [, second]] = [rows[i - 1], rows[i]];
+            const order = compareBytes(
+              first.key,
+              0,
+              first.key.length,
+              second.key,
+              0,
+              second.key.length,
+            );
+            expect(Math.sign(table.compareToKey(a, second.key, 0, second.key.length))).toBe(
+              Math.sign(order),
+            );
+          }
+        }),
+        { numRuns: slabs === 0 ? 150 : 30 },
+      );
+    },
+  );
+
+  test("what takes no more room is replaced even when there is no memory, in place", () => {
+    const table = new EntryTable();
+    const row = { kind: KIND_STRING, version: [1, 2, 3, 4], expiresAtMs: 5, hash: 6 } as const;
+    const key = Buffer.from("key");
+    const make = (value: string): Row => ({
+      ...row,
+      version: [1, 2, 3, 4],
+      key,
+      value: Buffer.from(value),
+    });
+    for (const length of [200, 40_000]) {
+      const id = table.create(entryOf(make("v".repeat(length))), row.hash, Infinity);
+      expect(table.replace(id, entryOf(make("w".repeat(length * 3))), 0)).toBeFalse();
+      checkRow(table, id, make("v".repeat(length)));
+      expect(table.replace(id, entryOf(make("")), 0)).toBeTrue();
+      checkRow(table, id, make(""));
+      expect(table.replace(id, entryOf(make("x".repeat(length / 2))), 0)).toBeTrue();
+      checkRow(table, id, make("x".repeat(length / 2)));
+    }
   });
 
   test("an entry may be replaced by one whose key is a view of it", () => {

@@ -20,6 +20,7 @@ import {
   REFUSED_FULL,
   REFUSED_FUTURE,
   REFUSED_INVALID,
+  REFUSED_READ_ONLY,
   Store,
   UNCHANGED,
 } from "../../src/core/store.ts";
@@ -519,6 +520,20 @@ describe("what the gate refuses changes nothing", () => {
     else expect(real.store.apply(entry)).toBe(UNCHANGED);
   });
 
+  test("everything but what is known, while nothing can be written down", () => {
+    const real = new TestStore();
+    const known = entryOf("known", { ...state, parts: null });
+    expect(real.store.apply(known)).toBe(APPLIED);
+    real.store.isReadOnly = true;
+    const other = entryOf("other", { ...state, parts: null });
+    expect(real.store.apply(other)).toBe(REFUSED_READ_ONLY);
+    expect(real.store.applyFloor(high(edge), low(edge), 0, 0)).toBe(REFUSED_READ_ONLY);
+    expect(real.dump().size).toBe(1);
+    real.store.isReadOnly = false;
+    expect(real.store.apply(other)).toBe(APPLIED);
+    expect(real.store.applyFloor(high(edge), low(edge), 0, 0)).toBe(APPLIED);
+  });
+
   test("a floor from the future", () => {
     const real = new TestStore();
     real.set("a", "1");
@@ -723,6 +738,64 @@ describe("memory", () => {
     for (let i = 0; i < 20; i++) real.sweep();
     // Not all of it: a class of sizes keeps its last slab.
     for (let i = 0; i < count * 0.8; i++) expect(real.set(`key${i}`, value)).toBe(APPLIED);
+  });
+
+  /** Fills a store with small values up to its limit. */
+  function full(): { real: TestStore; count: number } {
+    const real = new TestStore(LIMIT);
+    let count = 0;
+    while (real.set(`key${count}`, "v".repeat(100)) === APPLIED) count++;
+    return { real, count };
+  }
+
+  const foreign = (key: string, text: string | null, n = 9): Entry =>
+    entryOf(key, {
+      version: versionOf((BigInt(START_MS) << 16n) + BigInt(n), 9n),
+      text,
+      expiresAtMs: 0,
+      parts: null,
+    });
+
+  test("at the limit what peers did to keys that are here is taken, and their deletions", () => {
+    const { real } = full();
+    expect(real.store.apply(foreign("unknown", "v".repeat(100)))).toBe(REFUSED_FULL);
+    real.nowMs += 10;
+    expect(real.store.apply(foreign("key0", "w".repeat(3_000), 600_000))).toBe(APPLIED);
+    expect(real.get("key0")).toBe("w".repeat(3_000));
+    expect(real.store.apply(foreign("key1", null, 600_000))).toBe(APPLIED);
+    expect(real.store.apply(foreign("unknown", null))).toBe(APPLIED);
+    expect(real.get("key1")).toBeUndefined();
+    real.checkObserved();
+  });
+
+  test("a flood of deletions of unknown keys ends in the reserve, and changes nothing else", () => {
+    const { real, count } = full();
+    let taken = 0;
+    while (taken < 1_000_000 && real.store.apply(foreign(`unknown${taken}`, null)) === APPLIED) {
+      taken++;
+    }
+    expect(taken).toBeGreaterThan(1_000);
+    expect(taken).toBeLessThan(100_000);
+    expect(real.store.bytes()).toBeLessThanOrEqual(LIMIT + 4 * 1_048_576 + 131_072);
+    expect(real.store.size).toBe(count);
+    // What is here can still be deleted, by clients and by peers.
+    real.nowMs += 10;
+    expect(real.delete("key0")).toBeTrue();
+    expect(real.store.apply(foreign("key1", null, 600_000))).toBe(APPLIED);
+    expect(real.store.size).toBe(count - 2);
+  });
+
+  test("a flood of keys written and deleted again ends at the limit", () => {
+    const real = new TestStore(LIMIT);
+    let count = 0;
+    while (count < 1_000_000 && real.set(`key${count}`, "") === APPLIED) {
+      expect(real.delete(`key${count++}`)).toBeTrue();
+    }
+    expect(count).toBeLessThan(200_000);
+    expect(real.store.bytes()).toBeLessThanOrEqual(LIMIT + 131_072);
+    real.nowMs += GRACE_MS + 1;
+    for (let i = 0; i < 20; i++) real.sweep();
+    expect(real.set("key", "")).toBe(APPLIED);
   });
 
   test("is accounted for, and given back by a flush", () => {

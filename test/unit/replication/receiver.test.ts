@@ -175,8 +175,17 @@ test("what is dropped is counted by its reason and changes nothing", () => {
     invalid: 1,
     forgotten: 0,
     full: 0,
+    read_only: 0,
   });
   expect(reports).toContain("dropped future a");
+});
+
+test("a disk that is full is not called a full memory", () => {
+  const { store, receive, receiver } = setUp();
+  store.isReadOnly = true;
+  receive("a", 1, 1, set("k"));
+  receive("a", 1, 2, { op: "flush", ts: timestamp(NOW_MS) });
+  expect(receiver.dropped).toMatchObject({ read_only: 2, full: 0 });
 });
 
 test("what may have been deleted and forgotten here is left to a comparison", () => {

@@ -1,0 +1,26 @@
+/**
+ * What an entry must be like, whoever brings it: an event, a session, a file or a backup. One
+ * place says so, because an entry that gets in one way and is refused on another is a node that
+ * serves today and does not start tomorrow.
+ *
+ * Two bounds are no part of being well-formed, and only hold for what a stranger brings (see
+ * `Store.apply`): how many parts a counter has, and how far ahead it is dated. What was once
+ * accepted is accepted again, from a log or a backup, for ever: a counter that grew by joins has
+ * more parts than any one entry brought.
+ */
+import { BASE_NONE, isCounter } from "./counter.ts";
+import { KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE, MAX_KEY_BYTES, type Entry } from "./entry.ts";
+
+/** What is wrong with an entry, in a few words; null when it is well-formed. */
+export function flawOf(entry: Entry): string | null {
+  if (entry.keyLength < 1) return "it has no key";
+  if (entry.keyLength > MAX_KEY_BYTES) return "its key is too long";
+  const { kind, expiresAtMs } = entry;
+  if (!(expiresAtMs >= 0 && expiresAtMs <= Number.MAX_SAFE_INTEGER)) return "its expiry is no time";
+  if (kind === KIND_STRING) return null;
+  if (kind === KIND_TOMBSTONE) return entry.valueLength === 0 ? null : "a deletion has no value";
+  if (kind !== KIND_COUNTER) return "it is of no known kind";
+  if (!isCounter(entry.value, entry.valueOffset, entry.valueLength)) return "it is no counter";
+  const standsOnNothing = entry.value[entry.valueOffset] === BASE_NONE;
+  return standsOnNothing && expiresAtMs !== 0 ? "a counter begun from nothing expires" : null;
+}
