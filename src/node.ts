@@ -23,7 +23,7 @@ import { eventLoop } from "./timing.ts";
 import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
 import { HybridClock } from "./core/clock.ts";
-import { BASE_BYTES, PART_BYTES } from "./core/counter.ts";
+import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/counter.ts";
 import { MAX_KEY_BYTES } from "./core/entry.ts";
 import { Store } from "./core/store.ts";
 import { OperationalError } from "./operational-error.ts";
@@ -54,8 +54,8 @@ const SWEEP_PAUSE_MS = 3;
 /** Under which the journal remembers the replicator's last epoch. */
 const EPOCH_FACT = "epoch";
 
-/** The largest counter: one part for each of 65,536 origins. */
-const MAX_COUNTER_BYTES = 65_536 * PART_BYTES + BASE_BYTES;
+/** The largest counter in one piece; one that is larger travels in several. */
+const MAX_COUNTER_BYTES = MAX_ENTRY_PARTS * PART_BYTES + BASE_BYTES;
 /** A frame's own fields and the key beside the value. */
 const FRAME_MARGIN_BYTES = MAX_KEY_BYTES + 1_024;
 

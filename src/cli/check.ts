@@ -39,7 +39,8 @@ export const check: Command = {
       if (isJson) console.log(JSON.stringify({ ...report, repair }));
       else {
         console.log(describe(report));
-        console.log(`Repaired: ${repair.entries} entries kept; as it was: ${repair.aside}`);
+        const left = repair.refused > 0 ? `, ${repair.refused} left out` : "";
+        console.log(`Repaired: ${repair.entries} entries kept${left}; as it was: ${repair.aside}`);
       }
       return 0;
     } finally {
@@ -60,9 +61,10 @@ async function expectData(directory: string): Promise<void> {
 }
 
 function describe({ directory, nodeId, files, entries, isGood }: DirectoryReport): string {
-  const lines = files.map(({ name, bytes, frames, entries, problem, tornBytes }) => {
+  const lines = files.map(({ name, bytes, frames, entries, refused, problem, tornBytes }) => {
     const what = `${name}  ${bytes} bytes  ${frames} frames  ${entries} entries`;
     if (problem !== null) return `${what}  DAMAGED at byte ${problem.offset}: ${problem.flaw}`;
+    if (refused > 0) return `${what}  ${refused} of which no node takes`;
     if (tornBytes > 0) return `${what}  good; a crash left ${tornBytes} bytes unfinished`;
     return `${what}  good`;
   });

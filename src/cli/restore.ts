@@ -34,6 +34,7 @@ export const restore: Command = {
       });
       console.log(
         `Restored ${restored.entries} entries of node ${restored.nodeId} into ${directory}` +
+          (restored.refused > 0 ? `; left out ${restored.refused} that no node takes` : "") +
           (restored.aside === null ? "" : `; what was there is in ${restored.aside}`),
       );
       return 0;

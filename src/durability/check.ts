@@ -3,6 +3,7 @@
  * recovery would, but without stopping at the first flaw.
  */
 import { basename } from "node:path";
+import { flawOf } from "../core/entry-check.ts";
 import { readDataFile, isTornEnd, type DataSink } from "./data-file.ts";
 import { listDataFiles, planOf, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
@@ -20,6 +21,8 @@ export interface FileReport {
   readonly bytes: number;
   readonly frames: number;
   readonly entries: number;
+  /** Entries among them that no node takes: a start, or a repair, sets them aside. */
+  readonly refused: number;
   readonly problem: Problem | null;
   /** Bytes at the end that a crash left unfinished; no problem, they are cut off at the start. */
   readonly tornBytes: number;
@@ -32,7 +35,7 @@ export interface DirectoryReport {
   readonly nodeId: string | null;
   readonly files: readonly FileReport[];
   readonly entries: number;
-  /** Whether a node would start on it. */
+  /** Whether a node would start on it, with every entry in it. */
   readonly isGood: boolean;
 }
 
@@ -48,7 +51,15 @@ export async function checkDirectory(
   const { snapshot, segments } = plan;
   const facts = new Set<string>();
   const fact = (name: string): void => void facts.add(name);
-  const sink: DataSink = { entry() {}, floor() {}, fact, drop() {} };
+  let refused = 0;
+  const sink: DataSink = {
+    entry(entry) {
+      if (flawOf(entry) !== null) refused++;
+    },
+    floor() {},
+    fact,
+    drop() {},
+  };
   const reports: FileReport[] = [];
   let nodeId: string | null = null;
   if (snapshot > 0) await check(snapshotPath(directory, snapshot), FILE_SNAPSHOT, snapshot);
@@ -57,17 +68,18 @@ export async function checkDirectory(
   if (missingSegment > 0) {
     const name = basename(segmentPath(directory, missingSegment));
     const problem = { offset: 0, flaw: "it is missing" };
-    reports.push({ name, bytes: 0, frames: 0, entries: 0, problem, tornBytes: 0 });
+    reports.push({ name, bytes: 0, frames: 0, entries: 0, refused: 0, problem, tornBytes: 0 });
   }
   return {
     directory,
     nodeId,
     files: reports,
     entries: reports.reduce((sum, { entries }) => sum + entries, 0),
-    isGood: reports.every(({ problem }) => problem === null),
+    isGood: reports.every(({ problem, refused }) => problem === null && refused === 0),
   };
 
   async function check(path: string, fileKind: FileKind, number: number): Promise<void> {
+    refused = 0;
     const reading = await readDataFile(files, path, { fileKind, number, nodeId }, sink);
     nodeId ??= reading.head?.nodeId ?? null;
     const { fileBytes: bytes, goodBytes: offset, frames, entries } = reading;
@@ -81,6 +93,6 @@ export async function checkDirectory(
       flaw = "it has no end, yet another segment follows";
     }
     const problem = flaw === null ? null : { offset, flaw };
-    reports.push({ name: basename(path), bytes, frames, entries, problem, tornBytes });
+    reports.push({ name: basename(path), bytes, frames, entries, refused, problem, tornBytes });
   }
 }

@@ -60,7 +60,7 @@ export interface LogOptions {
   readonly directory: string;
   readonly nodeId: string;
   readonly fsync: FsyncMode;
-  readonly store: SnapshotSource & Pick<Store, "bytes" | "purgedUpToMs">;
+  readonly store: SnapshotSource & Pick<Store, "bytes" | "purgedUpToMs" | "readChange">;
   readonly logger: Logger;
   readonly timing: Timing;
   /** When to begin another segment, in bytes. */
@@ -184,6 +184,7 @@ export class LogJournal implements Journal {
       snapshot_unix: Math.floor(compaction.lastUnixMs / 1000),
       recovered_entries: recovered.entries,
       recovered_torn_bytes: recovered.tornBytes,
+      recovered_refused_entries: recovered.refused?.entries ?? 0,
     };
   }
 
@@ -220,7 +221,7 @@ export class LogJournal implements Journal {
     const entry = new Entry();
     return {
       changed: (id) => {
-        store.read(id, entry);
+        store.readChange(id, entry);
         this.gatherer.begin().addEntry(entry);
         this.added();
       },

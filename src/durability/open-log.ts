@@ -72,7 +72,10 @@ function progressLog(logger: Logger, timing: Timing): (progress: RecoveryProgres
 }
 
 function report(logger: Logger, directory: string, recovered: Recovered, tookMs: number): void {
-  const { entries, tornBytes, wasStoppedCleanly } = recovered;
+  const { entries, tornBytes, refused, wasStoppedCleanly } = recovered;
+  if (refused !== null) {
+    logger.warn("Set aside entries that no node takes; their bytes are kept", { ...refused });
+  }
   if (tornBytes > 0) {
     logger.warn("Cut off the end of the log, which a crash had left unfinished", { tornBytes });
   }

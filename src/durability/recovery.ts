@@ -6,10 +6,13 @@
  * a crash leaves: it is cut off and reported. Anything else that is not as it was written is
  * damage, and then nothing is recovered at all: a DamageError names file and byte.
  *
+ * An entry that is whole and yet none that a store takes is set aside (`refused-entries.ts`).
+ *
  * What the newest snapshot stands for is removed then; what a `restore` or `check --fix` had still to
  * put aside when it was killed is put aside.
  */
 import { join } from "node:path";
+import { flawOf } from "../core/entry-check.ts";
 import type { Store } from "../core/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isTornEnd, readDataFile, type DataSink, type FileReading } from "./data-file.ts";
@@ -25,6 +28,7 @@ import {
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { FactBook } from "./fact-book.ts";
 import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
+import { RefusedEntries, type RefusedReport } from "./refused-entries.ts";
 import { putAside } from "./salvage.ts";
 import type { SegmentEnd } from "./segment.ts";
 import { restoreStoreFacts } from "./store-facts.ts";
@@ -64,6 +68,8 @@ export interface Recovered {
   readonly entries: number;
   /** Bytes that a crash left unfinished at the end of the log, cut off now. */
   readonly tornBytes: number;
+  /** What was set aside because no store takes it; null when there was nothing. */
+  readonly refused: RefusedReport | null;
   /** Whether the node had been stopped in good order. True for a new directory. */
   readonly wasStoppedCleanly: boolean;
 }
@@ -119,6 +125,7 @@ class Recovery {
   /** Whether the snapshot stands alone and no node has gone on from it yet. */
   isAlone = false;
   private readonly facts = new FactBook();
+  private readonly refused: RefusedEntries;
   private readonly sink: DataSink;
   private entries = 0;
   private bytesDone = 0;
@@ -129,11 +136,15 @@ class Recovery {
     private readonly plan: DataPlan,
   ) {
     const { target } = options;
+    this.refused = new RefusedEntries(options.directory);
     this.sink = {
       entry: (entry) => {
         this.entries++;
+        const flaw = flawOf(entry);
+        if (flaw !== null) return this.refused.add(entry, flaw);
+        // Whatever else is refused elsewhere, for its time or its size, is taken in a recovery.
         const outcome = target.apply(entry);
-        if (outcome < 0) throw new OperationalError(`the store refused an entry (${outcome})`);
+        if (outcome < 0) throw new OperationalError(`no memory for the data (${outcome})`);
       },
       floor: (floor) => {
         const { timeHigh, timeLow, originHigh, originLow } = floor;
@@ -145,7 +156,7 @@ class Recovery {
   }
 
   async run(): Promise<Recovered> {
-    const { directory, files, target } = this.options;
+    const { directory, files, nodeId, target } = this.options;
     const { snapshot, segments } = this.plan;
     const paths = segments.map((number) => segmentPath(directory, number));
     if (snapshot > 0) paths.unshift(snapshotPath(directory, snapshot));
@@ -188,6 +199,7 @@ class Recovery {
       logBytes: this.bytesDone - snapshotBytes,
       entries: this.entries,
       tornBytes,
+      refused: await this.refused.keep(files, nodeId),
       wasStoppedCleanly: last === null || last.isEnded,
     };
   }

@@ -5,9 +5,10 @@
  * that it may have forgotten what it once told its peers (see `incarnation.ts`), and heals
  * forward from them.
  */
+import { flawOf } from "../core/entry-check.ts";
 import { OperationalError } from "../operational-error.ts";
 import { checkDirectory, type DirectoryReport } from "./check.ts";
-import { readDataFile } from "./data-file.ts";
+import { readDataFile, type DataSink } from "./data-file.ts";
 import { listDataFiles, planOf, segmentPath, snapshotPath } from "./data-directory.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { FILE_BACKUP } from "./record.ts";
@@ -18,6 +19,8 @@ export interface Restored {
   /** Whose data it is. */
   readonly nodeId: string;
   readonly entries: number;
+  /** Entries left out because no store takes them; they stay in the file that they come from. */
+  readonly refused: number;
   /** Where the files went that were there before, null when there were none. */
   readonly aside: string | null;
 }
@@ -27,12 +30,22 @@ export interface VerifiedBackup {
   readonly nodeId: string;
   readonly bytes: number;
   readonly entries: number;
+  /** Entries among them that no store takes. */
+  readonly refused: number;
 }
 
 /** Reads a backup through. Throws an OperationalError when it is not a whole one. */
 export async function verifyBackup(files: FileSystem, path: string): Promise<VerifiedBackup> {
   const expected = { fileKind: FILE_BACKUP, number: null, nodeId: null } as const;
-  const sink = { entry() {}, floor() {}, fact() {}, drop() {} };
+  let refused = 0;
+  const sink: DataSink = {
+    entry(entry) {
+      if (flawOf(entry) !== null) refused++;
+    },
+    floor() {},
+    fact() {},
+    drop() {},
+  };
   const { head, flaw, goodBytes, fileBytes, entries } = await readDataFile(
     files,
     path,
@@ -43,7 +56,7 @@ export async function verifyBackup(files: FileSystem, path: string): Promise<Ver
   if (flaw !== null) {
     throw new OperationalError(`${path} is not whole: at byte ${goodBytes} of it, ${flaw}`);
   }
-  return { nodeId: head.nodeId, bytes: fileBytes, entries };
+  return { nodeId: head.nodeId, bytes: fileBytes, entries, refused };
 }
 
 /**
@@ -64,8 +77,8 @@ export async function restoreBackup(
   }
   const nodeId = options.nodeId ?? backup.nodeId;
   const write = async (): Promise<Restored> => {
-    const { entries } = await writeFromFrames(files, directory, nodeId, [from]);
-    return { nodeId, entries, aside: await putAside(files, directory, options.now) };
+    const { entries, refused } = await writeFromFrames(files, directory, nodeId, [from]);
+    return { nodeId, entries, refused, aside: await putAside(files, directory, options.now) };
   };
   return orExplain(`write to ${directory}`, write());
 }
@@ -90,9 +103,9 @@ export async function repairDirectory(
   const sources = segments.map((number) => segmentPath(directory, number));
   if (snapshot > 0) sources.unshift(snapshotPath(directory, snapshot));
   const repair = async (): Promise<Restored> => {
-    const { entries } = await writeFromFrames(files, directory, nodeId, sources);
+    const { entries, refused } = await writeFromFrames(files, directory, nodeId, sources);
     const aside = await putAside(files, directory, now);
-    return { nodeId, entries, aside };
+    return { nodeId, entries, refused, aside };
   };
   const repaired = await orExplain(`repair ${directory}`, repair());
   const { isGood } = await checkDirectory(files, directory);

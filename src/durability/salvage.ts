@@ -2,10 +2,13 @@
  * Makes data files out of the good frames of others: of a damaged directory's own files, or of
  * a backup. The result is always one snapshot, the newest in its directory.
  *
+ * An entry that no store takes is left out; the files it is in stay as they are, or are put aside.
+ *
  * Entries can be copied in any order and more than once, because merging takes care of both; but
  * what was dropped must stand before its drop, so all records keep their order.
  */
 import { basename, join } from "node:path";
+import { flawOf } from "../core/entry-check.ts";
 import { ALONE_FACT, listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
@@ -24,6 +27,8 @@ export interface Salvaged {
   readonly path: string;
   readonly frames: number;
   readonly entries: number;
+  /** Entries left out because no store takes them. */
+  readonly refused: number;
 }
 
 /**
@@ -45,7 +50,7 @@ export async function writeFromFrames(
     let frames = 0;
     for (const source of sources) frames += await copyFrames(files, source, copier);
     await copier.finish();
-    return { path, frames, entries: copier.entries };
+    return { path, frames, entries: copier.entries, refused: copier.refused };
   });
 }
 
@@ -93,6 +98,7 @@ async function copyFrames(
 /** Copies what is data, and leaves out heads and ends. */
 class RecordCopier implements RecordSink {
   entries = 0;
+  refused = 0;
   private readonly facts = new FactBook();
 
   constructor(private readonly writer: FileWriter) {}
@@ -102,6 +108,10 @@ class RecordCopier implements RecordSink {
   end(): void {}
 
   entry(entry: Parameters<RecordSink["entry"]>[0]): void {
+    if (flawOf(entry) !== null) {
+      this.refused++;
+      return;
+    }
     this.writer.buffer.addEntry(entry);
     this.entries++;
   }

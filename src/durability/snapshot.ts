@@ -42,7 +42,7 @@ const FRAME_BYTES = 250 * 1024;
 /** The parts of a store that a snapshot looks at. */
 export type SnapshotSource = Pick<
   Store,
-  "clock" | "floor" | "idLimit" | "isUsed" | "observers" | "purgedUpToMs" | "read"
+  "clock" | "floor" | "idLimit" | "isUsed" | "observers" | "purgedUpToMs" | "read" | "readChange"
 >;
 
 /** What a snapshot is made with. */
@@ -152,7 +152,7 @@ class SnapshotWriter {
     const changed = new Entry();
     return {
       changed: (id) => {
-        store.read(id, changed);
+        store.readChange(id, changed);
         file.buffer.addEntry(changed);
       },
       removed: (id, flushed) => {

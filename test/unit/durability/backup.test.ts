@@ -241,7 +241,12 @@ describe("restoring", () => {
       "/data holds data already; --force puts that aside",
     );
     const restored = await restoreBackup(files, BACKUP, DIRECTORY, { force: true, now: NOW });
-    expect(restored).toEqual({ nodeId: "n1", entries: 20, aside: "/data/aside-20260102T030405Z" });
+    expect(restored).toEqual({
+      nodeId: "n1",
+      entries: 20,
+      refused: 0,
+      aside: "/data/aside-20260102T030405Z",
+    });
     expect(files.contents("/data/aside-20260102T030405Z/0000000001.log")).toEqual(before);
     const again = await openStore({ files });
     expect(Object.keys(dataOf(again.store))).toHaveLength(20);

@@ -1,0 +1,31 @@
+/** Counters of many parts, as nodes would have them after as many starts, or as a stranger makes them. */
+import {
+  BASE_BYTES,
+  BASE_NONE,
+  Int64,
+  PART_BYTES,
+  setVersionFromParts,
+  writeBase,
+  writeWord,
+} from "../../src/core/counter.ts";
+import { Entry, KIND_COUNTER } from "../../src/core/entry.ts";
+import { timeHighOf, timeLowOf } from "../../src/core/clock.ts";
+
+const NOTHING = new Int64();
+
+/** A counter begun from nothing with `parts` parts of 1 each, of the origins from `firstOrigin` on. */
+export function largeCounter(key: string, firstOrigin: number, parts: number, atMs = 1_000): Entry {
+  const bytes = new Uint8Array(BASE_BYTES + parts * PART_BYTES);
+  writeBase(bytes, BASE_NONE, 0, 0, 0, 0, NOTHING);
+  for (let i = 0; i < parts; i++) {
+    const at = BASE_BYTES + i * PART_BYTES;
+    writeWord(bytes, at, firstOrigin + i);
+    writeWord(bytes, at + 8, timeHighOf(atMs));
+    writeWord(bytes, at + 12, timeLowOf(atMs));
+    writeWord(bytes, at + 28, 1);
+  }
+  const entry = new Entry().setKey(new TextEncoder().encode(key)).setValue(bytes);
+  entry.kind = KIND_COUNTER;
+  setVersionFromParts(entry);
+  return entry;
+}
