@@ -107,6 +107,7 @@ export async function startNode(
     network,
     { store, services, session, copiedBytes: 0 },
     logger.child("server"),
+    reservedFiles(config),
   );
   try {
     listener.start();
@@ -242,6 +243,7 @@ export async function startNode(
       synchronization: antiEntropy,
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => listener.list(),
+      clientFacts: () => listener.facts(),
       killClients: (idOrAddress) => listener.kill(idOrAddress),
       settings: () => settingsOf(config),
       reportBug: (error) =>
@@ -252,6 +254,15 @@ export async function startNode(
       shutdown: () => void stop(),
     };
   }
+}
+
+/**
+ * Files that a node needs to open beside its clients' sockets: the log and its next segment,
+ * snapshots, backups, what is set aside, the way to the broker, lookups of names, and peers.
+ */
+function reservedFiles({ anti_entropy, mqtt }: Config): number {
+  const forBroker = mqtt.broker_address === "embedded" ? 64 : 0;
+  return 32 + 2 * Math.min(anti_entropy.max_concurrent_syncs, 16) + forBroker;
 }
 
 /** Where peers reach this node: an address to bind to may mean every one there is. */

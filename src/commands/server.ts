@@ -51,6 +51,8 @@ function infoSections(context: Context): Record<string, Facts> {
       connected_clients: statistics.activeConnections,
       refused_connections: statistics.refusedConnections,
       cut_connections: statistics.cutConnections,
+      idle_connections_ended: statistics.idleConnections,
+      ...services.clientFacts(),
     },
     Memory: {
       memory_usage_mb: (memoryBytes / 1_048_576).toFixed(2),

@@ -13,6 +13,8 @@ export class Statistics {
   totalCommands = 0;
   /** Requests that were answered with an error of the protocol itself. */
   protocolErrors = 0;
+  /** Connections ended because nothing came for `idle_timeout`. */
+  idleConnections = 0;
   /** Connections cut because they did not read, or did not finish a request. */
   cutConnections = 0;
   private readonly byFamily = new Float64Array(FAMILIES.length);
@@ -158,6 +160,8 @@ export interface Services {
   merkleRoot(): string;
   /** A line for each connection, made when it is asked for; the connections may change meanwhile. */
   clientList(): Iterable<string>;
+  /** Facts about connections for INFO, name and value. */
+  clientFacts(): Record<string, number>;
   /** Closes the connections with that id or address; returns how many. */
   killClients(idOrAddress: string): number;
   /** Settings by their name, `section.key`, for CONFIG GET. */

@@ -48,13 +48,19 @@ export const schema = {
     fallback: 1000,
     from: 1,
     to: 1_000_000,
-    doc: "Connections open at once; one more gets an error and is closed.",
+    doc: "Clients connected at once; one more gets an error. The limit of open files may allow fewer.",
   }),
   "network.connection_timeout": integer({
     fallback: 30,
     from: 1,
     to: DAY_SECONDS,
-    doc: "Seconds until a half-sent command closes its connection; idle connections stay.",
+    doc: "Seconds until a half-sent command closes its connection.",
+  }),
+  "network.idle_timeout": integer({
+    fallback: 0,
+    from: 0,
+    to: 30 * DAY_SECONDS,
+    doc: "Seconds of silence after which a client's connection is closed; 0 lets idle ones stay.",
   }),
   "network.dialect": choice(["plain", "tagged"], {
     fallback: "plain",

@@ -27,6 +27,7 @@ import { httpAnswer, isHttp } from "../protocol/http.ts";
 import { Request } from "../protocol/request.ts";
 import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/resp-parser.ts";
 import type { RunQueue } from "../timing.ts";
+import type { Guest } from "./guest.ts";
 import { Inbox } from "./inbox.ts";
 import type { Notices } from "./notices.ts";
 import { Outbox } from "./outbox.ts";
@@ -72,7 +73,7 @@ const MARK = [0xef, 0xbb, 0xbf];
 const STAR = 0x2a;
 
 /** See the file header. The listener calls `onData`, `onDrain` and `onClose`. */
-export class Connection implements SafeWaiter {
+export class Connection implements Guest, SafeWaiter {
   /** When the request in `halfSent`, or the closing in `closing`, began. */
   sinceMs = 0;
   /** When the last bytes came. */
@@ -115,12 +116,18 @@ export class Connection implements SafeWaiter {
   private handler: LinkHandler | null = null;
 
   constructor(
-    private readonly socket: Socket<Connection>,
+    private readonly socket: Socket<Guest>,
     readonly session: Session,
     private readonly shared: Shared,
   ) {
     this.lastActiveMs = session.connectedAtMs;
     this.outbox = new Outbox(socket);
+  }
+
+  /** Whether it is a client from which nothing has come that is not answered. */
+  get isIdle(): boolean {
+    const isBusy = this.isWaiting || this.inbox.length > 0 || this.outbox.length > 0;
+    return this.handler === null && !this.hasEnded && !isBusy;
   }
 
   /** Takes a chunk of input, which is this connection's to keep. */

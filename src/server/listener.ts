@@ -6,13 +6,16 @@ import type { Socket, TCPSocketListener } from "bun";
 import type { Context } from "../commands/command.ts";
 import { Session } from "../commands/session.ts";
 import type { Logger } from "../observability/log.ts";
-import { PLAIN, Reply, TAGGED } from "../protocol/reply.ts";
+import { PLAIN, Reply, TAGGED, type Dialect } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
 import { runQueue } from "../timing.ts";
 import { Connection, type Shared } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
+import type { Guest } from "./guest.ts";
+import { affordableConnections, openFiles } from "./open-files.ts";
 import { Notices } from "./notices.ts";
+import { Reception, RESERVED_PLACES, RESERVES, type Reserve } from "./reception.ts";
 import { Slice } from "./slice.ts";
 
 /** The keys of `[network]`, by the names of the config file. */
@@ -22,6 +25,8 @@ export interface NetworkSettings {
   readonly max_connections: number;
   /** Seconds a request may take from its first byte to its last. */
   readonly connection_timeout: number;
+  /** Seconds a client may be silent between requests; 0 for ever. */
+  readonly idle_timeout: number;
   readonly dialect: string;
   readonly max_line_bytes: number;
   readonly max_value_bytes: number;
@@ -40,9 +45,15 @@ const GATHERED_BYTES = 1024 * 1024;
 /** The client port. */
 export class Listener {
   private readonly connections = new Set<Connection>();
+  /** Those of them in places that are kept for what they do. */
+  private readonly reserved = new Map<Connection, Reserve>();
+  private readonly reception: Reception;
+  /** `max_connections`, or what the limit of open files allows. */
+  private connectionLimit: number;
   private readonly shared: Shared;
-  private listener: TCPSocketListener<Connection> | undefined;
+  private listener: TCPSocketListener<Guest> | undefined;
   private ticker: ReturnType<typeof setInterval> | undefined;
+  private readonly lineDialect: Dialect;
   private nextId = 1;
   private discardedBytes = 0;
   private whenEmpty: (() => void) | undefined;
@@ -51,8 +62,11 @@ export class Listener {
   constructor(
     private readonly settings: NetworkSettings,
     private readonly context: Context,
-    logger: Logger,
+    private readonly logger: Logger,
+    private readonly reservedFiles = 0,
   ) {
+    this.connectionLimit = settings.max_connections;
+    this.lineDialect = settings.dialect === "tagged" ? TAGGED : PLAIN;
     const { max_value_bytes, max_line_bytes, max_output_bytes } = settings;
     this.shared = {
       context,
@@ -69,6 +83,13 @@ export class Listener {
       nowMs: Date.now,
       onDiscarded: (bytes) => this.collectDiscarded(bytes),
     };
+    this.reception = new Reception({
+      admit: (socket, reserve, first) => this.admitReserved(socket, reserve, first),
+      onRefused: (address) => this.noteRefused(address),
+      lineDialect: this.lineDialect,
+      reply: this.shared.reply,
+      nowMs: Date.now,
+    });
   }
 
   /** The port listened on; the one the system chose when 0 was asked for. */
@@ -78,7 +99,8 @@ export class Listener {
 
   /** Begins to accept. Throws the system's error, EADDRINUSE for one. */
   start(): void {
-    this.listener = Bun.listen<Connection>({
+    this.limitConnections();
+    this.listener = Bun.listen<Guest>({
       hostname: this.settings.bind_address,
       port: this.settings.bind_port,
       // A client that has sent all its requests and shut down its side still reads replies.
@@ -94,7 +116,7 @@ export class Listener {
           if ((error as NodeJS.ErrnoException).syscall === undefined) {
             this.context.services.reportBug(error);
           }
-          socket.data?.cut();
+          socket.terminate();
         },
       },
     });
@@ -104,6 +126,7 @@ export class Listener {
   /** Accepts no more, lets every connection finish what it is sending, and closes them all. */
   async stop(): Promise<void> {
     this.listener?.stop(false);
+    this.reception.close();
     const empty = new Promise<void>((resolve) => (this.whenEmpty = resolve));
     for (const connection of this.connections) connection.end();
     if (this.connections.size > 0) await empty;
@@ -137,35 +160,75 @@ export class Listener {
     return count;
   }
 
-  private open(socket: Socket<Connection>): void {
-    const { statistics } = this.context.services;
-    statistics.totalConnections++;
-    if (this.connections.size >= this.settings.max_connections) {
-      statistics.refusedConnections++;
-      // The line fits an empty send buffer.
-      socket.write("ERROR: Too many connections\n");
-      socket.shutdown();
-      setTimeout(() => socket.terminate(), TICK_MS);
-      return;
-    }
+  /** Facts for INFO. */
+  facts(): Record<string, number> {
+    return {
+      connection_limit: this.connectionLimit,
+      reserved_connections: this.reserved.size,
+    };
+  }
+
+  /** Takes no more clients than files can be opened for, beside those that the node itself needs. */
+  private limitConnections(): void {
+    const { max_connections } = this.settings;
+    const files = openFiles();
+    const reserved = this.reservedFiles + RESERVED_PLACES;
+    this.connectionLimit = affordableConnections(max_connections, reserved, files);
+    if (files === null || this.connectionLimit === max_connections) return;
+    this.logger.warn(
+      `Taking ${this.connectionLimit} connections instead of network.max_connections = ` +
+        `${max_connections}, for which the limit of open files is too low`,
+      {
+        limit: files.limit,
+        needed: max_connections + files.open + reserved,
+        remedy: "ulimit -n, or LimitNOFILE= in a systemd unit",
+      },
+    );
+  }
+
+  private open(socket: Socket<Guest>): void {
+    this.context.services.statistics.totalConnections++;
     // A client that has reset its connection before it was accepted has no address any more.
     if (socket.remoteAddress === undefined) return void socket.terminate();
-    const isIpv6 = socket.remoteAddress.includes(":");
-    const host = isIpv6 ? `[${socket.remoteAddress}]` : socket.remoteAddress;
-    const dialect = this.settings.dialect === "tagged" ? TAGGED : PLAIN;
-    const address = `${host}:${socket.remotePort}`;
-    const session = new Session(this.nextId++, address, Date.now(), dialect);
+    if (this.connections.size - this.reserved.size < this.connectionLimit) this.admit(socket);
+    else this.reception.receive(socket, addressOf(socket));
+  }
+
+  private admit(socket: Socket<Guest>): Connection {
+    const session = new Session(this.nextId++, addressOf(socket), Date.now(), this.lineDialect);
     const connection = new Connection(socket, session, this.shared);
     socket.data = connection;
     this.connections.add(connection);
-    statistics.activeConnections = this.connections.size;
+    this.context.services.statistics.activeConnections = this.connections.size;
+    return connection;
   }
 
-  private close(socket: Socket<Connection>): void {
-    const connection = socket.data;
-    if (connection === undefined) return;
-    connection.onClose();
-    this.connections.delete(connection);
+  private admitReserved(socket: Socket<Guest>, reserve: Reserve, first: Uint8Array): boolean {
+    let taken = 0;
+    for (const other of this.reserved.values()) if (other === reserve) taken++;
+    if (taken >= RESERVES[reserve]) return false;
+    const connection = this.admit(socket);
+    this.reserved.set(connection, reserve);
+    connection.onData(first);
+    return true;
+  }
+
+  private noteRefused(address: string): void {
+    this.context.services.statistics.refusedConnections++;
+    const limit = this.connectionLimit;
+    this.shared.notices.warn("Refused a connection, there are as many as may be", {
+      address,
+      limit,
+    });
+  }
+
+  private close(socket: Socket<Guest>): void {
+    const guest = socket.data;
+    if (guest === undefined) return;
+    guest.onClose();
+    if (!(guest instanceof Connection)) return;
+    this.connections.delete(guest);
+    this.reserved.delete(guest);
     this.context.services.statistics.activeConnections = this.connections.size;
     if (this.connections.size === 0) this.whenEmpty?.();
   }
@@ -194,5 +257,28 @@ export class Listener {
       if (now - connection.sinceMs < CLOSING_MS) break;
       connection.cut();
     }
+    this.reception.tick();
+    this.endIdle(now);
   }
+
+  /** Ends connections that have been silent for too long, without a word, as Redis does. */
+  private endIdle(now: number): void {
+    const { idle_timeout, connection_timeout } = this.settings;
+    const { statistics } = this.context.services;
+    const end = (connection: Connection, seconds: number): void => {
+      if (!connection.isIdle || now - connection.lastActiveMs < seconds * 1000) return;
+      statistics.idleConnections++;
+      connection.end();
+    };
+    if (idle_timeout > 0) for (const each of this.connections) end(each, idle_timeout);
+    // A place that is kept for administration is not to be kept by one.
+    for (const [each, reserve] of this.reserved) {
+      if (reserve === "administration") end(each, connection_timeout);
+    }
+  }
+}
+
+function addressOf({ remoteAddress, remotePort }: Socket<Guest>): string {
+  const host = remoteAddress.includes(":") ? `[${remoteAddress}]` : remoteAddress;
+  return `${host}:${remotePort}`;
 }

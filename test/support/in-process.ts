@@ -72,6 +72,7 @@ export class InProcessServer {
       memoryBytes: () => 1_048_576,
       merkleRoot: () => "0".repeat(64),
       clientList: () => this.clients.map(({ session }) => session.describe(this.nowMs, 0)),
+      clientFacts: () => ({}),
       killClients: (idOrAddress: string) => this.kill(idOrAddress),
       settings: () => new Map([["save", ""]]),
       reportBug: (error: unknown) => this.bugs.push(error),

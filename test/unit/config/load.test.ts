@@ -34,6 +34,7 @@ test("a minimal file gets every default, without a notice", () => {
         bind_port: 7379,
         advertise_address: "",
         max_connections: 1000,
+        idle_timeout: 0,
         connection_timeout: 30,
         dialect: "plain",
         max_line_bytes: 1048576,
