@@ -1,0 +1,283 @@
+/**
+ * Counters over crashes, against sets: each increment adds a power of two of its own, so a counter's
+ * number tells which increments it counts, each once, and merging must be their union. Nodes lose
+ * what their disks had not promised to keep, are repaired, or are set back to what they once had;
+ * what a peer was told, the node must never take away from it again by what it counts later.
+ */
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { HybridClock } from "../../src/core/clock.ts";
+import { Int64 } from "../../src/core/counter.ts";
+import { Entry } from "../../src/core/entry.ts";
+import { APPLIED, UNCHANGED, Store } from "../../src/core/store.ts";
+import { checkDirectory } from "../../src/durability/check.ts";
+import { resumeIncarnation } from "../../src/durability/incarnation.ts";
+import type { FsyncMode, LogJournal } from "../../src/durability/log.ts";
+import { openLog } from "../../src/durability/open-log.ts";
+import { repairDirectory } from "../../src/durability/restore.ts";
+import { silentLogger } from "../../src/observability/log.ts";
+import type { Timing } from "../../src/timing.ts";
+import { DIRECTORY, untilSafe } from "../support/journalled-store.ts";
+import { seeded } from "../support/random.ts";
+import { SimulatedDisk } from "../support/simulated-disk.ts";
+
+const KEY = new TextEncoder().encode("counter");
+const MOST_INCREMENTS = 60;
+/** Turns in which a disk that never waits has done all it was asked to. */
+const TURNS = 6;
+const BEGIN_MS = 1_700_000_000_000;
+/** The log syncs when this has passed. */
+const TICK_MS = 1_000;
+
+/** Time that stands still but for what is due at once; the tick of the log comes when it is told to. */
+class Time implements Timing {
+  /** Set when the process is gone: nothing of it goes on. */
+  isOver = false;
+  private ticks: (() => void)[] = [];
+
+  nowMs(): number {
+    return 0;
+  }
+
+  after(delayMs: number, task: () => void): () => void {
+    if (delayMs >= TICK_MS) this.ticks.push(task);
+    else this.soon(task);
+    return () => (this.ticks = this.ticks.filter((it) => it !== task));
+  }
+
+  soon(task: () => void): () => void {
+    setImmediate(() => {
+      if (!this.isOver) task();
+    });
+    return () => {};
+  }
+
+  tick(): void {
+    for (const task of this.ticks.splice(0)) task();
+  }
+}
+
+/** The counter of a store, as bits. */
+function numberIn(store: Store): bigint {
+  const view = new Entry();
+  const id = store.find(KEY, 0, KEY.length);
+  if (id < 0) return 0n;
+  store.readValue(id, view);
+  return BigInt(new TextDecoder().decode(view.valueBytes()));
+}
+
+/** One store tells another of the counter. */
+function tell(from: Store, to: Store): void {
+  const view = new Entry();
+  const id = from.locate(KEY, 0, KEY.length);
+  if (id < 0) return;
+  from.read(id, view);
+  expect([APPLIED, UNCHANGED]).toContain(to.apply(view));
+}
+
+function createStore(nowMs: () => number, originLow: number, counterLow: number): Store {
+  return new Store({
+    clock: new HybridClock(nowMs),
+    origin: { high: 0, low: originLow },
+    counterOrigin: { high: 1, low: counterLow },
+    hashSeed: { high: 1, low: 2 },
+    random: () => 0.5,
+    memoryLimitBytes: 0,
+    maxClockSkewMs: 60_000,
+    tombstoneGraceMs: 60_000,
+  });
+}
+
+/** A node on its disk, a peer that forgets nothing, and the increments that either holds, as bits. */
+class Pair {
+  /** What the node holds: by its memory, by what it may not lose, and by what a power cut may not take. */
+  held = 0n;
+  safe = 0n;
+  synced = 0n;
+  /** What the peer was told. */
+  known = 0n;
+  clockMs = BEGIN_MS;
+  store!: Store;
+  readonly peer = createStore(() => BEGIN_MS, 2, 2);
+  private disk = new SimulatedDisk(async () => {});
+  private backup: { disk: SimulatedDisk; held: bigint } | null = null;
+  private time = new Time();
+  private journal!: LogJournal;
+  private starts = 0;
+  private increments = 0n;
+
+  constructor(public fsync: FsyncMode) {}
+
+  async start(): Promise<void> {
+    const { fsync } = this;
+    this.time = new Time();
+    this.store = createStore(() => this.clockMs, 1, ++this.starts * 1_000);
+    const { journal, recovered } = await openLog({
+      directory: DIRECTORY,
+      nodeId: "n1",
+      fsync,
+      store: this.store,
+      logger: silentLogger,
+      files: this.disk,
+      timing: this.time,
+      lock: async () => ({ release() {} }),
+      segmentBytes: 2_000,
+    });
+    this.journal = journal;
+    resumeIncarnation(this.store, journal, recovered, fsync);
+    this.store.observers.push(journal.observer);
+    this.takeStock();
+  }
+
+  increment(): void {
+    const bit = 1n << this.increments++;
+    const by = new Int64().set(Number(bit >> 32n), Number(BigInt.asUintN(32, bit)));
+    expect(this.store.increment(KEY, 0, KEY.length, by)).toBe(APPLIED);
+    this.held |= bit;
+  }
+
+  /** The journal calls all of it safe. */
+  async settle(): Promise<void> {
+    await untilSafe({ journal: this.journal });
+    this.safe = this.held;
+    if (this.fsync === "always") this.synced = this.held;
+  }
+
+  /** A second passes. */
+  async tick(): Promise<void> {
+    await this.settle();
+    this.time.tick();
+    await turns();
+    if (this.fsync !== "never") this.synced = this.held;
+  }
+
+  /** The peer is told, as by a session or an event: of what is safe. */
+  async tell(): Promise<void> {
+    await this.settle();
+    tell(this.store, this.peer);
+    this.known |= this.held;
+  }
+
+  /** The node hears what the peer has. */
+  hear(): void {
+    tell(this.peer, this.store);
+    this.held |= this.known;
+  }
+
+  async compact(): Promise<void> {
+    await this.settle();
+    await this.journal.compact();
+  }
+
+  async end(how: "stop" | "kill" | "power", random: () => number): Promise<void> {
+    if (how === "stop") {
+      await this.journal.close();
+      this.safe = this.synced = this.held;
+    } else if (how === "kill") this.disk.kill();
+    else this.disk.crash(random() < 0.5 ? "none" : "some", random);
+    this.time.isOver = true;
+    await turns();
+    if (how === "power") this.safe = this.synced;
+  }
+
+  /** A copy of its disk is made. */
+  async copy(): Promise<void> {
+    await this.settle();
+    this.backup = { disk: this.disk.copy(), held: this.held };
+  }
+
+  /** It gets the copy in place of what it has, repaired as one that a process left. */
+  async restore(): Promise<void> {
+    if (this.backup === null) return;
+    this.disk = this.backup.disk.copy();
+    await repairDirectory(this.disk, await checkDirectory(this.disk, DIRECTORY), new Date(0));
+    this.held = this.safe = this.synced = this.backup.held;
+  }
+
+  /** The number on both sides is what they hold. */
+  check(): void {
+    expect([numberIn(this.store), numberIn(this.peer)]).toEqual([this.held, this.known]);
+  }
+
+  /** After a start: it has what it must have, nothing that it never had, and that is durable. */
+  private takeStock(): void {
+    const found = numberIn(this.store);
+    expect([found & this.safe, found | this.held]).toEqual([this.safe, this.held]);
+    this.held = this.safe = this.synced = found;
+  }
+}
+
+async function turns(): Promise<void> {
+  for (let i = 0; i < TURNS; i++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+const mode = fc.constantFrom<FsyncMode>("always", "everysec", "never");
+/** A process ends, and another one begins. */
+interface Restart {
+  readonly kind: "restart";
+  readonly how: "stop" | "kill" | "power";
+  readonly mode: FsyncMode | null;
+  /** From the copy of its disk. */
+  readonly restores: boolean;
+  /** The power goes once more as soon as it has begun. */
+  readonly again: boolean;
+  readonly seed: number;
+}
+const restart = fc.record<Restart>({
+  kind: fc.constant("restart"),
+  how: fc.constantFrom("stop", "kill", "power"),
+  mode: fc.option(mode, { freq: 2 }),
+  restores: fc.nat(2).map((it) => it === 0),
+  again: fc.nat(2).map((it) => it === 0),
+  seed: fc.nat(),
+});
+const count = fc.record({ kind: fc.constant("count" as const), tells: fc.boolean() });
+const other = fc.record({ kind: fc.constantFrom("tell", "hear", "tick", "compact", "copy") });
+const clock = fc.record({ kind: fc.constant("clock" as const), behindMs: fc.nat(20_000) });
+const step = fc.oneof(
+  { weight: 6, arbitrary: count },
+  { weight: 4, arbitrary: restart },
+  { weight: 4, arbitrary: other },
+  { weight: 1, arbitrary: clock },
+);
+
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+async function begin(pair: Pair, { how, mode, restores, again, seed }: Restart): Promise<void> {
+  const random = seeded(seed);
+  await pair.end(how, random);
+  if (restores) await pair.restore();
+  if (again) {
+    await pair.start();
+    await pair.end("power", random);
+  }
+  pair.fsync = mode ?? pair.fsync;
+  await pair.start();
+}
+
+async function take(pair: Pair, it: Step): Promise<void> {
+  if (it.kind === "count") {
+    pair.increment();
+    if (it.tells) await pair.tell();
+  } else if (it.kind === "restart") await begin(pair, it);
+  else if (it.kind === "clock") pair.clockMs = BEGIN_MS - it.behindMs;
+  else if (it.kind === "tell") await pair.tell();
+  else if (it.kind === "hear") pair.hear();
+  else if (it.kind === "tick") await pair.tick();
+  else if (it.kind === "compact") await pair.compact();
+  else await pair.copy();
+}
+
+test("what a peer was told is never taken away, whatever a node forgets", async () => {
+  const steps = fc.array(step, { maxLength: MOST_INCREMENTS, size: "max" });
+  const property = fc.asyncProperty(mode, steps, async (fsync, all) => {
+    const pair = new Pair(fsync);
+    await pair.start();
+    for (const each of all) {
+      await take(pair, each);
+      pair.check();
+    }
+    await pair.end("kill", () => 0.5);
+  });
+  await fc.assert(property, { numRuns: 400 });
+});
