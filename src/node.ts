@@ -98,6 +98,8 @@ export async function startNode(
   for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) antiEntropy.tree.changed(id);
   store.observers.push(antiEntropy.tree);
   const backups = createBackups();
+  // Before a client can ask for one, whose beginnings would be taken for leftovers.
+  await backups.start();
 
   let stopping: Promise<void> | undefined;
   const stopped = Promise.withResolvers<void>();
@@ -112,13 +114,13 @@ export async function startNode(
   try {
     listener.start();
   } catch (error) {
+    await backups.stop();
     await broker?.stop();
     await journal.close();
     throw listenProblem(error, config);
   }
   onFailure = () => listener.onFailure();
   const sweeper = startSweeping(store);
-  await backups.start();
   replicator?.start();
   await antiEntropy.start();
   const address = { host: network.bind_address, port: listener.port };
@@ -174,6 +176,7 @@ export async function startNode(
 
   function createBackups(): Backups {
     const { path, backup_path, backup_interval_hours, backup_keep } = config.storage;
+    const { max_backups, min_free_mb } = config.storage;
     return new Backups({
       files,
       timing: eventLoop,
@@ -183,6 +186,8 @@ export async function startNode(
       directory: backup_path === "" ? join(path, "backups") : backup_path,
       intervalHours: backup_interval_hours,
       keep: backup_keep,
+      maxCount: max_backups,
+      minFreeBytes: min_free_mb * 1_048_576,
       logger: logger.child("backup"),
     });
   }

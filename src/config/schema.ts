@@ -236,6 +236,18 @@ export const schema = {
     to: 100_000,
     doc: "How many of the unasked backups are kept; 0 keeps all.",
   }),
+  "storage.max_backups": integer({
+    fallback: 100,
+    from: 1,
+    to: 100_000,
+    doc: "Backups that may be there when another is to be made on command.",
+  }),
+  "storage.min_free_mb": integer({
+    fallback: 256,
+    from: 0,
+    to: 1_048_576,
+    doc: "MiB of the disk that a backup leaves free; one that would take them is refused or given up.",
+  }),
   "storage.path": text({
     fallback: "./data",
     allowed: "a path",

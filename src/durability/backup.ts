@@ -2,6 +2,8 @@
  * Backups of a running node: whole, checked files of one moment in a directory of their own, on
  * demand and on a schedule, of which the newest few are kept.
  *
+ * Those made on command are bounded: in number, and by the space they leave on the disk.
+ *
  * A backup is a snapshot that follows what changes while it is written. It can be fetched
  * piece by piece, through the client port for one.
  */
@@ -10,9 +12,9 @@ import type { Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UNFINISHED } from "./data-directory.ts";
-import { codeOf, explain, orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
+import { codeOf, explain, orExplain, type FileSystem } from "./file-system.ts";
 import { FILE_BACKUP } from "./record.ts";
-import { writeSnapshot } from "./snapshot.ts";
+import { STOPPING, writeSnapshot, type SnapshotResult } from "./snapshot.ts";
 import type { Timing } from "../timing.ts";
 
 const SUFFIX = ".backup";
@@ -26,6 +28,11 @@ const GIVEN_UP_AFTER_MS = 600_000;
 /** Largest piece that `read` returns. */
 const MAX_PIECE_BYTES = 4 * 1024 * 1024;
 const CHECK_EVERY_MS = 60_000;
+/** How often a backup that is being made looks at the space that is left. */
+const LOOK_AT_SPACE_MS = 500;
+/** Bytes of a backup for each byte of the store's memory, about. */
+const GUESSED_RATIO = 0.6;
+const MIB = 1_048_576;
 const HOUR_MS = 3_600_000;
 
 /** What backups are made with. */
@@ -42,6 +49,10 @@ export interface BackupOptions {
   readonly intervalHours: number;
   /** How many unnamed ones are kept; 0 keeps all. */
   readonly keep: number;
+  /** None is made on command when so many are there. */
+  readonly maxCount: number;
+  /** None is made that would leave less of the disk free than this; 0 for no matter. */
+  readonly minFreeBytes: number;
   readonly logger: Logger;
 }
 
@@ -57,7 +68,8 @@ export class Backups {
   private running: Promise<Backup> | null = null;
   private isStopping = false;
   private cancelCheck = (): void => {};
-  private open: { name: string; file: OpenFile } | null = null;
+  /** Settles when the last piece that was asked for is read. */
+  private reading: Promise<unknown> = Promise.resolve();
   /** When each one to be fetched was last read from, by name. */
   private readonly lastReadMs = new Map<string, number>();
 
@@ -74,74 +86,141 @@ export class Backups {
     this.isStopping = true;
     this.cancelCheck();
     await this.running?.catch(() => {});
-    await this.closeOpen();
+    await this.reading;
   }
 
   /**
    * Makes a backup. Without a name it gets its time as one, and the oldest such are removed.
-   * Throws an OperationalError: a bad name, one that is taken, another backup under way, or
-   * the disk.
+   * Throws an OperationalError: a bad name, one that is taken, another backup under way, too many
+   * there, too little space, or the disk.
    */
   create(name?: string): Promise<Backup> {
-    if (this.running !== null) {
-      return Promise.reject(new OperationalError("another backup is being made; try again later"));
-    }
-    this.running = this.createNow(name).finally(() => (this.running = null));
-    return this.running;
+    return this.createOne(name, true);
   }
 
-  /** Up to `count` bytes of a backup from `offset` on, 4 MiB at most; none past its end. */
-  async read(name: string, offset: number, count: number): Promise<Uint8Array> {
-    const path = this.pathOf(name);
-    this.lastReadMs.set(name, this.options.timing.nowMs());
-    if (this.open?.name !== name) {
-      await this.closeOpen();
-      const file = await orExplain(
-        `read the backup ${name}`,
-        this.options.files.open(path, "read"),
-      );
-      this.open = { name, file };
-    }
-    const piece = new Uint8Array(Math.min(count, MAX_PIECE_BYTES));
-    const length = await orExplain(`read the backup ${name}`, this.open.file.read(piece, offset));
-    return piece.subarray(0, length);
+  /**
+   * Up to `count` bytes of a backup from `offset` on, 4 MiB at most; none past its end. One piece is
+   * read at a time, whoever asks.
+   */
+  read(name: string, offset: number, count: number): Promise<Uint8Array> {
+    const piece = this.reading.then(() => this.readPiece(name, offset, count));
+    this.reading = piece.catch(() => {});
+    return piece;
   }
 
   /** Removes a backup; nothing happens when there is none of that name. */
   async remove(name: string): Promise<void> {
     const path = this.pathOf(name);
     this.lastReadMs.delete(name);
-    if (this.open?.name === name) await this.closeOpen();
     await orExplain(`remove ${path}`, this.options.files.remove(path));
   }
 
-  private async createNow(given: string | undefined): Promise<Backup> {
-    const { files, directory, store, nodeId, timing } = this.options;
+  private async readPiece(name: string, offset: number, count: number): Promise<Uint8Array> {
+    const path = this.pathOf(name);
+    const doing = `read the backup ${name}`;
+    const file = await orExplain(doing, this.options.files.open(path, "read"));
+    try {
+      if (this.lastReadMs.has(name)) this.lastReadMs.set(name, this.options.timing.nowMs());
+      const left = (await orExplain(doing, file.size())) - offset;
+      const piece = new Uint8Array(Math.max(0, Math.min(count, left, MAX_PIECE_BYTES)));
+      const length = await orExplain(doing, file.read(piece, offset));
+      return piece.subarray(0, length);
+    } finally {
+      await file.close();
+    }
+  }
+
+  private createOne(name: string | undefined, isOnCommand: boolean): Promise<Backup> {
+    if (this.isStopping) return Promise.reject(new OperationalError("the node is stopping"));
+    if (this.running !== null) {
+      return Promise.reject(new OperationalError("another backup is being made; try again later"));
+    }
+    this.running = this.createNow(name, isOnCommand).finally(() => (this.running = null));
+    return this.running;
+  }
+
+  private async createNow(given: string | undefined, isOnCommand: boolean): Promise<Backup> {
+    const { files, directory, store, timing, keep } = this.options;
     const name = given ?? timeName(new Date(store.clock.nowMs()));
     const path = this.pathOf(name);
     await orExplain(`make the directory ${directory}`, files.makeDirectory(directory));
     if ((await orExplain(`look at ${path}`, files.sizeOf(path))) >= 0) {
       throw new OperationalError(`there is a backup "${name}" already; choose another name`);
     }
-    if (name.startsWith(FETCHED_PREFIX)) {
-      await this.removeGivenUp();
-      this.lastReadMs.set(name, timing.nowMs());
-    }
-    const { bytes, entries } = await writeSnapshot({
-      files,
-      path,
-      fileKind: FILE_BACKUP,
-      number: 0,
-      nodeId,
-      store,
-      facts: this.options.facts,
-      follows: true,
-      timing,
-      isLate: () => false,
-      isCancelled: () => this.isStopping,
+    if (name.startsWith(FETCHED_PREFIX)) await this.removeGivenUp();
+    // An unnamed one takes the place of another.
+    if (isOnCommand && (given !== undefined || keep === 0)) await this.checkCount();
+    const freeBytes = await this.freeBytes();
+    this.checkSpace(freeBytes - GUESSED_RATIO * store.bytes());
+    if (name.startsWith(FETCHED_PREFIX)) this.lastReadMs.set(name, timing.nowMs());
+    const { bytes, entries } = await this.write(path).catch((error: unknown) => {
+      this.lastReadMs.delete(name);
+      throw error;
     });
     if (given === undefined) await this.removeOldest();
     return { name, bytes, entries };
+  }
+
+  private async write(path: string): Promise<SnapshotResult> {
+    const { files, store, nodeId, timing, facts } = this.options;
+    let because = "";
+    let cancelLook = (): void => {};
+    const lookLater = (): void => {
+      cancelLook = timing.after(LOOK_AT_SPACE_MS, () => void look());
+    };
+    const look = async (): Promise<void> => {
+      because = this.shortage(await this.freeBytes());
+      if (this.running !== null) lookLater();
+    };
+    lookLater();
+    try {
+      return await writeSnapshot({
+        files,
+        path,
+        fileKind: FILE_BACKUP,
+        number: 0,
+        nodeId,
+        store,
+        facts,
+        follows: true,
+        timing,
+        isLate: () => false,
+        cancelledBecause: () => (this.isStopping ? STOPPING : because),
+      });
+    } finally {
+      cancelLook();
+    }
+  }
+
+  private async checkCount(): Promise<void> {
+    const { maxCount, directory } = this.options;
+    const { length } = await this.names();
+    if (length < maxCount) return;
+    throw new OperationalError(
+      `there are ${length} backups in ${directory}; drop some with BACKUP DROP, or raise ` +
+        "storage.max_backups",
+    );
+  }
+
+  private checkSpace(freeBytes: number): void {
+    const shortage = this.shortage(freeBytes);
+    if (shortage !== "") throw new OperationalError(shortage);
+  }
+
+  /** What is wrong when no more than this would be free; empty when nothing is. */
+  private shortage(freeBytes: number): string {
+    const { minFreeBytes, directory } = this.options;
+    if (minFreeBytes === 0 || freeBytes >= minFreeBytes) return "";
+    return (
+      `a backup would leave less than ${Math.round(minFreeBytes / MIB)} MiB free where ` +
+      `${directory} is; make room there, or lower storage.min_free_mb`
+    );
+  }
+
+  private freeBytes(): Promise<number> {
+    const { files, directory } = this.options;
+    // Where it is not known how much is left, only the disk itself sets a limit.
+    return files.freeBytes(directory).catch(() => Infinity);
   }
 
   private async removeOldest(): Promise<void> {
@@ -204,7 +283,7 @@ export class Backups {
       const newest = (await this.unnamed()).at(-1);
       const dueMs = newest === undefined ? 0 : timeOf(newest) + intervalHours * HOUR_MS;
       if (store.clock.nowMs() < dueMs || this.running !== null) return;
-      const { name, bytes, entries } = await this.create();
+      const { name, bytes, entries } = await this.createOne(undefined, false);
       logger.info("Made a backup", { name, bytes, entries });
     } catch (error) {
       this.complain("make a backup", error);
@@ -223,12 +302,6 @@ export class Backups {
       );
     }
     return join(this.options.directory, name + SUFFIX);
-  }
-
-  private async closeOpen(): Promise<void> {
-    const open = this.open;
-    this.open = null;
-    await open?.file.close();
   }
 }
 

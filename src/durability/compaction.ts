@@ -13,7 +13,7 @@ import type { Store } from "../core/store.ts";
 import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { FILE_SNAPSHOT } from "./record.ts";
-import { writeSnapshot, type SnapshotSource } from "./snapshot.ts";
+import { STOPPING, writeSnapshot, type SnapshotSource } from "./snapshot.ts";
 import type { Timing } from "../timing.ts";
 
 const DUE_AT_LIVE = 1.25;
@@ -100,7 +100,7 @@ export class Compaction {
           this.writtenBytes = bytes;
           return this.excessBytes() > 0;
         },
-        isCancelled,
+        cancelledBecause: () => (isCancelled() ? STOPPING : ""),
       });
       this.snapshotBytes = bytes;
       this.lastUnixMs = store.clock.nowMs();

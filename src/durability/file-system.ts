@@ -7,7 +7,7 @@
  * renamed or removed name is durable once `syncDirectory` returned. Nothing else is.
  */
 import { constants } from "node:fs";
-import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat, statfs, type FileHandle } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { OperationalError } from "../operational-error.ts";
 
@@ -48,6 +48,8 @@ export interface FileSystem {
   remove(path: string): Promise<void>;
   /** Makes the names in a directory durable. */
   syncDirectory(path: string): Promise<void>;
+  /** Bytes that this process may still write on the disk where that file or directory is. */
+  freeBytes(path: string): Promise<number>;
 }
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_TRUNC, O_DSYNC, O_NONBLOCK } = constants;
@@ -87,7 +89,10 @@ export const realFileSystem: FileSystem = {
     const flags = FLAGS[mode] | (synced ? O_DSYNC : 0);
     // Non-blocking, or opening a pipe that nobody writes to would take for ever.
     const handle = await open(path, flags | O_NONBLOCK, FILE_MODE);
-    const found = await handle.stat();
+    const found = await handle.stat().catch(async (error: unknown) => {
+      await handle.close();
+      throw error;
+    });
     if (found.isFile()) return new RealFile(handle);
     await handle.close();
     const code = found.isDirectory() ? "EISDIR" : "EFTYPE";
@@ -96,6 +101,10 @@ export const realFileSystem: FileSystem = {
   rename: (from, to) => rename(from, to),
   remove: (path) => rm(path, { force: true }),
   syncDirectory,
+  async freeBytes(path) {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
+  },
 };
 
 async function syncDirectory(path: string): Promise<void> {

@@ -59,8 +59,8 @@ export interface Journal {
   /** How it stands. */
   facts(): JournalFacts;
   /**
-   * Writes the data anew and drops the log so far. Resolves when that is on disk; rejects
-   * with an OperationalError.
+   * Writes the data anew and drops the log so far, unless next to nothing was logged since that
+   * was done last. Resolves when it is on disk; rejects with an OperationalError.
    */
   compact(): Promise<void>;
   /** Writes what is left, marks the clean end and lets go of the directory. */

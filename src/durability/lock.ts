@@ -6,15 +6,20 @@
  * goes when its holder does, however that ends, and it holds between containers that share a
  * directory, where process numbers mean nothing. Bun brings SQLite along, which spares a call
  * into a C library that is called something else on every system. Nothing is ever written.
+ *
+ * Whoever may read the file can hold a lock on it, too, and keep the node from starting. So it is
+ * nobody's but this user's to open, and what lies under its name and is another user's, or a link
+ * to somewhere else, is refused.
  */
 import { Database } from "bun:sqlite";
-import { constants } from "node:fs";
-import { access } from "node:fs/promises";
+import { constants, type Stats } from "node:fs";
+import { access, chmod, lstat, open } from "node:fs/promises";
 import { join } from "node:path";
 import { OperationalError } from "../operational-error.ts";
-import { orExplain } from "./file-system.ts";
+import { codeOf, orExplain } from "./file-system.ts";
 
 const LOCK_NAME = "lock";
+const FILE_MODE = 0o600;
 
 /** A held lock. */
 export interface DirectoryLock {
@@ -30,6 +35,7 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
   // SQLite's own errors do not say why it cannot. (Opening the file here would be a mistake:
   // closing it again would drop a lock that this process holds on it.)
   await orExplain(`write to ${directory}`, access(directory, constants.W_OK));
+  await orExplain(`lock ${path}`, makePrivate(path));
   let database: Database | null = null;
   try {
     database = new Database(path);
@@ -42,6 +48,30 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
     database?.close();
     throw lockProblem(error, directory, path);
   }
+}
+
+/** Makes the file, or makes sure that nobody else can open the one that is there. */
+async function makePrivate(path: string): Promise<void> {
+  try {
+    const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+    // Just made, it is locked by nobody, so that closing it does no harm.
+    const file = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, FILE_MODE);
+    return await file.close();
+  } catch (error) {
+    if (codeOf(error) !== "EEXIST") throw error;
+  }
+  const found = await lstat(path);
+  const why = whyNotOurs(found);
+  if (why !== "") throw new OperationalError(`cannot lock ${path}: it ${why}; remove it`);
+  if (found.isFile() && (found.mode & 0o077) !== 0) await chmod(path, FILE_MODE);
+}
+
+function whyNotOurs(found: Stats): string {
+  if (found.isSymbolicLink()) return "is a link to another place";
+  const user = process.getuid?.() ?? 0;
+  // Root may run a node on somebody's data; they can always keep it from that.
+  if (user !== 0 && found.uid !== user) return `belongs to another user (${found.uid})`;
+  return found.nlink > 1 && found.isFile() ? "has another name elsewhere" : "";
 }
 
 function lockProblem(error: unknown, directory: string, path: string): unknown {

@@ -51,6 +51,8 @@ const TICK_MS = 1_000;
 const RETRY_EVERY_MS = 500;
 /** How often commits that wait for a snapshot look whether they may go on. */
 const LOOK_EVERY_MS = 1;
+/** A log below this share of the snapshot before it is left as it is by whoever says SNAPSHOT. */
+const NEGLIGIBLE_SHARE = 0.01;
 /** The clock that is noted with a sync is ahead, so that it holds until the next one. */
 const CLOCK_AHEAD_MS = 2 * TICK_MS;
 
@@ -93,6 +95,8 @@ export class LogJournal implements Journal {
   private logBytes: number;
   private olderBytes = 0;
   private tickedPosition = 0;
+  /** Where the log was when the last snapshot was begun that was finished. */
+  private compactedPosition = -Infinity;
   private cancelTick = (): void => {};
   private isClosing = false;
 
@@ -189,6 +193,7 @@ export class LogJournal implements Journal {
   }
 
   compact(): Promise<void> {
+    if (this.isCompact()) return Promise.resolve();
     this.compacting ??= this.compactNow().finally(() => (this.compacting = null));
     return this.compacting;
   }
@@ -383,6 +388,12 @@ export class LogJournal implements Journal {
     });
   }
 
+  /** Whether so little was logged since the last snapshot that another would change nothing. */
+  private isCompact(): boolean {
+    const loggedBytes = this.position - this.compactedPosition;
+    return loggedBytes <= NEGLIGIBLE_SHARE * this.compaction.snapshotBytes;
+  }
+
   private async compactNow(): Promise<void> {
     if (this.isClosing || this.failure !== null) {
       throw new OperationalError(this.failure?.message ?? "the node is stopping");
@@ -391,13 +402,14 @@ export class LogJournal implements Journal {
     const { promise } = this.segmentWanted;
     this.startWriting();
     await promise;
-    const { olderBytes } = this;
+    const { olderBytes, safePosition } = this;
     await this.compaction.run(
       this.segment.number,
       () => this.logBytes - olderBytes,
       () => this.isClosing,
     );
     this.logBytes -= olderBytes;
+    this.compactedPosition = safePosition;
   }
 }
 

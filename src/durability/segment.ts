@@ -164,8 +164,9 @@ export class Segment {
   }
 
   async close(): Promise<void> {
-    await this.syncing?.catch(() => {});
+    // First, so that nobody who waits for the sync under way begins another.
     this.isClosed = true;
+    await this.syncing?.catch(() => {});
     await this.runway?.close();
     await this.file.close();
   }

@@ -45,6 +45,9 @@ export type SnapshotSource = Pick<
   "clock" | "floor" | "idLimit" | "isUsed" | "observers" | "purgedUpToMs" | "read" | "readChange"
 >;
 
+/** The reason to give up when the node stops. */
+export const STOPPING = "the node is stopping";
+
 /** What a snapshot is made with. */
 export interface SnapshotOptions extends Identity {
   readonly files: FileSystem;
@@ -62,8 +65,8 @@ export interface SnapshotOptions extends Identity {
   readonly timing: Timing;
   /** Asked between slices with the bytes gathered so far; true makes the next one longer. */
   readonly isLate: (bytes: number) => boolean;
-  /** Asked between slices; true gives up. */
-  readonly isCancelled: () => boolean;
+  /** Asked between slices; gives up with this reason when it is not empty. */
+  readonly cancelledBecause: () => string;
 }
 
 /** What came of a snapshot. */
@@ -111,7 +114,8 @@ class SnapshotWriter {
           if (pace === GENTLE) await file.settled();
         }
         await nextTurn(options.timing);
-        if (options.isCancelled()) throw new OperationalError("the node is stopping");
+        const because = options.cancelledBecause();
+        if (because !== "") throw new OperationalError(because);
         pace = options.isLate(file.bytes + file.buffer.length) ? LATE : GENTLE;
       }
       if (floor.timeHigh !== timeHigh || floor.timeLow !== timeLow) file.buffer.addFloor(floor);

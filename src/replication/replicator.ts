@@ -121,6 +121,7 @@ export class Replicator {
   private connections = 0;
   private enabled: boolean;
   private stopping = false;
+  private leaving: Promise<void> | null = null;
   private duplicateNodeId = false;
 
   /** Throws an Error of one line when `broker_address` is no address of a broker. */
@@ -199,7 +200,13 @@ export class Replicator {
     };
   }
 
-  private async leave(): Promise<void> {
+  /** Whoever comes meanwhile waits for the same goodbye. */
+  private leave(): Promise<void> {
+    this.leaving ??= this.leaveNow().finally(() => (this.leaving = null));
+    return this.leaving;
+  }
+
+  private async leaveNow(): Promise<void> {
     if (this.transport.connected) {
       this.membership.ready();
       const late = Promise.withResolvers<void>();

@@ -49,6 +49,7 @@ export class NodeDisk {
       rename: (from, to) => this.late(life, () => contents.rename(from, to)),
       remove: (path) => this.late(life, () => contents.remove(path)),
       syncDirectory: (path) => this.late(life, () => contents.syncDirectory(path)),
+      freeBytes: () => contents.freeBytes(),
     };
   }
 

@@ -36,6 +36,8 @@ export class SimulatedDisk implements FileSystem {
   failSyncsWith: string | null = null;
   /** Bytes that a write which fails has written all the same. */
   partBytes = 0;
+  /** Files that were opened and not closed. */
+  openFiles = 0;
   /** How many syncs there were, of files. */
   syncs = 0;
   /** Called before each write; may return a promise to hold it up. */
@@ -98,6 +100,10 @@ export class SimulatedDisk implements FileSystem {
     }
   }
 
+  async freeBytes(): Promise<number> {
+    return this.capacityBytes - this.usedBytes();
+  }
+
   /** The power goes. With "some", each unsynced piece may or may not have reached the platter. */
   crash(kind: CrashKind, random: () => number): void {
     this.life++;
@@ -154,6 +160,8 @@ export class SimulatedDisk implements FileSystem {
 
   private handle(path: string, file: DiskFile, synced: boolean): OpenFile {
     const { life } = this;
+    let isOpen = true;
+    this.openFiles++;
     const check = (): void => {
       if (life !== this.life) throw systemError("EBADF", path);
     };
@@ -171,6 +179,7 @@ export class SimulatedDisk implements FileSystem {
     return {
       size: async () => file.current.length,
       read: async (into, position) => {
+        if (!isOpen) throw systemError("EBADF", path);
         const found = file.current.subarray(position, position + into.length);
         into.set(found);
         return found.length;
@@ -197,7 +206,10 @@ export class SimulatedDisk implements FileSystem {
         file.current = resized(file.current, length);
         file.unsynced.push({ position: length, bytes: new Uint8Array(0), cuts: true });
       },
-      close: async () => {},
+      close: async () => {
+        if (isOpen) this.openFiles--;
+        isOpen = false;
+      },
     };
   }
 

@@ -71,6 +71,8 @@ test("a minimal file gets every default, without a notice", () => {
         backup_interval_hours: 0,
         backup_path: "",
         backup_keep: 7,
+        max_backups: 100,
+        min_free_mb: 256,
         path: "./data",
         memory_limit_mb: 0,
         max_clock_skew_ms: 60000,

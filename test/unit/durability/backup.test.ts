@@ -1,7 +1,7 @@
 /** Backups of a live store, restoring them, and repairing what is damaged. */
 import { describe, expect, test } from "bun:test";
 import type { Store } from "../../../src/core/store.ts";
-import { Backups, FETCHED_PREFIX } from "../../../src/durability/backup.ts";
+import { Backups, FETCHED_PREFIX, type BackupOptions } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
 import { eventLoop, type Timing } from "../../../src/timing.ts";
@@ -21,11 +21,7 @@ import { SimulatedDisk } from "../../support/simulated-disk.ts";
 
 const NOW = new Date("2026-01-02T03:04:05.678Z");
 
-function backupsOf(
-  store: Store,
-  files: SimulatedDisk,
-  more: { intervalHours?: number; keep?: number; timing?: Timing } = {},
-): Backups {
+function backupsOf(store: Store, files: SimulatedDisk, more: Partial<BackupOptions> = {}): Backups {
   return new Backups({
     files,
     timing: eventLoop,
@@ -35,6 +31,8 @@ function backupsOf(
     directory: "/backups",
     intervalHours: 0,
     keep: 0,
+    maxCount: 100,
+    minFreeBytes: 0,
     logger: silentLogger,
     ...more,
   });
@@ -89,6 +87,76 @@ describe("a backup", () => {
     expect(Buffer.concat(pieces).equals(whole)).toBe(true);
     await backups.remove("one");
     expect(files.paths()).toEqual([]);
+  });
+
+  test("is read by several at once, and no file stays open", async () => {
+    const files = new SimulatedDisk();
+    const backups = backupsOf(createStore(), files);
+    const whole: Record<string, Uint8Array> = {};
+    for (const name of ["one", "two"]) {
+      await backups.create(name);
+      whole[name] = files.contents(`/backups/${name}.backup`);
+    }
+    const names = Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? "one" : "two"));
+    const read = names.map((name) => backups.read(name, 3, 10));
+    const none = backups.read("none", 0, 10);
+    await expect(none).rejects.toThrow("there is no such file");
+    for (const [i, piece] of (await Promise.all(read)).entries()) {
+      expect(piece).toEqual(whole[names[i]!]!.subarray(3, 13));
+    }
+    expect(await backups.read("one", 1e15, 10)).toHaveLength(0);
+    expect(files.openFiles).toBe(0);
+  });
+
+  test("is refused when there are as many as there may be, unless it takes another's place", async () => {
+    let nowMs = NOW.getTime();
+    const store = createStore(() => nowMs);
+    const files = new SimulatedDisk();
+    const backups = backupsOf(store, files, { maxCount: 2, keep: 1 });
+    await backups.create("one");
+    await backups.create("two");
+    await expect(backups.create("three")).rejects.toThrow("there are 2 backups in /backups");
+    await backups.create();
+    nowMs += 1_000;
+    await backups.create();
+    expect(files.paths()).toHaveLength(3);
+    const keepsAll = backupsOf(store, files, { maxCount: 3, keep: 0 });
+    nowMs += 1_000;
+    await expect(keepsAll.create()).rejects.toThrow("raise storage.max_backups");
+  });
+
+  test("is refused when it would take the space that is to stay free", async () => {
+    const store = createStore();
+    for (let i = 0; i < 500; i++) set(store, `key ${i}`, "x".repeat(1_000));
+    const files = new SimulatedDisk();
+    files.capacityBytes = 10_000_000;
+    const backups = backupsOf(store, files, { minFreeBytes: 9_900_000 });
+    await expect(backups.create("one")).rejects.toThrow("lower storage.min_free_mb");
+    expect(files.paths()).toEqual([]);
+    await backupsOf(store, files, { minFreeBytes: 5_000_000 }).create("one");
+  });
+
+  test("is given up when others take that space meanwhile", async () => {
+    const store = createStore();
+    for (let i = 0; i < 40_000; i++) set(store, `key ${i}`, "x".repeat(100));
+    const files = new SimulatedDisk();
+    files.capacityBytes = 100_000_000;
+    let look = (): void => {};
+    const timing: Timing = {
+      ...eventLoop,
+      after: (_ms, task) => {
+        look = task;
+        return () => {};
+      },
+    };
+    const backups = backupsOf(store, files, { minFreeBytes: 50_000_000, timing });
+    files.beforeWrite = () => {
+      files.capacityBytes = 50_000_000;
+      look();
+    };
+    await expect(backups.create("one")).rejects.toThrow("a backup would leave less than 48 MiB");
+    expect(files.paths()).toEqual([]);
+    expect(files.openFiles).toBe(0);
   });
 
   test.each(["", "../x", ".x", "a/b", "x".repeat(129), "a b"])(
@@ -152,8 +220,9 @@ describe("a backup", () => {
     let due = (): void => {};
     const timing: Timing = {
       ...eventLoop,
-      after: (_ms, callback) => {
-        due = callback;
+      after: (ms, callback) => {
+        // The others are looks at the space that is left.
+        if (ms % 60_000 === 0) due = callback;
         return () => {};
       },
     };

@@ -77,6 +77,8 @@ describe("an entry that was set aside", () => {
       directory: "/backups",
       intervalHours: 0,
       keep: 0,
+      maxCount: 100,
+      minFreeBytes: 0,
       logger: silentLogger,
     });
     let writes = 0;

@@ -88,6 +88,8 @@ test("restored from a backup, or repaired: a new one, however it was synced", as
     directory: "/backups",
     intervalHours: 0,
     keep: 0,
+    maxCount: 100,
+    minFreeBytes: 0,
     logger: silentLogger,
   });
   await backups.create("one");

@@ -50,11 +50,16 @@ test("it works longer in each turn of the event loop while more is logged than i
   });
   await opened.journal.compact();
   const quietTurns = turns;
+  const writeSome = () => {
+    for (let i = 0; i < 1_000; i++) set(opened.store, `key ${i}`, VALUE);
+  };
+  writeSome();
   isBusy = true;
   turns = 0;
   await opened.journal.compact();
   expect(turns).toBeLessThan(quietTurns / 2);
   isBusy = false;
+  writeSome();
   await untilSafe(opened);
   turns = 0;
   await opened.journal.compact();
@@ -87,4 +92,21 @@ test("when late, it goes on while a frame is on its way to the disk, with one mo
   await compacted;
   expect(frames).toBeGreaterThan(1);
   await opened.journal.close();
+});
+
+test("is not written again while next to nothing was logged since", async () => {
+  const files = new SimulatedDisk();
+  const opened = await openStore({ files });
+  for (let i = 0; i < 1_000; i++) set(opened.store, `key ${i}`, "x".repeat(100));
+  await untilSafe(opened);
+  await opened.journal.compact();
+  const paths = files.paths();
+  for (let i = 0; i < 5; i++) {
+    set(opened.store, "key 1", `y${i}`);
+    await opened.journal.compact();
+  }
+  expect(files.paths()).toEqual(paths);
+  for (let i = 0; i < 100; i++) set(opened.store, `key ${i}`, "z".repeat(100));
+  await opened.journal.compact();
+  expect(files.paths()).not.toEqual(paths);
 });
