@@ -62,6 +62,8 @@ describe("a counter joined from two that one entry each may bring", () => {
       directory: "/backups",
       intervalHours: 0,
       keep: 0,
+      maxCount: 100,
+      minFreeBytes: 0,
       logger: silentLogger,
     });
     const { name } = await backups.create("one");
