@@ -167,7 +167,7 @@ export async function startNode(
       hooks: {
         onGap: (nodeId) => antiEntropy.noteGap(nodeId),
         onReference: (nodeId, entry) => antiEntropy.noteReference(nodeId, entry),
-        onFuture: (entry) => antiEntropy.noteFuture(entry),
+        onFuture: (entry, nodeId) => antiEntropy.noteFuture(entry, nodeId),
       },
     });
     journal.setFact(EPOCH_FACT, new TextEncoder().encode(String(created.epoch)));

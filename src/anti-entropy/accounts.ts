@@ -17,6 +17,7 @@ const FIGURES = [
   "entriesReceived",
   "entriesApplied",
   "entriesSetAside",
+  "entriesPostponed",
 ] as const;
 const LAST_FIGURES = ["roundTrips", "keysCompared", ...FIGURES] as const;
 

@@ -13,6 +13,7 @@ import type {
   SyncReport,
 } from "../commands/services.ts";
 import type { Contacts } from "../core/contacts.ts";
+import { unixMsOf } from "../core/clock.ts";
 import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
 import type { Store } from "../core/store.ts";
@@ -89,6 +90,7 @@ export class AntiEntropy implements SyncControl {
       presence: () => options.presence() ?? ALONE,
       rootHex: () => this.rootHex,
       isHealing: () => this.isHealing(),
+      acceptsUpToMs: () => store.acceptsUpToMs(),
       hasRoom: () => options.isTakingPart() && this.sessions.hasRoom("known"),
       run: (peer, job) => this.runJob(peer, job),
       random: Math.random,
@@ -182,9 +184,13 @@ export class AntiEntropy implements SyncControl {
     this.scheduler.noteReference(nodeId, entry.keyBytes());
   }
 
-  /** An entry came that is dated too far ahead. */
-  noteFuture(entry: Entry): void {
-    this.options.setAside.put(entry, "future", () => {});
+  /**
+   * An entry came that is dated too far ahead. If a node has it, that is asked for it when its time
+   * has come; else it is set aside.
+   */
+  noteFuture(entry: Entry, nodeId: string | null): void {
+    if (nodeId === null) this.options.setAside.put(entry, "future", () => {});
+    else this.scheduler.notePostponed(nodeId, unixMsOf(entry.timeHigh, entry.timeLow));
   }
 
   /** For INFO. */
@@ -249,6 +255,7 @@ export class AntiEntropy implements SyncControl {
       isKnown: (nodeId) => this.scheduler.knows(nodeId),
       silenceMs,
       accounts: this.accounts,
+      onPostponed: (peer, entryMs) => this.scheduler.notePostponed(peer, entryMs),
       onBug: (error) =>
         logger.error("A bug in MerkleKV", {
           error: String(error),

@@ -6,6 +6,7 @@
 import type { HostPort } from "../config/address.ts";
 import { PeerList } from "./peer-list.ts";
 import type { Peer, WaitingKeys } from "./peer.ts";
+import { Postponed } from "./postponed.ts";
 import { latestByAddress, type PresenceView } from "./presence-view.ts";
 
 /** What to do with a peer: a round as of the watermark, all up to now, or certain keys only. */
@@ -36,6 +37,8 @@ export interface SchedulerOptions {
   readonly rootHex: () => string | null;
   /** Whether comparisons are wanted. Keys are fetched in any case. */
   readonly isHealing: () => boolean;
+  /** Up to when what others have is taken here, in Unix ms; what is later is dated too far ahead. */
+  readonly acceptsUpToMs: () => number;
   /** Whether another session may begin, of whatever kind. */
   readonly hasRoom: () => boolean;
   /** Runs a session to its end. Never rejects. */
@@ -64,6 +67,7 @@ export class Scheduler {
   private droppedEvents = 0;
   /** What is to be fetched from nodes that are not known yet, by node id. */
   private readonly strangersKeys = new Map<string, WaitingKeys>();
+  private readonly postponed = new Postponed();
   /** Resolves at the next change in how things stand with the peers. */
   private change = Promise.withResolvers<void>();
 
@@ -87,6 +91,7 @@ export class Scheduler {
     if (nowMs >= this.nextDiscoveryMs) this.forget();
     this.lookAtPresence();
     this.askStrangers();
+    this.askForPostponed();
     if (this.nextRoundMs === Infinity) this.planRound();
     this.beginWanted();
     if (nowMs >= this.nextRoundMs && this.options.hasRoom()) {
@@ -126,6 +131,13 @@ export class Scheduler {
     this.beginWanted();
   }
 
+  /** That node has an entry of that time, in Unix ms, which is dated too far ahead to be taken yet. */
+  notePostponed(nodeId: string, entryMs: number): void {
+    // Nobody's name has room for many, so strangers share one.
+    const isKnown = this.peers.byNodeId(nodeId) !== undefined;
+    this.postponed.note(isKnown ? nodeId : "", entryMs);
+  }
+
   /** That node holds a value that has to be fetched. */
   noteReference(nodeId: string, key: Uint8Array): void {
     const peer = this.peers.byNodeId(nodeId);
@@ -153,6 +165,15 @@ export class Scheduler {
       else peer.addKeys(keys);
     }
     this.strangersKeys.clear();
+  }
+
+  /** What was dated too far ahead is taken now. */
+  private askForPostponed(): void {
+    this.postponed.takeDue(this.options.acceptsUpToMs(), this.nowMs, (nodeId) => {
+      // A session may have failed for just that.
+      this.peers.byNodeId(nodeId)?.forgive(this.nowMs);
+      this.noteGap(nodeId);
+    });
   }
 
   private lookAtPresence(): void {

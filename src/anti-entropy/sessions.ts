@@ -41,6 +41,8 @@ export interface SessionsOptions {
   /** A peer that is silent for so long is given up, in ms. */
   readonly silenceMs: number;
   readonly accounts: SyncAccounts;
+  /** That peer has entries that are not taken yet, the earliest written at that time, in Unix ms. */
+  readonly onPostponed: (nodeId: string, entryMs: number) => void;
   /** A session threw, which is a mistake in the program. */
   readonly onBug: (error: unknown) => void;
 }
@@ -215,6 +217,8 @@ export class Sessions {
         }),
       onEnd: (result) => {
         this.conversations.delete(conversation);
+        const { peerNodeId, entriesPostponed, postponedMs } = result;
+        if (entriesPostponed > 0) this.options.onPostponed(peerNodeId, postponedMs);
         onEnd(result);
       },
       onBug,

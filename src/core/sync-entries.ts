@@ -3,14 +3,15 @@
  *
  * Out: ids wait in a queue. They are looked up when their turn comes, so what goes out is
  * the entry as it is then, even if it is newer than what is compared: it may stand in place of
- * a deletion that the peer lacks. One that is gone, or that is not to be sent yet as it is dated
- * in the future, is left alone. Should the id name another entry by then, that one is sent, which is of no use and does no harm.
+ * a deletion that the peer lacks. One that is gone is left alone. One that is dated so far ahead that
+ * the peer would not take it yet is kept back, and LATER says from when on it is to be had, so that
+ * the peer asks again at that time and not before. Should the id name another entry by then, that one is sent, which is of no use and does no harm.
  *
  * In: everything goes through the store's gate, with two exceptions, both about keys that this
  * store does not have and may have purged. A peer that is stale (`contacts.ts`) may have missed
  * a deletion that is forgotten here. What it alone holds from before then is REFUSED, and it sets
- * it aside (`sync-refusals.ts`). And a deletion that this node had and has purged is not taken in again: it is REFUSED
- * too, and the peer drops it.
+ * it aside (`sync-refusals.ts`). And a deletion that this node had and has purged is not taken in
+ * again: it is REFUSED too, and the peer drops it.
  * The time of a counter is that of its base: that is what a deletion is measured against. One that was
  * begun from nothing is as old as its latest increment, for nobody can have purged that.
  */
@@ -45,12 +46,9 @@ import {
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
 import { Hello } from "./sync-hello.ts";
-import { ENTRY, entryItemBytes, readEntry, REFUSED, writeEntry } from "./sync-items.ts";
+import { ENTRY, entryItemBytes, LATER, readEntry, REFUSED, writeEntry } from "./sync-items.ts";
 import type { PutAside } from "./sync-options.ts";
 import type { SyncTally } from "./sync-tally.ts";
-
-/** What is dated further ahead of the peer's greeting than this is not for the peer yet. */
-const AHEAD_MS = 60_000;
 
 /** The largest value that a peer takes as one counter. */
 const MAX_SLICE_BYTES = BASE_BYTES + MAX_ENTRY_PARTS * PART_BYTES;
@@ -80,8 +78,9 @@ export class EntryFlow {
   readonly queue = new IdQueue();
   /** What `take` read last; valid until the next push to the reader. */
   readonly arrived = new Entry();
-  /** All is compared, however new it is. */
-  isUpToNow = false;
+  /** Entries kept back, and when the earliest of them was written, in Unix ms. */
+  private keptBack = 0;
+  private keptBackMs = Infinity;
   /** The contacts there were when this side introduced itself: what it knew then it told. */
   told = new Contacts();
   /** Set once the peer has introduced itself. */
@@ -89,7 +88,7 @@ export class EntryFlow {
   /** While an entry is being applied: what the store tells its observers comes from here. */
   isApplying = false;
   /**
-   * Not everything was settled, so this was no contact: the peer sent an entry dated too far
+   * Not everything was settled, so this was no contact: the peer has an entry dated too far
    * ahead to be taken, and it may stand there in place of a deletion that is forgotten.
    */
   isUnsettled = false;
@@ -110,7 +109,38 @@ export class EntryFlow {
     const { store } = this.options;
     if (!store.isUsed(id)) return false;
     store.read(id, into);
-    return this.isUpToNow || unixMsOf(into.timeHigh, into.timeLow) <= this.peer.clockMs + AHEAD_MS;
+    const ms = unixMsOf(into.timeHigh, into.timeLow);
+    if (ms <= this.peer.acceptsUpToMs) return true;
+    this.keptBack++;
+    this.keptBackMs = Math.min(this.keptBackMs, ms);
+    return false;
+  }
+
+  /** Whether entries were set aside or not taken yet, on which the two sides differ. */
+  get leavesDifferences(): boolean {
+    const { entriesSetAside, entriesPostponed } = this.tally;
+    return entriesSetAside > 0 || entriesPostponed > 0 || this.keptBack > 0;
+  }
+
+  /** Says what was kept back, if anything was. */
+  sayLater(): void {
+    if (this.keptBack === 0) return;
+    this.writer.reserve(16);
+    this.writer.u8(LATER);
+    this.writer.varint(this.keptBack);
+    this.writer.u64(this.keptBackMs);
+    this.keptBack = 0;
+  }
+
+  /** Takes a LATER behind its tag. False when it is not one. */
+  takeLater(): boolean {
+    const { reader, tally } = this;
+    const count = reader.varint();
+    const entryMs = reader.u64();
+    if (reader.overrun || count === 0) return false;
+    this.isUnsettled = true;
+    tally.postpone(entryMs, count);
+    return true;
   }
 
   /** Sends an entry that was read; a counter too large for a frame in slices. */
@@ -180,8 +210,7 @@ export class EntryFlow {
     if (outcome === APPLIED) tally.entriesApplied++;
     else if (outcome === REFUSED_FUTURE) {
       this.isUnsettled = true;
-      tally.entriesSetAside++;
-      this.options.onSetAside(arrived, "future", () => {});
+      tally.postpone(unixMsOf(arrived.timeHigh, arrived.timeLow));
     } else if (outcome < 0) tally.miss(REASONS[outcome] ?? `the store refuses it (${outcome})`);
     return true;
   }

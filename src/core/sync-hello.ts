@@ -3,7 +3,8 @@
  *
  *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
  *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS) · cluster · node id · epoch u64 · salt 8 bytes ·
- *   longest frame varint · clock u64 · watermark: seconds before the clock varint ·
+ *   longest frame varint · clock u64 · watermark: seconds before the clock varint · the latest time
+ *   taken: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
  *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`told-contacts.ts`)
  *
  * Texts are UTF-8 with their length before them. It is as short as it can be, for between equal
@@ -52,6 +53,8 @@ export class Hello {
   clockMs = 0;
   /** As of when to compare: a whole second, not after the clock. */
   watermarkMs = 0;
+  /** What is dated later it does not take; in whole seconds. */
+  acceptsUpToMs = Infinity;
   purgedUpToMs = 0;
   floor: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   /** The first ROOT_BYTES of the tree's root. */
@@ -105,6 +108,7 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
   writer.varint(hello.maxFrameBytes);
   writer.u64(clockMs);
   writer.varint(secondsBefore(clockMs, hello.watermarkMs));
+  writer.varint(limitCode(clockMs, hello.acceptsUpToMs));
   if (purgedUpToMs > 0) writer.u64(purgedUpToMs);
   if (hasFloor) {
     writer.u32(floor.timeHigh);
@@ -141,6 +145,7 @@ export function readHello(
   hello.maxFrameBytes = reader.varint();
   hello.clockMs = reader.u64();
   hello.watermarkMs = secondsBack(hello.clockMs, reader.varint());
+  hello.acceptsUpToMs = limitOf(hello.clockMs, reader.varint());
   if ((parts & HAS_PURGED) !== 0) hello.purgedUpToMs = reader.u64();
   if ((parts & HAS_FLOOR) !== 0) {
     hello.floor.timeHigh = reader.u32();
@@ -155,6 +160,17 @@ export function readHello(
   if (answering === null) hello.told = readTold(reader, clockMs, hasOthers);
   else readAnswer(reader, clockMs, answering.told, hasOthers, contacts);
   return reader.overrun ? null : hello;
+}
+
+/** The latest time taken as the item has it: in whole seconds, rounded down. */
+function limitCode(clockMs: number, limitMs: number): number {
+  const seconds = Math.floor(limitMs / 1000) - Math.floor(clockMs / 1000);
+  return seconds < 0 ? 1 - 2 * seconds : 2 * Math.min(seconds, 2 ** 33);
+}
+
+function limitOf(clockMs: number, code: number): number {
+  const seconds = code % 2 === 0 ? code / 2 : (1 - code) / 2;
+  return (Math.floor(clockMs / 1000) + seconds) * 1000;
 }
 
 /** Writes a length and a text, cut at what a reader accepts. */

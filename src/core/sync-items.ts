@@ -15,6 +15,7 @@
  *   OFFER     head · key: here is an entry whose value is large; is it wanted?
  *   NEED      count · bits, the lowest of a byte first: which of the offers are wanted
  *   REFUSED   purge time u64 · version 16 bytes · key length · key: see `sync-entries.ts`
+ *   LATER     count · time u64: so many entries, the earliest written then, the other does not take yet
  *   FETCH     key length · key: send this, whatever its version
  *   ROOT      16 bytes · u8: OTHERS_WROTE here during the session, HAS_SET_ASIDE entries in it
  *   ASK       bucket u16: describe what it holds
@@ -64,6 +65,8 @@ export const ASK_ALL = 15;
 export const ABOUT = 16;
 /** An AGAIN item, which passes the word too. */
 export const AGAIN = 17;
+/** First byte of a LATER item. */
+export const LATER = 18;
 
 /** In a TURN: the speaker has nothing left to list. */
 export const TURN_DONE = 1;

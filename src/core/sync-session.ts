@@ -21,7 +21,7 @@
  * Everything received is merged, so a session can break off anywhere, and the next one goes on
  * with what still differs. Messages are given in `sync-items.ts`.
  */
-import { timeHighOf, timeLowOf } from "./clock.ts";
+import { timeHighOf, timeLowOf, unixMsOf } from "./clock.ts";
 import { MAX_MEMBERS } from "./contacts.ts";
 import { BUCKET_LEVEL } from "./digest-tree.ts";
 import { LATEST } from "./merkle.ts";
@@ -38,6 +38,7 @@ import {
   FETCH,
   HAS_SET_ASIDE,
   HELLO,
+  LATER,
   OTHERS_WROTE,
   REFUSED,
   ROOT,
@@ -277,6 +278,8 @@ export class SyncSession {
         return this.takeEnd();
       case FAIL:
         return this.takeFailure();
+      case LATER:
+        return this.isMerging && flow.takeLater();
       case REFUSED:
         return this.isMerging && this.takeRefusal();
       case ROOT:
@@ -331,7 +334,12 @@ export class SyncSession {
     const refusal = greeting.judge(hello);
     if (refusal !== null) return this.fail(...refusal);
     const adopted = greeting.adopt(hello);
-    if (typeof adopted === "object") return this.fail(...adopted);
+    if (typeof adopted === "object") {
+      const { timeHigh, timeLow } = hello.floor;
+      const { store } = this.options;
+      if (store.isTooFarAhead(timeHigh, timeLow)) this.tally.postpone(unixMsOf(timeHigh, timeLow));
+      return this.fail(...adopted);
+    }
     greeting.settle(hello);
     this.isThorough = greeting.hasMissed(hello);
     this.setLimit();
@@ -421,7 +429,7 @@ export class SyncSession {
       const root = this.rootOfTree();
       const isEqual = root.every((byte, i) => byte === reader.bytes[at + i]);
       tally.rootsEqual = isEqual ? true : othersWrote ? null : false;
-      tally.hasSetAside = (flags & HAS_SET_ASIDE) !== 0 || tally.entriesSetAside > 0;
+      tally.hasSetAside = (flags & HAS_SET_ASIDE) !== 0 || this.flow.leavesDifferences;
     } else this.isVerifying = true;
     return true;
   }
@@ -482,12 +490,13 @@ export class SyncSession {
     this.writer.reserve(2 + ROOT_BYTES);
     this.writer.u8(ROOT);
     this.writer.copy(this.rootOfTree(), 0, ROOT_BYTES);
-    const hasSetAside = this.tally.entriesSetAside > 0;
+    const hasSetAside = this.flow.leavesDifferences;
     this.writer.u8((this.watch.othersWrote ? OTHERS_WROTE : 0) | (hasSetAside ? HAS_SET_ASIDE : 0));
     this.passWord(true);
   }
 
   private sayEnd(): void {
+    this.flow.sayLater();
     // So that the peer does not take it for a complete session either.
     if (this.tally.missed > 0) return void this.fail("incomplete", this.whatIsMissed());
     this.writer.reserve(1);
@@ -512,7 +521,6 @@ export class SyncSession {
   /** Compares as of the watermark, or as of now when the mode says so or `isLatest`. */
   private setLimit(isLatest = this.mode !== "watermark" || this.isThorough): void {
     const { watermarkMs } = this.greeting;
-    this.flow.isUpToNow = isLatest;
     this.limitHigh = isLatest ? LATEST : timeHighOf(watermarkMs);
     this.limitLow = isLatest ? LATEST : timeLowOf(watermarkMs);
   }

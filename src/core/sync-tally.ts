@@ -46,8 +46,12 @@ export interface SyncResult {
   readonly entriesReceived: number;
   /** Entries received that changed this store. */
   readonly entriesApplied: number;
-  /** Entries of this node that the peer refused as stale, and entries from the future. */
+  /** Entries of this node that the peer refused as stale. */
   readonly entriesSetAside: number;
+  /** Entries of the peer that this node does not take yet, as they are dated too far ahead. */
+  readonly entriesPostponed: number;
+  /** When the earliest of those was written, in Unix ms; 0 for none. */
+  readonly postponedMs: number;
   /** Entries whose digests were compared one by one, or sent without a comparison. */
   readonly keysCompared: number;
   /** It is ok, and compared everything, up to now and not as of a while ago. */
@@ -69,6 +73,8 @@ export class SyncTally {
   entriesReceived = 0;
   entriesApplied = 0;
   entriesSetAside = 0;
+  entriesPostponed = 0;
+  postponedMs = 0;
   keysCompared = 0;
   peerNodeId = "";
   rootsEqual: boolean | null = null;
@@ -77,6 +83,13 @@ export class SyncTally {
   missed = 0;
   /** Why the first of them could not. */
   missedBecause = "";
+
+  /** Counts entries that are dated too far ahead to be taken, the earliest at that time. */
+  postpone(entryMs: number, count = 1): void {
+    const isFirst = this.entriesPostponed === 0;
+    this.entriesPostponed += count;
+    this.postponedMs = isFirst ? entryMs : Math.min(this.postponedMs, entryMs);
+  }
 
   /** Counts an entry that should have gone over but did not. */
   miss(reason: string): void {

@@ -57,8 +57,11 @@ export interface ReceiverOptions {
   readonly onGap: (source: string) => void;
   /** The source holds a version of the key too large to send; the entry is valid for the call. */
   readonly onReference: (source: string, entry: Entry) => void;
-  /** An entry is dated too far ahead and was not applied; it is valid for the call. */
-  readonly onFuture?: (entry: Entry) => void;
+  /**
+   * An entry, or a flush of that version, is dated too far ahead and was not applied; it is valid for
+   * the call. The source has it, unless that is null: another implementation, which has sent it off.
+   */
+  readonly onFuture?: (entry: Entry, source: string | null) => void;
   /** Something was dropped; the source is "" when it is not known. */
   readonly onDropped: (reason: DropReason, source: string) => void;
   /** A live node with this node's id published something. */
@@ -137,7 +140,7 @@ export class Receiver {
       this.drop(refusal, "");
     } else if (events.source !== options.nodeId) {
       this.counters.received_events++;
-      this.applyEntry(events.entry, events.source);
+      this.applyEntry(events.entry, events.source, null);
     }
   }
 
@@ -206,6 +209,7 @@ export class Receiver {
     } else if (kind === EVENT_FLUSH) {
       const { timeHigh, timeLow, originHigh, originLow } = entry;
       const outcome = options.store.applyFloor(timeHigh, timeLow, originHigh, originLow);
+      if (outcome === REFUSED_FUTURE) options.onFuture?.(entry, batches.source);
       this.count(outcome, batches.source);
     } else if (kind === EVENT_DROPPED) {
       this.drop(batches.dropped, batches.source);
@@ -215,14 +219,15 @@ export class Receiver {
     }
   }
 
-  private applyEntry(entry: Entry, source: string): void {
+  /** `keeper` is the node that holds the entry, whatever becomes of it here. */
+  private applyEntry(entry: Entry, source: string, keeper: string | null = source): void {
     if (this.isForgotten(entry)) {
       this.drop("forgotten", source);
       this.options.onGap(source);
       return;
     }
     const outcome = this.options.store.apply(entry, false);
-    if (outcome === REFUSED_FUTURE) this.options.onFuture?.(entry);
+    if (outcome === REFUSED_FUTURE) this.options.onFuture?.(entry, keeper);
     this.count(outcome, source);
   }
 

@@ -33,8 +33,11 @@ export interface ReplicationHooks {
    * holds key and version and is valid for the call.
    */
   onReference?(nodeId: string, entry: Entry): void;
-  /** An entry is dated too far ahead and was not applied; it is valid for the call. */
-  onFuture?(entry: Entry): void;
+  /**
+   * An entry is dated too far ahead and was not applied; it is valid for the call. That node has it;
+   * null: nobody here does.
+   */
+  onFuture?(entry: Entry, nodeId: string | null): void;
 }
 
 /** What a replicator needs of its connection to the broker. */
@@ -253,7 +256,7 @@ export class Replicator {
         hooks?.onGap?.(source);
       },
       onReference: (source, entry) => hooks?.onReference?.(source, entry),
-      onFuture: (entry) => hooks?.onFuture?.(entry),
+      onFuture: (entry, source) => hooks?.onFuture?.(entry, source),
       onDropped: (reason, source) => {
         if (!this.isTimeToLog(`dropped ${reason}`)) return;
         const dropped = this.receiver.dropped[reason];

@@ -41,8 +41,12 @@ const hellos = fc
     root: fc.uint8Array({ minLength: ROOT_BYTES, maxLength: ROOT_BYTES }),
   })
   .chain((facts) => {
-    const watermark = fc.nat(Math.floor(facts.clockMs / 1000)).map((seconds) => seconds * 1000);
-    return watermark.map((watermarkMs) => Object.assign(new Hello(), facts, { watermarkMs }));
+    const seconds = Math.floor(facts.clockMs / 1000);
+    const times = fc.record({
+      watermarkMs: fc.nat(seconds).map((it) => it * 1000),
+      acceptsUpToMs: fc.nat(seconds + 100_000).map((it) => it * 1000),
+    });
+    return times.map((it) => Object.assign(new Hello(), facts, it));
   });
 
 test("all that a node says of itself arrives", () => {
@@ -55,6 +59,15 @@ test("all that a node says of itself arrives", () => {
       expect(origin).toEqual(originOf(hello.nodeId));
       const { origin: _, ...said } = hello;
       expect(rest).toEqual(said);
+    }),
+  );
+});
+
+test("the latest time that is taken arrives as no later than it is, by less than a second", () => {
+  fc.assert(
+    fc.property(hellos, time(), (hello, acceptsUpToMs) => {
+      hello.acceptsUpToMs = acceptsUpToMs;
+      expect(sent(hello).acceptsUpToMs).toBe(Math.floor(acceptsUpToMs / 1000) * 1000);
     }),
   );
 });

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { KIND_COUNTER } from "../../src/core/entry.ts";
 import { MAX_MEMBERS, Contacts, latestMissed } from "../../src/core/contacts.ts";
+import type { Store } from "../../src/core/store.ts";
 import { del, entriesOf, get, incr, keyOf, rootOf, set } from "../support/sync-data.ts";
 import { Pair, runPair, SyncNode } from "../support/sync-pair.ts";
 
@@ -471,7 +472,7 @@ describe.each([
 });
 
 describe("clocks that are off", () => {
-  test("entries from the future are refused, listed, and stay where they are", () => {
+  test("entries from the future stay where they are, untold and not set aside, until their time", () => {
     const time = { ms: START_MS };
     const right = new SyncNode("right", { nowMs: () => time.ms });
     const ahead = new SyncNode("ahead", { nowMs: () => time.ms + 3_600_000 });
@@ -483,14 +484,17 @@ describe("clocks that are off", () => {
     ]) {
       const { initiator, responder } = runPair(a, b, { mode: "now" });
       expect([initiator.reason, responder.reason]).toEqual(["", ""]);
-      expect(right.setAside.map(({ key, reason }) => `${key} ${reason}`)).toContain("k future");
+      const results = a === right ? [initiator, responder] : [responder, initiator];
+      expect(results.map((it) => it.entriesPostponed)).toEqual([1, 0]);
+      expect(results.map((it) => it.postponedMs)).toEqual([START_MS + 3_600_000, 0]);
+      // What it is worth telling of is only when to ask again.
+      expect([results[0].entriesReceived, right.setAside]).toEqual([0, []]);
       expect([get(right, "k"), get(ahead, "k"), get(ahead, "r")]).toEqual([null, "v", "v"]);
       // What was refused may stand in place of a deletion: this was no contact.
       const { high, low } = ahead.store.origin;
       expect(right.contacts.of(high, low)).toBe(0);
     }
     // In the background they are no difference to be settled.
-    right.setAside.length = 0;
     time.ms += 10_000;
     heal(right, ahead);
     heal(ahead, right);
@@ -498,6 +502,37 @@ describe("clocks that are off", () => {
     time.ms += 3_600_000;
     heal(right, ahead);
     expect(get(right, "k")).toBe("v");
+  });
+
+  test("what comes from the future all the same is asked for when its time has come", () => {
+    const right = new SyncNode("right", { nowMs: () => START_MS });
+    const ahead = new SyncNode("ahead", { nowMs: () => START_MS + 61_500 });
+    set(ahead, "k", "v");
+    // By its HELLO it takes everything.
+    const more = { mode: "now", store: boasting(right.store) } as const;
+    const { initiator } = runPair(right, ahead, more);
+    expect(initiator).toMatchObject({ ok: true, entriesReceived: 1, entriesPostponed: 1 });
+    expect(initiator.postponedMs).toBe(START_MS + 61_500);
+    expect([get(right, "k"), right.setAside]).toEqual([null, []]);
+  });
+
+  test("a stamp at the very edge is taken, and one beyond it is to be had a second later", () => {
+    const time = { ms: START_MS };
+    const right = new SyncNode("right", { nowMs: () => time.ms });
+    for (const [key, aheadMs] of [
+      ["edge", 60_000],
+      ["beyond", 60_001],
+    ] as const) {
+      const ahead = new SyncNode(key, { nowMs: () => time.ms + aheadMs });
+      set(ahead, key, "v");
+      const { initiator } = runPair(right, ahead, { mode: "now" });
+      const isEdge = key === "edge";
+      expect([get(right, key), initiator.entriesPostponed]).toEqual(isEdge ? ["v", 0] : [null, 1]);
+      if (isEdge) continue;
+      time.ms = initiator.postponedMs - 60_000 + 1_000;
+      runPair(right, ahead, { mode: "now" });
+      expect(get(right, key)).toBe("v");
+    }
   });
 
   test("a flush from the future ends the session with a word", () => {
@@ -514,6 +549,17 @@ describe("clocks that are off", () => {
     expect(get(right, "k")).toBe("v");
   });
 });
+
+/** A store that says it takes what it does not. */
+function boasting(store: Store): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      if (name === "acceptsUpToMs") return () => START_MS + 3_600_000;
+      const value = Reflect.get(target, name) as unknown;
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
 
 describe("contacts", () => {
   test("never go back, and make room for the most recent", () => {

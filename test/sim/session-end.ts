@@ -123,6 +123,10 @@ export class SessionEnd implements StreamEnd {
     process.sessions.splice(process.sessions.indexOf(this), 1);
     if (result.ok) simulation.counts.syncs++;
     else simulation.counts.failedSyncs++;
+    if (result.entriesPostponed > 0) {
+      simulation.counts.refusedFuture += result.entriesPostponed;
+      process.scheduler.notePostponed(result.peerNodeId, result.postponedMs);
+    }
     if (!result.ok || result.entriesSent + result.entriesApplied > 0) {
       const { ok, reason, peerNodeId, entriesSent: sent, entriesApplied: applied } = result;
       const how = ok ? `${sent} sent, ${applied} applied` : reason;

@@ -5,7 +5,7 @@
  */
 import { drainMicrotasks } from "bun:jsc";
 import { originOf } from "../../src/core/origin.ts";
-import { HybridClock } from "../../src/core/clock.ts";
+import { HybridClock, unixMsOf } from "../../src/core/clock.ts";
 import type { Contacts } from "../../src/core/contacts.ts";
 import { Entry } from "../../src/core/entry.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
@@ -213,7 +213,11 @@ export class SimNode {
           simulation.counts.references++;
           scheduler.noteReference(source, entry.keyBytes());
         },
-        onFuture: () => simulation.counts.refusedFuture++,
+        onFuture: (entry, source) => {
+          simulation.counts.refusedFuture++;
+          if (source === null) return;
+          scheduler.notePostponed(source, unixMsOf(entry.timeHigh, entry.timeLow));
+        },
       },
       timing: this.timing(isAlive),
       connect: (options) => (transport = simulation.broker.transport(options, place, isAlive)),
@@ -232,6 +236,7 @@ export class SimNode {
       },
       rootHex: () => keeper.rootHex,
       isHealing: () => true,
+      acceptsUpToMs: () => store.acceptsUpToMs(),
       hasRoom: () => sessions.length < plan.maxConcurrentSyncs,
       run: (peer, job) => this.run(peer.port - FIRST_PORT, job),
       random: chance.next,

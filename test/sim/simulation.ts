@@ -9,6 +9,7 @@
  */
 import type { Config } from "../../src/config/schema.ts";
 import type { Entry } from "../../src/core/entry.ts";
+import type { SetAsideReason } from "../../src/core/sync-options.ts";
 import { Broker } from "./broker.ts";
 import { Chance } from "./chance.ts";
 import { Clients } from "./clients.ts";
@@ -199,13 +200,9 @@ export class Simulation {
   }
 
   /** A session set an entry of a node aside. */
-  noteSetAside(node: SimNode, entry: Entry, reason: "stale" | "future"): void {
+  noteSetAside(node: SimNode, entry: Entry, reason: SetAsideReason): void {
     const key = textOf(entry.keyBytes());
     this.history.noteKey(key, () => `${node.id} sets aside ${key}: ${reason}`);
-    if (reason === "future") {
-      this.counts.refusedFuture++;
-      return;
-    }
     this.counts.setAside++;
     const { troubles } = this.plan;
     if (troubles.absence === 0)

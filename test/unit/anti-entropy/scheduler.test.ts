@@ -47,6 +47,7 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
     presence: () => ({ connected, connections, droppedEvents, peers }),
     rootHex: () => "own root",
     isHealing: () => isHealing,
+    acceptsUpToMs: () => nowMs,
     hasRoom: () => hasRoom,
     run(peer, job) {
       const { promise, resolve } = Promise.withResolvers<JobResult>();
@@ -577,5 +578,43 @@ describe("a sync with everybody", () => {
     expect(addresses()).toEqual(["a:1", "n:7379"]);
     await started[1]!.end();
     expect(await isResolved(done)).toBe(true);
+  });
+});
+
+describe("what is dated too far ahead", () => {
+  test("is asked for once its time has come, whatever failed before, and not before", async () => {
+    peers = [presence("a"), presence("b")];
+    const scheduler = create();
+    await settle(scheduler);
+    // Nothing else makes it sync with a.
+    started = [];
+    scheduler.notePostponed("a", nowMs + 30_000);
+    scheduler.notePostponed("a", nowMs + 20_000);
+    pass(scheduler, 20_000);
+    expect(started).toEqual([]);
+    pass(scheduler, 1_500);
+    expect(started.map(({ address, job }) => `${address} ${job.mode}`)).toEqual(["a:7379 now"]);
+  });
+
+  test("of a node that writes on and on into the future is asked for every few seconds at the most", async () => {
+    peers = [presence("a")];
+    const scheduler = create();
+    await settle(scheduler);
+    started = [];
+    for (let i = 0; i < 40; i++) {
+      scheduler.notePostponed("a", nowMs - 2_000);
+      pass(scheduler, 250);
+      for (const { end } of started) await end({ peerNodeId: "a" });
+    }
+    expect(started.length).toBe(2);
+  });
+
+  test("of strangers takes up no more than one place", () => {
+    const scheduler = create();
+    for (let i = 0; i < 3_000; i++) scheduler.notePostponed(`stranger ${i}`, nowMs + 10_000);
+    peers = [presence("a")];
+    scheduler.notePostponed("a", nowMs + 10_000);
+    pass(scheduler, 12_000);
+    expect(started.map(({ address }) => address)).toEqual(["a:7379"]);
   });
 });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { Encoder } from "cbor-x/index-no-eval";
 import fc from "fast-check";
-import { HybridClock, timeHighOf, timeLowOf } from "../../../src/core/clock.ts";
+import { HybridClock, timeHighOf, timeLowOf, unixMsOf } from "../../../src/core/clock.ts";
 import { BASE_BYTES, BASE_NONE, BASE_STRING, PART_BYTES } from "../../../src/core/counter.ts";
 import { Entry } from "../../../src/core/entry.ts";
 import { Store } from "../../../src/core/store.ts";
@@ -41,6 +41,9 @@ function setUp(memoryLimitBytes = 0) {
     maxMessageBytes: 1_000_000,
     onGap: (source) => reports.push(`gap ${source}`),
     onReference: (source, entry) => reports.push(`ref ${source} ${Buffer.from(entry.keyBytes())}`),
+    onFuture: ({ timeHigh, timeLow }, source) => {
+      reports.push(`from ${source} in ${unixMsOf(timeHigh, timeLow) - NOW_MS} ms`);
+    },
     onDropped: (reason, source) => reports.push(`dropped ${reason} ${source}`),
     onDuplicateNodeId: () => reports.push("duplicate"),
     timing: eventLoop,
@@ -177,6 +180,7 @@ test("what is dropped is counted by its reason and changes nothing", () => {
     full: 0,
     read_only: 0,
   });
+  expect(reports.filter((it) => it.startsWith("from"))).toEqual(Array(2).fill("from a in 1001 ms"));
   expect(reports).toContain("dropped future a");
 });
 
