@@ -34,7 +34,8 @@ export function resumeIncarnation(
 ): void {
   const lastFsync = new TextDecoder().decode(journal.fact(FSYNC_FACT));
   const losesNothing = lastFsync === "always" && fsync === "always";
-  const hasAll = recovered.wasStoppedCleanly || losesNothing;
+  // An entry that was refused may be a later state of a counter than the one that was taken.
+  const hasAll = recovered.refused === null && (recovered.wasStoppedCleanly || losesNothing);
   const known = journal.fact(INCARNATION_FACT);
   if (recovered.lastSegment !== null && hasAll && known?.length === 8) {
     store.counterOrigin = { high: readU32(known, 0), low: readU32(known, 4) };

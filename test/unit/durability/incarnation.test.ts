@@ -1,5 +1,6 @@
 /** Under which origin a node counts: the same only when it has forgotten nothing. */
 import { expect, test } from "bun:test";
+import { Entry, KIND_COUNTER } from "../../../src/core/entry.ts";
 import type { Origin } from "../../../src/core/origin.ts";
 import { Backups } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
@@ -137,3 +138,17 @@ test.each([
     expect(third.origin).not.toEqual(second.origin);
   },
 );
+
+test("started without an entry that no store takes: a new one, for it may be a later state of a counter", async () => {
+  const files = new SimulatedDisk();
+  const first = await start(files, "always");
+  const bad = new Entry().setKey(Buffer.from("counter")).setValue(Buffer.from("no counter"));
+  bad.kind = KIND_COUNTER;
+  // As a version without the check would have journalled it: the observer reads what is there.
+  first.store.readChange = (_id, into) => void Object.assign(into, bad);
+  first.journal.observer.changed(0, false, false);
+  await first.journal.close();
+  const second = await start(files, "always");
+  expect(second.recovered.refused).not.toBeNull();
+  expect(second.origin).toEqual(second.fresh);
+});
