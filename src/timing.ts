@@ -53,6 +53,11 @@ export class RunQueue {
 
   constructor(private readonly timing: Timing) {}
 
+  /** Whether anybody waits for a turn. */
+  get isBusy(): boolean {
+    return this.isScheduled;
+  }
+
   /**
    * Runs a slice of work when its turn comes. It takes well below a millisecond, never throws, and
    * adds itself again if more is left.

@@ -79,7 +79,7 @@ function inSlices(
   context: Context,
   isRead: boolean,
 ): ReturnType<Run> {
-  const request = given.keep();
+  const request = given.takeOver();
   let checked = 0;
   let done = 0;
   let isBad = false;

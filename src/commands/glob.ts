@@ -43,6 +43,7 @@ export class Glob {
   /** The bytes that the segments between may use. */
   private end = 0;
   private isDone = true;
+  private isKept = false;
 
   /** The pattern must not be longer than MAX_PATTERN_BYTES. */
   constructor(pattern: Uint8Array) {
@@ -65,14 +66,15 @@ export class Glob {
     this.key = key;
     this.keyOffset = offset;
     this.keyLength = length;
-    this.isMatch = false;
-    this.isDone = false;
+    this.isMatch = this.isDone = this.isKept = false;
     this.segment = this.at = this.matched = 0;
     this.end = length;
   }
 
-  /** Copies the key: what it lies in may change. */
+  /** Copies the key, unless that is done: what it lies in may change. */
   keepKey(): void {
+    if (this.isKept) return;
+    this.isKept = true;
     this.key = this.key.slice(this.keyOffset, this.keyOffset + this.keyLength);
     this.keyOffset = 0;
   }

@@ -150,7 +150,7 @@ function getSettings(given: Request, reply: Reply, context: Context): ReturnType
     bytes: new TextEncoder().encode(name),
     isWanted: false,
   }));
-  const request = given.keep();
+  const request = given.takeOver();
   let next = 1;
   // A pattern a step.
   const step = (): boolean => {

@@ -26,7 +26,7 @@ export class Request {
   /** RESP: an argument was too large; the request is read to its end and refused. */
   isRefused = false;
 
-  private ranges = new Int32Array(32);
+  private ranges = new Int32Array(FIRST_PARTS * 2);
 
   /** Number of arguments, the command's name not counted. */
   get count(): number {
@@ -66,16 +66,18 @@ export class Request {
   }
 
   /**
-   * The same request, for work that goes on when the command has returned. The buffer it lies in
-   * must not be written to meanwhile.
+   * The request, for work that goes on when the command has returned; this one holds nothing any
+   * more. The buffer it lies in must not be written to meanwhile.
    */
-  keep(): Request {
+  takeOver(): Request {
     const kept = new Request();
     kept.bytes = this.bytes;
     kept.base = this.base;
     kept.parts = this.parts;
     kept.isResp = this.isResp;
-    kept.ranges = this.ranges.slice(0, this.parts << 1);
+    kept.ranges = this.ranges;
+    this.ranges = new Int32Array(FIRST_PARTS * 2);
+    this.parts = 0;
     return kept;
   }
 
@@ -104,5 +106,7 @@ export class Request {
 }
 
 const decoder = new TextDecoder();
+/** Room for the parts of an ordinary request. */
+const FIRST_PARTS = 16;
 /** No name, address or option is longer. */
 const MOST_TEXT_BYTES = 1024;
