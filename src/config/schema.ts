@@ -288,6 +288,18 @@ export const schema = {
     accepts: (path) => !path.includes("\0") && !path.endsWith("/"),
     doc: "File to append to; reopened on SIGHUP.",
   }),
+  "logging.max_file_mb": integer({
+    fallback: 64,
+    from: 0,
+    to: 1_048_576,
+    doc: "MiB at which the file is renamed to `.1` and another begun; 0 sets no limit.",
+  }),
+  "logging.keep_files": integer({
+    fallback: 3,
+    from: 0,
+    to: 1000,
+    doc: "How many of the renamed files are kept, `.1` being the newest.",
+  }),
 } satisfies Record<string, Field<unknown>>;
 
 /** Full name of a key: `network.bind_port`. */

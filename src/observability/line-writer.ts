@@ -7,8 +7,12 @@
  * lost once writing works again. A process that exits without `close` writes what is
  * left from its "exit" event; a write that was just under way is then done again,
  * because a last line twice is better than no last line.
+ *
+ * A file does not grow above its limit: it is renamed to `path.1` then, after `path.1` was to
+ * `path.2` and so on, and another is begun. While that fails, lines are lost rather than written.
  */
-import { closeSync, openSync, write, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, write, writeSync } from "node:fs";
+import { rename, rm } from "node:fs/promises";
 
 /** Most bytes that wait for a slow reader or disk. */
 const LIMIT_BYTES = 1_048_576;
@@ -16,10 +20,19 @@ const LIMIT_BYTES = 1_048_576;
 const RETRY_MS = 20;
 /** How long `close` waits for what is still to be written. */
 const CLOSE_DEADLINE_MS = 2_000;
+const FILE_MODE = 0o600;
+
+/** How large a file gets, in bytes (0: without limit), and how many former ones are kept. */
+export interface FileLimits {
+  readonly maxBytes: number;
+  readonly keep: number;
+}
 
 /** Writes lines to one file or to standard error. */
 export class LineWriter {
   private descriptor: number;
+  /** Length of the file. */
+  private fileBytes = 0;
   private waiting: string[] = [];
   private waitingBytes = 0;
   private isWriting = false;
@@ -39,8 +52,10 @@ export class LineWriter {
   constructor(
     private readonly path: string,
     private readonly lostLine: (count: number) => string,
+    private readonly limits: FileLimits = { maxBytes: 0, keep: 0 },
   ) {
     this.descriptor = open(path);
+    this.fileBytes = lengthOf(this.descriptor);
     process.on("exit", this.atExit);
   }
 
@@ -61,6 +76,7 @@ export class LineWriter {
     if (this.path === "" || this.isClosed) return;
     const old = this.descriptor;
     this.descriptor = open(this.path);
+    this.fileBytes = lengthOf(this.descriptor);
     this.whenWritten(() => closeSync(old));
   }
 
@@ -92,10 +108,44 @@ export class LineWriter {
 
   private writeNext(): void {
     const batch = this.takeBatch();
+    if (batch && this.isFullFor(batch)) return void this.writeToNext(batch);
     if (batch) return this.writeRest(this.descriptor, batch, 0);
     this.isWriting = false;
     this.unfinished = NOTHING;
     for (const done of this.whenIdle.splice(0)) done();
+  }
+
+  private isFullFor({ bytes }: Batch): boolean {
+    const { maxBytes } = this.limits;
+    if (maxBytes === 0 || this.path === "") return false;
+    return this.fileBytes > 0 && this.fileBytes + bytes.length > maxBytes;
+  }
+
+  /** Begins another file with these lines. */
+  private async writeToNext(batch: Batch): Promise<void> {
+    this.unfinished = batch.bytes;
+    try {
+      await this.putAway();
+      const old = this.descriptor;
+      this.descriptor = open(this.path);
+      this.fileBytes = lengthOf(this.descriptor);
+      closeSync(old);
+    } catch {
+      this.giveUp(batch, 0);
+      return this.writeNext();
+    }
+    this.writeRest(this.descriptor, batch, 0);
+  }
+
+  /** Gives the file, and those before it, their next names. */
+  private async putAway(): Promise<void> {
+    const { path } = this;
+    const { keep } = this.limits;
+    if (keep === 0) return rm(path, { force: true });
+    for (let number = keep - 1; number > 0; number--) {
+      await rename(`${path}.${number}`, `${path}.${number + 1}`).catch(ignoreMissing);
+    }
+    await rename(path, `${path}.1`).catch(ignoreMissing);
   }
 
   private writeRest(descriptor: number, batch: Batch, offset: number): void {
@@ -108,8 +158,10 @@ export class LineWriter {
         this.giveUp(batch, offset);
         this.writeNext();
       } else if (offset + written < bytes.length) {
+        this.fileBytes += written;
         this.writeRest(descriptor, batch, offset + written);
       } else {
+        this.fileBytes += written;
         this.writeNext();
       }
     });
@@ -164,7 +216,17 @@ const NOTHING = Buffer.alloc(0);
 const STANDARD_ERROR = 2;
 
 function open(path: string): number {
-  return path === "" ? STANDARD_ERROR : openSync(path, "a", 0o640);
+  return path === "" ? STANDARD_ERROR : openSync(path, "a", FILE_MODE);
+}
+
+/** Length of a file; below all lengths for a pipe or a device, which never gets too long. */
+function lengthOf(descriptor: number): number {
+  const found = fstatSync(descriptor);
+  return found.isFile() ? found.size : -Infinity;
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOENT") throw error;
 }
 
 function countLines(batch: Buffer, from: number): number {

@@ -2,10 +2,13 @@
  * The log: one line an event, for people (`text`) or machines (`json`), to standard
  * error or a file. Logging never throws and never waits for the disk. A level that is
  * off is an empty function. Whatever a message or field holds, it cannot break out of
- * its line or confuse a terminal: control and direction characters are escaped.
+ * its line or confuse a terminal: control and direction characters are escaped. From `info` on,
+ * what repeats is left out and counted (`repeats.ts`); who asks for `debug` gets every line.
  */
 import type { Config } from "../config/schema.ts";
+import { eventLoop, type Timing } from "../timing.ts";
 import { LineWriter } from "./line-writer.ts";
+import { Repeats, type Report } from "./repeats.ts";
 
 /** Small facts beside a message. Undefined ones are left out. */
 export type Fields = Record<string, unknown>;
@@ -36,8 +39,11 @@ export interface RootLogger extends Logger {
 const LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 type Level = (typeof LEVELS)[number];
 
+/** From this level on, what repeats is left out. */
+const FIRST_THROTTLED = LEVELS.indexOf("info");
 /** Longest text of a message or a field, in UTF-16 units; the rest is cut off. */
 const LIMIT_LENGTH = 2_000;
+const MIB = 1_048_576;
 
 /** Logs nothing. */
 export const silentLogger: Logger = {
@@ -51,13 +57,15 @@ export const silentLogger: Logger = {
 
 /**
  * Opens the log. Throws an Error with one clear line when `file_path` cannot be opened.
- * `parts` replaces the clock (Unix milliseconds) and, for tests, where lines go.
+ * `parts` replaces the clock (Unix milliseconds) and, for tests, where lines go and what tells
+ * how long ago the last one was.
  */
 export function createLogger(
   config: Config["logging"],
-  parts: { now?: () => number; write?: (line: string) => void } = {},
+  parts: { now?: () => number; write?: (line: string) => void; timing?: Timing } = {},
 ): RootLogger {
-  const { now = Date.now, write } = parts;
+  const { now = Date.now, write, timing = eventLoop } = parts;
+  const repeats = new Repeats(timing);
   const format = config.format === "json" ? jsonLine : textLine;
   const lineOf = (level: Level, component: string, message: string, fields: Fields): string => {
     const time = new Date(now()).toISOString();
@@ -69,7 +77,7 @@ export function createLogger(
   };
   const writer = write
     ? undefined
-    : openWriter(config.file_path, (count) =>
+    : openWriter(config, (count) =>
         lineOf("warn", "log", "Lines were lost because they could not be written", { count }),
       );
   const push = write ?? ((line: string) => writer!.push(line));
@@ -77,7 +85,14 @@ export function createLogger(
   const loggerFor = (component: string): Logger => {
     const logs = LEVELS.map((level, rank): Log => {
       if (rank < LEVELS.indexOf(config.level)) return silentLogger[level];
-      return (message, fields = {}) => push(lineOf(level, component, message, fields));
+      const line: Log = (message, fields = {}) => push(lineOf(level, component, message, fields));
+      if (rank < FIRST_THROTTLED) return line;
+      return (message, fields = {}) => {
+        const report: Report = (leftOut, seconds, last) =>
+          line(`… ${leftOut} more like this in the last ${seconds} s: ${message}`, last);
+        const source = `${level} ${component} ${message}`;
+        if (repeats.admit(source, fields, report)) line(message, fields);
+      };
     });
     const [trace, debug, info, warn, error] = logs as [Log, Log, Log, Log, Log];
     const child = (name: string): Logger => loggerFor(component ? `${component}.${name}` : name);
@@ -92,16 +107,23 @@ export function createLogger(
       root.error("The log file cannot be reopened; the old one stays in use", { error });
     }
   };
-  return { ...root, reopen, close: async () => writer?.close() };
+  const close = async (): Promise<void> => {
+    repeats.flush();
+    await writer?.close();
+  };
+  return { ...root, reopen, close };
 }
 
-function openWriter(path: string, lostLine: (count: number) => string): LineWriter {
+function openWriter(
+  { file_path, max_file_mb, keep_files }: Config["logging"],
+  lostLine: (count: number) => string,
+): LineWriter {
   try {
-    return new LineWriter(path, lostLine);
+    return new LineWriter(file_path, lostLine, { maxBytes: max_file_mb * MIB, keep: keep_files });
   } catch (error) {
     const reason = (error as Error).message;
     throw new Error(
-      `logging.file_path: cannot open ${printable(path)} for appending: ${printable(reason)}`,
+      `logging.file_path: cannot open ${printable(file_path)} for appending: ${printable(reason)}`,
     );
   }
 }

@@ -78,7 +78,7 @@ test("a minimal file gets every default, without a notice", () => {
         max_clock_skew_ms: 60000,
         tombstone_grace_seconds: 86400,
       },
-      logging: { level: "info", format: "text", file_path: "" },
+      logging: { level: "info", format: "text", file_path: "", max_file_mb: 64, keep_files: 3 },
     },
   });
 });

@@ -1,12 +1,15 @@
 /** The log's way to the disk: real files, a full disk (/dev/full), rotation, and the process's end. */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
   closeSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   unlinkSync,
 } from "node:fs";
@@ -23,7 +26,9 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true }));
 
-const fileLogger = () => createLogger({ level: "info", format: "json", file_path: path });
+const unlimited = { max_file_mb: 0, keep_files: 0 };
+const fileLogger = () =>
+  createLogger({ level: "info", format: "json", file_path: path, ...unlimited });
 const writer = () => new LineWriter(path, (count) => `lost ${count}\n`);
 const linesOf = (file: string) => readFileSync(file, "utf8").split("\n").slice(0, -1);
 const messagesOf = (file: string) => linesOf(file).map((line) => JSON.parse(line).message);
@@ -80,7 +85,12 @@ test("when reopening fails the old file stays in use and says why", async () => 
 
 test("a file that cannot be opened is one clear line", () => {
   expect(() =>
-    createLogger({ level: "info", format: "text", file_path: join(directory, "no/x.log") }),
+    createLogger({
+      level: "info",
+      format: "text",
+      file_path: join(directory, "no/x.log"),
+      ...unlimited,
+    }),
   ).toThrow(/^logging\.file_path: cannot open \S+no\/x\.log for appending: ENOENT[^\n]*$/);
 });
 
@@ -112,6 +122,66 @@ test("what waits is bounded; the rest is counted", async () => {
   expect(linesOf(path).slice(1)).toEqual([...Array(1024).fill(long.trimEnd()), "next"]);
 });
 
+describe("a file with a limit", () => {
+  const limited = (keep: number, maxBytes = 100) =>
+    new LineWriter(path, (count) => `lost ${count}\n`, { maxBytes, keep });
+  const line = (i: number) => `${i}`.padStart(29, "0") + "\n";
+  const numbersOf = (file: string) => linesOf(file).map(Number);
+  async function pushAll(lines: LineWriter, from: number, to: number): Promise<void> {
+    for (let i = from; i < to; i++) {
+      lines.push(line(i));
+      await new Promise<void>((resolve) => lines.whenWritten(resolve));
+    }
+  }
+
+  test("is put away when it is full, and the newest few are kept", async () => {
+    const first = limited(2);
+    await pushAll(first, 0, 5);
+    await first.close();
+    const second = limited(2); // a restart goes on where it was
+    await pushAll(second, 5, 11);
+    await second.close();
+    expect(readdirSync(directory).sort()).toEqual(["node.log", "node.log.1", "node.log.2"]);
+    expect([`${path}.2`, `${path}.1`, path].map(numbersOf)).toEqual([
+      [3, 4, 5],
+      [6, 7, 8],
+      [9, 10],
+    ]);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test("is begun anew when none is kept", async () => {
+    const lines = limited(0);
+    await pushAll(lines, 0, 7);
+    await lines.close();
+    expect(readdirSync(directory)).toEqual(["node.log"]);
+    expect(numbersOf(path)).toEqual([6]);
+  });
+
+  test("loses lines rather than grow when it cannot be put away", async () => {
+    const lines = limited(1);
+    mkdirSync(join(`${path}.1`, "in the way"), { recursive: true });
+    await pushAll(lines, 0, 6);
+    expect(numbersOf(path)).toEqual([0, 1, 2]);
+    rmSync(`${path}.1`, { recursive: true });
+    await pushAll(lines, 6, 7);
+    await lines.close();
+    expect(linesOf(path)).toEqual(["lost 3", line(6).trimEnd()]);
+  });
+
+  test("goes on in the new file when somebody else put it away meanwhile", async () => {
+    const lines = limited(2);
+    await pushAll(lines, 0, 3);
+    renameSync(path, `${path}.mine`);
+    lines.push(line(3));
+    lines.reopen();
+    await pushAll(lines, 4, 6);
+    await lines.close();
+    const files = readdirSync(directory).map((name) => join(directory, name));
+    expect(files.flatMap(numbersOf).sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+});
+
 test("closing twice, and logging after it, is harmless", async () => {
   const log = fileLogger();
   log.info("only");
@@ -125,7 +195,7 @@ test("closing twice, and logging after it, is harmless", async () => {
 test("standard error gets the lines, and the last ones survive process.exit", async () => {
   const script = `
     import { createLogger } from ${JSON.stringify(join(import.meta.dir, "../../../src/observability/log.ts"))};
-    const log = createLogger({ level: "info", format: "text", file_path: "" });
+    const log = createLogger({ level: "info", format: "text", file_path: "", max_file_mb: 0, keep_files: 0 });
     log.info("first");
     setImmediate(() => setImmediate(() => { log.error("last"); process.exit(3); }));`;
   const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "pipe" });
@@ -141,7 +211,7 @@ test("standard error gets the lines, and the last ones survive process.exit", as
 test("a reader that does not read stops neither the process nor its end", async () => {
   const script = `
     import { createLogger } from ${JSON.stringify(join(import.meta.dir, "../../../src/observability/log.ts"))};
-    const log = createLogger({ level: "info", format: "text", file_path: "" });
+    const log = createLogger({ level: "info", format: "text", file_path: "", max_file_mb: 0, keep_files: 0 });
     for (let i = 0; i < 500; i++) log.info("x".repeat(1000)); // far more than a pipe holds
     setImmediate(async () => { console.log("alive"); await log.close(); process.exit(0); });`;
   const pipe = join(directory, "pipe");

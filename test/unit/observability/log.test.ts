@@ -8,7 +8,7 @@ const NOON = Date.UTC(2026, 0, 2, 12, 0, 0, 7);
 
 /** A logger into a list, at a fixed time. */
 function logInto(lines: string[], format: "text" | "json", level: Level = "trace") {
-  const config = { level, format, file_path: "" } as const;
+  const config = { level, format, file_path: "", max_file_mb: 0, keep_files: 0 } as const;
   return createLogger(config, { now: () => NOON, write: (line) => lines.push(line) });
 }
 
