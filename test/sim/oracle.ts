@@ -118,6 +118,11 @@ export class Oracle {
     };
   }
 
+  /** From its next process on a node writes to its disk in another way. */
+  changeDisk(node: number, disk: DiskKind): void {
+    this.survivals[node].disk = disk;
+  }
+
   /** A process is gone, or its disk lost power while there was none. */
   end(node: number, how: End): void {
     const safePosition = this.survivals[node].end(how);

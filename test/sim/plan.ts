@@ -10,6 +10,8 @@ export type DiskKind = "none" | FsyncMode;
 export interface Plan {
   readonly nodes: number;
   readonly disks: DiskKind[];
+  /** A process writes to its disk in another way than the one before it, with this probability. */
+  readonly modeChange: number;
   /** What a disk does takes up to twice so many ms. */
   readonly maxDiskMs: number;
   /** So small that segments change and snapshots come often. */
@@ -52,6 +54,8 @@ export interface Plan {
   readonly slowness: number;
 }
 
+/** How a disk can be written to. */
+export const FSYNC_MODES: readonly FsyncMode[] = ["everysec", "always", "never"];
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
@@ -60,7 +64,7 @@ export function drawPlan(chance: Chance): Plan {
   const onlyLoss = chance.happens(0.15);
   const isOn = (probability: number) => !onlyLoss && chance.happens(probability);
   const nodes = chance.between(2, chance.happens(0.3) ? 5 : 3);
-  const kinds: DiskKind[] = ["none", "everysec", "always", "never"];
+  const kinds: DiskKind[] = ["none", ...FSYNC_MODES];
   const engine = chance.pick<DiskKind | "mixed">([...kinds, "mixed"]);
   const disks = Array.from({ length: nodes }, () =>
     engine === "mixed" ? chance.pick(kinds) : engine,
@@ -108,6 +112,7 @@ export function drawPlan(chance: Chance): Plan {
     drift: isOn(0.3) ? 1e-3 : 0,
     expiry: chance.happens(0.5),
     slowness: chance.happens(0.3) ? 1 : 0,
+    modeChange: chance.happens(0.3) ? 0.5 : 0,
   };
 }
 
@@ -133,6 +138,7 @@ export function drawForgettingPlan(chance: Chance): Plan {
     cleanSession: chance.happens(0.4),
     syncEveryMs: chance.magnitude(4_000, 20_000),
     slowness: 0,
+    modeChange: 0,
     graceMs: chance.magnitude(shortestMs, 6 * shortestMs),
     cuts: chance.happens(0.5) ? chance.pick([0.05, 0.5]) : 0,
     troubles: {

@@ -27,6 +27,7 @@ import { SimulatedDisk } from "../support/simulated-disk.ts";
 import type { BrokerTransport } from "./broker.ts";
 import type { Chance } from "./chance.ts";
 import { NodeDisk, type Life } from "./disk.ts";
+import { FSYNC_MODES, type DiskKind } from "./plan.ts";
 import { readState, textOf } from "./holding.ts";
 import { Stream } from "./network.ts";
 import { SessionEnd } from "./session-end.ts";
@@ -75,6 +76,8 @@ export class SimNode {
   private readonly chance: Chance;
   private readonly creepChance: Chance;
   private readonly diskChance: Chance;
+  /** How its disk is written to by the process that is there, or was last. */
+  private mode: DiskKind;
   /** How far the clock is off, in ms. */
   clockOffsetMs = 0;
   /** What the clock gains in a millisecond. */
@@ -98,6 +101,7 @@ export class SimNode {
     this.chance = simulation.chanceOf(this.id);
     this.creepChance = simulation.chanceOf(`${this.id} creeps`);
     this.diskChance = simulation.chanceOf(`${this.id} disk`);
+    this.mode = plan.disks[place];
     this.disk = new NodeDisk(timeline, this.diskChance, plan.maxDiskMs);
   }
 
@@ -113,7 +117,7 @@ export class SimNode {
 
   /** Starts a process, if there is none: it recovers from disk, joins the broker, syncs with everybody. */
   start(): void {
-    const { simulation, place, chance } = this;
+    const { simulation, chance } = this;
     const { plan, present } = simulation;
     if (this.life !== null || !present.includes(this)) return;
     const life = (this.life = { isOver: false });
@@ -129,12 +133,22 @@ export class SimNode {
       maxClockSkewMs: MAX_CLOCK_SKEW_MS,
       tombstoneGraceMs: plan.graceMs,
     });
-    const fsync = plan.disks[place];
-    if (fsync === "none") return this.serve(life, store, new MemoryJournal());
-    this.open(life, store, fsync).then(
+    this.changeMode();
+    if (this.mode === "none") return this.serve(life, store, new MemoryJournal());
+    this.open(life, store, this.mode).then(
       (journal) => this.serve(life, store, journal),
       (error: Error) => this.failToStart(error),
     );
+  }
+
+  /** Whoever looks after the node may have set another `fsync` while it was down. */
+  private changeMode(): void {
+    const { simulation, diskChance, mode, place } = this;
+    if (this.runs === 1 || mode === "none") return;
+    if (!diskChance.happens(simulation.plan.modeChange)) return;
+    const changed = (this.mode = diskChance.pick(FSYNC_MODES));
+    simulation.history.note(() => `${this.id} is started with fsync = ${changed}`);
+    simulation.oracle.changeDisk(place, changed);
   }
 
   private async open(life: Life, store: Store, fsync: FsyncMode): Promise<Journal> {

@@ -82,7 +82,8 @@ export class Survival {
   private isWaiting = false;
 
   constructor(
-    private readonly disk: DiskKind,
+    /** How the process that is there, or is to come, writes to the disk. */
+    public disk: DiskKind,
     private readonly nowMs: () => number,
   ) {}
 
