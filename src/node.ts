@@ -168,6 +168,7 @@ export async function startNode(
         onGap: (nodeId) => antiEntropy.noteGap(nodeId),
         onReference: (nodeId, entry) => antiEntropy.noteReference(nodeId, entry),
         onFuture: (entry, nodeId) => antiEntropy.noteFuture(entry, nodeId),
+        isMet: (nodeId) => antiEntropy.knows(nodeId),
       },
     });
     journal.setFact(EPOCH_FACT, new TextEncoder().encode(String(created.epoch)));
@@ -214,13 +215,8 @@ export async function startNode(
       epoch: replicator?.epoch ?? Date.now(),
       maxFrameBytes: Math.max(network.max_value_bytes, MAX_COUNTER_BYTES) + FRAME_MARGIN_BYTES,
       silenceMs: network.connection_timeout * 1_000,
-      presence() {
-        if (replicator === null) return null;
-        const { connected, connections, counters, peers } = replicator.status();
-        const droppedEvents = counters["outbox_dropped_events"]!;
-        return { connected, connections, droppedEvents, peers };
-      },
-      isTakingPart: () => replicator === null || replicator.status().enabled,
+      presence: () => replicator?.presence() ?? null,
+      isTakingPart: () => replicator?.isEnabled ?? true,
       logger: logger.child("sync"),
     });
   }

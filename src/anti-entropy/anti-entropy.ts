@@ -16,6 +16,7 @@ import type { Contacts } from "../core/contacts.ts";
 import { unixMsOf } from "../core/clock.ts";
 import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
+import { originOf } from "../core/origin.ts";
 import type { Store } from "../core/store.ts";
 import type { PutAside } from "../core/sync-options.ts";
 import type { Logger } from "../observability/log.ts";
@@ -88,11 +89,16 @@ export class AntiEntropy implements SyncControl {
       intervalMs: settings.interval_seconds * 1_000,
       discoveryMs: settings.peer_discovery_interval * 1_000,
       presence: () => options.presence() ?? ALONE,
+      isAcquainted: (nodeId) => {
+        const { high, low } = originOf(nodeId);
+        return options.contacts.of(high, low) > 0;
+      },
       rootHex: () => this.rootHex,
       isHealing: () => this.isHealing(),
       acceptsUpToMs: () => store.acceptsUpToMs(),
-      hasRoom: () => options.isTakingPart() && this.sessions.hasRoom("known"),
-      run: (peer, job) => this.runJob(peer, job),
+      hasRoom: (isStranger) =>
+        options.isTakingPart() && this.sessions.hasRoom(isStranger ? "stranger" : "known"),
+      run: (peer, job, isStranger) => this.runJob(peer, job, isStranger),
       random: Math.random,
     });
   }
@@ -193,11 +199,17 @@ export class AntiEntropy implements SyncControl {
     else this.scheduler.notePostponed(nodeId, unixMsOf(entry.timeHigh, entry.timeLow));
   }
 
+  /** Whether this node has met a node of that id at an address of its own choice. */
+  knows(nodeId: string): boolean {
+    return this.scheduler.knows(nodeId);
+  }
+
   /** For INFO. */
   facts(): Record<string, string | number> {
     return {
       sync_active: this.sessions.active,
       sync_peers: this.scheduler.peerCount,
+      sync_peers_crowded_out: this.scheduler.crowdedOut,
       ...this.accounts.facts(),
       sync_longest_slice_ms: this.sessions.longestSlice.ms.toFixed(2),
       sync_longest_slice_cpu_ms: this.sessions.longestSlice.cpuMs.toFixed(2),
@@ -226,13 +238,13 @@ export class AntiEntropy implements SyncControl {
     if (view()?.connected) await Bun.sleep(START_PRESENCE_MS);
   }
 
-  private async runJob(peer: HostPort, job: Job): Promise<JobResult> {
+  private async runJob(peer: HostPort, job: Job, isStranger: boolean): Promise<JobResult> {
     const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
-    const errand = { ...job, occasion: "known", greeting } as const;
-    const { ok, failure, peerNodeId } = await this.sessions.run(peer, errand);
+    const errand = { ...job, occasion: isStranger ? "stranger" : "known", greeting } as const;
+    const { ok, failure, peerNodeId, hasMoved } = await this.sessions.run(peer, errand);
     const isSelf = failure === "self";
     const nodeId = isSelf ? this.options.nodeId : peerNodeId;
-    return { ok: ok || isSelf, isBusy: failure === "busy", peerNodeId: nodeId };
+    return { ok: ok || isSelf, isBusy: failure === "busy", hasMoved, peerNodeId: nodeId };
   }
 
   private createSessions(): Sessions {
@@ -252,7 +264,7 @@ export class AntiEntropy implements SyncControl {
       },
       durability: this.options.durability,
       maxSessions: settings.max_concurrent_syncs,
-      isKnown: (nodeId) => this.scheduler.knows(nodeId),
+      isKnown: (nodeId) => this.knows(nodeId),
       silenceMs,
       accounts: this.accounts,
       onPostponed: (peer, entryMs) => this.scheduler.notePostponed(peer, entryMs),
@@ -265,4 +277,9 @@ export class AntiEntropy implements SyncControl {
   }
 }
 
-const ALONE: PresenceView = { connected: false, connections: 0, droppedEvents: 0, peers: [] };
+const ALONE: PresenceView = {
+  connected: false,
+  connections: 0,
+  droppedEvents: 0,
+  takeChanges: () => [],
+};

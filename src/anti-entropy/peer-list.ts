@@ -1,13 +1,30 @@
 /**
- * The peers that a scheduler knows, by address. Whom an address leads to is learned from presence
- * or when a session says so; two addresses of one node count once, this node's own not at all.
+ * The peers that a scheduler knows, by address and by node. Whom an address leads to is learned from
+ * presence or when a session says so, and what a session says counts for more; two addresses of one
+ * node count once, this node's own not at all.
+ *
+ * Whoever can publish can announce what he likes. So strangers, who are neither in the
+ * configuration nor were ever met, are so many at most, and who has least to say for himself is
+ * forgotten first.
  */
 import { parseHostPort } from "../config/address.ts";
 import { Peer } from "./peer.ts";
 
+const MAX_STRANGERS = 256;
+/** Peers met at addresses that are not in the configuration. */
+const MAX_MET = 1_024;
+
 /** See the file header. */
 export class PeerList {
+  /** Strangers that were forgotten, or not even taken up, because there were too many. */
+  crowdedOut = 0;
   private readonly peers = new Map<string, Peer>();
+  private readonly byId = new Map<string, Set<Peer>>();
+  /** Where the nodes whose presence is known say they are. */
+  private readonly places = new Map<string, Peer>();
+  /** Those that nobody listed: who was never met, and who was, in the order in which they were. */
+  private readonly strangers = new Set<Peer>();
+  private readonly met = new Set<Peer>();
 
   /** `ownNodeId` is this node's. */
   constructor(private readonly ownNodeId: string) {}
@@ -17,22 +34,78 @@ export class PeerList {
     return this.peers.values();
   }
 
-  /** The peer at an address, taken up if it is new; undefined if that is none. */
-  take(address: string, isListed: boolean, nowMs: number): Peer | undefined {
+  /** The peer at an address; undefined when it is not known. */
+  at(address: string): Peer | undefined {
+    return this.peers.get(address);
+  }
+
+  /** The peer at an address, taken up if it is new; undefined if that is none, or there is no room. */
+  take(address: string, isListed: boolean, credit: number, nowMs: number): Peer | undefined {
     const known = this.peers.get(address);
-    if (known !== undefined) return known;
+    if (known !== undefined && (known.isListed || !isListed)) return known;
     const hostPort = parseHostPort(address);
     if (hostPort === undefined) return undefined;
+    if (!isListed && !this.makeRoom(credit)) return undefined;
     const peer = new Peer(address, isListed, hostPort, nowMs);
+    if (known !== undefined) this.remove(known);
     this.peers.set(address, peer);
+    if (!isListed) this.strangers.add(peer);
     return peer;
   }
 
-  /** Forgets everybody who is neither listed nor at one of these addresses. */
-  keep(present: ReadonlySet<string>): void {
-    for (const { address, isListed } of this.peers.values()) {
-      if (!isListed && !present.has(address)) this.peers.delete(address);
-    }
+  /** Forgets a peer. */
+  remove(peer: Peer): void {
+    this.rename(peer, "");
+    this.announce(peer, "");
+    this.strangers.delete(peer);
+    this.met.delete(peer);
+    if (this.peers.get(peer.address) === peer) this.peers.delete(peer.address);
+  }
+
+  /** Where the node of that id says it is; undefined when it says nothing. */
+  placeOf(nodeId: string): Peer | undefined {
+    return this.places.get(nodeId);
+  }
+
+  /** The peers that somebody's presence tells of. */
+  announced(): Iterable<Peer> {
+    return this.places.values();
+  }
+
+  /** The node of that id says it is there; the empty one stands for nobody. */
+  announce(peer: Peer, nodeId: string): void {
+    if (peer.announcedBy !== "") this.places.delete(peer.announcedBy);
+    peer.announcedBy = nodeId;
+    if (nodeId !== "") this.places.set(nodeId, peer);
+  }
+
+  /** The node at that address has this id; the empty one stands for not knowing. */
+  rename(peer: Peer, nodeId: string): void {
+    if (peer.nodeId === nodeId) return;
+    const former = this.byId.get(peer.nodeId);
+    former?.delete(peer);
+    if (former?.size === 0) this.byId.delete(peer.nodeId);
+    peer.nodeId = nodeId;
+    if (nodeId === "") return;
+    const namesakes = this.byId.get(nodeId) ?? new Set();
+    this.byId.set(nodeId, namesakes.add(peer));
+  }
+
+  /** A session with it succeeded. */
+  noteMet(peer: Peer): void {
+    peer.isMet = true;
+    if (peer.isListed || this.peers.get(peer.address) !== peer) return;
+    this.strangers.delete(peer);
+    this.met.delete(peer);
+    this.met.add(peer);
+    if (this.met.size > MAX_MET) this.remove(this.met.values().next().value!);
+  }
+
+  /** Strangers, those first that are to be tried first. */
+  strangersInTurn(): Peer[] {
+    return [...this.strangers].sort(
+      (a, b) => b.credit - a.credit || a.failures - b.failures || a.triedMs - b.triedMs,
+    );
   }
 
   /**
@@ -40,25 +113,51 @@ export class PeerList {
    * addresses of one node it is the one that fails least: not all may be reachable from here.
    */
   distinct(): Peer[] {
-    const seen = new Set([this.ownNodeId]);
-    const distinct = this.fewestFailuresFirst().filter(({ nodeId }) => {
-      if (nodeId === "") return true;
-      if (seen.has(nodeId)) return false;
-      seen.add(nodeId);
-      return true;
-    });
-    return distinct.sort(byAddress);
+    const distinct = [...this.peers.values()].filter(
+      (peer) => peer.nodeId === "" || this.byNodeId(peer.nodeId) === peer,
+    );
+    return distinct.filter(({ nodeId }) => nodeId !== this.ownNodeId).sort(byAddress);
+  }
+
+  /** All addresses that are said to be of that node. */
+  namesakes(nodeId: string): Iterable<Peer> {
+    return this.byId.get(nodeId) ?? [];
   }
 
   /** The address of that node that fails least; undefined if none is known, or the id is empty. */
   byNodeId(nodeId: string): Peer | undefined {
-    if (nodeId === "") return undefined;
-    return this.fewestFailuresFirst().find((peer) => peer.nodeId === nodeId);
+    let best: Peer | undefined;
+    for (const peer of this.namesakes(nodeId)) {
+      if (best === undefined || isBetter(peer, best)) best = peer;
+    }
+    return best;
   }
 
-  private fewestFailuresFirst(): Peer[] {
-    return [...this.peers.values()].sort((a, b) => a.failures - b.failures || byAddress(a, b));
+  /** Makes room for a stranger of that credit. False when all have more. */
+  private makeRoom(credit: number): boolean {
+    if (this.strangers.size < MAX_STRANGERS) return true;
+    this.crowdedOut++;
+    let worst: Peer | undefined;
+    for (const peer of this.strangers) {
+      if (peer.isRunning || peer.credit > credit) continue;
+      if (worst === undefined || isWorse(peer, worst)) worst = peer;
+    }
+    if (worst === undefined) return false;
+    this.remove(worst);
+    return true;
   }
+}
+
+/** Of two addresses of one node: who fails less, then who was met, then who comes first. */
+function isBetter(a: Peer, b: Peer): boolean {
+  if (a.failures !== b.failures) return a.failures < b.failures;
+  if (a.isStranger !== b.isStranger) return b.isStranger;
+  return byAddress(a, b) < 0;
+}
+
+/** Of equals the one that came first stays the worst: it has had its time. */
+function isWorse(a: Peer, b: Peer): boolean {
+  return a.credit !== b.credit ? a.credit < b.credit : a.failures > b.failures;
 }
 
 function byAddress(a: Peer, b: Peer): number {

@@ -3,29 +3,42 @@
  * it, and from when on it may be asked. Times are those of the scheduler.
  */
 import type { HostPort } from "../config/address.ts";
+import { WaitingKeys } from "./waiting-keys.ts";
 
 /** Time between two syncs that a peer's troubles ask for, and the first delay after a failure. */
 const PAUSE_MS = 1_000;
+/** That time doubles with each sync in a row that brought nothing, so often at most. */
+const MAX_DOUBLINGS = 6;
 /** Longest delay after failures. */
 const MAX_BACKOFF_MS = 300_000;
 /** Shortest delay after a peer was busy, and what chance adds to it. */
 const BUSY_MS = 100;
 const BUSY_SPREAD_MS = 500;
 
-/** Keys to be fetched, by their bytes as latin1 text: each once, however often it is written. */
-export type WaitingKeys = Map<string, Uint8Array>;
-
 /** See the file header. */
 export class Peer implements HostPort {
   readonly host: string;
   readonly port: number;
-  /** Empty while unknown. */
+  /** Empty while unknown. Changed by the list that the peer is in. */
   nodeId = "";
-  /** Epoch and connection in its latest presence. */
+  /** Whether a session said so; else presence did. */
+  isProven = false;
+  /** A session that this node began there has succeeded. */
+  isMet = false;
+  /** Whose presence names this address; empty when nobody's does. Changed by the list, too. */
+  announcedBy = "";
+  /** Epoch in that presence, and with it the connection. */
+  epoch = 0;
   incarnation = "";
+  /** It was announced by somebody who is there, not only remembered by the broker. */
+  isLive = false;
+  /** A node of that id has come by itself, or was met before this node started. */
+  isAcquainted = false;
   isRunning = false;
+  /** When a session was begun last. */
+  triedMs = -Infinity;
   /** What is to be fetched from it. */
-  keys: WaitingKeys = new Map();
+  keys = new WaitingKeys();
   /** Failures in a row. */
   failures = 0;
   /** Up to which of the scheduler's wants all are settled. */
@@ -34,8 +47,13 @@ export class Peer implements HostPort {
   private latestWant = 0;
   /** It does not begin before this time: so many nodes do not sync at the same moment. */
   private wantedFromMs: number;
+  /** The same for fetching. */
+  private fetchedFromMs: number;
   /** After a failure nothing is begun before this time. */
   private notBeforeMs: number;
+  /** Sessions in a row that were asked for and brought nothing, and when the last of them ended. */
+  private vain = 0;
+  private vainMs = 0;
 
   /** `isListed`: whether it is in the configuration. */
   constructor(
@@ -47,7 +65,18 @@ export class Peer implements HostPort {
     this.host = host;
     this.port = port;
     this.wantedFromMs = nowMs;
+    this.fetchedFromMs = nowMs;
     this.notBeforeMs = nowMs;
+  }
+
+  /** Whether all that speaks for it is that somebody says it is there. */
+  get isStranger(): boolean {
+    return !this.isListed && !this.isMet;
+  }
+
+  /** How much speaks for a stranger being a node of the cluster. */
+  get credit(): number {
+    return this.isAcquainted ? 2 : this.isLive ? 1 : 0;
   }
 
   /** Whether a sync is wanted at once. */
@@ -55,9 +84,19 @@ export class Peer implements HostPort {
     return this.latestWant > this.settled;
   }
 
+  /** Whether there is anything to do. */
+  get isPending(): boolean {
+    return this.isWanted || this.keys.size > 0;
+  }
+
   /** Whether that sync has its time now. */
   isDue(nowMs: number): boolean {
     return this.isWanted && this.wantedFromMs <= nowMs;
+  }
+
+  /** Whether keys are to be fetched now. */
+  isFetchDue(nowMs: number): boolean {
+    return this.keys.size > 0 && this.fetchedFromMs <= nowMs;
   }
 
   /** Whether a session may begin. */
@@ -88,10 +127,21 @@ export class Peer implements HostPort {
     this.wantedFromMs = nowMs;
   }
 
-  /** A session with it succeeded. With `isSync`, the next one is not wanted so soon. */
-  noteSuccess(isSync: boolean, nowMs: number): void {
+  /**
+   * A session with it succeeded. The next one of its kind is not wanted so soon, and later and later
+   * while they bring nothing: whatever asks for them may not be true.
+   */
+  noteSuccess(kind: "round" | "sync" | "fetch", hasMoved: boolean, nowMs: number): void {
     this.failures = 0;
-    if (isSync) this.wantedFromMs = nowMs + PAUSE_MS;
+    const isLongAgo = nowMs - this.vainMs > PAUSE_MS * 2 ** MAX_DOUBLINGS;
+    if (hasMoved || isLongAgo) this.vain = 0;
+    if (kind !== "round" && !hasMoved) {
+      this.vain++;
+      this.vainMs = nowMs;
+    }
+    const pauseMs = PAUSE_MS * 2 ** Math.min(Math.max(0, this.vain - 1), MAX_DOUBLINGS);
+    if (kind !== "fetch") this.wantedFromMs = nowMs + pauseMs;
+    else if (!hasMoved) this.fetchedFromMs = nowMs + pauseMs;
   }
 
   /** A session with it failed. `chance` is from 0 to below 1. */
@@ -103,11 +153,6 @@ export class Peer implements HostPort {
     const delayMs = Math.min(PAUSE_MS * 2 ** this.failures, MAX_BACKOFF_MS);
     this.failures++;
     this.notBeforeMs = nowMs + delayMs * (0.5 + chance / 2);
-  }
-
-  /** These keys wait too. */
-  addKeys(keys: WaitingKeys): void {
-    for (const [text, key] of keys) this.keys.set(text, key);
   }
 
   /** The sync that is wanted here is wanted there instead. */

@@ -11,7 +11,10 @@ export interface PresentPeer {
   readonly connection: number;
   /** Its Merkle root in hex, null while unknown. */
   readonly root: string | null;
+  /** False when it left, fell silent, or was forgotten. */
   readonly online: boolean;
+  /** Whether it said so just now; else the broker only remembers that somebody did. */
+  readonly isLive: boolean;
 }
 
 /** How replication stands, as far as it matters here. */
@@ -21,15 +24,6 @@ export interface PresenceView {
   readonly connections: number;
   /** Writes of this node that were dropped before they were published, since the start. */
   readonly droppedEvents: number;
-  readonly peers: readonly PresentPeer[];
-}
-
-/** Who is online, by address. Of several at one, who started last has taken the others' place. */
-export function latestByAddress(peers: readonly PresentPeer[]): Iterable<PresentPeer> {
-  const latest = new Map<string, PresentPeer>();
-  for (const peer of peers) {
-    const known = latest.get(peer.address);
-    if (peer.online && !(known && known.epoch >= peer.epoch)) latest.set(peer.address, peer);
-  }
-  return latest.values();
+  /** Of whom something was heard since this was called last, and what is so now. */
+  takeChanges(): Iterable<PresentPeer>;
 }

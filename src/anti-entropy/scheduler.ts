@@ -2,12 +2,18 @@
  * Decides when this node syncs with whom: a round every interval with the next peer in turn,
  * and at once with a peer when something shows that events were missed. It knows time only
  * from `tick`, and nothing of sessions but how they ended.
+ *
+ * What shows that events were missed comes from the broker, and so does most of what is known of
+ * peers: anybody may have made it up. So peers with which a session has succeeded, and those from
+ * the configuration, have places of their own; strangers are tried beside them, a few at a time.
+ * What asks for syncs that bring nothing asks less and less often.
  */
 import type { HostPort } from "../config/address.ts";
 import { PeerList } from "./peer-list.ts";
-import type { Peer, WaitingKeys } from "./peer.ts";
+import type { Peer } from "./peer.ts";
 import { Postponed } from "./postponed.ts";
-import { latestByAddress, type PresenceView } from "./presence-view.ts";
+import type { PresenceView, PresentPeer } from "./presence-view.ts";
+import { WaitingKeys } from "./waiting-keys.ts";
 
 /** What to do with a peer: a round as of the watermark, all up to now, or certain keys only. */
 export type Job =
@@ -19,6 +25,8 @@ export interface JobResult {
   readonly ok: boolean;
   /** The peer had no room for the session; nothing is wrong with it. */
   readonly isBusy: boolean;
+  /** Whether entries went over. */
+  readonly hasMoved: boolean;
   /** The id of the node that answered; empty if none did. */
   readonly peerNodeId: string;
 }
@@ -33,30 +41,41 @@ export interface SchedulerOptions {
   /** After this time, in ms, what was learned of the peers is learned anew. */
   readonly discoveryMs: number;
   readonly presence: () => PresenceView;
+  /** Whether there was contact with the node of that id before, perhaps before this node's start. */
+  readonly isAcquainted: (nodeId: string) => boolean;
   /** This node's root in hex, null while unknown. */
   readonly rootHex: () => string | null;
   /** Whether comparisons are wanted. Keys are fetched in any case. */
   readonly isHealing: () => boolean;
   /** Up to when what others have is taken here, in Unix ms; what is later is dated too far ahead. */
   readonly acceptsUpToMs: () => number;
-  /** Whether another session may begin, of whatever kind. */
-  readonly hasRoom: () => boolean;
+  /** Whether another session may begin, of whatever kind, with a stranger or another peer. */
+  readonly hasRoom: (isStranger: boolean) => boolean;
   /** Runs a session to its end. Never rejects. */
-  readonly run: (peer: HostPort, job: Job) => Promise<JobResult>;
+  readonly run: (peer: HostPort, job: Job, isStranger: boolean) => Promise<JobResult>;
   /** From 0 to below 1. */
   readonly random: () => number;
 }
 
 /** Syncs asked for by something that many nodes notice are spread over this time. */
 const SPREAD_MS = 500;
-/** Keys waiting to be fetched from one peer; beyond it all is compared instead. */
-const MAX_KEYS = 1_024;
+/** What is missed of nodes that are not known asks for a sync with everybody so often at most. */
+const STRANGE_GAP_MS = 30_000;
+/** Nodes that are not known whose values are waited for; beyond it all is compared instead. */
+const MAX_STRANGE_SOURCES = 64;
+/** Strangers with whom sessions begin from one tick to the next. */
+const STRANGERS_A_TICK = 3;
+/** Ids of nodes met that are remembered. */
+const MAX_MET_IDS = 1_024;
 
 /** See the file header. */
 export class Scheduler {
   /** Syncs at once asked for so far. A session settles those asked for before it began. */
   wants = 0;
   private readonly peers: PeerList;
+  /** Those of whom something may be wanted. */
+  private readonly pending = new Set<Peer>();
+  /** Ids of nodes met, the one met last at the end. */
   private readonly met = new Set<string>();
   private nowMs = 0;
   private nextRoundMs = Infinity;
@@ -68,6 +87,10 @@ export class Scheduler {
   /** What is to be fetched from nodes that are not known yet, by node id. */
   private readonly strangersKeys = new Map<string, WaitingKeys>();
   private readonly postponed = new Postponed();
+  /** Something of a node that is not known was missed. */
+  private hasStrangeGap = false;
+  private nextStrangeGapMs = -Infinity;
+  private strangersBegun = 0;
   /** Resolves at the next change in how things stand with the peers. */
   private change = Promise.withResolvers<void>();
 
@@ -77,7 +100,14 @@ export class Scheduler {
 
   /** Number of other nodes known. */
   get peerCount(): number {
-    return this.peers.distinct().length;
+    return this.peers
+      .distinct()
+      .filter(({ isListed, announcedBy }) => isListed || announcedBy !== "").length;
+  }
+
+  /** How many strangers there was no room for. */
+  get crowdedOut(): number {
+    return this.peers.crowdedOut;
   }
 
   /** Whether a session that this node began with the node of that id has succeeded. */
@@ -88,13 +118,14 @@ export class Scheduler {
   /** Looks for peers and begins what is due. `nowMs` never decreases. */
   tick(nowMs: number): void {
     this.nowMs = nowMs;
+    this.strangersBegun = 0;
     if (nowMs >= this.nextDiscoveryMs) this.forget();
     this.lookAtPresence();
-    this.askStrangers();
     this.askForPostponed();
+    this.askStrangers();
     if (this.nextRoundMs === Infinity) this.planRound();
     this.beginWanted();
-    if (nowMs >= this.nextRoundMs && this.options.hasRoom()) {
+    if (nowMs >= this.nextRoundMs && this.options.hasRoom(false)) {
       this.planRound();
       this.beginRound();
     }
@@ -103,18 +134,21 @@ export class Scheduler {
 
   /**
    * Syncs with everybody known, without delay. Resolves when `enough` have succeeded, or all have
-   * succeeded or failed; who is busy is asked again. Needs ticks meanwhile.
+   * succeeded or failed; who is busy is asked again. When one is enough, strangers are left
+   * out. Needs ticks meanwhile.
    */
   async syncWithAll(enough = Infinity): Promise<void> {
     const begun = this.wants;
-    for (const peer of this.peers.distinct()) {
+    const distinct = (): Peer[] =>
+      this.peers.distinct().filter((peer) => enough === Infinity || !peer.isStranger);
+    for (const peer of distinct()) {
       this.want(peer, 0);
       peer.hurry(this.nowMs);
     }
     for (;;) {
       this.beginWanted();
       // Anew each time: another address may have taken the place of one that failed.
-      const peers = this.peers.distinct();
+      const peers = distinct();
       const synced = peers.filter((peer) => peer.settled > begun);
       const isOpen = ({ isWanted, settled, failures }: Peer) =>
         isWanted && settled <= begun && failures === 0;
@@ -126,9 +160,12 @@ export class Scheduler {
   /** Events of that node were lost: sync with it at once, or with everybody if it is unknown. */
   noteGap(nodeId: string): void {
     const known = this.peers.byNodeId(nodeId);
-    if (known !== undefined) this.want(known, 0);
-    else for (const peer of this.peers.distinct()) this.want(peer, SPREAD_MS);
-    this.beginWanted();
+    if (known === undefined) {
+      this.hasStrangeGap = true;
+      return;
+    }
+    this.want(known, 0);
+    this.beginWith(known);
   }
 
   /** That node has an entry of that time, in Unix ms, which is dated too far ahead to be taken yet. */
@@ -141,12 +178,15 @@ export class Scheduler {
   /** That node holds a value that has to be fetched. */
   noteReference(nodeId: string, key: Uint8Array): void {
     const peer = this.peers.byNodeId(nodeId);
-    const keys = peer?.keys ?? this.strangersKeys.get(nodeId) ?? new Map();
-    const text = Buffer.from(key).toString("latin1");
-    if (keys.size >= MAX_KEYS && !keys.has(text)) return this.noteGap(nodeId);
-    keys.set(text, key);
-    if (peer === undefined) this.strangersKeys.set(nodeId, keys);
-    else this.beginWanted();
+    const keys = peer?.keys ?? this.strangersKeys.get(nodeId) ?? new WaitingKeys();
+    const isTooMany = peer === undefined && this.strangersKeys.size >= MAX_STRANGE_SOURCES;
+    if (!keys.add(key) || (isTooMany && keys.size === 1)) return this.noteGap(nodeId);
+    if (peer === undefined) {
+      this.strangersKeys.set(nodeId, keys);
+      return;
+    }
+    this.pending.add(peer);
+    this.beginWith(peer);
   }
 
   /**
@@ -155,16 +195,21 @@ export class Scheduler {
    */
   noteVisit(nodeId: string, begun: number): void {
     this.peers.byNodeId(nodeId)?.settle(begun);
+    for (const peer of this.peers.namesakes(nodeId)) peer.isAcquainted = true;
   }
 
   /** Who was unknown when it told of values has announced itself by now, or may never. */
   private askStrangers(): void {
     for (const [nodeId, keys] of this.strangersKeys) {
       const peer = this.peers.byNodeId(nodeId);
-      if (peer === undefined) this.noteGap(nodeId);
-      else peer.addKeys(keys);
+      if (peer === undefined) this.hasStrangeGap = true;
+      else this.leaveKeys(peer, keys);
     }
     this.strangersKeys.clear();
+    if (!this.hasStrangeGap || this.nowMs < this.nextStrangeGapMs) return;
+    this.hasStrangeGap = false;
+    this.nextStrangeGapMs = this.nowMs + STRANGE_GAP_MS;
+    for (const peer of this.peers.distinct()) this.want(peer, SPREAD_MS);
   }
 
   /** What was dated too far ahead is taken now. */
@@ -177,63 +222,116 @@ export class Scheduler {
   }
 
   private lookAtPresence(): void {
-    const { connected, connections, droppedEvents, peers } = this.options.presence();
-    const isReconnected = connections !== this.connections;
-    const hasDropped = droppedEvents > this.droppedEvents;
+    const presence = this.options.presence();
+    const { connections, droppedEvents } = presence;
+    const hasMissed = connections !== this.connections || droppedEvents > this.droppedEvents;
     this.connections = connections;
     this.droppedEvents = droppedEvents;
-    const present = new Set<string>();
-    for (const each of latestByAddress(peers)) {
-      const peer = this.peers.take(each.address, false, this.nowMs);
-      if (peer === undefined) continue;
-      present.add(peer.address);
-      peer.nodeId = each.nodeId;
-      const incarnation = `${each.epoch}/${each.connection}`;
-      const isBack = incarnation !== peer.incarnation;
-      if (isBack) {
-        peer.incarnation = incarnation;
-        peer.forgive(this.nowMs);
-      }
-      const differs = each.root === null || each.root !== this.options.rootHex();
-      if (isReconnected || hasDropped || (isBack && differs)) {
-        this.want(this.peers.byNodeId(each.nodeId) ?? peer, SPREAD_MS);
-      }
+    for (const each of presence.takeChanges()) this.notePresence(each);
+    if (!hasMissed) return;
+    for (const { nodeId } of this.peers.announced()) {
+      const peer = this.peers.byNodeId(nodeId);
+      if (peer !== undefined) this.want(peer, SPREAD_MS);
     }
-    // While the broker is away, who was there last is still worth a try.
-    if (!connected) return;
-    this.peers.keep(present);
+  }
+
+  private notePresence(each: PresentPeer): void {
+    const { nodeId, address, epoch, online } = each;
+    const former = this.peers.placeOf(nodeId);
+    if (former !== undefined && (!online || former.address !== address)) this.noteLeft(former);
+    if (!online) return;
+    const isAcquainted = this.options.isAcquainted(nodeId);
+    const credit = isAcquainted ? 2 : each.isLive ? 1 : 0;
+    const peer = this.peers.take(address, false, credit, this.nowMs);
+    if (peer === undefined) return;
+    // Of several nodes at one address, who started last has taken the others' place.
+    const isTaken = peer.announcedBy !== "" && peer.announcedBy !== nodeId;
+    if (isTaken && peer.epoch >= epoch) return;
+    this.peers.announce(peer, nodeId);
+    peer.epoch = epoch;
+    peer.isLive ||= each.isLive;
+    peer.isAcquainted ||= isAcquainted;
+    if (!peer.isProven) this.peers.rename(peer, nodeId);
+    this.noteIncarnation(peer, each);
+  }
+
+  private noteIncarnation(peer: Peer, { epoch, connection, root, nodeId }: PresentPeer): void {
+    const incarnation = `${epoch}/${connection}`;
+    if (incarnation === peer.incarnation) return;
+    peer.incarnation = incarnation;
+    peer.forgive(this.nowMs);
+    if (root !== null && root === this.options.rootHex()) return;
+    this.want(this.peers.byNodeId(nodeId) ?? peer, SPREAD_MS);
+  }
+
+  /** Nobody is announced there any more. Who was met is forgotten only if that turns out to be true. */
+  private noteLeft(peer: Peer): void {
+    this.peers.announce(peer, "");
+    peer.incarnation = "";
+    if (peer.isStranger) this.peers.remove(peer);
   }
 
   private forget(): void {
     this.nextDiscoveryMs = this.nowMs + this.options.discoveryMs;
-    for (const peer of this.peers.all()) peer.nodeId = "";
-    for (const address of this.options.peerList) this.peers.take(address, true, this.nowMs);
+    for (const peer of this.peers.all()) {
+      peer.isProven = false;
+      this.peers.rename(peer, peer.announcedBy);
+    }
+    for (const address of this.options.peerList) this.peers.take(address, true, 2, this.nowMs);
   }
 
   private want(peer: Peer, spreadMs: number): void {
     peer.want(++this.wants, this.nowMs + this.options.random() * spreadMs);
+    this.pending.add(peer);
   }
 
+  private leaveKeys(peer: Peer, keys: WaitingKeys): void {
+    this.pending.add(peer);
+    if (!peer.keys.addAll(keys)) this.want(peer, 0);
+  }
+
+  /** Those that are known first; of the strangers, those that have most to say for themselves. */
   private beginWanted(): void {
-    const { hasRoom, isHealing } = this.options;
-    for (const peer of this.peers.all()) {
-      if (!hasRoom()) return;
-      if (!peer.isReady(this.nowMs)) continue;
-      if (peer.isDue(this.nowMs) && isHealing()) {
-        void this.begin(peer, { mode: "now" });
-      } else if (peer.keys.size > 0) {
-        void this.begin(peer, { mode: "fetch", fetchKeys: [...peer.keys.values()] });
-      }
+    for (const peer of this.pending) {
+      if (!peer.isPending || this.peers.at(peer.address) !== peer) this.pending.delete(peer);
+      else if (!peer.isStranger) this.beginWith(peer);
+    }
+    if (this.pending.size === 0 || !this.mayTryStrangers()) return;
+    for (const peer of this.peers.strangersInTurn()) {
+      if (!this.mayTryStrangers()) return;
+      if (this.pending.has(peer)) this.beginWith(peer);
     }
   }
 
+  private mayTryStrangers(): boolean {
+    return this.strangersBegun < STRANGERS_A_TICK && this.options.hasRoom(true);
+  }
+
+  /** Begins what is wanted of a peer, if its time has come and there is room. */
+  private beginWith(peer: Peer): void {
+    const { nowMs } = this;
+    if (!peer.isReady(nowMs)) return;
+    if (peer.isStranger ? !this.mayTryStrangers() : !this.options.hasRoom(false)) return;
+    if (peer.isDue(nowMs) && this.options.isHealing()) {
+      void this.begin(peer, { mode: "now" });
+    } else if (peer.isFetchDue(nowMs)) {
+      void this.begin(peer, { mode: "fetch", fetchKeys: peer.keys.list() });
+    }
+  }
+
+  /** A round with the next peer in turn, and one with a stranger, if there is any, beside it. */
   private beginRound(): void {
     if (!this.options.isHealing()) return;
-    const ready = this.peers.distinct().filter((peer) => peer.isReady(this.nowMs));
+    const isReady = (peer: Peer) => peer.isReady(this.nowMs);
+    const ready = this.peers.distinct().filter((peer) => !peer.isStranger && isReady(peer));
     const after = ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0];
-    if (after === undefined) return;
-    this.lastInTurn = after.address;
-    void this.begin(after, { mode: "watermark" });
+    if (after !== undefined) {
+      this.lastInTurn = after.address;
+      void this.begin(after, { mode: "watermark" });
+    }
+    if (!this.mayTryStrangers()) return;
+    const stranger = this.peers.strangersInTurn().find(isReady);
+    if (stranger !== undefined) void this.begin(stranger, { mode: "watermark" });
   }
 
   private planRound(): void {
@@ -248,27 +346,48 @@ export class Scheduler {
 
   private async begin(peer: Peer, job: Job): Promise<void> {
     const begun = this.wants;
-    let keys: WaitingKeys = new Map();
+    let keys = new WaitingKeys();
     // All but a round, which goes no further than its watermark, brings them.
     if (job.mode !== "watermark") [keys, peer.keys] = [peer.keys, keys];
+    const { isStranger } = peer;
+    if (isStranger) this.strangersBegun++;
     peer.isRunning = true;
-    const { ok, isBusy, peerNodeId } = await this.options.run(peer, job);
+    peer.triedMs = this.nowMs;
+    const result = await this.options.run(peer, job, isStranger);
     peer.isRunning = false;
-    if (peerNodeId !== "") peer.nodeId = peerNodeId;
-    if (ok) {
-      if (peerNodeId !== "") this.met.add(peerNodeId);
-      peer.noteSuccess(job.mode !== "fetch", this.nowMs);
-      if (job.mode === "now") peer.settle(begun);
-    } else this.retry(peer, job, keys, isBusy);
+    if (result.peerNodeId !== "" && this.peers.at(peer.address) === peer) {
+      peer.isProven = true;
+      this.peers.rename(peer, result.peerNodeId);
+    }
+    if (result.ok) this.noteSuccess(peer, job, result, begun);
+    else this.retry(peer, job, keys, result.isBusy);
     this.noteChange();
+  }
+
+  private noteSuccess(peer: Peer, job: Job, result: JobResult, begun: number): void {
+    const { mode } = job;
+    const kind = mode === "watermark" ? "round" : mode === "now" ? "sync" : "fetch";
+    peer.noteSuccess(kind, result.hasMoved, this.nowMs);
+    if (mode === "now") peer.settle(begun);
+    this.peers.noteMet(peer);
+    const { nodeId } = peer;
+    if (nodeId === "") return;
+    this.met.delete(nodeId);
+    this.met.add(nodeId);
+    if (this.met.size > MAX_MET_IDS) this.met.delete(this.met.values().next().value!);
   }
 
   private retry(peer: Peer, job: Job, keys: WaitingKeys, isBusy: boolean): void {
     peer.noteFailure(isBusy, this.nowMs, this.options.random());
+    // It said goodbye, and it is true.
+    const hasLeft = !isBusy && !peer.isListed && peer.announcedBy === "";
+    const { nodeId } = peer;
+    if (hasLeft) this.peers.remove(peer);
     // Another address of that node may do better.
-    const heir = this.peers.byNodeId(peer.nodeId) ?? peer;
+    const heir = this.peers.byNodeId(nodeId) ?? peer;
     peer.handOverTo(heir);
-    heir.addKeys(keys);
+    if (heir.isPending) this.pending.add(heir);
+    if (keys.size > 0) this.leaveKeys(heir, keys);
     // A sync brings what a fetch could not, where syncs are wanted at all.
     if (job.mode === "fetch" && !isBusy) this.want(heir, 0);
   }

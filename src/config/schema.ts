@@ -4,6 +4,7 @@
  * to add a row. A row's name is its place in the TOML file: `mqtt.embedded.bind_port`
  * is `bind_port` in `[mqtt.embedded]`. Rules between keys are in `load.ts`.
  */
+import { CLUSTER_RULE, isClusterName, isNodeId, NODE_ID_RULE } from "../core/name.ts";
 import { isHost, parseBrokerAddress, parseHostPort } from "./address.ts";
 import { boolean, choice, type Field, integer, list, text } from "./field.ts";
 
@@ -15,8 +16,8 @@ export const schema = {
   node_id: text({
     fallback: "",
     fallbackText: "(required)",
-    allowed: "1 to 128 characters without `/`, `+`, `#`, white space or control characters",
-    accepts: (id) => /^[^/+#\s\p{Cc}]{1,128}$/u.test(id),
+    allowed: NODE_ID_RULE,
+    accepts: isNodeId,
     doc: "Name of this node, unique in the cluster and the same over restarts.",
   }),
   description: text({
@@ -100,9 +101,8 @@ export const schema = {
   }),
   "mqtt.topic_prefix": text({
     fallback: "merkle-kv",
-    allowed:
-      "1 to 256 characters without `+`, `#`, control characters, a `/` at either end or a `$` at the start",
-    accepts: (prefix) => /^(?![/$])[^+#\p{Cc}]{1,256}(?<!\/)$/u.test(prefix),
+    allowed: CLUSTER_RULE,
+    accepts: isClusterName,
     doc: "First part of every topic; nodes with the same one are a cluster.",
   }),
   "mqtt.client_id": text({

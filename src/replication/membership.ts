@@ -10,11 +10,20 @@
 import type { Cancel, Timing } from "../timing.ts";
 import { decodePresence, encodePresence, PeerTable, type Peer } from "./presence.ts";
 
+/** What the topic of a node's presence ends with: an id may hold characters that a topic may not. */
+export function presenceTopicName(nodeId: string): string {
+  return encodeURIComponent(nodeId);
+}
+
 const ANSWER_MS = 5_000;
 /** A broker that shuts down may still pass on wills: who left so shortly before is awaited too. */
 const LEFT_WITH_BROKER_MS = 5_000;
 /** Announcements asked for within this time are made once, in ms. */
 const GATHER_MS = 50;
+/** Between two announcements, in ms: whoever makes up nodes does not make this one talk on and on. */
+const DISTANCE_MS = 250;
+/** After a connection it takes so long, in ms, until silence means that somebody has left. */
+const HEARING_MS = 10_000;
 /** Presence is announced anew at least this often, in ms; a quarter of it is left to chance. */
 const REFRESH_MS = 60_000;
 
@@ -29,14 +38,14 @@ export interface MembershipOptions {
   readonly version: string;
   /** The Merkle root in hex, null while unknown. */
   readonly rootHex: () => string | null;
-  /** Unix milliseconds. */
-  readonly now: () => number;
   /** From 0 to below 1. */
   readonly random: () => number;
   /** Publishes this node's presence, retained. */
   readonly publish: (message: Buffer) => void;
   /** Everybody who is to be waited for is there. Called once after each `up`. */
   readonly onReady: () => void;
+  /** For whom there always is room among those that are known. */
+  readonly isKept: (nodeId: string) => boolean;
   /** Another live node was seen with this node's id. */
   readonly onDuplicateNodeId: () => void;
   readonly timing: Timing;
@@ -44,7 +53,7 @@ export interface MembershipOptions {
 
 /** Presence of this node and its peers. */
 export class Membership {
-  private readonly peers = new PeerTable();
+  private readonly peers: PeerTable;
   private connection = 0;
   /** Connections that came about. */
   private ups = 0;
@@ -55,8 +64,14 @@ export class Membership {
   private lastOnline: string[] = [];
   private cancelReady: Cancel | null = null;
   private cancelAnnouncement: Cancel | null = null;
+  /** When the next announcement comes, and when the last one was made. */
+  private nextAnnouncementMs = Infinity;
+  private announcedMs = -Infinity;
+  private upMs = 0;
 
-  constructor(private readonly options: MembershipOptions) {}
+  constructor(private readonly options: MembershipOptions) {
+    this.peers = new PeerTable(options.isKept);
+  }
 
   /** The will for a connection that is about to be made. */
   nextWill(): Buffer {
@@ -67,6 +82,7 @@ export class Membership {
   /** The connection is up. `afterOutage`: the broker could not be reached before. */
   up(afterOutage: boolean): void {
     this.connected = true;
+    this.upMs = this.options.timing.nowMs();
     this.ups++;
     this.announce();
     this.awaited = new Set(this.lastOnline);
@@ -89,12 +105,16 @@ export class Membership {
     this.connected = false;
     this.cancelReady?.();
     this.cancelAnnouncement?.();
+    this.nextAnnouncementMs = Infinity;
     this.awaited = null;
-    this.lastOnline = this.peers.online(this.options.now(), LEFT_WITH_BROKER_MS);
+    this.lastOnline = this.peers.online(this.options.timing.nowMs(), LEFT_WITH_BROKER_MS);
   }
 
   /** Announces this node now, with its current address and root. */
   announce(): void {
+    this.cancelAnnouncement?.();
+    this.nextAnnouncementMs = Infinity;
+    this.announcedMs = this.options.timing.nowMs();
     this.options.publish(this.presence(true));
     this.announceIn(REFRESH_MS * (1 - this.options.random() / 4));
   }
@@ -104,26 +124,40 @@ export class Membership {
     this.options.publish(this.presence(false));
   }
 
-  /** Takes a message from a presence topic; anything else is passed over. */
-  receive(message: Buffer, retained: boolean): void {
+  /**
+   * Takes a message from the presence topic of that name; anything else is passed over, and so is
+   * what one node says in the name of another.
+   */
+  receive(topicName: string, message: Buffer, retained: boolean): void {
     const presence = decodePresence(message);
-    if (presence === null) return;
+    if (presence === null || presenceTopicName(presence.nodeId) !== topicName) return;
     const { nodeId, epoch, online } = presence;
     if (nodeId === this.options.nodeId) return this.receiveOwn(epoch, online, retained);
-    const isBack = this.peers.update(presence, this.options.now());
+    const isBack = this.peers.update(presence, !retained, this.options.timing.nowMs());
     if (retained || !online) return;
     if (isBack) this.announceIn(GATHER_MS);
     if (this.awaited?.delete(nodeId) && this.awaited.size === 0) this.ready();
   }
 
-  /** Everybody else ever heard of, by node id. */
+  /** Everybody else who is known, by node id. */
   list(): Peer[] {
-    return this.peers.list(this.options.now());
+    return this.peers.list(this.options.timing.nowMs());
+  }
+
+  /** Of whom something was heard since this was called last; who fell silent is not online. */
+  takeChanges(): Peer[] {
+    const nowMs = this.options.timing.nowMs();
+    return this.peers.takeChanges(nowMs, this.connected && nowMs - this.upMs > HEARING_MS);
+  }
+
+  /** How many nodes there was no room for. */
+  get crowdedOut(): number {
+    return this.peers.crowdedOut;
   }
 
   /** Nodes online, this one included. Only this one while disconnected. */
   count(): number {
-    return this.connected ? 1 + this.peers.online(this.options.now()).length : 1;
+    return this.connected ? 1 + this.peers.online(this.options.timing.nowMs()).length : 1;
   }
 
   private receiveOwn(epoch: number, online: boolean, retained: boolean): void {
@@ -139,8 +173,14 @@ export class Membership {
 
   private announceIn(delayMs: number): void {
     if (!this.connected) return;
+    const { timing } = this.options;
+    const nowMs = timing.nowMs();
+    const atMs = Math.max(nowMs + delayMs, this.announcedMs + DISTANCE_MS);
+    // What asks for one again and again does not put it off.
+    if (this.nextAnnouncementMs <= atMs) return;
     this.cancelAnnouncement?.();
-    this.cancelAnnouncement = this.options.timing.after(delayMs, () => this.announce());
+    this.nextAnnouncementMs = atMs;
+    this.cancelAnnouncement = timing.after(atMs - nowMs, () => this.announce());
   }
 
   private presence(online: boolean): Buffer {

@@ -11,6 +11,9 @@
  * listens, whatever the broker remembered or forgot.
  */
 
+import { isNodeId } from "../core/name.ts";
+import { parseHostPort } from "../config/address.ts";
+
 /** What a node says about itself. */
 export interface Presence {
   readonly nodeId: string;
@@ -29,15 +32,19 @@ export interface Presence {
 
 /** What is known of another node. */
 export interface Peer extends Presence {
-  /** When it was last heard of, in Unix milliseconds of this node. */
+  /** When it was last heard of, in ms of a monotonic clock. */
   readonly lastSeenMs: number;
+  /** Whether it was heard then, and not only what the broker remembers of it. */
+  readonly isLive: boolean;
 }
 
 const FORMAT_VERSION = 1;
 /** Longest presence message read, in bytes. */
 const MAX_BYTES = 4_096;
-/** Most peers known; beyond it new ones are not taken up. */
-const MAX_PEERS = 10_000;
+/** Most peers known; beyond it who is unheard for longest and was never met is forgotten. */
+const MAX_PEERS = 1_000;
+/** Longest program version, in characters. */
+const MAX_VERSION = 64;
 /** A node that has not been heard of for this long is not online, whatever it said. */
 const STALE_MS = 180_000;
 
@@ -59,10 +66,12 @@ export function decodePresence(message: Buffer): Presence | null {
   }
   if (typeof found !== "object" || found === null || found["v"] !== FORMAT_VERSION) return null;
   const { node_id: nodeId, epoch, connection, address, version, root, online } = found;
-  if (typeof nodeId !== "string" || nodeId === "" || typeof address !== "string") return null;
+  if (typeof nodeId !== "string" || !isNodeId(nodeId)) return null;
+  if (typeof address !== "string" || parseHostPort(address) === undefined) return null;
   if (!isCount(epoch) || !isCount(connection)) return null;
-  if (typeof version !== "string" || typeof online !== "boolean") return null;
-  if (root !== null && typeof root !== "string") return null;
+  if (typeof version !== "string" || version.length > MAX_VERSION) return null;
+  if (typeof online !== "boolean") return null;
+  if (root !== null && (typeof root !== "string" || !/^[0-9a-f]{1,128}$/.test(root))) return null;
   return { nodeId, epoch, connection, address, version, root, online };
 }
 
@@ -70,31 +79,64 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) > 0;
 }
 
-/** The other nodes, as far as their presence messages tell. */
+/**
+ * The other nodes, as far as their presence messages tell. Whoever may publish can make up as many as
+ * he likes, so it holds no more than MAX_PEERS, and whoever asks is told of changes only.
+ */
 export class PeerTable {
+  /** Nodes that were forgotten, or not even taken up, because there were too many. */
+  crowdedOut = 0;
+  /** Who was heard of last is at the end. */
   private readonly peers = new Map<string, KnownPeer>();
+  private readonly changed = new Map<string, Peer>();
+
+  /** `isKept` tells whom there always is room for. */
+  constructor(private readonly isKept: (nodeId: string) => boolean) {}
 
   /**
    * Takes up what a node said. True when the node is online and this is a connection
    * of its that was not known.
    */
-  update(presence: Presence, nowMs: number): boolean {
-    const known = this.peers.get(presence.nodeId);
-    if (known === undefined && this.peers.size >= MAX_PEERS) return false;
+  update(presence: Presence, isLive: boolean, nowMs: number): boolean {
+    const { nodeId } = presence;
+    const known = this.peers.get(nodeId);
+    if (known === undefined && this.peers.size >= MAX_PEERS && !this.makeRoom()) return false;
     // The will of an earlier connection may come late. (An earlier epoch that is online is
     // a node whose clock was set back.)
     if (known !== undefined && !presence.online && isEarlier(presence, known)) return false;
     const left = known !== undefined && isOnline(known, nowMs) && !presence.online;
     const leftAtMs = left ? nowMs : (known?.leftAtMs ?? -Infinity);
-    this.peers.set(presence.nodeId, { ...presence, lastSeenMs: nowMs, leftAtMs });
+    const isTold = known?.isTold ?? false;
+    const peer = { ...presence, isLive, lastSeenMs: nowMs, leftAtMs, isTold };
+    this.peers.delete(nodeId);
+    this.peers.set(nodeId, peer);
+    this.changed.set(nodeId, peer);
     const isNew = presence.epoch !== known?.epoch || presence.connection !== known.connection;
     return presence.online && isNew;
   }
 
-  /** Everybody ever heard of, by node id. */
+  /** Of whom something was heard since the last call; with `isHearing`, who is silent has left. */
+  takeChanges(nowMs: number, isHearing: boolean): Peer[] {
+    for (const peer of this.peers.values()) {
+      if (!isHearing || nowMs - peer.lastSeenMs < STALE_MS) break;
+      this.forget(peer);
+    }
+    const changes = [...this.changed.values()];
+    this.changed.clear();
+    for (const { nodeId } of changes) {
+      const peer = this.peers.get(nodeId);
+      if (peer !== undefined) peer.isTold = true;
+    }
+    return changes;
+  }
+
+  /** Everybody who is known, by node id. */
   list(nowMs: number): Peer[] {
     const peers = [...this.peers.values()].sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1));
-    return peers.map(({ leftAtMs: _, ...peer }) => ({ ...peer, online: isOnline(peer, nowMs) }));
+    return peers.map(({ leftAtMs: _, isTold: __, ...peer }) => ({
+      ...peer,
+      online: isOnline(peer, nowMs),
+    }));
   }
 
   /** Ids of the nodes that are online, or were less than `graceMs` ago. */
@@ -104,11 +146,29 @@ export class PeerTable {
     );
     return present.map((peer) => peer.nodeId);
   }
+
+  private makeRoom(): boolean {
+    this.crowdedOut++;
+    for (const peer of this.peers.values()) {
+      if (this.isKept(peer.nodeId)) continue;
+      this.forget(peer);
+      return true;
+    }
+    return false;
+  }
+
+  private forget(peer: KnownPeer): void {
+    this.peers.delete(peer.nodeId);
+    if (peer.isTold) this.changed.set(peer.nodeId, { ...peer, online: false });
+    else this.changed.delete(peer.nodeId);
+  }
 }
 
 interface KnownPeer extends Peer {
-  /** When it said goodbye last, in Unix milliseconds; -Infinity for never. */
+  /** When it said goodbye last, in ms of the same clock; -Infinity for never. */
   readonly leftAtMs: number;
+  /** Whether anybody was told of it. */
+  isTold: boolean;
 }
 
 function isEarlier(a: Presence, b: Presence): boolean {

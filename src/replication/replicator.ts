@@ -8,7 +8,7 @@ import type { Config } from "../config/schema.ts";
 import type { Entry } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
-import { Membership } from "./membership.ts";
+import { Membership, presenceTopicName } from "./membership.ts";
 import { MqttTransport, type TransportOptions } from "./mqtt-transport.ts";
 import type { Peer } from "./presence.ts";
 import { Publisher } from "./publisher.ts";
@@ -38,6 +38,8 @@ export interface ReplicationHooks {
    * null: nobody here does.
    */
   onFuture?(entry: Entry, nodeId: string | null): void;
+  /** Whether the node of that id is one, and not only said to be: it is not forgotten. */
+  isMet?(nodeId: string): boolean;
 }
 
 /** What a replicator needs of its connection to the broker. */
@@ -93,8 +95,6 @@ export interface ReplicationStatus {
   readonly connections: number;
   /** Nodes online, this one included; 1 while not connected. */
   readonly nodes: number;
-  /** Every other node ever heard of, by node id. */
-  readonly peers: readonly Peer[];
   /** Another live node was seen with this node's id. */
   readonly duplicateNodeId: boolean;
   /** Writes that wait to be published. */
@@ -103,6 +103,17 @@ export interface ReplicationStatus {
   readonly unacknowledged: number;
   /** Counters since the start, by name. */
   readonly counters: Readonly<Record<string, number>>;
+}
+
+/** Who is there, for whoever compares nodes. */
+export interface ReplicationPresence {
+  readonly connected: boolean;
+  /** How often a connection to the broker came up since the start. */
+  readonly connections: number;
+  /** Writes of this node that were dropped before they were published, since the start. */
+  readonly droppedEvents: number;
+  /** Of whom something was heard since this was called last, and what is so now. */
+  takeChanges(): Peer[];
 }
 
 /** Replicates one store. */
@@ -114,6 +125,7 @@ export class Replicator {
 
   private readonly updatesTopic: string;
   private readonly eventsTopic: string;
+  private readonly nodesTopic: string;
   private readonly presenceTopic: string;
   private readonly publisher: Publisher;
   private readonly receiver: Receiver;
@@ -136,8 +148,8 @@ export class Replicator {
     this.epoch = Math.max(byTime, (options.lastEpoch ?? 0) + 1);
     this.updatesTopic = `${settings.topic_prefix}/updates`;
     this.eventsTopic = `${settings.topic_prefix}/events`;
-    // An id may hold characters that a topic may not.
-    this.presenceTopic = `${settings.topic_prefix}/nodes/${encodeURIComponent(nodeId)}`;
+    this.nodesTopic = `${settings.topic_prefix}/nodes/`;
+    this.presenceTopic = this.nodesTopic + presenceTopicName(nodeId);
     const maxMessageBytes =
       2 * (settings.max_event_bytes + settings.batch_bytes) + MESSAGE_MARGIN_BYTES;
     this.publisher = this.createPublisher();
@@ -182,11 +194,32 @@ export class Replicator {
     if (this.enabled) this.enable();
   }
 
+  /** Whether this node takes part in replication now. */
+  get isEnabled(): boolean {
+    return this.enabled;
+  }
+
+  /** Every other node that is known, by node id. */
+  peers(): Peer[] {
+    return this.membership.list();
+  }
+
+  /** What shows who is there and whether something was missed. */
+  presence(): ReplicationPresence {
+    return {
+      connected: this.transport.connected,
+      connections: this.connections,
+      droppedEvents: this.publisher.outbox.dropped,
+      takeChanges: () => this.membership.takeChanges(),
+    };
+  }
+
   /** How it stands now. */
   status(): ReplicationStatus {
     const { publisher, receiver } = this;
     const counters: Record<string, number> = { ...publisher.counters, ...receiver.counters };
     counters["outbox_dropped_events"] = publisher.outbox.dropped;
+    counters["peers_crowded_out"] = this.membership.crowdedOut;
     for (const [reason, count] of Object.entries(receiver.dropped)) {
       counters[`dropped_${reason}`] = count;
     }
@@ -195,7 +228,6 @@ export class Replicator {
       connected: this.transport.connected,
       connections: this.connections,
       nodes: this.membership.count(),
-      peers: this.membership.list(),
       duplicateNodeId: this.duplicateNodeId,
       waiting: publisher.outbox.size,
       unacknowledged: publisher.unacknowledged,
@@ -268,15 +300,15 @@ export class Replicator {
   }
 
   private createMembership(): Membership {
-    const { nodeId, address, version, rootHex, now, random } = this.options;
+    const { nodeId, address, version, rootHex, random, hooks } = this.options;
     return new Membership({
       nodeId,
       epoch: this.epoch,
       address,
       version,
       rootHex,
-      now,
       random,
+      isKept: (id) => hooks?.isMet?.(id) ?? false,
       publish: (message) => this.publish(this.presenceTopic, message, true),
       onReady: () =>
         this.publisher.open({
@@ -308,7 +340,7 @@ export class Replicator {
       subscriptions: [
         { topic: this.updatesTopic, ownToo: false },
         { topic: this.eventsTopic, ownToo: false },
-        { topic: `${settings.topic_prefix}/nodes/+`, ownToo: true },
+        { topic: `${this.nodesTopic}+`, ownToo: true },
       ],
       logger,
       random,
@@ -321,7 +353,7 @@ export class Replicator {
       onMessage: (topic, payload, retained, done) => {
         if (topic === this.updatesTopic) return this.receiver.receiveBatch(payload, done);
         if (topic === this.eventsTopic) this.receiver.receiveEvent(payload);
-        else this.membership.receive(payload, retained);
+        else this.membership.receive(topic.slice(this.nodesTopic.length), payload, retained);
         done();
       },
       onTakenOver: () => this.noteDuplicate(),

@@ -333,7 +333,7 @@ for (const [name, installed, startBroker] of brokers) {
       await a.replicator.stop();
       await eventually("all arrived", () => b.store.size === 2_000);
       await eventually("a is offline", () => b.replicator.status().nodes === 1);
-      expect(b.replicator.status().peers).toMatchObject([
+      expect(b.replicator.peers()).toMatchObject([
         { nodeId: "a", online: false, address: "127.0.0.1:7379", version: "1.0.0" },
       ]);
     });

@@ -243,10 +243,10 @@ export class SimNode {
       peerList: simulation.present.filter((node) => node !== this).map((node) => node.address),
       intervalMs: plan.syncEveryMs,
       discoveryMs: DISCOVERY_MS,
-      presence: () => {
-        const { connected, connections, counters, peers } = replicator.status();
-        const droppedEvents = counters["outbox_dropped_events"]!;
-        return { connected, connections, droppedEvents, peers };
+      presence: () => replicator.presence(),
+      isAcquainted: (nodeId) => {
+        const { high, low } = originOf(nodeId);
+        return contacts.of(high, low) > 0;
       },
       rootHex: () => keeper.rootHex,
       isHealing: () => true,
@@ -398,7 +398,7 @@ export class SimNode {
   /** Runs a session with a peer to its end, once there is room for it. */
   private async run(peer: number, job: Job): Promise<JobResult> {
     const { process, simulation } = this;
-    const failed = { ok: false, isBusy: false, peerNodeId: "" };
+    const failed = { ok: false, isBusy: false, hasMoved: false, peerNodeId: "" };
     if (process === null) return failed;
     while (!this.hasRoom()) {
       await new Promise<void>((resolve) => process.waiting.push(resolve));
@@ -426,7 +426,10 @@ export class SimNode {
       process!,
       0,
       other.id,
-      ({ ok, failure, peerNodeId }) => resolve({ ok, isBusy: failure === "busy", peerNodeId }),
+      ({ ok, failure, peerNodeId, entriesSent, entriesApplied }) => {
+        const hasMoved = entriesSent + entriesApplied > 0;
+        resolve({ ok, isBusy: failure === "busy", hasMoved, peerNodeId });
+      },
     );
     const theirs = new SessionEnd(
       simulation,

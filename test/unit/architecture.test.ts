@@ -23,7 +23,7 @@ const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observ
 const ARROWS: Record<string, string[]> = {
   core: [],
   protocol: ["core"],
-  config: [],
+  config: ["core/name.ts"],
   "timing.ts": [],
   "version.ts": ["../package.json"],
   "operational-error.ts": [],

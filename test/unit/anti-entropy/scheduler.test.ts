@@ -44,7 +44,8 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
     peerList: [],
     intervalMs: INTERVAL_MS,
     discoveryMs: 600_000,
-    presence: () => ({ connected, connections, droppedEvents, peers }),
+    presence: () => ({ connected, connections, droppedEvents, takeChanges: () => peers }),
+    isAcquainted: () => false,
     rootHex: () => "own root",
     isHealing: () => isHealing,
     acceptsUpToMs: () => nowMs,
@@ -53,7 +54,7 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
       const { promise, resolve } = Promise.withResolvers<JobResult>();
       const address = formatHostPort(peer.host, peer.port);
       const end = async (result: Partial<JobResult> = {}) => {
-        resolve({ ok: true, isBusy: false, peerNodeId: "", ...result });
+        resolve({ ok: true, isBusy: false, hasMoved: true, peerNodeId: "", ...result });
         await promise;
         await Promise.resolve();
       };
@@ -74,6 +75,7 @@ const presence = (nodeId: string, facts: Partial<PresentPeer> = {}): PresentPeer
   connection: 1,
   root: "own root",
   online: true,
+  isLive: true,
   ...facts,
 });
 
@@ -453,17 +455,146 @@ test("of two nodes announced at one address the one that started last counts", a
   }
 });
 
-test("peers that left are forgotten, unless they are configured or the broker is away", async () => {
-  peers = [presence("a")];
-  const scheduler = create({ peerList: ["b:1"] });
-  expect(scheduler.peerCount).toBe(2);
-  peers = [];
-  connected = false;
-  pass(scheduler, 500);
-  expect(scheduler.peerCount).toBe(2);
-  connected = true;
+test("peers that left are forgotten, unless they are configured or were met", async () => {
+  peers = [presence("a", { root: "other" }), presence("b")];
+  const scheduler = create({ peerList: ["c:1"] });
+  pass(scheduler, 1_000);
+  expect(addresses()).toEqual(["a:7379", "b:7379"]);
+  await started[0]!.end({ peerNodeId: "a" });
+  await started[1]!.end({ ok: false });
+  started = [];
+  expect(scheduler.peerCount).toBe(3);
+  peers = [presence("a", { online: false }), presence("b", { online: false })];
   pass(scheduler, 500);
   expect(scheduler.peerCount).toBe(1);
+  // Anybody may have said that a left. It is asked once more, and believed if it does not answer.
+  peers = [];
+  const asked: string[] = [];
+  for (let i = 0; i < 6; i++) {
+    pass(scheduler, INTERVAL_MS);
+    for (const each of started.splice(0)) {
+      asked.push(each.address);
+      await each.end({ ok: each.address !== "a:7379" || asked.length < 3 });
+    }
+  }
+  expect(asked.filter((address) => address === "a:7379").length).toBe(2);
+  expect(asked.filter((address) => address === "b:7379")).toEqual([]);
+});
+
+describe("whoever makes up nodes", () => {
+  const forged = (from: number, count: number, facts: Partial<PresentPeer> = {}) =>
+    Array.from({ length: count }, (_, i) =>
+      presence(`forged${from + i}`, { root: "other", isLive: false, ...facts }),
+    );
+
+  /** Knows node "a", which was met, and any number of others that were not. */
+  async function createWithForged(
+    others: PresentPeer[],
+    options: Partial<SchedulerOptions> = {},
+  ): Promise<Scheduler> {
+    peers = [presence("a", { root: "other" })];
+    const scheduler = create(options);
+    pass(scheduler, 1_000);
+    await started.pop()!.end({ peerNodeId: "a" });
+    peers = others;
+    scheduler.tick(nowMs);
+    peers = [];
+    return scheduler;
+  }
+
+  test("is heard up to a bound, and what is crowded out is counted", async () => {
+    const scheduler = await createWithForged(forged(0, 3_000));
+    expect(scheduler.peerCount).toBe(257);
+    expect(scheduler.crowdedOut).toBe(2_744);
+  });
+
+  test("takes no place from those that were met", async () => {
+    const places = { known: 1, strangers: 3 };
+    const scheduler = await createWithForged(forged(0, 3_000, { isLive: true }), {
+      hasRoom: (isStranger) =>
+        started.filter(({ address }) => address.startsWith("forged") === isStranger).length <
+        (isStranger ? places.strangers : places.known),
+    });
+    pass(scheduler, 1_000);
+    expect(addresses().filter((it) => it.startsWith("forged")).length).toBe(3);
+    scheduler.noteGap("a");
+    pass(scheduler, 1_000);
+    expect(addresses()).toContain("a:7379");
+    for (const each of started.splice(0)) await each.end({ ok: false });
+  });
+
+  test("is tried a few at a time, after those that are there and those that came", async () => {
+    const scheduler = await createWithForged([
+      ...forged(0, 100),
+      presence("live", { root: "other" }),
+      presence("visitor", { root: "other", isLive: false }),
+    ]);
+    scheduler.noteVisit("visitor", 0);
+    nowMs += 500;
+    scheduler.tick(nowMs);
+    expect(addresses().slice(0, 2)).toEqual(["visitor:7379", "live:7379"]);
+    expect(started.length).toBe(3);
+    nowMs += 500;
+    scheduler.tick(nowMs);
+    expect(started.length).toBe(6);
+  });
+
+  test("does not make the last words of a node that stops take longer", async () => {
+    const scheduler = await createWithForged(forged(0, 50));
+    const done = scheduler.syncWithAll(1);
+    for (const each of started.splice(0)) {
+      if (each.address === "a:7379") await each.end();
+    }
+    await done;
+  });
+
+  test("cannot drive out who was met by saying that it left or moved", async () => {
+    const scheduler = await createWithForged([presence("a", { address: "trap:1", connection: 9 })]);
+    pass(scheduler, 1_000);
+    for (const each of started.splice(0)) await each.end({ ok: false });
+    scheduler.noteGap("a");
+    expect(addresses()).toEqual(["a:7379"]);
+  });
+
+  test("makes gaps of nodes that nobody knows cost one sync with each in half a minute", async () => {
+    const scheduler = await createWithForged([]);
+    const beganMs = nowMs;
+    while (nowMs < beganMs + 60_000) {
+      for (let i = 0; i < 20; i++) scheduler.noteGap(`nobody${nowMs}/${i}`);
+      pass(scheduler, 500);
+      for (const each of started) await each.end({ hasMoved: true });
+    }
+    expect(modes().filter((mode) => mode === "now").length).toBe(2);
+  });
+
+  test("makes gaps of a known node cost fewer and fewer syncs while they bring nothing", async () => {
+    const scheduler = await createWithForged([]);
+    const beganMs = nowMs;
+    while (nowMs < beganMs + 60_000) {
+      scheduler.noteGap("a");
+      scheduler.noteReference("a", Buffer.from(String(nowMs)));
+      pass(scheduler, 500);
+      for (const each of started) await each.end({ hasMoved: false });
+    }
+    expect(started.length).toBeLessThan(14);
+    started = [];
+    // One that brings something shows that they are worth it.
+    pass(scheduler, 70_000);
+    for (const each of started) await each.end();
+    started = [];
+    scheduler.noteGap("a");
+    pass(scheduler, 2_000);
+    expect(modes()).toContain("now");
+  });
+
+  test("cannot have more values waited for than there is room for", async () => {
+    const scheduler = await createWithForged([]);
+    for (let i = 0; i < 1_000; i++) {
+      scheduler.noteReference(`nobody${i}`, Buffer.alloc(1_000, String(i)));
+    }
+    pass(scheduler, 2_000);
+    expect(modes()).toEqual(["now"]);
+  });
 });
 
 test("what was learned of addresses is learned anew", async () => {

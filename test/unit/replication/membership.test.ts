@@ -11,21 +11,23 @@ let timeline: Timeline;
 let published: boolean[];
 let duplicates: number;
 let membership: Membership;
+let kept: Set<string>;
 
 beforeEach(() => {
   timeline = new Timeline();
   published = [];
   duplicates = 0;
+  kept = new Set();
   membership = new Membership({
     nodeId: "me",
     epoch: EPOCH,
     address: () => "127.0.0.1:1",
     version: "1",
     rootHex: () => null,
-    now: () => timeline.nowMs,
     random: () => 0.5,
     publish: (message) => void published.push(decodePresence(message)!.online),
     onReady: () => {},
+    isKept: (nodeId) => kept.has(nodeId),
     onDuplicateNodeId: () => duplicates++,
     timing: {
       nowMs: () => timeline.nowMs,
@@ -43,7 +45,7 @@ function connect(): void {
 /** What the topic of this node's presence brings. */
 function hear(epoch: number, online: boolean, retained: boolean): void {
   const rest = { connection: 1, address: "127.0.0.1:1", version: "1", root: null };
-  membership.receive(encodePresence({ nodeId: "me", epoch, online, ...rest }), retained);
+  membership.receive("me", encodePresence({ nodeId: "me", epoch, online, ...rest }), retained);
 }
 
 describe("what an earlier run left is no twin", () => {
@@ -93,5 +95,81 @@ describe("a twin gives itself away", () => {
     connect();
     hear(EARLIER, false, true);
     expect(duplicates).toBe(1);
+  });
+});
+
+describe("whoever makes up nodes", () => {
+  const say = (nodeId: string, topicName = nodeId, facts: object = {}) => {
+    const rest = { epoch: 1, connection: 1, address: "127.0.0.1:1", version: "1", root: null };
+    const message = encodePresence({ nodeId, online: true, ...rest, ...facts });
+    membership.receive(topicName, message, false);
+  };
+  const known = () => membership.list().map(({ nodeId }) => nodeId);
+
+  test("is heard up to a bound; who was heard longest ago is forgotten, but not who was met", () => {
+    connect();
+    kept.add("n1");
+    for (const id of ["n1", "n2"]) say(id);
+    for (let i = 0; i < 3_000; i++) say(`forged${i}`);
+    expect(known().length).toBe(1_000);
+    expect(known()).toContain("n1");
+    expect(known()).not.toContain("n2");
+    expect(known()).toContain("forged2999");
+    expect(membership.crowdedOut).toBe(2_002);
+    const changes = membership.takeChanges();
+    expect(changes.length).toBe(1_000);
+    expect(changes.filter(({ online }) => online).length).toBe(1_000);
+    expect(membership.takeChanges()).toEqual([]);
+  });
+
+  test("speaks for nobody but the topic's own node", () => {
+    connect();
+    say("n1", "n2");
+    expect(known()).toEqual([]);
+    say("über", encodeURIComponent("über"));
+    expect(known()).toEqual(["über"]);
+  });
+
+  test("may use no names and addresses but those that a configuration may hold", () => {
+    connect();
+    for (const id of ["a\r\nloading:1", "a b", "", "x".repeat(129), "a/b", "a\u0000", "\ud800"]) {
+      say(id, "x");
+      say(id, encodeURIComponent(id.toWellFormed()));
+    }
+    for (const address of ["", "no port", "a\r\n:1", "127.0.0.1:99999", "-x:1"]) {
+      say("n1", "n1", { address });
+    }
+    say("n1", "n1", { version: "v".repeat(65) });
+    say("n1", "n1", { root: "no\r\nroot" });
+    expect(known()).toEqual([]);
+  });
+
+  test("neither keeps this node from announcing itself nor makes it talk on and on", () => {
+    connect();
+    for (let i = 0; i < 1_000; i++) {
+      say(`forged${i}`);
+      timeline.runUntil(timeline.nowMs + 10);
+    }
+    // In ten seconds.
+    expect(published.length).toBeGreaterThan(30);
+    expect(published.length).toBeLessThan(45);
+  });
+
+  test("and then falls silent, is forgotten, if there is a broker to be heard over", () => {
+    connect();
+    say("n1");
+    timeline.runUntil(100_000);
+    membership.takeChanges();
+    say("n2");
+    timeline.runUntil(190_000);
+    const changes = membership.takeChanges().map(({ nodeId, online }) => [nodeId, online]);
+    expect(changes).toEqual([
+      ["n2", true],
+      ["n1", false],
+    ]);
+    membership.down();
+    timeline.runUntil(400_000);
+    expect(membership.takeChanges()).toEqual([]);
+    expect(known()).toEqual(["n2"]);
   });
 });
