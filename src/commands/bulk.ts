@@ -83,7 +83,7 @@ function inSlices(
   let checked = 0;
   let done = 0;
   let isBad = false;
-  const nothing = new LongReply(reply.dialect, Infinity);
+  const nothing = new LongReply(reply.dialect, Infinity, context.session);
   const workOf = (i: number): number => {
     const bytes = request.length(i) + (stride === 2 ? request.length(i + 1) : 0);
     return (bytes / BYTES_A_WORK) | 0;
@@ -177,7 +177,11 @@ const getMany: Run = (request, reply, context) => {
 };
 
 function getManyInSlices(request: Request, reply: Reply, context: Context): ReturnType<Run> {
-  const values = new LongReply(reply.dialect, context.services.limits.maxReplyBytes);
+  const values = new LongReply(
+    reply.dialect,
+    context.services.limits.maxReplyBytes,
+    context.session,
+  );
   let count = 0;
   const each: EachKey = (kept, i) => {
     if (answerOne(kept, i, values.part, context)) count++;

@@ -108,7 +108,7 @@ function setName(request: Request, i: number, reply: Reply, set: (name: string) 
 function listClients(reply: Reply, context: Context): ReturnType<Run> {
   const { services, session } = context;
   const clients = services.clientList()[Symbol.iterator]();
-  const lines = new LongReply(reply.dialect, services.limits.maxReplyBytes);
+  const lines = new LongReply(reply.dialect, services.limits.maxReplyBytes, session);
   const { part } = lines;
   const addLine = (text: string): boolean => {
     if (part.isResp) part.text(`${text}\n`);

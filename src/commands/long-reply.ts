@@ -9,6 +9,7 @@
  */
 import { Reply, type Dialect } from "../protocol/reply.ts";
 import type { LateReply } from "./command.ts";
+import type { Session } from "./session.ts";
 
 /** Gathered elements are put aside when they take this much. */
 const PART_BYTES = 64 * 1024;
@@ -31,10 +32,14 @@ export class LongReply {
   private elementStart = 0;
   private sentBytes = 0;
 
-  /** `maxBytes` bounds the elements; what `after` writes before them comes on top. */
+  /**
+   * `maxBytes` bounds the elements; what `after` writes before them comes on top. What is held
+   * counts as the session's.
+   */
   constructor(
     dialect: Dialect,
     private readonly maxBytes: number,
+    private readonly session: Session,
   ) {
     this.part = new Reply(Infinity, FIRST_BYTES);
     this.part.dialect = dialect;
@@ -56,6 +61,7 @@ export class LongReply {
     this.count++;
     if (part.length >= PART_BYTES) {
       this.gatheredBytes += part.length;
+      this.session.hold(part.length);
       this.pieces.push(part.handOver());
     }
     this.elementStart = part.length;
@@ -64,6 +70,7 @@ export class LongReply {
 
   /** Forgets all elements, for an error takes their place. */
   drop(): void {
+    this.session.hold(-this.gatheredBytes);
     this.pieces.length = 0;
     this.part.length = this.elementStart = this.gatheredBytes = this.count = 0;
   }
@@ -75,6 +82,7 @@ export class LongReply {
       if (!hasBegun) {
         hasBegun = true;
         begin(reply);
+        this.session.hold(this.part.length);
         if (this.part.length > 0) this.pieces.push(this.part.handOver());
         this.pieces.reverse();
       }
@@ -92,6 +100,7 @@ export class LongReply {
       this.sentBytes += count;
       if (this.sentBytes < piece.length) break;
       this.sentBytes = 0;
+      this.session.hold(-piece.length);
       this.pieces.pop();
     }
     return this.pieces.length > 0;

@@ -39,11 +39,11 @@ class RowWalk {
     private readonly store: Store,
     private readonly glob: Glob | null,
     reply: Reply,
-    { services }: Context,
+    { services, session }: Context,
     public id = 0,
     private readonly wanted = Infinity,
   ) {
-    this.keys = new LongReply(reply.dialect, services.limits.maxReplyBytes - HEADER_BYTES);
+    this.keys = new LongReply(reply.dialect, services.limits.maxReplyBytes - HEADER_BYTES, session);
   }
 
   /** See `Step`. At the end `id` is the row to go on from, or all were walked. */
@@ -194,7 +194,7 @@ function scanInOrder(request: Request, reply: Reply, context: Context): ReturnTy
       return reply.error("Too many arguments", "SCAN [prefix] [AFTER key] [COUNT n]");
     }
   }
-  const keys = new LongReply(reply.dialect, context.services.limits.maxReplyBytes);
+  const keys = new LongReply(reply.dialect, context.services.limits.maxReplyBytes, context.session);
   const walk = new OrderWalk(context.store, prefix, after, (entry) => {
     if (keys.count >= wanted) return -1;
     return addKey(keys, entry.key, entry.keyOffset, entry.keyLength) ? 0 : -1;

@@ -15,6 +15,8 @@ export class Statistics {
   protocolErrors = 0;
   /** Connections ended because nothing came for `idle_timeout`. */
   idleConnections = 0;
+  /** Those of the cut ones whose memory was needed. */
+  memoryCutConnections = 0;
   /** Connections cut because they did not read, or did not finish a request. */
   cutConnections = 0;
   private readonly byFamily = new Float64Array(FAMILIES.length);

@@ -16,6 +16,10 @@ export class Session {
   isClosing = false;
   /** The connection is gone: nobody waits for replies any more. */
   isOver = false;
+  /** Bytes that a command holds for its reply, which is still to come or to be sent. */
+  heldBytes = 0;
+  /** Called when `heldBytes` has changed. */
+  onHeld = (): void => {};
   /** Set by PEER: the bytes after the request are no requests but belong to this. */
   takeOver: ((link: Link) => LinkHandler) | null = null;
 
@@ -29,6 +33,12 @@ export class Session {
     lineDialect: Dialect,
   ) {
     this.lineDialect = lineDialect;
+  }
+
+  /** A command holds so many bytes more, or less. */
+  hold(bytes: number): void {
+    this.heldBytes += bytes;
+    this.onHeld();
   }
 
   /** The line about this connection in CLIENT LIST. `idleMs` since its last request. */

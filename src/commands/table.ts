@@ -44,7 +44,11 @@ const commandCommand: Run = (request, reply, context): ReturnType<Run> => {
 /** `COMMAND INFO name …`: as many as are asked for, however often. */
 function describeMany(given: Request, reply: Reply, context: Context): ReturnType<Run> {
   const request = given.takeOver();
-  const described = new LongReply(reply.dialect, context.services.limits.maxReplyBytes);
+  const described = new LongReply(
+    reply.dialect,
+    context.services.limits.maxReplyBytes,
+    context.session,
+  );
   const step = (): boolean => {
     for (let i = 0; i < NAMES_A_STEP; i++) {
       const next = described.count + 1;

@@ -85,6 +85,12 @@ export const schema = {
     to: 1_073_741_824,
     doc: "Replies held for a client that does not read; past it the connection is cut.",
   }),
+  "network.max_client_memory_mb": integer({
+    fallback: 128,
+    from: 1,
+    to: 1_048_576,
+    doc: "MiB held for all clients together; at least twice the largest reply or request. Past it the greediest is cut.",
+  }),
 
   "mqtt.enabled": boolean({
     fallback: true,

@@ -6,6 +6,7 @@
  * Everything is bytes; nothing is allocated per reply.
  */
 import { Int64, formatInt64 } from "../core/counter.ts";
+import { release } from "../core/release.ts";
 import { needsQuotes, quotedLength, writeQuoted } from "./quoting.ts";
 
 /** Lines for people and scripts: `GET` prints the bare value. */
@@ -71,7 +72,14 @@ export class Reply {
   /** Forgets what was written, and the buffer too if one large reply made it large. */
   reset(): void {
     this.length = 0;
-    if (this.bytes.length > KEPT_BYTES) this.bytes = new Uint8Array(this.firstBytes);
+    if (this.bytes.length <= KEPT_BYTES) return;
+    release(this.bytes);
+    this.bytes = new Uint8Array(this.firstBytes);
+  }
+
+  /** Whether so much was written that the buffer will not be kept. */
+  get isLarge(): boolean {
+    return this.bytes.length > KEPT_BYTES;
   }
 
   /** What was written, which is the caller's from now on: the reply begins anew in another buffer. */
@@ -279,6 +287,7 @@ export class Reply {
     const size = Math.min(Math.max(this.bytes.length * 2, needed), this.maxBytes);
     const larger = new Uint8Array(size);
     larger.set(this.bytes.subarray(0, this.length));
+    if (this.bytes.length > KEPT_BYTES) release(this.bytes);
     this.bytes = larger;
   }
 }

@@ -89,6 +89,12 @@ export class Request {
     this.readBytes = 0;
     this.skipBytes = 0;
     this.isRefused = false;
+    if (this.ranges.length > KEPT_PARTS * 2) this.ranges = new Int32Array(FIRST_PARTS * 2);
+  }
+
+  /** Memory taken by the ranges, in bytes. */
+  get rangeBytes(): number {
+    return this.ranges.byteLength;
   }
 
   /** Adds a part. `start` is relative to `base`. */
@@ -108,5 +114,7 @@ export class Request {
 const decoder = new TextDecoder();
 /** Room for the parts of an ordinary request. */
 const FIRST_PARTS = 16;
+/** Room for more is not kept for the next request. */
+const KEPT_PARTS = 4096;
 /** No name, address or option is longer. */
 const MOST_TEXT_BYTES = 1024;

@@ -27,6 +27,7 @@ import { httpAnswer, isHttp } from "../protocol/http.ts";
 import { Request } from "../protocol/request.ts";
 import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/resp-parser.ts";
 import type { RunQueue } from "../timing.ts";
+import type { ClientMemory, MemoryHolder } from "./client-memory.ts";
 import type { Guest } from "./guest.ts";
 import { Inbox } from "./inbox.ts";
 import type { Notices } from "./notices.ts";
@@ -54,6 +55,9 @@ export interface Shared {
   readonly notices: Notices;
   /** Connections with a request begun and not finished, oldest first. */
   readonly halfSent: Set<Connection>;
+  /** Connections whose replies the kernel does not take, the longest first. */
+  readonly unread: Set<Connection>;
+  readonly memory: ClientMemory;
   /** Connections that have said all and are being closed, oldest first. */
   readonly closing: Set<Connection>;
   nowMs(): number;
@@ -73,11 +77,14 @@ const MARK = [0xef, 0xbb, 0xbf];
 const STAR = 0x2a;
 
 /** See the file header. The listener calls `onData`, `onDrain` and `onClose`. */
-export class Connection implements Guest, SafeWaiter {
+export class Connection implements Guest, MemoryHolder, SafeWaiter {
   /** When the request in `halfSent`, or the closing in `closing`, began. */
   sinceMs = 0;
   /** When the last bytes came. */
   lastActiveMs: number;
+  /** When the client in `unread` last read something. */
+  unreadSinceMs = 0;
+  chargedBytes = 0;
 
   private readonly inbox = new Inbox();
   private readonly outbox: Outbox;
@@ -90,6 +97,10 @@ export class Connection implements Guest, SafeWaiter {
   private isFirst = true;
   /** A RESP request came on this connection. */
   private speaksResp = false;
+  /** The request being read or run is one. */
+  private speaksRespNow = false;
+  /** Bytes of a request that is being carried out slice by slice. */
+  private keptBytes = 0;
   /** A RESP request that has arrived in part. */
   private partial: Request | undefined;
 
@@ -122,12 +133,44 @@ export class Connection implements Guest, SafeWaiter {
   ) {
     this.lastActiveMs = session.connectedAtMs;
     this.outbox = new Outbox(socket);
+    session.onHeld = () => this.account();
   }
 
   /** Whether it is a client from which nothing has come that is not answered. */
   get isIdle(): boolean {
     const isBusy = this.isWaiting || this.inbox.length > 0 || this.outbox.length > 0;
     return this.handler === null && !this.hasEnded && !isBusy;
+  }
+
+  /** Peers have bounds of their own. */
+  get isExpendable(): boolean {
+    return this.handler === null && !this.isClosed;
+  }
+
+  /** Memory has become free. */
+  onRoom(): void {
+    if (!this.isClosed && !this.hasEnded && this.handler === null) this.pauseOrResume();
+  }
+
+  /** Its memory is needed for others. */
+  makeRoom(): void {
+    const { statistics } = this.shared.context.services;
+    const { address } = this.session;
+    statistics.cutConnections++;
+    statistics.memoryCutConnections++;
+    const bytes = this.chargedBytes;
+    this.shared.notices.warn("Cut a connection: clients hold more than may be", { address, bytes });
+    // In the middle of a reply an error would be taken for a part of it.
+    if (this.outbox.length > 0 || this.hasEnded || this.isWorking || this.rest !== null) {
+      return this.cut();
+    }
+    const words = "network.max_client_memory_mb is used up; closing the connection";
+    this.isWaiting = false;
+    this.end((reply) => {
+      if (reply.isResp) reply.respError(`OOM ${words}`);
+      else reply.error("Storage full", words);
+    });
+    this.session.isOver = true;
   }
 
   /** Takes a chunk of input, which is this connection's to keep. */
@@ -163,6 +206,8 @@ export class Connection implements Guest, SafeWaiter {
   onDrain(): void {
     if (this.isClosed) return;
     this.outbox.flush(this.safePosition);
+    this.account();
+    if (this.handler === null) this.noteUnread(true);
     if (this.hasEnded) return this.shutDownWhenSent();
     if (this.rest !== null) return this.sendRest();
     if (this.handler === null && !this.isInLine) this.work();
@@ -183,9 +228,11 @@ export class Connection implements Guest, SafeWaiter {
     this.rest = null;
     this.shared.halfSent.delete(this);
     this.shared.closing.delete(this);
+    this.shared.unread.delete(this);
     this.inbox.clear();
     this.partial = undefined;
     this.outbox.clear();
+    this.shared.memory.forget(this);
     this.releaseHandler();
   }
 
@@ -217,18 +264,29 @@ export class Connection implements Guest, SafeWaiter {
       const { reply } = this.shared;
       reply.reset();
       const { lineDialect, respDialect } = this.session;
-      reply.dialect = this.partial === undefined ? lineDialect : respDialect;
+      reply.dialect = this.speaksRespNow ? respDialect : lineDialect;
       lastWords(reply);
       this.send(reply);
     }
     this.hasEnded = true;
     this.inbox.clear();
     this.partial = undefined;
+    this.account();
     // What still arrives is read and dropped: a close with input unread would reset the
     // connection and might take the last reply with it.
     this.resume();
     this.shutDownWhenSent();
     this.releaseHandler();
+  }
+
+  /** Notes what is held for this connection. What is handed over has bounds of its own. */
+  private account(): void {
+    if (this.isClosed) return;
+    let bytes = this.inbox.bytes.length + this.outbox.length + this.keptBytes;
+    bytes += this.session.heldBytes;
+    if (this.partial !== undefined) bytes += this.partial.rangeBytes;
+    if (this.handler !== null) bytes = 0;
+    this.shared.memory.charge(this, bytes);
   }
 
   private shutDownWhenSent(): void {
@@ -354,6 +412,7 @@ export class Connection implements Guest, SafeWaiter {
     });
     if (this.hasEnded) return this.releaseHandler();
     if (rest.length > 0) this.handler.receive(rest);
+    this.account();
     if (this.peerHasEnded) this.end();
   }
 
@@ -375,6 +434,7 @@ export class Connection implements Guest, SafeWaiter {
     request.base = this.inbox.start - (request.isRefused ? request.readBytes : 0);
     const status = parser.parse(request, this.inbox.bytes, this.inbox.end);
     if (status === INCOMPLETE) {
+      this.speaksRespNow = true;
       if (request === sharedRequest) {
         this.partial = request;
         sharedRequest = new Request();
@@ -399,13 +459,14 @@ export class Connection implements Guest, SafeWaiter {
       reply.error("Value too large", "see network.max_value_bytes");
       return true;
     }
-    this.speaksResp = true;
+    this.speaksResp = this.speaksRespNow = true;
     context.session = this.session;
     return this.settled(executeArray(request, reply, context));
   }
 
   private runLine(reply: Reply): boolean {
     const { context, limits } = this.shared;
+    this.speaksRespNow = false;
     const lineEnd = this.inbox.findLineEnd(this.inbox.start + this.searchedBytes);
     if (lineEnd < 0) {
       const length = this.inbox.length;
@@ -477,9 +538,13 @@ export class Connection implements Guest, SafeWaiter {
   private settled(execution: Execution): boolean {
     if (execution === undefined) return true;
     this.isWaiting = true;
+    // The places of its parts take about as much as the smallest parts themselves.
+    this.keptBytes = 2 * this.inbox.bytes.length;
     const { respDialect, lineDialect } = this.session;
     const dialect = this.shared.reply.isResp ? respDialect : lineDialect;
+    this.inbox.lend();
     void execution.then((write) => {
+      if (this.isClosed || this.hasEnded) return;
       this.rest = write;
       this.restDialect = dialect;
       this.sendRest();
@@ -500,9 +565,11 @@ export class Connection implements Guest, SafeWaiter {
     if (!hasMore) {
       this.rest = null;
       this.isWaiting = false;
+      this.keptBytes = 0;
     }
     this.send(reply);
     if (hasMore) {
+      this.pauseOrResume();
       if (this.outbox.length === 0) this.shared.runQueue.add(() => this.sendRest());
     } else if (this.session.isClosing) this.end();
     else this.work();
@@ -528,21 +595,42 @@ export class Connection implements Guest, SafeWaiter {
     }
   }
 
-  /** Reads on unless what has come cannot be run for now. */
+  /** Reads on unless what has come cannot be run for now, or too much memory is held. */
   private pauseOrResume(): void {
+    this.account();
     const isHeld = this.outbox.isHeld(this.safePosition);
     // Writes are safe in a moment, and a turn comes soon: not worth two system calls.
     const isBrief = this.isInLine || this.isAtGate || isHeld;
     const isStuck = this.isWaiting || (this.outbox.length > 0 && !isHeld);
-    if (isStuck || (isBrief && this.inbox.length > MOST_WAITING_BYTES)) this.pause();
+    const isFull = isBrief && this.inbox.length > MOST_WAITING_BYTES;
+    if (isStuck || isFull || this.shared.memory.isHeldBack(this)) this.pause();
     else this.resume();
+    this.noteUnread(false);
+  }
+
+  /** Keeps the time for which replies have not been read. */
+  private noteUnread(hasRead: boolean): void {
+    const { unread } = this.shared;
+    const isUnread = this.outbox.length > 0 && !this.outbox.isHeld(this.safePosition);
+    if (unread.has(this) === isUnread && !hasRead) return;
+    unread.delete(this);
+    if (!isUnread) return;
+    this.unreadSinceMs = this.shared.nowMs();
+    unread.add(this);
   }
 
   /** Sends what the reply holds, as far as it may leave, and empties it. */
   private send(reply: Reply): void {
     if (reply.length === 0 || this.isClosed) return;
-    this.transmit(reply.bytes.subarray(0, reply.length), this.positionToShow());
-    reply.length = 0;
+    const bytes = reply.bytes.subarray(0, reply.length);
+    const position = this.positionToShow();
+    if (this.hasEnded || !reply.isLarge) this.transmit(bytes, position);
+    else {
+      const sent = this.outbox.trySend(bytes, position, this.safePosition);
+      // Not copied: the buffer would not be kept anyway.
+      if (sent < bytes.length) this.outbox.queue(reply.handOver().subarray(sent), position);
+    }
+    reply.reset();
     if (this.outbox.length <= this.shared.limits.maxOutputBytes) return;
     this.shared.context.services.statistics.cutConnections++;
     this.cut();

@@ -1,5 +1,7 @@
 /** Input of a connection that is not consumed yet. */
 
+import { release } from "../core/release.ts";
+
 /** The bytes are `bytes[start]` to `bytes[end]`; whoever consumes them moves `start`. */
 export class Inbox {
   bytes: Uint8Array = NOTHING;
@@ -7,6 +9,8 @@ export class Inbox {
   end = 0;
   /** Whether `bytes` is a buffer of our own, with room beyond `end`. */
   private hasRoom = false;
+  /** Somebody else will look at `bytes` later. */
+  private isLent = false;
 
   /** Bytes not consumed. */
   get length(): number {
@@ -31,6 +35,11 @@ export class Inbox {
   /** Forgets everything. */
   clear(): void {
     this.hold(NOTHING, 0);
+  }
+
+  /** What was consumed is still needed: the buffer it lies in is left alone until the collector takes it. */
+  lend(): void {
+    this.isLent = true;
   }
 
   /** The position of the next LF from `at` on, or -1. */
@@ -64,6 +73,8 @@ export class Inbox {
   }
 
   private hold(bytes: Uint8Array, length: number): void {
+    if (this.hasRoom && !this.isLent && this.bytes.length > RELEASED_BYTES) release(this.bytes);
+    this.isLent = false;
     this.bytes = bytes;
     this.start = 0;
     this.end = length;
@@ -72,5 +83,7 @@ export class Inbox {
 }
 
 const NOTHING = new Uint8Array(0);
+/** Buffers of this size are given back at once. */
+const RELEASED_BYTES = 64 * 1024;
 const MOST_ROOM_BYTES = 4 * 1024 * 1024;
 const LF = 0x0a;

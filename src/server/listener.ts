@@ -12,6 +12,7 @@ import { runQueue } from "../timing.ts";
 import { Connection, type Shared } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
+import { ClientMemory } from "./client-memory.ts";
 import type { Guest } from "./guest.ts";
 import { affordableConnections, openFiles } from "./open-files.ts";
 import { Notices } from "./notices.ts";
@@ -31,6 +32,8 @@ export interface NetworkSettings {
   readonly max_line_bytes: number;
   readonly max_value_bytes: number;
   readonly max_output_bytes: number;
+  /** MiB held for all clients together. */
+  readonly max_client_memory_mb: number;
 }
 
 /** How often connections are checked against their time limits. */
@@ -39,6 +42,8 @@ const TICK_MS = 500;
 const CLOSING_MS = 5_000;
 /** After this much discarded input the garbage that it left is collected. */
 const COLLECT_AFTER_BYTES = 4 * 1024 * 1024;
+/** After this much, without waiting for the end of a peak. */
+const COLLECT_AT_ONCE_BYTES = 64 * 1024 * 1024;
 /** Replies may gather beyond one reply's limit while a chunk is worked through. */
 const GATHERED_BYTES = 1024 * 1024;
 
@@ -56,6 +61,7 @@ export class Listener {
   private readonly lineDialect: Dialect;
   private nextId = 1;
   private discardedBytes = 0;
+  private returnedBefore = 0;
   private whenEmpty: (() => void) | undefined;
 
   /** `context` is completed with each connection's session as its requests run. */
@@ -78,7 +84,9 @@ export class Listener {
       notices: new Notices(logger, Date.now),
       slice: new Slice(() => performance.now()),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
+      memory: new ClientMemory(budgetOf(settings), this.connections, runQueue, Date.now),
       halfSent: new Set(),
+      unread: new Set(),
       closing: new Set(),
       nowMs: Date.now,
       onDiscarded: (bytes) => this.collectDiscarded(bytes),
@@ -165,6 +173,10 @@ export class Listener {
     return {
       connection_limit: this.connectionLimit,
       reserved_connections: this.reserved.size,
+      client_memory_bytes: this.shared.memory.totalBytes,
+      client_memory_limit_bytes: this.shared.memory.limitBytes,
+      held_back_connections: this.shared.memory.heldBackCount,
+      memory_cut_connections: this.context.services.statistics.memoryCutConnections,
     };
   }
 
@@ -241,8 +253,19 @@ export class Listener {
     Bun.gc(true);
   }
 
+  /** After a peak its memory is given back, even if nothing is done any more that would need some. */
+  private collectReturned(): void {
+    const { memory } = this.shared;
+    const { returnedBytes } = memory;
+    const isOver = returnedBytes === this.returnedBefore || returnedBytes >= COLLECT_AT_ONCE_BYTES;
+    this.returnedBefore = returnedBytes;
+    if (returnedBytes < COLLECT_AFTER_BYTES || !isOver) return;
+    memory.returnedBytes = 0;
+    Bun.gc(true);
+  }
+
   private tick(): void {
-    const { halfSent, closing } = this.shared;
+    const { halfSent, closing, unread, memory } = this.shared;
     const now = Date.now();
     const { connection_timeout } = this.settings;
     // Both sets are in the order in which their members' time began.
@@ -257,6 +280,16 @@ export class Listener {
       if (now - connection.sinceMs < CLOSING_MS) break;
       connection.cut();
     }
+    for (const connection of unread) {
+      if (now - connection.unreadSinceMs < connection_timeout * 1000) break;
+      this.context.services.statistics.cutConnections++;
+      this.shared.notices.warn("Cut a connection that does not read its replies", {
+        address: connection.session.address,
+      });
+      connection.cut();
+    }
+    memory.tick();
+    this.collectReturned();
     this.reception.tick();
     this.endIdle(now);
   }
@@ -276,6 +309,13 @@ export class Listener {
       if (reserve === "administration") end(each, connection_timeout);
     }
   }
+}
+
+/** Room for the largest request or reply, and as much again for everybody else. */
+function budgetOf(settings: NetworkSettings): number {
+  const { max_client_memory_mb, max_value_bytes, max_line_bytes, max_output_bytes } = settings;
+  const largest = Math.max(max_value_bytes + max_line_bytes, max_output_bytes);
+  return Math.max(max_client_memory_mb * 1_048_576, 2 * largest);
 }
 
 function addressOf({ remoteAddress, remotePort }: Socket<Guest>): string {

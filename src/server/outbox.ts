@@ -3,6 +3,7 @@
  * may show writes that are not safe from a crash, is queued and sent in order.
  */
 import type { Socket } from "bun";
+import { release } from "../core/release.ts";
 
 /** See the file header. */
 export class Outbox {
@@ -19,21 +20,28 @@ export class Outbox {
     return this.pieces.length > 0 && this.positions[0]! > safePosition;
   }
 
-  /**
-   * Sends bytes, or queues a copy of what does not leave now. They may leave once the journal is
-   * safe up to `position`.
-   */
+  /** Sends bytes, and queues a copy of what does not leave now. */
   send(bytes: Uint8Array, position: number, safePosition: number): void {
-    let sent = 0;
-    if (this.length === 0 && position <= safePosition) {
-      sent = this.socket.write(bytes);
-      if (sent < 0) return;
-    }
-    if (sent === bytes.length) return;
+    const sent = this.trySend(bytes, position, safePosition);
     // Not slice(), which in a Buffer makes no copy.
-    this.pieces.push(new Uint8Array(bytes.subarray(sent)));
+    if (sent < bytes.length) this.queue(new Uint8Array(bytes.subarray(sent)), position);
+  }
+
+  /**
+   * Sends bytes if they may leave, which they may once the journal is safe up to `position`. Returns
+   * how many the kernel took; all of them, when there is nobody left to send to.
+   */
+  trySend(bytes: Uint8Array, position: number, safePosition: number): number {
+    if (this.length > 0 || position > safePosition) return 0;
+    const sent = this.socket.write(bytes);
+    return sent < 0 ? bytes.length : sent;
+  }
+
+  /** Queues bytes, which are the outbox's from now on with the buffer they lie in. */
+  queue(bytes: Uint8Array, position: number): void {
+    this.pieces.push(bytes);
     this.positions.push(position);
-    this.length += bytes.length - sent;
+    this.length += bytes.length;
   }
 
   /** Sends of the queue what may leave and the kernel takes. */
@@ -50,11 +58,13 @@ export class Outbox {
       }
       this.pieces.shift();
       this.positions.shift();
+      if (bytes.buffer.byteLength > JOINED_BYTES) release(bytes);
     }
   }
 
   /** Forgets everything. */
   clear(): void {
+    for (const bytes of this.pieces) if (bytes.buffer.byteLength > JOINED_BYTES) release(bytes);
     this.length = this.pieces.length = this.positions.length = 0;
   }
 

@@ -11,6 +11,7 @@ import { Store } from "../../src/core/store.ts";
 import { silentLogger, type Fields } from "../../src/observability/log.ts";
 import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
 import { RespParser } from "../../src/protocol/resp-parser.ts";
+import { ClientMemory } from "../../src/server/client-memory.ts";
 import { Connection, type Shared } from "../../src/server/connection.ts";
 import { JournalGate } from "../../src/server/journal-gate.ts";
 import { ReadAhead } from "../../src/server/read-ahead.ts";
@@ -25,6 +26,7 @@ export interface ServerOptions {
   readonly maxValueBytes?: number;
   readonly maxOutputBytes?: number;
   readonly memoryLimitBytes?: number;
+  readonly clientMemoryBytes?: number;
   /** Replaces what `Services` would do. */
   readonly services?: Partial<Services>;
 }
@@ -105,7 +107,14 @@ export class InProcessServer {
         () => this.nowMs,
       ),
       slice: new Slice(() => (this.runMs += this.lookMs)),
+      memory: new ClientMemory(
+        options.clientMemoryBytes ?? Infinity,
+        { [Symbol.iterator]: () => this.clients.map(({ connection }) => connection).values() },
+        runQueue,
+        () => this.nowMs,
+      ),
       halfSent: new Set(),
+      unread: new Set(),
       closing: new Set(),
       nowMs: () => this.nowMs,
       onDiscarded: (count) => (this.discardedBytes += count),

@@ -35,6 +35,7 @@ test("a minimal file gets every default, without a notice", () => {
         advertise_address: "",
         max_connections: 1000,
         idle_timeout: 0,
+        max_client_memory_mb: 128,
         connection_timeout: 30,
         dialect: "plain",
         max_line_bytes: 1048576,
