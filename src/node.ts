@@ -24,6 +24,7 @@ import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
 import { HybridClock } from "./core/clock.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/counter.ts";
+import { noteStart, runOrigin, settledMs } from "./core/counter-fold.ts";
 import { MAX_KEY_BYTES } from "./core/entry.ts";
 import { Store } from "./core/store.ts";
 import { OperationalError } from "./operational-error.ts";
@@ -51,6 +52,8 @@ const SWEEP_ROWS = 10_000;
 /** How long such a slice may hold up the event loop, and the pause after one that took so long. */
 const SWEEP_SLICE_MS = 1;
 const SWEEP_PAUSE_MS = 3;
+/** How often it is looked at whether counters can be folded. */
+const SETTLE_EVERY_MS = 10_000;
 /** Under which the journal remembers the replicator's last epoch. */
 const EPOCH_FACT = "epoch";
 
@@ -101,6 +104,7 @@ export async function startNode(
   // Before a client can ask for one, whose beginnings would be taken for leftovers.
   await backups.start();
 
+  let settleAtMs = 0;
   let stopping: Promise<void> | undefined;
   const stopped = Promise.withResolvers<void>();
   const services = createServices();
@@ -120,7 +124,7 @@ export async function startNode(
     throw listenProblem(error, config);
   }
   onFailure = () => listener.onFailure();
-  const sweeper = startSweeping(store);
+  const sweeper = startSweeping(store, settle);
   replicator?.start();
   await antiEntropy.start();
   const address = { host: network.bind_address, port: listener.port };
@@ -221,6 +225,16 @@ export async function startNode(
     });
   }
 
+  /** Lets counters be folded that nothing more is heard of, unless another process counts as this node. */
+  function settle(): void {
+    if (performance.now() < settleAtMs) return;
+    settleAtMs = performance.now() + SETTLE_EVERY_MS;
+    const { runStartsMs, origin } = store;
+    const isAlone = replicator === null || !replicator.status().duplicateNodeId;
+    const graceMs = config.storage.tombstone_grace_seconds * 1000;
+    store.settledMs = isAlone ? settledMs(runStartsMs, Date.now(), graceMs, origin, contacts) : 0;
+  }
+
   /** Whether the broker does not have all that clients of this node wrote. */
   function hasUnsent(): boolean {
     if (replicator === null) return store.size > 0;
@@ -285,7 +299,10 @@ async function openJournal(
   files: FileSystem,
 ): Promise<Journal> {
   const { engine, persistence_enabled, path, fsync } = config.storage;
-  if (engine === "memory" || !persistence_enabled) return new MemoryJournal();
+  if (engine === "memory" || !persistence_enabled) {
+    noteStart(store.runStartsMs, store.clockMs());
+    return new MemoryJournal();
+  }
   const { journal, recovered } = await openLog({
     directory: path,
     nodeId: config.node_id,
@@ -300,11 +317,11 @@ async function openJournal(
 
 function createStore(config: Config): Store {
   const { storage } = config;
-  const [low, high, counterLow, counterHigh] = crypto.getRandomValues(new Uint32Array(4));
+  const [low, high, run] = crypto.getRandomValues(new Uint32Array(3));
   return new Store({
     clock: new HybridClock(Date.now),
     origin: originOf(config.node_id),
-    counterOrigin: { low: counterLow!, high: counterHigh! },
+    counterOrigin: runOrigin(originOf(config.node_id), run!),
     hashSeed: { low: low!, high: high! },
     random: Math.random,
     memoryLimitBytes: storage.memory_limit_mb * 1_048_576,
@@ -349,7 +366,7 @@ function listenProblem(error: unknown, config: Config): OperationalError {
  * Sweeps the store for as long as it runs. A slice is over when its time is, however many entries
  * expired at once; then the next one follows soon.
  */
-function startSweeping(store: Store): { stop(): void } {
+function startSweeping(store: Store, settle: () => void): { stop(): void } {
   let timer: ReturnType<typeof setTimeout>;
   let untilMs = 0;
   let wasCut = false;
@@ -357,6 +374,7 @@ function startSweeping(store: Store): { stop(): void } {
   const slice = (): void => {
     untilMs = performance.now() + SWEEP_SLICE_MS;
     wasCut = false;
+    settle();
     const isFlushing = store.sweep(SWEEP_ROWS, isOver);
     // A flush in progress is finished without much delay, a slice a turn of the event loop.
     if (isFlushing) timer = setTimeout(slice, 0);

@@ -373,6 +373,14 @@ function compareOrigins(
   return low === originLow ? 0 : low < originLow ? -1 : 1;
 }
 
+/** Adds the total of one part to that of another. */
+export function addTotal(into: Uint8Array, intoAt: number, from: Uint8Array, fromAt: number): void {
+  let carry = 0;
+  for (let at = 28; at >= 16; at -= 4) {
+    carry = addWord(into, intoAt + at, readWord(from, fromAt + at), carry);
+  }
+}
+
 function addWord(bytes: Uint8Array, at: number, word: number, carry: number): number {
   const total = readWord(bytes, at) + word + carry;
   writeWord(bytes, at, total);

@@ -6,6 +6,8 @@
  * (string before tombstone), then value bytes, then expiry. The entry with the higher base wins. On
  * equal bases a counter beats what it grew from, and two counters join their parts.
  *
+ * Joining keeps of each origin the later part, without what a fold covers (`counter-fold.ts`).
+ *
  * So the state of a key is an element of a lattice (a total order times, at each of its
  * points, a map of parts), and merging is its join: commutative, associative,
  * idempotent. `test/model/merge.test.ts` checks the three laws.
@@ -26,6 +28,7 @@ import {
   joinParts,
   readWord,
 } from "./counter.ts";
+import { removeCovered } from "./counter-fold.ts";
 import {
   compareBytes,
   compareVersions,
@@ -144,7 +147,7 @@ export function joinedBytes(a: Entry, b: Entry): number {
  * room for `joinedBytes`, and returns their length.
  */
 export function joinCounters(a: Entry, b: Entry, out: Uint8Array): number {
-  return joinParts(
+  const length = joinParts(
     a.value,
     a.valueOffset,
     a.valueLength,
@@ -153,4 +156,5 @@ export function joinCounters(a: Entry, b: Entry, out: Uint8Array): number {
     b.valueLength,
     out,
   );
+  return removeCovered(out, length);
 }

@@ -32,6 +32,7 @@ import {
   sumOf,
   writeBase,
 } from "./counter.ts";
+import { foldRuns, hasFold, nextRunOrigin, noteStart } from "./counter-fold.ts";
 import { EntryTable } from "./entry-table.ts";
 import {
   Entry,
@@ -180,6 +181,10 @@ export class Store {
   isReadOnly = false;
   /** See `StoreOptions.counterOrigin`. */
   counterOrigin: Origin;
+  /** When runs of this node began that count under an origin of their own; see `counter-fold.ts`. */
+  readonly runStartsMs: number[] = [];
+  /** What this node counted before then is known here in full, in Unix ms; 0 while nothing is. */
+  settledMs = 0;
   /** See `beginRecovery`. */
   private isRecovering = false;
   private tombstones = 0;
@@ -318,14 +323,32 @@ export class Store {
     }
     const hash = this.hash(entry.key, entry.keyOffset, entry.keyLength);
     const id = this.index.find(hash, entry.key, entry.keyOffset, entry.keyLength);
-    if (id < 0) return this.add(hash, local ? entry : this.asLearnedNow(entry), local);
+    if (id < 0) return this.add(hash, local ? entry : this.asTaken(entry), local);
     // What this node just wrote is above all it ever saw: there is nothing to compare.
     if (local) return this.replace(id, entry, true);
     this.table.read(id, this.present);
     const verdict = mergeRule(this.present, entry);
     if (verdict === KEEP) return UNCHANGED;
-    if (verdict === TAKE) return this.replace(id, this.asLearnedNow(entry), false);
+    if (verdict === TAKE) return this.replace(id, this.asTaken(entry), false);
     return this.join(id, entry);
+  }
+
+  /** An entry from elsewhere as it is taken in place of what is here. */
+  private asTaken(entry: Entry): Entry {
+    return entry.kind === KIND_COUNTER ? this.withoutCovered(entry) : this.asLearnedNow(entry);
+  }
+
+  /** A node of an earlier version does not know folds, and leaves what they cover. */
+  private withoutCovered(entry: Entry): Entry {
+    if (!hasFold(entry.value, entry.valueOffset, entry.valueLength)) return entry;
+    this.growScratch(joinedBytes(entry, entry));
+    const { joined } = this;
+    joined.kind = KIND_COUNTER;
+    joined.setKey(entry.key, entry.keyOffset, entry.keyLength);
+    joined.setValue(this.scratch, 0, joinCounters(entry, entry, this.scratch));
+    joined.setVersion(entry.timeHigh, entry.timeLow, entry.originHigh, entry.originLow);
+    joined.expiresAtMs = entry.expiresAtMs;
+    return joined;
   }
 
   /**
@@ -393,23 +416,31 @@ export class Store {
     const id = this.index.find(hash, key, offset, length);
     const own = this.own;
     own.expiresAtMs = 0;
-    const payloadLength = this.copyCounter(id, own);
-    if (payloadLength < 0) return NOT_A_NUMBER;
+    const copiedLength = this.copyCounter(id, own);
+    if (copiedLength < 0) return NOT_A_NUMBER;
     this.stamp();
     const { timeHigh, timeLow } = own;
     const { high, low } = this.counterOrigin;
     own.originHigh = high;
     own.originLow = low;
     const payload = this.scratch;
-    const newLength = addToPart(payload, payloadLength, high, low, timeHigh, timeLow, delta);
+    const foldedLength = this.foldOwn(payload, copiedLength);
+    const newLength = addToPart(payload, foldedLength, high, low, timeHigh, timeLow, delta);
     if (!sumOf(payload, 0, newLength, this.number)) return OUT_OF_RANGE;
     own.kind = KIND_COUNTER;
     own.setKey(key, offset, length).setValue(payload, 0, newLength);
     if (id < 0) return this.add(hash, own, true);
-    if (newLength >= LARGE_COUNTER_BYTES) this.change = this.ownPart(own, high, low);
+    if (newLength >= LARGE_COUNTER_BYTES && foldedLength === copiedLength)
+      this.change = this.ownPart(own, high, low);
     const outcome = this.replace(id, own, true);
     this.change = null;
     return outcome;
+  }
+
+  /** Makes one part of those of runs of this node that are over. Returns the counter's length then. */
+  private foldOwn(payload: Uint8Array, length: number): number {
+    if (this.settledMs === 0 || length < BASE_BYTES + 2 * PART_BYTES) return length;
+    return foldRuns(payload, length, this.counterOrigin, this.settledMs);
   }
 
   /** A counter with nothing but this process's part of another one. */
@@ -472,8 +503,8 @@ export class Store {
     if (this.table.kindOf(id) !== KIND_TOMBSTONE) {
       // Peers may have this node's part of a counter that it was, or that it took the place of: the
       // next one must not seem to follow on that.
-      const { high, low } = this.counterOrigin;
-      this.counterOrigin = { high, low: (low + 1) >>> 0 };
+      this.counterOrigin = nextRunOrigin(this.counterOrigin);
+      noteStart(this.runStartsMs, this.clockMs());
     }
     this.drop(id);
   }

@@ -15,19 +15,23 @@
  * If it did not, only a run that loses nothing itself goes on under the origin that is on disk. And
  * a copy of a directory does not say who counted in it (`salvage.ts`).
  */
-import type { Origin } from "../core/origin.ts";
+import { noteStart } from "../core/counter-fold.ts";
+import type { Store } from "../core/store.ts";
 import type { FsyncMode } from "./log.ts";
 import type { Journal } from "./journal.ts";
 import { readU32, writeU32 } from "./frame.ts";
 import type { Recovered } from "./recovery.ts";
 import { FSYNC_FACT, INCARNATION_FACT } from "./store-facts.ts";
 
+const ORIGIN_BYTES = 8;
+const START_BYTES = 8;
+
 /**
  * Gives the store the origin it counted under before, if it goes on as it was; else it keeps
  * the new one it has. Either is remembered from now on.
  */
 export function resumeIncarnation(
-  store: { counterOrigin: Origin },
+  store: Pick<Store, "counterOrigin" | "runStartsMs" | "clockMs">,
   journal: Journal,
   recovered: Recovered,
   fsync: FsyncMode,
@@ -37,17 +41,33 @@ export function resumeIncarnation(
   // An entry that was refused may be a later state of a counter than the one that was taken.
   const hasAll = recovered.refused === null && (recovered.wasStoppedCleanly || losesNothing);
   const known = journal.fact(INCARNATION_FACT);
-  if (recovered.lastSegment !== null && hasAll && known?.length === 8) {
+  const isKnown = known !== undefined && known.length >= ORIGIN_BYTES;
+  if (isKnown) store.runStartsMs.push(...startsIn(known));
+  if (recovered.lastSegment !== null && hasAll && isKnown) {
     store.counterOrigin = { high: readU32(known, 0), low: readU32(known, 4) };
-  }
+  } else noteStart(store.runStartsMs, store.clockMs());
   journal.setFact(FSYNC_FACT, new TextEncoder().encode(fsync));
-  journal.setFact(INCARNATION_FACT, incarnationFact(store.counterOrigin));
-  journal.followFact(INCARNATION_FACT, () => incarnationFact(store.counterOrigin));
+  journal.setFact(INCARNATION_FACT, incarnationFact(store));
+  journal.followFact(INCARNATION_FACT, () => incarnationFact(store));
 }
 
-function incarnationFact({ high, low }: Origin): Uint8Array {
-  const bytes = new Uint8Array(8);
-  writeU32(bytes, 0, high);
-  writeU32(bytes, 4, low);
+function incarnationFact(store: Pick<Store, "counterOrigin" | "runStartsMs">): Uint8Array {
+  const { counterOrigin, runStartsMs } = store;
+  const bytes = new Uint8Array(ORIGIN_BYTES + runStartsMs.length * START_BYTES);
+  writeU32(bytes, 0, counterOrigin.high);
+  writeU32(bytes, 4, counterOrigin.low);
+  for (const [i, startMs] of runStartsMs.entries()) {
+    writeU32(bytes, ORIGIN_BYTES + i * START_BYTES, Math.floor(startMs / 0x1_0000_0000));
+    writeU32(bytes, ORIGIN_BYTES + i * START_BYTES + 4, startMs >>> 0);
+  }
   return bytes;
+}
+
+/** When the runs of this node began, as far as it knows. Earlier versions did not note it. */
+function startsIn(fact: Uint8Array): number[] {
+  const startsMs: number[] = [];
+  for (let at = ORIGIN_BYTES; at + START_BYTES <= fact.length; at += START_BYTES) {
+    startsMs.push(readU32(fact, at) * 0x1_0000_0000 + readU32(fact, at + 4));
+  }
+  return startsMs;
 }

@@ -21,7 +21,7 @@ export const CLOCK_FACT = "clock";
 export const PURGED_FACT = "purged";
 /** For each member: origin 8 bytes, Unix milliseconds 8 bytes. */
 export const CONTACTS_FACT = "contacts";
-/** The origin under which increments are counted, 8 bytes. */
+/** The origin under which increments are counted, 8 bytes, then the starts of runs, 8 bytes each. */
 export const INCARNATION_FACT = "incarnation";
 /** How the run that wrote the log synced it, one of FsyncMode as text. */
 export const FSYNC_FACT = "fsync";

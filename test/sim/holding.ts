@@ -43,10 +43,25 @@ export class Holding {
   }
 }
 
+/**
+ * Up to which time the increments of an origin are held: as a part of their own, or in the fold of
+ * all runs of its node, whose origin ends in 28 bits that are set.
+ */
+export function heldUntil(parts: ReadonlyMap<bigint, bigint>, origin: bigint): bigint {
+  const own = parts.get(origin) ?? 0n;
+  const fold = parts.get(foldOf(origin)) ?? 0n;
+  return own > fold ? own : fold;
+}
+
+/** The origin of the fold of an origin's node. */
+export function foldOf(origin: bigint): bigint {
+  return origin | 0xfff_ffffn;
+}
+
 /** Whether one has all that the other has of a key. */
 export function includes(one: Held, other: Held): boolean {
   if (one.base !== other.base) return one.base > other.base;
-  return [...other.parts].every(([origin, time]) => (one.parts.get(origin) ?? 0n) >= time);
+  return [...other.parts].every(([origin, time]) => heldUntil(one.parts, origin) >= time);
 }
 
 /** Whether a key is deleted as one has it. */

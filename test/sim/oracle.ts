@@ -30,7 +30,7 @@
  */
 import { Entry, KIND_TOMBSTONE } from "../../src/core/entry.ts";
 import type { ChangeObserver, Store } from "../../src/core/store.ts";
-import { Holding, type Held, readState, textOf, versionOf } from "./holding.ts";
+import { foldOf, heldUntil, Holding, type Held, readState, textOf, versionOf } from "./holding.ts";
 import type { DiskKind } from "./plan.ts";
 import { Survival, type End, type SafetyJournal } from "./survival.ts";
 
@@ -192,7 +192,15 @@ export class Oracle {
     if (expiresAtMs !== 0 && expiresAtMs <= nowMs) return null;
     if (held.parts.size === 0) return isString ? { value: write!.value!, expiresAtMs } : null;
     let sum = isString ? BigInt(write!.value!) : 0n;
-    for (const [origin, time] of held.parts) sum += this.total(key, held.base, origin, time);
+    for (const [origin, time] of held.parts) {
+      if (origin === foldOf(origin)) sum += this.foldTotal(key, held.base, origin, time);
+      else if (heldUntil(held.parts, origin) === time) {
+        sum += this.total(key, held.base, origin, time);
+        const fold = held.parts.get(foldOf(origin));
+        // What it counts of that already.
+        if (fold !== undefined) sum -= this.sumOf(key, held.base, origin, fold);
+      }
+    }
     return { value: String(sum), expiresAtMs };
   }
 
@@ -205,10 +213,31 @@ export class Oracle {
     for (const increment of this.latest[node].splice(0)) {
       const { key, base, origin, time } = increment;
       const held = this.holdings[node].keys.get(key);
-      if (held?.base === base && (held.parts.get(origin) ?? 0n) >= time) continue;
+      if (held?.base === base && heldUntil(held.parts, origin) >= time) continue;
       const made = this.increments.get(key)!.get(`${base} ${origin}`)!;
       made.splice(made.indexOf(increment), 1);
     }
+  }
+
+  /** What all runs of a node counted up to a time. */
+  private foldTotal(key: string, base: bigint, fold: bigint, until: bigint): bigint {
+    let sum = 0n;
+    const prefix = `${base} `;
+    for (const name of this.increments.get(key)?.keys() ?? []) {
+      if (!name.startsWith(prefix)) continue;
+      const origin = BigInt(name.slice(prefix.length));
+      if (foldOf(origin) === fold) sum += this.sumOf(key, base, origin, until);
+    }
+    return sum;
+  }
+
+  /** What was counted under an origin up to a time. */
+  private sumOf(key: string, base: bigint, origin: bigint, until: bigint): bigint {
+    let sum = 0n;
+    for (const { time, delta } of this.increments.get(key)?.get(`${base} ${origin}`) ?? []) {
+      if (time <= until) sum += delta;
+    }
+    return sum;
   }
 
   private total(key: string, base: bigint, origin: bigint, until: bigint): bigint {

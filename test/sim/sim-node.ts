@@ -7,6 +7,7 @@ import { drainMicrotasks } from "bun:jsc";
 import { originOf } from "../../src/core/origin.ts";
 import { HybridClock, unixMsOf } from "../../src/core/clock.ts";
 import type { Contacts } from "../../src/core/contacts.ts";
+import { runOrigin, settledMs } from "../../src/core/counter-fold.ts";
 import { Entry } from "../../src/core/entry.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
 import { Store } from "../../src/core/store.ts";
@@ -126,7 +127,7 @@ export class SimNode {
     const store = new Store({
       clock: new HybridClock(() => this.wallMs()),
       origin: originOf(this.id),
-      counterOrigin: originOf(`${this.id} ${this.runs}`),
+      counterOrigin: runOrigin(originOf(this.id), chance.below(2 ** 32)),
       hashSeed: { low: chance.below(2 ** 32), high: chance.below(2 ** 32) },
       random: simulation.chanceOf(`${this.id} store`).next,
       memoryLimitBytes: 0,
@@ -272,6 +273,8 @@ export class SimNode {
     keeper.start();
     this.repeat(isAlive, SWEEP_EVERY_MS, () => {
       if (store.isReadOnly) return;
+      const { runStartsMs, origin } = store;
+      store.settledMs = settledMs(runStartsMs, this.wallMs(), plan.graceMs, origin, contacts);
       for (let slices = chance.between(1, 3); slices > 0 && store.sweep(5); slices--);
     });
     this.repeat(isAlive, TICK_MS, () => scheduler.tick(simulation.timeline.nowMs));
@@ -287,7 +290,7 @@ export class SimNode {
     const { history, originNames } = this.simulation;
     if (!history.isKept) return;
     originNames.add(store.origin, this.id);
-    originNames.add(originOf(`${this.id} ${this.runs}`), `${this.id}#${this.runs}`);
+    originNames.add(store.counterOrigin, `${this.id}#${this.runs}`);
     const { high, low } = store.counterOrigin;
     history.note(
       () => `${this.id} counts as ${originNames.of((BigInt(high) << 32n) | BigInt(low))}`,
