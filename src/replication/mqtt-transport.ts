@@ -90,7 +90,11 @@ export class MqttTransport {
   /** When it is time to let others have their turn before the next message. */
   private sliceEndMs = 0;
 
-  constructor(private readonly options: TransportOptions) {}
+  /** `connectTo` makes a client; tests put another in its place. */
+  constructor(
+    private readonly options: TransportOptions,
+    private readonly connectTo: (options: IClientOptions) => MqttClient = connect,
+  ) {}
 
   /** Whether the connection is up. */
   get connected(): boolean {
@@ -145,7 +149,7 @@ export class MqttTransport {
     this.lastError = "";
     let answered = false;
     let versionRefused = false;
-    const client = connect(this.clientOptions());
+    const client = this.connectTo(this.clientOptions());
     this.client = client;
     const isCurrent = () => this.client === client;
     client.handleMessage = (packet, done) => {
@@ -158,14 +162,17 @@ export class MqttTransport {
       answered = true;
       if (isCurrent()) this.subscribe(client, connack);
     });
+    // A former client may still have something to say, of which nothing follows for this one.
     client.on("error", (error) => {
+      if (!isCurrent()) return;
       const code = (error as { code?: unknown }).code;
       versionRefused ||= REFUSED_VERSION_CODES.includes(code as number);
       this.lastError = error.message || String(code);
     });
     client.on("disconnect", (packet) => {
+      if (!isCurrent()) return;
       this.lastError = `the broker ended it with reason ${packet.reasonCode}`;
-      if (isCurrent() && packet.reasonCode === SESSION_TAKEN_OVER) this.options.onTakenOver();
+      if (packet.reasonCode === SESSION_TAKEN_OVER) this.options.onTakenOver();
     });
     client.on("close", () => {
       if (!isCurrent()) return;

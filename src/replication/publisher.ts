@@ -65,6 +65,7 @@ interface SentMessage {
   readonly ids: Int32Array;
   readonly flush: boolean;
   readonly bytes: number;
+  /** By the timing's clock, once it is. */
   acknowledgedAt: number;
 }
 
@@ -86,9 +87,11 @@ export class Publisher {
   private outlet: Outlet | null = null;
   private sequence = 0;
   private readonly ids = new Int32Array(MAX_BATCH_IDS);
-  private sent: SentMessage[] = [];
-  private inFlight = 0;
+  /** Sent and not acknowledged; no more than the window. */
+  private readonly inFlight = new Set<SentMessage>();
   private inFlightBytes = 0;
+  /** Acknowledged a moment ago, in that order; no more than SETTLING_MESSAGES. */
+  private settling: SentMessage[] = [];
   /** The window was full when the last slice ended: the next acknowledgement goes on. */
   private stalled = false;
   /** Calls off the next slice; it comes with the end of the batch's time, or soon. */
@@ -103,7 +106,7 @@ export class Publisher {
 
   /** Messages sent and not yet acknowledged. */
   get unacknowledged(): number {
-    return this.inFlight;
+    return this.inFlight.size;
   }
 
   /** Starts publishing what waits and what comes. */
@@ -116,13 +119,12 @@ export class Publisher {
   close(): void {
     this.outlet = null;
     this.cancel();
-    const unsettled = this.sent;
-    this.sent = [];
-    this.inFlight = 0;
+    this.forgetSettled();
+    const unsettled = [...this.inFlight, ...this.settling];
+    this.settling = [];
+    this.inFlight.clear();
     this.inFlightBytes = 0;
-    const now = this.options.timing.nowMs();
     for (const message of unsettled) {
-      if (now - message.acknowledgedAt > SETTLE_MS) continue;
       this.outbox.restore(message.ids);
       if (message.flush) this.outbox.flushPending = true;
     }
@@ -163,12 +165,12 @@ export class Publisher {
     if (outlet === null) return this.resolveDrained();
     const window = Math.min(WINDOW_MESSAGES, outlet.receiveMaximum);
     const deadline = timing.nowMs() + SLICE_MS;
-    while (!outbox.isEmpty && this.inFlight < window && this.inFlightBytes < WINDOW_BYTES) {
+    while (!outbox.isEmpty && this.inFlight.size < window && this.inFlightBytes < WINDOW_BYTES) {
       if (timing.nowMs() > deadline) return this.pumpSoon();
       this.sendBatch(outlet);
     }
     this.stalled = !outbox.isEmpty;
-    if (outbox.isEmpty && this.inFlight === 0) this.resolveDrained();
+    if (outbox.isEmpty && this.inFlight.size === 0) this.resolveDrained();
   };
 
   private sendBatch(outlet: Outlet): void {
@@ -224,17 +226,16 @@ export class Publisher {
   private send(outlet: Outlet, ids: Int32Array, flush: boolean): void {
     const bytes = this.writer.finish(++this.sequence);
     const message: SentMessage = { ids, flush, bytes: bytes.length, acknowledgedAt: Infinity };
-    this.sent.push(message);
-    this.inFlight++;
+    this.inFlight.add(message);
     this.inFlightBytes += bytes.length;
     this.counters.published_batches++;
     this.counters.published_events += this.writer.count;
     this.counters.published_bytes += bytes.length;
     const deliver = (): void => {
       // The connection this was meant for, or sent over, may be gone, and with it this account.
-      if (!this.sent.includes(message)) return;
+      if (!this.inFlight.has(message)) return;
       outlet.send(bytes, (error) => {
-        if (this.sent.includes(message)) this.acknowledge(message, error);
+        if (this.inFlight.delete(message)) this.acknowledge(message, error);
       });
     };
     // Nobody learns of a write that a crash could still undo.
@@ -245,25 +246,20 @@ export class Publisher {
     // Its number is used up, so the receivers will know.
     if (error) this.counters.publish_failures++;
     message.acknowledgedAt = this.options.timing.nowMs();
-    this.inFlight--;
     this.inFlightBytes -= message.bytes;
-    this.forgetSettled(message.acknowledgedAt);
+    this.settling.push(message);
+    this.forgetSettled();
     // Not stalled, what waits has its timer and gathers company until then.
     if (this.stalled) this.pumpSoon();
-    else if (this.outbox.isEmpty && this.inFlight === 0) this.resolveDrained();
+    else if (this.outbox.isEmpty && this.inFlight.size === 0) this.resolveDrained();
   }
 
-  private forgetSettled(now: number): void {
-    const { sent } = this;
-    let settled = 0;
-    while (
-      settled < sent.length &&
-      sent[settled]!.acknowledgedAt !== Infinity &&
-      (now - sent[settled]!.acknowledgedAt > SETTLE_MS || sent.length - settled > SETTLING_MESSAGES)
-    ) {
-      settled++;
-    }
-    if (settled > 0) sent.splice(0, settled);
+  private forgetSettled(): void {
+    const { settling } = this;
+    const sinceMs = this.options.timing.nowMs() - SETTLE_MS;
+    let settled = Math.max(0, settling.length - SETTLING_MESSAGES);
+    while (settled < settling.length && settling[settled]!.acknowledgedAt < sinceMs) settled++;
+    if (settled > 0) settling.splice(0, settled);
   }
 
   private resolveDrained(): void {

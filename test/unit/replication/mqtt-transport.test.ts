@@ -1,68 +1,71 @@
-/** How messages are taken from a broker that sends thousands in one piece. */
+/** How the transport goes on after a client that failed: over clients that do as they are told. */
+import { EventEmitter } from "node:events";
 import { expect, test } from "bun:test";
-import { createServer, type AddressInfo } from "node:net";
+import type { IClientOptions, MqttClient } from "mqtt";
 import { silentLogger } from "../../../src/observability/log.ts";
 import { MqttTransport } from "../../../src/replication/mqtt-transport.ts";
 import { eventually } from "../../support/eventually.ts";
 
-const MESSAGES = 300;
-const CONNACK = Buffer.of(0x20, 3, 0, 0, 0);
-/** QoS 0, topic "t", no properties, one byte. */
-const PUBLISH = Buffer.of(0x30, 5, 0, 1, 0x74, 0, 0x78);
+/** Stands in for a client of the package. */
+class FakeClient extends EventEmitter {
+  constructor(readonly options: IClientOptions) {
+    super();
+  }
 
-/** Lets anybody in, grants one subscription, and then sends all messages at once. */
-async function startBroker() {
-  const server = createServer((socket) => {
-    socket.on("error", () => {});
-    socket.on("data", (packet: Buffer) => {
-      if (packet[0] === 0x10) socket.write(CONNACK);
-      if (packet[0] !== 0x82) return;
-      const suback = Buffer.of(0x90, 4, packet[2]!, packet[3]!, 0, 1);
-      socket.write(Buffer.concat([suback, ...Array<Buffer>(MESSAGES).fill(PUBLISH)]));
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { port: (server.address() as AddressInfo).port, stop: () => server.close() };
+  end(): void {}
 }
 
-test("others have their turn between messages, however many came at once", async () => {
-  const broker = await startBroker();
-  let taken = 0;
-  const transport = new MqttTransport({
-    broker: { protocol: "mqtt", host: "127.0.0.1", port: broker.port, path: "" },
-    clientId: "test",
-    username: "",
-    password: "",
-    keepAliveSeconds: 60,
-    cleanSession: true,
-    maxPacketBytes: 1_000_000,
-    subscriptions: [{ topic: "t", ownToo: true }],
-    logger: silentLogger,
-    random: Math.random,
-    will: () => ({ topic: "w", payload: Buffer.from("gone") }),
-    onUp() {},
-    onDown() {},
-    onMessage(_topic, _payload, _retained, done) {
-      for (const start = performance.now(); performance.now() - start < 0.5;);
-      taken++;
-      done();
+function create() {
+  const clients: FakeClient[] = [];
+  const transport = new MqttTransport(
+    {
+      broker: { protocol: "mqtt", host: "127.0.0.1", port: 1, path: "" },
+      clientId: "n1",
+      username: "",
+      password: "",
+      keepAliveSeconds: 60,
+      cleanSession: true,
+      maxPacketBytes: 1_000_000,
+      subscriptions: [],
+      logger: silentLogger,
+      random: () => 0,
+      will: () => ({ topic: "t", payload: Buffer.alloc(0) }),
+      onUp() {},
+      onDown() {},
+      onMessage() {},
+      onTakenOver() {},
     },
-    onTakenOver() {},
-  });
-  let most = 0;
-  let before = 0;
-  let isOver = false;
-  const look = (): void => {
-    most = Math.max(most, taken - before);
-    before = taken;
-    if (!isOver) setImmediate(look);
-  };
-  setImmediate(look);
+    (options) => {
+      const client = new FakeClient(options);
+      clients.push(client);
+      return client as unknown as MqttClient;
+    },
+  );
+  const next = (count: number) => eventually(`client ${count}`, () => clients[count - 1]);
+  return { transport, next };
+}
+
+test("a broker that hangs up on MQTT 5 without a word is tried with 3.1.1", async () => {
+  const { transport, next } = create();
   transport.open();
-  await eventually("all are taken", () => taken === MESSAGES);
-  isOver = true;
+  (await next(1)).emit("close");
+  expect((await next(2)).options.protocolVersion).toBe(4);
   await transport.close();
-  broker.stop();
-  // A slice is 1 ms, and each of them takes half of one.
-  expect(most).toBeLessThan(10);
+});
+
+test.each([
+  ["error", new Error("read ECONNRESET")],
+  ["disconnect", { reasonCode: 139 }],
+])("what a former client says late does not keep it from that: %s", async (event, what) => {
+  const { transport, next } = create();
+  transport.open();
+  const former = await next(1);
+  former.emit("error", new Error("connect ECONNREFUSED"));
+  former.emit("close");
+  const second = await next(2);
+  expect(second.options.protocolVersion).toBe(5);
+  former.emit(event, what);
+  second.emit("close");
+  expect((await next(3)).options.protocolVersion).toBe(4);
+  await transport.close();
 });

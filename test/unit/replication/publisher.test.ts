@@ -5,7 +5,11 @@ import { HybridClock } from "../../../src/core/clock.ts";
 import { Int64 } from "../../../src/core/counter.ts";
 import { Entry } from "../../../src/core/entry.ts";
 import { Store } from "../../../src/core/store.ts";
-import { type Outlet, Publisher } from "../../../src/replication/publisher.ts";
+import {
+  type Outlet,
+  Publisher,
+  type PublisherOptions,
+} from "../../../src/replication/publisher.ts";
 import { eventLoop } from "../../../src/timing.ts";
 import { originOf } from "../../../src/core/origin.ts";
 import { eventually } from "../../support/eventually.ts";
@@ -34,18 +38,7 @@ beforeEach(() => {
     maxClockSkewMs: 1_000,
     tombstoneGraceMs: 1_000,
   });
-  publisher = new Publisher({
-    store,
-    nodeId: "me",
-    epoch: 1,
-    batchMs: 1,
-    batchBytes: 500,
-    maxEventBytes: 100,
-    maxOutboxEvents: 1_000,
-    timing: eventLoop,
-    whenSafe: (callback) => callback(),
-  });
-  store.observers.push(publisher.outbox);
+  publisher = createPublisher();
   sent = [];
   outlet = {
     receiveMaximum: 65_535,
@@ -59,6 +52,23 @@ beforeEach(() => {
     },
   };
 });
+
+function createPublisher(more: Partial<PublisherOptions> = {}): Publisher {
+  const created = new Publisher({
+    store,
+    nodeId: "me",
+    epoch: 1,
+    batchMs: 1,
+    batchBytes: 500,
+    maxEventBytes: 100,
+    maxOutboxEvents: 1_000,
+    timing: eventLoop,
+    whenSafe: (callback) => callback(),
+    ...more,
+  });
+  store.observers.push(created.outbox);
+  return created;
+}
 
 const bytes = (text: string) => Buffer.from(text);
 const set = (key: string, value = "v") =>
@@ -194,4 +204,36 @@ test("drain ends at once while nothing can be published", async () => {
   set("a");
   await publisher.drain();
   expect(publisher.outbox.size).toBe(1);
+});
+
+test("one acknowledgement that never comes holds back nothing, and nothing gathers behind it", async () => {
+  // No time passes, so that all are remembered that may be.
+  const timing = { ...eventLoop, nowMs: () => 0 };
+  publisher = createPublisher({ timing, maxOutboxEvents: 10_000 });
+  let isFirst = true;
+  publisher.open({
+    ...outlet,
+    send(message, acknowledge) {
+      outlet.send(message, acknowledge);
+      if (!isFirst) queueMicrotask(() => acknowledge());
+      isFirst = false;
+    },
+  });
+  set("first");
+  await eventually("it is sent", () => sent.length === 1);
+  for (let i = 0; i < 2_000; i++) {
+    set(`key ${i}`, "x".repeat(90));
+    if (i % 50 === 0) await new Promise(setImmediate);
+  }
+  await eventually("all is sent", () => allEvents().length === 2_001);
+  await eventually("all others are acknowledged", () => publisher.unacknowledged === 1);
+  const before = sent.length;
+  publisher.close();
+  const restored = publisher.outbox.size;
+  publisher.open(outlet);
+  await eventually("the first is sent again", () =>
+    sent.slice(before).some(({ events }) => events.includes("set first")),
+  );
+  // What was acknowledged is remembered in bounds, with the first as without it.
+  expect(restored).toBeLessThanOrEqual(1 + 256 * 5);
 });
