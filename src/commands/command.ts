@@ -120,6 +120,13 @@ export function shown(request: Request, i: number): string {
   return request.text(i, 64).replace(/[^ -~]/g, "?");
 }
 
+/** Answers that argument 0 is no subcommand, or not with so many words; `known` says what is. */
+export function unknownSubcommand(request: Request, reply: Reply, known: string): void {
+  if (!reply.isResp) return reply.error("Invalid command", known);
+  const given = shown(request, 0);
+  reply.respError(`ERR unknown subcommand or wrong number of arguments for '${given}'. ${known}`);
+}
+
 /** Whether the arguments from `first` on, in steps of `step`, are keys. Answers the error if not. */
 export function checkKeys(request: Request, first: number, step: number, reply: Reply): boolean {
   for (let i = first; i < request.count; i += step) {

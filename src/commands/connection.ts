@@ -2,7 +2,14 @@
 import { SHAPE_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { PLAIN, RESP2, RESP3, TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import { command, shown, type Command, type Context, type Run } from "./command.ts";
+import {
+  command,
+  shown,
+  unknownSubcommand,
+  type Command,
+  type Context,
+  type Run,
+} from "./command.ts";
 import { readInteger } from "./expiry-options.ts";
 import { LongReply } from "./long-reply.ts";
 import { answerInSlices } from "./slices.ts";
@@ -38,11 +45,17 @@ const dialect: Run = (request, reply, context) => {
   reply.ok();
 };
 
-const authenticate: Run = (_request, reply) => {
-  reply.respError(
-    "ERR AUTH called without any password configured. Are you sure your configuration is correct?",
-  );
+/** There are no passwords: as in Redis then, the default user may give any. */
+const authenticate: Run = (request, reply) => {
+  if (request.count === 1) return reply.respError(`ERR AUTH <password> ${NO_PASSWORD}`);
+  if (request.is(0, "DEFAULT")) return reply.ok();
+  reply.respError("WRONGPASS invalid username-password pair or user is disabled.");
 };
+
+/** Client libraries know these words. */
+const NO_PASSWORD =
+  "called without any password configured for the default user. " +
+  "Are you sure your configuration is correct?";
 
 /** `HELLO [2|3 [AUTH user password] [SETNAME name]]`. */
 const hello: Run = (request, reply, context) => {
@@ -51,6 +64,9 @@ const hello: Run = (request, reply, context) => {
   let version = session.respDialect === RESP3 ? 3 : 2;
   if (request.count > 0) {
     const asked = readInteger(request, 0);
+    if (asked === undefined) {
+      return reply.respError("ERR Protocol version is not an integer or out of range");
+    }
     if (asked !== 2 && asked !== 3) {
       return reply.respError("NOPROTO unsupported protocol version");
     }
@@ -97,7 +113,11 @@ function setName(request: Request, i: number, reply: Reply, set: (name: string) 
   }
   const name = request.text(i);
   if (!/^[!-~]*$/.test(name)) {
-    reply.error("Invalid command", "names hold printable characters without spaces");
+    if (!reply.isResp) {
+      reply.error("Invalid command", "names hold printable characters without spaces");
+    } else {
+      reply.respError("ERR Client names cannot contain spaces, newlines or special characters.");
+    }
     return false;
   }
   set(name);
@@ -148,38 +168,45 @@ const MOST_HELLO_WORDS = 16;
 
 const client: Run = (request, reply, context): ReturnType<Run> => {
   const { session, services } = context;
-  if (request.is(0, "LIST")) return listClients(reply, context);
-  if (request.is(0, "ID")) return reply.count(session.id, "VALUE ");
-  if (request.is(0, "GETNAME")) {
+  const words = request.count - 1;
+  if (request.is(0, "LIST") && words === 0) return listClients(reply, context);
+  if (request.is(0, "ID") && words === 0) return reply.count(session.id, "VALUE ");
+  if (request.is(0, "GETNAME") && words === 0) {
     const name = new TextEncoder().encode(session.name);
     return name.length === 0 ? reply.missing() : reply.value(name, 0, name.length);
   }
-  if (request.is(0, "INFO")) {
-    const now = Date.now();
-    if (reply.isResp) return reply.bulkText(session.describe(now, 0) + "\n");
-    return reply.line(session.describe(now, 0));
+  if (request.is(0, "INFO") && words === 0) {
+    const line = session.describe(Date.now(), 0);
+    return reply.isResp ? reply.bulkText(`${line}\n`) : reply.line(line);
   }
-  if (request.is(0, "SETNAME") && request.count === 2) {
+  if (request.is(0, "SETNAME") && words === 1) {
     if (setName(request, 1, reply, (name) => (session.name = name))) reply.ok();
     return;
   }
-  if (request.is(0, "SETINFO") && request.count === 3) {
+  if (request.is(0, "SETINFO") && words === 2) {
     if (request.is(1, "LIB-NAME") && !setName(request, 2, reply, (n) => (session.library = n)))
       return;
     return reply.ok();
   }
-  if (request.is(0, "NO-EVICT") || request.is(0, "NO-TOUCH")) return reply.ok();
-  if (request.is(0, "KILL") && request.count >= 2) {
-    // Old form: an address. New form: filters, of which ID and ADDR are known.
-    if (request.count === 2) {
-      if (services.killClients(request.text(1)) > 0) return reply.ok();
-      return reply.error("Invalid command", "No such client");
-    }
-    if (request.count === 3 && (request.is(1, "ID") || request.is(1, "ADDR"))) {
-      return reply.count(services.killClients(request.text(2)), "VALUE ");
-    }
+  if ((request.is(0, "NO-EVICT") || request.is(0, "NO-TOUCH")) && words === 1) {
+    if (request.is(1, "ON") || request.is(1, "OFF")) return reply.ok();
+    return reply.respError("ERR syntax error");
   }
-  reply.error("Invalid command", `unknown subcommand or wrong number of arguments for CLIENT`);
+  // Old form: an address. New form: filters, of which ID and ADDR are known.
+  if (request.is(0, "KILL") && words === 1) {
+    if (services.killClients(request.text(1)) > 0) return reply.ok();
+    return reply.respError("ERR No such client");
+  }
+  if (request.is(0, "KILL") && words === 2) {
+    const isId = request.is(1, "ID");
+    if (!isId && !request.is(1, "ADDR")) return reply.respError("ERR syntax error");
+    if (isId && !((readInteger(request, 2) ?? 0) > 0)) {
+      return reply.respError("ERR client-id should be greater than 0");
+    }
+    return reply.count(services.killClients(request.text(2)), "VALUE ");
+  }
+  const known = "CLIENT LIST, ID, GETNAME, INFO, SETNAME name and KILL are what there is";
+  unknownSubcommand(request, reply, known);
 };
 
 /** Commands on the connection itself. */

@@ -19,7 +19,7 @@ export function executeArray(request: Request, reply: Reply, context: Context): 
   const least = command.respLeast ?? command.least;
   const most = command.respMost ?? command.most;
   if (request.count < least || (most >= 0 && request.count > most)) {
-    const name = command.names[0]!.toLowerCase();
+    const name = request.text(-1).toLowerCase();
     return reply.respError(`ERR wrong number of arguments for '${name}' command`);
   }
   return run(row, request, reply, context);

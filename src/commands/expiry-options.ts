@@ -1,47 +1,71 @@
 /** Reading of numbers and expiry options from requests, shared by the commands that take them. */
 import { Int64, parseInt64 } from "../core/counter.ts";
+import { MAX_EXPIRES_AT_MS } from "../core/entry.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 
-/** `parseExpiry`: the argument is no expiry option. */
-export const NO_EXPIRY = -1;
-
 const number = new Int64();
+/** What a signed 64-bit integer reaches below zero. */
+const LOWEST = -(2 ** 63);
 
-/** Argument `i` as an integer exact in a JavaScript number, or undefined. */
+/**
+ * Argument `i` as an integer of 64 bits, or undefined when it is none. Beyond 2^53 it is rounded:
+ * large enough for everything that has a limit.
+ */
 export function readInteger(request: Request, i: number): number | undefined {
   if (!parseInt64(request.bytes, request.start(i), request.length(i), number)) return undefined;
-  const value = number.high * 0x1_0000_0000 + number.low;
-  return Number.isSafeInteger(value) ? value : undefined;
+  return number.high * 0x1_0000_0000 + number.low;
 }
 
 /**
- * Reads `EX s`, `PX ms`, `EXAT s` or `PXAT ms` at argument `i`. Returns Unix milliseconds,
- * NO_EXPIRY when it is none of them, or undefined after answering an error.
+ * When something expires, in Unix milliseconds, that has `amount` of a unit to go from `fromMs`.
+ * Undefined after answering the error when that is further away than any expiry may be.
  */
-export function parseExpiry(
+export function expiryOf(
+  amount: number,
+  unitMs: number,
+  fromMs: number,
+  command: string,
+  reply: Reply,
+): number | undefined {
+  const atMs = amount * unitMs + fromMs;
+  if (atMs <= MAX_EXPIRES_AT_MS && amount * unitMs >= LOWEST) return atMs;
+  answerInvalidExpiry(command, reply);
+  return undefined;
+}
+
+function answerInvalidExpiry(command: string, reply: Reply): void {
+  reply.error("Value out of range", `invalid expire time in '${command}' command`);
+}
+
+/** Whether argument `i` is one of the options `EX s`, `PX ms`, `EXAT s` and `PXAT ms`. */
+export function isExpiryOption(request: Request, i: number): boolean {
+  return (
+    request.is(i, "EX") || request.is(i, "PX") || request.is(i, "EXAT") || request.is(i, "PXAT")
+  );
+}
+
+/**
+ * Reads the expiry option at argument `i`, whose number is the argument after it. Returns Unix
+ * milliseconds, or undefined after answering an error.
+ */
+export function readExpiry(
   request: Request,
   i: number,
   reply: Reply,
   command: string,
   nowMs: number,
 ): number | undefined {
-  const seconds = request.is(i, "EX") || request.is(i, "EXAT");
-  if (!seconds && !request.is(i, "PX") && !request.is(i, "PXAT")) return NO_EXPIRY;
-  if (i + 1 >= request.count) {
-    reply.respError("ERR syntax error");
-    return undefined;
-  }
   const amount = readInteger(request, i + 1);
   if (amount === undefined) {
     reply.error("Value is not a valid number");
     return undefined;
   }
-  const isAbsolute = request.length(i) === 4;
-  const atMs = amount * (seconds ? 1000 : 1) + (isAbsolute ? 0 : nowMs);
-  if (amount <= 0 || !Number.isSafeInteger(atMs)) {
-    reply.respError(`ERR invalid expire time in '${command}' command`);
+  if (amount <= 0) {
+    answerInvalidExpiry(command, reply);
     return undefined;
   }
-  return atMs;
+  const isAbsolute = request.length(i) === 4;
+  const unitMs = request.is(i, "EX") || request.is(i, "EXAT") ? 1000 : 1;
+  return expiryOf(amount, unitMs, isAbsolute ? 0 : nowMs, command, reply);
 }

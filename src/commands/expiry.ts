@@ -17,9 +17,13 @@ import {
   type Context,
   type Run,
 } from "./command.ts";
-import { NO_EXPIRY, parseExpiry, readInteger } from "./expiry-options.ts";
+import { expiryOf, isExpiryOption, readExpiry, readInteger } from "./expiry-options.ts";
 
 const found = new Entry();
+/** More words than any use of these commands has. */
+const MOST_WORDS = 16;
+/** `getWithExpiry`: no expiry is asked for. */
+const UNCHANGED = -1;
 
 /** Finds key argument 0 and reads it into `found`; false when it is not there. */
 function findEntry(request: Request, context: Context): boolean {
@@ -49,7 +53,8 @@ function remaining(isAbsolute: boolean, unitMs: number): Run {
     if (!findEntry(request, context)) return answer(reply, -2);
     if (found.expiresAtMs === 0) return answer(reply, -1);
     const ms = isAbsolute ? found.expiresAtMs : found.expiresAtMs - context.store.clock.nowMs();
-    answer(reply, unitMs === 1 || isAbsolute ? Math.floor(ms / unitMs) : Math.ceil(ms / unitMs));
+    // To the nearest second, as in Redis.
+    answer(reply, Math.round(ms / unitMs));
   };
 }
 
@@ -65,40 +70,52 @@ function answer(reply: Reply, number: number): void {
 function expire(name: string, isAbsolute: boolean, unitMs: number): Run {
   return (request, reply, context) => {
     if (!checkKey(request, 0, reply)) return;
+    if (!checkConditions(request, reply)) return;
     const amount = readInteger(request, 1);
     if (amount === undefined) return reply.error("Value is not a valid number");
-    const expiresAtMs = amount * unitMs + (isAbsolute ? 0 : context.store.clock.nowMs());
-    if (!Number.isSafeInteger(expiresAtMs)) {
-      return reply.error("Value out of range", `invalid expire time in '${name}' command`);
-    }
-    const allowed = expiryCondition(request, reply, expiresAtMs, context);
-    if (allowed === undefined) return;
-    if (!allowed) return answer(reply, 0);
+    const fromMs = isAbsolute ? 0 : context.store.clock.nowMs();
+    const expiresAtMs = expiryOf(amount, unitMs, fromMs, name, reply);
+    if (expiresAtMs === undefined) return;
+    if (!isAllowed(request, expiresAtMs, context)) return answer(reply, 0);
     // Times before 1970 are past like any other; 0 would mean never.
     if (rewrite(request, Math.max(1, expiresAtMs), reply, context)) answer(reply, 1);
   };
 }
 
-/** Whether key and options (NX, XX, GT, LT) allow the new expiry; undefined after an error. */
-function expiryCondition(
-  request: Request,
-  reply: Reply,
-  expiresAtMs: number,
-  context: Context,
-): boolean | undefined {
-  const isThere = findEntry(request, context);
+/** Whether the options are known, and go together. Answers the error if not. */
+function checkConditions(request: Request, reply: Reply): boolean {
+  const given = new Set<string>();
+  for (let i = 2; i < request.count; i++) {
+    const option = CONDITIONS.find((word) => request.is(i, word));
+    if (option === undefined) {
+      reply.respError(`ERR Unsupported option ${shown(request, i)}`);
+      return false;
+    }
+    given.add(option);
+  }
+  if (given.has("NX") && given.size > 1) {
+    reply.respError("ERR NX and XX, GT or LT options at the same time are not compatible");
+    return false;
+  }
+  if (given.has("GT") && given.has("LT")) {
+    reply.respError("ERR GT and LT options at the same time are not compatible");
+    return false;
+  }
+  return true;
+}
+
+const CONDITIONS = ["NX", "XX", "GT", "LT"];
+
+/** Whether key and options allow the new expiry. */
+function isAllowed(request: Request, expiresAtMs: number, context: Context): boolean {
+  let allowed = findEntry(request, context);
   // No expiry counts as an infinite one.
-  const current = isThere && found.expiresAtMs !== 0 ? found.expiresAtMs : Infinity;
-  let allowed = isThere;
+  const current = allowed && found.expiresAtMs !== 0 ? found.expiresAtMs : Infinity;
   for (let i = 2; i < request.count; i++) {
     if (request.is(i, "NX")) allowed &&= current === Infinity;
     else if (request.is(i, "XX")) allowed &&= current !== Infinity;
     else if (request.is(i, "GT")) allowed &&= expiresAtMs > current;
-    else if (request.is(i, "LT")) allowed &&= expiresAtMs < current;
-    else {
-      reply.error("Invalid command", `Unsupported option ${shown(request, i)}`);
-      return undefined;
-    }
+    else allowed &&= expiresAtMs < current;
   }
   return allowed;
 }
@@ -111,24 +128,21 @@ const persist: Run = (request, reply, context) => {
 
 const getWithExpiry: Run = (request, reply, context) => {
   if (!checkKey(request, 0, reply)) return;
-  let expiresAtMs = NO_EXPIRY;
-  if (request.count > 1) {
-    if (request.is(1, "PERSIST")) expiresAtMs = 0;
-    else {
-      const nowMs = context.store.clock.nowMs();
-      const at = parseExpiry(request, 1, reply, "getex", nowMs);
-      if (at === undefined) return;
-      expiresAtMs = at;
-    }
-    const expected = expiresAtMs === 0 ? 2 : 3;
-    if (expiresAtMs === NO_EXPIRY || request.count !== expected) {
-      return reply.error("Invalid command", "syntax error");
-    }
+  const persists = request.is(1, "PERSIST");
+  const words = request.count === 1 ? 1 : persists ? 2 : 3;
+  if (request.count !== words || (words === 3 && !isExpiryOption(request, 1))) {
+    return reply.respError("ERR syntax error");
   }
   if (!findEntry(request, context)) return reply.missing();
+  let expiresAtMs = persists ? 0 : UNCHANGED;
+  if (words === 3) {
+    const at = readExpiry(request, 1, reply, "getex", context.store.clock.nowMs());
+    if (at === undefined) return;
+    expiresAtMs = at;
+  }
   const start = reply.length;
   reply.value(found.value, found.valueOffset, found.valueLength);
-  if (expiresAtMs === NO_EXPIRY || (expiresAtMs === 0 && found.expiresAtMs === 0)) return;
+  if (expiresAtMs === UNCHANGED || (expiresAtMs === 0 && found.expiresAtMs === 0)) return;
   const end = reply.length;
   if (rewrite(request, expiresAtMs, reply, context)) return;
   // Refused: the error takes the value's place.
@@ -136,16 +150,19 @@ const getWithExpiry: Run = (request, reply, context) => {
   reply.length -= end - start;
 };
 
+/** To RESP clients too many options are a wrong option, as in Redis. */
+const WITH_OPTIONS = { ...WRITES_KEY, respMost: MOST_WORDS } as const;
+
 /** Time to live. */
 export const expiryCommands: readonly Command[] = [
   command("TTL", "string", SHAPE_WORDS, 1, 1, remaining(false, 1000), READS_KEY),
   command("PTTL", "string", SHAPE_WORDS, 1, 1, remaining(false, 1), READS_KEY),
   command("EXPIRETIME", "string", SHAPE_WORDS, 1, 1, remaining(true, 1000), READS_KEY),
   command("PEXPIRETIME", "string", SHAPE_WORDS, 1, 1, remaining(true, 1), READS_KEY),
-  command("EXPIRE", "set", SHAPE_WORDS, 2, 4, expire("expire", false, 1000), WRITES_KEY),
-  command("PEXPIRE", "set", SHAPE_WORDS, 2, 4, expire("pexpire", false, 1), WRITES_KEY),
-  command("EXPIREAT", "set", SHAPE_WORDS, 2, 4, expire("expireat", true, 1000), WRITES_KEY),
-  command("PEXPIREAT", "set", SHAPE_WORDS, 2, 4, expire("pexpireat", true, 1), WRITES_KEY),
+  command("EXPIRE", "set", SHAPE_WORDS, 2, 4, expire("expire", false, 1000), WITH_OPTIONS),
+  command("PEXPIRE", "set", SHAPE_WORDS, 2, 4, expire("pexpire", false, 1), WITH_OPTIONS),
+  command("EXPIREAT", "set", SHAPE_WORDS, 2, 4, expire("expireat", true, 1000), WITH_OPTIONS),
+  command("PEXPIREAT", "set", SHAPE_WORDS, 2, 4, expire("pexpireat", true, 1), WITH_OPTIONS),
   command("PERSIST", "set", SHAPE_WORDS, 1, 1, persist, WRITES_KEY),
-  command("GETEX", "get", SHAPE_WORDS, 1, 3, getWithExpiry, WRITES_KEY),
+  command("GETEX", "get", SHAPE_WORDS, 1, 3, getWithExpiry, WITH_OPTIONS),
 ];

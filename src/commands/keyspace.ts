@@ -14,7 +14,7 @@ const size: Run = (_request, reply, context) => {
 
 const flush: Run = (request, reply, context) => {
   if (request.count === 1 && !request.is(0, "SYNC") && !request.is(0, "ASYNC")) {
-    return reply.error("Too many arguments");
+    return reply.isResp ? reply.respError("ERR syntax error") : reply.error("Too many arguments");
   }
   context.store.flush();
   reply.ok();

@@ -2,7 +2,14 @@
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import { FAMILIES, command, type Command, type Context, type Run } from "./command.ts";
+import {
+  FAMILIES,
+  command,
+  unknownSubcommand,
+  type Command,
+  type Context,
+  type Run,
+} from "./command.ts";
 import { Glob } from "./glob.ts";
 import { answerInSlices } from "./slices.ts";
 
@@ -82,8 +89,7 @@ function infoSections(context: Context): Record<string, Facts> {
 
 const info: Run = (request, reply, context) => {
   const sections = infoSections(context);
-  if (reply.isResp)
-    return reply.bulkText(redisInfo(request.count > 0 ? request.text(0) : "", sections, context));
+  if (reply.isResp) return reply.bulkText(redisInfo(wantedSections(request), sections, context));
   const facts: Facts = Object.assign({}, ...Object.values(sections));
   if (reply.dialect === TAGGED) {
     facts["uptime"] = facts["uptime_seconds"]!;
@@ -93,12 +99,22 @@ const info: Run = (request, reply, context) => {
   listFacts(reply, reply.dialect === TAGGED ? "INFO" : "# Server Information", facts);
 };
 
-function redisInfo(section: string, sections: Record<string, Facts>, context: Context): string {
-  const wanted = section.toLowerCase();
+/** The sections asked for, of which there are a few. */
+function wantedSections(request: Request): Set<string> {
+  const wanted = new Set<string>();
+  for (let i = 0; i < Math.min(request.count, MOST_SECTIONS); i++) {
+    wanted.add(request.text(i).toLowerCase());
+  }
+  return wanted;
+}
+
+const MOST_SECTIONS = 32;
+
+function redisInfo(wanted: Set<string>, sections: Record<string, Facts>, context: Context): string {
+  const all = wanted.size === 0 || ["all", "everything", "default"].some((it) => wanted.has(it));
   let text = "";
   for (const [name, facts] of Object.entries(sections)) {
-    const isWanted = ["", "all", "everything", "default", name.toLowerCase()].includes(wanted);
-    if (!isWanted) continue;
+    if (!all && !wanted.has(name.toLowerCase())) continue;
     text += `# ${name}\r\n`;
     for (const [fact, value] of Object.entries(facts)) text += `${fact}:${value}\r\n`;
     if (name === "Keyspace" && context.store.size > 0) {
@@ -182,15 +198,13 @@ const config: Run = (request, reply, context) => {
     context.services.synchronization.resetPeaks();
     return reply.ok();
   }
-  reply.error(
-    "Invalid command",
-    "CONFIG GET and RESETSTAT are what there is; settings change in the config file",
-  );
+  const known = "CONFIG GET and RESETSTAT are what there is; settings change in the config file";
+  unknownSubcommand(request, reply, known);
 };
 
 const shutdown: Run = (request, reply, context) => {
   if (request.count === 1 && !request.is(0, "NOSAVE") && !request.is(0, "SAVE")) {
-    return reply.error("Invalid command", "syntax error");
+    return reply.respError("ERR syntax error");
   }
   reply.ok();
   context.services.shutdown();

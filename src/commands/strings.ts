@@ -15,7 +15,7 @@ import {
   type Context,
   type Run,
 } from "./command.ts";
-import { parseExpiry, readInteger, NO_EXPIRY } from "./expiry-options.ts";
+import { expiryOf, isExpiryOption, readExpiry, readInteger } from "./expiry-options.ts";
 import { ValueBuilder } from "./value-builder.ts";
 
 const found = new Entry();
@@ -65,7 +65,7 @@ function setWithOptions(request: Request, reply: Reply, context: Context): void 
   let onlyIfPresent = false;
   let answerOld = false;
   let keepExpiry = false;
-  let expiresAtMs = 0;
+  let expiryAt = 0;
   if (request.count > MOST_SET_WORDS) return reply.respError("ERR syntax error");
   for (let i = 2; i < request.count; i++) {
     if (request.is(i, "NX")) onlyIfMissing = true;
@@ -73,15 +73,20 @@ function setWithOptions(request: Request, reply: Reply, context: Context): void 
     else if (request.is(i, "GET")) answerOld = true;
     else if (request.is(i, "KEEPTTL")) keepExpiry = true;
     else {
-      const at = parseExpiry(request, i, reply, "set", context.store.clock.nowMs());
-      if (at === undefined) return;
-      if (at === NO_EXPIRY || expiresAtMs !== 0) return reply.respError("ERR syntax error");
-      expiresAtMs = at;
-      i++;
+      if (!isExpiryOption(request, i) || expiryAt !== 0 || i + 1 >= request.count) {
+        return reply.respError("ERR syntax error");
+      }
+      expiryAt = i++;
     }
   }
-  if ((onlyIfMissing && onlyIfPresent) || (keepExpiry && expiresAtMs !== 0)) {
+  if ((onlyIfMissing && onlyIfPresent) || (keepExpiry && expiryAt !== 0)) {
     return reply.respError("ERR syntax error");
+  }
+  let expiresAtMs = 0;
+  if (expiryAt !== 0) {
+    const at = readExpiry(request, expiryAt, reply, "set", context.store.clock.nowMs());
+    if (at === undefined) return;
+    expiresAtMs = at;
   }
   if (!checkValueLength(request.length(1), reply, context)) return;
   const { store } = context;
@@ -117,10 +122,10 @@ function setWithExpiry(name: string, unitMs: number): Run {
     if (!checkKey(request, 0, reply)) return;
     const amount = readInteger(request, 1);
     if (amount === undefined) return reply.error("Value is not a valid number");
-    const expiresAtMs = context.store.clock.nowMs() + amount * unitMs;
-    if (amount <= 0 || !Number.isSafeInteger(expiresAtMs)) {
-      return reply.error("Value out of range", `invalid expire time in '${name}' command`);
-    }
+    // No time to live at all is as wrong as one without end.
+    const given = amount > 0 ? amount : Infinity;
+    const expiresAtMs = expiryOf(given, unitMs, context.store.clock.nowMs(), name, reply);
+    if (expiresAtMs === undefined) return;
     if (!checkValueLength(request.length(2), reply, context)) return;
     if (!isRefused(write(request, 2, expiresAtMs, context), reply)) reply.ok();
   };
@@ -186,10 +191,12 @@ const getRange: Run = (request, reply, context) => {
   found.setValue(request.bytes, 0, 0);
   if (id >= 0) context.store.readValue(id, found);
   const length = found.valueLength;
+  // As in Redis: what lies before the first byte is the first byte, unless both ends do and are swapped.
+  const isSwapped = first < 0 && last < 0 && first > last;
   if (first < 0) first = Math.max(0, length + first);
-  if (last < 0) last = length + last;
+  if (last < 0) last = Math.max(0, length + last);
   last = Math.min(last, length - 1);
-  if (first > last) return reply.value(found.value, found.valueOffset, 0);
+  if (isSwapped || first > last) return reply.value(found.value, found.valueOffset, 0);
   reply.value(found.value, found.valueOffset + first, last - first + 1);
 };
 

@@ -4,7 +4,14 @@ import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { backupCommands } from "./backup.ts";
 import { bulkCommands } from "./bulk.ts";
-import { FAMILIES, command, type Command, type Context, type Run } from "./command.ts";
+import {
+  FAMILIES,
+  command,
+  unknownSubcommand,
+  type Command,
+  type Context,
+  type Run,
+} from "./command.ts";
 import { connectionCommands } from "./connection.ts";
 import { expiryCommands } from "./expiry.ts";
 import { hashCommands } from "./hash.ts";
@@ -23,10 +30,10 @@ const commandCommand: Run = (request, reply, context): ReturnType<Run> => {
   const all = commandTable.commands;
   if (!reply.isResp) {
     reply.simple(all.map((each) => each.names[0]).join(" "));
-  } else if (request.count === 0) {
+  } else if (request.count === 0 || (request.count === 1 && request.is(0, "INFO"))) {
     reply.array(all.length);
     for (const each of all) describe(each, reply);
-  } else if (request.is(0, "COUNT")) {
+  } else if (request.is(0, "COUNT") && request.count === 1) {
     reply.count(all.length, "");
   } else if (request.is(0, "LIST")) {
     reply.array(all.length);
@@ -37,7 +44,8 @@ const commandCommand: Run = (request, reply, context): ReturnType<Run> => {
     // There are none here, which clients take well.
     reply.map(0);
   } else {
-    reply.error("Invalid command", "COMMAND COUNT, LIST, INFO and DOCS are what there is");
+    const known = "COMMAND COUNT, LIST, INFO and DOCS are what there is";
+    unknownSubcommand(request, reply, known);
   }
 };
 

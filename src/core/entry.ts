@@ -21,6 +21,9 @@ export type Kind = 0 | 1 | 2;
 /** The longest key, in bytes (64 KiB). */
 export const MAX_KEY_BYTES = 65_536;
 
+/** The largest expiry time, in Unix milliseconds: 48 bits, as in a version. */
+export const MAX_EXPIRES_AT_MS = 2 ** 48 - 1;
+
 /** A key-value pair with the version that decides who wins a merge. */
 export class Entry {
   /** The buffer the key lies in. */

@@ -3,10 +3,17 @@
  * other nodes comes through here, and because it comes from strangers: nothing is
  * allocated for an event, and no length is believed that the bytes do not bear out.
  */
-import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE, MAX_KEY_BYTES } from "../core/entry.ts";
+import {
+  Entry,
+  KIND_COUNTER,
+  KIND_STRING,
+  KIND_TOMBSTONE,
+  MAX_EXPIRES_AT_MS,
+  MAX_KEY_BYTES,
+} from "../core/entry.ts";
 import { ARRAY, BYTES, CborError, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
 import { originOf } from "../core/origin.ts";
-import { FORMAT_VERSION, MAX_EXPIRES_AT_MS, type DropReason } from "./wire.ts";
+import { FORMAT_VERSION, type DropReason } from "./wire.ts";
 
 /** There is no further event. */
 export const EVENT_END = 0;

@@ -22,10 +22,16 @@
  */
 import { Decoder } from "cbor-x/index-no-eval";
 import { timeHighOf, timeLowOf } from "../core/clock.ts";
-import { Entry, KIND_STRING, KIND_TOMBSTONE, MAX_KEY_BYTES } from "../core/entry.ts";
+import {
+  Entry,
+  KIND_STRING,
+  KIND_TOMBSTONE,
+  MAX_EXPIRES_AT_MS,
+  MAX_KEY_BYTES,
+} from "../core/entry.ts";
 import { ARRAY, BYTES, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
 import { originOf } from "../core/origin.ts";
-import { FORMAT_VERSION, MAX_EXPIRES_AT_MS, type DropReason } from "./wire.ts";
+import { FORMAT_VERSION, type DropReason } from "./wire.ts";
 
 const WRITES = new Set(["set", "incr", "decr", "append", "prepend"]);
 /** The fields of an event, `val` apart. */

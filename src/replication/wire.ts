@@ -23,8 +23,6 @@
 
 /** The version of the wire form. */
 export const FORMAT_VERSION = 1;
-/** The largest expiry time, in Unix milliseconds: 48 bits, as in a version. */
-export const MAX_EXPIRES_AT_MS = 2 ** 48 - 1;
 
 /**
  * Why an event, or a message as a whole, was dropped; each has a counter.
