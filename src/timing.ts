@@ -48,8 +48,12 @@ const TURN_MS = 1;
  * many have something to do.
  */
 export class RunQueue {
-  private readonly waiting: (() => void)[] = [];
+  /** Who has used little so far goes first. */
+  private readonly light: (() => void)[] = [];
+  private readonly heavy: (() => void)[] = [];
   private isScheduled = false;
+  /** A whole slice was used in this turn, outside of the queue: whoever comes now should wait. */
+  isSpent = false;
 
   constructor(private readonly timing: Timing) {}
 
@@ -62,8 +66,14 @@ export class RunQueue {
    * Runs a slice of work when its turn comes. It takes well below a millisecond, never throws, and
    * adds itself again if more is left.
    */
-  add(slice: () => void): void {
-    this.waiting.push(slice);
+  add(slice: () => void, isLight = false): void {
+    (isLight ? this.light : this.heavy).push(slice);
+    this.schedule();
+  }
+
+  /** Says that a slice was used outside of the queue. */
+  spend(): void {
+    this.isSpent = true;
     this.schedule();
   }
 
@@ -74,11 +84,16 @@ export class RunQueue {
   }
 
   private drain(): void {
-    const endMs = this.timing.nowMs() + TURN_MS;
-    do this.waiting.shift()!();
-    while (this.waiting.length > 0 && this.timing.nowMs() < endMs);
+    const { light, heavy, timing } = this;
+    const endMs = timing.nowMs() + TURN_MS;
+    const hasTime = (): boolean => timing.nowMs() < endMs;
+    while (light.length > 0 && hasTime()) light.shift()!();
+    // One at least, so that many who use little do not keep it from going on for ever.
+    if (heavy.length > 0) heavy.shift()!();
+    while (light.length + heavy.length > 0 && hasTime()) (light.shift() ?? heavy.shift()!)();
+    this.isSpent = false;
     this.isScheduled = false;
-    if (this.waiting.length > 0) this.schedule();
+    if (light.length + heavy.length > 0) this.schedule();
   }
 }
 

@@ -67,7 +67,7 @@ type EachKey = (request: Request, i: number) => boolean;
 
 /**
  * Checks all keys of a request, then does them one after the other, in slices. `write` answers
- * when all are done, or one has said to stop.
+ * when all are done, or one has said to stop. What goes into `gathered` is work, too.
  */
 function inSlices(
   given: Request,
@@ -78,6 +78,7 @@ function inSlices(
   reply: Reply,
   context: Context,
   isRead: boolean,
+  gathered?: LongReply,
 ): ReturnType<Run> {
   const request = given.takeOver();
   let checked = 0;
@@ -98,8 +99,10 @@ function inSlices(
     }
     for (; done < request.count; done += stride) {
       if (work <= 0) return false;
-      work -= keyWork + workOf(done);
-      if (!each(request, done)) return true;
+      const before = gathered?.bytes ?? 0;
+      const isLast = !each(request, done);
+      work -= keyWork + workOf(done) + ((gathered?.bytes ?? 0) - before) / BYTES_A_WORK;
+      if (isLast) return true;
     }
     return true;
   };
@@ -200,7 +203,7 @@ function getManyInSlices(request: Request, reply: Reply, context: Context): Retu
     } else if (late.dialect === TAGGED) late.simple(`VALUES ${count}`);
     else if (late.isResp) late.array(values.count);
   });
-  return inSlices(request, 1, FIND_WORK, each, write, reply, context, true);
+  return inSlices(request, 1, FIND_WORK, each, write, reply, context, true, values);
 }
 
 /** Writes the value of key argument `i`, or that there is none. Whether there is one. */

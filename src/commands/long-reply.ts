@@ -7,6 +7,7 @@
  * does not fit any more is taken back, and `isFull` says so: whoever gathers then either says where
  * to go on, or answers an error. Nothing is left out in silence.
  */
+import { release } from "../core/release.ts";
 import { Reply, type Dialect } from "../protocol/reply.ts";
 import type { LateReply } from "./command.ts";
 import type { Session } from "./session.ts";
@@ -61,11 +62,18 @@ export class LongReply {
     this.count++;
     if (part.length >= PART_BYTES) {
       this.gatheredBytes += part.length;
+      this.session.held = this;
       this.session.hold(part.length);
       this.pieces.push(part.handOver());
     }
     this.elementStart = part.length;
     return true;
+  }
+
+  /** Gives the memory back, for nobody will ask for what is gathered. */
+  release(): void {
+    for (const piece of this.pieces) release(piece);
+    this.pieces.length = 0;
   }
 
   /** Forgets all elements, for an error takes their place. */
@@ -101,6 +109,7 @@ export class LongReply {
       if (this.sentBytes < piece.length) break;
       this.sentBytes = 0;
       this.session.hold(-piece.length);
+      release(piece);
       this.pieces.pop();
     }
     return this.pieces.length > 0;

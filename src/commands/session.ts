@@ -18,6 +18,8 @@ export class Session {
   isOver = false;
   /** Bytes that a command holds for its reply, which is still to come or to be sent. */
   heldBytes = 0;
+  /** Who holds them, and gives them back when the connection is over. */
+  held: { release(): void } | null = null;
   /** Called when `heldBytes` has changed. */
   onHeld = (): void => {};
   /** Set by PEER: the bytes after the request are no requests but belong to this. */
@@ -37,8 +39,17 @@ export class Session {
 
   /** A command holds so many bytes more, or less. */
   hold(bytes: number): void {
+    if (this.isOver) return;
     this.heldBytes += bytes;
     this.onHeld();
+  }
+
+  /** Nobody waits for replies any more: what is held for them is given back. */
+  end(): void {
+    this.isOver = true;
+    this.held?.release();
+    this.held = null;
+    this.heldBytes = 0;
   }
 
   /** The line about this connection in CLIENT LIST. `idleMs` since its last request. */

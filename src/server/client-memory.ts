@@ -17,12 +17,14 @@ export interface MemoryHolder {
   readonly isExpendable: boolean;
   /** It may be read from again. */
   onRoom(): void;
-  /** Ends it: its memory is needed. */
-  makeRoom(): void;
+  /** Ends it: its memory is needed. `isMidwork`: now, while another one's request is carried out. */
+  makeRoom(isMidwork: boolean): void;
 }
 
 /** Who holds no more than this is never held back. */
 const SMALL_BYTES = 64 * 1024;
+/** This much above the budget there is no waiting for the next turn of the event loop. */
+const URGENT = 1.25;
 /** Who waits for so long because others hold too much is helped, in ms. */
 const PATIENCE_MS = 1_000;
 
@@ -56,6 +58,8 @@ export class ClientMemory {
     this.totalBytes += more;
     if (more < 0) this.returnedBytes -= more;
     if (this.totalBytes > this.limitBytes || (more < 0 && this.heldBack.size > 0)) this.lookSoon();
+    if (more > 0 && this.totalBytes > this.limitBytes * URGENT)
+      this.relieve(this.limitBytes, holder);
   }
 
   /** Whether a holder is to be held back. It is told by `onRoom` when no longer. */
@@ -78,7 +82,8 @@ export class ClientMemory {
   /** Called a few times a second. */
   tick(): void {
     const [first] = this.heldBack.values();
-    if (first !== undefined && this.nowMs() - first >= PATIENCE_MS) this.greediest()?.makeRoom();
+    if (first !== undefined && this.nowMs() - first >= PATIENCE_MS)
+      this.greediest()?.makeRoom(false);
   }
 
   /** Not now: the one who charges may be in the middle of something. */
@@ -88,23 +93,29 @@ export class ClientMemory {
     this.runQueue.add(() => {
       this.isLookDue = false;
       this.look();
-    });
+    }, true);
   }
 
   private look(): void {
-    while (this.totalBytes > this.limitBytes) {
-      const holder = this.greediest();
-      if (holder === undefined) break;
-      holder.makeRoom();
-    }
+    this.relieve(this.limitBytes);
     for (const holder of [...this.heldBack.keys()]) {
       if (!this.isHeldBack(holder)) holder.onRoom();
     }
   }
 
-  private greediest(): MemoryHolder | undefined {
+  /** Ends the greediest until the rest fits, sparing the one who is at work. */
+  private relieve(limitBytes: number, worker?: MemoryHolder): void {
+    while (this.totalBytes > limitBytes) {
+      const holder = this.greediest(worker);
+      if (holder === undefined) break;
+      holder.makeRoom(worker !== undefined);
+    }
+  }
+
+  private greediest(worker?: MemoryHolder): MemoryHolder | undefined {
     let found: MemoryHolder | undefined;
     for (const holder of this.holders) {
+      if (holder === worker) continue;
       if (!holder.isExpendable || holder.chargedBytes <= SMALL_BYTES) continue;
       if (holder.chargedBytes > (found?.chargedBytes ?? 0)) found = holder;
     }

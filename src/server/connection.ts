@@ -69,6 +69,8 @@ export interface Shared {
 const SEND_AT_BYTES = 256 * 1024;
 /** No more requests are run while so many bytes of replies wait for writes to be safe. */
 const MOST_HELD_BYTES = 256 * 1024;
+/** A chunk of input that costs a slice by itself. */
+const LARGE_CHUNK_BYTES = 64 * 1024;
 /** Nothing more is read while so much waits to be run. */
 const MOST_WAITING_BYTES = 64 * 1024;
 const CR = 0x0d;
@@ -104,6 +106,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   /** A RESP request that has arrived in part. */
   private partial: Request | undefined;
 
+  /** The last run used up its slice. Nobody is trusted before the first one. */
+  private isHeavy = true;
   /** Waits in the run queue. */
   private isInLine = false;
   /** Waits at the journal's gate, or was let in. */
@@ -153,7 +157,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   }
 
   /** Its memory is needed for others. */
-  makeRoom(): void {
+  makeRoom(isMidwork: boolean): void {
     const { statistics } = this.shared.context.services;
     const { address } = this.session;
     statistics.cutConnections++;
@@ -161,16 +165,15 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     const bytes = this.chargedBytes;
     this.shared.notices.warn("Cut a connection: clients hold more than may be", { address, bytes });
     // In the middle of a reply an error would be taken for a part of it.
-    if (this.outbox.length > 0 || this.hasEnded || this.isWorking || this.rest !== null) {
-      return this.cut();
-    }
+    const isMidway = this.outbox.length > 0 || this.hasEnded || this.rest !== null;
+    if (isMidway || isMidwork) return this.cut();
     const words = "network.max_client_memory_mb is used up; closing the connection";
     this.isWaiting = false;
+    this.keptBytes = 0;
     this.end((reply) => {
       if (reply.isResp) reply.respError(`OOM ${words}`);
       else reply.error("Storage full", words);
     });
-    this.session.isOver = true;
   }
 
   /** Takes a chunk of input, which is this connection's to keep. */
@@ -179,8 +182,12 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     this.lastActiveMs = this.shared.nowMs();
     if (this.handler !== null) return this.handler.receive(chunk);
     this.inbox.add(chunk);
-    if (this.isInLine) this.pauseOrResume();
-    else this.work();
+    if (this.isInLine) return this.pauseOrResume();
+    const { runQueue } = this.shared;
+    if (runQueue.isSpent) return this.goOn();
+    // To look through so much, and to keep it, is work, too.
+    if (chunk.length >= LARGE_CHUNK_BYTES) runQueue.spend();
+    this.work();
   }
 
   /** What was written is safe: replies to it may leave. */
@@ -209,6 +216,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     this.account();
     if (this.handler === null) this.noteUnread(true);
     if (this.hasEnded) return this.shutDownWhenSent();
+    if (this.handler === null && this.shared.runQueue.isSpent) return this.goOn();
     if (this.rest !== null) return this.sendRest();
     if (this.handler === null && !this.isInLine) this.work();
     else if (this.outbox.length === 0) this.handler?.drained();
@@ -224,7 +232,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   /** The connection is gone. */
   onClose(): void {
     this.isClosed = true;
-    this.session.isOver = true;
+    this.session.end();
     this.rest = null;
     this.shared.halfSent.delete(this);
     this.shared.closing.delete(this);
@@ -271,6 +279,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     this.hasEnded = true;
     this.inbox.clear();
     this.partial = undefined;
+    this.session.end();
     this.account();
     // What still arrives is read and dropped: a close with input unread would reset the
     // connection and might take the last reply with it.
@@ -302,7 +311,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     this.shared.runQueue.add(() => {
       this.isInLine = false;
       this.takeTurn();
-    });
+    }, !this.isHeavy);
   }
 
   /** The journal's gate is open for this connection. */
@@ -316,7 +325,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
 
   private takeTurn(): void {
     try {
-      if (this.handler === null) this.work();
+      if (this.rest !== null) this.sendRest();
+      else if (this.handler === null) this.work();
     } catch (error) {
       this.shared.context.services.reportBug(error);
       this.cut();
@@ -349,7 +359,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
       this.shared.halfSent.delete(this);
       return this.pauseOrResume();
     }
-    const { reply, slice, context } = this.shared;
+    const { reply, slice, context, runQueue } = this.shared;
     const { durability } = context.services;
     const { inbox } = this;
     reply.reset();
@@ -378,6 +388,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     const goesOn = isOver && inbox.length > 0;
     const hasSaidAll = this.peerHasEnded && !goesOn && this.outbox.length === 0;
     if ((this.session.isClosing || hasSaidAll) && !this.isWaiting) return this.end();
+    this.isHeavy = isOver;
+    if (isOver) runQueue.spend();
     if (goesOn) this.goOn();
     this.keepRest(hasCompleted);
   }

@@ -1,6 +1,7 @@
 /** Every attack of the siege, a file for each theme. */
 import type { Attack } from "./attack.ts";
+import { connections } from "./attacks/connections.ts";
 import { requests } from "./attacks/requests.ts";
 
 /** See the file header. */
-export const attacks: readonly Attack[] = [...requests];
+export const attacks: readonly Attack[] = [...requests, ...connections];

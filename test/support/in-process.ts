@@ -17,7 +17,7 @@ import { JournalGate } from "../../src/server/journal-gate.ts";
 import { ReadAhead } from "../../src/server/read-ahead.ts";
 import { Notices } from "../../src/server/notices.ts";
 import { Slice } from "../../src/server/slice.ts";
-import { runQueue } from "../../src/timing.ts";
+import { eventLoop, RunQueue } from "../../src/timing.ts";
 import { seeded } from "./random.ts";
 
 /** What a server may be made with; sizes in bytes. */
@@ -27,6 +27,8 @@ export interface ServerOptions {
   readonly maxOutputBytes?: number;
   readonly memoryLimitBytes?: number;
   readonly clientMemoryBytes?: number;
+  /** Whether a slice used up makes those who come in the same turn wait for the next. */
+  readonly isPatient?: boolean;
   /** Replaces what `Services` would do. */
   readonly services?: Partial<Services>;
 }
@@ -89,6 +91,9 @@ export class InProcessServer {
       },
       ...options.services,
     } as Services;
+    const runQueue = new RunQueue(eventLoop);
+    // Who comes after a slice was used up is served at once, unless a test is about that.
+    if (options.isPatient !== true) runQueue.spend = () => {};
     this.shared = {
       context: {
         store: this.store,

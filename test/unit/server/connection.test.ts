@@ -303,6 +303,21 @@ describe("a long run of requests", () => {
     expect(counts).toEqual([2_000, 2_000, 2_000]);
   });
 
+  test("makes others that come in the same turn wait for the next, the modest first", async () => {
+    const server = new InProcessServer({ isPatient: true });
+    server.lookMs = 0.1;
+    const modest = server.connect().send("PING\n");
+    expect(modest.read()).toBe("PONG\n");
+    const greedy = [1, 2, 3].map((i) => server.connect().send(`INCR n${i}\n`.repeat(1_000)));
+    expect(greedy[0]!.read()).not.toBe("");
+    expect(greedy[1]!.read()).toBe("");
+    modest.send("GET n2\n");
+    expect(modest.read()).toBe("");
+    await turn();
+    expect(modest.read()).toBe("(null)\n");
+    await eventually("the others come, too", () => greedy.every((client) => client.read() !== ""));
+  });
+
   test("ends soon where each request copies much, whatever the clock says", () => {
     const server = new InProcessServer();
     const client = server.connect();
