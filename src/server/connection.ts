@@ -291,7 +291,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   /** Notes what is held for this connection. What is handed over has bounds of its own. */
   private account(): void {
     if (this.isClosed) return;
-    let bytes = this.inbox.bytes.length + this.outbox.length + this.keptBytes;
+    let bytes = this.inbox.bytes.length + this.outbox.heldBytes + this.keptBytes;
     bytes += this.session.heldBytes;
     if (this.partial !== undefined) bytes += this.partial.rangeBytes;
     if (this.handler !== null) bytes = 0;

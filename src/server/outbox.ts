@@ -15,6 +15,13 @@ export class Outbox {
 
   constructor(private readonly socket: Pick<Socket, "write">) {}
 
+  /** Memory taken by what is queued. */
+  get heldBytes(): number {
+    let bytes = 0;
+    for (const piece of this.pieces) bytes += memoryOf(piece);
+    return bytes;
+  }
+
   /** Whether what is next waits for the journal, given how far that is safe. */
   isHeld(safePosition: number): boolean {
     return this.pieces.length > 0 && this.positions[0]! > safePosition;
@@ -39,7 +46,7 @@ export class Outbox {
 
   /** Queues bytes, which are the outbox's from now on with the buffer they lie in. */
   queue(bytes: Uint8Array, position: number): void {
-    this.pieces.push(bytes);
+    this.pieces.push(shrunk(bytes));
     this.positions.push(position);
     this.length += bytes.length;
   }
@@ -53,18 +60,18 @@ export class Outbox {
       if (sent < 0) return;
       this.length -= sent;
       if (sent < bytes.length) {
-        this.pieces[0] = bytes.subarray(sent);
+        this.pieces[0] = shrunk(bytes.subarray(sent));
         return;
       }
       this.pieces.shift();
       this.positions.shift();
-      if (bytes.buffer.byteLength > JOINED_BYTES) release(bytes);
+      if (isLarge(bytes)) release(bytes);
     }
   }
 
   /** Forgets everything. */
   clear(): void {
-    for (const bytes of this.pieces) if (bytes.buffer.byteLength > JOINED_BYTES) release(bytes);
+    for (const bytes of this.pieces) if (isLarge(bytes)) release(bytes);
     this.length = this.pieces.length = this.positions.length = 0;
   }
 
@@ -85,3 +92,20 @@ export class Outbox {
 }
 
 const JOINED_BYTES = 64 * 1024;
+
+/** Whether a piece has a large buffer, which is then its own. */
+function isLarge(bytes: Uint8Array): boolean {
+  return bytes.buffer.byteLength > JOINED_BYTES;
+}
+
+function memoryOf(bytes: Uint8Array): number {
+  return isLarge(bytes) ? bytes.buffer.byteLength : bytes.length;
+}
+
+/** The same bytes, in a smaller buffer when most of a large one is not needed any more. */
+function shrunk(bytes: Uint8Array): Uint8Array {
+  if (memoryOf(bytes) < 2 * bytes.length) return bytes;
+  const copy = new Uint8Array(bytes);
+  release(bytes);
+  return copy;
+}
