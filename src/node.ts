@@ -31,7 +31,7 @@ import { OperationalError } from "./operational-error.ts";
 import type { Logger } from "./observability/log.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { EmbeddedBroker } from "./replication/embedded-broker.ts";
-import { Replicator } from "./replication/replicator.ts";
+import { maxMessageBytes, Replicator } from "./replication/replicator.ts";
 import { originOf } from "./core/origin.ts";
 import { Listener } from "./server/listener.ts";
 import { version } from "./version.ts";
@@ -334,8 +334,16 @@ async function startBroker(config: Config, logger: Logger): Promise<EmbeddedBrok
   const { enabled, broker_address, embedded } = config.mqtt;
   if (!enabled || broker_address !== "embedded") return null;
   try {
-    const broker = await EmbeddedBroker.start(embedded.bind_address, embedded.bind_port);
-    const address = formatHostPort(embedded.bind_address, broker.port);
+    const { bind_address, bind_port, ...limits } = embedded;
+    // The node's own messages must get through.
+    const max_packet_bytes = Math.max(limits.max_packet_bytes, maxMessageBytes(config.mqtt));
+    const broker = await EmbeddedBroker.start(
+      bind_address,
+      bind_port,
+      { ...limits, max_packet_bytes },
+      logger.child("broker"),
+    );
+    const address = formatHostPort(bind_address, broker.port);
     logger.info("Embedded broker listening", { address });
     return broker;
   } catch (error) {

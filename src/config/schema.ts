@@ -176,6 +176,30 @@ export const schema = {
     to: 65_535,
     doc: "Port the embedded broker listens on; 0 takes a free one.",
   }),
+  "mqtt.embedded.max_clients": integer({
+    fallback: 256,
+    from: 1,
+    to: 100_000,
+    doc: "Clients of the embedded broker; one more is cut off.",
+  }),
+  "mqtt.embedded.max_packet_bytes": integer({
+    fallback: 4_194_304,
+    from: 1_024,
+    to: 268_435_455,
+    doc: "Longest packet it takes, or as long as this node's own may get; who sends more is cut off.",
+  }),
+  "mqtt.embedded.max_queued_mb": integer({
+    fallback: 64,
+    from: 1,
+    to: 1_048_576,
+    doc: "MiB it keeps for absent subscribers (a quarter of it for one), and as much half sent.",
+  }),
+  "mqtt.embedded.max_retained_mb": integer({
+    fallback: 16,
+    from: 1,
+    to: 1_048_576,
+    doc: "MiB of retained messages it keeps; others are delivered and not retained.",
+  }),
 
   "anti_entropy.enabled": boolean({
     fallback: true,

@@ -2,38 +2,79 @@
  * An MQTT broker in the node's own process, so that a first cluster needs nothing else:
  * QoS 1, retained messages and wills in memory, MQTT 3.1.1, no authentication. The only
  * file that imports aedes.
+ *
+ * It trusts nobody: clients, packets, what is half sent, what waits and what is kept are bounded, so
+ * that it cannot take the node's memory.
  */
 import { createServer, type Server, type Socket } from "node:net";
-import { Aedes } from "aedes";
+import { Aedes, type AedesOptions } from "aedes";
 import { formatHostPort } from "../config/address.ts";
+import { schema, type Config } from "../config/schema.ts";
+import { silentLogger, type Logger } from "../observability/log.ts";
+import { BrokerStore } from "./broker-store.ts";
+import { PacketGuard, UnfinishedPackets } from "./packet-guard.ts";
 
+const MIB = 1_048_576;
 /** How long a subscriber may leave what it was sent unread before it is cut off, in ms. */
 const DRAIN_TIMEOUT_MS = 10_000;
+/** And how much of it, in packets of the longest kind. */
+const UNREAD_PACKETS = 4;
+/** How long a client may take to say CONNECT, in ms. */
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Places kept for clients of this machine, the node itself for one. */
+const OWN_PLACES = 8;
+/** Longest topic and client id, in UTF-16 units, and most subscriptions of a client. */
+const MAX_TOPIC_LENGTH = 4_096;
+const MAX_CLIENT_ID_LENGTH = 1_024;
+const MAX_SUBSCRIPTIONS = 100;
+/** Messages of QoS 2 that a client may leave half way. */
+const MAX_HALF_WAY = 20;
+
+/** The bounds of a broker, by the names of the config file. */
+export type BrokerLimits = Omit<Config["mqtt"]["embedded"], "bind_address" | "bind_port">;
+
+const DEFAULT_LIMITS: BrokerLimits = {
+  max_clients: schema["mqtt.embedded.max_clients"].fallback,
+  max_packet_bytes: schema["mqtt.embedded.max_packet_bytes"].fallback,
+  max_queued_mb: schema["mqtt.embedded.max_queued_mb"].fallback,
+  max_retained_mb: schema["mqtt.embedded.max_retained_mb"].fallback,
+};
 
 /** A broker that listens. */
 export class EmbeddedBroker {
+  /** Connections, and who sends what over them. */
+  private readonly sockets = new Set<Socket>();
+  private readonly unfinished: UnfinishedPackets;
+  private aedes!: Aedes;
+  private server!: Server;
+
   private constructor(
-    private readonly aedes: Aedes,
-    private readonly server: Server,
-    private readonly sockets: Set<Socket>,
-    /** The port it listens on. */
-    readonly port: number,
-  ) {}
+    private readonly limits: BrokerLimits,
+    private readonly logger: Logger,
+  ) {
+    this.unfinished = new UnfinishedPackets(limits.max_queued_mb * MIB);
+  }
+
+  /** The port it listens on. */
+  get port(): number {
+    return (this.server.address() as { port: number }).port;
+  }
 
   /**
    * Starts listening. `port` 0 takes a free one. Rejects with an Error of one line when
    * it cannot listen there.
    */
-  static async start(address: string, port: number): Promise<EmbeddedBroker> {
-    const aedes = await Aedes.createBroker({ drainTimeout: DRAIN_TIMEOUT_MS });
-    const sockets = new Set<Socket>();
-    const server = createServer((socket) => {
-      sockets.add(socket);
-      socket.on("close", () => sockets.delete(socket));
-      socket.on("error", () => {}); // "close" follows
-      socket.setNoDelay(true);
-      aedes.handle(socket);
-    });
+  static async start(
+    address: string,
+    port: number,
+    limits: BrokerLimits = DEFAULT_LIMITS,
+    logger: Logger = silentLogger,
+  ): Promise<EmbeddedBroker> {
+    const broker = new EmbeddedBroker(limits, logger);
+    const aedes = await Aedes.createBroker(broker.options());
+    broker.aedes = aedes;
+    const server = createServer((socket) => broker.accept(socket));
+    broker.server = server;
     try {
       await new Promise<void>((resolve, reject) => {
         server.once("error", reject);
@@ -43,8 +84,73 @@ export class EmbeddedBroker {
       await new Promise<void>((resolve) => aedes.close(() => resolve()));
       throw new Error(describeListenError(error as NodeJS.ErrnoException, address, port));
     }
-    const bound = server.address() as { port: number };
-    return new EmbeddedBroker(aedes, server, sockets, bound.port);
+    return broker;
+  }
+
+  private options(): AedesOptions {
+    const { limits, logger } = this;
+    const storeLimits = {
+      maxQueuedBytes: limits.max_queued_mb * MIB,
+      maxRetainedBytes: limits.max_retained_mb * MIB,
+    };
+    return {
+      drainTimeout: DRAIN_TIMEOUT_MS,
+      connectTimeout: CONNECT_TIMEOUT_MS,
+      maxInflightInbound: MAX_HALF_WAY,
+      persistence: new BrokerStore(storeLimits, (what, id) =>
+        logger.warn("The embedded broker has no room", { for: what, of: id }),
+      ),
+      preConnect(_client, { clientId }, done) {
+        if (clientId.length <= MAX_CLIENT_ID_LENGTH) return done(null, true);
+        done(new Error("the client id is too long"), false);
+      },
+      authorizePublish(_client, { topic }, done) {
+        if (topic.length > MAX_TOPIC_LENGTH) return done(new Error("the topic is too long"));
+        done(topic.startsWith("$SYS/") ? new Error("$SYS/ is the broker's own") : null);
+      },
+      authorizeSubscribe(client, subscription, done) {
+        const held = Object.keys((client as unknown as WithSubscriptions).subscriptions).length;
+        const isFine = subscription.topic.length <= MAX_TOPIC_LENGTH && held < MAX_SUBSCRIPTIONS;
+        if (isFine) return done(null, subscription);
+        // Null refuses it; the package's types leave that out.
+        done(null, null as never);
+      },
+      authorizeForward(client, packet) {
+        const { conn } = client;
+        if (conn.writableLength <= UNREAD_PACKETS * limits.max_packet_bytes) return packet;
+        logger.warn("The embedded broker cut off a client that does not read", { id: client.id });
+        conn.destroy();
+        return null;
+      },
+    };
+  }
+
+  private accept(socket: Socket): void {
+    socket.on("error", () => {}); // "close" follows
+    const address = formatHostPort(socket.remoteAddress ?? "", socket.remotePort ?? 0);
+    const places = this.limits.max_clients + (isLoopback(socket) ? OWN_PLACES : 0);
+    if (this.sockets.size >= places) {
+      this.logger.warn("The embedded broker has too many clients", { refused: address });
+      return void socket.destroy();
+    }
+    const guard = new PacketGuard(this.limits.max_packet_bytes, this.unfinished);
+    this.sockets.add(socket);
+    socket.on("close", () => {
+      this.sockets.delete(socket);
+      guard.end();
+    });
+    socket.setNoDelay(true);
+    // The package reads whatever has come. It sees nothing of a packet that is too long.
+    const read = socket.read.bind(socket);
+    socket.read = (size) => {
+      const chunk: Buffer | null = read(size);
+      const problem = chunk === null ? "" : guard.look(chunk);
+      if (problem === "") return chunk;
+      this.logger.warn("The embedded broker cut off a client", { address, problem });
+      socket.destroy();
+      return null;
+    };
+    this.aedes.handle(socket);
   }
 
   /** Stops listening and ends every connection. */
@@ -54,6 +160,15 @@ export class EmbeddedBroker {
     for (const socket of this.sockets) socket.destroy();
     await Promise.all([closed, released]);
   }
+}
+
+/** What the package's types do not tell of a client. */
+interface WithSubscriptions {
+  readonly subscriptions: Record<string, unknown>;
+}
+
+function isLoopback({ remoteAddress }: Socket): boolean {
+  return /^(127\.|::1$|::ffff:127\.)/.test(remoteAddress ?? "");
 }
 
 function describeListenError(error: NodeJS.ErrnoException, address: string, port: number): string {

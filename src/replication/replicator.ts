@@ -21,6 +21,13 @@ const DRAIN_MS = 2_000;
 const REPEAT_LOG_MS = 60_000;
 /** Room for keys and field names in the longest message accepted, in bytes. */
 const MESSAGE_MARGIN_BYTES = 1024 * 1024;
+
+/** How long a message of a node with these settings may get, in bytes. */
+export function maxMessageBytes(
+  settings: Pick<Config["mqtt"], "max_event_bytes" | "batch_bytes">,
+): number {
+  return 2 * (settings.max_event_bytes + settings.batch_bytes) + MESSAGE_MARGIN_BYTES;
+}
 /** An epoch is the start in Unix milliseconds with a random number below this beneath it. */
 const EPOCHS_A_MS = 1_024;
 
@@ -150,13 +157,12 @@ export class Replicator {
     this.eventsTopic = `${settings.topic_prefix}/events`;
     this.nodesTopic = `${settings.topic_prefix}/nodes/`;
     this.presenceTopic = this.nodesTopic + presenceTopicName(nodeId);
-    const maxMessageBytes =
-      2 * (settings.max_event_bytes + settings.batch_bytes) + MESSAGE_MARGIN_BYTES;
+    const longest = maxMessageBytes(settings);
     this.publisher = this.createPublisher();
     this.observer = this.publisher.outbox;
-    this.receiver = this.createReceiver(maxMessageBytes);
+    this.receiver = this.createReceiver(longest);
     this.membership = this.createMembership();
-    this.transport = this.createTransport(maxMessageBytes);
+    this.transport = this.createTransport(longest);
   }
 
   /** Connects, unless it is disabled, and stays connected. Returns at once. */

@@ -38,6 +38,7 @@ const ARROWS: Record<string, string[]> = {
 const OWNERS: Record<string, string> = {
   "@iarna/toml": "config/load.ts",
   aedes: "replication/embedded-broker.ts",
+  "aedes-persistence": "replication/broker-store.ts",
   "cbor-x": "replication/event-codec.ts",
   mqtt: "replication/mqtt-transport.ts",
 };

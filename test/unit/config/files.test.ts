@@ -44,7 +44,7 @@ test("the three nodes share a broker and a topic, and know each other", () => {
 test("the quickstart hosts the broker, for this machine only", () => {
   const { mqtt, network } = config("quickstart.toml");
   expect(mqtt.broker_address).toBe("embedded");
-  expect(mqtt.embedded).toEqual({ bind_address: "127.0.0.1", bind_port: 1883 });
+  expect(mqtt.embedded).toMatchObject({ bind_address: "127.0.0.1", bind_port: 1883 });
   expect(network.bind_address).toBe("127.0.0.1");
 });
 

@@ -55,7 +55,14 @@ test("a minimal file gets every default, without a notice", () => {
         batch_milliseconds: 5,
         batch_bytes: 65536,
         max_outbox_events: 1000000,
-        embedded: { bind_address: "127.0.0.1", bind_port: 1883 },
+        embedded: {
+          bind_address: "127.0.0.1",
+          bind_port: 1883,
+          max_clients: 256,
+          max_packet_bytes: 4_194_304,
+          max_queued_mb: 64,
+          max_retained_mb: 16,
+        },
       },
       anti_entropy: {
         enabled: true,
