@@ -5,4 +5,12 @@
  */
 export class OperationalError extends Error {
   override name = "OperationalError";
+
+  /** There is no room on a disk: making some may help. */
+  readonly isFull: boolean;
+
+  constructor(message: string, options: ErrorOptions & { isFull?: boolean } = {}) {
+    super(message, options);
+    this.isFull = options.isFull ?? false;
+  }
 }

@@ -48,7 +48,7 @@ async function answer<T>(work: Promise<T>, write: (result: T) => LateReply): Pro
     return write(await work);
   } catch (error) {
     if (!(error instanceof OperationalError)) throw error;
-    return (late) => late.error("Internal error", error.message);
+    return (late) => late.error(error.isFull ? "Storage full" : "Internal error", error.message);
   }
 }
 

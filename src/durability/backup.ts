@@ -204,7 +204,7 @@ export class Backups {
 
   private checkSpace(freeBytes: number): void {
     const shortage = this.shortage(freeBytes);
-    if (shortage !== "") throw new OperationalError(shortage);
+    if (shortage !== "") throw new OperationalError(shortage, { isFull: true });
   }
 
   /** What is wrong when no more than this would be free; empty when nothing is. */

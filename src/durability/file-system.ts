@@ -193,6 +193,14 @@ const EXPLANATIONS: Record<string, string> = {
   EMFILE: "too many files are open",
 };
 
+/** Failures of a write that were decided before any of it was on its way to the disk. */
+const NO_SPACE = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/** Whether a system error means that there is no space. */
+export function isNoSpace(error: unknown): boolean {
+  return NO_SPACE.has(codeOf(error));
+}
+
 /** What a system error means, in a few words that end with its code. */
 export function explain(error: unknown): string {
   const code = codeOf(error);
@@ -209,6 +217,6 @@ export async function orExplain<T>(doing: string, work: Promise<T>): Promise<T> 
     return await work;
   } catch (error) {
     if (codeOf(error) === "") throw error;
-    throw new OperationalError(`cannot ${doing}: ${explain(error)}`);
+    throw new OperationalError(`cannot ${doing}: ${explain(error)}`, { isFull: isNoSpace(error) });
   }
 }

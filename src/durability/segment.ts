@@ -7,7 +7,7 @@
  */
 import { dirname } from "node:path";
 import { OperationalError } from "../operational-error.ts";
-import { codeOf, explain, type FileSystem, type OpenFile } from "./file-system.ts";
+import { explain, isNoSpace, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FILE_LOG, FrameBuffer } from "./record.ts";
 import { Runway } from "./runway.ts";
 
@@ -25,14 +25,6 @@ export class SyncFailed extends OperationalError {}
 
 /** Written at once when a segment is gone on with. */
 const PIECE_BYTES = 1024 * 1024;
-/** Failures of a write that were decided before any of it was on its way to the disk. */
-const NO_SPACE = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
-
-/** Whether a system error means that there is no space. */
-export function isNoSpace(error: unknown): boolean {
-  return NO_SPACE.has(codeOf(error));
-}
-
 /** How segments are made. */
 export interface SegmentOptions {
   readonly files: FileSystem;

@@ -184,8 +184,8 @@ describe.skipIf(noFailingDisk !== "")("a failing disk", () => {
     writeFileSync(config, configOf("everysec").replace(data, join(directory, "other")));
     const other = ["serve", "--config", config, "--exit-with-stdin"];
     for (const [failure, args, pattern] of [
-      ["sync", other, /^merklekv: cannot sync \S+other: .*\(EIO\)$/],
-      ["sync", ["restore", backup, restored], /^merklekv: cannot write to \S+restored: .*\(EIO\)$/],
+      ["sync", other, /^merklekv: cannot make the data directory \S+other: .*\(EIO\)$/],
+      ["sync", ["restore", backup, restored], /^merklekv: cannot make \S+restored: .*\(EIO\)$/],
       [
         "write",
         ["restore", backup, restored],

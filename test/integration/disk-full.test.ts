@@ -62,12 +62,12 @@ describe.skipIf(missing !== "")("a full disk", () => {
     expect(() => writeFileSync(path, new Uint8Array(DISK_BYTES))).toThrow("ENOSPC");
   }
 
-  async function startOn(fsync: string): Promise<NodeProcess> {
+  async function startOn(fsync: string, settings = ""): Promise<NodeProcess> {
     const path = JSON.stringify(join(disk, "data"));
     const node = await startNodeProcess({
       config:
         `node_id = "solo"\n[network]\nbind_port = 0\n[mqtt]\nenabled = false\n` +
-        `[storage]\npath = ${path}\nfsync = "${fsync}"\n`,
+        `[storage]\npath = ${path}\nfsync = "${fsync}"\n${settings}`,
     });
     nodes.push(node);
     return node;
@@ -145,11 +145,14 @@ describe.skipIf(missing !== "")("a full disk", () => {
     },
   );
 
-  test("no room for a backup: it is an error, nothing of it stays, and the node goes on", async () => {
-    const node = await startOn("everysec");
+  test.each([
+    ["min_free_mb = 0\n", /^ERROR: Storage full - .*the disk is full/],
+    ["", /^ERROR: Storage full - a backup would leave less than \d+ MiB free where /],
+  ])("no room for a backup, %j: an error, and the node goes on", async (settings, error) => {
+    const node = await startOn("everysec", settings);
     const client = await LineClient.connect(node.port);
     for (let i = 0; i < 60; i++) expect(await client.send(`SET key:${i} ${VALUE}`)).toBe("OK");
-    expect(await client.send("BACKUP large")).toMatch(/^ERROR: .*the disk is full/);
+    expect(await client.send("BACKUP large")).toMatch(error);
     expect(readdirSync(join(disk, "data", "backups"))).toEqual([]);
     expect(await client.send("SET key:0 changed")).toBe("OK");
     expect(await stateOf(client)).toBe("ok");
