@@ -1,7 +1,8 @@
 /** Every attack of the siege, a file for each theme. */
 import type { Attack } from "./attack.ts";
 import { connections } from "./attacks/connections.ts";
+import { lengths } from "./attacks/lengths.ts";
 import { requests } from "./attacks/requests.ts";
 
 /** See the file header. */
-export const attacks: readonly Attack[] = [...requests, ...connections];
+export const attacks: readonly Attack[] = [...requests, ...connections, ...lengths];
