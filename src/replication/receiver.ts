@@ -39,6 +39,10 @@ const SLICE_MS = 2;
 const EVENTS_A_LOOK = 32;
 /** Sources whose numbers are followed; beyond it the one unheard for longest is forgotten. */
 const MAX_SOURCES = 10_000;
+/** Starts of one source that are followed; beyond it the one unheard for longest is forgotten. */
+const MAX_STARTS = 4;
+/** How far back in number a batch is that a broker sends once more, at most. */
+const MAX_REPEATED = 1_000;
 
 /** What the receiver is made with. */
 export interface ReceiverOptions {
@@ -69,8 +73,9 @@ export interface ReceiverOptions {
   readonly timing: Timing;
 }
 
-interface SourceProgress {
-  epoch: number;
+/** A start of a source, and the number of the last batch of it. */
+interface Start {
+  readonly epoch: number;
   sequence: number;
 }
 
@@ -99,7 +104,7 @@ export class Receiver {
 
   private readonly batches: BatchReader;
   private readonly events: EventReader;
-  private readonly sources = new Map<string, SourceProgress>();
+  private readonly sources = new Map<string, Start[]>();
   /** Set while a batch is being read and applied. */
   private done: (() => void) | null = null;
   /** Batches that came meanwhile: one for each connection that was lost with one under way. */
@@ -256,22 +261,28 @@ export class Receiver {
     this.options.onDropped(reason, source);
   }
 
+  /**
+   * Each start of a source is followed by itself. So who forges a batch of a start yet to come, or
+   * one far ahead in number, does not keep the gaps of the real one from being seen.
+   */
   private follow(source: string, epoch: number, sequence: number): void {
-    const last = this.sources.get(source);
-    if (last === undefined) {
-      this.remember(source, { epoch, sequence });
-      // What it sent earlier may have been lost since this node synced at its start.
-      if (sequence > 1) this.reportGap(source);
-      return;
-    }
+    const starts = this.sources.get(source) ?? [];
     // Moves it to the end: the first in the map is the one unheard for longest.
     this.sources.delete(source);
-    this.sources.set(source, last);
-    if (epoch < last.epoch || (epoch === last.epoch && sequence <= last.sequence)) return;
-    const expected = epoch === last.epoch ? last.sequence + 1 : 1;
-    last.epoch = epoch;
-    last.sequence = sequence;
-    if (sequence !== expected) this.reportGap(source);
+    this.remember(source, starts);
+    const at = starts.findIndex((start) => start.epoch === epoch);
+    const isLatest = starts.every((start) => start.epoch < epoch);
+    const start = at < 0 ? { epoch, sequence: 0 } : starts.splice(at, 1)[0]!;
+    starts.push(start);
+    if (starts.length > MAX_STARTS) starts.shift();
+    const missed = sequence - start.sequence - 1;
+    // No broker repeats what is so long ago: a number in between was forged.
+    const isForged = missed < -MAX_REPEATED;
+    if (missed < 0 && !isForged) return;
+    start.sequence = sequence;
+    // What it sent earlier may have been lost since this node synced at its start. Of a start before
+    // the latest known a batch comes late.
+    if (missed !== 0 && (at >= 0 || isLatest)) this.reportGap(source);
   }
 
   private reportGap(source: string): void {
@@ -279,11 +290,11 @@ export class Receiver {
     this.options.onGap(source);
   }
 
-  private remember(source: string, progress: SourceProgress): void {
+  private remember(source: string, starts: Start[]): void {
     if (this.sources.size >= MAX_SOURCES) {
       const [oldest] = this.sources.keys();
       this.sources.delete(oldest!);
     }
-    this.sources.set(source, progress);
+    this.sources.set(source, starts);
   }
 }

@@ -58,6 +58,14 @@ export function foldOf(origin: bigint): bigint {
   return origin | 0xfff_ffffn;
 }
 
+/** What the keys begin with that a liar writes, as of any time, so that nothing need be true of them. */
+export const LIARS_KEYS = "liar:";
+
+/** Whether a key is a liar's. */
+export function isLiars(key: string): boolean {
+  return key.startsWith(LIARS_KEYS);
+}
+
 /** Whether one has all that the other has of a key. */
 export function includes(one: Held, other: Held): boolean {
   if (one.base !== other.base) return one.base > other.base;

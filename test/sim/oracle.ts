@@ -30,7 +30,16 @@
  */
 import { Entry, KIND_TOMBSTONE } from "../../src/core/entry.ts";
 import type { ChangeObserver, Store } from "../../src/core/store.ts";
-import { foldOf, heldUntil, Holding, type Held, readState, textOf, versionOf } from "./holding.ts";
+import {
+  foldOf,
+  heldUntil,
+  Holding,
+  type Held,
+  isLiars,
+  readState,
+  textOf,
+  versionOf,
+} from "./holding.ts";
 import type { DiskKind } from "./plan.ts";
 import { Survival, type End, type SafetyJournal } from "./survival.ts";
 
@@ -102,11 +111,8 @@ export class Oracle {
       removed: (id, flushed) => {
         store.read(id, this.view);
         if (flushed || this.view.kind === KIND_TOMBSTONE) return;
-        const { key, keyOffset, keyLength } = this.view;
-        survival.note({
-          gone: textOf(key, keyOffset, keyLength),
-          base: readState(this.view).base,
-        });
+        const gone = textOf(this.view.keyBytes());
+        if (!isLiars(gone)) survival.note({ gone, base: readState(this.view).base });
       },
       flushed: () => {
         const { timeHigh, timeLow, originHigh, originLow } = store.floor;
@@ -260,6 +266,7 @@ export class Oracle {
     const { view } = this;
     store.read(id, view);
     const key = textOf(view.key, view.keyOffset, view.keyLength);
+    if (isLiars(key)) return;
     const holding = this.holdings[node];
     const { base, parts } = readState(view);
     const before = holding.keys.get(key);

@@ -20,6 +20,7 @@ import { openLog } from "../../src/durability/open-log.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "../../src/durability/store-facts.ts";
 import { Scheduler, type Job, type JobResult } from "../../src/anti-entropy/scheduler.ts";
 import { TreeKeeper } from "../../src/anti-entropy/tree-keeper.ts";
+import type { SyncResult } from "../../src/core/sync-tally.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { Replicator } from "../../src/replication/replicator.ts";
 import type { Timing } from "../../src/timing.ts";
@@ -30,7 +31,7 @@ import type { Chance } from "./chance.ts";
 import { NodeDisk, type Life } from "./disk.ts";
 import { FSYNC_MODES, type DiskKind } from "./plan.ts";
 import { readState, textOf } from "./holding.ts";
-import { Stream } from "./network.ts";
+import { Stream, type StreamEnd } from "./network.ts";
 import { SessionEnd } from "./session-end.ts";
 import type { Simulation } from "./simulation.ts";
 import type { End } from "./survival.ts";
@@ -38,7 +39,8 @@ import { storeWatch, watchedStore } from "./watched-store.ts";
 
 /** The moment at which every simulation begins, in Unix ms. */
 export const EPOCH_MS = 1_700_000_000_000;
-const MAX_CLOCK_SKEW_MS = 60_000;
+/** From how far ahead nodes take what is written, in ms. */
+export const MAX_CLOCK_SKEW_MS = 60_000;
 const SWEEP_EVERY_MS = 700;
 /** The most that a disk does, one thing after the other, from a tick of the journal to the end of its sync. */
 const DISK_STEPS_A_SYNC = 40;
@@ -46,7 +48,8 @@ const TICK_MS = 500;
 const DISCOVERY_MS = 120_000;
 /** A process syncs with everybody within this time of its start. */
 const START_MS = 500;
-const FIRST_PORT = 7_000;
+/** The first node listens there, the next at the next. */
+export const FIRST_PORT = 7_000;
 /** A value above this is not sent as an event but fetched. */
 export const MAX_EVENT_BYTES = 256;
 
@@ -241,7 +244,7 @@ export class SimNode {
     store.observers.push(replicator.observer);
     const scheduler = new Scheduler({
       nodeId: this.id,
-      peerList: simulation.present.filter((node) => node !== this).map((node) => node.address),
+      peerList: simulation.addresses().filter((address) => address !== this.address),
       intervalMs: plan.syncEveryMs,
       discoveryMs: DISCOVERY_MS,
       presence: () => replicator.presence(),
@@ -407,6 +410,8 @@ export class SimNode {
       await new Promise<void>((resolve) => process.waiting.push(resolve));
       if (this.process !== process) return failed;
     }
+    const { liar } = simulation;
+    if (liar !== null && peer === liar.place) return liar.receive(this, job);
     const other = simulation.nodes[peer];
     const isThere = other.isUp && simulation.network.connects(this.place, peer);
     if (!isThere) return failed;
@@ -423,16 +428,8 @@ export class SimNode {
     ] as const;
     const there = other.process!;
     const begun = there.scheduler.wants;
-    const mine = new SessionEnd(
-      simulation,
-      this,
-      process!,
-      0,
-      other.id,
-      ({ ok, failure, peerNodeId, entriesSent, entriesApplied }) => {
-        const hasMoved = entriesSent + entriesApplied > 0;
-        resolve({ ok, isBusy: failure === "busy", hasMoved, peerNodeId });
-      },
+    const mine = new SessionEnd(simulation, this, process!, 0, other.id, (result) =>
+      resolve(jobResultOf(result)),
     );
     const theirs = new SessionEnd(
       simulation,
@@ -452,7 +449,38 @@ export class SimNode {
     mine.open(stream, job);
   }
 
-  private hasRoom(): boolean {
+  /** A session with an end that is not a node's, which has the other side. */
+  converseWith(
+    other: StreamEnd & { open(stream: Stream): void },
+    side: 0 | 1,
+    name: string,
+    job: Partial<Job>,
+    done: (result: SyncResult) => void,
+  ): void {
+    const { simulation } = this;
+    const { network, plan, timeline } = simulation;
+    const chances = [
+      simulation.chanceOf(`${this.id} and ${name}`),
+      simulation.chanceOf(`${name} and ${this.id}`),
+    ] as const;
+    const mine = new SessionEnd(simulation, this, this.process!, side, name, done);
+    const [first, second] = side === 0 ? [mine, other] : [other, mine];
+    const stream = new Stream(
+      network,
+      timeline,
+      chances,
+      plan.maxLatencyMs,
+      first,
+      second,
+      Infinity,
+    );
+    if (side === 1) mine.open(stream, job);
+    other.open(stream);
+    if (side === 0) mine.open(stream, job);
+  }
+
+  /** Whether another session may begin. */
+  hasRoom(): boolean {
     return this.process!.sessions.length < this.simulation.plan.maxConcurrentSyncs;
   }
 
@@ -489,6 +517,12 @@ export class SimNode {
       });
     return { nowMs: () => this.monotonicMs(), after, soon: (task) => after(0, task) };
   }
+}
+
+/** What a scheduler is told of a session. */
+export function jobResultOf(result: SyncResult): JobResult {
+  const { ok, failure, peerNodeId, entriesSent, entriesApplied } = result;
+  return { ok, isBusy: failure === "busy", hasMoved: entriesSent + entriesApplied > 0, peerNodeId };
 }
 
 /** Makes what a node of another time left into what a node may start from, as `merklekv check --fix` does. */

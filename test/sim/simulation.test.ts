@@ -28,6 +28,15 @@ describe("deletions that are forgotten stay what they were", () => {
   });
 });
 
+describe("a member that lies takes no write from the honest, and they end equal", () => {
+  test.each([0, 10])("10 seeds from %d on", (first) => {
+    for (let seed = first; seed < first + 10; seed++) {
+      const { failure } = simulate(seed, { hasLiar: true });
+      expect(failure && `bun run sim --liar --seed ${seed}: ${failure}`).toBeNull();
+    }
+  });
+});
+
 test("a seed replays exactly", () => {
   for (const seed of [1, 2, 3]) {
     const [first, again] = [simulate(seed, { isTraced: true }), simulate(seed, { isTraced: true })];

@@ -14,12 +14,13 @@ import { Broker } from "./broker.ts";
 import { Chance } from "./chance.ts";
 import { Clients } from "./clients.ts";
 import { History } from "./history.ts";
-import { textOf } from "./holding.ts";
+import { isLiars, textOf } from "./holding.ts";
+import { Liar, LIAR } from "./liar.ts";
 import { Network } from "./network.ts";
 import { Oracle } from "./oracle.ts";
 import { drawForgettingPlan, drawPlan, type Plan } from "./plan.ts";
 import { checkContents, checkTrees, findDifference, findUnsafe } from "./rest.ts";
-import { EPOCH_MS, MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
+import { EPOCH_MS, FIRST_PORT, MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
 import { Timeline } from "./timeline.ts";
 import { Troubles } from "./troubles.ts";
 import { AS_DRAWN, changedPlan, type Act, type Variation } from "./variation.ts";
@@ -28,6 +29,8 @@ import { OriginNames } from "./watched-store.ts";
 const HOUR_MS = 3_600_000;
 /** Everything in the simulated world comes to rest within this time, and ten sync rounds. */
 const MAX_REST_MS = 600_000;
+/** How many seeds have a liar, of those that could. */
+const LIARS = 0.1;
 
 /** What came of a seed. */
 export interface Outcome {
@@ -52,6 +55,8 @@ export interface SimulationOptions {
   readonly isTraced?: boolean;
   /** Whether it is mostly about deletions that are forgotten. */
   readonly isForgetting?: boolean;
+  /** Whether one of the members lies; drawn by default. */
+  readonly hasLiar?: boolean;
   /** What is left out. */
   readonly variation?: Variation;
 }
@@ -71,7 +76,7 @@ export function simulate(seed: number, options: SimulationOptions = {}): Outcome
     seed,
     failure,
     acts,
-    nodes: present.map(({ id }) => id),
+    nodes: [...present.map(({ id }) => id), ...(simulation.liar === null ? [] : [LIAR])],
     plan,
     trace: history.all(),
     keyHistory: key === undefined ? [] : history.of(key),
@@ -93,6 +98,8 @@ export class Simulation {
   readonly acts: Act[] = [];
   readonly oracle: Oracle;
   readonly mqttSettings: Omit<Config["mqtt"], "embedded">;
+  /** A member that lies; null for none. */
+  readonly liar: Liar | null;
   readonly counts = {
     writes: 0,
     increments: 0,
@@ -179,6 +186,21 @@ export class Simulation {
       this.nodes.push(node);
       if (!this.variation.without.has(node.id)) this.present.push(node);
     }
+    this.liar = this.createLiar(options.hasLiar ?? this.chanceOfAct("has liar").happens(LIARS));
+  }
+
+  private createLiar(isDrawn: boolean): Liar | null {
+    const { nodes, syncEveryMs } = this.plan;
+    const hasRounds = syncEveryMs !== Infinity;
+    if (!isDrawn || !hasRounds || this.variation.without.has(LIAR)) return null;
+    // The number after the last node's is the broker's.
+    return new Liar(this, nodes + 1, FIRST_PORT + nodes + 1);
+  }
+
+  /** Where all members are, honest or not. */
+  addresses(): string[] {
+    const addresses = this.present.map(({ address }) => address);
+    return this.liar === null ? addresses : [...addresses, this.liar.address];
   }
 
   /** What happens by itself, by what it happens to: drawn from the moment (`chance.ts`). */
@@ -204,6 +226,7 @@ export class Simulation {
     const key = textOf(entry.keyBytes());
     this.history.noteKey(key, () => `${node.id} sets aside ${key}: ${reason}`);
     this.counts.setAside++;
+    if (isLiars(key)) return;
     const { troubles } = this.plan;
     if (troubles.absence === 0)
       this.oracle.fail(`${node.id} set something aside without having been away`);
@@ -219,6 +242,7 @@ export class Simulation {
       node.drift = (chance.next() * 2 - 1) * plan.drift;
       node.start();
     }
+    this.liar?.start();
     timeline.runUntil(3_000);
     for (let turn = 0; turn < plan.actions && oracle.failure === null; turn++) {
       const chance = this.chanceOfAct(`${turn}`);

@@ -12,7 +12,16 @@
 import { Entry } from "../../src/core/entry.ts";
 import type { Store } from "../../src/core/store.ts";
 import type { Journal } from "../../src/durability/journal.ts";
-import { baseMs, Holding, includes, isDead, readState, textOf, versionOf } from "./holding.ts";
+import {
+  baseMs,
+  Holding,
+  includes,
+  isDead,
+  isLiars,
+  readState,
+  textOf,
+  versionOf,
+} from "./holding.ts";
 import type { DiskKind } from "./plan.ts";
 
 /** A journal, as far as it says what is safe. */
@@ -217,7 +226,8 @@ function readStore(store: Store): Holding {
     if (!store.isUsed(id)) continue;
     store.read(id, view);
     const { base, parts } = readState(view);
-    holding.joinKey(textOf(view.keyBytes()), base, parts);
+    const key = textOf(view.keyBytes());
+    if (!isLiars(key)) holding.joinKey(key, base, parts);
   }
   const { timeHigh, timeLow, originHigh, originLow } = store.floor;
   holding.floor = versionOf(timeHigh, timeLow, originHigh, originLow);

@@ -138,6 +138,36 @@ describe("a gap is reported", () => {
       1,
     ],
     [
+      "for a missing number, whatever was forged in between",
+      [
+        [5, 1],
+        [2 ** 31, 1],
+        [5, 2],
+        [5, 4],
+      ],
+      1,
+    ],
+    [
+      "for a missing number of a start that a forged one was heard before",
+      [
+        [2 ** 31, 1],
+        [5, 3],
+        [5, 5],
+      ],
+      1,
+    ],
+    [
+      "for a missing number, and for each forged one far ahead",
+      [
+        [5, 1],
+        [5, 2 ** 31],
+        [5, 2],
+        [5, 3],
+        [5, 5],
+      ],
+      3,
+    ],
+    [
       "not for late batches of an earlier epoch",
       [
         [2, 1],
