@@ -17,6 +17,7 @@ import { unixMsOf } from "../core/clock.ts";
 import { Entry, compareVersions } from "../core/entry.ts";
 import { MerkleTree } from "../core/merkle.ts";
 import { originOf } from "../core/origin.ts";
+import { RecordDigester, treeKeyOf } from "../core/record-digest.ts";
 import type { Store } from "../core/store.ts";
 import type { PutAside } from "../core/sync-options.ts";
 import type { Logger } from "../observability/log.ts";
@@ -79,7 +80,7 @@ export class AntiEntropy implements SyncControl {
 
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, logger } = options;
-    this.tree = new MerkleTree(store);
+    this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
     this.keeper = new TreeKeeper(this.tree, store, eventLoop);
     this.accounts = new SyncAccounts(nodeId, logger);
     this.sessions = this.createSessions();

@@ -34,8 +34,10 @@ export const diff: Command = {
     const [first, second] = addressesIn(given);
     const isJson = given.has("--json") || given.words.includes("--json");
     const open: Inspection[] = [];
+    const [high, low] = crypto.getRandomValues(new Uint32Array(2));
     try {
-      for (const address of [first, second]) open.push(await Inspection.open(address));
+      for (const address of [first, second])
+        open.push(await Inspection.open(address, { high: high!, low: low! }));
       const [a, b] = open as [Inspection, Inspection];
       mustBeTwoOfOneCluster(a, b);
       const count = await compare(a, b, (difference) => {

@@ -3,6 +3,7 @@ import { dial } from "../anti-entropy/dial.ts";
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Link } from "../commands/services.ts";
 import type { Entry } from "../core/entry.ts";
+import type { Salt } from "../core/short-digest.ts";
 import type { Hello } from "../core/sync-hello.ts";
 import { SyncInspector } from "../core/sync-inspector.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -13,7 +14,7 @@ const SILENCE_MS = 30_000;
 
 /** What a node holds under a key, but for the rest of a long value. */
 export interface Described {
-  /** Equal on two nodes exactly when they hold the same. */
+  /** Equal on two nodes, under one salt, exactly when they hold the same. */
   readonly digest: number;
   /** Owns its bytes; its value is the start of what the node holds, as much as `mergeRule` looks at. */
   readonly entry: Entry;
@@ -29,8 +30,12 @@ export class Inspection {
   private settle: (problem: string | null) => void = () => {};
   private problem: string | null = null;
 
-  private constructor(readonly address: string) {
+  private constructor(
+    readonly address: string,
+    salt: Salt,
+  ) {
     this.inspector = new SyncInspector({
+      salt,
       maxFrameBytes: MAX_FRAME_BYTES,
       send: (frame) => this.link!.send(frame),
       onEntry: (digest, entry, valueBytes) => {
@@ -43,9 +48,12 @@ export class Inspection {
     });
   }
 
-  /** Connects and gets the digests of all buckets. Throws an OperationalError when that fails. */
-  static async open({ host, port }: HostPort): Promise<Inspection> {
-    const inspection = new Inspection(formatHostPort(host, port));
+  /**
+   * Connects and gets the digests of all buckets, which are comparable among those with the same
+   * salt. Throws an OperationalError when that fails.
+   */
+  static async open({ host, port }: HostPort, salt: Salt): Promise<Inspection> {
+    const inspection = new Inspection(formatHostPort(host, port), salt);
     const answered = inspection.answer();
     answered.catch(() => {}); // awaited below, unless there is no connection
     try {

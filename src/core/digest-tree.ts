@@ -1,8 +1,8 @@
 /**
  * The levels of the Merkle tree above the entries: 65,536 buckets under four levels of
  * nodes with 16 children each. Level 0 is the root, level 4 the buckets; a node's
- * digest is SHA-256 over its children's digests in order, or zeros when those are all
- * zeros, so an empty tree has a root of zeros.
+ * digest is the first 128 bits of SHA-256 over its children's digests in order, or zeros when those
+ * are all zeros. Of the root there are all 256 bits; that of an empty tree is zeros.
  *
  * Invariants, between two refreshes:
  * - `dirty[n]` has bit c set when child c of inner node n is out of date or has changed
@@ -10,6 +10,7 @@
  * - a node without such bits, in itself and in all nodes under it, is up to date.
  */
 
+import { DIGEST_WORDS } from "./digest-list.ts";
 import { DIGEST_BYTES } from "./record-digest.ts";
 
 /** Children of an inner node. */
@@ -22,19 +23,22 @@ export const BUCKETS = 65_536;
 /** Number of the first node of each level, counting from the root level by level. */
 const LEVEL_START = [0, 1, 17, 273, 4369];
 const NODES = 4369 + BUCKETS;
-const CHILDREN_BYTES = FANOUT * DIGEST_BYTES;
+const CHILDREN_WORDS = FANOUT * DIGEST_WORDS;
 
 /** Where the tree gets the digests of buckets from. */
 export interface BucketSource {
-  /** Computes a bucket's digest into 32 bytes; false when the bucket is empty. */
-  digest(bucket: number, out: Uint8Array): boolean;
+  /** Writes a bucket's digest of DIGEST_WORDS to `at` in `out`; zeros when the bucket is empty. */
+  digest(bucket: number, out: Uint32Array, at: number): void;
 }
 
 /** Digests of buckets and inner nodes, and which of them have to be computed anew. */
 export class DigestTree {
-  private readonly digests = new Uint8Array(NODES * DIGEST_BYTES);
+  /** The digest of each node, where `offsetOf` says. Do not change it. */
+  readonly words = new Uint32Array(NODES * DIGEST_WORDS);
   private readonly dirty = new Uint16Array(LEVEL_START[BUCKET_LEVEL]);
   private readonly digest = new Uint8Array(DIGEST_BYTES);
+  private readonly digestWords = new Uint32Array(this.digest.buffer);
+  private readonly rootDigest = new Uint8Array(DIGEST_BYTES);
   // Where a refresh goes on: the level whose nodes' children are being computed.
   private level = -1;
   private index = 0;
@@ -77,59 +81,42 @@ export class DigestTree {
     return false;
   }
 
-  /** A copy of a node's digest. */
-  digestOf(level: number, index: number): Uint8Array {
-    const at = (LEVEL_START[level] + index) * DIGEST_BYTES;
-    return this.digests.slice(at, at + DIGEST_BYTES);
+  /** Where in `words` a node's digest is; its siblings' follow. */
+  offsetOf(level: number, index: number): number {
+    return (LEVEL_START[level] + index) * DIGEST_WORDS;
   }
 
-  /**
-   * Writes the digests of the 16 children of a node, each cut to its first `digestBytes`,
-   * one after the other into `out` from `offset` on. `level` is 0 to 3.
-   */
-  copyChildren(
-    level: number,
-    index: number,
-    digestBytes: number,
-    out: Uint8Array,
-    offset: number,
-  ): void {
-    let from = (LEVEL_START[level + 1] + index * FANOUT) * DIGEST_BYTES;
-    let to = offset;
-    for (let child = 0; child < FANOUT; child++, from += DIGEST_BYTES)
-      for (let i = 0; i < digestBytes; i++) out[to++] = this.digests[from + i];
+  /** A copy of the root, all 32 bytes. */
+  root(): Uint8Array {
+    return this.rootDigest.slice();
   }
 
   /** Makes every bucket empty. */
   clear(): void {
-    this.digests.fill(0);
+    this.words.fill(0);
+    this.rootDigest.fill(0);
     this.dirty.fill(0);
     this.level = -1;
   }
 
   /** Memory held, in bytes. */
   bytes(): number {
-    return this.digests.length + this.dirty.length * 2;
+    return this.words.byteLength + this.dirty.byteLength;
   }
 
   private compute(level: number, index: number, buckets: BucketSource): void {
-    const { digest } = this;
-    const at = (LEVEL_START[level] + index) * DIGEST_BYTES;
-    const hasAny =
-      level === BUCKET_LEVEL ? buckets.digest(index, digest) : this.innerDigest(level, index);
-    if (hasAny) this.digests.set(digest, at);
-    else this.digests.fill(0, at, at + DIGEST_BYTES);
-  }
-
-  private innerDigest(level: number, index: number): boolean {
-    const at = (LEVEL_START[level + 1] + index * FANOUT) * DIGEST_BYTES;
-    const children = this.digests.subarray(at, at + CHILDREN_BYTES);
-    if (children.every(isZero)) return false;
-    Bun.SHA256.hash(children, this.digest);
-    return true;
+    const { words, digestWords } = this;
+    const at = this.offsetOf(level, index);
+    if (level === BUCKET_LEVEL) return buckets.digest(index, words, at);
+    const from = this.offsetOf(level + 1, index * FANOUT);
+    const children = words.subarray(from, from + CHILDREN_WORDS);
+    if (children.every(isZero)) this.digest.fill(0);
+    else Bun.SHA256.hash(children, this.digest);
+    for (let word = 0; word < DIGEST_WORDS; word++) words[at + word] = digestWords[word];
+    if (level === 0) this.rootDigest.set(this.digest);
   }
 }
 
-function isZero(byte: number): boolean {
-  return byte === 0;
+function isZero(word: number): boolean {
+  return word === 0;
 }

@@ -1,42 +1,69 @@
 /**
  * The buckets at the foot of the Merkle tree: which entries lie in which, and under what
- * digest each stands there. A key's bucket is the first 16 bits of its SHA-256. A bucket's
- * digest is SHA-256 over its entries' 8-byte digests, ascending as little-endian integers.
+ * digest of 128 bits each stands there. A key's bucket is the first 16 bits of its digest.
  *
- * Memory: 14 bytes an id (digest 8, next in its bucket 4, bucket 2) in chunks. Digest and
- * next lie together: to walk a bucket is one cache miss an entry.
+ * A bucket's digest is the first 128 bits of SHA-256 over its entries' digests in ascending order
+ * (`digest-list.ts`). One with more than LARGE entries has the digest of its 16 parts instead, by
+ * the next 4 bits of the keys' digests: SHA-256 over theirs, in order, and the number of entries; and
+ * so on with parts that are large themselves. So the digest depends on the entries alone, and a
+ * bucket that somebody fills on purpose costs no more, but for that once, than any other: to
+ * compute its digest after a change, to take an entry out, to find what differs in it.
  *
- * Invariant: an entry is linked into exactly the bucket of its key, once, from `add` to
- * `remove`; all other ids are UNLINKED.
+ * How entries are linked follows that, but later: a bucket is divided when it has become large and
+ * joined when it is half of that, so that one who adds and removes an entry again and again gains nothing.
+ *
+ * Memory: 22 bytes an id (digest 16, next in its chain 4, bucket 2) in chunks; for each divided
+ * bucket or part some 500 bytes. Digest and next lie together: to walk a chain is one cache
+ * miss an entry.
+ *
+ * Invariants:
+ * - an entry is in exactly one chain, that of its key, once, from `add` to `remove`; all other ids
+ *   are UNLINKED;
+ * - a chain has at most LARGE entries, but for one at MAX_DEPTH;
+ * - a division's digests are up to date, but for those in its `dirty`, whose bits are set in all above it;
+ * - one with such bits is in `stale`.
  */
 
-import { BUCKETS } from "./digest-tree.ts";
+import { Division, divisionOf, END, isDivision, UNLINKED } from "./bucket-division.ts";
+import { digitOf, digitOfKey, MAX_DEPTH, type Part } from "./bucket-part.ts";
+import { DIGEST_WORDS, DigestList } from "./digest-list.ts";
+import { BUCKETS, FANOUT } from "./digest-tree.ts";
+import { DIGEST_BYTES } from "./record-digest.ts";
 
-/** Length in bytes of an entry's digest as buckets hold it: the head of its SHA-256. */
-export const ENTRY_DIGEST_BYTES = 8;
+/** Entries above which a bucket, or a part of one, is compared part by part. */
+export const LARGE = 256;
 
 const CHUNK_SHIFT = 15;
 const CHUNK_IDS = 1 << CHUNK_SHIFT;
 const CHUNK_MASK = CHUNK_IDS - 1;
 
-const ROW_WORDS = 3;
-const NEXT = 2;
+const ROW_WORDS = DIGEST_WORDS + 1;
+const NEXT = DIGEST_WORDS;
 
-/** In place of an id: the bucket's last. */
-const END = 0xffff_ffff;
-/** In place of the next id: this one is in no bucket. */
-const UNLINKED = 0xffff_fffe;
+/** Computes the digest of an entry's key into 32 bytes. */
+export type KeyDigester = (id: number, out: Uint8Array) => void;
 
-/** Entries by bucket, named by their ids. An entry's digest is given as two 32-bit words. */
+/** Entries by bucket, named by their ids. */
 export class MerkleBuckets {
-  /** Three words an id: digest, digest, next. */
+  /** Five words an id: its digest, and the next in its chain. */
   private rows: Uint32Array[] = [];
   private buckets: Uint16Array[] = [];
+  /** What each bucket begins with: an id, END, or a division. */
   private readonly heads = new Uint32Array(BUCKETS).fill(END);
+  private readonly counts = new Uint32Array(BUCKETS);
 
-  /** One bucket's digests, to be sorted; grows to the largest bucket. */
-  private sorted = new BigUint64Array(8);
-  private sortedWords = new Uint32Array(this.sorted.buffer);
+  private divisions: (Division | undefined)[] = [];
+  private free: number[] = [];
+  /** Divisions with digests out of date, those above before those below. */
+  private stale: Division[] = [];
+
+  private readonly list = new DigestList();
+  private readonly keyDigest = new Uint8Array(DIGEST_BYTES);
+  /** The divisions that lead to an entry, the topmost first. */
+  private readonly way: Division[] = [];
+  private readonly lists = Array.from({ length: FANOUT }, () => new DigestList());
+
+  constructor(private readonly digestKey: KeyDigester) {}
 
   /** Whether an entry is in a bucket. */
   has(id: number): boolean {
@@ -48,75 +75,150 @@ export class MerkleBuckets {
     return this.buckets[id >>> CHUNK_SHIFT][id & CHUNK_MASK];
   }
 
-  /** Puts an entry that is in none into a bucket. */
-  add(id: number, bucket: number): void {
+  /** Puts an entry that is in none into the bucket that its key's digest says. */
+  add(id: number, keyDigest: Uint8Array): void {
     const chunk = id >>> CHUNK_SHIFT;
     while (chunk >= this.rows.length) this.grow();
+    const bucket = (keyDigest[0] << 8) | keyDigest[1];
     this.buckets[chunk][id & CHUNK_MASK] = bucket;
-    this.setNext(id, this.heads[bucket]);
-    this.heads[bucket] = id;
+    const last = this.follow(bucket, keyDigest);
+    if (last === null) {
+      this.push(this.heads, bucket, id);
+      if (++this.counts[bucket] > LARGE) this.divide(this.heads, bucket, 0);
+      return;
+    }
+    this.counts[bucket]++;
+    for (const division of this.way) division.counts[digitOfKey(keyDigest, division.depth)]++;
+    const digit = digitOfKey(keyDigest, last.depth);
+    this.push(last.cells, digit, id);
+    const depth = last.depth + 1;
+    if (last.counts[digit] > LARGE && depth < MAX_DEPTH) this.divide(last.cells, digit, depth);
   }
 
   /** Takes an entry out of its bucket. */
   remove(id: number): void {
     const bucket = this.bucketOf(id);
-    const next = this.nextOf(id);
-    let before = this.heads[bucket];
-    if (before === id) this.heads[bucket] = next;
-    else {
-      while (this.nextOf(before) !== id) before = this.nextOf(before);
-      this.setNext(before, next);
+    this.counts[bucket]--;
+    if (!isDivision(this.heads[bucket])) {
+      this.unlink(this.heads, bucket, id);
+      return;
     }
-    this.setNext(id, UNLINKED);
-  }
-
-  /** Sets the digest of an entry in a bucket. False when it is the same as before. */
-  setDigest(id: number, word0: number, word1: number): boolean {
-    const rows = this.rows[id >>> CHUNK_SHIFT];
-    const at = (id & CHUNK_MASK) * ROW_WORDS;
-    if (rows[at] === word0 && rows[at + 1] === word1) return false;
-    rows[at] = word0;
-    rows[at + 1] = word1;
-    return true;
-  }
-
-  /** Writes an entry's ENTRY_DIGEST_BYTES to `offset` in `out`. */
-  copyDigest(id: number, out: Uint8Array, offset: number): void {
-    const rows = this.rows[id >>> CHUNK_SHIFT];
-    for (let word = 0; word < 2; word++) {
-      const bytes = rows[(id & CHUNK_MASK) * ROW_WORDS + word];
-      for (let i = 0; i < 4; i++) out[offset++] = bytes >>> (i * 8);
+    const { keyDigest, way } = this;
+    this.digestKey(id, keyDigest);
+    const last = this.follow(bucket, keyDigest)!;
+    this.unlink(last.cells, digitOfKey(keyDigest, last.depth), id);
+    for (const division of way) division.counts[digitOfKey(keyDigest, division.depth)]--;
+    // From below, so that what is joined has only chains.
+    for (let i = way.length - 1; i >= 0 && way[i].total <= LARGE / 2; i--) {
+      if (i === 0) this.join(this.heads, bucket);
+      else this.join(way[i - 1].cells, digitOfKey(keyDigest, way[i - 1].depth));
     }
   }
 
-  /** The first entry of a bucket, or -1. They come in no order. */
-  first(bucket: number): number {
-    const id = this.heads[bucket];
-    return id === END ? -1 : id;
+  /** Sets the digest, at `at` in `words`, of an entry in a bucket. False when it is the same as before. */
+  setDigest(id: number, words: Uint32Array, at = 0): boolean {
+    const rows = this.rows[id >>> CHUNK_SHIFT];
+    const row = (id & CHUNK_MASK) * ROW_WORDS;
+    let isSame = true;
+    for (let i = 0; i < DIGEST_WORDS; i++) {
+      if (rows[row + i] === words[at + i]) continue;
+      rows[row + i] = words[at + i];
+      isSame = false;
+    }
+    const bucket = this.bucketOf(id);
+    if (!isSame && isDivision(this.heads[bucket])) {
+      this.digestKey(id, this.keyDigest);
+      this.follow(bucket, this.keyDigest);
+    }
+    return !isSame;
   }
 
-  /** The entry after this one in its bucket, or -1. */
-  next(id: number): number {
-    const next = this.nextOf(id);
-    return next === END ? -1 : next;
+  /** Writes an entry's digest to `at` in `out`. */
+  copyDigest(id: number, out: Uint32Array, at: number): void {
+    const rows = this.rows[id >>> CHUNK_SHIFT];
+    const row = (id & CHUNK_MASK) * ROW_WORDS;
+    for (let i = 0; i < DIGEST_WORDS; i++) out[at + i] = rows[row + i];
   }
 
-  /** Computes a bucket's digest into 32 bytes; false when it is empty. */
-  digest(bucket: number, out: Uint8Array): boolean {
-    let count = 0;
-    let id = this.heads[bucket];
-    while (id !== END) {
-      if (count === this.sorted.length) this.growSorted();
+  /**
+   * Brings the digests of large buckets' parts up to date, until done or until `now` reaches
+   * `untilMs`. True when there is more to do.
+   */
+  refresh(untilMs: number, now: () => number): boolean {
+    while (this.stale.length > 0) {
+      // The last one is below those before it, or beside them.
+      const division = this.stale.pop()!;
+      division.isStale = false;
+      if (division.isInUse) this.refreshDivision(division);
+      if (now() >= untilMs) return this.stale.length > 0;
+    }
+    return false;
+  }
+
+  /** Writes a bucket's digest to `at` in `out`; zeros when it is empty. */
+  digest(bucket: number, out: Uint32Array, at: number): void {
+    this.digestCell(this.heads[bucket], this.counts[bucket], out, at);
+  }
+
+  /** Whether a part is compared part by part. */
+  isLarge(part: Part): boolean {
+    return part.depth < MAX_DEPTH && this.count(part) > LARGE;
+  }
+
+  /** How many entries a part has. */
+  count(part: Part): number {
+    const { bucket, depth } = part;
+    let cell = this.heads[bucket];
+    let count = this.counts[bucket];
+    for (let i = 0; i < depth; i++) {
+      if (!isDivision(cell)) {
+        count = 0;
+        this.visit(part, () => count++);
+        return count;
+      }
+      const division = this.divisions[divisionOf(cell)]!;
+      count = division.counts[digitOf(part, i)];
+      cell = division.cells[digitOf(part, i)];
+    }
+    return count;
+  }
+
+  /** Visits all entries of a part, in no order. It takes a while when it is large. */
+  visit(part: Part, visit: (id: number) => void): void {
+    let cell = this.heads[part.bucket];
+    for (let i = 0; i < part.depth; i++) {
+      if (!isDivision(cell)) {
+        this.visitCell(cell, (id) => {
+          this.digestKey(id, this.keyDigest);
+          if (isInPart(this.keyDigest, part)) visit(id);
+        });
+        return;
+      }
+      cell = this.divisions[divisionOf(cell)]!.cells[digitOf(part, i)];
+    }
+    this.visitCell(cell, visit);
+  }
+
+  /** Writes the digests of the 16 parts of a part to `out`. It takes a while when those are out of date. */
+  digestParts(part: Part, out: Uint32Array): void {
+    let cell = this.heads[part.bucket];
+    for (let i = 0; i < part.depth && isDivision(cell); i++) {
+      cell = this.divisions[divisionOf(cell)]!.cells[digitOf(part, i)];
+    }
+    if (isDivision(cell)) {
+      const division = this.divisions[divisionOf(cell)]!;
+      this.refreshDivision(division);
+      out.set(division.digests);
+      return;
+    }
+    const { lists } = this;
+    this.visitCell(cell, (id) => {
+      this.digestKey(id, this.keyDigest);
+      if (!isInPart(this.keyDigest, part)) return;
       const rows = this.rows[id >>> CHUNK_SHIFT];
-      const at = (id & CHUNK_MASK) * ROW_WORDS;
-      this.sortedWords[count * 2] = rows[at];
-      this.sortedWords[count * 2 + 1] = rows[at + 1];
-      count++;
-      id = rows[at + NEXT];
-    }
-    if (count === 0) return false;
-    Bun.SHA256.hash(this.sorted.subarray(0, count).sort(), out);
-    return true;
+      lists[digitOfKey(this.keyDigest, part.depth)].add(rows, (id & CHUNK_MASK) * ROW_WORDS);
+    });
+    for (let digit = 0; digit < FANOUT; digit++) lists[digit].hash(out, digit * DIGEST_WORDS);
   }
 
   /** Empties all buckets and lets go of their memory. */
@@ -124,13 +226,20 @@ export class MerkleBuckets {
     this.rows = [];
     this.buckets = [];
     this.heads.fill(END);
+    this.counts.fill(0);
+    this.divisions = [];
+    this.free = [];
+    this.stale = [];
   }
 
   /** Memory held, in bytes. */
   bytes(): number {
-    const fixed = this.heads.byteLength + this.sorted.byteLength;
-    return this.rows.length * CHUNK_IDS * (ROW_WORDS * 4 + 2) + fixed;
+    const fixed = this.heads.byteLength + this.counts.byteLength + this.list.bytes();
+    const divisions = (this.divisions.length - this.free.length) * Division.BYTES;
+    return this.rows.length * CHUNK_IDS * (ROW_WORDS * 4 + 2) + fixed + divisions;
   }
+
+  // Chains.
 
   private nextOf(id: number): number {
     return this.rows[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) * ROW_WORDS + NEXT];
@@ -140,15 +249,133 @@ export class MerkleBuckets {
     this.rows[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) * ROW_WORDS + NEXT] = next;
   }
 
+  private push(cells: Uint32Array, index: number, id: number): void {
+    this.setNext(id, cells[index]);
+    cells[index] = id;
+  }
+
+  private unlink(cells: Uint32Array, index: number, id: number): void {
+    const next = this.nextOf(id);
+    let before = cells[index];
+    if (before === id) cells[index] = next;
+    else {
+      while (this.nextOf(before) !== id) before = this.nextOf(before);
+      this.setNext(before, next);
+    }
+    this.setNext(id, UNLINKED);
+  }
+
+  private visitCell(cell: number, visit: (id: number) => void): void {
+    if (isDivision(cell)) {
+      for (const below of this.divisions[divisionOf(cell)]!.cells) this.visitCell(below, visit);
+    } else for (let id = cell; id !== END; id = this.nextOf(id)) visit(id);
+  }
+
+  // Divisions.
+
+  /** Goes to where a key belongs, marking the way, which is in `way` then; the last division, if any. */
+  private follow(bucket: number, keyDigest: Uint8Array): Division | null {
+    this.way.length = 0;
+    let cell = this.heads[bucket];
+    let last: Division | null = null;
+    while (isDivision(cell)) {
+      last = this.divisions[divisionOf(cell)]!;
+      this.way.push(last);
+      const digit = digitOfKey(keyDigest, last.depth);
+      this.noteStale(last, 1 << digit);
+      cell = last.cells[digit];
+    }
+    return last;
+  }
+
+  private noteStale(division: Division, digits: number): void {
+    division.dirty |= digits;
+    if (division.isStale) return;
+    division.isStale = true;
+    this.stale.push(division);
+  }
+
+  /** Divides a chain. */
+  private divide(cells: Uint32Array, index: number, depth: number): void {
+    const division = new Division(depth);
+    const at = this.free.pop() ?? this.divisions.length;
+    this.divisions[at] = division;
+    let id = cells[index];
+    cells[index] = Division.cellOf(at);
+    const keyDigest = new Uint8Array(DIGEST_BYTES);
+    while (id !== END) {
+      const next = this.nextOf(id);
+      this.digestKey(id, keyDigest);
+      const digit = digitOfKey(keyDigest, depth);
+      this.push(division.cells, digit, id);
+      division.counts[digit]++;
+      id = next;
+    }
+    this.noteStale(division, 0xffff);
+    for (let digit = 0; digit < FANOUT && depth + 1 < MAX_DEPTH; digit++) {
+      if (division.counts[digit] > LARGE) this.divide(division.cells, digit, depth + 1);
+    }
+  }
+
+  /** Makes one chain of a division that has only chains. */
+  private join(cells: Uint32Array, index: number): void {
+    const at = divisionOf(cells[index]);
+    const division = this.divisions[at]!;
+    this.divisions[at] = undefined;
+    division.isInUse = false;
+    this.free.push(at);
+    cells[index] = END;
+    for (const first of division.cells) {
+      for (let id = first; id !== END;) {
+        const next = this.nextOf(id);
+        this.push(cells, index, id);
+        id = next;
+      }
+    }
+  }
+
+  private refreshDivision(division: Division): void {
+    const { cells, counts, digests, dirty } = division;
+    division.dirty = 0;
+    for (let digit = 0; digit < FANOUT; digit++) {
+      if ((dirty & (1 << digit)) === 0) continue;
+      this.digestCell(cells[digit], counts[digit], digests, digit * DIGEST_WORDS);
+    }
+  }
+
+  private digestCell(cell: number, count: number, out: Uint32Array, at: number): void {
+    if (isDivision(cell) && count > LARGE) {
+      const division = this.divisions[divisionOf(cell)]!;
+      this.refreshDivision(division);
+      division.digest(count, out, at);
+      return;
+    }
+    this.gather(cell);
+    this.list.hash(out, at);
+  }
+
+  private gather(cell: number): void {
+    if (isDivision(cell)) {
+      for (const below of this.divisions[divisionOf(cell)]!.cells) this.gather(below);
+      return;
+    }
+    for (let id = cell; id !== END;) {
+      const rows = this.rows[id >>> CHUNK_SHIFT];
+      const row = (id & CHUNK_MASK) * ROW_WORDS;
+      this.list.add(rows, row);
+      id = rows[row + NEXT];
+    }
+  }
+
   private grow(): void {
     this.rows.push(new Uint32Array(CHUNK_IDS * ROW_WORDS).fill(UNLINKED));
     this.buckets.push(new Uint16Array(CHUNK_IDS));
   }
+}
 
-  private growSorted(): void {
-    const larger = new BigUint64Array(this.sorted.length * 2);
-    larger.set(this.sorted);
-    this.sorted = larger;
-    this.sortedWords = new Uint32Array(larger.buffer);
+function isInPart(keyDigest: Uint8Array, part: Part): boolean {
+  for (let i = 0; i < part.depth; i++) {
+    if (digitOfKey(keyDigest, i) !== digitOf(part, i)) return false;
   }
+  return true;
 }

@@ -1,15 +1,22 @@
 /**
- * SHA-256 of an entry as the Merkle tree sees it. The canonical bytes, all integers
- * big-endian:
+ * SHA-256 of an entry, and of its key, as the Merkle tree sees them. The canonical bytes of an
+ * entry, all integers big-endian:
  *
- *   kind u8 · expiry u64 (Unix ms) · time u64 · origin u64 ·
+ *   the cluster's tree key, 16 bytes · kind u8 · expiry u64 (Unix ms) · time u64 · origin u64 ·
  *   key length u32 · key · value length u32 · value
+ *
+ * and those of a key: the cluster's tree key · key.
  *
  * Two entries that `merge.ts` holds to be the same must have the same digest, or two
  * nodes would differ for ever: a tombstone's expiry, to which merging pays no heed, counts
  * as 0. And a string with an expiry counts as the tombstone that it will turn into, with
  * the same version and no value, so that nodes do not differ by which of them expired it
  * first. Its version stands for its value: no two writes have the same.
+ *
+ * The tree key is the same on all nodes of a cluster. Who does not know it can neither aim at a
+ * bucket nor make digests collide. While it follows from the cluster's name it is no secret: who
+ * knows the name can fill a bucket on purpose, and then what that costs is bounded by dividing the
+ * bucket (`merkle-buckets.ts`); and a collision of 128 bits is beyond anybody with or without it.
  */
 
 import { KIND_STRING, KIND_TOMBSTONE } from "./entry.ts";
@@ -17,59 +24,85 @@ import type { Entry } from "./entry.ts";
 
 /** Length of a SHA-256 digest in bytes. */
 export const DIGEST_BYTES = 32;
+/** Length of a tree key in bytes. */
+export const TREE_KEY_BYTES = 16;
 
-const FIXED_BYTES = 33;
+const FIXED_BYTES = TREE_KEY_BYTES + 33;
 /** Records up to this are put together in one buffer, longer ones hashed where they lie. */
 const SMALL_BYTES = 1024;
 
-const scratch = new Uint8Array(SMALL_BYTES);
-const scratchView = new DataView(scratch.buffer);
-/** The first n bytes of `scratch`, made once each: a fresh view costs as much as a third of a hash. */
-const firstBytes: Uint8Array[] = [];
+/** The tree key of a cluster that has no secret: it follows from its name. */
+export function treeKeyOf(cluster: string): Uint8Array {
+  const digest = new Uint8Array(DIGEST_BYTES);
+  Bun.SHA256.hash(`MerkleKV tree ${cluster}`, digest);
+  return digest.subarray(0, TREE_KEY_BYTES);
+}
 
-/** Writes the 32-byte digest of an entry's canonical bytes into `out`, which is that long. */
-export function digestRecord(entry: Entry, out: Uint8Array): void {
-  const { key, keyOffset, keyLength, value, valueOffset } = entry;
-  const ends = entry.kind === KIND_STRING && entry.expiresAtMs !== 0;
-  const kind = ends ? KIND_TOMBSTONE : entry.kind;
-  const expiresAtMs = kind === KIND_TOMBSTONE ? 0 : entry.expiresAtMs;
-  const valueLength = ends ? 0 : entry.valueLength;
-  scratch[0] = kind;
-  scratchView.setUint32(1, Math.floor(expiresAtMs / 0x1_0000_0000));
-  scratchView.setUint32(5, expiresAtMs >>> 0);
-  scratchView.setUint32(9, entry.timeHigh);
-  scratchView.setUint32(13, entry.timeLow);
-  scratchView.setUint32(17, entry.originHigh);
-  scratchView.setUint32(21, entry.originLow);
-  scratchView.setUint32(25, keyLength);
-  const length = FIXED_BYTES + keyLength + valueLength;
-  if (length <= SMALL_BYTES) {
-    let at = 29;
-    for (let i = 0; i < keyLength; i++) scratch[at++] = key[keyOffset + i];
-    scratchView.setUint32(at, valueLength);
-    at += 4;
-    for (let i = 0; i < valueLength; i++) scratch[at++] = value[valueOffset + i];
-    Bun.SHA256.hash(small(length), out);
-  } else {
+/** Digests under one tree key. */
+export class RecordDigester {
+  /** Begins with the tree key. */
+  private readonly scratch = new Uint8Array(SMALL_BYTES);
+  private readonly view = new DataView(this.scratch.buffer);
+  /** The first n bytes of `scratch`, made once each: a fresh view costs as much as a third of a hash. */
+  private readonly firstBytes: Uint8Array[] = [];
+
+  /** `treeKey` has TREE_KEY_BYTES. */
+  constructor(treeKey: Uint8Array) {
+    this.scratch.set(treeKey);
+  }
+
+  /** Writes the 32-byte digest of an entry's canonical bytes into `out`, which is that long. */
+  ofEntry(entry: Entry, out: Uint8Array): void {
+    const { scratch, view } = this;
+    const { key, keyOffset, keyLength, value, valueOffset } = entry;
+    const ends = entry.kind === KIND_STRING && entry.expiresAtMs !== 0;
+    const kind = ends ? KIND_TOMBSTONE : entry.kind;
+    const expiresAtMs = kind === KIND_TOMBSTONE ? 0 : entry.expiresAtMs;
+    const valueLength = ends ? 0 : entry.valueLength;
+    let at = TREE_KEY_BYTES;
+    scratch[at] = kind;
+    view.setUint32(at + 1, Math.floor(expiresAtMs / 0x1_0000_0000));
+    view.setUint32(at + 5, expiresAtMs >>> 0);
+    view.setUint32(at + 9, entry.timeHigh);
+    view.setUint32(at + 13, entry.timeLow);
+    view.setUint32(at + 17, entry.originHigh);
+    view.setUint32(at + 21, entry.originLow);
+    view.setUint32(at + 25, keyLength);
+    at += 29;
+    const length = FIXED_BYTES + keyLength + valueLength;
+    if (length <= SMALL_BYTES) {
+      for (let i = 0; i < keyLength; i++) scratch[at++] = key[keyOffset + i];
+      view.setUint32(at, valueLength);
+      at += 4;
+      for (let i = 0; i < valueLength; i++) scratch[at++] = value[valueOffset + i];
+      Bun.SHA256.hash(this.first(length), out);
+      return;
+    }
     const hasher = new Bun.SHA256();
-    hasher.update(small(29));
+    hasher.update(this.first(at));
     hasher.update(key.subarray(keyOffset, keyOffset + keyLength));
-    scratchView.setUint32(0, valueLength);
-    hasher.update(small(4));
+    view.setUint32(at, valueLength);
+    hasher.update(scratch.subarray(at, at + 4));
     hasher.update(value.subarray(valueOffset, valueOffset + valueLength));
     hasher.digest(out);
   }
-}
 
-/** Writes the 32-byte SHA-256 of an entry's key into `out`. */
-export function digestKey(entry: Entry, out: Uint8Array): void {
-  const { key, keyOffset, keyLength } = entry;
-  if (keyLength <= SMALL_BYTES) {
-    for (let i = 0; i < keyLength; i++) scratch[i] = key[keyOffset + i];
-    Bun.SHA256.hash(small(keyLength), out);
-  } else Bun.SHA256.hash(key.subarray(keyOffset, keyOffset + keyLength), out);
-}
+  /** Writes the 32-byte digest of an entry's key into `out`. */
+  ofKey({ key, keyOffset, keyLength }: Entry, out: Uint8Array): void {
+    const { scratch } = this;
+    const length = TREE_KEY_BYTES + keyLength;
+    if (length <= SMALL_BYTES) {
+      for (let i = 0; i < keyLength; i++) scratch[TREE_KEY_BYTES + i] = key[keyOffset + i];
+      Bun.SHA256.hash(this.first(length), out);
+      return;
+    }
+    const hasher = new Bun.SHA256();
+    hasher.update(this.first(TREE_KEY_BYTES));
+    hasher.update(key.subarray(keyOffset, keyOffset + keyLength));
+    hasher.digest(out);
+  }
 
-function small(length: number): Uint8Array {
-  return (firstBytes[length] ??= scratch.subarray(0, length));
+  private first(length: number): Uint8Array {
+    return (this.firstBytes[length] ??= this.scratch.subarray(0, length));
+  }
 }

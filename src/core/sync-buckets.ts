@@ -1,21 +1,21 @@
 /**
- * One bucket as the sync protocol lists it: the digests of its entries, each cut to 48 bits and
- * held as a number, which is exact; so lists are compared with one sort and binary searches.
+ * A part of a bucket as the sync protocol lists it: the digests of its entries, each cut short
+ * (`short-digest.ts`), as numbers; so lists are compared with one sort and binary searches.
  */
+import { DIGEST_WORDS } from "./digest-list.ts";
 import type { MerkleBuckets } from "./merkle-buckets.ts";
-import { ENTRY_DIGEST_BYTES } from "./merkle-buckets.ts";
+import type { DigestShortener } from "./short-digest.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 
 const TWO_TO_32 = 0x1_0000_0000;
 /** Up to this many are sorted here: cheaper than a call. */
 const FEW = 48;
-const scratch = new Uint8Array(ENTRY_DIGEST_BYTES);
+const scratch = new Uint32Array(DIGEST_WORDS);
 
-/** The digest under which an entry stands in its bucket. */
-export function digestOfId(buckets: MerkleBuckets, id: number): number {
+/** The short form of the digest under which an entry stands in its bucket. */
+export function digestOfId(buckets: MerkleBuckets, id: number, shortener: DigestShortener): number {
   buckets.copyDigest(id, scratch, 0);
-  const low = (scratch[2] << 24) | (scratch[3] << 16) | (scratch[4] << 8) | scratch[5];
-  return ((scratch[0] << 8) | scratch[1]) * TWO_TO_32 + (low >>> 0);
+  return shortener.of(scratch, 0);
 }
 
 /** Writes a digest in DIGEST_PREFIX_BYTES. */

@@ -2,30 +2,37 @@
  * What the side that asked for a session says and understands once both have introduced
  * themselves: it walks down the tree, and answers the lists of the buckets that differ with what
  * it wants (WANT), what it has that the peer has not (ENTRY), and, when the value is large and the
- * peer may have a newer one under the same key, what it could send (OFFER).
+ * peer may have a newer one under the same key, what it could send (OFFER). Of a large bucket the
+ * peer tells the digests of its parts; then this side says which of them to list (OPEN).
  *
- * Lists are kept as they come and worked on in this side's turn, for an answer can be longer
- * than there is room to send. The responder lists so much a turn that this stays bounded.
+ * Lists are kept as they come and worked on in this side's turn, piece by piece, for an answer can
+ * be longer than there is room to send. The responder lists so much a turn that this stays bounded.
  */
+import { isSamePart, type Part, partOf, PartQueue, readPart, writePart } from "./bucket-part.ts";
+import { DIGEST_WORDS } from "./digest-list.ts";
+import { FANOUT } from "./digest-tree.ts";
 import { Entry } from "./entry.ts";
 import { IdQueue } from "./id-queue.ts";
 import type { MerkleTree } from "./merkle.ts";
+import type { DigestShortener } from "./short-digest.ts";
 import { DigestSet, digestOfId, writeDigest } from "./sync-buckets.ts";
 import type { EntryFlow } from "./sync-entries.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import {
-  DIGEST_PREFIX_BYTES,
   DIGESTS,
   digestListBytes,
   entryItemBytes,
   LIST,
   NEED,
   OFFER,
+  OPEN,
+  PARTS,
   TURN_DONE,
   WANT,
   writeHead,
 } from "./sync-items.ts";
-import { LISTED_BYTES_A_TURN, MAX_OFFERS_A_TURN, OFFERED_FROM_BYTES } from "./sync-limits.ts";
+import { MAX_OFFERS_A_TURN, MAX_SEARCHED, OFFERED_FROM_BYTES } from "./sync-limits.ts";
+import { ListBuffer } from "./sync-lists.ts";
 import type { SyncTally } from "./sync-tally.ts";
 import { LevelWalk } from "./sync-walk.ts";
 
@@ -39,6 +46,7 @@ export interface SyncParts {
   readonly writer: FrameWriter;
   readonly flow: EntryFlow;
   readonly tally: SyncTally;
+  readonly shortener: DigestShortener;
 }
 
 /** The initiator's half of a session. */
@@ -46,14 +54,23 @@ export class Initiator {
   private readonly walk: LevelWalk;
   private readonly theirs = new DigestSet();
   private isMatched = new Uint8Array(64);
-  /** Entries that only this side has, of the bucket under work. */
+  private matched = 0;
+  /** What the list under work is of, and the parts of that which are not yet matched with it. */
+  private listed: Part | null = null;
+  private readonly unmatched = new PartQueue();
+  /** Parts of which the peer has nothing. */
+  private readonly aloneParts = new PartQueue();
+  /** Parts that the peer was asked to list, in the order in which it will. */
+  private readonly opened = new PartQueue();
+  private readonly ownParts = new Uint32Array(FANOUT * DIGEST_WORDS);
+  /** Entries that only this side has, of the part under work. */
   private readonly alone = new IdQueue();
-  /** The peer has something of that bucket which this side has not: perhaps under the same keys. */
+  /** The peer has something of that part which this side has not: perhaps under the same keys. */
   private mayClash = false;
   /** What was offered in this turn, in order. */
   private readonly offered = new IdQueue();
   private readonly entry = new Entry();
-  /** LIST items of the peer's last turn, without tags. */
+  /** LIST and PARTS items of the peer's last turn. */
   private readonly lists = new ListBuffer();
   private expectsAnswer = false;
   private isPeerDone = false;
@@ -62,14 +79,14 @@ export class Initiator {
     private readonly parts: SyncParts,
     private isWalking: boolean,
   ) {
-    this.walk = new LevelWalk(parts.tree.levels);
+    this.walk = new LevelWalk(parts.tree.levels, parts.shortener);
   }
 
   /** Takes an item of the peer's turn behind its tag. False when it is out of place. */
   take(tag: number): boolean {
     const { reader } = this.parts;
     if (tag === DIGESTS) return this.isWalking && this.walk.hear(reader);
-    if (tag === LIST) return !this.isWalking && this.lists.add(reader);
+    if (tag === LIST || tag === PARTS) return !this.isWalking && this.takeList(tag);
     if (tag === NEED) return this.takeNeed(reader);
     return false;
   }
@@ -83,7 +100,8 @@ export class Initiator {
 
   /** It has not worked on all that was listed. */
   get isBehind(): boolean {
-    return this.lists.isWaiting;
+    const isAlone = this.alone.length > 0 || this.aloneParts.length > 0;
+    return this.lists.isWaiting || this.listed !== null || isAlone;
   }
 
   /** Says the next piece. */
@@ -98,17 +116,40 @@ export class Initiator {
       flow.sendNext();
       return "more";
     }
-    if (this.alone.length > 0) {
-      this.sayNextAlone();
+    if (this.isBehind && this.mayOffer) {
+      this.workOnLists();
       return "more";
     }
-    if (this.lists.isWaiting && this.offered.length < MAX_OFFERS_A_TURN) {
-      this.answerList();
-      return "more";
-    }
-    if (!this.expectsAnswer && !this.lists.isWaiting && this.isPeerDone) return "end";
+    const isExpecting = this.expectsAnswer || this.isBehind || this.opened.length > 0;
+    if (!isExpecting && this.isPeerDone) return "end";
     this.expectsAnswer = false;
     return "turn";
+  }
+
+  /** While less is offered than may be; but a part is not broken off for a few. */
+  private get mayOffer(): boolean {
+    const { length } = this.alone;
+    return this.offered.length < MAX_OFFERS_A_TURN || (length > 0 && length <= MAX_SEARCHED);
+  }
+
+  /** Does a small piece of what the lists call for. */
+  private workOnLists(): void {
+    if (this.listed !== null) this.matchNext(this.listed);
+    else if (this.alone.length > 0) this.sayNextAlone();
+    else if (this.aloneParts.length > 0) this.openAlone(this.aloneParts.shift()!);
+    else this.answerNext();
+  }
+
+  /** Takes a LIST or PARTS behind its tag. False when it is malformed or out of place. */
+  private takeList(tag: number): boolean {
+    const { reader } = this.parts;
+    const part = readPart(reader);
+    // Parts of buckets come when they were asked for, and in that order.
+    if (part.depth > 0) {
+      const opened = this.opened.shift();
+      if (opened === undefined || !isSamePart(opened, part)) return false;
+    }
+    return this.lists.add(reader, tag, part);
   }
 
   private takeNeed(reader: FrameReader): boolean {
@@ -122,37 +163,89 @@ export class Initiator {
     return true;
   }
 
-  /** Compares a bucket with the peer's list of it. */
-  private answerList(): void {
-    const { buckets } = this.parts.tree;
-    const { theirs, alone } = this;
-    const bucket = this.lists.read(theirs);
+  /** Begins with what was listed next. */
+  private answerNext(): void {
+    const { lists, theirs } = this;
+    const part = lists.begin();
+    lists.readDigests(theirs);
+    if (lists.tag === PARTS) {
+      this.answerParts(part);
+      return;
+    }
     theirs.sort();
     if (this.isMatched.length < theirs.count) this.isMatched = new Uint8Array(theirs.count * 2);
     this.isMatched.fill(0, 0, theirs.count);
-    let matched = 0;
-    for (let id = buckets.first(bucket); id >= 0; id = buckets.next(id)) {
-      const at = theirs.indexOf(digestOfId(buckets, id));
-      if (at < 0) alone.push(id);
-      else if (this.isMatched[at] === 0) {
-        this.isMatched[at] = 1;
-        matched++;
-      }
-    }
-    this.parts.tally.keysCompared += theirs.count;
-    const missing = theirs.count - matched;
-    this.mayClash = missing > 0;
-    if (missing === 0) return;
-    this.expectsAnswer = true;
-    this.want(bucket, matched === 0 ? 0 : missing);
+    this.matched = 0;
+    this.listed = part;
+    this.unmatched.push(part);
   }
 
-  /** Asks for what was not matched; for all of the bucket when `count` is 0. */
-  private want(bucket: number, count: number): void {
+  /** Says which parts of a large bucket are to be listed, and wants those of which nothing is here. */
+  private answerParts(part: Part): void {
+    const { tree, writer, shortener } = this.parts;
+    const { ownParts } = this;
+    tree.buckets.digestParts(part, ownParts);
+    let open = 0;
+    let heard = 0;
+    for (let digit = 0; digit < FANOUT; digit++) {
+      const isThere = (this.lists.present & (1 << digit)) !== 0;
+      const theirs = isThere ? this.theirs.digests[heard++] : 0;
+      const own = shortener.of(ownParts, digit * DIGEST_WORDS);
+      if (theirs === own) continue;
+      const one = partOf(part, digit);
+      if (theirs === 0) this.aloneParts.push(one);
+      else if (own === 0) this.want(one, 0);
+      else {
+        open |= 1 << digit;
+        this.opened.push(one);
+      }
+    }
+    writer.reserve(3);
+    writer.u8(OPEN);
+    writer.u16(open);
+    if (open !== 0) this.expectsAnswer = true;
+  }
+
+  /** Matches a part of what was listed, or divides it; after the last, asks for what was not matched. */
+  private matchNext(listed: Part): void {
+    const { tree, tally, shortener } = this.parts;
+    const { theirs, alone } = this;
+    const part = this.unmatched.shift()!;
+    if (tree.buckets.isLarge(part)) {
+      for (let digit = 0; digit < FANOUT; digit++) this.unmatched.push(partOf(part, digit));
+    } else {
+      tree.buckets.visit(part, (id) => {
+        const at = theirs.indexOf(digestOfId(tree.buckets, id, shortener));
+        if (at < 0) alone.push(id);
+        else if (this.isMatched[at] === 0) {
+          this.isMatched[at] = 1;
+          this.matched++;
+        }
+      });
+    }
+    if (this.unmatched.length > 0) return;
+    this.listed = null;
+    tally.keysCompared += theirs.count;
+    const missing = theirs.count - this.matched;
+    this.mayClash = missing > 0;
+    if (missing > 0) this.want(listed, this.matched === 0 ? 0 : missing);
+  }
+
+  /** Sends a part of which the peer has nothing, or divides it. */
+  private openAlone(part: Part): void {
+    const { buckets } = this.parts.tree;
+    this.mayClash = false;
+    if (!buckets.isLarge(part)) buckets.visit(part, (id) => this.alone.push(id));
+    else for (let digit = 0; digit < FANOUT; digit++) this.aloneParts.push(partOf(part, digit));
+  }
+
+  /** Asks for what was not matched; for all of a part when `count` is 0. */
+  private want(part: Part, count: number): void {
     const { writer } = this.parts;
+    this.expectsAnswer = true;
     writer.reserve(digestListBytes(count));
     writer.u8(WANT);
-    writer.u16(bucket);
+    writePart(writer, part);
     writer.varint(count);
     for (let i = 0; count > 0 && i < this.theirs.count; i++) {
       if (this.isMatched[i] === 0) writeDigest(writer, this.theirs.digests[i]);
@@ -173,62 +266,5 @@ export class Initiator {
     writeHead(writer, this.entry);
     this.offered.push(id);
     this.expectsAnswer = true;
-  }
-}
-
-/** LIST items, kept until there is room to answer them. */
-class ListBuffer {
-  private bytes = new Uint8Array(1024);
-  private view = new DataView(this.bytes.buffer);
-  private at = 0;
-  private end = 0;
-  /** The bucket that was listed last: each is once, and they come in order. */
-  private lastBucket = -1;
-
-  get isWaiting(): boolean {
-    return this.at < this.end;
-  }
-
-  /** Copies an item from behind its tag. False when it is malformed or too much. */
-  add(reader: FrameReader): boolean {
-    const bucket = reader.u16();
-    const count = reader.varint();
-    const length = count * DIGEST_PREFIX_BYTES;
-    // A last list may go over; the reader bounds its length.
-    if (bucket <= this.lastBucket || this.end - this.at > LISTED_BYTES_A_TURN) return false;
-    this.lastBucket = bucket;
-    const start = reader.skip(length);
-    if (reader.overrun) return false;
-    this.makeRoom(6 + length);
-    this.view.setUint16(this.end, bucket);
-    this.view.setUint32(this.end + 2, count);
-    this.bytes.set(reader.bytes.subarray(start, start + length), this.end + 6);
-    this.end += 6 + length;
-    return true;
-  }
-
-  /** Takes the next list out; returns its bucket. */
-  read(into: DigestSet): number {
-    const bucket = this.view.getUint16(this.at);
-    const count = this.view.getUint32(this.at + 2);
-    this.at += 6;
-    into.count = 0;
-    for (let i = 0; i < count; i++, this.at += DIGEST_PREFIX_BYTES) {
-      into.add(this.view.getUint16(this.at) * 0x1_0000_0000 + this.view.getUint32(this.at + 2));
-    }
-    if (this.at === this.end) this.at = this.end = 0;
-    return bucket;
-  }
-
-  private makeRoom(length: number): void {
-    if (this.end + length <= this.bytes.length) return;
-    const waiting = this.bytes.subarray(this.at, this.end);
-    if (waiting.length + length > this.bytes.length / 2) {
-      this.bytes = new Uint8Array((waiting.length + length) * 2);
-      this.view = new DataView(this.bytes.buffer);
-      this.bytes.set(waiting);
-    } else this.bytes.copyWithin(0, this.at, this.end);
-    this.end = waiting.length;
-    this.at = 0;
   }
 }

@@ -5,6 +5,7 @@
  */
 import { BUCKETS, FANOUT } from "./digest-tree.ts";
 import { Entry, KIND_COUNTER } from "./entry.ts";
+import type { Salt } from "./short-digest.ts";
 import { readDigest } from "./sync-buckets.ts";
 import { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { Hello, readHello, readText, writeHello } from "./sync-hello.ts";
@@ -25,6 +26,8 @@ import { MODES } from "./sync-options.ts";
 
 /** What an inspector is made with. */
 export interface InspectorOptions {
+  /** Random; inspectors with the same get digests that can be compared. */
+  readonly salt: Salt;
   readonly maxFrameBytes: number;
   /** Takes one complete frame; has copied or sent it when it returns. */
   readonly send: (frame: Uint8Array) => void;
@@ -65,6 +68,7 @@ export class SyncInspector {
     const { own } = this;
     own.mode = MODES.indexOf("inspect");
     own.nodeId = "inspector";
+    own.salt = this.options.salt;
     own.maxFrameBytes = this.options.maxFrameBytes;
     writeHello(this.writer, own);
     this.writer.reserve(1);

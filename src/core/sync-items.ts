@@ -9,8 +9,11 @@
  *   END       nothing more is to be said
  *   FAIL      code u8 · text; the session is over. In place of END, when entries were missed
  *   DIGESTS   a step down the tree, see `sync-walk.ts`
- *   LIST      bucket u16 · count · count × digest: what the bucket holds
- *   WANT      bucket u16 · count · count × digest: send these of the bucket; count 0 means all
+ *   LIST      part · count · count × digest: what that part of a bucket holds
+ *   PARTS     part · presence u16 · for each bit set, the lowest first, the digest of one of its 16
+ *             parts: in place of a LIST, when that would be long
+ *   OPEN      mask u16: which of those parts differ; one for each PARTS, in the same order
+ *   WANT      part · count · count × digest: send these of the part; count 0 means all
  *   ENTRY     head · key · value
  *   OFFER     head · key: here is an entry whose value is large; is it wanted?
  *   NEED      count · bits, the lowest of a byte first: which of the offers are wanted
@@ -24,9 +27,10 @@
  *             what `mergeRule` looks at, the base of a counter or a number that one may stand on
  *
  * A head is kind u8 (HAS_EXPIRY added when an expiry follows) · key length · value length ·
- * time 8 bytes · origin 8 bytes · [expiry u64]. A digest is the first DIGEST_PREFIX_BYTES of
- * a SHA-256: two differing entries look equal once in 2.8e14.
+ * time 8 bytes · origin 8 bytes · [expiry u64]. A part is bucket u16 · depth u8 · [path 6 bytes], see
+ * `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the session's salt, see `short-digest.ts`.
  */
+import { PART_BYTES } from "./bucket-part.ts";
 import { BASE_BYTES } from "./counter.ts";
 import type { Entry, Kind } from "./entry.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
@@ -63,6 +67,10 @@ export const ASK = 14;
 export const ASK_ALL = 15;
 /** First byte of an ABOUT item. */
 export const ABOUT = 16;
+/** First byte of a PARTS item. */
+export const PARTS = 19;
+/** First byte of an OPEN item. */
+export const OPEN = 20;
 /** An AGAIN item, which passes the word too. */
 export const AGAIN = 17;
 /** First byte of a LATER item. */
@@ -78,8 +86,8 @@ export const OTHERS_WROTE = 1;
 /** In a ROOT: entries were set aside here, so the roots differ. */
 export const HAS_SET_ASIDE = 2;
 
-/** How much of a digest travels. */
-export const DIGEST_PREFIX_BYTES = 6;
+/** Length of a digest as it travels. */
+export const SHORT_DIGEST_BYTES = 6;
 /** How much of a root travels. */
 export const ROOT_BYTES = 16;
 /** How much of a value an ABOUT holds: a counter's base, which is longer than the text of any number. */
@@ -90,12 +98,12 @@ const MAX_HEAD_BYTES = 36;
 
 /** Most bytes that a LIST or WANT of that many digests takes. */
 export function digestListBytes(count: number): number {
-  return 8 + count * DIGEST_PREFIX_BYTES;
+  return 6 + PART_BYTES + count * SHORT_DIGEST_BYTES;
 }
 
 /** Most bytes that an ENTRY takes, or an ABOUT with that much of a value, or an OFFER with none. */
 export function entryItemBytes(keyLength: number, valueLength: number): number {
-  return 1 + DIGEST_PREFIX_BYTES + MAX_HEAD_BYTES + keyLength + valueLength;
+  return 1 + SHORT_DIGEST_BYTES + MAX_HEAD_BYTES + keyLength + valueLength;
 }
 
 /** Writes head and key, for which there is room. */

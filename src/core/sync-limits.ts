@@ -2,7 +2,11 @@
 
 /** Bytes of lists after which the responder passes the word; only the last list goes over it. */
 export const LISTED_BYTES_A_TURN = 1_048_576;
-/** Offers after which the initiator passes the word; the bucket under work may go over it. */
+/** What a list of parts counts for: with what it calls for it takes more than its length. */
+export const PARTS_COST_BYTES = 512;
+/** Entries that are looked through for those of one WANT; there are more only when many were added since. */
+export const MAX_SEARCHED = 1_024;
+/** Offers after which the initiator passes the word. */
 export const MAX_OFFERS_A_TURN = 65_536;
 /** Entries that may be wanted beyond twice what was listed. */
 export const WANTED_BESIDES = 65_536;

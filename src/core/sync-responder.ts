@@ -8,6 +8,8 @@
  * An entry the initiator sends may be one whose key it also wants, being unable to tell. Which of
  * the two is newer is seen here, and only what the initiator does not have goes back.
  */
+import { type Part, partOf, PartQueue, readPart, wholeBucket, writePart } from "./bucket-part.ts";
+import { DIGEST_WORDS } from "./digest-list.ts";
 import { FANOUT } from "./digest-tree.ts";
 import { compareBytes, compareVersions, Entry, KIND_COUNTER, type VersionWords } from "./entry.ts";
 import { baseVersionOf } from "./merge.ts";
@@ -26,6 +28,8 @@ import {
   LIST,
   NEED,
   OFFER,
+  OPEN,
+  PARTS,
   readHead,
   TURN_BEHIND,
   WANT,
@@ -35,10 +39,22 @@ import {
   LISTED_BYTES_A_TURN,
   MAX_FETCHED_KEYS,
   MAX_OFFERS_A_TURN,
+  MAX_SEARCHED,
   WANTED_BESIDES,
 } from "./sync-limits.ts";
+import { costOf } from "./sync-lists.ts";
 import type { SyncMode } from "./sync-options.ts";
-import { LevelWalk } from "./sync-walk.ts";
+import { LevelWalk, writeDigests } from "./sync-walk.ts";
+
+/** A part that is to be opened: listed, or when it is absent at the peer, sent or described. */
+interface PendingPart extends Part {
+  readonly isAbsent: boolean;
+}
+
+/** A part whose own parts the peer was told of; which of them are not empty. */
+interface ToldPart extends Part {
+  readonly present: number;
+}
 
 /** The responder's half of a session. */
 export class Responder {
@@ -49,9 +65,15 @@ export class Responder {
   /** The next of them: 16 for each of the walk's nodes. */
   private nextBucket = 0;
 
+  /** What is to be opened before the next of the buckets. */
+  private readonly pending = new PartQueue<PendingPart>();
+  /** Parts in PARTS items that the peer has not answered. */
+  private readonly told = new PartQueue<ToldPart>();
   private readonly digests = new DigestSet();
+  private readonly partDigests = new Uint32Array(FANOUT * DIGEST_WORDS);
   private listedBytes = 0;
   private listedKeys = 0;
+  private wantedKeys = 0;
   /** Where in the queue begins what was wanted of the bucket under work. */
   private wantedFrom = 0;
 
@@ -67,7 +89,7 @@ export class Responder {
     private readonly store: Store,
     private readonly mode: SyncMode,
   ) {
-    this.walk = new LevelWalk(parts.tree.levels);
+    this.walk = new LevelWalk(parts.tree.levels, parts.shortener);
   }
 
   /** The roots differ: the walk begins. */
@@ -90,6 +112,8 @@ export class Responder {
         return this.isWalking && this.walk.hear(reader);
       case WANT:
         return !isInspected && this.takeWant();
+      case OPEN:
+        return !isInspected && this.takeOpen();
       case OFFER:
         return !isInspected && this.takeOffer();
       case FETCH:
@@ -130,7 +154,10 @@ export class Responder {
   /** The peer's turn is over. False when it ended too soon. */
   endHearing(flags: number): boolean {
     // While it still works on what was listed, that is what it may want, and no more is listed.
-    if ((flags & TURN_BEHIND) === 0) this.listedBytes = this.listedKeys = 0;
+    if ((flags & TURN_BEHIND) === 0) {
+      if (this.told.length > 0) return false;
+      this.listedBytes = this.listedKeys = this.wantedKeys = 0;
+    }
     return !this.isWalking || this.walk.endHearing();
   }
 
@@ -150,9 +177,11 @@ export class Responder {
       return "turn";
     }
     this.isWalking = false;
-    if (this.nextBucket >= this.walk.count * FANOUT) return "done";
+    const isThrough = this.nextBucket >= this.walk.count * FANOUT;
+    if (isThrough && this.pending.length === 0) return this.told.length > 0 ? "turn" : "done";
     if (this.listedBytes > LISTED_BYTES_A_TURN) return "turn";
-    this.openBucket(this.nextBucket++);
+    if (this.pending.length > 0) this.open(this.pending.shift()!);
+    else this.openBucket(this.nextBucket++);
     return "more";
   }
 
@@ -161,38 +190,74 @@ export class Responder {
     const node = Math.floor(index / FANOUT);
     const bit = 1 << (index % FANOUT);
     if ((walk.differing[node] & bit) === 0) return;
-    const bucket = walk.nodes[node] * FANOUT + (index % FANOUT);
-    if (this.task === "compare" && (walk.present[node] & bit) !== 0) this.list(bucket);
-    else this.parts.tally.keysCompared += this.enqueueAll(bucket);
+    const part = wholeBucket(walk.nodes[node] * FANOUT + (index % FANOUT));
+    const isAbsent = this.task === "describe" || (walk.present[node] & bit) === 0;
+    this.open({ ...part, isAbsent });
     // Done with: a later question is not to be answered with this one's answers.
     if (this.task === "describe") walk.differing[node] &= ~bit;
   }
 
-  private list(bucket: number): void {
-    const { tree, writer, tally } = this.parts;
-    const { digests } = this;
-    const { buckets } = tree;
-    digests.count = 0;
-    for (let id = buckets.first(bucket); id >= 0; id = buckets.next(id)) {
-      digests.add(digestOfId(buckets, id));
+  /** Lists or sends a part; one that is large only in parts. */
+  private open(part: PendingPart): void {
+    const { buckets } = this.parts.tree;
+    if (!part.isAbsent) this.list(part);
+    else if (!buckets.isLarge(part)) this.parts.tally.keysCompared += this.enqueueAll(part);
+    else {
+      for (let digit = 0; digit < FANOUT; digit++) {
+        this.pending.push({ ...partOf(part, digit), isAbsent: true });
+      }
     }
+  }
+
+  private list(part: Part): void {
+    const { tree, writer, tally, shortener } = this.parts;
+    const { buckets } = tree;
+    if (buckets.isLarge(part)) {
+      this.listParts(part);
+      return;
+    }
+    const { digests } = this;
+    digests.count = 0;
+    buckets.visit(part, (id) => digests.add(digestOfId(buckets, id, shortener)));
     writer.reserve(digestListBytes(digests.count));
     writer.u8(LIST);
-    writer.u16(bucket);
+    writePart(writer, part);
     writer.varint(digests.count);
     for (let i = 0; i < digests.count; i++) writeDigest(writer, digests.digests[i]);
-    this.listedBytes += digestListBytes(digests.count);
+    this.listedBytes += costOf(LIST, digests.count);
     this.listedKeys += digests.count;
     tally.keysCompared += digests.count;
   }
 
-  private enqueueAll(bucket: number): number {
+  private listParts(part: Part): void {
+    const { tree, writer, shortener } = this.parts;
+    tree.buckets.digestParts(part, this.partDigests);
+    writer.reserve(digestListBytes(FANOUT));
+    writer.u8(PARTS);
+    writePart(writer, part);
+    const present = writeDigests(writer, this.partDigests, 0, shortener);
+    this.told.push({ ...part, present });
+    this.listedBytes += costOf(PARTS, FANOUT);
+    this.listedKeys += tree.buckets.count(part);
+  }
+
+  private enqueueAll(part: Part): number {
     const { flow, tree } = this.parts;
     const before = flow.queue.length;
-    for (let id = tree.buckets.first(bucket); id >= 0; id = tree.buckets.next(id)) {
-      flow.queue.push(id);
-    }
+    tree.buckets.visit(part, (id) => flow.queue.push(id));
     return flow.queue.length - before;
+  }
+
+  /** Takes which parts of one that was told of differ. */
+  private takeOpen(): boolean {
+    const mask = this.parts.reader.u16();
+    const told = this.told.shift();
+    if (told === undefined || (mask & ~told.present) !== 0) return false;
+    for (let digit = 0; digit < FANOUT; digit++) {
+      if ((mask & (1 << digit)) === 0) continue;
+      this.pending.push({ ...partOf(told, digit), isAbsent: false });
+    }
+    return true;
   }
 
   private takeFetch(): boolean {
@@ -209,23 +274,31 @@ export class Responder {
   }
 
   private takeWant(): boolean {
-    const { flow, reader, tree } = this.parts;
-    const bucket = reader.u16();
+    const { flow, reader, tree, shortener } = this.parts;
+    const { buckets } = tree;
+    const part = readPart(reader);
     const count = reader.varint();
+    if (reader.overrun) return false;
     this.wantedFrom = flow.queue.position;
-    if (count === 0) this.enqueueAll(bucket);
-    else {
-      const { digests } = this;
-      digests.count = 0;
-      for (let i = 0; i < count && !reader.overrun; i++) digests.add(readDigest(reader));
-      digests.sort();
-      const { buckets } = tree;
-      for (let id = buckets.first(bucket); id >= 0; id = buckets.next(id)) {
-        if (digests.indexOf(digestOfId(buckets, id)) >= 0) flow.queue.push(id);
-      }
-    }
     // What is wanted has been listed, or was added since.
-    return !reader.overrun && flow.queue.length <= 2 * this.listedKeys + WANTED_BESIDES;
+    const here = buckets.count(part);
+    this.wantedKeys += here;
+    if (this.wantedKeys > 2 * this.listedKeys + WANTED_BESIDES) return false;
+    if (count === 0) {
+      if (buckets.isLarge(part)) this.pending.push({ ...part, isAbsent: true });
+      else this.enqueueAll(part);
+      return true;
+    }
+    if (here > MAX_SEARCHED) return false;
+    const { digests } = this;
+    digests.count = 0;
+    for (let i = 0; i < count && !reader.overrun; i++) digests.add(readDigest(reader));
+    if (reader.overrun) return false;
+    digests.sort();
+    buckets.visit(part, (id) => {
+      if (digests.indexOf(digestOfId(buckets, id, shortener)) >= 0) flow.queue.push(id);
+    });
+    return true;
   }
 
   private takeOffer(): boolean {
@@ -269,14 +342,14 @@ export class Responder {
   }
 
   private describeNext(): void {
-    const { flow, tree, writer } = this.parts;
+    const { flow, tree, writer, shortener } = this.parts;
     const id = flow.queue.shift();
     // Its id may name another entry by now, which the tree need not have.
     if (!this.store.isUsed(id) || !tree.buckets.has(id)) return;
     this.store.read(id, this.entry);
     writer.reserve(entryItemBytes(this.entry.keyLength, ABOUT_VALUE_BYTES));
     writer.u8(ABOUT);
-    writeDigest(writer, digestOfId(tree.buckets, id));
+    writeDigest(writer, digestOfId(tree.buckets, id, shortener));
     writeAbout(writer, this.entry);
   }
 

@@ -25,6 +25,7 @@ import { timeHighOf, timeLowOf, unixMsOf } from "./clock.ts";
 import { MAX_MEMBERS } from "./contacts.ts";
 import { BUCKET_LEVEL } from "./digest-tree.ts";
 import { LATEST } from "./merkle.ts";
+import { DigestShortener, type Salt, sessionSalt } from "./short-digest.ts";
 import { EntryFlow } from "./sync-entries.ts";
 import { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { Greeting } from "./sync-greeting.ts";
@@ -133,7 +134,8 @@ export class SyncSession {
     this.greeting = new Greeting(options);
     this.preparation = new TreePreparation(store, tree, options.monotonicMs);
     const { reader, writer, flow, tally } = this;
-    this.parts = { tree, reader, writer, flow, tally };
+    const shortener = new DigestShortener();
+    this.parts = { tree, reader, writer, flow, tally, shortener };
     this.watch = new WriteWatch(store, () => flow.isApplying);
     if (this.isInitiator) this.half = new Initiator(this.parts, this.isWalking);
   }
@@ -316,7 +318,15 @@ export class SyncSession {
     }
     this.flow.peer = hello;
     this.isIntroduced = true;
+    this.parts.shortener.setSalt(this.saltWith(hello.salt));
     return !this.isMerging || this.acquaint(hello);
+  }
+
+  /** An inspector compares what several nodes tell it: then the salt is its alone. */
+  private saltWith(theirs: Salt): Salt {
+    if (!this.isMerging) return theirs;
+    const { salt } = this.options;
+    return this.isInitiator ? sessionSalt(salt, theirs) : sessionSalt(theirs, salt);
   }
 
   /** Initiator: introduces itself in full. */

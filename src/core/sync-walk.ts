@@ -3,7 +3,7 @@
  * message goes one level deeper, and says nothing of nodes that are equal:
  *
  *   DIGESTS   mask u16 · for each bit set, the lowest first:
- *             presence u16 · for each bit set: the first 6 bytes of a child's digest
+ *             presence u16 · for each bit set: a child's digest, cut short
  *
  * One item for each node whose children's digests the other side sent last, in that order. The
  * mask says which of those children differ; of each that does, the digests of its own
@@ -15,11 +15,13 @@
  * entries at some moment of the session.
  */
 import { BUCKET_LEVEL, BUCKETS, FANOUT, type DigestTree } from "./digest-tree.ts";
+import { DIGEST_WORDS } from "./digest-list.ts";
+import type { DigestShortener } from "./short-digest.ts";
+import { readDigest, writeDigest } from "./sync-buckets.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
-import { DIGEST_PREFIX_BYTES, DIGESTS } from "./sync-items.ts";
+import { SHORT_DIGEST_BYTES, DIGESTS } from "./sync-items.ts";
 
-const CHILDREN_BYTES = FANOUT * DIGEST_PREFIX_BYTES;
-const MAX_ITEM_BYTES = 3 + FANOUT * (2 + CHILDREN_BYTES);
+const MAX_ITEM_BYTES = 3 + FANOUT * (2 + FANOUT * SHORT_DIGEST_BYTES);
 const MAX_NODES = BUCKETS / FANOUT;
 
 /** One side's way down. It begins as the side that the first message goes to. */
@@ -41,9 +43,10 @@ export class LevelWalk {
   private telling = new Uint16Array(MAX_NODES);
   private tellingCount = 0;
 
-  private readonly own = new Uint8Array(CHILDREN_BYTES);
-
-  constructor(private readonly tree: DigestTree) {}
+  constructor(
+    private readonly tree: DigestTree,
+    private readonly shortener: DigestShortener,
+  ) {}
 
   /** Makes this the side that sends the first message. */
   lead(): void {
@@ -102,7 +105,8 @@ export class LevelWalk {
     for (let child = 0; child < FANOUT; child++) {
       if ((mask & (1 << child)) === 0) continue;
       this.telling[this.tellingCount++] = first + child;
-      sayChildren(this.tree, this.level, first + child, this.own, writer);
+      const at = this.tree.offsetOf(this.level + 1, (first + child) * FANOUT);
+      writeDigests(writer, this.tree.words, at, this.shortener);
     }
     return true;
   }
@@ -119,17 +123,14 @@ export class LevelWalk {
   }
 
   private hearChildren(reader: FrameReader, node: number): void {
-    const { own, count } = this;
-    this.tree.copyChildren(this.level, node, DIGEST_PREFIX_BYTES, own, 0);
+    const { count } = this;
+    const { words } = this.tree;
+    const at = this.tree.offsetOf(this.level + 1, node * FANOUT);
     const present = reader.u16();
     let differing = 0;
     for (let child = 0; child < FANOUT; child++) {
-      const at = child * DIGEST_PREFIX_BYTES;
-      const isPresent = (present & (1 << child)) !== 0;
-      const from = isPresent ? reader.skip(DIGEST_PREFIX_BYTES) : -1;
-      for (let i = 0; i < DIGEST_PREFIX_BYTES; i++) {
-        if (own[at + i] !== (from < 0 ? 0 : reader.bytes[from + i])) differing |= 1 << child;
-      }
+      const theirs = (present & (1 << child)) === 0 ? 0 : readDigest(reader);
+      if (theirs !== this.shortener.of(words, at + child * DIGEST_WORDS)) differing |= 1 << child;
     }
     this.nodes[count] = node;
     this.differing[count] = differing;
@@ -138,22 +139,21 @@ export class LevelWalk {
   }
 }
 
-function sayChildren(
-  tree: DigestTree,
-  level: number,
-  node: number,
-  scratch: Uint8Array,
+/** Writes, for which there is room, presence and digests of 16 siblings, which lie from `at` on in `words`. */
+export function writeDigests(
   writer: FrameWriter,
-): void {
-  tree.copyChildren(level, node, DIGEST_PREFIX_BYTES, scratch, 0);
+  words: Uint32Array,
+  at: number,
+  shortener: DigestShortener,
+): number {
   let present = 0;
-  for (let i = 0; i < CHILDREN_BYTES; i++) {
-    if (scratch[i] !== 0) present |= 1 << Math.floor(i / DIGEST_PREFIX_BYTES);
+  for (let i = 0; i < FANOUT; i++) {
+    short[i] = shortener.of(words, at + i * DIGEST_WORDS);
+    if (short[i] !== 0) present |= 1 << i;
   }
   writer.u16(present);
-  for (let child = 0; child < FANOUT; child++) {
-    if ((present & (1 << child)) !== 0) {
-      writer.copy(scratch, child * DIGEST_PREFIX_BYTES, DIGEST_PREFIX_BYTES);
-    }
-  }
+  for (let i = 0; i < FANOUT; i++) if (short[i] !== 0) writeDigest(writer, short[i]);
+  return present;
 }
+
+const short = new Float64Array(FANOUT);

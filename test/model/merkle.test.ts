@@ -6,6 +6,9 @@ import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core
 import type { Kind } from "../../src/core/entry.ts";
 import { LATEST, MerkleTree } from "../../src/core/merkle.ts";
 import type { RecordSource } from "../../src/core/merkle.ts";
+import { partOf, wholeBucket, type Part } from "../../src/core/bucket-part.ts";
+import { LARGE } from "../../src/core/merkle-buckets.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
 
@@ -17,12 +20,18 @@ interface Fact {
   expiresAtMs: number;
 }
 
+const TREE_KEY = treeKeyOf("test");
+
 /** Entries by id, with ids reused, and a tree that is told of every change. */
 class Node implements RecordSource {
-  readonly tree = new MerkleTree(this);
+  readonly tree: MerkleTree;
   private readonly entries: (Fact | undefined)[] = [];
   private readonly ids = new Map<string, number>();
   private readonly free: number[] = [];
+
+  constructor(digester = new RecordDigester(TREE_KEY)) {
+    this.tree = new MerkleTree(this, digester);
+  }
 
   put(fact: Fact): void {
     let id = this.ids.get(fact.key);
@@ -97,34 +106,61 @@ function naiveDigest(fact: Fact): Buffer {
   head.writeUInt32BE(fact.key.length, 25);
   const length = Buffer.alloc(4);
   length.writeUInt32BE(value.length);
-  return sha256(Buffer.concat([head, Buffer.from(fact.key), length, value])).subarray(0, 8);
+  const bytes = Buffer.concat([TREE_KEY, head, Buffer.from(fact.key), length, value]);
+  return sha256(bytes).subarray(0, 16);
+}
+
+function naiveKeyDigest(key: string): string {
+  return sha256(Buffer.concat([TREE_KEY, Buffer.from(key)])).toString("hex");
 }
 
 function naiveBucket(key: string): number {
-  return sha256(Buffer.from(key)).readUInt16BE(0);
+  return Number.parseInt(naiveKeyDigest(key).slice(0, 4), 16);
 }
 
-/** The digests of all levels, from the root down, computed from nothing. */
-function naiveLevels(facts: Fact[]): Buffer[][] {
-  const buckets = new Map<number, bigint[]>();
-  for (const fact of facts) {
-    const bucket = naiveBucket(fact.key);
-    const digests = buckets.get(bucket) ?? [];
-    digests.push(naiveDigest(fact).readBigUInt64LE());
-    buckets.set(bucket, digests);
+/** Digests are ordered by their words, as the machine has them. */
+function compareDigests(a: Buffer, b: Buffer): number {
+  for (let at = 0; at < 16; at += 4) {
+    const difference = a.readUInt32LE(at) - b.readUInt32LE(at);
+    if (difference !== 0) return difference;
   }
-  const zeros = Buffer.alloc(32);
+  return 0;
+}
+
+/** The digest of what shares the first `digits` of the keys' digests, in hex. */
+function naivePart(facts: Fact[], digits: number): Buffer {
+  if (facts.length === 0) return Buffer.alloc(16);
+  if (facts.length <= LARGE) {
+    return sha256(Buffer.concat(facts.map(naiveDigest).sort(compareDigests))).subarray(0, 16);
+  }
+  const parts = [..."0123456789abcdef"].map((digit) =>
+    naivePart(
+      facts.filter(({ key }) => naiveKeyDigest(key)[digits] === digit),
+      digits + 1,
+    ),
+  );
+  const count = Buffer.alloc(4);
+  count.writeUInt32LE(facts.length);
+  return sha256(Buffer.concat([...parts, count])).subarray(0, 16);
+}
+
+/** The digests of all levels, from the root down, computed from nothing; the root's in full. */
+function naiveLevels(facts: Fact[]): Buffer[][] {
+  const buckets = Map.groupBy(facts, ({ key }) => naiveBucket(key));
+  const zeros = Buffer.alloc(16);
   let level: Buffer[] = Array.from({ length: BUCKETS }, (_, bucket) => {
-    const digests = buckets.get(bucket);
-    if (digests === undefined) return zeros;
-    return sha256(new Uint8Array(BigUint64Array.from(digests).sort().buffer));
+    const inBucket = buckets.get(bucket);
+    return inBucket === undefined ? zeros : naivePart(inBucket, 4);
   });
   const levels = [level];
   while (level.length > 1) {
     const below = level;
+    const length = level.length === FANOUT ? 32 : 16;
     level = Array.from({ length: below.length / FANOUT }, (_, node) => {
       const children = below.slice(node * FANOUT, (node + 1) * FANOUT);
-      return children.every((child) => child === zeros) ? zeros : sha256(Buffer.concat(children));
+      if (children.every((child) => child === zeros))
+        return length === 16 ? zeros : Buffer.alloc(32);
+      return sha256(Buffer.concat(children)).subarray(0, length);
     });
     levels.unshift(level);
   }
@@ -148,6 +184,17 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.nat(100).map((t) => ({ do: "update" as const, time: t })) },
   { weight: 1, arbitrary: fc.constant({ do: "slice" as const }) },
 );
+
+/** Keys that somebody made up to lie in one bucket: here all do. */
+class CrowdingDigester extends RecordDigester {
+  override ofKey(entry: Entry, out: Uint8Array): void {
+    super.ofKey(entry, out);
+    out.set([0, CROWDED]);
+  }
+}
+const CROWDED = 0xab;
+const CROWD = Array.from({ length: 2_000 }, (_, i) => `c${i}`);
+const crowdedNode = () => new Node(new CrowdingDigester(TREE_KEY));
 
 function simple(name: string, time: number, value = `${name}@${time}`): Fact {
   return { key: name, value, kind: KIND_STRING, time, expiresAtMs: 0 };
@@ -175,35 +222,122 @@ describe("Merkle tree", () => {
   test("agrees with a naive tree on every level, bucket and entry", () => {
     const node = new Node();
     for (let i = 0; i < 3_000; i++) node.put(simple(`key:${i}`, i));
-    // One bucket with many entries: more than the scratch starts with.
-    const crowded: Fact[] = [];
-    for (let i = 0; crowded.length < 10; i++)
-      if (sha256(Buffer.from(`c${i}`)).readUInt16BE(0) === 0xabcd) crowded.push(simple(`c${i}`, i));
-    for (const f of crowded) node.put(f);
     node.update();
     const levels = naiveLevels(node.facts());
     expect(node.tree.rootHex()).toBe(levels[0][0].toString("hex"));
-    const out = new Uint8Array(FANOUT * 32 + 3);
-    for (let level = 0; level < 4; level++)
+    const { words } = node.tree.levels;
+    for (let level = 0; level < 5; level++)
       for (let index = 0; index < levels[level].length; index++) {
-        node.tree.levels.copyChildren(level, index, 32, out, 3);
-        const children = levels[level + 1].slice(index * FANOUT, (index + 1) * FANOUT);
-        if (Buffer.compare(out.subarray(3), Buffer.concat(children)) !== 0)
-          throw new Error(`children of node ${index} on level ${level} differ`);
+        const at = node.tree.levels.offsetOf(level, index) * 4;
+        const digest = Buffer.from(words.buffer, at, 16);
+        if (Buffer.compare(digest, levels[level][index].subarray(0, 16)) !== 0)
+          throw new Error(`node ${index} on level ${level} differs`);
       }
-    node.tree.levels.copyChildren(0, 0, 8, out, 1);
-    const short = levels[1].map((digest) => digest.subarray(0, 8));
-    expect(out.slice(1, 1 + FANOUT * 8).toHex()).toBe(Buffer.concat(short).toString("hex"));
 
     const seen = new Set<string>();
     for (let bucket = 0; bucket < BUCKETS; bucket++)
-      for (let id = node.tree.buckets.first(bucket); id >= 0; id = node.tree.buckets.next(id)) {
+      node.tree.buckets.visit(wholeBucket(bucket), (id) => {
         expect(naiveBucket(node.key(id))).toBe(bucket);
         seen.add(node.key(id));
-      }
+      });
     expect(seen.size).toBe(node.facts().length);
-    node.tree.buckets.copyDigest(0, out, 5);
-    expect(out.slice(5, 13).toHex()).toBe(naiveDigest(node.facts()[0]).toString("hex"));
+    const out = new Uint32Array(6);
+    node.tree.buckets.copyDigest(0, out, 1);
+    const digest = Buffer.from(out.buffer, 4, 16).toString("hex");
+    expect(digest).toBe(naiveDigest(node.facts()[0]).toString("hex"));
+  });
+
+  test("has the digest of a large bucket's entries, and of its parts', whatever happened before", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.nat(1500), fc.constantFrom("put", "put", "drop"), fc.nat(700)), {
+          minLength: 1,
+          maxLength: 8,
+        }),
+        fc.boolean(),
+        (ranges, isSliced) => {
+          const node = crowdedNode();
+          for (const [from, what, count] of ranges) {
+            for (const key of CROWD.slice(from, from + count)) {
+              if (what === "put") node.put(simple(key, count));
+              else node.drop(key);
+            }
+            if (isSliced) node.tree.update(LATEST, LATEST, 0, () => 0);
+            else node.update();
+          }
+          const facts = node.facts();
+          // What changed behind an update under way is for the next.
+          for (let i = 0; i < 2; i++) node.update();
+          const root = new Uint32Array(4);
+          node.tree.buckets.digest(CROWDED, root, 0);
+          expect(Buffer.from(root.buffer).toString("hex")).toBe(
+            naivePart(facts, 4).toString("hex"),
+          );
+          const { buckets } = node.tree;
+          for (const digits of ["", "0", "7a"]) {
+            const of = facts.filter(({ key }) => naiveKeyDigest(key).startsWith(digits, 4));
+            const part = [...digits].reduce<Part>(
+              (whole, digit) => partOf(whole, Number.parseInt(digit, 16)),
+              wholeBucket(CROWDED),
+            );
+            expect(buckets.count(part)).toBe(of.length);
+            const keys: string[] = [];
+            buckets.visit(part, (id) => keys.push(node.key(id)));
+            expect(keys.sort()).toEqual(of.map(({ key }) => key).sort());
+            const parts = new Uint32Array(64);
+            buckets.digestParts(part, parts);
+            const naive = [..."0123456789abcdef"].map((digit) => {
+              const below = of.filter(
+                ({ key }) => naiveKeyDigest(key)[4 + digits.length] === digit,
+              );
+              return naivePart(below, 5 + digits.length);
+            });
+            expect(Buffer.from(parts.buffer).toString("hex")).toBe(
+              Buffer.concat(naive).toString("hex"),
+            );
+          }
+        },
+      ),
+      { numRuns: 12 },
+    );
+  });
+
+  test("takes in and takes out one entry of a large bucket without going over the rest", () => {
+    const node = crowdedNode();
+    for (const key of CROWD) node.put(simple(key, 1));
+    node.update();
+    let read = 0;
+    const { read: readFact } = node;
+    node.read = (id, into) => {
+      read++;
+      readFact.call(node, id, into);
+    };
+    for (const key of CROWD.slice(0, 500)) node.put(simple(key, 2));
+    node.update();
+    for (const key of CROWD.slice(500)) node.drop(key);
+    // Itself, its place; now and then a part of at most half LARGE is divided or joined.
+    expect(read).toBeLessThan(2 * 500 + CROWD.length - 500 + 1);
+    const again = crowdedNode();
+    for (const fact of node.facts()) again.put(fact);
+    expect(node.root()).toBe(again.root());
+  });
+
+  test("holds two entries for different that agree in three of the four words of their digests", () => {
+    const roots = [0, 1, 2, 3].flatMap((word) => {
+      const node = new Node();
+      node.put(simple("a", 1));
+      node.update();
+      const words = Uint32Array.of(1, 2, 3, 4);
+      return [4, 5].map((value) => {
+        words[word] = value;
+        node.tree.buckets.setDigest(0, words);
+        const out = new Uint32Array(4);
+        node.tree.buckets.digest(naiveBucket("a"), out, 0);
+        return out.join(" ");
+      });
+    });
+    // 1 2 3 4 is there twice: as it was made, and with the last word set to what it was.
+    expect(new Set(roots).size).toBe(8);
   });
 
   test("is all zeros without entries, also when it had some", () => {
@@ -321,7 +455,7 @@ describe("Merkle tree", () => {
   test("computes only what changed", () => {
     const levels = new DigestTree();
     const asked: number[] = [];
-    const source = { digest: (bucket: number) => asked.push(bucket) < 0 };
+    const source = { digest: (bucket: number) => void asked.push(bucket) };
     for (const bucket of [7, 65_535, 7]) levels.mark(bucket);
     levels.refresh(source, 1, () => 0);
     expect(asked).toEqual([7, 65_535]);

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { HybridClock } from "../../src/core/clock.ts";
 import { Entry, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/entry.ts";
 import { MerkleTree, LATEST } from "../../src/core/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
 import { APPLIED, Store } from "../../src/core/store.ts";
 
 const GRACE_MS = 1_000;
@@ -101,7 +102,7 @@ test("the purge time is the latest death among what was purged", () => {
 
 test("a discarded entry leaves no trace, and observers hear of it while it can be read", () => {
   const node = new TestStore();
-  const tree = new MerkleTree(node.store);
+  const tree = new MerkleTree(node.store, new RecordDigester(treeKeyOf("c")));
   node.store.observers.push(tree);
   const rootOf = () => {
     while (tree.update(LATEST, LATEST, 10, () => 0));

@@ -327,8 +327,8 @@ describe("a peer that sends", () => {
 
   test("more lists than there may be", () => {
     const list = new Uint8Array(6 + 60_000);
-    list.set([6, 0, 0, 0x90, 0x4e]);
-    const lists = Array.from({ length: 40 }, () => frameOf(list.subarray(0, 5 + 60_000)));
+    list.set([6, 0, 0, 0, 0x90, 0x4e]);
+    const lists = Array.from({ length: 40 }, () => frameOf(list.subarray(0, 6 + 60_000)));
     const stream = Buffer.concat([helloOf(), ...lists]);
     const { reason, bytesReceived } = answerTo(stream, "initiator", "full");
     expect(reason).toBe("it does not keep to the sync protocol (item 6)");
@@ -337,7 +337,7 @@ describe("a peer that sends", () => {
 
   test("a list of the same bucket twice, or of an earlier one", () => {
     for (const second of [5, 4]) {
-      const lists = [5, second].map((bucket) => frameOf(Uint8Array.of(LIST, 0, bucket, 0)));
+      const lists = [5, second].map((bucket) => frameOf(Uint8Array.of(LIST, 0, bucket, 0, 0)));
       const { reason } = answerTo(Buffer.concat([helloOf(), ...lists]), "initiator", "full");
       expect(reason).toContain(`(item ${LIST})`);
     }
@@ -348,7 +348,7 @@ describe("a peer that sends", () => {
     const [node] = differing();
     rootOf(node);
     const bucket = node.tree.buckets.bucketOf(0);
-    const want = frameOf(Uint8Array.of(7, bucket >> 8, bucket & 255, 0));
+    const want = frameOf(Uint8Array.of(7, bucket >> 8, bucket & 255, 0, 0));
     const wants = Buffer.concat([helloOf((it) => (it.mode = 1)), ...Array(65_537).fill(want)]);
     expect(answerTo(wants, "responder").reason).toBe("silence");
   });

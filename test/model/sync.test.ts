@@ -431,6 +431,7 @@ describe("an inspector", () => {
     let hasAnswered = false;
     let failure = "";
     const inspector = new SyncInspector({
+      salt: { high: 1, low: 2 },
       maxFrameBytes: 1_048_576,
       send: (frame) => session.receive(frame.slice()),
       onEntry: (_, entry, valueBytes) =>

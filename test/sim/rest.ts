@@ -1,6 +1,7 @@
 /** What must be true of all nodes once the simulated world is at rest. */
 import { Entry, KIND_TOMBSTONE } from "../../src/core/entry.ts";
 import { LATEST, MerkleTree } from "../../src/core/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
 import type { Store } from "../../src/core/store.ts";
 import { shownBy } from "./oracle.ts";
 import { EPOCH_MS, type SimNode } from "./sim-node.ts";
@@ -65,7 +66,7 @@ export function checkContents({ keys, present, oracle, timeline }: Simulation): 
 export function checkTrees({ present, oracle }: Simulation): void {
   const now = () => 0;
   const { store } = present[0].process!;
-  const fresh = new MerkleTree(store);
+  const fresh = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
   for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) fresh.changed(id);
   while (fresh.update(LATEST, LATEST, 1, now));
   for (const { id, process } of present) {

@@ -10,6 +10,7 @@ import type { Contacts } from "../../src/core/contacts.ts";
 import { runOrigin, settledMs } from "../../src/core/counter-fold.ts";
 import { Entry } from "../../src/core/entry.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
 import { Store } from "../../src/core/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import { repairDirectory } from "../../src/durability/restore.ts";
@@ -195,7 +196,7 @@ export class SimNode {
     store.observers.push(journal.observer);
     const contacts = readContacts(journal.fact(CONTACTS_FACT));
     journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
-    const tree = new MerkleTree(store);
+    const tree = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
     for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
     store.observers.push(tree);
     store.observers.push(simulation.oracle.begin(place, store, journal));

@@ -3,6 +3,7 @@ import { HybridClock } from "../../src/core/clock.ts";
 import { Contacts } from "../../src/core/contacts.ts";
 import type { Entry } from "../../src/core/entry.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
 import { originOf } from "../../src/core/origin.ts";
 import { Store } from "../../src/core/store.ts";
 import { SyncSession } from "../../src/core/sync-session.ts";
@@ -22,6 +23,8 @@ export interface SyncNodeOptions {
   maxFrameBytes?: number;
   lagMs?: number;
   epoch?: number;
+  /** In place of the cluster's. */
+  digester?: RecordDigester;
   /** For the length of slices; a function that counts up makes every piece of work a slice. */
   monotonicMs?: () => number;
 }
@@ -48,7 +51,8 @@ export class SyncNode {
       maxClockSkewMs: options.maxClockSkewMs ?? 60_000,
       tombstoneGraceMs: options.tombstoneGraceMs ?? 86_400_000,
     });
-    this.tree = new MerkleTree(this.store);
+    const treeKey = treeKeyOf(options.cluster ?? "merkle-kv");
+    this.tree = new MerkleTree(this.store, options.digester ?? new RecordDigester(treeKey));
     this.store.observers.push(this.tree);
   }
 

@@ -3,6 +3,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { HybridClock } from "../../src/core/clock.ts";
 import { Contacts } from "../../src/core/contacts.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
 import { originOf } from "../../src/core/origin.ts";
 import { Store } from "../../src/core/store.ts";
 import { SyncSession, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
@@ -26,7 +27,7 @@ export class SyncPeer {
       maxClockSkewMs: 60_000,
       tombstoneGraceMs: 86_400_000,
     });
-    this.tree = new MerkleTree(this.store);
+    this.tree = new MerkleTree(this.store, new RecordDigester(treeKeyOf(cluster)));
     this.store.observers.push(this.tree);
   }
 

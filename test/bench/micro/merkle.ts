@@ -3,6 +3,7 @@
 import { Entry } from "../../../src/core/entry.ts";
 import { LATEST, MerkleTree } from "../../../src/core/merkle.ts";
 import type { RecordSource } from "../../../src/core/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../../src/core/record-digest.ts";
 import { seeded } from "../../support/random.ts";
 
 const KEYS = Number(process.argv[2] ?? 1_000_000);
@@ -34,7 +35,7 @@ class Records implements RecordSource {
 }
 
 const records = new Records();
-const tree = new MerkleTree(records);
+const tree = new MerkleTree(records, new RecordDigester(treeKeyOf("bench")));
 const random = seeded(1);
 const ids = Uint32Array.from({ length: KEYS }, () => Math.floor(random() * KEYS));
 

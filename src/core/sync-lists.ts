@@ -1,0 +1,101 @@
+/** LIST and PARTS items, kept until there is room to answer them. */
+import type { Part } from "./bucket-part.ts";
+import { FANOUT } from "./digest-tree.ts";
+import type { DigestSet } from "./sync-buckets.ts";
+import type { FrameReader } from "./sync-frames.ts";
+import { LIST, SHORT_DIGEST_BYTES } from "./sync-items.ts";
+import { LISTED_BYTES_A_TURN, PARTS_COST_BYTES } from "./sync-limits.ts";
+
+const HEAD_BYTES = 16;
+
+/** First in, first out. */
+export class ListBuffer {
+  /** What `begin` took last: LIST or PARTS. */
+  tag = LIST;
+  /** Of PARTS: which of the 16 are not empty. */
+  present = 0;
+  private count = 0;
+
+  private bytes = new Uint8Array(1024);
+  private view = new DataView(this.bytes.buffer);
+  private at = 0;
+  private end = 0;
+  /** What waits, as the responder counts it. */
+  private waitingBytes = 0;
+  /** The bucket that was listed last: each is once, and they come in order. */
+  private lastBucket = -1;
+
+  get isWaiting(): boolean {
+    return this.at < this.end;
+  }
+
+  /** Copies an item from behind its part. False when it is malformed or too much. */
+  add(reader: FrameReader, tag: number, { bucket, depth, path }: Part): boolean {
+    const present = tag === LIST ? 0 : reader.u16();
+    const count = tag === LIST ? reader.varint() : onesIn(present);
+    const length = count * SHORT_DIGEST_BYTES;
+    // A last list may go over; the reader bounds its length.
+    if (this.waitingBytes > LISTED_BYTES_A_TURN) return false;
+    if (depth === 0 && bucket <= this.lastBucket) return false;
+    if (depth === 0) this.lastBucket = bucket;
+    const start = reader.skip(length);
+    if (reader.overrun) return false;
+    this.makeRoom(HEAD_BYTES + length);
+    const { view, end } = this;
+    view.setUint8(end, tag);
+    view.setUint16(end + 1, present);
+    view.setUint16(end + 3, bucket);
+    view.setUint8(end + 5, depth);
+    view.setUint16(end + 6, Math.floor(path / 0x1_0000_0000));
+    view.setUint32(end + 8, path >>> 0);
+    view.setUint32(end + 12, count);
+    this.bytes.set(reader.bytes.subarray(start, start + length), end + HEAD_BYTES);
+    this.end += HEAD_BYTES + length;
+    this.waitingBytes += costOf(tag, count);
+    return true;
+  }
+
+  /** Begins with the next item; returns what it is of. `readDigests` has to follow. */
+  begin(): Part {
+    const { view, at } = this;
+    this.tag = view.getUint8(at);
+    this.present = view.getUint16(at + 1);
+    this.count = view.getUint32(at + 12);
+    const path = view.getUint16(at + 6) * 0x1_0000_0000 + view.getUint32(at + 8);
+    return { bucket: view.getUint16(at + 3), depth: view.getUint8(at + 5), path };
+  }
+
+  /** Takes its digests out, in the order in which they came. */
+  readDigests(into: DigestSet): void {
+    this.waitingBytes -= costOf(this.tag, this.count);
+    this.at += HEAD_BYTES;
+    into.count = 0;
+    for (let i = 0; i < this.count; i++, this.at += SHORT_DIGEST_BYTES) {
+      into.add(this.view.getUint16(this.at) * 0x1_0000_0000 + this.view.getUint32(this.at + 2));
+    }
+    if (this.at === this.end) this.at = this.end = 0;
+  }
+
+  private makeRoom(length: number): void {
+    if (this.end + length <= this.bytes.length) return;
+    const waiting = this.bytes.subarray(this.at, this.end);
+    if (waiting.length + length > this.bytes.length / 2) {
+      this.bytes = new Uint8Array((waiting.length + length) * 2);
+      this.view = new DataView(this.bytes.buffer);
+      this.bytes.set(waiting);
+    } else this.bytes.copyWithin(0, this.at, this.end);
+    this.end = waiting.length;
+    this.at = 0;
+  }
+}
+
+/** What an item counts for towards LISTED_BYTES_A_TURN, on both sides. */
+export function costOf(tag: number, count: number): number {
+  return tag === LIST ? 8 + count * SHORT_DIGEST_BYTES : PARTS_COST_BYTES;
+}
+
+function onesIn(bits: number): number {
+  let ones = 0;
+  for (let i = 0; i < FANOUT; i++) ones += (bits >>> i) & 1;
+  return ones;
+}
