@@ -26,6 +26,7 @@ import { Contacts } from "../../src/core/contacts.ts";
 import { Int64 } from "../../src/core/counter.ts";
 import type { VersionWords } from "../../src/core/entry.ts";
 import { MerkleTree } from "../../src/core/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
 import { originOf } from "../../src/core/origin.ts";
 import { Store, UNCHANGED } from "../../src/core/store.ts";
 import { MODES, type SyncSessionOptions } from "../../src/core/sync-options.ts";
@@ -82,7 +83,7 @@ export class Liar {
     const clockMs = wallMs() + this.drawOffset(chance);
     const store = this.createStore(chance, () => clockMs, wallMs());
     const contacts = this.drawContacts(chance, wallMs(), peer);
-    const tree = new MerkleTree(store);
+    const tree = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
     for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
     store.observers.push(tree);
     const purgedUpToMs = this.drawPurge(chance, wallMs());
