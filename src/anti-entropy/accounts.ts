@@ -21,8 +21,21 @@ const FIGURES = [
 ] as const;
 const LAST_FIGURES = ["roundTrips", "keysCompared", ...FIGURES] as const;
 
-/** Most addresses whose last trouble is remembered, so as not to log it again and again. */
+/** Most addresses whose troubles are remembered; the one that began its own first is forgotten. */
 const MAX_TROUBLES = 1_000;
+/** A trouble that goes on is told again after this time, and then after twice as long each time. */
+const FIRST_REPEAT_MS = 60_000;
+const MOST_REPEAT_MS = 3_600_000;
+
+/** What keeps syncs with one address from succeeding. */
+interface Trouble {
+  reason: string;
+  /** Failures in a row. */
+  failures: number;
+  repeatMs: number;
+  /** When it is told again. */
+  nextMs: number;
+}
 
 /** The accounts of one node. */
 export class SyncAccounts {
@@ -38,11 +51,13 @@ export class SyncAccounts {
   >;
   /** The last session that brought this node something new, or went only the other way. */
   private lastHeal: Account | null = null;
-  private readonly troubles = new Map<string, string>();
+  private readonly troubles = new Map<string, Trouble>();
 
   constructor(
     private readonly nodeId: string,
     private readonly logger: Logger,
+    /** Milliseconds of a monotonic clock. */
+    private readonly nowMs: () => number,
   ) {}
 
   /** Takes a session into account. `address` is the other side's. */
@@ -67,7 +82,7 @@ export class SyncAccounts {
     }
     if (!account.ok) return this.noteFailure(account, address, role);
     this.completed++;
-    this.troubles.delete(address);
+    if (role === "initiator") this.noteRecovery(account, address);
     const log = moved > 0 ? this.logger.info : this.logger.debug;
     log(moved > 0 ? "Synced with a peer" : "Compared with a peer: nothing differs", {
       peer: account.peerNodeId,
@@ -103,12 +118,34 @@ export class SyncAccounts {
     this.failed++;
     const fields = { address, peer: peerNodeId || undefined, reason };
     if (role === "responder") return this.logger.warn("A sync that a peer began failed", fields);
-    // A peer that stays away is tried again and again.
-    const isKnown = this.troubles.get(address) === reason;
-    if (this.troubles.size >= MAX_TROUBLES) this.troubles.clear();
-    this.troubles.set(address, reason);
-    const log = isKnown ? this.logger.debug : this.logger.warn;
-    log("A sync failed", fields);
+    const trouble = this.troubles.get(address) ?? this.beginTrouble(address);
+    trouble.failures++;
+    const isTold = trouble.reason === reason && this.nowMs() < trouble.nextMs;
+    if (isTold) return this.logger.debug("A sync failed", fields);
+    // Another reason is news, and the first of a row of its own.
+    trouble.repeatMs =
+      trouble.reason === reason ? Math.min(2 * trouble.repeatMs, MOST_REPEAT_MS) : FIRST_REPEAT_MS;
+    trouble.reason = reason;
+    trouble.nextMs = this.nowMs() + trouble.repeatMs;
+    const { failures } = trouble;
+    this.logger.warn("A sync failed", failures === 1 ? fields : { ...fields, failures });
+  }
+
+  private beginTrouble(address: string): Trouble {
+    if (this.troubles.size >= MAX_TROUBLES) {
+      this.troubles.delete(this.troubles.keys().next().value!);
+    }
+    const trouble = { reason: "", failures: 0, repeatMs: 0, nextMs: 0 };
+    this.troubles.set(address, trouble);
+    return trouble;
+  }
+
+  private noteRecovery({ peerNodeId: peer }: Account, address: string): void {
+    const trouble = this.troubles.get(address);
+    if (trouble === undefined) return;
+    this.troubles.delete(address);
+    const { failures } = trouble;
+    this.logger.info("Syncs with a peer succeed again", { address, peer, failures });
   }
 
   private noteDuplicate(address: string): void {

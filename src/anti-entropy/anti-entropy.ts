@@ -82,7 +82,7 @@ export class AntiEntropy implements SyncControl {
     const { store, settings, nodeId, logger } = options;
     this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
     this.keeper = new TreeKeeper(this.tree, store, eventLoop);
-    this.accounts = new SyncAccounts(nodeId, logger);
+    this.accounts = new SyncAccounts(nodeId, logger, () => performance.now());
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,

@@ -10,6 +10,7 @@ import {
   type Context,
   type Run,
 } from "./command.ts";
+import { factLine } from "./fact-line.ts";
 import { Glob } from "./glob.ts";
 import { answerInSlices } from "./slices.ts";
 
@@ -116,7 +117,7 @@ function redisInfo(wanted: Set<string>, sections: Record<string, Facts>, context
   for (const [name, facts] of Object.entries(sections)) {
     if (!all && !wanted.has(name.toLowerCase())) continue;
     text += `# ${name}\r\n`;
-    for (const [fact, value] of Object.entries(facts)) text += `${fact}:${value}\r\n`;
+    for (const [fact, value] of Object.entries(facts)) text += `${factLine(fact, value)}\r\n`;
     if (name === "Keyspace" && context.store.size > 0) {
       text += `db0:keys=${context.store.size},expires=0,avg_ttl=0\r\n`;
     }
@@ -138,7 +139,7 @@ const stats: Run = (_request, reply, context) => {
   for (const family of FAMILIES) facts[`${family}_commands`] = statistics.commandsOf(family);
   facts["used_memory_kb"] = Math.floor(context.services.memoryBytes() / 1024);
   if (reply.isResp) {
-    const lines = Object.entries(facts).map(([name, value]) => `${name}:${value}\r\n`);
+    const lines = Object.entries(facts).map(([name, value]) => `${factLine(name, value)}\r\n`);
     return reply.bulkText(lines.join(""));
   }
   listFacts(reply, reply.dialect === TAGGED ? "STATS" : "", facts);
@@ -147,7 +148,7 @@ const stats: Run = (_request, reply, context) => {
 /** A title if there is one, a line for each fact, and in `plain` an empty line at the end. */
 function listFacts(reply: Reply, title: string, facts: Facts): void {
   if (title !== "") reply.line(title);
-  for (const [name, value] of Object.entries(facts)) reply.line(`${name}:${value}`);
+  for (const [name, value] of Object.entries(facts)) reply.line(factLine(name, value));
   if (reply.dialect !== TAGGED) reply.line("");
 }
 
@@ -181,7 +182,7 @@ function getSettings(given: Request, reply: Reply, context: Context): ReturnType
     const wanted = settings.filter(({ isWanted }) => isWanted);
     if (late.isResp) late.map(wanted.length);
     for (const { name, value } of wanted) {
-      if (!late.isResp) late.line(`${name}:${value}`);
+      if (!late.isResp) late.line(factLine(name, value));
       else {
         late.bulkText(name);
         late.bulkText(value);

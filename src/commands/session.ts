@@ -1,4 +1,5 @@
 /** What commands know of the connection they serve. */
+import { printable } from "../core/name.ts";
 import { RESP2, type Dialect } from "../protocol/reply.ts";
 import type { Link, LinkHandler } from "./services.ts";
 
@@ -56,9 +57,11 @@ export class Session {
   describe(nowMs: number, idleMs: number): string {
     const age = Math.floor((nowMs - this.connectedAtMs) / 1000);
     const idle = Math.floor(idleMs / 1000);
-    return (
+    // What a client calls itself does not end the line.
+    return printable(
       `id=${this.id} addr=${this.address} age=${age} idle=${idle} name=${this.name} ` +
-      `db=0 resp=${this.respDialect === RESP2 ? 2 : 3} lib-name=${this.library}`
+        `db=0 resp=${this.respDialect === RESP2 ? 2 : 3} lib-name=${this.library}`,
+      Infinity,
     );
   }
 }

@@ -25,7 +25,7 @@ export function isClusterName(text: string): boolean {
  * Text from outside as part of a line for people: control characters, line separators and what
  * changes the direction of writing are escaped, and what is too long is cut.
  */
-export function printable(text: string, maxCharacters = 256): string {
+export function printable(text: string, maxCharacters = 1_024): string {
   const cut = text.length > maxCharacters ? `${text.slice(0, maxCharacters)}…` : text;
   return cut.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_C}]/gu, (found) => {
     return `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`;

@@ -13,6 +13,7 @@
  */
 import { Contacts, MAX_MEMBERS } from "./contacts.ts";
 import type { VersionWords } from "./entry.ts";
+import { isClusterName, isNodeId } from "./name.ts";
 import { originOf, type Origin } from "./origin.ts";
 import type { Salt } from "./short-digest.ts";
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
@@ -139,6 +140,9 @@ export function readHello(
   const parts = reader.u8();
   hello.cluster = readText(reader);
   hello.nodeId = readText(reader);
+  if (!reader.overrun && !(isClusterName(hello.cluster) && isNodeId(hello.nodeId))) {
+    return "its name, or that of its cluster, is none that a configuration could give";
+  }
   hello.origin = originOf(hello.nodeId);
   hello.epoch = reader.u64();
   hello.salt = { high: reader.u32(), low: reader.u32() };

@@ -8,6 +8,7 @@ import { Entry, KIND_COUNTER } from "./entry.ts";
 import type { Salt } from "./short-digest.ts";
 import { readDigest } from "./sync-buckets.ts";
 import { FrameReader, FrameWriter } from "./sync-frames.ts";
+import { printable } from "./name.ts";
 import { Hello, readHello, readText, writeHello } from "./sync-hello.ts";
 import {
   ABOUT,
@@ -120,7 +121,7 @@ export class SyncInspector {
 
   private takeFailure(): boolean {
     this.reader.u8();
-    this.fail(readText(this.reader));
+    this.fail(printable(readText(this.reader)));
     return true;
   }
 

@@ -25,6 +25,7 @@ import { timeHighOf, timeLowOf, unixMsOf } from "./clock.ts";
 import { MAX_MEMBERS } from "./contacts.ts";
 import { BUCKET_LEVEL } from "./digest-tree.ts";
 import { LATEST } from "./merkle.ts";
+import { printable } from "./name.ts";
 import { DigestShortener, type Salt, sessionSalt } from "./short-digest.ts";
 import { EntryFlow } from "./sync-entries.ts";
 import { FrameReader, FrameWriter } from "./sync-frames.ts";
@@ -420,7 +421,7 @@ export class SyncSession {
     if (failure === "self" || failure === "duplicate") {
       this.tally.peerNodeId = this.options.nodeId;
     }
-    this.finish(failure, `the peer ended the session, saying "${text}"`);
+    this.finish(failure, `the peer ended the session, saying "${printable(text)}"`);
     return true;
   }
 

@@ -12,6 +12,7 @@ import {
   MAX_KEY_BYTES,
 } from "../core/entry.ts";
 import { ARRAY, BYTES, CborError, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
+import { isNodeId } from "../core/name.ts";
 import { originOf } from "../core/origin.ts";
 import { FORMAT_VERSION, type DropReason } from "./wire.ts";
 
@@ -67,7 +68,8 @@ export class BatchReader {
   private readonly reader = new CborReader();
   private walk: Generator<void, DropReason | null> = this.readHeader(NOTHING);
   private remaining = 0;
-  private originSource = "";
+  /** Whose origin that is; a name that is none until there was a batch. */
+  private originSource = " ";
   private originHigh = 0;
   private originLow = 0;
 
@@ -152,7 +154,9 @@ export class BatchReader {
     }
     if (reader.offset !== message.length || version < 0) return "malformed";
     if (version !== FORMAT_VERSION) return "unknown";
-    if (source === "" || eventsAt < 0) return "malformed";
+    if (eventsAt < 0) return "malformed";
+    // Batches of one node tend to follow each other.
+    if (source !== this.originSource && !isNodeId(source)) return "malformed";
     if (!isCount(this.epoch) || !isCount(this.sequence)) return "malformed";
     reader.offset = eventsAt;
     this.remaining = reader.expect(ARRAY);
@@ -162,7 +166,6 @@ export class BatchReader {
 
   private setSource(source: string): void {
     this.source = source;
-    // Batches of one node tend to follow each other.
     if (source === this.originSource) return;
     const origin = originOf(source);
     this.originSource = source;

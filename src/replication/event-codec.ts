@@ -30,6 +30,7 @@ import {
   MAX_KEY_BYTES,
 } from "../core/entry.ts";
 import { ARRAY, BYTES, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
+import { isNodeId } from "../core/name.ts";
 import { originOf } from "../core/origin.ts";
 import { FORMAT_VERSION, type DropReason } from "./wire.ts";
 
@@ -153,6 +154,7 @@ export class EventReader {
     if (typeof operation !== "string") throw new Refusal("malformed");
     if (operation !== "del" && !WRITES.has(operation)) throw new Refusal("unknown");
     this.source = textOf(event.get("src"));
+    if (!isNodeId(this.source)) throw new Refusal("malformed");
     const operationId = event.get("op_id");
     if (operationId !== undefined) bytesOf(operationId, OPERATION_ID_BYTES, OPERATION_ID_BYTES);
 

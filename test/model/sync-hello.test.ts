@@ -1,6 +1,7 @@
 /** The HELLO item: what one side says of itself arrives at the other, and never as more than was said. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { isClusterName, isNodeId } from "../../src/core/name.ts";
 import { Contacts } from "../../src/core/contacts.ts";
 import { originOf } from "../../src/core/origin.ts";
 import { FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
@@ -31,8 +32,8 @@ function sent(hello: Hello, answered: Hello | null = null, answering: Hello | nu
 const hellos = fc
   .record({
     mode: fc.nat(255),
-    cluster: fc.string({ maxLength: 40 }),
-    nodeId: fc.string({ maxLength: 40 }),
+    cluster: fc.string({ minLength: 1, maxLength: 40, unit: "grapheme" }).filter(isClusterName),
+    nodeId: fc.string({ minLength: 1, maxLength: 40, unit: "grapheme" }).filter(isNodeId),
     epoch: fc.maxSafeNat(),
     maxFrameBytes: word(),
     clockMs: time(),
@@ -48,6 +49,8 @@ const hellos = fc
     });
     return times.map((it) => Object.assign(new Hello(), facts, it));
   });
+
+const NAMES = { cluster: "cluster", nodeId: "n1" };
 
 test("all that a node says of itself arrives", () => {
   fc.assert(
@@ -133,7 +136,7 @@ test("however many members are named, each learns the other's contacts as if tol
   fc.assert(
     fc.property(vector, vector, fc.nat(10), fc.boolean(), (left, right, mostNamed, isAlike) => {
       const [initiators, responders] = [left, isAlike ? left : right].map(contactsOf);
-      const hello = Object.assign(new Hello(), { clockMs: CLOCK_MS, mostNamed });
+      const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS, mostNamed });
       hello.salt = { high: left.length, low: mostNamed };
       hello.contacts = initiators;
       let heard = sent(hello);
@@ -145,7 +148,11 @@ test("however many members are named, each learns the other's contacts as if tol
         expect(heard.recognise(responders)).toBe(true);
       }
       expect(inFull(heard.contacts)).toEqual(inFull(initiators));
-      const answer = Object.assign(new Hello(), { clockMs: CLOCK_MS, contacts: responders });
+      const answer = Object.assign(new Hello(), {
+        ...NAMES,
+        clockMs: CLOCK_MS,
+        contacts: responders,
+      });
       expect(inFull(sent(answer, heard, hello).contacts)).toEqual(inFull(responders));
     }),
   );
@@ -153,7 +160,7 @@ test("however many members are named, each learns the other's contacts as if tol
 
 test("members that are not named do not look alike under another salt or when one differs by a second", () => {
   const contacts = contactsOf([1, 2, 3].map((member) => ({ member, ms: 9_000, purgedUpToMs: 0 })));
-  const hello = Object.assign(new Hello(), { clockMs: CLOCK_MS, mostNamed: 1, contacts });
+  const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS, mostNamed: 1, contacts });
   const heard = sent(hello);
   expect(heard.recognise(contacts)).toBe(true);
   heard.salt = { high: 0, low: 1 };

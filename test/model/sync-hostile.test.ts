@@ -582,6 +582,22 @@ describe("a peer that is", () => {
     }
   });
 
+  test.each([
+    ["a line in its name", "n\r\nloading:1", "merkle-kv"],
+    ["no name", "", "merkle-kv"],
+    ["a line in its cluster's name", "n", "c\nd"],
+  ])("called what no configuration allows: %s", (_, nodeId, cluster) => {
+    const [left] = differing();
+    const liar = new SyncNode(nodeId, { ...options, cluster });
+    const first = runPair(liar, left).responder;
+    expect(first.reason).toMatch(/none that a configuration could give$/);
+    const second = runPair(left, liar).initiator;
+    for (const { failure, reason } of [first, second]) {
+      expect(failure).toBe("incompatible");
+      expect(reason).not.toMatch(/[\r\n]/);
+    }
+  });
+
   test("busy", () => {
     const admit = (nodeId: string) => `no room for ${nodeId}`;
     const [left, right] = differing();

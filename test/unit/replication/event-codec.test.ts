@@ -96,6 +96,8 @@ describe("an event is refused", () => {
     ["a negative time", { ...EVENT, ts: -1 }, "malformed"],
     ["a broken time", { ...EVENT, ts: 0.5 }, "malformed"],
     ["no source", { ...EVENT, src: null }, "malformed"],
+    ["a source with a line in its name", { ...EVENT, src: "a\r\nloading:1" }, "malformed"],
+    ["a source of many characters", { ...EVENT, src: "s".repeat(129) }, "malformed"],
     ["a short op_id", { ...EVENT, op_id: [1] }, "malformed"],
     ["a negative ttl", { ...EVENT, ttl: -1 }, "malformed"],
     ["an endless ttl", { ...EVENT, ttl: 2n ** 60n }, "malformed"],

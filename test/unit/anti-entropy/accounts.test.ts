@@ -1,0 +1,54 @@
+/** What the log is told of sessions that fail, on a clock that the test moves. */
+import { beforeEach, expect, test } from "bun:test";
+import { SyncAccounts, type Account } from "../../../src/anti-entropy/accounts.ts";
+import { silentLogger, type Fields, type Logger } from "../../../src/observability/log.ts";
+
+let nowMs: number;
+let lines: string[];
+let accounts: SyncAccounts;
+
+beforeEach(() => {
+  nowMs = 0;
+  lines = [];
+  const write = (message: string, fields?: Fields) => {
+    lines.push([message, fields?.["reason"], fields?.["failures"]].filter(Boolean).join(" | "));
+  };
+  const logger: Logger = { ...silentLogger, info: write, warn: write, error: write };
+  accounts = new SyncAccounts("me", logger, () => nowMs);
+});
+
+const outcome = (reason: string): Account => ({
+  ok: reason === "",
+  failure: reason === "" ? null : "unreachable",
+  reason,
+  peerNodeId: "n2",
+});
+const note = (reason: string, address = "n2:1") =>
+  accounts.note(outcome(reason), address, "initiator");
+
+test("a peer that stays away is told of less and less often, and when it is back", () => {
+  for (; nowMs < 3_600_000; nowMs += 10_000) note("refused");
+  expect(lines[0]).toBe("A sync failed | refused");
+  expect(lines.length).toBe(6);
+  expect(lines[1]).toBe("A sync failed | refused | 7");
+  note("");
+  expect(lines[6]).toBe("Syncs with a peer succeed again | 360");
+  note("");
+  expect(lines.length).toBe(7);
+});
+
+test("another reason is told at once", () => {
+  note("refused");
+  note("refused");
+  note("silence");
+  expect(lines).toEqual(["A sync failed | refused", "A sync failed | silence | 3"]);
+});
+
+test("many addresses are remembered, but not all there are", () => {
+  for (let i = 0; i < 1_500; i++) note("refused", `n${i}:1`);
+  lines = [];
+  note("refused", "n1499:1");
+  note("refused", "n0:1");
+  expect(lines).toEqual(["A sync failed | refused"]);
+  expect(accounts.facts()["sync_failed"]).toBe(1_502);
+});
