@@ -163,6 +163,7 @@ function extend(atFront: boolean): Run {
     if (isRefused(writeBuilt(request, found.expiresAtMs, context), reply)) return;
     if (request.isResp) reply.count(built.length, "");
     else reply.value(built.bytes, 0, built.length);
+    built.reset();
   };
 }
 
@@ -223,6 +224,7 @@ const setRange: Run = (request, reply, context) => {
   }
   if (isRefused(writeBuilt(request, found.expiresAtMs, context), reply)) return;
   reply.count(built.length, "VALUE ");
+  built.reset();
 };
 
 const typeOf: Run = (request, reply, context) => {

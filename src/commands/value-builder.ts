@@ -1,4 +1,7 @@
 /** A reused buffer in which a new value is put together from pieces. */
+import { release } from "../core/release.ts";
+
+/** See the file header. */
 export class ValueBuilder {
   /** The buffer; the value is its first `length` bytes. */
   bytes = new Uint8Array(1024);
@@ -8,7 +11,9 @@ export class ValueBuilder {
   /** Begins a new value, and lets go of a buffer that one large value left behind. */
   reset(): void {
     this.length = 0;
-    if (this.bytes.length > KEPT_BYTES) this.bytes = new Uint8Array(1024);
+    if (this.bytes.length <= KEPT_BYTES) return;
+    release(this.bytes);
+    this.bytes = new Uint8Array(1024);
   }
 
   /** Appends bytes. */
@@ -30,6 +35,7 @@ export class ValueBuilder {
     if (this.length + count <= this.bytes.length) return;
     const larger = new Uint8Array(Math.max(this.bytes.length * 2, this.length + count));
     larger.set(this.bytes.subarray(0, this.length));
+    if (this.bytes.length > KEPT_BYTES) release(this.bytes);
     this.bytes = larger;
   }
 }

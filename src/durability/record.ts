@@ -21,6 +21,7 @@
  * its tombstone was purged, or it was set aside. It is the one record whose place among the others
  * matters: it undoes what stands before it.
  */
+import { release } from "../core/release.ts";
 import { copyBytes, Entry, MAX_KEY_BYTES, type Kind, type VersionWords } from "../core/entry.ts";
 import { FORMAT_VERSION, FRAME_HEADER_BYTES, readU32, sealFrame, writeU32 } from "./frame.ts";
 
@@ -93,7 +94,9 @@ export class FrameBuffer {
   reset(): void {
     this.length = FRAME_HEADER_BYTES;
     this.records = 0;
-    if (this.bytes.length > KEPT_BYTES) this.bytes = new Uint8Array(INITIAL_BYTES);
+    if (this.bytes.length <= KEPT_BYTES) return;
+    release(this.bytes);
+    this.bytes = new Uint8Array(INITIAL_BYTES);
   }
 
   /** The finished frame: a view, valid until the next change. See `sealFrame`. */
@@ -199,6 +202,7 @@ export class FrameBuffer {
     if (needed > this.bytes.length) {
       const larger = new Uint8Array(Math.max(this.bytes.length * 2, needed));
       larger.set(this.bytes.subarray(0, this.length));
+      if (this.bytes.length > KEPT_BYTES) release(this.bytes);
       this.bytes = larger;
     }
     return this.length;
