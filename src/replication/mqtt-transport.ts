@@ -10,9 +10,11 @@
  * MQTT 5 is tried first. A broker that refuses it, or that hangs up on it without a
  * word, is tried with 3.1.1 at once; what worked last is tried first after that.
  */
+import type { Duplex } from "node:stream";
 import { connect, type IConnackPacket, type IClientOptions, type MqttClient } from "mqtt";
 import { formatHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
+import { pipeInPieces } from "./pieces.ts";
 
 /** How long messages are taken one after the other before others have their turn, in ms. */
 const SLICE_MS = 1;
@@ -93,7 +95,7 @@ export class MqttTransport {
   /** `connectTo` makes a client; tests put another in its place. */
   constructor(
     private readonly options: TransportOptions,
-    private readonly connectTo: (options: IClientOptions) => MqttClient = connect,
+    private readonly connectTo: (options: IClientOptions) => MqttClient = connectInPieces,
   ) {}
 
   /** Whether the connection is up. */
@@ -291,4 +293,14 @@ export class MqttTransport {
     const { protocol, host, port } = this.options.broker;
     return `${protocol}://${formatHostPort(host, port)}`;
   }
+}
+
+/** `connect`, with a client that parses what arrives piece by piece. */
+function connectInPieces(options: IClientOptions): MqttClient {
+  const client = connect({ ...options, manualConnect: true });
+  const inner = client as unknown as { streamBuilder: (client: MqttClient) => Duplex };
+  const build = inner.streamBuilder;
+  inner.streamBuilder = (it) => pipeInPieces(build(it));
+  client.connect();
+  return client;
 }
