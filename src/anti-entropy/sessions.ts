@@ -67,8 +67,10 @@ export type Outcome = Pick<
 };
 
 const INTERRUPTED = "the node stops or leaves the cluster";
-/** How long somebody who comes, or whom nobody has met yet, may take to say who it is, in ms. */
+/** How long somebody who comes may take to say who it is, in ms. */
 const HELLO_MS = 5_000;
+/** The same for a node that this one calls and never met: it may have to bring its tree up to date. */
+const STRANGER_HELLO_MS = 10_000;
 /** Connections that have said PEER and not yet who they are; the oldest makes room for another. */
 const MAX_ARRIVING = 32;
 /** How long a session waits for its place, in ms. */
@@ -171,7 +173,7 @@ export class Sessions {
     const { promise, resolve } = Promise.withResolvers<Outcome>();
     const { interruptions } = this;
     const { occasion, greeting, ...parts } = errand;
-    const helloMs = occasion === "stranger" ? HELLO_MS : Infinity;
+    const helloMs = occasion === "stranger" ? STRANGER_HELLO_MS : Infinity;
     const converse = (link: Link): LinkHandler => {
       const conversation = this.converse(link, { role: "initiator", ...parts }, helloMs, (result) =>
         resolve({ ...result, hasMoved: result.entriesSent + result.entriesApplied > 0 }),

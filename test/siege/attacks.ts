@@ -2,7 +2,8 @@
 import type { Attack } from "./attack.ts";
 import { connections } from "./attacks/connections.ts";
 import { lengths } from "./attacks/lengths.ts";
+import { neighbours } from "./attacks/neighbours.ts";
 import { requests } from "./attacks/requests.ts";
 
 /** See the file header. */
-export const attacks: readonly Attack[] = [...requests, ...connections, ...lengths];
+export const attacks: readonly Attack[] = [...requests, ...connections, ...lengths, ...neighbours];
