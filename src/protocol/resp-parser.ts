@@ -16,11 +16,16 @@ export const MALFORMED = 2;
 /** An argument, or all together, exceeded the limits; the request was skipped to its end. */
 export const TOO_LARGE = 3;
 
+/** Nothing is wrong, but so many parts were read that others should have their turn first. */
+export const PAUSED = 4;
+
 /** What became of an attempt to read a request. */
-export type ParseStatus = 0 | 1 | 2 | 3;
+export type ParseStatus = 0 | 1 | 2 | 3 | 4;
 
 /** Most parts a request may have (Redis' own limit). */
 const MAX_PARTS = 1024 * 1024;
+/** Parts that are read in one call: less than a millisecond's work. */
+const PARTS_A_CALL = 8192;
 /** Redis' own limit for a bulk string; lengths above are not RESP. */
 const MAX_BULK_BYTES = 512 * 1024 * 1024;
 /** A header line is a type byte, a number and CRLF; longer ones are not RESP. */
@@ -62,7 +67,9 @@ export class RespParser {
       if (count === 0) return COMPLETE;
       request.expectedParts = count;
     }
+    const pauseAt = request.parts + PARTS_A_CALL;
     while (request.parts < request.expectedParts) {
+      if (request.parts === pauseAt) return PAUSED;
       if (request.skipBytes > 0) {
         const skipped = Math.min(request.skipBytes, end - at);
         at += skipped;

@@ -25,7 +25,13 @@ import type { Session } from "../commands/session.ts";
 import type { Dialect, Reply } from "../protocol/reply.ts";
 import { httpAnswer, isHttp } from "../protocol/http.ts";
 import { Request } from "../protocol/request.ts";
-import { COMPLETE, INCOMPLETE, MALFORMED, type RespParser } from "../protocol/resp-parser.ts";
+import {
+  COMPLETE,
+  INCOMPLETE,
+  MALFORMED,
+  PAUSED,
+  type RespParser,
+} from "../protocol/resp-parser.ts";
 import type { RunQueue } from "../timing.ts";
 import type { ClientMemory, MemoryHolder } from "./client-memory.ts";
 import type { Guest } from "./guest.ts";
@@ -116,6 +122,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   /** Where the journal stood before the requests being run now. */
   private positionBefore = 0;
   private isPaused = false;
+  /** More of a request could be read, but it is long. */
+  private isReadingOn = false;
   /** Requests are being run; their replies are not sent yet. */
   private isWorking = false;
   /** A command's reply is still to come, or to be sent in part. */
@@ -365,6 +373,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     reply.reset();
     let hasCompleted = false;
     let isOver = false;
+    this.isReadingOn = false;
     this.positionBefore = durability.position;
     slice.begin(this.positionBefore + context.copiedBytes);
     this.isWorking = true;
@@ -377,6 +386,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
       const isArray = this.partial !== undefined || inbox.bytes[inbox.start] === STAR;
       const goesOn = isArray && !this.isSkippingLine ? this.runArray(reply) : this.runLine(reply);
       if (goesOn) hasCompleted = true;
+      // Of a request with very many parts the rest is read when others had their turn.
+      isOver = this.isReadingOn;
       if (!goesOn || this.session.isClosing || this.session.takeOver !== null) break;
       isOver =
         reply.length >= SEND_AT_BYTES || slice.isOver(durability.position + context.copiedBytes);
@@ -445,7 +456,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     // What was read of a refused request is not kept; of any other, all is.
     request.base = this.inbox.start - (request.isRefused ? request.readBytes : 0);
     const status = parser.parse(request, this.inbox.bytes, this.inbox.end);
-    if (status === INCOMPLETE) {
+    if (status === INCOMPLETE || status === PAUSED) {
+      this.isReadingOn = status === PAUSED;
       this.speaksRespNow = true;
       if (request === sharedRequest) {
         this.partial = request;

@@ -301,3 +301,19 @@ test("what is left of a long list is not made for a client that has gone", async
   expect(left).toBeLessThan(50_000);
   expect(server.bugs).toEqual([]);
 });
+
+test("a request of very many parts is read a few thousand at a time, refused ones too", async () => {
+  const server = serverWith(1, { maxValueBytes: 300_000 });
+  const client = server.connect();
+  const words = Array<string>(30_000).fill("nokey");
+  client.send(respRequest("EXISTS", "key:0", ...words.slice(0, 20_000)));
+  expect(client.read()).toBe("");
+  expect(server.connect().send("PING\n").read()).toBe("PONG\n");
+  expect(await replyOf(client, isLine)).toBe(":1\r\n");
+  // More than a request may hold in all.
+  const refused = respRequest("EXISTS", "x".repeat(300_001), ...words);
+  client.send(Buffer.concat([refused, respRequest("PING")]));
+  expect(await replyOf(client, (text) => text.endsWith("+PONG\r\n"))).toMatch(
+    /^-ERR Value too large[^\n]*\n\+PONG/,
+  );
+});
