@@ -2,8 +2,15 @@
 import type { Attack } from "./attack.ts";
 import { connections } from "./attacks/connections.ts";
 import { lengths } from "./attacks/lengths.ts";
+import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
 import { requests } from "./attacks/requests.ts";
 
 /** See the file header. */
-export const attacks: readonly Attack[] = [...requests, ...connections, ...lengths, ...neighbours];
+export const attacks: readonly Attack[] = [
+  ...requests,
+  ...connections,
+  ...lengths,
+  ...neighbours,
+  ...lies,
+];
