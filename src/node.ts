@@ -24,7 +24,7 @@ import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
 import { HybridClock } from "./core/clock.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/counter.ts";
-import { noteStart, runOrigin, settledMs } from "./core/counter-fold.ts";
+import { runOrigin, settledMs } from "./core/counter-fold.ts";
 import { MAX_KEY_BYTES } from "./core/entry.ts";
 import { Store } from "./core/store.ts";
 import { OperationalError } from "./operational-error.ts";
@@ -232,7 +232,10 @@ export async function startNode(
     const { runStartsMs, origin } = store;
     const isAlone = replicator === null || !replicator.status().duplicateNodeId;
     const graceMs = config.storage.tombstone_grace_seconds * 1000;
-    store.settledMs = isAlone ? settledMs(runStartsMs, Date.now(), graceMs, origin, contacts) : 0;
+    const heardOf = replicator?.peers().map(({ nodeId }) => originOf(nodeId)) ?? [];
+    store.settledMs = isAlone
+      ? settledMs(runStartsMs, Date.now(), graceMs, origin, contacts, heardOf)
+      : 0;
   }
 
   /** Whether the broker does not have all that clients of this node wrote. */
@@ -300,7 +303,7 @@ async function openJournal(
 ): Promise<Journal> {
   const { engine, persistence_enabled, path, fsync } = config.storage;
   if (engine === "memory" || !persistence_enabled) {
-    noteStart(store.runStartsMs, store.clockMs());
+    store.noteRun();
     return new MemoryJournal();
   }
   const { journal, recovered } = await openLog({

@@ -21,7 +21,8 @@
  * without holding them. So only what was counted before a run began that is *settled* is folded
  * (`settledMs`): by then there was contact with every member known since, and the grace has passed, in
  * which the broker may have brought what it had kept. A member that was away for GONE_AFTER graces
- * counts as gone, unless all were.
+ * counts as gone, unless all were. Who was only ever heard of may have been told by the broker, so
+ * until there was contact with it nothing is settled.
  */
 import { unixMsOf } from "./clock.ts";
 import type { Contacts } from "./contacts.ts";
@@ -146,7 +147,8 @@ export function noteStart(startsMs: number[], startMs: number): void {
 
 /**
  * The latest of the starts of this node's runs before which everything is settled, 0 if none. Forgets
- * those before it. See the file header.
+ * those before it. `heardOf` are those who may have been told something without any contact. See the
+ * file header.
  */
 export function settledMs(
   startsMs: number[],
@@ -154,7 +156,9 @@ export function settledMs(
   graceMs: number,
   self: Origin,
   contacts: Contacts,
+  heardOf: readonly Origin[],
 ): number {
+  if (heardOf.some(({ high, low }) => contacts.of(high, low) === 0)) return 0;
   for (let i = startsMs.length - 1; i >= 0; i--) {
     const startMs = startsMs[i]!;
     if (startMs > nowMs - graceMs || !isKnownToAll(startMs, nowMs - GONE_AFTER * graceMs)) continue;

@@ -490,6 +490,13 @@ export class Store {
     return this.clock.nowMs() + this.options.maxClockSkewMs;
   }
 
+  /** From now on counted is under an origin of its own, and dated no earlier than this moment. */
+  noteRun(): void {
+    const { clock } = this;
+    clock.next();
+    noteStart(this.runStartsMs, unixMsOf(clock.high, clock.low));
+  }
+
   /** Lets the clock see that of another node, unless it lies too far ahead. */
   observeClock(timeHigh: number, timeLow: number): void {
     if (!this.isTooFarAhead(timeHigh, timeLow)) this.clock.observe(timeHigh, timeLow);
@@ -504,7 +511,7 @@ export class Store {
       // Peers may have this node's part of a counter that it was, or that it took the place of: the
       // next one must not seem to follow on that.
       this.counterOrigin = nextRunOrigin(this.counterOrigin);
-      noteStart(this.runStartsMs, this.clockMs());
+      this.noteRun();
     }
     this.drop(id);
   }

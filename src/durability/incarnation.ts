@@ -15,7 +15,6 @@
  * If it did not, only a run that loses nothing itself goes on under the origin that is on disk. And
  * a copy of a directory does not say who counted in it (`salvage.ts`).
  */
-import { noteStart } from "../core/counter-fold.ts";
 import type { Store } from "../core/store.ts";
 import type { FsyncMode } from "./log.ts";
 import type { Journal } from "./journal.ts";
@@ -31,7 +30,7 @@ const START_BYTES = 8;
  * the new one it has. Either is remembered from now on.
  */
 export function resumeIncarnation(
-  store: Pick<Store, "counterOrigin" | "runStartsMs" | "clockMs">,
+  store: Pick<Store, "counterOrigin" | "runStartsMs" | "noteRun">,
   journal: Journal,
   recovered: Recovered,
   fsync: FsyncMode,
@@ -45,7 +44,7 @@ export function resumeIncarnation(
   if (isKnown) store.runStartsMs.push(...startsIn(known));
   if (recovered.lastSegment !== null && hasAll && isKnown) {
     store.counterOrigin = { high: readU32(known, 0), low: readU32(known, 4) };
-  } else noteStart(store.runStartsMs, store.clockMs());
+  } else store.noteRun();
   journal.setFact(FSYNC_FACT, new TextEncoder().encode(fsync));
   journal.setFact(INCARNATION_FACT, incarnationFact(store));
   journal.followFact(INCARNATION_FACT, () => incarnationFact(store));

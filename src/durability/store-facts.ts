@@ -10,7 +10,7 @@
  *   so what a crash leaves of both is true.
  * - Under which origin the node counts, and how far its disk can be trusted (`incarnation.ts`).
  */
-import type { HybridClock } from "../core/clock.ts";
+import { timeHighOf, timeLowOf, type HybridClock } from "../core/clock.ts";
 import { Contacts, MAX_MEMBERS } from "../core/contacts.ts";
 import type { Store } from "../core/store.ts";
 import { readU32, writeU32 } from "./frame.ts";
@@ -67,7 +67,9 @@ export function restoreStoreFacts(
   if (clock?.length === 8) store.clock.observe(readU32(clock, 0), readU32(clock, 4));
   const purged = facts.get(PURGED_FACT);
   if (purged?.length === 8) store.purgedUpToMs = Math.max(store.purgedUpToMs, readU64(purged, 0));
-  readContacts(facts.get(CONTACTS_FACT)).forEach((_high, _low, _ms, purgedUpToMs) => {
+  readContacts(facts.get(CONTACTS_FACT)).forEach((_high, _low, ms, purgedUpToMs) => {
+    // Nothing that is written from now on may seem to have been known at a contact before.
+    store.clock.observe(timeHighOf(ms), timeLowOf(ms) + 0xffff);
     store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, purgedUpToMs);
   });
 }

@@ -178,7 +178,14 @@ test("a node that starts again and again keeps its counters small, and their sum
     noteStart(store.runStartsMs, store.clockMs());
     for (let i = 0; i < 3; i++) {
       nowMs += 100;
-      store.settledMs = settledMs(store.runStartsMs, nowMs, 1_000, store.origin, new Contacts());
+      store.settledMs = settledMs(
+        store.runStartsMs,
+        nowMs,
+        1_000,
+        store.origin,
+        new Contacts(),
+        [],
+      );
       expect(store.increment(key, 0, key.length, one)).toBe(APPLIED);
     }
     expect(store.number.low).toBe(run * 3);
@@ -206,7 +213,7 @@ describe("a start is settled", () => {
     const contacts = new Contacts();
     for (const [low, ms] of members) contacts.note(9, low, ms);
     contacts.note(SELF.high, SELF.low, 5);
-    return settledMs(starts, nowMs, 100, SELF, contacts);
+    return settledMs(starts, nowMs, 100, SELF, contacts, []);
   };
 
   test("after the grace, and contact with every member since", () => {
@@ -241,6 +248,14 @@ describe("a start is settled", () => {
         [2, 999],
       ]),
     ).toBe(0);
+  });
+
+  test("not while somebody was heard of and never met, who may have been told by the broker", () => {
+    const contacts = new Contacts();
+    const heardOf = [{ high: 9, low: 1 }];
+    expect(settledMs([1_000], 1_100, 100, SELF, contacts, heardOf)).toBe(0);
+    contacts.note(9, 1, 1_001);
+    expect(settledMs([1_000], 1_100, 100, SELF, contacts, heardOf)).toBe(1_000);
   });
 
   test("the latest that is, and those before it are forgotten", () => {

@@ -278,7 +278,15 @@ export class SimNode {
     this.repeat(isAlive, SWEEP_EVERY_MS, () => {
       if (store.isReadOnly) return;
       const { runStartsMs, origin } = store;
-      store.settledMs = settledMs(runStartsMs, this.wallMs(), plan.graceMs, origin, contacts);
+      const heardOf = replicator.peers().map(({ nodeId }) => originOf(nodeId));
+      store.settledMs = settledMs(
+        runStartsMs,
+        this.wallMs(),
+        plan.graceMs,
+        origin,
+        contacts,
+        heardOf,
+      );
       for (let slices = chance.between(1, 3); slices > 0 && store.sweep(5); slices--);
     });
     this.repeat(isAlive, TICK_MS, () => scheduler.tick(simulation.timeline.nowMs));

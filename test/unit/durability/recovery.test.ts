@@ -48,7 +48,7 @@ describe("a clean stop", () => {
     first.journal.setFact("epoch", new Uint8Array([7]));
     first.store.purgedUpToMs = 987_654_321_012;
     const contacts = new Contacts();
-    contacts.note(1, 2, 1_700_000_000_123, 1_600_000_000_123);
+    contacts.note(1, 2, 900_123, 1_600_000_000_123);
     contacts.note(0xffff_ffff, 0, 5);
     first.journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
     const before = entriesOf(first.store);
