@@ -43,6 +43,12 @@
  *   HELLO watermark                  can only be earlier: less is compared, and vouched for
  *   HELLO contacts, too late         what the liar is stale for is taken from it: as if it wrote it
  *   HELLO contacts, too early        more of its own is refused
+ *   HELLO contacts of third members  noted, no later than what was compared. A node that was away for
+ *                                    longer than the grace, and met only the liar meanwhile, believes
+ *                                    to know their deletions, and may bring a deleted key back, as if
+ *                                    the liar had written it. So it is with one that passes itself off
+ *                                    as another: until peers authenticate, nothing proves who it is
+ *   HELLO latest time taken, LATER   it gets less; it is asked again, every few seconds at the most
  *   HELLO floor                      a flush; from the future, the session fails
  *   HELLO root, ROOT, "roots equal"  it is not healed, and this node believes to have met it
  *   HELLO longest frame              it gets less, and the session is incomplete

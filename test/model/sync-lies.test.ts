@@ -7,7 +7,7 @@ import { describe, expect, test } from "bun:test";
 import { FrameWriter } from "../../src/core/sync-frames.ts";
 import { notePurges } from "../../src/core/sync-greeting.ts";
 import { Hello, writeHello } from "../../src/core/sync-hello.ts";
-import { REFUSED, TURN } from "../../src/core/sync-items.ts";
+import { REFUSED, ROOT_BYTES, TURN } from "../../src/core/sync-items.ts";
 import { MODES } from "../../src/core/sync-options.ts";
 import type { SyncResult } from "../../src/core/sync-session.ts";
 import { del, entriesOf, get, keyOf, rootOf, set } from "../support/sync-data.ts";
@@ -76,6 +76,10 @@ class Liar {
     this.writer.flush();
     while (this.session.step());
   }
+}
+
+function rootBytesOf(node: SyncNode): Uint8Array {
+  return Uint8Array.from(Buffer.from(rootOf(node), "hex").subarray(0, ROOT_BYTES));
 }
 
 /** All that clients were told is written is there, on each node, and they are equal. */
@@ -221,6 +225,56 @@ describe("a purge time that can be, by a clock ahead of this one's", () => {
     time.ms += 10_000;
     runPair(second, first);
     expect(get(first, "mine")).toBe("v");
+  });
+});
+
+describe("of the rest of a HELLO", () => {
+  /** A session with the liar that ends as complete: it says that it has nothing, and takes all. */
+  function meetLiar(lie: (hello: Hello) => unknown): { time: { ms: number }; first: SyncNode } {
+    const { time, nodes } = honest("first", "second");
+    const [first] = nodes;
+    new Liar(first, (hello) => {
+      hello.mode = MODES.indexOf("now");
+      hello.root.set(rootBytesOf(first));
+      lie(hello);
+    });
+    return { time, first };
+  }
+
+  test.each([
+    [59_000, 59_000],
+    [60_000, 60_000],
+    [60_001, 0],
+    [3_600_000, 0],
+    [-3_600_000, 0],
+    [2 ** 44, 0],
+  ])("a clock that is off by %d ms moves this node's by %d ms", (lieMs, movedMs) => {
+    const { time, first } = meetLiar((hello) => (hello.clockMs += lieMs));
+    expect(first.store.clockMs() - time.ms).toBe(movedMs);
+  });
+
+  test("a watermark to come, and contacts to come, count no further than what was compared", () => {
+    const { origin } = new SyncNode("liar").store;
+    const { time, first } = meetLiar((hello) => {
+      hello.clockMs += 3_600_000;
+      hello.watermarkMs = hello.clockMs;
+      hello.contacts.note(7, 7, hello.clockMs);
+    });
+    const contacts = [first.contacts.of(origin.high, origin.low), first.contacts.of(7, 7)];
+    expect(contacts).toEqual([time.ms - 2_000, time.ms - 2_000]);
+  });
+
+  test("a watermark of long ago leaves no contact of later", () => {
+    const { origin } = new SyncNode("liar").store;
+    const { first } = meetLiar((hello) => (hello.watermarkMs = 1_000));
+    expect(first.contacts.of(origin.high, origin.low)).toBe(1_000);
+  });
+
+  test("a flush from the future flushes nothing, and is no contact", () => {
+    const { first } = meetLiar((hello) => {
+      hello.floor = { timeHigh: 0xffff_ffff, timeLow: 0, originHigh: 1, originLow: 1 };
+    });
+    expect([first.store.size, first.contacts.size]).toEqual([KEYS, 1]);
   });
 });
 
