@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Encoder } from "cbor-x/index-no-eval";
 import { connect } from "mqtt";
+import { timeHighOf, timeLowOf } from "../../src/core/clock.ts";
 import { respRequest } from "../support/in-process.ts";
 import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
@@ -466,4 +467,47 @@ describe("kill -9 in the middle of a session", () => {
     expect(await third.ask(`SYNC 127.0.0.1 ${two.process.port} --verify`)).toBe("OK");
     expect(await third.ask("HASH")).toBe(await two.ask("HASH"));
   });
+});
+
+test("what is dated too far ahead is kept where it is, and asked for when its time has come", async () => {
+  const one = await start("n1");
+  const two = await start("n2", {
+    storage: { max_clock_skew_ms: 1_000 },
+    antiEntropy: { peer_list: [one.address] },
+  });
+  const ahead = new SyncPeer("ahead");
+  const edgeMs = Date.now() + 5_000;
+  ahead.store.clock.observe(timeHighOf(edgeMs), timeLowOf(edgeMs));
+  ahead.set("edge", "x");
+  expect((await ahead.visit(one.process.port)).ok).toBe(true);
+  // Whatever is written there is now dated as far ahead.
+  await one.ask("SET mine y");
+  expect(await two.ask(`SYNC 127.0.0.1 ${one.process.port}`)).toBe("OK");
+  expect(await two.fact("sync_entries_postponed")).toBe(2);
+  expect(await two.ask("GET mine")).toBe("(null)");
+  await eventually("its time has come", async () => (await two.ask("GET mine")) === "y");
+  expect(await two.ask("GET edge")).toBe("x");
+  expect(await two.fact("set_aside_entries")).toBe(0);
+});
+
+test("a peer that cannot have forgotten what it says is refused, and both logs name the other", async () => {
+  const one = await start("n1");
+  const hasty = await start("n2", { storage: { tombstone_grace_seconds: 1 } });
+  await hasty.askAll(["SET doomed x", "DEL doomed"]);
+  await eventually("it is forgotten", async () => (await hasty.fact("tombstones")) === 0);
+  await one.ask("SET kept y");
+  const reply = await one.ask(`SYNC 127.0.0.1 ${hasty.process.port}`);
+  expect(reply).toContain("it claims to have forgotten deletions of ");
+  expect(await one.ask("GET kept")).toBe("y");
+  for (const [node, other] of [
+    [one, "n2"],
+    [hasty, "n1"],
+  ] as const) {
+    await eventually("it is in the log", async () =>
+      node.process
+        .output()
+        .split("\n")
+        .some((line) => line.includes(other) && line.includes("it claims to have forgotten")),
+    );
+  }
 });
