@@ -25,7 +25,7 @@ function naive(pattern: string, key: string): boolean {
         let isFound = false;
         for (; ; p++) {
           const left = pattern.length - p;
-          if (pattern[p] === "\\" && left >= 2) isFound ||= pattern[++p] === key[k];
+          if (pattern[p] === "\\" && left >= 2) isFound = pattern[++p] === key[k] || isFound;
           else if (pattern[p] === "]" || left <= 0) break;
           else if (left >= 3 && pattern[p + 1] === "-") {
             const [from, to] = [pattern[p]!, pattern[p + 2]!].sort();
