@@ -7,6 +7,8 @@ import { command, type Command, type Context, type LateReply, type Run } from ".
 import type { BackupMade } from "./services.ts";
 
 const USAGE = "BACKUP [name] | BACKUP READ name offset count | BACKUP DROP name";
+/** Room for what comes before the bytes of a piece. */
+const HEADER_BYTES = 64;
 const DECIMAL = /^\d{1,15}$/;
 
 const backup: Run = (request, reply, context) => {
@@ -29,7 +31,10 @@ function read(request: Request, reply: Reply, context: Context): void | Promise<
   if (!DECIMAL.test(offset) || !DECIMAL.test(count)) {
     return reply.error("Value is not a valid number");
   }
-  const reading = context.services.backups.read(request.text(1), Number(offset), Number(count));
+  const { backups, limits } = context.services;
+  // Up to so many bytes are asked for: what does not fit into a reply is left for the next one.
+  const most = Math.min(Number(count), limits.maxReplyBytes - HEADER_BYTES);
+  const reading = backups.read(request.text(1), Number(offset), most);
   return answer(reading, (piece) => (late) => late.bulk(piece, 0, piece.length));
 }
 
