@@ -18,6 +18,7 @@ const FIGURES = [
   "entriesApplied",
   "entriesSetAside",
   "entriesPostponed",
+  "entriesWithheld",
 ] as const;
 const LAST_FIGURES = ["roundTrips", "keysCompared", ...FIGURES] as const;
 

@@ -179,6 +179,8 @@ export class Store {
    * written down.
    */
   isReadOnly = false;
+  /** An entry of another node did not fit into the memory limit, and nothing was removed since. */
+  isFull = false;
   /** See `StoreOptions.counterOrigin`. */
   counterOrigin: Origin;
   /** When runs of this node began that count under an origin of their own; see `counter-fold.ts`. */
@@ -635,7 +637,7 @@ export class Store {
 
   private add(hash: number, entry: Entry, local: boolean): Outcome {
     const id = this.table.create(entry, hash, this.limitFor(entry, local, false));
-    if (id < 0) return REFUSED_FULL;
+    if (id < 0) return this.refuseFull(local);
     this.index.insert(hash, id);
     if (entry.kind === KIND_TOMBSTONE) this.tombstones++;
     else this.addToOrder(id);
@@ -649,13 +651,21 @@ export class Store {
     const hadExpiry = this.table.hasExpiry(id);
     const isTombstone = entry.kind === KIND_TOMBSTONE;
     // First what may fail: a write happens, or leaves everything as it was.
-    if (!this.table.replace(id, entry, this.limitFor(entry, local, true))) return REFUSED_FULL;
+    if (!this.table.replace(id, entry, this.limitFor(entry, local, true))) {
+      return this.refuseFull(local);
+    }
+    if (isTombstone && !wasTombstone) this.isFull = false;
     if (isTombstone && !wasTombstone) this.removeFromOrder(id);
     if (wasTombstone && !isTombstone) this.addToOrder(id);
     if (wasTombstone !== isTombstone) this.tombstones += isTombstone ? 1 : -1;
     if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
     this.announce(id, local, isJoined);
     return APPLIED;
+  }
+
+  private refuseFull(local: boolean): Outcome {
+    if (!local) this.isFull = true;
+    return REFUSED_FULL;
   }
 
   private join(id: number, entry: Entry): Outcome {
@@ -684,6 +694,7 @@ export class Store {
   }
 
   private drop(id: number, flushed = false): void {
+    this.isFull = false;
     for (let i = 0; i < this.observers.length; i++) this.observers[i]!.removed(id, flushed);
     if (this.table.kindOf(id) === KIND_TOMBSTONE) this.tombstones--;
     else this.removeFromOrder(id);
@@ -745,6 +756,7 @@ export class Store {
     }
     this.isFlushing = !clearsAll;
     this.sweepAt = 0;
+    this.isFull = false;
     for (let i = 0; i < this.observers.length; i++) this.observers[i]!.flushed(local, clearsAll);
   }
 

@@ -46,7 +46,16 @@ import {
 import type { FrameReader, FrameWriter } from "./sync-frames.ts";
 import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
 import { Hello } from "./sync-hello.ts";
-import { ENTRY, entryItemBytes, LATER, readEntry, REFUSED, writeEntry } from "./sync-items.ts";
+import {
+  ENTRY,
+  entryItemBytes,
+  FULL,
+  LATER,
+  readEntry,
+  REFUSED,
+  WITHHELD,
+  writeEntry,
+} from "./sync-items.ts";
 import type { PutAside } from "./sync-options.ts";
 import type { SyncTally } from "./sync-tally.ts";
 
@@ -81,6 +90,11 @@ export class EntryFlow {
   /** Entries kept back, and when the earliest of them was written, in Unix ms. */
   private keptBack = 0;
   private keptBackMs = Infinity;
+  /** Entries not sent to a peer that is full, and not yet spoken of. */
+  private withheld = 0;
+  /** What such a peer takes all the same. */
+  private readonly allowed = new Set<number>();
+  private hasSaidFull = false;
   /** The contacts there were when this side introduced itself: what it knew then it told. */
   told = new Contacts();
   /** Set once the peer has introduced itself. */
@@ -143,8 +157,48 @@ export class EntryFlow {
     return true;
   }
 
+  /** Lets an entry go to a peer that is full: it said so, or it has something as large under that key. */
+  allow(id: number): void {
+    if (this.peer.isFull) this.allowed.add(id);
+  }
+
+  /** Says how much was withheld since the peer is full, if anything was. */
+  sayWithheld(): void {
+    if (this.withheld === 0) return;
+    this.writer.reserve(8);
+    this.writer.u8(WITHHELD);
+    this.writer.varint(this.withheld);
+    this.withheld = 0;
+  }
+
+  /** Takes a WITHHELD behind its tag. False when it is not one. */
+  takeWithheld(): boolean {
+    const count = this.reader.varint();
+    this.tally.miss(this.fullReason, count);
+    return count > 0;
+  }
+
+  /** Why this side takes no new entries, when it does not. */
+  get fullReason(): string {
+    return REASONS[this.options.store.isReadOnly ? REFUSED_READ_ONLY : REFUSED_FULL]!;
+  }
+
+  /** Tells the peer, once, that it may spare itself sending what is new. */
+  private sayFull(): void {
+    if (this.hasSaidFull) return;
+    this.hasSaidFull = true;
+    this.writer.reserve(1);
+    this.writer.u8(FULL);
+    this.writer.flush();
+  }
+
   /** Sends an entry that was read; a counter too large for a frame in slices. */
-  send(entry: Entry): void {
+  send(entry: Entry, id = -1): void {
+    if (this.peer.isFull && entry.kind !== KIND_TOMBSTONE && !this.allowed.delete(id)) {
+      this.withheld++;
+      this.tally.entriesWithheld++;
+      return;
+    }
     const { keyLength, valueLength, kind } = entry;
     const maxFrameBytes = Math.min(this.options.maxFrameBytes, this.peer.maxFrameBytes);
     const maxValueBytes = maxFrameBytes - FRAME_HEADER_BYTES - entryItemBytes(keyLength, 0);
@@ -192,7 +246,7 @@ export class EntryFlow {
   sendNext(): number {
     const id = this.queue.shift();
     if (id < 0 || !this.read(id, this.entry)) return 0;
-    this.send(this.entry);
+    this.send(this.entry, id);
     return this.entry.keyLength + this.entry.valueLength;
   }
 
@@ -211,7 +265,10 @@ export class EntryFlow {
     else if (outcome === REFUSED_FUTURE) {
       this.isUnsettled = true;
       tally.postpone(unixMsOf(arrived.timeHigh, arrived.timeLow));
-    } else if (outcome < 0) tally.miss(REASONS[outcome] ?? `the store refuses it (${outcome})`);
+    } else if (outcome < 0) {
+      tally.miss(REASONS[outcome] ?? `the store refuses it (${outcome})`);
+      if (outcome === REFUSED_FULL || outcome === REFUSED_READ_ONLY) this.sayFull();
+    }
     return true;
   }
 

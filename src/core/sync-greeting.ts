@@ -67,6 +67,7 @@ export class Greeting {
     hello.maxFrameBytes = maxFrameBytes;
     hello.clockMs = this.options.store.clockMs();
     hello.watermarkMs = this.watermarkMs;
+    hello.isFull = store.isFull || store.isReadOnly;
     hello.acceptsUpToMs = store.acceptsUpToMs();
     // Of a time in which its clock was ahead, or its grace shorter, it says no more than can be.
     const latestPurgeMs = store.latestPurgeMs();

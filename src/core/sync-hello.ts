@@ -2,7 +2,7 @@
  * The HELLO item, with which both sides of a session introduce themselves:
  *
  *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
- *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS) · cluster · node id · epoch u64 · salt 8 bytes ·
+ *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL) · cluster · node id · epoch u64 · salt 8 bytes ·
  *   longest frame varint · clock u64 · watermark: seconds before the clock varint · the latest time
  *   taken: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
  *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`told-contacts.ts`)
@@ -37,6 +37,7 @@ const MAX_TEXT_BYTES = 1024;
 const HAS_PURGED = 1;
 const HAS_FLOOR = 2;
 const HAS_OTHERS = 4;
+const IS_FULL = 8;
 
 /** What a node says of itself. Times are Unix milliseconds unless said otherwise. */
 export class Hello {
@@ -56,6 +57,8 @@ export class Hello {
   watermarkMs = 0;
   /** What is dated later it does not take; in whole seconds. */
   acceptsUpToMs = Infinity;
+  /** It takes no new entries now, only deletions and what needs no more room than what it replaces. */
+  isFull = false;
   purgedUpToMs = 0;
   floor: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   /** The first ROOT_BYTES of the tree's root. */
@@ -99,7 +102,10 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
   writer.u8(SYNC_VERSION);
   writer.u8(hello.mode);
   writer.u8(
-    (purgedUpToMs > 0 ? HAS_PURGED : 0) | (hasFloor ? HAS_FLOOR : 0) | (hasOthers ? HAS_OTHERS : 0),
+    (purgedUpToMs > 0 ? HAS_PURGED : 0) |
+      (hasFloor ? HAS_FLOOR : 0) |
+      (hasOthers ? HAS_OTHERS : 0) |
+      (hello.isFull ? IS_FULL : 0),
   );
   writeText(writer, hello.cluster);
   writeText(writer, hello.nodeId);
@@ -159,6 +165,7 @@ export function readHello(
   }
   const root = reader.skip(ROOT_BYTES);
   hello.root = reader.bytes.slice(root, root + ROOT_BYTES);
+  hello.isFull = (parts & IS_FULL) !== 0;
   const hasOthers = (parts & HAS_OTHERS) !== 0;
   const { clockMs, contacts } = hello;
   if (answering === null) hello.told = readTold(reader, clockMs, hasOthers);

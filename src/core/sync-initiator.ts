@@ -11,7 +11,7 @@
 import { isSamePart, type Part, partOf, PartQueue, readPart, writePart } from "./bucket-part.ts";
 import { DIGEST_WORDS } from "./digest-list.ts";
 import { FANOUT } from "./digest-tree.ts";
-import { Entry } from "./entry.ts";
+import { Entry, KIND_TOMBSTONE } from "./entry.ts";
 import { IdQueue } from "./id-queue.ts";
 import type { MerkleTree } from "./merkle.ts";
 import type { DigestShortener } from "./short-digest.ts";
@@ -158,7 +158,9 @@ export class Initiator {
     if (reader.overrun || count !== this.offered.length) return false;
     for (let i = 0; i < count; i++) {
       const id = this.offered.shift();
-      if ((reader.bytes[bits + (i >>> 3)] & (1 << (i & 7))) !== 0) this.parts.flow.queue.push(id);
+      if ((reader.bytes[bits + (i >>> 3)] & (1 << (i & 7))) === 0) continue;
+      this.parts.flow.queue.push(id);
+      this.parts.flow.allow(id);
     }
     return true;
   }
@@ -257,7 +259,11 @@ export class Initiator {
     const id = this.alone.shift();
     if (!flow.read(id, this.entry)) return;
     const { keyLength, valueLength } = this.entry;
-    if (!this.mayClash || valueLength < OFFERED_FROM_BYTES) {
+    // A peer that is full takes what is no larger than what it has, however small that is.
+    const isOffered = flow.peer.isFull
+      ? this.entry.kind !== KIND_TOMBSTONE
+      : valueLength >= OFFERED_FROM_BYTES;
+    if (!this.mayClash || !isOffered) {
       flow.send(this.entry);
       return;
     }

@@ -6,6 +6,8 @@
  *   TURN      u8: TURN_DONE when the speaker has nothing left to list, TURN_BEHIND when it has not
  *             worked on all that was listed; the other speaks now
  *   AGAIN     what the HELLO had a digest of is not known here: say HELLO again, and name all members
+ *   FULL      no new entries are taken any more, only deletions and smaller replacements; at any moment
+ *   WITHHELD  count: so many entries were not sent because of that
  *   END       nothing more is to be said
  *   FAIL      code u8 · text; the session is over. In place of END, when entries were missed
  *   DIGESTS   a step down the tree, see `sync-walk.ts`
@@ -69,6 +71,10 @@ export const ASK_ALL = 15;
 export const ABOUT = 16;
 /** First byte of a PARTS item. */
 export const PARTS = 19;
+/** A FULL item, which is said out of turn. */
+export const FULL = 21;
+/** First byte of a WITHHELD item. */
+export const WITHHELD = 22;
 /** First byte of an OPEN item. */
 export const OPEN = 20;
 /** An AGAIN item, which passes the word too. */

@@ -149,6 +149,7 @@ export class Responder {
     if (at < 0) return;
     this.store.read(id, this.entry);
     if (isSame(this.entry, arrived)) queue.strike(at);
+    else if (this.entry.valueLength <= arrived.valueLength) this.parts.flow.allow(id);
   }
 
   /** The peer's turn is over. False when it ended too soon. */
@@ -313,8 +314,19 @@ export class Responder {
       this.needs = larger;
     }
     if ((at & 7) === 0) this.needs[at >>> 3] = 0;
-    if (this.isWorthHaving(offer)) this.needs[at >>> 3] |= 1 << (at & 7);
+    if (this.isWorthHaving(offer) && this.hasRoomFor(offer)) this.needs[at >>> 3] |= 1 << (at & 7);
     return true;
+  }
+
+  /** Whether there is room for an offered entry; there is for what is no larger than what it replaces. */
+  private hasRoomFor(offer: Entry): boolean {
+    const { flow, tally } = this.parts;
+    if (!this.store.isFull && !this.store.isReadOnly) return true;
+    const id = this.store.locate(offer.key, offer.keyOffset, offer.keyLength);
+    if (id >= 0) this.store.read(id, this.entry);
+    if (id >= 0 && offer.valueLength <= this.entry.valueLength) return true;
+    tally.miss(flow.fullReason);
+    return false;
   }
 
   /** Whether an offered entry may change what is here; if it replaces that, that need not be sent. */
@@ -328,6 +340,7 @@ export class Responder {
       const at = this.wantedAt(id);
       if (at >= 0) this.parts.flow.queue.strike(at);
     }
+    if (order < 0 && this.entry.valueLength <= offer.valueLength) this.parts.flow.allow(id);
     return order >= 0;
   }
 

@@ -3,8 +3,8 @@
  * time go in, frames and an end state come out. It knows no sockets, timers or clocks.
  *
  * The two sides take turns. The one that has the word speaks until it passes it (TURN); the
- * other listens. So neither ever waits to be heard while the other does: the only thing said
- * out of turn is REFUSED, which asks for no answer. A session that heals anything:
+ * other listens. So neither ever waits to be heard while the other does: what is said out of
+ * turn, REFUSED and FULL, asks for no answer. A session that heals anything:
  *
  *   initiator                                responder
  *   HELLO: who, as of when, root        →
@@ -38,6 +38,7 @@ import {
   ENTRY,
   FAIL,
   FETCH,
+  FULL,
   HAS_SET_ASIDE,
   HELLO,
   LATER,
@@ -48,6 +49,7 @@ import {
   TURN,
   TURN_BEHIND,
   TURN_DONE,
+  WITHHELD,
 } from "./sync-items.ts";
 import { MODES, UP_TO_NOW, type SyncMode, type SyncSessionOptions } from "./sync-options.ts";
 import { TreePreparation } from "./sync-preparation.ts";
@@ -253,7 +255,7 @@ export class SyncSession {
     const { reader } = this;
     const tag = reader.u8();
     const isInPlace = this.isIntroduced
-      ? tag === REFUSED || tag === FAIL || !this.hasWord
+      ? tag === REFUSED || tag === FULL || tag === FAIL || !this.hasWord
       : this.isIntroduction(tag);
     if (tag !== TURN) this.idleTurns = 0;
     const isUnderstood = isInPlace && this.take(tag);
@@ -283,6 +285,11 @@ export class SyncSession {
         return this.takeFailure();
       case LATER:
         return this.isMerging && flow.takeLater();
+      case FULL:
+        flow.peer.isFull = true;
+        return this.isMerging;
+      case WITHHELD:
+        return this.isMerging && flow.takeWithheld();
       case REFUSED:
         return this.isMerging && this.takeRefusal();
       case ROOT:
@@ -508,6 +515,7 @@ export class SyncSession {
 
   private sayEnd(): void {
     this.flow.sayLater();
+    this.flow.sayWithheld();
     // So that the peer does not take it for a complete session either.
     if (this.tally.missed > 0) return void this.fail("incomplete", this.whatIsMissed());
     this.writer.reserve(1);
@@ -520,6 +528,7 @@ export class SyncSession {
   private passWord(isDone: boolean): void {
     const isBehind = this.half instanceof Initiator && this.half.isBehind;
     this.hasListedAll = isDone;
+    this.flow.sayWithheld();
     this.writer.reserve(2);
     this.writer.u8(TURN);
     this.writer.u8((isDone ? TURN_DONE : 0) | (isBehind ? TURN_BEHIND : 0));

@@ -52,6 +52,8 @@ export interface SyncResult {
   readonly entriesPostponed: number;
   /** When the earliest of those was written, in Unix ms; 0 for none. */
   readonly postponedMs: number;
+  /** Entries that were not sent because the peer takes no new ones. */
+  readonly entriesWithheld: number;
   /** Entries whose digests were compared one by one, or sent without a comparison. */
   readonly keysCompared: number;
   /** It is ok, and compared everything, up to now and not as of a while ago. */
@@ -75,6 +77,7 @@ export class SyncTally {
   entriesSetAside = 0;
   entriesPostponed = 0;
   postponedMs = 0;
+  entriesWithheld = 0;
   keysCompared = 0;
   peerNodeId = "";
   rootsEqual: boolean | null = null;
@@ -91,8 +94,9 @@ export class SyncTally {
     this.postponedMs = isFirst ? entryMs : Math.min(this.postponedMs, entryMs);
   }
 
-  /** Counts an entry that should have gone over but did not. */
-  miss(reason: string): void {
-    if (this.missed++ === 0) this.missedBecause = reason;
+  /** Counts entries that should have gone over but did not. */
+  miss(reason: string, count = 1): void {
+    if (this.missed === 0) this.missedBecause = reason;
+    this.missed += count;
   }
 }

@@ -2,7 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { BUCKETS } from "../../src/core/digest-tree.ts";
+import { type Part, wholeBucket, writePart } from "../../src/core/bucket-part.ts";
 import { Entry } from "../../src/core/entry.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
 import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync-hello.ts";
 import {
@@ -15,6 +17,8 @@ import {
   FETCH,
   LIST,
   OFFER,
+  OPEN,
+  PARTS,
   REFUSED,
   ROOT,
   TURN,
@@ -28,6 +32,15 @@ import { del, entriesOf, get, incr, mergeOf, rootOf, set } from "../support/sync
 import { runPair, SyncNode, type PipeOptions, type SyncNodeOptions } from "../support/sync-pair.ts";
 
 const NOW_MS = 1_700_000_010_000;
+
+/** All keys lie in one bucket. */
+const CROWDED = 0xabab;
+const crowding = new RecordDigester(treeKeyOf("merkle-kv"));
+const { ofKey } = crowding;
+crowding.ofKey = (entry, out) => {
+  ofKey.call(crowding, entry, out);
+  out.fill(0xab, 0, 2);
+};
 
 /** Two nodes that differ in a bit of everything; small, so that tests can be thorough. */
 function differing(options: SyncNodeOptions = {}): SyncNode[] {
@@ -481,6 +494,86 @@ describe("a peer that begins a session", () => {
     expect(node.contacts.size).toBe(0);
   });
 
+  describe("where a bucket is large", () => {
+    /** A node with so many keys in one bucket, which a session compares in full; it has listed its parts. */
+    function told(count = 2_000) {
+      const node = new SyncNode("node", { nowMs: () => NOW_MS, digester: crowding });
+      for (let i = 0; i < count; i++) set(node, `k${i}`, "v");
+      const { say } = begin(node, "full", (hello) => (hello.acceptsUpToMs = 2 ** 50));
+      expect(say(turn)).toBeNull();
+      return say;
+    }
+    const open = (mask: number) => (writer: FrameWriter) => {
+      writer.u8(OPEN);
+      writer.u16(mask);
+    };
+    const wantAll = (writer: FrameWriter) => {
+      writer.u8(WANT);
+      writePart(writer, wholeBucket(CROWDED));
+      writer.varint(0);
+    };
+
+    test("opens parts, but no more than it was told of", () => {
+      const say = told();
+      expect(say(open(0xffff))).toBeNull();
+      expect(say(turn)).toBeNull();
+      expect(say(open(1))!.reason).toContain(`(item ${OPEN})`);
+    });
+
+    test("opens what it was not told of, or does not answer", () => {
+      const { say } = begin(new SyncNode("node", { nowMs: () => NOW_MS }), "full");
+      expect(say(open(1))!.failure).toBe("protocol");
+      expect(told()(turn)!.failure).toBe("protocol");
+      const sayTwice = told();
+      sayTwice(open(0));
+      expect(sayTwice(open(0))!.failure).toBe("protocol");
+    });
+
+    test("wants it all over and over: that has a bound", () => {
+      const say = told();
+      let wants = 0;
+      while (say(wantAll) === null) if (wants++ > 1_000) throw new Error("has no bound");
+      // Twice what was listed, and so many besides.
+      expect(wants).toBeLessThan((2 * 2_000 + 65_536) / 2_000 + 2);
+    });
+
+    test("wants one entry of it by a list of digests: it is not looked through for that", () => {
+      const say = told();
+      const result = say((writer) => {
+        writer.u8(WANT);
+        writePart(writer, wholeBucket(CROWDED));
+        writer.varint(1);
+        for (let i = 0; i < 6; i++) writer.u8(0);
+      });
+      expect(result!.reason).toContain(`(item ${WANT})`);
+    });
+
+    test("as responder: lists parts that were not opened, are none, or are too many", () => {
+      const parts = (part: Part, present = 0): Uint8Array => {
+        const frames: Uint8Array[] = [];
+        const writer = new FrameWriter((frame) => frames.push(frame.slice()));
+        writer.reserve(20);
+        writer.u8(PARTS);
+        writePart(writer, part);
+        writer.u16(present);
+        writer.flush();
+        return frames[0];
+      };
+      const answers = [
+        parts({ bucket: 5, depth: 1, path: 3 }),
+        parts({ bucket: 5, depth: 13, path: 0 }),
+        parts({ bucket: 5, depth: 1, path: 16 }),
+        parts(wholeBucket(5), 1),
+        Buffer.concat([parts(wholeBucket(5)), parts(wholeBucket(5))]),
+        Buffer.concat(Array.from({ length: 2_050 }, (_, bucket) => parts(wholeBucket(bucket)))),
+      ];
+      for (const answer of answers) {
+        const { reason } = answerTo(Buffer.concat([helloOf(), answer]), "initiator", "full");
+        expect(reason).toContain(`(item ${PARTS})`);
+      }
+    });
+  });
+
   test("asks to be told again what it was told, or when that is not its to ask", () => {
     const again = frameOf(Uint8Array.of(AGAIN));
     expect(answerTo(Buffer.concat([again, again]), "initiator").failure).toBe("protocol");
@@ -641,6 +734,47 @@ describe("a peer that is", () => {
       const { high, low } = full.store.origin;
       expect(other.contacts.of(high, low)).toBeGreaterThan(0);
       expect(full.store.size).toBeGreaterThan(0);
+    },
+  );
+
+  test.each([0, 1])(
+    "full is sent nothing new again, but deletions and what is smaller, until it has room; place %d",
+    (place) => {
+      const time = { ms: NOW_MS - 10_000 };
+      const nowMs = () => time.ms;
+      const full = new SyncNode("full", { nowMs, memoryLimitBytes: 3_000_000 });
+      const other = new SyncNode("other", { nowMs });
+      const comeTogether = (): [full: SyncResult, other: SyncResult] => {
+        time.ms += 10_000;
+        const results = place === 0 ? meet(full, other) : meet(other, full).reverse();
+        return [results[0], results[1]];
+      };
+      for (const key of ["mine", "gone", "smaller"]) set(full, key, "x".repeat(500));
+      comeTogether();
+      for (let i = 0; i < 60; i++) set(other, `k${i}`, "x".repeat(100_000));
+      expect(comeTogether()[0].entriesApplied).toBeGreaterThan(5);
+      expect(full.store.isFull).toBe(true);
+
+      del(other, "gone");
+      set(other, "smaller", "y");
+      set(full, "mine", "newer");
+      const [missing, told] = comeTogether();
+      expect([missing.failure, told.failure]).toEqual(["incomplete", "incomplete"]);
+      expect(missing.reason).toMatch(/^\d+ entries missed: the memory limit is reached$/);
+      expect(told.entriesWithheld).toBeGreaterThan(20);
+      expect(told.bytesSent).toBeLessThan(20_000);
+      expect(get(full, "gone")).toBeNull();
+      expect(get(other, "mine")).toBe("newer");
+      expect(get(full, "smaller")).toBe("y");
+      const { high, low } = other.store.origin;
+      const metMs = full.contacts.of(high, low);
+
+      for (let i = 0; i < 60; i++) del(other, `k${i}`);
+      comeTogether();
+      const [last] = comeTogether();
+      expect([last.failure, full.store.isFull]).toEqual([null, false]);
+      expect(rootOf(full)).toBe(rootOf(other));
+      expect(full.contacts.of(high, low)).toBeGreaterThan(metMs);
     },
   );
 
