@@ -230,8 +230,8 @@ export async function startNode(
     if (performance.now() < settleAtMs) return;
     settleAtMs = performance.now() + SETTLE_EVERY_MS;
     const { runStartsMs, origin } = store;
-    const isAlone = replicator === null || !replicator.status().duplicateNodeId;
     const graceMs = config.storage.tombstone_grace_seconds * 1000;
+    const isAlone = replicator === null || !replicator.hasHeardTwinWithin(graceMs);
     const heardOf = replicator?.peers().map(({ nodeId }) => originOf(nodeId)) ?? [];
     store.settledMs = isAlone
       ? settledMs(runStartsMs, Date.now(), graceMs, origin, contacts, heardOf)

@@ -27,6 +27,9 @@ const HEARING_MS = 10_000;
 /** Presence is announced anew at least this often, in ms; a quarter of it is left to chance. */
 const REFRESH_MS = 60_000;
 
+/** A twin that is there is heard of again within this time, in ms. */
+export const TWIN_EXPIRY_MS = 180_000;
+
 /** What a membership is made with. */
 export interface MembershipOptions {
   readonly nodeId: string;
@@ -46,6 +49,8 @@ export interface MembershipOptions {
   readonly onReady: () => void;
   /** For whom there always is room among those that are known. */
   readonly isKept: (nodeId: string) => boolean;
+  /** Whether a node may have been started with this epoch, by now and by the clocks. */
+  readonly isPossibleEpoch: (epoch: number) => boolean;
   /** Another live node was seen with this node's id. */
   readonly onDuplicateNodeId: () => void;
   readonly timing: Timing;
@@ -58,7 +63,12 @@ export class Membership {
   /** Connections that came about. */
   private ups = 0;
   private connected = false;
-  private hasTwin = false;
+  /** When a twin was seen last. */
+  private twinSeenMs = -Infinity;
+  /** This node has heard itself. What comes before that may have waited with the broker. */
+  private hasHeardItself = false;
+  /** Presences in this node's name that nobody can have sent who was started when he says. */
+  impossible = 0;
   /** Peers that have yet to answer; null when nothing is waited for. */
   private awaited: Set<string> | null = null;
   private lastOnline: string[] = [];
@@ -161,14 +171,24 @@ export class Membership {
   }
 
   private receiveOwn(epoch: number, online: boolean, retained: boolean): void {
-    const isForeign = epoch !== this.options.epoch;
+    const { options } = this;
+    if (epoch === options.epoch) this.hasHeardItself ||= !retained;
+    const isForeign = epoch !== options.epoch;
+    if (isForeign && !options.isPossibleEpoch(epoch)) {
+      this.impossible++;
+      return this.announceIn(GATHER_MS);
+    }
     // The will of an earlier run may come at any time, and on the first connection the broker
-    // may still remember that run. Later, what it remembers was put there by this one or a twin.
-    const isTwin = isForeign && (retained ? this.ups > 1 : online);
-    if (isTwin) this.options.onDuplicateNodeId();
+    // may still remember that run, or have kept what it said for this one. Later, what it remembers
+    // was put there by this one or a twin.
+    const isLive = online && (epoch > options.epoch || this.hasHeardItself);
+    const isTwin = isForeign && (retained ? this.ups > 1 : isLive);
+    const nowMs = options.timing.nowMs();
     // A twin is to know as well.
-    if ((isTwin && !this.hasTwin) || (!retained && !online)) this.announceIn(GATHER_MS);
-    this.hasTwin ||= isTwin;
+    const isNews = isTwin && nowMs - this.twinSeenMs > TWIN_EXPIRY_MS;
+    if (isTwin) this.twinSeenMs = nowMs;
+    if (isTwin) options.onDuplicateNodeId();
+    if (isNews || (!retained && !online)) this.announceIn(GATHER_MS);
   }
 
   private announceIn(delayMs: number): void {

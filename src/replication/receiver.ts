@@ -68,7 +68,9 @@ export interface ReceiverOptions {
   readonly onFuture?: (entry: Entry, source: string | null) => void;
   /** Something was dropped; the source is "" when it is not known. */
   readonly onDropped: (reason: DropReason, source: string) => void;
-  /** A live node with this node's id published something. */
+  /** Whether a node may have been started with this epoch, by now and by the clocks. */
+  readonly isPossibleEpoch: (epoch: number) => boolean;
+  /** A node with this node's id, started later than this one, published something. */
   readonly onDuplicateNodeId: () => void;
   readonly timing: Timing;
 }
@@ -187,8 +189,13 @@ export class Receiver {
       this.follow(batches.source, batches.epoch, batches.sequence);
     } else if (batches.epoch === options.epoch) {
       return batches.close();
-    } else {
-      // Somebody else writes as us. What they wrote is as good as anybody's.
+    } else if (!options.isPossibleEpoch(batches.epoch)) {
+      // Nobody was ever started then: it was made up.
+      this.drop("invalid", batches.source);
+      return batches.close();
+    } else if (batches.epoch > options.epoch) {
+      // Somebody else writes as us. What they wrote is as good as anybody's. (An earlier run of this
+      // node may have left batches with the broker, and is no twin.)
       options.onDuplicateNodeId();
     }
     this.counters.received_batches++;

@@ -3,12 +3,13 @@
  * an MQTT broker. The broker is a fast hint and may lose anything; nothing here waits
  * for it, and the node serves whether it is there or not.
  */
+import { timeHighOf, timeLowOf } from "../core/clock.ts";
 import { parseBrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type { Entry } from "../core/entry.ts";
 import type { ChangeObserver, Store } from "../core/store.ts";
 import type { Logger } from "../observability/log.ts";
-import { Membership, presenceTopicName } from "./membership.ts";
+import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import { MqttTransport, type TransportOptions } from "./mqtt-transport.ts";
 import type { Peer } from "./presence.ts";
 import { Publisher } from "./publisher.ts";
@@ -62,6 +63,7 @@ export interface ReplicatorOptions {
     | "read"
     | "apply"
     | "isLive"
+    | "isTooFarAhead"
     | "applyFloor"
     | "locate"
     | "floor"
@@ -144,7 +146,8 @@ export class Replicator {
   private enabled: boolean;
   private stopping = false;
   private leaving: Promise<void> | null = null;
-  private duplicateNodeId = false;
+  /** When a node with this one's id was heard of last; anybody may have made it up, once. */
+  private twinSeenMs = -Infinity;
 
   /** Throws an Error of one line when `broker_address` is no address of a broker. */
   constructor(private readonly options: ReplicatorOptions) {
@@ -220,10 +223,16 @@ export class Replicator {
     };
   }
 
+  /** Whether another node with this one's id was heard of in the last so many ms. */
+  hasHeardTwinWithin(ms: number): boolean {
+    return this.timing.nowMs() - this.twinSeenMs < ms;
+  }
+
   /** How it stands now. */
   status(): ReplicationStatus {
     const { publisher, receiver } = this;
     const counters: Record<string, number> = { ...publisher.counters, ...receiver.counters };
+    counters["impossible_presences"] = this.membership.impossible;
     counters["outbox_dropped_events"] = publisher.outbox.dropped;
     counters["peers_crowded_out"] = this.membership.crowdedOut;
     for (const [reason, count] of Object.entries(receiver.dropped)) {
@@ -234,7 +243,7 @@ export class Replicator {
       connected: this.transport.connected,
       connections: this.connections,
       nodes: this.membership.count(),
-      duplicateNodeId: this.duplicateNodeId,
+      duplicateNodeId: this.hasHeardTwinWithin(TWIN_EXPIRY_MS),
       waiting: publisher.outbox.size,
       unacknowledged: publisher.unacknowledged,
       counters,
@@ -300,6 +309,7 @@ export class Replicator {
         const dropped = this.receiver.dropped[reason];
         logger.warn("Received events were dropped", { reason, source, dropped });
       },
+      isPossibleEpoch: (epoch) => this.isPossibleEpoch(epoch),
       onDuplicateNodeId: () => this.noteDuplicate(),
       timing: this.timing,
     });
@@ -322,6 +332,7 @@ export class Replicator {
           maxPacketBytes: this.transport.maxPacketBytes,
           send: (message, done) => this.publish(this.updatesTopic, message, false, done),
         }),
+      isPossibleEpoch: (epoch) => this.isPossibleEpoch(epoch),
       onDuplicateNodeId: () => this.noteDuplicate(),
       timing: this.timing,
     });
@@ -380,8 +391,14 @@ export class Replicator {
     });
   }
 
+  /** Not of a node started later than any clock can say. */
+  private isPossibleEpoch(epoch: number): boolean {
+    const ms = Math.floor(epoch / EPOCHS_A_MS);
+    return !this.options.store.isTooFarAhead(timeHighOf(ms), timeLowOf(ms));
+  }
+
   private noteDuplicate(): void {
-    this.duplicateNodeId = true;
+    this.twinSeenMs = this.timing.nowMs();
     if (!this.isTimeToLog("duplicate")) return;
     const message = "Another live node uses this node's id; give each node a node_id of its own";
     this.options.logger.error(message, { node_id: this.options.nodeId });

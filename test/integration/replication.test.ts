@@ -11,6 +11,7 @@ import { type Logger, silentLogger } from "../../src/observability/log.ts";
 import { EmbeddedBroker } from "../../src/replication/embedded-broker.ts";
 import { Replicator, type ReplicationHooks } from "../../src/replication/replicator.ts";
 import { originOf } from "../../src/core/origin.ts";
+import { eventLoop, type Timing } from "../../src/timing.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort, Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 
@@ -42,6 +43,7 @@ interface NodeOptions {
   readonly hooks?: ReplicationHooks;
   readonly logger?: Logger;
   readonly settings?: Record<string, unknown>;
+  readonly timing?: Timing;
 }
 
 /** Remembers what an operator sees: level, message and protocol. */
@@ -115,6 +117,7 @@ class TestNode {
       random: Math.random,
       logger: options.logger ?? silentLogger,
       ...(options.hooks ? { hooks: options.hooks } : {}),
+      ...(options.timing ? { timing: options.timing } : {}),
     });
     this.store.observers.push(this.replicator.observer);
   }
@@ -364,6 +367,30 @@ for (const [name, installed, startBroker] of brokers) {
       );
       const complaints = log.lines.filter((line) => line.startsWith("error"));
       expect(complaints).toEqual([expect.stringContaining("node_id")]);
+    });
+
+    test("a forged batch in a node's own name makes no twin of it for long", async () => {
+      let passedMs = 0;
+      const timing = { ...eventLoop, nowMs: () => performance.now() + passedMs };
+      const log = new LogRecorder();
+      const a = start("a", { timing, logger: log });
+      await eventually("it is connected", () => a.replicator.status().connected);
+      const client = await connectForeign(broker.address);
+      const encoder = new Encoder({ useRecords: false, variableMapSize: true });
+      const forge = (epoch: number) =>
+        client.publishAsync(
+          "test/updates",
+          encoder.encode({ v: 1, src: "a", epoch: BigInt(epoch), seq: 1, events: [] }),
+          { qos: 1 },
+        );
+      await forge(Number.MAX_SAFE_INTEGER);
+      await eventually("it is counted", () => a.counter("dropped_invalid") === 1);
+      expect(a.replicator.status().duplicateNodeId).toBe(false);
+      await forge(a.replicator.epoch + 1);
+      await eventually("it is told", () => a.replicator.status().duplicateNodeId);
+      passedMs = 180_000;
+      expect(a.replicator.status().duplicateNodeId).toBe(false);
+      await client.endAsync();
     });
 
     test("single events of other implementations are read", async () => {

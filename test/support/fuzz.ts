@@ -362,6 +362,7 @@ export class EventFuzzer implements Fuzzer {
       onGap: () => {},
       onReference: () => {},
       onDropped: () => void this.accounted++,
+      isPossibleEpoch: () => true,
       onDuplicateNodeId: () => {},
       timing: eventLoop,
     });

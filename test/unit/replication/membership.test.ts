@@ -6,6 +6,8 @@ import { Timeline } from "../../sim/timeline.ts";
 
 const EPOCH = 7;
 const EARLIER = 6;
+const LATER = 8;
+const ABSURD = 1_000;
 
 let timeline: Timeline;
 let published: boolean[];
@@ -28,6 +30,7 @@ beforeEach(() => {
     publish: (message) => void published.push(decodePresence(message)!.online),
     onReady: () => {},
     isKept: (nodeId) => kept.has(nodeId),
+    isPossibleEpoch: (epoch) => epoch < ABSURD,
     onDuplicateNodeId: () => duplicates++,
     timing: {
       nowMs: () => timeline.nowMs,
@@ -78,11 +81,33 @@ describe("what an earlier run left is no twin", () => {
   });
 });
 
+test("what an earlier run said, and the broker kept for this one, is no twin", () => {
+  connect();
+  hear(EARLIER, true, false);
+  expect(duplicates).toBe(0);
+  hear(EPOCH, true, false);
+  hear(EARLIER, true, false);
+  expect(duplicates).toBe(1);
+});
+
+test("an epoch that no clock can have said is no twin, is counted, and announced over", () => {
+  connect();
+  for (const retained of [true, false]) hear(ABSURD, true, retained);
+  membership.down();
+  connect();
+  hear(ABSURD, false, true);
+  timeline.runUntil(5_000);
+  expect(duplicates).toBe(0);
+  expect(membership.impossible).toBe(3);
+  expect(published.length).toBeGreaterThan(2);
+});
+
 describe("a twin gives itself away", () => {
-  test("by what it says, and is told once in its turn", () => {
+  test.each([EARLIER, LATER])("by what it says, and is told once in its turn: %i", (epoch) => {
     connect();
+    hear(EPOCH, true, false);
     for (let i = 0; i < 3; i++) {
-      hear(EARLIER, true, false);
+      hear(epoch, true, false);
       timeline.runUntil(timeline.nowMs + 5_000);
     }
     expect(duplicates).toBe(3);

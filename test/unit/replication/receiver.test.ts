@@ -45,10 +45,11 @@ function setUp(memoryLimitBytes = 0) {
       reports.push(`from ${source} in ${unixMsOf(timeHigh, timeLow) - NOW_MS} ms`);
     },
     onDropped: (reason, source) => reports.push(`dropped ${reason} ${source}`),
+    isPossibleEpoch: (epoch) => epoch < 1_000,
     onDuplicateNodeId: () => reports.push("duplicate"),
     timing: eventLoop,
   });
-  const receive = (src: string, epoch: number, seq: number, ...events: unknown[]) =>
+  const receive = (src: string, epoch: number | bigint, seq: number, ...events: unknown[]) =>
     receiver.receiveBatch(encoder.encode({ v: 1, src, epoch, seq, events }), () => {});
   return { store, receiver, receive, reports };
 }
@@ -79,6 +80,17 @@ test("own batches are ignored, those of a namesake are not", () => {
   receive("me", 6, 1, set("namesake's"));
   expect(store.size).toBe(1);
   expect(reports).toEqual(["duplicate"]);
+});
+
+test("an earlier run of this node is no namesake, nor is who says an epoch that cannot be", () => {
+  const { store, receiver, receive, reports } = setUp();
+  receive("me", 4, 9, set("from before"));
+  expect(store.size).toBe(1);
+  expect(reports).toEqual([]);
+  receive("me", BigInt(Number.MAX_SAFE_INTEGER), 1, set("forged"));
+  expect(store.size).toBe(1);
+  expect(reports).toEqual(["dropped invalid me"]);
+  expect(receiver.dropped.invalid).toBe(1);
 });
 
 describe("a gap is reported", () => {
