@@ -7,6 +7,9 @@
  * request that has arrived in part can be set aside with its connection's bytes,
  * moved to another buffer, and continued.
  */
+import { release } from "../core/release.ts";
+
+/** See the file header. */
 export class Request {
   /** The buffer the ranges point into. */
   bytes: Uint8Array = new Uint8Array(0);
@@ -89,7 +92,9 @@ export class Request {
     this.readBytes = 0;
     this.skipBytes = 0;
     this.isRefused = false;
-    if (this.ranges.length > KEPT_PARTS * 2) this.ranges = new Int32Array(FIRST_PARTS * 2);
+    if (this.ranges.length <= KEPT_PARTS * 2) return;
+    release(this.ranges);
+    this.ranges = new Int32Array(FIRST_PARTS * 2);
   }
 
   /** Memory taken by the ranges, in bytes. */
@@ -103,6 +108,7 @@ export class Request {
     if (at === this.ranges.length) {
       const larger = new Int32Array(at * 2);
       larger.set(this.ranges);
+      if (this.parts > KEPT_PARTS) release(this.ranges);
       this.ranges = larger;
     }
     this.ranges[at] = start;

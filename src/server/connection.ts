@@ -35,7 +35,7 @@ import {
 import type { RunQueue } from "../timing.ts";
 import type { ClientMemory, MemoryHolder } from "./client-memory.ts";
 import type { Guest } from "./guest.ts";
-import { Inbox } from "./inbox.ts";
+import { Inbox, releaseLarge } from "./inbox.ts";
 import type { Notices } from "./notices.ts";
 import { Outbox } from "./outbox.ts";
 import type { JournalGate } from "./journal-gate.ts";
@@ -186,7 +186,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
 
   /** Takes a chunk of input, which is this connection's to keep. */
   onData(chunk: Uint8Array): void {
-    if (this.isClosed || this.hasEnded) return;
+    if (this.isClosed || this.hasEnded) return releaseLarge(chunk);
     this.lastActiveMs = this.shared.nowMs();
     if (this.handler !== null) return this.handler.receive(chunk);
     this.inbox.add(chunk);
@@ -418,7 +418,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
 
   /** Lets go of the client protocol. */
   private handOver(): void {
-    const rest = this.inbox.bytes.slice(this.inbox.start, this.inbox.end);
+    const rest = new Uint8Array(this.inbox.bytes.subarray(this.inbox.start, this.inbox.end));
     this.inbox.clear();
     this.shared.halfSent.delete(this);
     this.resume();

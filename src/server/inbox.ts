@@ -28,7 +28,8 @@ export class Inbox {
     const { length } = this;
     if (length === 0) this.clear();
     else if (this.bytes.length > length * 4 + 1024) {
-      this.hold(this.bytes.slice(this.start, this.end), length);
+      // Not slice(), which in a Buffer makes no copy.
+      this.hold(new Uint8Array(this.bytes.subarray(this.start, this.end)), length);
     }
   }
 
@@ -60,6 +61,7 @@ export class Inbox {
     if (this.hasRoom && needed <= this.bytes.length) {
       this.bytes.set(chunk, this.end);
       this.end = needed;
+      releaseLarge(chunk);
       return;
     }
     const kept = this.bytes.subarray(this.start, this.end);
@@ -68,18 +70,24 @@ export class Inbox {
     const larger = new Uint8Array(Math.min(length * 2, length + MOST_ROOM_BYTES));
     larger.set(kept);
     larger.set(chunk, kept.length);
+    releaseLarge(chunk);
     this.hold(larger, length);
     this.hasRoom = true;
   }
 
   private hold(bytes: Uint8Array, length: number): void {
-    if (this.hasRoom && !this.isLent && this.bytes.length > RELEASED_BYTES) release(this.bytes);
+    if (!this.isLent) releaseLarge(this.bytes);
     this.isLent = false;
     this.bytes = bytes;
     this.start = 0;
     this.end = length;
     this.hasRoom = false;
   }
+}
+
+/** Gives a large buffer back at once, provided the bytes are all of it. */
+export function releaseLarge(bytes: Uint8Array): void {
+  if (bytes.length > RELEASED_BYTES && bytes.length === bytes.buffer.byteLength) release(bytes);
 }
 
 const NOTHING = new Uint8Array(0);

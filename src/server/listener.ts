@@ -114,6 +114,8 @@ export class Listener {
       // A client that has sent all its requests and shut down its side still reads replies.
       allowHalfOpen: true,
       socket: {
+        // Not a Buffer, whose slice() makes no copy and keeps the whole chunk.
+        binaryType: "uint8array",
         open: (socket) => this.open(socket),
         data: (socket, chunk) => socket.data?.onData(chunk),
         drain: (socket) => socket.data?.onDrain(),
