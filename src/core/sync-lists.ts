@@ -4,7 +4,7 @@ import { FANOUT } from "./digest-tree.ts";
 import type { DigestSet } from "./sync-buckets.ts";
 import type { FrameReader } from "./sync-frames.ts";
 import { LIST, SHORT_DIGEST_BYTES } from "./sync-items.ts";
-import { LISTED_BYTES_A_TURN, PARTS_COST_BYTES } from "./sync-limits.ts";
+import { LISTED_BYTES_A_TURN, MAX_SEARCHED, PARTS_COST_BYTES } from "./sync-limits.ts";
 
 const HEAD_BYTES = 16;
 
@@ -34,8 +34,7 @@ export class ListBuffer {
     const present = tag === LIST ? 0 : reader.u16();
     const count = tag === LIST ? reader.varint() : onesIn(present);
     const length = count * SHORT_DIGEST_BYTES;
-    // A last list may go over; the reader bounds its length.
-    if (this.waitingBytes > LISTED_BYTES_A_TURN) return false;
+    if (this.waitingBytes > LISTED_BYTES_A_TURN || count > MAX_SEARCHED) return false;
     if (depth === 0 && bucket <= this.lastBucket) return false;
     if (depth === 0) this.lastBucket = bucket;
     const start = reader.skip(length);

@@ -290,7 +290,7 @@ export class Responder {
       else this.enqueueAll(part);
       return true;
     }
-    if (here > MAX_SEARCHED) return false;
+    if (here > MAX_SEARCHED || count > MAX_SEARCHED) return false;
     const { digests } = this;
     digests.count = 0;
     for (let i = 0; i < count && !reader.overrun; i++) digests.add(readDigest(reader));

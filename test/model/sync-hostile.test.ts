@@ -339,13 +339,19 @@ describe("a peer that sends", () => {
   });
 
   test("more lists than there may be", () => {
-    const list = new Uint8Array(6 + 60_000);
-    list.set([6, 0, 0, 0, 0x90, 0x4e]);
-    const lists = Array.from({ length: 40 }, () => frameOf(list.subarray(0, 6 + 60_000)));
+    const list = (bucket: number, count: number): Uint8Array => {
+      const item = new Uint8Array(7 + count * 6);
+      item.set([LIST, bucket >> 8, bucket & 255, 0, 0x80 | (count & 0x7f), count >> 7]);
+      return frameOf(item.subarray(0, 6 + count * 6));
+    };
+    const lists = Array.from({ length: 300 }, (_, bucket) => list(bucket, 1_000));
     const stream = Buffer.concat([helloOf(), ...lists]);
     const { reason, bytesReceived } = answerTo(stream, "initiator", "full");
     expect(reason).toBe("it does not keep to the sync protocol (item 6)");
     expect(bytesReceived).toBeLessThan(1_048_576 + 3 * 65_536);
+    // One that is longer than any part that is listed.
+    const long = Buffer.concat([helloOf(), list(0, 1_025)]);
+    expect(answerTo(long, "initiator", "full").reason).toBe(reason);
   });
 
   test("a list of the same bucket twice, or of an earlier one", () => {
