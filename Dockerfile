@@ -12,6 +12,8 @@ FROM gcr.io/distroless/base-nossl-debian12:nonroot
 COPY --from=build /src/dist/merklekv /usr/local/bin/merklekv
 COPY --from=build --chown=nonroot:nonroot /data /data
 COPY configs/docker.toml /etc/merklekv/docker.toml
+# The runtime inside the executable heeds these: nothing from outside is to act on it unasked.
+ENV BUN_OPTIONS="" BUN_BE_BUN="" BUN_INSPECT="" BUN_INSPECT_CONNECT_TO="" BUN_INSPECT_PRELOAD=""
 WORKDIR /data
 VOLUME /data
 EXPOSE 7379

@@ -42,6 +42,28 @@ const commands: Record<string, { about: string; load(): Promise<Command> }> = {
   },
 };
 
+/**
+ * Variables by which the runtime inside the executable can be made to run other code beside this
+ * program's, or to let others in. (`BUN_BE_BUN` is not among them: with that, this never runs.)
+ */
+const RUNTIME_VARIABLES = [
+  "BUN_OPTIONS",
+  "BUN_INSPECT",
+  "BUN_INSPECT_CONNECT_TO",
+  "BUN_INSPECT_PRELOAD",
+] as const;
+
+/** Refuses to be the executable with another's code in it. From sources, Bun is the user's own. */
+function checkRuntime(): void {
+  if (!import.meta.dir.includes("$bunfs")) return;
+  const found = RUNTIME_VARIABLES.find((name) => process.env[name]);
+  if (found === undefined) return;
+  throw new OperationalError(
+    `${found} is set, which changes the runtime inside this program; unset it: ` +
+      `env -u ${found} merklekv …`,
+  );
+}
+
 function overview(): string {
   const rows = Object.entries(commands).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`);
   return [
@@ -57,6 +79,16 @@ function overview(): string {
 }
 
 async function main(argv: string[]): Promise<number> {
+  try {
+    checkRuntime();
+    return await run(argv);
+  } catch (error) {
+    console.error(`merklekv: ${explain(error)}`);
+    return error instanceof UsageError ? 2 : 1;
+  }
+}
+
+async function run(argv: string[]): Promise<number> {
   const first = argv[0];
   if (first === "--help" || first === "help") {
     console.log(overview());
@@ -68,22 +100,17 @@ async function main(argv: string[]): Promise<number> {
   }
   const isNamed = first !== undefined && !first.startsWith("-");
   const name = isNamed ? first : "serve";
-  try {
-    if (!Object.hasOwn(commands, name)) {
-      const near = nearest(name, Object.keys(commands));
-      throw new UsageError(`unknown command "${name}"; did you mean ${near}?`);
-    }
-    const command = await commands[name]!.load();
-    const rest = isNamed ? argv.slice(1) : argv;
-    if (rest[0] === "--help") {
-      console.log(helpOf(command));
-      return 0;
-    }
-    return await command.run(parseArguments(command, rest));
-  } catch (error) {
-    console.error(`merklekv: ${explain(error)}`);
-    return error instanceof UsageError ? 2 : 1;
+  if (!Object.hasOwn(commands, name)) {
+    const near = nearest(name, Object.keys(commands));
+    throw new UsageError(`unknown command "${name}"; did you mean ${near}?`);
   }
+  const command = await commands[name]!.load();
+  const rest = isNamed ? argv.slice(1) : argv;
+  if (rest[0] === "--help") {
+    console.log(helpOf(command));
+    return 0;
+  }
+  return await command.run(parseArguments(command, rest));
 }
 
 /** One line for everything foreseen; a mistake in the program shows where it is. */

@@ -101,6 +101,18 @@ describe("starting", () => {
     expect(output).toMatch(/^merklekv: logging\.file_path: [^\n]+\n$/);
   });
 
+  test.each(["BUN_OPTIONS", "BUN_INSPECT", "BUN_INSPECT_PRELOAD"])(
+    "a variable that acts on the runtime inside is one clear line: %s",
+    async (name) => {
+      const { code, output } = await runToEnd(["--version"], { env: { [name]: "--smol" } });
+      expect(code).toBe(1);
+      expect(output).toMatch(
+        new RegExp(`^merklekv: ${name} is set, [^\\n]+: env -u ${name} merklekv …\\n$`),
+      );
+      expect((await runToEnd(["--version"], { env: { [name]: "" } })).code).toBe(0);
+    },
+  );
+
   test("a port in use is one clear line", async () => {
     const node = await startNodeProcess();
     const { code, output } = await runToEnd(["serve"], {
