@@ -1,7 +1,8 @@
 /** Keys to be fetched from one node: each once, however often it is written, and not without end. */
 
 const MAX_KEYS = 1_024;
-const MAX_BYTES = 1_048_576;
+/** Two of the longest. What is said to be at a few hundred nodes that are none has to fit in memory. */
+const MAX_BYTES = 131_072;
 
 /** See the file header. */
 export class WaitingKeys {

@@ -1,5 +1,6 @@
 /** Peers that misbehave: each costs a node one counted session and one line in its log. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { connect } from "node:net";
 import { SYNC_VERSION } from "../../src/core/sync-hello.ts";
 import { ClusterNode } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
@@ -133,6 +134,24 @@ describe("a peer that", () => {
         return Promise.race([isOver, Promise.resolve(false)]);
       });
     });
+  });
+
+  test("asks for much and reads nothing", async () => {
+    const keys = Array.from({ length: 60 }, (_, i) => `large:${i}`);
+    await node.askAll(keys.map((key) => `SET ${key} ${"v".repeat(500_000)}`));
+    await expectOneFailure(/read nothing for 1 s/, async () => {
+      const socket = connect(node.process.port, "127.0.0.1");
+      socket.on("error", () => {}).pause();
+      const fetched = keys.map((key) => Buffer.from(key));
+      socket.write(new SyncPeer("deaf").opening("fetch", fetched));
+      await eventually("it is in", async () => (await node.fact("sync_active")) === 1);
+      // So that it is not silent: a frame in time, one after the other.
+      const timer = setInterval(() => socket.write(frame(Buffer.of())), 100);
+      await eventually("it is cut off", async () => (await node.fact("sync_active")) === 0);
+      clearInterval(timer);
+      socket.destroy();
+    });
+    await node.askAll(keys.map((key) => `DEL ${key}`));
   });
 
   test("comes and goes", async () => {

@@ -38,9 +38,10 @@ export class SyncPeer {
   }
 
   /** The bytes with which it would begin a session, PEER included. */
-  opening(mode: SyncMode = "now"): Buffer {
+  opening(mode: SyncMode = "now", fetchKeys: readonly Uint8Array[] = []): Buffer {
     const pieces = [Buffer.from("PEER\n")];
-    const session = this.session("initiator", mode, (bytes) => pieces.push(Buffer.from(bytes)));
+    const send = (bytes: Uint8Array) => pieces.push(Buffer.from(bytes));
+    const session = this.session("initiator", mode, send, () => {}, fetchKeys);
     session.start();
     while (session.step());
     return Buffer.concat(pieces);
@@ -98,10 +99,12 @@ export class SyncPeer {
     mode: SyncMode,
     send: (bytes: Uint8Array) => void,
     onEnd: (result: SyncResult) => void = () => {},
+    fetchKeys: readonly Uint8Array[] = [],
   ): SyncSession {
     return new SyncSession({
       role,
       ...(role === "initiator" && mode !== "inspect" ? { mode } : {}),
+      fetchKeys,
       store: this.store,
       tree: this.tree,
       contacts: this.contacts,
