@@ -66,10 +66,12 @@ function isSameNode(payload: Uint8Array, at: number, high: number, low: number):
 
 /** Removes from a counter, in place, the parts that a fold covers. Returns its length then. */
 export function removeCovered(payload: Uint8Array, length: number): number {
+  if (!hasFold(payload, 0, length)) return length;
   let to = BASE_BYTES;
   let nodeAt = to;
   for (let from = BASE_BYTES; from < length; from += PART_BYTES) {
-    const [high, low] = [readWord(payload, from), readWord(payload, from + 4)];
+    const high = readWord(payload, from);
+    const low = readWord(payload, from + 4);
     if (to === nodeAt || !isSameNode(payload, nodeAt, high, low)) nodeAt = to;
     if (isFold(payload, from)) to = removeUpTo(payload, nodeAt, to, from);
     if (to !== from) payload.copyWithin(to, from, from + PART_BYTES);
@@ -78,7 +80,7 @@ export function removeCovered(payload: Uint8Array, length: number): number {
   return to;
 }
 
-/** Whether `removeCovered` has anything to do. */
+/** Whether there is a fold, without which nothing is covered. */
 export function hasFold(payload: Uint8Array, offset: number, length: number): boolean {
   for (let at = offset + BASE_BYTES, end = offset + length; at < end; at += PART_BYTES) {
     if (isFold(payload, at)) return true;

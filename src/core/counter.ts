@@ -154,6 +154,9 @@ function formatSafe(number: number, out: Uint8Array, offset: number): number {
 
 const magnitude = new Int64();
 const sum = new Uint32Array(4);
+const WORD = 2 ** 32;
+/** So many words of 32 bits can be added up exactly before they are carried. */
+const PARTS_A_CARRY = 2 ** 20;
 
 /** Writes a base without parts into `out`: BASE_BYTES bytes from 0 on. */
 export function writeBase(
@@ -236,13 +239,8 @@ export function sumOf(payload: Uint8Array, offset: number, length: number, into:
   sum[1] = baseHigh;
   sum[2] = sum[3] = baseHigh >>> 31 === 1 ? 0xffff_ffff : 0;
   const end = offset + length;
-  for (let at = offset + BASE_BYTES; at < end; at += PART_BYTES) {
-    let carry = 0;
-    for (let word = 0; word < 4; word++) {
-      const total = sum[word]! + readWord(payload, at + 28 - word * 4) + carry;
-      sum[word] = total >>> 0;
-      carry = total > 0xffff_ffff ? 1 : 0;
-    }
+  for (let at = offset + BASE_BYTES; at < end; at += PARTS_A_CARRY * PART_BYTES) {
+    addTotals(payload, at, Math.min(end, at + PARTS_A_CARRY * PART_BYTES));
   }
   const extension = sum[1]! >>> 31 === 1 ? 0xffff_ffff : 0;
   if (sum[2] === extension && sum[3] === extension) {
@@ -252,6 +250,28 @@ export function sumOf(payload: Uint8Array, offset: number, length: number, into:
   if (sum[3]! >>> 31 === 1) into.set(0x8000_0000, 0);
   else into.set(0x7fff_ffff, 0xffff_ffff);
   return false;
+}
+
+/** Adds the totals of the parts from `start` to `end` to `sum`, and carries once, at the end. */
+function addTotals(payload: Uint8Array, start: number, end: number): void {
+  let first = sum[0]!;
+  let second = sum[1]!;
+  let third = sum[2]!;
+  let fourth = sum[3]!;
+  for (let at = start; at < end; at += PART_BYTES) {
+    first += readWord(payload, at + 28);
+    second += readWord(payload, at + 24);
+    third += readWord(payload, at + 20);
+    fourth += readWord(payload, at + 16);
+  }
+  second += Math.floor(first / WORD);
+  third += Math.floor(second / WORD);
+  fourth += Math.floor(third / WORD);
+  // What is stored keeps the lower 32 bits.
+  sum[0] = first;
+  sum[1] = second;
+  sum[2] = third;
+  sum[3] = fourth;
 }
 
 /** How many parts a counter of this length has. */

@@ -140,6 +140,12 @@ export function copyBytes(
   }
 }
 
+/** Whether `length` bytes of `a` from `offset` on are the first of `b`. */
+export function equalBytes(a: Uint8Array, offset: number, b: Uint8Array, length: number): boolean {
+  if (length <= LOOP_COPY_BYTES) return compareBytes(a, offset, length, b, 0, length) === 0;
+  return Buffer.compare(a.subarray(offset, offset + length), b.subarray(0, length)) === 0;
+}
+
 /**
  * Lexicographic order of two byte ranges (unsigned bytes, a prefix sorts first).
  * Negative, 0 or positive.

@@ -39,9 +39,9 @@ import {
   KIND_COUNTER,
   KIND_STRING,
   KIND_TOMBSTONE,
-  compareBytes,
   compareVersions,
   copyBytes,
+  equalBytes,
   type VersionWords,
 } from "./entry.ts";
 import { flawOf } from "./entry-check.ts";
@@ -673,7 +673,7 @@ export class Store {
     this.growScratch(joinedBytes(present, entry));
     const length = joinCounters(present, entry, this.scratch);
     const { value, valueOffset, valueLength } = present;
-    if (compareBytes(value, valueOffset, valueLength, this.scratch, 0, length) === 0) {
+    if (length === valueLength && equalBytes(value, valueOffset, this.scratch, length)) {
       return UNCHANGED;
     }
     if (!this.isRecovering && length > valueLength && partsOf(length) > MAX_JOINED_PARTS) {

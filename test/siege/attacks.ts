@@ -1,6 +1,7 @@
 /** Every attack of the siege, a file for each theme. */
 import type { Attack } from "./attack.ts";
 import { connections } from "./attacks/connections.ts";
+import { counters } from "./attacks/counters.ts";
 import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
@@ -11,6 +12,7 @@ export const attacks: readonly Attack[] = [
   ...requests,
   ...connections,
   ...lengths,
+  ...counters,
   ...neighbours,
   ...lies,
 ];
