@@ -214,28 +214,37 @@ export class BrokerStore {
   // What waits to be sent.
 
   async outgoingEnqueue(subscription: { clientId: string }, packet: BrokerPacket): Promise<void> {
-    this.enqueue(subscription.clientId, ownCopy(packet), bytesOf(packet));
+    await this.outgoingEnqueueCombi([subscription], packet);
   }
 
   async outgoingEnqueueCombi(
     subscriptions: { clientId: string }[],
     packet: BrokerPacket,
   ): Promise<void> {
-    if (subscriptions.length === 0) return;
-    const copy = ownCopy(packet);
     const bytes = bytesOf(packet);
-    for (const { clientId } of subscriptions) this.enqueue(clientId, { ...copy }, bytes);
+    // One copy for all who keep it, made when the first one does.
+    let copy: BrokerPacket | null = null;
+    for (const { clientId } of subscriptions) {
+      const session = this.sessionWithRoom(clientId, bytes);
+      if (session === null) continue;
+      copy ??= ownCopy(packet);
+      session.outgoing.set(numberOf(packet), { ...copy });
+      session.bytes += bytes;
+      this.queuedBytes += bytes;
+    }
   }
 
-  private enqueue(id: string, packet: BrokerPacket, bytes: number): void {
+  private sessionWithRoom(id: string, bytes: number): Session | null {
     const session = this.sessionOf(id);
     const nowMs = this.nowMs();
     if (this.isPresent(id)) session.seenMs = nowMs;
-    else if (nowMs - session.seenMs > SESSION_EXPIRY_MS) return void this.forget(id);
-    if (!this.hasRoom(session, bytes)) return this.refuse("message for a subscriber", id);
-    session.outgoing.set(numberOf(packet), packet);
-    session.bytes += bytes;
-    this.queuedBytes += bytes;
+    else if (nowMs - session.seenMs > SESSION_EXPIRY_MS) {
+      void this.forget(id);
+      return null;
+    }
+    if (this.hasRoom(session, bytes)) return session;
+    this.refuse("message for a subscriber", id);
+    return null;
   }
 
   private hasRoom(session: Session, bytes: number): boolean {
@@ -367,8 +376,9 @@ function bytesOf({ topic, payload }: BrokerPacket): number {
 
 /** A copy that keeps nothing of the chunk alive in which the message came. */
 function ownCopy(packet: BrokerPacket): BrokerPacket {
-  const payload = Buffer.from(new Uint8Array(Buffer.from(packet.payload ?? "")).buffer);
-  return { ...packet, payload };
+  const { payload = "" } = packet;
+  const bytes = typeof payload === "string" ? Buffer.from(payload) : payload;
+  return { ...packet, payload: Buffer.from(new Uint8Array(bytes).buffer) };
 }
 
 /** Whether a topic filter with wildcards matches (MQTT 3.1.1, section 4.7). */

@@ -2,6 +2,7 @@
 import type { Attack } from "./attack.ts";
 import { connections } from "./attacks/connections.ts";
 import { counters } from "./attacks/counters.ts";
+import { disk } from "./attacks/disk.ts";
 import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
@@ -15,4 +16,5 @@ export const attacks: readonly Attack[] = [
   ...counters,
   ...neighbours,
   ...lies,
+  ...disk,
 ];
