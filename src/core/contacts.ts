@@ -72,6 +72,8 @@ import type { Origin } from "./origin.ts";
 
 /** Most members that a contact vector holds. */
 export const MAX_MEMBERS = 128;
+/** Who was met within this time of the latest meeting makes no room for anybody, in ms. */
+const RECENT_MS = 3_600_000;
 /** Least members that a node names one by one to others. */
 const FEWEST_NAMED = 8;
 
@@ -80,6 +82,8 @@ interface Contact {
   readonly originLow: number;
   ms: number;
   purgedUpToMs: number;
+  /** When this process last met it itself; 0 when others only told of it. */
+  metMs: number;
 }
 
 /** A member that has purged deletions: its origin, and up to when they were dated. */
@@ -118,13 +122,29 @@ export class Contacts {
 
   /** Notes that everything a member had up to `ms` is here, and what it had purged. Never goes back. */
   note(originHigh: number, originLow: number, ms: number, purgedUpToMs = 0): void {
+    this.take(originHigh, originLow, ms, purgedUpToMs, 0);
+  }
+
+  /** Notes the same of a member with which there was a session. */
+  meet(originHigh: number, originLow: number, ms: number): void {
+    this.take(originHigh, originLow, ms, 0, ms);
+  }
+
+  private take(
+    originHigh: number,
+    originLow: number,
+    ms: number,
+    purgedUpToMs: number,
+    metMs: number,
+  ): void {
     const known = this.find(originHigh, originLow);
     if (known !== undefined) {
       known.ms = Math.max(known.ms, ms);
       known.purgedUpToMs = Math.max(known.purgedUpToMs, purgedUpToMs);
+      known.metMs = Math.max(known.metMs, metMs);
       return;
     }
-    this.contacts.push({ originHigh, originLow, ms, purgedUpToMs });
+    this.contacts.push({ originHigh, originLow, ms, purgedUpToMs, metMs });
     if (this.contacts.length > MAX_MEMBERS) this.makeRoom();
   }
 
@@ -154,13 +174,17 @@ export class Contacts {
 
   /**
    * Forgets the member longest out of contact, but not that somebody purged deletions. Of several,
-   * all nodes forget the same, or what they know would never become alike.
+   * all nodes forget the same, or what they know would never become alike. Those that were met of
+   * late stay: else a peer that tells of members without number would take their place.
    */
   private makeRoom(): void {
     const { contacts } = this;
     const nobody = this.find(0, 0);
+    const latestMs = Math.max(...contacts.map(({ metMs }) => metMs));
+    const isRecent = ({ metMs }: Contact) => metMs > 0 && metMs >= latestMs - RECENT_MS;
+    const mayGo = contacts.filter((contact) => contact !== nobody && !isRecent(contact));
     let oldest: Contact | undefined;
-    for (const contact of contacts) {
+    for (const contact of mayGo.length > 0 ? mayGo : contacts) {
       if (contact !== nobody && (!oldest || isLongerAgo(contact, oldest))) oldest = contact;
     }
     if (oldest === undefined) return;

@@ -123,7 +123,7 @@ export class Greeting {
   noteContact(theirs: Hello): void {
     const { contacts } = this.options;
     const { high, low } = theirs.origin;
-    contacts.note(high, low, this.watermarkMs);
+    contacts.meet(high, low, this.watermarkMs);
     // What is said of this node itself counts too: it may have lost its data since.
     theirs.contacts.forEach((high, low, ms) => {
       contacts.note(high, low, Math.min(ms, this.watermarkMs));

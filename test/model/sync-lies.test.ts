@@ -4,6 +4,7 @@
  * write younger than the grace is given up, here or anywhere that this node's word goes.
  */
 import { describe, expect, test } from "bun:test";
+import { MAX_MEMBERS } from "../../src/core/contacts.ts";
 import { FrameWriter } from "../../src/core/sync-frames.ts";
 import { notePurges } from "../../src/core/sync-greeting.ts";
 import { Hello, writeHello } from "../../src/core/sync-hello.ts";
@@ -268,6 +269,27 @@ describe("of the rest of a HELLO", () => {
     const { origin } = new SyncNode("liar").store;
     const { first } = meetLiar((hello) => (hello.watermarkMs = 1_000));
     expect(first.contacts.of(origin.high, origin.low)).toBe(1_000);
+  });
+
+  test("members without number take nobody's place whom this node met of late", () => {
+    const { time, nodes } = honest("first", "second");
+    const [first, second] = nodes;
+    time.ms += 10_000;
+    for (let round = 0; round < 3; round++) {
+      new Liar(first, (hello) => {
+        hello.mode = MODES.indexOf("now");
+        hello.root.set(rootBytesOf(first));
+        for (let i = 0; i < MAX_MEMBERS; i++) hello.contacts.note(9, round * 1_000 + i, time.ms);
+      });
+    }
+    expect(first.contacts.size).toBe(MAX_MEMBERS);
+    const { high, low } = second.store.origin;
+    expect(first.contacts.of(high, low)).toBe(time.ms - 12_000);
+    const late = new SyncNode("late", first.options);
+    runPair(late, first);
+    expect(first.contacts.of(late.store.origin.high, late.store.origin.low)).toBeGreaterThan(0);
+    meetAll(time, nodes);
+    expectWhole(nodes);
   });
 
   test("a flush from the future flushes nothing, and is no contact", () => {
