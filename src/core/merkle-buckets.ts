@@ -13,8 +13,7 @@
  * joined when it is half of that, so that one who adds and removes an entry again and again gains nothing.
  *
  * Memory: 22 bytes an id (digest 16, next in its chain 4, bucket 2) in chunks; for each divided
- * bucket or part some 500 bytes. Digest and next lie together: to walk a chain is one cache
- * miss an entry.
+ * bucket or part some 500 bytes.
  *
  * Invariants:
  * - an entry is in exactly one chain, that of its key, once, from `add` to `remove`; all other ids
@@ -24,8 +23,9 @@
  * - one with such bits is in `stale`.
  */
 
-import { Division, divisionOf, END, isDivision, UNLINKED } from "./bucket-division.ts";
+import { Division, divisionOf, END, isDivision } from "./bucket-division.ts";
 import { digitOf, digitOfKey, MAX_DEPTH, type Part } from "./bucket-part.ts";
+import { BucketRows } from "./bucket-rows.ts";
 import { DIGEST_WORDS, DigestList } from "./digest-list.ts";
 import { BUCKETS, FANOUT } from "./digest-tree.ts";
 import { DIGEST_BYTES } from "./record-digest.ts";
@@ -33,21 +33,12 @@ import { DIGEST_BYTES } from "./record-digest.ts";
 /** Entries above which a bucket, or a part of one, is compared part by part. */
 export const LARGE = 256;
 
-const CHUNK_SHIFT = 15;
-const CHUNK_IDS = 1 << CHUNK_SHIFT;
-const CHUNK_MASK = CHUNK_IDS - 1;
-
-const ROW_WORDS = DIGEST_WORDS + 1;
-const NEXT = DIGEST_WORDS;
-
 /** Computes the digest of an entry's key into 32 bytes. */
 export type KeyDigester = (id: number, out: Uint8Array) => void;
 
 /** Entries by bucket, named by their ids. */
 export class MerkleBuckets {
-  /** Five words an id: its digest, and the next in its chain. */
-  private rows: Uint32Array[] = [];
-  private buckets: Uint16Array[] = [];
+  private readonly rows = new BucketRows();
   /** What each bucket begins with: an id, END, or a division. */
   private readonly heads = new Uint32Array(BUCKETS).fill(END);
   private readonly counts = new Uint32Array(BUCKETS);
@@ -67,30 +58,28 @@ export class MerkleBuckets {
 
   /** Whether an entry is in a bucket. */
   has(id: number): boolean {
-    return id >>> CHUNK_SHIFT < this.rows.length && this.nextOf(id) !== UNLINKED;
+    return this.rows.has(id);
   }
 
   /** The bucket an entry is in. */
   bucketOf(id: number): number {
-    return this.buckets[id >>> CHUNK_SHIFT][id & CHUNK_MASK];
+    return this.rows.bucketOf(id);
   }
 
   /** Puts an entry that is in none into the bucket that its key's digest says. */
   add(id: number, keyDigest: Uint8Array): void {
-    const chunk = id >>> CHUNK_SHIFT;
-    while (chunk >= this.rows.length) this.grow();
     const bucket = (keyDigest[0] << 8) | keyDigest[1];
-    this.buckets[chunk][id & CHUNK_MASK] = bucket;
+    this.rows.setBucket(id, bucket);
     const last = this.follow(bucket, keyDigest);
     if (last === null) {
-      this.push(this.heads, bucket, id);
+      this.rows.push(this.heads, bucket, id);
       if (++this.counts[bucket] > LARGE) this.divide(this.heads, bucket, 0);
       return;
     }
     this.counts[bucket]++;
     for (const division of this.way) division.counts[digitOfKey(keyDigest, division.depth)]++;
     const digit = digitOfKey(keyDigest, last.depth);
-    this.push(last.cells, digit, id);
+    this.rows.push(last.cells, digit, id);
     const depth = last.depth + 1;
     if (last.counts[digit] > LARGE && depth < MAX_DEPTH) this.divide(last.cells, digit, depth);
   }
@@ -100,13 +89,13 @@ export class MerkleBuckets {
     const bucket = this.bucketOf(id);
     this.counts[bucket]--;
     if (!isDivision(this.heads[bucket])) {
-      this.unlink(this.heads, bucket, id);
+      this.rows.unlink(this.heads, bucket, id);
       return;
     }
     const { keyDigest, way } = this;
     this.digestKey(id, keyDigest);
     const last = this.follow(bucket, keyDigest)!;
-    this.unlink(last.cells, digitOfKey(keyDigest, last.depth), id);
+    this.rows.unlink(last.cells, digitOfKey(keyDigest, last.depth), id);
     for (const division of way) division.counts[digitOfKey(keyDigest, division.depth)]--;
     // From below, so that what is joined has only chains.
     for (let i = way.length - 1; i >= 0 && way[i].total <= LARGE / 2; i--) {
@@ -117,27 +106,18 @@ export class MerkleBuckets {
 
   /** Sets the digest, at `at` in `words`, of an entry in a bucket. False when it is the same as before. */
   setDigest(id: number, words: Uint32Array, at = 0): boolean {
-    const rows = this.rows[id >>> CHUNK_SHIFT];
-    const row = (id & CHUNK_MASK) * ROW_WORDS;
-    let isSame = true;
-    for (let i = 0; i < DIGEST_WORDS; i++) {
-      if (rows[row + i] === words[at + i]) continue;
-      rows[row + i] = words[at + i];
-      isSame = false;
-    }
+    if (!this.rows.setDigest(id, words, at)) return false;
     const bucket = this.bucketOf(id);
-    if (!isSame && isDivision(this.heads[bucket])) {
+    if (isDivision(this.heads[bucket])) {
       this.digestKey(id, this.keyDigest);
       this.follow(bucket, this.keyDigest);
     }
-    return !isSame;
+    return true;
   }
 
   /** Writes an entry's digest to `at` in `out`. */
   copyDigest(id: number, out: Uint32Array, at: number): void {
-    const rows = this.rows[id >>> CHUNK_SHIFT];
-    const row = (id & CHUNK_MASK) * ROW_WORDS;
-    for (let i = 0; i < DIGEST_WORDS; i++) out[at + i] = rows[row + i];
+    this.rows.copyDigest(id, out, at);
   }
 
   /**
@@ -215,16 +195,14 @@ export class MerkleBuckets {
     this.visitCell(cell, (id) => {
       this.digestKey(id, this.keyDigest);
       if (!isInPart(this.keyDigest, part)) return;
-      const rows = this.rows[id >>> CHUNK_SHIFT];
-      lists[digitOfKey(this.keyDigest, part.depth)].add(rows, (id & CHUNK_MASK) * ROW_WORDS);
+      this.rows.list(id, lists[digitOfKey(this.keyDigest, part.depth)]);
     });
     for (let digit = 0; digit < FANOUT; digit++) lists[digit].hash(out, digit * DIGEST_WORDS);
   }
 
   /** Empties all buckets and lets go of their memory. */
   clear(): void {
-    this.rows = [];
-    this.buckets = [];
+    this.rows.clear();
     this.heads.fill(END);
     this.counts.fill(0);
     this.divisions = [];
@@ -236,39 +214,13 @@ export class MerkleBuckets {
   bytes(): number {
     const fixed = this.heads.byteLength + this.counts.byteLength + this.list.bytes();
     const divisions = (this.divisions.length - this.free.length) * Division.BYTES;
-    return this.rows.length * CHUNK_IDS * (ROW_WORDS * 4 + 2) + fixed + divisions;
-  }
-
-  // Chains.
-
-  private nextOf(id: number): number {
-    return this.rows[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) * ROW_WORDS + NEXT];
-  }
-
-  private setNext(id: number, next: number): void {
-    this.rows[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) * ROW_WORDS + NEXT] = next;
-  }
-
-  private push(cells: Uint32Array, index: number, id: number): void {
-    this.setNext(id, cells[index]);
-    cells[index] = id;
-  }
-
-  private unlink(cells: Uint32Array, index: number, id: number): void {
-    const next = this.nextOf(id);
-    let before = cells[index];
-    if (before === id) cells[index] = next;
-    else {
-      while (this.nextOf(before) !== id) before = this.nextOf(before);
-      this.setNext(before, next);
-    }
-    this.setNext(id, UNLINKED);
+    return this.rows.bytes() + fixed + divisions;
   }
 
   private visitCell(cell: number, visit: (id: number) => void): void {
     if (isDivision(cell)) {
       for (const below of this.divisions[divisionOf(cell)]!.cells) this.visitCell(below, visit);
-    } else for (let id = cell; id !== END; id = this.nextOf(id)) visit(id);
+    } else for (let id = cell; id !== END; id = this.rows.nextOf(id)) visit(id);
   }
 
   // Divisions.
@@ -304,10 +256,10 @@ export class MerkleBuckets {
     cells[index] = Division.cellOf(at);
     const keyDigest = new Uint8Array(DIGEST_BYTES);
     while (id !== END) {
-      const next = this.nextOf(id);
+      const next = this.rows.nextOf(id);
       this.digestKey(id, keyDigest);
       const digit = digitOfKey(keyDigest, depth);
-      this.push(division.cells, digit, id);
+      this.rows.push(division.cells, digit, id);
       division.counts[digit]++;
       id = next;
     }
@@ -327,8 +279,8 @@ export class MerkleBuckets {
     cells[index] = END;
     for (const first of division.cells) {
       for (let id = first; id !== END;) {
-        const next = this.nextOf(id);
-        this.push(cells, index, id);
+        const next = this.rows.nextOf(id);
+        this.rows.push(cells, index, id);
         id = next;
       }
     }
@@ -359,17 +311,7 @@ export class MerkleBuckets {
       for (const below of this.divisions[divisionOf(cell)]!.cells) this.gather(below);
       return;
     }
-    for (let id = cell; id !== END;) {
-      const rows = this.rows[id >>> CHUNK_SHIFT];
-      const row = (id & CHUNK_MASK) * ROW_WORDS;
-      this.list.add(rows, row);
-      id = rows[row + NEXT];
-    }
-  }
-
-  private grow(): void {
-    this.rows.push(new Uint32Array(CHUNK_IDS * ROW_WORDS).fill(UNLINKED));
-    this.buckets.push(new Uint16Array(CHUNK_IDS));
+    this.rows.listChain(cell, this.list);
   }
 }
 

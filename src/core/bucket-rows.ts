@@ -1,0 +1,113 @@
+/**
+ * What the buckets hold of each entry: its digest of 128 bits, and the next in its chain. Both lie
+ * together: to walk a chain is one cache miss an entry.
+ */
+import { END, UNLINKED } from "./bucket-division.ts";
+import { DIGEST_WORDS, type DigestList } from "./digest-list.ts";
+
+const CHUNK_SHIFT = 15;
+const CHUNK_IDS = 1 << CHUNK_SHIFT;
+const CHUNK_MASK = CHUNK_IDS - 1;
+
+const ROW_WORDS = DIGEST_WORDS + 1;
+const NEXT = DIGEST_WORDS;
+
+/** Rows by id, in chunks. A chain begins in a cell of whoever holds it, with an id or END. */
+export class BucketRows {
+  /** Five words an id: its digest, and the next in its chain. */
+  private rows: Uint32Array[] = [];
+  private buckets: Uint16Array[] = [];
+
+  /** Whether an entry is in a chain. */
+  has(id: number): boolean {
+    return id >>> CHUNK_SHIFT < this.rows.length && this.nextOf(id) !== UNLINKED;
+  }
+
+  /** The bucket that was set for an entry. */
+  bucketOf(id: number): number {
+    return this.buckets[id >>> CHUNK_SHIFT][id & CHUNK_MASK];
+  }
+
+  /** Sets an entry's bucket, the first thing to be done with it. */
+  setBucket(id: number, bucket: number): void {
+    const chunk = id >>> CHUNK_SHIFT;
+    while (chunk >= this.rows.length) {
+      this.rows.push(new Uint32Array(CHUNK_IDS * ROW_WORDS).fill(UNLINKED));
+      this.buckets.push(new Uint16Array(CHUNK_IDS));
+    }
+    this.buckets[chunk][id & CHUNK_MASK] = bucket;
+  }
+
+  /** The next in the chain of an entry, or END. */
+  nextOf(id: number): number {
+    return this.rows[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) * ROW_WORDS + NEXT];
+  }
+
+  /** Puts an entry at the head of the chain in a cell. */
+  push(cells: Uint32Array, index: number, id: number): void {
+    this.setNext(id, cells[index]);
+    cells[index] = id;
+  }
+
+  /** Takes an entry out of the chain in a cell. */
+  unlink(cells: Uint32Array, index: number, id: number): void {
+    const next = this.nextOf(id);
+    let before = cells[index];
+    if (before === id) cells[index] = next;
+    else {
+      while (this.nextOf(before) !== id) before = this.nextOf(before);
+      this.setNext(before, next);
+    }
+    this.setNext(id, UNLINKED);
+  }
+
+  /** Sets an entry's digest, at `at` in `words`. False when it is the same as before. */
+  setDigest(id: number, words: Uint32Array, at: number): boolean {
+    const rows = this.rows[id >>> CHUNK_SHIFT];
+    const row = (id & CHUNK_MASK) * ROW_WORDS;
+    let isSame = true;
+    for (let i = 0; i < DIGEST_WORDS; i++) {
+      if (rows[row + i] === words[at + i]) continue;
+      rows[row + i] = words[at + i];
+      isSame = false;
+    }
+    return !isSame;
+  }
+
+  /** Writes an entry's digest to `at` in `out`. */
+  copyDigest(id: number, out: Uint32Array, at: number): void {
+    const rows = this.rows[id >>> CHUNK_SHIFT];
+    const row = (id & CHUNK_MASK) * ROW_WORDS;
+    for (let i = 0; i < DIGEST_WORDS; i++) out[at + i] = rows[row + i];
+  }
+
+  /** Appends an entry's digest to a list. */
+  list(id: number, into: DigestList): void {
+    into.add(this.rows[id >>> CHUNK_SHIFT], (id & CHUNK_MASK) * ROW_WORDS);
+  }
+
+  /** Appends the digests of a chain, from its first entry on. */
+  listChain(first: number, into: DigestList): void {
+    for (let id = first; id !== END;) {
+      const rows = this.rows[id >>> CHUNK_SHIFT];
+      const row = (id & CHUNK_MASK) * ROW_WORDS;
+      into.add(rows, row);
+      id = rows[row + NEXT];
+    }
+  }
+
+  /** Forgets all and lets go of the memory. */
+  clear(): void {
+    this.rows = [];
+    this.buckets = [];
+  }
+
+  /** Memory held, in bytes. */
+  bytes(): number {
+    return this.rows.length * CHUNK_IDS * (ROW_WORDS * 4 + 2);
+  }
+
+  private setNext(id: number, next: number): void {
+    this.rows[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) * ROW_WORDS + NEXT] = next;
+  }
+}
