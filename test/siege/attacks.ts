@@ -2,6 +2,7 @@
 import type { Attack } from "./attack.ts";
 import { connections } from "./attacks/connections.ts";
 import { counters } from "./attacks/counters.ts";
+import { digests } from "./attacks/digests.ts";
 import { disk } from "./attacks/disk.ts";
 import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
@@ -17,4 +18,5 @@ export const attacks: readonly Attack[] = [
   ...neighbours,
   ...lies,
   ...disk,
+  ...digests,
 ];

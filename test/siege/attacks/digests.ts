@@ -1,0 +1,85 @@
+/** Attacks on what nodes compare: buckets filled on purpose, and peers that want more than there is. */
+import { once } from "node:events";
+import { wholeBucket, writePart } from "../../../src/core/bucket-part.ts";
+import { Entry } from "../../../src/core/entry.ts";
+import { LARGE } from "../../../src/core/merkle-buckets.ts";
+import { DIGEST_BYTES, RecordDigester, treeKeyOf } from "../../../src/core/record-digest.ts";
+import { FrameWriter } from "../../../src/core/sync-frames.ts";
+import { Hello, writeHello } from "../../../src/core/sync-hello.ts";
+import { TURN, WANT } from "../../../src/core/sync-items.ts";
+import { MODES } from "../../../src/core/sync-options.ts";
+import { SyncPeer } from "../../support/sync-peer.ts";
+import type { Attack, Stage } from "../attack.ts";
+
+const CLUSTER = "merkle-kv";
+const WANTS = 200_000;
+
+/** See the file header. */
+export const digests: readonly Attack[] = [
+  {
+    name: "filled-bucket",
+    what: "a peer that has made up keys that lie in one bucket, and changes one at a time",
+    async run(stage) {
+      const keys = await keysOfOneBucket(stage.times(2 * LARGE));
+      const peer = new SyncPeer("crowding", CLUSTER);
+      for (const key of keys) peer.set(key, "v");
+      const { reason } = await peer.visit(stage.node.port);
+      stage.demand(reason === "", `the keys do not go over: ${reason}`);
+      for (let i = 0; i < stage.times(20); i++) {
+        peer.set(keys[i % keys.length]!, String(i));
+        const result = await peer.visit(stage.node.port);
+        const bytes = result.bytesSent + result.bytesReceived;
+        stage.demand(bytes < 4_000, `one changed key costs ${bytes} bytes`);
+        stage.demand(result.reason === "", `a changed key does not go over: ${result.reason}`);
+      }
+    },
+  },
+  {
+    name: "wants-without-end",
+    what: "peers that want all of every bucket, over and over in one turn",
+    async run(stage) {
+      for (let i = 0; i < stage.times(20); i++) await wantAll(stage);
+    },
+  },
+];
+
+/** Keys that share a bucket: whoever knows the cluster's name can look for such. Lets others run meanwhile. */
+async function keysOfOneBucket(count: number): Promise<string[]> {
+  const digester = new RecordDigester(treeKeyOf(CLUSTER));
+  const [entry, digest] = [new Entry(), new Uint8Array(DIGEST_BYTES)];
+  const bytes = new Uint8Array(16);
+  const encoder = new TextEncoder();
+  const keys: string[] = [];
+  for (let i = 0; keys.length < count; i++) {
+    const key = `c${i}`;
+    digester.ofKey(entry.setKey(bytes, 0, encoder.encodeInto(key, bytes).written), digest);
+    if (digest[0] === 0xab && digest[1] === 0xcd) keys.push(key);
+    if (i % 4_096 === 0) await Bun.sleep(0);
+  }
+  return keys;
+}
+
+/** One session of a peer that says who it is, and then wants and wants. */
+async function wantAll({ connect }: Stage): Promise<void> {
+  const socket = await connect();
+  socket.resume();
+  const closed = once(socket, "close");
+  socket.write("PEER\n");
+  const writer = new FrameWriter((frame) => socket.write(frame.slice()));
+  const hello = new Hello();
+  Object.assign(hello, { cluster: CLUSTER, nodeId: "wanting", maxFrameBytes: 1_000_000 });
+  hello.mode = MODES.indexOf("full");
+  hello.clockMs = Date.now();
+  hello.watermarkMs = hello.clockMs - 2_000;
+  writeHello(writer, hello);
+  const say = (...bytes: number[]): void => bytes.forEach((byte) => writer.u8(byte));
+  say(TURN, 0);
+  for (let i = 0; i < WANTS; i++) {
+    writer.reserve(8);
+    writer.u8(WANT);
+    writePart(writer, wholeBucket(i % 65_536));
+    writer.varint(0);
+  }
+  writer.flush();
+  await closed;
+}
