@@ -356,7 +356,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     }
     const { journalGate } = this.shared;
     if (this.isAdmitted || journalGate.isOpen) return true;
-    if (!this.isAtGate) journalGate.wait(() => this.enter());
+    if (!this.isAtGate) journalGate.wait(() => this.enter(), !this.isHeavy);
     this.isAtGate = true;
     return false;
   }

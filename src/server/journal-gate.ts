@@ -1,14 +1,17 @@
 /**
  * Bounds what is written and not yet on disk: while too much of that waits, nobody's requests are
- * run. Then those that had to wait are let in one after the other, first come, first served, as far
- * as there is room again; so one that writes much does not shut out the rest.
+ * run. Then those that had to wait are let in one after the other, as far as there is room again: in
+ * turns one that has used little so far and one that has used much, each in the order in which they
+ * came. So one that writes much does not shut out the rest.
  */
 import type { Durability, SafeWaiter } from "../commands/services.ts";
 import type { RunQueue } from "../timing.ts";
 
 /** See the file header. */
 export class JournalGate implements SafeWaiter {
-  private readonly waiting: (() => void)[] = [];
+  private readonly light: (() => void)[] = [];
+  private readonly heavy: (() => void)[] = [];
+  private isLightNext = true;
   /** `step` will be called, by the journal or the run queue. */
   private isStepDue = false;
 
@@ -19,12 +22,12 @@ export class JournalGate implements SafeWaiter {
 
   /** Whether requests may be run. While nothing can be written they may: writes are refused then. */
   get isOpen(): boolean {
-    return this.waiting.length === 0 && this.hasRoom();
+    return this.waitingCount === 0 && this.hasRoom();
   }
 
   /** Has `enter` called, once, when it is its turn. It runs a slice of requests at most. */
-  wait(enter: () => void): void {
-    this.waiting.push(enter);
+  wait(enter: () => void, isLight: boolean): void {
+    (isLight ? this.light : this.heavy).push(enter);
     this.look();
   }
 
@@ -34,21 +37,31 @@ export class JournalGate implements SafeWaiter {
     this.look();
   }
 
+  private get waitingCount(): number {
+    return this.light.length + this.heavy.length;
+  }
+
   private hasRoom(): boolean {
     const { position, safePosition, failure } = this.durability;
     return position - safePosition < MOST_UNWRITTEN_BYTES || failure !== null;
   }
 
   private look(): void {
-    if (this.isStepDue || this.waiting.length === 0) return;
+    if (this.isStepDue || this.waitingCount === 0) return;
     this.isStepDue = true;
     if (!this.hasRoom()) return this.durability.whenSafe(this);
     this.runQueue.add(() => {
       this.isStepDue = false;
-      if (this.hasRoom()) this.waiting.shift()?.();
+      if (this.hasRoom()) this.next()?.();
       this.look();
     });
   }
+
+  private next(): (() => void) | undefined {
+    const [first, second] = this.isLightNext ? [this.light, this.heavy] : [this.heavy, this.light];
+    this.isLightNext = !this.isLightNext;
+    return first.shift() ?? second.shift();
+  }
 }
 
-const MOST_UNWRITTEN_BYTES = 4 * 1024 * 1024;
+const MOST_UNWRITTEN_BYTES = 1024 * 1024;

@@ -1,6 +1,7 @@
 /** Connections: every split of the input, what waits, what is bounded, and how they end. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { Entry } from "../../../src/core/entry.ts";
 import { TAGGED } from "../../../src/protocol/reply.ts";
 import {
   InProcessServer,
@@ -745,6 +746,25 @@ describe("a reply waits until what it may show is safe from a crash", () => {
     // Every look lets in one of each at most.
     expect(Number(text)).toBeLessThan(4);
     greedy.connection.onClose();
+  });
+
+  test("and who has used little comes before the many that have used much", async () => {
+    const { durability, server } = serverWithJournal();
+    const modest = server.connect().send("PING\n");
+    modest.read();
+    durability.position += 40_000_000;
+    const newcomers = [1, 2, 3, 4].map((i) => server.connect().send(`SET k${i} v\n`));
+    modest.send("SET m v\n");
+    const order: string[] = [];
+    const entry = new Entry();
+    const changed = (id: number) => {
+      server.store.read(id, entry);
+      order.push(Buffer.from(entry.keyBytes()).toString());
+    };
+    server.store.observers.push({ changed, removed() {}, flushed() {} });
+    durability.reach(durability.position);
+    await eventually("all are let in", () => order.length === newcomers.length + 1);
+    expect(order.indexOf("m")).toBeLessThanOrEqual(1);
   });
 
   test("a failure while the journal is far behind lets reads go on", async () => {
