@@ -66,6 +66,8 @@ interface Increment {
 export class Oracle {
   /** Entries set aside because their node had been away too long. */
   readonly setAside: string[] = [];
+  /** How often a node folded a counter. */
+  folds = 0;
   /** The first thing found wrong. */
   failure: string | null = null;
 
@@ -107,7 +109,7 @@ export class Oracle {
     this.holdings[node] = survival.holding();
     this.forgetLost(node);
     return {
-      changed: (id) => this.changed(node, store, id),
+      changed: (id, local) => this.changed(node, store, id, local),
       removed: (id, flushed) => {
         store.read(id, this.view);
         if (flushed || this.view.kind === KIND_TOMBSTONE) return;
@@ -262,7 +264,7 @@ export class Oracle {
     return sum;
   }
 
-  private changed(node: number, store: Store, id: number): void {
+  private changed(node: number, store: Store, id: number, local: boolean): void {
     const { view } = this;
     store.read(id, view);
     const key = textOf(view.key, view.keyOffset, view.keyLength);
@@ -274,6 +276,10 @@ export class Oracle {
       // A deletion older than the one that was forgotten is nothing that came back.
       if (!store.isLive(id)) return;
       this.fail(`node ${node}: ${key} is back as it was before a write that this node had seen`);
+    }
+    for (const [origin, time] of parts) {
+      const isFold = local && origin === foldOf(origin);
+      if (isFold && (before?.parts.get(origin) ?? 0n) < time) this.folds++;
     }
     holding.joinKey(key, base, parts);
     this.survivals[node].note({ key, base, parts });

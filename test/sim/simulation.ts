@@ -81,7 +81,7 @@ export function simulate(seed: number, options: SimulationOptions = {}): Outcome
     plan,
     trace: history.all(),
     keyHistory: key === undefined ? [] : history.of(key),
-    counts: { ...counts, ...broker.counts },
+    counts: { ...counts, ...broker.counts, folds: simulation.oracle.folds },
   };
 }
 
