@@ -133,7 +133,11 @@ export class EmbeddedBroker {
       this.logger.warn("The embedded broker has too many clients", { refused: address });
       return void socket.destroy();
     }
-    const guard = new PacketGuard(this.limits.max_packet_bytes, this.unfinished);
+    const cut = (problem: string): void => {
+      this.logger.warn("The embedded broker cut off a client", { address, problem });
+      socket.destroy();
+    };
+    const guard = new PacketGuard(this.limits.max_packet_bytes, this.unfinished, cut);
     this.sockets.add(socket);
     socket.on("close", () => {
       this.sockets.delete(socket);
@@ -144,11 +148,7 @@ export class EmbeddedBroker {
     const read = socket.read.bind(socket);
     socket.read = (size) => {
       const chunk: Buffer | null = read(size);
-      const problem = chunk === null ? "" : guard.look(chunk);
-      if (problem === "") return chunk;
-      this.logger.warn("The embedded broker cut off a client", { address, problem });
-      socket.destroy();
-      return null;
+      return chunk === null || guard.look(chunk) ? chunk : null;
     };
     this.aedes.handle(socket);
   }

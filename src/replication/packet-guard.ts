@@ -4,41 +4,71 @@
  * 3.1.1, section 2.2: a byte of type and flags, then the length in one to four bytes of 7 bits.)
  */
 
-/** The unfinished packets of all connections, which share a bound. */
+/** The unfinished packets of all connections, which share a bound: past it the largest goes. */
 export class UnfinishedPackets {
-  bytes = 0;
+  private bytes = 0;
+  private readonly guards = new Set<PacketGuard>();
 
   /** `maxBytes` is for all of them together. */
-  constructor(readonly maxBytes: number) {}
+  constructor(private readonly maxBytes: number) {}
+
+  /** Bytes of all of them. */
+  get size(): number {
+    return this.bytes;
+  }
+
+  /** A connection's unfinished packet has grown, or shrunk, by so much. */
+  change(guard: PacketGuard, bytes: number): void {
+    this.bytes += bytes;
+    if (guard.came > 0) this.guards.add(guard);
+    else this.guards.delete(guard);
+    while (this.bytes > this.maxBytes) {
+      let largest = guard;
+      for (const other of this.guards) if (other.came > largest.came) largest = other;
+      largest.end();
+      largest.cut("it has most of all that is half sent");
+    }
+  }
 }
 
 /** One connection's packets. */
 export class PacketGuard {
-  /** Bytes of the packet under way that have come, and that are still to come. */
-  private came = 0;
+  /** Bytes of the packet under way that have come. */
+  came = 0;
+  /** And that are still to come. */
   private missing = 0;
   /** How many bytes of a length there were, and the length so far; -1 before the type. */
   private lengthBytes = -1;
   private length = 0;
+  private isOver = false;
 
+  /** `cut` ends the connection, with the reason. */
   constructor(
     private readonly maxPacketBytes: number,
     private readonly unfinished: UnfinishedPackets,
+    readonly cut: (problem: string) => void,
   ) {}
 
-  /** Looks at the next bytes. What is wrong with them, or empty. */
-  look(chunk: Uint8Array): string {
-    this.unfinished.bytes -= this.came;
+  /** Looks at the next bytes. False when the connection was cut for them. */
+  look(chunk: Uint8Array): boolean {
+    if (this.isOver) return false;
+    const before = this.came;
     const problem = this.walk(chunk);
-    this.unfinished.bytes += this.came;
-    if (problem !== "" || this.unfinished.bytes <= this.unfinished.maxBytes) return problem;
-    return "too many packets are half sent";
+    this.unfinished.change(this, this.came - before);
+    if (problem !== "") {
+      this.end();
+      this.cut(problem);
+    }
+    return !this.isOver;
   }
 
   /** The connection is over. */
   end(): void {
-    this.unfinished.bytes -= this.came;
+    if (this.isOver) return;
+    this.isOver = true;
+    const { came } = this;
     this.came = 0;
+    this.unfinished.change(this, -came);
   }
 
   private walk(chunk: Uint8Array): string {

@@ -3,6 +3,13 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { PacketGuard, UnfinishedPackets } from "../../../src/replication/packet-guard.ts";
 
+/** A guard, and why it ended its connection. */
+function guardOf(maxPacketBytes: number, unfinished = new UnfinishedPackets(1_000)) {
+  const problems: string[] = [];
+  const guard = new PacketGuard(maxPacketBytes, unfinished, (problem) => problems.push(problem));
+  return { guard, problems };
+}
+
 /** A packet with a payload of that length. */
 function packet(length: number): Uint8Array {
   const bytes = [0x30];
@@ -22,14 +29,15 @@ test("good packets pass, however they are cut, and leave nothing behind", () => 
       fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 1 }),
       (lengths, cuts) => {
         const unfinished = new UnfinishedPackets(1_000);
-        const guard = new PacketGuard(300, unfinished);
+        const { guard, problems } = guardOf(300, unfinished);
         const stream = Buffer.concat(lengths.map(packet));
         for (let at = 0, i = 0; at < stream.length; i++) {
           const end = at + cuts[i % cuts.length]!;
-          expect(guard.look(stream.subarray(at, end))).toBe("");
+          expect(guard.look(stream.subarray(at, end))).toBe(true);
           at = end;
         }
-        expect(unfinished.bytes).toBe(0);
+        expect(unfinished.size).toBe(0);
+        expect(problems).toEqual([]);
       },
     ),
   );
@@ -37,30 +45,34 @@ test("good packets pass, however they are cut, and leave nothing behind", () => 
 
 test("a packet that is too long is known by its first bytes", () => {
   fc.assert(
-    fc.property(fc.integer({ min: 301, max: 2_000_000 }), (length) => {
-      const guard = new PacketGuard(300, new UnfinishedPackets(1_000));
-      expect(guard.look(packet(10))).toBe("");
-      expect(guard.look(packet(length).subarray(0, 5))).toContain("a packet of");
+    fc.property(fc.integer({ min: 301, max: 50_000 }), (length) => {
+      const { guard, problems } = guardOf(300);
+      expect(guard.look(packet(10))).toBe(true);
+      expect(guard.look(packet(length).subarray(0, 5))).toBe(false);
+      expect(problems).toEqual([expect.stringContaining("a packet of")]);
+      // Nothing that comes behind it is looked at any more.
+      expect(guard.look(packet(10))).toBe(false);
     }),
   );
 });
 
 test("a length that never ends is refused", () => {
-  const guard = new PacketGuard(300_000_000, new UnfinishedPackets(1_000));
-  expect(guard.look(new Uint8Array([0x30, 0x80, 0x80, 0x80, 0x80]))).toContain("four bytes");
+  const { guard, problems } = guardOf(300_000_000);
+  expect(guard.look(new Uint8Array([0x30, 0x80, 0x80, 0x80, 0x80]))).toBe(false);
+  expect(problems).toEqual([expect.stringContaining("four bytes")]);
 });
 
-test("what all have half sent is bounded, and ends with them", () => {
+test("of what all have half sent the largest goes, and nobody else", () => {
   const unfinished = new UnfinishedPackets(1_000);
-  const guards = Array.from({ length: 5 }, () => new PacketGuard(500, unfinished));
-  const half = packet(400).subarray(0, 303);
-  expect(guards.map((guard) => guard.look(half))).toEqual([
-    "",
-    "",
-    "",
-    "too many packets are half sent",
-    "too many packets are half sent",
-  ]);
-  for (const guard of guards) guard.end();
-  expect(unfinished.bytes).toBe(0);
+  const all = Array.from({ length: 5 }, () => guardOf(500, unfinished));
+  const [small, large, ...others] = all as [(typeof all)[0], (typeof all)[0], ...typeof all];
+  expect(small.guard.look(packet(400).subarray(0, 53))).toBe(true);
+  expect(large.guard.look(packet(450).subarray(0, 403))).toBe(true);
+  for (const { guard } of others) expect(guard.look(packet(400).subarray(0, 303))).toBe(true);
+  expect(all.map(({ problems }) => problems.length)).toEqual([0, 1, 0, 0, 0]);
+  // Who sends whole packets is never in the way.
+  expect(guardOf(500, unfinished).guard.look(packet(500))).toBe(true);
+  expect(small.guard.look(new Uint8Array(350))).toBe(true);
+  for (const { guard } of all) guard.end();
+  expect(unfinished.size).toBe(0);
 });
