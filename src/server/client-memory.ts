@@ -23,6 +23,8 @@ export interface MemoryHolder {
 
 /** Who holds no more than this is never held back. */
 const SMALL_BYTES = 64 * 1024;
+/** To what part of the budget room is made. */
+const RELIEVED = 0.9;
 /** This much above the budget there is no waiting for the next turn of the event loop. */
 const URGENT = 1.25;
 /** Who waits for so long because others hold too much is helped, in ms. */
@@ -58,8 +60,7 @@ export class ClientMemory {
     this.totalBytes += more;
     if (more < 0) this.returnedBytes -= more;
     if (this.totalBytes > this.limitBytes || (more < 0 && this.heldBack.size > 0)) this.lookSoon();
-    if (more > 0 && this.totalBytes > this.limitBytes * URGENT)
-      this.relieve(this.limitBytes, holder);
+    if (more > 0 && this.totalBytes > this.limitBytes * URGENT) this.relieve(holder);
   }
 
   /** Whether a holder is to be held back. It is told by `onRoom` when no longer. */
@@ -83,7 +84,7 @@ export class ClientMemory {
   tick(): void {
     const [first] = this.heldBack.values();
     if (first !== undefined && this.nowMs() - first >= PATIENCE_MS)
-      this.greediest()?.makeRoom(false);
+      this.greediestFirst()[0]?.makeRoom(false);
   }
 
   /** Not now: the one who charges may be in the middle of something. */
@@ -97,28 +98,26 @@ export class ClientMemory {
   }
 
   private look(): void {
-    this.relieve(this.limitBytes);
+    this.relieve();
     for (const holder of [...this.heldBack.keys()]) {
       if (!this.isHeldBack(holder)) holder.onRoom();
     }
   }
 
-  /** Ends the greediest until the rest fits, sparing the one who is at work. */
-  private relieve(limitBytes: number, worker?: MemoryHolder): void {
-    while (this.totalBytes > limitBytes) {
-      const holder = this.greediest(worker);
-      if (holder === undefined) break;
-      holder.makeRoom(worker !== undefined);
+  /** Ends the greediest until the rest fits well, sparing the one who is at work. */
+  private relieve(worker?: MemoryHolder): void {
+    if (this.totalBytes <= this.limitBytes) return;
+    for (const holder of this.greediestFirst()) {
+      if (holder !== worker) holder.makeRoom(worker !== undefined);
+      // Some more than is needed: with thousands of them nobody wants to look at all so soon again.
+      if (this.totalBytes <= this.limitBytes * RELIEVED) break;
     }
   }
 
-  private greediest(worker?: MemoryHolder): MemoryHolder | undefined {
-    let found: MemoryHolder | undefined;
-    for (const holder of this.holders) {
-      if (holder === worker) continue;
-      if (!holder.isExpendable || holder.chargedBytes <= SMALL_BYTES) continue;
-      if (holder.chargedBytes > (found?.chargedBytes ?? 0)) found = holder;
-    }
-    return found;
+  private greediestFirst(): MemoryHolder[] {
+    const found: MemoryHolder[] = [];
+    for (const each of this.holders)
+      if (each.isExpendable && each.chargedBytes > 0) found.push(each);
+    return found.sort((a, b) => b.chargedBytes - a.chargedBytes);
   }
 }

@@ -59,6 +59,17 @@ describe("the budget", () => {
     expect(memory.totalBytes).toBe(7.5 * MIB);
   });
 
+  test("is kept by thousands of small ones, too", () => {
+    const { memory, add, turn } = tenMib();
+    const holders = Array.from({ length: 2_000 }, add);
+    for (const holder of holders) {
+      memory.charge(holder, 10_000);
+      turn();
+    }
+    expect(memory.totalBytes).toBeLessThanOrEqual(10 * MIB);
+    expect(holders.filter(({ isGone }) => isGone).length).toBeGreaterThan(900);
+  });
+
   test("holds back who has more than is left, until there is room", () => {
     const { memory, add, turn } = tenMib();
     const [first, second] = [add(), add()];
