@@ -28,6 +28,9 @@ const MAX_TROUBLES = 1_000;
 const FIRST_REPEAT_MS = 60_000;
 const MOST_REPEAT_MS = 3_600_000;
 
+/** Another node with this one's id is met again within this time: a few rounds, usually. */
+const DUPLICATE_EXPIRY_MS = 900_000;
+
 /** What keeps syncs with one address from succeeding. */
 interface Trouble {
   reason: string;
@@ -45,7 +48,8 @@ export class SyncAccounts {
   private completed = 0;
   private failed = 0;
   private busy = 0;
-  private hasDuplicate = false;
+  /** When a session met another node with this one's id last. */
+  private duplicateSeenMs = -Infinity;
   private readonly sums = Object.fromEntries(FIGURES.map((name) => [name, 0])) as Record<
     (typeof FIGURES)[number],
     number
@@ -102,7 +106,7 @@ export class SyncAccounts {
       sync_failed: this.failed,
       sync_peer_busy: this.busy,
       sync_turned_away: this.turnedAway,
-      sync_duplicate_node_id: this.hasDuplicate ? 1 : 0,
+      sync_duplicate_node_id: this.hasDuplicate() ? 1 : 0,
     };
     for (const name of FIGURES) facts[`sync_${snakeCase(name)}`] = this.sums[name];
     if (this.lastHeal !== null) {
@@ -149,12 +153,16 @@ export class SyncAccounts {
     this.logger.info("Syncs with a peer succeed again", { address, peer, failures });
   }
 
+  private hasDuplicate(): boolean {
+    return this.nowMs() - this.duplicateSeenMs < DUPLICATE_EXPIRY_MS;
+  }
+
   private noteDuplicate(address: string): void {
     this.failed++;
     const fields = { node_id: this.nodeId, address };
-    const log = this.hasDuplicate ? this.logger.debug : this.logger.error;
+    const log = this.hasDuplicate() ? this.logger.debug : this.logger.error;
     log("Another live node uses this node's id; give each node a node_id of its own", fields);
-    this.hasDuplicate = true;
+    this.duplicateSeenMs = this.nowMs();
   }
 }
 

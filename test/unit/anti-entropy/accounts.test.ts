@@ -52,3 +52,20 @@ test("many addresses are remembered, but not all there are", () => {
   expect(lines).toEqual(["A sync failed | refused"]);
   expect(accounts.facts()["sync_failed"]).toBe(1_502);
 });
+
+test("another node of this name is believed while sessions meet it, not for ever", () => {
+  const meet = () =>
+    accounts.note({ ...outcome("same name"), failure: "duplicate" }, "n2:1", "responder");
+  const isTold = () => accounts.facts()["sync_duplicate_node_id"];
+  expect(isTold()).toBe(0);
+  for (; nowMs < 3_600_000; nowMs += 300_000) {
+    meet();
+    expect(isTold()).toBe(1);
+  }
+  expect(lines).toEqual([expect.stringContaining("Another live node uses this node's id")]);
+  nowMs += 900_000;
+  expect(isTold()).toBe(0);
+  meet();
+  expect(isTold()).toBe(1);
+  expect(lines.length).toBe(2);
+});
