@@ -1,8 +1,9 @@
 /**
  * Which of the peers that come are served at once. There are only so many places; no peer takes
  * more than its share of them, neither under one node id nor from one address, and those that this
- * node has never met itself leave some to those that it has. Who is slow makes room when
- * somebody waits: so a few that hardly move cannot keep everybody else out.
+ * node has never met itself leave some to those that it has. Who is slow, or has had a place for
+ * long, makes room when somebody waits: so a few cannot keep everybody else out, whatever
+ * they do there.
  */
 
 /** A peer that comes, or is being served. */
@@ -10,14 +11,14 @@ export interface Guest {
   readonly nodeId: string;
   /** Its address without the port. */
   readonly host: string;
-  /** Whether it is so slow that it has to make room. */
-  isSlow(): boolean;
+  /** Whether it is so slow, or has been there for so long, that it has to make room. */
+  hasHadItsTurn(): boolean;
   /** Ends its session; `leave` is called in the course of it. */
   dismiss(reason: string): void;
 }
 
 const FULL = "it holds as many sessions as it may";
-const DISMISSED = "it was slow, and others waited for its place";
+const DISMISSED = "others waited for its place; what still differs is compared anew";
 
 /** The guests of one node. */
 export class Admission {
@@ -48,14 +49,14 @@ export class Admission {
     this.guests.delete(guest);
   }
 
-  /** Whether one more of those is no more than `most`, once one that is slow has made room. */
+  /** Whether one more of those is no more than `most`, once one that has had its turn has made room. */
   private makeRoom(most: number, isOfThose: (guest: Guest) => boolean): boolean {
     const those = [...this.guests].filter(isOfThose);
     if (those.length < most) return true;
-    const slow = those.find((guest) => guest.isSlow());
-    if (slow === undefined) return false;
-    this.guests.delete(slow);
-    slow.dismiss(DISMISSED);
+    const former = those.find((guest) => guest.hasHadItsTurn());
+    if (former === undefined) return false;
+    this.guests.delete(former);
+    former.dismiss(DISMISSED);
     return true;
   }
 }

@@ -73,9 +73,9 @@ export class Conversation implements LinkHandler {
   }
 
   /** Whether it has to make room for another. */
-  get isSlow(): boolean {
+  get hasHadItsTurn(): boolean {
     const movedBytes = this.receivedBytes + this.sentBytes - this.waitingBytes;
-    return this.progress.isSlow(performance.now(), movedBytes);
+    return this.progress.hasHadItsTurn(performance.now(), movedBytes);
   }
 
   /** Begins; the initiator speaks first. Nothing may be received before. */
@@ -105,6 +105,11 @@ export class Conversation implements LinkHandler {
     this.isLost = true;
     this.session.canSend = false;
     this.work();
+  }
+
+  /** Ends the session, and tells the other side to come again. */
+  dismiss(reason: string): void {
+    if (!this.isOver) this.guard(() => this.session.dismiss(reason));
   }
 
   /** Ends the session before its time. */

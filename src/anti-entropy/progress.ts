@@ -13,7 +13,10 @@ const DEADLINE_SILENCES = 20;
 const ALLOWED_SILENCES = 2;
 /** Beyond that, each second has to have been paid for with so many bytes, in either direction. */
 const MIN_BYTES_A_SECOND = 1_024;
-/** Slower than this it gives up its place to another, once it has had it for so long, in ms. */
+/**
+ * When somebody else waits for its place, it gives that up if it is slower than this and has had it
+ * for so long, in ms. However fast it is, it gives it up after the time of silence.
+ */
 const FAIR_BYTES_A_SECOND = 65_536;
 const FAIR_MS = 2_000;
 
@@ -49,7 +52,8 @@ export class Progress {
   }
 
   /** Whether it has to make room for another that waits. */
-  isSlow(nowMs: number, movedBytes: number): boolean {
+  hasHadItsTurn(nowMs: number, movedBytes: number): boolean {
+    if (nowMs - this.startedMs > this.silenceMs) return true;
     const waitedMs = this.waitedMs + nowMs - this.lookedMs;
     return waitedMs > FAIR_MS && (movedBytes / waitedMs) * 1000 < FAIR_BYTES_A_SECOND;
   }

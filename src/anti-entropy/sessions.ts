@@ -136,8 +136,8 @@ export class Sessions {
       const newcomer: Guest = {
         nodeId,
         host,
-        isSlow: () => conversation.isSlow,
-        dismiss: (reason) => conversation.close(reason),
+        hasHadItsTurn: () => conversation.hasHadItsTurn,
+        dismiss: (reason) => conversation.dismiss(reason),
       };
       this.arriving.delete(conversation);
       const refusal = this.admission.admit(newcomer);

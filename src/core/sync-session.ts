@@ -181,6 +181,11 @@ export class SyncSession {
     return false;
   }
 
+  /** This node has no room for it any longer; the peer is to come again. */
+  dismiss(reason: string): void {
+    if (!this.isEnded) this.fail("busy", reason);
+  }
+
   /** The transport is done with this session: connection lost, timeout, shutdown. */
   close(reason: string): void {
     this.finish("closed", reason);

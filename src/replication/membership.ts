@@ -95,7 +95,9 @@ export class Membership {
     this.upMs = this.options.timing.nowMs();
     this.ups++;
     this.announce();
-    this.awaited = new Set(this.lastOnline);
+    // Where some were met, those that were only heard of do not keep them waiting.
+    const met = this.lastOnline.filter(this.options.isKept);
+    this.awaited = new Set(met.length > 0 ? met : this.lastOnline);
     // Alone after an outage: others may be on their way back as well.
     if (this.awaited.size === 0 && !afterOutage) this.ready();
     else this.cancelReady = this.options.timing.after(ANSWER_MS, () => this.ready());

@@ -14,7 +14,7 @@ function guest(nodeId: string, host = nodeId): TestGuest {
     host,
     slow: false,
     dismissed: "",
-    isSlow() {
+    hasHadItsTurn() {
       return this.slow;
     },
     dismiss(reason) {
@@ -54,7 +54,7 @@ describe("a peer", () => {
     first.slow = true;
     expect(first.dismissed).toBe("");
     expect(admission.admit(second)).toBeNull();
-    expect(first.dismissed).toMatch(/^it was slow/);
+    expect(first.dismissed).toMatch(/^others waited/);
     admission.leave(first);
     expect(admission.admit(guest("n3"))).toBe(FULL);
   });

@@ -34,13 +34,15 @@ describe("a session", () => {
     expect(follow(0, true).endedMs).toBe(20 * SILENCE_MS + LOOK_MS);
   });
 
-  test("has to make room when it is slow, though not from its beginning on", () => {
+  test("has to make room when it is slow, though not from its beginning on, and after a while in any case", () => {
     const progress = new Progress(SILENCE_MS, 0);
-    expect(progress.isSlow(1_999, 0)).toBe(false);
-    expect(progress.isSlow(2_001, 0)).toBe(true);
-    expect(progress.isSlow(10_000, 700_000)).toBe(false);
+    expect(progress.hasHadItsTurn(1_999, 0)).toBe(false);
+    expect(progress.hasHadItsTurn(2_001, 0)).toBe(true);
+    expect(progress.hasHadItsTurn(10_000, 700_000)).toBe(false);
     progress.look(10_000, 0, true);
-    expect(progress.isSlow(11_000, 0)).toBe(false);
-    expect(progress.isSlow(13_000, 0)).toBe(true);
+    expect(progress.hasHadItsTurn(11_000, 0)).toBe(false);
+    expect(progress.hasHadItsTurn(13_000, 0)).toBe(true);
+    expect(progress.hasHadItsTurn(SILENCE_MS, 100_000_000)).toBe(false);
+    expect(progress.hasHadItsTurn(SILENCE_MS + 1, 100_000_000)).toBe(true);
   });
 });

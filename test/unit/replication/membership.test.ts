@@ -14,12 +14,14 @@ let published: boolean[];
 let duplicates: number;
 let membership: Membership;
 let kept: Set<string>;
+let readyMs: number[];
 
 beforeEach(() => {
   timeline = new Timeline();
   published = [];
   duplicates = 0;
   kept = new Set();
+  readyMs = [];
   membership = new Membership({
     nodeId: "me",
     epoch: EPOCH,
@@ -28,7 +30,7 @@ beforeEach(() => {
     rootHex: () => null,
     random: () => 0.5,
     publish: (message) => void published.push(decodePresence(message)!.online),
-    onReady: () => {},
+    onReady: () => readyMs.push(timeline.nowMs),
     isKept: (nodeId) => kept.has(nodeId),
     isPossibleEpoch: (epoch) => epoch < ABSURD,
     onDuplicateNodeId: () => duplicates++,
@@ -178,6 +180,19 @@ describe("whoever makes up nodes", () => {
     // In ten seconds.
     expect(published.length).toBeGreaterThan(30);
     expect(published.length).toBeLessThan(45);
+  });
+
+  test("does not keep what waits to be published waiting for those who were met", () => {
+    connect();
+    for (const id of ["n1", "forged1", "forged2"]) say(id);
+    timeline.runUntil(100);
+    kept.add("n1");
+    membership.down();
+    readyMs = [];
+    connect();
+    expect(readyMs).toEqual([]);
+    say("n1", "n1", { connection: 2 });
+    expect(readyMs).toEqual([100]);
   });
 
   test("and then falls silent, is forgotten, if there is a broker to be heard over", () => {
