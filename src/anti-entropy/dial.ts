@@ -83,11 +83,13 @@ class OutgoingLink implements Link {
   ) {}
 
   async open(hostname: string, port: number): Promise<void> {
-    this.socket = await Bun.connect<undefined>({
+    await Bun.connect<undefined>({
       hostname,
       port,
       socket: {
+        // Here and not when the promise is kept: the other side may speak, or be gone, before.
         open: (socket) => {
+          this.socket = socket;
           socket.setNoDelay(true);
           if (this.isOver) socket.terminate();
         },
