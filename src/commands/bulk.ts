@@ -1,7 +1,5 @@
 /**
- * Commands on many keys at once. Short requests are done on the spot. Longer ones go through their
- * keys in slices (`slices.ts`), while others are served, and so are not of one moment: each key is
- * read, written or deleted when its turn comes.
+ * Commands on many string values at once.
  *
  * Two things stay whole. MSET of up to WHOLE_KEYS keys is done in one go, so that nobody
  * sees half of it. MSETNX, whose point that is, takes no more than so many: it writes all or nothing.
@@ -14,7 +12,6 @@ import type { Request } from "../protocol/request.ts";
 import {
   answerFailure,
   checkKey,
-  checkValueLength,
   command,
   isRefused,
   type Command,
@@ -22,143 +19,20 @@ import {
   type LateReply,
   type Run,
 } from "./command.ts";
-import type { Durability } from "./services.ts";
 import { LongReply } from "./long-reply.ts";
-import { answerInSlices, STEP_WORK } from "./slices.ts";
+import { eachKeyInSlices, FIND_WORK, isShort, isSound, WRITE_WORK } from "./many-keys.ts";
+import type { Durability } from "./services.ts";
 import { answerValue } from "./strings.ts";
 
 /** What MSET and MSETNX do in one go: a few milliseconds at most. */
 const WHOLE_KEYS = 1_000;
 const WHOLE_KEY_BYTES = 262_144;
-/** Requests of no more are done on the spot. */
-const SHORT_KEYS = 32;
-const SHORT_BYTES = 4_096;
 /** MGET gathers what is longer in pieces. */
 const SHORT_REPLY_BYTES = 65_536;
-/** What one key costs, in units of STEP_WORK: to be checked, looked up, and written. */
-const CHECK_WORK = 8;
-const FIND_WORK = 100;
-const WRITE_WORK = 500;
-const BYTES_A_WORK = 8;
+
+const MEMORY_USED = "used memory > 'storage.memory_limit_mb'";
 
 const found = new Entry();
-
-/** Whether doing the request at once holds up nobody. */
-function isShort(request: Request): boolean {
-  const { count } = request;
-  if (count > SHORT_KEYS) return false;
-  return request.start(count - 1) + request.length(count - 1) - request.start(0) <= SHORT_BYTES;
-}
-
-/** Checks that every `stride`th argument is a key, and the next, if there is one, a value. */
-function isSound(
-  request: Request,
-  i: number,
-  stride: number,
-  reply: Reply,
-  context: Context,
-): boolean {
-  if (!checkKey(request, i, reply)) return false;
-  return stride === 1 || checkValueLength(request.length(i + 1), reply, context);
-}
-
-/** Does one key, that in argument `i`; false to stop there. */
-type EachKey = (request: Request, i: number) => boolean;
-
-/**
- * Checks all keys of a request, then does them one after the other, in slices. `write` answers
- * when all are done, or one has said to stop. What goes into `gathered` is work, too.
- */
-function inSlices(
-  given: Request,
-  stride: 1 | 2,
-  keyWork: number,
-  each: EachKey,
-  write: LateReply,
-  reply: Reply,
-  context: Context,
-  isRead: boolean,
-  gathered?: LongReply,
-): ReturnType<Run> {
-  const request = given.takeOver();
-  let checked = 0;
-  let done = 0;
-  let isBad = false;
-  const nothing = new LongReply(reply.dialect, Infinity, context.session);
-  const workOf = (i: number): number => {
-    const bytes = request.length(i) + (stride === 2 ? request.length(i + 1) : 0);
-    return (bytes / BYTES_A_WORK) | 0;
-  };
-  const step = (): boolean => {
-    let work = STEP_WORK;
-    for (; checked < request.count; checked += stride) {
-      if (work <= 0) return false;
-      work -= CHECK_WORK + workOf(checked);
-      isBad = !isSound(request, checked, stride, nothing.part, context);
-      if (isBad) return true;
-    }
-    for (; done < request.count; done += stride) {
-      if (work <= 0) return false;
-      const before = gathered?.bytes ?? 0;
-      const isLast = !each(request, done);
-      work -= keyWork + workOf(done) + ((gathered?.bytes ?? 0) - before) / BYTES_A_WORK;
-      if (isLast) return true;
-    }
-    return true;
-  };
-  const answer: LateReply = (late) => {
-    if (!isBad) return write(late);
-    isSound(request, checked, stride, late, context);
-  };
-  return answerInSlices(step, answer, reply, isRead ? context.session : undefined);
-}
-
-const remove: Run = (request, reply, context) => {
-  const { store } = context;
-  let count = 0;
-  if (isShort(request)) {
-    for (let i = 0; i < request.count; i++) if (!checkKey(request, i, reply)) return;
-    for (let i = 0; i < request.count; i++) {
-      if (store.delete(request.bytes, request.start(i), request.length(i))) count++;
-    }
-    return answerDeleted(count, reply);
-  }
-  let failure: Durability["failure"] = null;
-  const each: EachKey = (kept, i) => {
-    failure = context.services.durability.failure;
-    if (failure !== null) return false;
-    if (store.delete(kept.bytes, kept.start(i), kept.length(i))) count++;
-    return true;
-  };
-  const write: LateReply = (late) => {
-    if (failure === null) answerDeleted(count, late);
-    else answerFailure(failure, late, `${count} keys were deleted before`);
-  };
-  return inSlices(request, 1, WRITE_WORK, each, write, reply, context, false);
-};
-
-function answerDeleted(count: number, reply: Reply): void {
-  if (reply.isResp) reply.count(count, "");
-  else reply.simple(count > 0 ? "DELETED" : "NOT_FOUND");
-}
-
-const exists: Run = (request, reply, context) => {
-  const { store } = context;
-  let count = 0;
-  if (isShort(request)) {
-    for (let i = 0; i < request.count; i++) if (!checkKey(request, i, reply)) return;
-    for (let i = 0; i < request.count; i++) {
-      if (store.find(request.bytes, request.start(i), request.length(i)) >= 0) count++;
-    }
-    return reply.count(count, "EXISTS ");
-  }
-  const each: EachKey = (kept, i) => {
-    if (store.find(kept.bytes, kept.start(i), kept.length(i)) >= 0) count++;
-    return true;
-  };
-  const write: LateReply = (late) => late.count(count, "EXISTS ");
-  return inSlices(request, 1, FIND_WORK, each, write, reply, context, true);
-};
 
 const getMany: Run = (request, reply, context) => {
   if (!isShort(request)) return getManyInSlices(request, reply, context);
@@ -186,7 +60,7 @@ function getManyInSlices(request: Request, reply: Reply, context: Context): Retu
     context.session,
   );
   let count = 0;
-  const each: EachKey = (kept, i) => {
+  const each = (kept: Request, i: number): boolean => {
     if (answerOne(kept, i, values.part, context)) count++;
     return values.add();
   };
@@ -203,7 +77,15 @@ function getManyInSlices(request: Request, reply: Reply, context: Context): Retu
     } else if (late.dialect === TAGGED) late.simple(`VALUES ${count}`);
     else if (late.isResp) late.array(values.count);
   });
-  return inSlices(request, 1, FIND_WORK, each, write, reply, context, true, values);
+  const work = {
+    stride: 1,
+    keyWork: FIND_WORK,
+    each,
+    write,
+    isRead: true,
+    gathered: values,
+  } as const;
+  return eachKeyInSlices(request, work, reply, context);
 }
 
 /** Writes the value of key argument `i`, or that there is none. Whether there is one. */
@@ -251,7 +133,7 @@ const setMany: Run = (request, reply, context) => {
   let written = 0;
   let outcome: Outcome = APPLIED;
   let failure: Durability["failure"] = null;
-  const each: EachKey = (from, i) => {
+  const each = (from: Request, i: number): boolean => {
     failure = context.services.durability.failure;
     if (failure !== null) return false;
     outcome = writePair(from, i, context);
@@ -261,10 +143,11 @@ const setMany: Run = (request, reply, context) => {
   const write: LateReply = (late) => {
     const done = `${written} of ${keys} keys were written`;
     if (failure !== null) answerFailure(failure, late, done);
-    else if (!isRefused(outcome, late, done)) late.ok();
+    else if (!isRefused(outcome, late, `${MEMORY_USED}; ${done}`)) late.ok();
   };
   if (!isWhole(request)) {
-    return inSlices(request, 2, WRITE_WORK, each, write, reply, context, false);
+    const work = { stride: 2, keyWork: WRITE_WORK, each, write, isRead: false } as const;
+    return eachKeyInSlices(request, work, reply, context);
   }
   for (let i = 0; i < request.count; i += 2) if (!isSound(request, i, 2, reply, context)) return;
   for (let i = 0; i < request.count && each(request, i); i += 2);
@@ -288,7 +171,7 @@ const setManyIfMissing: Run = (request, reply, context) => {
     if (outcome >= 0) continue;
     // None of them was there before, so what was written of them is taken back.
     for (let j = 0; j < i; j += 2) store.delete(request.bytes, request.start(j), request.length(j));
-    isRefused(outcome, reply, "nothing was written");
+    isRefused(outcome, reply, `${MEMORY_USED}; nothing was written`);
     return;
   }
   reply.count(1, "VALUE ");
@@ -303,16 +186,11 @@ function writePair(request: Request, i: number, { store }: Context): Outcome {
   return store.set(bytes, keyStart, keyLength, bytes, valueStart, request.length(i + 1), 0);
 }
 
-const keysOnly = { keys: [1, -1, 1] } as const;
-const keysToDelete = { ...keysOnly, isWrite: true, respMost: -1 } as const;
 const pairs = { isWrite: true, keys: [1, -1, 2] } as const;
 
-/** Commands on many keys at once. */
+/** Commands on many string values at once. */
 export const bulkCommands: readonly Command[] = [
-  command("DEL DELETE", "delete", SHAPE_WORDS, 1, 1, remove, keysToDelete),
-  command("UNLINK", "delete", SHAPE_WORDS, 1, 1, remove, keysToDelete),
-  command("EXISTS", "exists", SHAPE_WORDS, 1, -1, exists, keysOnly),
-  command("MGET", "bulk", SHAPE_WORDS, 1, -1, getMany, keysOnly),
+  command("MGET", "bulk", SHAPE_WORDS, 1, -1, getMany, { keys: [1, -1, 1] }),
   command("MSET", "bulk", SHAPE_PAIRS, 2, -1, setMany, pairs),
   command("MSETNX", "bulk", SHAPE_PAIRS, 2, -1, setManyIfMissing, pairs),
 ];

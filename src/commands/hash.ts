@@ -11,7 +11,7 @@ import { Entry } from "../core/entry.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED } from "../protocol/reply.ts";
 import { checkKey, command, type Command, type LateReply, type Run } from "./command.ts";
-import { OrderWalk } from "./scan.ts";
+import { OrderWalk } from "./order-walk.ts";
 import { answerInSlices } from "./slices.ts";
 
 /** What hashing an entry costs (see `STEP_WORK`), and how many bytes of it cost one unit more. */

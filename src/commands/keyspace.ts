@@ -1,12 +1,73 @@
-/** Commands on keys as such: counting, renaming, choosing one, dropping all. */
+/** Commands on keys as such: deleting, counting, renaming, choosing one, dropping all. */
 import { Entry, compareBytes } from "../core/entry.ts";
 import type { Store } from "../core/store.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
-import { checkKeys, command, isRefused, type Command, type Run } from "./command.ts";
+import type { Request } from "../protocol/request.ts";
+import {
+  answerFailure,
+  checkKey,
+  checkKeys,
+  command,
+  isRefused,
+  type Command,
+  type LateReply,
+  type Run,
+} from "./command.ts";
+import { eachKeyInSlices, FIND_WORK, isShort, WRITE_WORK } from "./many-keys.ts";
+import type { Durability } from "./services.ts";
 import { answerInSlices } from "./slices.ts";
 
 const found = new Entry();
+
+const remove: Run = (request, reply, context) => {
+  const { store } = context;
+  let count = 0;
+  if (isShort(request)) {
+    for (let i = 0; i < request.count; i++) if (!checkKey(request, i, reply)) return;
+    for (let i = 0; i < request.count; i++) {
+      if (store.delete(request.bytes, request.start(i), request.length(i))) count++;
+    }
+    return answerDeleted(count, reply);
+  }
+  let failure: Durability["failure"] = null;
+  const each = (kept: Request, i: number): boolean => {
+    failure = context.services.durability.failure;
+    if (failure !== null) return false;
+    if (store.delete(kept.bytes, kept.start(i), kept.length(i))) count++;
+    return true;
+  };
+  const write: LateReply = (late) => {
+    if (failure === null) answerDeleted(count, late);
+    else answerFailure(failure, late, `${count} keys were deleted before`);
+  };
+  const work = { stride: 1, keyWork: WRITE_WORK, each, write, isRead: false } as const;
+  return eachKeyInSlices(request, work, reply, context);
+};
+
+function answerDeleted(count: number, reply: Reply): void {
+  if (reply.isResp) reply.count(count, "");
+  else reply.simple(count > 0 ? "DELETED" : "NOT_FOUND");
+}
+
+const exists: Run = (request, reply, context) => {
+  const { store } = context;
+  let count = 0;
+  if (isShort(request)) {
+    for (let i = 0; i < request.count; i++) if (!checkKey(request, i, reply)) return;
+    for (let i = 0; i < request.count; i++) {
+      if (store.find(request.bytes, request.start(i), request.length(i)) >= 0) count++;
+    }
+    return reply.count(count, "EXISTS ");
+  }
+  const each = (kept: Request, i: number): boolean => {
+    if (store.find(kept.bytes, kept.start(i), kept.length(i)) >= 0) count++;
+    return true;
+  };
+  const write: LateReply = (late) => late.count(count, "EXISTS ");
+  const work = { stride: 1, keyWork: FIND_WORK, each, write, isRead: true } as const;
+  return eachKeyInSlices(request, work, reply, context);
+};
 
 const size: Run = (_request, reply, context) => {
   reply.count(context.store.size, "DBSIZE ");
@@ -103,8 +164,13 @@ const rename: Run = (request, reply, context) => {
   reply.ok();
 };
 
+const keysToDelete = { keys: [1, -1, 1], isWrite: true, respMost: -1 } as const;
+
 /** Commands on keys as such. */
 export const keyspaceCommands: readonly Command[] = [
+  command("DEL DELETE", "delete", SHAPE_WORDS, 1, 1, remove, keysToDelete),
+  command("UNLINK", "delete", SHAPE_WORDS, 1, 1, remove, keysToDelete),
+  command("EXISTS", "exists", SHAPE_WORDS, 1, -1, exists, { keys: [1, -1, 1] }),
   command("RANDOMKEY", "scan", SHAPE_WORDS, 0, 0, randomKey),
   command("RENAME", "set", SHAPE_WORDS, 2, 2, rename, { isWrite: true, keys: [1, 2, 1] }),
   command("DBSIZE", "dbsize", SHAPE_WORDS, 0, 0, size),

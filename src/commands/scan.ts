@@ -14,12 +14,10 @@ import { checkKey, command, type Command, type Context, type Run } from "./comma
 import { readInteger } from "./expiry-options.ts";
 import { Glob, MAX_PATTERN_BYTES } from "./glob.ts";
 import { LongReply } from "./long-reply.ts";
+import { BYTES_A_WORK, OrderWalk, ROW_WORK } from "./order-walk.ts";
 import { answerInSlices, STEP_WORK } from "./slices.ts";
 
 const found = new Entry();
-/** What a row costs, whatever is in it, and how many bytes of a key cost as much as one unit. */
-const ROW_WORK = 8;
-const BYTES_A_WORK = 8;
 /** Room for what comes before the keys. */
 const HEADER_BYTES = 64;
 /** SCAN takes at most this many words: each option once, and some twice. */
@@ -200,55 +198,6 @@ function scanInOrder(request: Request, reply: Reply, context: Context): ReturnTy
     return addKey(keys, entry.key, entry.keyOffset, entry.keyLength) ? 0 : -1;
   });
   return answerInSlices(() => walk.step(), listing(keys), reply, context.session);
-}
-
-/** A walk over the live keys with a prefix, in order and in steps. */
-export class OrderWalk {
-  private last: Uint8Array | undefined;
-
-  /**
-   * `visit` gets the entries after the key `after`, as they are stored, and their ids. It returns
-   * how much work it was (see `STEP_WORK`), or -1 to end the walk.
-   */
-  constructor(
-    private readonly store: Store,
-    private readonly prefix: Uint8Array,
-    after: Uint8Array | undefined,
-    private readonly visit: (entry: Entry, id: number) => number,
-  ) {
-    if (after !== undefined && Buffer.compare(after, prefix) >= 0) this.last = after;
-  }
-
-  /** See `Step`. */
-  step(): boolean {
-    const { store, prefix, last } = this;
-    const { order } = store;
-    // The order may have changed since the last step: the place is found again by key.
-    let position =
-      last === undefined
-        ? order.seek(prefix, 0, prefix.length)
-        : order.seekAfter(last, 0, last.length);
-    let work = STEP_WORK;
-    for (; position >= 0; position = order.next(position)) {
-      const id = order.at(position);
-      store.read(id, found);
-      if (!hasPrefix(found, prefix)) return true;
-      if (work <= 0) return false;
-      work -= ROW_WORK + ((found.keyLength / BYTES_A_WORK) | 0);
-      const visited = store.isLive(id) ? this.visit(found, id) : 0;
-      if (visited < 0) return true;
-      work -= visited;
-      if (work <= 0) this.last = found.keyBytes();
-    }
-    return true;
-  }
-}
-
-function hasPrefix(entry: Entry, prefix: Uint8Array): boolean {
-  if (entry.keyLength < prefix.length) return false;
-  const { key, keyOffset } = entry;
-  for (let i = 0; i < prefix.length; i++) if (key[keyOffset + i] !== prefix[i]) return false;
-  return true;
 }
 
 function argumentBytes(request: Request, i: number): Uint8Array {

@@ -315,13 +315,15 @@ function respErrorText(text: ErrorText, detail: string): string {
     case "Value out of range":
       return detail === "" ? "ERR increment or decrement would overflow" : `ERR ${detail}`;
     case "Storage full":
-      return "OOM command not allowed when used memory > 'storage.memory_limit_mb'";
+      return detail === ""
+        ? "OOM command not allowed when used memory > 'storage.memory_limit_mb'"
+        : `OOM command not allowed: ${detail}`;
     case "Not authenticated":
       return "NOAUTH Authentication required.";
     case "Permission denied":
       return detail === "" ? "NOPERM permission denied" : `NOPERM ${detail}`;
     case "Read only":
-      return "READONLY this node takes no writes";
+      return detail === "" ? "READONLY this node takes no writes" : `READONLY ${detail}`;
     default:
       return detail === "" ? `ERR ${text}` : `ERR ${text} - ${detail}`;
   }

@@ -103,6 +103,8 @@ const REQUESTS: Record<string, () => string[][]> = {
     ["MSET", "a", "1", "a", "2"],
     ["MSETNX", "a", "1", "a", "2"],
     ["MSETNX", "a", "1", "s", "2"],
+    ["MSETNX", "a", "1", "b"],
+    ["MSET", "a", "1", "b"],
     ["RENAME", "s", "s"],
     ["RENAME", "new", "new"],
     ["RENAME", "t", "s"],

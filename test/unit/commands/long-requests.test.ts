@@ -1,5 +1,7 @@
 /** Requests that take long: what they answer, while others are served and write in between. */
 import { expect, test } from "bun:test";
+import type { Durability } from "../../../src/commands/services.ts";
+import { MemoryJournal } from "../../../src/durability/journal.ts";
 import { PLAIN, TAGGED } from "../../../src/protocol/reply.ts";
 import {
   InProcessServer,
@@ -242,6 +244,28 @@ test("a key that is none refuses the whole of a long request", async () => {
     /^-ERR Invalid key/,
   );
   expect(server.store.size).toBe(10);
+});
+
+test("a disk that fails in the middle of a long request ends it, and the error says how far it came", async () => {
+  const durability = new MemoryJournal();
+  const failing = durability as unknown as { failure: Durability["failure"] };
+  const server = new InProcessServer({ services: { durability } });
+  const client = server.connect();
+  const keys = Array.from({ length: 30_000 }, (_, i) => `key:${i}`);
+  for (const [words, done] of [
+    [["MSET", ...keys.flatMap((key) => [key, "v"])], "of 30000 keys were written"],
+    [["DEL", ...keys], "keys were deleted before"],
+  ] as const) {
+    client.send(respRequest(...words));
+    const { size } = server.store;
+    while (server.store.size === size) await new Promise((resolve) => setImmediate(resolve));
+    failing.failure = { kind: "write", message: "the disk is broken" };
+    const reply = await replyOf(client, isLine);
+    expect(reply).toStartWith("-READONLY the disk is broken; ");
+    expect(reply).toContain(done);
+    failing.failure = null;
+    for (const key of keys) set(server, key, "v");
+  }
 });
 
 test("MSETNX writes all or nothing: of too many keys nothing, and nothing when memory is full", async () => {
