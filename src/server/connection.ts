@@ -18,47 +18,27 @@
  * only carries bytes between the socket and a LinkHandler.
  */
 import type { Socket } from "bun";
-import type { Context, LateReply } from "../commands/command.ts";
-import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
+import type { LateReply } from "../commands/command.ts";
 import type { LinkHandler, SafeWaiter } from "../commands/services.ts";
 import type { Session } from "../commands/session.ts";
 import type { Dialect, Reply } from "../protocol/reply.ts";
-import { httpAnswer, isHttp } from "../protocol/http.ts";
-import { Request } from "../protocol/request.ts";
-import {
-  COMPLETE,
-  INCOMPLETE,
-  MALFORMED,
-  PAUSED,
-  type RespParser,
-} from "../protocol/resp-parser.ts";
 import type { RunQueue } from "../timing.ts";
 import type { ClientMemory, MemoryHolder } from "./client-memory.ts";
 import type { Guest } from "./guest.ts";
 import { Inbox, releaseLarge } from "./inbox.ts";
-import type { Notices } from "./notices.ts";
 import { Outbox } from "./outbox.ts";
 import type { JournalGate } from "./journal-gate.ts";
 import type { ReadAhead } from "./read-ahead.ts";
+import { RequestReader, type ReaderShared } from "./request-reader.ts";
 import type { Slice } from "./slice.ts";
 
-/** Limits of a connection, all in bytes. */
-export interface ConnectionLimits {
-  readonly maxLineBytes: number;
-  readonly maxOutputBytes: number;
-}
-
 /** What all connections of a listener share. */
-export interface Shared {
-  readonly context: Context;
-  readonly limits: ConnectionLimits;
-  readonly parser: RespParser;
+export interface Shared extends ReaderShared {
   readonly reply: Reply;
   readonly readAhead: ReadAhead;
   readonly runQueue: RunQueue;
   readonly journalGate: JournalGate;
   readonly slice: Slice;
-  readonly notices: Notices;
   /** Connections with a request begun and not finished, oldest first. */
   readonly halfSent: Set<Connection>;
   /** Connections whose replies the kernel does not take, the longest first. */
@@ -67,8 +47,6 @@ export interface Shared {
   /** Connections that have said all and are being closed, oldest first. */
   readonly closing: Set<Connection>;
   nowMs(): number;
-  /** Told of input that was thrown away unread, in bytes. */
-  onDiscarded(bytes: number): void;
 }
 
 /** A run ends when this many bytes of replies have gathered. */
@@ -79,10 +57,6 @@ const MOST_HELD_BYTES = 256 * 1024;
 const LARGE_CHUNK_BYTES = 64 * 1024;
 /** Nothing more is read while so much waits to be run. */
 const MOST_WAITING_BYTES = 64 * 1024;
-const CR = 0x0d;
-/** A UTF-8 byte order mark, which some editors put at the start of a file that is then piped in. */
-const MARK = [0xef, 0xbb, 0xbf];
-const STAR = 0x2a;
 
 /** See the file header. The listener calls `onData`, `onDrain` and `onClose`. */
 export class Connection implements Guest, MemoryHolder, SafeWaiter {
@@ -96,22 +70,9 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
 
   private readonly inbox = new Inbox();
   private readonly outbox: Outbox;
-  /** Bytes of an unfinished line already searched for its end. */
-  private searchedBytes = 0;
-  /** The rest of a line that is too long is being skipped. */
-  private isSkippingLine = false;
-  /** Nothing has come yet, not even a byte order mark; no request has come yet. */
-  private isFresh = true;
-  private isFirst = true;
-  /** A RESP request came on this connection. */
-  private speaksResp = false;
-  /** The request being read or run is one. */
-  private speaksRespNow = false;
+  private readonly reader: RequestReader;
   /** Bytes of a request that is being carried out slice by slice. */
   private keptBytes = 0;
-  /** A RESP request that has arrived in part. */
-  private partial: Request | undefined;
-
   /** The last run used up its slice. Nobody is trusted before the first one. */
   private isHeavy = true;
   /** Waits in the run queue. */
@@ -122,8 +83,6 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   /** Where the journal stood before the requests being run now. */
   private positionBefore = 0;
   private isPaused = false;
-  /** More of a request could be read, but it is long. */
-  private isReadingOn = false;
   /** Requests are being run; their replies are not sent yet. */
   private isWorking = false;
   /** A command's reply is still to come, or to be sent in part. */
@@ -145,6 +104,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   ) {
     this.lastActiveMs = session.connectedAtMs;
     this.outbox = new Outbox(socket);
+    this.reader = new RequestReader(this.inbox, session, shared);
     session.onHeld = () => this.account();
   }
 
@@ -246,7 +206,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     this.shared.closing.delete(this);
     this.shared.unread.delete(this);
     this.inbox.clear();
-    this.partial = undefined;
+    this.reader.forget();
     this.outbox.clear();
     this.shared.memory.forget(this);
     this.releaseHandler();
@@ -280,13 +240,13 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
       const { reply } = this.shared;
       reply.reset();
       const { lineDialect, respDialect } = this.session;
-      reply.dialect = this.speaksRespNow ? respDialect : lineDialect;
+      reply.dialect = this.reader.speaksRespNow ? respDialect : lineDialect;
       lastWords(reply);
       this.send(reply);
     }
     this.hasEnded = true;
     this.inbox.clear();
-    this.partial = undefined;
+    this.reader.forget();
     this.session.end();
     this.account();
     // What still arrives is read and dropped: a close with input unread would reset the
@@ -300,8 +260,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   private account(): void {
     if (this.isClosed) return;
     let bytes = this.inbox.bytes.length + this.outbox.heldBytes + this.keptBytes;
-    bytes += this.session.heldBytes;
-    if (this.partial !== undefined) bytes += this.partial.rangeBytes;
+    bytes += this.session.heldBytes + this.reader.rangeBytes;
     if (this.handler !== null) bytes = 0;
     this.shared.memory.charge(this, bytes);
   }
@@ -343,8 +302,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
 
   /** Whether there is anything to look at: most clients wait for their reply before they go on. */
   private hasMore(): boolean {
-    const isMidway = this.partial !== undefined || this.isSkippingLine;
-    return this.inbox.length > 0 || isMidway || this.isPaused || this.peerHasEnded;
+    return this.inbox.length > 0 || this.reader.isMidway || this.isPaused || this.peerHasEnded;
   }
 
   /** Whether a request may be run now. If not, something is on its way that calls `goOn`. */
@@ -369,25 +327,24 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     }
     const { reply, slice, context, runQueue } = this.shared;
     const { durability } = context.services;
-    const { inbox } = this;
+    const { inbox, reader } = this;
     reply.reset();
     let hasCompleted = false;
     let isOver = false;
-    this.isReadingOn = false;
     this.positionBefore = durability.position;
     slice.begin(this.positionBefore + context.copiedBytes);
     this.isWorking = true;
     let lookedTo = inbox.start;
     while (inbox.start < inbox.end && !isOver) {
-      if (this.isFresh && !this.skipMark()) break;
       if (inbox.start >= lookedTo) {
         lookedTo = this.shared.readAhead.look(inbox.bytes, inbox.start, inbox.end);
       }
-      const isArray = this.partial !== undefined || inbox.bytes[inbox.start] === STAR;
-      const goesOn = isArray && !this.isSkippingLine ? this.runArray(reply) : this.runLine(reply);
+      const progress = reader.next(reply);
+      if (typeof progress === "object") this.settle(progress);
+      const goesOn = progress === true;
       if (goesOn) hasCompleted = true;
       // Of a request with very many parts the rest is read when others had their turn.
-      isOver = this.isReadingOn;
+      isOver = reader.isReadingOn;
       if (!goesOn || this.session.isClosing || this.session.takeOver !== null) break;
       isOver =
         reply.length >= SEND_AT_BYTES || slice.isOver(durability.position + context.copiedBytes);
@@ -403,17 +360,6 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     if (isOver) runQueue.spend();
     if (goesOn) this.goOn();
     this.keepRest(hasCompleted);
-  }
-
-  /** Skips a byte order mark; false when only a part of one has come. */
-  private skipMark(): boolean {
-    const { bytes, start, length } = this.inbox;
-    let matched = 0;
-    while (matched < Math.min(length, 3) && bytes[start + matched] === MARK[matched]) matched++;
-    if (matched === length && matched < 3) return false;
-    if (matched === 3) this.inbox.start += 3;
-    this.isFresh = false;
-    return true;
   }
 
   /** Lets go of the client protocol. */
@@ -445,122 +391,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     handler?.closed();
   }
 
-  /** True when the next request may be looked at. */
-  private runArray(reply: Reply): boolean {
-    const { parser, context } = this.shared;
-    let request = this.partial;
-    if (request === undefined) {
-      request = sharedRequest;
-      request.reset();
-    }
-    // What was read of a refused request is not kept; of any other, all is.
-    request.base = this.inbox.start - (request.isRefused ? request.readBytes : 0);
-    const status = parser.parse(request, this.inbox.bytes, this.inbox.end);
-    if (status === INCOMPLETE || status === PAUSED) {
-      this.isReadingOn = status === PAUSED;
-      this.speaksRespNow = true;
-      if (request === sharedRequest) {
-        this.partial = request;
-        sharedRequest = new Request();
-      }
-      if (request.isRefused) this.discard(request.base + request.readBytes);
-      return false;
-    }
-    this.partial = undefined;
-    this.inbox.start = request.base + request.readBytes;
-    if (status === MALFORMED) {
-      context.services.statistics.protocolErrors++;
-      reply.dialect = this.session.respDialect;
-      reply.respError(`ERR Protocol error: ${parser.problem}`);
-      this.session.isClosing = true;
-      return false;
-    }
-    this.isFirst = false;
-    if (request.expectedParts === 0) return true;
-    if (status !== COMPLETE) {
-      context.services.statistics.protocolErrors++;
-      reply.dialect = this.session.respDialect;
-      reply.error("Value too large", "see network.max_value_bytes");
-      return true;
-    }
-    this.speaksResp = this.speaksRespNow = true;
-    context.session = this.session;
-    return this.settled(executeArray(request, reply, context));
-  }
-
-  private runLine(reply: Reply): boolean {
-    const { context, limits } = this.shared;
-    this.speaksRespNow = false;
-    const lineEnd = this.inbox.findLineEnd(this.inbox.start + this.searchedBytes);
-    if (lineEnd < 0) {
-      const length = this.inbox.length;
-      // A CR in the last place may be half of the line's end.
-      const isBeforeEnd = length > 0 && this.inbox.bytes[this.inbox.end - 1] === CR;
-      const lineLength = isBeforeEnd ? length - 1 : length;
-      if (!this.isSkippingLine && lineLength > limits.maxLineBytes) {
-        const { bytes, start, end } = this.inbox;
-        if (isHttp(bytes, start, end, false)) return this.refuseHttp(reply);
-        this.isFirst = false;
-        this.refuseLine(reply);
-      }
-      if (this.isSkippingLine) this.discard(this.inbox.end);
-      else this.searchedBytes = length;
-      return false;
-    }
-    const start = this.inbox.start;
-    this.inbox.start = lineEnd + 1;
-    this.searchedBytes = 0;
-    if (this.isSkippingLine) {
-      this.isSkippingLine = false;
-      return true;
-    }
-    const end = lineEnd > start && this.inbox.bytes[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
-    if (isHttp(this.inbox.bytes, start, end, this.isFirst)) return this.refuseHttp(reply);
-    this.isFirst = false;
-    if (end - start > limits.maxLineBytes) {
-      this.refuseLine(reply);
-      this.isSkippingLine = false;
-      return true;
-    }
-    // `redis-cli --pipe` sends an empty line between two arrays, to which Redis says nothing.
-    if (end === start && this.speaksResp) return true;
-    const request = sharedRequest;
-    request.reset();
-    context.session = this.session;
-    return this.settled(executeLine(request, this.inbox.bytes, start, end, reply, context));
-  }
-
-  /** Skips input up to there. */
-  private discard(end: number): void {
-    this.shared.onDiscarded(end - this.inbox.start);
-    this.inbox.start = end;
-  }
-
-  /** Ends the connection: what follows may be commands that somebody else made a browser send. */
-  private refuseHttp(reply: Reply): boolean {
-    const { context, notices } = this.shared;
-    context.services.statistics.protocolErrors++;
-    const { address } = this.session;
-    notices.warn("Closed a connection that speaks HTTP; this port does not", { address });
-    reply.dialect = this.session.lineDialect;
-    if (this.isFirst) reply.raw(httpAnswer());
-    else reply.error("Invalid command", "this is HTTP; closing the connection");
-    this.session.isClosing = true;
-    return false;
-  }
-
-  private refuseLine(reply: Reply): void {
-    const { context, limits } = this.shared;
-    context.services.statistics.protocolErrors++;
-    reply.dialect = this.session.lineDialect;
-    reply.error("Line too long", `network.max_line_bytes is ${limits.maxLineBytes}`);
-    this.isSkippingLine = true;
-    this.searchedBytes = 0;
-  }
-
-  /** Whether the command is done; if its reply comes later, sees to that. */
-  private settled(execution: Execution): boolean {
-    if (execution === undefined) return true;
+  /** Sees to a reply that comes later. */
+  private settle(execution: Promise<LateReply>): void {
     this.isWaiting = true;
     // The places of its parts take about as much as the smallest parts themselves.
     this.keptBytes = 2 * this.inbox.bytes.length;
@@ -573,7 +405,6 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
       this.restDialect = dialect;
       this.sendRest();
     });
-    return false;
   }
 
   /** Sends a reply that came late, a piece at a time, each when the one before is on its way. */
@@ -608,8 +439,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     this.inbox.compact();
     this.pauseOrResume();
     const isHeldBack = this.isInLine || this.isWaiting || this.outbox.length > 0;
-    const isHalfSent =
-      !isHeldBack && (this.inbox.length > 0 || this.partial !== undefined || this.isSkippingLine);
+    const isHalfSent = !isHeldBack && (this.inbox.length > 0 || this.reader.isMidway);
     if (!isHalfSent) {
       if (halfSent.size > 0) halfSent.delete(this);
     } else if (hasCompleted || !halfSent.has(this)) {
@@ -690,6 +520,3 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     this.isPaused = false;
   }
 }
-
-/** The request all connections parse into, as long as they find theirs complete. */
-let sharedRequest = new Request();

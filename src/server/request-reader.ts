@@ -1,0 +1,226 @@
+/**
+ * Reads requests from a connection's inbox, be they lines or RESP arrays, and has them run. Holds what
+ * must be remembered between two chunks of input, and knows what ends a connection.
+ */
+import type { Context, LateReply } from "../commands/command.ts";
+import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
+import type { Session } from "../commands/session.ts";
+import { httpAnswer, isHttp } from "../protocol/http.ts";
+import type { Reply } from "../protocol/reply.ts";
+import { Request } from "../protocol/request.ts";
+import {
+  COMPLETE,
+  INCOMPLETE,
+  MALFORMED,
+  PAUSED,
+  type RespParser,
+} from "../protocol/resp-parser.ts";
+import type { Inbox } from "./inbox.ts";
+import type { Notices } from "./notices.ts";
+
+/** Limits of a connection, all in bytes. */
+export interface ConnectionLimits {
+  readonly maxLineBytes: number;
+  readonly maxOutputBytes: number;
+}
+
+/** What all readers share. */
+export interface ReaderShared {
+  readonly context: Context;
+  readonly limits: ConnectionLimits;
+  readonly parser: RespParser;
+  readonly notices: Notices;
+  /** Told of input that was thrown away unread, in bytes. */
+  onDiscarded(bytes: number): void;
+}
+
+/**
+ * What became of an attempt to run the next request: true, it was run; false, nothing more can be
+ * run for now; or it was begun and will be answered later.
+ */
+export type Progress = boolean | Promise<LateReply>;
+
+const CR = 0x0d;
+/** A UTF-8 byte order mark, which some editors put at the start of a file that is then piped in. */
+const MARK = [0xef, 0xbb, 0xbf];
+const STAR = 0x2a;
+
+/** See the file header. Requests that end the connection set `session.isClosing`. */
+export class RequestReader {
+  /** Bytes of an unfinished line already searched for its end. */
+  private searchedBytes = 0;
+  /** The rest of a line that is too long is being skipped. */
+  private isSkippingLine = false;
+  /** Nothing has come yet, not even a byte order mark; no request has come yet. */
+  private isFresh = true;
+  private isFirst = true;
+  /** A RESP request came on this connection. */
+  private speaksResp = false;
+  /** The request being read or run is one. */
+  speaksRespNow = false;
+  /** A RESP request that has arrived in part. */
+  private partial: Request | undefined;
+  /** More of a request could be read, but it is long. */
+  isReadingOn = false;
+
+  constructor(
+    private readonly inbox: Inbox,
+    private readonly session: Session,
+    private readonly shared: ReaderShared,
+  ) {}
+
+  /** Whether a request has begun of which nothing may be left in the inbox. */
+  get isMidway(): boolean {
+    return this.partial !== undefined || this.isSkippingLine;
+  }
+
+  /** Memory taken by the places of parts, in bytes. */
+  get rangeBytes(): number {
+    return this.partial?.rangeBytes ?? 0;
+  }
+
+  /** Forgets a request that has come in part. */
+  forget(): void {
+    this.partial = undefined;
+  }
+
+  /** Runs the next request in the inbox, which is not empty. */
+  next(reply: Reply): Progress {
+    this.isReadingOn = false;
+    if (this.isFresh && !this.skipMark()) return false;
+    const { bytes, start, end } = this.inbox;
+    if (start === end) return false;
+    const isArray = this.partial !== undefined || bytes[start] === STAR;
+    return isArray && !this.isSkippingLine ? this.readArray(reply) : this.readLine(reply);
+  }
+
+  /** Skips a byte order mark; false when only a part of one has come. */
+  private skipMark(): boolean {
+    const { bytes, start, length } = this.inbox;
+    let matched = 0;
+    while (matched < Math.min(length, 3) && bytes[start + matched] === MARK[matched]) matched++;
+    if (matched === length && matched < 3) return false;
+    if (matched === 3) this.inbox.start += 3;
+    this.isFresh = false;
+    return true;
+  }
+
+  private readArray(reply: Reply): Progress {
+    const { parser, context } = this.shared;
+    let request = this.partial;
+    if (request === undefined) {
+      request = sharedRequest;
+      request.reset();
+    }
+    // What was read of a refused request is not kept; of any other, all is.
+    request.base = this.inbox.start - (request.isRefused ? request.readBytes : 0);
+    const status = parser.parse(request, this.inbox.bytes, this.inbox.end);
+    if (status === INCOMPLETE || status === PAUSED) {
+      this.isReadingOn = status === PAUSED;
+      this.speaksRespNow = true;
+      if (request === sharedRequest) {
+        this.partial = request;
+        sharedRequest = new Request();
+      }
+      if (request.isRefused) this.discard(request.base + request.readBytes);
+      return false;
+    }
+    this.partial = undefined;
+    this.inbox.start = request.base + request.readBytes;
+    if (status === MALFORMED) {
+      context.services.statistics.protocolErrors++;
+      reply.dialect = this.session.respDialect;
+      reply.respError(`ERR Protocol error: ${parser.problem}`);
+      this.session.isClosing = true;
+      return false;
+    }
+    this.isFirst = false;
+    if (request.expectedParts === 0) return true;
+    if (status !== COMPLETE) {
+      context.services.statistics.protocolErrors++;
+      reply.dialect = this.session.respDialect;
+      reply.error("Value too large", "see network.max_value_bytes");
+      return true;
+    }
+    this.speaksResp = this.speaksRespNow = true;
+    context.session = this.session;
+    return done(executeArray(request, reply, context));
+  }
+
+  private readLine(reply: Reply): Progress {
+    const { context, limits } = this.shared;
+    this.speaksRespNow = false;
+    const lineEnd = this.inbox.findLineEnd(this.inbox.start + this.searchedBytes);
+    if (lineEnd < 0) {
+      const length = this.inbox.length;
+      // A CR in the last place may be half of the line's end.
+      const isBeforeEnd = length > 0 && this.inbox.bytes[this.inbox.end - 1] === CR;
+      const lineLength = isBeforeEnd ? length - 1 : length;
+      if (!this.isSkippingLine && lineLength > limits.maxLineBytes) {
+        const { bytes, start, end } = this.inbox;
+        if (isHttp(bytes, start, end, false)) return this.refuseHttp(reply);
+        this.isFirst = false;
+        this.refuseLine(reply);
+      }
+      if (this.isSkippingLine) this.discard(this.inbox.end);
+      else this.searchedBytes = length;
+      return false;
+    }
+    const start = this.inbox.start;
+    this.inbox.start = lineEnd + 1;
+    this.searchedBytes = 0;
+    if (this.isSkippingLine) {
+      this.isSkippingLine = false;
+      return true;
+    }
+    const end = lineEnd > start && this.inbox.bytes[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
+    if (isHttp(this.inbox.bytes, start, end, this.isFirst)) return this.refuseHttp(reply);
+    this.isFirst = false;
+    if (end - start > limits.maxLineBytes) {
+      this.refuseLine(reply);
+      this.isSkippingLine = false;
+      return true;
+    }
+    // `redis-cli --pipe` sends an empty line between two arrays, to which Redis says nothing.
+    if (end === start && this.speaksResp) return true;
+    const request = sharedRequest;
+    request.reset();
+    context.session = this.session;
+    return done(executeLine(request, this.inbox.bytes, start, end, reply, context));
+  }
+
+  /** Skips input up to there. */
+  private discard(end: number): void {
+    this.shared.onDiscarded(end - this.inbox.start);
+    this.inbox.start = end;
+  }
+
+  /** Ends the connection: what follows may be commands that somebody else made a browser send. */
+  private refuseHttp(reply: Reply): boolean {
+    const { context, notices } = this.shared;
+    context.services.statistics.protocolErrors++;
+    const { address } = this.session;
+    notices.warn("Closed a connection that speaks HTTP; this port does not", { address });
+    reply.dialect = this.session.lineDialect;
+    if (this.isFirst) reply.raw(httpAnswer());
+    else reply.error("Invalid command", "this is HTTP; closing the connection");
+    this.session.isClosing = true;
+    return false;
+  }
+
+  private refuseLine(reply: Reply): void {
+    const { context, limits } = this.shared;
+    context.services.statistics.protocolErrors++;
+    reply.dialect = this.session.lineDialect;
+    reply.error("Line too long", `network.max_line_bytes is ${limits.maxLineBytes}`);
+    this.isSkippingLine = true;
+    this.searchedBytes = 0;
+  }
+}
+
+function done(execution: Execution): Progress {
+  return execution === undefined ? true : execution;
+}
+
+/** The request all connections parse into, as long as they find theirs complete. */
+let sharedRequest = new Request();
