@@ -1,5 +1,5 @@
 /**
- * `npm test`: set-up, formatting, types, the binary, every test; then one line of real counts, last.
+ * `npm test`: set-up, formatting, types, lint, the binary, every test; then one line of real counts, last.
  *
  * Each step before the tests counts as one failure when it fails, and the rest still runs.
  */
@@ -38,7 +38,7 @@ async function runAll() {
     return { passed: 0, failed: 1, skipped: 0 };
   }
   let broken = 0;
-  for (const step of [["fmt", "--check"], ["check"], ["run", "build"]]) {
+  for (const step of [["fmt", "--check"], ["check"], ["run", "lint"], ["run", "build"]]) {
     console.error(`\n$ bun ${step.join(" ")}`);
     if ((await runBun(...step)).code !== 0) broken += 1;
   }

@@ -109,7 +109,7 @@ async function measure(count: number, only: string): Promise<void> {
   });
   const reader = polite.stdout.getReader();
   const worstMs = async (): Promise<number> => {
-    polite.stdin.write("\n");
+    void polite.stdin.write("\n");
     await polite.stdin.flush();
     const { value } = await reader.read();
     return Number(new TextDecoder().decode(value));

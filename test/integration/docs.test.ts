@@ -1,6 +1,6 @@
 /** What README.md and docs/ show is what happens. */
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { configTable } from "../../src/config/table.ts";
 import { projectRoot } from "../support/binary.ts";
@@ -45,13 +45,11 @@ describe("links lead somewhere", () => {
   });
 });
 
-describe("troubleshooting names what the program prints", async () => {
-  const sources = readdirSync(join(projectRoot, "src"), { recursive: true })
+describe("troubleshooting names what the program prints", () => {
+  const texts = readdirSync(join(projectRoot, "src"), { recursive: true })
     .map(String)
-    .filter((name) => name.endsWith(".ts"));
-  const texts = await Promise.all(
-    sources.map((name) => Bun.file(join(projectRoot, "src", name)).text()),
-  );
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => readFileSync(join(projectRoot, "src", name), "utf8"));
   const page = pages.get("docs/troubleshooting.md")!;
   const tables = page.matchAll(/^\| it prints .*\n\|[-| ]+\n((?:\|.*\n)+)/gm);
   const messages = Array.from(tables, ([, rows]) => rows!.trimEnd().split("\n"))
@@ -82,7 +80,7 @@ describe("sessions print what they show", () => {
     }
     // Nothing more than what is shown was answered.
     expect(await client.send("PING")).toBe("PONG");
-    client.close();
+    await client.close();
     await node.stop();
   });
 });

@@ -149,7 +149,7 @@ async function startPolite(
   await begun.promise;
   return {
     async finish() {
-      child.stdin.end();
+      await child.stdin.end();
       const line = (await gathered).trim().split("\n").at(-1) ?? "";
       return JSON.parse(line) as PoliteReport;
     },

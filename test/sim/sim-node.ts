@@ -336,7 +336,7 @@ export class SimNode {
     this.leave();
     const { diskChance } = this;
     const { timeline } = this.simulation;
-    process.journal.close().then(() => {
+    void process.journal.close().then(() => {
       if (life !== this.life) return;
       this.end(process.journal.failure === null ? "stop" : "kill");
       timeline.after(diskChance.magnitude(10, MAX_NEGLECT_MS), () => this.start());

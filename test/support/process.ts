@@ -110,8 +110,8 @@ export async function runBinary(
     output: () => output,
     waitFor,
     write: (text) => {
-      child.stdin.write(text);
-      child.stdin.flush();
+      void child.stdin.write(text);
+      void child.stdin.flush();
     },
     endInput: () => void child.stdin.end(),
     signal: (name) => child.kill(name),
