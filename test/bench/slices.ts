@@ -195,7 +195,7 @@ function cases(attacker: Attacker, count: number, port: number, brokerPort?: num
       "COUNT",
       "1000000000",
     ),
-    one("SCAN of lines, all keys", "SCAN", "0", "COUNT", "1000000000"),
+    one("SCAN 0 COUNT 1000000000", "SCAN", "0", "COUNT", "1000000000"),
     one("HASH", "HASH"),
     many("INFO, 200 times", 200, "INFO"),
     many("STATS and DBSIZE, 200 times", 200, "STATS"),
