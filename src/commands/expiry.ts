@@ -41,9 +41,9 @@ function rewrite(request: Request, expiresAtMs: number, reply: Reply, context: C
   if (expiresAtMs !== 0 && expiresAtMs <= store.clock.nowMs()) {
     return store.delete(request.bytes, start, length);
   }
-  // The value lies in the store, which is about to move it.
-  const value = found.valueBytes();
-  const outcome = store.set(request.bytes, start, length, value, 0, value.length, expiresAtMs);
+  const { bytes } = request;
+  const { value, valueOffset, valueLength } = found;
+  const outcome = store.set(bytes, start, length, value, valueOffset, valueLength, expiresAtMs);
   return !isRefused(outcome, reply);
 }
 

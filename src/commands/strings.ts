@@ -215,6 +215,9 @@ const setRange: Run = (request, reply, context) => {
   if (patchLength === 0) return reply.count(found.valueLength, "VALUE ");
   const end = offset + patchLength;
   if (!checkValueLength(Math.max(end, found.valueLength), reply, context)) return;
+  if (id >= 0 && store.overwrite(id, offset, request.bytes, request.start(2), patchLength)) {
+    return reply.count(found.valueLength, "VALUE ");
+  }
   built.reset();
   built.add(found.value, found.valueOffset, Math.min(offset, found.valueLength));
   built.addZeros(offset - built.length);

@@ -68,7 +68,7 @@ export class EntryTable {
   }
 
   /**
-   * Replaces what row `id` holds by `entry` (same key). False when memory is used up, and then
+   * Replaces what row `id` holds by `entry` (same key; the value may be a view of the present one). False when memory is used up, and then
    * nothing has changed; never for an entry that takes no more room than the one before.
    */
   replace(id: number, entry: Entry, limitBytes: number): boolean {
@@ -313,26 +313,23 @@ export class EntryTable {
   private fillSlot(id: number, reference: number, entry: Entry, withKey: boolean): void {
     const slab = slabOf(reference);
     const bytes = this.arena.bytes[slab]!;
-    let offset = offsetOf(reference);
-    if (withKey) {
-      const words = this.arena.words[slab]!;
-      words[offset >>> 2] = id;
-      if (entry.expiresAtMs !== 0) {
-        words[(offset >>> 2) + 1] = Math.floor(entry.expiresAtMs / 0x1_0000_0000);
-        words[(offset >>> 2) + 2] = entry.expiresAtMs >>> 0;
-        offset += 8;
-      }
-      copyBytes(entry.key, entry.keyOffset, entry.keyLength, bytes, offset + 4);
-    } else if (entry.expiresAtMs !== 0) {
-      offset += 8;
+    const offset = offsetOf(reference);
+    const keyAt = entry.expiresAtMs === 0 ? offset + 4 : offset + 12;
+    const { value, valueOffset, valueLength } = entry;
+    const valueAt = keyAt + entry.keyLength;
+    // First the value, which may be the one that is in this slot: then only an expiry moves it.
+    if (value !== bytes) copyBytes(value, valueOffset, valueLength, bytes, valueAt);
+    else if (valueOffset !== valueAt) {
+      bytes.copyWithin(valueAt, valueOffset, valueOffset + valueLength);
     }
-    copyBytes(
-      entry.value,
-      entry.valueOffset,
-      entry.valueLength,
-      bytes,
-      offset + 4 + entry.keyLength,
-    );
+    if (!withKey) return;
+    const words = this.arena.words[slab]!;
+    words[offset >>> 2] = id;
+    if (entry.expiresAtMs !== 0) {
+      words[(offset >>> 2) + 1] = Math.floor(entry.expiresAtMs / WORD);
+      words[(offset >>> 2) + 2] = entry.expiresAtMs >>> 0;
+    }
+    copyBytes(entry.key, entry.keyOffset, entry.keyLength, bytes, keyAt);
   }
 }
 

@@ -374,7 +374,10 @@ export class Store {
     this.isRecovering = false;
   }
 
-  /** Writes a string. APPLIED or REFUSED_FULL. `expiresAtMs` is 0 for never. */
+  /**
+   * Writes a string. APPLIED or REFUSED_FULL. `expiresAtMs` is 0 for never. The value may be the
+   * one that the key has now, as `read` gave it: then another expiry copies nothing.
+   */
   set(
     key: Uint8Array,
     keyOffset: number,
@@ -390,6 +393,24 @@ export class Store {
     own.expiresAtMs = expiresAtMs;
     this.stamp();
     return this.apply(own, true);
+  }
+
+  /**
+   * Writes bytes over some of a string, from its byte `at` on, and copies nothing else of it. False
+   * when entry `id` is no string of that length.
+   */
+  overwrite(id: number, at: number, bytes: Uint8Array, offset: number, length: number): boolean {
+    const { own, present } = this;
+    this.table.read(id, present);
+    if (present.kind !== KIND_STRING || at + length > present.valueLength) return false;
+    copyBytes(bytes, offset, length, present.value, present.valueOffset + at);
+    own.kind = KIND_STRING;
+    own.setKey(present.key, present.keyOffset, present.keyLength);
+    own.setValue(present.value, present.valueOffset, present.valueLength);
+    own.expiresAtMs = present.expiresAtMs;
+    this.stamp();
+    if (this.replace(id, own, true) !== APPLIED) throw new Error("a write in place was refused");
+    return true;
   }
 
   /**

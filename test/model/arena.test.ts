@@ -270,6 +270,42 @@ describe("entry table", () => {
     },
   );
 
+  test("an entry may be replaced by one with its own value and another expiry, in place or moved", () => {
+    const lengths = fc.oneof(
+      fc.integer({ min: 0, max: 300 }),
+      fc.integer({ min: 30_000, max: 70_000 }),
+    );
+    const expiries = fc.array(fc.constantFrom(0, 1, 2 ** 40), { minLength: 1, maxLength: 6 });
+    fc.assert(
+      fc.property(
+        lengths,
+        fc.integer({ min: 1, max: 100 }),
+        expiries,
+        (length, keyLength, changes) => {
+          const table = new EntryTable();
+          const r: Row = {
+            key: Buffer.from(Array.from({ length: keyLength }, (_, i) => i & 0xff)),
+            value: Buffer.from(Array.from({ length }, (_, i) => (i * 7) & 0xff)),
+            kind: KIND_STRING,
+            version: [1, 2, 3, 4],
+            expiresAtMs: 0,
+            hash: 6,
+          };
+          const id = table.create(entryOf(r), r.hash, Infinity);
+          const view = new Entry();
+          for (const expiresAtMs of changes) {
+            table.read(id, view);
+            const next = new Entry().setKey(r.key).setVersion(1, 2, 3, 4);
+            next.setValue(view.value, view.valueOffset, view.valueLength).expiresAtMs = expiresAtMs;
+            expect(table.replace(id, next, Infinity)).toBeTrue();
+            checkRow(table, id, { ...r, expiresAtMs });
+          }
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
   test("what takes no more room is replaced even when there is no memory, in place", () => {
     const table = new EntryTable();
     const row = { kind: KIND_STRING, version: [1, 2, 3, 4], expiresAtMs: 5, hash: 6 } as const;

@@ -785,6 +785,28 @@ describe("memory", () => {
     expect(real.store.size).toBe(count - 2);
   });
 
+  test("bytes within a string are written where they lie, at the limit and with an expiry, too", () => {
+    const { real } = full();
+    const key = bytes("key7");
+    expect(real.set("key7", "v".repeat(100), START_MS + 900)).toBe(APPLIED);
+    const before = real.observed.get(real.store.find(key, 0, key.length));
+    const patch = bytes("??patch");
+    const write = (at: number) =>
+      real.store.overwrite(real.store.find(key, 0, key.length), at, patch, 2, 5);
+    expect(write(0)).toBeTrue();
+    expect(write(95)).toBeTrue();
+    expect(write(96)).toBeFalse();
+    expect(real.get("key7")).toBe(`patch${"v".repeat(90)}patch`);
+    expect(real.observed.get(real.store.find(key, 0, key.length))).not.toBe(before);
+    real.checkObserved();
+    // A counter is no string, whatever it shows.
+    const other = new TestStore();
+    expect(other.increment("key7", 12_345n)).toBe(APPLIED);
+    const id = other.store.find(key, 0, key.length);
+    expect(other.store.overwrite(id, 0, patch, 2, 5)).toBeFalse();
+    expect(other.get("key7")).toBe("12345");
+  });
+
   test("a flood of keys written and deleted again ends at the limit", () => {
     const real = new TestStore(LIMIT);
     let count = 0;
