@@ -1,5 +1,5 @@
 /** What sessions came to: the counters for INFO and one line in the log for each. */
-import type { SyncResult } from "../core/sync-tally.ts";
+import type { SyncResult } from "../core/sync/tally.ts";
 import type { Logger } from "../observability/log.ts";
 
 /** As much of a result as there is: a node that cannot be reached has no figures. */

@@ -1,6 +1,6 @@
 /**
  * Heals this node and its peers: keeps the Merkle tree, syncs by a schedule and on demand,
- * and serves peers that come by themselves. The protocol is `core/sync-session.ts`; here are
+ * and serves peers that come by themselves. The protocol is `core/sync/session.ts`; here are
  * its connections, its timing and its accounts.
  */
 import type { HostPort } from "../config/address.ts";
@@ -12,14 +12,14 @@ import type {
   SyncControl,
   SyncReport,
 } from "../commands/services.ts";
-import type { Contacts } from "../core/contacts.ts";
-import { unixMsOf } from "../core/clock.ts";
-import { Entry, compareVersions } from "../core/entry.ts";
-import { MerkleTree } from "../core/merkle.ts";
-import { originOf } from "../core/origin.ts";
-import { RecordDigester, treeKeyOf } from "../core/record-digest.ts";
-import type { Store } from "../core/store.ts";
-import type { PutAside } from "../core/sync-options.ts";
+import type { Contacts } from "../core/sync/contacts.ts";
+import { unixMsOf } from "../core/data/clock.ts";
+import { Entry, compareVersions } from "../core/data/entry.ts";
+import { MerkleTree } from "../core/tree/merkle.ts";
+import { originOf } from "../core/data/origin.ts";
+import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
+import type { Store } from "../core/store/store.ts";
+import type { PutAside } from "../core/sync/options.ts";
 import type { Logger } from "../observability/log.ts";
 import { eventLoop } from "../timing.ts";
 import { SyncAccounts } from "./accounts.ts";

@@ -4,8 +4,8 @@
  * it when the other side goes away or falls silent.
  */
 import type { Durability, Link, LinkHandler } from "../commands/services.ts";
-import type { SyncSession } from "../core/sync-session.ts";
-import type { SyncResult } from "../core/sync-tally.ts";
+import type { SyncSession } from "../core/sync/session.ts";
+import type { SyncResult } from "../core/sync/tally.ts";
 import { HeldFrames } from "./held-frames.ts";
 import type { LongestSlice } from "./longest-slice.ts";
 import { Progress } from "./progress.ts";

@@ -6,9 +6,9 @@
  */
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Durability, Link, LinkHandler } from "../commands/services.ts";
-import type { Salt } from "../core/short-digest.ts";
-import { SyncSession, type SyncSessionOptions } from "../core/sync-session.ts";
-import type { SyncFailure, SyncResult } from "../core/sync-tally.ts";
+import type { Salt } from "../core/sync/short-digest.ts";
+import { SyncSession, type SyncSessionOptions } from "../core/sync/session.ts";
+import type { SyncFailure, SyncResult } from "../core/sync/tally.ts";
 import type { SyncAccounts } from "./accounts.ts";
 import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";

@@ -2,16 +2,16 @@
  * Keeps the Merkle tree up to date while nobody asks: in slices, as of a watermark a little back,
  * at every whole second. All nodes do so at about the same moment, for they go by the clock that they stamp
  * writes with. So a key that is written again a little later stands in all trees with the same
- * version, though none of them sees every version (`core/merkle.ts`).
+ * version, though none of them sees every version (`core/tree/merkle.ts`).
  *
  * While the node is busy, slices keep a distance, so that clients lose a thirtieth of its time to
  * them at most: a tree that falls behind costs a session an update of its own, nothing more, and
  * what is overwritten meanwhile is hashed once instead of every time.
  */
-import { timeHighOf, timeLowOf } from "../core/clock.ts";
-import type { MerkleTree } from "../core/merkle.ts";
-import type { Store } from "../core/store.ts";
-import { WATERMARK_STEP_MS, watermarkBehind } from "../core/watermark.ts";
+import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
+import type { MerkleTree } from "../core/tree/merkle.ts";
+import type { Store } from "../core/store/store.ts";
+import { WATERMARK_STEP_MS, watermarkBehind } from "../core/sync/watermark.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { LongestSlice } from "./longest-slice.ts";
 

@@ -3,16 +3,16 @@
  * sync would do. It only looks. Writes on their way between the nodes show as well.
  */
 import { parseHostPort, type HostPort } from "../config/address.ts";
-import { unixMsOf } from "../core/clock.ts";
-import { latestMissed } from "../core/contacts.ts";
+import { unixMsOf } from "../core/data/clock.ts";
+import { latestMissed } from "../core/sync/contacts.ts";
 import {
   KIND_COUNTER,
   KIND_TOMBSTONE,
   compareVersions,
   type Entry,
   type VersionWords,
-} from "../core/entry.ts";
-import { TAKE, baseVersionOf, mergeRule, writtenMs } from "../core/merge.ts";
+} from "../core/data/entry.ts";
+import { TAKE, baseVersionOf, mergeRule, writtenMs } from "../core/data/merge.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isoTimeOf } from "../timing.ts";
 import { UsageError, type Arguments, type Command } from "./arguments.ts";

@@ -2,10 +2,10 @@
 import { dial } from "../anti-entropy/dial.ts";
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Link } from "../commands/services.ts";
-import type { Entry } from "../core/entry.ts";
-import type { Salt } from "../core/short-digest.ts";
-import type { Hello } from "../core/sync-hello.ts";
-import { SyncInspector } from "../core/sync-inspector.ts";
+import type { Entry } from "../core/data/entry.ts";
+import type { Salt } from "../core/sync/short-digest.ts";
+import type { Hello } from "../core/sync/hello.ts";
+import { SyncInspector } from "../core/sync/inspector.ts";
 import { OperationalError } from "../operational-error.ts";
 
 /** Descriptions hold little of a value, so frames are small. */

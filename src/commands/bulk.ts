@@ -4,8 +4,8 @@
  * Two things stay whole. MSET of up to WHOLE_KEYS keys is done in one go, so that nobody
  * sees half of it. MSETNX, whose point that is, takes no more than so many: it writes all or nothing.
  */
-import { Entry } from "../core/entry.ts";
-import { APPLIED, type Outcome } from "../core/store.ts";
+import { Entry } from "../core/data/entry.ts";
+import { APPLIED, type Outcome } from "../core/store/store.ts";
 import { SHAPE_PAIRS, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";

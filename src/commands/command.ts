@@ -2,14 +2,14 @@
  * What a command is: a name, how many arguments it takes, how they lie in a line, and a
  * function from request to reply. The table in `table.ts` holds them all.
  */
-import type { Store, Outcome } from "../core/store.ts";
-import { REFUSED_FULL } from "../core/store.ts";
+import type { Store, Outcome } from "../core/store/store.ts";
+import { REFUSED_FULL } from "../core/store/store.ts";
 import type { LineShape } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import type { Durability, Services } from "./services.ts";
 import type { Session } from "./session.ts";
-import { MAX_KEY_BYTES } from "../core/entry.ts";
+import { MAX_KEY_BYTES } from "../core/data/entry.ts";
 
 /** The `<family>_commands` counters of STATS. */
 export const FAMILIES = [

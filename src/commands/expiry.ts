@@ -2,7 +2,7 @@
  * Time to live. An expiry is part of an entry, so changing it is a write of the whole
  * value with a new version: a counter whose expiry is set starts afresh from its number.
  */
-import { Entry } from "../core/entry.ts";
+import { Entry } from "../core/data/entry.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";

@@ -1,5 +1,5 @@
 /** The one place where a fact about the node becomes a line of a reply. */
-import { printable } from "../core/name.ts";
+import { printable } from "../core/data/name.ts";
 
 /**
  * A fact as INFO, STATS and CONFIG GET print it. Some facts come from outside or from a

@@ -1,13 +1,13 @@
 /**
  * `HASH [prefix]`: the fingerprint of the keys that begin with the prefix and their values
- * (`core/data-fingerprint.ts` defines it).
+ * (`core/tree/data-fingerprint.ts` defines it).
  *
  * It is computed in slices while other clients are served, so it is not of one moment: each
  * key counts with what it holds when its turn comes. Of a store at rest it is exact;
  * while writes go on, two nodes are compared with SYNC --verify instead.
  */
-import { DataFingerprint } from "../core/data-fingerprint.ts";
-import { Entry } from "../core/entry.ts";
+import { DataFingerprint } from "../core/tree/data-fingerprint.ts";
+import { Entry } from "../core/data/entry.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED } from "../protocol/reply.ts";
 import { checkKey, command, type Command, type LateReply, type Run } from "./command.ts";

@@ -1,6 +1,6 @@
 /** Commands on keys as such: deleting, counting, renaming, choosing one, dropping all. */
-import { Entry, compareBytes } from "../core/entry.ts";
-import type { Store } from "../core/store.ts";
+import { Entry, compareBytes } from "../core/data/entry.ts";
+import type { Store } from "../core/store/store.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";

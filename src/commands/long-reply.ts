@@ -7,7 +7,7 @@
  * does not fit any more is taken back, and `isFull` says so: whoever gathers then either says where
  * to go on, or answers an error. Nothing is left out in silence.
  */
-import { release } from "../core/release.ts";
+import { release } from "../core/bytes.ts";
 import { Reply, type Dialect } from "../protocol/reply.ts";
 import type { LateReply } from "./command.ts";
 import type { Session } from "./session.ts";

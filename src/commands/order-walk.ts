@@ -1,6 +1,6 @@
 /** Walking over keys in their order, in steps, while others write. */
-import { Entry } from "../core/entry.ts";
-import type { Store } from "../core/store.ts";
+import { Entry } from "../core/data/entry.ts";
+import type { Store } from "../core/store/store.ts";
 import { STEP_WORK } from "./slices.ts";
 
 /** What a row costs, whatever is in it, in units of STEP_WORK. */

@@ -5,8 +5,8 @@
  * key that is there throughout is always reported, whatever is written meanwhile. The line form
  * and its `AFTER` walk the keys in order, and find their place again by key.
  */
-import { Entry } from "../core/entry.ts";
-import type { Store } from "../core/store.ts";
+import { Entry } from "../core/data/entry.ts";
+import type { Store } from "../core/store/store.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";

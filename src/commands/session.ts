@@ -1,5 +1,5 @@
 /** What commands know of the connection they serve. */
-import { printable } from "../core/name.ts";
+import { printable } from "../core/data/name.ts";
 import { RESP2, type Dialect } from "../protocol/reply.ts";
 import type { Link, LinkHandler } from "./services.ts";
 

@@ -1,5 +1,5 @@
 /** A reused buffer in which a new value is put together from pieces. */
-import { release } from "../core/release.ts";
+import { release } from "../core/bytes.ts";
 
 /** See the file header. */
 export class ValueBuilder {

@@ -4,7 +4,7 @@
  * to add a row. A row's name is its place in the TOML file: `mqtt.embedded.bind_port`
  * is `bind_port` in `[mqtt.embedded]`. Rules between keys are in `load.ts`.
  */
-import { CLUSTER_RULE, isClusterName, isNodeId, NODE_ID_RULE } from "../core/name.ts";
+import { CLUSTER_RULE, isClusterName, isNodeId, NODE_ID_RULE } from "../core/data/name.ts";
 import { isHost, parseBrokerAddress, parseHostPort } from "./address.ts";
 import { boolean, choice, type Field, integer, list, text } from "./field.ts";
 

@@ -8,7 +8,7 @@
  * piece by piece, through the client port for one.
  */
 import { join } from "node:path";
-import type { Store } from "../core/store.ts";
+import type { Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UNFINISHED } from "./data-directory.ts";

@@ -3,7 +3,7 @@
  * recovery would, but without stopping at the first flaw.
  */
 import { basename } from "node:path";
-import { flawOf } from "../core/entry-check.ts";
+import { flawOf } from "../core/data/entry-check.ts";
 import { readDataFile, isTornEnd, type DataSink } from "./data-file.ts";
 import { listDataFiles, planOf, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";

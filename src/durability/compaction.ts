@@ -9,7 +9,7 @@
  * once that and a quarter of a segment was; the other quarter is for the frames under way.
  * `test/proof/disk-use.ts` measures it.
  */
-import type { Store } from "../core/store.ts";
+import type { Store } from "../core/store/store.ts";
 import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { FILE_SNAPSHOT } from "./record.ts";

@@ -15,7 +15,7 @@
  * If it did not, only a run that loses nothing itself goes on under the origin that is on disk. And
  * a copy of a directory does not say who counted in it (`salvage.ts`).
  */
-import type { Store } from "../core/store.ts";
+import type { Store } from "../core/store/store.ts";
 import type { FsyncMode } from "./log.ts";
 import type { Journal } from "./journal.ts";
 import { readU32, writeU32 } from "./frame.ts";

@@ -24,8 +24,8 @@
  * - Before a snapshot is begun, so is the segment with its number.
  */
 import type { SafeWaiter } from "../commands/services.ts";
-import { Entry, KIND_TOMBSTONE } from "../core/entry.ts";
-import type { ChangeObserver, Store } from "../core/store.ts";
+import { Entry, KIND_TOMBSTONE } from "../core/data/entry.ts";
+import type { ChangeObserver, Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { Compaction } from "./compaction.ts";

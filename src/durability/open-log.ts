@@ -1,7 +1,7 @@
 /**
  * Opens a data directory: makes it, locks it, brings back what it holds and goes on from there.
  */
-import type { Store } from "../core/store.ts";
+import type { Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { orExplain, realFileSystem, type FileSystem } from "./file-system.ts";
 import { lockDirectory, type DirectoryLock } from "./lock.ts";

@@ -21,8 +21,14 @@
  * its tombstone was purged, or it was set aside. It is the one record whose place among the others
  * matters: it undoes what stands before it.
  */
-import { release } from "../core/release.ts";
-import { copyBytes, Entry, MAX_KEY_BYTES, type Kind, type VersionWords } from "../core/entry.ts";
+import { release } from "../core/bytes.ts";
+import {
+  copyBytes,
+  Entry,
+  MAX_KEY_BYTES,
+  type Kind,
+  type VersionWords,
+} from "../core/data/entry.ts";
 import { FORMAT_VERSION, FRAME_HEADER_BYTES, readU32, sealFrame, writeU32 } from "./frame.ts";
 
 /** A segment of the log. */

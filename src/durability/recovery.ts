@@ -12,8 +12,8 @@
  * put aside when it was killed is put aside.
  */
 import { join } from "node:path";
-import { flawOf } from "../core/entry-check.ts";
-import type { Store } from "../core/store.ts";
+import { flawOf } from "../core/data/entry-check.ts";
+import type { Store } from "../core/store/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isTornEnd, readDataFile, type DataSink, type FileReading } from "./data-file.ts";
 import {

@@ -6,7 +6,7 @@
  * them restores it like any other backup.
  */
 import { join } from "node:path";
-import { Entry } from "../core/entry.ts";
+import { Entry } from "../core/data/entry.ts";
 import { OperationalError } from "../operational-error.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { writeWholeFile } from "./file-writer.ts";

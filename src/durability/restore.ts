@@ -5,7 +5,7 @@
  * that it may have forgotten what it once told its peers (see `incarnation.ts`), and heals
  * forward from them.
  */
-import { flawOf } from "../core/entry-check.ts";
+import { flawOf } from "../core/data/entry-check.ts";
 import { OperationalError } from "../operational-error.ts";
 import { checkDirectory, type DirectoryReport } from "./check.ts";
 import { readDataFile, type DataSink } from "./data-file.ts";

@@ -8,7 +8,7 @@
  * what was dropped must stand before its drop, so all records keep their order.
  */
 import { basename, join } from "node:path";
-import { flawOf } from "../core/entry-check.ts";
+import { flawOf } from "../core/data/entry-check.ts";
 import { ALONE_FACT, listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";

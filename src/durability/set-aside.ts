@@ -15,10 +15,10 @@
  * again, so it is written once, and leaves room for what a node gave up.
  */
 import { dirname, join } from "node:path";
-import { unixMsOf } from "../core/clock.ts";
-import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../core/counter.ts";
-import { KIND_COUNTER, KIND_TOMBSTONE, type Entry } from "../core/entry.ts";
-import type { SetAsideReason, WhenSetAside } from "../core/sync-options.ts";
+import { unixMsOf } from "../core/data/clock.ts";
+import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../core/data/counter.ts";
+import { KIND_COUNTER, KIND_TOMBSTONE, type Entry } from "../core/data/entry.ts";
+import type { SetAsideReason, WhenSetAside } from "../core/sync/options.ts";
 import type { Logger } from "../observability/log.ts";
 import { isoTimeOf } from "../timing.ts";
 import { explain, realFileSystem, type FileSystem, type OpenFile } from "./file-system.ts";

@@ -17,8 +17,8 @@
  *
  * The file gets its name only when it is whole and durable.
  */
-import { Entry } from "../core/entry.ts";
-import type { ChangeObserver, Store } from "../core/store.ts";
+import { Entry } from "../core/data/entry.ts";
+import type { ChangeObserver, Store } from "../core/store/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";

@@ -6,13 +6,13 @@
  *   machine's did.
  * - The purge watermark: with the tombstones that a snapshot leaves out goes the knowledge
  *   that they are.
- * - The contacts (see `core/contacts.ts`). They are journalled after the entries they speak of,
+ * - The contacts (see `core/sync/contacts.ts`). They are journalled after the entries they speak of,
  *   so what a crash leaves of both is true.
  * - Under which origin the node counts, and how far its disk can be trusted (`incarnation.ts`).
  */
-import { timeHighOf, timeLowOf, type HybridClock } from "../core/clock.ts";
-import { Contacts, MAX_MEMBERS } from "../core/contacts.ts";
-import type { Store } from "../core/store.ts";
+import { timeHighOf, timeLowOf, type HybridClock } from "../core/data/clock.ts";
+import { Contacts, MAX_MEMBERS } from "../core/sync/contacts.ts";
+import type { Store } from "../core/store/store.ts";
 import { readU32, writeU32 } from "./frame.ts";
 
 /** A time of the hybrid clock, 8 bytes, that no version is above. */

@@ -5,8 +5,8 @@
  * each dialect prints it, so the reply table of the protocol is written down once.
  * Everything is bytes; nothing is allocated per reply.
  */
-import { Int64, formatInt64 } from "../core/counter.ts";
-import { release } from "../core/release.ts";
+import { Int64, formatInt64 } from "../core/data/counter.ts";
+import { release } from "../core/bytes.ts";
 import { needsQuotes, quotedLength, writeQuoted } from "./quoting.ts";
 
 /** Lines for people and scripts: `GET` prints the bare value. */

@@ -7,7 +7,7 @@
  * request that has arrived in part can be set aside with its connection's bytes,
  * moved to another buffer, and continued.
  */
-import { release } from "../core/release.ts";
+import { release } from "../core/bytes.ts";
 
 /** See the file header. */
 export class Request {

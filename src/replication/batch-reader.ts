@@ -10,10 +10,10 @@ import {
   KIND_TOMBSTONE,
   MAX_EXPIRES_AT_MS,
   MAX_KEY_BYTES,
-} from "../core/entry.ts";
+} from "../core/data/entry.ts";
 import { ARRAY, BYTES, CborError, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
-import { isNodeId } from "../core/name.ts";
-import { originOf } from "../core/origin.ts";
+import { isNodeId } from "../core/data/name.ts";
+import { originOf } from "../core/data/origin.ts";
 import { FORMAT_VERSION, type DropReason } from "./wire.ts";
 
 /** There is no further event. */

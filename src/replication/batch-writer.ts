@@ -3,7 +3,7 @@
  * client comes through here: an event takes a fraction of a microsecond and allocates
  * nothing.
  */
-import { KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE, type Entry } from "../core/entry.ts";
+import { KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE, type Entry } from "../core/data/entry.ts";
 import { ARRAY, CborWriter, MAP, UINT } from "./cbor.ts";
 import { FORMAT_VERSION } from "./wire.ts";
 

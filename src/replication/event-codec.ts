@@ -21,17 +21,17 @@
  * it refuses tags and deep nesting, and what it bounds cannot be made to take long.
  */
 import { Decoder } from "cbor-x/index-no-eval";
-import { timeHighOf, timeLowOf } from "../core/clock.ts";
+import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import {
   Entry,
   KIND_STRING,
   KIND_TOMBSTONE,
   MAX_EXPIRES_AT_MS,
   MAX_KEY_BYTES,
-} from "../core/entry.ts";
+} from "../core/data/entry.ts";
 import { ARRAY, BYTES, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
-import { isNodeId } from "../core/name.ts";
-import { originOf } from "../core/origin.ts";
+import { isNodeId } from "../core/data/name.ts";
+import { originOf } from "../core/data/origin.ts";
 import { FORMAT_VERSION, type DropReason } from "./wire.ts";
 
 const WRITES = new Set(["set", "incr", "decr", "append", "prepend"]);

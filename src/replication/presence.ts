@@ -11,7 +11,7 @@
  * listens, whatever the broker remembered or forgot.
  */
 
-import { isNodeId } from "../core/name.ts";
+import { isNodeId } from "../core/data/name.ts";
 import { parseHostPort } from "../config/address.ts";
 
 /** What a node says about itself. */

@@ -13,8 +13,8 @@
  * have passed: when the connection breaks, these go back into the outbox. For what a
  * dying broker acknowledged it may not have passed on.
  */
-import { Entry, KIND_COUNTER, MAX_KEY_BYTES, type Kind } from "../core/entry.ts";
-import type { Store } from "../core/store.ts";
+import { Entry, KIND_COUNTER, MAX_KEY_BYTES, type Kind } from "../core/data/entry.ts";
+import type { Store } from "../core/store/store.ts";
 import { BatchWriter } from "./batch-writer.ts";
 import { Outbox } from "./outbox.ts";
 import type { Cancel, Timing } from "../timing.ts";

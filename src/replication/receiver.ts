@@ -9,9 +9,9 @@
  * Batches of a source are numbered, and a number that is missing means lost events: the
  * broker or the source dropped some. Numbers at or below the last one are repetitions.
  */
-import { writtenMs } from "../core/merge.ts";
-import type { Store } from "../core/store.ts";
-import type { Entry } from "../core/entry.ts";
+import { writtenMs } from "../core/data/merge.ts";
+import type { Store } from "../core/store/store.ts";
+import type { Entry } from "../core/data/entry.ts";
 import {
   REFUSED_FULL,
   REFUSED_FUTURE,
@@ -20,7 +20,7 @@ import {
   APPLIED,
   UNCHANGED,
   type Outcome,
-} from "../core/store.ts";
+} from "../core/store/store.ts";
 import {
   BatchReader,
   EVENT_DROPPED,

@@ -3,11 +3,11 @@
  * an MQTT broker. The broker is a fast hint and may lose anything; nothing here waits
  * for it, and the node serves whether it is there or not.
  */
-import { timeHighOf, timeLowOf } from "../core/clock.ts";
+import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import { parseBrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
-import type { Entry } from "../core/entry.ts";
-import type { ChangeObserver, Store } from "../core/store.ts";
+import type { Entry } from "../core/data/entry.ts";
+import type { ChangeObserver, Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import { MqttTransport, type TransportOptions } from "./mqtt-transport.ts";

@@ -1,6 +1,6 @@
 /** Input of a connection that is not consumed yet. */
 
-import { release } from "../core/release.ts";
+import { release } from "../core/bytes.ts";
 
 /** The bytes are `bytes[start]` to `bytes[end]`; whoever consumes them moves `start`. */
 export class Inbox {

@@ -3,7 +3,7 @@
  * may show writes that are not safe from a crash, is queued and sent in order.
  */
 import type { Socket } from "bun";
-import { release } from "../core/release.ts";
+import { release } from "../core/bytes.ts";
 
 /** See the file header. */
 export class Outbox {

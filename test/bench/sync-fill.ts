@@ -1,6 +1,6 @@
 /** Fills a store with many keys, as replication would have. */
-import { timeHighOf, timeLowOf } from "../../src/core/clock.ts";
-import { Entry } from "../../src/core/entry.ts";
+import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
+import { Entry } from "../../src/core/data/entry.ts";
 import type { SyncNode } from "../support/sync-pair.ts";
 
 const entry = new Entry();

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Encoder } from "cbor-x/index-no-eval";
 import { connect } from "mqtt";
-import { timeHighOf, timeLowOf } from "../../src/core/clock.ts";
+import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { respRequest } from "../support/in-process.ts";
 import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";

@@ -1,7 +1,7 @@
 /** Peers that misbehave: each costs a node one counted session and one line in its log. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
-import { SYNC_VERSION } from "../../src/core/sync-hello.ts";
+import { SYNC_VERSION } from "../../src/core/sync/hello.ts";
 import { ClusterNode } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";

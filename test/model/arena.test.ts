@@ -1,9 +1,9 @@
 /** Arena and entry table against naive ones, and memory under churn. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "../../src/core/arena.ts";
-import { EntryTable } from "../../src/core/entry-table.ts";
-import { compareBytes, Entry, KIND_STRING, type Kind } from "../../src/core/entry.ts";
+import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "../../src/core/store/arena.ts";
+import { EntryTable } from "../../src/core/store/entry-table.ts";
+import { compareBytes, Entry, KIND_STRING, type Kind } from "../../src/core/data/entry.ts";
 import { seeded } from "../support/random.ts";
 
 /** Lengths around every boundary: units, classes, the largest slot, slots with a slab of their own. */

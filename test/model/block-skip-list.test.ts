@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { BlockSkipList } from "../../src/core/block-skip-list.ts";
+import { BlockSkipList } from "../../src/core/store/block-skip-list.ts";
 import { seeded } from "../support/random.ts";
 import { awkwardKey, bytes, nameOf, TestKeys } from "../support/test-keys.ts";
 

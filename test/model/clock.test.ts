@@ -1,7 +1,7 @@
 /** The hybrid clock against one on a single big integer. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { HybridClock, timeHighOf, timeLowOf, unixMsOf } from "../../src/core/clock.ts";
+import { HybridClock, timeHighOf, timeLowOf, unixMsOf } from "../../src/core/data/clock.ts";
 
 const MAX_MS = 2 ** 48 - 1;
 const MASK = 0xffff_ffffn;

@@ -1,8 +1,8 @@
 /** Folding: joins of copies that are folded and copies that are not, against a naive model. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { timeHighOf, timeLowOf } from "../../src/core/clock.ts";
-import { Contacts } from "../../src/core/contacts.ts";
+import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
+import { Contacts } from "../../src/core/sync/contacts.ts";
 import {
   BASE_BYTES,
   BASE_NONE,
@@ -13,7 +13,7 @@ import {
   partsOf,
   sumOf,
   writeBase,
-} from "../../src/core/counter.ts";
+} from "../../src/core/data/counter.ts";
 import {
   foldRuns,
   nextRunOrigin,
@@ -21,11 +21,11 @@ import {
   removeCovered,
   runOrigin,
   settledMs,
-} from "../../src/core/counter-fold.ts";
-import { Entry, KIND_COUNTER } from "../../src/core/entry.ts";
-import { joinCounters, joinedBytes } from "../../src/core/merge.ts";
-import type { Origin } from "../../src/core/origin.ts";
-import { APPLIED } from "../../src/core/store.ts";
+} from "../../src/core/data/counter-fold.ts";
+import { Entry, KIND_COUNTER } from "../../src/core/data/entry.ts";
+import { joinCounters, joinedBytes } from "../../src/core/data/merge.ts";
+import type { Origin } from "../../src/core/data/origin.ts";
+import { APPLIED } from "../../src/core/store/store.ts";
 import { SyncNode } from "../support/sync-pair.ts";
 
 /** Two that differ in the last bit which is the node's. */

@@ -15,8 +15,8 @@ import {
   setVersionFromParts,
   sumOf,
   writeBase,
-} from "../../src/core/counter.ts";
-import { Entry } from "../../src/core/entry.ts";
+} from "../../src/core/data/counter.ts";
+import { Entry } from "../../src/core/data/entry.ts";
 
 const MIN = -(2n ** 63n);
 const MAX = 2n ** 63n - 1n;

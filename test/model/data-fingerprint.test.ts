@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import fc from "fast-check";
-import { DataFingerprint } from "../../src/core/data-fingerprint.ts";
-import { Entry } from "../../src/core/entry.ts";
+import { DataFingerprint } from "../../src/core/tree/data-fingerprint.ts";
+import { Entry } from "../../src/core/data/entry.ts";
 
 const sha256 = (...parts: Uint8Array[]): Buffer =>
   createHash("sha256").update(Buffer.concat(parts)).digest();

@@ -1,8 +1,8 @@
 /** The hash index against a map, under hashes that collide in every way; and the hash itself. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { HashIndex, type IndexedKeys } from "../../src/core/hash-index.ts";
-import { hashKey } from "../../src/core/key-hash.ts";
+import { HashIndex, type IndexedKeys } from "../../src/core/store/hash-index.ts";
+import { hashKey } from "../../src/core/store/key-hash.ts";
 import { seeded } from "../support/random.ts";
 
 /** Keys by id, ids reused as the store does. */

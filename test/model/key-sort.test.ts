@@ -1,7 +1,7 @@
 /** Sorting ids by key against sorting strings. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { sortByKey } from "../../src/core/key-sort.ts";
+import { sortByKey } from "../../src/core/store/key-sort.ts";
 import { seeded } from "../support/random.ts";
 import { awkwardKey, bytes, nameOf, TestKeys } from "../support/test-keys.ts";
 

@@ -1,8 +1,13 @@
 /** Counters with more parts than one entry may bring: how they grow, travel and are kept. */
 import { describe, expect, test } from "bun:test";
-import { Int64, MAX_ENTRY_PARTS, MAX_JOINED_PARTS, PART_BYTES } from "../../src/core/counter.ts";
-import { Entry } from "../../src/core/entry.ts";
-import { APPLIED, REFUSED_LARGE, type Store } from "../../src/core/store.ts";
+import {
+  Int64,
+  MAX_ENTRY_PARTS,
+  MAX_JOINED_PARTS,
+  PART_BYTES,
+} from "../../src/core/data/counter.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { APPLIED, REFUSED_LARGE, type Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import { Backups } from "../../src/durability/backup.ts";
 import { restoreBackup } from "../../src/durability/restore.ts";

@@ -14,9 +14,9 @@ import {
   isCounter,
   setVersionFromParts,
   writeBase,
-} from "../../src/core/counter.ts";
-import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/entry.ts";
-import { JOIN, TAKE, joinCounters, joinedBytes, mergeRule } from "../../src/core/merge.ts";
+} from "../../src/core/data/counter.ts";
+import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import { JOIN, TAKE, joinCounters, joinedBytes, mergeRule } from "../../src/core/data/merge.ts";
 
 const KEY = Buffer.from("k");
 const small = (n: number): Int64 => new Int64().set(n < 0 ? -1 : 0, n);

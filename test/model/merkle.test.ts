@@ -1,14 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import fc from "fast-check";
-import { BUCKETS, DigestTree, FANOUT } from "../../src/core/digest-tree.ts";
-import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/entry.ts";
-import type { Kind } from "../../src/core/entry.ts";
-import { LATEST, MerkleTree } from "../../src/core/merkle.ts";
-import type { RecordSource } from "../../src/core/merkle.ts";
-import { partOf, wholeBucket, type Part } from "../../src/core/bucket-part.ts";
-import { LARGE } from "../../src/core/merkle-buckets.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
+import { BUCKETS, DigestTree, FANOUT } from "../../src/core/tree/digest-tree.ts";
+import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import type { Kind } from "../../src/core/data/entry.ts";
+import { LATEST, MerkleTree } from "../../src/core/tree/merkle.ts";
+import type { RecordSource } from "../../src/core/tree/merkle.ts";
+import { partOf, wholeBucket, type Part } from "../../src/core/tree/bucket-part.ts";
+import { LARGE } from "../../src/core/tree/merkle-buckets.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
 

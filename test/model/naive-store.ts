@@ -1,6 +1,6 @@
 /**
  * The store as one would write it without caring for speed: a Map of big integers and strings.
- * Every key's state is a base and, for a counter, parts by origin; see `core/merge.ts`.
+ * Every key's state is a base and, for a counter, parts by origin; see `core/data/merge.ts`.
  */
 
 /** Time and origin, 64 bits each, in one integer that orders as versions do. */

@@ -1,11 +1,11 @@
 /** What leaves the store for good: tombstones past their grace, and entries put away elsewhere. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { HybridClock } from "../../src/core/clock.ts";
-import { Entry, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/entry.ts";
-import { MerkleTree, LATEST } from "../../src/core/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
-import { APPLIED, Store } from "../../src/core/store.ts";
+import { HybridClock } from "../../src/core/data/clock.ts";
+import { Entry, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import { MerkleTree, LATEST } from "../../src/core/tree/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { APPLIED, Store } from "../../src/core/store/store.ts";
 
 const GRACE_MS = 1_000;
 

@@ -1,7 +1,7 @@
 /** The store against a naive one, and its promises to the nodes that share its data. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { HybridClock } from "../../src/core/clock.ts";
+import { HybridClock } from "../../src/core/data/clock.ts";
 import {
   BASE_BYTES,
   BASE_NONE,
@@ -11,8 +11,8 @@ import {
   addToPart,
   setVersionFromParts,
   writeBase,
-} from "../../src/core/counter.ts";
-import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/entry.ts";
+} from "../../src/core/data/counter.ts";
+import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
 import {
   APPLIED,
   NOT_A_NUMBER,
@@ -23,7 +23,7 @@ import {
   REFUSED_READ_ONLY,
   Store,
   UNCHANGED,
-} from "../../src/core/store.ts";
+} from "../../src/core/store/store.ts";
 import { seeded } from "../support/random.ts";
 import { isTombstone, NaiveStore, shown, versionOf, type Part, type State } from "./naive-store.ts";
 

@@ -1,13 +1,13 @@
 /** The HELLO item: what one side says of itself arrives at the other, and never as more than was said. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { isClusterName, isNodeId } from "../../src/core/name.ts";
-import { Contacts } from "../../src/core/contacts.ts";
-import { originOf } from "../../src/core/origin.ts";
-import { FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
-import { Hello, readHello, writeHello } from "../../src/core/sync-hello.ts";
-import { HELLO, ROOT_BYTES } from "../../src/core/sync-items.ts";
-import { readTold, writeTold } from "../../src/core/told-contacts.ts";
+import { isClusterName, isNodeId } from "../../src/core/data/name.ts";
+import { Contacts } from "../../src/core/sync/contacts.ts";
+import { originOf } from "../../src/core/data/origin.ts";
+import { FrameReader, FrameWriter } from "../../src/core/sync/frames.ts";
+import { Hello, readHello, writeHello } from "../../src/core/sync/hello.ts";
+import { HELLO, ROOT_BYTES } from "../../src/core/sync/items.ts";
+import { readTold, writeTold } from "../../src/core/sync/told-contacts.ts";
 
 const YEAR_2200_MS = 7_258_118_400_000;
 const word = () => fc.nat(0xffff_ffff);

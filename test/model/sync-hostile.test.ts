@@ -1,12 +1,13 @@
 /** Sync sessions that get garbage, lose their connection anywhere, or talk to the wrong node. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { BUCKETS } from "../../src/core/digest-tree.ts";
-import { type Part, wholeBucket, writePart } from "../../src/core/bucket-part.ts";
-import { Entry } from "../../src/core/entry.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
-import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync-frames.ts";
-import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync-hello.ts";
+import { BUCKETS } from "../../src/core/tree/digest-tree.ts";
+import { type Part, wholeBucket } from "../../src/core/tree/bucket-part.ts";
+import { writePart } from "../../src/core/sync/part-frames.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync/frames.ts";
+import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync/hello.ts";
 import {
   AGAIN,
   ASK,
@@ -24,9 +25,9 @@ import {
   TURN,
   WANT,
   writeEntry,
-} from "../../src/core/sync-items.ts";
-import { MODES } from "../../src/core/sync-options.ts";
-import { SyncSession, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
+} from "../../src/core/sync/items.ts";
+import { MODES } from "../../src/core/sync/options.ts";
+import { SyncSession, type SyncMode, type SyncResult } from "../../src/core/sync/session.ts";
 import { seeded } from "../support/random.ts";
 import { del, entriesOf, get, incr, mergeOf, rootOf, set } from "../support/sync-data.ts";
 import { runPair, SyncNode, type PipeOptions, type SyncNodeOptions } from "../support/sync-pair.ts";

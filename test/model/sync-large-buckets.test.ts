@@ -1,10 +1,10 @@
 /** Sync sessions over a bucket that somebody filled on purpose: what differs in it costs what differs. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { Entry } from "../../src/core/entry.ts";
-import { LATEST } from "../../src/core/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
-import { DigestShortener, sessionSalt } from "../../src/core/short-digest.ts";
+import type { Entry } from "../../src/core/data/entry.ts";
+import { LATEST } from "../../src/core/tree/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { DigestShortener, sessionSalt } from "../../src/core/sync/short-digest.ts";
 import { seeded } from "../support/random.ts";
 import { del, entriesOf, get, mergeOf, rootOf, set } from "../support/sync-data.ts";
 import { runPair, SyncNode } from "../support/sync-pair.ts";

@@ -4,13 +4,13 @@
  * write younger than the grace is given up, here or anywhere that this node's word goes.
  */
 import { describe, expect, test } from "bun:test";
-import { MAX_MEMBERS } from "../../src/core/contacts.ts";
-import { FrameWriter } from "../../src/core/sync-frames.ts";
-import { notePurges } from "../../src/core/sync-greeting.ts";
-import { Hello, writeHello } from "../../src/core/sync-hello.ts";
-import { REFUSED, ROOT_BYTES, TURN } from "../../src/core/sync-items.ts";
-import { MODES } from "../../src/core/sync-options.ts";
-import type { SyncResult } from "../../src/core/sync-session.ts";
+import { MAX_MEMBERS } from "../../src/core/sync/contacts.ts";
+import { FrameWriter } from "../../src/core/sync/frames.ts";
+import { notePurges } from "../../src/core/sync/greeting.ts";
+import { Hello, writeHello } from "../../src/core/sync/hello.ts";
+import { REFUSED, ROOT_BYTES, TURN } from "../../src/core/sync/items.ts";
+import { MODES } from "../../src/core/sync/options.ts";
+import type { SyncResult } from "../../src/core/sync/session.ts";
 import { del, entriesOf, get, keyOf, rootOf, set } from "../support/sync-data.ts";
 import { runPair, SyncNode } from "../support/sync-pair.ts";
 

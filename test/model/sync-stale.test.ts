@@ -1,8 +1,8 @@
 /** Sync sessions with nodes that were away, that flushed, or whose clocks are off. */
 import { describe, expect, test } from "bun:test";
-import { KIND_COUNTER } from "../../src/core/entry.ts";
-import { MAX_MEMBERS, Contacts, latestMissed } from "../../src/core/contacts.ts";
-import type { Store } from "../../src/core/store.ts";
+import { KIND_COUNTER } from "../../src/core/data/entry.ts";
+import { MAX_MEMBERS, Contacts, latestMissed } from "../../src/core/sync/contacts.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import { del, entriesOf, get, incr, keyOf, rootOf, set } from "../support/sync-data.ts";
 import { Pair, runPair, SyncNode } from "../support/sync-pair.ts";
 

@@ -1,10 +1,10 @@
 /** Sync sessions against plain merging: whatever two stores hold, afterwards both hold all of it. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { Entry } from "../../src/core/entry.ts";
-import { mergeRule } from "../../src/core/merge.ts";
-import { SyncInspector } from "../../src/core/sync-inspector.ts";
-import type { SyncMode, SyncSession } from "../../src/core/sync-session.ts";
+import type { Entry } from "../../src/core/data/entry.ts";
+import { mergeRule } from "../../src/core/data/merge.ts";
+import { SyncInspector } from "../../src/core/sync/inspector.ts";
+import type { SyncMode, SyncSession } from "../../src/core/sync/session.ts";
 import { seeded } from "../support/random.ts";
 import { del, entriesOf, get, incr, keyOf, mergeOf, rootOf, set } from "../support/sync-data.ts";
 import { Pair, runPair, SyncNode, type SyncNodeOptions } from "../support/sync-pair.ts";

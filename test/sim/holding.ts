@@ -2,7 +2,7 @@
  * What a node holds, as the oracle sees it: for each key its base, and up to which time it has
  * the increments of each origin.
  */
-import type { Entry } from "../../src/core/entry.ts";
+import type { Entry } from "../../src/core/data/entry.ts";
 
 /** What a node holds of one key: a base, twice its version plus 1 when it is no string, and increments on it. */
 export interface Held {

@@ -1,7 +1,7 @@
 /** The liar's end of a session: the real one, given lies to say. */
-import { FRAME_HEADER_BYTES } from "../../src/core/sync-frames.ts";
-import { HELLO } from "../../src/core/sync-items.ts";
-import { SyncSession, type SyncSessionOptions } from "../../src/core/sync-session.ts";
+import { FRAME_HEADER_BYTES } from "../../src/core/sync/frames.ts";
+import { HELLO } from "../../src/core/sync/items.ts";
+import { SyncSession, type SyncSessionOptions } from "../../src/core/sync/session.ts";
 import type { Stream, StreamEnd } from "./network.ts";
 
 /** Where in a HELLO's frame the mode is: behind tag, magic and version. */

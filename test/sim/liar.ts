@@ -20,7 +20,7 @@
  */
 import { Encoder } from "cbor-x/index-no-eval";
 import type { Job, JobResult } from "../../src/anti-entropy/scheduler.ts";
-import { timeHighOf, timeLowOf } from "../../src/core/clock.ts";
+import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { encodePresence } from "../../src/replication/presence.ts";
 import type { Chance } from "./chance.ts";
 import { LiarEnd } from "./liar-end.ts";

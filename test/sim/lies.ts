@@ -1,14 +1,14 @@
 /** What the liar says in a session, drawn anew for each: see `liar.ts`. */
 import { LAG_MS } from "../../src/anti-entropy/tree-keeper.ts";
-import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/clock.ts";
-import { Contacts } from "../../src/core/contacts.ts";
-import { Int64 } from "../../src/core/counter.ts";
-import type { VersionWords } from "../../src/core/entry.ts";
-import { MerkleTree } from "../../src/core/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
-import { originOf } from "../../src/core/origin.ts";
-import { Store, UNCHANGED } from "../../src/core/store.ts";
-import { MODES, type SyncSessionOptions } from "../../src/core/sync-options.ts";
+import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
+import { Contacts } from "../../src/core/sync/contacts.ts";
+import { Int64 } from "../../src/core/data/counter.ts";
+import type { VersionWords } from "../../src/core/data/entry.ts";
+import { MerkleTree } from "../../src/core/tree/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { originOf } from "../../src/core/data/origin.ts";
+import { Store, UNCHANGED } from "../../src/core/store/store.ts";
+import { MODES, type SyncSessionOptions } from "../../src/core/sync/options.ts";
 import type { Chance } from "./chance.ts";
 import { LIARS_KEYS } from "./holding.ts";
 import { EPOCH_MS, MAX_CLOCK_SKEW_MS, type SimNode } from "./sim-node.ts";

@@ -1,10 +1,10 @@
 /** What the oracle makes of processes that lose their last writes. */
 import { expect, test } from "bun:test";
-import { HybridClock } from "../../src/core/clock.ts";
-import { Int64 } from "../../src/core/counter.ts";
-import { Entry } from "../../src/core/entry.ts";
-import { originOf } from "../../src/core/origin.ts";
-import { Store } from "../../src/core/store.ts";
+import { HybridClock } from "../../src/core/data/clock.ts";
+import { Int64 } from "../../src/core/data/counter.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { originOf } from "../../src/core/data/origin.ts";
+import { Store } from "../../src/core/store/store.ts";
 import type { SafeWaiter } from "../../src/commands/services.ts";
 import { Oracle } from "./oracle.ts";
 

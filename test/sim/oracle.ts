@@ -28,8 +28,8 @@
  * node holds. That includes: nothing acknowledged is lost except to a later one, no
  * deleted key is back, each counter is the sum of its increments.
  */
-import { Entry, KIND_TOMBSTONE } from "../../src/core/entry.ts";
-import type { ChangeObserver, Store } from "../../src/core/store.ts";
+import { Entry, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import type { ChangeObserver, Store } from "../../src/core/store/store.ts";
 import {
   foldOf,
   heldUntil,

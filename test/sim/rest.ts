@@ -1,8 +1,8 @@
 /** What must be true of all nodes once the simulated world is at rest. */
-import { Entry, KIND_TOMBSTONE } from "../../src/core/entry.ts";
-import { LATEST, MerkleTree } from "../../src/core/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
-import type { Store } from "../../src/core/store.ts";
+import { Entry, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import { LATEST, MerkleTree } from "../../src/core/tree/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import { shownBy } from "./oracle.ts";
 import { EPOCH_MS, type SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";

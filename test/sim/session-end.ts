@@ -2,7 +2,7 @@
 import { HeldFrames } from "../../src/anti-entropy/held-frames.ts";
 import type { Job } from "../../src/anti-entropy/scheduler.ts";
 import { LAG_MS } from "../../src/anti-entropy/tree-keeper.ts";
-import { SyncSession, type SyncResult } from "../../src/core/sync-session.ts";
+import { SyncSession, type SyncResult } from "../../src/core/sync/session.ts";
 import type { Chance } from "./chance.ts";
 import type { Stream, StreamEnd } from "./network.ts";
 import type { Process, SimNode } from "./sim-node.ts";

@@ -4,14 +4,14 @@
  * `anti-entropy/` do with timers and sockets.
  */
 import { drainMicrotasks } from "bun:jsc";
-import { originOf } from "../../src/core/origin.ts";
-import { HybridClock, unixMsOf } from "../../src/core/clock.ts";
-import type { Contacts } from "../../src/core/contacts.ts";
-import { runOrigin, settledMs } from "../../src/core/counter-fold.ts";
-import { Entry } from "../../src/core/entry.ts";
-import { MerkleTree } from "../../src/core/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
-import { Store } from "../../src/core/store.ts";
+import { originOf } from "../../src/core/data/origin.ts";
+import { HybridClock, unixMsOf } from "../../src/core/data/clock.ts";
+import type { Contacts } from "../../src/core/sync/contacts.ts";
+import { runOrigin, settledMs } from "../../src/core/data/counter-fold.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { MerkleTree } from "../../src/core/tree/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import { repairDirectory } from "../../src/durability/restore.ts";
 import { resumeIncarnation } from "../../src/durability/incarnation.ts";
@@ -21,7 +21,7 @@ import { openLog } from "../../src/durability/open-log.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "../../src/durability/store-facts.ts";
 import { Scheduler, type Job, type JobResult } from "../../src/anti-entropy/scheduler.ts";
 import { TreeKeeper } from "../../src/anti-entropy/tree-keeper.ts";
-import type { SyncResult } from "../../src/core/sync-tally.ts";
+import type { SyncResult } from "../../src/core/sync/tally.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { Replicator } from "../../src/replication/replicator.ts";
 import type { Timing } from "../../src/timing.ts";

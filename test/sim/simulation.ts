@@ -8,8 +8,8 @@
  * Nothing depends on anything but the seed, so a failing seed fails again in the same way.
  */
 import type { Config } from "../../src/config/schema.ts";
-import type { Entry } from "../../src/core/entry.ts";
-import type { SetAsideReason } from "../../src/core/sync-options.ts";
+import type { Entry } from "../../src/core/data/entry.ts";
+import type { SetAsideReason } from "../../src/core/sync/options.ts";
 import { Broker } from "./broker.ts";
 import { Chance } from "./chance.ts";
 import { Clients } from "./clients.ts";

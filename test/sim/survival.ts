@@ -9,8 +9,8 @@
  *
  * And what was set aside does not come back once the journal calls it gone.
  */
-import { Entry } from "../../src/core/entry.ts";
-import type { Store } from "../../src/core/store.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import type { Journal } from "../../src/durability/journal.ts";
 import {
   baseMs,

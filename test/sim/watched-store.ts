@@ -1,8 +1,8 @@
 /** Tells the history of a simulation what reaches a store, what comes of it, and what the store then has. */
-import { Entry } from "../../src/core/entry.ts";
-import { unixMsOf } from "../../src/core/clock.ts";
-import type { Origin } from "../../src/core/origin.ts";
-import type { ChangeObserver, Outcome, Store } from "../../src/core/store.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { unixMsOf } from "../../src/core/data/clock.ts";
+import type { Origin } from "../../src/core/data/origin.ts";
+import type { ChangeObserver, Outcome, Store } from "../../src/core/store/store.ts";
 import type { History } from "./history.ts";
 import { readState, textOf, type Held } from "./holding.ts";
 

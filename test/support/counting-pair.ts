@@ -4,12 +4,12 @@
  * increments it counts, each once.
  */
 import { expect } from "bun:test";
-import { HybridClock } from "../../src/core/clock.ts";
-import { Contacts } from "../../src/core/contacts.ts";
-import { runOrigin, settledMs } from "../../src/core/counter-fold.ts";
-import { Int64 } from "../../src/core/counter.ts";
-import { Entry } from "../../src/core/entry.ts";
-import { APPLIED, UNCHANGED, Store } from "../../src/core/store.ts";
+import { HybridClock } from "../../src/core/data/clock.ts";
+import { Contacts } from "../../src/core/sync/contacts.ts";
+import { runOrigin, settledMs } from "../../src/core/data/counter-fold.ts";
+import { Int64 } from "../../src/core/data/counter.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { APPLIED, UNCHANGED, Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import type { FileSystem } from "../../src/durability/file-system.ts";
 import { resumeIncarnation } from "../../src/durability/incarnation.ts";

@@ -5,10 +5,10 @@
  */
 import { Encoder } from "cbor-x/index-no-eval";
 import { eventLoop } from "../../src/timing.ts";
-import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/clock.ts";
-import { Entry } from "../../src/core/entry.ts";
-import { originOf } from "../../src/core/origin.ts";
-import { Store } from "../../src/core/store.ts";
+import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { originOf } from "../../src/core/data/origin.ts";
+import { Store } from "../../src/core/store/store.ts";
 import { Receiver } from "../../src/replication/receiver.ts";
 import { InProcessServer, respRequest, type InProcessClient } from "./in-process.ts";
 import { seeded } from "./random.ts";

@@ -1,7 +1,7 @@
 /** A store with a journal, on a simulated disk or a real directory, for tests of durability. */
-import { HybridClock } from "../../src/core/clock.ts";
-import { Entry } from "../../src/core/entry.ts";
-import { Store } from "../../src/core/store.ts";
+import { HybridClock } from "../../src/core/data/clock.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { Store } from "../../src/core/store/store.ts";
 import { openLog, type OpenLogOptions, type OpenedLog } from "../../src/durability/open-log.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { seeded } from "./random.ts";

@@ -7,9 +7,9 @@ import {
   setVersionFromParts,
   writeBase,
   writeWord,
-} from "../../src/core/counter.ts";
-import { Entry, KIND_COUNTER } from "../../src/core/entry.ts";
-import { timeHighOf, timeLowOf } from "../../src/core/clock.ts";
+} from "../../src/core/data/counter.ts";
+import { Entry, KIND_COUNTER } from "../../src/core/data/entry.ts";
+import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 
 const NOTHING = new Int64();
 

@@ -1,7 +1,7 @@
 /** What the tests of sync sessions put into stores, and how they compare them. */
-import { Int64 } from "../../src/core/counter.ts";
-import { Entry } from "../../src/core/entry.ts";
-import { LATEST } from "../../src/core/merkle.ts";
+import { Int64 } from "../../src/core/data/counter.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { LATEST } from "../../src/core/tree/merkle.ts";
 import { SyncNode } from "./sync-pair.ts";
 
 const encoder = new TextEncoder();

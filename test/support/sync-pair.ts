@@ -1,13 +1,13 @@
 /** Two stores in one process and a pipe between their sync sessions: real sessions, no sockets. */
-import { HybridClock } from "../../src/core/clock.ts";
-import { Contacts } from "../../src/core/contacts.ts";
-import type { Entry } from "../../src/core/entry.ts";
-import { MerkleTree } from "../../src/core/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
-import { originOf } from "../../src/core/origin.ts";
-import { Store } from "../../src/core/store.ts";
-import { SyncSession } from "../../src/core/sync-session.ts";
-import type { SyncResult, SyncSessionOptions } from "../../src/core/sync-session.ts";
+import { HybridClock } from "../../src/core/data/clock.ts";
+import { Contacts } from "../../src/core/sync/contacts.ts";
+import type { Entry } from "../../src/core/data/entry.ts";
+import { MerkleTree } from "../../src/core/tree/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { originOf } from "../../src/core/data/origin.ts";
+import { Store } from "../../src/core/store/store.ts";
+import { SyncSession } from "../../src/core/sync/session.ts";
+import type { SyncResult, SyncSessionOptions } from "../../src/core/sync/session.ts";
 import { seeded } from "./random.ts";
 
 const chance = seeded(1);

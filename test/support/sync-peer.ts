@@ -1,12 +1,12 @@
 /** The other side of a sync session, in the test's own process, over TCP, to be cut at any byte. */
 import { connect, createServer, type Socket } from "node:net";
-import { HybridClock } from "../../src/core/clock.ts";
-import { Contacts } from "../../src/core/contacts.ts";
-import { MerkleTree } from "../../src/core/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/record-digest.ts";
-import { originOf } from "../../src/core/origin.ts";
-import { Store } from "../../src/core/store.ts";
-import { SyncSession, type SyncMode, type SyncResult } from "../../src/core/sync-session.ts";
+import { HybridClock } from "../../src/core/data/clock.ts";
+import { Contacts } from "../../src/core/sync/contacts.ts";
+import { MerkleTree } from "../../src/core/tree/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { originOf } from "../../src/core/data/origin.ts";
+import { Store } from "../../src/core/store/store.ts";
+import { SyncSession, type SyncMode, type SyncResult } from "../../src/core/sync/session.ts";
 
 /** A store with a tree that speaks the protocol. */
 export class SyncPeer {

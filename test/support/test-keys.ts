@@ -1,7 +1,7 @@
 /** Keys by id for tests of the ordered structures. */
 import fc from "fast-check";
-import { compareBytes } from "../../src/core/entry.ts";
-import { prefix32, type KeySlice, type KeySource } from "../../src/core/key-order.ts";
+import { compareBytes } from "../../src/core/data/entry.ts";
+import { prefix32, type KeySlice, type KeySource } from "../../src/core/store/key-order.ts";
 
 /** Keys by id, ids reused as the store does; freed keys are scribbled over. */
 export class TestKeys implements KeySource {

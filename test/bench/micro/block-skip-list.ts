@@ -1,9 +1,9 @@
 /** What the block skip list costs: ns an operation, the longest insert, bytes a key. */
 
-import { BlockSkipList } from "../../../src/core/block-skip-list.ts";
-import { prefix32 } from "../../../src/core/key-order.ts";
-import { compareBytes } from "../../../src/core/entry.ts";
-import type { KeySlice, KeySource } from "../../../src/core/key-order.ts";
+import { BlockSkipList } from "../../../src/core/store/block-skip-list.ts";
+import { prefix32 } from "../../../src/core/store/key-order.ts";
+import { compareBytes } from "../../../src/core/data/entry.ts";
+import type { KeySlice, KeySource } from "../../../src/core/store/key-order.ts";
 import { seeded } from "../../support/random.ts";
 
 const KEYS = Number(process.argv[2] ?? 1_000_000);

@@ -1,9 +1,9 @@
 /** What the Merkle tree costs: marking, hashing, slices, bytes a key. */
 
-import { Entry } from "../../../src/core/entry.ts";
-import { LATEST, MerkleTree } from "../../../src/core/merkle.ts";
-import type { RecordSource } from "../../../src/core/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../../src/core/record-digest.ts";
+import { Entry } from "../../../src/core/data/entry.ts";
+import { LATEST, MerkleTree } from "../../../src/core/tree/merkle.ts";
+import type { RecordSource } from "../../../src/core/tree/merkle.ts";
+import { RecordDigester, treeKeyOf } from "../../../src/core/tree/record-digest.ts";
 import { seeded } from "../../support/random.ts";
 
 const KEYS = Number(process.argv[2] ?? 1_000_000);

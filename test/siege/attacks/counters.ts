@@ -1,6 +1,6 @@
 /** Attacks by counters that no honest node would have. */
 import { connectAsync } from "mqtt";
-import { setVersionFromParts } from "../../../src/core/counter.ts";
+import { setVersionFromParts } from "../../../src/core/data/counter.ts";
 import { BatchWriter } from "../../../src/replication/batch-writer.ts";
 import { eventually } from "../../support/eventually.ts";
 import { largeCounter } from "../../support/large-counter.ts";

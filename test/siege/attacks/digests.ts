@@ -1,13 +1,14 @@
 /** Attacks on what nodes compare: buckets filled on purpose, and peers that want more than there is. */
 import { once } from "node:events";
-import { wholeBucket, writePart } from "../../../src/core/bucket-part.ts";
-import { Entry } from "../../../src/core/entry.ts";
-import { LARGE } from "../../../src/core/merkle-buckets.ts";
-import { DIGEST_BYTES, RecordDigester, treeKeyOf } from "../../../src/core/record-digest.ts";
-import { FrameWriter } from "../../../src/core/sync-frames.ts";
-import { Hello, writeHello } from "../../../src/core/sync-hello.ts";
-import { TURN, WANT } from "../../../src/core/sync-items.ts";
-import { MODES } from "../../../src/core/sync-options.ts";
+import { wholeBucket } from "../../../src/core/tree/bucket-part.ts";
+import { writePart } from "../../../src/core/sync/part-frames.ts";
+import { Entry } from "../../../src/core/data/entry.ts";
+import { LARGE } from "../../../src/core/tree/merkle-buckets.ts";
+import { DIGEST_BYTES, RecordDigester, treeKeyOf } from "../../../src/core/tree/record-digest.ts";
+import { FrameWriter } from "../../../src/core/sync/frames.ts";
+import { Hello, writeHello } from "../../../src/core/sync/hello.ts";
+import { TURN, WANT } from "../../../src/core/sync/items.ts";
+import { MODES } from "../../../src/core/sync/options.ts";
 import { SyncPeer } from "../../support/sync-peer.ts";
 import type { Attack, Stage } from "../attack.ts";
 

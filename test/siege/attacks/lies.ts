@@ -1,6 +1,6 @@
 /** Attacks by a member that keeps to the sync protocol and says what is not so. */
-import { timeHighOf, timeLowOf } from "../../../src/core/clock.ts";
-import { UNCHANGED, type Store } from "../../../src/core/store.ts";
+import { timeHighOf, timeLowOf } from "../../../src/core/data/clock.ts";
+import { UNCHANGED, type Store } from "../../../src/core/store/store.ts";
 import { LineClient } from "../../support/line-client.ts";
 import { SyncPeer } from "../../support/sync-peer.ts";
 import type { Attack, Stage } from "../attack.ts";

@@ -1,8 +1,8 @@
 /** When the tree is brought up to date: at the same moments on all nodes, and out of the way of clients. */
 import { expect, test } from "bun:test";
 import { TreeKeeper } from "../../../src/anti-entropy/tree-keeper.ts";
-import { timeHighOf, timeLowOf } from "../../../src/core/clock.ts";
-import { Entry } from "../../../src/core/entry.ts";
+import { timeHighOf, timeLowOf } from "../../../src/core/data/clock.ts";
+import { Entry } from "../../../src/core/data/entry.ts";
 import type { Timing } from "../../../src/timing.ts";
 import { Timeline } from "../../sim/timeline.ts";
 import { SyncNode } from "../../support/sync-pair.ts";

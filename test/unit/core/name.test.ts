@@ -1,7 +1,7 @@
 /** What names may look like, and how text from outside is printed. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { isClusterName, isNodeId, printable } from "../../../src/core/name.ts";
+import { isClusterName, isNodeId, printable } from "../../../src/core/data/name.ts";
 
 const BAD = ["", "a\r\nloading:1", "a\u0000", "a+", "#", "\ud800", "a\u2028b", "\u009b31m"];
 

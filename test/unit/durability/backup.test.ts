@@ -1,6 +1,6 @@
 /** Backups of a live store, restoring them, and repairing what is damaged. */
 import { describe, expect, test } from "bun:test";
-import type { Store } from "../../../src/core/store.ts";
+import type { Store } from "../../../src/core/store/store.ts";
 import { Backups, FETCHED_PREFIX, type BackupOptions } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";

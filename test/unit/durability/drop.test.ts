@@ -1,7 +1,7 @@
 /** What is dropped without a deletion that merging knows of stays away over restarts. */
 import { describe, expect, test } from "bun:test";
-import { Int64 } from "../../../src/core/counter.ts";
-import type { Store } from "../../../src/core/store.ts";
+import { Int64 } from "../../../src/core/data/counter.ts";
+import type { Store } from "../../../src/core/store/store.ts";
 import { Backups } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { resumeIncarnation } from "../../../src/durability/incarnation.ts";

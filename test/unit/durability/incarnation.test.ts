@@ -1,7 +1,7 @@
 /** Under which origin a node counts: the same only when it has forgotten nothing. */
 import { expect, test } from "bun:test";
-import { Entry, KIND_COUNTER } from "../../../src/core/entry.ts";
-import type { Origin } from "../../../src/core/origin.ts";
+import { Entry, KIND_COUNTER } from "../../../src/core/data/entry.ts";
+import type { Origin } from "../../../src/core/data/origin.ts";
 import { Backups } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { resumeIncarnation } from "../../../src/durability/incarnation.ts";

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Store } from "../../../src/core/store.ts";
+import type { Store } from "../../../src/core/store/store.ts";
 import { MemoryJournal, type Journal } from "../../../src/durability/journal.ts";
 import type { FsyncMode } from "../../../src/durability/log.ts";
 import { createStore, openStore, set } from "../../support/journalled-store.ts";

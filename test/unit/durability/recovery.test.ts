@@ -1,9 +1,9 @@
 /** What was journalled comes back: after a clean stop, a kill, a power cut, and compaction. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Int64 } from "../../../src/core/counter.ts";
-import type { Store } from "../../../src/core/store.ts";
-import { Contacts } from "../../../src/core/contacts.ts";
+import { Int64 } from "../../../src/core/data/counter.ts";
+import type { Store } from "../../../src/core/store/store.ts";
+import { Contacts } from "../../../src/core/sync/contacts.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "../../../src/durability/store-facts.ts";
 import type { FsyncMode } from "../../../src/durability/log.ts";
 import { eventLoop, nextTurn } from "../../../src/timing.ts";

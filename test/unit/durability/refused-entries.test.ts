@@ -1,6 +1,6 @@
 /** Entries in a data directory that no store takes: a node starts without them, and keeps their bytes. */
 import { expect, test } from "bun:test";
-import { Entry, KIND_COUNTER, KIND_TOMBSTONE } from "../../../src/core/entry.ts";
+import { Entry, KIND_COUNTER, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
 import { FILE_BACKUP } from "../../../src/durability/record.ts";

@@ -4,11 +4,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SetAside } from "../../../src/durability/set-aside.ts";
-import { HybridClock, timeHighOf, timeLowOf } from "../../../src/core/clock.ts";
-import { Int64 } from "../../../src/core/counter.ts";
-import { Entry, KIND_TOMBSTONE } from "../../../src/core/entry.ts";
-import { Store } from "../../../src/core/store.ts";
-import type { SetAsideReason } from "../../../src/core/sync-options.ts";
+import { HybridClock, timeHighOf, timeLowOf } from "../../../src/core/data/clock.ts";
+import { Int64 } from "../../../src/core/data/counter.ts";
+import { Entry, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
+import { Store } from "../../../src/core/store/store.ts";
+import type { SetAsideReason } from "../../../src/core/sync/options.ts";
 import type { FileSystem } from "../../../src/durability/file-system.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";

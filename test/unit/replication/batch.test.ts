@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { Decoder, Encoder } from "cbor-x/index-no-eval";
 import fc from "fast-check";
-import { isNodeId } from "../../../src/core/name.ts";
-import { Entry, type Kind, KIND_TOMBSTONE } from "../../../src/core/entry.ts";
+import { isNodeId } from "../../../src/core/data/name.ts";
+import { Entry, type Kind, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
 import {
   BatchReader,
   EVENT_DROPPED,
@@ -13,7 +13,7 @@ import {
   EVENT_REFERENCE,
 } from "../../../src/replication/batch-reader.ts";
 import { BatchWriter } from "../../../src/replication/batch-writer.ts";
-import { originOf } from "../../../src/core/origin.ts";
+import { originOf } from "../../../src/core/data/origin.ts";
 
 const MAX_VALUE_BYTES = 1_000;
 

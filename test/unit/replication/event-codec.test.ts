@@ -2,10 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { Encoder } from "cbor-x/index-no-eval";
 import fc from "fast-check";
-import { unixMsOf } from "../../../src/core/clock.ts";
-import { KIND_STRING, KIND_TOMBSTONE } from "../../../src/core/entry.ts";
+import { unixMsOf } from "../../../src/core/data/clock.ts";
+import { KIND_STRING, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
 import { EventReader } from "../../../src/replication/event-codec.ts";
-import { originOf } from "../../../src/core/origin.ts";
+import { originOf } from "../../../src/core/data/origin.ts";
 
 const MAX_VALUE_BYTES = 100;
 const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });

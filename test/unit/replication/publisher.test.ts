@@ -1,17 +1,17 @@
 /** What leaves the publisher, and what it does when acknowledgements fail to come. */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { Decoder } from "cbor-x/index-no-eval";
-import { HybridClock } from "../../../src/core/clock.ts";
-import { Int64 } from "../../../src/core/counter.ts";
-import { Entry } from "../../../src/core/entry.ts";
-import { Store } from "../../../src/core/store.ts";
+import { HybridClock } from "../../../src/core/data/clock.ts";
+import { Int64 } from "../../../src/core/data/counter.ts";
+import { Entry } from "../../../src/core/data/entry.ts";
+import { Store } from "../../../src/core/store/store.ts";
 import {
   type Outlet,
   Publisher,
   type PublisherOptions,
 } from "../../../src/replication/publisher.ts";
 import { eventLoop } from "../../../src/timing.ts";
-import { originOf } from "../../../src/core/origin.ts";
+import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
 
 const decoder = new Decoder({ useRecords: false, mapsAsObjects: true });

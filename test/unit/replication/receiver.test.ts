@@ -2,13 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { Encoder } from "cbor-x/index-no-eval";
 import fc from "fast-check";
-import { HybridClock, timeHighOf, timeLowOf, unixMsOf } from "../../../src/core/clock.ts";
-import { BASE_BYTES, BASE_NONE, BASE_STRING, PART_BYTES } from "../../../src/core/counter.ts";
-import { Entry } from "../../../src/core/entry.ts";
-import { Store } from "../../../src/core/store.ts";
+import { HybridClock, timeHighOf, timeLowOf, unixMsOf } from "../../../src/core/data/clock.ts";
+import { BASE_BYTES, BASE_NONE, BASE_STRING, PART_BYTES } from "../../../src/core/data/counter.ts";
+import { Entry } from "../../../src/core/data/entry.ts";
+import { Store } from "../../../src/core/store/store.ts";
 import { Receiver } from "../../../src/replication/receiver.ts";
 import { eventLoop } from "../../../src/timing.ts";
-import { originOf } from "../../../src/core/origin.ts";
+import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
 
 const NOW_MS = 1_700_000_000_000;

@@ -1,7 +1,7 @@
 /** Connections: every split of the input, what waits, what is bounded, and how they end. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Entry } from "../../../src/core/entry.ts";
+import { Entry } from "../../../src/core/data/entry.ts";
 import { TAGGED } from "../../../src/protocol/reply.ts";
 import {
   InProcessServer,

@@ -19,8 +19,8 @@
  * bucket (`merkle-buckets.ts`); and a collision of 128 bits is beyond anybody with or without it.
  */
 
-import { KIND_STRING, KIND_TOMBSTONE } from "./entry.ts";
-import type { Entry } from "./entry.ts";
+import { KIND_STRING, KIND_TOMBSTONE } from "../data/entry.ts";
+import type { Entry } from "../data/entry.ts";
 
 /** Length of a SHA-256 digest in bytes. */
 export const DIGEST_BYTES = 32;

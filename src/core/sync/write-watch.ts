@@ -1,7 +1,7 @@
 /** Notices whether a store was changed by others than the one who asks. */
-import { Entry, KIND_TOMBSTONE } from "./entry.ts";
-import { writtenMs } from "./merge.ts";
-import type { ChangeObserver, Store } from "./store.ts";
+import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
+import { writtenMs } from "../data/merge.ts";
+import type { ChangeObserver, Store } from "../store/store.ts";
 
 /** Watches from `start` until `stop`. */
 export class WriteWatch implements ChangeObserver {

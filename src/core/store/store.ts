@@ -12,7 +12,7 @@
  * - The clock is above every version in the store.
  */
 import { BlockSkipList } from "./block-skip-list.ts";
-import { HybridClock, unixMsOf } from "./clock.ts";
+import { HybridClock, unixMsOf } from "../data/clock.ts";
 import {
   BASE_BYTES,
   BASE_NONE,
@@ -31,8 +31,8 @@ import {
   sliceCounter,
   sumOf,
   writeBase,
-} from "./counter.ts";
-import { foldRuns, hasFold, nextRunOrigin, noteStart } from "./counter-fold.ts";
+} from "../data/counter.ts";
+import { foldRuns, hasFold, nextRunOrigin, noteStart } from "../data/counter-fold.ts";
 import { EntryTable } from "./entry-table.ts";
 import {
   Entry,
@@ -43,8 +43,8 @@ import {
   copyBytes,
   equalBytes,
   type VersionWords,
-} from "./entry.ts";
-import { flawOf } from "./entry-check.ts";
+} from "../data/entry.ts";
+import { flawOf } from "../data/entry-check.ts";
 import { HashIndex } from "./hash-index.ts";
 import { hashKey } from "./key-hash.ts";
 import { sortByKey } from "./key-sort.ts";
@@ -56,8 +56,8 @@ import {
   joinCounters,
   joinedBytes,
   mergeRule,
-} from "./merge.ts";
-import type { Origin } from "./origin.ts";
+} from "../data/merge.ts";
+import type { Origin } from "../data/origin.ts";
 
 /** The entry changed the store. */
 export const APPLIED = 1;

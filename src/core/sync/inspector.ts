@@ -1,15 +1,15 @@
 /**
  * Looks into another node's store without having one, and changes nothing there: asks for the
  * digests of all buckets, then for descriptions of what chosen buckets hold. It is the initiator
- * of a session in the mode "inspect" (see `sync-session.ts`), as a pure step machine.
+ * of a session in the mode "inspect" (see `sync/session.ts`), as a pure step machine.
  */
-import { BUCKETS, FANOUT } from "./digest-tree.ts";
-import { Entry, KIND_COUNTER } from "./entry.ts";
+import { BUCKETS, FANOUT } from "../tree/digest-tree.ts";
+import { Entry, KIND_COUNTER } from "../data/entry.ts";
 import type { Salt } from "./short-digest.ts";
-import { readDigest } from "./sync-buckets.ts";
-import { FrameReader, FrameWriter } from "./sync-frames.ts";
-import { printable } from "./name.ts";
-import { Hello, readHello, readText, writeHello } from "./sync-hello.ts";
+import { readDigest } from "./buckets.ts";
+import { FrameReader, FrameWriter } from "./frames.ts";
+import { printable } from "../data/name.ts";
+import { Hello, readHello, readText, writeHello } from "./hello.ts";
 import {
   ABOUT,
   ABOUT_VALUE_BYTES,
@@ -22,8 +22,8 @@ import {
   TURN,
   TURN_DONE,
   readAbout,
-} from "./sync-items.ts";
-import { MODES } from "./sync-options.ts";
+} from "./items.ts";
+import { MODES } from "./options.ts";
 
 /** What an inspector is made with. */
 export interface InspectorOptions {

@@ -7,13 +7,13 @@
  * changed between the two is it dropped. Until then the session hears nothing but further
  * refusals, and says nothing, so that it cannot end as if all were settled.
  */
-import { unixMsOf } from "./clock.ts";
-import { Entry, KIND_TOMBSTONE, compareVersions, type VersionWords } from "./entry.ts";
-import type { EntryFlow, EntryFlowOptions } from "./sync-entries.ts";
-import type { FrameReader } from "./sync-frames.ts";
-import { findUntruePurge, notePurges } from "./sync-greeting.ts";
-import { writtenMs } from "./merge.ts";
-import type { SyncTally } from "./sync-tally.ts";
+import { unixMsOf } from "../data/clock.ts";
+import { Entry, KIND_TOMBSTONE, compareVersions, type VersionWords } from "../data/entry.ts";
+import type { EntryFlow, EntryFlowOptions } from "./entries.ts";
+import type { FrameReader } from "./frames.ts";
+import { findUntruePurge, notePurges } from "./greeting.ts";
+import { writtenMs } from "../data/merge.ts";
+import type { SyncTally } from "./tally.ts";
 
 /** While this much is being set aside, no further refusal is heard. */
 const MAX_WAITING_BYTES = 1_048_576;

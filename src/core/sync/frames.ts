@@ -3,7 +3,7 @@
  *
  *   length u32 (of the payload) · CRC-32 of the payload u32 · payload
  *
- * all integers big-endian. A payload is one item after the other, never cut (`sync-items.ts`);
+ * all integers big-endian. A payload is one item after the other, never cut (`sync/items.ts`);
  * which items share a frame means nothing.
  *
  * The reader takes bytes cut anywhere and trusts none: a length above the limit or a wrong

@@ -8,16 +8,17 @@
  * Lists are kept as they come and worked on in this side's turn, piece by piece, for an answer can
  * be longer than there is room to send. The responder lists so much a turn that this stays bounded.
  */
-import { isSamePart, type Part, partOf, PartQueue, readPart, writePart } from "./bucket-part.ts";
-import { DIGEST_WORDS } from "./digest-list.ts";
-import { FANOUT } from "./digest-tree.ts";
-import { Entry, KIND_TOMBSTONE } from "./entry.ts";
-import { IdQueue } from "./id-queue.ts";
-import type { MerkleTree } from "./merkle.ts";
+import { isSamePart, type Part, partOf, PartQueue } from "../tree/bucket-part.ts";
+import { readPart, writePart } from "./part-frames.ts";
+import { DIGEST_WORDS } from "../tree/digest-list.ts";
+import { FANOUT } from "../tree/digest-tree.ts";
+import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
+import { IdQueue } from "../store/id-queue.ts";
+import type { MerkleTree } from "../tree/merkle.ts";
 import type { DigestShortener } from "./short-digest.ts";
-import { DigestSet, digestOfId, writeDigest } from "./sync-buckets.ts";
-import type { EntryFlow } from "./sync-entries.ts";
-import type { FrameReader, FrameWriter } from "./sync-frames.ts";
+import { DigestSet, digestOfId, writeDigest } from "./buckets.ts";
+import type { EntryFlow } from "./entries.ts";
+import type { FrameReader, FrameWriter } from "./frames.ts";
 import {
   DIGESTS,
   digestListBytes,
@@ -30,11 +31,11 @@ import {
   TURN_DONE,
   WANT,
   writeHead,
-} from "./sync-items.ts";
-import { MAX_OFFERS_A_TURN, MAX_SEARCHED, OFFERED_FROM_BYTES } from "./sync-limits.ts";
-import { ListBuffer } from "./sync-lists.ts";
-import type { SyncTally } from "./sync-tally.ts";
-import { LevelWalk } from "./sync-walk.ts";
+} from "./items.ts";
+import { MAX_OFFERS_A_TURN, MAX_SEARCHED, OFFERED_FROM_BYTES } from "./limits.ts";
+import { ListBuffer } from "./lists.ts";
+import type { SyncTally } from "./tally.ts";
+import { LevelWalk } from "./walk.ts";
 
 /** What one piece of a side's turn came to. */
 export type Speech = "more" | "turn" | "done" | "end";

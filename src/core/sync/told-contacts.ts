@@ -1,8 +1,8 @@
 /**
- * How contacts travel in a HELLO (`sync-hello.ts`). All of a vector of 128 members would be 2 KB a
+ * How contacts travel in a HELLO (`sync/hello.ts`). All of a vector of 128 members would be 2 KB a
  * session for good, though most of it never changes: members that are gone. So the initiator
  * names those last in contact one by one, and of all others says a digest. Whoever has the same of
- * them knows by that what they are; whoever has not asks for the whole (AGAIN in `sync-items.ts`).
+ * them knows by that what they are; whoever has not asks for the whole (AGAIN in `sync/items.ts`).
  *
  *   initiator   count · count × (origin 8 bytes · contact · purge) · [digest 8 bytes, if there are others]
  *   responder   bits, the lowest of a byte first: which of the named stand otherwise here · for each
@@ -18,7 +18,7 @@
  */
 import { type Contacts, MAX_MEMBERS } from "./contacts.ts";
 import type { Salt } from "./short-digest.ts";
-import type { FrameReader, FrameWriter } from "./sync-frames.ts";
+import type { FrameReader, FrameWriter } from "./frames.ts";
 
 const DIGEST_BYTES = 8;
 /** Most bytes that either form takes. */

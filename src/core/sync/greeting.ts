@@ -6,13 +6,13 @@
  * observe the other's, so that a node whose clock is behind, or was set back, compares up to the
  * present from the next session on, and not hours later.
  */
-import { timeHighOf, timeLowOf, unixMsOf } from "./clock.ts";
+import { timeHighOf, timeLowOf, unixMsOf } from "../data/clock.ts";
 import { latestMissed, type Contacts } from "./contacts.ts";
-import { REFUSED_FUTURE, REFUSED_READ_ONLY, type Store, UNCHANGED } from "./store.ts";
-import { Hello } from "./sync-hello.ts";
-import { ROOT_BYTES } from "./sync-items.ts";
+import { REFUSED_FUTURE, REFUSED_READ_ONLY, type Store, UNCHANGED } from "../store/store.ts";
+import { Hello } from "./hello.ts";
+import { ROOT_BYTES } from "./items.ts";
 import type { Salt } from "./short-digest.ts";
-import type { SyncFailure } from "./sync-tally.ts";
+import type { SyncFailure } from "./tally.ts";
 import { watermarkBehind } from "./watermark.ts";
 
 /** What a node brings to a greeting. */

@@ -1,8 +1,8 @@
 /**
  * The items of the sync protocol, and how entries are written as such. An item is a tag byte
- * and what follows from it; integers are big-endian, lengths are varints (`sync-frames.ts`).
+ * and what follows from it; integers are big-endian, lengths are varints (`sync/frames.ts`).
  *
- *   HELLO     see `sync-hello.ts`
+ *   HELLO     see `sync/hello.ts`
  *   TURN      u8: TURN_DONE when the speaker has nothing left to list, TURN_BEHIND when it has not
  *             worked on all that was listed; the other speaks now
  *   AGAIN     what the HELLO had a digest of is not known here: say HELLO again, and name all members
@@ -10,7 +10,7 @@
  *   WITHHELD  count: so many entries were not sent because of that
  *   END       nothing more is to be said
  *   FAIL      code u8 · text; the session is over. In place of END, when entries were missed
- *   DIGESTS   a step down the tree, see `sync-walk.ts`
+ *   DIGESTS   a step down the tree, see `sync/walk.ts`
  *   LIST      part · count · count × digest: what that part of a bucket holds
  *   PARTS     part · presence u16 · for each bit set, the lowest first, the digest of one of its 16
  *             parts: in place of a LIST, when that would be long
@@ -19,7 +19,7 @@
  *   ENTRY     head · key · value
  *   OFFER     head · key: here is an entry whose value is large; is it wanted?
  *   NEED      count · bits, the lowest of a byte first: which of the offers are wanted
- *   REFUSED   purge time u64 · version 16 bytes · key length · key: see `sync-entries.ts`
+ *   REFUSED   purge time u64 · version 16 bytes · key length · key: see `sync/entries.ts`
  *   LATER     count · time u64: so many entries, the earliest written then, the other does not take yet
  *   FETCH     key length · key: send this, whatever its version
  *   ROOT      16 bytes · u8: OTHERS_WROTE here during the session, HAS_SET_ASIDE entries in it
@@ -32,10 +32,10 @@
  * time 8 bytes · origin 8 bytes · [expiry u64]. A part is bucket u16 · depth u8 · [path 6 bytes], see
  * `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the session's salt, see `short-digest.ts`.
  */
-import { PART_BYTES } from "./bucket-part.ts";
-import { BASE_BYTES } from "./counter.ts";
-import type { Entry, Kind } from "./entry.ts";
-import type { FrameReader, FrameWriter } from "./sync-frames.ts";
+import { PART_BYTES } from "./part-frames.ts";
+import { BASE_BYTES } from "../data/counter.ts";
+import type { Entry, Kind } from "../data/entry.ts";
+import type { FrameReader, FrameWriter } from "./frames.ts";
 
 /** First byte of a HELLO item. */
 export const HELLO = 1;

@@ -1,15 +1,15 @@
 /** What a sync session is asked to do, and what it is made with. */
 import type { Contacts } from "./contacts.ts";
-import type { Entry } from "./entry.ts";
-import type { MerkleTree } from "./merkle.ts";
+import type { Entry } from "../data/entry.ts";
+import type { MerkleTree } from "../tree/merkle.ts";
 import type { Salt } from "./short-digest.ts";
-import type { Store } from "./store.ts";
-import type { SyncResult } from "./sync-tally.ts";
+import type { Store } from "../store/store.ts";
+import type { SyncResult } from "./tally.ts";
 
 /**
  * What an initiator wants: to heal as of a while ago ("watermark") or as of now ("now"), comparing
  * every key instead of trusting the tree ("full"), comparing the roots afterwards ("verify"), or
- * just some entries ("fetch"). "inspect" is for who has no store (`sync-inspector.ts`).
+ * just some entries ("fetch"). "inspect" is for who has no store (`sync/inspector.ts`).
  */
 export type SyncMode = "watermark" | "now" | "full" | "verify" | "fetch" | "inspect";
 

@@ -10,12 +10,12 @@
  * In: everything goes through the store's gate, with two exceptions, both about keys that this
  * store does not have and may have purged. A peer that is stale (`contacts.ts`) may have missed
  * a deletion that is forgotten here. What it alone holds from before then is REFUSED, and it sets
- * it aside (`sync-refusals.ts`). And a deletion that this node had and has purged is not taken in
+ * it aside (`sync/refusals.ts`). And a deletion that this node had and has purged is not taken in
  * again: it is REFUSED too, and the peer drops it.
  * The time of a counter is that of its base: that is what a deletion is measured against. One that was
  * begun from nothing is as old as its latest increment, for nobody can have purged that.
  */
-import { unixMsOf } from "./clock.ts";
+import { unixMsOf } from "../data/clock.ts";
 import { Contacts, latestMissed } from "./contacts.ts";
 import {
   BASE_BYTES,
@@ -24,16 +24,16 @@ import {
   partsOf,
   setVersionFromParts,
   sliceCounter,
-} from "./counter.ts";
+} from "../data/counter.ts";
 import {
   compareVersions,
   Entry,
   KIND_COUNTER,
   KIND_TOMBSTONE,
   type VersionWords,
-} from "./entry.ts";
-import { IdQueue } from "./id-queue.ts";
-import { baseVersionOf, diedMs, writtenMs } from "./merge.ts";
+} from "../data/entry.ts";
+import { IdQueue } from "../store/id-queue.ts";
+import { baseVersionOf, diedMs, writtenMs } from "../data/merge.ts";
 import {
   APPLIED,
   REFUSED_FULL,
@@ -42,10 +42,10 @@ import {
   REFUSED_LARGE,
   REFUSED_READ_ONLY,
   type Store,
-} from "./store.ts";
-import type { FrameReader, FrameWriter } from "./sync-frames.ts";
-import { FRAME_HEADER_BYTES } from "./sync-frames.ts";
-import { Hello } from "./sync-hello.ts";
+} from "../store/store.ts";
+import type { FrameReader, FrameWriter } from "./frames.ts";
+import { FRAME_HEADER_BYTES } from "./frames.ts";
+import { Hello } from "./hello.ts";
 import {
   ENTRY,
   entryItemBytes,
@@ -55,9 +55,9 @@ import {
   REFUSED,
   WITHHELD,
   writeEntry,
-} from "./sync-items.ts";
-import type { PutAside } from "./sync-options.ts";
-import type { SyncTally } from "./sync-tally.ts";
+} from "./items.ts";
+import type { PutAside } from "./options.ts";
+import type { SyncTally } from "./tally.ts";
 
 /** The largest value that a peer takes as one counter. */
 const MAX_SLICE_BYTES = BASE_BYTES + MAX_ENTRY_PARTS * PART_BYTES;

@@ -68,7 +68,7 @@
  * nobody's name, with whom there is no contact: then more is set aside, never less.
  */
 
-import type { Origin } from "./origin.ts";
+import type { Origin } from "../data/origin.ts";
 
 /** Most members that a contact vector holds. */
 export const MAX_MEMBERS = 128;

@@ -12,12 +12,12 @@
  * that are not named, and from the responder that it knows the same of those.
  */
 import { Contacts, MAX_MEMBERS } from "./contacts.ts";
-import type { VersionWords } from "./entry.ts";
-import { isClusterName, isNodeId } from "./name.ts";
-import { originOf, type Origin } from "./origin.ts";
+import type { VersionWords } from "../data/entry.ts";
+import { isClusterName, isNodeId } from "../data/name.ts";
+import { originOf, type Origin } from "../data/origin.ts";
 import type { Salt } from "./short-digest.ts";
-import type { FrameReader, FrameWriter } from "./sync-frames.ts";
-import { HELLO, ROOT_BYTES } from "./sync-items.ts";
+import type { FrameReader, FrameWriter } from "./frames.ts";
+import { HELLO, ROOT_BYTES } from "./items.ts";
 import {
   readAnswer,
   readTold,

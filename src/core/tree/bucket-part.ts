@@ -3,15 +3,11 @@
  * the bucket, with certain digits of 4 bits. With no digits it is the whole bucket. Buckets that are
  * large, by chance or because somebody filled them on purpose, are compared part by part.
  */
-import type { FrameReader, FrameWriter } from "./sync-frames.ts";
-
 /**
  * Most digits: 64 bits of a key's digest with those of the bucket. To have more than a handful of
  * keys agree in those costs what nobody has.
  */
 export const MAX_DEPTH = 12;
-/** Most bytes that a part takes on the wire. */
-export const PART_BYTES = 9;
 
 /** See the file header. */
 export interface Part {
@@ -46,23 +42,6 @@ export function digitOf({ depth, path }: Part, index: number): number {
 export function digitOfKey(keyDigest: Uint8Array, index: number): number {
   const byte = keyDigest[2 + (index >>> 1)]!;
   return (index & 1) === 0 ? byte >>> 4 : byte & 15;
-}
-
-/** Writes a part, for which there is room. */
-export function writePart(writer: FrameWriter, { bucket, depth, path }: Part): void {
-  writer.u16(bucket);
-  writer.u8(depth);
-  if (depth === 0) return;
-  writer.u16(Math.floor(path / 0x1_0000_0000));
-  writer.u32(path >>> 0);
-}
-
-/** Reads a part; raises `overrun` when there is none such. */
-export function readPart(reader: FrameReader): Part {
-  const [bucket, depth] = [reader.u16(), reader.u8()];
-  const path = depth === 0 ? 0 : reader.u16() * 0x1_0000_0000 + reader.u32();
-  if (depth > MAX_DEPTH || path >= 16 ** depth) reader.overrun = true;
-  return { bucket, depth, path };
 }
 
 /** First in, first out. */

@@ -1,6 +1,6 @@
 /** Brings store and tree to where a session can compare, in slices. */
-import type { MerkleTree } from "./merkle.ts";
-import type { Store } from "./store.ts";
+import type { MerkleTree } from "../tree/merkle.ts";
+import type { Store } from "../store/store.ts";
 
 const ROWS_A_SWEEP = 1024;
 const IDS_A_LOOK = 4096;

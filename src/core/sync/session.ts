@@ -19,19 +19,19 @@
  *                                       ←    END
  *
  * Everything received is merged, so a session can break off anywhere, and the next one goes on
- * with what still differs. Messages are given in `sync-items.ts`.
+ * with what still differs. Messages are given in `sync/items.ts`.
  */
-import { timeHighOf, timeLowOf, unixMsOf } from "./clock.ts";
+import { timeHighOf, timeLowOf, unixMsOf } from "../data/clock.ts";
 import { MAX_MEMBERS } from "./contacts.ts";
-import { BUCKET_LEVEL } from "./digest-tree.ts";
-import { LATEST } from "./merkle.ts";
-import { printable } from "./name.ts";
+import { BUCKET_LEVEL } from "../tree/digest-tree.ts";
+import { LATEST } from "../tree/merkle.ts";
+import { printable } from "../data/name.ts";
 import { DigestShortener, type Salt, sessionSalt } from "./short-digest.ts";
-import { EntryFlow } from "./sync-entries.ts";
-import { FrameReader, FrameWriter } from "./sync-frames.ts";
-import { Greeting } from "./sync-greeting.ts";
-import { type Hello, readHello, readText, writeHello, writeText } from "./sync-hello.ts";
-import { Initiator, type SyncParts } from "./sync-initiator.ts";
+import { EntryFlow } from "./entries.ts";
+import { FrameReader, FrameWriter } from "./frames.ts";
+import { Greeting } from "./greeting.ts";
+import { type Hello, readHello, readText, writeHello, writeText } from "./hello.ts";
+import { Initiator, type SyncParts } from "./initiator.ts";
 import {
   AGAIN,
   END,
@@ -50,18 +50,18 @@ import {
   TURN_BEHIND,
   TURN_DONE,
   WITHHELD,
-} from "./sync-items.ts";
-import { MODES, UP_TO_NOW, type SyncMode, type SyncSessionOptions } from "./sync-options.ts";
-import { TreePreparation } from "./sync-preparation.ts";
-import { Refusals } from "./sync-refusals.ts";
-import { Responder } from "./sync-responder.ts";
-import { FAILURES, SyncTally, type SyncFailure } from "./sync-tally.ts";
+} from "./items.ts";
+import { MODES, UP_TO_NOW, type SyncMode, type SyncSessionOptions } from "./options.ts";
+import { TreePreparation } from "./preparation.ts";
+import { Refusals } from "./refusals.ts";
+import { Responder } from "./responder.ts";
+import { FAILURES, SyncTally, type SyncFailure } from "./tally.ts";
 import { WriteWatch } from "./write-watch.ts";
 
 /** What a session is asked to do, and what it is made with. */
-export type { SyncMode, SyncSessionOptions } from "./sync-options.ts";
+export type { SyncMode, SyncSessionOptions } from "./options.ts";
 /** How a session ended. */
-export type { SyncFailure, SyncResult } from "./sync-tally.ts";
+export type { SyncFailure, SyncResult } from "./tally.ts";
 
 const SLICE_MS = 1;
 /** While this much waits to be worked on, no more need be read. */

@@ -8,14 +8,21 @@
  * An entry the initiator sends may be one whose key it also wants, being unable to tell. Which of
  * the two is newer is seen here, and only what the initiator does not have goes back.
  */
-import { type Part, partOf, PartQueue, readPart, wholeBucket, writePart } from "./bucket-part.ts";
-import { DIGEST_WORDS } from "./digest-list.ts";
-import { FANOUT } from "./digest-tree.ts";
-import { compareBytes, compareVersions, Entry, KIND_COUNTER, type VersionWords } from "./entry.ts";
-import { baseVersionOf } from "./merge.ts";
-import type { Store } from "./store.ts";
-import { DigestSet, digestOfId, readDigest, writeDigest } from "./sync-buckets.ts";
-import type { Speech, SyncParts } from "./sync-initiator.ts";
+import { type Part, partOf, PartQueue, wholeBucket } from "../tree/bucket-part.ts";
+import { readPart, writePart } from "./part-frames.ts";
+import { DIGEST_WORDS } from "../tree/digest-list.ts";
+import { FANOUT } from "../tree/digest-tree.ts";
+import {
+  compareBytes,
+  compareVersions,
+  Entry,
+  KIND_COUNTER,
+  type VersionWords,
+} from "../data/entry.ts";
+import { baseVersionOf } from "../data/merge.ts";
+import type { Store } from "../store/store.ts";
+import { DigestSet, digestOfId, readDigest, writeDigest } from "./buckets.ts";
+import type { Speech, SyncParts } from "./initiator.ts";
 import {
   ABOUT,
   ABOUT_VALUE_BYTES,
@@ -34,17 +41,17 @@ import {
   TURN_BEHIND,
   WANT,
   writeAbout,
-} from "./sync-items.ts";
+} from "./items.ts";
 import {
   LISTED_BYTES_A_TURN,
   MAX_FETCHED_KEYS,
   MAX_OFFERS_A_TURN,
   MAX_SEARCHED,
   WANTED_BESIDES,
-} from "./sync-limits.ts";
-import { costOf } from "./sync-lists.ts";
-import type { SyncMode } from "./sync-options.ts";
-import { LevelWalk, writeDigests } from "./sync-walk.ts";
+} from "./limits.ts";
+import { costOf } from "./lists.ts";
+import type { SyncMode } from "./options.ts";
+import { LevelWalk, writeDigests } from "./walk.ts";
 
 /** A part that is to be opened: listed, or when it is absent at the peer, sent or described. */
 interface PendingPart extends Part {

@@ -2,10 +2,10 @@
  * A part of a bucket as the sync protocol lists it: the digests of its entries, each cut short
  * (`short-digest.ts`), as numbers; so lists are compared with one sort and binary searches.
  */
-import { DIGEST_WORDS } from "./digest-list.ts";
-import type { MerkleBuckets } from "./merkle-buckets.ts";
+import { DIGEST_WORDS } from "../tree/digest-list.ts";
+import type { MerkleBuckets } from "../tree/merkle-buckets.ts";
 import type { DigestShortener } from "./short-digest.ts";
-import type { FrameReader, FrameWriter } from "./sync-frames.ts";
+import type { FrameReader, FrameWriter } from "./frames.ts";
 
 const TWO_TO_32 = 0x1_0000_0000;
 /** Up to this many are sorted here: cheaper than a call. */

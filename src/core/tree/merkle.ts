@@ -36,10 +36,10 @@
  */
 
 import { DigestTree } from "./digest-tree.ts";
-import { Entry } from "./entry.ts";
+import { Entry } from "../data/entry.ts";
 import { MerkleBuckets } from "./merkle-buckets.ts";
 import { DIGEST_BYTES, type RecordDigester } from "./record-digest.ts";
-import type { ChangeObserver } from "./store.ts";
+import type { ChangeObserver } from "../store/store.ts";
 
 /** How the tree reads entries: the store. */
 export interface RecordSource {

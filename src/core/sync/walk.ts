@@ -14,12 +14,12 @@
  * may be looked into in vain; it is never passed over wrongly, for equal digests mean equal
  * entries at some moment of the session.
  */
-import { BUCKET_LEVEL, BUCKETS, FANOUT, type DigestTree } from "./digest-tree.ts";
-import { DIGEST_WORDS } from "./digest-list.ts";
+import { BUCKET_LEVEL, BUCKETS, FANOUT, type DigestTree } from "../tree/digest-tree.ts";
+import { DIGEST_WORDS } from "../tree/digest-list.ts";
 import type { DigestShortener } from "./short-digest.ts";
-import { readDigest, writeDigest } from "./sync-buckets.ts";
-import type { FrameReader, FrameWriter } from "./sync-frames.ts";
-import { SHORT_DIGEST_BYTES, DIGESTS } from "./sync-items.ts";
+import { readDigest, writeDigest } from "./buckets.ts";
+import type { FrameReader, FrameWriter } from "./frames.ts";
+import { SHORT_DIGEST_BYTES, DIGESTS } from "./items.ts";
 
 const MAX_ITEM_BYTES = 3 + FANOUT * (2 + FANOUT * SHORT_DIGEST_BYTES);
 const MAX_NODES = BUCKETS / FANOUT;

@@ -25,7 +25,6 @@
  * until there was contact with it nothing is settled.
  */
 import { unixMsOf } from "./clock.ts";
-import type { Contacts } from "./contacts.ts";
 import { BASE_BYTES, PART_BYTES, addTotal, findPart, readWord, writeWord } from "./counter.ts";
 import { compareBytes, copyBytes } from "./entry.ts";
 import type { Origin } from "./origin.ts";
@@ -147,6 +146,12 @@ export function noteStart(startsMs: number[], startMs: number): void {
   if (startsMs.length > MAX_STARTS) startsMs.splice(1, 1);
 }
 
+/** Up to when a node has all that each member had; `Contacts` in `sync/contacts.ts`. Unix ms. */
+export interface ContactTimes {
+  of(originHigh: number, originLow: number): number;
+  forEach(visit: (originHigh: number, originLow: number, ms: number) => void): void;
+}
+
 /**
  * The latest of the starts of this node's runs before which everything is settled, 0 if none. Forgets
  * those before it. `heardOf` are those who may have been told something without any contact. See the
@@ -157,7 +162,7 @@ export function settledMs(
   nowMs: number,
   graceMs: number,
   self: Origin,
-  contacts: Contacts,
+  contacts: ContactTimes,
   heardOf: readonly Origin[],
 ): number {
   if (heardOf.some(({ high, low }) => contacts.of(high, low) === 0)) return 0;

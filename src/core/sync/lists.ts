@@ -1,10 +1,10 @@
 /** LIST and PARTS items, kept until there is room to answer them. */
-import type { Part } from "./bucket-part.ts";
-import { FANOUT } from "./digest-tree.ts";
-import type { DigestSet } from "./sync-buckets.ts";
-import type { FrameReader } from "./sync-frames.ts";
-import { LIST, SHORT_DIGEST_BYTES } from "./sync-items.ts";
-import { LISTED_BYTES_A_TURN, MAX_SEARCHED, PARTS_COST_BYTES } from "./sync-limits.ts";
+import type { Part } from "../tree/bucket-part.ts";
+import { FANOUT } from "../tree/digest-tree.ts";
+import type { DigestSet } from "./buckets.ts";
+import type { FrameReader } from "./frames.ts";
+import { LIST, SHORT_DIGEST_BYTES } from "./items.ts";
+import { LISTED_BYTES_A_TURN, MAX_SEARCHED, PARTS_COST_BYTES } from "./limits.ts";
 
 const HEAD_BYTES = 16;
 

@@ -14,7 +14,7 @@
  */
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "./arena.ts";
 import { prefix32, type KeySlice } from "./key-order.ts";
-import { compareBytes, copyBytes, type Entry, type Kind } from "./entry.ts";
+import { compareBytes, copyBytes, type Entry, type Kind } from "../data/entry.ts";
 import { MAX_IDS } from "./hash-index.ts";
 
 const ROW_WORDS = 8;

@@ -9,7 +9,7 @@
  * Leaves stream in; only the roots of complete subtrees are kept, one for each bit that is set
  * in the number of leaves, so a thousand million keys take 30 of them.
  */
-import type { Entry } from "./entry.ts";
+import type { Entry } from "../data/entry.ts";
 import { DIGEST_BYTES } from "./record-digest.ts";
 
 /** A tree of 2^53 leaves has no more levels. */
