@@ -104,7 +104,7 @@ async function run(argv: string[]): Promise<number> {
     const near = nearest(name, Object.keys(commands));
     throw new UsageError(`unknown command "${name}"; did you mean ${near}?`);
   }
-  const command = await commands[name]!.load();
+  const command = await commands[name].load();
   const rest = isNamed ? argv.slice(1) : argv;
   if (rest[0] === "--help") {
     console.log(helpOf(command));

@@ -156,7 +156,7 @@ class OutgoingLink implements Link {
     this.opening = null;
     if (!isRefusal) return this.handler?.receive(opening);
     const { handler } = this;
-    const line = text.split(/\r?\n/, 1)[0]!.replace(/^ERROR:? /, "");
+    const line = text.split(/\r?\n/, 1)[0].replace(/^ERROR:? /, "");
     const known = KNOWN_REFUSALS.find((it) => it === line);
     this.onRefused(known === undefined ? NO_NODE : `the node there answered "${known}"`);
     this.end();
@@ -165,7 +165,7 @@ class OutgoingLink implements Link {
 
   private onDrain(): void {
     while (this.queue.length > 0) {
-      const bytes = this.queue[0]!;
+      const bytes = this.queue[0];
       const sent = this.socket!.write(bytes);
       if (sent < 0) return;
       this.queuedBytes -= sent;

@@ -41,7 +41,7 @@ export class HeldFrames implements SafeWaiter {
     this.isWaiting = false;
     const { safePosition } = this.durability;
     let released = 0;
-    while (released < this.frames.length && this.positions[released]! <= safePosition) released++;
+    while (released < this.frames.length && this.positions[released] <= safePosition) released++;
     for (const frame of this.frames.splice(0, released)) {
       this.bytes -= frame.length;
       this.link.send(frame);

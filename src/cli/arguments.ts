@@ -66,7 +66,7 @@ export class UsageError extends Error {}
 export function parseArguments(command: Command, argv: readonly string[]): Arguments {
   const given = new Arguments();
   const rest = [...argv];
-  while (rest.length > 0 && /^-./.test(rest[0]!)) {
+  while (rest.length > 0 && /^-./.test(rest[0])) {
     const argument = rest.shift()!;
     if (argument === "--") break;
     const { option, attached } = find(command, argument);

@@ -26,7 +26,7 @@ export const check: Command = {
     const isJson = given.has("--json") || flags.delete("--json");
     const fixes = given.has("--fix") || flags.delete("--fix");
     if (words.length !== 1 || flags.size > 0) throw new UsageError(`usage: ${check.usage}`);
-    const directory = words[0]!;
+    const directory = words[0];
     await expectData(directory);
     const lock = await lockDirectory(directory);
     try {

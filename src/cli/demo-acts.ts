@@ -29,8 +29,8 @@ export async function showCounter(nodes: LineConnection[]): Promise<void> {
   console.log("\nTwo nodes count at the same moment, and nothing is lost:\n");
   const start = performance.now();
   const [first, second] = await Promise.all([
-    nodes[0]!.ask("INCR visits 20"),
-    nodes[1]!.ask("INCR visits 22"),
+    nodes[0].ask("INCR visits 20"),
+    nodes[1].ask("INCR visits 22"),
   ]);
   said(1, "INCR visits 20", first!);
   said(2, "INCR visits 22", second!);
@@ -55,7 +55,7 @@ export async function showHeal(nodes: LineConnection[]): Promise<void> {
   );
   await stock(nodes);
   const tell = async (node: number, line: string) =>
-    said(node, line, await nodes[node - 1]!.ask(line));
+    said(node, line, await nodes[node - 1].ask(line));
   await tell(3, "REPLICATE disable");
   await tell(1, "SET city Hanoi");
   await tell(1, "INCR visits 5");
@@ -63,7 +63,7 @@ export async function showHeal(nodes: LineConnection[]): Promise<void> {
   await tell(3, "SET river Red");
   await tell(3, "INCR visits 3");
   // Once node 2 has them, node 1's writes will not reach node 3 through the broker any more.
-  await answers(nodes[1]!, "GET visits", "47");
+  await answers(nodes[1], "GET visits", "47");
   await tell(2, "GET visits");
   await tell(3, "GET visits");
 
@@ -77,7 +77,7 @@ export async function showHeal(nodes: LineConnection[]): Promise<void> {
     [1, "GET visits", "50"],
     [1, "GET river", "Red"],
   ] as const) {
-    said(node, line, expected, (await answers(nodes[node - 1]!, line, expected)) - start);
+    said(node, line, expected, (await answers(nodes[node - 1], line, expected)) - start);
   }
   const hash = await one.ask("HASH");
   await Promise.all(nodes.map((node) => answers(node, "HASH", hash)));
@@ -92,12 +92,12 @@ export async function showCrash(
 ): Promise<void> {
   console.log("\nNode 3 is killed in the middle of its work, and the others go on:\n");
   const tell = async (node: number, line: string) =>
-    said(node, line, await nodes[node - 1]!.ask(line));
+    said(node, line, await nodes[node - 1].ask(line));
   await tell(3, "SET lake West");
   await tell(3, "INCR visits 1");
   await third.kill();
   said(3, "kill -9", "");
-  nodes[2]!.close();
+  nodes[2].close();
   await tell(1, "SET city Hue");
   await tell(1, "SET bridge Long Bien");
 
@@ -112,7 +112,7 @@ export async function showCrash(
     [3, "GET bridge", "Long Bien"],
     [1, "GET visits", "51"],
   ] as const) {
-    said(node, line, expected, (await answers(nodes[node - 1]!, line, expected)) - start);
+    said(node, line, expected, (await answers(nodes[node - 1], line, expected)) - start);
   }
   const fetched = await eventualFact(nodes[2], "sync_entries_applied");
   console.log(

@@ -107,7 +107,7 @@ export function checkKey(request: Request, i: number, reply: Reply): boolean {
   const { bytes } = request;
   const start = request.start(i);
   for (let at = start, end = start + length; at < end; at++) {
-    if (bytes[at]! <= 0x20 || bytes[at] === 0x7f) {
+    if (bytes[at] <= 0x20 || bytes[at] === 0x7f) {
       reply.error("Invalid key", "a key in a line holds no control bytes");
       return false;
     }

@@ -90,7 +90,7 @@ export class Glob {
     }
     const last = this.starts.length - 2;
     while (this.segment < last) {
-      const isPlain = this.failure[this.starts[this.segment]!] === 0;
+      const isPlain = this.failure[this.starts[this.segment]] === 0;
       work = isPlain ? this.findPlain(work) : this.findAny(work);
       if (this.isDone) return Math.max(0, work);
       if (work <= 0) return -1;
@@ -103,12 +103,12 @@ export class Glob {
   private compareEnds(): number {
     const { starts, keyLength } = this;
     const last = starts.length - 2;
-    const head = starts[1]!;
-    const tail = starts[last + 1]! - starts[last]!;
+    const head = starts[1];
+    const tail = starts[last + 1] - starts[last];
     const isWhole = last === 0;
     const fits = isWhole ? keyLength === head : keyLength >= this.elementCount;
     if (!fits || !this.equals(0, 0, head)) return this.fail(head);
-    if (!isWhole && !this.equals(starts[last]!, keyLength - tail, tail))
+    if (!isWhole && !this.equals(starts[last], keyLength - tail, tail))
       return this.fail(head + tail);
     this.segment = isWhole ? last : 1;
     this.at = head;
@@ -127,25 +127,23 @@ export class Glob {
   }
 
   private isAt(element: number, at: number): boolean {
-    const wanted = this.elements[element]!;
-    const byte = this.key[this.keyOffset + at]!;
+    const wanted = this.elements[element];
+    const byte = this.key[this.keyOffset + at];
     if (wanted < CLASS) return wanted === byte || wanted === ANY;
-    return (
-      (this.classes[(wanted - CLASS) * CLASS_WORDS + (byte >>> 5)]! & (1 << (byte & 31))) !== 0
-    );
+    return (this.classes[(wanted - CLASS) * CLASS_WORDS + (byte >>> 5)] & (1 << (byte & 31))) !== 0;
   }
 
   /** Looks for a segment of plain bytes. Returns the work left. */
   private findPlain(work: number): number {
     const { elements, failure, key, keyOffset, end } = this;
-    const start = this.starts[this.segment]!;
-    const length = this.starts[this.segment + 1]! - start;
+    const start = this.starts[this.segment];
+    const length = this.starts[this.segment + 1] - start;
     let { at, matched } = this;
     while (matched < length && at < end && work > 0) {
       const byte = key[keyOffset + at++];
       work--;
       while (matched > 0 && elements[start + matched] !== byte) {
-        matched = failure[start + matched - 1]!;
+        matched = failure[start + matched - 1];
         work--;
       }
       if (elements[start + matched] === byte) matched++;
@@ -157,8 +155,8 @@ export class Glob {
 
   /** Looks for a segment of any elements. Returns the work left. */
   private findAny(work: number): number {
-    const start = this.starts[this.segment]!;
-    const length = this.starts[this.segment + 1]! - start;
+    const start = this.starts[this.segment];
+    const length = this.starts[this.segment + 1] - start;
     while (this.matched < length && this.at + length - this.matched <= this.end && work > 0) {
       work--;
       if (this.isAt(start + this.matched, this.at)) {
@@ -185,7 +183,7 @@ export class Glob {
   private compile(pattern: Uint8Array): void {
     let length = 0;
     for (let p = 0; p < pattern.length; p++) {
-      const byte = pattern[p]!;
+      const byte = pattern[p];
       if (byte === STAR) {
         this.starts.push(length);
         while (pattern[p + 1] === STAR) p++;
@@ -196,7 +194,7 @@ export class Glob {
         p = this.compileClass(pattern, p + 1);
       } else {
         if (byte === BACKSLASH && p + 1 < pattern.length) p++;
-        this.elements[length++] = pattern[p]!;
+        this.elements[length++] = pattern[p];
       }
     }
     this.elementCount = length;
@@ -211,14 +209,14 @@ export class Glob {
     for (; p < pattern.length && pattern[p] !== CLOSE; p++) {
       const isEscaped = pattern[p] === BACKSLASH && p + 1 < pattern.length;
       if (isEscaped) p++;
-      const byte = pattern[p]!;
+      const byte = pattern[p];
       if (!isEscaped && pattern[p + 1] === DASH && p + 2 < pattern.length) {
         p += 2;
-        this.addRange(first, Math.min(byte, pattern[p]!), Math.max(byte, pattern[p]!));
+        this.addRange(first, Math.min(byte, pattern[p]), Math.max(byte, pattern[p]));
       } else this.addRange(first, byte, byte);
     }
     for (let i = first; isNegated && i < this.classes.length; i++)
-      this.classes[i] = ~this.classes[i]!;
+      this.classes[i] = ~this.classes[i];
     return p;
   }
 
@@ -226,24 +224,24 @@ export class Glob {
     for (let word = from >>> 5; word <= to >>> 5; word++) {
       const low = Math.max(from - word * 32, 0);
       const high = Math.min(to - word * 32, 31);
-      this.classes[first + word]! |= (0xffff_ffff << low) & (0xffff_ffff >>> (31 - high));
+      this.classes[first + word] |= (0xffff_ffff << low) & (0xffff_ffff >>> (31 - high));
     }
   }
 
   /** Makes a segment's table, if all its elements are bytes. */
   private prepare(segment: number): void {
     const { elements, failure } = this;
-    const start = this.starts[segment]!;
-    const end = this.starts[segment + 1]!;
+    const start = this.starts[segment];
+    const end = this.starts[segment + 1];
     for (let i = start; i < end; i++) {
-      if (elements[i]! < ANY) continue;
+      if (elements[i] < ANY) continue;
       failure[start] = -1;
       return;
     }
     let matched = 0;
     for (let i = start + 1; i < end; i++) {
       while (matched > 0 && elements[i] !== elements[start + matched]) {
-        matched = failure[start + matched - 1]!;
+        matched = failure[start + matched - 1];
       }
       if (elements[i] === elements[start + matched]) matched++;
       failure[i] = matched;

@@ -101,7 +101,7 @@ export class LongReply {
   /** Writes the next piece; true when there are more. */
   private writeNext(reply: Reply): boolean {
     for (let room = PIECE_BYTES; room > 0 && this.pieces.length > 0;) {
-      const piece = this.pieces[this.pieces.length - 1]!;
+      const piece = this.pieces[this.pieces.length - 1];
       const count = Math.min(room, piece.length - this.sentBytes);
       reply.copied(piece, this.sentBytes, count);
       room -= count;

@@ -24,12 +24,12 @@ export class Statistics {
   /** Counts one command of the family with this number in FAMILIES. */
   countCommand(family: number): void {
     this.totalCommands++;
-    this.byFamily[family]!++;
+    this.byFamily[family]++;
   }
 
   /** Commands of a family so far. */
   commandsOf(family: Family): number {
-    return this.byFamily[FAMILIES.indexOf(family)]!;
+    return this.byFamily[FAMILIES.indexOf(family)];
   }
 }
 

@@ -37,7 +37,7 @@ const commandCommand: Run = (request, reply, context): ReturnType<Run> => {
     reply.count(all.length, "");
   } else if (request.is(0, "LIST")) {
     reply.array(all.length);
-    for (const each of all) reply.bulkText(each.names[0]!.toLowerCase());
+    for (const each of all) reply.bulkText(each.names[0].toLowerCase());
   } else if (request.is(0, "INFO")) {
     return describeMany(request, reply, context);
   } else if (request.is(0, "DOCS")) {
@@ -85,7 +85,7 @@ function describe(each: Command, reply: Reply): void {
   const most = each.respMost ?? each.most;
   const [first, last, step] = each.keys ?? [0, 0, 0];
   reply.array(6);
-  reply.bulkText(each.names[0]!.toLowerCase());
+  reply.bulkText(each.names[0].toLowerCase());
   // Arity counts the name; negative means "at least".
   reply.raw(`:${least === most ? least + 1 : -(least + 1)}\r\n`);
   reply.array(1);
@@ -147,14 +147,14 @@ const LONGEST_NAME = 64;
 /** Clears the case bit, which is all that is needed to tell the names in the table apart. */
 function hashName(bytes: Uint8Array, start: number, length: number): number {
   let hash = length;
-  for (let i = 0; i < length; i++) hash = (Math.imul(hash, 31) + (bytes[start + i]! & 0x5f)) | 0;
+  for (let i = 0; i < length; i++) hash = (Math.imul(hash, 31) + (bytes[start + i] & 0x5f)) | 0;
   return (hash ^ (hash >>> 9)) & (SLOTS - 1);
 }
 
 function isName(name: Uint8Array, bytes: Uint8Array, start: number, length: number): boolean {
   if (name.length !== length) return false;
   for (let i = 0; i < length; i++) {
-    let byte = bytes[start + i]!;
+    let byte = bytes[start + i];
     if (byte >= 0x61 && byte <= 0x7a) byte -= 32;
     if (byte !== name[i]) return false;
   }

@@ -38,7 +38,7 @@ export function isHost(text: string): boolean {
   if (isIP(text) !== 0) return true;
   if (text.length === 0 || text.length > 253) return false;
   const labels = text.replace(/\.$/, "").split(".");
-  if (/^\d+$/.test(labels[labels.length - 1]!)) return false;
+  if (/^\d+$/.test(labels[labels.length - 1])) return false;
   return labels.every((label) => /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/.test(label));
 }
 
@@ -70,7 +70,7 @@ export function parseBrokerAddress(text: string): BrokerAddress | undefined {
   if (!match) return undefined;
   const [, scheme, authority, path = ""] = match;
   if (!Object.hasOwn(PROTOCOLS, scheme!)) return undefined;
-  const { protocol, port } = PROTOCOLS[scheme!]!;
+  const { protocol, port } = PROTOCOLS[scheme!];
   const overWebSocket = protocol === "ws" || protocol === "wss";
   if (!overWebSocket && path !== "" && path !== "/") return undefined;
   const address = parseHostPort(authority!) ?? parseHostPort(`${authority}:${port}`);

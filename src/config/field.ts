@@ -117,5 +117,5 @@ export function describeFound(found: unknown, secret = false): string {
 }
 
 function inWords(items: string[]): string {
-  return items.length === 1 ? items[0]! : `${items.slice(0, -1).join(", ")} or ${items.at(-1)}`;
+  return items.length === 1 ? items[0] : `${items.slice(0, -1).join(", ")} or ${items.at(-1)}`;
 }

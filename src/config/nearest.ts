@@ -8,7 +8,7 @@
  */
 export function nearest(name: string, candidates: readonly string[]): string {
   const wanted = name.slice(0, 200); // nobody mistypes longer names; keeps the cost bounded
-  let best = candidates[0]!;
+  let best = candidates[0];
   let bestScore = Infinity;
   for (const candidate of candidates) {
     const score = Math.min(
@@ -32,10 +32,10 @@ function editDistance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
+      const replaced = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, row[j] + 1, next[j - 1] + 1));
     }
     row = next;
   }
-  return row[b.length]!;
+  return row[b.length];
 }

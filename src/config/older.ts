@@ -95,7 +95,7 @@ export function modernise(settings: Settings, problems: string[]): string[] {
 export function moderniseEngine(settings: Settings): string[] {
   const engine = settings.get("storage.engine");
   if (typeof engine?.found !== "string" || !Object.hasOwn(RENAMED_ENGINES, engine.found)) return [];
-  const name = RENAMED_ENGINES[engine.found]!;
+  const name = RENAMED_ENGINES[engine.found];
   settings.set("storage.engine", { ...engine, found: name });
   return [`engine "${engine.found}" is now "${name}"`];
 }

@@ -8,8 +8,8 @@ import type { Field } from "./field.ts";
  */
 export function configTable(): string {
   const rows = [["Key", "Default", "Allowed", "What it does"], ...keyNames.map(cells)];
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const [head, ...body] = rows.map((row) => line(row.map((cell, i) => cell.padEnd(widths[i]!))));
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const [head, ...body] = rows.map((row) => line(row.map((cell, i) => cell.padEnd(widths[i]))));
   return [head, line(widths.map((width) => "-".repeat(width))), ...body].join("\n");
 }
 

@@ -97,7 +97,7 @@ export function isIntact(bytes: Uint8Array, start: number, header: FrameHeader):
 /** The first place from `at` on where a header may start, or -1. */
 export function findMagic(bytes: Uint8Array, at: number, end: number): number {
   for (;;) {
-    const found = bytes.indexOf(MAGIC_BYTES[0]!, at);
+    const found = bytes.indexOf(MAGIC_BYTES[0], at);
     if (found < 0 || found + FRAME_HEADER_BYTES > end) return -1;
     if (readU32(bytes, found) === MAGIC) return found;
     at = found + 1;
@@ -114,7 +114,5 @@ export function writeU32(bytes: Uint8Array, at: number, value: number): void {
 
 /** Reads an unsigned 32-bit integer, big-endian. */
 export function readU32(bytes: Uint8Array, at: number): number {
-  return (
-    ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
-  );
+  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
 }

@@ -231,7 +231,7 @@ export function readRecords(
 ): number {
   let count = 0;
   for (let at = start; at < end; count++) {
-    const isEntry = (bytes[at]! & ~(ENTRY_KINDS | EXPIRES)) === ENTRY;
+    const isEntry = (bytes[at] & ~(ENTRY_KINDS | EXPIRES)) === ENTRY;
     at = isEntry ? readEntry(bytes, at, end, sink) : readOther(bytes, at, end, sink);
     if (at < 0) return -1;
   }
@@ -240,11 +240,11 @@ export function readRecords(
 
 /** Returns where the next record starts, or -1; so do the others. */
 function readEntry(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
-  const tag = bytes[at]!;
+  const tag = bytes[at];
   const expires = (tag & EXPIRES) !== 0;
   const keyAt = at + ENTRY_RECORD_BYTES + (expires ? EXPIRY_BYTES : 0);
   if (keyAt > end || (tag & ENTRY_KINDS) === ENTRY_KINDS) return -1;
-  const keyLength = ((bytes[at + 1]! << 8) | bytes[at + 2]!) + 1;
+  const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
   const valueLength = readU32(bytes, at + 3);
   const next = keyAt + keyLength + valueLength;
   if (next > end || keyLength > MAX_KEY_BYTES) return -1;
@@ -267,11 +267,11 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
   const left = end - at;
   switch (bytes[at]) {
     case HEAD: {
-      const next = left < 10 ? Infinity : at + 10 + ((bytes[at + 8]! << 8) | bytes[at + 9]!);
-      const fileKind = bytes[at + 3]!;
+      const next = left < 10 ? Infinity : at + 10 + ((bytes[at + 8] << 8) | bytes[at + 9]);
+      const fileKind = bytes[at + 3];
       if (next > end || fileKind < FILE_LOG || fileKind > FILE_BACKUP) return -1;
       sink.head({
-        formatVersion: (bytes[at + 1]! << 8) | bytes[at + 2]!,
+        formatVersion: (bytes[at + 1] << 8) | bytes[at + 2],
         fileKind: fileKind as FileKind,
         number: readU32(bytes, at + 4),
         nodeId: decoder.decode(bytes.subarray(at + 10, next)),
@@ -280,7 +280,7 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
     }
     case END: {
       if (left < 7) return -1;
-      const high = (bytes[at + 1]! << 8) | bytes[at + 2]!;
+      const high = (bytes[at + 1] << 8) | bytes[at + 2];
       sink.end(high * 0x1_0000_0000 + readU32(bytes, at + 3));
       return at + 7;
     }
@@ -290,7 +290,7 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
       sink.floor(version);
       return at + 17;
     case FACT: {
-      const nameLength = left < 2 ? 0 : bytes[at + 1]!;
+      const nameLength = left < 2 ? 0 : bytes[at + 1];
       const valueAt = at + 6 + nameLength;
       if (nameLength === 0 || valueAt > end) return -1;
       const next = valueAt + readU32(bytes, valueAt - 4);
@@ -309,7 +309,7 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
 function readDrop(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
   const keyAt = at + DROP_RECORD_BYTES;
   if (keyAt > end) return -1;
-  const keyLength = ((bytes[at + 1]! << 8) | bytes[at + 2]!) + 1;
+  const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
   if (keyAt + keyLength > end || keyLength > MAX_KEY_BYTES) return -1;
   readVersion(bytes, at + 3, entry);
   entry.setKey(bytes, keyAt, keyLength);

@@ -61,7 +61,7 @@ export class RefusedEntries {
       await writer.end();
     });
     await orExplain(`write ${file}`, writing);
-    return { entries: entries.length, file, firstKey: shownKey(entries[0]!), because };
+    return { entries: entries.length, file, firstKey: shownKey(entries[0]), because };
   }
 
   private fingerprint(): string {

@@ -183,7 +183,7 @@ export class SetAside {
       this.bytes += bytes.length;
       this.isCutShort = false;
       this.entries += kept.size;
-      this.sayOnce(lines[0]!.reason);
+      this.sayOnce(lines[0].reason);
       return kept;
     } catch (error) {
       // How much of it was written shows when the file is opened anew.

@@ -15,8 +15,8 @@ export class WaiterQueue {
   /** Calls everybody who waits for `position` or less. They may wait again. */
   release(position: number): void {
     // Who waits again joins the end, for a later position.
-    while (this.first < this.positions.length && this.positions[this.first]! <= position) {
-      this.waiters[this.first++]!.onSafe();
+    while (this.first < this.positions.length && this.positions[this.first] <= position) {
+      this.waiters[this.first++].onSafe();
     }
     if (this.first === this.positions.length) {
       this.positions.length = this.waiters.length = this.first = 0;

@@ -19,7 +19,7 @@ const LOOK_BYTES = 32;
  * nothing came before it.
  */
 export function isHttp(bytes: Uint8Array, start: number, end: number, isFirst: boolean): boolean {
-  const first = bytes[start]! | 0x20;
+  const first = bytes[start] | 0x20;
   if ((first === LOWER_P || first === LOWER_H) && end - start >= TELLTALE_BYTES) {
     if (TELLTALE.test(latin1(bytes, start, start + TELLTALE_BYTES))) return true;
   }

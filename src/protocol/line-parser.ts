@@ -36,7 +36,7 @@ export function parseName(
 ): number {
   if (!isPlain) end = trimmedEnd(bytes, start, end);
   let at = start;
-  while (at < end && isBlank(bytes[at]!)) at++;
+  while (at < end && isBlank(bytes[at])) at++;
   if (at === end) return -1;
   const nameStart = at;
   while (at < end && bytes[at] !== SPACE && !(isPlain && bytes[at] === TAB)) at++;
@@ -100,7 +100,7 @@ function addValue(request: Request, isPlain: boolean, start: number, end: number
 }
 
 function trimmedEnd(bytes: Uint8Array, start: number, end: number): number {
-  while (end > start && isBlank(bytes[end - 1]!)) end--;
+  while (end > start && isBlank(bytes[end - 1])) end--;
   return end;
 }
 

@@ -17,13 +17,13 @@ const TAB = 0x09;
 export function quotedEnd(bytes: Uint8Array, start: number, end: number): number {
   if (start >= end || bytes[start] !== QUOTE) return -1;
   for (let at = start + 1; at < end; at++) {
-    const byte = bytes[at]!;
+    const byte = bytes[at];
     if (byte === QUOTE) return at + 1;
     if (byte !== BACKSLASH) continue;
     const escape = bytes[++at];
     if (at >= end) return -1;
     if (escape === 0x78) {
-      if (at + 2 >= end || hexDigit(bytes[at + 1]!) < 0 || hexDigit(bytes[at + 2]!) < 0) return -1;
+      if (at + 2 >= end || hexDigit(bytes[at + 1]) < 0 || hexDigit(bytes[at + 2]) < 0) return -1;
       at += 2;
     } else if (unescaped(escape!) < 0) {
       return -1;
@@ -39,11 +39,11 @@ export function quotedEnd(bytes: Uint8Array, start: number, end: number): number
 export function unquoteInPlace(bytes: Uint8Array, start: number, end: number): number {
   let to = start;
   for (let at = start + 1; at < end - 1; at++) {
-    let byte = bytes[at]!;
+    let byte = bytes[at];
     if (byte === BACKSLASH) {
-      const escape = bytes[++at]!;
+      const escape = bytes[++at];
       if (escape === 0x78) {
-        byte = (hexDigit(bytes[at + 1]!) << 4) | hexDigit(bytes[at + 2]!);
+        byte = (hexDigit(bytes[at + 1]) << 4) | hexDigit(bytes[at + 2]);
         at += 2;
       } else {
         byte = unescaped(escape);
@@ -57,12 +57,12 @@ export function unquoteInPlace(bytes: Uint8Array, start: number, end: number): n
 /** Whether a value has to be printed quoted. */
 export function needsQuotes(bytes: Uint8Array, offset: number, length: number): boolean {
   if (length === 0) return true;
-  const first = bytes[offset]!;
+  const first = bytes[offset];
   if (first === QUOTE) return true;
   if (first === 0x28 && length === 6 && startsWith(bytes, offset, "(null)")) return true;
   if (first === 0x45 && length >= 5 && startsWith(bytes, offset, "ERROR")) return true;
   for (let at = offset, end = offset + length; at < end; at++) {
-    if (isControl(bytes[at]!)) return true;
+    if (isControl(bytes[at])) return true;
   }
   return false;
 }
@@ -70,7 +70,7 @@ export function needsQuotes(bytes: Uint8Array, offset: number, length: number): 
 /** Length of the value when printed quoted, at most four times its length plus two. */
 export function quotedLength(bytes: Uint8Array, offset: number, length: number): number {
   let total = 2;
-  for (let at = offset, end = offset + length; at < end; at++) total += escapeLength(bytes[at]!);
+  for (let at = offset, end = offset + length; at < end; at++) total += escapeLength(bytes[at]);
   return total;
 }
 
@@ -84,7 +84,7 @@ export function writeQuoted(
 ): number {
   out[to++] = QUOTE;
   for (let at = offset, end = offset + length; at < end; at++) {
-    const byte = bytes[at]!;
+    const byte = bytes[at];
     switch (escapeLength(byte)) {
       case 1:
         out[to++] = byte;

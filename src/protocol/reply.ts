@@ -258,7 +258,7 @@ export class Reply {
     const out = this.bytes;
     const at = this.length;
     if (length <= LOOP_COPY_BYTES) {
-      for (let i = 0; i < length; i++) out[at + i] = bytes[offset + i]!;
+      for (let i = 0; i < length; i++) out[at + i] = bytes[offset + i];
     } else {
       out.set(bytes.subarray(offset, offset + length), at);
     }

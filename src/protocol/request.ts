@@ -38,12 +38,12 @@ export class Request {
 
   /** Where argument `i` starts in `bytes`; -1 is the command's name. */
   start(i: number): number {
-    return this.base + this.ranges[(i + 1) << 1]!;
+    return this.base + this.ranges[(i + 1) << 1];
   }
 
   /** Length of argument `i` in bytes; -1 is the command's name. */
   length(i: number): number {
-    return this.ranges[((i + 1) << 1) + 1]!;
+    return this.ranges[((i + 1) << 1) + 1];
   }
 
   /**
@@ -61,7 +61,7 @@ export class Request {
     if (i >= this.count || this.length(i) !== upper.length) return false;
     const start = this.start(i);
     for (let at = 0; at < upper.length; at++) {
-      let byte = this.bytes[start + at]!;
+      let byte = this.bytes[start + at];
       if (byte >= 0x61 && byte <= 0x7a) byte -= 32;
       if (byte !== upper.charCodeAt(at)) return false;
     }

@@ -81,7 +81,7 @@ export class RespParser {
       }
       if (at === end) return INCOMPLETE;
       if (bytes[at] !== DOLLAR) {
-        this.problem = `expected '$', got '${printable(bytes[at]!)}'`;
+        this.problem = `expected '$', got '${printable(bytes[at])}'`;
         return MALFORMED;
       }
       const length = this.readHeader(bytes, at, end);
@@ -119,7 +119,7 @@ export class RespParser {
     if (isNegative) i++;
     const firstDigit = i;
     for (; i < end; i++) {
-      const digit = bytes[i]! - 0x30;
+      const digit = bytes[i] - 0x30;
       if (digit < 0 || digit > 9) break;
       value = value * 10 + digit;
       if (i - at > MAX_HEADER_BYTES) return BAD;

@@ -246,7 +246,7 @@ export class BatchReader {
     const at = reader.offset;
     reader.offset += length;
     for (let i = 0; i < words.length; i++) {
-      const word = words[i]!;
+      const word = words[i];
       if (word.length !== length) continue;
       let same = 0;
       while (same < length && word[same] === reader.bytes[at + same]) same++;

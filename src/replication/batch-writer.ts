@@ -85,7 +85,7 @@ export class BatchWriter {
     const writer = this.writer;
     writer.room(EVENT_OVERHEAD_BYTES + entry.keyLength + entry.valueLength);
     const expires = entry.expiresAtMs !== 0;
-    const head = (expires ? EXPIRING_HEADS : HEADS)[entry.kind]!;
+    const head = (expires ? EXPIRING_HEADS : HEADS)[entry.kind];
     writer.raw(head, 0, head.length);
     writer.byteString(entry.key, entry.keyOffset, entry.keyLength);
     if (entry.kind !== KIND_TOMBSTONE) {

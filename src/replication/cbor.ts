@@ -122,7 +122,7 @@ export class CborWriter {
       return;
     }
     const end = offset + length;
-    for (let from = offset; from < end; from++) bytes[at++] = source[from]!;
+    for (let from = offset; from < end; from++) bytes[at++] = source[from];
   }
 }
 
@@ -231,7 +231,7 @@ export class CborReader {
 
   private anyHead(): void {
     if (this.offset >= this.end) this.fail("more bytes");
-    const first = this.bytes[this.offset++]!;
+    const first = this.bytes[this.offset++];
     this.major = first >>> 5;
     this.info = first & 31;
     this.high = 0;
@@ -244,17 +244,15 @@ export class CborReader {
     if (size > this.end - this.offset) this.fail(`${size} more bytes`);
     if (size === 8) this.high = this.word();
     if (size >= 4) this.low = this.word();
-    else if (size === 2) this.low = (this.bytes[this.offset++]! << 8) | this.bytes[this.offset++]!;
-    else this.low = this.bytes[this.offset++]!;
+    else if (size === 2) this.low = (this.bytes[this.offset++] << 8) | this.bytes[this.offset++];
+    else this.low = this.bytes[this.offset++];
   }
 
   private word(): number {
     const bytes = this.bytes;
     const at = this.offset;
     this.offset += 4;
-    return (
-      ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
-    );
+    return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
   }
 
   /** Throws: at this byte something else was expected. */

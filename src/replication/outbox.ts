@@ -69,11 +69,11 @@ export class Outbox implements ChangeObserver {
   /** The id that has waited longest, taken out; -1 when there is none. */
   take(): number {
     while (this.size > 0) {
-      const id = this.ring[this.head]!;
+      const id = this.ring[this.head];
       this.head = (this.head + 1) & (this.ring.length - 1);
       this.size--;
-      if ((this.flags[id]! & PENDING) !== 0) {
-        this.flags[id]! &= ~PENDING;
+      if ((this.flags[id] & PENDING) !== 0) {
+        this.flags[id] &= ~PENDING;
         return id;
       }
     }
@@ -83,7 +83,7 @@ export class Outbox implements ChangeObserver {
   /** Puts ids back that were taken but may not have arrived, unless their entry is gone. */
   restore(ids: Int32Array): void {
     for (let i = 0; i < ids.length; i++) {
-      if ((this.flags[ids[i]!]! & OURS) !== 0) this.add(ids[i]!);
+      if ((this.flags[ids[i]] & OURS) !== 0) this.add(ids[i]);
     }
   }
 
@@ -96,7 +96,7 @@ export class Outbox implements ChangeObserver {
 
   private add(id: number): void {
     if (id >= this.flags.length) this.growFlags(id);
-    if ((this.flags[id]! & PENDING) !== 0) return;
+    if ((this.flags[id] & PENDING) !== 0) return;
     if (this.size >= this.limit) {
       this.dropped++;
       this.unreportedLoss = true;

@@ -80,7 +80,7 @@ export class PacketGuard {
         this.came = this.missing === 0 ? 0 : this.came + taken;
         continue;
       }
-      const byte = chunk[at++]!;
+      const byte = chunk[at++];
       if (this.lengthBytes++ < 0) continue; // the type
       this.length += (byte & 0x7f) * 128 ** (this.lengthBytes - 1);
       if (this.length > this.maxPacketBytes) return `a packet of ${this.length} bytes or more`;

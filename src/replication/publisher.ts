@@ -258,7 +258,7 @@ export class Publisher {
     const { settling } = this;
     const sinceMs = this.options.timing.nowMs() - SETTLE_MS;
     let settled = Math.max(0, settling.length - SETTLING_MESSAGES);
-    while (settled < settling.length && settling[settled]!.acknowledgedAt < sinceMs) settled++;
+    while (settled < settling.length && settling[settled].acknowledgedAt < sinceMs) settled++;
     if (settled > 0) settling.splice(0, settled);
   }
 

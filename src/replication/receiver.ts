@@ -279,7 +279,7 @@ export class Receiver {
     this.remember(source, starts);
     const at = starts.findIndex((start) => start.epoch === epoch);
     const isLatest = starts.every((start) => start.epoch < epoch);
-    const start = at < 0 ? { epoch, sequence: 0 } : starts.splice(at, 1)[0]!;
+    const start = at < 0 ? { epoch, sequence: 0 } : starts.splice(at, 1)[0];
     starts.push(start);
     if (starts.length > MAX_STARTS) starts.shift();
     const missed = sequence - start.sequence - 1;

@@ -24,7 +24,7 @@ export class Outbox {
 
   /** Whether what is next waits for the journal, given how far that is safe. */
   isHeld(safePosition: number): boolean {
-    return this.pieces.length > 0 && this.positions[0]! > safePosition;
+    return this.pieces.length > 0 && this.positions[0] > safePosition;
   }
 
   /** Sends bytes, and queues a copy of what does not leave now. */
@@ -53,9 +53,9 @@ export class Outbox {
 
   /** Sends of the queue what may leave and the kernel takes. */
   flush(safePosition: number): void {
-    while (this.pieces.length > 0 && this.positions[0]! <= safePosition) {
+    while (this.pieces.length > 0 && this.positions[0] <= safePosition) {
       this.joinSmall(safePosition);
-      const bytes = this.pieces[0]!;
+      const bytes = this.pieces[0];
       const sent = this.socket.write(bytes);
       if (sent < 0) return;
       this.length -= sent;
@@ -80,8 +80,8 @@ export class Outbox {
     const { pieces, positions } = this;
     let count = 0;
     let bytes = 0;
-    while (count < pieces.length && positions[count]! <= safePosition) {
-      bytes += pieces[count]!.length;
+    while (count < pieces.length && positions[count] <= safePosition) {
+      bytes += pieces[count].length;
       if (bytes > JOINED_BYTES) break;
       count++;
     }

@@ -33,7 +33,7 @@ export class ReadAhead {
     let at = from;
     let keys = 0;
     while (keys < PREFETCH_KEYS && at + LEAST_REQUEST_BYTES <= end && input[at] === STAR) {
-      const parts = input[at + 1]! - 0x30;
+      const parts = input[at + 1] - 0x30;
       // Ten parts and more: a request that does enough by itself.
       if (input[at + 2] !== CR || parts < 2) break;
       at += 4;
@@ -41,7 +41,7 @@ export class ReadAhead {
         let length = 0;
         let digit = 0;
         for (at++; at < end; at++) {
-          digit = input[at]! - 0x30;
+          digit = input[at] - 0x30;
           if (digit < 0 || digit > 9) break;
           length = length * 10 + digit;
         }

@@ -83,7 +83,7 @@ function machine(): Record<string, string | number> {
     processor: cpus()[0]?.model ?? "unknown",
     cores: cpus().length,
     memoryGb: Math.round((Number(memoryKb) * 1024) / 1e9),
-    loadBefore: loadavg()[0]!,
+    loadBefore: loadavg()[0],
     redis: /v=(\S+)/.exec(stdout?.toString() ?? "")?.[1] ?? "not installed",
   };
 }
@@ -124,7 +124,7 @@ async function main(): Promise<number> {
   const results: Result[] = [];
   for (const name of names) {
     try {
-      results.push(...(await parts[name]!(plan)).map(resultOf));
+      results.push(...(await parts[name](plan)).map(resultOf));
     } catch (error) {
       plan.skipped(`${name} failed: ${Bun.inspect(error)}`);
     }

@@ -34,7 +34,7 @@ export async function idle(plan: Plan): Promise<Measurement[]> {
     {
       name: "memory added by 10,000 idle connections",
       unit: "MB",
-      ours: scaled[0]!,
+      ours: scaled[0],
       ...(scaled[1] && { otherName: "redis", others: scaled[1] }),
       target: { of: "value", atMost: ADDED_AT_MOST_MB },
     },

@@ -145,8 +145,8 @@ function shuffledNumbers(): Uint32Array {
   const numbers = Uint32Array.from({ length: KEYS }, (_, i) => i);
   for (let i = KEYS - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
-    const swap = numbers[i]!;
-    numbers[i] = numbers[j]!;
+    const swap = numbers[i];
+    numbers[i] = numbers[j];
     numbers[j] = swap;
   }
   return numbers;

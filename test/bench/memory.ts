@@ -18,7 +18,7 @@ export async function memory(plan: Plan): Promise<Measurement[]> {
     {
       name: "memory added by 1,000,000 keys",
       unit: "MB",
-      ours: runs[0]!,
+      ours: runs[0],
       ...(runs[1] && { otherName: "redis", others: runs[1] }),
       target: { of: "ratio", atMost: ADDED_AT_MOST },
     },

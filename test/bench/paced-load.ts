@@ -61,7 +61,7 @@ export class PacedLoad {
     let batch = "";
     for (let i = 0; i < due; i++) batch += this.pace.next();
     this.sent += due;
-    this.lanes[this.nextLane]!.write(batch, due);
+    this.lanes[this.nextLane].write(batch, due);
     this.nextLane = (this.nextLane + 1) % this.lanes.length;
   }
 }
@@ -106,7 +106,7 @@ class Lane {
     for (const byte of chunk) if (byte === 0x0a) answers++;
     const now = performance.now();
     while (answers > 0) {
-      const first = this.waiting[0]!;
+      const first = this.waiting[0];
       this.onAnswer(now - first.atMs);
       const taken = Math.min(answers, first.count);
       answers -= taken;

@@ -34,7 +34,7 @@ export async function inTurns<Subject, Result>(
     plan.note(`${what}: round ${round + 1} of ${plan.rounds}`);
     const order = [...subjects.keys()];
     if (round % 2 === 1) order.reverse();
-    for (const i of order) results[i]!.push(await measure(subjects[i]!));
+    for (const i of order) results[i].push(await measure(subjects[i]));
   }
   return results;
 }

@@ -67,11 +67,11 @@ export function resultOf(measurement: Measurement): Result {
 export function tableOf(results: readonly Result[]): string {
   const header = ["measurement", "merklekv", "compared with", "ratio", "spread", "target", "met"];
   const rows = [header, ...results.map(cellsOf)];
-  const widths = header.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const widths = header.map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   const isText = (column: number) => column === 0 || column === header.length - 1;
   const lines = rows.map((row) =>
     row
-      .map((cell, i) => (isText(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+      .map((cell, i) => (isText(i) ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
       .join("  ")
       .trimEnd(),
   );
@@ -84,7 +84,7 @@ export function tableOf(results: readonly Result[]): string {
 function cellsOf(result: Result): string[] {
   const { name, unit, ours, others = [], otherName = "", otherMedian, ratio, target } = result;
   // Neighbours in time: what slows the whole machine down slows both.
-  const ratios = ours.map((value, i) => value / others[i]!).filter((it) => !Number.isNaN(it));
+  const ratios = ours.map((value, i) => value / others[i]).filter((it) => !Number.isNaN(it));
   const spread = (ratios.length > 1 ? [percentile(ratios, 0), percentile(ratios, 1)] : [])
     .map((it) => it.toFixed(2))
     .join("-");

@@ -37,7 +37,7 @@ export async function startup(plan: Plan): Promise<Measurement[]> {
     {
       name: "start to first reply",
       unit: "ms",
-      ours: runs[0]!,
+      ours: runs[0],
       ...(runs[1] && { otherName: "redis", others: runs[1] }),
     },
     { name: "size of the binary", unit: "MB", ours: [statSync(binary).size / 1e6] },

@@ -70,7 +70,7 @@ async function main(): Promise<number> {
   let code = 0;
   for (const name of names) {
     try {
-      rows.push(...(await parts[name]!(plan)));
+      rows.push(...(await parts[name](plan)));
     } catch (error) {
       code = 1;
       plan.skipped(`${name} failed: ${Bun.inspect(error)}`);

@@ -40,8 +40,8 @@ export async function throughput(plan: Plan): Promise<Measurement[]> {
         measurements.push({
           name: `${command}, pipeline ${pipeline}${what}`,
           unit,
-          ours: runs[0]!.map(of),
-          ...(redis && { otherName: "redis", others: runs[1]!.map(of) }),
+          ours: runs[0].map(of),
+          ...(redis && { otherName: "redis", others: runs[1].map(of) }),
           ...(target && { target }),
         });
       const isJudged = command !== "INCR";

@@ -186,7 +186,7 @@ describe.skipIf(redisPath === null)("the same reply as Redis'", () => {
 
   test.each(Object.keys(REQUESTS))("%s", async (theme) => {
     const differing: string[] = [];
-    for (const request of REQUESTS[theme]!()) {
+    for (const request of REQUESTS[theme]()) {
       const [theirs, ours] = await Promise.all(clients.map((client) => replyTo(client, request)));
       if (steady(theirs!) === steady(ours!)) continue;
       differing.push(JSON.stringify({ request, theirs, ours }));

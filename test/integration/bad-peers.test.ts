@@ -68,7 +68,7 @@ describe("a peer that", () => {
       "sends a damaged frame",
       () => {
         const bytes = opening();
-        bytes[bytes.length - 1]! ^= 1;
+        bytes[bytes.length - 1] ^= 1;
         return bytes;
       },
       /a damaged frame/,

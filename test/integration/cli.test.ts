@@ -152,7 +152,7 @@ describe("the prompt", () => {
   test("survives a node that closes the connection", async () => {
     const terminal = await open();
     const list = await cli(["CLIENT", "LIST"]);
-    const address = / addr=(\S+)/.exec(list.output)![1]!; // the oldest connection comes first
+    const address = / addr=(\S+)/.exec(list.output)![1]; // the oldest connection comes first
     expect((await cli(["CLIENT", "KILL", address])).output).toBe("OK\n");
     // Asked in the very moment in which the connection goes, it says so; then it has a new one.
     await eventually("it answers again", async () => {

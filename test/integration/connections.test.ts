@@ -70,7 +70,7 @@ test("one too many is refused in its own words, whenever it speaks", async () =>
     expect(answers.filter((answer) => answer.startsWith("ERROR Too many")).length).toBeGreaterThan(
       15,
     );
-    others[0]!.destroy();
+    others[0].destroy();
     await eventually("there is room", async () => (await answerTo(port, "PING\n")) === "PONG");
   });
 });

@@ -87,7 +87,7 @@ test("shows writes travelling, then ends with --exit", async () => {
 test("keeps three connected nodes running until Ctrl-C", async () => {
   const demo = await startDemo();
   await demo.waitFor(/Ctrl-C ends everything/);
-  const ports = [...demo.output().matchAll(/node \d {3}127\.0\.0\.1:(\d+)/g)].map((it) => it[1]!);
+  const ports = [...demo.output().matchAll(/node \d {3}127\.0\.0\.1:(\d+)/g)].map((it) => it[1]);
   expect(ports).toHaveLength(3);
   const [one, , three] = await Promise.all(ports.map((port) => LineClient.connect(Number(port))));
   expect(await one!.send("SET mine at last")).toBe("OK");

@@ -26,7 +26,7 @@ test("the configuration table is the schema's", () => {
 
 describe("links lead somewhere", () => {
   const links = [...pages].flatMap(([name, text]) =>
-    Array.from(text.matchAll(/\]\((?!https?:)([^)\s]+)\)/g), (match) => [name, match[1]!] as const),
+    Array.from(text.matchAll(/\]\((?!https?:)([^)\s]+)\)/g), (match) => [name, match[1]] as const),
   );
 
   test.each(links)("%s: %s", (name, link) => {
@@ -54,7 +54,7 @@ describe("troubleshooting names what the program prints", () => {
   const tables = page.matchAll(/^\| it prints .*\n\|[-| ]+\n((?:\|.*\n)+)/gm);
   const messages = Array.from(tables, ([, rows]) => rows!.trimEnd().split("\n"))
     .flat()
-    .map((row) => /`([^`]+)`/.exec(row)![1]!);
+    .map((row) => /`([^`]+)`/.exec(row)![1]);
 
   test("there are messages", () => expect(messages.length).toBeGreaterThan(10));
   test.each(messages)("%s", (message) => {
@@ -66,7 +66,7 @@ describe("sessions print what they show", () => {
   const sessions = [...pages].flatMap(([name, text]) =>
     Array.from(text.matchAll(/```merklekv\n([\s\S]*?)```/g), (match, i) => [
       `${name}, ${i + 1}`,
-      match[1]!,
+      match[1],
     ]),
   );
 

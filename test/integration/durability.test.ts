@@ -240,7 +240,7 @@ describe("backup and restore", () => {
       /^Restored 3 entries of node solo into \S+; what was there is in \S+\n$/,
     );
     expect(code).toBe(0);
-    const aside = /is in (\S+)\n/.exec(output)![1]!;
+    const aside = /is in (\S+)\n/.exec(output)![1];
     for (const [name, bytes] of Object.entries(before)) {
       if (name.endsWith(".log")) expect(readFileSync(join(aside, name), "latin1")).toBe(bytes);
     }
@@ -265,7 +265,7 @@ describe("backup and restore", () => {
     const whole = readFileSync(file);
     const target = join(directory, "target");
     const flipped = Buffer.from(whole);
-    flipped[whole.length >> 1]! ^= 1;
+    flipped[whole.length >> 1] ^= 1;
     const bad = [1, 30, whole.length >> 1, whole.length - 1].map((cut) => whole.subarray(0, cut));
     for (const bytes of [
       ...bad,
@@ -313,7 +313,7 @@ describe("check", () => {
     );
     const log = join(data, "0000000001.log");
     const bytes = readFileSync(log);
-    bytes[bytes.indexOf("value-7")]! ^= 0x20;
+    bytes[bytes.indexOf("value-7")] ^= 0x20;
     writeFileSync(log, bytes);
     const damaged = contentsOf(data);
 
@@ -334,8 +334,8 @@ describe("check", () => {
 
     const fixed = await runToEnd(["check", data, "--fix"]);
     expect(fixed.code).toBe(0);
-    const aside = /^Repaired: 19 entries kept; as it was: (\S+)$/m.exec(fixed.output)![1]!;
-    expect(readFileSync(join(aside, "0000000001.log"), "latin1")).toBe(damaged["0000000001.log"]!);
+    const aside = /^Repaired: 19 entries kept; as it was: (\S+)$/m.exec(fixed.output)![1];
+    expect(readFileSync(join(aside, "0000000001.log"), "latin1")).toBe(damaged["0000000001.log"]);
     await withNode(data, (client) =>
       say(client, {
         "GET key:6": "value-6",

@@ -19,11 +19,11 @@ function naive(pairs: readonly (readonly [Uint8Array, Uint8Array])[]): string {
   let level = pairs.map(([key, value]) => sha256(u32(key.length), key, u32(value.length), value));
   while (level.length > 1) {
     const above: Buffer[] = [];
-    for (let i = 0; i + 1 < level.length; i += 2) above.push(sha256(level[i]!, level[i + 1]!));
+    for (let i = 0; i + 1 < level.length; i += 2) above.push(sha256(level[i], level[i + 1]));
     if (level.length % 2 === 1) above.push(level.at(-1)!);
     level = above;
   }
-  return level[0]!.toString("hex");
+  return level[0].toString("hex");
 }
 
 function fingerprint(pairs: readonly (readonly [Uint8Array, Uint8Array])[]): string {

@@ -102,7 +102,7 @@ class Scene {
     appendFileSync(join(scene.torn, LOG), "MKVF and nothing after it");
     cpSync(scene.old, scene.damaged, { recursive: true });
     const bytes = readFileSync(join(scene.damaged, LOG));
-    bytes[bytes.length >> 1]! ^= 1;
+    bytes[bytes.length >> 1] ^= 1;
     writeFileSync(join(scene.damaged, LOG), bytes);
     scene.startOver(scene.damaged);
     await runToEnd(["check", "--fix", scene.work]);

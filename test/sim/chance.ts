@@ -27,7 +27,7 @@ export class Chance {
     if (nowMs !== this.momentMs) {
       this.momentMs = nowMs;
       float[0] = nowMs;
-      this.state = mix(mix(this.start ^ words[0]!) ^ words[1]!);
+      this.state = mix(mix(this.start ^ words[0]) ^ words[1]);
     }
     this.state = (this.state + 0x9e37_79b9) >>> 0;
     return mix(this.state) / 0x1_0000_0000;

@@ -35,7 +35,7 @@ export class Lies {
     private readonly simulation: Simulation,
     private readonly nodeIds: readonly string[],
   ) {
-    this.masks = [LIAR, simulation.nodes[0]!.id].map((id) => this.createMask(id));
+    this.masks = [LIAR, simulation.nodes[0].id].map((id) => this.createMask(id));
   }
 
   /** What it says in one session, as a session's options; `peer` is who hears it. */

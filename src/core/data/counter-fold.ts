@@ -167,7 +167,7 @@ export function settledMs(
 ): number {
   if (heardOf.some(({ high, low }) => contacts.of(high, low) === 0)) return 0;
   for (let i = startsMs.length - 1; i >= 0; i--) {
-    const startMs = startsMs[i]!;
+    const startMs = startsMs[i];
     if (startMs > nowMs - graceMs || !isKnownToAll(startMs, nowMs - GONE_AFTER * graceMs)) continue;
     startsMs.splice(0, i);
     return startMs;

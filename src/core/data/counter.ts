@@ -88,7 +88,7 @@ export function parseInt64(
   let high = 0;
   let low = 0;
   for (let i = first; i < end; i++) {
-    const digit = bytes[i]! - 0x30;
+    const digit = bytes[i] - 0x30;
     if (digit < 0 || digit > 9) return false;
     const scaled = low * 10 + digit;
     low = scaled >>> 0;
@@ -242,22 +242,22 @@ export function sumOf(payload: Uint8Array, offset: number, length: number, into:
   for (let at = offset + BASE_BYTES; at < end; at += PARTS_A_CARRY * PART_BYTES) {
     addTotals(payload, at, Math.min(end, at + PARTS_A_CARRY * PART_BYTES));
   }
-  const extension = sum[1]! >>> 31 === 1 ? 0xffff_ffff : 0;
+  const extension = sum[1] >>> 31 === 1 ? 0xffff_ffff : 0;
   if (sum[2] === extension && sum[3] === extension) {
-    into.set(sum[1]!, sum[0]!);
+    into.set(sum[1], sum[0]);
     return true;
   }
-  if (sum[3]! >>> 31 === 1) into.set(0x8000_0000, 0);
+  if (sum[3] >>> 31 === 1) into.set(0x8000_0000, 0);
   else into.set(0x7fff_ffff, 0xffff_ffff);
   return false;
 }
 
 /** Adds the totals of the parts from `start` to `end` to `sum`, and carries once, at the end. */
 function addTotals(payload: Uint8Array, start: number, end: number): void {
-  let first = sum[0]!;
-  let second = sum[1]!;
-  let third = sum[2]!;
-  let fourth = sum[3]!;
+  let first = sum[0];
+  let second = sum[1];
+  let third = sum[2];
+  let fourth = sum[3];
   for (let at = start; at < end; at += PART_BYTES) {
     first += readWord(payload, at + 28);
     second += readWord(payload, at + 24);
@@ -282,7 +282,7 @@ export function partsOf(length: number): number {
 /** Whether the bytes are a well-formed counter: length, base kind, parts in strict order. */
 export function isCounter(payload: Uint8Array, offset: number, length: number): boolean {
   if (length < BASE_BYTES || (length - BASE_BYTES) % PART_BYTES !== 0) return false;
-  const baseKind = payload[offset]!;
+  const baseKind = payload[offset];
   if (baseKind > BASE_NONE) return false;
   if (baseKind === BASE_NONE) {
     if (readWord(payload, offset + 17) !== 0 || readWord(payload, offset + 21) !== 0) return false;
@@ -410,7 +410,7 @@ function addWord(bytes: Uint8Array, at: number, word: number, carry: number): nu
 /** Reads an unsigned big-endian 32-bit word. */
 export function readWord(bytes: Uint8Array, at: number): number {
   return (
-    ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
+    ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0
   );
 }
 

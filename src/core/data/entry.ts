@@ -134,7 +134,7 @@ export function copyBytes(
   toOffset: number,
 ): void {
   if (length <= LOOP_COPY_BYTES) {
-    for (let i = 0; i < length; i++) to[toOffset + i] = from[fromOffset + i]!;
+    for (let i = 0; i < length; i++) to[toOffset + i] = from[fromOffset + i];
   } else {
     to.set(from.subarray(fromOffset, fromOffset + length), toOffset);
   }
@@ -160,7 +160,7 @@ export function compareBytes(
 ): number {
   const shared = aLength < bLength ? aLength : bLength;
   for (let i = 0; i < shared; i++) {
-    const difference = a[aOffset + i]! - b[bOffset + i]!;
+    const difference = a[aOffset + i] - b[bOffset + i];
     if (difference !== 0) return difference;
   }
   return aLength - bLength;

@@ -114,7 +114,7 @@ function compareBases(a: Entry, b: Entry): number {
 }
 
 function baseKindOf(entry: Entry): number {
-  if (entry.kind === KIND_COUNTER) return entry.value[entry.valueOffset]!;
+  if (entry.kind === KIND_COUNTER) return entry.value[entry.valueOffset];
   return entry.kind === KIND_TOMBSTONE ? BASE_NONE : BASE_STRING;
 }
 

@@ -74,19 +74,19 @@ export class Arena {
   /** True when a slot holding `oldBytes` can hold `newBytes` without waste. */
   fitsInPlace(reference: number, newBytes: number): boolean {
     const slab = slabOf(reference);
-    const slabClass = this.slabClass[slab]!;
+    const slabClass = this.slabClass[slab];
     if (slabClass !== LARGE) {
       return newBytes <= LARGEST_SLOT_BYTES && classOfUnits[(newBytes + 7) >>> 3] === slabClass;
     }
-    const capacity = this.bytes[slab]!.length;
+    const capacity = this.bytes[slab].length;
     return newBytes <= capacity && newBytes > LARGEST_SLOT_BYTES && newBytes * 2 > capacity;
   }
 
   /** Bytes that the slot could hold. */
   capacityOf(reference: number): number {
     const slab = slabOf(reference);
-    const slabClass = this.slabClass[slab]!;
-    return slabClass === LARGE ? this.bytes[slab]!.length : classBytes[slabClass]!;
+    const slabClass = this.slabClass[slab];
+    return slabClass === LARGE ? this.bytes[slab].length : classBytes[slabClass];
   }
 
   /**
@@ -96,39 +96,39 @@ export class Arena {
    */
   allocate(length: number, limitBytes: number): number {
     if (length > LARGEST_SLOT_BYTES) return this.allocateLarge(length, limitBytes);
-    const slabClass = classOfUnits[(length + 7) >>> 3]!;
-    let slab = this.currentSlab[slabClass]!;
+    const slabClass = classOfUnits[(length + 7) >>> 3];
+    let slab = this.currentSlab[slabClass];
     if (slab < 0 || !this.hasRoom(slab, slabClass)) {
       slab = this.openSlab(slabClass, limitBytes);
       if (slab < 0) return OUT_OF_MEMORY;
     }
-    this.liveSlots[slab]!++;
-    this.freeSlots[slabClass]!--;
-    const free = this.freeUnit[slab]!;
+    this.liveSlots[slab]++;
+    this.freeSlots[slabClass]--;
+    const free = this.freeUnit[slab];
     if (free !== NO_UNIT) {
-      this.freeUnit[slab] = this.words[slab]![free << 1]!;
+      this.freeUnit[slab] = this.words[slab][free << 1];
       return slab * SLAB_STEP + free;
     }
-    const unit = this.nextUnit[slab]!;
-    this.nextUnit[slab] = unit + (classBytes[slabClass]! >>> 3);
+    const unit = this.nextUnit[slab];
+    this.nextUnit[slab] = unit + (classBytes[slabClass] >>> 3);
     return slab * SLAB_STEP + unit;
   }
 
   /** Gives a slot back. The reference must not be used again. */
   free(reference: number): void {
     const slab = slabOf(reference);
-    const slabClass = this.slabClass[slab]!;
+    const slabClass = this.slabClass[slab];
     if (slabClass === LARGE) return this.releaseSlab(slab);
     const unit = reference & UNIT_MASK;
-    this.words[slab]![unit << 1] = this.freeUnit[slab]!;
+    this.words[slab][unit << 1] = this.freeUnit[slab];
     this.freeUnit[slab] = unit;
-    this.freeSlots[slabClass]!++;
-    if (--this.liveSlots[slab]! === 0 && slab !== this.currentSlab[slabClass]) {
+    this.freeSlots[slabClass]++;
+    if (--this.liveSlots[slab] === 0 && slab !== this.currentSlab[slabClass]) {
       return this.releaseSlab(slab);
     }
     if (this.openState[slab] === CLOSED && slab !== this.currentSlab[slabClass]) {
       this.openState[slab] = OPEN;
-      this.openSlabs[slabClass]!.push(slab);
+      this.openSlabs[slabClass].push(slab);
     }
   }
 
@@ -142,13 +142,13 @@ export class Arena {
     for (let i = 0; i < count && i < this.bytes.length; i++) {
       const slab = this.scanPosition;
       this.scanPosition = slab + 1 >= this.bytes.length ? 0 : slab + 1;
-      const slabClass = this.slabClass[slab]!;
+      const slabClass = this.slabClass[slab];
       if (slabClass >= VACANT || slab === this.currentSlab[slabClass]) continue;
       const capacity = slotsPerSlab(slabClass);
-      const live = this.liveSlots[slab]!;
+      const live = this.liveSlots[slab];
       if (live * 2 >= capacity) continue;
-      const freeElsewhere = this.freeSlots[slabClass]! - (capacity - live);
-      if (this.slabCount[slabClass]! < 3 || freeElsewhere < live) continue;
+      const freeElsewhere = this.freeSlots[slabClass] - (capacity - live);
+      if (this.slabCount[slabClass] < 3 || freeElsewhere < live) continue;
       this.openState[slab] = EMPTYING;
       return slab;
     }
@@ -158,13 +158,13 @@ export class Arena {
   /** Takes back what `sparseSlab` said: slots may be allocated in it again. */
   keepSlab(slab: number): void {
     this.openState[slab] = OPEN;
-    this.openSlabs[this.slabClass[slab]!]!.push(slab);
+    this.openSlabs[this.slabClass[slab]].push(slab);
   }
 
   /** Calls `visit` with the reference of every slot, live or free, that was ever handed out. */
   forEachSlot(slab: number, visit: (reference: number) => void): void {
-    const step = classBytes[this.slabClass[slab]!]! >>> 3;
-    const end = this.nextUnit[slab]!;
+    const step = classBytes[this.slabClass[slab]] >>> 3;
+    const end = this.nextUnit[slab];
     for (let unit = 0; unit < end; unit += step) visit(slab * SLAB_STEP + unit);
   }
 
@@ -185,12 +185,12 @@ export class Arena {
   private hasRoom(slab: number, slabClass: number): boolean {
     return (
       this.freeUnit[slab] !== NO_UNIT ||
-      (this.nextUnit[slab]! << 3) + classBytes[slabClass]! <= SLAB_BYTES
+      (this.nextUnit[slab] << 3) + classBytes[slabClass] <= SLAB_BYTES
     );
   }
 
   private openSlab(slabClass: number, limitBytes: number): number {
-    const open = this.openSlabs[slabClass]!;
+    const open = this.openSlabs[slabClass];
     while (open.length > 0) {
       const slab = open.pop()!;
       if (this.slabClass[slab] !== slabClass || this.openState[slab] !== OPEN) continue;
@@ -201,8 +201,8 @@ export class Arena {
     if (this.bytesReserved + SLAB_BYTES > limitBytes) return OUT_OF_MEMORY;
     const slab = this.addSlab(SLAB_BYTES, slabClass);
     if (slab < 0) return OUT_OF_MEMORY;
-    this.freeSlots[slabClass]! += slotsPerSlab(slabClass);
-    this.slabCount[slabClass]!++;
+    this.freeSlots[slabClass] += slotsPerSlab(slabClass);
+    this.slabCount[slabClass]++;
     this.currentSlab[slabClass] = slab;
     return slab;
   }
@@ -232,12 +232,12 @@ export class Arena {
   }
 
   private releaseSlab(slab: number): void {
-    const slabClass = this.slabClass[slab]!;
+    const slabClass = this.slabClass[slab];
     if (slabClass !== LARGE) {
-      this.freeSlots[slabClass]! -= slotsPerSlab(slabClass);
-      this.slabCount[slabClass]!--;
+      this.freeSlots[slabClass] -= slotsPerSlab(slabClass);
+      this.slabCount[slabClass]--;
     }
-    this.bytesReserved -= this.bytes[slab]!.length;
+    this.bytesReserved -= this.bytes[slab].length;
     this.bytes[slab] = NOTHING;
     this.words[slab] = NO_WORDS;
     this.slabClass[slab] = VACANT;
@@ -283,7 +283,7 @@ function bufferOf(bytes: number): ArrayBuffer | null {
 }
 
 function slotsPerSlab(slabClass: number): number {
-  return Math.floor(SLAB_BYTES / classBytes[slabClass]!);
+  return Math.floor(SLAB_BYTES / classBytes[slabClass]);
 }
 
 /** Steps of 8 bytes up to 128, then eight steps to each doubling. */
@@ -300,7 +300,7 @@ function classTable(): Uint8Array {
   const table = new Uint8Array(LARGEST_SLOT_BYTES / 8 + 1);
   let slabClass = 0;
   for (let units = 0; units < table.length; units++) {
-    while (classBytes[slabClass]! < units * 8) slabClass++;
+    while (classBytes[slabClass] < units * 8) slabClass++;
     table[units] = slabClass;
   }
   return table;

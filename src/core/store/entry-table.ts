@@ -56,9 +56,9 @@ export class EntryTable {
     }
     const reference = this.arena.allocate(slotBytes(entry), limitBytes - this.rowBytes());
     if (reference === OUT_OF_MEMORY) return -1;
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    if (reuse) this.freeRow = row[at]!;
+    if (reuse) this.freeRow = row[at];
     else this.idLimit = id + 1;
     this.count++;
     row[at + 7] = hash;
@@ -72,7 +72,7 @@ export class EntryTable {
    * nothing has changed; never for an entry that takes no more room than the one before.
    */
   replace(id: number, entry: Entry, limitBytes: number): boolean {
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     const reference = referenceAt(row, at);
     const bytes = slotBytes(entry);
@@ -95,7 +95,7 @@ export class EntryTable {
 
   /** Frees a row and its slot. */
   release(id: number): void {
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     this.arena.free(referenceAt(row, at));
     row[at] = this.freeRow;
@@ -106,16 +106,16 @@ export class EntryTable {
 
   /** Points `into` at the entry. Valid until the next write. */
   read(id: number, into: Entry): void {
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     const reference = referenceAt(row, at);
-    const facts = row[at + 1]!;
+    const facts = row[at + 1];
     const slab = slabOf(reference);
-    const bytes = this.arena.bytes[slab]!;
+    const bytes = this.arena.bytes[slab];
     let offset = offsetOf(reference) + 4;
     if (facts & HAS_EXPIRY) {
-      const words = this.arena.words[slab]!;
-      into.expiresAtMs = words[offset >>> 2]! * 0x1_0000_0000 + words[(offset >>> 2) + 1]!;
+      const words = this.arena.words[slab];
+      into.expiresAtMs = words[offset >>> 2] * 0x1_0000_0000 + words[(offset >>> 2) + 1];
       offset += 8;
     } else {
       into.expiresAtMs = 0;
@@ -126,12 +126,12 @@ export class EntryTable {
     into.keyLength = keyLength;
     into.value = bytes;
     into.valueOffset = offset + keyLength;
-    into.valueLength = row[at + 2]!;
+    into.valueLength = row[at + 2];
     into.kind = ((facts >>> KIND_SHIFT) & 3) as Kind;
-    into.timeHigh = row[at + 3]!;
-    into.timeLow = row[at + 4]!;
-    into.originHigh = row[at + 5]!;
-    into.originLow = row[at + 6]!;
+    into.timeHigh = row[at + 3];
+    into.timeLow = row[at + 4];
+    into.originHigh = row[at + 5];
+    into.originLow = row[at + 6];
   }
 
   /** Whether the id names an entry now. */
@@ -151,38 +151,38 @@ export class EntryTable {
 
   /** Unix milliseconds at which the entry expires, 0 for never. */
   expiresAtMs(id: number): number {
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    if ((row[at + 1]! & HAS_EXPIRY) === 0) return 0;
+    if ((row[at + 1] & HAS_EXPIRY) === 0) return 0;
     const reference = referenceAt(row, at);
-    const words = this.arena.words[slabOf(reference)]!;
+    const words = this.arena.words[slabOf(reference)];
     const word = (offsetOf(reference) >>> 2) + 1;
-    return words[word]! * 0x1_0000_0000 + words[word + 1]!;
+    return words[word] * 0x1_0000_0000 + words[word + 1];
   }
 
   /** Where the entry lies: changes when it moves. Loads the row. */
   referenceOf(id: number): number {
-    return referenceAt(this.rows[id >>> CHUNK_BITS]!, (id & CHUNK_MASK) * ROW_WORDS);
+    return referenceAt(this.rows[id >>> CHUNK_BITS], (id & CHUNK_MASK) * ROW_WORDS);
   }
 
   /** The id written in a slot. Loads the slot. */
   idAt(reference: number): number {
-    return this.arena.words[slabOf(reference)]![offsetOf(reference) >>> 2]!;
+    return this.arena.words[slabOf(reference)][offsetOf(reference) >>> 2];
   }
 
   /** The hash the entry was created with. */
   hashOf(id: number): number {
-    return this.rows[id >>> CHUNK_BITS]![(id & CHUNK_MASK) * ROW_WORDS + 7]!;
+    return this.rows[id >>> CHUNK_BITS][(id & CHUNK_MASK) * ROW_WORDS + 7];
   }
 
   /** Whether the entry's key equals these bytes. */
   keyEquals(id: number, key: Uint8Array, offset: number, length: number): boolean {
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    const facts = row[at + 1]!;
+    const facts = row[at + 1];
     if ((facts & KEY_LENGTH_MASK) !== length) return false;
     const reference = referenceAt(row, at);
-    const bytes = this.arena.bytes[slabOf(reference)]!;
+    const bytes = this.arena.bytes[slabOf(reference)];
     const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
     for (let i = 0; i < length; i++) {
       if (bytes[start + i] !== key[offset + i]) return false;
@@ -192,22 +192,22 @@ export class EntryTable {
 
   /** Lexicographic order of the entry's key and these bytes. */
   compareToKey(id: number, key: Uint8Array, offset: number, length: number): number {
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    const facts = row[at + 1]!;
+    const facts = row[at + 1];
     const reference = referenceAt(row, at);
-    const bytes = this.arena.bytes[slabOf(reference)]!;
+    const bytes = this.arena.bytes[slabOf(reference)];
     const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
     return compareBytes(bytes, start, facts & KEY_LENGTH_MASK, key, offset, length);
   }
 
   /** Points `into` at the entry's key. Valid until the next write. */
   locateKey(id: number, into: KeySlice): void {
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    const facts = row[at + 1]!;
+    const facts = row[at + 1];
     const reference = referenceAt(row, at);
-    into.bytes = this.arena.bytes[slabOf(reference)]!;
+    into.bytes = this.arena.bytes[slabOf(reference)];
     into.offset = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
     into.length = facts & KEY_LENGTH_MASK;
   }
@@ -217,11 +217,11 @@ export class EntryTable {
    * flipped: a signed integer in the order of the bytes (see `KeySource`).
    */
   prefix32(id: number, skip: number): number {
-    const row = this.rows[id >>> CHUNK_BITS]!;
+    const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    const facts = row[at + 1]!;
+    const facts = row[at + 1];
     const reference = referenceAt(row, at);
-    const bytes = this.arena.bytes[slabOf(reference)]!;
+    const bytes = this.arena.bytes[slabOf(reference)];
     const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
     return prefix32(bytes, start, facts & KEY_LENGTH_MASK, skip);
   }
@@ -233,27 +233,24 @@ export class EntryTable {
   compact(slabs: number, limitBytes: number): boolean {
     const slab = this.arena.sparseSlab(slabs);
     if (slab < 0) return false;
-    const words = this.arena.words[slab]!;
-    const bytes = this.arena.bytes[slab]!;
+    const words = this.arena.words[slab];
+    const bytes = this.arena.bytes[slab];
     let stuck = false;
     this.arena.forEachSlot(slab, (reference) => {
       const offset = offsetOf(reference);
-      const id = words[offset >>> 2]!;
+      const id = words[offset >>> 2];
       if (id >= this.idLimit) return;
-      const row = this.rows[id >>> CHUNK_BITS]!;
+      const row = this.rows[id >>> CHUNK_BITS];
       const at = (id & CHUNK_MASK) * ROW_WORDS;
-      if (referenceAt(row, at) !== reference || (row[at + 1]! & USED) === 0) return;
-      const facts = row[at + 1]!;
-      const length = (facts & HAS_EXPIRY ? 12 : 4) + (facts & KEY_LENGTH_MASK) + row[at + 2]!;
+      if (referenceAt(row, at) !== reference || (row[at + 1] & USED) === 0) return;
+      const facts = row[at + 1];
+      const length = (facts & HAS_EXPIRY ? 12 : 4) + (facts & KEY_LENGTH_MASK) + row[at + 2];
       const moved = this.arena.allocate(length, limitBytes - this.rowBytes());
       if (moved === OUT_OF_MEMORY) {
         stuck = true;
         return;
       }
-      this.arena.bytes[slabOf(moved)]!.set(
-        bytes.subarray(offset, offset + length),
-        offsetOf(moved),
-      );
+      this.arena.bytes[slabOf(moved)].set(bytes.subarray(offset, offset + length), offsetOf(moved));
       setReference(row, at, moved, facts);
       this.arena.free(reference);
     });
@@ -280,7 +277,7 @@ export class EntryTable {
   }
 
   private factsOf(id: number): number {
-    return this.rows[id >>> CHUNK_BITS]![(id & CHUNK_MASK) * ROW_WORDS + 1]!;
+    return this.rows[id >>> CHUNK_BITS][(id & CHUNK_MASK) * ROW_WORDS + 1];
   }
 
   /** The key is left where it is, unless an expiry makes or leaves room before it. */
@@ -291,7 +288,7 @@ export class EntryTable {
     reference: number,
     entry: Entry,
   ): void {
-    const hadExpiry = (row[at + 1]! & HAS_EXPIRY) !== 0;
+    const hadExpiry = (row[at + 1] & HAS_EXPIRY) !== 0;
     this.fillSlot(id, reference, entry, hadExpiry || entry.expiresAtMs !== 0);
     this.fillRow(row, at, reference, entry);
   }
@@ -312,7 +309,7 @@ export class EntryTable {
   /** `withKey` is false when the slot already holds this key in the same place. */
   private fillSlot(id: number, reference: number, entry: Entry, withKey: boolean): void {
     const slab = slabOf(reference);
-    const bytes = this.arena.bytes[slab]!;
+    const bytes = this.arena.bytes[slab];
     const offset = offsetOf(reference);
     const keyAt = entry.expiresAtMs === 0 ? offset + 4 : offset + 12;
     const { value, valueOffset, valueLength } = entry;
@@ -323,7 +320,7 @@ export class EntryTable {
       bytes.copyWithin(valueAt, valueOffset, valueOffset + valueLength);
     }
     if (!withKey) return;
-    const words = this.arena.words[slab]!;
+    const words = this.arena.words[slab];
     words[offset >>> 2] = id;
     if (entry.expiresAtMs !== 0) {
       words[(offset >>> 2) + 1] = Math.floor(entry.expiresAtMs / WORD);
@@ -335,8 +332,8 @@ export class EntryTable {
 
 /** The reference in the row that begins at `at`. */
 function referenceAt(row: Uint32Array, at: number): number {
-  const high = row[at + 1]! >>> REFERENCE_SHIFT;
-  return high === 0 ? row[at]! : high * WORD + row[at]!;
+  const high = row[at + 1] >>> REFERENCE_SHIFT;
+  return high === 0 ? row[at] : high * WORD + row[at];
 }
 
 /** Writes words 0 and 1 of a row. Of `facts` only what lies below the reference counts. */

@@ -54,7 +54,7 @@ export class HashIndex {
     const tag = tagOf(hash);
     let at = hash & SLOT_MASK;
     for (;;) {
-      const slot = slots[at]!;
+      const slot = slots[at];
       if (slot === 0) return -1;
       if (slot >>> ID_BITS === tag) {
         const id = (slot & ID_MASK) - 1;
@@ -68,7 +68,7 @@ export class HashIndex {
 
   /** The id that `find` would look at first for this hash, or -1. A hint, not an answer. */
   candidate(hash: number): number {
-    return (this.tableOf(hash).slots[hash & SLOT_MASK]! & ID_MASK) - 1;
+    return (this.tableOf(hash).slots[hash & SLOT_MASK] & ID_MASK) - 1;
   }
 
   /** Adds an id whose key is not in the index. */
@@ -88,7 +88,7 @@ export class HashIndex {
     const table = this.tableOf(hash);
     const slots = table.slots;
     let at = hash & SLOT_MASK;
-    while ((slots[at]! & ID_MASK) !== id + 1) {
+    while ((slots[at] & ID_MASK) !== id + 1) {
       if (slots[at] === 0) throw new Error(`hash index: entry ${id} is missing`);
       at = (at + 1) & SLOT_MASK;
     }
@@ -96,7 +96,7 @@ export class HashIndex {
     let gap = at;
     for (;;) {
       at = (at + 1) & SLOT_MASK;
-      const slot = slots[at]!;
+      const slot = slots[at];
       if (slot === 0) break;
       const home = this.keys.hashOf((slot & ID_MASK) - 1) & SLOT_MASK;
       if (((at - home) & SLOT_MASK) >= ((at - gap) & SLOT_MASK)) {
@@ -124,7 +124,7 @@ export class HashIndex {
 
   private tableOf(hash: number): Table {
     // A shift by 32 would be a shift by 0, hence two.
-    return this.directory[(hash >>> 1) >>> (31 - this.depth)]!;
+    return this.directory[(hash >>> 1) >>> (31 - this.depth)];
   }
 
   private split(table: Table, hash: number): void {
@@ -137,7 +137,7 @@ export class HashIndex {
     const zero = new Table(depth);
     const one = new Table(depth);
     for (let at = 0; at < TABLE_SLOTS; at++) {
-      const slot = table.slots[at]!;
+      const slot = table.slots[at];
       if (slot === 0) continue;
       const id = (slot & ID_MASK) - 1;
       const idHash = this.keys.hashOf(id);

@@ -28,15 +28,15 @@ export function hashKey(
   for (let finishing = 0; finishing < 4;) {
     let word = 0;
     if (at < wholeEnd) {
-      word = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+      word = bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
       at += 4;
       v3 ^= word;
     } else {
       if (finishing === 0) {
         word = length << 24;
-        if (at < end) word |= bytes[at]!;
-        if (at + 1 < end) word |= bytes[at + 1]! << 8;
-        if (at + 2 < end) word |= bytes[at + 2]! << 16;
+        if (at < end) word |= bytes[at];
+        if (at + 1 < end) word |= bytes[at + 1] << 8;
+        if (at + 2 < end) word |= bytes[at + 2] << 16;
         v3 ^= word;
       } else if (finishing === 1) {
         v2 ^= 0xff;

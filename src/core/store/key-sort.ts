@@ -36,7 +36,7 @@ export function sortByKey(ids: Uint32Array, keys: KeySource): void {
 /** How many ids at the start ascend. */
 function ascendingRun(ids: Uint32Array, compare: Compare): number {
   let end = 1;
-  while (end < ids.length && compare(ids[end - 1]!, ids[end]!) < 0) end++;
+  while (end < ids.length && compare(ids[end - 1], ids[end]) < 0) end++;
   return Math.min(end, ids.length);
 }
 
@@ -45,8 +45,8 @@ function mergeFromEnd(ids: Uint32Array, count: number, rest: Uint32Array, compar
   let left = count - 1;
   let right = rest.length - 1;
   for (let at = ids.length - 1; right >= 0; at--) {
-    const takeLeft = left >= 0 && compare(ids[left]!, rest[right]!) > 0;
-    ids[at] = takeLeft ? ids[left--]! : rest[right--]!;
+    const takeLeft = left >= 0 && compare(ids[left], rest[right]) > 0;
+    ids[at] = takeLeft ? ids[left--] : rest[right--];
   }
 }
 
@@ -72,11 +72,11 @@ function sortRange(
   const high = wordsOf(unsorted, shared, keys);
   const low = wordsOf(unsorted, shared + 4, keys);
   const order = orderOf(high, low);
-  for (let i = 0; i < order.length; i++) ids[start + i] = unsorted[order[i]!]!;
+  for (let i = 0; i < order.length; i++) ids[start + i] = unsorted[order[i]];
   for (let from = 0; from < order.length;) {
-    const first = order[from]!;
+    const first = order[from];
     let to = from + 1;
-    while (to < order.length && high[order[to]!] === high[first] && low[order[to]!] === low[first])
+    while (to < order.length && high[order[to]] === high[first] && low[order[to]] === low[first])
       to++;
     if (to - from > 1) sortRange(ids, start + from, start + to, shared + 8, keys, compare);
     from = to;
@@ -85,9 +85,9 @@ function sortRange(
 
 function insertionSort(ids: Uint32Array, start: number, end: number, compare: Compare): void {
   for (let i = start + 1; i < end; i++) {
-    const id = ids[i]!;
+    const id = ids[i];
     let at = i;
-    for (; at > start && compare(ids[at - 1]!, id) > 0; at--) ids[at] = ids[at - 1]!;
+    for (; at > start && compare(ids[at - 1], id) > 0; at--) ids[at] = ids[at - 1];
     ids[at] = id;
   }
 }
@@ -100,11 +100,11 @@ function sharedBytes(
   skip: number,
   keys: KeySource,
 ): number {
-  const first = ids[start]!;
+  const first = ids[start];
   let shared = DEEP_BYTES;
   for (let i = start + 1; i < end && shared > skip; i++) {
     for (let at = skip; at < shared; at += 4) {
-      const difference = keys.prefix32(first, at) ^ keys.prefix32(ids[i]!, at);
+      const difference = keys.prefix32(first, at) ^ keys.prefix32(ids[i], at);
       if (difference !== 0) shared = Math.min(shared, at + (Math.clz32(difference) >>> 3));
     }
   }
@@ -114,7 +114,7 @@ function sharedBytes(
 /** Four bytes of each key, as unsigned numbers. */
 function wordsOf(ids: Uint32Array, skip: number, keys: KeySource): Uint32Array {
   const words = new Uint32Array(ids.length);
-  for (let i = 0; i < ids.length; i++) words[i] = keys.prefix32(ids[i]!, skip) ^ 0x8000_0000;
+  for (let i = 0; i < ids.length; i++) words[i] = keys.prefix32(ids[i], skip) ^ 0x8000_0000;
   return words;
 }
 
@@ -135,21 +135,21 @@ function orderOf(high: Uint32Array, low: Uint32Array): Uint32Array {
 
 function varyingBits(words: Uint32Array): number {
   let varying = 0;
-  for (let i = 1; i < words.length; i++) varying |= words[i]! ^ words[0]!;
+  for (let i = 1; i < words.length; i++) varying |= words[i] ^ words[0];
   return varying;
 }
 
 /** Orders indices by one byte of their words; those that agree in it stay as they are. */
 function distribute(words: Uint32Array, shift: number, from: Uint32Array, to: Uint32Array): void {
   const next = new Uint32Array(256);
-  for (let i = 0; i < words.length; i++) next[(words[i]! >>> shift) & 0xff]!++;
+  for (let i = 0; i < words.length; i++) next[(words[i] >>> shift) & 0xff]++;
   for (let byte = 0, sum = 0; byte < 256; byte++) {
-    const count = next[byte]!;
+    const count = next[byte];
     next[byte] = sum;
     sum += count;
   }
   for (let i = 0; i < from.length; i++) {
-    const index = from[i]!;
-    to[next[(words[index]! >>> shift) & 0xff]!++] = index;
+    const index = from[i];
+    to[next[(words[index] >>> shift) & 0xff]++] = index;
   }
 }

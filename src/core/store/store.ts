@@ -247,15 +247,15 @@ export class Store {
    */
   prefetch(keys: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): number {
     const { touched, index, table } = this;
-    for (let i = 0; i < count; i++) touched[i] = this.hash(keys, starts[i]!, lengths[i]!);
-    for (let i = 0; i < count; i++) touched[i] = index.candidate(touched[i]!) + 1;
+    for (let i = 0; i < count; i++) touched[i] = this.hash(keys, starts[i], lengths[i]);
+    for (let i = 0; i < count; i++) touched[i] = index.candidate(touched[i]) + 1;
     for (let i = 0; i < count; i++) {
-      if (touched[i] !== 0) touched[i] = table.referenceOf(touched[i]! - 1);
+      if (touched[i] !== 0) touched[i] = table.referenceOf(touched[i] - 1);
       else touched[i] = NO_REFERENCE;
     }
     let sum = 0;
     for (let i = 0; i < count; i++) {
-      if (touched[i] !== NO_REFERENCE) sum ^= table.idAt(touched[i]!);
+      if (touched[i] !== NO_REFERENCE) sum ^= table.idAt(touched[i]);
     }
     return sum;
   }
@@ -716,7 +716,7 @@ export class Store {
 
   private drop(id: number, flushed = false): void {
     this.isFull = false;
-    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.removed(id, flushed);
+    for (let i = 0; i < this.observers.length; i++) this.observers[i].removed(id, flushed);
     if (this.table.kindOf(id) === KIND_TOMBSTONE) this.tombstones--;
     else this.removeFromOrder(id);
     if (this.table.hasExpiry(id)) this.expiring--;
@@ -733,7 +733,7 @@ export class Store {
   }
 
   private announce(id: number, local: boolean, isJoined: boolean): void {
-    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.changed(id, local, isJoined);
+    for (let i = 0; i < this.observers.length; i++) this.observers[i].changed(id, local, isJoined);
   }
 
   /**
@@ -778,7 +778,7 @@ export class Store {
     this.isFlushing = !clearsAll;
     this.sweepAt = 0;
     this.isFull = false;
-    for (let i = 0; i < this.observers.length; i++) this.observers[i]!.flushed(local, clearsAll);
+    for (let i = 0; i < this.observers.length; i++) this.observers[i].flushed(local, clearsAll);
   }
 
   private isFlushed(id: number): boolean {

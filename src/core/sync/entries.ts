@@ -180,7 +180,7 @@ export class EntryFlow {
 
   /** Why this side takes no new entries, when it does not. */
   get fullReason(): string {
-    return REASONS[this.options.store.isReadOnly ? REFUSED_READ_ONLY : REFUSED_FULL]!;
+    return REASONS[this.options.store.isReadOnly ? REFUSED_READ_ONLY : REFUSED_FULL];
   }
 
   /** Tells the peer, once, that it may spare itself sending what is new. */

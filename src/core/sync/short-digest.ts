@@ -40,7 +40,7 @@ export class DigestShortener {
 
   /** The short form of the digest at `at` in `words`; 0 for one of zeros, which stands for no entries, and no other. */
   of(words: Uint32Array, at: number): number {
-    if ((words[at]! | words[at + 1]! | words[at + 2]! | words[at + 3]!) === 0) return 0;
+    if ((words[at] | words[at + 1] | words[at + 2] | words[at + 3]) === 0) return 0;
     let v0 = this.low;
     let v1 = this.high ^ 0xee;
     let v2 = 0x6c796765 ^ this.low;
@@ -48,7 +48,7 @@ export class DigestShortener {
     let first = 0;
     // A round a word, one for the length, three to finish, three more for the second half.
     for (let round = 0; round < WORDS + 7; round++) {
-      const word = round < WORDS ? words[at + round]! : round === WORDS ? 0x1000_0000 : 0;
+      const word = round < WORDS ? words[at + round] : round === WORDS ? 0x1000_0000 : 0;
       if (round === WORDS + 1) v2 ^= 0xee;
       if (round === WORDS + 4) {
         first = v1 ^ v3;

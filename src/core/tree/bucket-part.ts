@@ -40,7 +40,7 @@ export function digitOf({ depth, path }: Part, index: number): number {
 
 /** The digit that a key's digest has there; 0 is the first behind the bits of the bucket. */
 export function digitOfKey(keyDigest: Uint8Array, index: number): number {
-  const byte = keyDigest[2 + (index >>> 1)]!;
+  const byte = keyDigest[2 + (index >>> 1)];
   return (index & 1) === 0 ? byte >>> 4 : byte & 15;
 }
 

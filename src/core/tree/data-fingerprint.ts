@@ -48,10 +48,10 @@ export class DataFingerprint {
     scratchView.setUint32(0, keyLength);
     if (length <= SMALL_BYTES) {
       let at = 4;
-      for (let i = 0; i < keyLength; i++) scratch[at++] = key[keyOffset + i]!;
+      for (let i = 0; i < keyLength; i++) scratch[at++] = key[keyOffset + i];
       scratchView.setUint32(at, valueLength);
       at += 4;
-      for (let i = 0; i < valueLength; i++) scratch[at++] = value[valueOffset + i]!;
+      for (let i = 0; i < valueLength; i++) scratch[at++] = value[valueOffset + i];
       Bun.SHA256.hash(scratch.subarray(0, length), out);
       return;
     }

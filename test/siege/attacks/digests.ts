@@ -27,7 +27,7 @@ export const digests: readonly Attack[] = [
       const { reason } = await peer.visit(stage.node.port);
       stage.demand(reason === "", `the keys do not go over: ${reason}`);
       for (let i = 0; i < stage.times(20); i++) {
-        peer.set(keys[i % keys.length]!, String(i));
+        peer.set(keys[i % keys.length], String(i));
         const result = await peer.visit(stage.node.port);
         const bytes = result.bytesSent + result.bytesReceived;
         // What the polite client writes meanwhile goes over as well.

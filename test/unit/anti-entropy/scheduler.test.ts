@@ -135,7 +135,7 @@ describe("rounds", () => {
       const scheduler = create({ peerList: ["a:1"], random: () => chance });
       const beganMs = nowMs;
       pass(scheduler, 70_000);
-      expect(started[0]!.atMs - beganMs).toBe(atMs);
+      expect(started[0].atMs - beganMs).toBe(atMs);
     }
   });
 
@@ -145,7 +145,7 @@ describe("rounds", () => {
     for (let i = 0; i < 6; i++) {
       pass(scheduler, INTERVAL_MS);
       for (const each of started.splice(0)) {
-        await each.end({ peerNodeId: learned[each.address]! });
+        await each.end({ peerNodeId: learned[each.address] });
         if (i >= 3) expect(each.address).toBe("a:1");
       }
     }
@@ -197,14 +197,14 @@ describe("at once", () => {
     const scheduler = create();
     await settle(scheduler);
     scheduler.noteGap("a");
-    await started[0]!.end();
+    await started[0].end();
     pass(scheduler, 5_000);
     expect(started.length).toBe(1);
 
     scheduler.noteGap("a");
     pass(scheduler, 500);
     scheduler.noteGap("a");
-    await started[1]!.end();
+    await started[1].end();
     pass(scheduler, 5_000);
     expect(started.length).toBe(3);
   });
@@ -240,7 +240,7 @@ describe("at once", () => {
     await settle(scheduler);
     scheduler.noteGap("a");
     scheduler.noteGap("a");
-    await started[0]!.end();
+    await started[0].end();
     pass(scheduler, 5_000);
     expect(started.length).toBe(2);
   });
@@ -286,9 +286,9 @@ describe("values left for fetching", () => {
     isHealing = false;
     for (const name of ["one", "two", "three"]) scheduler.noteReference("a", key(name));
     expect(started.map(({ job }) => job)).toEqual([{ mode: "fetch", fetchKeys: [key("one")] }]);
-    await started[0]!.end();
+    await started[0].end();
     pass(scheduler, 500);
-    expect(started[1]!.job).toEqual({ mode: "fetch", fetchKeys: [key("two"), key("three")] });
+    expect(started[1].job).toEqual({ mode: "fetch", fetchKeys: [key("two"), key("three")] });
   });
 
   test("are asked for once it is known where their node is", async () => {
@@ -300,7 +300,7 @@ describe("values left for fetching", () => {
     peers = [presence("a")];
     pass(scheduler, 500);
     expect(started.map(({ job }) => job)).toEqual([{ mode: "fetch", fetchKeys: [key("one")] }]);
-    await started[0]!.end();
+    await started[0].end();
     // Who stays unknown is left to a comparison with everybody.
     isHealing = true;
     pass(scheduler, 2_000);
@@ -314,7 +314,7 @@ describe("values left for fetching", () => {
     for (let i = 0; i < 2_000; i++) {
       for (const nodeId of ["a", "b"]) scheduler.noteReference(nodeId, key("one"));
     }
-    await started[0]!.end();
+    await started[0].end();
     peers = [presence("a"), presence("b")];
     pass(scheduler, 500);
     expect(addresses()).toEqual(["a:7379", "a:7379", "b:7379"]);
@@ -327,15 +327,15 @@ describe("values left for fetching", () => {
     const scheduler = create();
     await settle(scheduler);
     for (let i = 0; i < 3_000; i++) scheduler.noteReference("a", key(String(i)));
-    await started[0]!.end();
+    await started[0].end();
     pass(scheduler, 500);
     expect(modes()).toEqual(["fetch", "now"]);
-    await started[1]!.end();
+    await started[1].end();
     scheduler.noteReference("a", key("one"));
-    await started[2]!.end({ ok: false });
+    await started[2].end({ ok: false });
     pass(scheduler, 2_000);
     expect(modes()).toEqual(["fetch", "now", "fetch", "now"]);
-    await started[3]!.end();
+    await started[3].end();
     pass(scheduler, 5_000);
     expect(started.length).toBe(4);
   });
@@ -344,13 +344,13 @@ describe("values left for fetching", () => {
     const scheduler = await createWithTwoAddresses("z:1");
     isHealing = false;
     scheduler.noteReference("n", key("one"));
-    await started[0]!.end({ ok: false, isBusy: true });
+    await started[0].end({ ok: false, isBusy: true });
     pass(scheduler, 1_000);
-    await started[1]!.end({ ok: false });
+    await started[1].end({ ok: false });
     pass(scheduler, 500);
     expect(addresses()).toEqual(["n:7379", "n:7379", "z:1"]);
     for (const { job } of started) expect(job).toEqual({ mode: "fetch", fetchKeys: [key("one")] });
-    await started[2]!.end();
+    await started[2].end();
     pass(scheduler, 5_000);
     expect(started.length).toBe(3);
   });
@@ -361,7 +361,7 @@ describe("values left for fetching", () => {
     await settle(scheduler);
     const begun = scheduler.wants;
     scheduler.noteReference("a", key("one"));
-    await started[0]!.end({ ok: false });
+    await started[0].end({ ok: false });
     scheduler.noteVisit("a", begun);
     pass(scheduler, 2_000);
     expect(modes()).toEqual(["fetch", "now"]);
@@ -410,26 +410,26 @@ describe("a node with two addresses", () => {
   test("is asked at the other for what was wanted when one fails, and in rounds from then on", async () => {
     const scheduler = await createWithTwoAddresses("a:1");
     scheduler.noteGap("n");
-    await started[0]!.end({ ok: false });
+    await started[0].end({ ok: false });
     pass(scheduler, 500);
     expect(addresses()).toEqual(["a:1", "n:7379"]);
     expect(modes()).toEqual(["now", "now"]);
-    await started[1]!.end();
+    await started[1].end();
     for (let i = 0; i < 3; i++) {
       started = [];
       pass(scheduler, INTERVAL_MS);
       expect(addresses()).toEqual(["n:7379"]);
-      await started[0]!.end();
+      await started[0].end();
     }
   });
 
   test("is not asked at the one it announces while the other fails less", async () => {
     const scheduler = await createWithTwoAddresses("z:1");
     scheduler.noteGap("n");
-    await started[0]!.end({ ok: false });
+    await started[0].end({ ok: false });
     pass(scheduler, 5_000);
     expect(addresses()).toEqual(["n:7379", "z:1"]);
-    await started[1]!.end();
+    await started[1].end();
     pass(scheduler, 5_000);
     connections = 2;
     pass(scheduler, 5_000);
@@ -460,8 +460,8 @@ test("peers that left are forgotten, unless they are configured or were met", as
   const scheduler = create({ peerList: ["c:1"] });
   pass(scheduler, 1_000);
   expect(addresses()).toEqual(["a:7379", "b:7379"]);
-  await started[0]!.end({ peerNodeId: "a" });
-  await started[1]!.end({ ok: false });
+  await started[0].end({ peerNodeId: "a" });
+  await started[1].end({ ok: false });
   started = [];
   expect(scheduler.peerCount).toBe(3);
   peers = [presence("a", { online: false }), presence("b", { online: false })];
@@ -600,7 +600,7 @@ describe("whoever makes up nodes", () => {
 test("what was learned of addresses is learned anew", async () => {
   const scheduler = create({ peerList: ["me:3"], discoveryMs: 2 * INTERVAL_MS });
   pass(scheduler, INTERVAL_MS);
-  await started[0]!.end({ peerNodeId: "self" });
+  await started[0].end({ peerNodeId: "self" });
   expect(scheduler.peerCount).toBe(0);
   pass(scheduler, INTERVAL_MS);
   expect(scheduler.peerCount).toBe(1);
@@ -621,9 +621,9 @@ describe("a sync with everybody", () => {
     const done = scheduler.syncWithAll();
     expect(addresses().sort()).toEqual(["a:7379", "b:1"]);
     expect(modes()).toEqual(["now", "now"]);
-    await started[0]!.end({ ok: false });
+    await started[0].end({ ok: false });
     expect(await isResolved(done)).toBe(false);
-    await started[1]!.end();
+    await started[1].end();
     expect(await isResolved(done)).toBe(true);
     // What the first look at presence asked for is thereby done too.
     pass(scheduler, 5_000);
@@ -639,15 +639,15 @@ describe("a sync with everybody", () => {
     pass(scheduler, INTERVAL_MS);
     expect(modes()).toEqual(["watermark"]);
     const done = scheduler.syncWithAll();
-    await started[0]!.end();
+    await started[0].end();
     expect(await isResolved(done)).toBe(false);
     pass(scheduler, 1_000);
     expect(modes()).toEqual(["watermark", "now"]);
-    await started[1]!.end({ ok: false, isBusy: true });
+    await started[1].end({ ok: false, isBusy: true });
     expect(await isResolved(done)).toBe(false);
     pass(scheduler, 1_000);
     expect(modes()).toEqual(["watermark", "now", "now"]);
-    await started[2]!.end();
+    await started[2].end();
     expect(await isResolved(done)).toBe(true);
   });
 
@@ -658,11 +658,11 @@ describe("a sync with everybody", () => {
     const done = scheduler.syncWithAll();
     expect(addresses()).toEqual(["a:1"]);
     ended++;
-    await started[0]!.end();
+    await started[0].end();
     expect(await isResolved(done)).toBe(false);
     expect(addresses()).toEqual(["a:1", "b:1"]);
     ended++;
-    await started[1]!.end();
+    await started[1].end();
     expect(await isResolved(done)).toBe(true);
   });
 
@@ -677,10 +677,10 @@ describe("a sync with everybody", () => {
     for (const each of started.splice(0)) await each.end({ ok: false });
     const done = scheduler.syncWithAll(1);
     expect(addresses()).toEqual(["a:1", "b:1", "me:1"]);
-    await started[2]!.end({ peerNodeId: "self" });
-    await started[1]!.end({ ok: false });
+    await started[2].end({ peerNodeId: "self" });
+    await started[1].end({ ok: false });
     expect(await isResolved(done)).toBe(false);
-    await started[0]!.end();
+    await started[0].end();
     expect(await isResolved(done)).toBe(true);
   });
 
@@ -688,7 +688,7 @@ describe("a sync with everybody", () => {
     const scheduler = create({ peerList: ["a:1"] });
     const done = scheduler.syncWithAll();
     scheduler.noteGap("stranger");
-    await started[0]!.end();
+    await started[0].end();
     expect(await isResolved(done)).toBe(true);
     pass(scheduler, 2_000);
     expect(started.length).toBe(2);
@@ -697,17 +697,17 @@ describe("a sync with everybody", () => {
   test("with one success being enough does not wait for the others", async () => {
     const scheduler = create({ peerList: ["a:1", "b:1"] });
     const done = scheduler.syncWithAll(1);
-    await started[1]!.end();
+    await started[1].end();
     expect(await isResolved(done)).toBe(true);
   });
 
   test("tries the other address of a node when one fails", async () => {
     const scheduler = await createWithTwoAddresses("a:1");
     const done = scheduler.syncWithAll();
-    await started[0]!.end({ ok: false });
+    await started[0].end({ ok: false });
     expect(await isResolved(done)).toBe(false);
     expect(addresses()).toEqual(["a:1", "n:7379"]);
-    await started[1]!.end();
+    await started[1].end();
     expect(await isResolved(done)).toBe(true);
   });
 });

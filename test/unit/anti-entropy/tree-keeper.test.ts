@@ -27,8 +27,8 @@ function twoNodes(behindMs: number) {
     entry.setVersion(timeHighOf(atMs), timeLowOf(atMs), 1, 1);
     for (const { node } of nodes) node.store.apply(entry);
   };
-  timeline.after(300, () => nodes[0]!.keeper.start());
-  timeline.after(700, () => nodes[1]!.keeper.start());
+  timeline.after(300, () => nodes[0].keeper.start());
+  timeline.after(700, () => nodes[1].keeper.start());
   return { timeline, nodes, write };
 }
 
@@ -52,7 +52,7 @@ test.each([0, 400])(
 
 test("a clock that stands still is no reason to hurry", () => {
   const { timeline, nodes } = twoNodes(0);
-  const { node, keeper } = nodes[0]!;
+  const { node, keeper } = nodes[0];
   let updates = 0;
   const update = node.tree.update.bind(node.tree);
   node.tree.update = (...limits) => {

@@ -28,9 +28,9 @@ function naive(pattern: string, key: string): boolean {
           if (pattern[p] === "\\" && left >= 2) isFound = pattern[++p] === key[k] || isFound;
           else if (pattern[p] === "]" || left <= 0) break;
           else if (left >= 3 && pattern[p + 1] === "-") {
-            const [from, to] = [pattern[p]!, pattern[p + 2]!].sort();
+            const [from, to] = [pattern[p], pattern[p + 2]].sort();
             p += 2;
-            isFound ||= key[k]! >= from! && key[k]! <= to!;
+            isFound ||= key[k] >= from! && key[k] <= to!;
           } else isFound ||= pattern[p] === key[k];
         }
         if (isFound === isNegated) return false;

@@ -33,7 +33,7 @@ test("the three nodes share a broker and a topic, and know each other", () => {
   expect(nodes.map(addressOf)).toEqual(["127.0.0.1:7379", "127.0.0.1:7380", "127.0.0.1:7381"]);
   for (const node of nodes) {
     expect(node.mqtt.broker_address).toBe("tcp://127.0.0.1:1883");
-    expect(node.mqtt.topic_prefix).toBe(nodes[0]!.mqtt.topic_prefix);
+    expect(node.mqtt.topic_prefix).toBe(nodes[0].mqtt.topic_prefix);
     expect(node.anti_entropy.peer_list).toEqual(
       nodes.filter((peer) => peer !== node).map(addressOf),
     );

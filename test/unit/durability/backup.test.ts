@@ -102,7 +102,7 @@ describe("a backup", () => {
     const none = backups.read("none", 0, 10);
     await expect(none).rejects.toThrow("there is no such file");
     for (const [i, piece] of (await Promise.all(read)).entries()) {
-      expect(piece).toEqual(whole[names[i]!]!.subarray(3, 13));
+      expect(piece).toEqual(whole[names[i]].subarray(3, 13));
     }
     expect(await backups.read("one", 1e15, 10)).toHaveLength(0);
     expect(files.openFiles).toBe(0);
@@ -280,7 +280,7 @@ describe("restoring", () => {
     for (let at = 0; at < whole.length; at++) {
       await check(whole.subarray(0, at));
       const flipped = whole.slice();
-      flipped[at]! ^= 1;
+      flipped[at] ^= 1;
       await check(flipped);
     }
   });
@@ -341,7 +341,7 @@ describe("checking and repairing", () => {
     await opened.journal.close();
     const path = `${DIRECTORY}/0000000002.log`;
     const bytes = files.contents(path);
-    bytes[150]! ^= 1;
+    bytes[150] ^= 1;
     files.place(path, bytes);
     return files;
   }
@@ -356,7 +356,7 @@ describe("checking and repairing", () => {
     const report = await checkDirectory(files, DIRECTORY);
     expect(report).toMatchObject({ nodeId: "n1", isGood: true });
     expect(report.files).toHaveLength(1);
-    expect(report.files[0]!.tornBytes).toBeGreaterThan(0);
+    expect(report.files[0].tornBytes).toBeGreaterThan(0);
   });
 
   test("every good frame is kept, the files as they were are aside, and a node starts", async () => {

@@ -46,7 +46,7 @@ function keysUpTo(count: number): Record<string, string> {
 
 function flipped(bytes: Uint8Array, at: number): Uint8Array {
   const copy = bytes.slice();
-  copy[at]! ^= 0x5a;
+  copy[at] ^= 0x5a;
   return copy;
 }
 
@@ -72,7 +72,7 @@ describe("a log that a crash cut off", () => {
 
   test("before its head was whole: it is begun again", async () => {
     const { bytes, ends } = await smallLog("killed");
-    for (let cut = 0; cut < ends[0]!; cut++) {
+    for (let cut = 0; cut < ends[0]; cut++) {
       const left = bytes.subarray(0, cut);
       const files = diskWith({ [LOG]: left });
       const opened = await openStore({ files });
@@ -153,14 +153,14 @@ describe("one byte flipped", () => {
     expect(paths.length).toBeGreaterThan(2);
     const whole = Object.fromEntries(paths.map((path) => [path, files.contents(path)]));
     for (const path of paths.slice(0, -1)) {
-      for (let at = 0; at < whole[path]!.length; at++) {
-        const broken = diskWith({ ...whole, [path]: flipped(whole[path]!, at) });
+      for (let at = 0; at < whole[path].length; at++) {
+        const broken = diskWith({ ...whole, [path]: flipped(whole[path], at) });
         const error = await openStore({ files: broken }).catch((caught: unknown) => caught);
         expect(error).toBeInstanceOf(DamageError);
         expect((error as DamageError).path).toBe(path);
       }
-      for (let cut = 0; cut < whole[path]!.length; cut++) {
-        const broken = diskWith({ ...whole, [path]: whole[path]!.subarray(0, cut) });
+      for (let cut = 0; cut < whole[path].length; cut++) {
+        const broken = diskWith({ ...whole, [path]: whole[path].subarray(0, cut) });
         const error = await openStore({ files: broken }).catch((caught: unknown) => caught);
         expect(error).toBeInstanceOf(DamageError);
       }
@@ -184,13 +184,13 @@ describe("what a power cut may leave of frames that were never synced", () => {
       await untilSafe(opened);
       ends.push(files.contents(LOG).length);
     }
-    const holed = flipped(files.contents(LOG), ends[2]! + 40);
+    const holed = flipped(files.contents(LOG), ends[2] + 40);
     const { store, recovered } = await openStore({
       files: diskWith({ [LOG]: holed }),
       fsync: "never",
     });
     expect(dataOf(store)).toEqual(keysUpTo(2));
-    expect(recovered.tornBytes).toBe(holed.length - ends[2]!);
+    expect(recovered.tornBytes).toBe(holed.length - ends[2]);
   });
 });
 
@@ -258,10 +258,10 @@ describe("somebody else's files", () => {
 
 test("a torn end is told from damage by what later frames say was synced", async () => {
   const { bytes, ends } = await smallLog("killed");
-  const files = diskWith({ [LOG]: flipped(bytes, ends[1]! + 3) });
+  const files = diskWith({ [LOG]: flipped(bytes, ends[1] + 3) });
   const expected = { fileKind: FILE_LOG, number: 1, nodeId: "n1" } as const;
   const sink = { entry() {}, floor() {}, fact() {}, drop() {} };
   const reading = await readDataFile(files, LOG, expected, sink);
-  expect(reading).toMatchObject({ goodBytes: ends[1]!, frames: 2, entries: 1 });
+  expect(reading).toMatchObject({ goodBytes: ends[1], frames: 2, entries: 1 });
   expect(await isTornEnd(files, LOG, reading)).toBe(false);
 });

@@ -19,7 +19,7 @@ async function startBroker() {
     socket.on("data", (packet: Buffer) => {
       if (packet[0] === 0x10) socket.write(CONNACK);
       if (packet[0] !== 0x82) return;
-      const suback = Buffer.of(0x90, 4, packet[2]!, packet[3]!, 0, 1);
+      const suback = Buffer.of(0x90, 4, packet[2], packet[3], 0, 1);
       socket.write(Buffer.concat([suback, ...Array<Buffer>(MESSAGES).fill(PUBLISH)]));
     });
   });

@@ -118,8 +118,8 @@ describe("what travels", () => {
     store.read(store.find(bytes("n"), 0, 1), entry);
     const theirs = entry.clone();
     // The same part under another origin, a little later.
-    theirs.value[25] = theirs.value[25]! ^ 0xff;
-    theirs.value[40]!++;
+    theirs.value[25] = theirs.value[25] ^ 0xff;
+    theirs.value[40]++;
     expect(store.apply(theirs)).toBe(1);
     store.read(store.find(bytes("n"), 0, 1), entry);
     expect(entry.originHigh).not.toBe(store.origin.high);
@@ -158,8 +158,8 @@ test("after a loss a number is skipped", async () => {
   await published();
   for (let i = 0; i < 1_001; i++) set(`key${i}`);
   await published();
-  expect(sent[0]!.seq).toBe(1);
-  expect(sent[1]!.seq).toBe(3);
+  expect(sent[0].seq).toBe(1);
+  expect(sent[1].seq).toBe(3);
   expect(sent.at(-1)!.seq).toBe(sent.length + 1);
 });
 
@@ -169,7 +169,7 @@ test("no more is sent unacknowledged than the broker takes", async () => {
   publisher.open(outlet);
   await eventually("the window is full", () => sent.length === 3);
   expect(publisher.unacknowledged).toBe(3);
-  sent[1]!.acknowledge();
+  sent[1].acknowledge();
   await eventually("one more is sent", () => sent.length === 4);
   expect(publisher.unacknowledged).toBe(3);
 });
@@ -179,7 +179,7 @@ test("what was in flight or just acknowledged when the connection broke is sent 
   outlet = { ...outlet, receiveMaximum: 2 };
   publisher.open(outlet);
   await eventually("the window is full", () => sent.length === 2);
-  sent[0]!.acknowledge();
+  sent[0].acknowledge();
   const before = sent.splice(0).flatMap(({ events }) => events);
   publisher.close();
   // A late answer over the old connection counts for nothing.
@@ -194,7 +194,7 @@ test("a refused message is counted, and the next one goes on", async () => {
   set("a");
   publisher.open(outlet);
   await eventually("it is sent", () => sent.length === 1);
-  sent[0]!.acknowledge(new Error("no"));
+  sent[0].acknowledge(new Error("no"));
   expect(publisher.counters.publish_failures).toBe(1);
   set("b");
   await eventually("the next is sent", () => sent.length === 2);

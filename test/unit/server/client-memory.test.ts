@@ -106,7 +106,7 @@ describe("the budget", () => {
           const { memory, add, turn } = tenMib();
           const holders = Array.from({ length: 10 }, add);
           for (const [i, bytes] of charges) {
-            memory.charge(holders[i]!, bytes);
+            memory.charge(holders[i], bytes);
             turn();
             expect(memory.totalBytes).toBeLessThanOrEqual(10 * MIB);
             const sum = holders.reduce((total, { chargedBytes }) => total + chargedBytes, 0);
