@@ -77,6 +77,8 @@ export class Oracle {
   private readonly increments = new Map<string, Map<string, Increment[]>>();
   /** Of each node those increments that its journal has perhaps not called safe. */
   private readonly latest: Increment[][] = [];
+  /** What each fold counts: by key, base, fold and its time. */
+  private readonly contents = new Map<string, Map<bigint, bigint>>();
   private readonly view = new Entry();
 
   /** `onFailure` is called when something is found wrong. */
@@ -201,13 +203,16 @@ export class Oracle {
     if (held.parts.size === 0) return isString ? { value: write!.value!, expiresAtMs } : null;
     let sum = isString ? BigInt(write!.value!) : 0n;
     for (const [origin, time] of held.parts) {
-      if (origin === foldOf(origin)) sum += this.foldTotal(key, held.base, origin, time);
-      else if (heldUntil(held.parts, origin) === time) {
-        sum += this.total(key, held.base, origin, time);
-        const fold = held.parts.get(foldOf(origin));
-        // What it counts of that already.
-        if (fold !== undefined) sum -= this.sumOf(key, held.base, origin, fold);
+      const fold = foldOf(origin);
+      const folded = this.foldedBy(key, held.base, fold, held.parts.get(fold) ?? 0n);
+      if (origin === fold) {
+        for (const [of, until] of folded) sum += this.sumOf(key, held.base, of, until);
+        continue;
       }
+      // What the fold counts of it already.
+      const counted = folded.get(origin) ?? 0n;
+      if (time <= counted) continue;
+      sum += this.total(key, held.base, origin, time) - this.sumOf(key, held.base, origin, counted);
     }
     return { value: String(sum), expiresAtMs };
   }
@@ -227,16 +232,27 @@ export class Oracle {
     }
   }
 
-  /** What all runs of a node counted up to a time. */
-  private foldTotal(key: string, base: bigint, fold: bigint, until: bigint): bigint {
-    let sum = 0n;
-    const prefix = `${base} `;
-    for (const name of this.increments.get(key)?.keys() ?? []) {
-      if (!name.startsWith(prefix)) continue;
-      const origin = BigInt(name.slice(prefix.length));
-      if (foldOf(origin) === fold) sum += this.sumOf(key, base, origin, until);
+  /** Of which origins a fold counts what, each up to a time. */
+  private foldedBy(key: string, base: bigint, fold: bigint, time: bigint): Map<bigint, bigint> {
+    if (time === 0n) return new Map<bigint, bigint>();
+    const folded = this.contents.get(`${key} ${base} ${fold} ${time}`);
+    if (folded === undefined) this.fail(`${key}: held is a fold that nobody made`);
+    return folded ?? new Map<bigint, bigint>();
+  }
+
+  /** A fold counts what the node that made it held then; what nobody held is in none. */
+  private noteFolds(key: string, base: bigint, before: Held, parts: Held["parts"]): void {
+    for (const [fold, time] of parts) {
+      const name = `${key} ${base} ${fold} ${time}`;
+      if (fold !== foldOf(fold) || this.contents.has(name)) continue;
+      const earlier = before.parts.get(fold) ?? 0n;
+      const folded = new Map(this.foldedBy(key, base, fold, earlier));
+      for (const [origin, until] of before.parts) {
+        if (origin === fold || foldOf(origin) !== fold || until > time) continue;
+        if (until > (folded.get(origin) ?? 0n)) folded.set(origin, until);
+      }
+      this.contents.set(name, folded);
     }
-    return sum;
   }
 
   /** What was counted under an origin up to a time. */
@@ -281,6 +297,7 @@ export class Oracle {
       const isFold = local && origin === foldOf(origin);
       if (isFold && (before?.parts.get(origin) ?? 0n) < time) this.folds++;
     }
+    if (before?.base === base) this.noteFolds(key, base, before, parts);
     holding.joinKey(key, base, parts);
     this.survivals[node].note({ key, base, parts });
   }
