@@ -176,7 +176,8 @@ describe("connections within it", () => {
   });
 
   test("so are long lists that are gathered, and their client is told", async () => {
-    const server = new InProcessServer({ clientMemoryBytes: 3 * MIB });
+    // Two lists of 2.5 MB are above it, but not by so much that one is cut at once, without a word.
+    const server = new InProcessServer({ clientMemoryBytes: 4_400_000 });
     for (let i = 0; i < 5_000; i++) server.connect().send(`SET ${"k".repeat(500)}${i} x\n`);
     const clients = [1, 2].map(() => server.connect().send(respRequest("KEYS", "*")));
     await eventually("one is told", () =>
