@@ -9,8 +9,8 @@
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
-import type { ReplicationControl, Services } from "./commands/services.ts";
-import { Statistics } from "./commands/services.ts";
+import type { Services } from "./commands/services.ts";
+import { Statistics } from "./commands/statistics.ts";
 import { Session } from "./commands/session.ts";
 import { Backups } from "./durability/backup.ts";
 import { realFileSystem, type FileSystem } from "./durability/file-system.ts";
@@ -29,6 +29,7 @@ import { MAX_KEY_BYTES } from "./core/data/entry.ts";
 import { Store } from "./core/store/store.ts";
 import { OperationalError } from "./operational-error.ts";
 import type { Logger } from "./observability/log.ts";
+import type { ReplicationControl } from "./ports.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { EmbeddedBroker } from "./replication/embedded-broker.ts";
 import { maxMessageBytes, Replicator } from "./replication/replicator.ts";

@@ -5,13 +5,7 @@
  */
 import type { HostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
-import type {
-  Durability,
-  Link,
-  LinkHandler,
-  SyncControl,
-  SyncReport,
-} from "../commands/services.ts";
+import type { Durability, Link, LinkHandler, SyncControl, SyncReport } from "../ports.ts";
 import type { Contacts } from "../core/sync/contacts.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { Entry, compareVersions } from "../core/data/entry.ts";

@@ -3,7 +3,7 @@
  * the session its turns on the event loop, holds it back while the connection is full, and ends
  * it when the other side goes away or falls silent.
  */
-import type { Durability, Link, LinkHandler } from "../commands/services.ts";
+import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { SyncSession } from "../core/sync/session.ts";
 import type { SyncResult } from "../core/sync/tally.ts";
 import { HeldFrames } from "./held-frames.ts";

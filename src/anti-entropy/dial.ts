@@ -4,7 +4,7 @@
  * command PEER hands over as a Link.)
  */
 import type { Socket } from "bun";
-import type { Link, LinkHandler } from "../commands/services.ts";
+import type { Link, LinkHandler } from "../ports.ts";
 import { formatHostPort } from "../config/address.ts";
 import { REFUSALS } from "./refusals.ts";
 

@@ -2,7 +2,7 @@
  * Holds back what a session says until all that it may show is safe from a crash. A peer that
  * had seen what this node then forgets would know more of its counters than it does itself.
  */
-import type { Durability, Link, SafeWaiter } from "../commands/services.ts";
+import type { Durability, Link, SafeWaiter } from "../ports.ts";
 
 /** A link behind which frames wait, in order. */
 export class HeldFrames implements SafeWaiter {

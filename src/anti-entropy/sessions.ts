@@ -5,7 +5,7 @@
  * known, nor a client that says SYNC one from the schedule.
  */
 import { formatHostPort, type HostPort } from "../config/address.ts";
-import type { Durability, Link, LinkHandler } from "../commands/services.ts";
+import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
 import { SyncSession, type SyncSessionOptions } from "../core/sync/session.ts";
 import type { SyncFailure, SyncResult } from "../core/sync/tally.ts";

@@ -1,7 +1,7 @@
 /** A look into a running node: its `SyncInspector` and the connection that this talks over. */
 import { dial } from "../anti-entropy/dial.ts";
 import { formatHostPort, type HostPort } from "../config/address.ts";
-import type { Link } from "../commands/services.ts";
+import type { Link } from "../ports.ts";
 import type { Entry } from "../core/data/entry.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
 import type { Hello } from "../core/sync/hello.ts";

@@ -4,7 +4,7 @@ import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { command, type Command, type Context, type LateReply, type Run } from "./command.ts";
-import type { BackupMade } from "./services.ts";
+import type { BackupMade } from "../ports.ts";
 
 const USAGE = "BACKUP [name] | BACKUP READ name offset count | BACKUP DROP name";
 /** Room for what comes before the bytes of a piece. */

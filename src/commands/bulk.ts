@@ -21,7 +21,7 @@ import {
 } from "./command.ts";
 import { LongReply } from "./long-reply.ts";
 import { eachKeyInSlices, FIND_WORK, isShort, isSound, WRITE_WORK } from "./many-keys.ts";
-import type { Durability } from "./services.ts";
+import type { Durability } from "../ports.ts";
 import { answerValue } from "./strings.ts";
 
 /** What MSET and MSETNX do in one go: a few milliseconds at most. */

@@ -7,32 +7,11 @@ import { REFUSED_FULL } from "../core/store/store.ts";
 import type { LineShape } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import type { Durability, Services } from "./services.ts";
+import type { Durability } from "../ports.ts";
+import type { Services } from "./services.ts";
 import type { Session } from "./session.ts";
+import type { Family } from "./statistics.ts";
 import { MAX_KEY_BYTES } from "../core/data/entry.ts";
-
-/** The `<family>_commands` counters of STATS. */
-export const FAMILIES = [
-  "get",
-  "set",
-  "delete",
-  "numeric",
-  "string",
-  "bulk",
-  "stat",
-  "scan",
-  "exists",
-  "ping",
-  "echo",
-  "dbsize",
-  "hash",
-  "sync",
-  "replicate",
-  "management",
-] as const;
-
-/** One of the counters of STATS. */
-export type Family = (typeof FAMILIES)[number];
 
 /** What a command works with besides its request: made once a node. */
 export interface Context {

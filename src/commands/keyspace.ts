@@ -15,7 +15,7 @@ import {
   type Run,
 } from "./command.ts";
 import { eachKeyInSlices, FIND_WORK, isShort, WRITE_WORK } from "./many-keys.ts";
-import type { Durability } from "./services.ts";
+import type { Durability } from "../ports.ts";
 import { answerInSlices } from "./slices.ts";
 
 const found = new Entry();

@@ -2,17 +2,11 @@
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import {
-  FAMILIES,
-  command,
-  unknownSubcommand,
-  type Command,
-  type Context,
-  type Run,
-} from "./command.ts";
+import { command, unknownSubcommand, type Command, type Context, type Run } from "./command.ts";
 import { factLine } from "./fact-line.ts";
 import { Glob } from "./glob.ts";
 import { answerInSlices } from "./slices.ts";
+import { FAMILIES } from "./statistics.ts";
 
 type Facts = Record<string, string | number>;
 

@@ -1,7 +1,7 @@
 /** What commands know of the connection they serve. */
 import { printable } from "../core/data/name.ts";
 import { RESP2, type Dialect } from "../protocol/reply.ts";
-import type { Link, LinkHandler } from "./services.ts";
+import type { Link, LinkHandler } from "../ports.ts";
 
 /** The state of one client connection that commands read and change. */
 export class Session {

@@ -4,14 +4,7 @@ import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { backupCommands } from "./backup.ts";
 import { bulkCommands } from "./bulk.ts";
-import {
-  FAMILIES,
-  command,
-  unknownSubcommand,
-  type Command,
-  type Context,
-  type Run,
-} from "./command.ts";
+import { command, unknownSubcommand, type Command, type Context, type Run } from "./command.ts";
 import { connectionCommands } from "./connection.ts";
 import { expiryCommands } from "./expiry.ts";
 import { hashCommands } from "./hash.ts";
@@ -21,6 +14,7 @@ import { numberCommands } from "./numbers.ts";
 import { LongReply } from "./long-reply.ts";
 import { replicationCommands } from "./replication.ts";
 import { serverCommands } from "./server.ts";
+import { FAMILIES } from "./statistics.ts";
 import { stringCommands } from "./strings.ts";
 import { answerInSlices } from "./slices.ts";
 import { synchronizationCommands } from "./synchronization.ts";

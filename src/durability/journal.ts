@@ -8,7 +8,7 @@
  * or an answer to a peer. There is one rule for all of them: bytes made at `position` leave
  * when `safePosition` has reached it; `whenSafe` tells.
  */
-import type { SafeWaiter } from "../commands/services.ts";
+import type { SafeWaiter } from "../ports.ts";
 import type { ChangeObserver } from "../core/store/store.ts";
 import { FactBook } from "./fact-book.ts";
 

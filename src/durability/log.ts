@@ -23,7 +23,7 @@
  * - All segments but the last have an end and are durable.
  * - Before a snapshot is begun, so is the segment with its number.
  */
-import type { SafeWaiter } from "../commands/services.ts";
+import type { SafeWaiter } from "../ports.ts";
 import { Entry, KIND_TOMBSTONE } from "../core/data/entry.ts";
 import type { ChangeObserver, Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";

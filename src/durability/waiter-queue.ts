@@ -1,5 +1,5 @@
 /** Who waits for which position, in order of position. */
-import type { SafeWaiter } from "../commands/services.ts";
+import type { SafeWaiter } from "../ports.ts";
 
 /** A queue of waiters. Positions never decrease, so it is always sorted. */
 export class WaiterQueue {

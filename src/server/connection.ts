@@ -19,7 +19,7 @@
  */
 import type { Socket } from "bun";
 import type { LateReply } from "../commands/command.ts";
-import type { LinkHandler, SafeWaiter } from "../commands/services.ts";
+import type { LinkHandler, SafeWaiter } from "../ports.ts";
 import type { Session } from "../commands/session.ts";
 import type { Dialect, Reply } from "../protocol/reply.ts";
 import type { RunQueue } from "../timing.ts";

@@ -4,7 +4,7 @@
  * turns one that has used little so far and one that has used much, each in the order in which they
  * came. So one that writes much does not shut out the rest.
  */
-import type { Durability, SafeWaiter } from "../commands/services.ts";
+import type { Durability, SafeWaiter } from "../ports.ts";
 import type { RunQueue } from "../timing.ts";
 
 /** See the file header. */

@@ -5,7 +5,7 @@ import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { Store } from "../../src/core/store/store.ts";
-import type { SafeWaiter } from "../../src/commands/services.ts";
+import type { SafeWaiter } from "../../src/ports.ts";
 import { Oracle } from "./oracle.ts";
 
 const KEY = new TextEncoder().encode("k");

@@ -4,7 +4,8 @@
  */
 import type { Socket } from "bun";
 import { MemoryJournal } from "../../src/durability/journal.ts";
-import { Statistics, type Services } from "../../src/commands/services.ts";
+import type { Services } from "../../src/commands/services.ts";
+import { Statistics } from "../../src/commands/statistics.ts";
 import { Session } from "../../src/commands/session.ts";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Store } from "../../src/core/store/store.ts";

@@ -1,5 +1,5 @@
 /** A journal of which a test says how far it has come. */
-import type { Durability, SafeWaiter } from "../../src/commands/services.ts";
+import type { Durability, SafeWaiter } from "../../src/ports.ts";
 
 /** Positions move when the test moves them. */
 export class ManualDurability implements Durability {

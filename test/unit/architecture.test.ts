@@ -13,10 +13,11 @@ const EVERYWHERE = [
   "config",
   "observability/log.ts",
   "operational-error.ts",
+  "ports.ts",
   "timing.ts",
   "version.ts",
 ];
-const BELOW_ADAPTERS = ["core", "protocol", "commands", ...EVERYWHERE];
+const BELOW_ADAPTERS = ["core", "protocol", ...EVERYWHERE];
 const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observability"];
 
 /** Part → what it may import besides itself: folders, or single files. */
@@ -31,9 +32,12 @@ const ARROWS: Record<string, string[]> = {
   "timing.ts": [],
   "version.ts": ["../package.json"],
   "operational-error.ts": [],
+  "ports.ts": [],
   commands: ["core", "protocol", ...EVERYWHERE],
   ...Object.fromEntries(ADAPTERS.map((adapter) => [adapter, BELOW_ADAPTERS])),
-  "node.ts": [...BELOW_ADAPTERS, ...ADAPTERS],
+  // The only adapter that runs commands.
+  server: ["commands", ...BELOW_ADAPTERS],
+  "node.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS],
   cli: [...BELOW_ADAPTERS, ...ADAPTERS, "node.ts"],
   "main.ts": ["cli", ...EVERYWHERE],
 };
@@ -118,6 +122,8 @@ describe("a file that does not is found out", () => {
     ["core/tree/a.ts", 'import { b } from "../sync/b.ts";', "imports core/sync/b.ts"],
     ["commands/a.ts", 'import { b } from "../server/b.ts";', "imports server/b.ts"],
     ["server/a.ts", 'import { b } from "../replication/b.ts";', "imports replication/b.ts"],
+    ["durability/a.ts", 'import { b } from "../commands/b.ts";', "imports commands/b.ts"],
+    ["ports.ts", 'import { b } from "./server/b.ts";', "imports server/b.ts"],
     [
       "server/a.ts",
       'import { b } from "../observability/metrics.ts";',

@@ -1,6 +1,6 @@
 /** Requests that take long: what they answer, while others are served and write in between. */
 import { expect, test } from "bun:test";
-import type { Durability } from "../../../src/commands/services.ts";
+import type { Durability } from "../../../src/ports.ts";
 import { MemoryJournal } from "../../../src/durability/journal.ts";
 import { PLAIN, TAGGED } from "../../../src/protocol/reply.ts";
 import {

@@ -1,7 +1,7 @@
 /** A connection that PEER takes out of the client protocol. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { Link, LinkHandler } from "../../../src/commands/services.ts";
+import type { Link, LinkHandler } from "../../../src/ports.ts";
 import { InProcessServer, type InProcessClient } from "../../support/in-process.ts";
 
 /** Takes a connection over and notes what happens to it. */

@@ -1,0 +1,105 @@
+/**
+ * Where the parts of a node meet: what one part asks of another, as interfaces. Whoever asks and
+ * whoever answers both depend on this file and not on each other; `node.ts` puts them together.
+ */
+
+/** How replication stands. */
+export interface ReplicationControl {
+  /** `nodes` counts the nodes known to be online, this one included. */
+  status(): { enabled: boolean; nodes: number };
+  enable(): void;
+  /** Resolves when this node has left the cluster. */
+  disable(): Promise<void>;
+  /** Facts for INFO, name and value. */
+  facts(): Record<string, string | number>;
+}
+
+/** Waits for what was written to be safe from a crash. */
+export interface SafeWaiter {
+  /** Called once; never from within `whenSafe`. */
+  onSafe(): void;
+}
+
+/** How far writes are safe from a crash. Positions count what was written since the start. */
+export interface Durability {
+  /** Where the next write will begin. */
+  readonly position: number;
+  /** Every write before this is safe. */
+  readonly safePosition: number;
+  /** Not null while nothing can be kept, so that no writes may be taken. */
+  readonly failure: { readonly kind: "full" | "write" | "sync"; readonly message: string } | null;
+  /** Calls the waiter once all that is written by now is safe. */
+  whenSafe(waiter: SafeWaiter): void;
+  /** Facts for INFO, name and value. */
+  facts(): Record<string, string | number>;
+}
+
+/** A finished backup. */
+export interface BackupMade {
+  readonly name: string;
+  readonly bytes: number;
+  readonly entries: number;
+}
+
+/** Backups of the running node. Everything may reject with an OperationalError. */
+export interface BackupControl {
+  /** Makes one; without a name it gets its time as one. */
+  create(name?: string): Promise<BackupMade>;
+  /** Up to `count` bytes of a backup from `offset` on; none past its end. */
+  read(name: string, offset: number, count: number): Promise<Uint8Array>;
+  /** Removes a backup. */
+  remove(name: string): Promise<void>;
+}
+
+/** A connection that left the client protocol, as whoever took it over sees it. */
+export interface Link {
+  /** Where the other side is, `host:port`. */
+  readonly address: string;
+  /** Bytes that were to be sent and that the system has not taken yet. */
+  readonly queuedBytes: number;
+  /** Sends bytes, which are gone or copied when this returns. */
+  send(bytes: Uint8Array): void;
+  /** Reads no more until `resume`, so that the other side is held back. */
+  pause(): void;
+  /** Reads again. */
+  resume(): void;
+  /** Ends the connection once everything is sent. What still comes is dropped. */
+  end(): void;
+}
+
+/** Gets what comes over a Link. */
+export interface LinkHandler {
+  /** Bytes came; they are the handler's to keep. */
+  receive(bytes: Uint8Array): void;
+  /** Everything is sent; called after `queuedBytes` was above 0. */
+  drained(): void;
+  /** The connection is over, from this side or the other. */
+  closed(): void;
+}
+
+/** What a sync with another node came to. */
+export interface SyncReport {
+  /** Whether both nodes now hold what either held. */
+  readonly ok: boolean;
+  /** Why not; empty if ok. */
+  readonly reason: string;
+  /** Of a verified sync: whether the roots were equal afterwards; null if they were not compared. */
+  readonly rootsEqual: boolean | null;
+  /** Of a verified sync: entries were set aside on either side, for which the roots may differ. */
+  readonly hasSetAside: boolean;
+}
+
+/** How nodes heal their differences. */
+export interface SyncControl {
+  /** Compares this node with the one listening there and heals both, up to the present moment. */
+  sync(host: string, port: number, isFull: boolean, isVerified: boolean): Promise<SyncReport>;
+  /**
+   * What takes over a connection on which a peer said PEER, or why it may not. `isRound`: the
+   * peer came by itself, not because somebody said SYNC.
+   */
+  accept(isRound: boolean): ((link: Link) => LinkHandler) | string;
+  /** Facts for INFO, name and value. */
+  facts(): Record<string, string | number>;
+  /** Begins anew with the facts that say how much something was at most. */
+  resetPeaks(): void;
+}
