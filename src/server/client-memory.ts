@@ -104,11 +104,15 @@ export class ClientMemory {
     }
   }
 
-  /** Ends the greediest until the rest fits well, sparing the one who is at work. */
+  /**
+   * Ends the greediest until the rest fits well. One who is at work cannot be ended now: that is
+   * seen to in the next turn, and those who hold less than it do not pay for it.
+   */
   private relieve(worker?: MemoryHolder): void {
     if (this.totalBytes <= this.limitBytes) return;
     for (const holder of this.greediestFirst()) {
-      if (holder !== worker) holder.makeRoom(worker !== undefined);
+      if (holder === worker) break;
+      holder.makeRoom(worker !== undefined);
       // Some more than is needed: with thousands of them nobody wants to look at all so soon again.
       if (this.totalBytes <= this.limitBytes * RELIEVED) break;
     }

@@ -46,9 +46,10 @@ export class Outbox {
 
   /** Queues bytes, which are the outbox's from now on with the buffer they lie in. */
   queue(bytes: Uint8Array, position: number): void {
+    // First, for a buffer that is exchanged for a smaller one is empty afterwards.
+    this.length += bytes.length;
     this.pieces.push(shrunk(bytes));
     this.positions.push(position);
-    this.length += bytes.length;
   }
 
   /** Sends of the queue what may leave and the kernel takes. */

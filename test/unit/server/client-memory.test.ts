@@ -70,6 +70,19 @@ describe("the budget", () => {
     expect(holders.filter(({ isGone }) => isGone).length).toBeGreaterThan(900);
   });
 
+  test("lets nobody pay for one who is at work and holds more than all others", () => {
+    const { memory, add, turn } = tenMib();
+    const [small, large, worker] = [add(), add(), add()];
+    memory.charge(small, 100);
+    memory.charge(worker, 2 * MIB);
+    memory.charge(large, 4 * MIB);
+    memory.charge(worker, 3 * MIB);
+    memory.charge(worker, 14 * MIB);
+    expect([small.isGone, large.isGone, worker.isGone]).toEqual([false, false, false]);
+    turn();
+    expect([small.isGone, large.isGone, worker.isGone]).toEqual([false, false, true]);
+  });
+
   test("holds back who has more than is left, until there is room", () => {
     const { memory, add, turn } = tenMib();
     const [first, second] = [add(), add()];

@@ -1,0 +1,68 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { Outbox } from "../../../src/server/outbox.ts";
+
+/** A socket whose kernel takes what it is told to take, and then nothing. */
+class NarrowSocket {
+  readonly taken: number[] = [];
+  room = 0;
+
+  write(bytes: Uint8Array): number {
+    const count = Math.min(this.room, bytes.length);
+    for (const byte of bytes.subarray(0, count)) this.taken.push(byte);
+    this.room -= count;
+    return count;
+  }
+}
+
+/** Bytes in a buffer of their own that is `spare` longer than they are. */
+function replyOf(length: number, spare: number, first: number): Uint8Array {
+  const buffer = new Uint8Array(length + spare);
+  for (let i = 0; i < length; i++) buffer[i] = first + i;
+  return buffer.subarray(0, length);
+}
+
+describe("Outbox", () => {
+  test("counts the rest of a large reply of which the kernel took the most", () => {
+    const socket = new NarrowSocket();
+    const outbox = new Outbox(socket);
+    const bytes = replyOf(100_000, 0, 0);
+    socket.room = 90_000;
+    const sent = outbox.trySend(bytes, 0, 0);
+    outbox.queue(bytes.subarray(sent), 0);
+    expect(outbox.length).toBe(10_000);
+    expect(outbox.heldBytes).toBe(10_000);
+  });
+
+  test("sends everything in order and knows its length, however little the kernel takes", () => {
+    const reply = fc.record({
+      length: fc.integer({ min: 1, max: 200_000 }),
+      spare: fc.integer({ min: 0, max: 200_000 }),
+      room: fc.integer({ min: 0, max: 250_000 }),
+      isHandedOver: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(reply, { maxLength: 8 }), (replies) => {
+        const socket = new NarrowSocket();
+        const outbox = new Outbox(socket);
+        const wanted: number[] = [];
+        for (const { length, spare, room, isHandedOver } of replies) {
+          const bytes = replyOf(length, spare, wanted.length);
+          for (const byte of bytes) wanted.push(byte);
+          socket.room = room;
+          outbox.flush(0);
+          if (isHandedOver) {
+            const sent = outbox.trySend(bytes, 0, 0);
+            if (sent < length) outbox.queue(bytes.subarray(sent), 0);
+          } else outbox.send(bytes, 0, 0);
+          expect(outbox.length).toBe(wanted.length - socket.taken.length);
+        }
+        socket.room = Infinity;
+        outbox.flush(0);
+        expect(outbox.length).toBe(0);
+        expect(Bun.hash(new Uint8Array(socket.taken))).toBe(Bun.hash(new Uint8Array(wanted)));
+      }),
+      { numRuns: 20 },
+    );
+  });
+});
