@@ -1,14 +1,17 @@
 /**
- * How everything outside the pure parts tells time and waits: by the event loop of this process, or
- * by whatever a test or a simulation puts in its place.
+ * How everything outside the pure parts tells time and waits: by the event loop of this process
+ * (`world.ts`), or by whatever a test or a simulation puts in its place.
  */
 
 /** Calls off what was to be run; does nothing once that has run. */
 export type Cancel = () => void;
 
-/** A clock and what can be put off. */
+/**
+ * A monotonic clock and what can be put off. It knows nothing of the wall clock, which people and
+ * NTP set: how long something takes, or has been silent, is measured by this one.
+ */
 export interface Timing {
-  /** Milliseconds since some fixed moment; never goes back. */
+  /** Milliseconds since some fixed moment; never goes back, and never jumps. */
   nowMs(): number;
   /** Runs the task when so many milliseconds have passed. */
   after(delayMs: number, task: () => void): Cancel;
@@ -16,22 +19,31 @@ export interface Timing {
   soon(task: () => void): Cancel;
 }
 
-/** The time and the turns of this process's event loop. */
-export const eventLoop: Timing = {
-  nowMs: () => performance.now(),
-  after(delayMs, task) {
-    const timer = setTimeout(task, delayMs);
-    return () => clearTimeout(timer);
-  },
-  soon(task) {
-    const immediate = setImmediate(task);
-    return () => clearImmediate(immediate);
-  },
-};
-
 /** Resolves once everything that is ready now has had its turn. */
 export function nextTurn(timing: Timing): Promise<void> {
   return new Promise((resolve) => timing.soon(resolve));
+}
+
+/** Resolves when so many milliseconds have passed. */
+export function delay(timing: Timing, ms: number): Promise<void> {
+  return new Promise((resolve) => timing.after(ms, resolve));
+}
+
+/** Runs the task again and again, so many milliseconds after it was done last, until called off. */
+export function every(timing: Timing, periodMs: number, task: () => void): Cancel {
+  let cancel: Cancel;
+  let isOver = false;
+  const next = (): void => {
+    cancel = timing.after(periodMs, () => {
+      task();
+      if (!isOver) next();
+    });
+  };
+  next();
+  return () => {
+    isOver = true;
+    cancel();
+  };
 }
 
 /** Unix milliseconds in ISO 8601. A time beyond what a Date holds is given as the number it is. */
@@ -55,7 +67,7 @@ export class RunQueue {
   /** A whole slice was used in this turn, outside of the queue: whoever comes now should wait. */
   isSpent = false;
 
-  constructor(private readonly timing: Timing) {}
+  constructor(readonly timing: Timing) {}
 
   /** Whether anybody waits for a turn. */
   get isBusy(): boolean {
@@ -96,6 +108,3 @@ export class RunQueue {
     if (light.length + heavy.length > 0) this.schedule();
   }
 }
-
-/** The queue that all connections of this process share. */
-export const runQueue = new RunQueue(eventLoop);

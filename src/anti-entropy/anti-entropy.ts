@@ -15,8 +15,9 @@ import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
 import type { Store } from "../core/store/store.ts";
 import type { PutAside } from "../core/sync/options.ts";
 import type { Logger } from "../observability/log.ts";
-import { eventLoop } from "../timing.ts";
+import { delay, every, type Cancel, type Timing } from "../timing.ts";
 import { SyncAccounts } from "./accounts.ts";
+import type { Dial } from "./dial.ts";
 import type { PresenceView } from "./presence-view.ts";
 import { REFUSALS } from "./refusals.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
@@ -30,11 +31,23 @@ const START_PRESENCE_MS = 100;
 const START_SYNC_MS = 3_000;
 /** How long a stop tries to hand over what was not published. */
 const STOP_SYNC_MS = 3_000;
+const MAX_QUEUED_BYTES = 256 * 1024;
 /** How long SYNC comes again to a busy peer. */
 const BUSY_MS = 15_000;
 
 /** What it is made with. */
 export interface AntiEntropyOptions {
+  readonly timing: Timing;
+  /** Unix milliseconds by the wall clock. */
+  readonly wallMs: () => number;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  /** So many random words of 32 bits. */
+  readonly randomWords: (count: number) => Uint32Array;
+  /** How peers are reached. */
+  readonly dial: Dial;
+  /** A session produces no more while so many bytes of it wait to be sent; 256 KiB by default. */
+  readonly maxQueuedBytes?: number;
   readonly store: Store;
   /** Tells how far what the store holds is safe. */
   readonly durability: Durability;
@@ -68,15 +81,15 @@ export class AntiEntropy implements SyncControl {
   private readonly scheduler: Scheduler;
   private readonly accounts: SyncAccounts;
   private readonly sessions: Sessions;
-  private ticker: ReturnType<typeof setInterval> | undefined;
+  private cancelTicks: Cancel = () => {};
   private isStopping = false;
   private readonly present = new Entry();
 
   constructor(private readonly options: AntiEntropyOptions) {
-    const { store, settings, nodeId, logger } = options;
+    const { store, settings, nodeId, logger, timing, random } = options;
     this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
-    this.keeper = new TreeKeeper(this.tree, store, eventLoop);
-    this.accounts = new SyncAccounts(nodeId, logger, () => performance.now());
+    this.keeper = new TreeKeeper(this.tree, store, timing);
+    this.accounts = new SyncAccounts(nodeId, logger, timing.nowMs);
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
@@ -94,7 +107,7 @@ export class AntiEntropy implements SyncControl {
       hasRoom: (isStranger) =>
         options.isTakingPart() && this.sessions.hasRoom(isStranger ? "stranger" : "known"),
       run: (peer, job, isStranger) => this.runJob(peer, job, isStranger),
-      random: Math.random,
+      random,
     });
   }
 
@@ -112,12 +125,13 @@ export class AntiEntropy implements SyncControl {
     this.keeper.start();
     // Somebody may have said SHUTDOWN by now, here and below.
     if (this.isStopping) return;
-    this.ticker = setInterval(() => this.scheduler.tick(performance.now()), TICK_MS);
+    const { timing } = this.options;
+    this.cancelTicks = every(timing, TICK_MS, () => this.scheduler.tick(timing.nowMs()));
     if (!this.isHealing()) return;
     await this.awaitPresence();
     if (this.isStopping) return;
-    this.scheduler.tick(performance.now());
-    await Promise.race([this.scheduler.syncWithAll(), Bun.sleep(START_SYNC_MS)]);
+    this.scheduler.tick(timing.nowMs());
+    await Promise.race([this.scheduler.syncWithAll(), delay(timing, START_SYNC_MS)]);
   }
 
   /** Ends the sessions under way, for a node that stops or takes part no longer. */
@@ -132,9 +146,9 @@ export class AntiEntropy implements SyncControl {
   async stop(hasUnsent: boolean): Promise<void> {
     this.isStopping = true;
     if (hasUnsent && this.isHealing()) {
-      await Promise.race([this.scheduler.syncWithAll(1), Bun.sleep(STOP_SYNC_MS)]);
+      await Promise.race([this.scheduler.syncWithAll(1), delay(this.options.timing, STOP_SYNC_MS)]);
     }
-    clearInterval(this.ticker);
+    this.cancelTicks();
     this.sessions.stop();
     this.keeper.stop();
   }
@@ -147,12 +161,13 @@ export class AntiEntropy implements SyncControl {
     isVerified: boolean,
   ): Promise<SyncReport> {
     const mode = isFull ? "full" : "now";
-    const untilMs = performance.now() + BUSY_MS;
+    const { timing, random } = this.options;
+    const untilMs = timing.nowMs() + BUSY_MS;
     for (;;) {
       const errand = { mode, verify: isVerified, occasion: "command", greeting: "PEER" } as const;
       const outcome = await this.sessions.run({ host, port }, errand);
-      if (outcome.failure !== "busy" || performance.now() > untilMs) return outcome;
-      await Bun.sleep(100 + Math.random() * 400);
+      if (outcome.failure !== "busy" || timing.nowMs() > untilMs) return outcome;
+      await delay(timing, 100 + random() * 400);
     }
   }
 
@@ -225,12 +240,13 @@ export class AntiEntropy implements SyncControl {
   }
 
   private async awaitPresence(): Promise<void> {
-    const startedMs = performance.now();
+    const { timing } = this.options;
+    const startedMs = timing.nowMs();
     const view = () => this.options.presence();
-    while (view()?.connected === false && performance.now() - startedMs < START_BROKER_MS) {
-      await Bun.sleep(10);
+    while (view()?.connected === false && timing.nowMs() - startedMs < START_BROKER_MS) {
+      await delay(timing, 10);
     }
-    if (view()?.connected) await Bun.sleep(START_PRESENCE_MS);
+    if (view()?.connected) await delay(timing, START_PRESENCE_MS);
   }
 
   private async runJob(peer: HostPort, job: Job, isStranger: boolean): Promise<JobResult> {
@@ -245,8 +261,14 @@ export class AntiEntropy implements SyncControl {
   private createSessions(): Sessions {
     const { store, settings, cluster, nodeId, epoch, maxFrameBytes, silenceMs, logger } =
       this.options;
+    const { timing, dial, randomWords, wallMs, maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
     return new Sessions({
+      timing,
+      dial,
+      randomWords,
+      maxQueuedBytes,
       common: {
+        nowMs: wallMs,
         store,
         tree: this.tree,
         contacts: this.options.contacts,

@@ -6,18 +6,20 @@
 import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { SyncSession } from "../core/sync/session.ts";
 import type { SyncResult } from "../core/sync/tally.ts";
+import { every, type Cancel, type Timing } from "../timing.ts";
 import { HeldFrames } from "./held-frames.ts";
 import type { LongestSlice } from "./longest-slice.ts";
 import { Progress } from "./progress.ts";
 
-/** Nothing more is produced while this much waits to be sent, in bytes. */
-const MAX_QUEUED_BYTES = 256 * 1024;
 /** A frame that comes more slowly than this many bytes in the time of silence does not come. */
 const MIN_BYTES_A_SILENCE = 4_096;
 
 /** What a conversation is made with. */
 export interface ConversationOptions {
   readonly link: Link;
+  readonly timing: Timing;
+  /** Nothing more is produced while this much waits to be sent, in bytes. */
+  readonly maxQueuedBytes: number;
   /** Nothing is sent before what it shows is safe. */
   readonly durability: Durability;
   /** Makes the session. */
@@ -42,24 +44,26 @@ export interface ConversationOptions {
 export class Conversation implements LinkHandler {
   private readonly session: SyncSession;
   private readonly held: HeldFrames;
-  private readonly timer: ReturnType<typeof setInterval>;
-  private immediate: ReturnType<typeof setImmediate> | undefined;
-  private readonly startedMs = performance.now();
+  private readonly cancelLook: Cancel;
+  /** Calls off the next slice; null while there is none to come. */
+  private cancelSlice: Cancel | null = null;
+  private readonly startedMs: number;
   private readonly progress: Progress;
-  private lastLifeMs = this.startedMs;
+  private lastLifeMs: number;
   /** Bytes of an incomplete frame that came since. */
   private bytesSinceLife = 0;
   private receivedBytes = 0;
   private sentBytes = 0;
   /** How many of those the system had taken when it last took some, and when that was. */
   private takenBytes = 0;
-  private lastTakenMs = this.startedMs;
+  private lastTakenMs: number;
   private isPaused = false;
   private isLost = false;
   private isOver = false;
 
   constructor(private readonly options: ConversationOptions) {
-    const { link, durability, create, silenceMs, helloMs } = options;
+    const { link, durability, create, silenceMs, helloMs, timing } = options;
+    this.startedMs = this.lastLifeMs = this.lastTakenMs = timing.nowMs();
     this.progress = new Progress(silenceMs, this.startedMs);
     this.held = new HeldFrames(link, durability, () => {
       if (link.queuedBytes === 0) this.drained();
@@ -69,13 +73,13 @@ export class Conversation implements LinkHandler {
       (result) => this.end(result),
       () => this.work(),
     );
-    this.timer = setInterval(() => this.look(), Math.min(silenceMs, helloMs) / 4);
+    this.cancelLook = every(timing, Math.min(silenceMs, helloMs) / 4, () => this.look());
   }
 
   /** Whether it has to make room for another. */
   get hasHadItsTurn(): boolean {
     const movedBytes = this.receivedBytes + this.sentBytes - this.waitingBytes;
-    return this.progress.hasHadItsTurn(performance.now(), movedBytes);
+    return this.progress.hasHadItsTurn(this.options.timing.nowMs(), movedBytes);
   }
 
   /** Begins; the initiator speaks first. Nothing may be received before. */
@@ -125,11 +129,11 @@ export class Conversation implements LinkHandler {
   /** Ends it when the other side is silent, does not read, or moves too little for too long. */
   private look(): void {
     const { link, silenceMs, helloMs } = this.options;
-    const nowMs = performance.now();
+    const nowMs = this.options.timing.nowMs();
     const takenBytes = this.sentBytes - this.waitingBytes;
     if (takenBytes > this.takenBytes || link.queuedBytes === 0) this.lastTakenMs = nowMs;
     this.takenBytes = takenBytes;
-    const isWorking = this.immediate !== undefined || this.session.isSettling;
+    const isWorking = this.cancelSlice !== null || this.session.isSettling;
     const isOwnTurn = isWorking || this.held.bytes > 0;
     const { address } = link;
     let reason = this.progress.look(nowMs, this.receivedBytes + takenBytes, isOwnTurn);
@@ -144,7 +148,7 @@ export class Conversation implements LinkHandler {
   }
 
   private noteLife(): void {
-    this.lastLifeMs = performance.now();
+    this.lastLifeMs = this.options.timing.nowMs();
     this.bytesSinceLife = 0;
   }
 
@@ -152,13 +156,13 @@ export class Conversation implements LinkHandler {
     const { held } = this;
     this.sentBytes += frame.length;
     held.send(frame);
-    if (this.waitingBytes > MAX_QUEUED_BYTES) this.session.canSend = false;
+    if (this.waitingBytes > this.options.maxQueuedBytes) this.session.canSend = false;
   }
 
   /** Takes what has arrived, and does one slice now, the next one after everybody else had a turn. */
   private work(arrived?: Uint8Array): void {
     if (this.isOver) return;
-    const isDue = this.immediate === undefined;
+    const isDue = this.cancelSlice === null;
     let isMore = false;
     const turn = (): void => {
       if (arrived !== undefined) this.session.receive(arrived);
@@ -172,8 +176,8 @@ export class Conversation implements LinkHandler {
     this.steer();
     if (!isMore) return;
     this.noteLife();
-    this.immediate = setImmediate(() => {
-      this.immediate = undefined;
+    this.cancelSlice = this.options.timing.soon(() => {
+      this.cancelSlice = null;
       this.work();
     });
   }
@@ -200,8 +204,8 @@ export class Conversation implements LinkHandler {
   private end(result: SyncResult): void {
     if (this.isOver) return;
     this.isOver = true;
-    clearInterval(this.timer);
-    if (this.immediate !== undefined) clearImmediate(this.immediate);
+    this.cancelLook();
+    this.cancelSlice?.();
     this.held.end();
     this.options.onEnd(result);
   }

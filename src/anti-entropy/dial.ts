@@ -6,6 +6,7 @@
 import type { Socket } from "bun";
 import type { Link, LinkHandler } from "../ports.ts";
 import { formatHostPort } from "../config/address.ts";
+import type { Cancel, Timing } from "../timing.ts";
 import { REFUSALS } from "./refusals.ts";
 
 const CONNECT_MS = 5_000;
@@ -28,31 +29,46 @@ const KNOWN_REFUSALS: readonly string[] = [
 const NO_NODE = "what answers there is no MerkleKV node";
 
 /**
- * Connects and sends `greeting` and a line end, together with the first that is sent over the link.
+ * How a node reaches a peer. Connects and sends `greeting` and a line end, together with the first that is sent over the link.
  * `handle` is given the link once there is one and
  * returns who gets what comes. `onRefused` is called with what happened when the other side
  * answers with an error instead of a frame; the connection is then ended. Rejects with
  * an Error for people when there is no connection.
  */
-export async function dial(
+export type Dial = (
   host: string,
   port: number,
   greeting: string,
   handle: (link: Link) => LinkHandler,
   onRefused: (reason: string) => void,
+) => Promise<void>;
+
+/** Reaches peers by TCP. */
+export function tcpDialler(timing: Timing): Dial {
+  return (host, port, greeting, handle, onRefused) => {
+    const link = new OutgoingLink(formatHostPort(host, port), greeting, onRefused, timing);
+    return connect(link, host, port, handle, timing);
+  };
+}
+
+async function connect(
+  link: OutgoingLink,
+  host: string,
+  port: number,
+  handle: (link: Link) => LinkHandler,
+  timing: Timing,
 ): Promise<void> {
-  const link = new OutgoingLink(formatHostPort(host, port), greeting, onRefused);
   const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
+  const cancel = timing.after(CONNECT_MS, () => {
     link.abandon();
     reject(new Error(`no connection within ${CONNECT_MS / 1000} s`));
-  }, CONNECT_MS);
+  });
   try {
     await Promise.race([late, link.open(host, port)]);
   } catch (error) {
     throw new Error(`cannot reach ${link.address}: ${reasonOf(error)}`);
   } finally {
-    clearTimeout(timer);
+    cancel();
   }
   link.attach(handle(link));
 }
@@ -73,6 +89,7 @@ class OutgoingLink implements Link {
   private opening: Buffer | null = Buffer.alloc(0);
   private isOver = false;
   private hasEnded = false;
+  private cancelClosing: Cancel = () => {};
   queuedBytes = 0;
 
   constructor(
@@ -80,6 +97,7 @@ class OutgoingLink implements Link {
     /** Said before anything else; empty once it is. */
     private greeting: string,
     private readonly onRefused: (reason: string) => void,
+    private readonly timing: Timing,
   ) {}
 
   async open(hostname: string, port: number): Promise<void> {
@@ -141,7 +159,7 @@ class OutgoingLink implements Link {
     this.handler = null;
     this.resume();
     if (this.queuedBytes === 0) this.socket!.shutdown();
-    setTimeout(() => this.socket!.terminate(), CLOSING_MS).unref();
+    this.cancelClosing = this.timing.after(CLOSING_MS, () => this.socket!.terminate());
   }
 
   private onData(chunk: Buffer): void {
@@ -182,6 +200,7 @@ class OutgoingLink implements Link {
   private onClose(): void {
     if (this.isOver) return;
     this.isOver = true;
+    this.cancelClosing();
     this.queue = [];
     this.queuedBytes = 0;
     const { handler } = this;

@@ -17,12 +17,15 @@ export class LongestSlice {
    */
   cpuMs = 0;
 
+  /** `nowMs` is monotonic. */
+  constructor(private readonly nowMs: () => number) {}
+
   /** Does a piece of work and takes it into account. */
   measure(piece: () => void): void {
-    const startedMs = performance.now();
+    const startedMs = this.nowMs();
     const startedCpuMs = threadCpuMs();
     piece();
-    const ms = performance.now() - startedMs;
+    const ms = this.nowMs() - startedMs;
     this.ms = Math.max(this.ms, ms);
     this.cpuMs = Math.max(this.cpuMs, Math.min(threadCpuMs() - startedCpuMs, ms));
   }

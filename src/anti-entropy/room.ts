@@ -1,12 +1,17 @@
 /** A number of places, and those who wait for one in the order in which they came. */
 
+import type { Timing } from "../timing.ts";
+
 /** See the file header. */
 export class Room {
   private taken = 0;
   private waiting: ((hasEntered: boolean) => void)[] = [];
   private isClosed = false;
 
-  constructor(private readonly places: number) {}
+  constructor(
+    private readonly places: number,
+    private readonly timing: Timing,
+  ) {}
 
   /** Whether somebody could enter now. */
   get isFree(): boolean {
@@ -21,13 +26,13 @@ export class Room {
     }
     if (this.isClosed) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => {
+    const cancel = this.timing.after(withinMs, () => {
       this.waiting = this.waiting.filter((it) => it !== resolve);
       resolve(false);
-    }, withinMs);
+    });
     this.waiting.push(resolve);
     const hasEntered = await promise;
-    clearTimeout(timer);
+    cancel();
     return hasEntered;
   }
 

@@ -9,10 +9,11 @@ import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
 import { SyncSession, type SyncSessionOptions } from "../core/sync/session.ts";
 import type { SyncFailure, SyncResult } from "../core/sync/tally.ts";
+import type { Timing } from "../timing.ts";
 import type { SyncAccounts } from "./accounts.ts";
 import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";
-import { dial } from "./dial.ts";
+import type { Dial } from "./dial.ts";
 import { LongestSlice } from "./longest-slice.ts";
 import { Room } from "./room.ts";
 
@@ -26,14 +27,19 @@ export interface SessionsOptions {
     | "verify"
     | "fetchKeys"
     | "salt"
-    | "nowMs"
     | "monotonicMs"
     | "send"
     | "admit"
     | "onSettled"
     | "onEnd"
   >;
+  readonly timing: Timing;
+  readonly dial: Dial;
+  /** So many random words of 32 bits. */
+  readonly randomWords: (count: number) => Uint32Array;
   readonly durability: Durability;
+  /** A session produces no more while so many bytes of it wait to be sent. */
+  readonly maxQueuedBytes: number;
   /** Most sessions of each kind. */
   readonly maxSessions: number;
   /** Whether this node has met a node of that id at an address of its own choice. */
@@ -81,7 +87,7 @@ export class Sessions {
   /** Sessions under way, and those about to connect. */
   active = 0;
   /** Of all sessions. */
-  readonly longestSlice = new LongestSlice();
+  readonly longestSlice: LongestSlice;
   private readonly conversations = new Set<Conversation>();
   private readonly rooms: Record<Occasion, Room>;
   /** Those that have not said who they are, in the order in which they came. */
@@ -92,12 +98,13 @@ export class Sessions {
   private isStopping = false;
 
   constructor(private readonly options: SessionsOptions) {
-    const { maxSessions, isKnown } = options;
+    const { maxSessions, isKnown, timing } = options;
+    this.longestSlice = new LongestSlice(timing.nowMs);
     this.admission = new Admission(maxSessions, isKnown);
     this.rooms = {
-      known: new Room(maxSessions),
-      stranger: new Room(maxSessions),
-      command: new Room(maxSessions),
+      known: new Room(maxSessions, timing),
+      stranger: new Room(maxSessions, timing),
+      command: new Room(maxSessions, timing),
     };
   }
 
@@ -184,7 +191,7 @@ export class Sessions {
     };
     const onRefused = (reason: string): void => resolve(failed("unreachable", reason));
     try {
-      await dial(host, port, greeting, converse, onRefused);
+      await this.options.dial(host, port, greeting, converse, onRefused);
     } catch (error) {
       resolve(failed("unreachable", (error as Error).message));
     }
@@ -199,9 +206,11 @@ export class Sessions {
     helloMs: number,
     onEnd: (result: SyncResult) => void,
   ): Conversation {
-    const { common, durability, silenceMs, onBug } = this.options;
+    const { common, durability, silenceMs, onBug, timing, maxQueuedBytes } = this.options;
     const conversation: Conversation = new Conversation({
       link,
+      timing,
+      maxQueuedBytes,
       durability,
       silenceMs,
       helloMs: Math.min(helloMs, silenceMs),
@@ -210,9 +219,8 @@ export class Sessions {
         new SyncSession({
           ...common,
           ...parts,
-          salt: newSalt(),
-          nowMs: Date.now,
-          monotonicMs: () => performance.now(),
+          salt: this.newSalt(),
+          monotonicMs: timing.nowMs,
           send,
           onSettled,
           onEnd: end,
@@ -228,6 +236,11 @@ export class Sessions {
     this.conversations.add(conversation);
     return conversation;
   }
+
+  private newSalt(): Salt {
+    const [high, low] = this.options.randomWords(2);
+    return { high: high!, low: low! };
+  }
 }
 
 function failed(failure: Outcome["failure"], reason: string): Outcome {
@@ -240,9 +253,4 @@ function failed(failure: Outcome["failure"], reason: string): Outcome {
     hasSetAside: false,
     hasMoved: false,
   };
-}
-
-function newSalt(): Salt {
-  const [high, low] = crypto.getRandomValues(new Uint32Array(2));
-  return { high: high!, low: low! };
 }

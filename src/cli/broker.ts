@@ -6,6 +6,7 @@ import { EmbeddedBroker } from "../replication/embedded-broker.ts";
 import { version } from "../version.ts";
 import type { Command } from "./arguments.ts";
 import { exitWithStdin, untilStopped } from "./signals.ts";
+import { realWorld } from "../world.ts";
 
 const bindAddress = schema["mqtt.embedded.bind_address"];
 const bindPort = schema["mqtt.embedded.bind_port"];
@@ -32,9 +33,11 @@ export const broker: Command = {
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
     process.on("SIGHUP", () => {}); // unhandled it would kill
     const port = given.port("--port", bindPort.fallback);
-    const running = await EmbeddedBroker.start(address, port).catch((error: Error) => {
-      throw new OperationalError(error.message);
-    });
+    const running = await EmbeddedBroker.start(realWorld.timing, address, port).catch(
+      (error: Error) => {
+        throw new OperationalError(error.message);
+      },
+    );
     console.log(
       `MerkleKV ${version} broker ready: mqtt://${formatHostPort(address, running.port)}`,
     );

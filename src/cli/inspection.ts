@@ -1,5 +1,4 @@
 /** A look into a running node: its `SyncInspector` and the connection that this talks over. */
-import { dial } from "../anti-entropy/dial.ts";
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Link } from "../ports.ts";
 import type { Entry } from "../core/data/entry.ts";
@@ -7,6 +6,7 @@ import type { Salt } from "../core/sync/short-digest.ts";
 import type { Hello } from "../core/sync/hello.ts";
 import { SyncInspector } from "../core/sync/inspector.ts";
 import { OperationalError } from "../operational-error.ts";
+import { realWorld } from "../world.ts";
 
 /** Descriptions hold little of a value, so frames are small. */
 const MAX_FRAME_BYTES = 1_048_576;
@@ -57,7 +57,7 @@ export class Inspection {
     const answered = inspection.answer();
     answered.catch(() => {}); // awaited below, unless there is no connection
     try {
-      await dial(
+      await realWorld.dial(
         host,
         port,
         "PEER",

@@ -7,6 +7,7 @@ import { startNode } from "../node.ts";
 import { createLogger, type RootLogger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { version } from "../version.ts";
+import { randomHex, realWorld } from "../world.ts";
 import type { Command } from "./arguments.ts";
 import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
 
@@ -23,7 +24,7 @@ export const serve: Command = {
   ],
 
   async run(given) {
-    const loaded = loadConfig({ path: given.get("--config"), env: process.env });
+    const loaded = loadConfig({ path: given.get("--config"), env: process.env, randomHex });
     if (!loaded.ok) {
       for (const problem of loaded.problems) console.error(problem);
       return 1;
@@ -53,7 +54,7 @@ export const serve: Command = {
 
 function openLog(config: Config): RootLogger {
   try {
-    return createLogger(config.logging);
+    return createLogger(config.logging, realWorld);
   } catch (error) {
     throw new OperationalError((error as Error).message);
   }

@@ -8,6 +8,7 @@ import type { LineShape } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import type { Durability } from "../ports.ts";
+import type { RunQueue } from "../timing.ts";
 import type { Services } from "./services.ts";
 import type { Session } from "./session.ts";
 import type { Family } from "./statistics.ts";
@@ -17,6 +18,8 @@ import { MAX_KEY_BYTES } from "../core/data/entry.ts";
 export interface Context {
   readonly store: Store;
   readonly services: Services;
+  /** Where long work waits for its turns. */
+  readonly runQueue: RunQueue;
   /** The connection the request came on. */
   session: Session;
   /** Bytes that commands have copied beside what is journalled and answered: work that takes time. */

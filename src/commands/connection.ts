@@ -156,7 +156,7 @@ function listClients(reply: Reply, context: Context): ReturnType<Run> {
       part.line(late.dialect === TAGGED ? "END" : "");
     }
   });
-  return answerInSlices(step, write, reply, session);
+  return answerInSlices(step, write, reply, context);
 }
 
 /** Clients that CLIENT LIST describes in a step. */
@@ -176,7 +176,7 @@ const client: Run = (request, reply, context): ReturnType<Run> => {
     return name.length === 0 ? reply.missing() : reply.value(name, 0, name.length);
   }
   if (request.is(0, "INFO") && words === 0) {
-    const line = session.describe(Date.now(), 0);
+    const line = session.describe(context.runQueue.timing.nowMs(), 0);
     return reply.isResp ? reply.bulkText(`${line}\n`) : reply.line(line);
   }
   if (request.is(0, "SETNAME") && words === 1) {

@@ -45,7 +45,7 @@ const hash: Run = (request, reply, context) => {
     }
     reply.simple(hex);
   };
-  return answerInSlices(() => walk.step(), write, reply, context.session);
+  return answerInSlices(() => walk.step(), write, reply, context);
 };
 
 /** Commands that fingerprint data. */

@@ -93,11 +93,11 @@ const STEP_ROWS = 1024;
  * first live one after a place by chance is taken.
  */
 const randomKey: Run = (_request, reply, context) => {
-  const { store } = context;
-  const id = randomRow(store);
+  const { store, services } = context;
+  const id = randomRow(store, services.random);
   if (id >= 0) return answerKey(store, id, reply);
   if (store.size === 0) return reply.missing();
-  const start = Math.floor(Math.random() * store.idLimit);
+  const start = Math.floor(services.random() * store.idLimit);
   let left = store.idLimit;
   let next = -1;
   const step = (): boolean => {
@@ -115,18 +115,18 @@ const randomKey: Run = (_request, reply, context) => {
     if (next >= 0 && isLiveRow(store, next)) answerKey(store, next, late);
     else late.missing();
   };
-  return answerInSlices(step, write, reply, context.session);
+  return answerInSlices(step, write, reply, context);
 };
 
 /** A live key's row by chance, or -1 when a number of tries did not find one. */
-function randomRow(store: Store): number {
+function randomRow(store: Store, random: () => number): number {
   for (let i = 0; i < ROW_TRIES && store.idLimit > 0; i++) {
-    const row = Math.floor(Math.random() * store.idLimit);
+    const row = Math.floor(random() * store.idLimit);
     if (isLiveRow(store, row)) return row;
   }
   const { order } = store;
   for (let i = 0; i < KEY_TRIES && order.size > 0; i++) {
-    const row = order.atRank(Math.floor(Math.random() * order.size));
+    const row = order.atRank(Math.floor(random() * order.size));
     if (isLiveRow(store, row)) return row;
   }
   return -1;

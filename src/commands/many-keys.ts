@@ -95,5 +95,5 @@ export function eachKeyInSlices(
     if (!isBad) return write(late);
     isSound(request, checked, stride, late, context);
   };
-  return answerInSlices(step, answer, reply, isRead ? context.session : undefined);
+  return answerInSlices(step, answer, reply, isRead ? context : { runQueue: context.runQueue });
 }

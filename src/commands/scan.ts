@@ -134,7 +134,7 @@ function scanByCursor(request: Request, reply: Reply, context: Context): ReturnT
     reply.bulkText(String(walk.id >= context.store.idLimit ? 0 : walk.id));
     reply.array(keys.count);
   });
-  return answerInSlices(() => walk.step(), write, reply, context.session);
+  return answerInSlices(() => walk.step(), write, reply, context);
 }
 
 /** The pattern in argument `i`; undefined after answering an error. */
@@ -152,7 +152,7 @@ const keysMatching: Run = (request, reply, context) => {
   if (glob === undefined) return;
   const walk = new RowWalk(context.store, glob, reply, context);
   const write = listing(walk.keys);
-  return answerInSlices(() => walk.step(), write, reply, context.session);
+  return answerInSlices(() => walk.step(), write, reply, context);
 };
 
 function listing(keys: LongReply): ReturnType<LongReply["after"]> {
@@ -197,7 +197,7 @@ function scanInOrder(request: Request, reply: Reply, context: Context): ReturnTy
     if (keys.count >= wanted) return -1;
     return addKey(keys, entry.key, entry.keyOffset, entry.keyLength) ? 0 : -1;
   });
-  return answerInSlices(() => walk.step(), listing(keys), reply, context.session);
+  return answerInSlices(() => walk.step(), listing(keys), reply, context);
 }
 
 function argumentBytes(request: Request, i: number): Uint8Array {

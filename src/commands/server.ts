@@ -32,7 +32,7 @@ const time: Run = (_request, reply, context) => {
 function infoSections(context: Context): Record<string, Facts> {
   const { store, services } = context;
   const { statistics } = services;
-  const uptime = Math.floor((Date.now() - services.startedAtMs) / 1000);
+  const uptime = Math.floor(services.uptimeMs() / 1000);
   const memoryBytes = services.memoryBytes();
   const replication = services.replication;
   const status = replication?.status();
@@ -88,7 +88,7 @@ const info: Run = (request, reply, context) => {
   const facts: Facts = Object.assign({}, ...Object.values(sections));
   if (reply.dialect === TAGGED) {
     facts["uptime"] = facts["uptime_seconds"];
-    facts["server_time_unix"] = Math.floor(Date.now() / 1000);
+    facts["server_time_unix"] = Math.floor(context.store.clock.nowMs() / 1000);
     facts["db_keys"] = facts["total_keys"];
   }
   listFacts(reply, reply.dialect === TAGGED ? "INFO" : "# Server Information", facts);
@@ -121,8 +121,8 @@ function redisInfo(wanted: Set<string>, sections: Record<string, Facts>, context
 }
 
 const stats: Run = (_request, reply, context) => {
-  const { statistics, startedAtMs } = context.services;
-  const uptime = Math.floor((Date.now() - startedAtMs) / 1000);
+  const { statistics, uptimeMs } = context.services;
+  const uptime = Math.floor(uptimeMs() / 1000);
   const facts: Facts = {
     uptime_seconds: uptime,
     uptime: humanUptime(uptime),
@@ -184,7 +184,7 @@ function getSettings(given: Request, reply: Reply, context: Context): ReturnType
     }
     if (!late.isResp) late.line("");
   };
-  return answerInSlices(step, write, reply, context.session);
+  return answerInSlices(step, write, reply, context);
 }
 
 const config: Run = (request, reply, context) => {

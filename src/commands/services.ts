@@ -17,7 +17,10 @@ export interface Services {
   readonly version: string;
   readonly nodeId: string;
   readonly port: () => number;
-  readonly startedAtMs: number;
+  /** Since the start. */
+  readonly uptimeMs: () => number;
+  /** From 0 to below 1. */
+  readonly random: () => number;
   readonly statistics: Statistics;
   readonly limits: Limits;
   /** null when the node runs alone. */

@@ -31,7 +31,7 @@ export class Session {
     readonly id: number,
     /** Where the client is, `host:port`. */
     readonly address: string,
-    /** Unix milliseconds. */
+    /** By the monotonic clock. */
     readonly connectedAtMs: number,
     lineDialect: Dialect,
   ) {

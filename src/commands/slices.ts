@@ -7,7 +7,7 @@
  * slice is answered at once.
  */
 import type { Reply } from "../protocol/reply.ts";
-import { runQueue } from "../timing.ts";
+import type { RunQueue } from "../timing.ts";
 import type { LateReply } from "./command.ts";
 import type { Session } from "./session.ts";
 
@@ -20,34 +20,34 @@ export const STEP_WORK = 4096;
 export type Step = () => boolean;
 
 /**
- * Does the steps, then answers with `write`: at once if that is possible, else later. `session`
+ * Does the steps, then answers with `write`: at once if that is possible, else later. A session
  * is given for work that has no effect but its reply, and is given up with the connection.
  */
 export function answerInSlices(
   step: Step,
   write: LateReply,
   reply: Reply,
-  session?: Session,
+  { runQueue, session }: { readonly runQueue: RunQueue; readonly session?: Session },
 ): void | Promise<LateReply> {
   // While others wait for their turn, a step is all that is taken out of it.
-  if (!runSlice(step, runQueue.isBusy ? 0 : SLICE_MS)) {
-    return finish(step, session).then(() => write);
+  if (!runSlice(step, runQueue.isBusy ? 0 : SLICE_MS, runQueue)) {
+    return finish(step, runQueue, session).then(() => write);
   }
   while (write(reply) === true);
 }
 
-function runSlice(step: Step, budgetMs: number): boolean {
-  const endMs = performance.now() + budgetMs;
+function runSlice(step: Step, budgetMs: number, { timing }: RunQueue): boolean {
+  const endMs = timing.nowMs() + budgetMs;
   do if (step()) return true;
-  while (performance.now() < endMs);
+  while (timing.nowMs() < endMs);
   return false;
 }
 
-function finish(step: Step, session?: Session): Promise<void> {
+function finish(step: Step, runQueue: RunQueue, session?: Session): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const takeTurn = (): void => {
     try {
-      if (session?.isOver || runSlice(step, SLICE_MS)) resolve();
+      if (session?.isOver || runSlice(step, SLICE_MS, runQueue)) resolve();
       else runQueue.add(takeTurn);
     } catch (error) {
       reject(error);

@@ -68,7 +68,7 @@ function describeMany(given: Request, reply: Reply, context: Context): ReturnTyp
     described.drop();
     late.error("Value too large", "the reply exceeds network.max_output_bytes; ask for fewer");
   });
-  return answerInSlices(step, write, reply, context.session);
+  return answerInSlices(step, write, reply, context);
 }
 
 /** Names that COMMAND INFO looks up in a step. */

@@ -30,8 +30,8 @@ export interface ConfigSources {
   env: Record<string, string | undefined>;
   /** Reads a whole text file; throws a system error when it cannot. For tests. */
   readFile?: (path: string) => string;
-  /** Random hexadecimal digits, for the name of a node that was given none. For tests. */
-  randomHex?: (digits: number) => string;
+  /** So many random hexadecimal digits, for the name of a node that was given none. */
+  randomHex: (digits: number) => string;
 }
 
 /** A configuration with remarks for the log, or every problem found, one line each. */
@@ -40,7 +40,7 @@ export type LoadedConfig =
 
 /** Loads and checks the configuration. Never throws for anything a user can get wrong. */
 export function loadConfig(sources: ConfigSources): LoadedConfig {
-  const { path, env, readFile = readUtf8, randomHex = cryptoHex } = sources;
+  const { path, env, readFile = readUtf8, randomHex } = sources;
   const problems: string[] = [];
   const settings: Settings = new Map();
 
@@ -235,11 +235,4 @@ function bounded(name: string): string {
 
 function readUtf8(path: string): string {
   return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
-}
-
-function cryptoHex(digits: number): string {
-  return crypto
-    .getRandomValues(new Uint8Array(Math.ceil(digits / 2)))
-    .toHex()
-    .slice(0, digits);
 }

@@ -3,11 +3,11 @@
  */
 import type { Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
-import { orExplain, realFileSystem, type FileSystem } from "./file-system.ts";
-import { lockDirectory, type DirectoryLock } from "./lock.ts";
+import { orExplain, type FileSystem } from "./file-system.ts";
+import type { DirectoryLock } from "./lock.ts";
 import { LogJournal, type FsyncMode } from "./log.ts";
 import { recover, type Recovered, type RecoveryProgress } from "./recovery.ts";
-import { eventLoop, type Timing } from "../timing.ts";
+import type { Timing } from "../timing.ts";
 
 /** Recovery that takes longer than this says how far it is, as often. */
 const PROGRESS_EVERY_MS = 1_000;
@@ -20,10 +20,10 @@ export interface OpenLogOptions {
   /** Still without observers. */
   readonly store: Store;
   readonly logger: Logger;
-  /** Where the directory is; this machine's disk and time unless told otherwise. */
-  readonly files?: FileSystem;
-  readonly timing?: Timing;
-  readonly lock?: (directory: string) => Promise<DirectoryLock>;
+  /** Where the directory is. */
+  readonly files: FileSystem;
+  readonly timing: Timing;
+  readonly lock: (directory: string) => Promise<DirectoryLock>;
   readonly segmentBytes?: number;
 }
 
@@ -38,21 +38,20 @@ export interface OpenedLog {
  * in use, belongs to another node, is of another version, cannot be read or written.
  */
 export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
-  const { directory, logger, files = realFileSystem, timing = eventLoop } = options;
+  const { directory, logger, files, timing } = options;
   await orExplain(`make the data directory ${directory}`, files.makeDirectory(directory));
-  const lock = await (options.lock ?? lockDirectory)(directory);
+  const lock = await options.lock(directory);
   try {
     const startMs = timing.nowMs();
     const recovered = await recover({
       ...options,
-      files,
       target: options.store,
       onProgress: progressLog(logger, timing),
     });
     report(logger, directory, recovered, timing.nowMs() - startMs);
     const journal = await orExplain(
       `write to ${directory}`,
-      LogJournal.open({ ...options, files, timing, onClosed: () => lock.release() }, recovered),
+      LogJournal.open({ ...options, onClosed: () => lock.release() }, recovered),
     );
     return { journal, recovered };
   } catch (error) {

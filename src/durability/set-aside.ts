@@ -21,7 +21,7 @@ import { KIND_COUNTER, KIND_TOMBSTONE, type Entry } from "../core/data/entry.ts"
 import type { SetAsideReason, WhenSetAside } from "../core/sync/options.ts";
 import type { Logger } from "../observability/log.ts";
 import { isoTimeOf } from "../timing.ts";
-import { explain, realFileSystem, type FileSystem, type OpenFile } from "./file-system.ts";
+import { explain, type FileSystem, type OpenFile } from "./file-system.ts";
 
 const KINDS = ["string", "tombstone", "counter"] as const;
 /** Most entries from the future written by one process, which remembers each of them. */
@@ -38,7 +38,9 @@ const MAX_NAME_BYTES = 200;
 
 /** What the file is made with. */
 export interface SetAsideOptions {
-  readonly files?: FileSystem;
+  readonly files: FileSystem;
+  /** Unix milliseconds. */
+  readonly wallMs: () => number;
   /** Where the file lies. */
   readonly directory: string;
   readonly nodeId: string;
@@ -77,7 +79,7 @@ export class SetAside {
   private readonly known = new Set<string>();
 
   constructor(private readonly options: SetAsideOptions) {
-    const { directory, nodeId, files = realFileSystem } = options;
+    const { directory, nodeId, files } = options;
     const name = encodeURIComponent(nodeId);
     const short = name.length > MAX_NAME_BYTES ? Bun.SHA256.hash(nodeId, "hex") : name;
     this.path = join(directory, `set-aside-${short}.jsonl`);
@@ -106,7 +108,9 @@ export class SetAside {
   put(entry: Entry, reason: SetAsideReason, settled: WhenSetAside = () => {}): void {
     if (this.isClosed) return queueMicrotask(() => settled(false));
     if (reason === "future" && !this.isNews(entry, settled)) return;
-    const bytes = Buffer.from(`${JSON.stringify(describe(entry, reason))}\n`);
+    const bytes = Buffer.from(
+      `${JSON.stringify(describe(entry, reason, this.options.wallMs()))}\n`,
+    );
     const identity = reason === "future" ? identityOf(entry) : "";
     if (reason === "future") this.known.add(identity);
     const line = {
@@ -254,10 +258,10 @@ function identityOf(entry: Entry): string {
   return [hash, timeHigh, timeLow, originHigh, originLow].join();
 }
 
-function describe(entry: Entry, reason: SetAsideReason): Record<string, unknown> {
+function describe(entry: Entry, reason: SetAsideReason, nowMs: number): Record<string, unknown> {
   const { kind, timeHigh, timeLow, originHigh, originLow, expiresAtMs } = entry;
   const facts: Record<string, unknown> = {
-    at: new Date().toISOString(),
+    at: isoTimeOf(nowMs),
     reason,
     kind: KINDS[kind],
     ...asText("key", entry.keyBytes()),

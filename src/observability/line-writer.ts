@@ -13,6 +13,7 @@
  */
 import { closeSync, fstatSync, openSync, write, writeSync } from "node:fs";
 import { rename, rm } from "node:fs/promises";
+import type { Timing } from "../timing.ts";
 
 /** Most bytes that wait for a slow reader or disk. */
 const LIMIT_BYTES = 1_048_576;
@@ -52,6 +53,7 @@ export class LineWriter {
   constructor(
     private readonly path: string,
     private readonly lostLine: (count: number) => string,
+    private readonly timing: Timing,
     private readonly limits: FileLimits = { maxBytes: 0, keep: 0 },
   ) {
     this.descriptor = open(path);
@@ -91,9 +93,9 @@ export class LineWriter {
     if (this.isClosed) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.whenWritten(resolve);
-    const deadline = setTimeout(resolve, CLOSE_DEADLINE_MS);
+    const cancel = this.timing.after(CLOSE_DEADLINE_MS, resolve);
     await promise;
-    clearTimeout(deadline);
+    cancel();
     if (this.isClosed) return;
     this.isClosed = true;
     process.off("exit", this.atExit);
@@ -103,7 +105,7 @@ export class LineWriter {
   private start(): void {
     this.isWriting = true;
     // Not at once, so that lines of the same turn go together.
-    setImmediate(() => this.writeNext());
+    this.timing.soon(() => this.writeNext());
   }
 
   private writeNext(): void {
@@ -153,7 +155,7 @@ export class LineWriter {
     this.unfinished = bytes.subarray(offset);
     write(descriptor, bytes, offset, bytes.length - offset, null, (error, written) => {
       if (error?.code === "EAGAIN") {
-        setTimeout(() => this.writeRest(descriptor, batch, offset), RETRY_MS);
+        this.timing.after(RETRY_MS, () => this.writeRest(descriptor, batch, offset));
       } else if (error) {
         this.giveUp(batch, offset);
         this.writeNext();

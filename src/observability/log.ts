@@ -6,7 +6,7 @@
  * what repeats is left out and counted (`repeats.ts`); who asks for `debug` gets every line.
  */
 import type { Config } from "../config/schema.ts";
-import { eventLoop, type Timing } from "../timing.ts";
+import type { Timing } from "../timing.ts";
 import { LineWriter } from "./line-writer.ts";
 import { Repeats, type Report } from "./repeats.ts";
 
@@ -55,20 +55,27 @@ export const silentLogger: Logger = {
   child: () => silentLogger,
 };
 
+/** How the log tells time. */
+export interface LogClocks {
+  /** Unix milliseconds by the wall clock, for the lines. */
+  wallMs(): number;
+  /** How long ago the last line of its kind was. */
+  readonly timing: Timing;
+}
+
 /**
  * Opens the log. Throws an Error with one clear line when `file_path` cannot be opened.
- * `parts` replaces the clock (Unix milliseconds) and, for tests, where lines go and what tells
- * how long ago the last one was.
+ * Tests give a `write`, which gets the lines instead.
  */
 export function createLogger(
   config: Config["logging"],
-  parts: { now?: () => number; write?: (line: string) => void; timing?: Timing } = {},
+  parts: LogClocks & { readonly write?: (line: string) => void },
 ): RootLogger {
-  const { now = Date.now, write, timing = eventLoop } = parts;
+  const { wallMs, write, timing } = parts;
   const repeats = new Repeats(timing);
   const format = config.format === "json" ? jsonLine : textLine;
   const lineOf = (level: Level, component: string, message: string, fields: Fields): string => {
-    const time = new Date(now()).toISOString();
+    const time = new Date(wallMs()).toISOString();
     try {
       return format(time, level, component, message, fields);
     } catch {
@@ -77,7 +84,7 @@ export function createLogger(
   };
   const writer = write
     ? undefined
-    : openWriter(config, (count) =>
+    : openWriter(config, timing, (count) =>
         lineOf("warn", "log", "Lines were lost because they could not be written", { count }),
       );
   const push = write ?? ((line: string) => writer!.push(line));
@@ -116,10 +123,14 @@ export function createLogger(
 
 function openWriter(
   { file_path, max_file_mb, keep_files }: Config["logging"],
+  timing: Timing,
   lostLine: (count: number) => string,
 ): LineWriter {
   try {
-    return new LineWriter(file_path, lostLine, { maxBytes: max_file_mb * MIB, keep: keep_files });
+    return new LineWriter(file_path, lostLine, timing, {
+      maxBytes: max_file_mb * MIB,
+      keep: keep_files,
+    });
   } catch (error) {
     const reason = (error as Error).message;
     throw new Error(

@@ -101,7 +101,8 @@ export class BrokerStore {
   constructor(
     private readonly limits: StoreLimits,
     private readonly onRefused: (what: string, id: string) => void,
-    private readonly nowMs: () => number = () => performance.now(),
+    /** Milliseconds of a monotonic clock. */
+    private readonly nowMs: () => number,
   ) {}
 
   async setup(broker: BrokerView): Promise<void> {

@@ -11,6 +11,7 @@ import { Aedes, type AedesOptions } from "aedes";
 import { formatHostPort } from "../config/address.ts";
 import { schema, type Config } from "../config/schema.ts";
 import { silentLogger, type Logger } from "../observability/log.ts";
+import type { Timing } from "../timing.ts";
 import { BrokerStore } from "./broker-store.ts";
 import { PacketGuard, UnfinishedPackets } from "./packet-guard.ts";
 
@@ -49,6 +50,7 @@ export class EmbeddedBroker {
   private server!: Server;
 
   private constructor(
+    private readonly timing: Timing,
     private readonly limits: BrokerLimits,
     private readonly logger: Logger,
   ) {
@@ -65,12 +67,13 @@ export class EmbeddedBroker {
    * it cannot listen there.
    */
   static async start(
+    timing: Timing,
     address: string,
     port: number,
     limits: BrokerLimits = DEFAULT_LIMITS,
     logger: Logger = silentLogger,
   ): Promise<EmbeddedBroker> {
-    const broker = new EmbeddedBroker(limits, logger);
+    const broker = new EmbeddedBroker(timing, limits, logger);
     const aedes = await Aedes.createBroker(broker.options());
     broker.aedes = aedes;
     const server = createServer((socket) => broker.accept(socket));
@@ -88,7 +91,7 @@ export class EmbeddedBroker {
   }
 
   private options(): AedesOptions {
-    const { limits, logger } = this;
+    const { limits, logger, timing } = this;
     const storeLimits = {
       maxQueuedBytes: limits.max_queued_mb * MIB,
       maxRetainedBytes: limits.max_retained_mb * MIB,
@@ -97,8 +100,10 @@ export class EmbeddedBroker {
       drainTimeout: DRAIN_TIMEOUT_MS,
       connectTimeout: CONNECT_TIMEOUT_MS,
       maxInflightInbound: MAX_HALF_WAY,
-      persistence: new BrokerStore(storeLimits, (what, id) =>
-        logger.warn("The embedded broker has no room", { for: what, of: id }),
+      persistence: new BrokerStore(
+        storeLimits,
+        (what, id) => logger.warn("The embedded broker has no room", { for: what, of: id }),
+        timing.nowMs,
       ),
       preConnect(_client, { clientId }, done) {
         if (clientId.length <= MAX_CLIENT_ID_LENGTH) return done(null, true);

@@ -14,6 +14,7 @@ import type { Duplex } from "node:stream";
 import { connect, type IConnackPacket, type IClientOptions, type MqttClient } from "mqtt";
 import { formatHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
+import type { Cancel, Timing } from "../timing.ts";
 import { pipeInPieces } from "./pieces.ts";
 
 /** How long messages are taken one after the other before others have their turn, in ms. */
@@ -60,6 +61,7 @@ export interface TransportOptions {
   readonly logger: Logger;
   /** From 0 to below 1, for the jitter of delays. */
   readonly random: () => number;
+  readonly timing: Timing;
   /** What the broker publishes, retained, when this connection dies. Asked at each attempt. */
   readonly will: () => { topic: string; payload: Buffer };
   /** Connected and subscribed. `afterOutage`: the broker could not be reached before. */
@@ -88,14 +90,16 @@ export class MqttTransport {
   private upSince = 0;
   private outageLogged = false;
   private lastError = "";
-  private timer: ReturnType<typeof setTimeout> | null = null;
+  private cancelAttempt: Cancel = () => {};
   /** When it is time to let others have their turn before the next message. */
   private sliceEndMs = 0;
 
   /** `connectTo` makes a client; tests put another in its place. */
   constructor(
     private readonly options: TransportOptions,
-    private readonly connectTo: (options: IClientOptions) => MqttClient = connectInPieces,
+    private readonly connectTo: (options: IClientOptions) => MqttClient = connectInPieces(
+      options.timing,
+    ),
   ) {}
 
   /** Whether the connection is up. */
@@ -125,8 +129,7 @@ export class MqttTransport {
   /** Says goodbye and stops. Takes at most half a second, and no time when not connected. */
   async close(): Promise<void> {
     this.isOpen = false;
-    if (this.timer !== null) clearTimeout(this.timer);
-    this.timer = null;
+    this.cancelAttempt();
     const client = this.client;
     const wasUp = this.isUp;
     this.client = null;
@@ -138,15 +141,14 @@ export class MqttTransport {
 
   private async sayGoodbye(client: MqttClient): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, GOODBYE_MS);
+    const cancel = this.options.timing.after(GOODBYE_MS, resolve);
     client.end(false, {}, () => resolve());
     await promise;
-    clearTimeout(timer);
+    cancel();
     client.stream.destroy();
   }
 
   private attempt(): void {
-    this.timer = null;
     this.attempts++;
     this.lastError = "";
     let answered = false;
@@ -188,9 +190,10 @@ export class MqttTransport {
    * of small ones, without a turn of the event loop between them.
    */
   private takeNext(done: () => void): void {
-    if (performance.now() < this.sliceEndMs) return done();
-    setImmediate(() => {
-      this.sliceEndMs = performance.now() + SLICE_MS;
+    const { timing } = this.options;
+    if (timing.nowMs() < this.sliceEndMs) return done();
+    timing.soon(() => {
+      this.sliceEndMs = timing.nowMs() + SLICE_MS;
       done();
     });
   }
@@ -244,7 +247,7 @@ export class MqttTransport {
 
   private up(): void {
     this.isUp = true;
-    this.upSince = performance.now();
+    this.upSince = this.options.timing.nowMs();
     const { logger } = this.options;
     const afterOutage = this.outageLogged;
     const message = afterOutage ? "The broker is back" : "Connected to the broker";
@@ -260,7 +263,7 @@ export class MqttTransport {
     this.isUp = false;
     if (wasUp) {
       this.options.onDown();
-      if (performance.now() - this.upSince >= STABLE_MS) this.attempts = 0;
+      if (this.options.timing.nowMs() - this.upSince >= STABLE_MS) this.attempts = 0;
     }
     client.end(true);
     if (!this.isOpen) return;
@@ -268,7 +271,7 @@ export class MqttTransport {
     if (tryOtherVersion) this.protocolVersion = fallBack ? MQTT_3 : MQTT_5;
     const delayMs = fallBack ? 0 : this.delayMs();
     this.logOutage(delayMs);
-    this.timer = setTimeout(() => this.attempt(), delayMs);
+    this.cancelAttempt = this.options.timing.after(delayMs, () => this.attempt());
   }
 
   /** Doubles from FIRST_DELAY_MS to MAX_DELAY_MS; the upper half of it is left to chance. */
@@ -296,11 +299,13 @@ export class MqttTransport {
 }
 
 /** `connect`, with a client that parses what arrives piece by piece. */
-function connectInPieces(options: IClientOptions): MqttClient {
-  const client = connect({ ...options, manualConnect: true });
-  const inner = client as unknown as { streamBuilder: (client: MqttClient) => Duplex };
-  const build = inner.streamBuilder;
-  inner.streamBuilder = (it) => pipeInPieces(build(it));
-  client.connect();
-  return client;
+function connectInPieces(timing: Timing): (options: IClientOptions) => MqttClient {
+  return (options) => {
+    const client = connect({ ...options, manualConnect: true });
+    const inner = client as unknown as { streamBuilder: (client: MqttClient) => Duplex };
+    const build = inner.streamBuilder;
+    inner.streamBuilder = (it) => pipeInPieces(build(it), timing);
+    client.connect();
+    return client;
+  };
 }

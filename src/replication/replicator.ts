@@ -10,11 +10,11 @@ import type { Entry } from "../core/data/entry.ts";
 import type { ChangeObserver, Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
-import { MqttTransport, type TransportOptions } from "./mqtt-transport.ts";
+import type { MqttTransport, TransportOptions } from "./mqtt-transport.ts";
 import type { Peer } from "./presence.ts";
 import { Publisher } from "./publisher.ts";
 import { Receiver } from "./receiver.ts";
-import { eventLoop, type Timing } from "../timing.ts";
+import type { Timing } from "../timing.ts";
 
 /** How long `stop` and `disable` go on publishing what waits, in ms. */
 const DRAIN_MS = 2_000;
@@ -90,10 +90,9 @@ export interface ReplicatorOptions {
   readonly lastEpoch?: number;
   /** As in PublisherOptions; at once by default. */
   readonly whenSafe?: (callback: () => void) => void;
-  /** The event loop's by default. */
-  readonly timing?: Timing;
-  /** Makes the connection to the broker; MQTT by default. */
-  readonly connect?: (options: TransportOptions) => Transport;
+  readonly timing: Timing;
+  /** Makes the connection to the broker. */
+  readonly connect: (options: TransportOptions) => Transport;
 }
 
 /** How replication stands. */
@@ -153,7 +152,7 @@ export class Replicator {
   constructor(private readonly options: ReplicatorOptions) {
     const { settings, nodeId, now, random } = options;
     this.enabled = settings.enabled;
-    this.timing = options.timing ?? eventLoop;
+    this.timing = options.timing;
     const byTime = Math.floor(now()) * EPOCHS_A_MS + Math.floor(random() * EPOCHS_A_MS);
     this.epoch = Math.max(byTime, (options.lastEpoch ?? 0) + 1);
     this.updatesTopic = `${settings.topic_prefix}/updates`;
@@ -345,8 +344,7 @@ export class Replicator {
       const found = JSON.stringify(settings.broker_address);
       throw new Error(`mqtt.broker_address: ${found} is not the address of a broker`);
     }
-    const connect = this.options.connect ?? ((it) => new MqttTransport(it));
-    return connect({
+    return this.options.connect({
       broker,
       clientId: settings.client_id || nodeId,
       username: settings.username,
@@ -361,6 +359,7 @@ export class Replicator {
       ],
       logger,
       random,
+      timing: this.timing,
       will: () => ({ topic: this.presenceTopic, payload: this.membership.nextWill() }),
       onUp: (afterOutage) => {
         this.connections++;

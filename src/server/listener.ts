@@ -8,7 +8,7 @@ import { Session } from "../commands/session.ts";
 import type { Logger } from "../observability/log.ts";
 import { PLAIN, Reply, TAGGED, type Dialect } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
-import { runQueue } from "../timing.ts";
+import { every, type Cancel } from "../timing.ts";
 import { Connection, type Shared } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
@@ -57,7 +57,7 @@ export class Listener {
   private connectionLimit: number;
   private readonly shared: Shared;
   private listener: TCPSocketListener<Guest> | undefined;
-  private ticker: ReturnType<typeof setInterval> | undefined;
+  private cancelTicks: Cancel = () => {};
   private readonly lineDialect: Dialect;
   private nextId = 1;
   private discardedBytes = 0;
@@ -74,6 +74,8 @@ export class Listener {
     this.connectionLimit = settings.max_connections;
     this.lineDialect = settings.dialect === "tagged" ? TAGGED : PLAIN;
     const { max_value_bytes, max_line_bytes, max_output_bytes } = settings;
+    const { runQueue } = context;
+    const { nowMs } = runQueue.timing;
     this.shared = {
       context,
       limits: { maxLineBytes: max_line_bytes, maxOutputBytes: max_output_bytes },
@@ -81,14 +83,14 @@ export class Listener {
       readAhead: new ReadAhead(context.store),
       runQueue,
       journalGate: new JournalGate(context.services.durability, runQueue),
-      notices: new Notices(logger, Date.now),
-      slice: new Slice(() => performance.now()),
+      notices: new Notices(logger, nowMs),
+      slice: new Slice(nowMs),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
-      memory: new ClientMemory(budgetOf(settings), this.connections, runQueue, Date.now),
+      memory: new ClientMemory(budgetOf(settings), this.connections, runQueue, nowMs),
       halfSent: new Set(),
       unread: new Set(),
       closing: new Set(),
-      nowMs: Date.now,
+      nowMs,
       onDiscarded: (bytes) => this.collectDiscarded(bytes),
     };
     this.reception = new Reception({
@@ -96,7 +98,7 @@ export class Listener {
       onRefused: (address) => this.noteRefused(address),
       lineDialect: this.lineDialect,
       reply: this.shared.reply,
-      nowMs: Date.now,
+      nowMs,
     });
   }
 
@@ -130,7 +132,7 @@ export class Listener {
         },
       },
     });
-    this.ticker = setInterval(() => this.tick(), TICK_MS);
+    this.cancelTicks = every(this.context.runQueue.timing, TICK_MS, () => this.tick());
   }
 
   /** Accepts no more, lets every connection finish what it is sending, and closes them all. */
@@ -140,7 +142,7 @@ export class Listener {
     const empty = new Promise<void>((resolve) => (this.whenEmpty = resolve));
     for (const connection of this.connections) connection.end();
     if (this.connections.size > 0) await empty;
-    clearInterval(this.ticker);
+    this.cancelTicks();
   }
 
   /** The disk has failed: cuts the connections that wait for writes to be safe. */
@@ -151,7 +153,7 @@ export class Listener {
 
   /** A line about each connection, for CLIENT LIST. */
   *list(): Iterable<string> {
-    const now = Date.now();
+    const now = this.shared.nowMs();
     for (const { session, lastActiveMs } of this.connections) {
       yield session.describe(now, now - lastActiveMs);
     }
@@ -209,7 +211,12 @@ export class Listener {
   }
 
   private admit(socket: Socket<Guest>): Connection {
-    const session = new Session(this.nextId++, addressOf(socket), Date.now(), this.lineDialect);
+    const session = new Session(
+      this.nextId++,
+      addressOf(socket),
+      this.shared.nowMs(),
+      this.lineDialect,
+    );
     const connection = new Connection(socket, session, this.shared);
     socket.data = connection;
     this.connections.add(connection);
@@ -268,7 +275,7 @@ export class Listener {
 
   private tick(): void {
     const { halfSent, closing, unread, memory } = this.shared;
-    const now = Date.now();
+    const now = this.shared.nowMs();
     const { connection_timeout } = this.settings;
     // Both sets are in the order in which their members' time began.
     for (const connection of halfSent) {

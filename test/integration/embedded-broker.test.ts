@@ -1,4 +1,5 @@
 /** The embedded broker against clients that want its memory; honest ones are served beside them. */
+import { eventLoop } from "../../src/world.ts";
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { connect as connectSocket, type Socket } from "node:net";
 import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
@@ -16,7 +17,7 @@ const LIMITS: BrokerLimits = {
 let broker: EmbeddedBroker;
 const clients: MqttClient[] = [];
 const sockets: Socket[] = [];
-beforeEach(async () => (broker = await EmbeddedBroker.start("127.0.0.1", 0, LIMITS)));
+beforeEach(async () => (broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", 0, LIMITS)));
 afterEach(async () => {
   for (const client of clients.splice(0)) client.end(true);
   for (const socket of sockets.splice(0)) socket.destroy();

@@ -11,7 +11,8 @@ import { type Logger, silentLogger } from "../../src/observability/log.ts";
 import { EmbeddedBroker } from "../../src/replication/embedded-broker.ts";
 import { Replicator, type ReplicationHooks } from "../../src/replication/replicator.ts";
 import { originOf } from "../../src/core/data/origin.ts";
-import { eventLoop, type Timing } from "../../src/timing.ts";
+import type { Timing } from "../../src/timing.ts";
+import { eventLoop, realWorld } from "../../src/world.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort, Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 
@@ -24,14 +25,14 @@ interface Broker {
 }
 
 async function embedded(): Promise<Broker> {
-  let broker = await EmbeddedBroker.start("127.0.0.1", 0);
+  let broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", 0);
   const { port } = broker;
   return {
     address: `mqtt://127.0.0.1:${port}`,
     pause: () => broker.stop(),
     crash: () => broker.stop(),
     resume: async () => {
-      broker = await EmbeddedBroker.start("127.0.0.1", port);
+      broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", port);
     },
     stop: () => broker.stop(),
   };
@@ -117,7 +118,8 @@ class TestNode {
       random: Math.random,
       logger: options.logger ?? silentLogger,
       ...(options.hooks ? { hooks: options.hooks } : {}),
-      ...(options.timing ? { timing: options.timing } : {}),
+      timing: options.timing ?? eventLoop,
+      connect: realWorld.connect,
     });
     this.store.observers.push(this.replicator.observer);
   }
@@ -433,7 +435,7 @@ for (const [name, installed, startBroker] of brokers) {
 }
 
 test("it works over a WebSocket", async () => {
-  const broker = await EmbeddedBroker.start("127.0.0.1", 0);
+  const broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", 0);
   const bridge = webSocketBridge(broker.port);
   const address = `ws://127.0.0.1:${bridge.port}/mqtt`;
   const [a, b] = [new TestNode("a", address), new TestNode("b", address)];
@@ -466,9 +468,9 @@ test.skipIf(mosquittoPath === null)("a broker that wants a password says so", as
 });
 
 test("a port in use is one clear line", async () => {
-  const broker = await EmbeddedBroker.start("127.0.0.1", 0);
+  const broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", 0);
   try {
-    await expect(EmbeddedBroker.start("127.0.0.1", broker.port)).rejects.toThrow(
+    await expect(EmbeddedBroker.start(eventLoop, "127.0.0.1", broker.port)).rejects.toThrow(
       `mqtt.embedded: cannot listen on 127.0.0.1:${broker.port}: the port is in use`,
     );
   } finally {

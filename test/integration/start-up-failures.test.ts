@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadConfig } from "../../src/config/load.ts";
+import { randomHex, realWorld } from "../../src/world.ts";
 import { startNode } from "../../src/node.ts";
 import type { Log, Logger } from "../../src/observability/log.ts";
 import { eventually } from "../support/eventually.ts";
@@ -35,7 +36,7 @@ test("a disk that fills up before the node listens", async () => {
   const text =
     `node_id = "n1"\n[network]\nbind_port = 0\n[mqtt]\nbroker_address = "embedded"\n` +
     `[mqtt.embedded]\nbind_port = 0\n[storage]\npath = ${JSON.stringify(directory)}\n`;
-  const loaded = loadConfig({ path: "node.toml", env: {}, readFile: () => text });
+  const loaded = loadConfig({ randomHex, path: "node.toml", env: {}, readFile: () => text });
   if (!loaded.ok) throw new Error(loaded.problems.join());
   let writes = 0;
   // The head of the segment still fits; what the node notes of itself next does not.
@@ -51,7 +52,7 @@ test("a disk that fills up before the node listens", async () => {
     }
     return open(path, mode, synced);
   };
-  const node = await startNode(loaded.config, logger, disk);
+  const node = await startNode(loaded.config, logger, { ...realWorld, files: disk });
   try {
     expect(lines.filter((line) => line === "Writes are refused")).toHaveLength(1);
     const client = await LineClient.connect(node.address.port);

@@ -12,7 +12,7 @@ import { checkDirectory } from "../../src/durability/check.ts";
 import { Backups } from "../../src/durability/backup.ts";
 import { restoreBackup } from "../../src/durability/restore.ts";
 import { silentLogger } from "../../src/observability/log.ts";
-import { eventLoop } from "../../src/timing.ts";
+import { eventLoop } from "../../src/world.ts";
 import { DIRECTORY, dataOf, entriesOf, openStore, untilSafe } from "../support/journalled-store.ts";
 import { largeCounter } from "../support/large-counter.ts";
 import { SimulatedDisk } from "../support/simulated-disk.ts";

@@ -4,7 +4,7 @@
  * unless the error says that it does not. Shared by the tests and by `bun run fuzz`.
  */
 import { Encoder } from "cbor-x/index-no-eval";
-import { eventLoop } from "../../src/timing.ts";
+import { eventLoop } from "../../src/world.ts";
 import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { originOf } from "../../src/core/data/origin.ts";

@@ -18,7 +18,8 @@ import { JournalGate } from "../../src/server/journal-gate.ts";
 import { ReadAhead } from "../../src/server/read-ahead.ts";
 import { Notices } from "../../src/server/notices.ts";
 import { Slice } from "../../src/server/slice.ts";
-import { eventLoop, RunQueue } from "../../src/timing.ts";
+import { RunQueue } from "../../src/timing.ts";
+import { eventLoop } from "../../src/world.ts";
 import { seeded } from "./random.ts";
 
 /** What a server may be made with; sizes in bytes. */
@@ -69,7 +70,8 @@ export class InProcessServer {
       version: "1.0.0",
       nodeId: "test",
       port: () => 7379,
-      startedAtMs: this.nowMs,
+      uptimeMs: () => this.nowMs,
+      random: seeded(2),
       statistics: this.statistics,
       limits: { maxValueBytes, maxReplyBytes: maxOutputBytes },
       replication: null,
@@ -100,6 +102,7 @@ export class InProcessServer {
         store: this.store,
         services,
         session: new Session(0, "", 0, PLAIN),
+        runQueue,
         copiedBytes: 0,
       },
       limits: { maxLineBytes, maxOutputBytes },

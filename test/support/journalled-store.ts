@@ -4,6 +4,7 @@ import { Entry } from "../../src/core/data/entry.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { openLog, type OpenLogOptions, type OpenedLog } from "../../src/durability/open-log.ts";
 import { silentLogger } from "../../src/observability/log.ts";
+import { realWorld } from "../../src/world.ts";
 import { seeded } from "./random.ts";
 
 /** Where logs are in simulated disks. */
@@ -36,12 +37,15 @@ export async function openStore(
 ): Promise<JournalledStore> {
   const store = createStore(options.now);
   const isSimulated = options.files !== undefined;
+  const { files, timing, lock } = realWorld;
   const opened = await openLog({
     directory: DIRECTORY,
     nodeId: "n1",
     fsync: "always",
     logger: silentLogger,
-    ...(isSimulated ? { lock: async () => ({ release() {} }) } : {}),
+    files,
+    timing,
+    lock: isSimulated ? async () => ({ release() {} }) : lock,
     ...options,
     store,
   });

@@ -37,8 +37,14 @@ const ARROWS: Record<string, string[]> = {
   ...Object.fromEntries(ADAPTERS.map((adapter) => [adapter, BELOW_ADAPTERS])),
   // The only adapter that runs commands.
   server: ["commands", ...BELOW_ADAPTERS],
-  "node.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS],
-  cli: [...BELOW_ADAPTERS, ...ADAPTERS, "node.ts"],
+  "world.ts": [...BELOW_ADAPTERS, "anti-entropy", "durability", "replication"],
+  "sweeper.ts": ["core", "timing.ts"],
+  "replica.ts": [
+    ...BELOW_ADAPTERS,
+    ...["anti-entropy", "durability", "replication", "sweeper.ts", "world.ts"],
+  ],
+  "node.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "replica.ts", "world.ts"],
+  cli: [...BELOW_ADAPTERS, ...ADAPTERS, "node.ts", "world.ts"],
   "main.ts": ["cli", ...EVERYWHERE],
 };
 
@@ -55,6 +61,14 @@ const OWNERS: Record<string, string> = {
 const IMPURE =
   /\b(Date\.now|new Date|performance\.|Math\.random|getRandomValues|randomUUID|setTimeout|setInterval|setImmediate|process\.|fetch\(|Bun\.(listen|connect|file|write|spawn|serve|sleep|udpSocket|nanoseconds))/;
 
+/**
+ * What everybody is handed down from `world.ts`, so that the simulation can hand down something
+ * else. The command line, which no simulation runs, may take it from where it likes.
+ */
+const WORLDLY =
+  /\b(Date\.now|new Date\(\)|performance\.|Math\.random|getRandomValues|randomUUID|randomBytes|(?<!\.)set(Timeout|Interval|Immediate)|Bun\.(sleep|sleepSync|nanoseconds|randomUUIDv7))/;
+const IS_WORLDLY = /^(world\.ts|main\.ts|cli\/)/;
+
 /** Every broken rule of one file, `path` relative to the source folder. */
 function problemsOf(path: string, source: string): string[] {
   const part = partOf(path);
@@ -63,6 +77,10 @@ function problemsOf(path: string, source: string): string[] {
   if (!source.startsWith("/**")) problems.push("does not begin with a comment on its purpose");
   if (!Object.hasOwn(ARROWS, part)) problems.push(`"${part}" is not a part of the layout`);
   if (isPure && IMPURE.test(source)) problems.push(`uses ${IMPURE.exec(source)![0]}`);
+
+  if (!isPure && !IS_WORLDLY.test(path) && WORLDLY.test(source)) {
+    problems.push(`does not take ${WORLDLY.exec(source)![0]} from the world`);
+  }
 
   for (const [, name] of source.matchAll(/(?:\bfrom|^import|\bimport\()\s*"([^"]+)"/gm)) {
     if (name!.startsWith(".")) {
@@ -138,6 +156,11 @@ describe("a file that does not is found out", () => {
       "imports cbor-x/index-no-eval",
     ],
     ["server/a.ts", 'import _ from "lodash";', "imports lodash"],
+    ["replica.ts", "const atMs = Date.now();", "does not take Date.now from the world"],
+    ["server/a.ts", "setTimeout(end, 1_000);", "does not take setTimeout from the world"],
+    ["durability/a.ts", "const at = new Date();", "does not take new Date() from the world"],
+    ["anti-entropy/a.ts", "await Bun.sleep(1);", "does not take Bun.sleep from the world"],
+    ["anti-entropy/a.ts", 'import { b } from "../world.ts";', "imports world.ts"],
     ["utils/a.ts", "", '"utils" is not a part of the layout'],
     [
       "core/data/a.ts",

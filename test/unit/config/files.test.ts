@@ -3,12 +3,13 @@ import { expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { loadConfig } from "../../../src/config/load.ts";
+import { randomHex } from "../../../src/world.ts";
 import type { Config } from "../../../src/config/schema.ts";
 
 const directory = join(import.meta.dir, "../../../configs");
 
 function config(name: string, env: Record<string, string> = {}): Config {
-  const loaded = loadConfig({ path: join(directory, name), env });
+  const loaded = loadConfig({ randomHex, path: join(directory, name), env });
   if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
   expect(loaded.notices).toEqual([]);
   return loaded.config;
@@ -49,7 +50,7 @@ test("the quickstart hosts the broker, for this machine only", () => {
 });
 
 test("the container file wants its node id from the environment", () => {
-  const loaded = loadConfig({ path: join(directory, "docker.toml"), env: {} });
+  const loaded = loadConfig({ randomHex, path: join(directory, "docker.toml"), env: {} });
   expect(loaded.ok || loaded.problems).toEqual([expect.stringContaining("MERKLE_KV_NODE_ID")]);
   const { mqtt, network } = config("docker.toml", { MERKLE_KV_NODE_ID: "n" });
   expect(network.bind_address).toBe("0.0.0.0");

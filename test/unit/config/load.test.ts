@@ -3,12 +3,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ConfigSources, loadConfig } from "../../../src/config/load.ts";
+import { randomHex } from "../../../src/world.ts";
 import type { Config } from "../../../src/config/schema.ts";
 
 const MINIMAL = 'node_id = "n1"\n[mqtt]\nbroker_address = "tcp://broker"\n';
 
 function load(toml: string, env: ConfigSources["env"] = {}) {
-  return loadConfig({ path: "n.toml", env, readFile: () => toml });
+  return loadConfig({ randomHex, path: "n.toml", env, readFile: () => toml });
 }
 
 function configOf(toml: string, env: ConfigSources["env"] = {}): Config {
@@ -289,6 +290,7 @@ test("whatever is found, a problem is one line of bounded length", () => {
 test("a grace that clocks may be off by is worth a notice", () => {
   const noticesFor = (graceSeconds: number): readonly string[] => {
     const loaded = loadConfig({
+      randomHex,
       env: { MERKLE_KV_NODE_ID: "n", MERKLE_KV_STORAGE_TOMBSTONE_GRACE_SECONDS: `${graceSeconds}` },
     });
     if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
@@ -303,7 +305,10 @@ test("a grace that clocks may be off by is worth a notice", () => {
 
 describe("without a config file", () => {
   test("the node runs alone, under a name made up for the run, and says so", () => {
-    const loaded = loadConfig({ env: {}, randomHex: (digits) => "0123456789".slice(0, digits) });
+    const loaded = loadConfig({
+      env: {},
+      randomHex: (digits) => "0123456789".slice(0, digits),
+    });
     if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
     expect(loaded.config.node_id).toBe("node-01234567");
     expect(loaded.config.mqtt.client_id).toBe("node-01234567");
@@ -316,7 +321,7 @@ describe("without a config file", () => {
 
   test("names differ from run to run", () => {
     const names = Array.from({ length: 20 }, () => {
-      const loaded = loadConfig({ env: {} });
+      const loaded = loadConfig({ randomHex, env: {} });
       return loaded.ok ? loaded.config.node_id : "";
     });
     expect(new Set(names).size).toBe(20);
@@ -325,6 +330,7 @@ describe("without a config file", () => {
 
   test("the environment still applies, and a broker in it turns MQTT on", () => {
     const loaded = loadConfig({
+      randomHex,
       env: { MERKLE_KV_NODE_ID: "n", MERKLE_KV_MQTT_BROKER_ADDRESS: "tcp://b" },
     });
     if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
@@ -333,12 +339,13 @@ describe("without a config file", () => {
       "no config file: n starts replicating through tcp://b with defaults, keeping nothing on disk; give one with --config FILE",
     ]);
     const off = loadConfig({
+      randomHex,
       env: { MERKLE_KV_MQTT_BROKER_ADDRESS: "tcp://b", MERKLE_KV_MQTT_ENABLED: "false" },
     });
     expect(off.ok && off.config.mqtt.enabled).toBe(false);
-    const empty = loadConfig({ env: { MERKLE_KV_MQTT_BROKER_ADDRESS: "" } });
+    const empty = loadConfig({ randomHex, env: { MERKLE_KV_MQTT_BROKER_ADDRESS: "" } });
     expect(empty.ok && empty.config.mqtt.enabled).toBe(false);
-    const needed = loadConfig({ env: { MERKLE_KV_MQTT_ENABLED: "true" } });
+    const needed = loadConfig({ randomHex, env: { MERKLE_KV_MQTT_ENABLED: "true" } });
     expect(needed.ok || needed.problems).toEqual([
       expect.stringMatching(/^configuration: mqtt\.broker_address: missing/),
     ]);
@@ -349,7 +356,7 @@ describe("a file that is none", () => {
   const directory = mkdtempSync(join(tmpdir(), "merklekv-config-"));
   process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
   const fromDisk = (path: string) => {
-    const loaded = loadConfig({ path, env: {} });
+    const loaded = loadConfig({ randomHex, path, env: {} });
     return loaded.ok ? [] : loaded.problems;
   };
 
@@ -367,7 +374,7 @@ describe("a file that is none", () => {
     const readFile = () => {
       throw Object.assign(new Error("EACCES: permission denied, open 'x'"), { code: "EACCES" });
     };
-    const loaded = loadConfig({ path: "x.toml", env: {}, readFile });
+    const loaded = loadConfig({ randomHex, path: "x.toml", env: {}, readFile });
     expect(loaded.ok || loaded.problems).toEqual([
       "x.toml: config file cannot be read: permission denied",
     ]);

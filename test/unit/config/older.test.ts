@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
 import { loadConfig } from "../../../src/config/load.ts";
+import { randomHex } from "../../../src/world.ts";
 
 function load(toml: string, env: Record<string, string> = {}) {
-  return loadConfig({ path: "n.toml", env, readFile: () => toml });
+  return loadConfig({ randomHex, path: "n.toml", env, readFile: () => toml });
 }
 
 function loaded(toml: string, env: Record<string, string> = {}) {

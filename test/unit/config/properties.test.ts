@@ -4,6 +4,7 @@ import TOML from "@iarna/toml";
 import fc from "fast-check";
 import type { Field } from "../../../src/config/field.ts";
 import { loadConfig } from "../../../src/config/load.ts";
+import { randomHex } from "../../../src/world.ts";
 import { environmentName, type KeyName, keyNames, schema } from "../../../src/config/schema.ts";
 
 const fields = schema as Record<KeyName, Field<unknown>>;
@@ -96,7 +97,7 @@ test("any valid configuration comes back as it was written", () => {
     fc.property(validValues, (values) => {
       const expected = nested(values);
       const toml = TOML.stringify(expected);
-      const fromFile = loadConfig({ path: "n.toml", env: {}, readFile: () => toml });
+      const fromFile = loadConfig({ randomHex, path: "n.toml", env: {}, readFile: () => toml });
       expect(fromFile).toMatchObject({ ok: true, config: expected as never });
     }),
   );
@@ -111,7 +112,7 @@ test("and the same comes from the environment alone", () => {
           String((values as Record<string, unknown>)[key]),
         ]),
       );
-      const fromEnv = loadConfig({ env });
+      const fromEnv = loadConfig({ randomHex, env });
       expect(fromEnv.ok ? fromEnv.config : fromEnv.problems).toEqual(nested(values) as never);
     }),
   );
@@ -143,7 +144,12 @@ test("a value of the wrong type is always reported, under its key, and never thr
         ...others.filter((line) => !line.startsWith(`${key} `)),
         `${key} = ${literal}`,
       ];
-      const loaded = loadConfig({ path: "n.toml", env: {}, readFile: () => lines.join("\n") });
+      const loaded = loadConfig({
+        randomHex,
+        path: "n.toml",
+        env: {},
+        readFile: () => lines.join("\n"),
+      });
       expect(loaded.ok || loaded.problems).toEqual([
         expect.stringMatching(
           new RegExp(`^n\\.toml: ${key.replaceAll(".", "\\.")}: found .*; allowed: `),
@@ -175,7 +181,7 @@ test("whatever bytes the file and the environment hold, loading returns", () => 
       const env = Object.fromEntries(
         Object.entries(variables).map(([name, text]) => [`MERKLE_KV_${name}`, text]),
       );
-      const loaded = loadConfig({ path: "n.toml", env, readFile: () => parts.join("") });
+      const loaded = loadConfig({ randomHex, path: "n.toml", env, readFile: () => parts.join("") });
       if (loaded.ok) return;
       expect(loaded.problems.length).toBeGreaterThan(0);
       for (const problem of loaded.problems) expect(problem).not.toMatch(/[\n\r\u001b]/);

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { Field } from "../../../src/config/field.ts";
 import { loadConfig } from "../../../src/config/load.ts";
+import { randomHex } from "../../../src/world.ts";
 import {
   type Config,
   environmentName,
@@ -14,7 +15,7 @@ import { configTable } from "../../../src/config/table.ts";
 const fields = schema as Record<KeyName, Field<unknown>>;
 
 test("the Config type follows from the table, section by section", () => {
-  const loaded = loadConfig({ env: {} });
+  const loaded = loadConfig({ randomHex, env: {} });
   if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
   const { config } = loaded;
   // These lines are the test: the type check fails when a type is any or too wide.
@@ -92,7 +93,7 @@ function anotherValue(key: KeyName): unknown {
 const BASE = 'node_id = "n1"\n[mqtt]\nbroker_address = "tcp://broker"\nusername = "u"\n';
 
 function load(env: Record<string, string>): Config {
-  const loaded = loadConfig({ path: "n.toml", env, readFile: () => BASE });
+  const loaded = loadConfig({ randomHex, path: "n.toml", env, readFile: () => BASE });
   if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
   return loaded.config;
 }

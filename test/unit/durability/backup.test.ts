@@ -4,7 +4,8 @@ import type { Store } from "../../../src/core/store/store.ts";
 import { Backups, FETCHED_PREFIX, type BackupOptions } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
-import { eventLoop, type Timing } from "../../../src/timing.ts";
+import type { Timing } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import { eventually } from "../../support/eventually.ts";
 import {

@@ -1,6 +1,7 @@
 /** A disk that fills up or fails: nothing safe is lost, and writing resumes when it safely can. */
 import { expect, test } from "bun:test";
-import { eventLoop, type Timing } from "../../../src/timing.ts";
+import type { Timing } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
 import { dataOf, openStore, set, untilSafe } from "../../support/journalled-store.ts";
 import { seeded } from "../../support/random.ts";

@@ -7,7 +7,7 @@ import { checkDirectory } from "../../../src/durability/check.ts";
 import { resumeIncarnation } from "../../../src/durability/incarnation.ts";
 import type { FsyncMode } from "../../../src/durability/log.ts";
 import { repairDirectory, restoreBackup } from "../../../src/durability/restore.ts";
-import { eventLoop } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import {
   DIRECTORY,

@@ -6,7 +6,8 @@ import type { Store } from "../../../src/core/store/store.ts";
 import { Contacts } from "../../../src/core/sync/contacts.ts";
 import { CONTACTS_FACT, contactsFact, readContacts } from "../../../src/durability/store-facts.ts";
 import type { FsyncMode } from "../../../src/durability/log.ts";
-import { eventLoop, nextTurn } from "../../../src/timing.ts";
+import { nextTurn } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import {
   dataOf,
   entriesOf,

@@ -9,7 +9,7 @@ import { Int64 } from "../../../src/core/data/counter.ts";
 import { Entry, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import type { SetAsideReason } from "../../../src/core/sync/options.ts";
-import type { FileSystem } from "../../../src/durability/file-system.ts";
+import { realFileSystem, type FileSystem } from "../../../src/durability/file-system.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
 
@@ -17,13 +17,14 @@ let directory: string;
 beforeEach(() => (directory = mkdtempSync(join(tmpdir(), "merklekv-aside-"))));
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-const create = (maxBytes = 1_000_000, nodeId = "n1", files?: FileSystem) =>
+const create = (maxBytes = 1_000_000, nodeId = "n1", files: FileSystem = realFileSystem) =>
   new SetAside({
     directory: join(directory, "data"),
     nodeId,
     maxBytes,
     logger: silentLogger,
-    ...(files ? { files } : {}),
+    files,
+    wallMs: Date.now,
   });
 const put = (aside: SetAside, entry: Entry, reason: SetAsideReason): Promise<boolean> =>
   new Promise((resolve) => aside.put(entry, reason, resolve));

@@ -1,6 +1,7 @@
 /** How a snapshot shares the event loop and the disk with the traffic beside it. */
 import { expect, test } from "bun:test";
-import { eventLoop, nextTurn, type Timing } from "../../../src/timing.ts";
+import { nextTurn, type Timing } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
 import { openStore, set, untilSafe } from "../../support/journalled-store.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";

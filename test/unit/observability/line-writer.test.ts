@@ -1,4 +1,5 @@
 /** The log's way to the disk: real files, a full disk (/dev/full), rotation, and the process's end. */
+import { eventLoop, realWorld } from "../../../src/world.ts";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
   closeSync,
@@ -28,8 +29,8 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 const unlimited = { max_file_mb: 0, keep_files: 0 };
 const fileLogger = () =>
-  createLogger({ level: "info", format: "json", file_path: path, ...unlimited });
-const writer = () => new LineWriter(path, (count) => `lost ${count}\n`);
+  createLogger({ level: "info", format: "json", file_path: path, ...unlimited }, realWorld);
+const writer = () => new LineWriter(path, (count) => `lost ${count}\n`, eventLoop);
 const linesOf = (file: string) => readFileSync(file, "utf8").split("\n").slice(0, -1);
 const messagesOf = (file: string) => linesOf(file).map((line) => JSON.parse(line).message);
 
@@ -85,12 +86,10 @@ test("when reopening fails the old file stays in use and says why", async () => 
 
 test("a file that cannot be opened is one clear line", () => {
   expect(() =>
-    createLogger({
-      level: "info",
-      format: "text",
-      file_path: join(directory, "no/x.log"),
-      ...unlimited,
-    }),
+    createLogger(
+      { level: "info", format: "text", file_path: join(directory, "no/x.log"), ...unlimited },
+      realWorld,
+    ),
   ).toThrow(/^logging\.file_path: cannot open \S+no\/x\.log for appending: ENOENT[^\n]*$/);
 });
 
@@ -124,7 +123,7 @@ test("what waits is bounded; the rest is counted", async () => {
 
 describe("a file with a limit", () => {
   const limited = (keep: number, maxBytes = 100) =>
-    new LineWriter(path, (count) => `lost ${count}\n`, { maxBytes, keep });
+    new LineWriter(path, (count) => `lost ${count}\n`, eventLoop, { maxBytes, keep });
   const line = (i: number) => `${i}`.padStart(29, "0") + "\n";
   const numbersOf = (file: string) => linesOf(file).map(Number);
   async function pushAll(lines: LineWriter, from: number, to: number): Promise<void> {
@@ -195,7 +194,8 @@ test("closing twice, and logging after it, is harmless", async () => {
 test("standard error gets the lines, and the last ones survive process.exit", async () => {
   const script = `
     import { createLogger } from ${JSON.stringify(join(import.meta.dir, "../../../src/observability/log.ts"))};
-    const log = createLogger({ level: "info", format: "text", file_path: "", max_file_mb: 0, keep_files: 0 });
+    import { realWorld } from ${JSON.stringify(join(import.meta.dir, "../../../src/world.ts"))};
+    const log = createLogger({ level: "info", format: "text", file_path: "", max_file_mb: 0, keep_files: 0 }, realWorld);
     log.info("first");
     setImmediate(() => setImmediate(() => { log.error("last"); process.exit(3); }));`;
   const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "pipe" });
@@ -211,7 +211,8 @@ test("standard error gets the lines, and the last ones survive process.exit", as
 test("a reader that does not read stops neither the process nor its end", async () => {
   const script = `
     import { createLogger } from ${JSON.stringify(join(import.meta.dir, "../../../src/observability/log.ts"))};
-    const log = createLogger({ level: "info", format: "text", file_path: "", max_file_mb: 0, keep_files: 0 });
+    import { realWorld } from ${JSON.stringify(join(import.meta.dir, "../../../src/world.ts"))};
+    const log = createLogger({ level: "info", format: "text", file_path: "", max_file_mb: 0, keep_files: 0 }, realWorld);
     for (let i = 0; i < 500; i++) log.info("x".repeat(1000)); // far more than a pipe holds
     setImmediate(async () => { console.log("alive"); await log.close(); process.exit(0); });`;
   const pipe = join(directory, "pipe");

@@ -1,3 +1,4 @@
+import { eventLoop } from "../../../src/world.ts";
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { createLogger, silentLogger } from "../../../src/observability/log.ts";
@@ -9,7 +10,11 @@ const NOON = Date.UTC(2026, 0, 2, 12, 0, 0, 7);
 /** A logger into a list, at a fixed time. */
 function logInto(lines: string[], format: "text" | "json", level: Level = "trace") {
   const config = { level, format, file_path: "", max_file_mb: 0, keep_files: 0 } as const;
-  return createLogger(config, { now: () => NOON, write: (line) => lines.push(line) });
+  return createLogger(config, {
+    wallMs: () => NOON,
+    timing: eventLoop,
+    write: (line) => lines.push(line),
+  });
 }
 
 describe("levels", () => {

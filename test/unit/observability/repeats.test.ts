@@ -21,7 +21,7 @@ function create(level: "debug" | "info" = "info") {
   };
   const config = { level, format: "text", file_path: "", max_file_mb: 0, keep_files: 0 } as const;
   const write = (line: string) => lines.push(line.slice("2026-01-02T12:00:00.007Z ".length).trim());
-  const log = createLogger(config, { write, timing });
+  const log = createLogger(config, { write, timing, wallMs: () => 0 });
   const pass = (ms: number): void => {
     nowMs += ms;
     const due = tasks.filter(({ atMs }) => atMs <= nowMs);

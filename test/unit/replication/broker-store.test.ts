@@ -50,7 +50,11 @@ test("retained messages: those who were there first stay, and may change theirs"
 });
 
 test("however small they are, retained messages are bounded in number", async () => {
-  const store = new BrokerStore({ maxQueuedBytes: 1, maxRetainedBytes: 1e12 }, () => {});
+  const store = new BrokerStore(
+    { maxQueuedBytes: 1, maxRetainedBytes: 1e12 },
+    () => {},
+    () => 0,
+  );
   for (let i = 0; i < 11_000; i++) await store.storeRetained(message(`t${i}`, 1));
   expect(store.refused).toBe(1_000);
 });

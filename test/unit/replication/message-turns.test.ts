@@ -1,4 +1,5 @@
 /** How messages are taken from a broker that sends thousands in one piece. */
+import { eventLoop } from "../../../src/world.ts";
 import { expect, test } from "bun:test";
 import { createServer, type AddressInfo } from "node:net";
 import { PassThrough, Writable } from "node:stream";
@@ -37,7 +38,7 @@ test("what came in one piece is parsed in many, a turn for each", async () => {
     if (parsedBytes < 1_000_000) setImmediate(look);
   };
   setImmediate(look);
-  pipeInPieces(source).pipe(
+  pipeInPieces(source, eventLoop).pipe(
     new Writable({
       write(piece: Buffer, _encoding, done) {
         parsed.push(piece.length);
@@ -66,6 +67,7 @@ test("others have their turn between messages, however many came at once", async
     subscriptions: [{ topic: "t", ownToo: true }],
     logger: silentLogger,
     random: Math.random,
+    timing: eventLoop,
     will: () => ({ topic: "w", payload: Buffer.from("gone") }),
     onUp() {},
     onDown() {},

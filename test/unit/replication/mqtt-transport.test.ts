@@ -1,4 +1,5 @@
 /** How the transport goes on after a client that failed: over clients that do as they are told. */
+import { eventLoop } from "../../../src/world.ts";
 import { EventEmitter } from "node:events";
 import { expect, test } from "bun:test";
 import type { IClientOptions, MqttClient } from "mqtt";
@@ -29,6 +30,7 @@ function create() {
       subscriptions: [],
       logger: silentLogger,
       random: () => 0,
+      timing: eventLoop,
       will: () => ({ topic: "t", payload: Buffer.alloc(0) }),
       onUp() {},
       onDown() {},

@@ -10,7 +10,7 @@ import {
   Publisher,
   type PublisherOptions,
 } from "../../../src/replication/publisher.ts";
-import { eventLoop } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
 

@@ -7,7 +7,7 @@ import { BASE_BYTES, BASE_NONE, BASE_STRING, PART_BYTES } from "../../../src/cor
 import { Entry } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import { Receiver } from "../../../src/replication/receiver.ts";
-import { eventLoop } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
 

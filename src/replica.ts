@@ -1,0 +1,270 @@
+/**
+ * One copy of the data and all that keeps it: journal → store → tree → replicator → anti-entropy,
+ * put together once, for the node and for the simulation alike. It knows the order in which these
+ * start and stop, and what follows when the disk fails. It takes time, chance, disk and network
+ * from the world it is given; it knows nothing of clients.
+ */
+import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
+import type { Config } from "./config/schema.ts";
+import { HybridClock } from "./core/data/clock.ts";
+import { runOrigin, settledMs } from "./core/data/counter-fold.ts";
+import { originOf } from "./core/data/origin.ts";
+import { Store } from "./core/store/store.ts";
+import type { Contacts } from "./core/sync/contacts.ts";
+import { resumeIncarnation } from "./durability/incarnation.ts";
+import { MemoryJournal, type Journal, type JournalFailure } from "./durability/journal.ts";
+import { openLog } from "./durability/open-log.ts";
+import { SetAside } from "./durability/set-aside.ts";
+import { CONTACTS_FACT, contactsFact, readContacts } from "./durability/store-facts.ts";
+import type { Logger } from "./observability/log.ts";
+import { Replicator } from "./replication/replicator.ts";
+import { Sweeper } from "./sweeper.ts";
+import type { World } from "./world.ts";
+
+/** How often it is looked at whether counters can be folded, in ms. */
+const SETTLE_EVERY_MS = 10_000;
+/** Under which the journal remembers the replicator's last epoch. */
+const EPOCH_FACT = "epoch";
+
+/** What a replica is made with; settings are by the names of the config file. */
+export interface ReplicaOptions {
+  readonly world: World;
+  readonly nodeId: string;
+  readonly storage: Pick<
+    Config["storage"],
+    | "engine"
+    | "persistence_enabled"
+    | "path"
+    | "fsync"
+    | "memory_limit_mb"
+    | "max_clock_skew_ms"
+    | "tombstone_grace_seconds"
+  >;
+  readonly mqtt: Omit<Config["mqtt"], "embedded">;
+  readonly antiEntropy: Config["anti_entropy"];
+  /** The broker's address, asked for once the data is back. When it rejects, so does `open`. */
+  readonly brokerAddress: () => Promise<string>;
+  /** `host:port` at which peers reach this node. */
+  readonly address: () => string;
+  /** The program's version. */
+  readonly version: string;
+  /** Longest frame between nodes, able to hold the largest entry. */
+  readonly maxFrameBytes: number;
+  /** A peer that is silent for so long in a session is given up, in ms. */
+  readonly silenceMs: number;
+  readonly logger: Logger;
+  /** Other bounds than the usual ones, for tests. */
+  readonly segmentBytes?: number;
+  readonly maxQueuedBytes?: number;
+}
+
+/** A replica; see the file header. */
+export class Replica {
+  readonly antiEntropy: AntiEntropy;
+  /** Null when the node is to replicate to nobody. */
+  readonly replicator: Replicator | null;
+  readonly setAside: SetAside;
+  /** What members this node has heard up to when. */
+  readonly contacts: Contacts;
+  /**
+   * Called when writes cannot be kept any more, when the reason changes, and (with null) when they
+   * can again. The store has been told already.
+   */
+  onFailureChange: (failure: JournalFailure | null) => void = () => {};
+  private readonly sweeper: Sweeper;
+  private settleAtMs = 0;
+
+  /**
+   * Brings back what is on disk and puts the parts together; nothing goes on by itself before
+   * `start`. Rejects with an OperationalError of one line when that cannot be done.
+   */
+  static async open(options: ReplicaOptions): Promise<Replica> {
+    const store = createStore(options);
+    const journal = await openJournal(options, store);
+    let replica: Replica | null = null;
+    journal.onFailureChange = () => {
+      const { failure } = journal;
+      store.isReadOnly = failure !== null;
+      if (failure === null) options.logger.info("Writing to disk again");
+      else options.logger.error("Writes are refused", { reason: failure.message });
+      replica?.onFailureChange(failure);
+    };
+    try {
+      // The process before may have vouched for what it knew, up to its end.
+      store.vouchedMs = store.clockMs();
+      replica = new Replica(options, store, journal, await options.brokerAddress());
+      await replica.setAside.countEarlier();
+      return replica;
+    } catch (error) {
+      await journal.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    private readonly options: ReplicaOptions,
+    readonly store: Store,
+    readonly journal: Journal,
+    brokerAddress: string,
+  ) {
+    // What recovery brought back was journalled and published before; the rest sees what is new.
+    store.observers.push(journal.observer);
+    this.contacts = readContacts(journal.fact(CONTACTS_FACT));
+    journal.followFact(CONTACTS_FACT, () => contactsFact(this.contacts));
+    this.replicator = options.mqtt.enabled ? this.createReplicator(brokerAddress) : null;
+    if (this.replicator !== null) store.observers.push(this.replicator.observer);
+    this.setAside = this.createSetAside();
+    this.antiEntropy = this.createAntiEntropy();
+    const { tree } = this.antiEntropy;
+    for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
+    store.observers.push(tree);
+    this.sweeper = new Sweeper(store, options.world.timing, () => this.settle());
+  }
+
+  /** Begins. Resolves when it has what its peers have, or after a few seconds (`AntiEntropy`). */
+  async start(): Promise<void> {
+    this.sweeper.start();
+    this.replicator?.start();
+    await this.antiEntropy.start();
+  }
+
+  /** Ends sessions with peers, for a node that is about to stop. */
+  interrupt(): void {
+    this.antiEntropy.interrupt();
+  }
+
+  /** Passes on what no other node has yet, and ends with everything on disk. */
+  async stop(): Promise<void> {
+    await this.replicator?.stop();
+    await this.antiEntropy.stop(this.hasUnsent());
+    await this.setAside.close();
+    this.sweeper.stop();
+    await this.journal.close();
+  }
+
+  /** Whether the broker does not have all that clients of this node wrote. */
+  private hasUnsent(): boolean {
+    const { replicator, store } = this;
+    if (replicator === null) return store.size > 0;
+    const { waiting, unacknowledged } = replicator.status();
+    return waiting + unacknowledged > 0;
+  }
+
+  /** Lets counters be folded that nothing more is heard of, unless another process counts as this node. */
+  private settle(): void {
+    const { options, replicator, store, contacts } = this;
+    const { world, storage } = options;
+    const nowMs = world.timing.nowMs();
+    if (nowMs < this.settleAtMs) return;
+    this.settleAtMs = nowMs + SETTLE_EVERY_MS;
+    const { runStartsMs, origin } = store;
+    const graceMs = storage.tombstone_grace_seconds * 1000;
+    const isAlone = replicator === null || !replicator.hasHeardTwinWithin(graceMs);
+    const heardOf = replicator?.peers().map(({ nodeId }) => originOf(nodeId)) ?? [];
+    store.settledMs = isAlone
+      ? settledMs(runStartsMs, world.wallMs(), graceMs, origin, contacts, heardOf)
+      : 0;
+  }
+
+  private createReplicator(brokerAddress: string): Replicator {
+    const { options, journal, store } = this;
+    const { world, mqtt, nodeId, address, version, logger } = options;
+    const created = new Replicator({
+      store,
+      settings: { ...mqtt, broker_address: brokerAddress },
+      nodeId,
+      address,
+      version,
+      rootHex: () => this.antiEntropy.rootHex,
+      lastEpoch: Number(new TextDecoder().decode(journal.fact(EPOCH_FACT))),
+      whenSafe(callback) {
+        if (journal.safePosition === journal.position) callback();
+        else journal.whenSafe({ onSafe: callback });
+      },
+      now: world.wallMs,
+      random: world.random,
+      timing: world.timing,
+      connect: world.connect,
+      logger: logger.child("replication"),
+      hooks: {
+        onGap: (source) => this.antiEntropy.noteGap(source),
+        onReference: (source, entry) => this.antiEntropy.noteReference(source, entry),
+        onFuture: (entry, source) => this.antiEntropy.noteFuture(entry, source),
+        isMet: (source) => this.antiEntropy.knows(source),
+      },
+    });
+    journal.setFact(EPOCH_FACT, new TextEncoder().encode(String(created.epoch)));
+    return created;
+  }
+
+  private createSetAside(): SetAside {
+    const { world, storage, antiEntropy, nodeId, logger } = this.options;
+    return new SetAside({
+      files: world.files,
+      wallMs: world.wallMs,
+      directory: storage.path,
+      nodeId,
+      maxBytes: antiEntropy.max_set_aside_mb * 1_048_576,
+      logger: logger.child("sync"),
+    });
+  }
+
+  private createAntiEntropy(): AntiEntropy {
+    const { options, replicator } = this;
+    const { world, nodeId, logger } = options;
+    const { wallMs, timing, random, randomWords, dial } = world;
+    return new AntiEntropy({
+      ...{ wallMs, timing, random, randomWords, dial, nodeId },
+      store: this.store,
+      durability: this.journal,
+      settings: options.antiEntropy,
+      setAside: this.setAside,
+      contacts: this.contacts,
+      cluster: options.mqtt.topic_prefix,
+      epoch: replicator?.epoch ?? wallMs(),
+      maxFrameBytes: options.maxFrameBytes,
+      silenceMs: options.silenceMs,
+      ...(options.maxQueuedBytes ? { maxQueuedBytes: options.maxQueuedBytes } : {}),
+      presence: () => replicator?.presence() ?? null,
+      isTakingPart: () => replicator?.isEnabled ?? true,
+      logger: logger.child("sync"),
+    });
+  }
+}
+
+function createStore({ world, nodeId, storage }: ReplicaOptions): Store {
+  const [low, high, run] = world.randomWords(3);
+  return new Store({
+    clock: new HybridClock(world.wallMs),
+    origin: originOf(nodeId),
+    counterOrigin: runOrigin(originOf(nodeId), run!),
+    hashSeed: { low: low!, high: high! },
+    random: world.random,
+    memoryLimitBytes: storage.memory_limit_mb * 1_048_576,
+    maxClockSkewMs: storage.max_clock_skew_ms,
+    tombstoneGraceMs: storage.tombstone_grace_seconds * 1000,
+  });
+}
+
+/** Brings back what is on disk, unless the node keeps nothing there. */
+async function openJournal(options: ReplicaOptions, store: Store): Promise<Journal> {
+  const { world, nodeId, storage, segmentBytes } = options;
+  const { engine, persistence_enabled, path, fsync } = storage;
+  if (engine === "memory" || !persistence_enabled) {
+    store.noteRun();
+    return new MemoryJournal();
+  }
+  const { journal, recovered } = await openLog({
+    directory: path,
+    nodeId,
+    fsync,
+    store,
+    files: world.files,
+    timing: world.timing,
+    lock: world.lock,
+    logger: options.logger.child("storage"),
+    ...(segmentBytes ? { segmentBytes } : {}),
+  });
+  resumeIncarnation(store, journal, recovered, fsync);
+  return journal;
+}

@@ -1,0 +1,65 @@
+/**
+ * The world that a replica lives in: time, chance, a disk, and ways to reach others. It is handed
+ * down from the composition root; nothing takes it from anywhere else, so that the simulation puts
+ * another world under the very same replica. Beside the command line this is the only file that
+ * knows the real clocks, timers and random numbers.
+ */
+import { tcpDialler, type Dial } from "./anti-entropy/dial.ts";
+import { realFileSystem, type FileSystem } from "./durability/file-system.ts";
+import { lockDirectory, type DirectoryLock } from "./durability/lock.ts";
+import { MqttTransport, type TransportOptions } from "./replication/mqtt-transport.ts";
+import type { Transport } from "./replication/replicator.ts";
+import type { Timing } from "./timing.ts";
+
+/** All that a replica takes from outside. */
+export interface World {
+  /** What time it is, in Unix ms: what people and NTP set it to, so it may jump both ways. */
+  wallMs(): number;
+  /** How time passes, and what is to be done later. */
+  readonly timing: Timing;
+  /** From 0 to below 1. */
+  random(): number;
+  /** So many words of 32 bits that nobody can guess. */
+  randomWords(count: number): Uint32Array;
+  readonly files: FileSystem;
+  /** Keeps other processes off a directory. Rejects with an OperationalError when one has it. */
+  lock(directory: string): Promise<DirectoryLock>;
+  /** Reaches a peer. */
+  readonly dial: Dial;
+  /** Makes a connection to a broker, which is opened later. */
+  connect(options: TransportOptions): Transport;
+}
+
+/** The time and the turns of this process's event loop. */
+export const eventLoop: Timing = {
+  nowMs: () => performance.now(),
+  after(delayMs, task) {
+    const timer = setTimeout(task, delayMs);
+    return () => clearTimeout(timer);
+  },
+  soon(task) {
+    const immediate = setImmediate(task);
+    return () => clearImmediate(immediate);
+  },
+};
+
+/** The world of this process. */
+export const realWorld: World = {
+  wallMs: () => Date.now(),
+  timing: eventLoop,
+  random: () => Math.random(),
+  randomWords: (count) => crypto.getRandomValues(new Uint32Array(count)),
+  files: realFileSystem,
+  lock: lockDirectory,
+  dial: tcpDialler(eventLoop),
+  connect: (options) => new MqttTransport(options),
+};
+
+/** So many hexadecimal digits that nobody can guess. */
+export function randomHex(digits: number): string {
+  const words = realWorld.randomWords(Math.ceil(digits / 8));
+  return [...words]
+    .map((word) => word.toString(16).padStart(8, "0"))
+    .join("")
+    .slice(0, digits);
+}
