@@ -52,6 +52,7 @@ class CheckedArena {
     let reserved = 0;
     for (const slab of this.arena.bytes) reserved += slab.length;
     expect(this.arena.bytesReserved).toBe(reserved);
+    this.arena.verify(new Set(this.held.map(({ reference }) => reference)));
   }
 
   private bytesOf({ reference, length }: Held): Uint8Array {
@@ -248,6 +249,7 @@ describe("entry table", () => {
             }
           }
           expect(table.count).toBe(naive.size);
+          table.verify();
           const rows = [...naive];
           for (const [id, r] of rows) checkRow(table, id, r);
           for (let i = 1; i < rows.length; i++) {
@@ -374,6 +376,7 @@ describe("entry table", () => {
     const rowBytes = 4 * 32_768 * 32; // rows are kept for their ids
     const check = (what: string) => {
       while (table.compact(1_000, Infinity));
+      table.verify();
       let liveBytes = 0;
       for (const r of live.values()) liveBytes += 12 + r.value.length + 8;
       const most = 2 * liveBytes + 6 * SLAB_BYTES + rowBytes;
@@ -414,6 +417,7 @@ describe("entry table", () => {
     }
     const before = table.bytes();
     while (table.compact(1_000, 0));
+    table.verify();
     expect(table.bytes()).toBeLessThan(before - 4 * SLAB_BYTES);
     for (const [id, r] of live) checkRow(table, id, r);
   });

@@ -53,6 +53,7 @@ class Pair {
       walked.push(nameOf(this.keys.byId[this.list.at(at)]));
     expect(walked).toEqual(this.sorted());
     expect(this.list.size).toBe(this.naive.size);
+    this.list.verify();
   }
 
   checkSeek(key: Uint8Array): void {

@@ -63,6 +63,7 @@ class Pair {
 
   check(others: Iterable<string>): void {
     expect(this.index.size).toBe(this.naive.size);
+    this.index.verify();
     for (const key of others) {
       if (this.find(key) !== (this.naive.get(key) ?? -1))
         throw new Error(`${key} is not as it was`);

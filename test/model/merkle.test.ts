@@ -77,8 +77,13 @@ class Node implements RecordSource {
     while (this.tree.update(time, LATEST, 1000, () => 0));
   }
 
+  verify(): void {
+    this.tree.verify(this.entries.length, (id) => this.entries[id] !== undefined);
+  }
+
   root(): string | null {
     this.update();
+    this.verify();
     return this.tree.rootHex();
   }
 }
@@ -210,6 +215,7 @@ describe("Merkle tree", () => {
           else if (s.do === "drop") node.drop(s.key);
           else if (s.do === "update") node.update(s.time);
           else node.tree.update(LATEST, LATEST, 0, () => 0);
+          if (s.do === "update" || s.do === "slice") node.verify();
         }
         node.update();
         expect(node.root()).toBe(rootOf(node.facts()));
@@ -264,6 +270,7 @@ describe("Merkle tree", () => {
             }
             if (isSliced) node.tree.update(LATEST, LATEST, 0, () => 0);
             else node.update();
+            node.verify();
           }
           const facts = node.facts();
           // What changed behind an update under way is for the next.

@@ -158,6 +158,7 @@ class TestStore {
   }
 
   checkObserved(): void {
+    this.store.verify();
     const current = new Map<number, string>();
     for (let id = 0; id < this.store.idLimit; id++) {
       if (this.store.isUsed(id)) current.set(id, this.describe(id));

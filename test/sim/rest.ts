@@ -76,3 +76,17 @@ export function checkTrees({ present, oracle }: Simulation): void {
     }
   }
 }
+
+/** Fails unless the invariants of these nodes' stores and trees hold. */
+export function checkInvariants({ oracle }: Simulation, nodes: readonly SimNode[]): void {
+  for (const { id, process } of nodes) {
+    if (process === null) continue;
+    const { store, tree } = process;
+    try {
+      store.verify();
+      tree.verify(store.idLimit, (entry) => store.isUsed(entry));
+    } catch (error) {
+      return oracle.fail(`${id}: ${String(error)}`);
+    }
+  }
+}

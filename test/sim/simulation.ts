@@ -20,7 +20,7 @@ import { LIAR } from "./lies.ts";
 import { Network } from "./network.ts";
 import { Oracle } from "./oracle.ts";
 import { drawForgettingPlan, drawPlan, type Plan } from "./plan.ts";
-import { checkContents, checkTrees, findDifference, findUnsafe } from "./rest.ts";
+import { checkContents, checkInvariants, checkTrees, findDifference, findUnsafe } from "./rest.ts";
 import { EPOCH_MS, FIRST_PORT, MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
 import { Timeline } from "./timeline.ts";
 import { Troubles } from "./troubles.ts";
@@ -30,6 +30,8 @@ import { OriginNames } from "./watched-store.ts";
 const HOUR_MS = 3_600_000;
 /** Everything in the simulated world comes to rest within this time, and ten sync rounds. */
 const MAX_REST_MS = 600_000;
+/** Every so many turns the invariants of one node's store and tree are looked at: it takes a while. */
+const TURNS_A_CHECK = 20;
 /** How many seeds have a liar, of those that could. */
 const LIARS = 0.1;
 
@@ -250,6 +252,7 @@ export class Simulation {
       this.troubles.cause(turn);
       this.clients.act(chance.pick(this.nodes), `${turn}`);
       timeline.runUntil(timeline.nowMs + chance.next() * 2 * plan.pauseMs);
+      if (turn % TURNS_A_CHECK === 0) checkInvariants(this, [chance.pick(this.present)]);
     }
     if (oracle.failure === null) this.mend();
     if (oracle.failure === null) this.comeToRest();
@@ -308,6 +311,7 @@ export class Simulation {
     if (oracle.failure !== null) return;
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);
     checkContents(this);
+    checkInvariants(this, this.present);
     checkTrees(this);
   }
 }

@@ -16,16 +16,21 @@
  * - Free slots of a slab form a list through their first word.
  * - `bytesReserved` is the sum of the sizes of all slabs.
  *
- * Fragmentation: a slot wastes at most 1/8 of its bytes (7 bytes below 128), and
+ * Fragmentation: a slot wastes at most 1/8 of its bytes (`size-classes.ts`), and
  * `sparseSlab` names slabs under half full, which the owner of the slots empties by
  * moving them; so under any churn memory stays within about twice what is live.
  */
 
-const SLAB_BYTES = 262_144;
+import {
+  LARGEST_SLOT_BYTES,
+  SLAB_BYTES,
+  classBytes,
+  classOfUnits,
+  slotsPerSlab,
+} from "./size-classes.ts";
+
 const UNIT_BITS = 15;
 const UNIT_MASK = (1 << UNIT_BITS) - 1;
-/** Slots above this size get a slab of their own. */
-const LARGEST_SLOT_BYTES = 32_768;
 /** What a slot above that is rounded up to. */
 const PAGE_BYTES = 4_096;
 /** Class number of a slab that holds one large slot. */
@@ -46,9 +51,6 @@ const EMPTYING = 2;
 
 /** What `allocate` returns when memory is used up. A valid reference is never negative. */
 export const OUT_OF_MEMORY = -1;
-
-const classBytes = sizeClasses();
-const classOfUnits = classTable();
 
 /** Slots of bytes by reference; see the file header. */
 export class Arena {
@@ -182,6 +184,83 @@ export class Arena {
     this.scanPosition = 0;
   }
 
+  /**
+   * Throws unless the invariants hold, and exactly the slots in `held` are in use; for tests, for it
+   * looks at everything.
+   */
+  verify(held: ReadonlySet<number>): void {
+    const free = new Int32Array(classBytes.length);
+    const slabs = new Int32Array(classBytes.length);
+    let reserved = 0;
+    let live = 0;
+    this.bytes.forEach((bytes, slab) => {
+      reserved += bytes.length;
+      const slabClass = this.slabClass[slab];
+      if (slabClass === VACANT) return this.verifyVacant(slab);
+      if (slabClass === LARGE) {
+        live++;
+        if (!held.has(slab * SLAB_STEP)) throw new Error(`arena: large slab ${slab} is not in use`);
+        return;
+      }
+      this.verifySlab(slab, slabClass, held);
+      live += this.liveSlots[slab];
+      free[slabClass] += slotsPerSlab(slabClass) - this.liveSlots[slab];
+      slabs[slabClass]++;
+    });
+    if (reserved !== this.bytesReserved) {
+      throw new Error(`arena: ${reserved} bytes are reserved, not ${this.bytesReserved}`);
+    }
+    if (live !== held.size) throw new Error(`arena: ${live} slots are live, ${held.size} in use`);
+    for (let slabClass = 0; slabClass < classBytes.length; slabClass++) {
+      if (free[slabClass] !== this.freeSlots[slabClass]) {
+        throw new Error(`arena: the free slots of class ${slabClass} are miscounted`);
+      }
+      if (slabs[slabClass] !== this.slabCount[slabClass]) {
+        throw new Error(`arena: the slabs of class ${slabClass} are miscounted`);
+      }
+    }
+  }
+
+  private verifyVacant(slab: number): void {
+    if (this.bytes[slab].length > 0) throw new Error(`arena: vacant slab ${slab} keeps its memory`);
+    if (this.vacantSlabs.filter((it) => it === slab).length !== 1) {
+      throw new Error(`arena: vacant slab ${slab} is not in the list of those once`);
+    }
+  }
+
+  /** What is free in a slab, by its list and its counts; and that it is where room is looked for. */
+  private verifySlab(slab: number, slabClass: number, held: ReadonlySet<number>): void {
+    const step = classBytes[slabClass] >>> 3;
+    const used = this.nextUnit[slab] / step;
+    const freed = new Set<number>();
+    for (let unit = this.freeUnit[slab]; unit !== NO_UNIT; unit = this.words[slab][unit << 1]) {
+      if (unit % step !== 0 || unit >= this.nextUnit[slab] || freed.has(unit)) {
+        throw new Error(`arena: the free list of slab ${slab} is broken at ${unit}`);
+      }
+      freed.add(unit);
+    }
+    if (used - freed.size !== this.liveSlots[slab]) {
+      throw new Error(`arena: the live slots of slab ${slab} are miscounted`);
+    }
+    for (let unit = 0; unit < slotsPerSlab(slabClass) * step; unit += step) {
+      const isLive = unit < this.nextUnit[slab] && !freed.has(unit);
+      if (isLive !== held.has(slab * SLAB_STEP + unit)) {
+        throw new Error(
+          `arena: slot ${unit} of slab ${slab} is ${isLive ? "lost" : "in use, free"}`,
+        );
+      }
+    }
+    if (slab === this.currentSlab[slabClass]) return;
+    if (this.liveSlots[slab] === 0) throw new Error(`arena: empty slab ${slab} is kept`);
+    const isOpen = this.openState[slab] === OPEN;
+    if (isOpen && !this.openSlabs[slabClass].includes(slab)) {
+      throw new Error(`arena: open slab ${slab} is not on the stack`);
+    }
+    if (this.openState[slab] === CLOSED && this.hasRoom(slab, slabClass)) {
+      throw new Error(`arena: slab ${slab} has room that nobody will find`);
+    }
+  }
+
   private hasRoom(slab: number, slabClass: number): boolean {
     return (
       this.freeUnit[slab] !== NO_UNIT ||
@@ -280,30 +359,6 @@ function bufferOf(bytes: number): ArrayBuffer | null {
     if (error instanceof RangeError) return null;
     throw error;
   }
-}
-
-function slotsPerSlab(slabClass: number): number {
-  return Math.floor(SLAB_BYTES / classBytes[slabClass]);
-}
-
-/** Steps of 8 bytes up to 128, then eight steps to each doubling. */
-function sizeClasses(): number[] {
-  const sizes: number[] = [];
-  for (let size = 8; size <= 128; size += 8) sizes.push(size);
-  for (let base = 128; base < LARGEST_SLOT_BYTES; base *= 2) {
-    for (let step = 1; step <= 8; step++) sizes.push(base + (base / 8) * step);
-  }
-  return sizes;
-}
-
-function classTable(): Uint8Array {
-  const table = new Uint8Array(LARGEST_SLOT_BYTES / 8 + 1);
-  let slabClass = 0;
-  for (let units = 0; units < table.length; units++) {
-    while (classBytes[slabClass] < units * 8) slabClass++;
-    table[units] = slabClass;
-  }
-  return table;
 }
 
 function grown(table: Uint16Array, size: number): Uint16Array<ArrayBuffer> {

@@ -8,13 +8,14 @@
  * descending ones fill them. No operation takes more than a fraction of a millisecond:
  * the dearest are to split a block, which reads its 256 keys, and to add a chunk.
  *
+ * A removal that leaves a block at most half full merges it with a neighbour if both together
+ * hold no more than MERGE_IDS ids, so blocks stay 37 % full on average.
+ *
  * Invariants:
  * - ids ascend strictly by key, within a block and from block to block;
  * - every block but the head holds at least one id; the head starts every walk and
  *   takes whatever sorts before the second block, so it may be empty;
  * - level l links, in order, exactly the blocks with towers higher than l;
- * - after a removal that leaves a block at most half full, it and either neighbour
- *   together hold more than MERGE_IDS ids, so blocks stay 37 % full on average.
  */
 
 import { BLOCK_IDS, KeyBlocks, MAX_LEVELS, NONE } from "./key-blocks.ts";
@@ -144,6 +145,50 @@ export class BlockSkipList {
       const count = this.blocks.count(block);
       if (left < count) return this.blocks.idAt(block, left);
       left -= count;
+    }
+  }
+
+  /** Throws unless the invariants hold; for tests. */
+  verify(): void {
+    const { blocks } = this;
+    const all: number[] = [];
+    let size = 0;
+    for (let block = HEAD; ; block = blocks.next(block, 0)) {
+      blocks.verify(block);
+      const count = blocks.count(block);
+      if (count === 0 && block !== HEAD) throw new Error(`skip list: block ${block} is empty`);
+      size += count;
+      if (all.length > 0) this.verifyNeighbours(all.at(-1)!, block);
+      all.push(block);
+      if (blocks.next(block, 0) === NONE) break;
+      if (size > this.size) throw new Error("skip list: the blocks go round");
+    }
+    if (size !== this.size) throw new Error(`skip list: ${size} ids, not ${this.size}`);
+    for (let level = 0; level < MAX_LEVELS; level++) {
+      const linked: number[] = [];
+      for (let at = HEAD; linked.length <= all.length; at = blocks.next(at, level)) {
+        linked.push(at);
+        if (blocks.next(at, level) === NONE) break;
+      }
+      const high = all.filter((block) => blocks.levels(block) > level);
+      if (String(linked) !== String(high)) throw new Error(`skip list: level ${level} is broken`);
+      if (level >= this.levels && high.length > 1) {
+        throw new Error(`skip list: level ${level} is above the highest one looked at`);
+      }
+    }
+  }
+
+  private verifyNeighbours(before: number, block: number): void {
+    const { blocks } = this;
+    if (blocks.previous(block) !== before) {
+      throw new Error(`skip list: block ${block} does not lead back`);
+    }
+    const count = blocks.count(before);
+    if (count > 0) {
+      this.probe.setId(blocks.idAt(before, count - 1));
+      if (this.probe.compareTo(blocks.idAt(block, 0)) >= 0) {
+        throw new Error(`skip list: block ${block} is out of order`);
+      }
     }
   }
 

@@ -272,6 +272,42 @@ export class EntryTable {
     return this.arena.bytesReserved + this.rowBytes();
   }
 
+  /** Throws unless the invariants hold, of the arena too; for tests. */
+  verify(): void {
+    const free = new Set<number>();
+    for (let id = this.freeRow; id !== NO_ROW; id = this.wordOf(id, 0)) {
+      if (id >= this.idLimit || free.has(id) || this.isUsed(id)) {
+        throw new Error(`entry table: the list of free rows is broken at ${id}`);
+      }
+      free.add(id);
+    }
+    const slots = new Set<number>();
+    for (let id = 0; id < this.idLimit; id++) {
+      if (!this.isUsed(id)) {
+        if (!free.has(id)) throw new Error(`entry table: free row ${id} is lost`);
+        continue;
+      }
+      const reference = this.referenceOf(id);
+      if (this.idAt(reference) !== id) {
+        throw new Error(`entry table: the slot of row ${id} names row ${this.idAt(reference)}`);
+      }
+      const keyLength = this.factsOf(id) & KEY_LENGTH_MASK;
+      const bytes = (this.hasExpiry(id) ? 12 : 4) + keyLength + this.wordOf(id, 2);
+      if (bytes > this.arena.capacityOf(reference)) {
+        throw new Error(`entry table: row ${id} is larger than its slot`);
+      }
+      slots.add(reference);
+    }
+    const used = this.idLimit - free.size;
+    if (used !== this.count) throw new Error(`entry table: ${used} rows, not ${this.count}`);
+    if (used !== slots.size) throw new Error("entry table: two rows share a slot");
+    this.arena.verify(slots);
+  }
+
+  private wordOf(id: number, word: number): number {
+    return this.rows[id >>> CHUNK_BITS][(id & CHUNK_MASK) * ROW_WORDS + word];
+  }
+
   private rowBytes(): number {
     return this.rows.length * CHUNK_ROWS * ROW_WORDS * 4;
   }

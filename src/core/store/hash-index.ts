@@ -122,6 +122,51 @@ export class HashIndex {
     return this.tableCount * TABLE_SLOTS * 4 + this.directory.length * 8;
   }
 
+  /** Throws unless the invariants hold; for tests. */
+  verify(): void {
+    const tables = new Set<Table>();
+    if (this.directory.length !== 2 ** this.depth) {
+      throw new Error(`hash index: ${this.directory.length} cells at depth ${this.depth}`);
+    }
+    for (let cell = 0; cell < this.directory.length;) {
+      const table = this.directory[cell];
+      const run = 2 ** (this.depth - table.depth);
+      const isRun = this.directory.slice(cell, cell + run).every((it) => it === table);
+      if (cell % run !== 0 || !isRun || tables.has(table)) {
+        throw new Error(`hash index: the cells of the table at ${cell} are not one run`);
+      }
+      tables.add(table);
+      this.verifyTable(table, cell / run);
+      cell += run;
+    }
+    if (tables.size !== this.tableCount) throw new Error("hash index: tables are miscounted");
+    let size = 0;
+    for (const { used } of tables) size += used;
+    if (size !== this.size) throw new Error(`hash index: ${size} ids, not ${this.size}`);
+  }
+
+  /** `top`: the table's `depth` top bits of the hash. */
+  private verifyTable(table: Table, top: number): void {
+    const ids = new Set<number>();
+    for (let at = 0; at < TABLE_SLOTS; at++) {
+      const slot = table.slots[at];
+      if (slot === 0) continue;
+      const id = (slot & ID_MASK) - 1;
+      const hash = this.keys.hashOf(id);
+      if (slot >>> ID_BITS !== tagOf(hash)) throw new Error(`hash index: the tag of ${id} is off`);
+      if ((hash >>> 1) >>> (31 - table.depth) !== top) {
+        throw new Error(`hash index: entry ${id} is in another's table`);
+      }
+      for (let before = hash & SLOT_MASK; before !== at; before = (before + 1) & SLOT_MASK) {
+        if (table.slots[before] === 0) throw new Error(`hash index: entry ${id} is out of reach`);
+      }
+      ids.add(id);
+    }
+    if (ids.size !== table.used || ids.size > SPLIT_AT) {
+      throw new Error(`hash index: ${ids.size} ids in a table that counts ${table.used}`);
+    }
+  }
+
   private tableOf(hash: number): Table {
     // A shift by 32 would be a shift by 0, hence two.
     return this.directory[(hash >>> 1) >>> (31 - this.depth)];

@@ -19,7 +19,7 @@
  * - each word is `prefix32` of its key from SKIP on.
  */
 
-import { PROBE_WORDS } from "./key-order.ts";
+import { KeySlice, PROBE_WORDS } from "./key-order.ts";
 import type { KeyProbe, KeySource } from "./key-order.ts";
 
 /** How many ids a block can hold. */
@@ -256,6 +256,38 @@ export class KeyBlocks {
       this.setWords(to);
     }
     if (index > 0) this.refineWords(from);
+  }
+
+  /** Throws unless the invariants of a block hold; for tests. */
+  verify(block: number): void {
+    const at = (block & 255) * HEADER_WORDS;
+    const header = this.headers[block >>> 8];
+    const words = this.words[block >>> 8];
+    const skip = header[at + SKIP];
+    const first = this.idAt(block, 0);
+    const key = new KeySlice();
+    for (let index = 0; index < this.count(block); index++) {
+      const id = this.idAt(block, index);
+      if (words[(block & 255) * BLOCK_IDS + index] !== this.keys.prefix32(id, skip)) {
+        throw new Error(`key blocks: the word of entry ${id} is not that of its key`);
+      }
+      for (let byte = 0; byte < skip; byte++) {
+        if ((this.keys.prefix32(id, byte) ^ this.keys.prefix32(first, byte)) >>> 24 !== 0) {
+          throw new Error(`key blocks: entry ${id} does not share the prefix of block ${block}`);
+        }
+      }
+      if (index === 0) continue;
+      this.keys.locateKey(id, key);
+      if (
+        this.keys.compareToKey(this.idAt(block, index - 1), key.bytes, key.offset, key.length) >= 0
+      )
+        throw new Error(`key blocks: entry ${id} is out of order`);
+    }
+    for (let i = 0; i < PROBE_WORDS && this.count(block) > 0; i++) {
+      if (header[at + SEPARATOR + i] !== this.keys.prefix32(first, i * 4)) {
+        throw new Error(`key blocks: the separator of block ${block} is not its first key`);
+      }
+    }
   }
 
   private setCount(block: number, count: number): void {

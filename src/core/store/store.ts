@@ -300,6 +300,59 @@ export class Store {
     }
   }
 
+  /** Throws unless the invariants hold, of all parts too; for tests, for it looks at everything. */
+  verify(): void {
+    const { table, index, order, present } = this;
+    table.verify();
+    index.verify();
+    if (!this.isRecovering) order.verify();
+    let tombstones = 0;
+    let expiring = 0;
+    for (let id = 0; id < table.idLimit; id++) {
+      if (!table.isUsed(id)) continue;
+      table.read(id, present);
+      const flaw = flawOf(present);
+      if (flaw !== null) throw new Error(`store: entry ${id} is malformed: ${flaw}`);
+      const { key, keyOffset, keyLength } = present;
+      const hash = this.hash(key, keyOffset, keyLength);
+      if (hash !== table.hashOf(id)) throw new Error(`store: the hash of entry ${id} is another's`);
+      if (index.find(hash, key, keyOffset, keyLength) !== id) {
+        throw new Error(`store: entry ${id} is not found by its key`);
+      }
+      if (present.kind === KIND_TOMBSTONE) tombstones++;
+      else if (!this.isRecovering) this.verifyOrdered(id);
+      if (present.expiresAtMs !== 0) expiring++;
+      this.verifyTime(id);
+    }
+    if (index.size !== table.count)
+      throw new Error("store: the index holds what the table does not");
+    const size = this.isRecovering ? 0 : table.count - tombstones;
+    if (order.size !== size) throw new Error(`store: ${order.size} keys in order, ${size} in all`);
+    if (tombstones !== this.tombstones || expiring !== this.expiring) {
+      throw new Error("store: what is deleted or expires is miscounted");
+    }
+  }
+
+  /** Entry `id` is in `present`. */
+  private verifyOrdered(id: number): void {
+    const { key, keyOffset, keyLength } = this.present;
+    const position = this.order.seek(key, keyOffset, keyLength);
+    if (position < 0 || this.order.at(position) !== id) {
+      throw new Error(`store: entry ${id} is not in the order`);
+    }
+  }
+
+  private verifyTime(id: number): void {
+    const { clock, present } = this;
+    const { timeHigh, timeLow } = present;
+    if (timeHigh > clock.high || (timeHigh === clock.high && timeLow > clock.low)) {
+      throw new Error(`store: entry ${id} is ahead of the clock`);
+    }
+    if (!this.isFlushing && this.isFlushed(id)) {
+      throw new Error(`store: entry ${id} has outlived a flush`);
+    }
+  }
+
   /** Every id in use is below this; `isUsed` tells which are. */
   get idLimit(): number {
     return this.table.idLimit;

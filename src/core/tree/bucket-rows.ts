@@ -96,6 +96,11 @@ export class BucketRows {
     }
   }
 
+  /** Every id in a chain is below this. */
+  get idLimit(): number {
+    return this.rows.length * CHUNK_IDS;
+  }
+
   /** Forgets all and lets go of the memory. */
   clear(): void {
     this.rows = [];

@@ -40,7 +40,7 @@ export class DigestList {
     const { count, digestWords } = this;
     this.count = 0;
     if (count === 0) {
-      out.fill(0, at, at + DIGEST_WORDS);
+      for (let word = 0; word < DIGEST_WORDS; word++) out[at + word] = 0;
       return;
     }
     this.sort(count);

@@ -24,7 +24,7 @@
  */
 
 import { Division, divisionOf, END, isDivision } from "./bucket-division.ts";
-import { digitOf, digitOfKey, MAX_DEPTH, type Part } from "./bucket-part.ts";
+import { digitOf, digitOfKey, MAX_DEPTH, partOf, wholeBucket, type Part } from "./bucket-part.ts";
 import { BucketRows } from "./bucket-rows.ts";
 import { DIGEST_WORDS, DigestList } from "./digest-list.ts";
 import { BUCKETS, FANOUT } from "./digest-tree.ts";
@@ -215,6 +215,68 @@ export class MerkleBuckets {
     const fixed = this.heads.byteLength + this.counts.byteLength + this.list.bytes();
     const divisions = (this.divisions.length - this.free.length) * Division.BYTES;
     return this.rows.bytes() + fixed + divisions;
+  }
+
+  /** Throws unless the invariants hold; for tests. */
+  verify(): void {
+    const seen = new Set<number>();
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      const before = seen.size;
+      if (this.heads[bucket] !== END)
+        this.verifyCell(this.heads[bucket], wholeBucket(bucket), seen);
+      if (seen.size - before !== this.counts[bucket]) {
+        throw new Error(`merkle buckets: the entries of bucket ${bucket} are miscounted`);
+      }
+    }
+    for (let id = 0; id < this.rows.idLimit; id++) {
+      if (this.has(id) !== seen.has(id))
+        throw new Error(`merkle buckets: entry ${id} is in no chain`);
+    }
+  }
+
+  private verifyCell(cell: number, part: Part, seen: Set<number>): void {
+    if (isDivision(cell)) return this.verifyDivision(this.divisions[divisionOf(cell)], part, seen);
+    const before = seen.size;
+    for (let id = cell; id !== END; id = this.rows.nextOf(id)) {
+      if (seen.has(id)) throw new Error(`merkle buckets: entry ${id} is in a chain twice`);
+      seen.add(id);
+      this.digestKey(id, this.keyDigest);
+      const bucket = (this.keyDigest[0] << 8) | this.keyDigest[1];
+      const isHere = bucket === part.bucket && this.bucketOf(id) === bucket;
+      if (!isHere || !isInPart(this.keyDigest, part)) {
+        throw new Error(`merkle buckets: entry ${id} is in another's chain`);
+      }
+    }
+    if (part.depth < MAX_DEPTH && seen.size - before > LARGE) {
+      throw new Error(`merkle buckets: a chain in bucket ${part.bucket} is too long`);
+    }
+  }
+
+  private verifyDivision(division: Division | undefined, part: Part, seen: Set<number>): void {
+    const where = `the division of bucket ${part.bucket} at depth ${part.depth}`;
+    if (division === undefined || !division.isInUse || division.depth !== part.depth) {
+      throw new Error(`merkle buckets: ${where} is none`);
+    }
+    if (division.total <= LARGE / 2) throw new Error(`merkle buckets: ${where} was not joined`);
+    if (division.dirty !== 0 && !this.stale.includes(division)) {
+      throw new Error(`merkle buckets: ${where} is out of date and not in the list of those`);
+    }
+    const digest = new Uint32Array(DIGEST_WORDS);
+    for (let digit = 0; digit < FANOUT; digit++) {
+      const below = division.cells[digit];
+      const before = seen.size;
+      this.verifyCell(below, partOf(part, digit), seen);
+      if (seen.size - before !== division.counts[digit]) {
+        throw new Error(`merkle buckets: ${where} miscounts`);
+      }
+      if ((division.dirty & (1 << digit)) !== 0) continue;
+      const isDirty = isDivision(below) && this.divisions[divisionOf(below)]!.dirty !== 0;
+      if (isDirty) throw new Error(`merkle buckets: ${where} does not know what is out of date`);
+      this.digestCell(below, division.counts[digit], digest, 0);
+      if (digest.some((word, i) => word !== division.digests[digit * DIGEST_WORDS + i])) {
+        throw new Error(`merkle buckets: a digest in ${where} is out of date`);
+      }
+    }
   }
 
   private visitCell(cell: number, visit: (id: number) => void): void {

@@ -35,6 +35,7 @@
  * - a bucket that changed is marked in the DigestTree until that is refreshed.
  */
 
+import { DIGEST_WORDS } from "./digest-list.ts";
 import { DigestTree } from "./digest-tree.ts";
 import { Entry } from "../data/entry.ts";
 import { MerkleBuckets } from "./merkle-buckets.ts";
@@ -183,6 +184,42 @@ export class MerkleTree implements ChangeObserver {
   /** Memory held, in bytes. */
   bytes(): number {
     return this.buckets.bytes() + this.levels.bytes() + (this.marks.length * CHUNK_IDS) / 8;
+  }
+
+  /**
+   * Throws unless the invariants hold, of buckets and levels too; for tests. `isUsed`: whether an id
+   * below `idLimit` names an entry that the tree was told of.
+   */
+  verify(idLimit: number, isUsed: (id: number) => boolean): void {
+    const { buckets, digester, digest, digestWords, entry } = this;
+    buckets.verify();
+    this.levels.verify(buckets);
+    const shown = new Uint32Array(DIGEST_WORDS);
+    let waiting = 0;
+    for (let id = 0; id < Math.max(idLimit, this.marks.length * CHUNK_IDS); id++) {
+      const isMarked = this.isMarked(id);
+      if (isMarked) waiting++;
+      if (id >= idLimit || !isUsed(id)) {
+        if (isMarked || buckets.has(id)) throw new Error(`merkle tree: entry ${id} is gone`);
+        continue;
+      }
+      if (isMarked) continue;
+      if (!buckets.has(id)) throw new Error(`merkle tree: entry ${id} is missing`);
+      this.source.read(id, entry);
+      digester.ofEntry(entry, digest);
+      buckets.copyDigest(id, shown, 0);
+      if (shown.some((word, i) => word !== digestWords[i])) {
+        throw new Error(`merkle tree: entry ${id} has changed and is not marked`);
+      }
+    }
+    if (waiting !== this.waiting) {
+      throw new Error(`merkle tree: ${waiting} entries wait, not ${this.waiting}`);
+    }
+  }
+
+  private isMarked(id: number): boolean {
+    const marks = this.marks[id >>> CHUNK_SHIFT];
+    return marks !== undefined && (marks[(id & CHUNK_MASK) >>> 5] & (1 << (id & 31))) !== 0;
   }
 
   /** Goes over the marks from `nextId` on. True when time is up. */
