@@ -12,8 +12,8 @@ import { Reply, type Dialect } from "../protocol/reply.ts";
 import type { LateReply } from "./command.ts";
 import type { Session } from "./session.ts";
 
-/** Gathered elements are put aside when they take this much. */
-const PART_BYTES = 64 * 1024;
+/** Gathered elements are put aside when they take this much: most of what the buffer has then. */
+const PART_BYTES = 48 * 1024;
 /** At most this much is sent at once. */
 const PIECE_BYTES = 256 * 1024;
 /** A small list takes little memory. */
@@ -62,9 +62,7 @@ export class LongReply {
     this.count++;
     if (part.length >= PART_BYTES) {
       this.gatheredBytes += part.length;
-      this.session.held = this;
-      this.session.hold(part.length);
-      this.pieces.push(part.handOver());
+      this.putAside();
     }
     this.elementStart = part.length;
     return true;
@@ -78,8 +76,8 @@ export class LongReply {
 
   /** Forgets all elements, for an error takes their place. */
   drop(): void {
-    this.session.hold(-this.gatheredBytes);
-    this.pieces.length = 0;
+    for (const piece of this.pieces) this.session.hold(-piece.buffer.byteLength);
+    this.release();
     this.part.length = this.elementStart = this.gatheredBytes = this.count = 0;
   }
 
@@ -90,12 +88,19 @@ export class LongReply {
       if (!hasBegun) {
         hasBegun = true;
         begin(reply);
-        this.session.hold(this.part.length);
-        if (this.part.length > 0) this.pieces.push(this.part.handOver());
+        if (this.part.length > 0) this.putAside();
         this.pieces.reverse();
       }
       return this.writeNext(reply);
     };
+  }
+
+  /** Keeps what is in `part`, which begins anew. The session is charged for the whole buffer. */
+  private putAside(): void {
+    const piece = this.part.handOver();
+    this.pieces.push(piece);
+    this.session.held = this;
+    this.session.hold(piece.buffer.byteLength);
   }
 
   /** Writes the next piece; true when there are more. */
@@ -108,7 +113,7 @@ export class LongReply {
       this.sentBytes += count;
       if (this.sentBytes < piece.length) break;
       this.sentBytes = 0;
-      this.session.hold(-piece.length);
+      this.session.hold(-piece.buffer.byteLength);
       release(piece);
       this.pieces.pop();
     }

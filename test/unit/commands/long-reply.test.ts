@@ -1,0 +1,26 @@
+import { expect, test } from "bun:test";
+import { LongReply } from "../../../src/commands/long-reply.ts";
+import { Session } from "../../../src/commands/session.ts";
+import { RESP2 } from "../../../src/protocol/reply.ts";
+
+test("a long reply is charged for the memory it takes, not only for what is in it", () => {
+  const session = new Session(1, "client", 0, 0);
+  const reply = new LongReply(RESP2, Infinity, session);
+  const { part } = reply;
+  const handOver = part.handOver.bind(part);
+  let takenBytes = 0;
+  part.handOver = () => {
+    const piece = handOver();
+    takenBytes += piece.buffer.byteLength;
+    return piece;
+  };
+  const element = new Uint8Array(100);
+  for (let i = 0; i < 50_000; i++) {
+    part.copied(element, 0, element.length);
+    reply.add();
+  }
+  expect(session.heldBytes).toBe(takenBytes);
+  expect(takenBytes).toBeLessThan(1.5 * reply.bytes);
+  reply.drop();
+  expect(session.heldBytes).toBe(0);
+});
