@@ -1,4 +1,5 @@
 /** `BACKUP`: makes a backup on the node's disk, and hands it out piece by piece. */
+import { release } from "../core/bytes.ts";
 import { OperationalError } from "../operational-error.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
@@ -35,7 +36,10 @@ function read(request: Request, reply: Reply, context: Context): void | Promise<
   // Up to so many bytes are asked for: what does not fit into a reply is left for the next one.
   const most = Math.min(Number(count), limits.maxReplyBytes - HEADER_BYTES);
   const reading = backups.read(request.text(1), Number(offset), most);
-  return answer(reading, (piece) => (late) => late.bulk(piece, 0, piece.length));
+  return answer(reading, (piece) => (late) => {
+    late.bulk(piece, 0, piece.length);
+    release(piece);
+  });
 }
 
 function made({ name, bytes, entries }: BackupMade): LateReply {
