@@ -17,6 +17,7 @@ import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts";
 import { MAX_KEY_BYTES } from "./core/data/entry.ts";
+import { infoSections } from "./node-facts.ts";
 import { OperationalError } from "./operational-error.ts";
 import type { Logger } from "./observability/log.ts";
 import type { ReplicationControl } from "./ports.ts";
@@ -175,7 +176,7 @@ class RunningNode implements Node {
   private createServices(): Services {
     const { config, world, replica, logger } = this;
     const { journal, replicator, antiEntropy } = replica;
-    return {
+    const services: Services = {
       version,
       nodeId: config.node_id,
       port: () => this.listener.port,
@@ -194,7 +195,7 @@ class RunningNode implements Node {
       synchronization: antiEntropy,
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => this.listener.list(),
-      clientFacts: () => this.listener.facts(),
+      info: () => infoSections({ services, replica, listener: this.listener }),
       killClients: (idOrAddress) => this.listener.kill(idOrAddress),
       settings: () => settingsOf(config),
       reportBug: (error) =>
@@ -204,6 +205,7 @@ class RunningNode implements Node {
         }),
       shutdown: () => void this.stop(),
     };
+    return services;
   }
 }
 
@@ -298,18 +300,6 @@ function replicationControl(replicator: Replicator, antiEntropy: AntiEntropy): R
     async disable() {
       await replicator.disable();
       antiEntropy.interrupt();
-    },
-    facts() {
-      const { connected, waiting, unacknowledged, duplicateNodeId, counters } = replicator.status();
-      return {
-        replication_connected: connected ? 1 : 0,
-        replication_waiting: waiting,
-        replication_unacknowledged: unacknowledged,
-        replication_duplicate_node_id: duplicateNodeId ? 1 : 0,
-        ...Object.fromEntries(
-          Object.entries(counters).map(([name, value]) => [`replication_${name}`, value]),
-        ),
-      };
     },
   };
 }

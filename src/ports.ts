@@ -10,8 +10,6 @@ export interface ReplicationControl {
   enable(): void;
   /** Resolves when this node has left the cluster. */
   disable(): Promise<void>;
-  /** Facts for INFO, name and value. */
-  facts(): Record<string, string | number>;
 }
 
 /** Waits for what was written to be safe from a crash. */
@@ -30,8 +28,6 @@ export interface Durability {
   readonly failure: { readonly kind: "full" | "write" | "sync"; readonly message: string } | null;
   /** Calls the waiter once all that is written by now is safe. */
   whenSafe(waiter: SafeWaiter): void;
-  /** Facts for INFO, name and value. */
-  facts(): Record<string, string | number>;
 }
 
 /** A finished backup. */
@@ -98,8 +94,6 @@ export interface SyncControl {
    * peer came by itself, not because somebody said SYNC.
    */
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string;
-  /** Facts for INFO, name and value. */
-  facts(): Record<string, string | number>;
   /** Begins anew with the facts that say how much something was at most. */
   resetPeaks(): void;
 }

@@ -1,5 +1,6 @@
 /** What sessions came to: the counters for INFO and one line in the log for each. */
 import type { SyncResult } from "../core/sync/tally.ts";
+import { counter, flag, gauge, text, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 
 /** As much of a result as there is: a node that cannot be reached has no figures. */
@@ -10,17 +11,34 @@ export type Account = Partial<Omit<SyncResult, "failure">> & {
   readonly peerNodeId: string;
 };
 
-const FIGURES = [
-  "bytesSent",
-  "bytesReceived",
-  "entriesSent",
-  "entriesReceived",
-  "entriesApplied",
-  "entriesSetAside",
-  "entriesPostponed",
-  "entriesWithheld",
-] as const;
-const LAST_FIGURES = ["roundTrips", "keysCompared", ...FIGURES] as const;
+type Figure =
+  | "bytesSent"
+  | "bytesReceived"
+  | "entriesSent"
+  | "entriesReceived"
+  | "entriesApplied"
+  | "entriesSetAside"
+  | "entriesPostponed"
+  | "entriesWithheld";
+
+/** What is added up over all sessions: the field, its name in INFO, what it counts, what it says. */
+const SUMS: readonly [Figure, name: string, unit: string, help: string][] = [
+  ["bytesSent", "bytes_sent", "bytes", "Sent to peers"],
+  ["bytesReceived", "bytes_received", "bytes", "Received from peers"],
+  ["entriesSent", "entries_sent", "entries", "Sent to peers"],
+  ["entriesReceived", "entries_received", "entries", "Received from peers"],
+  ["entriesApplied", "entries_applied", "entries", "Received and new to this node"],
+  ["entriesSetAside", "entries_set_aside", "entries", "Refused by peers as stale, and set aside"],
+  ["entriesPostponed", "entries_postponed", "entries", "Dated too far ahead to be taken yet"],
+  ["entriesWithheld", "entries_withheld", "entries", "Not sent, as the peer takes no new ones"],
+];
+
+/** The same of one session, with what is worth knowing of one alone. */
+const LAST: readonly [Figure | "roundTrips" | "keysCompared", ...[string, string, string]][] = [
+  ["roundTrips", "round_trips", "", "How often the word went to the peer and back"],
+  ["keysCompared", "keys_compared", "entries", "Compared one by one, or sent without comparing"],
+  ...SUMS,
+];
 
 /** Most addresses whose troubles are remembered; the one that began its own first is forgotten. */
 const MAX_TROUBLES = 1_000;
@@ -50,13 +68,60 @@ export class SyncAccounts {
   private busy = 0;
   /** When a session met another node with this one's id last. */
   private duplicateSeenMs = -Infinity;
-  private readonly sums = Object.fromEntries(FIGURES.map((name) => [name, 0])) as Record<
-    (typeof FIGURES)[number],
-    number
-  >;
+  private readonly sums: Record<Figure, number> = {
+    bytesSent: 0,
+    bytesReceived: 0,
+    entriesSent: 0,
+    entriesReceived: 0,
+    entriesApplied: 0,
+    entriesSetAside: 0,
+    entriesPostponed: 0,
+    entriesWithheld: 0,
+  };
   /** The last session that brought this node something new, or went only the other way. */
   private lastHeal: Account | null = null;
   private readonly troubles = new Map<string, Trouble>();
+
+  /** For INFO. */
+  static readonly facts: readonly Fact<SyncAccounts>[] = [
+    counter(
+      "sync_completed",
+      "sessions",
+      "Comparisons that came to their end.",
+      (it) => it.completed,
+    ),
+    counter("sync_failed", "sessions", "Comparisons that did not.", (it) => it.failed),
+    counter(
+      "sync_peer_busy",
+      "sessions",
+      "Comparisons put off because the peer had enough of them.",
+      (it) => it.busy,
+    ),
+    counter(
+      "sync_turned_away",
+      "sessions",
+      "Comparisons put off because this node had enough of them.",
+      (it) => it.turnedAway,
+    ),
+    flag(
+      "sync_duplicate_node_id",
+      "Whether another live node was met with this one's id in the last 15 minutes.",
+      (it) => it.hasDuplicate(),
+    ),
+    ...SUMS.map(([figure, name, unit, help]) =>
+      counter(`sync_${name}`, unit, `${help}.`, (it: SyncAccounts) => it.sums[figure]),
+    ),
+    text(
+      "sync_last_heal_peer",
+      "With whom the last session was that moved anything; until there was one, this is left out.",
+      (it) => it.lastHeal?.peerNodeId ?? null,
+    ),
+    ...LAST.map(([figure, name, unit, help]) =>
+      gauge(`sync_last_heal_${name}`, unit, `${help}, in that session.`, (it: SyncAccounts) =>
+        it.lastHeal === null ? null : (it.lastHeal[figure] ?? 0),
+      ),
+    ),
+  ];
 
   constructor(
     private readonly nodeId: string,
@@ -67,7 +132,7 @@ export class SyncAccounts {
 
   /** Takes a session into account. `address` is the other side's. */
   note(account: Account, address: string, role: "initiator" | "responder"): void {
-    for (const name of FIGURES) this.sums[name] += account[name] ?? 0;
+    for (const [figure] of SUMS) this.sums[figure] += account[figure] ?? 0;
     const { entriesSent = 0, entriesReceived = 0, entriesApplied = 0 } = account;
     const moved = entriesSent + entriesReceived;
     if (entriesApplied > 0 || (entriesReceived === 0 && entriesSent > 0)) this.lastHeal = account;
@@ -97,25 +162,6 @@ export class SyncAccounts {
       applied: account.entriesApplied,
       bytes: (account.bytesSent ?? 0) + (account.bytesReceived ?? 0),
     });
-  }
-
-  /** Facts for INFO. */
-  facts(): Record<string, string | number> {
-    const facts: Record<string, string | number> = {
-      sync_completed: this.completed,
-      sync_failed: this.failed,
-      sync_peer_busy: this.busy,
-      sync_turned_away: this.turnedAway,
-      sync_duplicate_node_id: this.hasDuplicate() ? 1 : 0,
-    };
-    for (const name of FIGURES) facts[`sync_${snakeCase(name)}`] = this.sums[name];
-    if (this.lastHeal !== null) {
-      facts["sync_last_heal_peer"] = this.lastHeal.peerNodeId;
-      for (const name of LAST_FIGURES) {
-        facts[`sync_last_heal_${snakeCase(name)}`] = this.lastHeal[name] ?? 0;
-      }
-    }
-    return facts;
   }
 
   private noteFailure(account: Account, address: string, role: string): void {
@@ -164,8 +210,4 @@ export class SyncAccounts {
     log("Another live node uses this node's id; give each node a node_id of its own", fields);
     this.duplicateSeenMs = this.nowMs();
   }
-}
-
-function snakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

@@ -14,10 +14,12 @@ import { originOf } from "../core/data/origin.ts";
 import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
 import type { Store } from "../core/store/store.ts";
 import type { PutAside } from "../core/sync/options.ts";
+import { counter, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
 import { SyncAccounts } from "./accounts.ts";
 import type { Dial } from "./dial.ts";
+import { longestSliceFacts } from "./longest-slice.ts";
 import type { PresenceView } from "./presence-view.ts";
 import { REFUSALS } from "./refusals.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
@@ -84,6 +86,38 @@ export class AntiEntropy implements SyncControl {
   private cancelTicks: Cancel = () => {};
   private isStopping = false;
   private readonly present = new Entry();
+
+  /** For INFO. */
+  static readonly facts: readonly Fact<AntiEntropy>[] = [
+    gauge("sync_active", "sessions", "Comparisons under way.", (it) => it.sessions.active),
+    gauge(
+      "sync_peers",
+      "nodes",
+      "Peers that this node compares itself with.",
+      (it) => it.scheduler.peerCount,
+    ),
+    counter(
+      "sync_peers_crowded_out",
+      "nodes",
+      "Peers that were forgotten, as there are too many.",
+      (it) => it.scheduler.crowdedOut,
+    ),
+    ...within((it: AntiEntropy) => it.accounts, SyncAccounts.facts),
+    ...within(
+      (it: AntiEntropy) => it.sessions.longestSlice,
+      longestSliceFacts("sync", "comparing"),
+    ),
+    ...within(
+      (it: AntiEntropy) => it.keeper.longestSlice,
+      longestSliceFacts("tree", "keeping the Merkle tree"),
+    ),
+    gauge(
+      "set_aside_entries",
+      "entries",
+      "Entries set aside because peers may have forgotten their deletion.",
+      (it) => it.options.setAside.entries,
+    ),
+  ];
 
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, logger, timing, random } = options;
@@ -212,21 +246,6 @@ export class AntiEntropy implements SyncControl {
   /** Whether this node has met a node of that id at an address of its own choice. */
   knows(nodeId: string): boolean {
     return this.scheduler.knows(nodeId);
-  }
-
-  /** For INFO. */
-  facts(): Record<string, string | number> {
-    return {
-      sync_active: this.sessions.active,
-      sync_peers: this.scheduler.peerCount,
-      sync_peers_crowded_out: this.scheduler.crowdedOut,
-      ...this.accounts.facts(),
-      sync_longest_slice_ms: this.sessions.longestSlice.ms.toFixed(2),
-      sync_longest_slice_cpu_ms: this.sessions.longestSlice.cpuMs.toFixed(2),
-      tree_longest_slice_ms: this.keeper.longestSlice.ms.toFixed(2),
-      tree_longest_slice_cpu_ms: this.keeper.longestSlice.cpuMs.toFixed(2),
-      set_aside_entries: this.options.setAside.entries,
-    };
   }
 
   /** `CONFIG RESETSTAT`. */

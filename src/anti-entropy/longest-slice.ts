@@ -7,6 +7,8 @@
  * is the work's own, and the only one of the two that this program decides.
  */
 
+import { gauge, type Fact } from "../fact.ts";
+
 /** A pair of gauges that only rise until they are reset. */
 export class LongestSlice {
   /** By the clock, in ms: of the pieces since the last reset. */
@@ -34,6 +36,22 @@ export class LongestSlice {
   reset(): void {
     this.ms = this.cpuMs = 0;
   }
+}
+
+/** What INFO says of the pieces of one kind of work, such as `comparing`. */
+export function longestSliceFacts(name: string, work: string): readonly Fact<LongestSlice>[] {
+  const help = `How long ${work} has held up everything else at most since CONFIG RESETSTAT`;
+  const digits = { digits: 2 };
+  return [
+    gauge(`${name}_longest_slice_ms`, "ms", `${help}, by the clock.`, (it) => it.ms, digits),
+    gauge(
+      `${name}_longest_slice_cpu_ms`,
+      "ms",
+      `${help}, in processor time.`,
+      (it) => it.cpuMs,
+      digits,
+    ),
+  ];
 }
 
 function threadCpuMs(): number {

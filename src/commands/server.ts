@@ -1,14 +1,13 @@
 /** Commands on the node: what it is, how it does, and stopping it. */
+import type { FactSection } from "../fact.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { command, unknownSubcommand, type Command, type Context, type Run } from "./command.ts";
-import { factLine } from "./fact-line.ts";
+import { factLine, factLines } from "./fact-line.ts";
+import { momentOf, statsFacts } from "./facts.ts";
 import { Glob } from "./glob.ts";
 import { answerInSlices } from "./slices.ts";
-import { FAMILIES } from "./statistics.ts";
-
-type Facts = Record<string, string | number>;
 
 const version: Run = (_request, reply, context) => {
   const { version } = context.services;
@@ -28,70 +27,12 @@ const time: Run = (_request, reply, context) => {
   reply.bulkText(String((nowMs % 1000) * 1000));
 };
 
-/** The sections of INFO; the line dialects print them as one list. */
-function infoSections(context: Context): Record<string, Facts> {
-  const { store, services } = context;
-  const { statistics } = services;
-  const uptime = Math.floor(services.uptimeMs() / 1000);
-  const memoryBytes = services.memoryBytes();
-  const replication = services.replication;
-  const status = replication?.status();
-  return {
-    Server: {
-      version: services.version,
-      node_id: services.nodeId,
-      tcp_port: services.port(),
-      process_id: process.pid,
-      uptime_seconds: uptime,
-      // What Redis' clients and tools look for.
-      redis_version: "7.0.0",
-      redis_mode: "standalone",
-      uptime_in_seconds: uptime,
-      loading: 0,
-    },
-    Clients: {
-      connected_clients: statistics.activeConnections,
-      refused_connections: statistics.refusedConnections,
-      cut_connections: statistics.cutConnections,
-      idle_connections_ended: statistics.idleConnections,
-      ...services.clientFacts(),
-    },
-    Memory: {
-      memory_usage_mb: (memoryBytes / 1_048_576).toFixed(2),
-      used_memory: memoryBytes,
-      store_bytes: store.bytes(),
-    },
-    Stats: {
-      total_connections_received: statistics.totalConnections,
-      total_commands_processed: statistics.totalCommands,
-      protocol_errors: statistics.protocolErrors,
-    },
-    Replication: {
-      role: "master",
-      replication_enabled: status?.enabled ? 1 : 0,
-      replication_nodes: status?.nodes ?? 1,
-      ...replication?.facts(),
-      ...services.synchronization.facts(),
-    },
-    Persistence: services.durability.facts(),
-    Keyspace: {
-      total_keys: store.size,
-      tombstones: store.tombstoneCount,
-      merkle_root: services.merkleRoot(),
-    },
-  };
-}
-
 const info: Run = (request, reply, context) => {
-  const sections = infoSections(context);
-  if (reply.isResp) return reply.bulkText(redisInfo(wantedSections(request), sections, context));
-  const facts: Facts = Object.assign({}, ...Object.values(sections));
-  if (reply.dialect === TAGGED) {
-    facts["uptime"] = facts["uptime_seconds"];
-    facts["server_time_unix"] = Math.floor(context.store.clock.nowMs() / 1000);
-    facts["db_keys"] = facts["total_keys"];
-  }
-  listFacts(reply, reply.dialect === TAGGED ? "INFO" : "# Server Information", facts);
+  const sections = context.services.info();
+  if (reply.isResp) return reply.bulkText(redisInfo(wantedSections(request), sections, reply));
+  const facts = sections.flatMap((section) => section.facts);
+  const title = reply.dialect === TAGGED ? "INFO" : "# Server Information";
+  listFacts(reply, title, factLines(facts, undefined, reply));
 };
 
 /** The sections asked for, of which there are a few. */
@@ -105,52 +46,33 @@ function wantedSections(request: Request): Set<string> {
 
 const MOST_SECTIONS = 32;
 
-function redisInfo(wanted: Set<string>, sections: Record<string, Facts>, context: Context): string {
+function redisInfo(
+  wanted: Set<string>,
+  sections: readonly FactSection<void>[],
+  reply: Reply,
+): string {
   const all = wanted.size === 0 || ["all", "everything", "default"].some((it) => wanted.has(it));
   let text = "";
-  for (const [name, facts] of Object.entries(sections)) {
-    if (!all && !wanted.has(name.toLowerCase())) continue;
-    text += `# ${name}\r\n`;
-    for (const [fact, value] of Object.entries(facts)) text += `${factLine(fact, value)}\r\n`;
-    if (name === "Keyspace" && context.store.size > 0) {
-      text += `db0:keys=${context.store.size},expires=0,avg_ttl=0\r\n`;
-    }
+  for (const { title, facts } of sections) {
+    if (!all && !wanted.has(title.toLowerCase())) continue;
+    text += `# ${title}\r\n`;
+    for (const line of factLines(facts, undefined, reply)) text += `${line}\r\n`;
     text += "\r\n";
   }
   return text;
 }
 
-const stats: Run = (_request, reply, context) => {
-  const { statistics, uptimeMs } = context.services;
-  const uptime = Math.floor(uptimeMs() / 1000);
-  const facts: Facts = {
-    uptime_seconds: uptime,
-    uptime: humanUptime(uptime),
-    total_connections: statistics.totalConnections,
-    active_connections: statistics.activeConnections,
-    total_commands: statistics.totalCommands,
-  };
-  for (const family of FAMILIES) facts[`${family}_commands`] = statistics.commandsOf(family);
-  facts["used_memory_kb"] = Math.floor(context.services.memoryBytes() / 1024);
-  if (reply.isResp) {
-    const lines = Object.entries(facts).map(([name, value]) => `${factLine(name, value)}\r\n`);
-    return reply.bulkText(lines.join(""));
-  }
-  listFacts(reply, reply.dialect === TAGGED ? "STATS" : "", facts);
+const stats: Run = (_request, reply, { services, store }) => {
+  const lines = factLines(statsFacts, momentOf(services, store), reply);
+  if (reply.isResp) return reply.bulkText(Array.from(lines, (line) => `${line}\r\n`).join(""));
+  listFacts(reply, reply.dialect === TAGGED ? "STATS" : "", lines);
 };
 
 /** A title if there is one, a line for each fact, and in `plain` an empty line at the end. */
-function listFacts(reply: Reply, title: string, facts: Facts): void {
+function listFacts(reply: Reply, title: string, lines: Iterable<string>): void {
   if (title !== "") reply.line(title);
-  for (const [name, value] of Object.entries(facts)) reply.line(factLine(name, value));
+  for (const line of lines) reply.line(line);
   if (reply.dialect !== TAGGED) reply.line("");
-}
-
-function humanUptime(seconds: number): string {
-  const days = Math.floor(seconds / 86_400);
-  const hours = Math.floor(seconds / 3600) % 24;
-  const minutes = Math.floor(seconds / 60) % 60;
-  return `${days}d ${hours}h ${minutes}m ${seconds % 60}s`;
 }
 
 /** `CONFIG GET pattern …`: every setting whose name matches one of them, once. */

@@ -2,6 +2,7 @@
  * What commands need from the rest of the node, as an interface, so that commands depend on
  * no adapter. `node.ts` puts the real ones in.
  */
+import type { FactSection } from "../fact.ts";
 import type { BackupControl, Durability, ReplicationControl, SyncControl } from "../ports.ts";
 import type { Statistics } from "./statistics.ts";
 
@@ -36,8 +37,8 @@ export interface Services {
   merkleRoot(): string;
   /** A line for each connection, made when it is asked for; the connections may change meanwhile. */
   clientList(): Iterable<string>;
-  /** Facts about connections for INFO, name and value. */
-  clientFacts(): Record<string, number>;
+  /** What INFO shows, of the node as it is when this is called. */
+  info(): readonly FactSection<void>[];
   /** Closes the connections with that id or address; returns how many. */
   killClients(idOrAddress: string): number;
   /** Settings by their name, `section.key`, for CONFIG GET. */

@@ -1,27 +1,30 @@
 /** What is counted of connections and commands. */
 
-/** The `<family>_commands` counters of STATS. */
-export const FAMILIES = [
-  "get",
-  "set",
-  "delete",
-  "numeric",
-  "string",
-  "bulk",
-  "stat",
-  "scan",
-  "exists",
-  "ping",
-  "echo",
-  "dbsize",
-  "hash",
-  "sync",
-  "replicate",
-  "management",
-] as const;
+/** The families of commands, each counted as `<family>_commands`, and what belongs to them. */
+export const FAMILIES = {
+  get: "`GET` and `GETEX`",
+  set: "those that set one value or its expiry",
+  delete: "`DEL`, `GETDEL` and `UNLINK`",
+  numeric: "`INCR`, `DECR`, `INCRBY` and `DECRBY`",
+  string: "those on parts, length, type or expiry of a value",
+  bulk: "`MGET`, `MSET` and `MSETNX`",
+  stat: "`INFO`, `STATS`, `MEMORY` and `TIME`",
+  scan: "`SCAN`, `KEYS` and `RANDOMKEY`",
+  exists: "`EXISTS`",
+  ping: "`PING`",
+  echo: "`ECHO`",
+  dbsize: "`DBSIZE`",
+  hash: "`HASH`",
+  sync: "`SYNC`, and `PEER`, which peers say",
+  replicate: "`REPLICATE`",
+  management: "those on the node, its data as a whole, and connections",
+} as const;
 
-/** One of the counters of STATS. */
-export type Family = (typeof FAMILIES)[number];
+/** One of the families. */
+export type Family = keyof typeof FAMILIES;
+
+/** The families in the order in which `STATS` shows them. */
+export const FAMILY_NAMES = Object.keys(FAMILIES) as readonly Family[];
 
 /** Counters of STATS. Reset only by a restart. */
 export class Statistics {
@@ -38,9 +41,9 @@ export class Statistics {
   memoryCutConnections = 0;
   /** Connections cut because they did not read, or did not finish a request. */
   cutConnections = 0;
-  private readonly byFamily = new Float64Array(FAMILIES.length);
+  private readonly byFamily = new Float64Array(FAMILY_NAMES.length);
 
-  /** Counts one command of the family with this number in FAMILIES. */
+  /** Counts one command of the family with this number in FAMILY_NAMES. */
   countCommand(family: number): void {
     this.totalCommands++;
     this.byFamily[family]++;
@@ -48,6 +51,6 @@ export class Statistics {
 
   /** Commands of a family so far. */
   commandsOf(family: Family): number {
-    return this.byFamily[FAMILIES.indexOf(family)];
+    return this.byFamily[FAMILY_NAMES.indexOf(family)];
   }
 }

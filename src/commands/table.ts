@@ -14,7 +14,7 @@ import { numberCommands } from "./numbers.ts";
 import { LongReply } from "./long-reply.ts";
 import { replicationCommands } from "./replication.ts";
 import { serverCommands } from "./server.ts";
-import { FAMILIES } from "./statistics.ts";
+import { FAMILY_NAMES } from "./statistics.ts";
 import { stringCommands } from "./strings.ts";
 import { answerInSlices } from "./slices.ts";
 import { synchronizationCommands } from "./synchronization.ts";
@@ -106,7 +106,7 @@ class CommandTable {
     return this.row(bytes, start, length)?.command;
   }
 
-  /** The same with the number of its family in FAMILIES. */
+  /** The same with the number of its family in FAMILY_NAMES. */
   row(bytes: Uint8Array, start: number, length: number): Row | undefined {
     if (length > LONGEST_NAME) return undefined;
     let slot = hashName(bytes, start, length);
@@ -122,7 +122,7 @@ class CommandTable {
     const bytes = new TextEncoder().encode(name);
     let slot = hashName(bytes, 0, bytes.length);
     while (this.slots[slot] !== undefined) slot = (slot + 1) & (SLOTS - 1);
-    this.slots[slot] = { name: bytes, command: each, family: FAMILIES.indexOf(each.family) };
+    this.slots[slot] = { name: bytes, command: each, family: FAMILY_NAMES.indexOf(each.family) };
   }
 }
 
@@ -130,7 +130,7 @@ class CommandTable {
 export interface Row {
   readonly name: Uint8Array;
   readonly command: Command;
-  /** Number of the command's family in FAMILIES. */
+  /** Number of the command's family in FAMILY_NAMES. */
   readonly family: number;
 }
 

@@ -22,11 +22,10 @@ export interface JournalFailure {
   readonly isPassing: boolean;
 }
 
-/** Facts for INFO, name and value. */
-export type JournalFacts = Record<string, string | number>;
-
 /** Keeps the changes of a store. */
 export interface Journal {
+  /** Where it keeps them, by the names of `storage.engine`. */
+  readonly engine: "memory" | "log";
   /** Belongs into `store.observers`, before all that publish. */
   readonly observer: ChangeObserver;
   /** Where the next change will begin. Never decreases. */
@@ -56,8 +55,6 @@ export interface Journal {
   followFact(name: string, read: () => Uint8Array): void;
   /** All facts as they are now. */
   allFacts(): ReadonlyMap<string, Uint8Array>;
-  /** How it stands. */
-  facts(): JournalFacts;
   /**
    * Writes the data anew and drops the log so far, unless next to nothing was logged since that
    * was done last. Resolves when it is on disk; rejects with an OperationalError.
@@ -69,6 +66,7 @@ export interface Journal {
 
 /** Keeps nothing: everything is as safe as it gets at once. For `storage.engine = "memory"`. */
 export class MemoryJournal implements Journal {
+  readonly engine = "memory";
   readonly observer: ChangeObserver = { changed() {}, removed() {}, flushed() {} };
   readonly position = 0;
   readonly safePosition = 0;
@@ -94,10 +92,6 @@ export class MemoryJournal implements Journal {
 
   allFacts(): ReadonlyMap<string, Uint8Array> {
     return this.book.all();
-  }
-
-  facts(): JournalFacts {
-    return { storage_engine: "memory" };
   }
 
   async compact(): Promise<void> {}

@@ -26,6 +26,7 @@
 import type { SafeWaiter } from "../ports.ts";
 import { Entry, KIND_TOMBSTONE } from "../core/data/entry.ts";
 import type { ChangeObserver, Store } from "../core/store/store.ts";
+import { flag, gauge, text, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { Compaction } from "./compaction.ts";
@@ -33,7 +34,7 @@ import { segmentPath } from "./data-directory.ts";
 import { codeOf, explain, isNoSpace, type FileSystem } from "./file-system.ts";
 import { Gatherer } from "./gatherer.ts";
 import type { FactBook } from "./fact-book.ts";
-import type { Journal, JournalFacts, JournalFailure } from "./journal.ts";
+import type { Journal, JournalFailure } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
 import { FrameBuffer } from "./record.ts";
 import { Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
@@ -73,6 +74,7 @@ export interface LogOptions {
 
 /** The log; see the file header. */
 export class LogJournal implements Journal {
+  readonly engine = "log";
   readonly observer: ChangeObserver;
   safePosition = 0;
   failure: JournalFailure | null = null;
@@ -99,6 +101,64 @@ export class LogJournal implements Journal {
   private compactedPosition = -Infinity;
   private cancelTick = (): void => {};
   private isClosing = false;
+
+  /** For INFO. */
+  static readonly facts: readonly Fact<LogJournal>[] = [
+    text("storage_fsync", "The setting `storage.fsync`.", (it) => it.options.fsync),
+    text(
+      "storage_state",
+      "`ok`; or why no writes are taken: `full`, `write` (a write failed) or `sync` (a sync failed).",
+      (it) => it.failure?.kind ?? "ok",
+    ),
+    gauge(
+      "log_segment",
+      "",
+      "The number of the file that is written to.",
+      (it) => it.segment.number,
+    ),
+    gauge("log_bytes", "bytes", "Length of the log since the last snapshot.", (it) => it.logBytes),
+    gauge(
+      "log_waiting_bytes",
+      "bytes",
+      "Written and not yet on disk.",
+      (it) => it.position - it.safePosition,
+    ),
+    gauge(
+      "snapshot_bytes",
+      "bytes",
+      "Length of the last snapshot.",
+      (it) => it.compaction.snapshotBytes,
+    ),
+    flag(
+      "snapshot_running",
+      "Whether a snapshot is being written.",
+      (it) => it.compacting !== null,
+    ),
+    gauge(
+      "snapshot_unix",
+      "Unix seconds",
+      "When the last snapshot since the start was made; 0 for none.",
+      (it) => Math.floor(it.compaction.lastUnixMs / 1000),
+    ),
+    gauge(
+      "recovered_entries",
+      "entries",
+      "Entries read from disk at the start, some of them more than once by key.",
+      (it) => it.recovered.entries,
+    ),
+    gauge(
+      "recovered_torn_bytes",
+      "bytes",
+      "What a crash had left unfinished at the end of the log, cut off at the start.",
+      (it) => it.recovered.tornBytes,
+    ),
+    gauge(
+      "recovered_refused_entries",
+      "entries",
+      "Entries on disk that no store takes, put into a file of their own at the start.",
+      (it) => it.recovered.refused?.entries ?? 0,
+    ),
+  ];
 
   private constructor(
     private readonly options: LogOptions,
@@ -172,24 +232,6 @@ export class LogJournal implements Journal {
 
   allFacts(): ReadonlyMap<string, Uint8Array> {
     return this.book.all();
-  }
-
-  facts(): JournalFacts {
-    const { failure, segment, recovered, compaction } = this;
-    return {
-      storage_engine: "log",
-      storage_fsync: this.options.fsync,
-      storage_state: failure === null ? "ok" : failure.kind,
-      log_segment: segment.number,
-      log_bytes: this.logBytes,
-      log_waiting_bytes: this.position - this.safePosition,
-      snapshot_bytes: compaction.snapshotBytes,
-      snapshot_running: this.compacting === null ? 0 : 1,
-      snapshot_unix: Math.floor(compaction.lastUnixMs / 1000),
-      recovered_entries: recovered.entries,
-      recovered_torn_bytes: recovered.tornBytes,
-      recovered_refused_entries: recovered.refused?.entries ?? 0,
-    };
   }
 
   compact(): Promise<void> {
@@ -412,6 +454,12 @@ export class LogJournal implements Journal {
     this.compactedPosition = safePosition;
   }
 }
+
+/** What INFO says of whatever keeps the changes. */
+export const journalFacts: readonly Fact<Journal>[] = [
+  text("storage_engine", "The setting `storage.engine`.", (it) => it.engine),
+  ...within((it: Journal) => (it instanceof LogJournal ? it : null), LogJournal.facts),
+];
 
 function segmentOptionsOf(options: LogOptions): SegmentOptions {
   const { files, nodeId, fsync, segmentBytes = SEGMENT_BYTES } = options;

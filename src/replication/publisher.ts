@@ -15,6 +15,7 @@
  */
 import { Entry, KIND_COUNTER, MAX_KEY_BYTES, type Kind } from "../core/data/entry.ts";
 import type { Store } from "../core/store/store.ts";
+import { counter, type Fact } from "../fact.ts";
 import { BatchWriter } from "./batch-writer.ts";
 import { Outbox } from "./outbox.ts";
 import type { Cancel, Timing } from "../timing.ts";
@@ -73,14 +74,48 @@ interface SentMessage {
 export class Publisher {
   /** Observes the store and holds what waits. */
   readonly outbox: Outbox;
-  /** Counters since the start. */
-  readonly counters = {
-    published_batches: 0,
-    published_events: 0,
-    published_references: 0,
-    published_bytes: 0,
-    publish_failures: 0,
-  };
+  /** Batches and events sent since the start, and how long the batches were. */
+  publishedBatches = 0;
+  publishedEvents = 0;
+  publishedBytes = 0;
+  /** Of the events, those without their value. */
+  publishedReferences = 0;
+  /** Batches that were refused. */
+  failures = 0;
+
+  /** For INFO. */
+  static readonly facts: readonly Fact<Publisher>[] = [
+    counter(
+      "replication_published_batches",
+      "batches",
+      "Batches of events that were sent.",
+      (it) => it.publishedBatches,
+    ),
+    counter(
+      "replication_published_events",
+      "events",
+      "Events that were sent, in batches.",
+      (it) => it.publishedEvents,
+    ),
+    counter(
+      "replication_published_references",
+      "events",
+      "Of those, without the value, which is above `mqtt.max_event_bytes`; peers fetch it.",
+      (it) => it.publishedReferences,
+    ),
+    counter(
+      "replication_published_bytes",
+      "bytes",
+      "Length of the batches that were sent.",
+      (it) => it.publishedBytes,
+    ),
+    counter(
+      "replication_publish_failures",
+      "batches",
+      "Batches that the broker refused; peers find what is missing by comparing.",
+      (it) => it.failures,
+    ),
+  ];
 
   private readonly writer: BatchWriter;
   private readonly entry = new Entry();
@@ -200,12 +235,12 @@ export class Publisher {
   }
 
   private addEntry(id: number, maxValueBytes: number): void {
-    const { entry, counters } = this;
+    const { entry } = this;
     this.options.store.read(id, entry);
     if (!this.isOwn(entry.originHigh, entry.originLow, entry.kind)) return;
     if (entry.valueLength > maxValueBytes) {
       this.writer.addReference(entry);
-      counters.published_references++;
+      this.publishedReferences++;
     } else {
       this.writer.addEntry(entry);
     }
@@ -228,9 +263,9 @@ export class Publisher {
     const message: SentMessage = { ids, flush, bytes: bytes.length, acknowledgedAt: Infinity };
     this.inFlight.add(message);
     this.inFlightBytes += bytes.length;
-    this.counters.published_batches++;
-    this.counters.published_events += this.writer.count;
-    this.counters.published_bytes += bytes.length;
+    this.publishedBatches++;
+    this.publishedEvents += this.writer.count;
+    this.publishedBytes += bytes.length;
     const deliver = (): void => {
       // The connection this was meant for, or sent over, may be gone, and with it this account.
       if (!this.inFlight.has(message)) return;
@@ -244,7 +279,7 @@ export class Publisher {
 
   private acknowledge(message: SentMessage, error?: Error): void {
     // Its number is used up, so the receivers will know.
-    if (error) this.counters.publish_failures++;
+    if (error) this.failures++;
     message.acknowledgedAt = this.options.timing.nowMs();
     this.inFlightBytes -= message.bytes;
     this.settling.push(message);

@@ -12,6 +12,7 @@
 import { writtenMs } from "../core/data/merge.ts";
 import type { Store } from "../core/store/store.ts";
 import type { Entry } from "../core/data/entry.ts";
+import { counter, type Fact } from "../fact.ts";
 import {
   REFUSED_FULL,
   REFUSED_FUTURE,
@@ -30,7 +31,7 @@ import {
   type EventKind,
 } from "./batch-reader.ts";
 import type { Timing } from "../timing.ts";
-import type { DropReason } from "./wire.ts";
+import { DROPPED, DROP_REASONS, type DropReason } from "./wire.ts";
 import { EventReader } from "./event-codec.ts";
 
 /** How long one slice may hold up the event loop, in ms. */
@@ -83,15 +84,16 @@ interface Start {
 
 /** Applies what arrives. */
 export class Receiver {
-  /** Counters since the start. */
-  readonly counters = {
-    received_batches: 0,
-    received_events: 0,
-    applied_events: 0,
-    known_events: 0,
-    received_references: 0,
-    gaps: 0,
-  };
+  /** Batches and events that came, soundly written, since the start. */
+  receivedBatches = 0;
+  receivedEvents = 0;
+  /** Of the events, those that changed something, and those that did not. */
+  appliedEvents = 0;
+  knownEvents = 0;
+  /** Of the events, those that came without their value. */
+  receivedReferences = 0;
+  /** How often the number of a batch showed that some were lost. */
+  gaps = 0;
   /** Events, or whole messages, dropped since the start, by reason. */
   readonly dropped: Record<DropReason, number> = {
     malformed: 0,
@@ -103,6 +105,56 @@ export class Receiver {
     read_only: 0,
     invalid: 0,
   };
+
+  /** For INFO. */
+  static readonly facts: readonly Fact<Receiver>[] = [
+    counter(
+      "replication_received_batches",
+      "batches",
+      "Batches of other nodes that came, soundly written.",
+      (it) => it.receivedBatches,
+    ),
+    counter(
+      "replication_received_events",
+      "events",
+      "Events that came.",
+      (it) => it.receivedEvents,
+    ),
+    counter(
+      "replication_applied_events",
+      "events",
+      "Of those, the ones that changed something here.",
+      (it) => it.appliedEvents,
+    ),
+    counter(
+      "replication_known_events",
+      "events",
+      "Of those, the ones that changed nothing: this node had the same or a newer version.",
+      (it) => it.knownEvents,
+    ),
+    counter(
+      "replication_received_references",
+      "events",
+      "Of those, the ones without their value, which is fetched from the node that has it.",
+      (it) => it.receivedReferences,
+    ),
+    counter(
+      "replication_gaps",
+      "",
+      "How often events were found to be lost on the way; the nodes are then compared.",
+      (it) => it.gaps,
+    ),
+  ];
+
+  /** For INFO, too: why something was dropped. */
+  static readonly droppedFacts: readonly Fact<Receiver>[] = DROP_REASONS.map((reason) =>
+    counter(
+      `replication_dropped_${reason}`,
+      "events",
+      `Events, or whole messages, that were not taken: ${DROPPED[reason]}.`,
+      (it) => it.dropped[reason],
+    ),
+  );
 
   private readonly batches: BatchReader;
   private readonly events: EventReader;
@@ -146,7 +198,7 @@ export class Receiver {
     if (refusal !== null) {
       this.drop(refusal, "");
     } else if (events.source !== options.nodeId) {
-      this.counters.received_events++;
+      this.receivedEvents++;
       this.applyEntry(events.entry, events.source, null);
     }
   }
@@ -198,7 +250,7 @@ export class Receiver {
       // node may have left batches with the broker, and is no twin.)
       options.onDuplicateNodeId();
     }
-    this.counters.received_batches++;
+    this.receivedBatches++;
   }
 
   /** False when the deadline came before all events were applied. */
@@ -207,7 +259,7 @@ export class Receiver {
     for (let applied = 1; ; applied++) {
       const kind = this.batches.next();
       if (kind === EVENT_END) return true;
-      this.counters.received_events++;
+      this.receivedEvents++;
       this.applyEvent(kind);
       if (applied % EVENTS_A_LOOK === 0 && timing.nowMs() > deadline) return false;
     }
@@ -226,7 +278,7 @@ export class Receiver {
     } else if (kind === EVENT_DROPPED) {
       this.drop(batches.dropped, batches.source);
     } else {
-      this.counters.received_references++;
+      this.receivedReferences++;
       options.onReference(batches.source, entry);
     }
   }
@@ -254,8 +306,8 @@ export class Receiver {
   }
 
   private count(outcome: Outcome, source: string): void {
-    if (outcome === APPLIED) this.counters.applied_events++;
-    else if (outcome === UNCHANGED) this.counters.known_events++;
+    if (outcome === APPLIED) this.appliedEvents++;
+    else if (outcome === UNCHANGED) this.knownEvents++;
     else if (outcome === REFUSED_FUTURE) this.drop("future", source);
     else if (outcome === REFUSED_FULL) this.drop("full", source);
     else if (outcome === REFUSED_READ_ONLY) this.drop("read_only", source);
@@ -293,7 +345,7 @@ export class Receiver {
   }
 
   private reportGap(source: string): void {
-    this.counters.gaps++;
+    this.gaps++;
     this.options.onGap(source);
   }
 

@@ -8,6 +8,7 @@ import { parseBrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type { Entry } from "../core/data/entry.ts";
 import type { ChangeObserver, Store } from "../core/store/store.ts";
+import { counter, flag, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import type { MqttTransport, TransportOptions } from "./mqtt-transport.ts";
@@ -109,8 +110,6 @@ export interface ReplicationStatus {
   readonly waiting: number;
   /** Batches published and not yet acknowledged. */
   readonly unacknowledged: number;
-  /** Counters since the start, by name. */
-  readonly counters: Readonly<Record<string, number>>;
 }
 
 /** Who is there, for whoever compares nodes. */
@@ -147,6 +146,49 @@ export class Replicator {
   private leaving: Promise<void> | null = null;
   /** When a node with this one's id was heard of last; anybody may have made it up, once. */
   private twinSeenMs = -Infinity;
+
+  /** For INFO. */
+  static readonly facts: readonly Fact<Replicator>[] = [
+    flag("replication_connected", "Whether the broker is reached.", (it) => it.transport.connected),
+    gauge(
+      "replication_waiting",
+      "keys",
+      "Keys whose writes have yet to be sent.",
+      (it) => it.publisher.outbox.size,
+    ),
+    gauge(
+      "replication_unacknowledged",
+      "batches",
+      "Batches that the broker has yet to acknowledge.",
+      (it) => it.publisher.unacknowledged,
+    ),
+    flag(
+      "replication_duplicate_node_id",
+      "Whether another live node was heard of with this one's id in the last few minutes.",
+      (it) => it.hasHeardTwinWithin(TWIN_EXPIRY_MS),
+    ),
+    ...within((it: Replicator) => it.publisher, Publisher.facts),
+    ...within((it: Replicator) => it.receiver, Receiver.facts),
+    counter(
+      "replication_impossible_presences",
+      "messages",
+      "Messages in this node's name that say a start no clock can have shown.",
+      (it) => it.membership.impossible,
+    ),
+    counter(
+      "replication_outbox_dropped_events",
+      "events",
+      "Writes not sent because `mqtt.max_outbox_events` waited; peers get them by comparing.",
+      (it) => it.publisher.outbox.dropped,
+    ),
+    counter(
+      "replication_peers_crowded_out",
+      "nodes",
+      "Nodes heard of over the broker that were forgotten, as there are too many.",
+      (it) => it.membership.crowdedOut,
+    ),
+    ...within((it: Replicator) => it.receiver, Receiver.droppedFacts),
+  ];
 
   /** Throws an Error of one line when `broker_address` is no address of a broker. */
   constructor(private readonly options: ReplicatorOptions) {
@@ -229,14 +271,7 @@ export class Replicator {
 
   /** How it stands now. */
   status(): ReplicationStatus {
-    const { publisher, receiver } = this;
-    const counters: Record<string, number> = { ...publisher.counters, ...receiver.counters };
-    counters["impossible_presences"] = this.membership.impossible;
-    counters["outbox_dropped_events"] = publisher.outbox.dropped;
-    counters["peers_crowded_out"] = this.membership.crowdedOut;
-    for (const [reason, count] of Object.entries(receiver.dropped)) {
-      counters[`dropped_${reason}`] = count;
-    }
+    const { publisher } = this;
     return {
       enabled: this.enabled,
       connected: this.transport.connected,
@@ -245,7 +280,6 @@ export class Replicator {
       duplicateNodeId: this.hasHeardTwinWithin(TWIN_EXPIRY_MS),
       waiting: publisher.outbox.size,
       unacknowledged: publisher.unacknowledged,
-      counters,
     };
   }
 

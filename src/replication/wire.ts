@@ -25,16 +25,24 @@
 export const FORMAT_VERSION = 1;
 
 /**
- * Why an event, or a message as a whole, was dropped; each has a counter.
- * - `malformed`: not CBOR, or a field is missing, of the wrong type or out of range.
- * - `unknown`: an operation or a format version this node does not know.
- * - `oversized`: a key, value or message above its limit, or a counter that would get above its own.
- * - `future`: dated further ahead than `max_clock_skew_ms`.
- * - `forgotten`: of a key that is not here, and old enough that its deletion may have been
- *   forgotten here; left to a comparison with its source, which knows how to tell.
- * - `full`: the store is at its memory limit.
- * - `read_only`: nothing is taken while the disk is full or fails.
- * - `invalid`: the store refused it, as it does a counter whose bytes are no counter.
+ * Why an event, or a message as a whole, was dropped: each reason and what it means, as INFO counts
+ * them and the documentation explains them.
  */
-export type DropReason =
-  "malformed" | "unknown" | "oversized" | "future" | "forgotten" | "full" | "read_only" | "invalid";
+export const DROPPED = {
+  malformed: "not CBOR, or a field is missing, of the wrong type or out of range",
+  unknown: "an operation or a format version that this node does not know",
+  oversized: "a key, value or message above its limit, or a counter that would get above its own",
+  future: "dated further ahead than `storage.max_clock_skew_ms`",
+  /** Left to a comparison with its source, which knows how to tell. */
+  forgotten: "of a key that is not here, and so old that its deletion may have been forgotten",
+  full: "the store is at its memory limit",
+  read_only: "nothing is taken while the disk is full or fails",
+  /** As the store does with a counter whose bytes are no counter. */
+  invalid: "the store refused it, or its sender is not who it says",
+} as const;
+
+/** One of the reasons. */
+export type DropReason = keyof typeof DROPPED;
+
+/** The reasons in the order in which INFO shows them. */
+export const DROP_REASONS = Object.keys(DROPPED) as readonly DropReason[];

@@ -5,6 +5,7 @@
 import type { Socket, TCPSocketListener } from "bun";
 import type { Context } from "../commands/command.ts";
 import { Session } from "../commands/session.ts";
+import { counter, gauge, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { PLAIN, Reply, TAGGED, type Dialect } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
@@ -63,6 +64,46 @@ export class Listener {
   private discardedBytes = 0;
   private returnedBefore = 0;
   private whenEmpty: (() => void) | undefined;
+
+  /** For INFO. */
+  static readonly facts: readonly Fact<Listener>[] = [
+    gauge(
+      "connection_limit",
+      "connections",
+      "`network.max_connections`, or less when the limit of open files is too low for it.",
+      (it) => it.connectionLimit,
+    ),
+    gauge(
+      "reserved_connections",
+      "connections",
+      "Connections in the places kept for peers and administration.",
+      (it) => it.reserved.size,
+    ),
+    gauge(
+      "client_memory_bytes",
+      "bytes",
+      "What clients make this node hold: requests in part, and replies that are not read.",
+      (it) => it.shared.memory.totalBytes,
+    ),
+    gauge(
+      "client_memory_limit_bytes",
+      "bytes",
+      "`network.max_client_memory_mb`, or twice the largest request or reply if that is more.",
+      (it) => it.shared.memory.limitBytes,
+    ),
+    gauge(
+      "held_back_connections",
+      "connections",
+      "Connections not read from for now, because memory for clients is short.",
+      (it) => it.shared.memory.heldBackCount,
+    ),
+    counter(
+      "memory_cut_connections",
+      "connections",
+      "Of the cut ones, those whose memory was needed.",
+      (it) => it.context.services.statistics.memoryCutConnections,
+    ),
+  ];
 
   /** `context` is completed with each connection's session as its requests run. */
   constructor(
@@ -170,18 +211,6 @@ export class Listener {
       count++;
     }
     return count;
-  }
-
-  /** Facts for INFO. */
-  facts(): Record<string, number> {
-    return {
-      connection_limit: this.connectionLimit,
-      reserved_connections: this.reserved.size,
-      client_memory_bytes: this.shared.memory.totalBytes,
-      client_memory_limit_bytes: this.shared.memory.limitBytes,
-      held_back_connections: this.shared.memory.heldBackCount,
-      memory_cut_connections: this.context.services.statistics.memoryCutConnections,
-    };
   }
 
   /** Takes no more clients than files can be opened for, beside those that the node itself needs. */

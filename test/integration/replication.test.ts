@@ -14,6 +14,7 @@ import { originOf } from "../../src/core/data/origin.ts";
 import type { Timing } from "../../src/timing.ts";
 import { eventLoop, realWorld } from "../../src/world.ts";
 import { eventually } from "../support/eventually.ts";
+import { readFact } from "../support/facts.ts";
 import { freePort, Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 
 interface Broker {
@@ -148,7 +149,7 @@ class TestNode {
   }
 
   counter(name: string): number {
-    return this.replicator.status().counters[name];
+    return Number(readFact(Replicator.facts, this.replicator, `replication_${name}`));
   }
 }
 

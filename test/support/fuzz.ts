@@ -442,8 +442,8 @@ export class EventFuzzer implements Fuzzer {
   }
 
   private sum(): number {
-    const { applied_events, known_events, received_references } = this.receiver.counters;
-    return applied_events + known_events + received_references + this.accounted;
+    const { appliedEvents, knownEvents, receivedReferences } = this.receiver;
+    return appliedEvents + knownEvents + receivedReferences + this.accounted;
   }
 }
 

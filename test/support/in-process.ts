@@ -4,11 +4,13 @@
  */
 import type { Socket } from "bun";
 import { MemoryJournal } from "../../src/durability/journal.ts";
+import { momentOf, serverFacts } from "../../src/commands/facts.ts";
 import type { Services } from "../../src/commands/services.ts";
 import { Statistics } from "../../src/commands/statistics.ts";
 import { Session } from "../../src/commands/session.ts";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Store } from "../../src/core/store/store.ts";
+import { within } from "../../src/fact.ts";
 import { silentLogger, type Fields } from "../../src/observability/log.ts";
 import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
 import { RespParser } from "../../src/protocol/resp-parser.ts";
@@ -66,7 +68,7 @@ export class InProcessServer {
       maxClockSkewMs: 1_000,
       tombstoneGraceMs: 1_000,
     });
-    const services = {
+    const services: Services = {
       version: "1.0.0",
       nodeId: "test",
       port: () => 7379,
@@ -79,7 +81,9 @@ export class InProcessServer {
       memoryBytes: () => 1_048_576,
       merkleRoot: () => "0".repeat(64),
       clientList: () => this.clients.map(({ session }) => session.describe(this.nowMs, 0)),
-      clientFacts: () => ({}),
+      info: () => [
+        { title: "Server", facts: within(() => momentOf(services, this.store), serverFacts) },
+      ],
       killClients: (idOrAddress: string) => this.kill(idOrAddress),
       settings: () => new Map([["save", ""]]),
       reportBug: (error: unknown) => this.bugs.push(error),
@@ -89,7 +93,6 @@ export class InProcessServer {
       synchronization: {
         sync: async () => ({ ok: false, reason: "there is no network", rootsEqual: null }),
         accept: () => "there is no network",
-        facts: () => ({}),
         resetPeaks() {},
       },
       ...options.services,

@@ -12,10 +12,6 @@ export class ManualDurability implements Durability {
     this.waiters.push([this.position, waiter]);
   }
 
-  facts(): Record<string, string> {
-    return {};
-  }
-
   /** Everything up to there is safe now. */
   reach(position: number): void {
     this.safePosition = position;

@@ -11,6 +11,7 @@ const SOURCE = join(import.meta.dir, "../../src");
 /** Importable from anywhere but the pure parts. */
 const EVERYWHERE = [
   "config",
+  "fact.ts",
   "observability/log.ts",
   "operational-error.ts",
   "ports.ts",
@@ -32,6 +33,7 @@ const ARROWS: Record<string, string[]> = {
   "timing.ts": [],
   "version.ts": ["../package.json"],
   "operational-error.ts": [],
+  "fact.ts": [],
   "ports.ts": [],
   commands: ["core", "protocol", ...EVERYWHERE],
   ...Object.fromEntries(ADAPTERS.map((adapter) => [adapter, BELOW_ADAPTERS])),
@@ -43,7 +45,15 @@ const ARROWS: Record<string, string[]> = {
     ...BELOW_ADAPTERS,
     ...["anti-entropy", "durability", "replication", "sweeper.ts", "world.ts"],
   ],
-  "node.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "replica.ts", "world.ts"],
+  "node-facts.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "replica.ts"],
+  "node.ts": [
+    "node-facts.ts",
+    "commands",
+    ...BELOW_ADAPTERS,
+    ...ADAPTERS,
+    "replica.ts",
+    "world.ts",
+  ],
   cli: [...BELOW_ADAPTERS, ...ADAPTERS, "node.ts", "world.ts"],
   "main.ts": ["cli", ...EVERYWHERE],
 };

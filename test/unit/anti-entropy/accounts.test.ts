@@ -2,6 +2,7 @@
 import { beforeEach, expect, test } from "bun:test";
 import { SyncAccounts, type Account } from "../../../src/anti-entropy/accounts.ts";
 import { silentLogger, type Fields, type Logger } from "../../../src/observability/log.ts";
+import { readFact } from "../../support/facts.ts";
 
 let nowMs: number;
 let lines: string[];
@@ -50,13 +51,13 @@ test("many addresses are remembered, but not all there are", () => {
   note("refused", "n1499:1");
   note("refused", "n0:1");
   expect(lines).toEqual(["A sync failed | refused"]);
-  expect(accounts.facts()["sync_failed"]).toBe(1_502);
+  expect(readFact(SyncAccounts.facts, accounts, "sync_failed")).toBe(1_502);
 });
 
 test("another node of this name is believed while sessions meet it, not for ever", () => {
   const meet = () =>
     accounts.note({ ...outcome("same name"), failure: "duplicate" }, "n2:1", "responder");
-  const isTold = () => accounts.facts()["sync_duplicate_node_id"];
+  const isTold = () => readFact(SyncAccounts.facts, accounts, "sync_duplicate_node_id");
   expect(isTold()).toBe(0);
   for (; nowMs < 3_600_000; nowMs += 300_000) {
     meet();

@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Store } from "../../../src/core/store/store.ts";
 import { MemoryJournal, type Journal } from "../../../src/durability/journal.ts";
-import type { FsyncMode } from "../../../src/durability/log.ts";
+import { journalFacts, type FsyncMode } from "../../../src/durability/log.ts";
+import { readFact } from "../../support/facts.ts";
 import { createStore, openStore, set } from "../../support/journalled-store.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
 
@@ -129,7 +130,7 @@ describe.each(journals)("%s", (_name, open) => {
 
   test("it says what it is", async () => {
     const { journal } = await open();
-    expect(journal.facts()["storage_engine"]).toBeOneOf(["memory", "log"]);
+    expect(readFact(journalFacts, journal, "storage_engine")).toBeOneOf(["memory", "log"]);
     await journal.close();
   });
 });

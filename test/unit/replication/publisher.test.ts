@@ -130,7 +130,7 @@ describe("what travels", () => {
     set("a", "x".repeat(100));
     set("b", "x".repeat(101));
     expect(await published()).toEqual(["set a", "ref b"]);
-    expect(publisher.counters.published_references).toBe(1);
+    expect(publisher.publishedReferences).toBe(1);
   });
 
   test("is a flush before what follows it, and not a foreign one", async () => {
@@ -195,7 +195,7 @@ test("a refused message is counted, and the next one goes on", async () => {
   publisher.open(outlet);
   await eventually("it is sent", () => sent.length === 1);
   sent[0].acknowledge(new Error("no"));
-  expect(publisher.counters.publish_failures).toBe(1);
+  expect(publisher.failures).toBe(1);
   set("b");
   await eventually("the next is sent", () => sent.length === 2);
 });

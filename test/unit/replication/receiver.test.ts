@@ -64,10 +64,10 @@ test("events are applied, known ones are no change", () => {
   expect(store.size).toBe(1);
   receive("a", 1, 1, set("x"), set("y"));
   expect(store.size).toBe(1);
-  expect(receiver.counters).toMatchObject({
-    applied_events: 3,
-    known_events: 2,
-    received_events: 5,
+  expect(receiver).toMatchObject({
+    appliedEvents: 3,
+    knownEvents: 2,
+    receivedEvents: 5,
   });
   receive("a", 1, 2, { op: "flush", ts: timestamp(NOW_MS + 2) });
   expect(store.size).toBe(0);
@@ -196,7 +196,7 @@ describe("a gap is reported", () => {
       receive("a", epoch, sequence);
     }
     expect(reports).toEqual(Array(gaps).fill("gap a"));
-    expect(receiver.counters.gaps).toBe(gaps);
+    expect(receiver.gaps).toBe(gaps);
   });
 });
 
@@ -300,7 +300,7 @@ test("a long batch is applied in slices, and whole before one that overtakes it"
   expect(done).toEqual([]);
   await eventually("both are done", () => done.length === 2);
   expect(done).toEqual(["first", "second"]);
-  expect(receiver.counters).toMatchObject({ applied_events: 200, known_events: 200 });
+  expect(receiver).toMatchObject({ appliedEvents: 200, knownEvents: 200 });
 });
 
 test("mutated batches throw nothing and never leave the store in disorder", () => {
@@ -319,7 +319,7 @@ test("mutated batches throw nothing and never leave the store in disorder", () =
     }),
     { numRuns: 3_000 },
   );
-  const { received_events: received, applied_events: applied } = receiver.counters;
+  const { receivedEvents: received, appliedEvents: applied } = receiver;
   expect(received).toBeGreaterThan(applied);
   expect(receiver.dropped.malformed).toBeGreaterThan(0);
   expect(store.size).toBeLessThanOrEqual(applied);

@@ -29,7 +29,6 @@ function connect(): { recorder: Recorder; client: InProcessClient; server: InPro
     services: {
       synchronization: {
         sync: async () => ({ ok: true, reason: "", rootsEqual: null, hasSetAside: false }),
-        facts: () => ({}),
         resetPeaks() {},
         accept(isRound) {
           recorder.isRound = isRound;

@@ -1,0 +1,210 @@
+/** What commands know of the node by themselves, as rows of `INFO` and `STATS`. */
+import type { Store } from "../core/store/store.ts";
+import { counter, flag, gauge, text, type Fact } from "../fact.ts";
+import type { Services } from "./services.ts";
+import { FAMILIES, FAMILY_NAMES } from "./statistics.ts";
+
+/** The node when somebody asks: two facts that say the same thing agree. */
+export interface Moment {
+  readonly services: Services;
+  readonly store: Store;
+  /** Unix milliseconds. */
+  readonly nowMs: number;
+  readonly uptimeSeconds: number;
+  /** Resident memory of the process. */
+  readonly memoryBytes: number;
+}
+
+/** The node as it is now. */
+export function momentOf(services: Services, store: Store): Moment {
+  return {
+    services,
+    store,
+    nowMs: store.clock.nowMs(),
+    uptimeSeconds: Math.floor(services.uptimeMs() / 1000),
+    memoryBytes: services.memoryBytes(),
+  };
+}
+
+type Rows = readonly Fact<Moment>[];
+
+/** What the node is. */
+export const serverFacts: Rows = [
+  text("version", "The program's version.", ({ services }) => services.version),
+  text("node_id", "This node's `node_id`.", ({ services }) => services.nodeId),
+  gauge("tcp_port", "", "The port clients connect to.", ({ services }) => services.port()),
+  gauge("process_id", "", "The number of the process.", () => process.pid),
+  gauge("uptime_seconds", "seconds", "Since the start of the node.", uptimeSeconds),
+  // What Redis' clients and tools look for.
+  text("redis_version", "What Redis' clients look for; always `7.0.0`.", () => "7.0.0"),
+  text("redis_mode", "What Redis' clients look for; always `standalone`.", () => "standalone"),
+  gauge("uptime_in_seconds", "seconds", "The same as `uptime_seconds`.", uptimeSeconds),
+  flag("loading", "Always 0: a node that loads its data does not answer yet.", () => false),
+];
+
+/** What is counted of connections. */
+export const clientFacts: Rows = [
+  gauge(
+    "connected_clients",
+    "connections",
+    "Connections that are open.",
+    ({ services }) => services.statistics.activeConnections,
+  ),
+  counter(
+    "refused_connections",
+    "connections",
+    "Turned away because there were as many as may be.",
+    ({ services }) => services.statistics.refusedConnections,
+  ),
+  counter(
+    "cut_connections",
+    "connections",
+    "Cut because they did not read, did not finish a request, or held memory that was needed.",
+    ({ services }) => services.statistics.cutConnections,
+  ),
+  counter(
+    "idle_connections_ended",
+    "connections",
+    "Ended because nothing came for `network.idle_timeout`.",
+    ({ services }) => services.statistics.idleConnections,
+  ),
+];
+
+/** What the process holds. */
+export const memoryFacts: Rows = [
+  gauge(
+    "memory_usage_mb",
+    "MiB",
+    "Resident memory of the process.",
+    ({ memoryBytes }) => memoryBytes / 1_048_576,
+    { digits: 2 },
+  ),
+  gauge("used_memory", "bytes", "The same in bytes.", ({ memoryBytes }) => memoryBytes),
+  gauge(
+    "store_bytes",
+    "bytes",
+    "Memory of the data set, which `storage.memory_limit_mb` bounds.",
+    ({ store }) => store.bytes(),
+  ),
+];
+
+/** What was done. */
+export const trafficFacts: Rows = [
+  counter(
+    "total_connections_received",
+    "connections",
+    "Connections that clients have made.",
+    ({ services }) => services.statistics.totalConnections,
+  ),
+  counter(
+    "total_commands_processed",
+    "commands",
+    "Commands that were run.",
+    ({ services }) => services.statistics.totalCommands,
+  ),
+  counter(
+    "protocol_errors",
+    "requests",
+    "Requests that were no requests, or too long.",
+    ({ services }) => services.statistics.protocolErrors,
+  ),
+];
+
+/** How replication stands, also where there is none. */
+export const replicationFacts: Rows = [
+  text("role", "What Redis' clients look for; always `master`.", () => "master"),
+  flag(
+    "replication_enabled",
+    "Whether this node takes part in replication.",
+    ({ services }) => services.replication?.status().enabled ?? false,
+  ),
+  gauge(
+    "replication_nodes",
+    "nodes",
+    "Nodes known to be online, this one included.",
+    ({ services }) => services.replication?.status().nodes ?? 1,
+  ),
+];
+
+/** What is stored. */
+export const keyspaceFacts: Rows = [
+  gauge("total_keys", "keys", "Keys that are there.", ({ store }) => store.size),
+  gauge(
+    "tombstones",
+    "keys",
+    "Deleted keys that are remembered, for `storage.tombstone_grace_seconds`.",
+    ({ store }) => store.tombstoneCount,
+  ),
+  text(
+    "merkle_root",
+    "Digest of all data as of a few seconds ago; nodes with equal data have equal roots.",
+    ({ services }) => services.merkleRoot(),
+  ),
+  text(
+    "db0",
+    "What Redis' clients look for: the number of keys, unless it is 0.",
+    ({ store }) => (store.size === 0 ? null : `keys=${store.size},expires=0,avg_ttl=0`),
+    { only: "resp" },
+  ),
+];
+
+const TAGGED = { only: "tagged" } as const;
+
+/** What tools of the tagged dialect look for. */
+export const taggedFacts: Rows = [
+  gauge("uptime", "seconds", "The same as `uptime_seconds`.", uptimeSeconds, TAGGED),
+  gauge(
+    "server_time_unix",
+    "Unix seconds",
+    "The time of this machine.",
+    ({ nowMs }) => Math.floor(nowMs / 1000),
+    TAGGED,
+  ),
+  gauge("db_keys", "keys", "The same as `total_keys`.", ({ store }) => store.size, TAGGED),
+];
+
+/** All of `STATS`. */
+export const statsFacts: Rows = [
+  gauge("uptime_seconds", "seconds", "Since the start of the node.", uptimeSeconds),
+  text("uptime", "The same, to be read by people.", (moment) => humanUptime(moment.uptimeSeconds)),
+  counter(
+    "total_connections",
+    "connections",
+    "Connections that clients have made.",
+    ({ services }) => services.statistics.totalConnections,
+  ),
+  gauge(
+    "active_connections",
+    "connections",
+    "Connections that are open.",
+    ({ services }) => services.statistics.activeConnections,
+  ),
+  counter(
+    "total_commands",
+    "commands",
+    "Commands that were run.",
+    ({ services }) => services.statistics.totalCommands,
+  ),
+  ...FAMILY_NAMES.map((family) =>
+    counter<Moment>(
+      `${family}_commands`,
+      "commands",
+      `Of those, ${FAMILIES[family]}.`,
+      ({ services }) => services.statistics.commandsOf(family),
+    ),
+  ),
+  gauge("used_memory_kb", "KiB", "Resident memory of the process.", ({ memoryBytes }) =>
+    Math.floor(memoryBytes / 1024),
+  ),
+];
+
+function uptimeSeconds(moment: Moment): number {
+  return moment.uptimeSeconds;
+}
+
+function humanUptime(seconds: number): string {
+  const days = Math.floor(seconds / 86_400);
+  const hours = Math.floor(seconds / 3600) % 24;
+  const minutes = Math.floor(seconds / 60) % 60;
+  return `${days}d ${hours}h ${minutes}m ${seconds % 60}s`;
+}

@@ -1,0 +1,64 @@
+/**
+ * All facts of a node in one table, from which `INFO` and its documentation follow. The parts say
+ * what their facts are; here is only their order.
+ */
+import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
+import {
+  clientFacts,
+  keyspaceFacts,
+  memoryFacts,
+  momentOf,
+  replicationFacts,
+  serverFacts,
+  taggedFacts,
+  trafficFacts,
+  type Moment,
+} from "./commands/facts.ts";
+import type { Services } from "./commands/services.ts";
+import { journalFacts } from "./durability/log.ts";
+import { within, type FactSection } from "./fact.ts";
+import type { Replica } from "./replica.ts";
+import { Replicator } from "./replication/replicator.ts";
+import { Listener } from "./server/listener.ts";
+
+/** The parts of a node that facts are about. */
+export interface NodeParts {
+  readonly services: Services;
+  readonly listener: Listener;
+  readonly replica: Replica;
+}
+
+/** A node when somebody asks. */
+type Asked = NodeParts & { readonly moment: Moment };
+
+const moment = (asked: Asked): Moment => asked.moment;
+
+/** Everything that INFO may show, in its order. */
+export const infoTable: readonly FactSection<Asked>[] = [
+  { title: "Server", facts: within(moment, serverFacts) },
+  {
+    title: "Clients",
+    facts: [...within(moment, clientFacts), ...within((it: Asked) => it.listener, Listener.facts)],
+  },
+  { title: "Memory", facts: within(moment, memoryFacts) },
+  { title: "Stats", facts: within(moment, trafficFacts) },
+  {
+    title: "Replication",
+    facts: [
+      ...within(moment, replicationFacts),
+      ...within((it: Asked) => it.replica.replicator, Replicator.facts),
+      ...within((it: Asked) => it.replica.antiEntropy, AntiEntropy.facts),
+    ],
+  },
+  { title: "Persistence", facts: within((it: Asked) => it.replica.journal, journalFacts) },
+  {
+    title: "Keyspace",
+    facts: [...within(moment, keyspaceFacts), ...within(moment, taggedFacts)],
+  },
+];
+
+/** The table, about this node as it is now. */
+export function infoSections(node: NodeParts): readonly FactSection<void>[] {
+  const asked = { ...node, moment: momentOf(node.services, node.replica.store) };
+  return infoTable.map(({ title, facts }) => ({ title, facts: within(() => asked, facts) }));
+}
