@@ -113,7 +113,7 @@ export class SyncAccounts {
     ),
     text(
       "sync_last_heal_peer",
-      "With whom the last session was that moved anything; until there was one, this is left out.",
+      "With whom the last session was that brought something new, or sent without receiving.",
       (it) => it.lastHeal?.peerNodeId ?? null,
     ),
     ...LAST.map(([figure, name, unit, help]) =>

@@ -114,7 +114,7 @@ export class AntiEntropy implements SyncControl {
     gauge(
       "set_aside_entries",
       "entries",
-      "Entries set aside because peers may have forgotten their deletion.",
+      "Entries kept in a file, neither applied nor dropped, until somebody moves it away.",
       (it) => it.options.setAside.entries,
     ),
   ];

@@ -40,7 +40,7 @@ export class LongestSlice {
 
 /** What INFO says of the pieces of one kind of work, such as `comparing`. */
 export function longestSliceFacts(name: string, work: string): readonly Fact<LongestSlice>[] {
-  const help = `How long ${work} has held up everything else at most since CONFIG RESETSTAT`;
+  const help = `How long ${work} held up all else at most since \`CONFIG RESETSTAT\``;
   const digits = { digits: 2 };
   return [
     gauge(`${name}_longest_slice_ms`, "ms", `${help}, by the clock.`, (it) => it.ms, digits),

@@ -105,7 +105,7 @@ export const trafficFacts: Rows = [
   counter(
     "protocol_errors",
     "requests",
-    "Requests that were no requests, or too long.",
+    "Requests answered with an error of the protocol itself.",
     ({ services }) => services.statistics.protocolErrors,
   ),
 ];
@@ -189,7 +189,7 @@ export const statsFacts: Rows = [
     counter<Moment>(
       `${family}_commands`,
       "commands",
-      `Of those, ${FAMILIES[family]}.`,
+      `Of those, how many were ${FAMILIES[family]}.`,
       ({ services }) => services.statistics.commandsOf(family),
     ),
   ),

@@ -3,10 +3,10 @@
 /** The families of commands, each counted as `<family>_commands`, and what belongs to them. */
 export const FAMILIES = {
   get: "`GET` and `GETEX`",
-  set: "those that set one value or its expiry",
+  set: "commands that set one value, its name or its expiry",
   delete: "`DEL`, `GETDEL` and `UNLINK`",
   numeric: "`INCR`, `DECR`, `INCRBY` and `DECRBY`",
-  string: "those on parts, length, type or expiry of a value",
+  string: "commands on parts, length, type or expiry of a value",
   bulk: "`MGET`, `MSET` and `MSETNX`",
   stat: "`INFO`, `STATS`, `MEMORY` and `TIME`",
   scan: "`SCAN`, `KEYS` and `RANDOMKEY`",
@@ -17,7 +17,7 @@ export const FAMILIES = {
   hash: "`HASH`",
   sync: "`SYNC`, and `PEER`, which peers say",
   replicate: "`REPLICATE`",
-  management: "those on the node, its data as a whole, and connections",
+  management: "commands on the node, its data as a whole, and connections",
 } as const;
 
 /** One of the families. */

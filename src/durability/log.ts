@@ -116,7 +116,12 @@ export class LogJournal implements Journal {
       "The number of the file that is written to.",
       (it) => it.segment.number,
     ),
-    gauge("log_bytes", "bytes", "Length of the log since the last snapshot.", (it) => it.logBytes),
+    gauge(
+      "log_bytes",
+      "bytes",
+      "Length of the log, all of its files together.",
+      (it) => it.logBytes,
+    ),
     gauge(
       "log_waiting_bytes",
       "bytes",

@@ -100,7 +100,7 @@ export class Publisher {
     counter(
       "replication_published_references",
       "events",
-      "Of those, without the value, which is above `mqtt.max_event_bytes`; peers fetch it.",
+      "Of those, without their value, which is too large to travel; peers fetch it.",
       (it) => it.publishedReferences,
     ),
     counter(

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { configTable } from "../../src/config/table.ts";
+import { generatedPages, withGenerated } from "../../src/documentation/pages.ts";
 import { projectRoot } from "../support/binary.ts";
 import { LineClient } from "../support/line-client.ts";
 import { startNodeProcess } from "../support/process.ts";
@@ -19,9 +19,23 @@ test("the front door is short", () => {
   expect(pages.get("README.md")!.split("\n").length).toBeLessThanOrEqual(200);
 });
 
-test("the configuration table is the schema's", () => {
-  const marks = /<!-- configuration: [^>]*-->\n\n([\s\S]*?)\n\n<!-- end of configuration -->/;
-  expect(pages.get("docs/configuration.md")!.match(marks)?.[1]).toBe(configTable());
+test.each(Object.entries(generatedPages))(
+  "what is generated of %s is as it was",
+  (name, generate) => {
+    const page = pages.get(`docs/${name}`)!;
+    // If not: bun run docs
+    expect(page).toBe(withGenerated(page, generate()));
+  },
+);
+
+test("the facts to watch are there", () => {
+  const watched = /## What to watch\n([\s\S]*?)\n## /.exec(pages.get("docs/operating.md")!)![1];
+  const names = Array.from(
+    watched.matchAll(/^\| (.*?) \|/gm),
+    ([, cell]) => cell.match(/`\w+`/g) ?? [],
+  );
+  expect(names.flat().length).toBeGreaterThan(8);
+  for (const name of names.flat()) expect(pages.get("docs/facts.md")).toContain(`| ${name} `);
 });
 
 describe("links lead somewhere", () => {

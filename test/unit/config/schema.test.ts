@@ -10,7 +10,7 @@ import {
   schema,
   sectionNames,
 } from "../../../src/config/schema.ts";
-import { configTable } from "../../../src/config/table.ts";
+import { configTable } from "../../../src/documentation/configuration.ts";
 
 const fields = schema as Record<KeyName, Field<unknown>>;
 
