@@ -63,6 +63,12 @@ class Node {
     this.oracle.incremented(0, this.store, new TextDecoder().decode(key), BigInt(by));
   }
 
+  set(key: Uint8Array, value: string): void {
+    const bytes = new TextEncoder().encode(value);
+    this.store.set(key, 0, key.length, bytes, 0, bytes.length, 0);
+    this.oracle.wrote(0, this.store, new TextDecoder().decode(key), value, 0);
+  }
+
   /** The journal calls everything safe. */
   sync(): void {
     this.journal.sync();
@@ -122,6 +128,27 @@ test("an increment may take the very time of one that was lost before anybody wa
   node.increment(KEY, 9);
   expect(node.oracle.expected("k", 0)).toEqual({ value: "15", expiresAtMs: 0 });
   expect(node.oracle.failure).toBeNull();
+});
+
+test("a SET may take the very time of one that was lost before anybody was told", () => {
+  const node = new Node();
+  node.set(KEY, "first");
+  node.sync();
+  node.set(KEY, "zzz");
+  node.cutPower();
+  node.set(KEY, "aaa");
+  expect(node.oracle.expected("k", 0)).toEqual({ value: "aaa", expiresAtMs: 0 });
+  expect(node.oracle.failure).toBeNull();
+});
+
+test("a SET that was safe and is gone is found out", () => {
+  const node = new Node();
+  node.set(KEY, "first");
+  node.sync();
+  node.set(KEY, "zzz");
+  node.journal.sync();
+  node.cutPower();
+  expect(node.oracle.failure).toContain("came back without what it had of k");
 });
 
 test("an increment that was safe and is gone is found out", () => {

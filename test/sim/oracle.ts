@@ -46,20 +46,23 @@ import { Survival, type End, type SafetyJournal } from "./survival.ts";
 /** A string, or the number of a counter as text, with its expiry in Unix ms (0 none); null: no such key. */
 export type Shown = { value: string; expiresAtMs: number } | null;
 
-interface SetOrDelete {
+interface Write {
+  readonly key: string;
+  readonly base: bigint;
+  /** Where in the node's journal it ended. */
+  readonly position: number;
+}
+
+interface SetOrDelete extends Write {
   /** Null for a DEL. */
   readonly value: string | null;
   readonly expiresAtMs: number;
 }
 
-interface Increment {
-  readonly key: string;
-  readonly base: bigint;
+interface Increment extends Write {
   readonly origin: bigint;
   readonly time: bigint;
   readonly delta: bigint;
-  /** Where in the node's journal it ended. */
-  readonly position: number;
 }
 
 /** Writes and who holds them. Nodes are named by their numbers. */
@@ -75,8 +78,8 @@ export class Oracle {
   private readonly survivals: Survival[] = [];
   private readonly writes = new Map<string, Map<bigint, SetOrDelete[]>>();
   private readonly increments = new Map<string, Map<string, Increment[]>>();
-  /** Of each node those increments that its journal has perhaps not called safe. */
-  private readonly latest: Increment[][] = [];
+  /** Of each node those writes that its journal has perhaps not called safe. */
+  private readonly latest: (SetOrDelete | Increment)[][] = [];
   /** What each fold counts: by key, base, fold and its time. */
   private readonly contents = new Map<string, Map<bigint, bigint>>();
   private readonly view = new Entry();
@@ -159,7 +162,9 @@ export class Oracle {
       this.fail(`node ${node}: acknowledged a write of ${key} and does not hold it`);
     }
     const writes = getOrMake(this.writes, key, () => new Map<bigint, SetOrDelete[]>());
-    getOrMake(writes, base, () => []).push({ value, expiresAtMs });
+    const write = { key, base, position: this.survivals[node].position, value, expiresAtMs };
+    getOrMake(writes, base, () => []).push(write);
+    this.latest[node].push(write);
   }
 
   /** A client was told that its increment is done. */
@@ -218,17 +223,20 @@ export class Oracle {
   }
 
   /**
-   * Forgets the increments that a node had perhaps not called safe and came back without. Nobody
-   * was told of them, so the node knows nothing of them, and nothing keeps it from giving their
-   * very times to others.
+   * Forgets the writes that a node had perhaps not called safe and came back without. Nobody was
+   * told of them, so the node knows nothing of them, and nothing keeps it from giving their very
+   * times to others.
    */
   private forgetLost(node: number): void {
-    for (const increment of this.latest[node].splice(0)) {
-      const { key, base, origin, time } = increment;
+    for (const write of this.latest[node].splice(0)) {
+      const { key, base } = write;
       const held = this.holdings[node].keys.get(key);
-      if (held?.base === base && heldUntil(held.parts, origin) >= time) continue;
-      const made = this.increments.get(key)!.get(`${base} ${origin}`)!;
-      made.splice(made.indexOf(increment), 1);
+      // What has something newer of the key behind it in the journal was kept as well.
+      if ("value" in write) {
+        if ((held?.base ?? -1n) < base) remove(this.writes.get(key)!.get(base)!, write);
+      } else if (held?.base !== base || heldUntil(held.parts, write.origin) < write.time) {
+        remove(this.increments.get(key)!.get(`${base} ${write.origin}`)!, write);
+      }
     }
   }
 
@@ -321,6 +329,10 @@ function higher(a: SetOrDelete | undefined, b: SetOrDelete): SetOrDelete {
   if (a === undefined) return b;
   const order = (a.value ?? "") === (b.value ?? "") ? a.expiresAtMs - b.expiresAtMs : 0;
   return (a.value ?? "") > (b.value ?? "") || order > 0 ? a : b;
+}
+
+function remove<T>(from: T[], one: T): void {
+  from.splice(from.indexOf(one), 1);
 }
 
 function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
