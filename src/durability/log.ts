@@ -1,8 +1,8 @@
 /**
  * The journal on disk: an append-only log in segments, and snapshots that replace what is old.
  *
- * Group commit: one write is under way at any time, and all records that come meanwhile gather
- * in the next frame. So a commit costs the same for one record as for a thousand, and the
+ * Group commit: one write is under way at any time, and all records that come meanwhile share
+ * the next frame. So a commit costs the same for one record as for a thousand, and the
  * event loop never waits for the disk.
  *
  * - `always`: a write returns when it is on disk, and that makes its records safe.
@@ -18,7 +18,7 @@
  * more.
  *
  * Invariants
- * - The gathered frames and the one under way hold exactly the records between `safePosition`
+ * - The queued frames and the one under way hold exactly the records between `safePosition`
  *   and `position`.
  * - All segments but the last have an end and are durable.
  * - Before a snapshot is begun, so is the segment with its number.
@@ -32,7 +32,7 @@ import { OperationalError } from "../operational-error.ts";
 import { Compaction } from "./compaction.ts";
 import { segmentPath } from "./data-directory.ts";
 import { codeOf, explain, isNoSpace, type FileSystem } from "./file-system.ts";
-import { Gatherer } from "./gatherer.ts";
+import { FrameQueue } from "./frame-queue.ts";
 import type { FactBook } from "./fact-book.ts";
 import type { Journal, JournalFailure } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
@@ -80,7 +80,7 @@ export class LogJournal implements Journal {
   failure: JournalFailure | null = null;
   onFailureChange = (): void => {};
 
-  private readonly gatherer = new Gatherer();
+  private readonly frames = new FrameQueue();
   private readonly waiters = new WaiterQueue();
   private readonly compaction: Compaction;
   private readonly segmentOptions: SegmentOptions;
@@ -213,7 +213,7 @@ export class LogJournal implements Journal {
   }
 
   get position(): number {
-    return this.gatherer.position;
+    return this.frames.position;
   }
 
   whenSafe(waiter: SafeWaiter): void {
@@ -227,7 +227,7 @@ export class LogJournal implements Journal {
 
   setFact(name: string, value: Uint8Array): void {
     this.book.set(name, value);
-    this.gatherer.begin().addFact(name, value);
+    this.frames.begin().addFact(name, value);
     this.added();
   }
 
@@ -266,7 +266,7 @@ export class LogJournal implements Journal {
     }
   }
 
-  // Gathering.
+  // What is to be written.
 
   private createObserver(): ChangeObserver {
     const { store } = this.options;
@@ -274,7 +274,7 @@ export class LogJournal implements Journal {
     return {
       changed: (id) => {
         store.readChange(id, entry);
-        this.gatherer.begin().addEntry(entry);
+        this.frames.begin().addEntry(entry);
         this.added();
       },
       removed: (id, flushed) => {
@@ -282,11 +282,11 @@ export class LogJournal implements Journal {
         store.read(id, entry);
         // With what was discarded goes the origin that was counted under: before, not after.
         if (entry.kind !== KIND_TOMBSTONE) this.journalFacts();
-        this.gatherer.begin().addDrop(entry);
+        this.frames.begin().addDrop(entry);
         this.added();
       },
       flushed: () => {
-        this.gatherer.begin().addFloor(store.floor);
+        this.frames.begin().addFloor(store.floor);
         this.added();
       },
     };
@@ -300,7 +300,7 @@ export class LogJournal implements Journal {
   }
 
   private added(): void {
-    this.gatherer.end();
+    this.frames.end();
     if (this.isWriteDue || this.isWriting) return;
     this.isWriteDue = true;
     // At the end of this turn of the event loop: what arrived with it shares the frame.
@@ -326,12 +326,12 @@ export class LogJournal implements Journal {
       if (this.segmentWanted !== null || this.segment.bytes >= this.segmentBytes) {
         if (!(await this.retry(() => this.beginSegment()))) break;
       }
-      const frame = this.gatherer.take();
+      const frame = this.frames.take();
       if (frame === null) break;
       const bytesBefore = this.segment.bytes;
       if (!(await this.retry(() => this.segment.append(frame.buffer)))) break;
       this.logBytes += this.segment.bytes - bytesBefore;
-      this.gatherer.recycle(frame);
+      this.frames.recycle(frame);
       this.safePosition = frame.end;
       this.waiters.release(frame.end);
       if (this.compacting === null && this.compaction.isDue(this.logBytes)) this.compactDue();

@@ -1,6 +1,6 @@
 /**
- * Gathers records while a frame is under way, in buffers that are used again. Usually one frame
- * takes all that came; when the disk is slow, several of bounded length wait in a row.
+ * Frames that wait to be written to the log. Records that come while another frame is being written
+ * share one; when the disk is slow, several of bounded length wait in a row. Buffers are used again.
  */
 import { FrameBuffer } from "./record.ts";
 
@@ -10,19 +10,19 @@ const FRAME_BYTES = 8 * 1024 * 1024;
 const KEPT_BUFFERS = 2;
 
 /** A frame that is complete but for its header. */
-export interface GatheredFrame {
+export interface QueuedFrame {
   readonly buffer: FrameBuffer;
   /** Position after its last record. */
   readonly end: number;
 }
 
 /** See the file header. */
-export class Gatherer {
+export class FrameQueue {
   /** Bytes of records ever added. */
   position = 0;
   private current = new FrameBuffer();
   private lengthBefore = 0;
-  private readonly waiting: GatheredFrame[] = [];
+  private readonly waiting: QueuedFrame[] = [];
   private readonly spare: FrameBuffer[] = [];
 
   /** The buffer to put the next record into; `end` follows at once. */
@@ -41,7 +41,7 @@ export class Gatherer {
   }
 
   /** Takes the oldest frame, or null when there is none. */
-  take(): GatheredFrame | null {
+  take(): QueuedFrame | null {
     const oldest = this.waiting.shift();
     if (oldest !== undefined) return oldest;
     if (this.current.isEmpty) return null;
@@ -51,7 +51,7 @@ export class Gatherer {
   }
 
   /** Takes back the buffer of a frame that has been written. */
-  recycle({ buffer }: GatheredFrame): void {
+  recycle({ buffer }: QueuedFrame): void {
     buffer.reset();
     if (this.spare.length < KEPT_BUFFERS) this.spare.push(buffer);
   }
