@@ -48,7 +48,7 @@ export async function readDataFile(
     const checker = new FileChecker(path, expected, sink);
     const reading = await orExplain(`read ${path}`, readFrames(file, checker, onProgress));
     if (expected.fileKind !== FILE_LOG || reading.flaw === null) return checker.verdict(reading);
-    // Zeros at the end of a log are a runway that was not needed.
+    // Zeros at the end of a log are space that was allocated and not needed.
     const fileBytes = await orExplain(`read ${path}`, endOfContent(file, reading.goodBytes));
     const flaw = fileBytes === reading.goodBytes ? null : reading.flaw;
     return checker.verdict({ ...reading, fileBytes, flaw });

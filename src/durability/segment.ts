@@ -9,7 +9,7 @@ import { dirname } from "node:path";
 import { OperationalError } from "../operational-error.ts";
 import { explain, isNoSpace, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FILE_LOG, FrameBuffer } from "./record.ts";
-import { Runway } from "./runway.ts";
+import { Preallocation } from "./preallocation.ts";
 
 /** A segment as it was left. */
 export interface SegmentEnd {
@@ -52,7 +52,7 @@ export class Segment {
     public bytes: number,
     private records: number,
     /** Not null when each append is durable when it returns. */
-    private readonly runway: Runway | null,
+    private readonly preallocation: Preallocation | null,
   ) {
     this.syncedBytes = bytes;
   }
@@ -104,10 +104,10 @@ export class Segment {
   ): Promise<Segment> {
     const file = await files.open(path, mode, syncsAppends);
     try {
-      const runway = syncsAppends
-        ? new Runway(await files.open(path, "change"), bytes, segmentBytes)
+      const preallocation = syncsAppends
+        ? new Preallocation(await files.open(path, "change"), bytes, segmentBytes)
         : null;
-      return new Segment(file, path, number, bytes, records, runway);
+      return new Segment(file, path, number, bytes, records, preallocation);
     } catch (error) {
       await file.close().catch(() => {});
       throw error;
@@ -117,16 +117,16 @@ export class Segment {
   /** Writes what the buffer holds as one frame. Rejects with a system error or SyncFailed. */
   async append(buffer: FrameBuffer): Promise<void> {
     const frame = buffer.seal(this.bytes, this.syncedBytes);
-    await this.runway?.clear(this.bytes + frame.length);
+    await this.preallocation?.prepare(this.bytes + frame.length);
     try {
       await this.file.write(frame, this.bytes);
     } catch (error) {
-      if (this.runway !== null && !isNoSpace(error)) throw this.syncFailed(error);
+      if (this.preallocation !== null && !isNoSpace(error)) throw this.syncFailed(error);
       throw error;
     }
     this.bytes += frame.length;
     this.records += buffer.records;
-    if (this.runway !== null) this.syncedBytes = this.bytes;
+    if (this.preallocation !== null) this.syncedBytes = this.bytes;
   }
 
   /** Makes everything appended so far durable. Rejects with SyncFailed. */
@@ -150,7 +150,7 @@ export class Segment {
       this.isEnded = true;
     }
     await this.sync();
-    await this.runway?.end(this.bytes).catch((error: unknown) => {
+    await this.preallocation?.end(this.bytes).catch((error: unknown) => {
       throw this.syncFailed(error);
     });
   }
@@ -159,7 +159,7 @@ export class Segment {
     // First, so that nobody who waits for the sync under way begins another.
     this.isClosed = true;
     await this.syncing?.catch(() => {});
-    await this.runway?.close();
+    await this.preallocation?.close();
     await this.file.close();
   }
 

@@ -29,7 +29,7 @@ async function smallLog(
   return { bytes: withoutZeros(files.contents(LOG)), ends };
 }
 
-/** What was written of a log, without the runway. */
+/** What was written of a log, without the zeros allocated behind it. */
 function withoutZeros(bytes: Uint8Array): Uint8Array {
   return bytes.subarray(0, bytes.findLastIndex((byte) => byte !== 0) + 1);
 }
