@@ -1,7 +1,7 @@
 /**
  * Heals this node and its peers: keeps the Merkle tree, syncs by a schedule and on demand,
  * and serves peers that come by themselves. The protocol is `core/sync/session.ts`; here are
- * its connections, its timing and its accounts.
+ * its connections, its timing and its statistics.
  */
 import type { HostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
@@ -17,13 +17,13 @@ import type { PutAside } from "../core/sync/options.ts";
 import { counter, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
-import { SyncAccounts } from "./accounts.ts";
 import type { Dial } from "./dial.ts";
 import { longestSliceFacts } from "./longest-slice.ts";
 import type { PresenceView } from "./presence-view.ts";
 import { REFUSALS } from "./refusals.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
+import { SyncStatistics } from "./sync-statistics.ts";
 import { LAG_MS, TreeKeeper } from "./tree-keeper.ts";
 
 const TICK_MS = 250;
@@ -81,7 +81,7 @@ export class AntiEntropy implements SyncControl {
 
   private readonly keeper: TreeKeeper;
   private readonly scheduler: Scheduler;
-  private readonly accounts: SyncAccounts;
+  private readonly statistics: SyncStatistics;
   private readonly sessions: Sessions;
   private cancelTicks: Cancel = () => {};
   private isStopping = false;
@@ -102,7 +102,7 @@ export class AntiEntropy implements SyncControl {
       "Peers that were forgotten, as there are too many.",
       (it) => it.scheduler.crowdedOut,
     ),
-    ...within((it: AntiEntropy) => it.accounts, SyncAccounts.facts),
+    ...within((it: AntiEntropy) => it.statistics, SyncStatistics.facts),
     ...within(
       (it: AntiEntropy) => it.sessions.longestSlice,
       longestSliceFacts("sync", "comparing"),
@@ -123,7 +123,7 @@ export class AntiEntropy implements SyncControl {
     const { store, settings, nodeId, logger, timing, random } = options;
     this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
     this.keeper = new TreeKeeper(this.tree, store, timing);
-    this.accounts = new SyncAccounts(nodeId, logger, timing.nowMs);
+    this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs);
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
@@ -302,7 +302,7 @@ export class AntiEntropy implements SyncControl {
       maxSessions: settings.max_concurrent_syncs,
       isKnown: (nodeId) => this.knows(nodeId),
       silenceMs,
-      accounts: this.accounts,
+      statistics: this.statistics,
       onPostponed: (peer, entryMs) => this.scheduler.notePostponed(peer, entryMs),
       onBug: (error) =>
         logger.error("A bug in MerkleKV", {

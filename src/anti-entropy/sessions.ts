@@ -10,12 +10,12 @@ import type { Salt } from "../core/sync/short-digest.ts";
 import { SyncSession, type SyncSessionOptions } from "../core/sync/session.ts";
 import type { SyncFailure, SyncResult } from "../core/sync/tally.ts";
 import type { Timing } from "../timing.ts";
-import type { SyncAccounts } from "./accounts.ts";
 import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";
 import type { Dial } from "./dial.ts";
 import { LongestSlice } from "./longest-slice.ts";
 import { Room } from "./room.ts";
+import type { SyncStatistics } from "./sync-statistics.ts";
 
 /** What all sessions of a node have in common. */
 export interface SessionsOptions {
@@ -46,7 +46,7 @@ export interface SessionsOptions {
   readonly isKnown: (nodeId: string) => boolean;
   /** A peer that is silent for so long is given up, in ms. */
   readonly silenceMs: number;
-  readonly accounts: SyncAccounts;
+  readonly statistics: SyncStatistics;
   /** That peer has entries that are not taken yet, the earliest written at that time, in Unix ms. */
   readonly onPostponed: (nodeId: string, entryMs: number) => void;
   /** A session threw, which is a mistake in the program. */
@@ -129,7 +129,7 @@ export class Sessions {
 
   /** Serves a peer on its connection, if there is room when it has said who it is. */
   serve(link: Link, onEnd: (result: SyncResult) => void): LinkHandler {
-    const { accounts } = this.options;
+    const { statistics } = this.options;
     if (this.arriving.size >= MAX_ARRIVING) {
       const [oldest] = this.arriving;
       oldest!.close("others came that have not said who they are either");
@@ -155,7 +155,7 @@ export class Sessions {
       this.active--;
       this.arriving.delete(conversation);
       if (guest !== null) this.admission.leave(guest);
-      accounts.note(result, link.address, "responder");
+      statistics.record(result, link.address, "responder");
       onEnd(result);
     });
     this.arriving.add(conversation);
@@ -196,7 +196,7 @@ export class Sessions {
       resolve(failed("unreachable", (error as Error).message));
     }
     const outcome = await promise;
-    this.options.accounts.note(outcome, formatHostPort(host, port), "initiator");
+    this.options.statistics.record(outcome, formatHostPort(host, port), "initiator");
     return outcome;
   }
 

@@ -1,12 +1,12 @@
 /** What the log is told of sessions that fail, on a clock that the test moves. */
 import { beforeEach, expect, test } from "bun:test";
-import { SyncAccounts, type Account } from "../../../src/anti-entropy/accounts.ts";
+import { SyncStatistics, type SessionSummary } from "../../../src/anti-entropy/sync-statistics.ts";
 import { silentLogger, type Fields, type Logger } from "../../../src/observability/log.ts";
 import { readFact } from "../../support/facts.ts";
 
 let nowMs: number;
 let lines: string[];
-let accounts: SyncAccounts;
+let statistics: SyncStatistics;
 
 beforeEach(() => {
   nowMs = 0;
@@ -15,17 +15,17 @@ beforeEach(() => {
     lines.push([message, fields?.["reason"], fields?.["failures"]].filter(Boolean).join(" | "));
   };
   const logger: Logger = { ...silentLogger, info: write, warn: write, error: write };
-  accounts = new SyncAccounts("me", logger, () => nowMs);
+  statistics = new SyncStatistics("me", logger, () => nowMs);
 });
 
-const outcome = (reason: string): Account => ({
+const outcome = (reason: string): SessionSummary => ({
   ok: reason === "",
   failure: reason === "" ? null : "unreachable",
   reason,
   peerNodeId: "n2",
 });
 const note = (reason: string, address = "n2:1") =>
-  accounts.note(outcome(reason), address, "initiator");
+  statistics.record(outcome(reason), address, "initiator");
 
 test("a peer that stays away is told of less and less often, and when it is back", () => {
   for (; nowMs < 3_600_000; nowMs += 10_000) note("refused");
@@ -51,13 +51,13 @@ test("many addresses are remembered, but not all there are", () => {
   note("refused", "n1499:1");
   note("refused", "n0:1");
   expect(lines).toEqual(["A sync failed | refused"]);
-  expect(readFact(SyncAccounts.facts, accounts, "sync_failed")).toBe(1_502);
+  expect(readFact(SyncStatistics.facts, statistics, "sync_failed")).toBe(1_502);
 });
 
 test("another node of this name is believed while sessions meet it, not for ever", () => {
   const meet = () =>
-    accounts.note({ ...outcome("same name"), failure: "duplicate" }, "n2:1", "responder");
-  const isTold = () => readFact(SyncAccounts.facts, accounts, "sync_duplicate_node_id");
+    statistics.record({ ...outcome("same name"), failure: "duplicate" }, "n2:1", "responder");
+  const isTold = () => readFact(SyncStatistics.facts, statistics, "sync_duplicate_node_id");
   expect(isTold()).toBe(0);
   for (; nowMs < 3_600_000; nowMs += 300_000) {
     meet();

@@ -1,10 +1,10 @@
-/** What sessions came to: the counters for INFO and one line in the log for each. */
+/** How sessions ended: counted for INFO, and told in the log, each in one line. */
 import type { SyncResult } from "../core/sync/tally.ts";
 import { counter, flag, gauge, text, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 
-/** As much of a result as there is: a node that cannot be reached has no figures. */
-export type Account = Partial<Omit<SyncResult, "failure">> & {
+/** How a session ended. Where the other node could not be reached there are no figures. */
+export type SessionSummary = Partial<Omit<SyncResult, "failure">> & {
   readonly ok: boolean;
   readonly failure: string | null;
   readonly reason: string;
@@ -59,8 +59,8 @@ interface Trouble {
   nextMs: number;
 }
 
-/** The accounts of one node. */
-export class SyncAccounts {
+/** What is known of the sessions of one node. */
+export class SyncStatistics {
   /** Peers that came when there was no room for them. */
   private turnedAway = 0;
   private completed = 0;
@@ -79,11 +79,11 @@ export class SyncAccounts {
     entriesWithheld: 0,
   };
   /** The last session that brought this node something new, or went only the other way. */
-  private lastHeal: Account | null = null;
+  private lastHeal: SessionSummary | null = null;
   private readonly troubles = new Map<string, Trouble>();
 
   /** For INFO. */
-  static readonly facts: readonly Fact<SyncAccounts>[] = [
+  static readonly facts: readonly Fact<SyncStatistics>[] = [
     counter(
       "sync_completed",
       "sessions",
@@ -109,7 +109,7 @@ export class SyncAccounts {
       (it) => it.hasDuplicate(),
     ),
     ...SUMS.map(([figure, name, unit, help]) =>
-      counter(`sync_${name}`, unit, `${help}.`, (it: SyncAccounts) => it.sums[figure]),
+      counter(`sync_${name}`, unit, `${help}.`, (it: SyncStatistics) => it.sums[figure]),
     ),
     text(
       "sync_last_heal_peer",
@@ -117,7 +117,7 @@ export class SyncAccounts {
       (it) => it.lastHeal?.peerNodeId ?? null,
     ),
     ...LAST.map(([figure, name, unit, help]) =>
-      gauge(`sync_last_heal_${name}`, unit, `${help}, in that session.`, (it: SyncAccounts) =>
+      gauge(`sync_last_heal_${name}`, unit, `${help}, in that session.`, (it: SyncStatistics) =>
         it.lastHeal === null ? null : (it.lastHeal[figure] ?? 0),
       ),
     ),
@@ -130,42 +130,42 @@ export class SyncAccounts {
     private readonly nowMs: () => number,
   ) {}
 
-  /** Takes a session into account. `address` is the other side's. */
-  note(account: Account, address: string, role: "initiator" | "responder"): void {
-    for (const [figure] of SUMS) this.sums[figure] += account[figure] ?? 0;
-    const { entriesSent = 0, entriesReceived = 0, entriesApplied = 0 } = account;
+  /** Counts and logs a session that ended. `address` is the other side's. */
+  record(session: SessionSummary, address: string, role: "initiator" | "responder"): void {
+    for (const [figure] of SUMS) this.sums[figure] += session[figure] ?? 0;
+    const { entriesSent = 0, entriesReceived = 0, entriesApplied = 0 } = session;
     const moved = entriesSent + entriesReceived;
-    if (entriesApplied > 0 || (entriesReceived === 0 && entriesSent > 0)) this.lastHeal = account;
-    if (account.failure === "duplicate") return this.noteDuplicate(address);
-    if (account.failure === "busy" && role === "responder") {
+    if (entriesApplied > 0 || (entriesReceived === 0 && entriesSent > 0)) this.lastHeal = session;
+    if (session.failure === "duplicate") return this.noteDuplicate(address);
+    if (session.failure === "busy" && role === "responder") {
       this.turnedAway++;
-      const { peerNodeId: peer, reason } = account;
+      const { peerNodeId: peer, reason } = session;
       return this.logger.debug("A peer is to come again", { address, peer, reason });
     }
-    if (account.failure === "busy") {
+    if (session.failure === "busy") {
       this.busy++;
       return this.logger.debug("A peer is busy with other syncs", { address });
     }
     // A list of peers that all nodes share names this one too.
-    if (account.failure === "self") {
+    if (session.failure === "self") {
       return this.logger.debug("An address of a peer is this node's own", { address });
     }
-    if (!account.ok) return this.noteFailure(account, address, role);
+    if (!session.ok) return this.noteFailure(session, address, role);
     this.completed++;
-    if (role === "initiator") this.noteRecovery(account, address);
+    if (role === "initiator") this.noteRecovery(session, address);
     const log = moved > 0 ? this.logger.info : this.logger.debug;
     log(moved > 0 ? "Synced with a peer" : "Compared with a peer: nothing differs", {
-      peer: account.peerNodeId,
+      peer: session.peerNodeId,
       address,
-      sent: account.entriesSent,
-      received: account.entriesReceived,
-      applied: account.entriesApplied,
-      bytes: (account.bytesSent ?? 0) + (account.bytesReceived ?? 0),
+      sent: session.entriesSent,
+      received: session.entriesReceived,
+      applied: session.entriesApplied,
+      bytes: (session.bytesSent ?? 0) + (session.bytesReceived ?? 0),
     });
   }
 
-  private noteFailure(account: Account, address: string, role: string): void {
-    const { reason, peerNodeId } = account;
+  private noteFailure(session: SessionSummary, address: string, role: string): void {
+    const { reason, peerNodeId } = session;
     this.failed++;
     const fields = { address, peer: peerNodeId || undefined, reason };
     if (role === "responder") return this.logger.warn("A sync that a peer began failed", fields);
@@ -191,7 +191,7 @@ export class SyncAccounts {
     return trouble;
   }
 
-  private noteRecovery({ peerNodeId: peer }: Account, address: string): void {
+  private noteRecovery({ peerNodeId: peer }: SessionSummary, address: string): void {
     const trouble = this.troubles.get(address);
     if (trouble === undefined) return;
     this.troubles.delete(address);
