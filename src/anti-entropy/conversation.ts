@@ -7,9 +7,9 @@ import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { SyncSession } from "../core/sync/session.ts";
 import type { SyncResult } from "../core/sync/tally.ts";
 import { every, type Cancel, type Timing } from "../timing.ts";
-import { HeldFrames } from "./held-frames.ts";
 import type { LongestSlice } from "./longest-slice.ts";
 import { Progress } from "./progress.ts";
+import { SafeSender } from "./safe-sender.ts";
 
 /** A frame that comes more slowly than this many bytes in the time of silence does not come. */
 const MIN_BYTES_A_SILENCE = 4_096;
@@ -43,7 +43,7 @@ export interface ConversationOptions {
 /** One session and its connection; the Link's handler. */
 export class Conversation implements LinkHandler {
   private readonly session: SyncSession;
-  private readonly held: HeldFrames;
+  private readonly sender: SafeSender;
   private readonly cancelLook: Cancel;
   /** Calls off the next slice; null while there is none to come. */
   private cancelSlice: Cancel | null = null;
@@ -65,7 +65,7 @@ export class Conversation implements LinkHandler {
     const { link, durability, create, silenceMs, helloMs, timing } = options;
     this.startedMs = this.lastLifeMs = this.lastTakenMs = timing.nowMs();
     this.progress = new Progress(silenceMs, this.startedMs);
-    this.held = new HeldFrames(link, durability, () => {
+    this.sender = new SafeSender(link, durability, () => {
       if (link.queuedBytes === 0) this.drained();
     });
     this.session = create(
@@ -123,7 +123,7 @@ export class Conversation implements LinkHandler {
 
   /** Bytes sent that the system has not taken yet. */
   private get waitingBytes(): number {
-    return this.options.link.queuedBytes + this.held.bytes;
+    return this.options.link.queuedBytes + this.sender.waitingBytes;
   }
 
   /** Ends it when the other side is silent, does not read, or moves too little for too long. */
@@ -134,7 +134,7 @@ export class Conversation implements LinkHandler {
     if (takenBytes > this.takenBytes || link.queuedBytes === 0) this.lastTakenMs = nowMs;
     this.takenBytes = takenBytes;
     const isWorking = this.cancelSlice !== null || this.session.isSettling;
-    const isOwnTurn = isWorking || this.held.bytes > 0;
+    const isOwnTurn = isWorking || this.sender.waitingBytes > 0;
     const { address } = link;
     let reason = this.progress.look(nowMs, this.receivedBytes + takenBytes, isOwnTurn);
     if (nowMs - this.lastLifeMs >= silenceMs) {
@@ -153,9 +153,9 @@ export class Conversation implements LinkHandler {
   }
 
   private send(frame: Uint8Array): void {
-    const { held } = this;
+    const { sender } = this;
     this.sentBytes += frame.length;
-    held.send(frame);
+    sender.send(frame);
     if (this.waitingBytes > this.options.maxQueuedBytes) this.session.canSend = false;
   }
 
@@ -206,7 +206,7 @@ export class Conversation implements LinkHandler {
     this.isOver = true;
     this.cancelLook();
     this.cancelSlice?.();
-    this.held.end();
+    this.sender.end();
     this.options.onEnd(result);
   }
 }

@@ -1,5 +1,5 @@
 /** One end of a sync session in the simulation: the real session, on a simulated connection. */
-import { HeldFrames } from "../../src/anti-entropy/held-frames.ts";
+import { SafeSender } from "../../src/anti-entropy/safe-sender.ts";
 import type { Job } from "../../src/anti-entropy/scheduler.ts";
 import { LAG_MS } from "../../src/anti-entropy/tree-keeper.ts";
 import { SyncSession, type SyncResult } from "../../src/core/sync/session.ts";
@@ -16,7 +16,7 @@ export class SessionEnd implements StreamEnd {
   readonly place: number;
   private session!: SyncSession;
   private stream!: Stream;
-  private held!: HeldFrames;
+  private sender!: SafeSender;
   private queuedBytes = 0;
   private isWaiting = false;
   private isOver = false;
@@ -44,7 +44,7 @@ export class SessionEnd implements StreamEnd {
     const { history, originNames } = simulation;
     const store = watchedStore(process.store, history, originNames, node.id, this.peerId);
     this.stream = stream;
-    this.held = new HeldFrames(
+    this.sender = new SafeSender(
       { send: (frame) => stream.send(side, frame), end: () => stream.close(side) },
       process.journal,
       () => this.steer(),
@@ -65,7 +65,7 @@ export class SessionEnd implements StreamEnd {
       monotonicMs: () => node.monotonicMs(),
       send: (frame) => {
         history.noteBytes(frame, (keys) => `${node.id} tells ${this.peerId} of ${keys}`);
-        this.held.send(frame);
+        this.sender.send(frame);
         this.steer();
       },
       onSetAside: (entry, reason, settled) => {
@@ -102,7 +102,7 @@ export class SessionEnd implements StreamEnd {
   private steer(): void {
     if (this.isOver) return;
     const couldSend = this.session.canSend;
-    this.session.canSend = this.queuedBytes + this.held.bytes <= this.maxQueuedBytes;
+    this.session.canSend = this.queuedBytes + this.sender.waitingBytes <= this.maxQueuedBytes;
     if (this.session.canSend && !couldSend) this.move();
   }
 
@@ -132,7 +132,7 @@ export class SessionEnd implements StreamEnd {
       const how = ok ? `${sent} sent, ${applied} applied` : reason;
       simulation.history.noteAside(() => `${node.id} ends a session with ${peerNodeId}: ${how}`);
     }
-    this.held.end();
+    this.sender.end();
     this.done(result);
     process.waiting.shift()?.();
   }

@@ -1,13 +1,13 @@
 /**
- * Holds back what a session says until all that it may show is safe from a crash. A peer that
- * had seen what this node then forgets would know more of its counters than it does itself.
+ * Sends a session's frames, each once all that it may show is safe from a crash. A peer that had seen
+ * what this node then forgets would know more of this node's counters than the node itself.
  */
 import type { Durability, Link, SafeWaiter } from "../ports.ts";
 
-/** A link behind which frames wait, in order. */
-export class HeldFrames implements SafeWaiter {
-  /** Bytes that wait. */
-  bytes = 0;
+/** See the file header. Frames wait here in order. */
+export class SafeSender implements SafeWaiter {
+  /** Length of all frames that wait. */
+  waitingBytes = 0;
   private frames: Uint8Array[] = [];
   /** Where the journal stood when each was made. */
   private positions: number[] = [];
@@ -21,13 +21,13 @@ export class HeldFrames implements SafeWaiter {
     private readonly onReleased: () => void,
   ) {}
 
-  /** Sends a frame when its time has come; it is gone or copied when this returns. */
+  /** Sends a frame as soon as that is safe. It is sent or copied when this returns. */
   send(frame: Uint8Array): void {
     const { position, safePosition } = this.durability;
     if (this.frames.length === 0 && safePosition >= position) return this.link.send(frame);
     this.frames.push(new Uint8Array(frame));
     this.positions.push(position);
-    this.bytes += frame.length;
+    this.waitingBytes += frame.length;
     this.wait();
   }
 
@@ -43,7 +43,7 @@ export class HeldFrames implements SafeWaiter {
     let released = 0;
     while (released < this.frames.length && this.positions[released] <= safePosition) released++;
     for (const frame of this.frames.splice(0, released)) {
-      this.bytes -= frame.length;
+      this.waitingBytes -= frame.length;
       this.link.send(frame);
     }
     this.positions.splice(0, released);
