@@ -7,7 +7,7 @@ import { originOf } from "../../src/core/data/origin.ts";
 import { FrameReader, FrameWriter } from "../../src/core/sync/frames.ts";
 import { Hello, readHello, writeHello } from "../../src/core/sync/hello.ts";
 import { HELLO, ROOT_BYTES } from "../../src/core/sync/items.ts";
-import { readTold, writeTold } from "../../src/core/sync/told-contacts.ts";
+import { readSummary, writeSummary } from "../../src/core/sync/contact-summary.ts";
 
 const YEAR_2200_MS = 7_258_118_400_000;
 const word = () => fc.nat(0xffff_ffff);
@@ -174,16 +174,16 @@ test("more members than there may be are no HELLO", () => {
   const hello = new Hello();
   writeHello(new FrameWriter(() => {}), hello);
   for (let member = 0; member < 129; member++) {
-    hello.told.named.push({ originHigh: member, originLow: 1, ms: 0, purgedUpToMs: 0 });
+    hello.summary.named.push({ originHigh: member, originLow: 1, ms: 0, purgedUpToMs: 0 });
   }
   const frames: Uint8Array[] = [];
   const writer = new FrameWriter((frame) => frames.push(frame.slice()));
   writer.reserve(10_000);
-  writeTold(writer, 0, hello.told);
+  writeSummary(writer, 0, hello.summary);
   writer.flush();
   const reader = new FrameReader(1_000_000);
   reader.push(frames[0]);
   reader.next();
-  readTold(reader, 0, false);
+  readSummary(reader, 0, false);
   expect(reader.overrun).toBe(true);
 });

@@ -105,7 +105,7 @@ export interface Standing {
 export class Contacts {
   /**
    * How many of those last in contact this node names to others, of the rest it says a digest
-   * (`told-contacts.ts`): more as long as others know something else of the rest.
+   * (`contact-summary.ts`): more as long as others know something else of the rest.
    */
   named = FEWEST_NAMED;
   private readonly contacts: Contact[] = [];

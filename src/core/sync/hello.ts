@@ -5,7 +5,7 @@
  *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL) · cluster · node id · epoch u64 · salt 8 bytes ·
  *   longest frame varint · clock u64 · watermark: seconds before the clock varint · the latest time
  *   taken: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
- *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`told-contacts.ts`)
+ *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`contact-summary.ts`)
  *
  * Texts are UTF-8 with their length before them. It is as short as it can be, for between equal
  * nodes it is all that travels. HAS_OTHERS says, from the initiator, that a digest stands for members
@@ -20,14 +20,14 @@ import type { FrameReader, FrameWriter } from "./frames.ts";
 import { HELLO, ROOT_BYTES } from "./items.ts";
 import {
   readAnswer,
-  readTold,
+  readSummary,
   secondsBack,
   secondsBefore,
-  TOLD_BYTES,
-  ToldContacts,
+  MAX_SUMMARY_BYTES,
+  ContactSummary,
   writeAnswer,
-  writeTold,
-} from "./told-contacts.ts";
+  writeSummary,
+} from "./contact-summary.ts";
 
 /** Nodes with different versions do not talk to each other. */
 export const SYNC_VERSION = 3;
@@ -66,16 +66,16 @@ export class Hello {
   contacts = new Contacts();
   /** How many members an initiator names one by one. */
   mostNamed = MAX_MEMBERS;
-  /** How an initiator told its contacts, which the answer refers to. */
-  told = new ToldContacts();
+  /** The contacts as an initiator sent them, which the answer refers to. */
+  summary = new ContactSummary();
 
   /**
-   * Completes what an initiator told of its contacts by what is known here. False when they are
+   * Completes what an initiator sent of its contacts by what is known here. False when they are
    * others: then `contacts` has only those that it named.
    */
   recognise(contacts: Contacts): boolean {
-    const isKnown = this.told.recognise(contacts, this.salt);
-    this.told.noteIn(this.contacts);
+    const isKnown = this.summary.recognise(contacts, this.salt);
+    this.summary.noteIn(this.contacts);
     return isKnown;
   }
 
@@ -91,12 +91,12 @@ export class Hello {
 
 /** Writes the item; the responder's when it answers an initiator's. */
 export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | null = null): void {
-  writer.reserve(256 + 2 * MAX_TEXT_BYTES + TOLD_BYTES);
+  writer.reserve(256 + 2 * MAX_TEXT_BYTES + MAX_SUMMARY_BYTES);
   const { clockMs, contacts, purgedUpToMs, floor } = hello;
   const hasFloor = floor.timeHigh !== 0 || floor.timeLow !== 0;
-  if (answered === null) hello.told = ToldContacts.of(contacts, hello.mostNamed, hello.salt);
+  if (answered === null) hello.summary = ContactSummary.of(contacts, hello.mostNamed, hello.salt);
   const hasOthers =
-    answered === null ? hello.told.digest !== null : answered.told.others.length > 0;
+    answered === null ? hello.summary.digest !== null : answered.summary.others.length > 0;
   writer.u8(HELLO);
   writer.u32(MAGIC);
   writer.u8(SYNC_VERSION);
@@ -124,8 +124,8 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
     writer.u32(floor.originLow);
   }
   writer.copy(hello.root, 0, ROOT_BYTES);
-  if (answered === null) writeTold(writer, clockMs, hello.told);
-  else writeAnswer(writer, clockMs, contacts, answered.told);
+  if (answered === null) writeSummary(writer, clockMs, hello.summary);
+  else writeAnswer(writer, clockMs, contacts, answered.summary);
 }
 
 /**
@@ -170,8 +170,8 @@ export function readHello(
   hello.isFull = (parts & IS_FULL) !== 0;
   const hasOthers = (parts & HAS_OTHERS) !== 0;
   const { clockMs, contacts } = hello;
-  if (answering === null) hello.told = readTold(reader, clockMs, hasOthers);
-  else readAnswer(reader, clockMs, answering.told, hasOthers, contacts);
+  if (answering === null) hello.summary = readSummary(reader, clockMs, hasOthers);
+  else readAnswer(reader, clockMs, answering.summary, hasOthers, contacts);
   return reader.overrun ? null : hello;
 }
 

@@ -1,8 +1,9 @@
 /**
- * How contacts travel in a HELLO (`sync/hello.ts`). All of a vector of 128 members would be 2 KB a
- * session for good, though most of it never changes: members that are gone. So the initiator
- * names those last in contact one by one, and of all others says a digest. Whoever has the same of
- * them knows by that what they are; whoever has not asks for the whole (AGAIN in `sync/items.ts`).
+ * How contacts travel in a HELLO (`hello.ts`). A node's contacts with all of 128 members would be 2 KB
+ * in every session, though most of them are of members that are gone and never change. So the
+ * initiator names only those last in contact, and sends a digest of its contacts with all others. A
+ * responder with the same digest knows by it what they are; any other asks for all (AGAIN in
+ * `items.ts`).
  *
  *   initiator   count · count × (origin 8 bytes · contact · purge) · [digest 8 bytes, if there are others]
  *   responder   bits, the lowest of a byte first: which of the named stand otherwise here · for each
@@ -22,7 +23,7 @@ import type { FrameReader, FrameWriter } from "./frames.ts";
 
 const DIGEST_BYTES = 8;
 /** Most bytes that either form takes. */
-export const TOLD_BYTES = 64 + MAX_MEMBERS * 20;
+export const MAX_SUMMARY_BYTES = 64 + MAX_MEMBERS * 20;
 
 /** What is said of a member. Times are Unix milliseconds, whole seconds. */
 interface Member {
@@ -32,26 +33,26 @@ interface Member {
   readonly purgedUpToMs: number;
 }
 
-/** A contact vector as the initiator tells it. */
-export class ToldContacts {
-  /** In the order in which they are told. */
+/** The contacts of the initiator as it sends them. */
+export class ContactSummary {
+  /** Members that are sent one by one, in this order. */
   named: Member[] = [];
   /** Of the others; null when there are none. */
   digest: Uint8Array | null = null;
   /** The others, in the order of their origins, for whoever knows them. */
   others: Member[] = [];
 
-  /** Names this many members, those last in contact, and has a digest of the others. */
-  static of(contacts: Contacts, most: number, salt: Salt): ToldContacts {
-    const told = new ToldContacts();
+  /** Names this many members, those last in contact, and makes a digest of the others. */
+  static of(contacts: Contacts, most: number, salt: Salt): ContactSummary {
+    const summary = new ContactSummary();
     const members = membersOf(contacts).sort((a, b) => b.ms - a.ms || compareOrigins(a, b));
-    told.named = members.slice(0, most);
-    told.others = members.slice(most).sort(compareOrigins);
-    if (told.others.length > 0) told.digest = digestOf(told.others, salt);
-    return told;
+    summary.named = members.slice(0, most);
+    summary.others = members.slice(most).sort(compareOrigins);
+    if (summary.others.length > 0) summary.digest = digestOf(summary.others, salt);
+    return summary;
   }
 
-  /** Finds out the others by what is known here. False when that is not what was told. */
+  /** Finds out the others by what is known here. False when the digest is of something else. */
   recognise(contacts: Contacts, salt: Salt): boolean {
     if (this.digest === null) return true;
     const others = this.notNamed(contacts);
@@ -61,7 +62,7 @@ export class ToldContacts {
     return true;
   }
 
-  /** Those of a vector that are not named here, in the order of their origins. */
+  /** Those of these contacts that are not named here, in the order of their origins. */
   notNamed(contacts: Contacts): Member[] {
     const named = new Set(this.named.map(nameOf));
     return membersOf(contacts)
@@ -69,44 +70,48 @@ export class ToldContacts {
       .sort(compareOrigins);
   }
 
-  /** Notes it all in a vector. */
+  /** Notes all of it in these contacts. */
   noteIn(contacts: Contacts): void {
     for (const member of [...this.named, ...this.others]) note(contacts, member);
   }
 }
 
 /** Writes the initiator's form, for which there is room. */
-export function writeTold(writer: FrameWriter, clockMs: number, told: ToldContacts): void {
-  writer.varint(told.named.length);
-  for (const member of told.named) {
+export function writeSummary(writer: FrameWriter, clockMs: number, summary: ContactSummary): void {
+  writer.varint(summary.named.length);
+  for (const member of summary.named) {
     writeOrigin(writer, member);
     writeTimes(writer, clockMs, member);
   }
-  if (told.digest !== null) writer.copy(told.digest, 0, DIGEST_BYTES);
+  if (summary.digest !== null) writer.copy(summary.digest, 0, DIGEST_BYTES);
 }
 
 /** Reads the initiator's form; raises `overrun` when there are too many. */
-export function readTold(reader: FrameReader, clockMs: number, hasOthers: boolean): ToldContacts {
-  const told = new ToldContacts();
-  told.named = readMembers(reader, clockMs);
+export function readSummary(
+  reader: FrameReader,
+  clockMs: number,
+  hasOthers: boolean,
+): ContactSummary {
+  const summary = new ContactSummary();
+  summary.named = readMembers(reader, clockMs);
   if (hasOthers) {
     const start = reader.skip(DIGEST_BYTES);
-    told.digest = reader.bytes.slice(start, start + DIGEST_BYTES);
+    summary.digest = reader.bytes.slice(start, start + DIGEST_BYTES);
   }
-  return told;
+  return summary;
 }
 
-/** Writes how a vector differs from what the initiator told, for which there is room. */
+/** Writes how these contacts differ from what the initiator sent, for which there is room. */
 export function writeAnswer(
   writer: FrameWriter,
   clockMs: number,
   contacts: Contacts,
-  told: ToldContacts,
+  summary: ContactSummary,
 ): void {
   const own = new Map(membersOf(contacts).map((member) => [nameOf(member), member]));
-  const bits = new Uint8Array((told.named.length + 7) >>> 3);
+  const bits = new Uint8Array((summary.named.length + 7) >>> 3);
   const differing: Member[] = [];
-  for (const [i, member] of told.named.entries()) {
+  for (const [i, member] of summary.named.entries()) {
     const here = own.get(nameOf(member)) ?? { ...member, ms: 0, purgedUpToMs: 0 };
     if (here.ms === member.ms && here.purgedUpToMs === member.purgedUpToMs) continue;
     bits[i >>> 3] |= 1 << (i & 7);
@@ -114,7 +119,7 @@ export function writeAnswer(
   }
   writer.copy(bits, 0, bits.length);
   for (const member of differing) writeTimes(writer, clockMs, member);
-  const unnamed = told.others.length > 0 ? [] : told.notNamed(contacts);
+  const unnamed = summary.others.length > 0 ? [] : summary.notNamed(contacts);
   writer.varint(unnamed.length);
   for (const member of unnamed) {
     writeOrigin(writer, member);
@@ -122,24 +127,24 @@ export function writeAnswer(
   }
 }
 
-/** Reads such an answer to what this side told; notes the peer's vector in `into`. */
+/** Reads such an answer to what this side sent; notes the peer's contacts in `into`. */
 export function readAnswer(
   reader: FrameReader,
   clockMs: number,
-  told: ToldContacts,
+  summary: ContactSummary,
   areOthersAlike: boolean,
   into: Contacts,
 ): void {
-  const bits = reader.skip((told.named.length + 7) >>> 3);
+  const bits = reader.skip((summary.named.length + 7) >>> 3);
   if (reader.overrun) return;
-  for (const [i, member] of told.named.entries()) {
+  for (const [i, member] of summary.named.entries()) {
     const isOther = (reader.bytes[bits + (i >>> 3)] & (1 << (i & 7))) !== 0;
     const there = isOther ? readTimes(reader, clockMs, member) : member;
     // Who was named need not be a member there.
     if (!isOther || there.ms > 0 || there.purgedUpToMs > 0) note(into, there);
   }
   for (const member of readMembers(reader, clockMs)) note(into, member);
-  if (areOthersAlike) for (const member of told.others) note(into, member);
+  if (areOthersAlike) for (const member of summary.others) note(into, member);
 }
 
 function membersOf(contacts: Contacts): Member[] {
