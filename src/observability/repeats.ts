@@ -8,7 +8,6 @@
  * each kind are written, and no more than a screenful of all kinds together.
  */
 import type { Cancel, Timing } from "../timing.ts";
-import type { Fields } from "./log.ts";
 
 /** How long a period is. */
 const PERIOD_MS = 10_000;
@@ -19,6 +18,9 @@ const LINES_OF_A_MESSAGE = 50;
 const MAX_MESSAGES = 1_000;
 /** As much of a value tells it from others. */
 const TELLING_LENGTH = 200;
+
+/** As in `log.ts`, which builds on this file. */
+type Fields = Record<string, unknown>;
 
 /** Writes a line that says how many were left out, with the facts of the last one. */
 export type Report = (leftOut: number, periodSeconds: number, last: Fields) => void;

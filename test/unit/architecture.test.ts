@@ -129,6 +129,50 @@ const files = readdirSync(SOURCE, { recursive: true })
   .map(String)
   .filter((path) => path.endsWith(".ts"));
 
+/** Paths of the files that a file imports, by its own. */
+type Imports = ReadonlyMap<string, readonly string[]>;
+
+function importsOf(path: string, source: string): string[] {
+  const names = source.matchAll(/(?:\bfrom|^import|\bimport\()\s*"(\.[^"]+)"/gm);
+  return Array.from(names, ([, name]) => normalize(join(dirname(path), name!)));
+}
+
+/** A circle of files of which each imports the next; null when there is none. */
+function circleIn(imports: Imports): string[] | null {
+  const done = new Set<string>();
+  const visit = (path: string, way: string[]): string[] | null => {
+    if (way.includes(path)) return [...way.slice(way.indexOf(path)), path];
+    if (done.has(path)) return null;
+    for (const next of imports.get(path) ?? []) {
+      const circle = visit(next, [...way, path]);
+      if (circle !== null) return circle;
+    }
+    done.add(path);
+    return null;
+  };
+  for (const path of imports.keys()) {
+    const circle = visit(path, []);
+    if (circle !== null) return circle;
+  }
+  return null;
+}
+
+test("no file imports itself by way of others", () => {
+  const texts = files.map((path) => [path, readFileSync(join(SOURCE, path), "utf8")] as const);
+  const imports = new Map(texts.map(([path, text]) => [path, importsOf(path, text)]));
+  expect(circleIn(imports)).toBeNull();
+});
+
+test("a circle is found out", () => {
+  const imports = new Map([
+    ["a.ts", ["b.ts", "c.ts"]],
+    ["b.ts", []],
+    ["c.ts", ["b.ts", "d.ts"]],
+    ["d.ts", ["c.ts"]],
+  ]);
+  expect(circleIn(imports)).toEqual(["c.ts", "d.ts", "c.ts"]);
+});
+
 describe("the source keeps to its layout", () => {
   test.each(files)("%s", (path) => {
     expect(problemsOf(path, readFileSync(join(SOURCE, path), "utf8"))).toEqual([]);
