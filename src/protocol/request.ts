@@ -24,6 +24,8 @@ export class Request {
   expectedParts = 0;
   /** RESP: bytes of the request read so far, relative to `base`. */
   readBytes = 0;
+  /** RESP: how long the request is at least, as far as is known: relative to `base`. */
+  neededBytes = 0;
   /** RESP: bytes of a refused argument that are still to be skipped. */
   skipBytes = 0;
   /** RESP: an argument was too large; the request is read to its end and refused. */
@@ -90,6 +92,7 @@ export class Request {
     this.isResp = false;
     this.expectedParts = 0;
     this.readBytes = 0;
+    this.neededBytes = 0;
     this.skipBytes = 0;
     this.isRefused = false;
     if (this.ranges.length <= KEPT_PARTS * 2) return;

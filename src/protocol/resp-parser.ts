@@ -102,6 +102,7 @@ export class RespParser {
         at = start;
         continue;
       }
+      request.neededBytes = next - request.base;
       if (next > end) return INCOMPLETE;
       request.add(start - request.base, length);
       at = next;

@@ -29,6 +29,7 @@ import { Inbox, releaseLarge } from "./inbox.ts";
 import { Outbox } from "./outbox.ts";
 import type { JournalGate } from "./journal-gate.ts";
 import type { ReadAhead } from "./read-ahead.ts";
+import type { ReadingTurns, Sender } from "./reading-turns.ts";
 import { RequestReader, type ReaderShared } from "./request-reader.ts";
 import type { Slice } from "./slice.ts";
 
@@ -37,6 +38,7 @@ export interface Shared extends ReaderShared {
   readonly reply: Reply;
   readonly readAhead: ReadAhead;
   readonly runQueue: RunQueue;
+  readonly readingTurns: ReadingTurns;
   readonly journalGate: JournalGate;
   readonly slice: Slice;
   /** Connections with a request begun and not finished, oldest first. */
@@ -59,7 +61,7 @@ const LARGE_CHUNK_BYTES = 64 * 1024;
 const MOST_WAITING_BYTES = 64 * 1024;
 
 /** See the file header. The listener calls `onData`, `onDrain` and `onClose`. */
-export class Connection implements Guest, MemoryHolder, SafeWaiter {
+export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   /** When the request in `halfSent`, or the closing in `closing`, began. */
   sinceMs = 0;
   /** When the last bytes came. */
@@ -82,7 +84,10 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   private isAdmitted = false;
   /** Where the journal stood before the requests being run now. */
   private positionBefore = 0;
+  /** Nothing is to be read: for what is held here, or until its turn comes; and whether that is so. */
   private isPaused = false;
+  private awaitsReading = false;
+  private isStopped = false;
   /** Requests are being run; their replies are not sent yet. */
   private isWorking = false;
   /** A command's reply is still to come, or to be sent in part. */
@@ -148,6 +153,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   onData(chunk: Uint8Array): void {
     if (this.isClosed || this.hasEnded) return releaseLarge(chunk);
     this.lastActiveMs = this.shared.nowMs();
+    if (chunk.length >= LARGE_CHUNK_BYTES) this.awaitReading();
     if (this.handler !== null) return this.handler.receive(chunk);
     this.inbox.add(chunk);
     if (this.isInLine) return this.pauseOrResume();
@@ -156,6 +162,12 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     // To look through so much, and to keep it, is work, too.
     if (chunk.length >= LARGE_CHUNK_BYTES) runQueue.spend();
     this.work();
+  }
+
+  /** Its turn has come to be read from. */
+  onReadingTurn(): void {
+    this.awaitsReading = false;
+    this.stopOrGo();
   }
 
   /** What was written is safe: replies to it may leave. */
@@ -205,6 +217,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     this.shared.halfSent.delete(this);
     this.shared.closing.delete(this);
     this.shared.unread.delete(this);
+    this.shared.readingTurns.forget(this);
     this.inbox.clear();
     this.reader.forget();
     this.outbox.clear();
@@ -357,7 +370,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
     const hasSaidAll = this.peerHasEnded && !goesOn && this.outbox.length === 0;
     if ((this.session.isClosing || hasSaidAll) && !this.isWaiting) return this.end();
     this.isHeavy = isOver;
-    if (isOver) runQueue.spend();
+    // A command that goes on in slices has used up its first one.
+    if (isOver || this.isWaiting) runQueue.spend();
     if (goesOn) this.goOn();
     this.keepRest(hasCompleted);
   }
@@ -511,12 +525,28 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter {
   }
 
   private pause(): void {
-    if (!this.isPaused) this.socket.pause();
     this.isPaused = true;
+    this.stopOrGo();
   }
 
   private resume(): void {
-    if (this.isPaused) this.socket.resume();
     this.isPaused = false;
+    this.stopOrGo();
+  }
+
+  /** Lets others be read from before more is. */
+  private awaitReading(): void {
+    if (this.awaitsReading) return;
+    this.awaitsReading = true;
+    this.stopOrGo();
+    this.shared.readingTurns.wait(this);
+  }
+
+  private stopOrGo(): void {
+    const isStopped = this.isPaused || this.awaitsReading;
+    if (isStopped === this.isStopped) return;
+    this.isStopped = isStopped;
+    if (isStopped) this.socket.pause();
+    else this.socket.resume();
   }
 }

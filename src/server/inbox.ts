@@ -7,6 +7,8 @@ export class Inbox {
   bytes: Uint8Array = NOTHING;
   start = 0;
   end = 0;
+  /** How long the unfinished request says that it is; 0 when it does not say. */
+  expectedBytes = 0;
   /** Whether `bytes` is a buffer of our own, with room beyond `end`. */
   private hasRoom = false;
   /** Somebody else will look at `bytes` later. */
@@ -27,7 +29,7 @@ export class Inbox {
   compact(): void {
     const { length } = this;
     if (length === 0) this.clear();
-    else if (this.bytes.length > length * 4 + 1024) {
+    else if (this.bytes.length > this.mostRoom(length) + 1024) {
       // Not slice(), which in a Buffer makes no copy.
       this.hold(new Uint8Array(this.bytes.subarray(this.start, this.end)), length);
     }
@@ -66,13 +68,23 @@ export class Inbox {
     }
     const kept = this.bytes.subarray(this.start, this.end);
     const length = kept.length + chunk.length;
-    // Doubling keeps the copying of a long request linear.
-    const larger = new Uint8Array(Math.min(length * 2, length + MOST_ROOM_BYTES));
+    // Growing by a factor keeps the copying of a long request linear.
+    const larger = new Uint8Array(this.roomFor(length));
     larger.set(kept);
     larger.set(chunk, kept.length);
     releaseLarge(chunk);
     this.hold(larger, length);
     this.hasRoom = true;
+  }
+
+  /** Room is made for all of a request whose length is known, once some part of that has come. */
+  private roomFor(length: number): number {
+    if (this.expectedBytes > length) return Math.min(this.expectedBytes, this.mostRoom(length));
+    return Math.min(length * 2, length + MOST_ROOM_BYTES);
+  }
+
+  private mostRoom(length: number): number {
+    return length * (this.expectedBytes > length ? 8 : 4);
   }
 
   private hold(bytes: Uint8Array, length: number): void {

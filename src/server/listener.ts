@@ -13,6 +13,7 @@ import { every, type Cancel } from "../timing.ts";
 import { Connection, type Shared } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
+import { ReadingTurns } from "./reading-turns.ts";
 import { ClientMemory } from "./client-memory.ts";
 import type { Guest } from "./guest.ts";
 import { affordableConnections, openFiles } from "./open-files.ts";
@@ -123,6 +124,7 @@ export class Listener {
       parser: new RespParser(max_value_bytes, max_value_bytes + max_line_bytes),
       readAhead: new ReadAhead(context.store),
       runQueue,
+      readingTurns: new ReadingTurns(runQueue.timing),
       journalGate: new JournalGate(context.services.durability, runQueue),
       notices: new Notices(logger, nowMs),
       slice: new Slice(nowMs),
@@ -288,7 +290,7 @@ export class Listener {
     this.discardedBytes += bytes;
     if (this.discardedBytes < COLLECT_AFTER_BYTES) return;
     this.discardedBytes = 0;
-    Bun.gc(true);
+    Bun.gc(false);
   }
 
   /** After a peak its memory is given back, even if nothing is done any more that would need some. */
@@ -299,7 +301,7 @@ export class Listener {
     this.returnedBefore = returnedBytes;
     if (returnedBytes < COLLECT_AFTER_BYTES || !isOver) return;
     memory.returnedBytes = 0;
-    Bun.gc(true);
+    Bun.gc(false);
   }
 
   private tick(): void {

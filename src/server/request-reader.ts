@@ -118,6 +118,7 @@ export class RequestReader {
     if (status === INCOMPLETE || status === PAUSED) {
       this.isReadingOn = status === PAUSED;
       this.speaksRespNow = true;
+      this.inbox.expectedBytes = request.isRefused ? 0 : request.neededBytes;
       if (request === sharedRequest) {
         this.partial = request;
         sharedRequest = new Request();
@@ -126,6 +127,7 @@ export class RequestReader {
       return false;
     }
     this.partial = undefined;
+    this.inbox.expectedBytes = 0;
     this.inbox.start = request.base + request.readBytes;
     if (status === MALFORMED) {
       context.services.statistics.protocolErrors++;

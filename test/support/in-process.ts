@@ -7,6 +7,7 @@ import { MemoryJournal } from "../../src/durability/journal.ts";
 import { momentOf, serverFacts } from "../../src/commands/facts.ts";
 import type { Services } from "../../src/commands/services.ts";
 import { Statistics } from "../../src/commands/statistics.ts";
+import { ReadingTurns } from "../../src/server/reading-turns.ts";
 import { Session } from "../../src/commands/session.ts";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Store } from "../../src/core/store/store.ts";
@@ -113,6 +114,7 @@ export class InProcessServer {
       reply: new Reply(maxOutputBytes + 1_048_576),
       readAhead: new ReadAhead(this.store),
       runQueue,
+      readingTurns: new ReadingTurns(runQueue.timing),
       journalGate: new JournalGate(services.durability, runQueue),
       notices: new Notices(
         { ...silentLogger, warn: (message, fields) => this.warnings.push({ message, ...fields }) },

@@ -7,6 +7,7 @@ test("holds what came and was not consumed, however it came, be it in Buffers or
   const step = fc.oneof(
     fc.record({ add: fc.uint8Array({ maxLength: 3_000 }), isBuffer: fc.boolean() }),
     fc.record({ consume: fc.nat(4_000) }),
+    fc.record({ expect: fc.nat(20_000) }),
     fc.constantFrom("compact" as const, "lend" as const),
   );
   fc.assert(
@@ -16,6 +17,7 @@ test("holds what came and was not consumed, however it came, be it in Buffers or
       for (const each of steps) {
         if (each === "compact") inbox.compact();
         else if (each === "lend") inbox.lend();
+        else if ("expect" in each) inbox.expectedBytes = each.expect;
         else if ("add" in each) {
           if (each.add.length === 0) continue;
           expected = Buffer.concat([expected, each.add]);
@@ -56,4 +58,18 @@ test("what was lent is left alone", () => {
   inbox.start = inbox.end;
   inbox.compact();
   expect(chunk[399_999]).toBe(7);
+});
+
+test("a long request whose length is known is hardly copied while it grows, and makes room late", () => {
+  const inbox = new Inbox();
+  inbox.expectedBytes = 8_000_000;
+  const buffers = new Set<ArrayBufferLike>();
+  while (inbox.length < inbox.expectedBytes) {
+    inbox.add(new Uint8Array(100_000));
+    inbox.compact();
+    buffers.add(inbox.bytes.buffer);
+    expect(inbox.bytes.length).toBeLessThanOrEqual(8 * inbox.length);
+  }
+  expect(buffers.size).toBeLessThanOrEqual(4);
+  expect(inbox.bytes.length).toBe(8_000_000);
 });
