@@ -66,8 +66,9 @@ function unknown(request: Request, { session }: Context): string {
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
   const { statistics, durability } = context.services;
   statistics.countCommand(row.family);
-  const { failure } = durability;
-  if (row.command.isWrite && failure !== null) return answerFailure(failure, reply);
+  if (row.command.isWrite && durability.failure !== null) {
+    return answerFailure(durability.failure, reply);
+  }
   const start = reply.length;
   try {
     const execution = row.command.run(request, reply, context);

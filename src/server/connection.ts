@@ -463,8 +463,19 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     }
   }
 
+  /** Whether nothing is held for it, nor was when that was looked at last: so after most requests. */
+  private get holdsNothing(): boolean {
+    const { inbox, outbox, session } = this;
+    if (inbox.bytes.length + outbox.length + this.chargedBytes > 0) return false;
+    if (this.isPaused || this.isWaiting) return false;
+    if (session.heldBytes + this.keptBytes + this.reader.rangeBytes > 0) return false;
+    const { unread } = this.shared;
+    return unread.size === 0 || !unread.has(this);
+  }
+
   /** Reads on unless what has come cannot be run for now, or too much memory is held. */
   private pauseOrResume(): void {
+    if (this.holdsNothing) return;
     this.account();
     const isHeld = this.outbox.isHeld(this.safePosition);
     // Writes are safe in a moment, and a turn comes soon: not worth two system calls.
