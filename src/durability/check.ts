@@ -59,6 +59,9 @@ export async function checkDirectory(
     floor() {},
     fact,
     drop() {},
+    patch({ entry }) {
+      if (flawOf(entry) !== null) refused++;
+    },
   };
   const reports: FileReport[] = [];
   let nodeId: string | null = null;

@@ -141,6 +141,11 @@ class FileChecker implements RecordSink {
     this.sink.drop(entry);
   }
 
+  patch(patch: Parameters<RecordSink["patch"]>[0]): void {
+    this.count();
+    this.sink.patch(patch);
+  }
+
   end(records: number): void {
     if (records !== this.records) this.lostRecords = true;
     this.count();

@@ -28,9 +28,9 @@
 export const FRAME_HEADER_BYTES = 28;
 /**
  * The version of frames and records together; in the first record of every file. Since 2 there are
- * drop records.
+ * drop records, since 3 patch records.
  */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 /** The first version that can still be read. */
 export const OLDEST_FORMAT_VERSION = 1;
 

@@ -29,9 +29,11 @@ import type { ChangeObserver, Store } from "../core/store/store.ts";
 import { flag, gauge, text, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
+import { addChange } from "./change.ts";
 import { Compaction } from "./compaction.ts";
 import { segmentPath } from "./data-directory.ts";
 import { codeOf, explain, isNoSpace, type FileSystem } from "./file-system.ts";
+import { FORMAT_VERSION } from "./frame.ts";
 import { FrameQueue } from "./frame-queue.ts";
 import type { FactBook } from "./fact-book.ts";
 import type { Journal, JournalFailure } from "./journal.ts";
@@ -63,7 +65,7 @@ export interface LogOptions {
   readonly directory: string;
   readonly nodeId: string;
   readonly fsync: FsyncMode;
-  readonly store: SnapshotSource & Pick<Store, "bytes" | "purgedUpToMs" | "readChange">;
+  readonly store: SnapshotSource & Pick<Store, "bytes" | "purgedUpToMs">;
   readonly logger: Logger;
   readonly timing: Timing;
   /** When to begin another segment, in bytes. */
@@ -101,6 +103,8 @@ export class LogJournal implements Journal {
   private compactedPosition = -Infinity;
   private cancelTick = (): void => {};
   private isClosing = false;
+  /** The segment was begun in an older format, which has no names for what may come. */
+  private isOutdated: boolean;
 
   /** For INFO. */
   static readonly facts: readonly Fact<LogJournal>[] = [
@@ -172,6 +176,8 @@ export class LogJournal implements Journal {
   ) {
     this.segmentOptions = segmentOptionsOf(options);
     this.segmentBytes = this.segmentOptions.segmentBytes;
+    const { formatVersion } = recovered.lastSegment ?? { formatVersion: FORMAT_VERSION };
+    this.isOutdated = formatVersion < FORMAT_VERSION;
     this.logBytes = recovered.logBytes;
     this.book = recovered.facts;
     this.book.follow(CLOCK_FACT, () => clockFact(options.store.clock));
@@ -273,8 +279,7 @@ export class LogJournal implements Journal {
     const entry = new Entry();
     return {
       changed: (id) => {
-        store.readChange(id, entry);
-        this.frames.begin().addEntry(entry);
+        addChange(this.frames.begin(), store, id);
         this.added();
       },
       removed: (id, flushed) => {
@@ -323,7 +328,8 @@ export class LogJournal implements Journal {
         if (!(await this.retry(() => this.pause(LOOK_EVERY_MS)))) break;
         continue;
       }
-      if (this.segmentWanted !== null || this.segment.bytes >= this.segmentBytes) {
+      const isFull = this.segment.bytes >= this.segmentBytes;
+      if (this.segmentWanted !== null || isFull || this.isOutdated) {
         if (!(await this.retry(() => this.beginSegment()))) break;
       }
       const frame = this.frames.take();
@@ -370,6 +376,7 @@ export class LogJournal implements Journal {
     await old.end();
     const path = segmentPath(this.options.directory, old.number + 1);
     this.segment = await Segment.create(this.segmentOptions, path, old.number + 1);
+    this.isOutdated = false;
     this.olderBytes = this.logBytes;
     this.logBytes += this.segment.bytes;
     await old.close();

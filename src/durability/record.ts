@@ -9,6 +9,8 @@
  *   floor  03  version: time 8 bytes, origin 8 bytes
  *   fact   04  name: length u8, ASCII · value: length u32, bytes
  *   drop   05  key length - 1 u16 · version 16 bytes · key
+ *   patch  06  key length - 1 u16 · version 16 bytes · version before 16 bytes ·
+ *              expiry in Unix ms u64, 0 when it does not expire · at u32 · bytes u32 · key · bytes
  *   entry  20 + kind, + 4 when it expires
  *              key length - 1 u16 · value length u32 · version 16 bytes ·
  *              expiry in Unix ms u64, only when it expires · key · value
@@ -18,8 +20,10 @@
  * after it. A fact is a small thing to remember by name (the clock, an epoch, a watermark, …):
  * the last one counts, and an empty value means that there is none. A drop says that an entry is no
  * longer there, in this version or an older one, without a deletion that merging would know of:
- * its tombstone was purged, or it was set aside. It is the one record whose place among the others
- * matters: it undoes what stands before it.
+ * its tombstone was purged, or it was set aside. A patch says that a string, in exactly the version
+ * before, got another version and expiry, and bytes in place of as many from `at` on. With any other
+ * version it means nothing. These two are the records whose place among the others matters: they
+ * undo, or change, what stands before them.
  */
 import { release } from "../core/bytes.ts";
 import {
@@ -29,6 +33,7 @@ import {
   type Kind,
   type VersionWords,
 } from "../core/data/entry.ts";
+import { Patch } from "../core/data/patch.ts";
 import { FORMAT_VERSION, FRAME_HEADER_BYTES, readU32, sealFrame, writeU32 } from "./frame.ts";
 
 /** A segment of the log. */
@@ -57,6 +62,7 @@ export interface RecordSink {
   fact(name: string, value: Uint8Array): void;
   /** Of the entry only key and version count. */
   drop(entry: Entry): void;
+  patch(patch: Patch): void;
   end(records: number): void;
 }
 
@@ -65,6 +71,7 @@ const END = 0x02;
 const FLOOR = 0x03;
 const FACT = 0x04;
 const DROP = 0x05;
+const PATCH = 0x06;
 const ENTRY = 0x20;
 const ENTRY_KINDS = 3;
 const EXPIRES = 0x04;
@@ -74,6 +81,8 @@ export const ENTRY_RECORD_BYTES = 23;
 const EXPIRY_BYTES = 8;
 /** Bytes of a drop record besides the key. */
 const DROP_RECORD_BYTES = 19;
+/** Bytes of a patch record besides key and bytes. */
+const PATCH_RECORD_BYTES = 51;
 /** The longest name of a fact, and the longest node id, in bytes. */
 const MAX_FACT_NAME_BYTES = 255;
 const MAX_NODE_ID_BYTES = 65_535;
@@ -122,8 +131,7 @@ export class FrameBuffer {
     writeVersion(bytes, at + 7, entry);
     at += ENTRY_RECORD_BYTES;
     if (expiresAtMs !== 0) {
-      writeU32(bytes, at, Math.floor(expiresAtMs / 0x1_0000_0000));
-      writeU32(bytes, at + 4, expiresAtMs >>> 0);
+      writeTime(bytes, at, expiresAtMs);
       at += EXPIRY_BYTES;
     }
     copyBytes(entry.key, entry.keyOffset, keyLength, bytes, at);
@@ -172,6 +180,26 @@ export class FrameBuffer {
     this.records++;
   }
 
+  /** Adds what changed of a string. */
+  addPatch({ entry, at: patchAt, previous }: Patch): void {
+    const { keyLength, valueLength } = entry;
+    let at = this.reserve(PATCH_RECORD_BYTES + keyLength + valueLength);
+    const { bytes } = this;
+    bytes[at] = PATCH;
+    bytes[at + 1] = (keyLength - 1) >>> 8;
+    bytes[at + 2] = keyLength - 1;
+    writeVersion(bytes, at + 3, entry);
+    writeVersion(bytes, at + 19, previous);
+    writeTime(bytes, at + 35, entry.expiresAtMs);
+    writeU32(bytes, at + 43, patchAt);
+    writeU32(bytes, at + 47, valueLength);
+    at += PATCH_RECORD_BYTES;
+    copyBytes(entry.key, entry.keyOffset, keyLength, bytes, at);
+    copyBytes(entry.value, entry.valueOffset, valueLength, bytes, at + keyLength);
+    this.length = at + keyLength + valueLength;
+    this.records++;
+  }
+
   /** Adds the head of a file in today's format. */
   addHead(fileKind: FileKind, number: number, nodeId: string): void {
     const id = encoder.encode(nodeId);
@@ -216,6 +244,7 @@ export class FrameBuffer {
 }
 
 const entry = new Entry();
+const patch = new Patch();
 const version: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 
 /**
@@ -250,9 +279,7 @@ function readEntry(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
   if (next > end || keyLength > MAX_KEY_BYTES) return -1;
   entry.kind = (tag & ENTRY_KINDS) as Kind;
   readVersion(bytes, at + 7, entry);
-  entry.expiresAtMs = expires
-    ? readU32(bytes, keyAt - 8) * 0x1_0000_0000 + readU32(bytes, keyAt - 4)
-    : 0;
+  entry.expiresAtMs = expires ? readTime(bytes, keyAt - 8) : 0;
   entry.key = bytes;
   entry.keyOffset = keyAt;
   entry.keyLength = keyLength;
@@ -301,6 +328,8 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
     }
     case DROP:
       return readDrop(bytes, at, end, sink);
+    case PATCH:
+      return readPatch(bytes, at, end, sink);
     default:
       return -1;
   }
@@ -315,6 +344,32 @@ function readDrop(bytes: Uint8Array, at: number, end: number, sink: RecordSink):
   entry.setKey(bytes, keyAt, keyLength);
   sink.drop(entry);
   return keyAt + keyLength;
+}
+
+function readPatch(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
+  const keyAt = at + PATCH_RECORD_BYTES;
+  if (keyAt > end) return -1;
+  const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
+  const valueLength = readU32(bytes, at + 47);
+  const next = keyAt + keyLength + valueLength;
+  if (next > end || keyLength > MAX_KEY_BYTES) return -1;
+  readVersion(bytes, at + 3, patch.entry);
+  readVersion(bytes, at + 19, patch.previous);
+  patch.entry.expiresAtMs = readTime(bytes, at + 35);
+  patch.at = readU32(bytes, at + 43);
+  patch.entry.setKey(bytes, keyAt, keyLength);
+  patch.entry.setValue(bytes, keyAt + keyLength, valueLength);
+  sink.patch(patch);
+  return next;
+}
+
+function writeTime(bytes: Uint8Array, at: number, unixMs: number): void {
+  writeU32(bytes, at, Math.floor(unixMs / 0x1_0000_0000));
+  writeU32(bytes, at + 4, unixMs >>> 0);
+}
+
+function readTime(bytes: Uint8Array, at: number): number {
+  return readU32(bytes, at) * 0x1_0000_0000 + readU32(bytes, at + 4);
 }
 
 function writeVersion(bytes: Uint8Array, at: number, from: VersionWords): void {

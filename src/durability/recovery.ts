@@ -41,6 +41,7 @@ export type RecoveryTarget = Pick<
   | "apply"
   | "applyFloor"
   | "dropAgain"
+  | "patchAgain"
   | "clock"
   | "purgedUpToMs"
   | "purgedElsewhereMs"
@@ -152,6 +153,11 @@ class Recovery {
       },
       fact: (name, value) => this.facts.set(name, value),
       drop: (entry) => target.dropAgain(entry),
+      patch: (patch) => {
+        const flaw = flawOf(patch.entry);
+        if (flaw !== null) return this.refused.add(patch.entry, flaw);
+        target.patchAgain(patch);
+      },
     };
   }
 
@@ -193,6 +199,7 @@ class Recovery {
               bytes: last.goodBytes,
               records: last.records,
               syncedBytes: last.syncedBytes,
+              formatVersion: last.head?.formatVersion ?? 0,
             },
       nextSegment: last?.goodBytes === 0 ? lastNumber : Math.max(lastNumber + 1, snapshot, 1),
       snapshotBytes,

@@ -45,6 +45,9 @@ export async function verifyBackup(files: FileSystem, path: string): Promise<Ver
     floor() {},
     fact() {},
     drop() {},
+    patch({ entry }) {
+      if (flawOf(entry) !== null) refused++;
+    },
   };
   const { head, flaw, goodBytes, fileBytes, entries } = await readDataFile(
     files,

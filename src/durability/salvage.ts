@@ -5,7 +5,8 @@
  * An entry that no store takes is left out; the files it is in stay as they are, or are put aside.
  *
  * Entries can be copied in any order and more than once, because merging takes care of both; but
- * what was dropped must stand before its drop, so all records keep their order.
+ * what was dropped must stand before its drop, and what was patched before its patch, so all records
+ * keep their order.
  */
 import { basename, join } from "node:path";
 import { flawOf } from "../core/data/entry-check.ts";
@@ -122,6 +123,11 @@ class RecordCopier implements RecordSink {
 
   drop(entry: Parameters<RecordSink["drop"]>[0]): void {
     this.writer.buffer.addDrop(entry);
+  }
+
+  patch(patch: Parameters<RecordSink["patch"]>[0]): void {
+    if (flawOf(patch.entry) === null) this.writer.buffer.addPatch(patch);
+    else this.refused++;
   }
 
   fact(name: string, value: Uint8Array): void {

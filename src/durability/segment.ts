@@ -18,6 +18,8 @@ export interface SegmentEnd {
   readonly records: number;
   /** Bytes from its start that were durable when the last frame was written. */
   readonly syncedBytes: number;
+  /** The version of the format that its head says it is in. */
+  readonly formatVersion: number;
 }
 
 /** It is unknown what of the file is on disk. */
@@ -100,7 +102,7 @@ export class Segment {
     { files, syncsAppends, segmentBytes }: SegmentOptions,
     path: string,
     mode: "create" | "change",
-    { number, bytes, records }: Omit<SegmentEnd, "syncedBytes">,
+    { number, bytes, records }: Omit<SegmentEnd, "syncedBytes" | "formatVersion">,
   ): Promise<Segment> {
     const file = await files.open(path, mode, syncsAppends);
     try {

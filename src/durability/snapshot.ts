@@ -20,6 +20,7 @@
 import { Entry } from "../core/data/entry.ts";
 import type { ChangeObserver, Store } from "../core/store/store.ts";
 import { OperationalError } from "../operational-error.ts";
+import { addChange } from "./change.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
 import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
@@ -42,7 +43,15 @@ const FRAME_BYTES = 250 * 1024;
 /** The parts of a store that a snapshot looks at. */
 export type SnapshotSource = Pick<
   Store,
-  "clock" | "floor" | "idLimit" | "isUsed" | "observers" | "purgedUpToMs" | "read" | "readChange"
+  | "clock"
+  | "floor"
+  | "idLimit"
+  | "isUsed"
+  | "observers"
+  | "purgedUpToMs"
+  | "read"
+  | "readChange"
+  | "readPatch"
 >;
 
 /** The reason to give up when the node stops. */
@@ -153,16 +162,13 @@ class SnapshotWriter {
   private follower(): ChangeObserver {
     const { file } = this;
     const { store } = this.options;
-    const changed = new Entry();
+    const dropped = new Entry();
     return {
-      changed: (id) => {
-        store.readChange(id, changed);
-        file.buffer.addEntry(changed);
-      },
+      changed: (id) => addChange(file.buffer, store, id),
       removed: (id, flushed) => {
         if (flushed) return;
-        store.read(id, changed);
-        file.buffer.addDrop(changed);
+        store.read(id, dropped);
+        file.buffer.addDrop(dropped);
       },
       flushed: () => file.buffer.addFloor(store.floor),
     };

@@ -58,6 +58,7 @@ import {
   mergeRule,
 } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
+import { Patch } from "../data/patch.ts";
 
 /** The entry changed the store. */
 export const APPLIED = 1;
@@ -86,12 +87,15 @@ const HELD_SHARE = 1 / 8;
 const ROWS_A_LOOK = 64;
 const never = (): boolean => false;
 const NO_REFERENCE = -1;
+const NO_PATCH = -1;
 /** What may be taken above the memory limit so that nodes agree, as a share of it. */
 const MERGE_RESERVE = 1 / 8;
 /** The least of that: some rows and a slab of each of the small sizes. */
 const LEAST_RESERVE_BYTES = 4 * 1024 * 1024;
 /** Of a counter from this size on only what changed is written down, not all of it. */
 const LARGE_COUNTER_BYTES = 1024;
+/** The same of a string that another expiry, or bytes within it, leave as it is for the rest. */
+const LONG_STRING_BYTES = 1024;
 /** A scratch buffer that one large counter made larger than this is let go of. */
 const KEPT_BYTES = 1024 * 1024;
 
@@ -206,6 +210,9 @@ export class Store {
   private readonly partBytes = new Uint8Array(BASE_BYTES + PART_BYTES);
   /** See `readChange`; null when what came in is what is there. */
   private change: Entry | null = null;
+  /** See `readPatch`. */
+  private readonly patch = new Patch();
+  private patchedBytes = NO_PATCH;
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   private readonly numberText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
   private scratch = new Uint8Array(1024);
@@ -289,6 +296,19 @@ export class Store {
     into.setVersion(change.timeHigh, change.timeLow, change.originHigh, change.originLow);
     into.kind = change.kind;
     into.expiresAtMs = change.expiresAtMs;
+  }
+
+  /**
+   * For an observer that is told of a change: what it changed of a long string, if that is all that
+   * needs to be written down; null if it is not.
+   */
+  readPatch(id: number): Patch | null {
+    if (this.patchedBytes === NO_PATCH) return null;
+    const { patch } = this;
+    const { entry } = patch;
+    this.table.read(id, entry);
+    entry.setValue(entry.value, entry.valueOffset + patch.at, this.patchedBytes);
+    return patch;
   }
 
   /** Like `read`, but the value is what clients see: a counter's is its decimal text. */
@@ -380,12 +400,36 @@ export class Store {
     const id = this.index.find(hash, entry.key, entry.keyOffset, entry.keyLength);
     if (id < 0) return this.add(hash, local ? entry : this.asTaken(entry), local);
     // What this node just wrote is above all it ever saw: there is nothing to compare.
-    if (local) return this.replace(id, entry, true);
+    if (local) return this.replaceOwn(id, entry);
     this.table.read(id, this.present);
     const verdict = mergeRule(this.present, entry);
     if (verdict === KEEP) return UNCHANGED;
     if (verdict === TAKE) return this.replace(id, this.asTaken(entry), false);
     return this.join(id, entry);
+  }
+
+  /** A string that is given the value it has gets another expiry, and that is all. */
+  private replaceOwn(id: number, entry: Entry): Outcome {
+    if (entry.valueLength < LONG_STRING_BYTES) return this.replace(id, entry, true);
+    const { present } = this;
+    this.table.read(id, present);
+    const { kind, value, valueOffset, valueLength } = present;
+    const isSame =
+      value === entry.value && valueOffset === entry.valueOffset && kind === KIND_STRING;
+    if (!isSame || valueLength !== entry.valueLength) return this.replace(id, entry, true);
+    return this.replacePatched(id, entry, 0, 0);
+  }
+
+  /** Replaces `present` by what differs from it in some bytes and the expiry only. */
+  private replacePatched(id: number, entry: Entry, at: number, length: number): Outcome {
+    const { present, patch } = this;
+    if (present.valueLength < LONG_STRING_BYTES) return this.replace(id, entry, true);
+    copyVersion(present, patch.previous);
+    patch.at = at;
+    this.patchedBytes = length;
+    const outcome = this.replace(id, entry, true);
+    this.patchedBytes = NO_PATCH;
+    return outcome;
   }
 
   /** An entry from elsewhere as it is taken in place of what is here. */
@@ -462,7 +506,9 @@ export class Store {
     own.setValue(present.value, present.valueOffset, present.valueLength);
     own.expiresAtMs = present.expiresAtMs;
     this.stamp();
-    if (this.replace(id, own, true) !== APPLIED) throw new Error("a write in place was refused");
+    if (this.replacePatched(id, own, at, length) !== APPLIED) {
+      throw new Error("a write in place was refused");
+    }
     return true;
   }
 
@@ -601,6 +647,28 @@ export class Store {
     if (compareVersions(present, dropped) > 0) return;
     if (present.kind === KIND_TOMBSTONE) this.notePurge(present);
     this.drop(id);
+  }
+
+  /**
+   * In a recovery: changes a string again, if it is there in exactly the version that was changed.
+   * If it is not, what came after it is there already, or it was dropped.
+   */
+  patchAgain({ entry, at, previous }: Patch): void {
+    const id = this.locate(entry.key, entry.keyOffset, entry.keyLength);
+    if (id < 0) return;
+    const { present, own } = this;
+    this.table.read(id, present);
+    if (present.kind !== KIND_STRING || compareVersions(present, previous) !== 0) return;
+    if (at + entry.valueLength > present.valueLength || this.compareToFloor(entry) < 0) return;
+    const { value, valueOffset, valueLength } = present;
+    copyBytes(entry.value, entry.valueOffset, entry.valueLength, value, valueOffset + at);
+    own.kind = KIND_STRING;
+    own.setKey(entry.key, entry.keyOffset, entry.keyLength);
+    own.setValue(value, valueOffset, valueLength);
+    copyVersion(entry, own);
+    own.expiresAtMs = entry.expiresAtMs;
+    this.clock.observe(entry.timeHigh, entry.timeLow);
+    this.replace(id, own, false);
   }
 
   /**
@@ -894,4 +962,11 @@ export class Store {
     const { hashSeed } = this.options;
     return hashKey(key, offset, length, hashSeed.low, hashSeed.high);
   }
+}
+
+function copyVersion(from: VersionWords, to: VersionWords): void {
+  to.timeHigh = from.timeHigh;
+  to.timeLow = from.timeLow;
+  to.originHigh = from.originHigh;
+  to.originLow = from.originLow;
 }

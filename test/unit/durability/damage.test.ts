@@ -5,7 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { DamageError } from "../../../src/durability/data-directory.ts";
 import { isTornEnd, readDataFile } from "../../../src/durability/data-file.ts";
-import { FRAME_HEADER_BYTES } from "../../../src/durability/frame.ts";
+import { FORMAT_VERSION, FRAME_HEADER_BYTES } from "../../../src/durability/frame.ts";
 import { FILE_LOG, FILE_SNAPSHOT, FrameBuffer } from "../../../src/durability/record.ts";
 import { OperationalError } from "../../../src/operational-error.ts";
 import { DIRECTORY, dataOf, openStore, set, untilSafe } from "../../support/journalled-store.ts";
@@ -224,7 +224,7 @@ describe("somebody else's files", () => {
     const view = (bytes as unknown as { bytes: Uint8Array }).bytes;
     view[FRAME_HEADER_BYTES + 2] = 99;
     expect((await openError({ [LOG]: bytes.seal(0).slice() })).message).toBe(
-      `${LOG} is in format 99 and this merklekv reads formats 1 to 2; use the version that wrote it`,
+      `${LOG} is in format 99 and this merklekv reads formats 1 to ${FORMAT_VERSION}; use the version that wrote it`,
     );
   });
 
@@ -260,7 +260,7 @@ test("a torn end is told from damage by what later frames say was synced", async
   const { bytes, ends } = await smallLog("killed");
   const files = diskWith({ [LOG]: flipped(bytes, ends[1] + 3) });
   const expected = { fileKind: FILE_LOG, number: 1, nodeId: "n1" } as const;
-  const sink = { entry() {}, floor() {}, fact() {}, drop() {} };
+  const sink = { entry() {}, floor() {}, fact() {}, drop() {}, patch() {} };
   const reading = await readDataFile(files, LOG, expected, sink);
   expect(reading).toMatchObject({ goodBytes: ends[1], frames: 2, entries: 1 });
   expect(await isTornEnd(files, LOG, reading)).toBe(false);

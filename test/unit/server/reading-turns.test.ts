@@ -1,7 +1,7 @@
 /** Who sends much is read from in turns. */
 import { expect, test } from "bun:test";
 import { ReadingTurns } from "../../../src/server/reading-turns.ts";
-import { eventLoop } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import { InProcessServer, respRequest } from "../../support/in-process.ts";
 
 test("a few are read from in each turn of the event loop, in the order in which they came", () => {
