@@ -409,9 +409,7 @@ function addWord(bytes: Uint8Array, at: number, word: number, carry: number): nu
 
 /** Reads an unsigned big-endian 32-bit word. */
 export function readWord(bytes: Uint8Array, at: number): number {
-  return (
-    ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0
-  );
+  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
 }
 
 /** Writes the low 32 bits of `word` big-endian. */
