@@ -84,14 +84,14 @@ export class Replica {
     let replica: Replica | null = null;
     journal.onFailureChange = () => {
       const { failure } = journal;
-      store.isReadOnly = failure !== null;
+      store.setReadOnly(failure !== null);
       if (failure === null) options.logger.info("Writing to disk again");
       else options.logger.error("Writes are refused", { reason: failure.message });
       replica?.onFailureChange(failure);
     };
     try {
       // The process before may have vouched for what it knew, up to its end.
-      store.vouchedMs = store.clockMs();
+      store.deletions.vouch(store.clockMs());
       replica = new Replica(options, store, journal, await options.brokerAddress());
       await replica.setAside.countEarlier();
       return replica;
@@ -157,13 +157,13 @@ export class Replica {
     const nowMs = world.timing.nowMs();
     if (nowMs < this.settleAtMs) return;
     this.settleAtMs = nowMs + SETTLE_EVERY_MS;
-    const { runStartsMs, origin } = store;
+    const { counts, origin } = store;
     const graceMs = storage.tombstone_grace_seconds * 1000;
     const isAlone = replicator === null || !replicator.hasHeardTwinWithin(graceMs);
     const heardOf = replicator?.peers().map(({ nodeId }) => originOf(nodeId)) ?? [];
-    store.settledMs = isAlone
-      ? settledMs(runStartsMs, world.wallMs(), graceMs, origin, contacts, heardOf)
-      : 0;
+    const settled = (): number =>
+      settledMs(counts.runStartsMs, world.wallMs(), graceMs, origin, contacts, heardOf);
+    counts.settle(isAlone ? settled() : 0);
   }
 
   private createReplicator(brokerAddress: string): Replicator {
@@ -251,7 +251,7 @@ async function openJournal(options: ReplicaOptions, store: Store): Promise<Journ
   const { world, nodeId, storage, segmentBytes } = options;
   const { engine, persistence_enabled, path, fsync } = storage;
   if (engine === "memory" || !persistence_enabled) {
-    store.noteRun();
+    store.counts.noteRun();
     return new MemoryJournal();
   }
   const { journal, recovered } = await openLog({
@@ -265,6 +265,6 @@ async function openJournal(options: ReplicaOptions, store: Store): Promise<Journ
     logger: options.logger.child("storage"),
     ...(segmentBytes ? { segmentBytes } : {}),
   });
-  resumeIncarnation(store, journal, recovered, fsync);
+  resumeIncarnation(store.counts, journal, recovered, fsync);
   return journal;
 }

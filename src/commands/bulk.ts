@@ -5,7 +5,7 @@
  * sees half of it. MSETNX, whose point that is, takes no more than so many: it writes all or nothing.
  */
 import { Entry } from "../core/data/entry.ts";
-import { APPLIED, type Outcome } from "../core/store/store.ts";
+import { APPLIED, type Outcome } from "../core/store/outcome.ts";
 import { SHAPE_PAIRS, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";

@@ -2,8 +2,9 @@
  * What a command is: a name, how many arguments it takes, how they lie in a line, and a
  * function from request to reply. The table in `table.ts` holds them all.
  */
-import type { Store, Outcome } from "../core/store/store.ts";
-import { REFUSED_FULL } from "../core/store/store.ts";
+import type { Outcome } from "../core/store/outcome.ts";
+import type { Store } from "../core/store/store.ts";
+import { REFUSED_FULL } from "../core/store/outcome.ts";
 import type { LineShape } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";

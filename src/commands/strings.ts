@@ -3,7 +3,7 @@ import { Entry } from "../core/data/entry.ts";
 import { SHAPE_KEY_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import type { Outcome } from "../core/store/store.ts";
+import type { Outcome } from "../core/store/outcome.ts";
 import {
   READS_KEY,
   WRITES_KEY,

@@ -15,7 +15,7 @@
  * If it did not, only a run that loses nothing itself goes on under the origin that is on disk. And
  * a copy of a directory does not say who counted in it (`salvage.ts`).
  */
-import type { Store } from "../core/store/store.ts";
+import type { OwnCounts } from "../core/store/own-counts.ts";
 import type { FsyncMode } from "./log.ts";
 import type { Journal } from "./journal.ts";
 import { readU32, writeU32 } from "./frame.ts";
@@ -26,11 +26,11 @@ const ORIGIN_BYTES = 8;
 const START_BYTES = 8;
 
 /**
- * Gives the store the origin it counted under before, if it goes on as it was; else it keeps
+ * Gives a store the origin it counted under before, if it goes on as it was; else it keeps
  * the new one it has. Either is remembered from now on.
  */
 export function resumeIncarnation(
-  store: Pick<Store, "counterOrigin" | "runStartsMs" | "noteRun">,
+  counts: OwnCounts,
   journal: Journal,
   recovered: Recovered,
   fsync: FsyncMode,
@@ -41,20 +41,20 @@ export function resumeIncarnation(
   const hasAll = recovered.refused === null && (recovered.wasStoppedCleanly || losesNothing);
   const known = journal.fact(INCARNATION_FACT);
   const isKnown = known !== undefined && known.length >= ORIGIN_BYTES;
-  if (isKnown) store.runStartsMs.push(...startsIn(known));
+  if (isKnown) counts.runStartsMs.push(...startsIn(known));
   if (recovered.lastSegment !== null && hasAll && isKnown) {
-    store.counterOrigin = { high: readU32(known, 0), low: readU32(known, 4) };
-  } else store.noteRun();
+    counts.resume({ high: readU32(known, 0), low: readU32(known, 4) });
+  } else counts.noteRun();
   journal.setFact(FSYNC_FACT, new TextEncoder().encode(fsync));
-  journal.setFact(INCARNATION_FACT, incarnationFact(store));
-  journal.followFact(INCARNATION_FACT, () => incarnationFact(store));
+  journal.setFact(INCARNATION_FACT, incarnationFact(counts));
+  journal.followFact(INCARNATION_FACT, () => incarnationFact(counts));
 }
 
-function incarnationFact(store: Pick<Store, "counterOrigin" | "runStartsMs">): Uint8Array {
-  const { counterOrigin, runStartsMs } = store;
+function incarnationFact(counts: OwnCounts): Uint8Array {
+  const { origin, runStartsMs } = counts;
   const bytes = new Uint8Array(ORIGIN_BYTES + runStartsMs.length * START_BYTES);
-  writeU32(bytes, 0, counterOrigin.high);
-  writeU32(bytes, 4, counterOrigin.low);
+  writeU32(bytes, 0, origin.high);
+  writeU32(bytes, 4, origin.low);
   for (const [i, startMs] of runStartsMs.entries()) {
     writeU32(bytes, ORIGIN_BYTES + i * START_BYTES, Math.floor(startMs / 0x1_0000_0000));
     writeU32(bytes, ORIGIN_BYTES + i * START_BYTES + 4, startMs >>> 0);

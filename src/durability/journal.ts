@@ -9,7 +9,7 @@
  * when `safePosition` has reached it; `whenSafe` tells.
  */
 import type { SafeWaiter } from "../ports.ts";
-import type { ChangeObserver } from "../core/store/store.ts";
+import type { ChangeObserver } from "../core/store/outcome.ts";
 import { FactBook } from "./fact-book.ts";
 
 /** Why nothing can be written for now. */

@@ -25,7 +25,8 @@
  */
 import type { SafeWaiter } from "../ports.ts";
 import { Entry, KIND_TOMBSTONE } from "../core/data/entry.ts";
-import type { ChangeObserver, Store } from "../core/store/store.ts";
+import type { ChangeObserver } from "../core/store/outcome.ts";
+import type { Store } from "../core/store/store.ts";
 import { flag, gauge, text, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -65,7 +66,7 @@ export interface LogOptions {
   readonly directory: string;
   readonly nodeId: string;
   readonly fsync: FsyncMode;
-  readonly store: SnapshotSource & Pick<Store, "bytes" | "purgedUpToMs">;
+  readonly store: SnapshotSource & Pick<Store, "bytes" | "deletions">;
   readonly logger: Logger;
   readonly timing: Timing;
   /** When to begin another segment, in bytes. */

@@ -43,8 +43,7 @@ export type RecoveryTarget = Pick<
   | "dropAgain"
   | "patchAgain"
   | "clock"
-  | "purgedUpToMs"
-  | "purgedElsewhereMs"
+  | "deletions"
 >;
 
 /** How far recovery has come. */

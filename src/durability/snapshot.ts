@@ -18,7 +18,8 @@
  * The file gets its name only when it is whole and durable.
  */
 import { Entry } from "../core/data/entry.ts";
-import type { ChangeObserver, Store } from "../core/store/store.ts";
+import type { ChangeObserver } from "../core/store/outcome.ts";
+import type { Store } from "../core/store/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { addChange } from "./change.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
@@ -48,7 +49,7 @@ export type SnapshotSource = Pick<
   | "idLimit"
   | "isUsed"
   | "observers"
-  | "purgedUpToMs"
+  | "deletions"
   | "read"
   | "readChange"
   | "readPatch"

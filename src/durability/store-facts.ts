@@ -40,8 +40,9 @@ export function clockFact(clock: HybridClock, aheadMs = 0): Uint8Array {
 }
 
 /** The purge watermark; empty when nothing was purged. */
-export function purgedFact(store: Pick<Store, "purgedUpToMs">): Uint8Array {
-  return store.purgedUpToMs === 0 ? new Uint8Array(0) : u64(store.purgedUpToMs);
+export function purgedFact({ deletions }: Pick<Store, "deletions">): Uint8Array {
+  const { purgedUpToMs } = deletions;
+  return purgedUpToMs === 0 ? new Uint8Array(0) : u64(purgedUpToMs);
 }
 
 /** The contacts; empty when there were none. */
@@ -61,16 +62,16 @@ export function contactsFact(contacts: Contacts): Uint8Array {
 /** Gives a store its clock and its watermark back. */
 export function restoreStoreFacts(
   facts: ReadonlyMap<string, Uint8Array>,
-  store: Pick<Store, "clock" | "purgedUpToMs" | "purgedElsewhereMs">,
+  { clock, deletions }: Pick<Store, "clock" | "deletions">,
 ): void {
-  const clock = facts.get(CLOCK_FACT);
-  if (clock?.length === 8) store.clock.observe(readU32(clock, 0), readU32(clock, 4));
+  const time = facts.get(CLOCK_FACT);
+  if (time?.length === 8) clock.observe(readU32(time, 0), readU32(time, 4));
   const purged = facts.get(PURGED_FACT);
-  if (purged?.length === 8) store.purgedUpToMs = Math.max(store.purgedUpToMs, readU64(purged, 0));
+  if (purged?.length === 8) deletions.notePurgedHere(readU64(purged, 0));
   readContacts(facts.get(CONTACTS_FACT)).forEach((_high, _low, ms, purgedUpToMs) => {
     // Nothing that is written from now on may seem to have been known at a contact before.
-    store.clock.observe(timeHighOf(ms), timeLowOf(ms) + 0xffff);
-    store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, purgedUpToMs);
+    clock.observe(timeHighOf(ms), timeLowOf(ms) + 0xffff);
+    deletions.notePurgedElsewhere(purgedUpToMs);
   });
 }
 

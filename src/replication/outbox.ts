@@ -13,7 +13,7 @@
  * flag was cleared since (their entry is gone), which `take` passes over. OURS is set
  * while an id, once written here, has not been physically removed.
  */
-import type { ChangeObserver } from "../core/store/store.ts";
+import type { ChangeObserver } from "../core/store/outcome.ts";
 
 const PENDING = 1;
 const OURS = 2;

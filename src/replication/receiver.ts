@@ -9,7 +9,6 @@
  * Batches of a source are numbered, and a number that is missing means lost events: the
  * broker or the source dropped some. Numbers at or below the last one are repetitions.
  */
-import { writtenMs } from "../core/data/merge.ts";
 import type { Store } from "../core/store/store.ts";
 import type { Entry } from "../core/data/entry.ts";
 import { counter, type Fact } from "../fact.ts";
@@ -21,7 +20,7 @@ import {
   APPLIED,
   UNCHANGED,
   type Outcome,
-} from "../core/store/store.ts";
+} from "../core/store/outcome.ts";
 import {
   BatchReader,
   EVENT_DROPPED,
@@ -47,10 +46,7 @@ const MAX_REPEATED = 1_000;
 
 /** What the receiver is made with. */
 export interface ReceiverOptions {
-  readonly store: Pick<
-    Store,
-    "apply" | "applyFloor" | "isLive" | "locate" | "purgedUpToMs" | "purgedElsewhereMs"
-  >;
+  readonly store: Pick<Store, "apply" | "applyFloor" | "isLive" | "locate" | "deletions">;
   readonly nodeId: string;
   /** This node's own epoch, by which it knows its own batches. */
   readonly epoch: number;
@@ -298,8 +294,7 @@ export class Receiver {
   /** A node that was away, or a broker that kept messages for long, may not know of a deletion. */
   private isForgotten(entry: Entry): boolean {
     const { store } = this.options;
-    const forgottenMs = Math.max(store.purgedUpToMs, store.purgedElsewhereMs);
-    if (writtenMs(entry) > forgottenMs) return false;
+    if (!store.deletions.mayHaveForgotten(entry)) return false;
     const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
     // A deletion that is here need not be the latest that was known.
     return id < 0 || !store.isLive(id);

@@ -7,7 +7,8 @@ import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import { parseBrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type { Entry } from "../core/data/entry.ts";
-import type { ChangeObserver, Store } from "../core/store/store.ts";
+import type { ChangeObserver } from "../core/store/outcome.ts";
+import type { Store } from "../core/store/store.ts";
 import { counter, flag, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
@@ -68,8 +69,7 @@ export interface ReplicatorOptions {
     | "applyFloor"
     | "locate"
     | "floor"
-    | "purgedUpToMs"
-    | "purgedElsewhereMs"
+    | "deletions"
     | "origin"
   >;
   /** `broker_address` is a broker's, not "embedded"; `enabled` is how it starts. */

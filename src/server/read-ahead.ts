@@ -10,7 +10,8 @@
  *
  * Nothing depends on it: what it makes of bytes that are no request is of no consequence.
  */
-import { PREFETCH_KEYS, type Store } from "../core/store/store.ts";
+import { PREFETCH_KEYS } from "../core/store/keyed-entries.ts";
+import type { Store } from "../core/store/store.ts";
 
 const STAR = 0x2a;
 const CR = 0x0d;

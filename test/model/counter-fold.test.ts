@@ -25,7 +25,7 @@ import {
 import { Entry, KIND_COUNTER } from "../../src/core/data/entry.ts";
 import { joinCounters, joinedBytes } from "../../src/core/data/merge.ts";
 import type { Origin } from "../../src/core/data/origin.ts";
-import { APPLIED } from "../../src/core/store/store.ts";
+import { APPLIED } from "../../src/core/store/outcome.ts";
 import { SyncNode } from "../support/sync-pair.ts";
 
 /** Two that differ in the last bit which is the node's. */
@@ -174,18 +174,12 @@ test("a node that starts again and again keeps its counters small, and their sum
   const [key, one] = [Buffer.from("k"), new Int64().set(0, 1)];
   const view = new Entry();
   for (let run = 1; run <= 200; run++) {
-    store.counterOrigin = runOrigin(store.origin, run * 7_919);
-    noteStart(store.runStartsMs, store.clockMs());
+    store.counts.resume(runOrigin(store.origin, run * 7_919));
+    noteStart(store.counts.runStartsMs, store.clockMs());
     for (let i = 0; i < 3; i++) {
       nowMs += 100;
-      store.settledMs = settledMs(
-        store.runStartsMs,
-        nowMs,
-        1_000,
-        store.origin,
-        new Contacts(),
-        [],
-      );
+      const { runStartsMs } = store.counts;
+      store.counts.settle(settledMs(runStartsMs, nowMs, 1_000, store.origin, new Contacts(), []));
       expect(store.increment(key, 0, key.length, one)).toBe(APPLIED);
     }
     expect(store.number.low).toBe(run * 3);

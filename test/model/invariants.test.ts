@@ -58,23 +58,23 @@ function verify({ store, tree }: Parts): void {
 const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
   [
     "arena: a slot freed that is in use",
-    ({ inside: { store } }) => store.table.arena.free(store.table.referenceOf(1)),
+    ({ inside: { store } }) => store.entries.table.arena.free(store.entries.table.referenceOf(1)),
     /^entry table: the slot of row 1 names/,
   ],
   [
     "arena: a slot that nobody has",
-    ({ inside: { store } }) => store.table.arena.allocate(64, Infinity),
+    ({ inside: { store } }) => store.entries.table.arena.allocate(64, Infinity),
     /^arena: slot \d+ of slab \d+ is lost/,
   ],
   [
     "arena: bytes miscounted",
-    ({ inside: { store } }) => (store.table.arena.bytesReserved += 8),
+    ({ inside: { store } }) => (store.entries.table.arena.bytesReserved += 8),
     /^arena: \d+ bytes are reserved, not/,
   ],
   [
     "arena: a free list that goes round",
     ({ inside: { store } }) => {
-      const { arena } = store.table;
+      const { arena } = store.entries.table;
       const slab = arena.freeUnit.findIndex(
         (unit: number, at: number) => unit !== 0xffff && arena.bytes[at]?.length === 262_144,
       );
@@ -85,33 +85,33 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
   [
     "entry table: a slot that names another row",
     ({ inside: { store } }) => {
-      const { arena } = store.table;
-      const reference = store.table.referenceOf(5);
+      const { arena } = store.entries.table;
+      const reference = store.entries.table.referenceOf(5);
       arena.words[reference >>> 15][(reference & 0x7fff) << 1] = 6;
     },
     /^entry table: the slot of row 5 names row 6/,
   ],
   [
     "entry table: rows miscounted",
-    ({ inside: { store } }) => store.table.count++,
+    ({ inside: { store } }) => store.entries.table.count++,
     /^entry table: \d+ rows, not/,
   ],
   [
     "entry table: a row that is neither used nor free",
-    ({ inside: { store } }) => (store.table.rows[0][8 * 9 + 1] = 0),
+    ({ inside: { store } }) => (store.entries.table.rows[0][8 * 9 + 1] = 0),
     /^entry table: free row 9 is lost/,
   ],
   [
     "hash index: an entry gone",
-    ({ inside: { store } }) => store.index.remove(store.table.hashOf(4), 4),
+    ({ inside: { store } }) => store.entries.index.remove(store.entries.table.hashOf(4), 4),
     /^store: entry 4 is not found by its key/,
   ],
   [
     "hash index: a hole before an entry",
     ({ inside: { store } }) => {
-      for (const { slots } of store.index.directory) {
+      for (const { slots } of store.entries.index.directory) {
         for (let at = 1; at < slots.length; at++) {
-          const { keys } = store.index;
+          const { keys } = store.entries.index;
           const home = (slot: number) => keys.hashOf((slot & 0x7ff_ffff) - 1) & 2_047;
           if (slots[at - 1] === 0 || slots[at] === 0 || home(slots[at]) === at) continue;
           slots[at - 1] = 0;
@@ -124,14 +124,14 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
   [
     "hash index: a tag of other bits",
     ({ inside: { store } }) => {
-      const { slots } = store.index.directory[0];
+      const { slots } = store.entries.index.directory[0];
       slots[slots.findIndex((slot: number) => slot !== 0)] ^= 1 << 27;
     },
     /^hash index: the tag of \d+ is off/,
   ],
   [
     "hash index: cells that do not agree",
-    ({ inside: { store } }) => store.index.directory.reverse(),
+    ({ inside: { store } }) => store.entries.index.directory.reverse(),
     /^hash index: entry \d+ is in another's table/,
   ],
   [
@@ -181,7 +181,7 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
   ],
   [
     "store: tombstones miscounted",
-    ({ inside: { store } }) => store.expiring++,
+    ({ inside: { store } }) => store.entries.expiring++,
     /^store: what is deleted or expires is miscounted/,
   ],
   [

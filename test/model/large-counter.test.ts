@@ -7,7 +7,8 @@ import {
   PART_BYTES,
 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
-import { APPLIED, REFUSED_LARGE, type Store } from "../../src/core/store/store.ts";
+import { APPLIED, REFUSED_LARGE } from "../../src/core/store/outcome.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import { Backups } from "../../src/durability/backup.ts";
 import { restoreBackup } from "../../src/durability/restore.ts";
@@ -89,7 +90,7 @@ describe("a counter joined from two that one entry each may bring", () => {
     expect(entriesOf(empty.store)).toEqual(entriesOf(full.store));
     // Both have parts that the other lacks.
     increment(empty.store);
-    full.store.counterOrigin = { high: 77, low: 77 };
+    full.store.counts.resume({ high: 77, low: 77 });
     increment(full.store);
     expect(runPair(full, empty, { mode: "now" }).initiator.ok).toBe(true);
     expect(entriesOf(empty.store)).toEqual(entriesOf(full.store));

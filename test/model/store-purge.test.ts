@@ -5,7 +5,8 @@ import { HybridClock } from "../../src/core/data/clock.ts";
 import { Entry, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
 import { MerkleTree, LATEST } from "../../src/core/tree/merkle.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
-import { APPLIED, Store } from "../../src/core/store/store.ts";
+import { APPLIED } from "../../src/core/store/outcome.ts";
+import { Store } from "../../src/core/store/store.ts";
 
 const GRACE_MS = 1_000;
 
@@ -94,7 +95,7 @@ test("the purge time is the latest death among what was purged", () => {
             expiresAtMs.delete(dead);
           }
         }
-        expect(node.store.purgedUpToMs).toBe(purgedUpToMs);
+        expect(node.store.deletions.purgedUpToMs).toBe(purgedUpToMs);
       }
     }),
   );
@@ -122,7 +123,7 @@ test("a discarded entry leaves no trace, and observers hear of it while it can b
   expect(node.store.order.size).toBe(1);
   expect(node.locate("string")).toBe(-1);
   expect(rootOf()).toBe(root);
-  expect(node.store.purgedUpToMs).toBe(0);
+  expect(node.store.deletions.purgedUpToMs).toBe(0);
 
   // An older entry may come back, which a tombstone would have prevented.
   const older = new Entry().setKey(new TextEncoder().encode("deleted")).setVersion(1, 0, 1, 2);
@@ -140,7 +141,7 @@ describe("sessions that go on and on", () => {
 
   test("hold back purges for an eighth of the grace at most, and then all at once", () => {
     const it = new TestStore();
-    it.store.sessions = 1;
+    it.store.deletions.beginSession();
     for (const key of ["a", "b", "c"]) {
       it.set(key);
       it.delete(key);
@@ -150,12 +151,12 @@ describe("sessions that go on and on", () => {
     expect(it.removed).toEqual([]);
     sweepFor(it, GRACE_MS / 4);
     expect(it.removed.sort()).toEqual(["a", "b", "c"]);
-    expect(it.store.purges).toBe(3);
+    expect(it.store.deletions.purges).toBe(3);
   });
 
   test("do so anew after that, and not at all once they are over", () => {
     const it = new TestStore();
-    it.store.sessions = 1;
+    it.store.deletions.beginSession();
     it.set("a");
     it.delete("a");
     sweepFor(it, 1.5 * GRACE_MS);
@@ -163,7 +164,7 @@ describe("sessions that go on and on", () => {
     it.delete("b");
     sweepFor(it, 1.05 * GRACE_MS);
     expect(it.removed).toEqual(["a"]);
-    it.store.sessions = 0;
+    it.store.deletions.endSession();
     it.store.sweep(100);
     expect(it.removed).toEqual(["a", "b"]);
   });

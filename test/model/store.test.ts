@@ -21,9 +21,9 @@ import {
   REFUSED_FUTURE,
   REFUSED_INVALID,
   REFUSED_READ_ONLY,
-  Store,
   UNCHANGED,
-} from "../../src/core/store/store.ts";
+} from "../../src/core/store/outcome.ts";
+import { Store } from "../../src/core/store/store.ts";
 import { seeded } from "../support/random.ts";
 import { isTombstone, NaiveStore, shown, versionOf, type Part, type State } from "./naive-store.ts";
 
@@ -158,7 +158,6 @@ class TestStore {
   }
 
   checkObserved(): void {
-    this.store.verify();
     const current = new Map<number, string>();
     for (let id = 0; id < this.store.idLimit; id++) {
       if (this.store.isUsed(id)) current.set(id, this.describe(id));
@@ -318,6 +317,7 @@ describe("the store", () => {
         expect(real.store.tombstoneCount).toBe(naive.states.size - visible.length);
         expect(real.ordered()).toEqual(visible.map(([key]) => key).sort());
         real.checkObserved();
+        real.store.verify();
       }),
       { numRuns: 1_500 },
     );
@@ -389,6 +389,7 @@ describe("replicas", () => {
             apply();
             if (random() < 0.3) replica.sweep();
           }
+          replica.store.verify();
           replica.sweep();
           replica.checkObserved();
           return replica.dump();
@@ -525,12 +526,12 @@ describe("what the gate refuses changes nothing", () => {
     const real = new TestStore();
     const known = entryOf("known", { ...state, parts: null });
     expect(real.store.apply(known)).toBe(APPLIED);
-    real.store.isReadOnly = true;
+    real.store.setReadOnly(true);
     const other = entryOf("other", { ...state, parts: null });
     expect(real.store.apply(other)).toBe(REFUSED_READ_ONLY);
     expect(real.store.applyFloor(high(edge), low(edge), 0, 0)).toBe(REFUSED_READ_ONLY);
     expect(real.dump().size).toBe(1);
-    real.store.isReadOnly = false;
+    real.store.setReadOnly(false);
     expect(real.store.apply(other)).toBe(APPLIED);
     expect(real.store.applyFloor(high(edge), low(edge), 0, 0)).toBe(APPLIED);
   });

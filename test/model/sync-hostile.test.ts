@@ -609,7 +609,7 @@ describe("a peer that begins a session", () => {
         /^it claims to have forgotten deletions of 36\d\d s ahead of this node's clock, /,
       );
       expect(node.contacts.size).toBe(0);
-      expect(node.store.purgedElsewhereMs).toBe(0);
+      expect(node.store.deletions.purgedElsewhereMs).toBe(0);
     }
   });
 
@@ -719,7 +719,9 @@ describe("a peer that is", () => {
     expect(results.map(({ failure }) => failure)).toEqual(["busy", "busy"]);
     expect(results[1].reason).toBe("no room for left");
     expect(results[0].reason).toBe(`the peer ended the session, saying "no room for left"`);
-    expect([left.store.sessions, right.store.sessions]).toEqual([0, 0]);
+    expect([left.store.deletions.sessionsUnderWay, right.store.deletions.sessionsUnderWay]).toEqual(
+      [0, 0],
+    );
   });
 
   test.each([0, 1])(

@@ -138,7 +138,7 @@ describe.each(UNTRUE)("a purge time %s", (_, offsetMs) => {
     });
     expect(liar.result).toMatchObject({ failure: "untrue", peerNodeId: "liar" });
     expect(liar.result!.reason).toContain("it claims to have forgotten deletions of ");
-    expect(first.store.purgedElsewhereMs).toBe(0);
+    expect(first.store.deletions.purgedElsewhereMs).toBe(0);
     expect(first.contacts.size).toBe(2);
     meetAll(time, nodes);
     expectWhole(nodes);
@@ -317,7 +317,7 @@ describe("an honest node whose clock was wrong", () => {
     first.expiresAtMs = time.ms + 30_000;
     ahead.store.apply(first);
     ahead.store.sweep(1000);
-    expect(ahead.store.purgedUpToMs).toBeGreaterThan(time.ms - GRACE_MS);
+    expect(ahead.store.deletions.purgedUpToMs).toBeGreaterThan(time.ms - GRACE_MS);
     aheadMs = 0;
     // Ahead will not have it: it is from before what it has purged.
     set(right, "mine", "v");

@@ -33,7 +33,7 @@ function deleteAndForget(node: SyncNode, time: { ms: number }): void {
   del(node, "counter");
   time.ms += GRACE_MS + 1;
   node.store.sweep(1000);
-  expect(node.store.purgedUpToMs).toBe(time.ms - GRACE_MS - 1);
+  expect(node.store.deletions.purgedUpToMs).toBe(time.ms - GRACE_MS - 1);
 }
 
 describe("an entry that the peer refuses, while its copy is on the way to the disk", () => {
@@ -76,7 +76,7 @@ describe("an entry that the peer refuses, while its copy is on the way to the di
     const own = first === "away" ? initiator : responder;
     expect([own.failure, own.reason]).toEqual(["incomplete", expect.stringContaining("set aside")]);
     const { high, low } = home.store.origin;
-    expect(away.contacts.of(high, low)).toBeLessThan(home.store.purgedUpToMs);
+    expect(away.contacts.of(high, low)).toBeLessThan(home.store.deletions.purgedUpToMs);
   });
 
   test("stays when it was written anew meanwhile", () => {
@@ -89,7 +89,7 @@ describe("an entry that the peer refuses, while its copy is on the way to the di
 
   test("stays while nothing can be journalled", () => {
     const { away, pair, settle } = slowly("away");
-    away.store.isReadOnly = true;
+    away.store.setReadOnly(true);
     settle(true);
     expect(get(away, "key")).toBe("v");
     expect(pair.result!.initiator.ok).toBe(false);
@@ -144,7 +144,7 @@ describe.each([
     heal(other, away);
     time.ms += GRACE_MS;
     home.store.sweep(1000);
-    expect(home.store.purgedUpToMs).toBe(START_MS + 20_000);
+    expect(home.store.deletions.purgedUpToMs).toBe(START_MS + 20_000);
     meet(home, away);
     expect([get(home, "old"), get(away, "old"), get(away, "key")]).toEqual(["v", "v", null]);
     expect(away.setAside).toEqual([]);
@@ -292,7 +292,8 @@ describe.each([
     del(home, "key");
     time.ms += GRACE_MS + 1;
     const [a, b] = first === 0 ? [home, away] : [away, home];
-    const betweenSlices = () => void (home.store.sessions > 0 && home.store.sweep(1000));
+    const betweenSlices = () =>
+      void (home.store.deletions.sessionsUnderWay > 0 && home.store.sweep(1000));
     runPair(a, b, {}, { betweenSlices });
     expect([get(home, "key"), get(away, "key"), away.store.tombstoneCount]).toEqual([
       null,
@@ -314,14 +315,14 @@ describe.each([
     const { high, low } = home.store.origin;
     const contactMs = away.contacts.of(high, low);
     const betweenSlices = () => {
-      if (home.store.sessions === 0 || home.store.purges > 0) return;
+      if (home.store.deletions.sessionsUnderWay === 0 || home.store.deletions.purges > 0) return;
       home.store.sweep(1000);
       time.ms += GRACE_MS / 8 + 1;
       home.store.sweep(1000);
     };
     const { initiator, responder } = runPair(a, b, {}, { betweenSlices });
     expect([initiator.failure, responder.failure]).toEqual(["busy", "busy"]);
-    expect(home.store.purges).toBe(1);
+    expect(home.store.deletions.purges).toBe(1);
     expect(away.contacts.of(high, low)).toBe(contactMs);
     meet(home, away);
     expect([get(home, "key"), get(away, "key"), get(away, "other")]).toEqual([null, null, "v"]);
@@ -388,7 +389,7 @@ describe.each([
     const other = new SyncNode("other", { nowMs: () => START_MS });
     set(other, "old", "v");
     const betweenSlices = (): void => {
-      if (patient.store.sessions > 0) patient.store.apply(entriesOf(other)[0]);
+      if (patient.store.deletions.sessionsUnderWay > 0) patient.store.apply(entriesOf(other)[0]);
     };
     const [a, b] = first === 0 ? [home, patient] : [patient, home];
     const { high, low } = home.store.origin;
@@ -621,13 +622,13 @@ describe("a node that can write nothing down", () => {
       set(home, "new", "v");
       home.store.flush();
       time.ms += 10_000;
-      full.store.isReadOnly = true;
+      full.store.setReadOnly(true);
       const before = full.contacts.of(home.store.origin.high, home.store.origin.low);
       const met = first === 0 ? runPair(full, home) : runPair(home, full);
       expect([met.initiator.ok, met.responder.ok]).toEqual([false, false]);
       expect(get(full, "key")).toBe("v");
       expect(full.contacts.of(home.store.origin.high, home.store.origin.low)).toBe(before);
-      full.store.isReadOnly = false;
+      full.store.setReadOnly(false);
       heal(full, home);
       expect(get(full, "key")).toBeNull();
     },
@@ -643,7 +644,7 @@ describe("a node that can write nothing down", () => {
     set(full, "after", "v");
     set(full, "expiring", "v", time.ms + 5_000);
     for (const { store } of nodes) store.applyFloor(high, low, 0, 0);
-    full.store.isReadOnly = true;
+    full.store.setReadOnly(true);
     full.store.observers.push({
       changed: () => void changes.push("changed"),
       removed: () => void changes.push("removed"),
@@ -653,7 +654,7 @@ describe("a node that can write nothing down", () => {
     runPair(home, full);
     expect(full.store.sweep(1_000)).toBe(false);
     expect(changes).toEqual([]);
-    full.store.isReadOnly = false;
+    full.store.setReadOnly(false);
     full.store.sweep(1_000);
     heal(home, full);
     expect(rootOf(home)).toBe(rootOf(full));

@@ -1,7 +1,8 @@
 /** What clients do in the simulation, and what they must be answered. */
 import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
-import { APPLIED, NOT_A_NUMBER, type Store } from "../../src/core/store/store.ts";
+import { APPLIED, NOT_A_NUMBER } from "../../src/core/store/outcome.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import type { Chance } from "./chance.ts";
 import { shownBy } from "./oracle.ts";
 import { MAX_EVENT_BYTES, type SimNode } from "./sim-node.ts";

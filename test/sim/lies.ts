@@ -7,12 +7,14 @@ import type { VersionWords } from "../../src/core/data/entry.ts";
 import { MerkleTree } from "../../src/core/tree/merkle.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
 import { originOf } from "../../src/core/data/origin.ts";
-import { Store, UNCHANGED } from "../../src/core/store/store.ts";
+import { UNCHANGED } from "../../src/core/store/outcome.ts";
+import { Store } from "../../src/core/store/store.ts";
 import { MODES, type SyncSessionOptions } from "../../src/core/sync/options.ts";
 import type { Chance } from "./chance.ts";
 import { LIARS_KEYS } from "./holding.ts";
 import { EPOCH_MS, MAX_CLOCK_SKEW_MS, type SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
+import { lyingStore } from "../support/lying-store.ts";
 
 /** The liar's own name. */
 export const LIAR = "liar";
@@ -169,23 +171,13 @@ export class Lies {
     const refusesAll = chance.happens(0.6);
     const acceptsUpToMs = chance.pick([store.acceptsUpToMs(), 0, wallMs, 4 * wallMs]);
     const floor = drawFloor(chance, wallMs);
-    const told: Partial<Record<keyof Store, unknown>> = {
+    const purges = { purgedUpToMs, refusedUpToMs: refusesAll ? Infinity : purgedUpToMs };
+    return lyingStore(store, purges, {
       apply: () => UNCHANGED,
       applyFloor: () => UNCHANGED,
-      latestPurgeMs: () => Infinity,
       isTooFarAhead: () => false,
       acceptsUpToMs: () => acceptsUpToMs,
-      purgedUpToMs,
-      purgedElsewhereMs: refusesAll ? Infinity : purgedUpToMs,
       floor,
-    };
-    return new Proxy(store, {
-      get(target, name) {
-        if (Object.hasOwn(told, name)) return told[name as keyof Store];
-        const value = Reflect.get(target, name, target) as unknown;
-        return typeof value === "function" ? value.bind(target) : value;
-      },
-      set: (target, name, value) => Reflect.set(target, name, value, target),
     });
   }
 }

@@ -29,7 +29,8 @@
  * deleted key is back, each counter is the sum of its increments.
  */
 import { Entry, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
-import type { ChangeObserver, Store } from "../../src/core/store/store.ts";
+import type { ChangeObserver } from "../../src/core/store/outcome.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import {
   foldOf,
   heldUntil,

@@ -172,7 +172,7 @@ export class SimNode {
       lock: async () => ({ release() {} }),
       segmentBytes: plan.segmentBytes,
     });
-    resumeIncarnation(store, journal, recovered, fsync);
+    resumeIncarnation(store.counts, journal, recovered, fsync);
     return journal;
   }
 
@@ -192,7 +192,7 @@ export class SimNode {
     const { simulation, place, chance } = this;
     const { plan, history, originNames } = simulation;
     const isAlive = () => this.process !== null && !life.isOver;
-    store.vouchedMs = store.clockMs();
+    store.deletions.vouch(store.clockMs());
     store.observers.push(journal.observer);
     const contacts = readContacts(journal.fact(CONTACTS_FACT));
     journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
@@ -277,16 +277,10 @@ export class SimNode {
     keeper.start();
     this.repeat(isAlive, SWEEP_EVERY_MS, () => {
       if (store.isReadOnly) return;
-      const { runStartsMs, origin } = store;
+      const { counts, origin } = store;
       const heardOf = replicator.peers().map(({ nodeId }) => originOf(nodeId));
-      store.settledMs = settledMs(
-        runStartsMs,
-        this.wallMs(),
-        plan.graceMs,
-        origin,
-        contacts,
-        heardOf,
-      );
+      const { runStartsMs } = counts;
+      counts.settle(settledMs(runStartsMs, this.wallMs(), plan.graceMs, origin, contacts, heardOf));
       for (let slices = chance.between(1, 3); slices > 0 && store.sweep(5); slices--);
     });
     this.repeat(isAlive, TICK_MS, () => scheduler.tick(simulation.timeline.nowMs));
@@ -302,8 +296,8 @@ export class SimNode {
     const { history, originNames } = this.simulation;
     if (!history.isKept) return;
     originNames.add(store.origin, this.id);
-    originNames.add(store.counterOrigin, `${this.id}#${this.runs}`);
-    const { high, low } = store.counterOrigin;
+    originNames.add(store.counts.origin, `${this.id}#${this.runs}`);
+    const { high, low } = store.counts.origin;
     history.note(
       () => `${this.id} counts as ${originNames.of((BigInt(high) << 32n) | BigInt(low))}`,
     );
@@ -400,7 +394,7 @@ export class SimNode {
     simulation.history.note(
       () => `${this.id} ${failure === null ? "writes again" : failure.message}`,
     );
-    store.isReadOnly = failure !== null;
+    store.setReadOnly(failure !== null);
     if (failure === null || failure.isPassing) return;
     this.syncFailedMs = this.reachedMs();
     simulation.timeline.after(this.diskChance.magnitude(10, MAX_NEGLECT_MS), () => {

@@ -174,7 +174,7 @@ export class Survival {
 
   /** What is not here although it must be was deleted, and that forgotten: these deletions are known. */
   private joinForgotten(found: Holding, store: Store): void {
-    const forgottenMs = Math.max(store.purgedUpToMs, store.purgedElsewhereMs);
+    const forgottenMs = store.deletions.forgottenUpToMs;
     const here = readStore(store);
     for (const { key, base } of this.uncertain) {
       if (here.keys.has(key) || baseMs(base) > forgottenMs) continue;
@@ -185,7 +185,7 @@ export class Survival {
 
   private findLoss(found: Holding, store: Store): string | null {
     const { holding, gone } = this.kept;
-    const forgottenMs = Math.max(store.purgedUpToMs, store.purgedElsewhereMs);
+    const forgottenMs = store.deletions.forgottenUpToMs;
     if (found.floor < holding.floor) return "came back without a flush";
     for (const [key, held] of holding.keys) {
       const here = found.keys.get(key);

@@ -2,7 +2,8 @@
 import { Entry } from "../../src/core/data/entry.ts";
 import { unixMsOf } from "../../src/core/data/clock.ts";
 import type { Origin } from "../../src/core/data/origin.ts";
-import type { ChangeObserver, Outcome, Store } from "../../src/core/store/store.ts";
+import type { ChangeObserver, Outcome } from "../../src/core/store/outcome.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import type { History } from "./history.ts";
 import { readState, textOf, type Held } from "./holding.ts";
 

@@ -9,7 +9,8 @@ import { Contacts } from "../../src/core/sync/contacts.ts";
 import { runOrigin, settledMs } from "../../src/core/data/counter-fold.ts";
 import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
-import { APPLIED, UNCHANGED, Store } from "../../src/core/store/store.ts";
+import { APPLIED, UNCHANGED } from "../../src/core/store/outcome.ts";
+import { Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import type { FileSystem } from "../../src/durability/file-system.ts";
 import { resumeIncarnation } from "../../src/durability/incarnation.ts";
@@ -145,7 +146,7 @@ export class Pair {
       segmentBytes: 2_000,
     });
     this.journal = journal;
-    resumeIncarnation(this.store, journal, recovered, fsync);
+    resumeIncarnation(this.store.counts, journal, recovered, fsync);
     this.store.observers.push(journal.observer);
     this.contacts = readContacts(journal.fact(CONTACTS_FACT));
     journal.followFact(CONTACTS_FACT, () => contactsFact(this.contacts));
@@ -200,8 +201,9 @@ export class Pair {
   allowFolding(): void {
     const { store, clockMs, contacts } = this;
     const heardOf = [this.peer.origin];
-    const { runStartsMs, origin } = store;
-    store.settledMs = settledMs(runStartsMs, clockMs, GRACE_MS, origin, contacts, heardOf);
+    const { counts, origin } = store;
+    const { runStartsMs } = counts;
+    counts.settle(settledMs(runStartsMs, clockMs, GRACE_MS, origin, contacts, heardOf));
   }
 
   /** The node writes a snapshot. */

@@ -24,6 +24,11 @@ export class HybridClock {
     return this.now();
   }
 
+  /** Unix milliseconds by this clock, or by the real one when that is ahead. */
+  latestMs(): number {
+    return Math.max(this.now(), unixMsOf(this.high, this.low));
+  }
+
   /** Advances to a timestamp above every earlier one; read it from `high` and `low`. */
   next(): void {
     const nowMs = this.now();

@@ -14,7 +14,7 @@
  *    that was in X's tree up to it. What X had by then and Y had not, Y got, or what stood in its
  *    place. What X had forgotten, Y did not have, or X refused it, and Y sets it aside. Nothing is
  *    purged meanwhile. A deletion that reaches X after the session began, however old, counts
- *    at X as one that died when it came (`Store.vouchedMs`), which is after the watermark. What is
+ *    at X as one that died when it came (`Deletions.vouch`), which is after the watermark. What is
  *    said of a third member holds through X, up to the same watermark.
  * 2. Who forgets D names who purged it: X its own purge, and Y, with its data, all that X names.
  * 3. So if X knows D and does not hold it, X names a purger Z, and what Z purged reaches up to D's

@@ -41,8 +41,8 @@ import {
   REFUSED_INVALID,
   REFUSED_LARGE,
   REFUSED_READ_ONLY,
-  type Store,
-} from "../store/store.ts";
+} from "../store/outcome.ts";
+import type { Store } from "../store/store.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 import { FRAME_HEADER_BYTES } from "./frames.ts";
 import { Hello } from "./hello.ts";
@@ -275,20 +275,19 @@ export class EntryFlow {
   /** Whether an entry that arrives was purged here, or may have been. Answers if the peer is to know. */
   private isForgotten(entry: Entry): boolean {
     const { contacts, store } = this.options;
-    const { origin, purgedUpToMs } = store;
-    const ms = writtenMs(entry);
-    const forgottenMs = Math.max(purgedUpToMs, store.purgedElsewhereMs);
-    if (forgottenMs === 0 || ms > forgottenMs) return false;
+    const { deletions, origin } = store;
+    if (!deletions.mayHaveForgotten(entry)) return false;
     const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
     if (id >= 0 && this.settles(id, entry)) return false;
+    const { purgedUpToMs } = deletions;
     const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer);
     if (this.isDead(entry)) {
       if (!this.isKnown(entry)) return false;
-    } else if (purger.upToMs === 0 || ms > purger.upToMs) return false;
+    } else if (purger.upToMs === 0 || writtenMs(entry) > purger.upToMs) return false;
     const { writer } = this;
     writer.reserve(40 + entry.keyLength);
     writer.u8(REFUSED);
-    writer.u64(Math.min(purger.upToMs, store.latestPurgeMs()));
+    writer.u64(Math.min(purger.upToMs, deletions.latestPurgeMs()));
     writer.u32(purger.originHigh);
     writer.u32(purger.originLow);
     writer.u32(entry.timeHigh);

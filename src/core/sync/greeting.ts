@@ -8,7 +8,8 @@
  */
 import { timeHighOf, timeLowOf, unixMsOf } from "../data/clock.ts";
 import { latestMissed, type Contacts } from "./contacts.ts";
-import { REFUSED_FUTURE, REFUSED_READ_ONLY, type Store, UNCHANGED } from "../store/store.ts";
+import { REFUSED_FUTURE, REFUSED_READ_ONLY, UNCHANGED } from "../store/outcome.ts";
+import type { Store } from "../store/store.ts";
 import { Hello } from "./hello.ts";
 import { ROOT_BYTES } from "./items.ts";
 import type { Salt } from "./short-digest.ts";
@@ -45,7 +46,7 @@ export class Greeting {
   begin(): void {
     const { store, lagMs } = this.options;
     this.watermarkMs = watermarkBehind(store.clockMs(), lagMs);
-    store.vouchedMs = Math.max(store.vouchedMs, this.watermarkMs);
+    store.deletions.vouch(this.watermarkMs);
   }
 
   /** Agrees with the peer on the earlier of both watermarks. */
@@ -70,8 +71,8 @@ export class Greeting {
     hello.isFull = store.isFull || store.isReadOnly;
     hello.acceptsUpToMs = store.acceptsUpToMs();
     // Of a time in which its clock was ahead, or its grace shorter, it says no more than can be.
-    const latestPurgeMs = store.latestPurgeMs();
-    hello.purgedUpToMs = Math.min(store.purgedUpToMs, latestPurgeMs);
+    const latestPurgeMs = store.deletions.latestPurgeMs();
+    hello.purgedUpToMs = Math.min(store.deletions.purgedUpToMs, latestPurgeMs);
     hello.floor = store.floor;
     if (root !== null) hello.root.set(root.subarray(0, ROOT_BYTES));
     hello.contacts = contacts.clone(latestPurgeMs);
@@ -94,8 +95,8 @@ export class Greeting {
   /** Whether one of the two may have missed deletions that the other has forgotten. */
   hasMissed(theirs: Hello): boolean {
     const { store, contacts } = this.options;
-    const { origin, purgedUpToMs } = store;
-    const own = { origin, purgedUpToMs, contacts };
+    const { purgedUpToMs } = store.deletions;
+    const own = { origin: store.origin, purgedUpToMs, contacts };
     return latestMissed(own, theirs).upToMs > 0 || latestMissed(theirs, own).upToMs > 0;
   }
 
@@ -146,13 +147,13 @@ export function findUntruePurge(
   peerClockMs: number,
 ): string | null {
   if (forgottenUpToMs === 0) return null;
-  const byTheirsMs = store.latestPurgeMs(peerClockMs);
-  const byOursMs = store.latestPurgeMs(store.acceptsUpToMs());
+  const byTheirsMs = store.deletions.latestPurgeMs(peerClockMs);
+  const byOursMs = store.deletions.latestPurgeMs(store.acceptsUpToMs());
   if (forgottenUpToMs <= Math.min(byTheirsMs, byOursMs) + ROUNDING_MS) return null;
   const nowMs = store.clock.nowMs();
   const seconds = Math.round((forgottenUpToMs - nowMs) / 1000);
   const when = seconds > 0 ? `${seconds} s ahead of this node's clock` : `${-seconds} s ago`;
-  const graceSeconds = (nowMs - store.latestPurgeMs()) / 1000;
+  const graceSeconds = (nowMs - store.deletions.latestPurgeMs()) / 1000;
   return (
     `it claims to have forgotten deletions of ${when}, which are kept for ${graceSeconds} s ` +
     "here; if its clock is right and storage.tombstone_grace_seconds the same, do not trust it"
@@ -170,11 +171,11 @@ export function notePurges(
 ): void {
   // What its clock has it further than this node's is told again, and noted, a little later: until
   // then nothing that is younger than the grace is turned away here.
-  const latestMs = store.latestPurgeMs();
+  const latestMs = store.deletions.latestPurgeMs();
   const note = (high: number, low: number, purgedUpToMs: number): void => {
     const upToMs = Math.min(purgedUpToMs, latestMs);
     contacts.note(high, low, 0, upToMs);
-    store.purgedElsewhereMs = Math.max(store.purgedElsewhereMs, upToMs);
+    store.deletions.notePurgedElsewhere(upToMs);
   };
   note(theirs.origin.high, theirs.origin.low, theirs.purgedUpToMs);
   theirs.contacts.forEach((high, low, _, purgedUpToMs) => note(high, low, purgedUpToMs));

@@ -125,14 +125,16 @@ export class Refusals {
     if (hasChanged) return isLater ? "nothing" : "unsettled";
     // What was written within the grace, nobody can have forgotten the deletion of. Whatever the
     // peer says, and whichever clock is wrong, it stays here until it is older.
-    return isLater || writtenMs(entry) >= store.latestPurgeMs() ? "unsettled" : "set aside";
+    return isLater || writtenMs(entry) >= store.deletions.latestPurgeMs()
+      ? "unsettled"
+      : "set aside";
   }
 
   /** Whether the peer can have forgotten this deletion, and says that it has forgotten such. */
   private mayBeForgotten({ timeHigh, timeLow }: Entry): boolean {
     const deletedMs = unixMsOf(timeHigh, timeLow);
     if (deletedMs > this.flow.peer.forgottenUpToMs()) return false;
-    return deletedMs < this.options.store.latestPurgeMs();
+    return deletedMs < this.options.store.deletions.latestPurgeMs();
   }
 }
 

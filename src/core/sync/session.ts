@@ -203,18 +203,19 @@ export class SyncSession {
 
   /** From now on it matters to this session what others do to the store. */
   private begin(): void {
-    const { store } = this.options;
+    const { deletions } = this.options.store;
     this.greeting.begin();
     this.watch.start();
     if (!this.isMerging) return;
     this.isHolding = true;
-    this.purges = store.purges;
-    store.sessions++;
+    this.purges = deletions.purges;
+    deletions.beginSession();
   }
 
   /** What this node said of its deletions, or found by what the peer said, holds no longer. */
   private checkPurges(): void {
-    if (this.isEnded || !this.isHolding || this.purges === this.options.store.purges) return;
+    if (this.isEnded || !this.isHolding || this.purges === this.options.store.deletions.purges)
+      return;
     this.fail("busy", "deletions were purged meanwhile; what still differs is compared anew");
   }
 
@@ -597,7 +598,7 @@ export class SyncSession {
     if (this.isEnded) return;
     this.isEnded = true;
     this.watch.stop();
-    if (this.isHolding) this.options.store.sessions--;
+    if (this.isHolding) this.options.store.deletions.endSession();
     const { missed: _, missedBecause: __, ...counts } = this.tally;
     this.options.onEnd({
       ok: failure === null,

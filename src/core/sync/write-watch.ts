@@ -1,7 +1,8 @@
 /** Notices whether a store was changed by others than the one who asks. */
 import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
 import { writtenMs } from "../data/merge.ts";
-import type { ChangeObserver, Store } from "../store/store.ts";
+import type { ChangeObserver } from "../store/outcome.ts";
+import type { Store } from "../store/store.ts";
 
 /** Watches from `start` until `stop`. */
 export class WriteWatch implements ChangeObserver {

@@ -40,7 +40,7 @@ import { DigestTree } from "./digest-tree.ts";
 import { Entry } from "../data/entry.ts";
 import { MerkleBuckets } from "./merkle-buckets.ts";
 import { DIGEST_BYTES, type RecordDigester } from "./record-digest.ts";
-import type { ChangeObserver } from "../store/store.ts";
+import type { ChangeObserver } from "../store/outcome.ts";
 
 /** How the tree reads entries: the store. */
 export interface RecordSource {

@@ -1,6 +1,7 @@
 /** Attacks by a member that keeps to the sync protocol and says what is not so. */
 import { timeHighOf, timeLowOf } from "../../../src/core/data/clock.ts";
-import { UNCHANGED, type Store } from "../../../src/core/store/store.ts";
+import { UNCHANGED } from "../../../src/core/store/outcome.ts";
+import { lyingStore } from "../../support/lying-store.ts";
 import { LineClient } from "../../support/line-client.ts";
 import { SyncPeer } from "../../support/sync-peer.ts";
 import type { Attack, Stage } from "../attack.ts";
@@ -73,19 +74,7 @@ async function expectAll(stage: Stage, client: LineClient): Promise<void> {
 /** A session with a peer that has forgotten all up to then, has nothing and takes nothing. */
 function visit({ node }: Stage, purgedUpToMs: number): ReturnType<SyncPeer["visit"]> {
   const liar = new SyncPeer("liar");
-  const told: Partial<Record<keyof Store, unknown>> = {
-    apply: () => UNCHANGED,
-    latestPurgeMs: () => Infinity,
-    purgedUpToMs,
-    purgedElsewhereMs: purgedUpToMs,
-  };
-  const store = new Proxy(liar.store, {
-    get(target, name) {
-      if (Object.hasOwn(told, name)) return told[name as keyof Store];
-      const value = Reflect.get(target, name, target) as unknown;
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-    set: (target, name, value) => Reflect.set(target, name, value, target),
-  });
+  const purges = { purgedUpToMs, refusedUpToMs: purgedUpToMs };
+  const store = lyingStore(liar.store, purges, { apply: () => UNCHANGED });
   return Object.assign(liar, { store }).visit(node.port);
 }

@@ -118,8 +118,8 @@ describe("an entry that was set aside", () => {
       const files = new SimulatedDisk();
       const start = async (counterOrigin: { high: number; low: number }) => {
         const opened = await openStore({ files });
-        opened.store.counterOrigin = counterOrigin;
-        resumeIncarnation(opened.store, opened.journal, opened.recovered, "always");
+        opened.store.counts.resume(counterOrigin);
+        resumeIncarnation(opened.store.counts, opened.journal, opened.recovered, "always");
         return opened;
       };
       const first = await start({ high: 7, low: 7 });
@@ -127,12 +127,12 @@ describe("an entry that was set aside", () => {
       then(first.store);
       await untilSafe(first);
       discard(first.store, "counter");
-      const { counterOrigin } = first.store;
+      const counterOrigin = first.store.counts.origin;
       expect(counterOrigin).not.toEqual({ high: 7, low: 7 });
       await untilSafe(first);
       files.kill();
       const second = await start({ high: 8, low: 8 });
-      expect(second.store.counterOrigin).toEqual(counterOrigin);
+      expect(second.store.counts.origin).toEqual(counterOrigin);
     },
   );
 });
@@ -166,8 +166,8 @@ describe("a deletion past its grace", () => {
     files.kill();
     const second = await openStore({ files, now: () => nowMs });
     expect(second.store.tombstoneCount).toBe(0);
-    expect(second.store.purgedUpToMs).toBe(first.store.purgedUpToMs);
-    expect(second.store.purgedUpToMs).toBeGreaterThan(0);
+    expect(second.store.deletions.purgedUpToMs).toBe(first.store.deletions.purgedUpToMs);
+    expect(second.store.deletions.purgedUpToMs).toBeGreaterThan(0);
   });
 });
 

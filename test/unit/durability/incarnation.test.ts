@@ -27,11 +27,11 @@ async function start(
 ): Promise<JournalledStore & { fresh: Origin; origin: Origin }> {
   const opened = await openStore({ files, fsync });
   const fresh = { high: ++starts, low: 0 };
-  opened.store.counterOrigin = fresh;
-  resumeIncarnation(opened.store, opened.journal, opened.recovered, fsync);
+  opened.store.counts.resume(fresh);
+  resumeIncarnation(opened.store.counts, opened.journal, opened.recovered, fsync);
   set(opened.store, `start ${starts}`, "value");
   await untilSafe(opened);
-  return { ...opened, fresh, origin: opened.store.counterOrigin };
+  return { ...opened, fresh, origin: opened.store.counts.origin };
 }
 
 test("an empty directory: a new one", async () => {
@@ -72,7 +72,7 @@ test.each([
 test("an origin it was given while it ran is the one it goes on under", async () => {
   const files = new SimulatedDisk();
   const first = await start(files, "always");
-  first.store.counterOrigin = { high: 77, low: 7 };
+  first.store.counts.resume({ high: 77, low: 7 });
   await first.journal.close();
   expect((await start(files, "always")).origin).toEqual({ high: 77, low: 7 });
 });
@@ -116,7 +116,7 @@ test("restored, and gone before it had written anything: a new one", async () =>
   await first.journal.close();
   await repairDirectory(files, await checkDirectory(files, DIRECTORY), new Date(0));
   const opened = await openStore({ files, fsync: "always" });
-  resumeIncarnation(opened.store, opened.journal, opened.recovered, "always");
+  resumeIncarnation(opened.store.counts, opened.journal, opened.recovered, "always");
   files.crash("none", Math.random);
   const third = await start(files, "always");
   expect(third.origin).toEqual(third.fresh);

@@ -48,7 +48,7 @@ describe("a clean stop", () => {
     increment(first.store, "counter");
     set(first.store, "large", "x".repeat(3_000_000));
     first.journal.setFact("epoch", new Uint8Array([7]));
-    first.store.purgedUpToMs = 987_654_321_012;
+    first.store.deletions.notePurgedHere(987_654_321_012);
     const contacts = new Contacts();
     contacts.note(1, 2, 900_123, 1_600_000_000_123);
     contacts.note(0xffff_ffff, 0, 5);
@@ -62,8 +62,8 @@ describe("a clean stop", () => {
     expect(entriesOf(second.store)).toEqual(before);
     expect(second.store.floor).toEqual(first.store.floor);
     expect(second.journal.fact("epoch")).toEqual(new Uint8Array([7]));
-    expect(second.store.purgedUpToMs).toBe(987_654_321_012);
-    expect(second.store.purgedElsewhereMs).toBe(1_600_000_000_123);
+    expect(second.store.deletions.purgedUpToMs).toBe(987_654_321_012);
+    expect(second.store.deletions.purgedElsewhereMs).toBe(1_600_000_000_123);
     const contactsBack = readContacts(second.journal.fact(CONTACTS_FACT));
     expect(contactsBack).toEqual(contacts);
     expect([second.store.clock.high, second.store.clock.low]).toEqual([high, low]);

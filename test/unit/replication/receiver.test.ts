@@ -228,7 +228,7 @@ test("what is dropped is counted by its reason and changes nothing", () => {
 
 test("a disk that is full is not called a full memory", () => {
   const { store, receive, receiver } = setUp();
-  store.isReadOnly = true;
+  store.setReadOnly(true);
   receive("a", 1, 1, set("k"));
   receive("a", 1, 2, { op: "flush", ts: timestamp(NOW_MS) });
   expect(receiver.dropped).toMatchObject({ read_only: 2, full: 0 });
@@ -237,14 +237,14 @@ test("a disk that is full is not called a full memory", () => {
 test("what may have been deleted and forgotten here is left to a comparison", () => {
   const { store, receive, reports } = setUp();
   receive("a", 1, 1, set("here", "v", NOW_MS - 9));
-  store.purgedUpToMs = NOW_MS - 5;
+  store.deletions.notePurgedHere(NOW_MS - 5);
   receive("a", 1, 2, set("here", "w", NOW_MS - 8), set("gone", "v", NOW_MS - 5));
   expect(reports).toEqual(["dropped forgotten a", "gap a"]);
   expect(store.size).toBe(1);
   receive("a", 1, 3, set("gone", "v", NOW_MS - 4));
   expect(store.size).toBe(2);
   receive("a", 1, 4, { op: "del", key: Buffer.from("late"), ts: timestamp(NOW_MS - 4) });
-  store.purgedUpToMs = NOW_MS - 2;
+  store.deletions.notePurgedHere(NOW_MS - 2);
   receive("a", 1, 5, set("late", "v", NOW_MS - 3));
   expect(reports.length).toBe(4);
   expect(store.size).toBe(2);
@@ -252,7 +252,7 @@ test("what may have been deleted and forgotten here is left to a comparison", ()
 
 test("a counter is as old as what it was begun from, or when from nothing, as its increments", () => {
   const { store, receive, reports } = setUp();
-  store.purgedUpToMs = NOW_MS - 5;
+  store.deletions.notePurgedHere(NOW_MS - 5);
   const counter = (key: string, baseKind: number, baseMs: number) => {
     const val = Buffer.alloc(BASE_BYTES + PART_BYTES);
     val[0] = baseKind;

@@ -1,0 +1,261 @@
+/**
+ * Entries as they are found: the table, the hash index and the order, kept in step, within the
+ * memory limit; and the observers, told of every change. It knows nothing of merging or of clocks.
+ *
+ * Invariants
+ * - Every entry is in the table and in the hash index, under the hash of its key; every entry that
+ *   is not a tombstone is in the order too, except while recovering.
+ * - `tombstones` and `expiring` are how many entries are deleted, and have an expiry.
+ */
+import { Entry, KIND_TOMBSTONE, type Kind } from "../data/entry.ts";
+import type { Origin } from "../data/origin.ts";
+import { BlockSkipList } from "./block-skip-list.ts";
+import { EntryTable } from "./entry-table.ts";
+import { HashIndex } from "./hash-index.ts";
+import { hashKey } from "./key-hash.ts";
+import { sortByKey } from "./key-sort.ts";
+import { APPLIED, REFUSED_FULL, type ChangeObserver, type Outcome } from "./outcome.ts";
+
+/** Most keys that `prefetch` takes: about as many loads as a processor has under way. */
+export const PREFETCH_KEYS = 16;
+const NO_REFERENCE = -1;
+/** What may be taken above the memory limit so that nodes agree, as a share of it. */
+const MERGE_RESERVE = 1 / 8;
+/** The least of that: some rows and a slab of each of the small sizes. */
+const LEAST_RESERVE_BYTES = 4 * 1024 * 1024;
+
+/** The entries of one store. */
+export class KeyedEntries {
+  /** Ids of all entries that are not tombstones, by key. */
+  readonly order: BlockSkipList;
+  /** Told of every change, in this order. */
+  readonly observers: ChangeObserver[] = [];
+  /** How many are deleted. */
+  tombstones = 0;
+  /** How many have an expiry. */
+  expiring = 0;
+  /** An entry of another node did not fit into the memory limit, and nothing was removed since. */
+  isFull = false;
+  /** See `Store.beginRecovery`. */
+  isRecovering = false;
+  /** Writes are refused beyond this many bytes, and merges beyond a reserve above. */
+  readonly limitBytes: number;
+
+  private readonly table = new EntryTable();
+  private readonly index = new HashIndex(this.table);
+  private readonly touched = new Float64Array(PREFETCH_KEYS);
+
+  /** `memoryLimitBytes`: 0 means no limit. */
+  constructor(
+    private readonly hashSeed: Origin,
+    random: () => number,
+    memoryLimitBytes: number,
+  ) {
+    this.order = new BlockSkipList(this.table, random);
+    this.limitBytes = memoryLimitBytes === 0 ? Infinity : memoryLimitBytes;
+  }
+
+  /** How many there are, tombstones too. */
+  get count(): number {
+    return this.table.count;
+  }
+
+  /** Every id in use is below this; `isUsed` tells which are. */
+  get idLimit(): number {
+    return this.table.idLimit;
+  }
+
+  /** Whether an id names an entry now. */
+  isUsed(id: number): boolean {
+    return this.table.isUsed(id);
+  }
+
+  /** The entry's kind. */
+  kindOf(id: number): Kind {
+    return this.table.kindOf(id);
+  }
+
+  /** Whether the entry has an expiry, and it is over. */
+  hasExpired(id: number, nowMs: number): boolean {
+    return this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs;
+  }
+
+  /** Points `into` at the entry. Valid until the next write. */
+  read(id: number, into: Entry): void {
+    this.table.read(id, into);
+  }
+
+  /** Memory taken by entries, index and order, in bytes. */
+  bytes(): number {
+    return this.table.bytes() + this.index.bytes() + this.order.bytes();
+  }
+
+  // Finding.
+
+  /** What a key is filed under, unsigned 32-bit. */
+  hash(key: Uint8Array, offset: number, length: number): number {
+    return hashKey(key, offset, length, this.hashSeed.low, this.hashSeed.high);
+  }
+
+  /** Id of the entry with this key, whatever its kind, or -1. `hash` is the key's. */
+  locate(hash: number, key: Uint8Array, offset: number, length: number): number {
+    return this.index.find(hash, key, offset, length);
+  }
+
+  /** See `Store.prefetch`. */
+  prefetch(keys: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): number {
+    const { touched, index, table } = this;
+    for (let i = 0; i < count; i++) touched[i] = this.hash(keys, starts[i], lengths[i]);
+    for (let i = 0; i < count; i++) touched[i] = index.candidate(touched[i]) + 1;
+    for (let i = 0; i < count; i++) {
+      if (touched[i] !== 0) touched[i] = table.referenceOf(touched[i] - 1);
+      else touched[i] = NO_REFERENCE;
+    }
+    let sum = 0;
+    for (let i = 0; i < count; i++) {
+      if (touched[i] !== NO_REFERENCE) sum ^= table.idAt(touched[i]);
+    }
+    return sum;
+  }
+
+  // Changing.
+
+  /** Adds an entry whose key is not here. APPLIED or REFUSED_FULL. `local`: a client of this node's. */
+  add(hash: number, entry: Entry, local: boolean): Outcome {
+    const id = this.table.create(entry, hash, this.limitFor(entry, local, false));
+    if (id < 0) return this.refuseFull(local);
+    this.index.insert(hash, id);
+    if (entry.kind === KIND_TOMBSTONE) this.tombstones++;
+    else this.addToOrder(id);
+    if (entry.expiresAtMs !== 0) this.expiring++;
+    this.announce(id, local, false);
+    return APPLIED;
+  }
+
+  /** Puts an entry in the place of one with the same key. APPLIED or REFUSED_FULL. */
+  replace(id: number, entry: Entry, local: boolean, isJoined: boolean): Outcome {
+    const wasTombstone = this.table.kindOf(id) === KIND_TOMBSTONE;
+    const hadExpiry = this.table.hasExpiry(id);
+    const isTombstone = entry.kind === KIND_TOMBSTONE;
+    // First what may fail: a write happens, or leaves everything as it was.
+    if (!this.table.replace(id, entry, this.limitFor(entry, local, true))) {
+      return this.refuseFull(local);
+    }
+    if (isTombstone && !wasTombstone) this.isFull = false;
+    if (isTombstone && !wasTombstone) this.removeFromOrder(id);
+    if (wasTombstone && !isTombstone) this.addToOrder(id);
+    if (wasTombstone !== isTombstone) this.tombstones += isTombstone ? 1 : -1;
+    if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
+    this.announce(id, local, isJoined);
+    return APPLIED;
+  }
+
+  /** Drops an entry for good. `flushed`: the flush floor says so already. */
+  drop(id: number, flushed: boolean): void {
+    this.isFull = false;
+    for (let i = 0; i < this.observers.length; i++) this.observers[i].removed(id, flushed);
+    if (this.table.kindOf(id) === KIND_TOMBSTONE) this.tombstones--;
+    else this.removeFromOrder(id);
+    if (this.table.hasExpiry(id)) this.expiring--;
+    this.index.remove(this.table.hashOf(id), id);
+    this.table.release(id);
+  }
+
+  /** Drops all of them at once; the observers are not told. */
+  clear(): void {
+    this.table.clear();
+    this.index.clear();
+    this.order.clear();
+    this.tombstones = this.expiring = 0;
+  }
+
+  /** Moves entries out of a slab that is under half full, among the next `slabs` ones. */
+  compact(slabs: number): void {
+    this.table.compact(slabs, this.limitBytes);
+  }
+
+  /** From here to `endRecovery` the order is empty, and there is no memory limit. */
+  beginRecovery(): void {
+    this.isRecovering = true;
+    if (this.order.size > 0) this.order.clear();
+  }
+
+  /** Makes the order in one go. */
+  endRecovery(): void {
+    const ids = new Uint32Array(this.count - this.tombstones);
+    let count = 0;
+    for (let id = 0; id < this.table.idLimit; id++) {
+      if (this.table.isUsed(id) && this.table.kindOf(id) !== KIND_TOMBSTONE) ids[count++] = id;
+    }
+    sortByKey(ids, this.table);
+    this.order.fill(ids);
+    this.isRecovering = false;
+  }
+
+  /** Throws unless the invariants hold, of all parts too; for tests, for it looks at everything. */
+  verify(): void {
+    const { table, index, order, isRecovering } = this;
+    table.verify();
+    index.verify();
+    if (!isRecovering) order.verify();
+    const present = new Entry();
+    let tombstones = 0;
+    let expiring = 0;
+    for (let id = 0; id < table.idLimit; id++) {
+      if (!table.isUsed(id)) continue;
+      table.read(id, present);
+      const { key, keyOffset, keyLength } = present;
+      const hash = this.hash(key, keyOffset, keyLength);
+      if (hash !== table.hashOf(id)) throw new Error(`store: the hash of entry ${id} is another's`);
+      if (index.find(hash, key, keyOffset, keyLength) !== id) {
+        throw new Error(`store: entry ${id} is not found by its key`);
+      }
+      if (present.expiresAtMs !== 0) expiring++;
+      if (present.kind === KIND_TOMBSTONE) tombstones++;
+      else if (!isRecovering && order.at(order.seek(key, keyOffset, keyLength)) !== id) {
+        throw new Error(`store: entry ${id} is not in the order`);
+      }
+    }
+    if (index.size !== table.count)
+      throw new Error("store: the index holds what the table does not");
+    const size = isRecovering ? 0 : table.count - tombstones;
+    if (order.size !== size) throw new Error(`store: ${order.size} keys in order, ${size} in all`);
+    if (tombstones !== this.tombstones || expiring !== this.expiring) {
+      throw new Error("store: what is deleted or expires is miscounted");
+    }
+  }
+
+  private refuseFull(local: boolean): Outcome {
+    if (!local) this.isFull = true;
+    return REFUSED_FULL;
+  }
+
+  private addToOrder(id: number): void {
+    if (!this.isRecovering) this.order.insert(id);
+  }
+
+  private removeFromOrder(id: number): void {
+    if (!this.isRecovering) this.order.remove(id);
+  }
+
+  private announce(id: number, local: boolean, isJoined: boolean): void {
+    for (let i = 0; i < this.observers.length; i++) this.observers[i].changed(id, local, isJoined);
+  }
+
+  /**
+   * How much memory the table may take for an entry. All that is held counts, deletions too. Up to
+   * the limit there is room for everything. A reserve above it is for what nodes need to agree:
+   * other versions of keys that are here, and deletions of keys that are not, which somebody may
+   * still have; a flood of those ends there. The deletion of a key that is here takes no
+   * memory, so it always goes through: it is how room is made.
+   */
+  private limitFor(entry: Entry, local: boolean, isHere: boolean): number {
+    if (this.limitBytes === Infinity || this.isRecovering) return Infinity;
+    const isDeletion = entry.kind === KIND_TOMBSTONE;
+    if (isDeletion && isHere) return Infinity;
+    const usesReserve = !local && (isDeletion || isHere);
+    const reserveBytes = Math.max(LEAST_RESERVE_BYTES, this.limitBytes * MERGE_RESERVE);
+    const limitBytes = this.limitBytes + (usesReserve ? reserveBytes : 0);
+    return limitBytes - this.index.bytes() - this.order.bytes();
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * How this node counts: it adds an increment to its own part of a counter, under the origin of this
+ * run, and makes one part of those of its former runs once nobody can bring an older one
+ * (`counter-fold.ts`).
+ */
+import { ScratchBytes } from "../bytes.ts";
+import { unixMsOf, type HybridClock } from "../data/clock.ts";
+import {
+  BASE_BYTES,
+  BASE_NONE,
+  BASE_STRING,
+  Int64,
+  PART_BYTES,
+  addToPart,
+  findPart,
+  parseInt64,
+  partsOf,
+  setVersionFromParts,
+  sliceCounter,
+  sumOf,
+  writeBase,
+} from "../data/counter.ts";
+import { foldRuns, nextRunOrigin, noteStart } from "../data/counter-fold.ts";
+import { Entry, KIND_COUNTER, copyBytes, type VersionWords } from "../data/entry.ts";
+import { baseVersionOf } from "../data/merge.ts";
+import type { Origin } from "../data/origin.ts";
+import type { FlushFloor } from "./flush-floor.ts";
+
+/** Counting, on behalf of one store. */
+export class OwnCounts {
+  /** When runs of this node began that count under an origin of their own. */
+  readonly runStartsMs: number[] = [];
+  /** The number that `add` arrived at. */
+  readonly number = new Int64();
+  private settledUpToMs = 0;
+
+  private readonly scratch = new ScratchBytes();
+  /** Bytes of the counter that `start` put into `scratch`. */
+  private length = 0;
+  private isFolded = false;
+  private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+  private readonly part = new Entry();
+  private readonly partBytes = new Uint8Array(BASE_BYTES + PART_BYTES);
+
+  /** `origin`: what this run counts under. */
+  constructor(
+    private readonly clock: HybridClock,
+    private countingOrigin: Origin,
+  ) {}
+
+  /** Whose increments this process adds up (see `StoreOptions.counterOrigin`). */
+  get origin(): Origin {
+    return this.countingOrigin;
+  }
+
+  /** What this node counted before then is known here in full, in Unix ms; 0 while nothing is. */
+  get settledMs(): number {
+    return this.settledUpToMs;
+  }
+
+  /** Counts under another origin from now on: goes on as a former run did. */
+  resume(origin: Origin): void {
+    this.countingOrigin = origin;
+  }
+
+  /** From now on counted is under an origin of its own, and dated no earlier than this moment. */
+  noteRun(): void {
+    const { clock } = this;
+    clock.next();
+    noteStart(this.runStartsMs, unixMsOf(clock.high, clock.low));
+  }
+
+  /** Counts under a new origin from now on: what is added next must not seem to follow on before. */
+  beginAnew(): void {
+    this.countingOrigin = nextRunOrigin(this.countingOrigin);
+    this.noteRun();
+  }
+
+  /** See `settledMs`. It may go back to 0. */
+  settle(settledMs: number): void {
+    this.settledUpToMs = settledMs;
+  }
+
+  /**
+   * Begins an increment: what it is added to is `present`, or nothing when there is none. `isLive`:
+   * clients see it. Sets the expiry of `own`. False when it is not a number.
+   */
+  start(present: Entry | null, isLive: boolean, floor: FlushFloor, own: Entry): boolean {
+    const { number, base, scratch } = this;
+    own.expiresAtMs = 0;
+    if (present === null || !isLive) {
+      if (present !== null) baseVersionOf(present, base);
+      if (present === null || floor.isAbove(base)) Object.assign(base, floor.version);
+      this.writeBase(BASE_NONE, base, number.set(0, 0));
+      return true;
+    }
+    own.expiresAtMs = present.expiresAtMs;
+    const { value, valueOffset, valueLength } = present;
+    if (present.kind === KIND_COUNTER) {
+      copyBytes(value, valueOffset, valueLength, scratch.reserve(valueLength + PART_BYTES), 0);
+      this.length = valueLength;
+      return true;
+    }
+    if (!parseInt64(value, valueOffset, valueLength, number)) return false;
+    this.writeBase(BASE_STRING, present, number);
+    return true;
+  }
+
+  /**
+   * Adds to what was started with, at the version of `own`, which becomes the counter: its value is
+   * valid until the next `start`. False when the sum, in `number`, would leave 64 bits.
+   */
+  add(own: Entry, delta: Int64): boolean {
+    const { high, low } = this.countingOrigin;
+    const payload = this.scratch.bytes;
+    const foldedLength = this.fold(payload);
+    this.isFolded = foldedLength !== this.length;
+    own.originHigh = high;
+    own.originLow = low;
+    const length = addToPart(payload, foldedLength, high, low, own.timeHigh, own.timeLow, delta);
+    own.kind = KIND_COUNTER;
+    own.setValue(payload, 0, length);
+    return sumOf(payload, 0, length, this.number);
+  }
+
+  /** What `add` changed of a counter: one with nothing but this process's part. Null: more than that. */
+  changeOf(counter: Entry): Entry | null {
+    if (this.isFolded) return null;
+    const { part, partBytes } = this;
+    const { value, valueLength } = counter;
+    const { high, low } = this.countingOrigin;
+    const at = findPart(value, 0, valueLength, high, low);
+    sliceCounter(value, 0, valueLength, partsOf(at), partBytes.length, partBytes);
+    part.kind = KIND_COUNTER;
+    part.setKey(counter.key, counter.keyOffset, counter.keyLength).setValue(partBytes);
+    part.expiresAtMs = counter.expiresAtMs;
+    setVersionFromParts(part);
+    return part;
+  }
+
+  /** Makes one part of those of runs of this node that are over. Returns the counter's length then. */
+  private fold(payload: Uint8Array): number {
+    const { length, settledUpToMs } = this;
+    if (settledUpToMs === 0 || length < BASE_BYTES + 2 * PART_BYTES) return length;
+    return foldRuns(payload, length, this.countingOrigin, settledUpToMs);
+  }
+
+  private writeBase(kind: number, version: VersionWords, number: Int64): void {
+    const payload = this.scratch.reserve(BASE_BYTES + PART_BYTES);
+    const { timeHigh, timeLow, originHigh, originLow } = version;
+    writeBase(payload, kind, timeHigh, timeLow, originHigh, originLow, number);
+    this.length = BASE_BYTES;
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Work in the background, a slice of rows at a time: turns expired entries into tombstones,
+ * purges tombstones past their grace, removes what a flush left, and empties sparse slabs.
+ */
+import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
+import { baseVersionOf } from "../data/merge.ts";
+import type { Deletions } from "./deletions.ts";
+import type { FlushFloor } from "./flush-floor.ts";
+import type { KeyedEntries } from "./keyed-entries.ts";
+
+/** How often `sweep` asks whether its time is over when there is nothing to do. */
+const ROWS_A_LOOK = 64;
+
+/** Goes round and round over a store's rows. */
+export class Sweeper {
+  private row = 0;
+  private readonly present = new Entry();
+  private readonly own = new Entry();
+
+  constructor(
+    private readonly entries: KeyedEntries,
+    private readonly floor: FlushFloor,
+    private readonly deletions: Deletions,
+  ) {}
+
+  /** Begins a pass from the first row: only such a one says that a flush is carried out. */
+  restart(): void {
+    this.row = 0;
+  }
+
+  /** A slice (see `Store.sweep`). */
+  sweep(rows: number, nowMs: number, isOver: () => boolean): void {
+    const { entries, floor } = this;
+    if (entries.expiring === 0 && entries.tombstones === 0 && floor.isCarriedOut) return;
+    const end = Math.min(this.row + rows, entries.idLimit);
+    if (this.row === 0) this.deletions.beginPass();
+    let id = this.row;
+    while (id < end) {
+      const isChanged = entries.isUsed(id) && this.sweepEntry(id, nowMs);
+      id++;
+      if ((isChanged || id % ROWS_A_LOOK === 0) && isOver()) break;
+    }
+    this.row = id;
+    if (id < entries.idLimit) return;
+    this.row = 0;
+    floor.isCarriedOut = true;
+  }
+
+  /** Whether the entry had to be changed. */
+  private sweepEntry(id: number, nowMs: number): boolean {
+    const { entries, floor, present } = this;
+    if (!floor.isCarriedOut) {
+      entries.read(id, present);
+      if (floor.covers(present)) {
+        entries.drop(id, true);
+        return true;
+      }
+    }
+    if (entries.kindOf(id) === KIND_TOMBSTONE) {
+      entries.read(id, present);
+      if (!this.deletions.purge(present)) return false;
+      entries.drop(id, false);
+      return true;
+    }
+    const hasExpired = entries.hasExpired(id, nowMs);
+    if (hasExpired) this.expire(id);
+    return hasExpired;
+  }
+
+  /** Turns an expired entry into a tombstone of its base's version (see `merge.ts`). */
+  private expire(id: number): void {
+    const { entries, own, present } = this;
+    entries.read(id, present);
+    own.kind = KIND_TOMBSTONE;
+    own.setKey(present.key, present.keyOffset, present.keyLength).setValue(present.key, 0, 0);
+    own.expiresAtMs = present.expiresAtMs;
+    baseVersionOf(present, own);
+    // Should it be refused, it is still there, unseen, and the next sweep tries again.
+    entries.replace(id, this.deletions.asLearnedNow(own), false, false);
+  }
+}
