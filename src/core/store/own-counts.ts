@@ -90,8 +90,8 @@ export class OwnCounts {
     own.expiresAtMs = 0;
     if (present === null || !isLive) {
       if (present !== null) baseVersionOf(present, base);
-      if (present === null || floor.isAbove(base)) Object.assign(base, floor.version);
-      this.writeBase(BASE_NONE, base, number.set(0, 0));
+      const isBelowFloor = present === null || floor.isAbove(base);
+      this.writeBase(BASE_NONE, isBelowFloor ? floor.version : base, number.set(0, 0));
       return true;
     }
     own.expiresAtMs = present.expiresAtMs;

@@ -299,14 +299,16 @@ export class Store {
     const { kind, value, valueOffset, valueLength } = present;
     const isSame =
       value === entry.value && valueOffset === entry.valueOffset && kind === KIND_STRING;
-    if (!isSame || valueLength !== entry.valueLength) return this.entries.replace(id, entry, true, false);
+    if (!isSame || valueLength !== entry.valueLength)
+      return this.entries.replace(id, entry, true, false);
     return this.replacePatched(id, entry, 0, 0);
   }
 
   /** Replaces `present` by what differs from it in some bytes and the expiry only. */
   private replacePatched(id: number, entry: Entry, at: number, length: number): Outcome {
     const { present, patch } = this;
-    if (present.valueLength < LONG_STRING_BYTES) return this.entries.replace(id, entry, true, false);
+    if (present.valueLength < LONG_STRING_BYTES)
+      return this.entries.replace(id, entry, true, false);
     copyVersion(present, patch.previous);
     patch.at = at;
     this.patchedBytes = length;
