@@ -151,7 +151,7 @@ class RunningNode implements Node {
       timing: world.timing,
       store: replica.store,
       nodeId: config.node_id,
-      facts: () => replica.journal.allFacts(),
+      metadata: () => replica.journal.allMetadata(),
       directory: backup_path === "" ? join(path, "backups") : backup_path,
       intervalHours: backup_interval_hours,
       keep: backup_keep,

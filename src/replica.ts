@@ -15,7 +15,7 @@ import { resumeIncarnation } from "./durability/incarnation.ts";
 import { MemoryJournal, type Journal, type JournalFailure } from "./durability/journal.ts";
 import { openLog } from "./durability/open-log.ts";
 import { SetAside } from "./durability/set-aside.ts";
-import { CONTACTS_FACT, contactsFact, readContacts } from "./durability/store-facts.ts";
+import { CONTACTS_METADATA, contactsMetadata, readContacts } from "./durability/store-metadata.ts";
 import type { Logger } from "./observability/log.ts";
 import { Replicator } from "./replication/replicator.ts";
 import { Sweeper } from "./sweeper.ts";
@@ -24,7 +24,7 @@ import type { World } from "./world.ts";
 /** How often it is looked at whether counters can be folded, in ms. */
 const SETTLE_EVERY_MS = 10_000;
 /** Under which the journal remembers the replicator's last epoch. */
-const EPOCH_FACT = "epoch";
+const EPOCH_METADATA = "epoch";
 
 /** What a replica is made with; settings are by the names of the config file. */
 export interface ReplicaOptions {
@@ -109,8 +109,8 @@ export class Replica {
   ) {
     // What recovery brought back was journalled and published before; the rest sees what is new.
     store.observers.push(journal.observer);
-    this.contacts = readContacts(journal.fact(CONTACTS_FACT));
-    journal.followFact(CONTACTS_FACT, () => contactsFact(this.contacts));
+    this.contacts = readContacts(journal.metadata(CONTACTS_METADATA));
+    journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(this.contacts));
     this.replicator = options.mqtt.enabled ? this.createReplicator(brokerAddress) : null;
     if (this.replicator !== null) store.observers.push(this.replicator.observer);
     this.setAside = this.createSetAside();
@@ -176,7 +176,7 @@ export class Replica {
       address,
       version,
       rootHex: () => this.antiEntropy.rootHex,
-      lastEpoch: Number(new TextDecoder().decode(journal.fact(EPOCH_FACT))),
+      lastEpoch: Number(new TextDecoder().decode(journal.metadata(EPOCH_METADATA))),
       whenSafe(callback) {
         if (journal.safePosition === journal.position) callback();
         else journal.whenSafe({ onSafe: callback });
@@ -193,7 +193,7 @@ export class Replica {
         isMet: (source) => this.antiEntropy.knows(source),
       },
     });
-    journal.setFact(EPOCH_FACT, new TextEncoder().encode(String(created.epoch)));
+    journal.setMetadata(EPOCH_METADATA, new TextEncoder().encode(String(created.epoch)));
     return created;
   }
 

@@ -42,7 +42,7 @@ export interface BackupOptions {
   readonly store: Store;
   readonly nodeId: string;
   /** What else to remember, by name. */
-  readonly facts: () => ReadonlyMap<string, Uint8Array>;
+  readonly metadata: () => ReadonlyMap<string, Uint8Array>;
   /** Where backups go; made when the first one is. */
   readonly directory: string;
   /** Hours between backups that are made unasked; 0 for none. */
@@ -162,7 +162,7 @@ export class Backups {
   }
 
   private async write(path: string): Promise<SnapshotResult> {
-    const { files, store, nodeId, timing, facts } = this.options;
+    const { files, store, nodeId, timing, metadata } = this.options;
     let because = "";
     let cancelLook = (): void => {};
     const lookLater = (): void => {
@@ -181,7 +181,7 @@ export class Backups {
         number: 0,
         nodeId,
         store,
-        facts,
+        metadata,
         follows: true,
         timing,
         isLate: () => false,

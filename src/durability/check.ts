@@ -49,15 +49,14 @@ export async function checkDirectory(
 ): Promise<DirectoryReport> {
   const plan = planOf(await listDataFiles(files, directory));
   const { snapshot, segments } = plan;
-  const facts = new Set<string>();
-  const fact = (name: string): void => void facts.add(name);
+  const metadata = new Set<string>();
   let refused = 0;
   const sink: DataSink = {
     entry(entry) {
       if (flawOf(entry) !== null) refused++;
     },
     floor() {},
-    fact,
+    metadata: (name) => void metadata.add(name),
     drop() {},
     patch({ entry }) {
       if (flawOf(entry) !== null) refused++;
@@ -67,7 +66,7 @@ export async function checkDirectory(
   let nodeId: string | null = null;
   if (snapshot > 0) await check(snapshotPath(directory, snapshot), FILE_SNAPSHOT, snapshot);
   for (const number of segments) await check(segmentPath(directory, number), FILE_LOG, number);
-  const missingSegment = plan.missingSegment(facts);
+  const missingSegment = plan.missingSegment(metadata);
   if (missingSegment > 0) {
     const name = basename(segmentPath(directory, missingSegment));
     const problem = { offset: 0, flaw: "it is missing" };

@@ -38,7 +38,7 @@ export interface CompactionOptions {
   readonly timing: Timing;
   readonly segmentBytes: number;
   /** What else to remember as of now, by name. */
-  readonly facts: () => ReadonlyMap<string, Uint8Array>;
+  readonly metadata: () => ReadonlyMap<string, Uint8Array>;
   /** As in SnapshotOptions. */
   readonly clockAheadMs: number;
 }
@@ -80,7 +80,7 @@ export class Compaction {
    * snapshots. `loggedBytes` is what was logged since. Rejects with an OperationalError.
    */
   async run(number: number, loggedBytes: () => number, isCancelled: () => boolean): Promise<void> {
-    const { files, directory, nodeId, store, timing, facts, clockAheadMs } = this.options;
+    const { files, directory, nodeId, store, timing, metadata, clockAheadMs } = this.options;
     this.writtenBytes = 0;
     this.loggedBytes = loggedBytes;
     try {
@@ -91,7 +91,7 @@ export class Compaction {
         number,
         nodeId,
         store,
-        facts,
+        metadata,
         clockAheadMs,
         frameBytes: Math.min(FRAME_BYTES, this.options.segmentBytes / 8),
         follows: false,

@@ -25,8 +25,8 @@ export const UNFINISHED = ".tmp";
 const NUMBER_DIGITS = 10;
 const NAME = /^(\d{10})\.(log|snap)$/;
 const UNFINISHED_NAME = /^\d{10}\.snap\.tmp$/;
-/** The fact by which a snapshot says that it stands alone. */
-export const ALONE_FACT = "alone";
+/** The metadata by which a snapshot says that it stands alone. */
+export const ALONE_METADATA = "alone";
 const KIND_NAMES: Record<FileKind, string> = {
   [FILE_LOG]: "a log segment",
   [FILE_SNAPSHOT]: "a snapshot",
@@ -76,7 +76,7 @@ export interface DataPlan {
    * The number that should be among the segments and is not, 0 when none is missing. Without any
    * segment that of the snapshot, unless it stands alone.
    */
-  missingSegment(facts: { has(name: string): boolean }): number;
+  missingSegment(metadata: { has(name: string): boolean }): number;
 }
 
 /** Chooses the files that count. */
@@ -88,9 +88,9 @@ export function planOf(present: DataFiles): DataPlan {
   return {
     snapshot,
     segments,
-    missingSegment(facts) {
+    missingSegment(metadata) {
       if (gap >= 0) return first + gap;
-      return segments.length === 0 && snapshot > 0 && !facts.has(ALONE_FACT) ? snapshot : 0;
+      return segments.length === 0 && snapshot > 0 && !metadata.has(ALONE_METADATA) ? snapshot : 0;
     },
   };
 }

@@ -131,9 +131,9 @@ class FileChecker implements RecordSink {
     this.sink.floor(version);
   }
 
-  fact(name: string, value: Uint8Array): void {
+  metadata(name: string, value: Uint8Array): void {
     this.count();
-    this.sink.fact(name, value);
+    this.sink.metadata(name, value);
   }
 
   drop(entry: Parameters<RecordSink["drop"]>[0]): void {

@@ -20,7 +20,7 @@ import type { FsyncMode } from "./log.ts";
 import type { Journal } from "./journal.ts";
 import { readU32, writeU32 } from "./frame.ts";
 import type { Recovered } from "./recovery.ts";
-import { FSYNC_FACT, INCARNATION_FACT } from "./store-facts.ts";
+import { FSYNC_METADATA, INCARNATION_METADATA } from "./store-metadata.ts";
 
 const ORIGIN_BYTES = 8;
 const START_BYTES = 8;
@@ -35,22 +35,22 @@ export function resumeIncarnation(
   recovered: Recovered,
   fsync: FsyncMode,
 ): void {
-  const lastFsync = new TextDecoder().decode(journal.fact(FSYNC_FACT));
+  const lastFsync = new TextDecoder().decode(journal.metadata(FSYNC_METADATA));
   const losesNothing = lastFsync === "always" && fsync === "always";
   // An entry that was refused may be a later state of a counter than the one that was taken.
   const hasAll = recovered.refused === null && (recovered.wasStoppedCleanly || losesNothing);
-  const known = journal.fact(INCARNATION_FACT);
+  const known = journal.metadata(INCARNATION_METADATA);
   const isKnown = known !== undefined && known.length >= ORIGIN_BYTES;
   if (isKnown) counts.runStartsMs.push(...startsIn(known));
   if (recovered.lastSegment !== null && hasAll && isKnown) {
     counts.resume({ high: readU32(known, 0), low: readU32(known, 4) });
   } else counts.noteRun();
-  journal.setFact(FSYNC_FACT, new TextEncoder().encode(fsync));
-  journal.setFact(INCARNATION_FACT, incarnationFact(counts));
-  journal.followFact(INCARNATION_FACT, () => incarnationFact(counts));
+  journal.setMetadata(FSYNC_METADATA, new TextEncoder().encode(fsync));
+  journal.setMetadata(INCARNATION_METADATA, incarnationMetadata(counts));
+  journal.followMetadata(INCARNATION_METADATA, () => incarnationMetadata(counts));
 }
 
-function incarnationFact(counts: OwnCounts): Uint8Array {
+function incarnationMetadata(counts: OwnCounts): Uint8Array {
   const { origin, runStartsMs } = counts;
   const bytes = new Uint8Array(ORIGIN_BYTES + runStartsMs.length * START_BYTES);
   writeU32(bytes, 0, origin.high);
@@ -63,10 +63,10 @@ function incarnationFact(counts: OwnCounts): Uint8Array {
 }
 
 /** When the runs of this node began, as far as it knows. Earlier versions did not note it. */
-function startsIn(fact: Uint8Array): number[] {
+function startsIn(bytes: Uint8Array): number[] {
   const startsMs: number[] = [];
-  for (let at = ORIGIN_BYTES; at + START_BYTES <= fact.length; at += START_BYTES) {
-    startsMs.push(readU32(fact, at) * 0x1_0000_0000 + readU32(fact, at + 4));
+  for (let at = ORIGIN_BYTES; at + START_BYTES <= bytes.length; at += START_BYTES) {
+    startsMs.push(readU32(bytes, at) * 0x1_0000_0000 + readU32(bytes, at + 4));
   }
   return startsMs;
 }

@@ -10,7 +10,7 @@
  */
 import type { SafeWaiter } from "../ports.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
-import { FactBook } from "./fact-book.ts";
+import { Metadata } from "./metadata.ts";
 
 /** Why nothing can be written for now. */
 export interface JournalFailure {
@@ -48,13 +48,13 @@ export interface Journal {
    */
   whenSafe(waiter: SafeWaiter): void;
   /** What was remembered under a name; undefined when nothing was. */
-  fact(name: string): Uint8Array | undefined;
+  metadata(name: string): Uint8Array | undefined;
   /** Remembers a small value over restarts; an empty one forgets. The name is short ASCII. */
-  setFact(name: string, value: Uint8Array): void;
+  setMetadata(name: string, value: Uint8Array): void;
   /** Remembers what `read` returns, which is asked once a second. */
-  followFact(name: string, read: () => Uint8Array): void;
-  /** All facts as they are now. */
-  allFacts(): ReadonlyMap<string, Uint8Array>;
+  followMetadata(name: string, read: () => Uint8Array): void;
+  /** All of them as they are now. */
+  allMetadata(): ReadonlyMap<string, Uint8Array>;
   /**
    * Writes the data anew and drops the log so far, unless next to nothing was logged since that
    * was done last. Resolves when it is on disk; rejects with an OperationalError.
@@ -72,26 +72,26 @@ export class MemoryJournal implements Journal {
   readonly safePosition = 0;
   readonly failure = null;
   onFailureChange = (): void => {};
-  private readonly book = new FactBook();
+  private readonly remembered = new Metadata();
 
   whenSafe(waiter: SafeWaiter): void {
     queueMicrotask(() => waiter.onSafe());
   }
 
-  fact(name: string): Uint8Array | undefined {
-    return this.book.get(name);
+  metadata(name: string): Uint8Array | undefined {
+    return this.remembered.get(name);
   }
 
-  setFact(name: string, value: Uint8Array): void {
-    this.book.set(name, value);
+  setMetadata(name: string, value: Uint8Array): void {
+    this.remembered.set(name, value);
   }
 
-  followFact(name: string, read: () => Uint8Array): void {
-    this.book.follow(name, read);
+  followMetadata(name: string, read: () => Uint8Array): void {
+    this.remembered.follow(name, read);
   }
 
-  allFacts(): ReadonlyMap<string, Uint8Array> {
-    return this.book.all();
+  allMetadata(): ReadonlyMap<string, Uint8Array> {
+    return this.remembered.all();
   }
 
   async compact(): Promise<void> {}

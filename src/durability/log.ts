@@ -36,13 +36,19 @@ import { segmentPath } from "./data-directory.ts";
 import { codeOf, explain, isNoSpace, type FileSystem } from "./file-system.ts";
 import { FORMAT_VERSION } from "./frame.ts";
 import { FrameQueue } from "./frame-queue.ts";
-import type { FactBook } from "./fact-book.ts";
+import type { Metadata } from "./metadata.ts";
 import type { Journal, JournalFailure } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
 import { FrameBuffer } from "./record.ts";
 import { Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
-import { CLOCK_FACT, FSYNC_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
+import {
+  CLOCK_METADATA,
+  FSYNC_METADATA,
+  PURGED_METADATA,
+  clockMetadata,
+  purgedMetadata,
+} from "./store-metadata.ts";
 import type { Timing } from "../timing.ts";
 import { WaiterQueue } from "./waiter-queue.ts";
 
@@ -87,7 +93,7 @@ export class LogJournal implements Journal {
   private readonly waiters = new WaiterQueue();
   private readonly compaction: Compaction;
   private readonly segmentOptions: SegmentOptions;
-  private readonly book: FactBook;
+  private readonly remembered: Metadata;
   private readonly segmentBytes: number;
   private isWriteDue = false;
   private isWriting = false;
@@ -180,14 +186,14 @@ export class LogJournal implements Journal {
     const { formatVersion } = recovered.lastSegment ?? { formatVersion: FORMAT_VERSION };
     this.isOutdated = formatVersion < FORMAT_VERSION;
     this.logBytes = recovered.logBytes;
-    this.book = recovered.facts;
-    this.book.follow(CLOCK_FACT, () => clockFact(options.store.clock));
-    this.book.follow(PURGED_FACT, () => purgedFact(options.store));
+    this.remembered = recovered.metadata;
+    this.remembered.follow(CLOCK_METADATA, () => clockMetadata(options.store.clock));
+    this.remembered.follow(PURGED_METADATA, () => purgedMetadata(options.store));
     this.compaction = new Compaction(
       {
         ...options,
         segmentBytes: this.segmentBytes,
-        facts: () => this.book.all(),
+        metadata: () => this.remembered.all(),
         clockAheadMs: options.fsync === "everysec" ? CLOCK_AHEAD_MS : 0,
       },
       recovered.snapshotBytes,
@@ -209,8 +215,8 @@ export class LogJournal implements Journal {
     // of the one before would look as if nothing had been said since.
     if (lastSegment !== null && recovered.wasStoppedCleanly) {
       const begun = new FrameBuffer();
-      begun.addFact(CLOCK_FACT, clockFact(options.store.clock));
-      begun.addFact(FSYNC_FACT, new TextEncoder().encode(options.fsync));
+      begun.addMetadata(CLOCK_METADATA, clockMetadata(options.store.clock));
+      begun.addMetadata(FSYNC_METADATA, new TextEncoder().encode(options.fsync));
       await segment.append(begun);
       await segment.sync();
     }
@@ -228,22 +234,22 @@ export class LogJournal implements Journal {
     else this.waiters.add(this.position, waiter);
   }
 
-  fact(name: string): Uint8Array | undefined {
-    return this.book.get(name);
+  metadata(name: string): Uint8Array | undefined {
+    return this.remembered.get(name);
   }
 
-  setFact(name: string, value: Uint8Array): void {
-    this.book.set(name, value);
-    this.frames.begin().addFact(name, value);
+  setMetadata(name: string, value: Uint8Array): void {
+    this.remembered.set(name, value);
+    this.frames.begin().addMetadata(name, value);
     this.added();
   }
 
-  followFact(name: string, read: () => Uint8Array): void {
-    this.book.follow(name, read);
+  followMetadata(name: string, read: () => Uint8Array): void {
+    this.remembered.follow(name, read);
   }
 
-  allFacts(): ReadonlyMap<string, Uint8Array> {
-    return this.book.all();
+  allMetadata(): ReadonlyMap<string, Uint8Array> {
+    return this.remembered.all();
   }
 
   compact(): Promise<void> {
@@ -256,8 +262,8 @@ export class LogJournal implements Journal {
     if (this.isClosing) return;
     this.cancelTick();
     if (this.failure === null) {
-      this.journalFacts();
-      this.setFact(CLOCK_FACT, clockFact(this.options.store.clock));
+      this.journalMetadata();
+      this.setMetadata(CLOCK_METADATA, clockMetadata(this.options.store.clock));
     }
     this.isClosing = true;
     await this.compacting?.catch(() => {});
@@ -287,7 +293,7 @@ export class LogJournal implements Journal {
         if (flushed) return;
         store.read(id, entry);
         // With what was discarded goes the origin that was counted under: before, not after.
-        if (entry.kind !== KIND_TOMBSTONE) this.journalFacts();
+        if (entry.kind !== KIND_TOMBSTONE) this.journalMetadata();
         this.frames.begin().addDrop(entry);
         this.added();
       },
@@ -298,10 +304,10 @@ export class LogJournal implements Journal {
     };
   }
 
-  /** Journals facts that have changed. The clock alone is no reason to write. */
-  private journalFacts(): void {
-    this.book.refresh((name, value) => {
-      if (name !== CLOCK_FACT) this.setFact(name, value);
+  /** Journals metadata that has changed. The clock alone is no reason to write. */
+  private journalMetadata(): void {
+    this.remembered.refresh((name, value) => {
+      if (name !== CLOCK_METADATA) this.setMetadata(name, value);
     });
   }
 
@@ -398,9 +404,9 @@ export class LogJournal implements Journal {
 
   private tick(): void {
     const isIdle = this.position === this.tickedPosition;
-    this.journalFacts();
+    this.journalMetadata();
     if (this.options.fsync === "everysec" && !isIdle) {
-      this.setFact(CLOCK_FACT, clockFact(this.options.store.clock, CLOCK_AHEAD_MS));
+      this.setMetadata(CLOCK_METADATA, clockMetadata(this.options.store.clock, CLOCK_AHEAD_MS));
       this.whenSafe({ onSafe: () => this.sync() });
     }
     this.tickedPosition = this.position;

@@ -7,7 +7,7 @@
  *   head   01  format version u16 · file kind u8 · file number u32 · node id: length u16, UTF-8
  *   end    02  records before this one in the file, u48
  *   floor  03  version: time 8 bytes, origin 8 bytes
- *   fact   04  name: length u8, ASCII · value: length u32, bytes
+ *   meta   04  name: length u8, ASCII · value: length u32, bytes
  *   drop   05  key length - 1 u16 · version 16 bytes · key
  *   patch  06  key length - 1 u16 · version 16 bytes · version before 16 bytes ·
  *              expiry in Unix ms u64, 0 when it does not expire · at u32 · bytes u32 · key · bytes
@@ -17,7 +17,7 @@
  *
  * Head is the first record of every file and alone in its frame. End is the last of a snapshot
  * and of a backup, and of a log segment that was closed; a log that is opened again goes on
- * after it. A fact is a small thing to remember by name (the clock, an epoch, a watermark, …):
+ * after it. Metadata are small values to remember by name (the clock, an epoch, a watermark, …):
  * the last one counts, and an empty value means that there is none. A drop says that an entry is no
  * longer there, in this version or an older one, without a deletion that merging would know of:
  * its tombstone was purged, or it was set aside. A patch says that a string, in exactly the version
@@ -59,7 +59,7 @@ export interface RecordSink {
   head(head: FileHead): void;
   entry(entry: Entry): void;
   floor(version: VersionWords): void;
-  fact(name: string, value: Uint8Array): void;
+  metadata(name: string, value: Uint8Array): void;
   /** Of the entry only key and version count. */
   drop(entry: Entry): void;
   patch(patch: Patch): void;
@@ -69,7 +69,7 @@ export interface RecordSink {
 const HEAD = 0x01;
 const END = 0x02;
 const FLOOR = 0x03;
-const FACT = 0x04;
+const METADATA = 0x04;
 const DROP = 0x05;
 const PATCH = 0x06;
 const ENTRY = 0x20;
@@ -83,8 +83,8 @@ const EXPIRY_BYTES = 8;
 const DROP_RECORD_BYTES = 19;
 /** Bytes of a patch record besides key and bytes. */
 const PATCH_RECORD_BYTES = 51;
-/** The longest name of a fact, and the longest node id, in bytes. */
-const MAX_FACT_NAME_BYTES = 255;
+/** The longest name of metadata, and the longest node id, in bytes. */
+const MAX_METADATA_NAME_BYTES = 255;
 const MAX_NODE_ID_BYTES = 65_535;
 /** A buffer larger than this is let go once it has been written. */
 const KEPT_BYTES = 4 * 1024 * 1024;
@@ -149,15 +149,15 @@ export class FrameBuffer {
     this.records++;
   }
 
-  /** Adds a fact. The name is 1 to 255 ASCII characters. */
-  addFact(name: string, value: Uint8Array): void {
+  /** Adds metadata. The name is 1 to 255 ASCII characters. */
+  addMetadata(name: string, value: Uint8Array): void {
     const nameBytes = encoder.encode(name);
-    if (nameBytes.length < 1 || nameBytes.length > MAX_FACT_NAME_BYTES) {
-      throw new Error(`the name of a fact has 1 to ${MAX_FACT_NAME_BYTES} bytes: ${name}`);
+    if (nameBytes.length < 1 || nameBytes.length > MAX_METADATA_NAME_BYTES) {
+      throw new Error(`the name of metadata has 1 to ${MAX_METADATA_NAME_BYTES} bytes: ${name}`);
     }
     const at = this.reserve(6 + nameBytes.length + value.length);
     const valueAt = at + 6 + nameBytes.length;
-    this.bytes[at] = FACT;
+    this.bytes[at] = METADATA;
     this.bytes[at + 1] = nameBytes.length;
     this.bytes.set(nameBytes, at + 2);
     writeU32(this.bytes, valueAt - 4, value.length);
@@ -316,14 +316,14 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
       readVersion(bytes, at + 1, version);
       sink.floor(version);
       return at + 17;
-    case FACT: {
+    case METADATA: {
       const nameLength = left < 2 ? 0 : bytes[at + 1];
       const valueAt = at + 6 + nameLength;
       if (nameLength === 0 || valueAt > end) return -1;
       const next = valueAt + readU32(bytes, valueAt - 4);
       if (next > end) return -1;
       const name = decoder.decode(bytes.subarray(at + 2, at + 2 + nameLength));
-      sink.fact(name, bytes.subarray(valueAt, next));
+      sink.metadata(name, bytes.subarray(valueAt, next));
       return next;
     }
     case DROP:

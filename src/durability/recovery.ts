@@ -17,7 +17,7 @@ import type { Store } from "../core/store/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isTornEnd, readDataFile, type DataSink, type FileReading } from "./data-file.ts";
 import {
-  ALONE_FACT,
+  ALONE_METADATA,
   DamageError,
   listDataFiles,
   planOf,
@@ -26,12 +26,12 @@ import {
   type DataPlan,
 } from "./data-directory.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
-import { FactBook } from "./fact-book.ts";
+import { Metadata } from "./metadata.ts";
 import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
 import { RefusedEntries, type RefusedReport } from "./refused-entries.ts";
 import { putAside } from "./salvage.ts";
 import type { SegmentEnd } from "./segment.ts";
-import { restoreStoreFacts } from "./store-facts.ts";
+import { restoreStoreMetadata } from "./store-metadata.ts";
 
 /** Where recovered data goes. */
 export type RecoveryTarget = Pick<
@@ -55,7 +55,7 @@ export interface RecoveryProgress {
 
 /** What was found. */
 export interface Recovered {
-  readonly facts: FactBook;
+  readonly metadata: Metadata;
   /** The segment to go on with; null when there is none. */
   readonly lastSegment: SegmentEnd | null;
   /** The number the next segment gets. */
@@ -124,7 +124,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
 class Recovery {
   /** Whether the snapshot stands alone and no node has gone on from it yet. */
   isAlone = false;
-  private readonly facts = new FactBook();
+  private readonly metadata = new Metadata();
   private readonly refused: RefusedEntries;
   private readonly sink: DataSink;
   private entries = 0;
@@ -150,7 +150,7 @@ class Recovery {
         const { timeHigh, timeLow, originHigh, originLow } = floor;
         target.applyFloor(timeHigh, timeLow, originHigh, originLow);
       },
-      fact: (name, value) => this.facts.set(name, value),
+      metadata: (name, value) => this.metadata.set(name, value),
       drop: (entry) => target.dropAgain(entry),
       patch: (patch) => {
         const flaw = flawOf(patch.entry);
@@ -170,14 +170,14 @@ class Recovery {
     }
 
     const snapshotBytes = snapshot > 0 ? await this.readSnapshot(snapshot) : 0;
-    this.isAlone = this.facts.has(ALONE_FACT) && segments.length === 0;
-    const missingSegment = this.plan.missingSegment(this.facts);
+    this.isAlone = this.metadata.has(ALONE_METADATA) && segments.length === 0;
+    const missingSegment = this.plan.missingSegment(this.metadata);
     if (missingSegment > 0) {
       const path = segmentPath(directory, missingSegment);
       throw new DamageError(path, 0, "it is missing", directory);
     }
     // From now on a log goes with it.
-    this.facts.set(ALONE_FACT, new Uint8Array(0));
+    this.metadata.set(ALONE_METADATA, new Uint8Array(0));
     let last: FileReading | null = null;
     let tornBytes = 0;
     for (const number of segments) {
@@ -185,10 +185,10 @@ class Recovery {
       last = await this.readSegment(number, isLast);
       if (isLast) tornBytes = await this.cutTornEnd(number, last);
     }
-    restoreStoreFacts(this.facts.all(), target);
+    restoreStoreMetadata(this.metadata.all(), target);
     const lastNumber = segments.at(-1) ?? 0;
     return {
-      facts: this.facts,
+      metadata: this.metadata,
       // One of which not even the head is good is started again.
       lastSegment:
         last === null || last.goodBytes === 0

@@ -43,7 +43,7 @@ export async function verifyBackup(files: FileSystem, path: string): Promise<Ver
       if (flawOf(entry) !== null) refused++;
     },
     floor() {},
-    fact() {},
+    metadata() {},
     drop() {},
     patch({ entry }) {
       if (flawOf(entry) !== null) refused++;

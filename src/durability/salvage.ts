@@ -10,13 +10,13 @@
  */
 import { basename, join } from "node:path";
 import { flawOf } from "../core/data/entry-check.ts";
-import { ALONE_FACT, listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
+import { ALONE_METADATA, listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { allFrames } from "./frame-reader.ts";
-import { FactBook } from "./fact-book.ts";
+import { Metadata } from "./metadata.ts";
 import { FILE_SNAPSHOT, readRecords, type RecordSink } from "./record.ts";
-import { INCARNATION_FACT } from "./store-facts.ts";
+import { INCARNATION_METADATA } from "./store-metadata.ts";
 
 /** A frame is closed at this size. */
 const FRAME_BYTES = 256 * 1024;
@@ -100,7 +100,7 @@ async function copyFrames(
 class RecordCopier implements RecordSink {
   entries = 0;
   refused = 0;
-  private readonly facts = new FactBook();
+  private readonly remembered = new Metadata();
 
   constructor(private readonly writer: FileWriter) {}
 
@@ -130,8 +130,8 @@ class RecordCopier implements RecordSink {
     else this.refused++;
   }
 
-  fact(name: string, value: Uint8Array): void {
-    this.facts.set(name, value);
+  metadata(name: string, value: Uint8Array): void {
+    this.remembered.set(name, value);
   }
 
   async writeIfLarge(): Promise<void> {
@@ -139,10 +139,10 @@ class RecordCopier implements RecordSink {
   }
 
   async finish(): Promise<void> {
-    this.facts.set(ALONE_FACT, ALONE);
+    this.remembered.set(ALONE_METADATA, ALONE);
     // Whoever goes on from the copy may have counted more since, and must do so as somebody else.
-    this.facts.set(INCARNATION_FACT, new Uint8Array(0));
-    for (const [name, value] of this.facts.all()) this.writer.buffer.addFact(name, value);
+    this.remembered.set(INCARNATION_METADATA, new Uint8Array(0));
+    for (const [name, value] of this.remembered.all()) this.writer.buffer.addMetadata(name, value);
     await this.writer.end();
   }
 }

@@ -11,7 +11,7 @@
  * during the walk are written too, in their order with what the walk sees, and the file holds the
  * state of the moment it was finished.
  *
- * A power cut may leave the snapshot without the log behind it. So the facts in it are those of
+ * A power cut may leave the snapshot without the log behind it. So the metadata in it are those of
  * the moment before the walk, for some of them vouch for entries: the contacts do. Clock, purge
  * watermark and flush floor, which must never be behind, are those of the end.
  *
@@ -24,7 +24,12 @@ import { OperationalError } from "../operational-error.ts";
 import { addChange } from "./change.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { orExplain, type FileSystem } from "./file-system.ts";
-import { CLOCK_FACT, PURGED_FACT, clockFact, purgedFact } from "./store-facts.ts";
+import {
+  CLOCK_METADATA,
+  PURGED_METADATA,
+  clockMetadata,
+  purgedMetadata,
+} from "./store-metadata.ts";
 import { nextTurn, type Timing } from "../timing.ts";
 
 /**
@@ -65,7 +70,7 @@ export interface SnapshotOptions extends Identity {
   readonly path: string;
   readonly store: SnapshotSource;
   /** What else to remember as of the beginning, by name. */
-  readonly facts: () => ReadonlyMap<string, Uint8Array>;
+  readonly metadata: () => ReadonlyMap<string, Uint8Array>;
   /** The clock is noted so far ahead of what it shows, in ms; 0 by default. */
   readonly clockAheadMs?: number;
   /** A frame is closed at this size; 256 KiB by default. */
@@ -110,7 +115,7 @@ class SnapshotWriter {
   async write(): Promise<SnapshotResult> {
     const { options, file } = this;
     const { store, follows, clockAheadMs } = options;
-    const facts = new Map(options.facts());
+    const metadata = new Map(options.metadata());
     const follower = this.follower();
     if (follows) store.observers.push(follower);
     try {
@@ -134,10 +139,10 @@ class SnapshotWriter {
       const at = store.observers.indexOf(follower);
       if (at >= 0) store.observers.splice(at, 1);
     }
-    facts.set(CLOCK_FACT, clockFact(store.clock, clockAheadMs));
-    facts.set(PURGED_FACT, purgedFact(store));
+    metadata.set(CLOCK_METADATA, clockMetadata(store.clock, clockAheadMs));
+    metadata.set(PURGED_METADATA, purgedMetadata(store));
     await file.append();
-    for (const [name, value] of facts) file.buffer.addFact(name, value);
+    for (const [name, value] of metadata) file.buffer.addMetadata(name, value);
     await file.end();
     return { bytes: file.bytes, entries: this.entries };
   }

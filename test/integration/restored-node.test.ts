@@ -107,7 +107,7 @@ describe.skipIf(mosquittoPath === null)("with a broker", () => {
   ])("every start has a higher epoch than the one before, %s", async (_when, lastEpoch) => {
     if (lastEpoch > 0) {
       const { journal } = await openStore({ directory: dataOf("solo"), nodeId: "solo" });
-      journal.setFact("epoch", new TextEncoder().encode(`${lastEpoch}`));
+      journal.setMetadata("epoch", new TextEncoder().encode(`${lastEpoch}`));
       await journal.close();
     }
     const broker = await Mosquitto.start();

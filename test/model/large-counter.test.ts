@@ -64,7 +64,7 @@ describe("a counter joined from two that one entry each may bring", () => {
       timing: eventLoop,
       store: opened.store,
       nodeId: "n1",
-      facts: () => opened.journal.allFacts(),
+      metadata: () => opened.journal.allMetadata(),
       directory: "/backups",
       intervalHours: 0,
       keep: 0,

@@ -18,7 +18,11 @@ import { resumeIncarnation } from "../../src/durability/incarnation.ts";
 import { MemoryJournal, type Journal } from "../../src/durability/journal.ts";
 import type { FsyncMode } from "../../src/durability/log.ts";
 import { openLog } from "../../src/durability/open-log.ts";
-import { CONTACTS_FACT, contactsFact, readContacts } from "../../src/durability/store-facts.ts";
+import {
+  CONTACTS_METADATA,
+  contactsMetadata,
+  readContacts,
+} from "../../src/durability/store-metadata.ts";
 import { Scheduler, type Job, type JobResult } from "../../src/anti-entropy/scheduler.ts";
 import { TreeKeeper } from "../../src/anti-entropy/tree-keeper.ts";
 import type { SyncResult } from "../../src/core/sync/tally.ts";
@@ -57,7 +61,7 @@ export const MAX_EVENT_BYTES = 256;
 /** How long whoever looks after a node leaves it alone when it can write no more, in ms. */
 const MAX_NEGLECT_MS = 20_000;
 const DIRECTORY = "/data";
-const EPOCH_FACT = "epoch";
+const EPOCH_METADATA = "epoch";
 
 /** What a process has; gone when it ends. */
 export interface Process {
@@ -194,8 +198,8 @@ export class SimNode {
     const isAlive = () => this.process !== null && !life.isOver;
     store.deletions.vouch(store.clockMs());
     store.observers.push(journal.observer);
-    const contacts = readContacts(journal.fact(CONTACTS_FACT));
-    journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
+    const contacts = readContacts(journal.metadata(CONTACTS_METADATA));
+    journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(contacts));
     const tree = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
     for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
     store.observers.push(tree);
@@ -214,7 +218,7 @@ export class SimNode {
       address: () => this.address,
       version: "0",
       rootHex: () => keeper.rootHex,
-      lastEpoch: Number(textOf(journal.fact(EPOCH_FACT) ?? new Uint8Array(0))),
+      lastEpoch: Number(textOf(journal.metadata(EPOCH_METADATA) ?? new Uint8Array(0))),
       whenSafe(callback) {
         if (journal.safePosition === journal.position) callback();
         else journal.whenSafe({ onSafe: callback });
@@ -241,7 +245,7 @@ export class SimNode {
       timing: this.timing(isAlive),
       connect: (options) => (transport = simulation.broker.transport(options, place, isAlive)),
     });
-    journal.setFact(EPOCH_FACT, new TextEncoder().encode(String(replicator.epoch)));
+    journal.setMetadata(EPOCH_METADATA, new TextEncoder().encode(String(replicator.epoch)));
     store.observers.push(replicator.observer);
     const scheduler = new Scheduler({
       nodeId: this.id,

@@ -17,7 +17,11 @@ import { resumeIncarnation } from "../../src/durability/incarnation.ts";
 import type { FsyncMode, LogJournal } from "../../src/durability/log.ts";
 import { openLog } from "../../src/durability/open-log.ts";
 import { repairDirectory } from "../../src/durability/restore.ts";
-import { CONTACTS_FACT, contactsFact, readContacts } from "../../src/durability/store-facts.ts";
+import {
+  CONTACTS_METADATA,
+  contactsMetadata,
+  readContacts,
+} from "../../src/durability/store-metadata.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import type { Timing } from "../../src/timing.ts";
 import { DIRECTORY, untilSafe } from "./journalled-store.ts";
@@ -148,8 +152,8 @@ export class Pair {
     this.journal = journal;
     resumeIncarnation(this.store.counts, journal, recovered, fsync);
     this.store.observers.push(journal.observer);
-    this.contacts = readContacts(journal.fact(CONTACTS_FACT));
-    journal.followFact(CONTACTS_FACT, () => contactsFact(this.contacts));
+    this.contacts = readContacts(journal.metadata(CONTACTS_METADATA));
+    journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(this.contacts));
     this.takeStock();
   }
 

@@ -28,7 +28,7 @@ function backupsOf(store: Store, files: SimulatedDisk, more: Partial<BackupOptio
     timing: eventLoop,
     store,
     nodeId: "n1",
-    facts: () => new Map([["epoch", new Uint8Array([5])]]),
+    metadata: () => new Map([["epoch", new Uint8Array([5])]]),
     directory: "/backups",
     intervalHours: 0,
     keep: 0,
@@ -61,7 +61,7 @@ describe("a backup", () => {
     await making;
     await restoreBackup(files, "/backups/one.backup", DIRECTORY, { force: false, now: NOW });
     const restored = await openStore({ files });
-    expect(restored.journal.fact("epoch")).toEqual(new Uint8Array([5]));
+    expect(restored.journal.metadata("epoch")).toEqual(new Uint8Array([5]));
     expect(restored.store.floor).toEqual(store.floor);
     // What the flush took is hidden at once, and removed in slices.
     while (restored.store.sweep(100_000));

@@ -73,7 +73,7 @@ describe("an entry that was set aside", () => {
       timing: eventLoop,
       store,
       nodeId: "n1",
-      facts: () => journal.allFacts(),
+      metadata: () => journal.allMetadata(),
       directory: "/backups",
       intervalHours: 0,
       keep: 0,

@@ -85,7 +85,7 @@ test("restored from a backup, or repaired: a new one, however it was synced", as
     timing: eventLoop,
     store: first.store,
     nodeId: "n1",
-    facts: () => first.journal.allFacts(),
+    metadata: () => first.journal.allMetadata(),
     directory: "/backups",
     intervalHours: 0,
     keep: 0,

@@ -116,14 +116,14 @@ describe.each(journals)("%s", (_name, open) => {
     await journal.close();
   });
 
-  test("facts are remembered, and forgotten when they are empty", async () => {
+  test("metadata is remembered, and forgotten when it is empty", async () => {
     const { journal } = await open();
     const value = new Uint8Array([1, 2, 3]);
-    journal.setFact("fact", value);
+    journal.setMetadata("name", value);
     value[0] = 9;
-    expect(journal.fact("fact")).toEqual(new Uint8Array([1, 2, 3]));
-    journal.setFact("fact", new Uint8Array(0));
-    expect(journal.fact("fact")).toBeUndefined();
+    expect(journal.metadata("name")).toEqual(new Uint8Array([1, 2, 3]));
+    journal.setMetadata("name", new Uint8Array(0));
+    expect(journal.metadata("name")).toBeUndefined();
     expect(journal.failure).toBeNull();
     await journal.close();
   });

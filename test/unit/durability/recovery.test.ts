@@ -4,7 +4,11 @@ import fc from "fast-check";
 import { Int64 } from "../../../src/core/data/counter.ts";
 import type { Store } from "../../../src/core/store/store.ts";
 import { Contacts } from "../../../src/core/sync/contacts.ts";
-import { CONTACTS_FACT, contactsFact, readContacts } from "../../../src/durability/store-facts.ts";
+import {
+  CONTACTS_METADATA,
+  contactsMetadata,
+  readContacts,
+} from "../../../src/durability/store-metadata.ts";
 import { LogJournal, type FsyncMode } from "../../../src/durability/log.ts";
 import { nextTurn } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
@@ -33,7 +37,7 @@ function increment(store: Store, key: string): void {
 }
 
 describe("a clean stop", () => {
-  test("every kind of entry comes back, and so do floor, facts and clock", async () => {
+  test("every kind of entry comes back, and so do floor, metadata and clock", async () => {
     const files = new SimulatedDisk();
     let now = 1_000_000;
     const first = await openStore({ files, now: () => now });
@@ -47,12 +51,12 @@ describe("a clean stop", () => {
     increment(first.store, "counter");
     increment(first.store, "counter");
     set(first.store, "large", "x".repeat(3_000_000));
-    first.journal.setFact("epoch", new Uint8Array([7]));
+    first.journal.setMetadata("epoch", new Uint8Array([7]));
     first.store.deletions.notePurgedHere(987_654_321_012);
     const contacts = new Contacts();
     contacts.note(1, 2, 900_123, 1_600_000_000_123);
     contacts.note(0xffff_ffff, 0, 5);
-    first.journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
+    first.journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(contacts));
     const before = entriesOf(first.store);
     const { high, low } = first.store.clock;
     await first.journal.close();
@@ -61,10 +65,10 @@ describe("a clean stop", () => {
     const second = await openStore({ files, now: () => now });
     expect(entriesOf(second.store)).toEqual(before);
     expect(second.store.floor).toEqual(first.store.floor);
-    expect(second.journal.fact("epoch")).toEqual(new Uint8Array([7]));
+    expect(second.journal.metadata("epoch")).toEqual(new Uint8Array([7]));
     expect(second.store.deletions.purgedUpToMs).toBe(987_654_321_012);
     expect(second.store.deletions.purgedElsewhereMs).toBe(1_600_000_000_123);
-    const contactsBack = readContacts(second.journal.fact(CONTACTS_FACT));
+    const contactsBack = readContacts(second.journal.metadata(CONTACTS_METADATA));
     expect(contactsBack).toEqual(contacts);
     expect([second.store.clock.high, second.store.clock.low]).toEqual([high, low]);
     expect(second.recovered).toMatchObject({ tornBytes: 0, wasStoppedCleanly: true });
@@ -228,7 +232,7 @@ test("a snapshot vouches for no entry that only the log behind it holds", async 
   const files = new SimulatedDisk();
   const first = await openStore({ files, fsync: "never" });
   const contacts = new Contacts();
-  first.journal.followFact(CONTACTS_FACT, () => contactsFact(contacts));
+  first.journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(contacts));
   for (let i = 0; i < 10; i++) set(first.store, `key ${i}`, "value");
   let writes = 0;
   files.beforeWrite = (path) => {
@@ -240,7 +244,7 @@ test("a snapshot vouches for no entry that only the log behind it holds", async 
   files.crash("none", seeded(1));
   const second = await openStore({ files });
   expect(second.store.size).toBe(10);
-  expect(readContacts(second.journal.fact(CONTACTS_FACT)).size).toBe(0);
+  expect(readContacts(second.journal.metadata(CONTACTS_METADATA)).size).toBe(0);
 });
 
 test("everysec: the clock in a snapshot is as far ahead as the one in the log it stands for", async () => {

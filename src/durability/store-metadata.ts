@@ -2,7 +2,7 @@
  * What has to outlast a restart besides entries and floor.
  *
  * - The clock. Its last time is in the newest version on disk, but for what a power cut took
- *   away and what was dropped since. With this fact it never goes back, even when the
+ *   away and what was dropped since. With this it never goes back, even when the
  *   machine's did.
  * - The purge watermark: with the tombstones that a snapshot leaves out goes the knowledge
  *   that they are.
@@ -16,20 +16,20 @@ import type { Store } from "../core/store/store.ts";
 import { readU32, writeU32 } from "./frame.ts";
 
 /** A time of the hybrid clock, 8 bytes, that no version is above. */
-export const CLOCK_FACT = "clock";
+export const CLOCK_METADATA = "clock";
 /** Unix milliseconds, 8 bytes. */
-export const PURGED_FACT = "purged";
+export const PURGED_METADATA = "purged";
 /** For each member: origin 8 bytes, Unix milliseconds 8 bytes. */
-export const CONTACTS_FACT = "contacts";
+export const CONTACTS_METADATA = "contacts";
 /** The origin under which increments are counted, 8 bytes, then the starts of runs, 8 bytes each. */
-export const INCARNATION_FACT = "incarnation";
+export const INCARNATION_METADATA = "incarnation";
 /** How the run that wrote the log synced it, one of FsyncMode as text. */
-export const FSYNC_FACT = "fsync";
+export const FSYNC_METADATA = "fsync";
 
 const CONTACT_BYTES = 24;
 
 /** The clock's time, `aheadMs` later. */
-export function clockFact(clock: HybridClock, aheadMs = 0): Uint8Array {
+export function clockMetadata(clock: HybridClock, aheadMs = 0): Uint8Array {
   const bytes = new Uint8Array(8);
   // The milliseconds are the upper 48 bits.
   const low = clock.low + (aheadMs % 65_536) * 65_536;
@@ -40,13 +40,13 @@ export function clockFact(clock: HybridClock, aheadMs = 0): Uint8Array {
 }
 
 /** The purge watermark; empty when nothing was purged. */
-export function purgedFact({ deletions }: Pick<Store, "deletions">): Uint8Array {
+export function purgedMetadata({ deletions }: Pick<Store, "deletions">): Uint8Array {
   const { purgedUpToMs } = deletions;
   return purgedUpToMs === 0 ? new Uint8Array(0) : u64(purgedUpToMs);
 }
 
 /** The contacts; empty when there were none. */
-export function contactsFact(contacts: Contacts): Uint8Array {
+export function contactsMetadata(contacts: Contacts): Uint8Array {
   const bytes = new Uint8Array(contacts.size * CONTACT_BYTES);
   let at = 0;
   contacts.forEach((originHigh, originLow, ms, purgedUpToMs) => {
@@ -60,28 +60,28 @@ export function contactsFact(contacts: Contacts): Uint8Array {
 }
 
 /** Gives a store its clock and its watermark back. */
-export function restoreStoreFacts(
-  facts: ReadonlyMap<string, Uint8Array>,
+export function restoreStoreMetadata(
+  metadata: ReadonlyMap<string, Uint8Array>,
   { clock, deletions }: Pick<Store, "clock" | "deletions">,
 ): void {
-  const time = facts.get(CLOCK_FACT);
+  const time = metadata.get(CLOCK_METADATA);
   if (time?.length === 8) clock.observe(readU32(time, 0), readU32(time, 4));
-  const purged = facts.get(PURGED_FACT);
+  const purged = metadata.get(PURGED_METADATA);
   if (purged?.length === 8) deletions.notePurgedHere(readU64(purged, 0));
-  readContacts(facts.get(CONTACTS_FACT)).forEach((_high, _low, ms, purgedUpToMs) => {
+  readContacts(metadata.get(CONTACTS_METADATA)).forEach((_high, _low, ms, purgedUpToMs) => {
     // Nothing that is written from now on may seem to have been known at a contact before.
     clock.observe(timeHighOf(ms), timeLowOf(ms) + 0xffff);
     deletions.notePurgedElsewhere(purgedUpToMs);
   });
 }
 
-/** The contacts a fact holds. */
-export function readContacts(fact: Uint8Array | undefined): Contacts {
+/** The contacts that metadata hold. */
+export function readContacts(bytes: Uint8Array | undefined): Contacts {
   const contacts = new Contacts();
-  const length = Math.min(fact?.length ?? 0, MAX_MEMBERS * CONTACT_BYTES);
+  const length = Math.min(bytes?.length ?? 0, MAX_MEMBERS * CONTACT_BYTES);
   for (let at = 0; at + CONTACT_BYTES <= length; at += CONTACT_BYTES) {
-    const [high, low] = [readU32(fact!, at), readU32(fact!, at + 4)];
-    contacts.note(high, low, readU64(fact!, at + 8), readU64(fact!, at + 16));
+    const [high, low] = [readU32(bytes!, at), readU32(bytes!, at + 4)];
+    contacts.note(high, low, readU64(bytes!, at + 8), readU64(bytes!, at + 16));
   }
   return contacts;
 }

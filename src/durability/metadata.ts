@@ -2,7 +2,7 @@
  * Small values by name that outlast a restart. Some are set when they change; others live
  * elsewhere and are looked up now and then.
  */
-export class FactBook {
+export class Metadata {
   private readonly sources = new Map<string, () => Uint8Array>();
 
   constructor(private readonly known = new Map<string, Uint8Array>()) {}
