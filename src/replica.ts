@@ -53,9 +53,18 @@ export interface ReplicaOptions {
   /** A peer that is silent for so long in a session is given up, in ms. */
   readonly silenceMs: number;
   readonly logger: Logger;
-  /** Other bounds than the usual ones, for tests. */
-  readonly segmentBytes?: number;
-  readonly maxQueuedBytes?: number;
+  readonly bounds?: ReplicaBounds;
+}
+
+/** Smaller bounds than the usual ones, so that little data meets them too. */
+export interface ReplicaBounds {
+  /** Of a segment of the log. */
+  readonly segmentBytes: number;
+  /** A session produces no more while so many bytes of it wait to be sent. */
+  readonly maxQueuedBytes: number;
+  /** How often rows of the store are swept, in ms, and how many at once. */
+  readonly sweepEveryMs: number;
+  readonly sweepRows: number;
 }
 
 /** A replica; see the file header. */
@@ -118,7 +127,14 @@ export class Replica {
     const { tree } = this.antiEntropy;
     for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
     store.observers.push(tree);
-    this.sweeper = new Sweeper(store, options.world.timing, () => this.settle());
+    const { sweepEveryMs, sweepRows } = options.bounds ?? {};
+    this.sweeper = new Sweeper({
+      store,
+      timing: options.world.timing,
+      prepare: () => this.settle(),
+      ...(sweepEveryMs && { everyMs: sweepEveryMs }),
+      ...(sweepRows && { sliceRows: sweepRows }),
+    });
   }
 
   /** Begins. Resolves when it has what its peers have, or after a few seconds (`AntiEntropy`). */
@@ -212,9 +228,9 @@ export class Replica {
   private createAntiEntropy(): AntiEntropy {
     const { options, replicator } = this;
     const { world, nodeId, logger } = options;
-    const { wallMs, timing, random, randomWords, dial } = world;
+    const { wallMs, timing, threadCpuMs, random, randomWords, dial } = world;
     return new AntiEntropy({
-      ...{ wallMs, timing, random, randomWords, dial, nodeId },
+      ...{ wallMs, timing, threadCpuMs, random, randomWords, dial, nodeId },
       store: this.store,
       durability: this.journal,
       settings: options.antiEntropy,
@@ -224,7 +240,7 @@ export class Replica {
       epoch: replicator?.epoch ?? wallMs(),
       maxFrameBytes: options.maxFrameBytes,
       silenceMs: options.silenceMs,
-      ...(options.maxQueuedBytes ? { maxQueuedBytes: options.maxQueuedBytes } : {}),
+      ...(options.bounds && { maxQueuedBytes: options.bounds.maxQueuedBytes }),
       presence: () => replicator?.presence() ?? null,
       isTakingPart: () => replicator?.isEnabled ?? true,
       logger: logger.child("sync"),
@@ -248,7 +264,7 @@ function createStore({ world, nodeId, storage }: ReplicaOptions): Store {
 
 /** Brings back what is on disk, unless the node keeps nothing there. */
 async function openJournal(options: ReplicaOptions, store: Store): Promise<Journal> {
-  const { world, nodeId, storage, segmentBytes } = options;
+  const { world, nodeId, storage, bounds } = options;
   const { engine, persistence_enabled, path, fsync } = storage;
   if (engine === "memory" || !persistence_enabled) {
     store.counts.noteRun();
@@ -263,7 +279,7 @@ async function openJournal(options: ReplicaOptions, store: Store): Promise<Journ
     timing: world.timing,
     lock: world.lock,
     logger: options.logger.child("storage"),
-    ...(segmentBytes ? { segmentBytes } : {}),
+    ...(bounds && { segmentBytes: bounds.segmentBytes }),
   });
   resumeIncarnation(store.counts, journal, recovered, fsync);
   return journal;

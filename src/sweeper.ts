@@ -6,12 +6,20 @@
 import type { Store } from "./core/store/store.ts";
 import type { Cancel, Timing } from "./timing.ts";
 
-/** How often a slice is done, and over how many rows at most. */
-const EVERY_MS = 100;
-const SLICE_ROWS = 10_000;
 /** How long a slice may hold up the event loop, and the pause after one that took so long. */
 const SLICE_MS = 1;
 const PAUSE_MS = 3;
+
+/** What a sweeper is made with. */
+export interface SweeperOptions {
+  readonly store: Store;
+  readonly timing: Timing;
+  /** Called before each slice. */
+  readonly prepare: () => void;
+  /** How often a slice is done, in ms, and over how many rows at most. */
+  readonly everyMs?: number;
+  readonly sliceRows?: number;
+}
 
 /** See the file header. */
 export class Sweeper {
@@ -19,16 +27,15 @@ export class Sweeper {
   private untilMs = 0;
   private wasCut = false;
 
-  /** `prepare` is called before each slice. */
-  constructor(
-    private readonly store: Store,
-    private readonly timing: Timing,
-    private readonly prepare: () => void,
-  ) {}
+  private readonly options: Required<SweeperOptions>;
+
+  constructor(options: SweeperOptions) {
+    this.options = { everyMs: 100, sliceRows: 10_000, ...options };
+  }
 
   /** Begins. */
   start(): void {
-    this.sliceIn(EVERY_MS);
+    this.sliceIn(this.options.everyMs);
   }
 
   /** Ends. */
@@ -37,18 +44,20 @@ export class Sweeper {
   }
 
   private sliceIn(delayMs: number): void {
-    this.cancel = this.timing.after(delayMs, () => this.slice());
+    this.cancel = this.options.timing.after(delayMs, () => this.slice());
   }
 
   private slice(): void {
-    this.untilMs = this.timing.nowMs() + SLICE_MS;
+    const { store, timing, prepare, everyMs, sliceRows } = this.options;
+    this.untilMs = timing.nowMs() + SLICE_MS;
     this.wasCut = false;
-    this.prepare();
-    const isFlushing = this.store.sweep(SLICE_ROWS, this.isOver);
+    prepare();
+    const isFlushing = store.sweep(sliceRows, this.isOver);
     // A flush in progress is finished without much delay, a slice a turn of the event loop.
     if (isFlushing) this.sliceIn(0);
-    else this.sliceIn(this.wasCut ? PAUSE_MS : EVERY_MS);
+    else this.sliceIn(this.wasCut ? PAUSE_MS : everyMs);
   }
 
-  private readonly isOver = (): boolean => (this.wasCut = this.timing.nowMs() >= this.untilMs);
+  private readonly isOver = (): boolean =>
+    (this.wasCut = this.options.timing.nowMs() >= this.untilMs);
 }

@@ -17,6 +17,8 @@ export interface World {
   wallMs(): number;
   /** How time passes, and what is to be done later. */
   readonly timing: Timing;
+  /** Processor time of this thread, in ms. */
+  threadCpuMs(): number;
   /** From 0 to below 1. */
   random(): number;
   /** So many words of 32 bits that nobody can guess. */
@@ -47,6 +49,10 @@ export const eventLoop: Timing = {
 export const realWorld: World = {
   wallMs: () => Date.now(),
   timing: eventLoop,
+  threadCpuMs() {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1000;
+  },
   random: () => Math.random(),
   randomWords: (count) => crypto.getRandomValues(new Uint32Array(count)),
   files: realFileSystem,

@@ -18,7 +18,7 @@ import { counter, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
 import type { Dial } from "./dial.ts";
-import { longestSliceFacts } from "./longest-slice.ts";
+import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
 import type { PresenceView } from "./presence-view.ts";
 import { REFUSALS } from "./refusals.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
@@ -40,6 +40,8 @@ const BUSY_MS = 15_000;
 /** What it is made with. */
 export interface AntiEntropyOptions {
   readonly timing: Timing;
+  /** Processor time of this thread, in ms. */
+  readonly threadCpuMs: () => number;
   /** Unix milliseconds by the wall clock. */
   readonly wallMs: () => number;
   /** From 0 to below 1. */
@@ -83,6 +85,7 @@ export class AntiEntropy implements SyncControl {
   private readonly scheduler: Scheduler;
   private readonly statistics: SyncStatistics;
   private readonly sessions: Sessions;
+  private readonly sessionSlices: LongestSlice;
   private cancelTicks: Cancel = () => {};
   private isStopping = false;
   private readonly present = new Entry();
@@ -103,10 +106,7 @@ export class AntiEntropy implements SyncControl {
       (it) => it.scheduler.crowdedOut,
     ),
     ...within((it: AntiEntropy) => it.statistics, SyncStatistics.facts),
-    ...within(
-      (it: AntiEntropy) => it.sessions.longestSlice,
-      longestSliceFacts("sync", "comparing"),
-    ),
+    ...within((it: AntiEntropy) => it.sessionSlices, longestSliceFacts("sync", "comparing")),
     ...within(
       (it: AntiEntropy) => it.keeper.longestSlice,
       longestSliceFacts("tree", "keeping the Merkle tree"),
@@ -122,8 +122,9 @@ export class AntiEntropy implements SyncControl {
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, logger, timing, random } = options;
     this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
-    this.keeper = new TreeKeeper(this.tree, store, timing);
+    this.keeper = new TreeKeeper(this.tree, store, timing, this.createGauge());
     this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs);
+    this.sessionSlices = this.createGauge();
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
@@ -250,7 +251,7 @@ export class AntiEntropy implements SyncControl {
 
   /** `CONFIG RESETSTAT`. */
   resetPeaks(): void {
-    this.sessions.longestSlice.reset();
+    this.sessionSlices.reset();
     this.keeper.longestSlice.reset();
   }
 
@@ -277,6 +278,10 @@ export class AntiEntropy implements SyncControl {
     return { ok: ok || isSelf, isBusy: failure === "busy", hasMoved, peerNodeId: nodeId };
   }
 
+  private createGauge(): LongestSlice {
+    return new LongestSlice(this.options.timing.nowMs, this.options.threadCpuMs);
+  }
+
   private createSessions(): Sessions {
     const { store, settings, cluster, nodeId, epoch, maxFrameBytes, silenceMs, logger } =
       this.options;
@@ -286,6 +291,7 @@ export class AntiEntropy implements SyncControl {
       dial,
       randomWords,
       maxQueuedBytes,
+      longestSlice: this.sessionSlices,
       common: {
         nowMs: wallMs,
         store,

@@ -19,17 +19,20 @@ export class LongestSlice {
    */
   cpuMs = 0;
 
-  /** `nowMs` is monotonic. */
-  constructor(private readonly nowMs: () => number) {}
+  /** `nowMs` is monotonic, `threadCpuMs` tells the processor time of this thread. */
+  constructor(
+    private readonly nowMs: () => number,
+    private readonly threadCpuMs: () => number,
+  ) {}
 
   /** Does a piece of work and takes it into account. */
   measure(piece: () => void): void {
     const startedMs = this.nowMs();
-    const startedCpuMs = threadCpuMs();
+    const startedCpuMs = this.threadCpuMs();
     piece();
     const ms = this.nowMs() - startedMs;
     this.ms = Math.max(this.ms, ms);
-    this.cpuMs = Math.max(this.cpuMs, Math.min(threadCpuMs() - startedCpuMs, ms));
+    this.cpuMs = Math.max(this.cpuMs, Math.min(this.threadCpuMs() - startedCpuMs, ms));
   }
 
   /** Begins anew. */
@@ -52,9 +55,4 @@ export function longestSliceFacts(name: string, work: string): readonly Fact<Lon
       digits,
     ),
   ];
-}
-
-function threadCpuMs(): number {
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1000;
 }

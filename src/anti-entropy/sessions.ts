@@ -49,6 +49,8 @@ export interface SessionsOptions {
   readonly statistics: SyncStatistics;
   /** That peer has entries that are not taken yet, the earliest written at that time, in Unix ms. */
   readonly onPostponed: (nodeId: string, entryMs: number) => void;
+  /** Told how long the turns of sessions take. */
+  readonly longestSlice: LongestSlice;
   /** A session threw, which is a mistake in the program. */
   readonly onBug: (error: unknown) => void;
 }
@@ -86,8 +88,6 @@ const ENTER_MS = 15_000;
 export class Sessions {
   /** Sessions under way, and those about to connect. */
   active = 0;
-  /** Of all sessions. */
-  readonly longestSlice: LongestSlice;
   private readonly conversations = new Set<Conversation>();
   private readonly rooms: Record<Occasion, Room>;
   /** Those that have not said who they are, in the order in which they came. */
@@ -99,7 +99,6 @@ export class Sessions {
 
   constructor(private readonly options: SessionsOptions) {
     const { maxSessions, isKnown, timing } = options;
-    this.longestSlice = new LongestSlice(timing.nowMs);
     this.admission = new Admission(maxSessions, isKnown);
     this.rooms = {
       known: new Room(maxSessions, timing),
@@ -206,7 +205,8 @@ export class Sessions {
     helloMs: number,
     onEnd: (result: SyncResult) => void,
   ): Conversation {
-    const { common, durability, silenceMs, onBug, timing, maxQueuedBytes } = this.options;
+    const { common, durability, silenceMs, onBug, timing, maxQueuedBytes, longestSlice } =
+      this.options;
     const conversation: Conversation = new Conversation({
       link,
       timing,
@@ -214,7 +214,7 @@ export class Sessions {
       durability,
       silenceMs,
       helloMs: Math.min(helloMs, silenceMs),
-      longestSlice: this.longestSlice,
+      longestSlice,
       create: (send, end, onSettled) =>
         new SyncSession({
           ...common,

@@ -30,8 +30,6 @@ const BUSY_PAUSE_MS = 30;
 export class TreeKeeper {
   /** The root at the end of the last update, in hex; null before the first. */
   rootHex: string | null = null;
-  /** Of the slices of updates. */
-  readonly longestSlice: LongestSlice;
   private lastClockMs = 0;
   private cancelNext: Cancel | null = null;
   /** Calls off the next slice of the update under way; null when there is none. */
@@ -41,9 +39,9 @@ export class TreeKeeper {
     private readonly tree: MerkleTree,
     private readonly store: Pick<Store, "clock" | "clockMs">,
     private readonly timing: Timing,
-  ) {
-    this.longestSlice = new LongestSlice(timing.nowMs);
-  }
+    /** Told how long the slices of updates take. */
+    readonly longestSlice: LongestSlice,
+  ) {}
 
   /** Starts with an update at once. */
   start(): void {

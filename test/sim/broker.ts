@@ -184,7 +184,7 @@ export class Broker {
   /** One message at a time: the next one when the client is done with it. */
   private handOver(connection: Connection): void {
     if (connection.isBusy || connection.waiting.length === 0) return;
-    if (!connection.transport.isAlive()) return;
+    if (!connection.transport.isAlive() || !connection.transport.isOn(connection)) return;
     const { topic, payload, retained } = connection.waiting[0];
     connection.isBusy = true;
     connection.transport.options.onMessage(topic, payload, retained, () => {
@@ -225,6 +225,11 @@ export class BrokerTransport implements Transport {
 
   get connected(): boolean {
     return this.connection !== null;
+  }
+
+  /** Whether it has not let go of this connection. */
+  isOn(connection: Connection): boolean {
+    return this.connection === connection;
   }
 
   open(): void {

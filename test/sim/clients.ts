@@ -18,10 +18,10 @@ export class Clients {
   /** A client does something at a node, or a few things in a row; the acts are named after `name`. */
   act(node: SimNode, name: string): void {
     const chance = this.simulation.chanceOfAct(name);
-    const store = node.process?.store;
+    const store = node.serving?.store;
     if (store === undefined) return;
     // As `commands/execute.ts` has it.
-    if (node.process!.journal.failure !== null) {
+    if (node.serving!.journal.failure !== null) {
       this.simulation.counts.refusedWrites++;
       return;
     }

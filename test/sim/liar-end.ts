@@ -2,35 +2,32 @@
 import { FRAME_HEADER_BYTES } from "../../src/core/sync/frames.ts";
 import { HELLO } from "../../src/core/sync/items.ts";
 import { SyncSession, type SyncSessionOptions } from "../../src/core/sync/session.ts";
-import type { Stream, StreamEnd } from "./network.ts";
+import type { Link, LinkHandler } from "../../src/ports.ts";
 
 /** Where in a HELLO's frame the mode is: behind tag, magic and version. */
 const MODE_AT = FRAME_HEADER_BYTES + 6;
 
 /** See the file header. */
-export class LiarEnd implements StreamEnd {
+export class LiarEnd implements LinkHandler {
   /** As a responder: whether it says that the roots are equal, whatever they are. */
   saysEqual = false;
-  private session!: SyncSession;
+  private readonly session: SyncSession;
   private isOver = false;
 
-  constructor(
-    readonly place: number,
-    private readonly side: 0 | 1,
-    private readonly options: Omit<SyncSessionOptions, "send" | "onEnd">,
-  ) {}
-
-  /** Begins, on this connection. */
-  open(stream: Stream): void {
+  constructor(link: Link, options: Omit<SyncSessionOptions, "send" | "onEnd">) {
     this.session = new SyncSession({
-      ...this.options,
-      send: (frame) => stream.send(this.side, this.changed(frame)),
+      ...options,
+      send: (frame) => link.send(this.changed(frame)),
       onEnd: () => {
         this.isOver = true;
-        stream.close(this.side);
+        link.end();
       },
     });
-    if (this.side === 0) this.session.start();
+  }
+
+  /** Begins; who asked for the connection speaks first. */
+  start(isInitiator: boolean): void {
+    if (isInitiator) this.session.start();
     this.work();
   }
 
@@ -40,10 +37,10 @@ export class LiarEnd implements StreamEnd {
     this.work();
   }
 
-  queued(): void {}
+  drained(): void {}
 
-  closed(reason: string): void {
-    if (!this.isOver) this.session.close(reason);
+  closed(): void {
+    if (!this.isOver) this.session.close("the connection was lost");
   }
 
   private work(): void {

@@ -19,13 +19,14 @@
  * plans without rounds there is no liar.
  */
 import { Encoder } from "cbor-x/index-no-eval";
-import type { Job, JobResult } from "../../src/anti-entropy/scheduler.ts";
 import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { encodePresence } from "../../src/replication/presence.ts";
 import type { Chance } from "./chance.ts";
 import { LiarEnd } from "./liar-end.ts";
 import { LIAR, Lies } from "./lies.ts";
-import { EPOCH_MS, jobResultOf, type SimNode } from "./sim-node.ts";
+import { simulatedDial, type LinkEnd, type Party } from "./links.ts";
+import { EPOCH_MS } from "./sim-node.ts";
+import type { Link, LinkHandler } from "../../src/ports.ts";
 import type { Simulation } from "./simulation.ts";
 
 const HOUR_MS = 3_600_000;
@@ -33,7 +34,10 @@ const LIE_EVERY_MS = 2_000;
 const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });
 
 /** One liar for all. */
-export class Liar {
+export class Liar implements Party {
+  readonly id = LIAR;
+  readonly isOver = false;
+  readonly links = new Set<LinkEnd>();
   readonly address: string;
   private readonly nodeIds: readonly string[];
   private readonly lies: Lies;
@@ -65,17 +69,18 @@ export class Liar {
     next();
   }
 
-  /** A node begins a session with it. */
-  receive(node: SimNode, job: Job): Promise<JobResult> {
-    const { promise, resolve } = Promise.withResolvers<JobResult>();
-    const chance = this.simulation.chanceOf(`${LIAR} answers ${node.id}`);
-    const theirs = new LiarEnd(this.place, 1, {
-      ...this.lies.draw(chance, node),
-      role: "responder",
-    });
-    theirs.saysEqual = chance.happens(0.1);
-    node.converseWith(theirs, 0, LIAR, job, (result) => resolve(jobResultOf(result)));
-    return promise;
+  /** Somebody begins a session with it. */
+  accept(): (link: Link) => LinkHandler {
+    return (link) => {
+      const { simulation } = this;
+      const name = link.address.slice(0, link.address.indexOf(":"));
+      const node = simulation.nodes.find(({ id }) => id === name)!;
+      const chance = simulation.chanceOf(`${LIAR} answers ${name}`);
+      const end = new LiarEnd(link, { ...this.lies.draw(chance, node), role: "responder" });
+      end.saysEqual = chance.happens(0.1);
+      end.start(false);
+      return end;
+    };
   }
 
   private act(name: string): void {
@@ -86,11 +91,15 @@ export class Liar {
     if (!simulation.admits(name, `${LIAR} ${what} ${node.id}`)) return;
     if (what === "batch") return this.publishBatch(chance);
     if (what === "presence") return this.publishPresence(chance);
-    if (!node.isUp || !node.hasRoom()) return;
-    const mine = new LiarEnd(this.place, 0, { ...this.lies.draw(chance, node), role: "initiator" });
-    node.converseWith(mine, 1, LIAR, {}, ({ isUpToNow, peerNodeId }) => {
-      if (isUpToNow) node.process?.scheduler.noteVisit(peerNodeId, 0);
-    });
+    const [host, port] = node.address.split(":");
+    const handle = (link: Link): LinkHandler => {
+      const end = new LiarEnd(link, { ...this.lies.draw(chance, node), role: "initiator" });
+      end.start(true);
+      return end;
+    };
+    const greeting = chance.pick(["PEER", "PEER ROUND"] as const);
+    const ignore = (): void => {};
+    simulatedDial(simulation, this)(host, Number(port), greeting, handle, ignore).catch(ignore);
   }
 
   private publishBatch(chance: Chance): void {

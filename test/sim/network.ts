@@ -1,12 +1,9 @@
 /**
  * Who reaches whom, and connections between nodes that carry bytes: late, in pieces of any
- * size, and cut at any byte. Directions are apart: A may reach B while B does not reach A.
+ * size, held back by who does not read, and cut at any byte. Directions are apart: A may reach B while B does not reach A.
  */
 import type { Chance } from "./chance.ts";
 import type { Timeline } from "./timeline.ts";
-
-/** A byte stream without news for so long is given up by its ends, in ms. */
-const SILENCE_MS = 10_000;
 
 /** The lines between the nodes, and between each node and the broker, by their numbers. */
 export class Network {
@@ -41,17 +38,19 @@ export interface StreamEnd {
   receive(bytes: Uint8Array): void;
   /** So many bytes of what this end sent are still under way. */
   queued(bytes: number): void;
-  closed(reason: string): void;
+  closed(): void;
 }
 
-/** A connection of two ends. */
+/**
+ * A connection of two ends. One that breaks tells its ends nothing: what is sent is lost from then
+ * on, in both directions, and it is theirs to find out.
+ */
 export class Stream {
   private readonly sides: [Side, Side];
   private cutAfter: number;
-  private lastNewsMs: number;
-  private isOver = false;
+  private isBroken = false;
 
-  /** With `cutAfter`, it breaks after that many bytes, both ways together. */
+  /** With `cutAfter`, it is reset after that many bytes, both ways together. */
   constructor(
     private readonly network: Network,
     private readonly timeline: Timeline,
@@ -64,13 +63,11 @@ export class Stream {
   ) {
     this.sides = [new Side(first), new Side(second)];
     this.cutAfter = cutAfter;
-    this.lastNewsMs = timeline.nowMs;
-    this.watch();
   }
 
   /** Sends from an end, 0 or 1. The bytes are copied. */
   send(from: 0 | 1, bytes: Uint8Array): void {
-    if (this.isOver) return;
+    if (this.cutAfter < 0) return;
     const kept = Math.min(bytes.length, this.cutAfter);
     this.cutAfter -= kept;
     for (let at = 0; at < kept;) {
@@ -79,19 +76,35 @@ export class Stream {
       this.carry(from, bytes.slice(at, at + length));
       at += length;
     }
-    if (kept < bytes.length) {
-      this.isOver = true;
-      this.closeLater(0, "the connection broke");
-      this.closeLater(1, "the connection broke");
-    }
+    if (kept === bytes.length) return;
+    this.cutAfter = -1;
+    this.closeLater(0);
+    this.closeLater(1);
+  }
+
+  /** An end reads no more for now. */
+  pause(side: 0 | 1): void {
+    this.sides[side].isPaused = true;
+  }
+
+  /** An end reads again, what has come meanwhile first. */
+  resume(side: 0 | 1): void {
+    const { isPaused } = this.sides[side];
+    this.sides[side].isPaused = false;
+    if (isPaused) this.timeline.after(0, () => this.sides[side].read());
   }
 
   /** An end lets go: the other hears of it after what is under way. */
   close(from: 0 | 1): void {
-    if (this.isOver) return;
-    this.isOver = true;
+    if (this.sides[from].isClosed) return;
     this.sides[from].isClosed = true;
-    this.closeLater(from === 0 ? 1 : 0, "the peer closed the connection");
+    this.closeLater(from === 0 ? 1 : 0);
+  }
+
+  /** The machine of an end is gone without a word. */
+  abandon(from: 0 | 1): void {
+    this.sides[from].isClosed = true;
+    this.isBroken = true;
   }
 
   private carry(from: 0 | 1, bytes: Uint8Array): void {
@@ -99,56 +112,54 @@ export class Stream {
     const receiver = this.sides[from === 0 ? 1 : 0];
     sender.queuedBytes += bytes.length;
     sender.end.queued(sender.queuedBytes);
-    this.timeline.after(this.arrivalMs(from) - this.timeline.nowMs, () => {
-      if (receiver.isClosed) return;
-      if (!this.network.reaches(sender.end.place, receiver.end.place)) {
-        // Nothing comes through any more, and after a silence both ends give up.
-        this.isOver = true;
-        return;
-      }
-      this.lastNewsMs = this.timeline.nowMs;
-      sender.queuedBytes -= bytes.length;
-      receiver.end.receive(bytes);
-      if (!sender.isClosed) sender.end.queued(sender.queuedBytes);
+    this.arrive(from, () => {
+      receiver.take(() => {
+        sender.queuedBytes -= bytes.length;
+        receiver.end.receive(bytes);
+        if (!sender.isClosed) sender.end.queued(sender.queuedBytes);
+      });
     });
   }
 
-  /** When what a side sends now gets there: after everything sent before. */
-  private arrivalMs(from: 0 | 1): number {
-    const receiver = this.sides[from === 0 ? 1 : 0];
+  private closeLater(side: 0 | 1): void {
+    const target = this.sides[side];
+    this.arrive(side === 0 ? 1 : 0, () => {
+      target.take(() => {
+        target.isClosed = true;
+        target.end.closed();
+      });
+    });
+  }
+
+  /** Does something where what this side sends arrives, after everything sent before. */
+  private arrive(from: 0 | 1, act: () => void): void {
+    const [sender, receiver] = from === 0 ? this.sides : [this.sides[1], this.sides[0]];
     const latencyMs = this.chances[from].next() * this.maxLatencyMs;
     receiver.lastArrivalMs = Math.max(receiver.lastArrivalMs, this.timeline.nowMs + latencyMs);
-    return receiver.lastArrivalMs;
-  }
-
-  private closeLater(side: 0 | 1, reason: string): void {
-    const target = this.sides[side];
-    this.timeline.after(this.arrivalMs(side === 0 ? 1 : 0) - this.timeline.nowMs, () =>
-      target.closeNow(reason),
-    );
-  }
-
-  private watch(): void {
-    const waitMs = this.lastNewsMs + SILENCE_MS - this.timeline.nowMs;
-    this.timeline.after(Math.max(waitMs, 1), () => {
-      if (this.sides[0].isClosed && this.sides[1].isClosed) return;
-      if (this.timeline.nowMs < this.lastNewsMs + SILENCE_MS) return this.watch();
-      this.isOver = true;
-      for (const side of this.sides) side.closeNow("nothing was heard for too long");
+    this.timeline.after(receiver.lastArrivalMs - this.timeline.nowMs, () => {
+      this.isBroken ||= !this.network.reaches(sender.end.place, receiver.end.place);
+      if (!this.isBroken) act();
     });
   }
 }
 
 class Side {
   isClosed = false;
+  isPaused = false;
   queuedBytes = 0;
   lastArrivalMs = 0;
+  /** What has come and is not read. */
+  private readonly unread: (() => void)[] = [];
 
   constructor(readonly end: StreamEnd) {}
 
-  closeNow(reason: string): void {
-    if (this.isClosed) return;
-    this.isClosed = true;
-    this.end.closed(reason);
+  /** Something has come. */
+  take(reading: () => void): void {
+    this.unread.push(reading);
+    this.read();
+  }
+
+  read(): void {
+    while (!this.isPaused && !this.isClosed && this.unread.length > 0) this.unread.shift()!();
   }
 }

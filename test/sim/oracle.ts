@@ -120,7 +120,9 @@ export class Oracle {
         store.read(id, this.view);
         if (flushed || this.view.kind === KIND_TOMBSTONE) return;
         const gone = textOf(this.view.keyBytes());
-        if (!isLiars(gone)) survival.note({ gone, base: readState(this.view).base });
+        if (isLiars(gone)) return;
+        survival.note({ gone, base: readState(this.view).base });
+        this.gaveUp(node, gone);
       },
       flushed: () => {
         const { timeHigh, timeLow, originHigh, originLow } = store.floor;
@@ -184,8 +186,7 @@ export class Oracle {
   }
 
   /** A node set an entry aside because it had been away too long. */
-  gaveUp(node: number, entry: Entry): void {
-    const key = textOf(entry.key, entry.keyOffset, entry.keyLength);
+  gaveUp(node: number, key: string): void {
     this.setAside.push(key);
     this.holdings[node].keys.delete(key);
   }

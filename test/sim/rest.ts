@@ -9,7 +9,7 @@ import type { Simulation } from "./simulation.ts";
 
 /** How two nodes differ; null when all hold the same. */
 export function findDifference(nodes: readonly SimNode[]): string | null {
-  const [first, ...others] = nodes.map((node) => contentsOf(node.process!.store));
+  const [first, ...others] = nodes.map((node) => contentsOf(node.serving!.store));
   for (const [index, other] of others.entries()) {
     for (const key of new Set([...first.keys(), ...other.keys()])) {
       if (first.get(key) !== other.get(key)) {
@@ -22,8 +22,8 @@ export function findDifference(nodes: readonly SimNode[]): string | null {
 
 /** Whose journal has not written everything; null when all have. */
 export function findUnsafe(nodes: readonly SimNode[]): string | null {
-  for (const { id, process } of nodes) {
-    const { failure, position, safePosition } = process!.journal;
+  for (const { id, serving } of nodes) {
+    const { failure, position, safePosition } = serving!.journal;
     if (failure !== null) return `${id} writes nothing: ${failure.message}`;
     if (safePosition < position) return `${id} has ${position - safePosition} bytes to write`;
   }
@@ -52,8 +52,8 @@ export function checkContents({ keys, present, oracle, timeline }: Simulation): 
   const view = new Entry();
   for (const [name, key] of keys) {
     const expected = oracle.expected(name, EPOCH_MS + timeline.nowMs);
-    for (const { id, process } of present) {
-      const shown = shownBy(process!.store, key, view);
+    for (const { id, serving } of present) {
+      const shown = shownBy(serving!.store, key, view);
       if (shown?.value === expected?.value && shown?.expiresAtMs === expected?.expiresAtMs)
         continue;
       const [is, be] = [shown, expected].map((it) => JSON.stringify(it));
@@ -65,13 +65,13 @@ export function checkContents({ keys, present, oracle, timeline }: Simulation): 
 /** Fails unless every root is that of a tree made anew. */
 export function checkTrees({ present, oracle }: Simulation): void {
   const now = () => 0;
-  const { store } = present[0].process!;
+  const { store } = present[0].serving!;
   const fresh = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
   for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) fresh.changed(id);
   while (fresh.update(LATEST, LATEST, 1, now));
-  for (const { id, process } of present) {
-    while (process!.tree.update(LATEST, LATEST, 1, now));
-    if (process!.tree.rootHex() !== fresh.rootHex()) {
+  for (const { id, serving } of present) {
+    while (serving!.antiEntropy.tree.update(LATEST, LATEST, 1, now));
+    if (serving!.antiEntropy.tree.rootHex() !== fresh.rootHex()) {
       oracle.fail(`${id}: the root is not that of what it holds`);
     }
   }
@@ -79,9 +79,10 @@ export function checkTrees({ present, oracle }: Simulation): void {
 
 /** Fails unless the invariants of these nodes' stores and trees hold. */
 export function checkInvariants({ oracle }: Simulation, nodes: readonly SimNode[]): void {
-  for (const { id, process } of nodes) {
-    if (process === null) continue;
-    const { store, tree } = process;
+  for (const { id, serving } of nodes) {
+    if (serving === null) continue;
+    const { store, antiEntropy } = serving;
+    const { tree } = antiEntropy;
     try {
       store.verify();
       tree.verify(store.idLimit, (entry) => store.isUsed(entry));

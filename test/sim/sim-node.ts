@@ -1,81 +1,49 @@
 /**
- * One simulated node: the real store, journal, Merkle tree, replication and sync sessions, on a
- * clock, a broker, a network and a disk that are simulated. It does what `node.ts` and
- * `anti-entropy/` do with timers and sockets.
+ * One simulated node through all its processes: each is the replica that the program runs, in a world
+ * whose clock, timers, disk and network are simulated (`sim-world.ts`). It stands in for `node.ts`,
+ * and for whoever looks after a node: it says when a process starts, and how it ends.
  */
 import { drainMicrotasks } from "bun:jsc";
-import { originOf } from "../../src/core/data/origin.ts";
-import { HybridClock, unixMsOf } from "../../src/core/data/clock.ts";
-import type { Contacts } from "../../src/core/sync/contacts.ts";
-import { runOrigin, settledMs } from "../../src/core/data/counter-fold.ts";
-import { Entry } from "../../src/core/data/entry.ts";
-import { MerkleTree } from "../../src/core/tree/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
-import { Store } from "../../src/core/store/store.ts";
+import { Entry, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import { unixMsOf } from "../../src/core/data/clock.ts";
+import type { ChangeObserver } from "../../src/core/store/outcome.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
+import type { JournalFailure } from "../../src/durability/journal.ts";
 import { repairDirectory } from "../../src/durability/restore.ts";
-import { resumeIncarnation } from "../../src/durability/incarnation.ts";
-import { MemoryJournal, type Journal } from "../../src/durability/journal.ts";
-import type { FsyncMode } from "../../src/durability/log.ts";
-import { openLog } from "../../src/durability/open-log.ts";
-import {
-  CONTACTS_METADATA,
-  contactsMetadata,
-  readContacts,
-} from "../../src/durability/store-metadata.ts";
-import { Scheduler, type Job, type JobResult } from "../../src/anti-entropy/scheduler.ts";
-import { TreeKeeper } from "../../src/anti-entropy/tree-keeper.ts";
-import type { SyncResult } from "../../src/core/sync/tally.ts";
-import { silentLogger } from "../../src/observability/log.ts";
-import { Replicator } from "../../src/replication/replicator.ts";
-import type { Timing } from "../../src/timing.ts";
-
+import { Replica, type ReplicaOptions } from "../../src/replica.ts";
+import { isoTimeOf } from "../../src/timing.ts";
 import { SimulatedDisk } from "../support/simulated-disk.ts";
-import type { BrokerTransport } from "./broker.ts";
 import type { Chance } from "./chance.ts";
-import { NodeDisk, type Life } from "./disk.ts";
+import { NodeDisk } from "./disk.ts";
 import { FSYNC_MODES, type DiskKind } from "./plan.ts";
 import { readState, textOf } from "./holding.ts";
-import { Stream, type StreamEnd } from "./network.ts";
-import { SessionEnd } from "./session-end.ts";
+import { SimProcess } from "./sim-process.ts";
+import { createWorld, MAX_TIMER_DELAY } from "./sim-world.ts";
 import type { Simulation } from "./simulation.ts";
 import type { End } from "./survival.ts";
-import { storeWatch, watchedStore } from "./watched-store.ts";
+import { storeWatch, watchApply } from "./watched-store.ts";
 
 /** The moment at which every simulation begins, in Unix ms. */
 export const EPOCH_MS = 1_700_000_000_000;
 /** From how far ahead nodes take what is written, in ms. */
 export const MAX_CLOCK_SKEW_MS = 60_000;
-const SWEEP_EVERY_MS = 700;
 /** The most that a disk does, one thing after the other, from a tick of the journal to the end of its sync. */
 const DISK_STEPS_A_SYNC = 40;
-const TICK_MS = 500;
-const DISCOVERY_MS = 120_000;
-/** A process syncs with everybody within this time of its start. */
-const START_MS = 500;
+const DISCOVERY_S = 120;
 /** The first node listens there, the next at the next. */
 export const FIRST_PORT = 7_000;
 /** A value above this is not sent as an event but fetched. */
 export const MAX_EVENT_BYTES = 256;
+/** Seldom, as nodes are many and hold little. */
+const SWEEP_EVERY_MS = 700;
+const MAX_FRAME_BYTES = 1_048_576;
+/** A peer that is silent for so long in a session is given up, in ms. */
+const SILENCE_MS = 10_000;
 
 /** How long whoever looks after a node leaves it alone when it can write no more, in ms. */
 const MAX_NEGLECT_MS = 20_000;
 const DIRECTORY = "/data";
-const EPOCH_METADATA = "epoch";
-
-/** What a process has; gone when it ends. */
-export interface Process {
-  readonly store: Store;
-  readonly journal: Journal;
-  readonly tree: MerkleTree;
-  readonly contacts: Contacts;
-  readonly replicator: Replicator;
-  readonly scheduler: Scheduler;
-  readonly transport: BrokerTransport;
-  readonly sessions: SessionEnd[];
-  /** Sessions that wait until there is room for them. */
-  readonly waiting: (() => void)[];
-}
 
 /** A node, through all its processes. */
 export class SimNode {
@@ -91,10 +59,10 @@ export class SimNode {
   clockOffsetMs = 0;
   /** What the clock gains in a millisecond. */
   drift = 0;
-  /** Null while there is none, or it has not read its disk yet, or it is stopping. */
-  process: Process | null = null;
-  /** That of the process that is there in any of these states. */
-  private life: Life | null = null;
+  /** What serves clients. Null while nothing does: it has not read its disk yet, or is stopping. */
+  serving: Replica | null = null;
+  /** The process that is there in any of these states. */
+  process: SimProcess | null = null;
   private runs = 0;
   private creepMs = 0;
   /** When a sync failed, which nothing written since outlasts for certain. */
@@ -115,7 +83,7 @@ export class SimNode {
   }
 
   get isUp(): boolean {
-    return this.process !== null;
+    return this.serving !== null;
   }
 
   /** Unix milliseconds by this node's clock. */
@@ -124,30 +92,35 @@ export class SimNode {
     return Math.floor(EPOCH_MS + nowMs * (1 + this.drift) + this.clockOffsetMs);
   }
 
+  /** Milliseconds that only go on; every look takes a little time on a slow node. */
+  monotonicMs(): number {
+    const { plan, timeline } = this.simulation;
+    if (plan.slowness > 0) this.creepMs += this.creepChance.next() * plan.slowness;
+    return timeline.nowMs + this.creepMs;
+  }
+
   /** Starts a process, if there is none: it recovers from disk, joins the broker, syncs with everybody. */
   start(): void {
-    const { simulation, chance } = this;
-    const { plan, present } = simulation;
-    if (this.life !== null || !present.includes(this)) return;
-    const life = (this.life = { isOver: false });
+    const { simulation } = this;
+    if (this.process !== null || !simulation.present.includes(this)) return;
+    const process = (this.process = new SimProcess(this.id, this.place));
     this.runs++;
     this.syncFailedMs = Infinity;
-    const store = new Store({
-      clock: new HybridClock(() => this.wallMs()),
-      origin: originOf(this.id),
-      counterOrigin: runOrigin(originOf(this.id), chance.below(2 ** 32)),
-      hashSeed: { low: chance.below(2 ** 32), high: chance.below(2 ** 32) },
-      random: simulation.chanceOf(`${this.id} store`).next,
-      memoryLimitBytes: 0,
-      maxClockSkewMs: MAX_CLOCK_SKEW_MS,
-      tombstoneGraceMs: plan.graceMs,
-    });
     this.changeMode();
-    if (this.mode === "none") return this.serve(life, store, new MemoryJournal());
-    this.open(life, store, this.mode).then(
-      (journal) => this.serve(life, store, journal),
-      (error: Error) => this.failToStart(error),
-    );
+    this.run(process).catch((error: Error) => simulation.oracle.fail(error.stack ?? String(error)));
+  }
+
+  private async run(process: SimProcess): Promise<void> {
+    let replica: Replica;
+    try {
+      replica = await Replica.open(this.replicaOptions(process));
+    } catch (error) {
+      return this.failToStart(error as Error);
+    }
+    if (process.isOver) return;
+    this.prepare(process, replica);
+    process.replica = this.serving = replica;
+    await replica.start();
   }
 
   /** Whoever looks after the node may have set another `fsync` while it was down. */
@@ -160,24 +133,44 @@ export class SimNode {
     simulation.oracle.changeDisk(place, changed);
   }
 
-  private async open(life: Life, store: Store, fsync: FsyncMode): Promise<Journal> {
-    const { plan } = this.simulation;
-    const { journal, recovered } = await openLog({
-      directory: DIRECTORY,
+  private replicaOptions(process: SimProcess): ReplicaOptions {
+    const { simulation, mode, chance } = this;
+    const { plan } = simulation;
+    const engine = mode === "none" ? "memory" : "log";
+    return {
+      world: createWorld(simulation, this, process),
       nodeId: this.id,
-      fsync,
-      store,
-      logger: silentLogger,
-      files: this.disk.mount(life),
-      timing: this.timing(
-        () => !life.isOver,
-        () => this.simulation.pace,
-      ),
-      lock: async () => ({ release() {} }),
-      segmentBytes: plan.segmentBytes,
-    });
-    resumeIncarnation(store.counts, journal, recovered, fsync);
-    return journal;
+      storage: {
+        engine,
+        persistence_enabled: true,
+        path: DIRECTORY,
+        fsync: mode === "none" ? "never" : mode,
+        memory_limit_mb: 0,
+        max_clock_skew_ms: MAX_CLOCK_SKEW_MS,
+        tombstone_grace_seconds: plan.graceMs / 1_000,
+      },
+      mqtt: simulation.mqttSettings,
+      antiEntropy: {
+        enabled: true,
+        interval_seconds: plan.syncEveryMs / 1_000,
+        peer_discovery_interval: DISCOVERY_S,
+        max_concurrent_syncs: plan.maxConcurrentSyncs,
+        peer_list: simulation.addresses().filter((address) => address !== this.address),
+        max_set_aside_mb: 1,
+      },
+      brokerAddress: async () => simulation.mqttSettings.broker_address,
+      address: () => this.address,
+      version: "0",
+      maxFrameBytes: MAX_FRAME_BYTES,
+      silenceMs: SILENCE_MS,
+      logger: simulation.loggerOf(this),
+      bounds: {
+        segmentBytes: plan.segmentBytes,
+        maxQueuedBytes: chance.magnitude(100, 100_000),
+        sweepEveryMs: SWEEP_EVERY_MS,
+        sweepRows: chance.magnitude(1, 100),
+      },
+    };
   }
 
   /** Only a disk that is full or fails may keep it from starting. */
@@ -186,113 +179,53 @@ export class SimNode {
     simulation.history.note(() => `${this.id} does not start: ${error.message}`);
     const { failWritesWith, failSyncsWith } = disk.contents;
     if (failWritesWith === null && failSyncsWith === null) {
-      return simulation.oracle.fail(`${this.id} does not start: ${error.message}`);
+      return simulation.oracle.fail(`${this.id} does not start: ${error.stack}`);
     }
     this.end("kill");
     simulation.timeline.after(MAX_NEGLECT_MS, () => this.start());
   }
 
-  private serve(life: Life, store: Store, journal: Journal): void {
-    const { simulation, place, chance } = this;
-    const { plan, history, originNames } = simulation;
-    const isAlive = () => this.process !== null && !life.isOver;
-    store.deletions.vouch(store.clockMs());
-    store.observers.push(journal.observer);
-    const contacts = readContacts(journal.metadata(CONTACTS_METADATA));
-    journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(contacts));
-    const tree = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
-    for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
-    store.observers.push(tree);
-    store.observers.push(simulation.oracle.begin(place, store, journal));
-    if (history.isKept) store.observers.push(storeWatch(store, history, originNames, this.id));
-    journal.onFailureChange = () => this.noteFailure(life, store, journal);
-    let transport: BrokerTransport | undefined;
-    // Timers that come early or late, so that nodes do not do the same at the same moment.
-    const keeperTiming = this.timing(isAlive, () => this.jitter());
-    const keeper = new TreeKeeper(tree, store, keeperTiming);
-    const sessions: SessionEnd[] = [];
-    const replicator = new Replicator({
-      store: watchedStore(store, history, originNames, this.id, "the broker"),
-      settings: simulation.mqttSettings,
-      nodeId: this.id,
-      address: () => this.address,
-      version: "0",
-      rootHex: () => keeper.rootHex,
-      lastEpoch: Number(textOf(journal.metadata(EPOCH_METADATA) ?? new Uint8Array(0))),
-      whenSafe(callback) {
-        if (journal.safePosition === journal.position) callback();
-        else journal.whenSafe({ onSafe: callback });
-      },
-      now: () => this.wallMs(),
-      random: chance.next,
-      logger: silentLogger,
-      hooks: {
-        onGap: (source) => {
-          simulation.counts.gaps++;
-          history.noteAside(() => `${this.id} missed something of ${source}`);
-          scheduler.noteGap(source);
-        },
-        onReference: (source, entry) => {
-          simulation.counts.references++;
-          scheduler.noteReference(source, entry.keyBytes());
-        },
-        onFuture: (entry, source) => {
-          simulation.counts.refusedFuture++;
-          if (source === null) return;
-          scheduler.notePostponed(source, unixMsOf(entry.timeHigh, entry.timeLow));
-        },
-      },
-      timing: this.timing(isAlive),
-      connect: (options) => (transport = simulation.broker.transport(options, place, isAlive)),
-    });
-    journal.setMetadata(EPOCH_METADATA, new TextEncoder().encode(String(replicator.epoch)));
-    store.observers.push(replicator.observer);
-    const scheduler = new Scheduler({
-      nodeId: this.id,
-      peerList: simulation.addresses().filter((address) => address !== this.address),
-      intervalMs: plan.syncEveryMs,
-      discoveryMs: DISCOVERY_MS,
-      presence: () => replicator.presence(),
-      isAcquainted: (nodeId) => {
-        const { high, low } = originOf(nodeId);
-        return contacts.of(high, low) > 0;
-      },
-      rootHex: () => keeper.rootHex,
-      isHealing: () => true,
-      acceptsUpToMs: () => store.acceptsUpToMs(),
-      hasRoom: () => sessions.length < plan.maxConcurrentSyncs,
-      run: (peer, job) => this.run(peer.port - FIRST_PORT, job),
-      random: chance.next,
-    });
-    this.process = {
-      store,
-      journal,
-      tree,
-      contacts,
-      replicator,
-      scheduler,
-      transport: transport!,
-      sessions,
-      waiting: [],
-    };
+  /** Has the oracle follow what the replica does, right behind the journal. */
+  private prepare(process: SimProcess, replica: Replica): void {
+    const { simulation, place } = this;
+    const { history, originNames, oracle } = simulation;
+    const { store, journal } = replica;
+    const watchers = [oracle.begin(place, store, journal), this.asideWatch(replica)];
+    if (history.isKept) {
+      watchers.push(storeWatch(store, history, originNames, this.id));
+      watchApply(store, history, originNames, this.id);
+    }
+    store.observers.splice(1, 0, ...watchers);
+    replica.onFailureChange = (failure) => this.noteFailure(process, failure);
+    if (journal.failure !== null) this.noteFailure(process, journal.failure);
     history.note(() => `${this.id} is there with ${store.size} keys`);
     this.tellWhatItHas(store);
-    replicator.start();
-    keeper.start();
-    this.repeat(isAlive, SWEEP_EVERY_MS, () => {
-      if (store.isReadOnly) return;
-      const { counts, origin } = store;
-      const heardOf = replicator.peers().map(({ nodeId }) => originOf(nodeId));
-      const { runStartsMs } = counts;
-      counts.settle(settledMs(runStartsMs, this.wallMs(), plan.graceMs, origin, contacts, heardOf));
-      for (let slices = chance.between(1, 3); slices > 0 && store.sweep(5); slices--);
-    });
-    this.repeat(isAlive, TICK_MS, () => scheduler.tick(simulation.timeline.nowMs));
-    simulation.timeline.after(chance.next() * START_MS, () => {
-      if (!isAlive()) return;
-      scheduler.tick(simulation.timeline.nowMs);
-      void scheduler.syncWithAll();
-    });
+  }
+
+  /** What is dropped from the store is in the file of what was set aside, so that no power cut takes it. */
+  private asideWatch({ store, setAside }: Replica): ChangeObserver {
+    const view = new Entry();
+    return {
+      changed() {},
+      flushed() {},
+      removed: (id, flushed) => {
+        store.read(id, view);
+        if (flushed || view.kind === KIND_TOMBSTONE) return;
+        const key = textOf(view.keyBytes());
+        this.simulation.noteSetAside(this, key);
+        const time = isoTimeOf(unixMsOf(view.timeHigh, view.timeLow));
+        const origin = [view.originHigh, view.originLow].map((word) =>
+          word.toString(16).padStart(8, "0"),
+        );
+        const isKept = (line: string): boolean => {
+          const found = JSON.parse(line) as Record<string, unknown>;
+          return found.key === key && found.time === time && found.origin === origin.join("");
+        };
+        const lines = textOf(this.disk.contents.durableContents(setAside.path)).split("\n");
+        if (lines.some((line) => line.endsWith("}") && isKept(line))) return;
+        this.simulation.oracle.fail(`${this.id} dropped ${key} and its set-aside file lacks it`);
+      },
+    };
   }
 
   /** For the history: what a process begins with, and as whom it counts. */
@@ -318,27 +251,26 @@ export class SimNode {
   /** Writes the data anew, as a client may ask for. */
   compact(): void {
     this.simulation.history.note(() => `${this.id} writes a snapshot`);
-    this.process?.journal.compact().catch(() => {});
+    this.serving?.journal.compact().catch(() => {});
   }
 
   /** The process ends, at once and without a word; with "power", all of the machine does. */
   crash(how: "kill" | "power"): void {
-    this.leave();
     this.end(how);
   }
 
-  /** The process says no more, and ends once all it has is on disk. */
+  /** Nobody is served any more; the process passes on what it has, and ends once all is on disk. */
   stop(): void {
-    const { process, life } = this;
-    if (process === null) return;
-    this.leave();
-    const { diskChance } = this;
-    const { timeline } = this.simulation;
-    void process.journal.close().then(() => {
-      if (life !== this.life) return;
-      this.end(process.journal.failure === null ? "stop" : "kill");
-      timeline.after(diskChance.magnitude(10, MAX_NEGLECT_MS), () => this.start());
+    const { process, serving, simulation, diskChance } = this;
+    if (process === null || serving === null) return;
+    this.serving = null;
+    serving.interrupt();
+    const ended = serving.stop().then(() => {
+      if (process.isOver) return;
+      this.end(serving.journal.failure === null ? "stop" : "kill");
+      simulation.timeline.after(diskChance.magnitude(10, MAX_NEGLECT_MS), () => this.start());
     });
+    ended.catch((error: Error) => simulation.oracle.fail(error.stack ?? String(error)));
   }
 
   /** Its data is gone, and a copy of its disk, if there is one, restored. For while there is no process. */
@@ -351,17 +283,13 @@ export class SimNode {
     drainMicrotasks();
   }
 
-  private leave(): void {
-    const { process } = this;
-    this.process = null;
-    if (process === null) return;
-    process.transport.vanish();
-    for (const end of [...process.sessions]) end.vanish();
-  }
-
   private end(how: End["kind"]): void {
-    if (this.life !== null) this.life.isOver = true;
-    this.life = null;
+    const { process } = this;
+    this.process = this.serving = null;
+    if (process !== null) {
+      if (process.replica !== null) this.simulation.count(process.replica);
+      process.end(how === "power" ? "power" : "kill");
+    }
     this.disk.contents.failSyncsWith = null;
     if (how === "power") this.disk.cutPower();
     else this.disk.kill();
@@ -389,147 +317,23 @@ export class SimNode {
 
   private syncTakesMs(): number {
     const { simulation } = this;
-    return 1_000 * simulation.longestPace() + DISK_STEPS_A_SYNC * simulation.plan.maxDiskMs + 1;
+    const tickMs = 1_000 * (1 + MAX_TIMER_DELAY);
+    return tickMs * simulation.longestPace() + DISK_STEPS_A_SYNC * simulation.plan.maxDiskMs + 1;
   }
 
-  private noteFailure(life: Life, store: Store, journal: Journal): void {
-    const { failure } = journal;
+  private noteFailure(process: SimProcess, failure: JournalFailure | null): void {
     const { simulation } = this;
     simulation.history.note(
       () => `${this.id} ${failure === null ? "writes again" : failure.message}`,
     );
-    store.setReadOnly(failure !== null);
     if (failure === null || failure.isPassing) return;
     this.syncFailedMs = this.reachedMs();
     simulation.timeline.after(this.diskChance.magnitude(10, MAX_NEGLECT_MS), () => {
-      if (life !== this.life) return;
+      if (process.isOver) return;
       this.crash(this.diskChance.pick(["kill", "power"]));
       this.start();
     });
   }
-
-  /** Runs a session with a peer to its end, once there is room for it. */
-  private async run(peer: number, job: Job): Promise<JobResult> {
-    const { process, simulation } = this;
-    const failed = { ok: false, isBusy: false, hasMoved: false, peerNodeId: "" };
-    if (process === null) return failed;
-    while (!this.hasRoom()) {
-      await new Promise<void>((resolve) => process.waiting.push(resolve));
-      if (this.process !== process) return failed;
-    }
-    const { liar } = simulation;
-    if (liar !== null && peer === liar.place) return liar.receive(this, job);
-    const other = simulation.nodes[peer];
-    const isThere = other.isUp && simulation.network.connects(this.place, peer);
-    if (!isThere) return failed;
-    if (!other.hasRoom()) return { ...failed, isBusy: true };
-    return new Promise((resolve) => this.converse(other, job, resolve));
-  }
-
-  private converse(other: SimNode, job: Job, resolve: (result: JobResult) => void): void {
-    const { simulation, process } = this;
-    const { network, plan, timeline } = simulation;
-    const chances = [
-      simulation.chanceOf(`${this.id} to ${other.id}`),
-      simulation.chanceOf(`${other.id} to ${this.id}, asked`),
-    ] as const;
-    const there = other.process!;
-    const begun = there.scheduler.wants;
-    const mine = new SessionEnd(simulation, this, process!, 0, other.id, (result) =>
-      resolve(jobResultOf(result)),
-    );
-    const theirs = new SessionEnd(
-      simulation,
-      other,
-      there,
-      1,
-      this.id,
-      ({ isUpToNow, peerNodeId }) => {
-        if (isUpToNow) there.scheduler.noteVisit(peerNodeId, begun);
-      },
-    );
-    const isCut = simulation.isTroubled && chances[0].happens(plan.cuts);
-    const cutAfter = isCut ? chances[0].magnitude(1, 4_000) : Infinity;
-    const { maxLatencyMs } = plan;
-    const stream = new Stream(network, timeline, chances, maxLatencyMs, mine, theirs, cutAfter);
-    theirs.open(stream, {});
-    mine.open(stream, job);
-  }
-
-  /** A session with an end that is not a node's, which has the other side. */
-  converseWith(
-    other: StreamEnd & { open(stream: Stream): void },
-    side: 0 | 1,
-    name: string,
-    job: Partial<Job>,
-    done: (result: SyncResult) => void,
-  ): void {
-    const { simulation } = this;
-    const { network, plan, timeline } = simulation;
-    const chances = [
-      simulation.chanceOf(`${this.id} and ${name}`),
-      simulation.chanceOf(`${name} and ${this.id}`),
-    ] as const;
-    const mine = new SessionEnd(simulation, this, this.process!, side, name, done);
-    const [first, second] = side === 0 ? [mine, other] : [other, mine];
-    const stream = new Stream(
-      network,
-      timeline,
-      chances,
-      plan.maxLatencyMs,
-      first,
-      second,
-      Infinity,
-    );
-    if (side === 1) mine.open(stream, job);
-    other.open(stream);
-    if (side === 0) mine.open(stream, job);
-  }
-
-  /** Whether another session may begin. */
-  hasRoom(): boolean {
-    return this.process!.sessions.length < this.simulation.plan.maxConcurrentSyncs;
-  }
-
-  private repeat(isAlive: () => boolean, everyMs: number, task: () => void): void {
-    const { timeline } = this.simulation;
-    const next = () => {
-      timeline.after(everyMs * this.jitter(), () => {
-        if (!isAlive()) return;
-        task();
-        next();
-      });
-    };
-    next();
-  }
-
-  /** By what to multiply the time to what is done regularly. */
-  private jitter(): number {
-    return (0.9 + 0.2 * this.chance.next()) * this.simulation.pace;
-  }
-
-  /** Milliseconds that only go on; every look takes a little time on a slow node. */
-  monotonicMs(): number {
-    const { plan, timeline } = this.simulation;
-    if (plan.slowness > 0) this.creepMs += this.creepChance.next() * plan.slowness;
-    return timeline.nowMs + this.creepMs;
-  }
-
-  /** Time for what lives as long as `isAlive`; `pace` is how many times later regular things come. */
-  private timing(isAlive: () => boolean, pace = () => 1): Timing {
-    const { timeline } = this.simulation;
-    const after = (delayMs: number, task: () => void) =>
-      timeline.after(delayMs * pace(), () => {
-        if (isAlive()) task();
-      });
-    return { nowMs: () => this.monotonicMs(), after, soon: (task) => after(0, task) };
-  }
-}
-
-/** What a scheduler is told of a session. */
-export function jobResultOf(result: SyncResult): JobResult {
-  const { ok, failure, peerNodeId, entriesSent, entriesApplied } = result;
-  return { ok, isBusy: failure === "busy", hasMoved: entriesSent + entriesApplied > 0, peerNodeId };
 }
 
 /** Makes what a node of another time left into what a node may start from, as `merklekv check --fix` does. */

@@ -8,13 +8,17 @@
  * Nothing depends on anything but the seed, so a failing seed fails again in the same way.
  */
 import type { Config } from "../../src/config/schema.ts";
-import type { Entry } from "../../src/core/data/entry.ts";
-import type { SetAsideReason } from "../../src/core/sync/options.ts";
+import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
+import type { Fact } from "../../src/fact.ts";
+import { Replicator } from "../../src/replication/replicator.ts";
+import { silentLogger, type Log, type Logger } from "../../src/observability/log.ts";
+import type { Replica } from "../../src/replica.ts";
 import { Broker } from "./broker.ts";
 import { Chance } from "./chance.ts";
 import { Clients } from "./clients.ts";
 import { History } from "./history.ts";
-import { isLiars, textOf } from "./holding.ts";
+import { isLiars } from "./holding.ts";
+import type { Party } from "./links.ts";
 import { Liar } from "./liar.ts";
 import { LIAR } from "./lies.ts";
 import { Network } from "./network.ts";
@@ -32,6 +36,8 @@ const HOUR_MS = 3_600_000;
 const MAX_REST_MS = 600_000;
 /** Every so many turns the invariants of one node's store and tree are looked at: it takes a while. */
 const TURNS_A_CHECK = 20;
+/** A process is there within this time, whatever its node was at. */
+const MAX_START_MS = 120_000;
 /** How many seeds have a liar, of those that could. */
 const LIARS = 0.1;
 
@@ -103,7 +109,7 @@ export class Simulation {
   readonly mqttSettings: Omit<Config["mqtt"], "embedded">;
   /** A member that lies; null for none. */
   readonly liar: Liar | null;
-  readonly counts = {
+  readonly counts: Record<string, number> = {
     writes: 0,
     increments: 0,
     flushes: 0,
@@ -120,12 +126,7 @@ export class Simulation {
     steps: 0,
     absences: 0,
     losses: 0,
-    gaps: 0,
-    references: 0,
-    syncs: 0,
-    failedSyncs: 0,
     setAside: 0,
-    refusedFuture: 0,
   };
   /** The keys there may be, and their bytes. */
   readonly names: string[] = [];
@@ -224,16 +225,45 @@ export class Simulation {
     return true;
   }
 
-  /** A session set an entry of a node aside. */
-  noteSetAside(node: SimNode, entry: Entry, reason: SetAsideReason): void {
-    const key = textOf(entry.keyBytes());
-    this.history.noteKey(key, () => `${node.id} sets aside ${key}: ${reason}`);
+  /** A node dropped an entry, which it has set aside. */
+  noteSetAside(node: SimNode, key: string): void {
+    this.history.noteKey(key, () => `${node.id} has set aside ${key}`);
     this.counts.setAside++;
-    if (isLiars(key)) return;
-    const { troubles } = this.plan;
-    if (troubles.absence === 0)
-      this.oracle.fail(`${node.id} set something aside without having been away`);
-    this.oracle.gaveUp(node.place, entry);
+    if (isLiars(key) || this.plan.troubles.absence > 0) return;
+    this.oracle.fail(`${node.id} set something aside without having been away`);
+  }
+
+  /** Who listens at an address, and where in the network that is. */
+  partyAt(address: string): { place: number; party: Party | null } | null {
+    if (this.liar?.address === address) return { place: this.liar.place, party: this.liar };
+    const node = this.present.find((it) => it.address === address);
+    return node === undefined ? null : { place: node.place, party: node.process };
+  }
+
+  /** Takes the facts of a replica into account that is about to end, or at the end of it all. */
+  count({ antiEntropy, replicator }: Replica): void {
+    const { counts } = this;
+    const add = <Part>(facts: readonly Fact<Part>[], part: Part): void => {
+      for (const { kind, name, read } of facts) {
+        if (kind === "counter") counts[name] = (counts[name] ?? 0) + Number(read(part));
+      }
+    };
+    add(AntiEntropy.facts, antiEntropy);
+    add(Replicator.facts, replicator!);
+  }
+
+  /** The log of a node, as a part of the history. A mistake in the program is one that fails the seed. */
+  loggerOf(node: SimNode): Logger {
+    const { history, oracle } = this;
+    const log: Log = (message, fields = {}) =>
+      history.noteAside(() => `${node.id} logs: ${message} ${JSON.stringify(fields)}`);
+    const error: Log = (message, fields = {}) => {
+      if (/bug/i.test(message)) oracle.fail(`${node.id}: ${JSON.stringify(fields)}`);
+      log(message, fields);
+    };
+    const logger = { ...silentLogger, error, child: (): Logger => logger };
+    if (history.isKept) Object.assign(logger, { debug: log, info: log, warn: log });
+    return logger;
   }
 
   /** Runs it. Null when all is well, else what is wrong. */
@@ -256,6 +286,7 @@ export class Simulation {
     }
     if (oracle.failure === null) this.mend();
     if (oracle.failure === null) this.comeToRest();
+    for (const { serving } of this.present) if (serving !== null) this.count(serving);
     return oracle.failure;
   }
 
@@ -287,13 +318,15 @@ export class Simulation {
       node.disk.contents.failWritesWith = node.disk.contents.failSyncsWith = null;
       node.start();
     }
-    timeline.runUntil(timeline.nowMs + 30_000);
+    const untilMs = timeline.nowMs + MAX_START_MS;
+    do timeline.runUntil(timeline.nowMs + 30_000);
+    while (this.present.some((node) => !node.isUp) && timeline.nowMs < untilMs);
     // What was written with a clock an hour ahead can be passed on when that hour is over.
     if (plan.troubles.clockStep > 0) this.pass(HOUR_MS + 60_000);
     // The next batch of each node tells the others what they missed.
     if (plan.syncEveryMs === Infinity) {
       for (const node of this.present) {
-        this.clients.set(node, node.process!.store, "k0", `mended.${node.id}`);
+        this.clients.set(node, node.serving!.store, "k0", `mended.${node.id}`);
       }
     }
   }

@@ -67,25 +67,17 @@ function totalsOf(entry: Entry): bigint[] {
   return totals;
 }
 
-/** The store as somebody has it who passes on what comes from elsewhere, `from`. */
-export function watchedStore(
-  store: Store,
-  history: History,
-  names: OriginNames,
-  node: string,
-  from: string,
-): Store {
-  if (!history.isKept) return store;
-  const apply = (entry: Entry): Outcome => {
+/** Notes what others give a store, and what comes of it. */
+export function watchApply(store: Store, history: History, names: OriginNames, node: string): void {
+  const apply = store.apply.bind(store);
+  store.apply = (entry, isLocal = false) => {
+    if (isLocal) return apply(entry, true);
     const given = names.held(readState(entry), entry);
     const key = textOf(entry.keyBytes());
-    const outcome = store.apply(entry);
-    history.noteKey(key, () => `${node} is given ${key} by ${from}, ${given}: ${say(outcome)}`);
+    const outcome = apply(entry);
+    history.noteKey(key, () => `${node} is given ${key}, ${given}: ${say(outcome)}`);
     return outcome;
   };
-  return new Proxy(store, {
-    get: (target, name) => (name === "apply" ? apply : Reflect.get(target, name, target)),
-  });
 }
 
 function say(outcome: Outcome): string {

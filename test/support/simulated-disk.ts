@@ -137,6 +137,11 @@ export class SimulatedDisk implements FileSystem {
     return this.names.get(path)!.current.slice();
   }
 
+  /** What a power cut would leave of a file for certain; nothing when there is none. */
+  durableContents(path: string): Uint8Array {
+    return this.durableNames.get(path)?.durable ?? new Uint8Array(0);
+  }
+
   /** Puts a file there, durable. */
   place(path: string, bytes: Uint8Array): void {
     const file = new DiskFile();

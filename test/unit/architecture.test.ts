@@ -77,7 +77,7 @@ const IMPURE =
  * else. The command line, which no simulation runs, may take it from where it likes.
  */
 const WORLDLY =
-  /\b(Date\.now|new Date\(\)|performance\.|Math\.random|getRandomValues|randomUUID|randomBytes|(?<!\.)set(Timeout|Interval|Immediate)|Bun\.(sleep|sleepSync|nanoseconds|randomUUIDv7))/;
+  /\b(Date\.now|new Date\(\)|performance\.|Math\.random|getRandomValues|randomUUID|randomBytes|threadCpuUsage|(?<!\.)set(Timeout|Interval|Immediate)|Bun\.(sleep|sleepSync|nanoseconds|randomUUIDv7))/;
 const IS_WORLDLY = /^(world\.ts|main\.ts|cli\/)/;
 
 /** Every broken rule of one file, `path` relative to the source folder. */

@@ -1,5 +1,6 @@
 /** When the tree is brought up to date: at the same moments on all nodes, and out of the way of clients. */
 import { expect, test } from "bun:test";
+import { LongestSlice } from "../../../src/anti-entropy/longest-slice.ts";
 import { TreeKeeper } from "../../../src/anti-entropy/tree-keeper.ts";
 import { timeHighOf, timeLowOf } from "../../../src/core/data/clock.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
@@ -7,6 +8,10 @@ import type { Timing } from "../../../src/timing.ts";
 import { Timeline } from "../../sim/timeline.ts";
 import { SyncNode } from "../../support/sync-pair.ts";
 
+const gauge = new LongestSlice(
+  () => 0,
+  () => 0,
+);
 const START_MS = 1_700_000_000_000;
 
 /** Two nodes that hear of every write at once; the second starts later, with a clock that is behind. */
@@ -19,7 +24,7 @@ function twoNodes(behindMs: number) {
   };
   const nodes = [0, behindMs].map((offMs, place) => {
     const node = new SyncNode(`n${place}`, { nowMs: () => START_MS + timeline.nowMs - offMs });
-    return { node, keeper: new TreeKeeper(node.tree, node.store, timing) };
+    return { node, keeper: new TreeKeeper(node.tree, node.store, timing, gauge) };
   });
   const write = (key: string): void => {
     const atMs = START_MS + timeline.nowMs;
@@ -85,7 +90,7 @@ test("slices follow at once while nobody writes, and at a distance while somebod
     after: putOff,
     soon: (task) => putOff(0, task),
   };
-  new TreeKeeper(node.tree, node.store, timing).start();
+  new TreeKeeper(node.tree, node.store, timing, gauge).start();
   put.pop(); // the next second
   /** Lets so many ms pass until the next slice; how long it was put off, each time it was. */
   const untilSlice = (ms: number, isWriting: boolean): number[] => {
