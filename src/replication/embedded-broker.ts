@@ -11,6 +11,7 @@ import { Aedes, type AedesOptions } from "aedes";
 import { formatHostPort } from "../config/address.ts";
 import { schema, type Config } from "../config/schema.ts";
 import { silentLogger, type Logger } from "../observability/log.ts";
+import { LARGE_CHUNK_BYTES, ReadingTurns, type Sender } from "../reading-turns.ts";
 import type { Timing } from "../timing.ts";
 import { BrokerStore } from "./broker-store.ts";
 import { PacketGuard, UnfinishedPackets } from "./packet-guard.ts";
@@ -46,6 +47,7 @@ export class EmbeddedBroker {
   /** Connections, and who sends what over them. */
   private readonly sockets = new Set<Socket>();
   private readonly unfinished: UnfinishedPackets;
+  private readonly readingTurns: ReadingTurns;
   private aedes!: Aedes;
   private server!: Server;
 
@@ -55,6 +57,7 @@ export class EmbeddedBroker {
     private readonly logger: Logger,
   ) {
     this.unfinished = new UnfinishedPackets(limits.max_queued_mb * MIB);
+    this.readingTurns = new ReadingTurns(timing);
   }
 
   /** The port it listens on. */
@@ -149,13 +152,36 @@ export class EmbeddedBroker {
       guard.end();
     });
     socket.setNoDelay(true);
-    // The package reads whatever has come. It sees nothing of a packet that is too long.
+    this.watchReading(socket, guard);
+    this.aedes.handle(socket);
+  }
+
+  /**
+   * The package reads whatever has come. It sees nothing of a packet that is too long, and after a large
+   * chunk no more is taken from the system before the socket's turn.
+   */
+  private watchReading(socket: Socket, guard: PacketGuard): void {
     const read = socket.read.bind(socket);
+    // Of the runtime's own: the stream would be paused for the package, too, and its `read` goes
+    // on taking what the system has.
+    const { _handle: handle } = socket as unknown as WithHandle;
+    let isWaiting = false;
+    const sender: Sender = {
+      onReadingTurn() {
+        isWaiting = false;
+        if (!socket.destroyed) handle.resume();
+      },
+    };
+    socket.on("close", () => this.readingTurns.forget(sender));
     socket.read = (size) => {
       const chunk: Buffer | null = read(size);
+      if (chunk !== null && chunk.length >= LARGE_CHUNK_BYTES && !isWaiting) {
+        isWaiting = true;
+        this.readingTurns.wait(sender);
+      }
+      if (isWaiting && !socket.destroyed) handle.pause();
       return chunk === null || guard.look(chunk) ? chunk : null;
     };
-    this.aedes.handle(socket);
   }
 
   /** Stops listening and ends every connection. */
@@ -170,6 +196,11 @@ export class EmbeddedBroker {
 /** What the package's types do not tell of a client. */
 interface WithSubscriptions {
   readonly subscriptions: Record<string, unknown>;
+}
+
+/** And of a socket: the runtime's own. */
+interface WithHandle {
+  readonly _handle: { pause(): void; resume(): void };
 }
 
 function isLoopback({ remoteAddress }: Socket): boolean {

@@ -29,7 +29,7 @@ import { Inbox, releaseLarge } from "./inbox.ts";
 import { Outbox } from "./outbox.ts";
 import type { JournalGate } from "./journal-gate.ts";
 import type { ReadAhead } from "./read-ahead.ts";
-import type { ReadingTurns, Sender } from "./reading-turns.ts";
+import { LARGE_CHUNK_BYTES, type ReadingTurns, type Sender } from "../reading-turns.ts";
 import { RequestReader, type ReaderShared } from "./request-reader.ts";
 import type { Slice } from "./slice.ts";
 
@@ -55,8 +55,6 @@ export interface Shared extends ReaderShared {
 const SEND_AT_BYTES = 256 * 1024;
 /** No more requests are run while so many bytes of replies wait for writes to be safe. */
 const MOST_HELD_BYTES = 256 * 1024;
-/** A chunk of input that costs a slice by itself. */
-const LARGE_CHUNK_BYTES = 64 * 1024;
 /** Nothing more is read while so much waits to be run. */
 const MOST_WAITING_BYTES = 64 * 1024;
 

@@ -13,7 +13,7 @@ import { every, type Cancel } from "../timing.ts";
 import { Connection, type Shared } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
-import { ReadingTurns } from "./reading-turns.ts";
+import { ReadingTurns } from "../reading-turns.ts";
 import { ClientMemory } from "./client-memory.ts";
 import type { Guest } from "./guest.ts";
 import { affordableConnections, openFiles } from "./open-files.ts";

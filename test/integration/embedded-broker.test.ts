@@ -157,3 +157,32 @@ test("topics, client ids and subscriptions are bounded", async () => {
   await eventually("it is cut off", () => isClosed);
   await serves();
 });
+
+test("who sends much is read from in turns, and others meanwhile", async () => {
+  const tasks: (() => void)[] = [];
+  const soon = (task: () => void) => {
+    tasks.push(task);
+    return () => {};
+  };
+  const limits = { ...LIMITS, max_packet_bytes: 64_000_000, max_queued_mb: 128 };
+  const held = await EmbeddedBroker.start({ ...eventLoop, soon }, "127.0.0.1", 0, limits);
+  const sender = connectSocket({ port: held.port, host: "127.0.0.1" });
+  try {
+    let isTaken = false;
+    const half = Buffer.alloc(40_000_000);
+    half.set([0x10, 0xff, 0xff, 0xff, 0x13]);
+    sender.write(half, () => (isTaken = true));
+    await eventually("it waits for its turn", () => tasks.length > 0);
+    const other = await connectAsync(`mqtt://127.0.0.1:${held.port}`);
+    await other.publishAsync("t", "x", { qos: 1 });
+    await other.endAsync();
+    expect(isTaken).toBe(false);
+    await eventually("its turns come", () => {
+      tasks.shift()?.();
+      return isTaken;
+    });
+  } finally {
+    sender.destroy();
+    await held.stop();
+  }
+});

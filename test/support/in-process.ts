@@ -7,7 +7,7 @@ import { MemoryJournal } from "../../src/durability/journal.ts";
 import { momentOf, serverFacts } from "../../src/commands/facts.ts";
 import type { Services } from "../../src/commands/services.ts";
 import { Statistics } from "../../src/commands/statistics.ts";
-import { ReadingTurns } from "../../src/server/reading-turns.ts";
+import { ReadingTurns } from "../../src/reading-turns.ts";
 import { Session } from "../../src/commands/session.ts";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Store } from "../../src/core/store/store.ts";

@@ -15,6 +15,7 @@ const EVERYWHERE = [
   "observability/log.ts",
   "operational-error.ts",
   "ports.ts",
+  "reading-turns.ts",
   "timing.ts",
   "version.ts",
 ];
@@ -31,6 +32,7 @@ const ARROWS: Record<string, string[]> = {
   protocol: ["core"],
   config: ["core/data/name.ts"],
   "timing.ts": [],
+  "reading-turns.ts": ["timing.ts"],
   "version.ts": ["../package.json"],
   "operational-error.ts": [],
   "fact.ts": [],

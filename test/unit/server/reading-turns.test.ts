@@ -1,6 +1,6 @@
 /** Who sends much is read from in turns. */
 import { expect, test } from "bun:test";
-import { ReadingTurns } from "../../../src/server/reading-turns.ts";
+import { ReadingTurns } from "../../../src/reading-turns.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { InProcessServer, respRequest } from "../../support/in-process.ts";
 

@@ -3,13 +3,15 @@
  * all sockets, up to several megabytes of each, before anything else gets to run; so whoever sent a
  * large chunk is not read from again before its turn comes, a few in each turn of the event loop.
  */
-import type { Timing } from "../timing.ts";
+import type { Timing } from "./timing.ts";
 
 /** One that is not read from until `onReadingTurn` is called. */
 export interface Sender {
   onReadingTurn(): void;
 }
 
+/** Whoever sent so much at once waits for its turn, in bytes. */
+export const LARGE_CHUNK_BYTES = 64 * 1024;
 /** With chunks of 512 KiB at the most this takes about a millisecond. */
 const SENDERS_A_TURN = 2;
 
