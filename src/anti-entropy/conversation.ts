@@ -5,7 +5,7 @@
  */
 import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { SyncSession } from "../core/sync/session.ts";
-import type { SyncResult } from "../core/sync/tally.ts";
+import type { SyncResult } from "../core/sync/result.ts";
 import { every, type Cancel, type Timing } from "../timing.ts";
 import type { LongestSlice } from "./longest-slice.ts";
 import { Progress } from "./progress.ts";

@@ -8,7 +8,7 @@ import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
 import { SyncSession, type SyncSessionOptions } from "../core/sync/session.ts";
-import type { SyncFailure, SyncResult } from "../core/sync/tally.ts";
+import type { SyncFailure, SyncResult } from "../core/sync/result.ts";
 import type { Timing } from "../timing.ts";
 import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";

@@ -1,5 +1,5 @@
 /** How sessions ended: counted for INFO, and told in the log, each in one line. */
-import type { SyncResult } from "../core/sync/tally.ts";
+import type { SyncResult } from "../core/sync/result.ts";
 import { counter, flag, gauge, text, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 

@@ -57,7 +57,7 @@ import {
   writeEntry,
 } from "./items.ts";
 import type { PutAside } from "./options.ts";
-import type { SyncTally } from "./tally.ts";
+import type { SyncCounts } from "./result.ts";
 
 /** The largest value that a peer takes as one counter. */
 const MAX_SLICE_BYTES = BASE_BYTES + MAX_ENTRY_PARTS * PART_BYTES;
@@ -115,7 +115,7 @@ export class EntryFlow {
     private readonly options: EntryFlowOptions,
     private readonly reader: FrameReader,
     private readonly writer: FrameWriter,
-    private readonly tally: SyncTally,
+    private readonly counts: SyncCounts,
   ) {}
 
   /** Reads an entry for sending. False when it is to be left alone. */
@@ -132,7 +132,7 @@ export class EntryFlow {
 
   /** Whether entries were set aside or not taken yet, on which the two sides differ. */
   get leavesDifferences(): boolean {
-    const { entriesSetAside, entriesPostponed } = this.tally;
+    const { entriesSetAside, entriesPostponed } = this.counts;
     return entriesSetAside > 0 || entriesPostponed > 0 || this.keptBack > 0;
   }
 
@@ -148,12 +148,12 @@ export class EntryFlow {
 
   /** Takes a LATER behind its tag. False when it is not one. */
   takeLater(): boolean {
-    const { reader, tally } = this;
+    const { reader, counts } = this;
     const count = reader.varint();
     const entryMs = reader.u64();
     if (reader.overrun || count === 0) return false;
     this.isUnsettled = true;
-    tally.postpone(entryMs, count);
+    counts.postpone(entryMs, count);
     return true;
   }
 
@@ -174,7 +174,7 @@ export class EntryFlow {
   /** Takes a WITHHELD behind its tag. False when it is not one. */
   takeWithheld(): boolean {
     const count = this.reader.varint();
-    this.tally.miss(this.fullReason, count);
+    this.counts.miss(this.fullReason, count);
     return count > 0;
   }
 
@@ -196,7 +196,7 @@ export class EntryFlow {
   send(entry: Entry, id = -1): void {
     if (this.peer.isFull && entry.kind !== KIND_TOMBSTONE && !this.allowed.delete(id)) {
       this.withheld++;
-      this.tally.entriesWithheld++;
+      this.counts.entriesWithheld++;
       return;
     }
     const { keyLength, valueLength, kind } = entry;
@@ -206,7 +206,7 @@ export class EntryFlow {
       return this.sendSlices(entry, Math.min(maxValueBytes, MAX_SLICE_BYTES));
     }
     if (valueLength > maxValueBytes) {
-      this.tally.miss("an entry is larger than a frame may be");
+      this.counts.miss("an entry is larger than a frame may be");
       return;
     }
     this.sendWhole(entry);
@@ -218,7 +218,7 @@ export class EntryFlow {
     const partsASlice = Math.floor(partsOf(maxBytes));
     // A peer whose frames hold next to nothing would have it sent for ever.
     if (partsASlice < MIN_PARTS_A_SLICE) {
-      this.tally.miss("a counter is larger than a frame may be");
+      this.counts.miss("a counter is larger than a frame may be");
       return;
     }
     const { slice } = this;
@@ -238,8 +238,8 @@ export class EntryFlow {
     this.writer.reserve(entryItemBytes(entry.keyLength, entry.valueLength));
     this.writer.u8(ENTRY);
     writeEntry(this.writer, entry);
-    this.tally.entriesSent++;
-    this.tally.valueBytesSent += entry.valueLength;
+    this.counts.entriesSent++;
+    this.counts.valueBytesSent += entry.valueLength;
   }
 
   /** Sends the next of the queue. Returns what that cost, in bytes. */
@@ -252,21 +252,21 @@ export class EntryFlow {
 
   /** Takes an entry behind its tag and merges it. False when it is not one. */
   take(): boolean {
-    const { arrived, tally } = this;
+    const { arrived, counts } = this;
     readEntry(this.reader, arrived);
     if (this.reader.overrun) return false;
-    tally.entriesReceived++;
-    tally.valueBytesReceived += arrived.valueLength;
+    counts.entriesReceived++;
+    counts.valueBytesReceived += arrived.valueLength;
     if (this.isForgotten(arrived)) return true;
     this.isApplying = true;
     const outcome = this.options.store.apply(arrived);
     this.isApplying = false;
-    if (outcome === APPLIED) tally.entriesApplied++;
+    if (outcome === APPLIED) counts.entriesApplied++;
     else if (outcome === REFUSED_FUTURE) {
       this.isUnsettled = true;
-      tally.postpone(unixMsOf(arrived.timeHigh, arrived.timeLow));
+      counts.postpone(unixMsOf(arrived.timeHigh, arrived.timeLow));
     } else if (outcome < 0) {
-      tally.miss(REASONS[outcome] ?? `the store refuses it (${outcome})`);
+      counts.miss(REASONS[outcome] ?? `the store refuses it (${outcome})`);
       if (outcome === REFUSED_FULL || outcome === REFUSED_READ_ONLY) this.sayFull();
     }
     return true;

@@ -13,7 +13,7 @@ import type { Store } from "../store/store.ts";
 import { Hello } from "./hello.ts";
 import { ROOT_BYTES } from "./items.ts";
 import type { Salt } from "./short-digest.ts";
-import type { SyncFailure } from "./tally.ts";
+import type { SyncFailure } from "./result.ts";
 import { watermarkBehind } from "./watermark.ts";
 
 /** What a node brings to a greeting. */

@@ -34,7 +34,7 @@ import {
 } from "./items.ts";
 import { MAX_OFFERS_A_TURN, MAX_SEARCHED, OFFERED_FROM_BYTES } from "./limits.ts";
 import { ListBuffer } from "./lists.ts";
-import type { SyncTally } from "./tally.ts";
+import type { SyncCounts } from "./result.ts";
 import { LevelWalk } from "./walk.ts";
 
 /** What one piece of a side's turn came to. */
@@ -46,7 +46,7 @@ export interface SyncParts {
   readonly reader: FrameReader;
   readonly writer: FrameWriter;
   readonly flow: EntryFlow;
-  readonly tally: SyncTally;
+  readonly counts: SyncCounts;
   readonly shortener: DigestShortener;
 }
 
@@ -211,7 +211,7 @@ export class Initiator {
 
   /** Matches a part of what was listed, or divides it; after the last, asks for what was not matched. */
   private matchNext(listed: Part): void {
-    const { tree, tally, shortener } = this.parts;
+    const { tree, counts, shortener } = this.parts;
     const { theirs, alone } = this;
     const part = this.unmatched.shift()!;
     if (tree.buckets.isLarge(part)) {
@@ -228,7 +228,7 @@ export class Initiator {
     }
     if (this.unmatched.length > 0) return;
     this.listed = null;
-    tally.keysCompared += theirs.count;
+    counts.keysCompared += theirs.count;
     const missing = theirs.count - this.matched;
     this.mayClash = missing > 0;
     if (missing > 0) this.want(listed, this.matched === 0 ? 0 : missing);

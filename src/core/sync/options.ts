@@ -4,7 +4,7 @@ import type { Entry } from "../data/entry.ts";
 import type { MerkleTree } from "../tree/merkle.ts";
 import type { Salt } from "./short-digest.ts";
 import type { Store } from "../store/store.ts";
-import type { SyncResult } from "./tally.ts";
+import type { SyncResult } from "./result.ts";
 
 /**
  * What an initiator wants: to heal as of a while ago ("watermark") or as of now ("now"), comparing

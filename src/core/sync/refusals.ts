@@ -13,7 +13,7 @@ import type { EntryFlow, EntryFlowOptions } from "./entries.ts";
 import type { FrameReader } from "./frames.ts";
 import { findUntruePurge, notePurges } from "./greeting.ts";
 import { writtenMs } from "../data/merge.ts";
-import type { SyncTally } from "./tally.ts";
+import type { SyncCounts } from "./result.ts";
 
 /** While this much is being set aside, no further refusal is heard. */
 const MAX_WAITING_BYTES = 1_048_576;
@@ -44,7 +44,7 @@ export class Refusals {
     private readonly options: EntryFlowOptions,
     private readonly reader: FrameReader,
     private readonly flow: EntryFlow,
-    private readonly tally: SyncTally,
+    private readonly counts: SyncCounts,
   ) {}
 
   /** Whether entries are being set aside. */
@@ -68,7 +68,7 @@ export class Refusals {
     const verdict = this.judge(id, refusal);
     if (verdict === "unsettled") this.isUnsettled = true;
     else if (verdict !== "nothing" && this.options.store.isReadOnly) {
-      this.tally.miss("this node can write nothing down for now");
+      this.counts.miss("this node can write nothing down for now");
     } else if (verdict === "forget") {
       // The peer had this deletion and has purged it: now both hold the same again.
       notePurges(this.options, this.flow.peer);
@@ -86,7 +86,7 @@ export class Refusals {
       this.waiting--;
       this.waitingBytes -= bytes;
       if (isKept) this.drop(refusal);
-      else this.tally.miss("an entry that the peer refused could not be set aside");
+      else this.counts.miss("an entry that the peer refused could not be set aside");
       if (isLater) this.options.onSettled?.();
     });
     isLater = true;
@@ -94,12 +94,12 @@ export class Refusals {
 
   /** Drops what was set aside, if it is still that. */
   private drop(refusal: Refusal): void {
-    this.tally.entriesSetAside++;
+    this.counts.entriesSetAside++;
     const id = this.locate(refusal);
     const verdict = this.judge(id, refusal);
     if (verdict === "unsettled") this.isUnsettled = true;
     if (verdict !== "set aside") return;
-    if (this.options.store.isReadOnly) this.tally.miss("this node can write nothing down for now");
+    if (this.options.store.isReadOnly) this.counts.miss("this node can write nothing down for now");
     else this.flow.discard(id);
   }
 

@@ -209,7 +209,7 @@ export class Responder {
   private open(part: PendingPart): void {
     const { buckets } = this.parts.tree;
     if (!part.isAbsent) this.list(part);
-    else if (!buckets.isLarge(part)) this.parts.tally.keysCompared += this.enqueueAll(part);
+    else if (!buckets.isLarge(part)) this.parts.counts.keysCompared += this.enqueueAll(part);
     else {
       for (let digit = 0; digit < FANOUT; digit++) {
         this.pending.push({ ...partOf(part, digit), isAbsent: true });
@@ -218,7 +218,7 @@ export class Responder {
   }
 
   private list(part: Part): void {
-    const { tree, writer, tally, shortener } = this.parts;
+    const { tree, writer, counts, shortener } = this.parts;
     const { buckets } = tree;
     if (buckets.isLarge(part)) {
       this.listParts(part);
@@ -234,7 +234,7 @@ export class Responder {
     for (let i = 0; i < digests.count; i++) writeDigest(writer, digests.digests[i]);
     this.listedBytes += costOf(LIST, digests.count);
     this.listedKeys += digests.count;
-    tally.keysCompared += digests.count;
+    counts.keysCompared += digests.count;
   }
 
   private listParts(part: Part): void {
@@ -327,12 +327,12 @@ export class Responder {
 
   /** Whether there is room for an offered entry; there is for what is no larger than what it replaces. */
   private hasRoomFor(offer: Entry): boolean {
-    const { flow, tally } = this.parts;
+    const { flow, counts } = this.parts;
     if (!this.store.isFull && !this.store.isReadOnly) return true;
     const id = this.store.locate(offer.key, offer.keyOffset, offer.keyLength);
     if (id >= 0) this.store.read(id, this.entry);
     if (id >= 0 && offer.valueLength <= this.entry.valueLength) return true;
-    tally.miss(flow.fullReason);
+    counts.miss(flow.fullReason);
     return false;
   }
 

@@ -55,13 +55,13 @@ import { MODES, UP_TO_NOW, type SyncMode, type SyncSessionOptions } from "./opti
 import { TreePreparation } from "./preparation.ts";
 import { Refusals } from "./refusals.ts";
 import { Responder } from "./responder.ts";
-import { FAILURES, SyncTally, type SyncFailure } from "./tally.ts";
+import { FAILURES, SyncCounts, type SyncFailure } from "./result.ts";
 import { WriteWatch } from "./write-watch.ts";
 
 /** What a session is asked to do, and what it is made with. */
 export type { SyncMode, SyncSessionOptions } from "./options.ts";
 /** How a session ended. */
-export type { SyncFailure, SyncResult } from "./tally.ts";
+export type { SyncFailure, SyncResult } from "./result.ts";
 
 const SLICE_MS = 1;
 /** While this much waits to be worked on, no more need be read. */
@@ -82,7 +82,7 @@ export class SyncSession {
 
   private readonly reader: FrameReader;
   private readonly writer: FrameWriter;
-  private readonly tally = new SyncTally();
+  private readonly counts = new SyncCounts();
   private readonly flow: EntryFlow;
   private readonly refusals: Refusals;
   private readonly greeting: Greeting;
@@ -132,13 +132,13 @@ export class SyncSession {
     this.mode = options.mode ?? "watermark";
     this.reader = new FrameReader(options.maxFrameBytes);
     this.writer = new FrameWriter(options.send);
-    this.flow = new EntryFlow(options, this.reader, this.writer, this.tally);
-    this.refusals = new Refusals(options, this.reader, this.flow, this.tally);
+    this.flow = new EntryFlow(options, this.reader, this.writer, this.counts);
+    this.refusals = new Refusals(options, this.reader, this.flow, this.counts);
     this.greeting = new Greeting(options);
     this.preparation = new TreePreparation(store, tree, options.monotonicMs);
-    const { reader, writer, flow, tally } = this;
+    const { reader, writer, flow, counts } = this;
     const shortener = new DigestShortener();
-    this.parts = { tree, reader, writer, flow, tally, shortener };
+    this.parts = { tree, reader, writer, flow, counts, shortener };
     this.watch = new WriteWatch(store, () => flow.isApplying);
     if (this.isInitiator) this.half = new Initiator(this.parts, this.isWalking);
   }
@@ -314,7 +314,7 @@ export class SyncSession {
     const hello = readHello(this.reader, isInitiator ? this.own : null);
     if (hello === null) return false;
     if (typeof hello === "string") return this.fail("incompatible", hello);
-    this.tally.peerNodeId = hello.nodeId;
+    this.counts.peerNodeId = hello.nodeId;
     if (!isInitiator) {
       if (hello.mode >= MODES.length) return false;
       const refusal = this.options.admit?.(hello.nodeId) ?? null;
@@ -347,7 +347,7 @@ export class SyncSession {
   private takeAgain(): boolean {
     if (this.isAgain || this.mode === "fetch") return false;
     this.isAgain = true;
-    this.tally.roundTrips++;
+    this.counts.roundTrips++;
     this.options.contacts.noteRecognised(false);
     this.open();
     return true;
@@ -361,7 +361,7 @@ export class SyncSession {
     if (typeof adopted === "object") {
       const { timeHigh, timeLow } = hello.floor;
       const { store } = this.options;
-      if (store.isTooFarAhead(timeHigh, timeLow)) this.tally.postpone(unixMsOf(timeHigh, timeLow));
+      if (store.isTooFarAhead(timeHigh, timeLow)) this.counts.postpone(unixMsOf(timeHigh, timeLow));
       return this.fail(...adopted);
     }
     greeting.settle(hello);
@@ -380,13 +380,13 @@ export class SyncSession {
     if (this.idleTurns++ > MAX_IDLE_TURNS) {
       return this.fail("protocol", "it passes the word again and again and says nothing");
     }
-    this.tally.roundTrips++;
+    this.counts.roundTrips++;
     if (!this.isIntroduced) return this.askAgain();
     this.hasWord = true;
     if (!this.isInitiator) return this.takeWord(flags);
     if (this.isVerifying) this.sayEnd();
     else if (this.areRootsEqual) {
-      this.tally.rootsEqual = this.mode === "watermark" ? null : true;
+      this.counts.rootsEqual = this.mode === "watermark" ? null : true;
       this.finishComplete();
     } else return (this.half as Initiator).endHearing(flags);
     return true;
@@ -432,7 +432,7 @@ export class SyncSession {
     // It misses something; this side has all that it has.
     if (failure === "incomplete" && this.mayEnd) this.noteContact();
     if (failure === "self" || failure === "duplicate") {
-      this.tally.peerNodeId = this.options.nodeId;
+      this.counts.peerNodeId = this.options.nodeId;
     }
     this.finish(failure, `the peer ended the session, saying "${printable(text)}"`);
     return true;
@@ -444,7 +444,7 @@ export class SyncSession {
   }
 
   private takeRoot(): boolean {
-    const { reader, tally } = this;
+    const { reader, counts } = this;
     const at = reader.skip(ROOT_BYTES);
     const flags = reader.u8();
     const othersWrote = (flags & OTHERS_WROTE) !== 0 || this.watch.othersWrote;
@@ -452,8 +452,8 @@ export class SyncSession {
     if (this.isInitiator) {
       const root = this.rootOfTree();
       const isEqual = root.every((byte, i) => byte === reader.bytes[at + i]);
-      tally.rootsEqual = isEqual ? true : othersWrote ? null : false;
-      tally.hasSetAside = (flags & HAS_SET_ASIDE) !== 0 || this.flow.leavesDifferences;
+      counts.rootsEqual = isEqual ? true : othersWrote ? null : false;
+      counts.hasSetAside = (flags & HAS_SET_ASIDE) !== 0 || this.flow.leavesDifferences;
     } else this.isVerifying = true;
     return true;
   }
@@ -523,7 +523,7 @@ export class SyncSession {
     this.flow.sayLater();
     this.flow.sayWithheld();
     // So that the peer does not take it for a complete session either.
-    if (this.tally.missed > 0) return void this.fail("incomplete", this.whatIsMissed());
+    if (this.counts.missed > 0) return void this.fail("incomplete", this.whatIsMissed());
     this.writer.reserve(1);
     this.writer.u8(END);
     this.writer.flush();
@@ -568,12 +568,12 @@ export class SyncSession {
     if (this.isEnded) return;
     this.noteContact();
     // What the peer refused last it refused after this side had said that it was done.
-    if (this.tally.missed > 0) this.finish("incomplete", this.whatIsMissed());
+    if (this.counts.missed > 0) this.finish("incomplete", this.whatIsMissed());
     else this.finish(null, "");
   }
 
   private whatIsMissed(): string {
-    const { missed, missedBecause } = this.tally;
+    const { missed, missedBecause } = this.counts;
     return `${missed} entries missed: ${missedBecause}`;
   }
 
@@ -581,7 +581,7 @@ export class SyncSession {
   private noteContact(): void {
     const { peer, isUnsettled } = this.flow;
     if (this.mode === "fetch" || !this.isMerging) return;
-    if (isUnsettled || this.refusals.isUnsettled || this.tally.missed > 0) return;
+    if (isUnsettled || this.refusals.isUnsettled || this.counts.missed > 0) return;
     // Meanwhile another session brought something the peer may have purged and was not asked
     // about. It is to be, next time, and by a node that had no contact.
     if (this.watch.oldestMs > peer.forgottenUpToMs()) this.greeting.noteContact(peer);
@@ -599,7 +599,7 @@ export class SyncSession {
     this.isEnded = true;
     this.watch.stop();
     if (this.isHolding) this.options.store.deletions.endSession();
-    const { missed: _, missedBecause: __, ...counts } = this.tally;
+    const { missed: _, missedBecause: __, ...result } = this.counts;
     this.options.onEnd({
       ok: failure === null,
       failure,
@@ -607,7 +607,7 @@ export class SyncSession {
       bytesSent: this.writer.bytesSent,
       bytesReceived: this.reader.bytesReceived,
       isUpToNow: failure === null && UP_TO_NOW.includes(this.mode),
-      ...counts,
+      ...result,
     });
   }
 }

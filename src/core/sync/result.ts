@@ -67,7 +67,7 @@ export interface SyncResult {
 }
 
 /** The counts of a session under way; names as in `SyncResult`. */
-export class SyncTally {
+export class SyncCounts {
   valueBytesSent = 0;
   valueBytesReceived = 0;
   roundTrips = 0;
