@@ -8,9 +8,15 @@ export class OperationalError extends Error {
 
   /** There is no room on a disk: making some may help. */
   readonly isFull: boolean;
+  /** Nothing has failed: what was asked for cannot be done in this way, or not now. */
+  readonly isRefusal: boolean;
 
-  constructor(message: string, options: ErrorOptions & { isFull?: boolean } = {}) {
+  constructor(
+    message: string,
+    options: ErrorOptions & { isFull?: boolean; isRefusal?: boolean } = {},
+  ) {
     super(message, options);
     this.isFull = options.isFull ?? false;
+    this.isRefusal = options.isRefusal ?? false;
   }
 }

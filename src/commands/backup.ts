@@ -57,7 +57,8 @@ async function answer<T>(work: Promise<T>, write: (result: T) => LateReply): Pro
     return write(await work);
   } catch (error) {
     if (!(error instanceof OperationalError)) throw error;
-    return (late) => late.error(error.isFull ? "Storage full" : "Internal error", error.message);
+    const failure = error.isFull ? "Storage full" : "Internal error";
+    return (late) => late.error(error.isRefusal ? "Invalid command" : failure, error.message);
   }
 }
 

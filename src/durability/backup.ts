@@ -133,7 +133,8 @@ export class Backups {
   private createOne(name: string | undefined, isOnCommand: boolean): Promise<Backup> {
     if (this.isStopping) return Promise.reject(new OperationalError("the node is stopping"));
     if (this.running !== null) {
-      return Promise.reject(new OperationalError("another backup is being made; try again later"));
+      const message = "another backup is being made; try again later";
+      return Promise.reject(new OperationalError(message, { isRefusal: true }));
     }
     this.running = this.createNow(name, isOnCommand).finally(() => (this.running = null));
     return this.running;
@@ -145,7 +146,8 @@ export class Backups {
     const path = this.pathOf(name);
     await orExplain(`make the directory ${directory}`, files.makeDirectory(directory));
     if ((await orExplain(`look at ${path}`, files.sizeOf(path))) >= 0) {
-      throw new OperationalError(`there is a backup "${name}" already; choose another name`);
+      const message = `there is a backup "${name}" already; choose another name`;
+      throw new OperationalError(message, { isRefusal: true });
     }
     if (name.startsWith(FETCHED_PREFIX)) await this.removeGivenUp();
     // An unnamed one takes the place of another.
@@ -199,6 +201,7 @@ export class Backups {
     throw new OperationalError(
       `there are ${length} backups in ${directory}; drop some with BACKUP DROP, or raise ` +
         "storage.max_backups",
+      { isRefusal: true },
     );
   }
 
@@ -299,6 +302,7 @@ export class Backups {
     if (!NAME.test(name)) {
       throw new OperationalError(
         "the name of a backup has 1 to 128 letters, digits, and ._- except in front",
+        { isRefusal: true },
       );
     }
     return join(this.options.directory, name + SUFFIX);

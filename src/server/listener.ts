@@ -42,6 +42,8 @@ export interface NetworkSettings {
 const TICK_MS = 500;
 /** A connection that was told the end has this long to close. */
 const CLOSING_MS = 5_000;
+/** One that has been silent for as long has long had all replies, and gets no more time than this. */
+const SILENT_CLOSING_MS = 500;
 /** After this much discarded input the garbage that it left is collected. */
 const COLLECT_AFTER_BYTES = 4 * 1024 * 1024;
 /** After this much, without waiting for the end of a peak. */
@@ -183,8 +185,15 @@ export class Listener {
     this.listener?.stop(false);
     this.reception.close();
     const empty = new Promise<void>((resolve) => (this.whenEmpty = resolve));
+    const sinceMs = this.shared.nowMs() - SILENT_CLOSING_MS;
+    const silent = [...this.connections].filter((it) => it.isIdle && it.lastActiveMs <= sinceMs);
     for (const connection of this.connections) connection.end();
+    // Many clients notice the end of a connection only when they need it next.
+    const cancel = this.context.runQueue.timing.after(SILENT_CLOSING_MS, () => {
+      for (const connection of silent) connection.cut();
+    });
     if (this.connections.size > 0) await empty;
+    cancel();
     this.cancelTicks();
   }
 

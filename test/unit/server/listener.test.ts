@@ -1,0 +1,78 @@
+import { expect, test } from "bun:test";
+import { connect, type Socket } from "node:net";
+import { silentLogger } from "../../../src/observability/log.ts";
+import { Listener } from "../../../src/server/listener.ts";
+import { RunQueue, type Timing } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
+import { eventually } from "../../support/eventually.ts";
+import { InProcessServer } from "../../support/in-process.ts";
+
+/** A listener on a free port, whose clock the test moves. */
+function startListener() {
+  let nowMs = 1_000;
+  const due: { atMs: number; task: () => void }[] = [];
+  const timing: Timing = {
+    ...eventLoop,
+    nowMs: () => nowMs,
+    after: (ms, task) => {
+      const one = { atMs: nowMs + ms, task };
+      due.push(one);
+      return () => (one.task = () => {});
+    },
+  };
+  const { context } = new InProcessServer().shared;
+  const listener = new Listener(
+    {
+      bind_address: "127.0.0.1",
+      bind_port: 0,
+      max_connections: 10,
+      connection_timeout: 30,
+      idle_timeout: 0,
+      dialect: "plain",
+      max_line_bytes: 1_024,
+      max_value_bytes: 1_024,
+      max_output_bytes: 1_024,
+      max_client_memory_mb: 1,
+    },
+    { ...context, runQueue: new RunQueue(timing) },
+    silentLogger,
+  );
+  listener.start();
+  const advance = (ms: number): void => {
+    const untilMs = nowMs + ms;
+    for (;;) {
+      const [next] = due.toSorted((a, b) => a.atMs - b.atMs);
+      if (next === undefined || next.atMs > untilMs) break;
+      due.splice(due.indexOf(next), 1);
+      nowMs = next.atMs;
+      next.task();
+    }
+    nowMs = untilMs;
+  };
+  return { listener, advance };
+}
+
+/** A client that does not close its side when the node has closed its own. */
+async function stubborn(port: number): Promise<Socket> {
+  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  socket.on("error", () => {});
+  socket.write("PING\n");
+  await new Promise((resolve) => socket.once("data", resolve));
+  return socket;
+}
+
+test("a stopping node does not wait long for clients that have been silent anyway", async () => {
+  const { listener, advance } = startListener();
+  const silent = await stubborn(listener.port);
+  advance(2_000);
+  const busy = await stubborn(listener.port);
+  let hasStopped = false;
+  const stopped = listener.stop().then(() => (hasStopped = true));
+  expect([...listener.list()].length).toBe(2);
+  advance(1_000);
+  await eventually("the silent one is gone", () => [...listener.list()].length === 1);
+  expect(hasStopped).toBe(false);
+  advance(5_000);
+  await stopped;
+  for (const socket of [silent, busy]) socket.destroy();
+});
