@@ -1,5 +1,5 @@
 /** A reused buffer in which a new value is put together from pieces. */
-import { release } from "../core/bytes.ts";
+import { enlarged, release } from "../core/bytes.ts";
 
 /** See the file header. */
 export class ValueBuilder {
@@ -33,10 +33,7 @@ export class ValueBuilder {
 
   private reserve(count: number): void {
     if (this.length + count <= this.bytes.length) return;
-    const larger = new Uint8Array(Math.max(this.bytes.length * 2, this.length + count));
-    larger.set(this.bytes.subarray(0, this.length));
-    if (this.bytes.length > KEPT_BYTES) release(this.bytes);
-    this.bytes = larger;
+    this.bytes = enlarged(this.bytes, this.length, this.length + count);
   }
 }
 

@@ -1,12 +1,57 @@
-/** Gives the memory of a buffer back at once, where waiting for the collector would let it pile up. */
+/** Bytes as all parts need them: big-endian integers, buffers that grow, memory given back. */
 
-/** All views of the same buffer are empty afterwards, so it must have no other user. */
+const WORD = 0x1_0000_0000;
+/** A buffer that one large need made larger than this is let go of. */
+const KEPT_BYTES = 1024 * 1024;
+
+/** Reads an unsigned 32-bit integer, big-endian. */
+export function readU32(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
+}
+
+/** Writes the low 32 bits of an integer, big-endian. */
+export function writeU32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
+}
+
+/** Reads an integer of 8 bytes, big-endian: up to 2^64, exact up to 2^53 - 1. */
+export function readU64(bytes: Uint8Array, at: number): number {
+  return readU32(bytes, at) * WORD + readU32(bytes, at + 4);
+}
+
+/** Writes an integer from 0 to 2^53 - 1 in 8 bytes, big-endian. */
+export function writeU64(bytes: Uint8Array, at: number, value: number): void {
+  writeU32(bytes, at, Math.floor(value / WORD));
+  writeU32(bytes, at + 4, value >>> 0);
+}
+
+/**
+ * A buffer of at least `needed` bytes, and at least twice as many as the one given, of which it
+ * begins with the first `used`. The one given must have no other user: if it is large, its
+ * memory is given back. No more than `mostBytes`, which `needed` must not exceed.
+ */
+export function enlarged(
+  bytes: Uint8Array,
+  used: number,
+  needed: number,
+  mostBytes = Infinity,
+): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(Math.min(Math.max(bytes.length * 2, needed), mostBytes));
+  larger.set(bytes.subarray(0, used));
+  if (bytes.length > KEPT_BYTES) release(bytes);
+  return larger;
+}
+
+/**
+ * Gives the memory of a buffer back at once, where waiting for the collector would let it pile up.
+ * All views of the same buffer are empty afterwards, so it must have no other user.
+ */
 export function release(bytes: Uint8Array | Int32Array): void {
   (bytes.buffer as ArrayBuffer).transfer(0);
 }
-
-/** A scratch buffer that one large need made larger than this is let go of. */
-const KEPT_BYTES = 1024 * 1024;
 
 /** A buffer to work in that grows to what is asked for, and does not stay large for ever. */
 export class ScratchBytes {

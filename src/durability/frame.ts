@@ -23,6 +23,7 @@
  * cutting there loses nothing that was promised. If one does, bytes that were safe have been
  * changed since, and that is damage.
  */
+import { readU32, writeU32, readU64, writeU64 } from "../core/bytes.ts";
 
 /** Bytes of a frame before its payload. */
 export const FRAME_HEADER_BYTES = 28;
@@ -61,8 +62,7 @@ export function sealFrame(
   writeU32(bytes, 0, MAGIC);
   writeU32(bytes, 4, length - FRAME_HEADER_BYTES);
   writeU32(bytes, 8, Bun.hash.crc32(bytes.subarray(FRAME_HEADER_BYTES, length)));
-  writeU32(bytes, 12, Math.floor(position / 0x1_0000_0000));
-  writeU32(bytes, 16, position >>> 0);
+  writeU64(bytes, 12, position);
   writeU32(bytes, 20, position - syncedBytes);
   writeU32(bytes, 24, Bun.hash.crc32(bytes.subarray(0, CHECKED_BYTES)));
   return bytes.subarray(0, length);
@@ -81,7 +81,7 @@ export function readHeader(
   if (readU32(bytes, at) !== MAGIC) return false;
   const checksum = Bun.hash.crc32(bytes.subarray(at, at + CHECKED_BYTES));
   if (readU32(bytes, at + CHECKED_BYTES) !== checksum) return false;
-  if (readU32(bytes, at + 12) * 0x1_0000_0000 + readU32(bytes, at + 16) !== position) return false;
+  if (readU64(bytes, at + 12) !== position) return false;
   into.payloadBytes = readU32(bytes, at + 4);
   into.payloadChecksum = readU32(bytes, at + 8);
   into.syncedBytes = position - readU32(bytes, at + 20);
@@ -102,17 +102,4 @@ export function findMagic(bytes: Uint8Array, at: number, end: number): number {
     if (readU32(bytes, found) === MAGIC) return found;
     at = found + 1;
   }
-}
-
-/** Writes an unsigned 32-bit integer, big-endian. */
-export function writeU32(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 24;
-  bytes[at + 1] = value >>> 16;
-  bytes[at + 2] = value >>> 8;
-  bytes[at + 3] = value;
-}
-
-/** Reads an unsigned 32-bit integer, big-endian. */
-export function readU32(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
 }

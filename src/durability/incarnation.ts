@@ -15,10 +15,10 @@
  * If it did not, only a run that loses nothing itself goes on under the origin that is on disk. And
  * a copy of a directory does not say who counted in it (`salvage.ts`).
  */
+import { readU32, writeU32, readU64, writeU64 } from "../core/bytes.ts";
 import type { OwnCounts } from "../core/store/own-counts.ts";
 import type { FsyncMode } from "./log.ts";
 import type { Journal } from "./journal.ts";
-import { readU32, writeU32 } from "./frame.ts";
 import type { Recovered } from "./recovery.ts";
 import { FSYNC_METADATA, INCARNATION_METADATA } from "./store-metadata.ts";
 
@@ -56,8 +56,7 @@ function incarnationMetadata(counts: OwnCounts): Uint8Array {
   writeU32(bytes, 0, origin.high);
   writeU32(bytes, 4, origin.low);
   for (const [i, startMs] of runStartsMs.entries()) {
-    writeU32(bytes, ORIGIN_BYTES + i * START_BYTES, Math.floor(startMs / 0x1_0000_0000));
-    writeU32(bytes, ORIGIN_BYTES + i * START_BYTES + 4, startMs >>> 0);
+    writeU64(bytes, ORIGIN_BYTES + i * START_BYTES, startMs);
   }
   return bytes;
 }
@@ -66,7 +65,7 @@ function incarnationMetadata(counts: OwnCounts): Uint8Array {
 function startsIn(bytes: Uint8Array): number[] {
   const startsMs: number[] = [];
   for (let at = ORIGIN_BYTES; at + START_BYTES <= bytes.length; at += START_BYTES) {
-    startsMs.push(readU32(bytes, at) * 0x1_0000_0000 + readU32(bytes, at + 4));
+    startsMs.push(readU64(bytes, at));
   }
   return startsMs;
 }

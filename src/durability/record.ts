@@ -25,7 +25,7 @@
  * version it means nothing. These two are the records whose place among the others matters: they
  * undo, or change, what stands before them.
  */
-import { release } from "../core/bytes.ts";
+import { readU32, writeU32, readU64, writeU64, enlarged, release } from "../core/bytes.ts";
 import {
   copyBytes,
   Entry,
@@ -34,7 +34,7 @@ import {
   type VersionWords,
 } from "../core/data/entry.ts";
 import { Patch } from "../core/data/patch.ts";
-import { FORMAT_VERSION, FRAME_HEADER_BYTES, readU32, sealFrame, writeU32 } from "./frame.ts";
+import { FORMAT_VERSION, FRAME_HEADER_BYTES, sealFrame } from "./frame.ts";
 
 /** A segment of the log. */
 export const FILE_LOG = 1;
@@ -131,7 +131,7 @@ export class FrameBuffer {
     writeVersion(bytes, at + 7, entry);
     at += ENTRY_RECORD_BYTES;
     if (expiresAtMs !== 0) {
-      writeTime(bytes, at, expiresAtMs);
+      writeU64(bytes, at, expiresAtMs);
       at += EXPIRY_BYTES;
     }
     copyBytes(entry.key, entry.keyOffset, keyLength, bytes, at);
@@ -190,7 +190,7 @@ export class FrameBuffer {
     bytes[at + 2] = keyLength - 1;
     writeVersion(bytes, at + 3, entry);
     writeVersion(bytes, at + 19, previous);
-    writeTime(bytes, at + 35, entry.expiresAtMs);
+    writeU64(bytes, at + 35, entry.expiresAtMs);
     writeU32(bytes, at + 43, patchAt);
     writeU32(bytes, at + 47, valueLength);
     at += PATCH_RECORD_BYTES;
@@ -234,10 +234,7 @@ export class FrameBuffer {
   private reserve(count: number): number {
     const needed = this.length + count;
     if (needed > this.bytes.length) {
-      const larger = new Uint8Array(Math.max(this.bytes.length * 2, needed));
-      larger.set(this.bytes.subarray(0, this.length));
-      if (this.bytes.length > KEPT_BYTES) release(this.bytes);
-      this.bytes = larger;
+      this.bytes = enlarged(this.bytes, this.length, needed);
     }
     return this.length;
   }
@@ -279,7 +276,7 @@ function readEntry(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
   if (next > end || keyLength > MAX_KEY_BYTES) return -1;
   entry.kind = (tag & ENTRY_KINDS) as Kind;
   readVersion(bytes, at + 7, entry);
-  entry.expiresAtMs = expires ? readTime(bytes, keyAt - 8) : 0;
+  entry.expiresAtMs = expires ? readU64(bytes, keyAt - 8) : 0;
   entry.key = bytes;
   entry.keyOffset = keyAt;
   entry.keyLength = keyLength;
@@ -355,21 +352,12 @@ function readPatch(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
   if (next > end || keyLength > MAX_KEY_BYTES) return -1;
   readVersion(bytes, at + 3, patch.entry);
   readVersion(bytes, at + 19, patch.previous);
-  patch.entry.expiresAtMs = readTime(bytes, at + 35);
+  patch.entry.expiresAtMs = readU64(bytes, at + 35);
   patch.at = readU32(bytes, at + 43);
   patch.entry.setKey(bytes, keyAt, keyLength);
   patch.entry.setValue(bytes, keyAt + keyLength, valueLength);
   sink.patch(patch);
   return next;
-}
-
-function writeTime(bytes: Uint8Array, at: number, unixMs: number): void {
-  writeU32(bytes, at, Math.floor(unixMs / 0x1_0000_0000));
-  writeU32(bytes, at + 4, unixMs >>> 0);
-}
-
-function readTime(bytes: Uint8Array, at: number): number {
-  return readU32(bytes, at) * 0x1_0000_0000 + readU32(bytes, at + 4);
 }
 
 function writeVersion(bytes: Uint8Array, at: number, from: VersionWords): void {

@@ -10,10 +10,10 @@
  *   so what a crash leaves of both is true.
  * - Under which origin the node counts, and how far its disk can be trusted (`incarnation.ts`).
  */
+import { readU32, writeU32, readU64, writeU64 } from "../core/bytes.ts";
 import { timeHighOf, timeLowOf, type HybridClock } from "../core/data/clock.ts";
 import { Contacts, MAX_MEMBERS } from "../core/sync/contacts.ts";
 import type { Store } from "../core/store/store.ts";
-import { readU32, writeU32 } from "./frame.ts";
 
 /** A time of the hybrid clock, 8 bytes, that no version is above. */
 export const CLOCK_METADATA = "clock";
@@ -52,8 +52,8 @@ export function contactsMetadata(contacts: Contacts): Uint8Array {
   contacts.forEach((originHigh, originLow, ms, purgedUpToMs) => {
     writeU32(bytes, at, originHigh);
     writeU32(bytes, at + 4, originLow);
-    bytes.set(u64(ms), at + 8);
-    bytes.set(u64(purgedUpToMs), at + 16);
+    writeU64(bytes, at + 8, ms);
+    writeU64(bytes, at + 16, purgedUpToMs);
     at += CONTACT_BYTES;
   });
   return bytes;
@@ -88,11 +88,6 @@ export function readContacts(bytes: Uint8Array | undefined): Contacts {
 
 function u64(value: number): Uint8Array {
   const bytes = new Uint8Array(8);
-  writeU32(bytes, 0, Math.floor(value / 0x1_0000_0000));
-  writeU32(bytes, 4, value >>> 0);
+  writeU64(bytes, 0, value);
   return bytes;
-}
-
-function readU64(bytes: Uint8Array, at: number): number {
-  return readU32(bytes, at) * 0x1_0000_0000 + readU32(bytes, at + 4);
 }

@@ -5,8 +5,8 @@
  * each dialect prints it, so the reply table of the protocol is written down once.
  * Everything is bytes; nothing is allocated per reply.
  */
+import { enlarged, release } from "../core/bytes.ts";
 import { Int64, formatInt64 } from "../core/data/counter.ts";
-import { release } from "../core/bytes.ts";
 import { needsQuotes, quotedLength, writeQuoted } from "./quoting.ts";
 
 /** Lines for people and scripts: `GET` prints the bare value. */
@@ -284,11 +284,7 @@ export class Reply {
     const needed = this.length + count;
     if (needed <= this.bytes.length) return;
     if (needed > this.maxBytes) throw new ReplyTooLarge();
-    const size = Math.min(Math.max(this.bytes.length * 2, needed), this.maxBytes);
-    const larger = new Uint8Array(size);
-    larger.set(this.bytes.subarray(0, this.length));
-    if (this.bytes.length > KEPT_BYTES) release(this.bytes);
-    this.bytes = larger;
+    this.bytes = enlarged(this.bytes, this.length, needed, this.maxBytes);
   }
 }
 

@@ -9,6 +9,7 @@
  *
  * Invariant of the reader: `start <= offset <= end`.
  */
+import { readU32 } from "../core/bytes.ts";
 
 /** Major type 0: an unsigned integer. */
 export const UINT = 0;
@@ -249,10 +250,8 @@ export class CborReader {
   }
 
   private word(): number {
-    const bytes = this.bytes;
-    const at = this.offset;
     this.offset += 4;
-    return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
+    return readU32(this.bytes, this.offset - 4);
   }
 
   /** Throws: at this byte something else was expected. */

@@ -1,4 +1,5 @@
 /** Counters of many parts, as nodes would have them after as many starts, or as a stranger makes them. */
+import { writeU32 } from "../../src/core/bytes.ts";
 import {
   BASE_BYTES,
   BASE_NONE,
@@ -6,7 +7,6 @@ import {
   PART_BYTES,
   setVersionFromParts,
   writeBase,
-  writeWord,
 } from "../../src/core/data/counter.ts";
 import { Entry, KIND_COUNTER } from "../../src/core/data/entry.ts";
 import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
@@ -19,10 +19,10 @@ export function largeCounter(key: string, firstOrigin: number, parts: number, at
   writeBase(bytes, BASE_NONE, 0, 0, 0, 0, NOTHING);
   for (let i = 0; i < parts; i++) {
     const at = BASE_BYTES + i * PART_BYTES;
-    writeWord(bytes, at, firstOrigin + i);
-    writeWord(bytes, at + 8, timeHighOf(atMs));
-    writeWord(bytes, at + 12, timeLowOf(atMs));
-    writeWord(bytes, at + 28, 1);
+    writeU32(bytes, at, firstOrigin + i);
+    writeU32(bytes, at + 8, timeHighOf(atMs));
+    writeU32(bytes, at + 12, timeLowOf(atMs));
+    writeU32(bytes, at + 28, 1);
   }
   const entry = new Entry().setKey(new TextEncoder().encode(key)).setValue(bytes);
   entry.kind = KIND_COUNTER;

@@ -24,8 +24,9 @@
  * counts as gone, unless all were. Who was only ever heard of may have been told by the broker, so
  * until there was contact with it nothing is settled.
  */
+import { readU32, writeU32 } from "../bytes.ts";
 import { unixMsOf } from "./clock.ts";
-import { BASE_BYTES, PART_BYTES, addTotal, findPart, readWord, writeWord } from "./counter.ts";
+import { BASE_BYTES, PART_BYTES, addTotal, findPart } from "./counter.ts";
 import { compareBytes, copyBytes } from "./entry.ts";
 import type { Origin } from "./origin.ts";
 
@@ -53,13 +54,13 @@ export function nextRunOrigin({ high, low }: Origin): Origin {
 
 /** Whether the part at `at` is a fold. */
 function isFold(payload: Uint8Array, at: number): boolean {
-  return (readWord(payload, at + 4) & RUN_MASK) === FOLD;
+  return (readU32(payload, at + 4) & RUN_MASK) === FOLD;
 }
 
 /** Whether two parts are of one node. */
 function isSameNode(payload: Uint8Array, at: number, high: number, low: number): boolean {
   return (
-    readWord(payload, at) === high && (readWord(payload, at + 4) & ~RUN_MASK) === (low & ~RUN_MASK)
+    readU32(payload, at) === high && (readU32(payload, at + 4) & ~RUN_MASK) === (low & ~RUN_MASK)
   );
 }
 
@@ -69,8 +70,8 @@ export function removeCovered(payload: Uint8Array, length: number): number {
   let to = BASE_BYTES;
   let nodeAt = to;
   for (let from = BASE_BYTES; from < length; from += PART_BYTES) {
-    const high = readWord(payload, from);
-    const low = readWord(payload, from + 4);
+    const high = readU32(payload, from);
+    const low = readU32(payload, from + 4);
     if (to === nodeAt || !isSameNode(payload, nodeAt, high, low)) nodeAt = to;
     if (isFold(payload, from)) to = removeUpTo(payload, nodeAt, to, from);
     if (to !== from) payload.copyWithin(to, from, from + PART_BYTES);
@@ -112,8 +113,8 @@ export function foldRuns(
   let end = start;
   let parts = 0;
   folded.fill(0);
-  writeWord(folded, 0, high);
-  writeWord(folded, 4, low | FOLD);
+  writeU32(folded, 0, high);
+  writeU32(folded, 4, low | FOLD);
   for (; end < length && isSameNode(payload, end, high, low); end += PART_BYTES) {
     if (!isFoldable(payload, end, low, beforeMs)) continue;
     if (compareBytes(payload, end + 8, 8, folded, 8, 8) > 0)
@@ -136,8 +137,8 @@ export function foldRuns(
 
 function isFoldable(payload: Uint8Array, at: number, low: number, beforeMs: number): boolean {
   if (isFold(payload, at)) return true;
-  if (readWord(payload, at + 4) === low) return false;
-  return unixMsOf(readWord(payload, at + 8), readWord(payload, at + 12)) < beforeMs;
+  if (readU32(payload, at + 4) === low) return false;
+  return unixMsOf(readU32(payload, at + 8), readU32(payload, at + 12)) < beforeMs;
 }
 
 /** Adds the start of a run to the starts of those before. Of many it forgets some in between. */

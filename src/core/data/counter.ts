@@ -28,6 +28,7 @@
  * near either, for their parts are folded (`counter-fold.ts`); a node's own increments are
  * never refused for it.
  */
+import { readU32, writeU32 } from "../bytes.ts";
 import {
   compareBytes,
   compareVersions,
@@ -169,12 +170,12 @@ export function writeBase(
   number: Int64,
 ): void {
   out[0] = baseKind;
-  writeWord(out, 1, timeHigh);
-  writeWord(out, 5, timeLow);
-  writeWord(out, 9, originHigh);
-  writeWord(out, 13, originLow);
-  writeWord(out, 17, number.high);
-  writeWord(out, 21, number.low);
+  writeU32(out, 1, timeHigh);
+  writeU32(out, 5, timeLow);
+  writeU32(out, 9, originHigh);
+  writeU32(out, 13, originLow);
+  writeU32(out, 17, number.high);
+  writeU32(out, 21, number.low);
 }
 
 /**
@@ -195,12 +196,12 @@ export function addToPart(
   if (at === length || compareOrigins(payload, at, originHigh, originLow) !== 0) {
     payload.copyWithin(at + PART_BYTES, at, length);
     payload.fill(0, at, at + PART_BYTES);
-    writeWord(payload, at, originHigh);
-    writeWord(payload, at + 4, originLow);
+    writeU32(payload, at, originHigh);
+    writeU32(payload, at + 4, originLow);
     newLength += PART_BYTES;
   }
-  writeWord(payload, at + 8, timeHigh);
-  writeWord(payload, at + 12, timeLow);
+  writeU32(payload, at + 8, timeHigh);
+  writeU32(payload, at + 12, timeLow);
   const extension = delta.high < 0 ? 0xffff_ffff : 0;
   let carry = addWord(payload, at + 28, delta.low, 0);
   carry = addWord(payload, at + 24, delta.high >>> 0, carry);
@@ -234,8 +235,8 @@ export function findPart(
  * when the exact sum is outside 64 bits.
  */
 export function sumOf(payload: Uint8Array, offset: number, length: number, into: Int64): boolean {
-  const baseHigh = readWord(payload, offset + 17);
-  sum[0] = readWord(payload, offset + 21);
+  const baseHigh = readU32(payload, offset + 17);
+  sum[0] = readU32(payload, offset + 21);
   sum[1] = baseHigh;
   sum[2] = sum[3] = baseHigh >>> 31 === 1 ? 0xffff_ffff : 0;
   const end = offset + length;
@@ -259,10 +260,10 @@ function addTotals(payload: Uint8Array, start: number, end: number): void {
   let third = sum[2];
   let fourth = sum[3];
   for (let at = start; at < end; at += PART_BYTES) {
-    first += readWord(payload, at + 28);
-    second += readWord(payload, at + 24);
-    third += readWord(payload, at + 20);
-    fourth += readWord(payload, at + 16);
+    first += readU32(payload, at + 28);
+    second += readU32(payload, at + 24);
+    third += readU32(payload, at + 20);
+    fourth += readU32(payload, at + 16);
   }
   second += Math.floor(first / WORD);
   third += Math.floor(second / WORD);
@@ -285,7 +286,7 @@ export function isCounter(payload: Uint8Array, offset: number, length: number): 
   const baseKind = payload[offset];
   if (baseKind > BASE_NONE) return false;
   if (baseKind === BASE_NONE) {
-    if (readWord(payload, offset + 17) !== 0 || readWord(payload, offset + 21) !== 0) return false;
+    if (readU32(payload, offset + 17) !== 0 || readU32(payload, offset + 21) !== 0) return false;
   }
   const end = offset + length;
   for (let at = offset + BASE_BYTES + PART_BYTES; at < end; at += PART_BYTES) {
@@ -306,16 +307,16 @@ export function setVersionFromParts(entry: Entry): void {
   let at = entry.valueOffset + 1;
   const end = entry.valueOffset + entry.valueLength;
   entry.setVersion(
-    readWord(payload, at),
-    readWord(payload, at + 4),
-    readWord(payload, at + 8),
-    readWord(payload, at + 12),
+    readU32(payload, at),
+    readU32(payload, at + 4),
+    readU32(payload, at + 8),
+    readU32(payload, at + 12),
   );
   for (at += BASE_BYTES - 1; at < end; at += PART_BYTES) {
-    part.originHigh = readWord(payload, at);
-    part.originLow = readWord(payload, at + 4);
-    part.timeHigh = readWord(payload, at + 8);
-    part.timeLow = readWord(payload, at + 12);
+    part.originHigh = readU32(payload, at);
+    part.originLow = readU32(payload, at + 4);
+    part.timeHigh = readU32(payload, at + 8);
+    part.timeLow = readU32(payload, at + 12);
     if (compareVersions(part, entry) > 0) {
       entry.setVersion(part.timeHigh, part.timeLow, part.originHigh, part.originLow);
     }
@@ -387,9 +388,9 @@ function compareOrigins(
   originHigh: number,
   originLow: number,
 ): number {
-  const high = readWord(payload, at);
+  const high = readU32(payload, at);
   if (high !== originHigh) return high < originHigh ? -1 : 1;
-  const low = readWord(payload, at + 4);
+  const low = readU32(payload, at + 4);
   return low === originLow ? 0 : low < originLow ? -1 : 1;
 }
 
@@ -397,25 +398,12 @@ function compareOrigins(
 export function addTotal(into: Uint8Array, intoAt: number, from: Uint8Array, fromAt: number): void {
   let carry = 0;
   for (let at = 28; at >= 16; at -= 4) {
-    carry = addWord(into, intoAt + at, readWord(from, fromAt + at), carry);
+    carry = addWord(into, intoAt + at, readU32(from, fromAt + at), carry);
   }
 }
 
 function addWord(bytes: Uint8Array, at: number, word: number, carry: number): number {
-  const total = readWord(bytes, at) + word + carry;
-  writeWord(bytes, at, total);
+  const total = readU32(bytes, at) + word + carry;
+  writeU32(bytes, at, total);
   return total > 0xffff_ffff ? 1 : 0;
-}
-
-/** Reads an unsigned big-endian 32-bit word. */
-export function readWord(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
-}
-
-/** Writes the low 32 bits of `word` big-endian. */
-export function writeWord(bytes: Uint8Array, at: number, word: number): void {
-  bytes[at] = word >>> 24;
-  bytes[at + 1] = word >>> 16;
-  bytes[at + 2] = word >>> 8;
-  bytes[at + 3] = word;
 }

@@ -16,6 +16,7 @@
  * that expires turns into a tombstone of the *same* version: it beats that string, but not a write
  * that had beaten the string, so nodes agree whether they expired it first or not.
  */
+import { readU32 } from "../bytes.ts";
 import { unixMsOf } from "./clock.ts";
 import {
   BASE_BYTES,
@@ -26,7 +27,6 @@ import {
   PART_BYTES,
   formatInt64,
   joinParts,
-  readWord,
 } from "./counter.ts";
 import { removeCovered } from "./counter-fold.ts";
 import {
@@ -64,10 +64,10 @@ export function mergeRule(present: Entry, arriving: Entry): Verdict {
 export function baseVersionOf(entry: Entry, into: VersionWords): void {
   if (entry.kind === KIND_COUNTER) {
     const at = entry.valueOffset + 1;
-    into.timeHigh = readWord(entry.value, at);
-    into.timeLow = readWord(entry.value, at + 4);
-    into.originHigh = readWord(entry.value, at + 8);
-    into.originLow = readWord(entry.value, at + 12);
+    into.timeHigh = readU32(entry.value, at);
+    into.timeLow = readU32(entry.value, at + 4);
+    into.originHigh = readU32(entry.value, at + 8);
+    into.originLow = readU32(entry.value, at + 12);
   } else {
     into.timeHigh = entry.timeHigh;
     into.timeLow = entry.timeLow;
@@ -133,7 +133,7 @@ function compareBaseValues(a: Entry, b: Entry): number {
 
 function formatBase(counter: Entry, out: Uint8Array): number {
   const at = counter.valueOffset + BASE_BYTES - 8;
-  number.set(readWord(counter.value, at), readWord(counter.value, at + 4));
+  number.set(readU32(counter.value, at), readU32(counter.value, at + 4));
   return formatInt64(number, out, 0);
 }
 

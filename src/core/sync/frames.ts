@@ -11,6 +11,7 @@
  * `overrun`, so that whoever parses looks once an item and not once a field. Memory grows with
  * what has arrived, not with what a length promises.
  */
+import { readU32 } from "../bytes.ts";
 
 /** Bytes of a frame before its payload. */
 export const FRAME_HEADER_BYTES = 8;
@@ -143,7 +144,7 @@ export class FrameReader {
         return false;
       }
       if (this.waitingBytes < Math.max(announced, FRAME_HEADER_BYTES)) return false;
-      const checksum = this.peek32(this.at + 4);
+      const checksum = readU32(this.bytes, this.at + 4);
       const payload = this.bytes.subarray(this.at + FRAME_HEADER_BYTES, this.at + announced);
       if (Bun.hash.crc32(payload) !== checksum) {
         this.failure = "a damaged frame";
@@ -170,7 +171,7 @@ export class FrameReader {
   }
 
   u32(): number {
-    return this.take(4) ? this.peek32(this.at - 4) : 0;
+    return this.take(4) ? readU32(this.bytes, this.at - 4) : 0;
   }
 
   /** Up to 2^64; exact up to 2^53 - 1. */
@@ -205,12 +206,7 @@ export class FrameReader {
   }
 
   private announcedBytes(): number {
-    return FRAME_HEADER_BYTES + this.peek32(this.at);
-  }
-
-  private peek32(at: number): number {
-    const { bytes } = this;
-    return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
+    return FRAME_HEADER_BYTES + readU32(this.bytes, this.at);
   }
 
   private makeRoom(length: number): void {

@@ -1,11 +1,12 @@
 /** Of a long string only what changed is written down, and it comes back whole. */
+import { readU32 } from "../../../src/core/bytes.ts";
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { Patch } from "../../../src/core/data/patch.ts";
 import type { Store } from "../../../src/core/store/store.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
-import { FORMAT_VERSION, readU32, sealFrame } from "../../../src/durability/frame.ts";
+import { FORMAT_VERSION, sealFrame } from "../../../src/durability/frame.ts";
 import { repairDirectory } from "../../../src/durability/restore.ts";
 import {
   createStore,
