@@ -1,7 +1,8 @@
 /**
- * Clients that send much are read from in turns. The runtime hands over everything that lies ready on
- * all sockets, up to several megabytes of each, before anything else gets to run; so whoever sent a
- * large chunk is not read from again before its turn comes, a few in each turn of the event loop.
+ * Clients that send much are read from in turns. The runtime hands over everything that lies ready
+ * on all sockets, up to several megabytes of each, before anything else gets to run; so whoever
+ * sent a large chunk is not read from again before its turn comes, a few in each turn of the event
+ * loop.
  */
 import type { Timing } from "./timing.ts";
 

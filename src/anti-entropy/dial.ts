@@ -8,6 +8,7 @@ import type { Link, LinkHandler } from "../ports.ts";
 import { formatHostPort } from "../config/address.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { REFUSALS } from "./refusals.ts";
+import { SendQueue } from "../send-queue.ts";
 
 const CONNECT_MS = 5_000;
 /** How long the other side has to take what is left and close, after `end`. */
@@ -17,8 +18,8 @@ const MAX_REFUSAL_BYTES = 1_024;
 /** What a refusal begins with. As a frame's length it would be absurd. */
 const REFUSAL = "ERROR";
 /**
- * What a node may refuse with. Of whatever else answers at an address nothing is told: who may say SYNC
- * is not to read with it what this node can reach.
+ * What a node may refuse with. Of whatever else answers at an address nothing is told: who may say
+ * SYNC is not to read with it what this node can reach.
  */
 const KNOWN_REFUSALS: readonly string[] = [
   "Too many connections",
@@ -29,8 +30,8 @@ const KNOWN_REFUSALS: readonly string[] = [
 const NO_NODE = "what answers there is no MerkleKV node";
 
 /**
- * How a node reaches a peer. Connects and sends `greeting` and a line end, together with the first that is sent over the link.
- * `handle` is given the link once there is one and
+ * How a node reaches a peer. Connects and sends `greeting` and a line end, together with the first
+ * that is sent over the link. `handle` is given the link once there is one and
  * returns who gets what comes. `onRefused` is called with what happened when the other side
  * answers with an error instead of a frame; the connection is then ended. Rejects with
  * an Error for people when there is no connection.
@@ -84,13 +85,12 @@ function reasonOf(error: unknown): string {
 class OutgoingLink implements Link {
   private socket: Socket<undefined> | undefined;
   private handler: LinkHandler | null = null;
-  private queue: Uint8Array[] = [];
+  private readonly queue = new SendQueue({ write: (bytes) => this.socket!.write(bytes) });
   /** What came until it is clear that it is no refusal; null from then on. */
   private opening: Buffer | null = Buffer.alloc(0);
   private isOver = false;
   private hasEnded = false;
   private cancelClosing: Cancel = () => {};
-  queuedBytes = 0;
 
   constructor(
     readonly address: string,
@@ -99,6 +99,10 @@ class OutgoingLink implements Link {
     private readonly onRefused: (reason: string) => void,
     private readonly timing: Timing,
   ) {}
+
+  get queuedBytes(): number {
+    return this.queue.length;
+  }
 
   async open(hostname: string, port: number): Promise<void> {
     await Bun.connect<undefined>({
@@ -138,11 +142,7 @@ class OutgoingLink implements Link {
       bytes = Buffer.concat([Buffer.from(`${this.greeting}\n`), bytes]);
       this.greeting = "";
     }
-    const sent = this.queuedBytes === 0 ? this.socket!.write(bytes) : 0;
-    if (sent < 0 || sent === bytes.length) return;
-    // Not slice(), which in a Buffer makes no copy.
-    this.queue.push(new Uint8Array(bytes.subarray(sent)));
-    this.queuedBytes += bytes.length - sent;
+    this.queue.send(bytes);
   }
 
   pause(): void {
@@ -182,17 +182,8 @@ class OutgoingLink implements Link {
   }
 
   private onDrain(): void {
-    while (this.queue.length > 0) {
-      const bytes = this.queue[0];
-      const sent = this.socket!.write(bytes);
-      if (sent < 0) return;
-      this.queuedBytes -= sent;
-      if (sent < bytes.length) {
-        this.queue[0] = bytes.subarray(sent);
-        return;
-      }
-      this.queue.shift();
-    }
+    this.queue.flush();
+    if (this.queuedBytes > 0) return;
     if (this.hasEnded) this.socket!.shutdown();
     else this.handler?.drained();
   }
@@ -201,8 +192,7 @@ class OutgoingLink implements Link {
     if (this.isOver) return;
     this.isOver = true;
     this.cancelClosing();
-    this.queue = [];
-    this.queuedBytes = 0;
+    this.queue.clear();
     const { handler } = this;
     this.handler = null;
     handler?.closed();

@@ -1,6 +1,6 @@
 /**
- * One budget of bytes for all that is held for clients: requests that have come in part or wait their
- * turn, replies that are gathered or not read.
+ * One budget of bytes for all that is held for clients: requests that have come in part or wait
+ * their turn, replies that are gathered or not read.
  *
  * Whoever holds more than what is left of the budget is held back: nothing more is read from it.
  * So what one may hold shrinks as the rest fills up, and a small request always finds room. (This
@@ -17,7 +17,9 @@ export interface MemoryHolder {
   readonly isExpendable: boolean;
   /** It may be read from again. */
   onRoom(): void;
-  /** Ends it: its memory is needed. `isMidwork`: now, while another one's request is carried out. */
+  /**
+   * Ends it: its memory is needed. `isMidwork`: now, while another one's request is carried out.
+   */
   makeRoom(isMidwork: boolean): void;
 }
 

@@ -26,7 +26,7 @@ import type { RunQueue } from "../timing.ts";
 import type { ClientMemory, MemoryHolder } from "./client-memory.ts";
 import type { Guest } from "./guest.ts";
 import { Inbox, releaseLarge } from "./inbox.ts";
-import { Outbox } from "./outbox.ts";
+import { SendQueue } from "../send-queue.ts";
 import type { JournalGate } from "./journal-gate.ts";
 import type { ReadAhead } from "./read-ahead.ts";
 import { LARGE_CHUNK_BYTES, type ReadingTurns, type Sender } from "../reading-turns.ts";
@@ -69,7 +69,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   chargedBytes = 0;
 
   private readonly inbox = new Inbox();
-  private readonly outbox: Outbox;
+  private readonly outbox: SendQueue;
   private readonly reader: RequestReader;
   /** Bytes of a request that is being carried out slice by slice. */
   private keptBytes = 0;
@@ -82,7 +82,9 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   private isAdmitted = false;
   /** Where the journal stood before the requests being run now. */
   private positionBefore = 0;
-  /** Nothing is to be read: for what is held here, or until its turn comes; and whether that is so. */
+  /**
+   * Nothing is to be read: for what is held here, or until its turn comes; and whether that is so.
+   */
   private isPaused = false;
   private awaitsReading = false;
   private isStopped = false;
@@ -106,7 +108,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     private readonly shared: Shared,
   ) {
     this.lastActiveMs = session.connectedAtMs;
-    this.outbox = new Outbox(socket);
+    this.outbox = new SendQueue(socket);
     this.reader = new RequestReader(this.inbox, session, shared);
     session.onHeld = () => this.account();
   }
@@ -461,7 +463,9 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     }
   }
 
-  /** Whether nothing is held for it, nor was when that was looked at last: so after most requests. */
+  /**
+   * Whether nothing is held for it, nor was when that was looked at last: so after most requests.
+   */
   private get holdsNothing(): boolean {
     const { inbox, outbox, session } = this;
     if (inbox.bytes.length + outbox.length + this.chargedBytes > 0) return false;
@@ -518,7 +522,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     const { durability } = this.shared.context.services;
     const { position } = durability;
     if (durability.safePosition >= position) return 0;
-    // What was read may be what another connection wrote. Only while nothing can be kept, reads go on.
+    // What was read may be what another connection wrote. Only while nothing can be kept, reads go
+    // on.
     if (durability.failure !== null && position === this.positionBefore) return 0;
     durability.whenSafe(this);
     return position;

@@ -40,7 +40,10 @@ export class Inbox {
     this.hold(NOTHING, 0);
   }
 
-  /** What was consumed is still needed: the buffer it lies in is left alone until the collector takes it. */
+  /**
+   * What was consumed is still needed: the buffer it lies in is left alone until the collector
+   * takes it.
+   */
   lend(): void {
     this.isLent = true;
   }

@@ -1,8 +1,8 @@
 /**
  * Bounds what is written and not yet on disk: while too much of that waits, nobody's requests are
- * run. Then those that had to wait are let in one after the other, as far as there is room again: in
- * turns one that has used little so far and one that has used much, each in the order in which they
- * came. So one that writes much does not shut out the rest.
+ * run. Then those that had to wait are let in one after the other, as far as there is room again:
+ * in turns one that has used little so far and one that has used much, each in the order in which
+ * they came. So one that writes much does not shut out the rest.
  */
 import type { Durability, SafeWaiter } from "../ports.ts";
 import type { RunQueue } from "../timing.ts";
@@ -20,7 +20,9 @@ export class JournalGate implements SafeWaiter {
     private readonly runQueue: RunQueue,
   ) {}
 
-  /** Whether requests may be run. While nothing can be written they may: writes are refused then. */
+  /**
+   * Whether requests may be run. While nothing can be written they may: writes are refused then.
+   */
   get isOpen(): boolean {
     return this.waitingCount === 0 && this.hasRoom();
   }

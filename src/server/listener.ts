@@ -224,7 +224,9 @@ export class Listener {
     return count;
   }
 
-  /** Takes no more clients than files can be opened for, beside those that the node itself needs. */
+  /**
+   * Takes no more clients than files can be opened for, beside those that the node itself needs.
+   */
   private limitConnections(): void {
     const { max_connections } = this.settings;
     const files = openFiles();
@@ -302,7 +304,9 @@ export class Listener {
     Bun.gc(false);
   }
 
-  /** After a peak its memory is given back, even if nothing is done any more that would need some. */
+  /**
+   * After a peak its memory is given back, even if nothing is done any more that would need some.
+   */
   private collectReturned(): void {
     const { memory } = this.shared;
     const { returnedBytes } = memory;

@@ -13,7 +13,9 @@ export class Notices {
     private readonly nowMs: () => number,
   ) {}
 
-  /** Says it, unless it was said a short while ago. Messages are few: what varies goes into fields. */
+  /**
+   * Says it, unless it was said a short while ago. Messages are few: what varies goes into fields.
+   */
   warn(message: string, fields: Fields): void {
     const now = this.nowMs();
     const last = this.said.get(message);

@@ -1,4 +1,6 @@
-/** How many files this process may hold open, sockets among them. Linux; elsewhere nothing is known. */
+/**
+ * How many files this process may hold open, sockets among them. Linux; elsewhere nothing is known.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 
 /** The limit and what is open now; null where the system does not tell. */

@@ -4,9 +4,9 @@
  * A lookup is a chain of three loads, each from somewhere else in a large memory, and
  * each waits for the one before. Done request by request, most of the time goes by waiting. So
  * before a run of requests is executed, their keys are found by a quick look over the
- * bytes, and the three loads are made for all of them, step by step: loads of one step do not depend on each
- * other, so the processor has many under way at once. (Valkey 8 does the same, "memory
- * prefetching" in its release notes; a GET from a million keys takes 35 % less time here.)
+ * bytes, and the three loads are made for all of them, step by step: loads of one step do not
+ * depend on each other, so the processor has many under way at once. (Valkey 8 does the same,
+ * "memory prefetching" in its release notes; a GET from a million keys takes 35 % less time here.)
  *
  * Nothing depends on it: what it makes of bytes that are no request is of no consequence.
  */
@@ -26,8 +26,8 @@ export class ReadAhead {
   constructor(private readonly store: Store) {}
 
   /**
-   * Touches what the requests from `from` on will need, up to PREFETCH_KEYS of them. Returns where it
-   * stopped looking: no need to call again before execution has come that far.
+   * Touches what the requests from `from` on will need, up to PREFETCH_KEYS of them. Returns where
+   * it stopped looking: no need to call again before execution has come that far.
    */
   look(input: Uint8Array, from: number, end: number): number {
     const { starts, lengths } = this;

@@ -1,7 +1,7 @@
 /**
- * Where connections come to that are more than there may be. What they say first decides: peers that
- * say PEER, and administration from this machine, have places kept for them; anybody else is told
- * that there is no room, in its own words, and is closed. Who says nothing is told in a line.
+ * Where connections come to that are more than there may be. What they say first decides: peers
+ * that say PEER, and administration from this machine, have places kept for them; anybody else is
+ * told that there is no room, in its own words, and is closed. Who says nothing is told in a line.
  *
  * No more than a few wait here, because each holds an open file; the rest is closed at once.
  */

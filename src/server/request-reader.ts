@@ -1,6 +1,6 @@
 /**
- * Reads requests from a connection's inbox, be they lines or RESP arrays, and has them run. Holds what
- * must be remembered between two chunks of input, and knows what ends a connection.
+ * Reads requests from a connection's inbox, be they lines or RESP arrays, and has them run. Holds
+ * what must be remembered between two chunks of input, and knows what ends a connection.
  */
 import type { Context, LateReply } from "../commands/command.ts";
 import { executeArray, executeLine, type Execution } from "../commands/execute.ts";

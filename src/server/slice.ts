@@ -1,7 +1,7 @@
 /**
  * How much of a pipeline is worked through before others get their turn: about a quarter of a
- * millisecond, or a bound of bytes journalled and copied, which take time that a clock looked at only
- * now and then would miss.
+ * millisecond, or a bound of bytes journalled and copied, which take time that a clock looked at
+ * only now and then would miss.
  */
 
 /** See the file header. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Outbox } from "../../../src/server/outbox.ts";
+import { SendQueue } from "../../src/send-queue.ts";
 
 /** A socket whose kernel takes what it is told to take, and then nothing. */
 class NarrowSocket {
@@ -22,10 +22,10 @@ function replyOf(length: number, spare: number, first: number): Uint8Array {
   return buffer.subarray(0, length);
 }
 
-describe("Outbox", () => {
+describe("SendQueue", () => {
   test("counts the rest of a large reply of which the kernel took the most", () => {
     const socket = new NarrowSocket();
-    const outbox = new Outbox(socket);
+    const outbox = new SendQueue(socket);
     const bytes = replyOf(100_000, 0, 0);
     socket.room = 90_000;
     const sent = outbox.trySend(bytes, 0, 0);
@@ -44,7 +44,7 @@ describe("Outbox", () => {
     fc.assert(
       fc.property(fc.array(reply, { maxLength: 8 }), (replies) => {
         const socket = new NarrowSocket();
-        const outbox = new Outbox(socket);
+        const outbox = new SendQueue(socket);
         const wanted: number[] = [];
         for (const { length, spare, room, isHandedOver } of replies) {
           const bytes = replyOf(length, spare, wanted.length);

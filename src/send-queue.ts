@@ -1,12 +1,12 @@
 /**
- * Output of a connection: what the kernel does not take, and what must not leave yet because it
- * may show writes that are not safe from a crash, is queued and sent in order.
+ * Output of a connection, whoever made it: what the kernel does not take, and what must not leave
+ * yet because it may show writes that are not safe from a crash, is queued and sent in order.
  */
 import type { Socket } from "bun";
-import { release } from "../core/bytes.ts";
+import { release } from "./core/bytes.ts";
 
 /** See the file header. */
-export class Outbox {
+export class SendQueue {
   /** Bytes queued. */
   length = 0;
   private readonly pieces: Uint8Array[] = [];
@@ -27,16 +27,16 @@ export class Outbox {
     return this.pieces.length > 0 && this.positions[0] > safePosition;
   }
 
-  /** Sends bytes, and queues a copy of what does not leave now. */
-  send(bytes: Uint8Array, position: number, safePosition: number): void {
+  /** Sends bytes, and queues a copy of what does not leave now. Without positions all may leave. */
+  send(bytes: Uint8Array, position = 0, safePosition = 0): void {
     const sent = this.trySend(bytes, position, safePosition);
     // Not slice(), which in a Buffer makes no copy.
     if (sent < bytes.length) this.queue(new Uint8Array(bytes.subarray(sent)), position);
   }
 
   /**
-   * Sends bytes if they may leave, which they may once the journal is safe up to `position`. Returns
-   * how many the kernel took; all of them, when there is nobody left to send to.
+   * Sends bytes if they may leave, which they may once the journal is safe up to `position`.
+   * Returns how many the kernel took; all of them, when there is nobody left to send to.
    */
   trySend(bytes: Uint8Array, position: number, safePosition: number): number {
     if (this.length > 0 || position > safePosition) return 0;
@@ -44,7 +44,7 @@ export class Outbox {
     return sent < 0 ? bytes.length : sent;
   }
 
-  /** Queues bytes, which are the outbox's from now on with the buffer they lie in. */
+  /** Queues bytes, which are the queue's from now on with the buffer they lie in. */
   queue(bytes: Uint8Array, position: number): void {
     // First, for a buffer that is exchanged for a smaller one is empty afterwards.
     this.length += bytes.length;
@@ -53,7 +53,7 @@ export class Outbox {
   }
 
   /** Sends of the queue what may leave and the kernel takes. */
-  flush(safePosition: number): void {
+  flush(safePosition = 0): void {
     while (this.pieces.length > 0 && this.positions[0] <= safePosition) {
       this.joinSmall(safePosition);
       const bytes = this.pieces[0];
