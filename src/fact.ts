@@ -1,8 +1,8 @@
 /**
  * What a fact about the node is: `INFO` and `STATS` print the facts, and docs/facts.md lists them.
  *
- * Each part of the node says its own, as rows over its own state beside its code. A row is made once
- * and costs nothing until somebody asks. `node-facts.ts` joins the rows of all parts.
+ * Each part of the node says its own, as rows over its own state beside its code. A row is made
+ * once and costs nothing until somebody asks. `node-facts.ts` joins the rows of all parts.
  */
 
 /** What a fact says now; null when there is nothing to say, and it is left out. */

@@ -1,6 +1,6 @@
 /**
- * The composition root of a node: configuration, a replica (`replica.ts`), and around it what people
- * and other programs see of one: client port, embedded broker, backups.
+ * The composition root of a node: configuration, a replica (`replica.ts`), and around it what
+ * people and other programs see of one: client port, embedded broker, backups.
  *
  * Start: data from disk, broker (if embedded), listener, replication, then a first sync with the
  * peers.

@@ -79,7 +79,9 @@ export interface SyncReport {
   readonly ok: boolean;
   /** Why not; empty if ok. */
   readonly reason: string;
-  /** Of a verified sync: whether the roots were equal afterwards; null if they were not compared. */
+  /**
+   * Of a verified sync: whether the roots were equal afterwards; null if they were not compared.
+   */
   readonly rootsEqual: boolean | null;
   /** Of a verified sync: entries were set aside on either side, for which the roots may differ. */
   readonly hasSetAside: boolean;

@@ -166,7 +166,10 @@ export class Replica {
     return waiting + unacknowledged > 0;
   }
 
-  /** Lets counters be folded that nothing more is heard of, unless another process counts as this node. */
+  /**
+   * Lets counters be folded that nothing more is heard of, unless another process counts as this
+   * node.
+   */
   private settle(): void {
     const { options, replicator, store, contacts } = this;
     const { world, storage } = options;

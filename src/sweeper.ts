@@ -1,7 +1,7 @@
 /**
  * The store's background work (what expires, what is forgotten, a flush in progress), in slices for
- * as long as a replica runs. A slice is over when its time is, however many entries expired at once;
- * then the next one follows soon.
+ * as long as a replica runs. A slice is over when its time is, however many entries expired at
+ * once; then the next one follows soon.
  */
 import type { Store } from "./core/store/store.ts";
 import type { Cancel, Timing } from "./timing.ts";

@@ -24,7 +24,9 @@ const DISMISSED = "others waited for its place; what still differs is compared a
 export class Admission {
   private readonly guests = new Set<Guest>();
 
-  /** `isKnown` tells whether this node has met a node of that id at an address of its own choice. */
+  /**
+   * `isKnown` tells whether this node has met a node of that id at an address of its own choice.
+   */
   constructor(
     private readonly places: number,
     private readonly isKnown: (nodeId: string) => boolean,
@@ -49,7 +51,9 @@ export class Admission {
     this.guests.delete(guest);
   }
 
-  /** Whether one more of those is no more than `most`, once one that has had its turn has made room. */
+  /**
+   * Whether one more of those is no more than `most`, once one that has had its turn has made room.
+   */
   private makeRoom(most: number, isOfThose: (guest: Guest) => boolean): boolean {
     const those = [...this.guests].filter(isOfThose);
     if (those.length < most) return true;

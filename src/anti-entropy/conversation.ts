@@ -28,7 +28,9 @@ export interface ConversationOptions {
     onEnd: (result: SyncResult) => void,
     onSettled: () => void,
   ) => SyncSession;
-  /** How long the other side may neither send a frame nor take a byte while it is waited for, in ms. */
+  /**
+   * How long the other side may neither send a frame nor take a byte while it is waited for, in ms.
+   */
   readonly silenceMs: number;
   /** How long the other side may take until it has said who it is, in ms. */
   readonly helloMs: number;
@@ -159,7 +161,9 @@ export class Conversation implements LinkHandler {
     if (this.waitingBytes > this.options.maxQueuedBytes) this.session.canSend = false;
   }
 
-  /** Takes what has arrived, and does one slice now, the next one after everybody else had a turn. */
+  /**
+   * Takes what has arrived, and does one slice now, the next one after everybody else had a turn.
+   */
   private work(arrived?: Uint8Array): void {
     if (this.isOver) return;
     const isDue = this.cancelSlice === null;

@@ -1,7 +1,7 @@
 /**
- * The peers that a scheduler knows, by address and by node. Whom an address leads to is learned from
- * presence or when a session says so, and what a session says counts for more; two addresses of one
- * node count once, this node's own not at all.
+ * The peers that a scheduler knows, by address and by node. Whom an address leads to is learned
+ * from presence or when a session says so, and what a session says counts for more; two addresses
+ * of one node count once, this node's own not at all.
  *
  * Whoever can publish can announce what he likes. So strangers, who are neither in the
  * configuration nor were ever met, are so many at most, and who has least to say for himself is
@@ -39,7 +39,9 @@ export class PeerList {
     return this.peers.get(address);
   }
 
-  /** The peer at an address, taken up if it is new; undefined if that is none, or there is no room. */
+  /**
+   * The peer at an address, taken up if it is new; undefined if that is none, or there is no room.
+   */
   take(address: string, isListed: boolean, credit: number, nowMs: number): Peer | undefined {
     const known = this.peers.get(address);
     if (known !== undefined && (known.isListed || !isListed)) return known;

@@ -128,8 +128,8 @@ export class Peer implements HostPort {
   }
 
   /**
-   * A session with it succeeded. The next one of its kind is not wanted so soon, and later and later
-   * while they bring nothing: whatever asks for them may not be true.
+   * A session with it succeeded. The next one of its kind is not wanted so soon, and later and
+   * later while they bring nothing: whatever asks for them may not be true.
    */
   noteSuccess(kind: "round" | "sync" | "fetch", hasMoved: boolean, nowMs: number): void {
     this.failures = 0;

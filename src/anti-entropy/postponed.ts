@@ -1,7 +1,7 @@
 /**
- * From whom something is to be had that this node does not take yet, because it is dated too far ahead
- * of its clock, and from when on it does. Only the time of the earliest is kept: the sync that brings
- * that one tells of the next. Times of entries are Unix ms; `nowMs` is the scheduler's.
+ * From whom something is to be had that this node does not take yet, because it is dated too far
+ * ahead of its clock, and from when on it does. Only the time of the earliest is kept: the sync
+ * that brings that one tells of the next. Times of entries are Unix ms; `nowMs` is the scheduler's.
  */
 
 /** Most sources remembered. What others have is left to the rounds. */

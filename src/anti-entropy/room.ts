@@ -18,7 +18,10 @@ export class Room {
     return !this.isClosed && this.taken < this.places;
   }
 
-  /** Takes a place as soon as there is one. False when there was none in that time, or never will be. */
+  /**
+   * Takes a place as soon as there is one. False when there was none in that time, or never will
+   * be.
+   */
   async enter(withinMs: number): Promise<boolean> {
     if (this.isFree) {
       this.taken++;

@@ -1,6 +1,6 @@
 /**
- * Sends a session's frames, each once all that it may show is safe from a crash. A peer that had seen
- * what this node then forgets would know more of this node's counters than the node itself.
+ * Sends a session's frames, each once all that it may show is safe from a crash. A peer that had
+ * seen what this node then forgets would know more of this node's counters than the node itself.
  */
 import type { Durability, Link, SafeWaiter } from "../ports.ts";
 

@@ -41,13 +41,17 @@ export interface SchedulerOptions {
   /** After this time, in ms, what was learned of the peers is learned anew. */
   readonly discoveryMs: number;
   readonly presence: () => PresenceView;
-  /** Whether there was contact with the node of that id before, perhaps before this node's start. */
+  /**
+   * Whether there was contact with the node of that id before, perhaps before this node's start.
+   */
   readonly isAcquainted: (nodeId: string) => boolean;
   /** This node's root in hex, null while unknown. */
   readonly rootHex: () => string | null;
   /** Whether comparisons are wanted. Keys are fetched in any case. */
   readonly isHealing: () => boolean;
-  /** Up to when what others have is taken here, in Unix ms; what is later is dated too far ahead. */
+  /**
+   * Up to when what others have is taken here, in Unix ms; what is later is dated too far ahead.
+   */
   readonly acceptsUpToMs: () => number;
   /** Whether another session may begin, of whatever kind, with a stranger or another peer. */
   readonly hasRoom: (isStranger: boolean) => boolean;
@@ -168,7 +172,9 @@ export class Scheduler {
     this.beginWith(known);
   }
 
-  /** That node has an entry of that time, in Unix ms, which is dated too far ahead to be taken yet. */
+  /**
+   * That node has an entry of that time, in Unix ms, which is dated too far ahead to be taken yet.
+   */
   notePostponed(nodeId: string, entryMs: number): void {
     // Nobody's name has room for many, so strangers share one.
     const isKnown = this.peers.byNodeId(nodeId) !== undefined;
@@ -264,7 +270,9 @@ export class Scheduler {
     this.want(this.peers.byNodeId(nodeId) ?? peer, SPREAD_MS);
   }
 
-  /** Nobody is announced there any more. Who was met is forgotten only if that turns out to be true. */
+  /**
+   * Nobody is announced there any more. Who was met is forgotten only if that turns out to be true.
+   */
   private noteLeft(peer: Peer): void {
     this.peers.announce(peer, "");
     peer.incarnation = "";

@@ -47,7 +47,9 @@ export interface SessionsOptions {
   /** A peer that is silent for so long is given up, in ms. */
   readonly silenceMs: number;
   readonly statistics: SyncStatistics;
-  /** That peer has entries that are not taken yet, the earliest written at that time, in Unix ms. */
+  /**
+   * That peer has entries that are not taken yet, the earliest written at that time, in Unix ms.
+   */
   readonly onPostponed: (nodeId: string, entryMs: number) => void;
   /** Told how long the turns of sessions take. */
   readonly longestSlice: LongestSlice;
@@ -77,7 +79,9 @@ export type Outcome = Pick<
 const INTERRUPTED = "the node stops or leaves the cluster";
 /** How long somebody who comes may take to say who it is, in ms. */
 const HELLO_MS = 5_000;
-/** The same for a node that this one calls and never met: it may have to bring its tree up to date. */
+/**
+ * The same for a node that this one calls and never met: it may have to bring its tree up to date.
+ */
 const STRANGER_HELLO_MS = 10_000;
 /** Connections that have said PEER and not yet who they are; the oldest makes room for another. */
 const MAX_ARRIVING = 32;

@@ -21,7 +21,9 @@ type Figure =
   | "entriesPostponed"
   | "entriesWithheld";
 
-/** What is added up over all sessions: the field, its name in INFO, what it counts, what it says. */
+/**
+ * What is added up over all sessions: the field, its name in INFO, what it counts, what it says.
+ */
 const SUMS: readonly [Figure, name: string, unit: string, help: string][] = [
   ["bytesSent", "bytes_sent", "bytes", "Sent to peers"],
   ["bytesReceived", "bytes_received", "bytes", "Received from peers"],

@@ -1,8 +1,8 @@
 /**
  * Keeps the Merkle tree up to date while nobody asks: in slices, as of a watermark a little back,
- * at every whole second. All nodes do so at about the same moment, for they go by the clock that they stamp
- * writes with. So a key that is written again a little later stands in all trees with the same
- * version, though none of them sees every version (`core/tree/merkle.ts`).
+ * at every whole second. All nodes do so at about the same moment, for they go by the clock that
+ * they stamp writes with. So a key that is written again a little later stands in all trees with
+ * the same version, though none of them sees every version (`core/tree/merkle.ts`).
  *
  * While the node is busy, slices keep a distance, so that clients lose a thirtieth of its time to
  * them at most: a tree that falls behind costs a session an update of its own, nothing more, and
@@ -23,7 +23,9 @@ export const LAG_MS = 2_000;
 const SLICE_MS = 1;
 /** A turn of the event loop that takes longer than this did something else too. */
 const IDLE_TURN_MS = 0.2;
-/** Between two slices while it does, or while there are writes: who waits for the disk looks idle. */
+/**
+ * Between two slices while it does, or while there are writes: who waits for the disk looks idle.
+ */
 const BUSY_PAUSE_MS = 30;
 
 /** Updates one tree until it is stopped. */

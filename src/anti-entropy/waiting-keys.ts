@@ -1,7 +1,11 @@
-/** Keys to be fetched from one node: each once, however often it is written, and not without end. */
+/**
+ * Keys to be fetched from one node: each once, however often it is written, and not without end.
+ */
 
 const MAX_KEYS = 1_024;
-/** Two of the longest. What is said to be at a few hundred nodes that are none has to fit in memory. */
+/**
+ * Two of the longest. What is said to be at a few hundred nodes that are none has to fit in memory.
+ */
 const MAX_BYTES = 131_072;
 
 /** See the file header. */

@@ -62,7 +62,9 @@ export class Arguments {
 /** The command line makes no sense; the message says which part, and what would. */
 export class UsageError extends Error {}
 
-/** Reads `--long value`, `--long=value`, `-s value`, `-svalue`, `--` and words. Throws UsageError. */
+/**
+ * Reads `--long value`, `--long=value`, `-s value`, `-svalue`, `--` and words. Throws UsageError.
+ */
 export function parseArguments(command: Command, argv: readonly string[]): Arguments {
   const given = new Arguments();
   const rest = [...argv];

@@ -1,6 +1,6 @@
 /**
- * `merklekv cli`: talks to a node in the line protocol. What is typed is sent as it is and what comes
- * back is printed as it is, so everything looks as it does in `nc` and in the documentation.
+ * `merklekv cli`: talks to a node in the line protocol. What is typed is sent as it is and what
+ * comes back is printed as it is, so everything looks as it does in `nc` and in the documentation.
  */
 import { createInterface } from "node:readline";
 import type { Command } from "./arguments.ts";
@@ -77,7 +77,9 @@ async function pipe(connection: LineConnection): Promise<number> {
   return isGood ? 0 : 1;
 }
 
-/** Reads, sends and prints until Ctrl-D, `quit` or `exit`. Connects again when the node was away. */
+/**
+ * Reads, sends and prints until Ctrl-D, `quit` or `exit`. Connects again when the node was away.
+ */
 async function prompt(host: string, port: number): Promise<number> {
   let connection = await LineConnection.open(host, port);
   const path = historyPath(process.env);

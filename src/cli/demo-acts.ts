@@ -169,7 +169,9 @@ async function factsOf(node: LineConnection): Promise<Map<string, string>> {
   return new Map(Array.from(found, ([, name, value]) => [name!, value!]));
 }
 
-/** Asks again and again until the reply is the expected one; when that was, in ms of this process. */
+/**
+ * Asks again and again until the reply is the expected one; when that was, in ms of this process.
+ */
 async function answers(node: LineConnection, line: string, expected: string): Promise<number> {
   const deadline = performance.now() + ARRIVAL_DEADLINE_MS;
   for (;;) {

@@ -109,7 +109,9 @@ export function isCompiled(): boolean {
   return Bun.main.startsWith("/$bunfs/") || /^B:[/\\]~BUN/.test(Bun.main);
 }
 
-/** The first `count` ports in a row from `first` on if all are free, else zeros, which means any. */
+/**
+ * The first `count` ports in a row from `first` on if all are free, else zeros, which means any.
+ */
 export async function portsFrom(first: number, count: number): Promise<number[]> {
   const ports = Array.from({ length: count }, (_, i) => first + i);
   const free = await Promise.all(ports.map(isFree));

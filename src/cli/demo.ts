@@ -65,7 +65,8 @@ async function perform(cluster: DemoCluster, data: string): Promise<void> {
       MERKLE_KV_NETWORK_BIND_PORT: String(port),
       MERKLE_KV_MQTT_BROKER_ADDRESS: `mqtt://127.0.0.1:${broker.port}`,
       MERKLE_KV_STORAGE_ENGINE: "log",
-      // Each its own, which it makes and removes itself: so it goes even when this process is killed.
+      // Each its own, which it makes and removes itself: so it goes even when this process is
+      // killed.
       MERKLE_KV_STORAGE_PATH: `${data}-${number}`,
       MERKLE_KV_LOGGING_LEVEL: "warn",
     });

@@ -16,7 +16,9 @@ const SILENCE_MS = 30_000;
 export interface Described {
   /** Equal on two nodes, under one salt, exactly when they hold the same. */
   readonly digest: number;
-  /** Owns its bytes; its value is the start of what the node holds, as much as `mergeRule` looks at. */
+  /**
+   * Owns its bytes; its value is the start of what the node holds, as much as `mergeRule` looks at.
+   */
   readonly entry: Entry;
   /** Length of the whole value. */
   readonly valueBytes: number;
@@ -81,7 +83,9 @@ export class Inspection {
     return this.inspector.digests;
   }
 
-  /** What these buckets hold, by key in latin1. Throws an OperationalError when the node goes away. */
+  /**
+   * What these buckets hold, by key in latin1. Throws an OperationalError when the node goes away.
+   */
   async describe(buckets: readonly number[]): Promise<Map<string, Described>> {
     this.found = new Map();
     const answered = this.answer();

@@ -1,4 +1,7 @@
-/** A connection to a node in Redis' protocol, for what does not go into lines: one request at a time. */
+/**
+ * A connection to a node in Redis' protocol, for what does not go into lines: one request at a
+ * time.
+ */
 import { connect, type Socket } from "node:net";
 import { OperationalError } from "../operational-error.ts";
 
@@ -8,7 +11,9 @@ export type RespReply = string | Buffer | readonly RespReply[];
 const CONNECT_WITHIN_MS = 10_000;
 /** How long a node may be silent before each part of a reply. */
 const ANSWER_WITHIN_MS = 60_000;
-/** A connection on which nothing moves is asked after this long whether the machine is still there. */
+/**
+ * A connection on which nothing moves is asked after this long whether the machine is still there.
+ */
 const KEEP_ALIVE_MS = 30_000;
 
 /** See the file header. */

@@ -11,7 +11,9 @@ import { randomHex, realWorld } from "../world.ts";
 import type { Command } from "./arguments.ts";
 import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
 
-/** The subcommand. Prints one line on stdout once the node serves clients; the log goes elsewhere. */
+/**
+ * The subcommand. Prints one line on stdout once the node serves clients; the log goes elsewhere.
+ */
 export const serve: Command = {
   usage: "[serve] [--config FILE]",
   about:

@@ -2,7 +2,8 @@
  * Commands on many string values at once.
  *
  * Two things stay whole. MSET of up to WHOLE_KEYS keys is done in one go, so that nobody
- * sees half of it. MSETNX, whose point that is, takes no more than so many: it writes all or nothing.
+ * sees half of it. MSETNX, whose point that is, takes no more than so many: it writes all or
+ * nothing.
  */
 import { Entry } from "../core/data/entry.ts";
 import { APPLIED, type Outcome } from "../core/store/outcome.ts";

@@ -23,7 +23,9 @@ export interface Context {
   readonly runQueue: RunQueue;
   /** The connection the request came on. */
   session: Session;
-  /** Bytes that commands have copied beside what is journalled and answered: work that takes time. */
+  /**
+   * Bytes that commands have copied beside what is journalled and answered: work that takes time.
+   */
   copiedBytes: number;
 }
 
@@ -98,7 +100,9 @@ export function checkKey(request: Request, i: number, reply: Reply): boolean {
   return true;
 }
 
-/** Argument `i` (-1 is the name) as an error shows it: cut, and nothing that would disturb a line. */
+/**
+ * Argument `i` (-1 is the name) as an error shows it: cut, and nothing that would disturb a line.
+ */
 export function shown(request: Request, i: number): string {
   return request.text(i, 64).replace(/[^ -~]/g, "?");
 }
@@ -110,7 +114,9 @@ export function unknownSubcommand(request: Request, reply: Reply, known: string)
   reply.respError(`ERR unknown subcommand or wrong number of arguments for '${given}'. ${known}`);
 }
 
-/** Whether the arguments from `first` on, in steps of `step`, are keys. Answers the error if not. */
+/**
+ * Whether the arguments from `first` on, in steps of `step`, are keys. Answers the error if not.
+ */
 export function checkKeys(request: Request, first: number, step: number, reply: Reply): boolean {
   for (let i = first; i < request.count; i += step) {
     if (!checkKey(request, i, reply)) return false;

@@ -53,7 +53,9 @@ export function executeLine(
   return run(row, request, reply, context);
 }
 
-/** Commands that change what those behind them mean; not being there, they must not be passed over. */
+/**
+ * Commands that change what those behind them mean; not being there, they must not be passed over.
+ */
 const TRANSACTIONS = new Set(["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"]);
 
 function unknown(request: Request, { session }: Context): string {

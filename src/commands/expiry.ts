@@ -33,7 +33,9 @@ function findEntry(request: Request, context: Context): boolean {
   return id >= 0;
 }
 
-/** Rewrites `found` with another expiry; deletes it when that has passed. True when it went well. */
+/**
+ * Rewrites `found` with another expiry; deletes it when that has passed. True when it went well.
+ */
 function rewrite(request: Request, expiresAtMs: number, reply: Reply, context: Context): boolean {
   const { store } = context;
   const start = request.start(0);

@@ -36,7 +36,8 @@ export class Glob {
   private readonly failure: Int32Array;
   private readonly classes: number[] = [];
 
-  // Where `advance` is: segment, bytes of the key consumed, elements of the segment that match there.
+  // Where `advance` is: segment, bytes of the key consumed, elements of the segment that match
+  // there.
   private segment = 0;
   private at = 0;
   private matched = 0;
@@ -54,14 +55,18 @@ export class Glob {
     for (let i = 1; i < this.starts.length - 2; i++) this.prepare(i);
   }
 
-  /** Whether the whole key matches, in one go. For keys and patterns that nobody made on purpose. */
+  /**
+   * Whether the whole key matches, in one go. For keys and patterns that nobody made on purpose.
+   */
   matches(key: Uint8Array, offset: number, length: number): boolean {
     this.begin(key, offset, length);
     this.advance(Infinity);
     return this.isMatch;
   }
 
-  /** Begins with a key, which must stay as it is until `advance` has come to an end, or `keepKey`. */
+  /**
+   * Begins with a key, which must stay as it is until `advance` has come to an end, or `keepKey`.
+   */
   begin(key: Uint8Array, offset: number, length: number): void {
     this.key = key;
     this.keyOffset = offset;

@@ -81,7 +81,10 @@ const flush: Run = (request, reply, context) => {
   reply.ok();
 };
 
-/** How often RANDOMKEY tries a row, and then a key of the order, before it looks at one after another. */
+/**
+ * How often RANDOMKEY tries a row, and then a key of the order, before it looks at one after
+ * another.
+ */
 const ROW_TRIES = 64;
 const KEY_TRIES = 16;
 /** Rows that RANDOMKEY looks at in a step. */

@@ -1,7 +1,7 @@
 /**
- * How commands go through many keys. Short requests are done on the spot. Longer ones go through their
- * keys in slices (`slices.ts`), while others are served, and so are not of one moment: each key is
- * read, written or deleted when its turn comes.
+ * How commands go through many keys. Short requests are done on the spot. Longer ones go through
+ * their keys in slices (`slices.ts`), while others are served, and so are not of one moment: each
+ * key is read, written or deleted when its turn comes.
  */
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";

@@ -35,7 +35,9 @@ export interface Services {
   memoryBytes(): number;
   /** The Merkle root in hexadecimal. */
   merkleRoot(): string;
-  /** A line for each connection, made when it is asked for; the connections may change meanwhile. */
+  /**
+   * A line for each connection, made when it is asked for; the connections may change meanwhile.
+   */
   clientList(): Iterable<string>;
   /** What INFO shows, of the node as it is when this is called. */
   info(): readonly FactSection<void>[];

@@ -16,7 +16,10 @@ const SLICE_MS = 0.25;
 /** What a step should do at most, in units of about 5 ns (see `Step`). */
 export const STEP_WORK = 4096;
 
-/** Does a little, up to a twentieth of a millisecond or one indivisible thing; true when all is done. */
+/**
+ * Does a little, up to a twentieth of a millisecond or one indivisible thing; true when all is
+ * done.
+ */
 export type Step = () => boolean;
 
 /**

@@ -192,7 +192,8 @@ const getRange: Run = (request, reply, context) => {
   found.setValue(request.bytes, 0, 0);
   if (id >= 0) context.store.readValue(id, found);
   const length = found.valueLength;
-  // As in Redis: what lies before the first byte is the first byte, unless both ends do and are swapped.
+  // As in Redis: what lies before the first byte is the first byte, unless both ends do and are
+  // swapped.
   const isSwapped = first < 0 && last < 0 && first > last;
   if (first < 0) first = Math.max(0, length + first);
   if (last < 0) last = Math.max(0, length + last);

@@ -4,7 +4,9 @@ import type { Fact } from "../fact.ts";
 import { infoTable } from "../node-facts.ts";
 import { markdownTable } from "./markdown-table.ts";
 
-/** A heading and a Markdown table for each section of INFO and for STATS, without a final newline. */
+/**
+ * A heading and a Markdown table for each section of INFO and for STATS, without a final newline.
+ */
 export function factTables(): string {
   const info = infoTable.map(({ title, facts }) => `### ${title}\n\n${tableOf(facts)}`);
   return ["## INFO", ...info, "## STATS", tableOf(statsFacts)].join("\n\n");

@@ -1,6 +1,6 @@
 /**
- * What of the documentation is generated: `bun run docs` writes it between the marks of its page, and
- * a test says when that was forgotten.
+ * What of the documentation is generated: `bun run docs` writes it between the marks of its page,
+ * and a test says when that was forgotten.
  */
 import { configTable } from "./configuration.ts";
 import { factTables } from "./facts.ts";

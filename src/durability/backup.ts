@@ -99,8 +99,8 @@ export class Backups {
   }
 
   /**
-   * Up to `count` bytes of a backup from `offset` on, 4 MiB at most; none past its end. One piece is
-   * read at a time, whoever asks.
+   * Up to `count` bytes of a backup from `offset` on, 4 MiB at most; none past its end. One piece
+   * is read at a time, whoever asks.
    */
   read(name: string, offset: number, count: number): Promise<Uint8Array> {
     const piece = this.reading.then(() => this.readPiece(name, offset, count));

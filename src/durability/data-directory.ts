@@ -10,8 +10,8 @@
  *
  * The data is the newest snapshot, if there is one, and every segment from its number on. A
  * snapshot that a running log made always has a segment of its own number. One that `restore` or
- * `check --fix` made *stands alone*, and says so: what is older beside it is what it replaced, still
- * to be put aside.
+ * `check --fix` made *stands alone*, and says so: what is older beside it is what it replaced,
+ * still to be put aside.
  */
 import { join } from "node:path";
 import { OperationalError } from "../operational-error.ts";
@@ -68,7 +68,9 @@ export async function listDataFiles(files: FileSystem, directory: string): Promi
   };
 }
 
-/** The files that hold the data: number of the snapshot, 0 for none, and of the segments after it. */
+/**
+ * The files that hold the data: number of the snapshot, 0 for none, and of the segments after it.
+ */
 export interface DataPlan {
   readonly snapshot: number;
   readonly segments: readonly number[];

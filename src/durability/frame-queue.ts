@@ -1,6 +1,7 @@
 /**
  * Frames that wait to be written to the log. Records that come while another frame is being written
- * share one; when the disk is slow, several of bounded length wait in a row. Buffers are used again.
+ * share one; when the disk is slow, several of bounded length wait in a row. Buffers are used
+ * again.
  */
 import { FrameBuffer } from "./record.ts";
 

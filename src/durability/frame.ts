@@ -88,7 +88,9 @@ export function readHeader(
   return into.payloadBytes > 0;
 }
 
-/** Whether the payload that starts at `start`, all of which is there, is the one that was sealed. */
+/**
+ * Whether the payload that starts at `start`, all of which is there, is the one that was sealed.
+ */
 export function isIntact(bytes: Uint8Array, start: number, header: FrameHeader): boolean {
   const payload = bytes.subarray(start, start + header.payloadBytes);
   return Bun.hash.crc32(payload) === header.payloadChecksum;

@@ -18,7 +18,9 @@ export interface JournalFailure {
   readonly kind: "full" | "write" | "sync";
   /** One line: what happened, where, and how it ends. */
   readonly message: string;
-  /** Whether writing resumes by itself. After a failed sync only a restart tells what is on disk. */
+  /**
+   * Whether writing resumes by itself. After a failed sync only a restart tells what is on disk.
+   */
   readonly isPassing: boolean;
 }
 

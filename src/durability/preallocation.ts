@@ -1,8 +1,9 @@
 /**
  * Space allocated ahead of the end of a log whose writes are made durable one by one, by filling it
- * with zeros. A write into space that is there changes neither the length nor the blocks of its file,
- * so the file system has nothing else to make durable, and it takes half the time. (PostgreSQL does
- * the same, `wal_init_zero`; RocksDB writes over old logs, `recycle_log_file_num`.)
+ * with zeros. A write into space that is there changes neither the length nor the blocks of its
+ * file, so the file system has nothing else to make durable, and it takes half the time.
+ * (PostgreSQL does the same, `wal_init_zero`; RocksDB writes over old logs,
+ * `recycle_log_file_num`.)
  *
  * Zeros are written and made durable in the background, well before they are needed. A reader skips
  * zeros at the end of a log, for nothing else is ever beyond what was written.
@@ -46,7 +47,10 @@ export class Preallocation {
     if (length > 0 && from - endBytes < length / 2) this.filling = this.fill(from, from + length);
   }
 
-  /** Takes away what is beyond `endBytes`, durably, and fills no more. May be repeated after an error. */
+  /**
+   * Takes away what is beyond `endBytes`, durably, and fills no more. May be repeated after an
+   * error.
+   */
   async end(endBytes: number): Promise<void> {
     this.isGivenUp = true;
     await this.filling;

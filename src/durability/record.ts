@@ -21,9 +21,9 @@
  * the last one counts, and an empty value means that there is none. A drop says that an entry is no
  * longer there, in this version or an older one, without a deletion that merging would know of:
  * its tombstone was purged, or it was set aside. A patch says that a string, in exactly the version
- * before, got another version and expiry, and bytes in place of as many from `at` on. With any other
- * version it means nothing. These two are the records whose place among the others matters: they
- * undo, or change, what stands before them.
+ * before, got another version and expiry, and bytes in place of as many from `at` on. With any
+ * other version it means nothing. These two are the records whose place among the others matters:
+ * they undo, or change, what stands before them.
  */
 import { readU32, writeU32, readU64, writeU64, enlarged, release } from "../core/bytes.ts";
 import {

@@ -8,8 +8,8 @@
  *
  * An entry that is whole and yet none that a store takes is set aside (`refused-entries.ts`).
  *
- * What the newest snapshot stands for is removed then; what a `restore` or `check --fix` had still to
- * put aside when it was killed is put aside.
+ * What the newest snapshot stands for is removed then; what a `restore` or `check --fix` had still
+ * to put aside when it was killed is put aside.
  */
 import { join } from "node:path";
 import { flawOf } from "../core/data/entry-check.ts";

@@ -5,8 +5,8 @@
  * An entry that no store takes is left out; the files it is in stay as they are, or are put aside.
  *
  * Entries can be copied in any order and more than once, because merging takes care of both; but
- * what was dropped must stand before its drop, and what was patched before its patch, so all records
- * keep their order.
+ * what was dropped must stand before its drop, and what was patched before its patch, so all
+ * records keep their order.
  */
 import { basename, join } from "node:path";
 import { flawOf } from "../core/data/entry-check.ts";

@@ -1,7 +1,7 @@
 /**
  * The file of entries that were set aside: what this node alone held from before its peers
- * purged deletions, and what came from no node, dated too far in the future. One JSON object a line,
- * appended:
+ * purged deletions, and what came from no node, dated too far in the future. One JSON object a
+ * line, appended:
  *
  *   { "at", "reason": "stale" | "future", "kind", "key", "value"?, "time", "origin", "expires"? }
  *
@@ -10,9 +10,9 @@
  * and all its parts in "value_base64". Nothing here reads the file back: it is for people. A line
  * that a full disk or a crash cut short stays as it is, and the next one begins on its own.
  *
- * What a node has that is dated too far in the future is not here: the node is asked for it once its
- * time has come. Only what another implementation published comes here. That may be sent again and
- * again, so it is written once, and leaves room for what a node gave up.
+ * What a node has that is dated too far in the future is not here: the node is asked for it once
+ * its time has come. Only what another implementation published comes here. That may be sent again
+ * and again, so it is written once, and leaves room for what a node gave up.
  */
 import { dirname, join } from "node:path";
 import { unixMsOf } from "../core/data/clock.ts";

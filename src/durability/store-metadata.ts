@@ -6,8 +6,8 @@
  *   machine's did.
  * - The purge watermark: with the tombstones that a snapshot leaves out goes the knowledge
  *   that they are.
- * - The contacts (see `core/sync/contacts.ts`). They are journalled after the entries they speak of,
- *   so what a crash leaves of both is true.
+ * - The contacts (see `core/sync/contacts.ts`). They are journalled after the entries they speak
+ *   of, so what a crash leaves of both is true.
  * - Under which origin the node counts, and how far its disk can be trusted (`incarnation.ts`).
  */
 import { readU32, writeU32, readU64, writeU64 } from "../core/bytes.ts";
@@ -21,7 +21,9 @@ export const CLOCK_METADATA = "clock";
 export const PURGED_METADATA = "purged";
 /** For each member: origin 8 bytes, Unix milliseconds 8 bytes. */
 export const CONTACTS_METADATA = "contacts";
-/** The origin under which increments are counted, 8 bytes, then the starts of runs, 8 bytes each. */
+/**
+ * The origin under which increments are counted, 8 bytes, then the starts of runs, 8 bytes each.
+ */
 export const INCARNATION_METADATA = "incarnation";
 /** How the run that wrote the log synced it, one of FsyncMode as text. */
 export const FSYNC_METADATA = "fsync";

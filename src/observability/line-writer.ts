@@ -73,7 +73,10 @@ export class LineWriter {
     if (!this.isWriting) this.start();
   }
 
-  /** Opens the path anew, for a file that was renamed away. On failure keeps the old file and throws. */
+  /**
+   * Opens the path anew, for a file that was renamed away. On failure keeps the old file and
+   * throws.
+   */
   reopen(): void {
     if (this.path === "" || this.isClosed) return;
     const old = this.descriptor;

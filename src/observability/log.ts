@@ -29,7 +29,9 @@ export interface Logger {
 
 /** The logger at the top, which owns the file. */
 export interface RootLogger extends Logger {
-  /** Opens the file anew after it was rotated away. If that fails it logs so and keeps the old one. */
+  /**
+   * Opens the file anew after it was rotated away. If that fails it logs so and keeps the old one.
+   */
   reopen(): void;
   /** Writes what is still waiting, for 2 seconds at most, and closes the file. */
   close(): Promise<void>;

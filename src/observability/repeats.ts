@@ -14,7 +14,9 @@ const PERIOD_MS = 10_000;
 /** How many lines of a period are written that are alike, and how many of one message. */
 const LINES_ALIKE = 5;
 const LINES_OF_A_MESSAGE = 50;
-/** Messages come from the program, so there are not many; should there be, the oldest is forgotten. */
+/**
+ * Messages come from the program, so there are not many; should there be, the oldest is forgotten.
+ */
 const MAX_MESSAGES = 1_000;
 /** As much of a value tells it from others. */
 const TELLING_LENGTH = 200;

@@ -82,7 +82,9 @@ export class Reply {
     return this.bytes.length > KEPT_BYTES;
   }
 
-  /** What was written, which is the caller's from now on: the reply begins anew in another buffer. */
+  /**
+   * What was written, which is the caller's from now on: the reply begins anew in another buffer.
+   */
   handOver(): Uint8Array {
     const written = this.bytes.subarray(0, this.length);
     this.bytes = new Uint8Array(INITIAL_BYTES);

@@ -111,7 +111,9 @@ export class RespParser {
     return request.isRefused ? TOO_LARGE : COMPLETE;
   }
 
-  /** Reads the number of a header line from its type byte on; a negative one counts as 0 for arrays. */
+  /**
+   * Reads the number of a header line from its type byte on; a negative one counts as 0 for arrays.
+   */
   private readHeader(bytes: Uint8Array, at: number, end: number): number {
     const isArray = bytes[at] === STAR;
     let value = 0;

@@ -2,8 +2,8 @@
  * What the embedded broker keeps: retained messages, the sessions of subscribers that come back,
  * and what waits for them. In memory, all of it within bounds, whatever strangers publish.
  *
- * - A retained message that does not fit is delivered and not retained. One that replaces another of
- *   its topic takes the other's room, so that those who were there first stay.
+ * - A retained message that does not fit is delivered and not retained. One that replaces another
+ *   of its topic takes the other's room, so that those who were there first stay.
  * - A message that does not fit into the queue of a session is not kept for it. A node notices
  *   the gap in its peer's numbers and heals it by comparing.
  * - When there are too many sessions, the one that has been away longest goes.

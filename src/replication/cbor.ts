@@ -4,8 +4,8 @@
  *
  * The reader exists because what arrives comes from strangers. It trusts no length
  * before checking it against the bytes at hand, nests at most MAX_DEPTH deep, steps over no
- * more than MAX_SKIPPED items at once, and refuses tags, which no message of ours has and which let a general decoder be made to
- * build arbitrarily expensive values.
+ * more than MAX_SKIPPED items at once, and refuses tags, which no message of ours has and which let
+ * a general decoder be made to build arbitrarily expensive values.
  *
  * Invariant of the reader: `start <= offset <= end`.
  */

@@ -3,8 +3,8 @@
  * QoS 1, retained messages and wills in memory, MQTT 3.1.1, no authentication. The only
  * file that imports aedes.
  *
- * It trusts nobody: clients, packets, what is half sent, what waits and what is kept are bounded, so
- * that it cannot take the node's memory.
+ * It trusts nobody: clients, packets, what is half sent, what waits and what is kept are bounded,
+ * so that it cannot take the node's memory.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { Aedes, type AedesOptions } from "aedes";
@@ -157,8 +157,8 @@ export class EmbeddedBroker {
   }
 
   /**
-   * The package reads whatever has come. It sees nothing of a packet that is too long, and after a large
-   * chunk no more is taken from the system before the socket's turn.
+   * The package reads whatever has come. It sees nothing of a packet that is too long, and after a
+   * large chunk no more is taken from the system before the socket's turn.
    */
   private watchReading(socket: Socket, guard: PacketGuard): void {
     const read = socket.read.bind(socket);

@@ -10,7 +10,9 @@
 import type { Cancel, Timing } from "../timing.ts";
 import { decodePresence, encodePresence, PeerTable, type Peer } from "./presence.ts";
 
-/** What the topic of a node's presence ends with: an id may hold characters that a topic may not. */
+/**
+ * What the topic of a node's presence ends with: an id may hold characters that a topic may not.
+ */
 export function presenceTopicName(nodeId: string): string {
   return encodeURIComponent(nodeId);
 }
@@ -20,7 +22,9 @@ const ANSWER_MS = 5_000;
 const LEFT_WITH_BROKER_MS = 5_000;
 /** Announcements asked for within this time are made once, in ms. */
 const GATHER_MS = 50;
-/** Between two announcements, in ms: whoever makes up nodes does not make this one talk on and on. */
+/**
+ * Between two announcements, in ms: whoever makes up nodes does not make this one talk on and on.
+ */
 const DISTANCE_MS = 250;
 /** After a connection it takes so long, in ms, until silence means that somebody has left. */
 const HEARING_MS = 10_000;

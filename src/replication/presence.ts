@@ -80,8 +80,8 @@ function isCount(value: unknown): value is number {
 }
 
 /**
- * The other nodes, as far as their presence messages tell. Whoever may publish can make up as many as
- * he likes, so it holds no more than MAX_PEERS, and whoever asks is told of changes only.
+ * The other nodes, as far as their presence messages tell. Whoever may publish can make up as many
+ * as he likes, so it holds no more than MAX_PEERS, and whoever asks is told of changes only.
  */
 export class PeerTable {
   /** Nodes that were forgotten, or not even taken up, because there were too many. */

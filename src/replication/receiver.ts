@@ -59,8 +59,9 @@ export interface ReceiverOptions {
   /** The source holds a version of the key too large to send; the entry is valid for the call. */
   readonly onReference: (source: string, entry: Entry) => void;
   /**
-   * An entry, or a flush of that version, is dated too far ahead and was not applied; it is valid for
-   * the call. The source has it, unless that is null: another implementation, which has sent it off.
+   * An entry, or a flush of that version, is dated too far ahead and was not applied; it is valid
+   * for the call. The source has it, unless that is null: another implementation, which has sent it
+   * off.
    */
   readonly onFuture?: (entry: Entry, source: string | null) => void;
   /** Something was dropped; the source is "" when it is not known. */
@@ -242,8 +243,8 @@ export class Receiver {
       this.drop("invalid", batches.source);
       return batches.close();
     } else if (batches.epoch > options.epoch) {
-      // Somebody else writes as us. What they wrote is as good as anybody's. (An earlier run of this
-      // node may have left batches with the broker, and is no twin.)
+      // Somebody else writes as us. What they wrote is as good as anybody's. (An earlier run of
+      // this node may have left batches with the broker, and is no twin.)
       options.onDuplicateNodeId();
     }
     this.receivedBatches++;
@@ -334,8 +335,8 @@ export class Receiver {
     const isForged = missed < -MAX_REPEATED;
     if (missed < 0 && !isForged) return;
     start.sequence = sequence;
-    // What it sent earlier may have been lost since this node synced at its start. Of a start before
-    // the latest known a batch comes late.
+    // What it sent earlier may have been lost since this node synced at its start. Of a start
+    // before the latest known a batch comes late.
     if (missed !== 0 && (at >= 0 || isLatest)) this.reportGap(source);
   }
 

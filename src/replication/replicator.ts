@@ -44,8 +44,8 @@ export interface ReplicationHooks {
    */
   onReference?(nodeId: string, entry: Entry): void;
   /**
-   * An entry is dated too far ahead and was not applied; it is valid for the call. That node has it;
-   * null: nobody here does.
+   * An entry is dated too far ahead and was not applied; it is valid for the call. That node has
+   * it; null: nobody here does.
    */
   onFuture?(entry: Entry, nodeId: string | null): void;
   /** Whether the node of that id is one, and not only said to be: it is not forgotten. */

@@ -16,6 +16,7 @@ const EVERYWHERE = [
   "operational-error.ts",
   "ports.ts",
   "reading-turns.ts",
+  "send-queue.ts",
   "timing.ts",
   "version.ts",
 ];
@@ -37,6 +38,7 @@ const ARROWS: Record<string, string[]> = {
   "operational-error.ts": [],
   "fact.ts": [],
   "ports.ts": [],
+  "send-queue.ts": ["core/bytes.ts"],
   commands: ["core", "protocol", ...EVERYWHERE],
   ...Object.fromEntries(ADAPTERS.map((adapter) => [adapter, BELOW_ADAPTERS])),
   // The only adapter that runs commands.
@@ -82,6 +84,34 @@ const WORLDLY =
   /\b(Date\.now|new Date\(\)|performance\.|Math\.random|getRandomValues|randomUUID|randomBytes|threadCpuUsage|(?<!\.)set(Timeout|Interval|Immediate)|Bun\.(sleep|sleepSync|nanoseconds|randomUUIDv7))/;
 const IS_WORLDLY = /^(world\.ts|main\.ts|cli\/)/;
 
+const MAX_LINE = 100;
+const MAX_FUNCTION_LINES = 70;
+const LITERAL = /"[^"]*"|'[^']*'|`[^`]*`/g;
+/** Head of what is in braces and no function. */
+const NO_FUNCTION =
+  /^\s*(\}|if|for|while|switch|try|do|class|export (abstract )?class|interface)\b|^\s*\}/;
+
+/** Functions, methods and arrow functions that are too long, by the indentation of what is formatted. */
+function longFunctionsOf(lines: readonly string[]): string[] {
+  const problems: string[] = [];
+  for (const [i, line] of lines.entries()) {
+    if (!/(\)|\)[^()]*|=>) \{$/.test(line) || NO_FUNCTION.test(line)) continue;
+    const indent = /^\s*/.exec(line)![0];
+    const end = lines.findIndex((it, at) => at > i && it.startsWith(`${indent}}`));
+    if (end - i + 1 <= MAX_FUNCTION_LINES) continue;
+    problems.push(`line ${i + 1}: a function of ${end - i + 1} lines`);
+  }
+  return problems;
+}
+
+/** What is said to people stays in one piece, to be found by it: a literal counts for nothing. */
+function longLinesOf(lines: readonly string[]): string[] {
+  const columns = (line: string): number =>
+    /^\s*(\*|\/[/*])/.test(line) ? line.length : line.replace(LITERAL, '""').length;
+  const long = lines.flatMap((line, i) => (columns(line) > MAX_LINE ? [i + 1] : []));
+  return long.map((line) => `line ${line} has more than ${MAX_LINE} columns`);
+}
+
 /** Every broken rule of one file, `path` relative to the source folder. */
 function problemsOf(path: string, source: string): string[] {
   const part = partOf(path);
@@ -111,6 +141,7 @@ function problemsOf(path: string, source: string): string[] {
   }
 
   const lines = source.split("\n");
+  problems.push(...longLinesOf(lines), ...longFunctionsOf(lines));
   for (const [i, line] of lines.entries()) {
     const isOverload = /^export function .*;$/.test(lines[i - 1] ?? "");
     if (/^export\b/.test(line) && !isOverload && !/\*\/$/.test(lines[i - 1] ?? "")) {
@@ -226,6 +257,25 @@ describe("a file that does not is found out", () => {
     ],
   ])("%s: %s", (path, line, problem) => {
     expect(problemsOf(path, purpose + line)).toEqual([problem]);
+  });
+
+  test.each([
+    [`// ${"a".repeat(98)}`, "line 2 has more than 100 columns"],
+    [`const x = ${"a".repeat(98)};`, "line 2 has more than 100 columns"],
+    [`function a(): void {\n${"  b();\n".repeat(69)}}`, "line 2: a function of 71 lines"],
+    [
+      `class A {\n  b(\n    c: number,\n  ): void {\n${"    d();\n".repeat(69)}  }\n}`,
+      "line 5: a function of 71 lines",
+    ],
+    [`const a = () => {\n${"  b();\n".repeat(69)}};`, "line 2: a function of 71 lines"],
+  ])("%s", (lines, problem) => {
+    expect(problemsOf("core/data/a.ts", purpose + lines)).toEqual([problem]);
+  });
+
+  test("but a long text, and a function of 70 lines, are well", () => {
+    const text = `  const x = "${"a".repeat(98)}";\n`;
+    const source = `function a(): void {\n${text}${"  b();\n".repeat(67)}}`;
+    expect(problemsOf("core/data/a.ts", purpose + source)).toEqual([]);
   });
 
   test("no purpose", () => {

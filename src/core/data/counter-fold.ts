@@ -2,27 +2,27 @@
  * Folding: what keeps counters small. PURE.
  *
  * A run of a node that may have forgotten increments counts under an origin of its own
- * (`durability/incarnation.ts`), so each such start adds a part to each counter that it increments. Runs
- * that are over add nothing any more, and what they counted can be told in one part.
+ * (`durability/incarnation.ts`), so each such start adds a part to each counter that it increments.
+ * Runs that are over add nothing any more, and what they counted can be told in one part.
  *
  * The origins of all runs of a node have their first 36 bits in common, those of the node's
- * own origin; the last 28 tell the runs apart. The highest of these is no run but the *fold*: its total is
- * what all runs of the node counted up to its time. So a part of the same node that is no later
- * than the fold is in it already, and goes wherever the two meet:
+ * own origin; the last 28 tell the runs apart. The highest of these is no run but the *fold*: its
+ * total is what all runs of the node counted up to its time. So a part of the same node that is no
+ * later than the fold is in it already, and goes wherever the two meet:
  *
  *   join(a, b) = of each origin the later part, without those that a fold covers
  *
- * It is a join: of a fold and of each origin the later one counts as ever, the latest fold of a node is
- * never covered, and what it covers stays covered. So copies that are folded and copies that are not may
- * meet in any order and any number of times (`test/model/counter-fold.test.ts`).
+ * It is a join: of a fold and of each origin the later one counts as ever, the latest fold of a
+ * node is never covered, and what it covers stays covered. So copies that are folded and copies
+ * that are not may meet in any order and any number of times (`test/model/counter-fold.test.ts`).
  *
- * Only the node itself folds, as part of an increment. One part must not be lost in it: that of a run
- * which a power cut made forget its last increments, while a peer has them. The fold would cover them
- * without holding them. So only what was counted before a run began that is *settled* is folded
- * (`settledMs`): by then there was contact with every member known since, and the grace has passed, in
- * which the broker may have brought what it had kept. A member that was away for GONE_AFTER graces
- * counts as gone, unless all were. Who was only ever heard of may have been told by the broker, so
- * until there was contact with it nothing is settled.
+ * Only the node itself folds, as part of an increment. One part must not be lost in it: that of a
+ * run which a power cut made forget its last increments, while a peer has them. The fold would
+ * cover them without holding them. So only what was counted before a run began that is *settled* is
+ * folded (`settledMs`): by then there was contact with every member known since, and the grace has
+ * passed, in which the broker may have brought what it had kept. A member that was away for
+ * GONE_AFTER graces counts as gone, unless all were. Who was only ever heard of may have been told
+ * by the broker, so until there was contact with it nothing is settled.
  */
 import { readU32, writeU32 } from "../bytes.ts";
 import { unixMsOf } from "./clock.ts";
@@ -100,8 +100,8 @@ function removeUpTo(payload: Uint8Array, start: number, end: number, fold: numbe
 }
 
 /**
- * Folds, in place, the parts of a node's runs that are dated before `beforeMs` (Unix ms), but for the
- * run that counts now. Returns the length then, the same when there was nothing to gain.
+ * Folds, in place, the parts of a node's runs that are dated before `beforeMs` (Unix ms), but for
+ * the run that counts now. Returns the length then, the same when there was nothing to gain.
  */
 export function foldRuns(
   payload: Uint8Array,
@@ -154,9 +154,9 @@ export interface ContactTimes {
 }
 
 /**
- * The latest of the starts of this node's runs before which everything is settled, 0 if none. Forgets
- * those before it. `heardOf` are those who may have been told something without any contact. See the
- * file header.
+ * The latest of the starts of this node's runs before which everything is settled, 0 if none.
+ * Forgets those before it. `heardOf` are those who may have been told something without any
+ * contact. See the file header.
  */
 export function settledMs(
   startsMs: number[],

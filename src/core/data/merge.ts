@@ -77,8 +77,8 @@ export function baseVersionOf(entry: Entry, into: VersionWords): void {
 }
 
 /**
- * When what an entry stands on was written, in Unix ms. A counter that was begun from nothing stands
- * on nothing: its latest increment must do.
+ * When what an entry stands on was written, in Unix ms. A counter that was begun from nothing
+ * stands on nothing: its latest increment must do.
  */
 export function writtenMs(entry: Entry): number {
   baseVersionOf(entry, aBase);

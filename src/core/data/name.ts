@@ -1,6 +1,6 @@
 /**
- * What names may look like: those of nodes and of clusters. The configuration accepts no others, and
- * nor does anything that comes from outside, where it matters more: names are printed, logged,
+ * What names may look like: those of nodes and of clusters. The configuration accepts no others,
+ * and nor does anything that comes from outside, where it matters more: names are printed, logged,
  * compared, and remembered.
  */
 

@@ -4,8 +4,8 @@ import { Entry, type VersionWords } from "./entry.ts";
 /** Reusable like an Entry, and valid as long. */
 export class Patch {
   /**
-   * Key, version and expiry of the string as it is now. The value is only what was written: nothing,
-   * when just the expiry is another.
+   * Key, version and expiry of the string as it is now. The value is only what was written:
+   * nothing, when just the expiry is another.
    */
   readonly entry = new Entry();
   /** From which byte of the string on the value was written over what was there. */

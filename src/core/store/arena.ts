@@ -54,7 +54,9 @@ export const OUT_OF_MEMORY = -1;
 
 /** Slots of bytes by reference; see the file header. */
 export class Arena {
-  /** The bytes of each slab. A slot starts at `offsetOf(reference)` in `bytes[slabOf(reference)]`. */
+  /**
+   * The bytes of each slab. A slot starts at `offsetOf(reference)` in `bytes[slabOf(reference)]`.
+   */
   readonly bytes: Uint8Array[] = [];
   /** The same slabs as 32-bit words; slots are 8-byte aligned. */
   readonly words: Uint32Array[] = [];
@@ -185,8 +187,8 @@ export class Arena {
   }
 
   /**
-   * Throws unless the invariants hold, and exactly the slots in `held` are in use; for tests, for it
-   * looks at everything.
+   * Throws unless the invariants hold, and exactly the slots in `held` are in use; for tests, for
+   * it looks at everything.
    */
   verify(held: ReadonlySet<number>): void {
     const free = new Int32Array(classBytes.length);
@@ -228,7 +230,9 @@ export class Arena {
     }
   }
 
-  /** What is free in a slab, by its list and its counts; and that it is where room is looked for. */
+  /**
+   * What is free in a slab, by its list and its counts; and that it is where room is looked for.
+   */
   private verifySlab(slab: number, slabClass: number, held: ReadonlySet<number>): void {
     const step = classBytes[slabClass] >>> 3;
     const used = this.nextUnit[slab] / step;

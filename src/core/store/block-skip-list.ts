@@ -110,7 +110,10 @@ export class BlockSkipList {
   // Reading in order. A position is a plain number, good for `at` and `next` until
   // the list changes; who reads in slices remembers the last key and seeks again.
 
-  /** The position of the first id whose key is at or after this one, or -1. An empty key is before all. */
+  /**
+   * The position of the first id whose key is at or after this one, or -1. An empty key is before
+   * all.
+   */
   seek(key: Uint8Array, offset: number, length: number): number {
     this.probe.setKey(key, offset, length);
     const block = this.findBlock();
@@ -219,7 +222,9 @@ export class BlockSkipList {
     return block;
   }
 
-  /** Fills `path` with each level's last block that starts before the key, or also at it if `orAt`. */
+  /**
+   * Fills `path` with each level's last block that starts before the key, or also at it if `orAt`.
+   */
   private findPath(orAt: boolean): void {
     const { blocks } = this;
     const limit = orAt ? 0 : 1;

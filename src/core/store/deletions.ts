@@ -3,8 +3,9 @@
  *
  * A deletion is kept as a tombstone for the grace, and purged then. What a node has purged, or has
  * taken over from others that had, it knows no more: an entry from before may have been deleted
- * without a trace here. That is the one question, `mayHaveForgotten`. Why deletions stay deleted all the
- * same is argued in `core/sync/contacts.ts`, which keeps who of the other members purged what.
+ * without a trace here. That is the one question, `mayHaveForgotten`. Why deletions stay deleted
+ * all the same is argued in `core/sync/contacts.ts`, which keeps who of the other members purged
+ * what.
  */
 import type { HybridClock } from "../data/clock.ts";
 import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
@@ -55,7 +56,9 @@ export class Deletions {
     return this.sessions;
   }
 
-  /** Whether a deletion that is newer than this entry may have been known here, and be so no more. */
+  /**
+   * Whether a deletion that is newer than this entry may have been known here, and be so no more.
+   */
   mayHaveForgotten(entry: Entry): boolean {
     const { forgottenUpToMs } = this;
     return forgottenUpToMs > 0 && writtenMs(entry) <= forgottenUpToMs;
@@ -134,9 +137,9 @@ export class Deletions {
   }
 
   /**
-   * An entry as it is taken in now. A deletion that comes after peers were told that they have all up
-   * to its death is one that died just now. Nobody else need agree on when that was (see `merge.ts`
-   * and `record-digest.ts`). What is returned is valid until the next call.
+   * An entry as it is taken in now. A deletion that comes after peers were told that they have all
+   * up to its death is one that died just now. Nobody else need agree on when that was (see
+   * `merge.ts` and `record-digest.ts`). What is returned is valid until the next call.
    */
   asLearnedNow(entry: Entry): Entry {
     if (entry.kind !== KIND_TOMBSTONE || diedMs(entry) > this.vouchedMs) return entry;

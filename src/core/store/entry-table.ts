@@ -68,8 +68,9 @@ export class EntryTable {
   }
 
   /**
-   * Replaces what row `id` holds by `entry` (same key; the value may be a view of the present one). False when memory is used up, and then
-   * nothing has changed; never for an entry that takes no more room than the one before.
+   * Replaces what row `id` holds by `entry` (same key; the value may be a view of the present one).
+   * False when memory is used up, and then nothing has changed; never for an entry that takes no
+   * more room than the one before.
    */
   replace(id: number, entry: Entry, limitBytes: number): boolean {
     const row = this.rows[id >>> CHUNK_BITS];

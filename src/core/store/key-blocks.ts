@@ -40,7 +40,10 @@ const SKIP = 3;
 const SEPARATOR = 4;
 const NEXT = SEPARATOR + PROBE_WORDS;
 
-/** No longer prefix is skipped; it also ends the comparison of keys that differ by zeros at the end only. */
+/**
+ * No longer prefix is skipped; it also ends the comparison of keys that differ by zeros at the end
+ * only.
+ */
 const MAX_SKIP = 64;
 /** Words are made anew when the shared prefix has grown by so many bytes. */
 const SKIP_GAIN = 2;

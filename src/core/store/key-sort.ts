@@ -11,7 +11,10 @@ import { KeySlice, type KeySource } from "./key-order.ts";
 
 /** So few are sorted by insertion. */
 const FEW = 16;
-/** Keys that agree in so many bytes are compared as a whole: they may differ in nothing but zeros at the end. */
+/**
+ * Keys that agree in so many bytes are compared as a whole: they may differ in nothing but zeros at
+ * the end.
+ */
 const DEEP_BYTES = 256;
 
 type Compare = (a: number, b: number) => number;
@@ -92,7 +95,10 @@ function insertionSort(ids: Uint32Array, start: number, end: number, compare: Co
   }
 }
 
-/** Length of the prefix that the keys share, padded with zeros, at least `skip` and up to DEEP_BYTES. */
+/**
+ * Length of the prefix that the keys share, padded with zeros, at least `skip` and up to
+ * DEEP_BYTES.
+ */
 function sharedBytes(
   ids: Uint32Array,
   start: number,

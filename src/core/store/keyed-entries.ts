@@ -120,7 +120,9 @@ export class KeyedEntries {
 
   // Changing.
 
-  /** Adds an entry whose key is not here. APPLIED or REFUSED_FULL. `local`: a client of this node's. */
+  /**
+   * Adds an entry whose key is not here. APPLIED or REFUSED_FULL. `local`: a client of this node's.
+   */
   add(hash: number, entry: Entry, local: boolean): Outcome {
     const id = this.table.create(entry, hash, this.limitFor(entry, local, false));
     if (id < 0) return this.refuseFull(local);

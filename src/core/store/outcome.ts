@@ -25,8 +25,8 @@ export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5 | -6 | -7;
 /** Who wants to know of every change: the outbox, the Merkle tree, the log. */
 export interface ChangeObserver {
   /**
-   * An entry was added or replaced. `local`: written by a client of this node. `isJoined`: it is the
-   * counter that it was, with increments of others.
+   * An entry was added or replaced. `local`: written by a client of this node. `isJoined`: it is
+   * the counter that it was, with increments of others.
    */
   changed(id: number, local: boolean, isJoined: boolean): void;
   /**

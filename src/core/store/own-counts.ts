@@ -70,7 +70,9 @@ export class OwnCounts {
     noteStart(this.runStartsMs, unixMsOf(clock.high, clock.low));
   }
 
-  /** Counts under a new origin from now on: what is added next must not seem to follow on before. */
+  /**
+   * Counts under a new origin from now on: what is added next must not seem to follow on before.
+   */
   beginAnew(): void {
     this.countingOrigin = nextRunOrigin(this.countingOrigin);
     this.noteRun();
@@ -123,7 +125,10 @@ export class OwnCounts {
     return sumOf(payload, 0, length, this.number);
   }
 
-  /** What `add` changed of a counter: one with nothing but this process's part. Null: more than that. */
+  /**
+   * What `add` changed of a counter: one with nothing but this process's part. Null: more than
+   * that.
+   */
   changeOf(counter: Entry): Entry | null {
     if (this.isFolded) return null;
     const { part, partBytes } = this;
@@ -138,7 +143,9 @@ export class OwnCounts {
     return part;
   }
 
-  /** Makes one part of those of runs of this node that are over. Returns the counter's length then. */
+  /**
+   * Makes one part of those of runs of this node that are over. Returns the counter's length then.
+   */
   private fold(payload: Uint8Array): number {
     const { length, settledUpToMs } = this;
     if (settledUpToMs === 0 || length < BASE_BYTES + 2 * PART_BYTES) return length;

@@ -1,6 +1,6 @@
 /**
- * The sizes of slots in the arena: steps of 8 bytes up to 128, then eight steps to each doubling, so
- * that a slot wastes at most an eighth of its bytes (7 bytes below 128).
+ * The sizes of slots in the arena: steps of 8 bytes up to 128, then eight steps to each doubling,
+ * so that a slot wastes at most an eighth of its bytes (7 bytes below 128).
  */
 
 /** Bytes of a slab that is cut into slots of one size. */

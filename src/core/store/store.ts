@@ -4,8 +4,8 @@
  * next version and go through the same gate; a replicated event, an anti-entropy repair and
  * a log replay are nothing else.
  *
- * What it is made of: `keyed-entries.ts` holds the entries, `deletions.ts` says what may be forgotten,
- * `own-counts.ts` counts, `sweeper.ts` does what has to be done later.
+ * What it is made of: `keyed-entries.ts` holds the entries, `deletions.ts` says what may be
+ * forgotten, `own-counts.ts` counts, `sweeper.ts` does what has to be done later.
  *
  * Invariants
  * - Every entry is well-formed (`entry-check.ts`).
@@ -82,7 +82,9 @@ export interface StoreOptions {
   readonly hashSeed: Origin;
   /** From 0 to below 1; decides the shape of the order, nothing else. */
   readonly random: () => number;
-  /** Writes are refused beyond this many bytes, and merges beyond a reserve above; 0 means no limit. */
+  /**
+   * Writes are refused beyond this many bytes, and merges beyond a reserve above; 0 means no limit.
+   */
   readonly memoryLimitBytes: number;
   /** Entries from further ahead than this are refused. */
   readonly maxClockSkewMs: number;
@@ -98,7 +100,10 @@ export class Store {
   readonly observers: ChangeObserver[];
   /** Ids of all entries that are not tombstones, by key. */
   readonly order: BlockSkipList;
-  /** Every entry whose base is below this version is gone; a counter begun after a flush has it as its base. */
+  /**
+   * Every entry whose base is below this version is gone; a counter begun after a flush has it as
+   * its base.
+   */
   readonly floor: VersionWords;
   /** What may be forgotten, and was. */
   readonly deletions: Deletions;
@@ -153,7 +158,9 @@ export class Store {
     return this.entries.isFull;
   }
 
-  /** No entry but a client's own is taken, and `sweep` changes none: that could not be written down. */
+  /**
+   * No entry but a client's own is taken, and `sweep` changes none: that could not be written down.
+   */
   get isReadOnly(): boolean {
     return this.isRefusing;
   }
@@ -203,7 +210,8 @@ export class Store {
 
   /**
    * For an observer that is told of a change: points `into` at what came in. Merged with what was
-   * there before, it gives what is there now, and is much less when a large counter changed in a few parts.
+   * there before, it gives what is there now, and is much less when a large counter changed in a
+   * few parts.
    */
   readChange(id: number, into: Entry): void {
     const { change } = this;
@@ -471,7 +479,9 @@ export class Store {
     this.entries.drop(id, false);
   }
 
-  /** In a recovery: drops what was dropped before, an entry of this key and version or an older one. */
+  /**
+   * In a recovery: drops what was dropped before, an entry of this key and version or an older one.
+   */
   dropAgain(dropped: Entry): void {
     const id = this.locate(dropped.key, dropped.keyOffset, dropped.keyLength);
     if (id < 0) return;

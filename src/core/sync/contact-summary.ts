@@ -1,18 +1,19 @@
 /**
- * How contacts travel in a HELLO (`hello.ts`). A node's contacts with all of 128 members would be 2 KB
- * in every session, though most of them are of members that are gone and never change. So the
+ * How contacts travel in a HELLO (`hello.ts`). A node's contacts with all of 128 members would be 2
+ * KB in every session, though most of them are of members that are gone and never change. So the
  * initiator names only those last in contact, and sends a digest of its contacts with all others. A
  * responder with the same digest knows by it what they are; any other asks for all (AGAIN in
  * `items.ts`).
  *
- *   initiator   count · count × (origin 8 bytes · contact · purge) · [digest 8 bytes, if there are others]
- *   responder   bits, the lowest of a byte first: which of the named stand otherwise here · for each
- *               of those: contact · purge · count · count × (origin 8 bytes · contact · purge): who
- *               was not named; without those of whom the digest was right
+ *   initiator   count · count × (origin 8 bytes · contact · purge) · [digest 8 bytes, if there are
+ *               others]
+ *   responder   bits, the lowest of a byte first: which of the named stand otherwise here · for
+ *               each of those: contact · purge · count · count × (origin 8 bytes · contact ·
+ *               purge): who was not named; without those of whom the digest was right
  *
- * A contact is a varint, seconds before the speaker's clock. A purge is one too: 0 for nothing, 1 + 2 n
- * for up to n seconds before the clock, 2 n for up to n after. All is in whole seconds, rounded so
- * that what is claimed is never more than what is so, nor forgotten less.
+ * A contact is a varint, seconds before the speaker's clock. A purge is one too: 0 for nothing, 1 +
+ * 2 n for up to n seconds before the clock, 2 n for up to n after. All is in whole seconds, rounded
+ * so that what is claimed is never more than what is so, nor forgotten less.
  *
  * The digest is SHA-256 over the others in the order of their origins, with the initiator's salt
  * before them, so nobody can have prepared two vectors that look alike.

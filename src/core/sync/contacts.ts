@@ -10,16 +10,16 @@
  *
  * Claim: a node that knows a deletion D takes nothing older of that key from one that does not.
  *
- * 1. `ms` is true when it is noted, and stays so. It is the watermark of a session that compared all
- *    that was in X's tree up to it. What X had by then and Y had not, Y got, or what stood in its
- *    place. What X had forgotten, Y did not have, or X refused it, and Y sets it aside. Nothing is
- *    purged meanwhile. A deletion that reaches X after the session began, however old, counts
+ * 1. `ms` is true when it is noted, and stays so. It is the watermark of a session that compared
+ *    all that was in X's tree up to it. What X had by then and Y had not, Y got, or what stood in
+ *    its place. What X had forgotten, Y did not have, or X refused it, and Y sets it aside. Nothing
+ *    is purged meanwhile. A deletion that reaches X after the session began, however old, counts
  *    at X as one that died when it came (`Deletions.vouch`), which is after the watermark. What is
  *    said of a third member holds through X, up to the same watermark.
  * 2. Who forgets D names who purged it: X its own purge, and Y, with its data, all that X names.
  * 3. So if X knows D and does not hold it, X names a purger Z, and what Z purged reaches up to D's
- *    death at Z or later. Who has not known D has, by 1, less than that for Z, and is stale: what it
- *    has from before then is refused. As D is younger than what it deletes, that includes it. An
+ *    death at Z or later. Who has not known D has, by 1, less than that for Z, and is stale: what
+ *    it has from before then is refused. As D is younger than what it deletes, that includes it. An
  *    older deletion of that key that X has taken in since changes nothing: it does not stand for D.
  *
  * What comes through the broker names no contacts, so all that is older than what was purged, and
@@ -33,21 +33,22 @@
  * were learned, when it has not heard of the purger since: it was away for longer than the grace,
  * less what clocks are off.
  *
- * What if a member lies, by the most it can? It may always write, delete and flush as any client may,
- * and give up what it holds. What it says of times and of others goes only so far:
+ * What if a member lies, by the most it can? It may always write, delete and flush as any client
+ * may, and give up what it holds. What it says of times and of others goes only so far:
  *
- *   HELLO purge times, its own       later than the grace before its clock, or before this node's and
- *     and those of third members     the allowed skew: the session fails as "untrue". Else noted, but no
- *                                    later than the grace before this node's clock
+ *   HELLO purge times, its own       later than the grace before its clock, or before this node's
+ *     and those of third members     and the allowed skew: the session fails as "untrue". Else
+ *                                    noted, but no later than the grace before this node's clock
  *   HELLO clock                      moves this node's hybrid clock, within the allowed skew
  *   HELLO watermark                  can only be earlier: less is compared, and vouched for
  *   HELLO contacts, too late         what the liar is stale for is taken from it: as if it wrote it
  *   HELLO contacts, too early        more of its own is refused
- *   HELLO contacts of third members  noted, no later than what was compared. A node that was away for
- *                                    longer than the grace, and met only the liar meanwhile, believes
- *                                    to know their deletions, and may bring a deleted key back, as if
- *                                    the liar had written it. So it is with one that passes itself off
- *                                    as another: until peers authenticate, nothing proves who it is
+ *   HELLO contacts of third members  noted, no later than what was compared. A node that was away
+ *                                    for longer than the grace, and met only the liar meanwhile,
+ *                                    believes to know their deletions, and may bring a deleted key
+ *                                    back, as if the liar had written it. So it is with one that
+ *                                    passes itself off as another: until peers authenticate,
+ *                                    nothing proves who it is
  *   HELLO latest time taken, LATER   it gets less; it is asked again, every few seconds at the most
  *   HELLO floor                      a flush; from the future, the session fails
  *   HELLO root, ROOT, "roots equal"  it is not healed, and this node believes to have met it
@@ -120,7 +121,9 @@ export class Contacts {
     return this.find(originHigh, originLow)?.ms ?? 0;
   }
 
-  /** Notes that everything a member had up to `ms` is here, and what it had purged. Never goes back. */
+  /**
+   * Notes that everything a member had up to `ms` is here, and what it had purged. Never goes back.
+   */
   note(originHigh: number, originLow: number, ms: number, purgedUpToMs = 0): void {
     this.take(originHigh, originLow, ms, purgedUpToMs, 0);
   }
@@ -219,7 +222,9 @@ export function latestMissed(here: Standing, there: Standing): Purger {
   return latest;
 }
 
-/** Up to when `node` knows all deletions of a member, which may be itself before it lost its data. */
+/**
+ * Up to when `node` knows all deletions of a member, which may be itself before it lost its data.
+ */
 function knownOf(node: Standing, originHigh: number, originLow: number): number {
   const contactMs = node.contacts.of(originHigh, originLow);
   if (originHigh !== node.origin.high || originLow !== node.origin.low) return contactMs;

@@ -3,17 +3,18 @@
  *
  * Out: ids wait in a queue. They are looked up when their turn comes, so what goes out is
  * the entry as it is then, even if it is newer than what is compared: it may stand in place of
- * a deletion that the peer lacks. One that is gone is left alone. One that is dated so far ahead that
- * the peer would not take it yet is kept back, and LATER says from when on it is to be had, so that
- * the peer asks again at that time and not before. Should the id name another entry by then, that one is sent, which is of no use and does no harm.
+ * a deletion that the peer lacks. One that is gone is left alone. One that is dated so far ahead
+ * that the peer would not take it yet is kept back, and LATER says from when on it is to be had, so
+ * that the peer asks again at that time and not before. Should the id name another entry by then,
+ * that one is sent, which is of no use and does no harm.
  *
  * In: everything goes through the store's gate, with two exceptions, both about keys that this
  * store does not have and may have purged. A peer that is stale (`contacts.ts`) may have missed
  * a deletion that is forgotten here. What it alone holds from before then is REFUSED, and it sets
  * it aside (`sync/refusals.ts`). And a deletion that this node had and has purged is not taken in
  * again: it is REFUSED too, and the peer drops it.
- * The time of a counter is that of its base: that is what a deletion is measured against. One that was
- * begun from nothing is as old as its latest increment, for nobody can have purged that.
+ * The time of a counter is that of its base: that is what a deletion is measured against. One that
+ * was begun from nothing is as old as its latest increment, for nobody can have purged that.
  */
 import { unixMsOf } from "../data/clock.ts";
 import { Contacts, latestMissed } from "./contacts.ts";
@@ -157,7 +158,10 @@ export class EntryFlow {
     return true;
   }
 
-  /** Lets an entry go to a peer that is full: it said so, or it has something as large under that key. */
+  /**
+   * Lets an entry go to a peer that is full: it said so, or it has something as large under that
+   * key.
+   */
   allow(id: number): void {
     if (this.peer.isFull) this.allowed.add(id);
   }
@@ -272,7 +276,10 @@ export class EntryFlow {
     return true;
   }
 
-  /** Whether an entry that arrives was purged here, or may have been. Answers if the peer is to know. */
+  /**
+   * Whether an entry that arrives was purged here, or may have been. Answers if the peer is to
+   * know.
+   */
   private isForgotten(entry: Entry): boolean {
     const { contacts, store } = this.options;
     const { deletions, origin } = store;

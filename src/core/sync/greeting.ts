@@ -100,7 +100,10 @@ export class Greeting {
     return latestMissed(own, theirs).upToMs > 0 || latestMissed(theirs, own).upToMs > 0;
   }
 
-  /** Takes over clock and flush of the peer. True when a flush came with it; a refusal when it cannot be. */
+  /**
+   * Takes over clock and flush of the peer. True when a flush came with it; a refusal when it
+   * cannot be.
+   */
   adopt(theirs: Hello): boolean | Refusal {
     const { store, nowMs } = this.options;
     const untruth = findUntruePurge(store, theirs.forgottenUpToMs(), theirs.clockMs);
@@ -137,9 +140,9 @@ export class Greeting {
 const ROUNDING_MS = 2_000;
 
 /**
- * Why nobody can have forgotten deletions up to that time, in a sentence; null when it can be. By the
- * clock of who says so, and by this node's within the skew that is allowed, a deletion is kept for
- * its grace. Would it be believed, who has what is newer would be told to give it up.
+ * Why nobody can have forgotten deletions up to that time, in a sentence; null when it can be. By
+ * the clock of who says so, and by this node's within the skew that is allowed, a deletion is kept
+ * for its grace. Would it be believed, who has what is newer would be told to give it up.
  */
 export function findUntruePurge(
   store: Store,

@@ -2,14 +2,14 @@
  * The HELLO item, with which both sides of a session introduce themselves:
  *
  *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
- *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL) · cluster · node id · epoch u64 · salt 8 bytes ·
- *   longest frame varint · clock u64 · watermark: seconds before the clock varint · the latest time
- *   taken: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
+ *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL) · cluster · node id · epoch u64 · salt 8
+ *   bytes · longest frame varint · clock u64 · watermark: seconds before the clock varint · the
+ *   latest time taken: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
  *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`contact-summary.ts`)
  *
  * Texts are UTF-8 with their length before them. It is as short as it can be, for between equal
- * nodes it is all that travels. HAS_OTHERS says, from the initiator, that a digest stands for members
- * that are not named, and from the responder that it knows the same of those.
+ * nodes it is all that travels. HAS_OTHERS says, from the initiator, that a digest stands for
+ * members that are not named, and from the responder that it knows the same of those.
  */
 import { Contacts, MAX_MEMBERS } from "./contacts.ts";
 import type { VersionWords } from "../data/entry.ts";
@@ -57,7 +57,9 @@ export class Hello {
   watermarkMs = 0;
   /** What is dated later it does not take; in whole seconds. */
   acceptsUpToMs = Infinity;
-  /** It takes no new entries now, only deletions and what needs no more room than what it replaces. */
+  /**
+   * It takes no new entries now, only deletions and what needs no more room than what it replaces.
+   */
   isFull = false;
   purgedUpToMs = 0;
   floor: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
@@ -129,8 +131,8 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
 }
 
 /**
- * Reads the item behind its tag; `answering` is this side's own, if the item is the responder's. Null
- * when it is none, a text when its version is another.
+ * Reads the item behind its tag; `answering` is this side's own, if the item is the responder's.
+ * Null when it is none, a text when its version is another.
  */
 export function readHello(
   reader: FrameReader,

@@ -183,7 +183,9 @@ export class Initiator {
     this.unmatched.push(part);
   }
 
-  /** Says which parts of a large bucket are to be listed, and wants those of which nothing is here. */
+  /**
+   * Says which parts of a large bucket are to be listed, and wants those of which nothing is here.
+   */
   private answerParts(part: Part): void {
     const { tree, writer, shortener } = this.parts;
     const { ownParts } = this;
@@ -209,7 +211,10 @@ export class Initiator {
     if (open !== 0) this.expectsAnswer = true;
   }
 
-  /** Matches a part of what was listed, or divides it; after the last, asks for what was not matched. */
+  /**
+   * Matches a part of what was listed, or divides it; after the last, asks for what was not
+   * matched.
+   */
   private matchNext(listed: Part): void {
     const { tree, counts, shortener } = this.parts;
     const { theirs, alone } = this;

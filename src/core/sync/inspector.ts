@@ -144,7 +144,10 @@ export class SyncInspector {
     return true;
   }
 
-  /** The digests of 256 buckets: 16 nodes, all of them told of, with the children that are not empty. */
+  /**
+   * The digests of 256 buckets: 16 nodes, all of them told of, with the children that are not
+   * empty.
+   */
   private takeDigests(): boolean {
     const { reader, digests } = this;
     if (this.nextNode >= BUCKETS / FANOUT / FANOUT || reader.u16() !== 0xffff) return false;

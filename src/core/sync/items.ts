@@ -5,8 +5,10 @@
  *   HELLO     see `sync/hello.ts`
  *   TURN      u8: TURN_DONE when the speaker has nothing left to list, TURN_BEHIND when it has not
  *             worked on all that was listed; the other speaks now
- *   AGAIN     what the HELLO had a digest of is not known here: say HELLO again, and name all members
- *   FULL      no new entries are taken any more, only deletions and smaller replacements; at any moment
+ *   AGAIN     what the HELLO had a digest of is not known here: say HELLO again, and name all
+ *             members
+ *   FULL      no new entries are taken any more, only deletions and smaller replacements; at any
+ *             moment
  *   WITHHELD  count: so many entries were not sent because of that
  *   END       nothing more is to be said
  *   FAIL      code u8 · text; the session is over. In place of END, when entries were missed
@@ -20,17 +22,20 @@
  *   OFFER     head · key: here is an entry whose value is large; is it wanted?
  *   NEED      count · bits, the lowest of a byte first: which of the offers are wanted
  *   REFUSED   purge time u64 · version 16 bytes · key length · key: see `sync/entries.ts`
- *   LATER     count · time u64: so many entries, the earliest written then, the other does not take yet
+ *   LATER     count · time u64: so many entries, the earliest written then, the other does not take
+ *             yet
  *   FETCH     key length · key: send this, whatever its version
  *   ROOT      16 bytes · u8: OTHERS_WROTE here during the session, HAS_SET_ASIDE entries in it
  *   ASK       bucket u16: describe what it holds
  *   ASK_ALL   send the digests of all buckets
- *   ABOUT     digest · head · key · the first ABOUT_VALUE_BYTES of the value, or all if it is shorter:
- *             what `mergeRule` looks at, the base of a counter or a number that one may stand on
+ *   ABOUT     digest · head · key · the first ABOUT_VALUE_BYTES of the value, or all if it is
+ *             shorter: what `mergeRule` looks at, the base of a counter or a number that one may
+ *             stand on
  *
  * A head is kind u8 (HAS_EXPIRY added when an expiry follows) · key length · value length ·
- * time 8 bytes · origin 8 bytes · [expiry u64]. A part is bucket u16 · depth u8 · [path 6 bytes], see
- * `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the session's salt, see `short-digest.ts`.
+ * time 8 bytes · origin 8 bytes · [expiry u64]. A part is bucket u16 · depth u8 · [path 6 bytes],
+ * see `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the session's salt, see
+ * `short-digest.ts`.
  */
 import { PART_BYTES } from "./part-frames.ts";
 import { BASE_BYTES } from "../data/counter.ts";
@@ -96,7 +101,10 @@ export const HAS_SET_ASIDE = 2;
 export const SHORT_DIGEST_BYTES = 6;
 /** How much of a root travels. */
 export const ROOT_BYTES = 16;
-/** How much of a value an ABOUT holds: a counter's base, which is longer than the text of any number. */
+/**
+ * How much of a value an ABOUT holds: a counter's base, which is longer than the text of any
+ * number.
+ */
 export const ABOUT_VALUE_BYTES = BASE_BYTES;
 
 const HAS_EXPIRY = 4;
@@ -162,8 +170,8 @@ export function writeAbout(writer: FrameWriter, entry: Entry): void {
 }
 
 /**
- * Reads an entry with the start of its value, which is all the value it has then. Returns the length
- * of the whole value. Key and value lie in the reader.
+ * Reads an entry with the start of its value, which is all the value it has then. Returns the
+ * length of the whole value. Key and value lie in the reader.
  */
 export function readAbout(reader: FrameReader, into: Entry): number {
   readHead(reader, into);

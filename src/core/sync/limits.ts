@@ -5,8 +5,8 @@ export const LISTED_BYTES_A_TURN = 1_048_576;
 /** What a list of parts counts for: with what it calls for it takes more than its length. */
 export const PARTS_COST_BYTES = 512;
 /**
- * Entries that one LIST or WANT is about, at most: far more than a part has that is not large. There
- * are more only when many were added since, and then the next session finds them.
+ * Entries that one LIST or WANT is about, at most: far more than a part has that is not large.
+ * There are more only when many were added since, and then the next session finds them.
  */
 export const MAX_SEARCHED = 1_024;
 /** Offers after which the initiator passes the word. */

@@ -46,7 +46,9 @@ export interface SyncSessionOptions {
   /** Name of the cluster (the topic prefix); both sides must have the same. */
   readonly cluster: string;
   readonly nodeId: string;
-  /** New at each start of the process; tells two processes with one node id apart. A safe integer. */
+  /**
+   * New at each start of the process; tells two processes with one node id apart. A safe integer.
+   */
   readonly epoch: number;
   /** Random, and new for each session. */
   readonly salt: Salt;

@@ -32,8 +32,8 @@ type Verdict = "nothing" | "forget" | "unsettled" | "set aside";
 /** The refusals of one session. */
 export class Refusals {
   /**
-   * An entry that the peer refused stays here for now: it changed meanwhile and is as old as ever, as
-   * a counter is, or it is not so old that it may be given up.
+   * An entry that the peer refused stays here for now: it changed meanwhile and is as old as ever,
+   * as a counter is, or it is not so old that it may be given up.
    */
   isUnsettled = false;
   private waiting = 0;
@@ -57,7 +57,9 @@ export class Refusals {
     return this.waitingBytes >= MAX_WAITING_BYTES;
   }
 
-  /** Takes a REFUSED behind its tag. False when it is not one, a sentence when it cannot be true. */
+  /**
+   * Takes a REFUSED behind its tag. False when it is not one, a sentence when it cannot be true.
+   */
   take(): boolean | string {
     const refusal = readRefusal(this.reader);
     if (refusal === null) return false;

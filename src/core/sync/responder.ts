@@ -325,7 +325,10 @@ export class Responder {
     return true;
   }
 
-  /** Whether there is room for an offered entry; there is for what is no larger than what it replaces. */
+  /**
+   * Whether there is room for an offered entry; there is for what is no larger than what it
+   * replaces.
+   */
   private hasRoomFor(offer: Entry): boolean {
     const { flow, counts } = this.parts;
     if (!this.store.isFull && !this.store.isReadOnly) return true;
@@ -336,7 +339,9 @@ export class Responder {
     return false;
   }
 
-  /** Whether an offered entry may change what is here; if it replaces that, that need not be sent. */
+  /**
+   * Whether an offered entry may change what is here; if it replaces that, that need not be sent.
+   */
   private isWorthHaving(offer: Entry): boolean {
     const id = this.store.locate(offer.key, offer.keyOffset, offer.keyLength);
     if (id < 0 || offer.kind === KIND_COUNTER) return true;

@@ -60,9 +60,14 @@ export interface SyncResult {
   readonly isUpToNow: boolean;
   /** Empty until the peer has said who it is. */
   readonly peerNodeId: string;
-  /** Mode "verify": whether the roots were equal afterwards; null when not asked for, or when others wrote meanwhile. */
+  /**
+   * Mode "verify": whether the roots were equal afterwards; null when not asked for, or when others
+   * wrote meanwhile.
+   */
   readonly rootsEqual: boolean | null;
-  /** Mode "verify": whether entries were set aside on either side, for which the roots may differ. */
+  /**
+   * Mode "verify": whether entries were set aside on either side, for which the roots may differ.
+   */
   readonly hasSetAside: boolean;
 }
 

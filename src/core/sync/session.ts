@@ -143,7 +143,10 @@ export class SyncSession {
     if (this.isInitiator) this.half = new Initiator(this.parts, this.isWalking);
   }
 
-  /** False while the session has enough input to work on: pause reading until it is true again. Look after `receive` and `step`. */
+  /**
+   * False while the session has enough input to work on: pause reading until it is true again. Look
+   * after `receive` and `step`.
+   */
   get canReceive(): boolean {
     return !this.hasFrame || this.reader.waitingBytes < ENOUGH_INPUT_BYTES;
   }

@@ -87,7 +87,9 @@ export class LevelWalk {
     return true;
   }
 
-  /** Writes the next item of this side's message. False when there are no more; the peer's is next. */
+  /**
+   * Writes the next item of this side's message. False when there are no more; the peer's is next.
+   */
   say(writer: FrameWriter): boolean {
     if (this.said === this.count) {
       [this.told, this.telling] = [this.telling, this.told];
@@ -139,7 +141,10 @@ export class LevelWalk {
   }
 }
 
-/** Writes, for which there is room, presence and digests of 16 siblings, which lie from `at` on in `words`. */
+/**
+ * Writes, for which there is room, presence and digests of 16 siblings, which lie from `at` on in
+ * `words`.
+ */
 export function writeDigests(
   writer: FrameWriter,
   words: Uint32Array,

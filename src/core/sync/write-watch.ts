@@ -9,8 +9,8 @@ export class WriteWatch implements ChangeObserver {
   /** Whether anyone else wrote, deleted, purged or flushed. */
   othersWrote = false;
   /**
-   * When the oldest value that others put in was written (`writtenMs`); Infinity for none. Increments
-   * of a counter that was here before put in nothing: it is compared as it was.
+   * When the oldest value that others put in was written (`writtenMs`); Infinity for none.
+   * Increments of a counter that was here before put in nothing: it is compared as it was.
    */
   oldestMs = Infinity;
 

@@ -1,6 +1,6 @@
 /**
- * A large bucket, or a large part of one, divided in 16 by the next 4 bits of the keys' digests; and
- * what a cell holds: an id, which begins a chain, END, or a division.
+ * A large bucket, or a large part of one, divided in 16 by the next 4 bits of the keys' digests;
+ * and what a cell holds: an id, which begins a chain, END, or a division.
  */
 import { DIGEST_WORDS } from "./digest-list.ts";
 import { FANOUT } from "./digest-tree.ts";

@@ -1,7 +1,7 @@
 /**
  * A part of a bucket: those of its entries whose key's digest goes on, behind the bits that chose
- * the bucket, with certain digits of 4 bits. With no digits it is the whole bucket. Buckets that are
- * large, by chance or because somebody filled them on purpose, are compared part by part.
+ * the bucket, with certain digits of 4 bits. With no digits it is the whole bucket. Buckets that
+ * are large, by chance or because somebody filled them on purpose, are compared part by part.
  */
 /**
  * Most digits: 64 bits of a key's digest with those of the bucket. To have more than a handful of

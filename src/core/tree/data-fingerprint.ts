@@ -2,8 +2,8 @@
  * The fingerprint that `HASH` prints: of keys and values alone, so that any two nodes, of any
  * implementation, can be compared by eye.
  *
- *   leaf = SHA-256(u32be key length, key, u32be value length, value), in lexicographic order of keys
- *   parent = SHA-256(left, right); the odd last node of a level moves up unchanged
+ *   leaf = SHA-256(u32be key length, key, u32be value length, value), in lexicographic order of
+ *   keys parent = SHA-256(left, right); the odd last node of a level moves up unchanged
  *   no leaves: 32 zero bytes
  *
  * Leaves stream in; only the roots of complete subtrees are kept, one for each bit that is set

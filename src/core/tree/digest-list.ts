@@ -5,7 +5,8 @@
  * chooses what is written chooses the digests too, and to find a few hundred of 128 bits whose XOR
  * is that of others is linear algebra, their sum little more (Wagner, "A Generalized Birthday
  * Problem", 2002). What would withstand that, a sum of vectors of 2 KB (LtHash) or a product
- * modulo a number of 3,072 bits (MSet-Mu-Hash), takes more memory for a bucket than the bucket does.
+ * modulo a number of 3,072 bits (MSet-Mu-Hash), takes more memory for a bucket than the bucket
+ * does.
  */
 import { DIGEST_BYTES } from "./record-digest.ts";
 
@@ -22,7 +23,9 @@ export class DigestList {
   private words = new Uint32Array(64 * DIGEST_WORDS);
   private sorted = new Uint32Array(this.words.length);
   private order = new Uint32Array(64);
-  /** The first n of `sorted` as bytes, made once each: a view costs as much as a third of a hash. */
+  /**
+   * The first n of `sorted` as bytes, made once each: a view costs as much as a third of a hash.
+   */
   private views: Uint8Array[] = [];
   private readonly digest = new Uint8Array(DIGEST_BYTES);
   private readonly digestWords = new Uint32Array(this.digest.buffer);
@@ -35,7 +38,10 @@ export class DigestList {
     this.order[this.count] = this.count++;
   }
 
-  /** Writes the one digest of them to `at` in `out`, zeros when there are none, and empties the list. */
+  /**
+   * Writes the one digest of them to `at` in `out`, zeros when there are none, and empties the
+   * list.
+   */
   hash(out: Uint32Array, at: number): void {
     const { count, digestWords } = this;
     this.count = 0;

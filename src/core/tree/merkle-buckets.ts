@@ -4,13 +4,14 @@
  *
  * A bucket's digest is the first 128 bits of SHA-256 over its entries' digests in ascending order
  * (`digest-list.ts`). One with more than LARGE entries has the digest of its 16 parts instead, by
- * the next 4 bits of the keys' digests: SHA-256 over theirs, in order, and the number of entries; and
- * so on with parts that are large themselves. So the digest depends on the entries alone, and a
+ * the next 4 bits of the keys' digests: SHA-256 over theirs, in order, and the number of entries;
+ * and so on with parts that are large themselves. So the digest depends on the entries alone, and a
  * bucket that somebody fills on purpose costs no more, but for that once, than any other: to
  * compute its digest after a change, to take an entry out, to find what differs in it.
  *
  * How entries are linked follows that, but later: a bucket is divided when it has become large and
- * joined when it is half of that, so that one who adds and removes an entry again and again gains nothing.
+ * joined when it is half of that, so that one who adds and removes an entry again and again gains
+ * nothing.
  *
  * Memory: 22 bytes an id (digest 16, next in its chain 4, bucket 2) in chunks; for each divided
  * bucket or part some 500 bytes.
@@ -19,7 +20,8 @@
  * - an entry is in exactly one chain, that of its key, once, from `add` to `remove`; all other ids
  *   are UNLINKED;
  * - a chain has at most LARGE entries, but for one at MAX_DEPTH;
- * - a division's digests are up to date, but for those in its `dirty`, whose bits are set in all above it;
+ * - a division's digests are up to date, but for those in its `dirty`, whose bits are set in all
+ *   above it;
  * - one with such bits is in `stale`.
  */
 
@@ -104,7 +106,10 @@ export class MerkleBuckets {
     }
   }
 
-  /** Sets the digest, at `at` in `words`, of an entry in a bucket. False when it is the same as before. */
+  /**
+   * Sets the digest, at `at` in `words`, of an entry in a bucket. False when it is the same as
+   * before.
+   */
   setDigest(id: number, words: Uint32Array, at = 0): boolean {
     if (!this.rows.setDigest(id, words, at)) return false;
     const bucket = this.bucketOf(id);
@@ -179,7 +184,10 @@ export class MerkleBuckets {
     this.visitCell(cell, visit);
   }
 
-  /** Writes the digests of the 16 parts of a part to `out`. It takes a while when those are out of date. */
+  /**
+   * Writes the digests of the 16 parts of a part to `out`. It takes a while when those are out of
+   * date.
+   */
   digestParts(part: Part, out: Uint32Array): void {
     let cell = this.heads[part.bucket];
     for (let i = 0; i < part.depth && isDivision(cell); i++) {
@@ -287,7 +295,10 @@ export class MerkleBuckets {
 
   // Divisions.
 
-  /** Goes to where a key belongs, marking the way, which is in `way` then; the last division, if any. */
+  /**
+   * Goes to where a key belongs, marking the way, which is in `way` then; the last division, if
+   * any.
+   */
   private follow(bucket: number, keyDigest: Uint8Array): Division | null {
     this.way.length = 0;
     let cell = this.heads[bucket];

@@ -19,8 +19,8 @@
  *
  * Two things blur this and do no harm. If a key is written twice between two updates, the
  * version in between was never hashed, and nodes that update at different moments may
- * show different ones; so update all nodes at every whole second, not only when a session starts. And
- * an update takes nothing out, so after one with a later W an entry shows early. Such a
+ * show different ones; so update all nodes at every whole second, not only when a session starts.
+ * And an update takes nothing out, so after one with a later W an entry shows early. Such a
  * key is sent once too often: it may stand in place of a deletion from before W that the
  * peer lacks. At rest every version comes to lie below W, and equal roots mean equal entries.
  *
@@ -187,8 +187,8 @@ export class MerkleTree implements ChangeObserver {
   }
 
   /**
-   * Throws unless the invariants hold, of buckets and levels too; for tests. `isUsed`: whether an id
-   * below `idLimit` names an entry that the tree was told of.
+   * Throws unless the invariants hold, of buckets and levels too; for tests. `isUsed`: whether an
+   * id below `idLimit` names an entry that the tree was told of.
    */
   verify(idLimit: number, isUsed: (id: number) => boolean): void {
     const { buckets, digester, digest, digestWords, entry } = this;
@@ -245,7 +245,10 @@ export class MerkleTree implements ChangeObserver {
     return false;
   }
 
-  /** Hashes a waiting entry unless it is above the watermark. Returns how many bytes it read for that. */
+  /**
+   * Hashes a waiting entry unless it is above the watermark. Returns how many bytes it read for
+   * that.
+   */
   private takeInEntry(id: number): number {
     const { buckets, digester, digest, entry } = this;
     this.source.read(id, entry);

@@ -43,7 +43,10 @@ export class RecordDigester {
   /** Begins with the tree key. */
   private readonly scratch = new Uint8Array(SMALL_BYTES);
   private readonly view = new DataView(this.scratch.buffer);
-  /** The first n bytes of `scratch`, made once each: a fresh view costs as much as a third of a hash. */
+  /**
+   * The first n bytes of `scratch`, made once each: a fresh view costs as much as a third of a
+   * hash.
+   */
   private readonly firstBytes: Uint8Array[] = [];
 
   /** `treeKey` has TREE_KEY_BYTES. */
