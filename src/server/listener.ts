@@ -42,7 +42,9 @@ export interface NetworkSettings {
 const TICK_MS = 500;
 /** A connection that was told the end has this long to close. */
 const CLOSING_MS = 5_000;
-/** One that has been silent for as long has long had all replies, and gets no more time than this. */
+/**
+ * One that has been silent for as long has long had all replies, and gets no more time than this.
+ */
 const SILENT_CLOSING_MS = 500;
 /** After this much discarded input the garbage that it left is collected. */
 const COLLECT_AFTER_BYTES = 4 * 1024 * 1024;
