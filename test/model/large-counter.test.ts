@@ -10,14 +10,12 @@ import { Entry } from "../../src/core/data/entry.ts";
 import { APPLIED, REFUSED_LARGE } from "../../src/core/store/outcome.ts";
 import type { Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
-import { Backups } from "../../src/durability/backup.ts";
 import { restoreBackup } from "../../src/durability/restore.ts";
-import { silentLogger } from "../../src/observability/log.ts";
-import { eventLoop } from "../../src/world.ts";
 import { DIRECTORY, dataOf, entriesOf, openStore, untilSafe } from "../support/journalled-store.ts";
 import { largeCounter } from "../support/large-counter.ts";
 import { SimulatedDisk } from "../support/simulated-disk.ts";
 import { runPair, SyncNode } from "../support/sync-pair.ts";
+import { backupsOf } from "../support/backups.ts";
 
 const KEY = new TextEncoder().encode("c");
 const one = new Int64().set(0, 1);
@@ -59,18 +57,9 @@ describe("a counter joined from two that one entry each may bring", () => {
     const files = new SimulatedDisk();
     const opened = await openStore({ files });
     fill(opened.store, 96_000);
-    const backups = new Backups({
-      files,
-      timing: eventLoop,
+    const backups = backupsOf(files, {
       store: opened.store,
-      nodeId: "n1",
       metadata: () => opened.journal.allMetadata(),
-      directory: "/backups",
-      intervalHours: 0,
-      keep: 0,
-      maxCount: 100,
-      minFreeBytes: 0,
-      logger: silentLogger,
     });
     const { name } = await backups.create("one");
     await restoreBackup(files, `/backups/${name}.backup`, "/restored", {

@@ -17,6 +17,7 @@ import {
 } from "../../src/core/data/counter.ts";
 import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
 import { JOIN, TAKE, joinCounters, joinedBytes, mergeRule } from "../../src/core/data/merge.ts";
+import { contentsOf } from "../support/entry-contents.ts";
 
 const KEY = Buffer.from("k");
 const small = (n: number): Int64 => new Int64().set(n < 0 ? -1 : 0, n);
@@ -79,15 +80,7 @@ function merge(present: Entry, arriving: Entry): Entry {
   return joined;
 }
 
-/** All that counts of an entry. When a tombstone came about does not. */
-function contents(entry: Entry): string {
-  const { kind, timeHigh, timeLow, originHigh, originLow, expiresAtMs } = entry;
-  const expiresAt = kind === KIND_TOMBSTONE ? 0 : expiresAtMs;
-  const value = Buffer.from(entry.valueBytes()).toString("hex");
-  return `${kind} ${timeHigh}.${timeLow}@${originHigh}.${originLow} ${expiresAt} ${value}`;
-}
-
-const same = (a: Entry, b: Entry) => expect(contents(a)).toBe(contents(b));
+const same = (a: Entry, b: Entry) => expect(contentsOf(a)).toBe(contentsOf(b));
 
 describe("merging", () => {
   test("is commutative", () => {

@@ -26,6 +26,7 @@ import {
 import { Store } from "../../src/core/store/store.ts";
 import { seeded } from "../support/random.ts";
 import { isTombstone, NaiveStore, shown, versionOf, type Part, type State } from "./naive-store.ts";
+import { contentsOf } from "../support/entry-contents.ts";
 
 const START_MS = 1_700_000_000_000;
 const SKEW_MS = 1_000;
@@ -69,14 +70,6 @@ function entryOf(key: string, state: State): Entry {
   entry.setValue(payload, 0, length);
   setVersionFromParts(entry);
   return entry;
-}
-
-/** All that counts of an entry, as text. When a tombstone came about does not. */
-function contents(entry: Entry): string {
-  const { kind, timeHigh, timeLow, originHigh, originLow, expiresAtMs } = entry;
-  const expiresAt = kind === KIND_TOMBSTONE ? 0 : expiresAtMs;
-  const value = Buffer.from(entry.valueBytes()).toString("latin1");
-  return `${kind} ${timeHigh}.${timeLow}@${originHigh}.${originLow} ${expiresAt} ${value}`;
 }
 
 class TestStore {
@@ -142,7 +135,7 @@ class TestStore {
     for (let id = 0; id < this.store.idLimit; id++) {
       if (!this.store.isUsed(id)) continue;
       this.store.read(id, this.view);
-      all.set(Buffer.from(this.view.keyBytes()).toString("latin1"), contents(this.view));
+      all.set(Buffer.from(this.view.keyBytes()).toString("latin1"), contentsOf(this.view));
     }
     return all;
   }
@@ -168,7 +161,7 @@ class TestStore {
   private describe(id: number): string {
     const entry = new Entry();
     this.store.read(id, entry);
-    return `${Buffer.from(entry.keyBytes()).toString("latin1")} ${contents(entry)}`;
+    return `${Buffer.from(entry.keyBytes()).toString("latin1")} ${contentsOf(entry)}`;
   }
 }
 
@@ -309,7 +302,7 @@ describe("the store", () => {
         naive.sweep();
         const expected = [...naive.states].map(([key, state]): [string, string] => [
           key,
-          contents(entryOf(key, state)),
+          contentsOf(entryOf(key, state)),
         ]);
         expect(real.dump()).toEqual(new Map(expected));
         const visible = [...naive.states].filter(([, state]) => !isTombstone(state));

@@ -1,15 +1,16 @@
 /** What must be true of all nodes once the simulated world is at rest. */
-import { Entry, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import { Entry } from "../../src/core/data/entry.ts";
 import { LATEST, MerkleTree } from "../../src/core/tree/merkle.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
 import type { Store } from "../../src/core/store/store.ts";
 import { shownBy } from "./oracle.ts";
 import { EPOCH_MS, type SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
+import { contentsOf } from "../support/entry-contents.ts";
 
 /** How two nodes differ; null when all hold the same. */
 export function findDifference(nodes: readonly SimNode[]): string | null {
-  const [first, ...others] = nodes.map((node) => contentsOf(node.serving!.store));
+  const [first, ...others] = nodes.map((node) => contentsOfAll(node.serving!.store));
   for (const [index, other] of others.entries()) {
     for (const key of new Set([...first.keys(), ...other.keys()])) {
       if (first.get(key) !== other.get(key)) {
@@ -30,19 +31,13 @@ export function findUnsafe(nodes: readonly SimNode[]): string | null {
   return null;
 }
 
-function contentsOf(store: Store): Map<string, string> {
+function contentsOfAll(store: Store): Map<string, string> {
   const contents = new Map<string, string>();
   const view = new Entry();
   for (let id = 0; id < store.idLimit; id++) {
     if (!store.isUsed(id)) continue;
     store.read(id, view);
-    const { kind, timeHigh, timeLow, originHigh, originLow } = view;
-    // From when a deletion's grace is counted is each node's own affair.
-    const expiresAtMs = kind === KIND_TOMBSTONE ? 0 : view.expiresAtMs;
-    const version = `${timeHigh}.${timeLow}.${originHigh}.${originLow}`;
-    const value = Buffer.from(view.valueBytes()).toString("latin1");
-    const key = Buffer.from(view.keyBytes()).toString();
-    contents.set(key, `kind ${kind} version ${version} expires ${expiresAtMs} value ${value}`);
+    contents.set(Buffer.from(view.keyBytes()).toString(), contentsOf(view));
   }
   return contents;
 }

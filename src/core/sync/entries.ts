@@ -297,10 +297,7 @@ export class EntryFlow {
     writer.u64(Math.min(purger.upToMs, deletions.latestPurgeMs()));
     writer.u32(purger.originHigh);
     writer.u32(purger.originLow);
-    writer.u32(entry.timeHigh);
-    writer.u32(entry.timeLow);
-    writer.u32(entry.originHigh);
-    writer.u32(entry.originLow);
+    writer.version(entry);
     writer.varint(entry.keyLength);
     writer.copy(entry.key, entry.keyOffset, entry.keyLength);
     return true;

@@ -12,6 +12,7 @@
  * what has arrived, not with what a length promises.
  */
 import { readU32 } from "../bytes.ts";
+import type { VersionWords } from "../data/entry.ts";
 
 /** Bytes of a frame before its payload. */
 export const FRAME_HEADER_BYTES = 8;
@@ -88,6 +89,14 @@ export class FrameWriter {
       value = Math.floor(value / 128);
     }
     this.bytes[this.at++] = value;
+  }
+
+  /** Time and origin, 16 bytes. */
+  version({ timeHigh, timeLow, originHigh, originLow }: VersionWords): void {
+    this.u32(timeHigh);
+    this.u32(timeLow);
+    this.u32(originHigh);
+    this.u32(originLow);
   }
 
   copy(from: Uint8Array, offset: number, length: number): void {
@@ -177,6 +186,13 @@ export class FrameReader {
   /** Up to 2^64; exact up to 2^53 - 1. */
   u64(): number {
     return this.u32() * 0x1_0000_0000 + this.u32();
+  }
+
+  version(into: VersionWords): void {
+    into.timeHigh = this.u32();
+    into.timeLow = this.u32();
+    into.originHigh = this.u32();
+    into.originLow = this.u32();
   }
 
   varint(): number {

@@ -120,10 +120,7 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
   writer.varint(limitCode(clockMs, hello.acceptsUpToMs));
   if (purgedUpToMs > 0) writer.u64(purgedUpToMs);
   if (hasFloor) {
-    writer.u32(floor.timeHigh);
-    writer.u32(floor.timeLow);
-    writer.u32(floor.originHigh);
-    writer.u32(floor.originLow);
+    writer.version(floor);
   }
   writer.copy(hello.root, 0, ROOT_BYTES);
   if (answered === null) writeSummary(writer, clockMs, hello.summary);
@@ -162,10 +159,7 @@ export function readHello(
   hello.acceptsUpToMs = limitOf(hello.clockMs, reader.varint());
   if ((parts & HAS_PURGED) !== 0) hello.purgedUpToMs = reader.u64();
   if ((parts & HAS_FLOOR) !== 0) {
-    hello.floor.timeHigh = reader.u32();
-    hello.floor.timeLow = reader.u32();
-    hello.floor.originHigh = reader.u32();
-    hello.floor.originLow = reader.u32();
+    reader.version(hello.floor);
   }
   const root = reader.skip(ROOT_BYTES);
   hello.root = reader.bytes.slice(root, root + ROOT_BYTES);

@@ -125,10 +125,7 @@ export function writeHead(writer: FrameWriter, entry: Entry): void {
   writer.u8(entry.kind | (entry.expiresAtMs === 0 ? 0 : HAS_EXPIRY));
   writer.varint(entry.keyLength);
   writer.varint(entry.valueLength);
-  writer.u32(entry.timeHigh);
-  writer.u32(entry.timeLow);
-  writer.u32(entry.originHigh);
-  writer.u32(entry.originLow);
+  writer.version(entry);
   if (entry.expiresAtMs !== 0) writer.u64(entry.expiresAtMs);
   writer.copy(entry.key, entry.keyOffset, entry.keyLength);
 }
@@ -140,10 +137,7 @@ export function readHead(reader: FrameReader, into: Entry): void {
   into.kind = (kind & ~HAS_EXPIRY) as Kind;
   const keyLength = reader.varint();
   into.valueLength = reader.varint();
-  into.timeHigh = reader.u32();
-  into.timeLow = reader.u32();
-  into.originHigh = reader.u32();
-  into.originLow = reader.u32();
+  reader.version(into);
   into.expiresAtMs = (kind & HAS_EXPIRY) === 0 ? 0 : reader.u64();
   into.keyOffset = reader.skip(keyLength);
   into.key = reader.bytes;

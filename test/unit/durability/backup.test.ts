@@ -1,12 +1,11 @@
 /** Backups of a live store, restoring them, and repairing what is damaged. */
 import { describe, expect, test } from "bun:test";
 import type { Store } from "../../../src/core/store/store.ts";
-import { Backups, FETCHED_PREFIX, type BackupOptions } from "../../../src/durability/backup.ts";
+import { Backups, FETCHED_PREFIX } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
 import type { Timing } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
-import { silentLogger } from "../../../src/observability/log.ts";
 import { eventually } from "../../support/eventually.ts";
 import {
   DIRECTORY,
@@ -19,25 +18,14 @@ import {
   untilSafe,
 } from "../../support/journalled-store.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
+import { backupsOf } from "../../support/backups.ts";
 
 const NOW = new Date("2026-01-02T03:04:05.678Z");
-
-function backupsOf(store: Store, files: SimulatedDisk, more: Partial<BackupOptions> = {}): Backups {
-  return new Backups({
-    files,
-    timing: eventLoop,
-    store,
-    nodeId: "n1",
-    metadata: () => new Map([["epoch", new Uint8Array([5])]]),
-    directory: "/backups",
-    intervalHours: 0,
-    keep: 0,
-    maxCount: 100,
-    minFreeBytes: 0,
-    logger: silentLogger,
-    ...more,
-  });
-}
+/** A store whose metadata is an epoch. */
+const withEpoch = (store: Store) => ({
+  store,
+  metadata: () => new Map([["epoch", new Uint8Array([5])]]),
+});
 
 describe("a backup", () => {
   test("holds the moment it was finished, whatever was written meanwhile", async () => {
@@ -46,7 +34,7 @@ describe("a backup", () => {
     for (let i = 0; i < 40_000; i++) set(store, `key ${i}`, "x".repeat(100));
     for (let i = 0; i < 100; i++) remove(store, `key ${i}`);
     const files = new SimulatedDisk();
-    const making = backupsOf(store, files).create("one");
+    const making = backupsOf(files, withEpoch(store)).create("one");
     const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
     for (let turns = 0; store.observers.length === 0 && turns < 10_000; turns++) await nextTurn();
     let rounds = 0;
@@ -73,7 +61,7 @@ describe("a backup", () => {
     const store = createStore();
     for (let i = 0; i < 500; i++) set(store, `key ${i}`, "x".repeat(100));
     const files = new SimulatedDisk();
-    const backups = backupsOf(store, files);
+    const backups = backupsOf(files, withEpoch(store));
     const { bytes, entries } = await backups.create("one");
     expect(entries).toBe(500);
     const whole = files.contents("/backups/one.backup");
@@ -92,7 +80,7 @@ describe("a backup", () => {
 
   test("is read by several at once, and no file stays open", async () => {
     const files = new SimulatedDisk();
-    const backups = backupsOf(createStore(), files);
+    const backups = backupsOf(files, withEpoch(createStore()));
     const whole: Record<string, Uint8Array> = {};
     for (const name of ["one", "two"]) {
       await backups.create(name);
@@ -113,7 +101,7 @@ describe("a backup", () => {
     let nowMs = NOW.getTime();
     const store = createStore(() => nowMs);
     const files = new SimulatedDisk();
-    const backups = backupsOf(store, files, { maxCount: 2, keep: 1 });
+    const backups = backupsOf(files, withEpoch(store), { maxCount: 2, keep: 1 });
     await backups.create("one");
     await backups.create("two");
     await expect(backups.create("three")).rejects.toThrow("there are 2 backups in /backups");
@@ -121,7 +109,7 @@ describe("a backup", () => {
     nowMs += 1_000;
     await backups.create();
     expect(files.paths()).toHaveLength(3);
-    const keepsAll = backupsOf(store, files, { maxCount: 3, keep: 0 });
+    const keepsAll = backupsOf(files, withEpoch(store), { maxCount: 3, keep: 0 });
     nowMs += 1_000;
     await expect(keepsAll.create()).rejects.toThrow("raise storage.max_backups");
   });
@@ -131,10 +119,10 @@ describe("a backup", () => {
     for (let i = 0; i < 500; i++) set(store, `key ${i}`, "x".repeat(1_000));
     const files = new SimulatedDisk();
     files.capacityBytes = 10_000_000;
-    const backups = backupsOf(store, files, { minFreeBytes: 9_900_000 });
+    const backups = backupsOf(files, withEpoch(store), { minFreeBytes: 9_900_000 });
     await expect(backups.create("one")).rejects.toThrow("lower storage.min_free_mb");
     expect(files.paths()).toEqual([]);
-    await backupsOf(store, files, { minFreeBytes: 5_000_000 }).create("one");
+    await backupsOf(files, withEpoch(store), { minFreeBytes: 5_000_000 }).create("one");
   });
 
   test("is given up when others take that space meanwhile", async () => {
@@ -150,7 +138,7 @@ describe("a backup", () => {
         return () => {};
       },
     };
-    const backups = backupsOf(store, files, { minFreeBytes: 50_000_000, timing });
+    const backups = backupsOf(files, withEpoch(store), { minFreeBytes: 50_000_000, timing });
     files.beforeWrite = () => {
       files.capacityBytes = 50_000_000;
       look();
@@ -163,7 +151,7 @@ describe("a backup", () => {
   test.each(["", "../x", ".x", "a/b", "x".repeat(129), "a b"])(
     "is never called %j",
     async (name) => {
-      const backups = backupsOf(createStore(), new SimulatedDisk());
+      const backups = backupsOf(new SimulatedDisk(), withEpoch(createStore()));
       await expect(backups.create(name)).rejects.toThrow("the name of a backup");
       await expect(backups.read(name, 0, 1)).rejects.toThrow("the name of a backup");
       await expect(backups.remove(name)).rejects.toThrow("the name of a backup");
@@ -172,7 +160,7 @@ describe("a backup", () => {
 
   test("never replaces another, and one is made at a time", async () => {
     const files = new SimulatedDisk();
-    const backups = backupsOf(createStore(), files);
+    const backups = backupsOf(files, withEpoch(createStore()));
     const first = backups.create("one");
     await expect(backups.create("two")).rejects.toThrow("another backup is being made");
     await first;
@@ -184,7 +172,9 @@ describe("a backup", () => {
     for (let i = 0; i < 500; i++) set(store, `key ${i}`, "x".repeat(1_000));
     const files = new SimulatedDisk();
     files.capacityBytes = 100_000;
-    await expect(backupsOf(store, files).create()).rejects.toThrow("the disk is full (ENOSPC)");
+    await expect(backupsOf(files, withEpoch(store)).create()).rejects.toThrow(
+      "the disk is full (ENOSPC)",
+    );
     expect(files.paths()).toEqual([]);
   });
 
@@ -193,7 +183,7 @@ describe("a backup", () => {
     const kept = ["/backups/monday.backup", "/backups/notes.tmp", "/backups/readme"];
     const leftovers = ["/backups/tuesday.backup.tmp", `/backups/${FETCHED_PREFIX}1.backup`];
     for (const path of [...kept, ...leftovers]) files.place(path, new Uint8Array(1));
-    await backupsOf(createStore(), files).start();
+    await backupsOf(files, withEpoch(createStore())).start();
     expect(files.paths()).toEqual(kept);
   });
 
@@ -201,7 +191,7 @@ describe("a backup", () => {
     const files = new SimulatedDisk();
     let nowMs = 0;
     const timing = { ...eventLoop, nowMs: () => nowMs };
-    const backups = backupsOf(createStore(), files, { timing });
+    const backups = backupsOf(files, withEpoch(createStore()), { timing });
     const made = () => files.paths().map((path) => /(\d)\.backup$/.exec(path)![1]);
     await backups.create(`${FETCHED_PREFIX}1`);
     nowMs = 500_000;
@@ -228,7 +218,7 @@ describe("a backup", () => {
       },
     };
     const start = async (): Promise<Backups> => {
-      const backups = backupsOf(store, files, { intervalHours: 24, keep: 2, timing });
+      const backups = backupsOf(files, withEpoch(store), { intervalHours: 24, keep: 2, timing });
       await backups.start();
       return backups;
     };
@@ -263,7 +253,7 @@ describe("restoring", () => {
     const store = createStore();
     for (let i = 0; i < 20; i++) set(store, `key ${i}`, `value ${i}`);
     const files = new SimulatedDisk();
-    await backupsOf(store, files).create("one");
+    await backupsOf(files, withEpoch(store)).create("one");
     return files;
   }
   const BACKUP = "/backups/one.backup";

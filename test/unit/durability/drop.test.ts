@@ -2,12 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { Int64 } from "../../../src/core/data/counter.ts";
 import type { Store } from "../../../src/core/store/store.ts";
-import { Backups } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { resumeIncarnation } from "../../../src/durability/incarnation.ts";
 import { repairDirectory, restoreBackup } from "../../../src/durability/restore.ts";
-import { eventLoop } from "../../../src/world.ts";
-import { silentLogger } from "../../../src/observability/log.ts";
 import {
   DIRECTORY,
   dataOf,
@@ -18,6 +15,7 @@ import {
   untilSafe,
 } from "../../support/journalled-store.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
+import { backupsOf } from "../../support/backups.ts";
 
 const DAY_MS = 86_400_000;
 const one = new Int64().set(0, 1);
@@ -68,19 +66,7 @@ describe("an entry that was set aside", () => {
     const files = new SimulatedDisk();
     const { store, journal } = await openStore({ files });
     for (let i = 0; i < 40; i++) set(store, `key ${i}`, "x".repeat(20_000));
-    const backups = new Backups({
-      files,
-      timing: eventLoop,
-      store,
-      nodeId: "n1",
-      metadata: () => journal.allMetadata(),
-      directory: "/backups",
-      intervalHours: 0,
-      keep: 0,
-      maxCount: 100,
-      minFreeBytes: 0,
-      logger: silentLogger,
-    });
+    const backups = backupsOf(files, { store, metadata: () => journal.allMetadata() });
     let writes = 0;
     files.beforeWrite = (path) => {
       // Behind the head and the first of several frames.

@@ -2,13 +2,10 @@
 import { expect, test } from "bun:test";
 import { Entry, KIND_COUNTER } from "../../../src/core/data/entry.ts";
 import type { Origin } from "../../../src/core/data/origin.ts";
-import { Backups } from "../../../src/durability/backup.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { resumeIncarnation } from "../../../src/durability/incarnation.ts";
 import type { FsyncMode } from "../../../src/durability/log.ts";
 import { repairDirectory, restoreBackup } from "../../../src/durability/restore.ts";
-import { eventLoop } from "../../../src/world.ts";
-import { silentLogger } from "../../../src/observability/log.ts";
 import {
   DIRECTORY,
   openStore,
@@ -17,6 +14,7 @@ import {
   type JournalledStore,
 } from "../../support/journalled-store.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
+import { backupsOf } from "../../support/backups.ts";
 
 let starts = 0;
 
@@ -80,18 +78,9 @@ test("an origin it was given while it ran is the one it goes on under", async ()
 test("restored from a backup, or repaired: a new one, however it was synced", async () => {
   const files = new SimulatedDisk();
   const first = await start(files, "always");
-  const backups = new Backups({
-    files,
-    timing: eventLoop,
+  const backups = backupsOf(files, {
     store: first.store,
-    nodeId: "n1",
     metadata: () => first.journal.allMetadata(),
-    directory: "/backups",
-    intervalHours: 0,
-    keep: 0,
-    maxCount: 100,
-    minFreeBytes: 0,
-    logger: silentLogger,
   });
   await backups.create("one");
   await first.journal.close();
