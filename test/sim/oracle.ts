@@ -79,6 +79,8 @@ export class Oracle {
   private readonly survivals: Survival[] = [];
   private readonly writes = new Map<string, Map<bigint, SetOrDelete[]>>();
   private readonly increments = new Map<string, Map<string, Increment[]>>();
+  /** Writes that nobody held when their version was given again, by key and base. */
+  private readonly replaced = new Map<string, SetOrDelete[]>();
   /** Of each node those writes that its journal has perhaps not called safe. */
   private readonly latest: (SetOrDelete | Increment)[][] = [];
   /** What each fold counts: by key, base, fold and its time. */
@@ -166,7 +168,15 @@ export class Oracle {
     }
     const writes = getOrMake(this.writes, key, () => new Map<bigint, SetOrDelete[]>());
     const write = { key, base, position: this.survivals[node].position, value, expiresAtMs };
-    getOrMake(writes, base, () => []).push(write);
+    const made = getOrMake(writes, base, () => []);
+    // A node without memory gives a version again when it knows nothing of the first time. A copy
+    // may be on its way all the same: `changed` sees it arrive.
+    const isHeld = ({ keys }: Holding, of: number) =>
+      of !== node && (keys.get(key)?.base ?? -1n) >= base;
+    if (made.length > 0 && !this.holdings.some(isHeld)) {
+      getOrMake(this.replaced, `${key} ${base}`, () => []).push(...made.splice(0));
+    }
+    made.push(write);
     this.latest[node].push(write);
   }
 
@@ -199,7 +209,7 @@ export class Oracle {
     if (held === undefined || held.base >> 1n < all.floor) return null;
     const isString = (held.base & 1n) === 0n;
     const writes = this.writes.get(key)?.get(held.base) ?? [];
-    // One version can be given twice by a node without memory whose clock was set back.
+    // A version that was given twice may be held with either value; the higher wins where they meet.
     const write = writes.reduce<SetOrDelete | undefined>(higher, undefined);
     if (isString && write === undefined) {
       this.fail(`${key}: held is a value that nobody wrote`);
@@ -297,6 +307,7 @@ export class Oracle {
     if (isLiars(key)) return;
     const holding = this.holdings[node];
     const { base, parts } = readState(view);
+    this.noteArrival(key, base, view);
     const before = holding.keys.get(key);
     if (before !== undefined && base < before.base) {
       // A deletion older than the one that was forgotten is nothing that came back.
@@ -310,6 +321,17 @@ export class Oracle {
     if (before?.base === base) this.noteFolds(key, base, before, parts);
     holding.joinKey(key, base, parts);
     this.survivals[node].note({ key, base, parts });
+  }
+
+  /** A copy of a write that seemed to be held by nobody has arrived. */
+  private noteArrival(key: string, base: bigint, { value, valueOffset, valueLength }: Entry): void {
+    const replaced = this.replaced.get(`${key} ${base}`);
+    if (replaced === undefined) return;
+    const text = textOf(value, valueOffset, valueLength);
+    for (const write of replaced.filter((it) => (it.value ?? "") === text)) {
+      remove(replaced, write);
+      this.writes.get(key)!.get(base)!.push(write);
+    }
   }
 
   private newest(store: Store): bigint {
