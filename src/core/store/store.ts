@@ -39,7 +39,7 @@ import {
 import { flawOf } from "../data/entry-check.ts";
 import { KEEP, TAKE, diedMs, joinCounters, joinedBytes, mergeRule } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
-import { Patch } from "../data/patch.ts";
+import type { Patch } from "../data/patch.ts";
 import type { BlockSkipList } from "./block-skip-list.ts";
 import { Deletions } from "./deletions.ts";
 import { FlushFloor } from "./flush-floor.ts";
@@ -57,14 +57,12 @@ import {
   type Outcome,
 } from "./outcome.ts";
 import { OwnCounts } from "./own-counts.ts";
+import { StringPatches } from "./string-patches.ts";
 import { Sweeper } from "./sweeper.ts";
 
 const never = (): boolean => false;
 /** Of a counter from this size on only what changed is written down, not all of it. */
 const LARGE_COUNTER_BYTES = 1024;
-/** The same of a string that another expiry, or bytes within it, leave as it is for the rest. */
-const LONG_STRING_BYTES = 1024;
-const NO_PATCH = -1;
 /** Slabs that `sweep` looks at for one that is hardly used. */
 const SLABS_A_SWEEP = 16;
 
@@ -114,6 +112,7 @@ export class Store {
 
   private readonly entries: KeyedEntries;
   private readonly flushFloor = new FlushFloor();
+  private readonly patches: StringPatches;
   private readonly sweeper: Sweeper;
   private isRefusing = false;
 
@@ -123,9 +122,6 @@ export class Store {
   private readonly joined = new Entry();
   /** See `readChange`; null when what came in is what is there. */
   private change: Entry | null = null;
-  /** See `readPatch`. */
-  private readonly patch = new Patch();
-  private patchedBytes = NO_PATCH;
   private readonly numberText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
   private readonly scratch = new ScratchBytes();
 
@@ -134,6 +130,7 @@ export class Store {
     this.clock = clock;
     this.origin = origin;
     this.entries = new KeyedEntries(hashSeed, random, memoryLimitBytes);
+    this.patches = new StringPatches(this.entries);
     this.observers = this.entries.observers;
     this.order = this.entries.order;
     this.floor = this.flushFloor.version;
@@ -228,12 +225,7 @@ export class Store {
    * needs to be written down; null if it is not.
    */
   readPatch(id: number): Patch | null {
-    if (this.patchedBytes === NO_PATCH) return null;
-    const { patch } = this;
-    const { entry } = patch;
-    this.entries.read(id, entry);
-    entry.setValue(entry.value, entry.valueOffset + patch.at, this.patchedBytes);
-    return patch;
+    return this.patches.read(id);
   }
 
   /** Like `read`, but the value is what clients see: a counter's is its decimal text. */
@@ -291,38 +283,12 @@ export class Store {
     const id = entries.locate(hash, entry.key, entry.keyOffset, entry.keyLength);
     if (id < 0) return entries.add(hash, local ? entry : this.asTaken(entry), local);
     // What this node just wrote is above all it ever saw: there is nothing to compare.
-    if (local) return this.replaceOwn(id, entry);
+    if (local) return this.patches.replace(id, entry);
     entries.read(id, this.present);
     const verdict = mergeRule(this.present, entry);
     if (verdict === KEEP) return UNCHANGED;
     if (verdict === TAKE) return entries.replace(id, this.asTaken(entry), false, false);
     return this.join(id, entry);
-  }
-
-  /** A string that is given the value it has gets another expiry, and that is all. */
-  private replaceOwn(id: number, entry: Entry): Outcome {
-    if (entry.valueLength < LONG_STRING_BYTES) return this.entries.replace(id, entry, true, false);
-    const { present } = this;
-    this.entries.read(id, present);
-    const { kind, value, valueOffset, valueLength } = present;
-    const isSame =
-      value === entry.value && valueOffset === entry.valueOffset && kind === KIND_STRING;
-    if (!isSame || valueLength !== entry.valueLength)
-      return this.entries.replace(id, entry, true, false);
-    return this.replacePatched(id, entry, 0, 0);
-  }
-
-  /** Replaces `present` by what differs from it in some bytes and the expiry only. */
-  private replacePatched(id: number, entry: Entry, at: number, length: number): Outcome {
-    const { present, patch } = this;
-    if (present.valueLength < LONG_STRING_BYTES)
-      return this.entries.replace(id, entry, true, false);
-    copyVersion(present, patch.previous);
-    patch.at = at;
-    this.patchedBytes = length;
-    const outcome = this.entries.replace(id, entry, true, false);
-    this.patchedBytes = NO_PATCH;
-    return outcome;
   }
 
   /** An entry from elsewhere as it is taken in place of what is here. */
@@ -392,7 +358,7 @@ export class Store {
     own.setValue(present.value, present.valueOffset, present.valueLength);
     own.expiresAtMs = present.expiresAtMs;
     this.stamp();
-    if (this.replacePatched(id, own, at, length) !== APPLIED) {
+    if (this.patches.replaceWithin(id, present, own, at, length) !== APPLIED) {
       throw new Error("a write in place was refused");
     }
     return true;
@@ -496,22 +462,12 @@ export class Store {
    * In a recovery: changes a string again, if it is there in exactly the version that was changed.
    * If it is not, what came after it is there already, or it was dropped.
    */
-  patchAgain({ entry, at, previous }: Patch): void {
+  patchAgain(patch: Patch): void {
+    const { entry } = patch;
     const id = this.locate(entry.key, entry.keyOffset, entry.keyLength);
-    if (id < 0) return;
-    const { present, own } = this;
-    this.entries.read(id, present);
-    if (present.kind !== KIND_STRING || compareVersions(present, previous) !== 0) return;
-    if (at + entry.valueLength > present.valueLength || this.flushFloor.isAbove(entry)) return;
-    const { value, valueOffset, valueLength } = present;
-    copyBytes(entry.value, entry.valueOffset, entry.valueLength, value, valueOffset + at);
-    own.kind = KIND_STRING;
-    own.setKey(entry.key, entry.keyOffset, entry.keyLength);
-    own.setValue(value, valueOffset, valueLength);
-    copyVersion(entry, own);
-    own.expiresAtMs = entry.expiresAtMs;
+    if (id < 0 || this.flushFloor.isAbove(entry)) return;
     this.clock.observe(entry.timeHigh, entry.timeLow);
-    this.entries.replace(id, own, false, false);
+    this.patches.repeat(id, patch);
   }
 
   /**
@@ -596,11 +552,4 @@ export class Store {
     this.clock.next();
     this.own.setVersion(this.clock.high, this.clock.low, this.origin.high, this.origin.low);
   }
-}
-
-function copyVersion(from: VersionWords, to: VersionWords): void {
-  to.timeHigh = from.timeHigh;
-  to.timeLow = from.timeLow;
-  to.originHigh = from.originHigh;
-  to.originLow = from.originLow;
 }

@@ -1,0 +1,94 @@
+/**
+ * Changes of long strings that leave most of them as they are: bytes written over some of one, or
+ * another expiry. Nothing else of the string is copied, and whoever writes changes down need not
+ * write down more.
+ */
+import {
+  Entry,
+  KIND_STRING,
+  compareVersions,
+  copyBytes,
+  type VersionWords,
+} from "../data/entry.ts";
+import { Patch } from "../data/patch.ts";
+import type { KeyedEntries } from "./keyed-entries.ts";
+import type { Outcome } from "./outcome.ts";
+
+/** A string of this size is long. */
+const LONG_STRING_BYTES = 1024;
+const NO_PATCH = -1;
+
+/** The patches of one store, of which there is one at a time: while its change is announced. */
+export class StringPatches {
+  private readonly patch = new Patch();
+  private patchedBytes = NO_PATCH;
+  private readonly present = new Entry();
+  private readonly patched = new Entry();
+
+  constructor(private readonly entries: KeyedEntries) {}
+
+  /** See `Store.readPatch`. */
+  read(id: number): Patch | null {
+    if (this.patchedBytes === NO_PATCH) return null;
+    const { patch } = this;
+    const { entry } = patch;
+    this.entries.read(id, entry);
+    entry.setValue(entry.value, entry.valueOffset + patch.at, this.patchedBytes);
+    return patch;
+  }
+
+  /**
+   * Replaces entry `id` by one of this node. A string that is given the value it has gets another
+   * expiry, and that is all.
+   */
+  replace(id: number, entry: Entry): Outcome {
+    const { entries, present } = this;
+    if (entry.valueLength < LONG_STRING_BYTES) return entries.replace(id, entry, true, false);
+    entries.read(id, present);
+    const { kind, value, valueOffset, valueLength } = present;
+    const isSame =
+      value === entry.value && valueOffset === entry.valueOffset && kind === KIND_STRING;
+    if (!isSame || valueLength !== entry.valueLength) {
+      return entries.replace(id, entry, true, false);
+    }
+    return this.replaceWithin(id, present, entry, 0, 0);
+  }
+
+  /**
+   * Replaces entry `id` by one of this node that differs in the expiry and in `length` bytes from
+   * `at` on. Of `previous`, what it was, only the version and the length of the value count.
+   */
+  replaceWithin(id: number, previous: Entry, entry: Entry, at: number, length: number): Outcome {
+    const { entries, patch } = this;
+    if (previous.valueLength < LONG_STRING_BYTES) return entries.replace(id, entry, true, false);
+    copyVersion(previous, patch.previous);
+    patch.at = at;
+    this.patchedBytes = length;
+    const outcome = entries.replace(id, entry, true, false);
+    this.patchedBytes = NO_PATCH;
+    return outcome;
+  }
+
+  /** Changes entry `id` again, if it is in exactly the version that was changed. */
+  repeat(id: number, { entry, at, previous }: Patch): void {
+    const { entries, present, patched } = this;
+    entries.read(id, present);
+    if (present.kind !== KIND_STRING || compareVersions(present, previous) !== 0) return;
+    if (at + entry.valueLength > present.valueLength) return;
+    const { value, valueOffset, valueLength } = present;
+    copyBytes(entry.value, entry.valueOffset, entry.valueLength, value, valueOffset + at);
+    patched.kind = KIND_STRING;
+    patched.setKey(entry.key, entry.keyOffset, entry.keyLength);
+    patched.setValue(value, valueOffset, valueLength);
+    copyVersion(entry, patched);
+    patched.expiresAtMs = entry.expiresAtMs;
+    entries.replace(id, patched, false, false);
+  }
+}
+
+function copyVersion(from: VersionWords, to: VersionWords): void {
+  to.timeHigh = from.timeHigh;
+  to.timeLow = from.timeLow;
+  to.originHigh = from.originHigh;
+  to.originLow = from.originLow;
+}
