@@ -88,6 +88,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   private isPaused = false;
   private awaitsReading = false;
   private isStopped = false;
+  /** Waits in the run queue to send on. */
+  private isSendingDue = false;
   /** Requests are being run; their replies are not sent yet. */
   private isWorking = false;
   /** A command's reply is still to come, or to be sent in part. */
@@ -189,8 +191,23 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     else this.goOn();
   }
 
-  /** The kernel takes bytes again. */
+  /** The kernel takes bytes again. It may be megabytes: those who have so many take turns. */
   onDrain(): void {
+    const { runQueue } = this.shared;
+    if (this.outbox.length < LARGE_CHUNK_BYTES) return this.sendOn();
+    if (!runQueue.isSpent) {
+      this.sendOn();
+      return runQueue.spend();
+    }
+    if (this.isSendingDue) return;
+    this.isSendingDue = true;
+    runQueue.add(() => {
+      this.isSendingDue = false;
+      this.sendOn();
+    });
+  }
+
+  private sendOn(): void {
     if (this.isClosed) return;
     this.outbox.flush(this.safePosition);
     this.account();

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { ReadingTurns } from "../../../src/reading-turns.ts";
 import { eventLoop } from "../../../src/world.ts";
+import { eventually } from "../../support/eventually.ts";
 import { InProcessServer, respRequest } from "../../support/in-process.ts";
 
 test("a few are read from in each turn of the event loop, in the order in which they came", () => {
@@ -39,4 +40,19 @@ test("who sent a large chunk is not read from until its turn comes; others are",
   sender.send(request.subarray(110_000));
   await sender.whenReading();
   expect(sender.read()).toBe("+OK\r\n");
+});
+
+test("of those who have much to send one does so in a turn, and the next in the next", async () => {
+  const server = new InProcessServer({ isPatient: true });
+  server.connect().send(respRequest("SET", "k", "v".repeat(200_000)));
+  await new Promise((resolve) => setTimeout(resolve));
+  const readers = [server.connect(), server.connect()];
+  for (const reader of readers) {
+    reader.capacity = 0;
+    reader.send("GET k\n");
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  for (const reader of readers) reader.drain(1_000_000);
+  expect(readers.map((reader) => reader.read().length > 0)).toEqual([true, false]);
+  await eventually("the other's turn comes", () => readers[1].read().length > 0);
 });
