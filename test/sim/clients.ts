@@ -19,7 +19,7 @@ export class Clients {
   act(node: SimNode, name: string): void {
     const chance = this.simulation.chanceOfAct(name);
     const store = node.serving?.store;
-    if (store === undefined) return;
+    if (store === undefined || node.hasLostTime) return;
     // As `commands/execute.ts` has it.
     if (node.serving!.journal.failure !== null) {
       this.simulation.counts.refusedWrites++;

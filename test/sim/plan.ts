@@ -40,6 +40,8 @@ export interface Plan {
     readonly failingSync: number;
     readonly brokerOutage: number;
     readonly clockStep: number;
+    /** A machine boots with a clock that has lost the time. */
+    readonly lostTime: number;
     readonly absence: number;
     /** A time in which few reach each other, up to beyond the grace. */
     readonly isolation: number;
@@ -104,6 +106,7 @@ export function drawPlan(chance: Chance): Plan {
       failingSync: isOn(0.1) ? 0.01 : 0,
       brokerOutage: isOn(0.4) ? 0.02 : 0,
       clockStep: hasSteps ? 0.03 : 0,
+      lostTime: isOn(0.15) ? 0.02 : 0,
       absence: absent ? 0.02 : 0,
       isolation: 0,
       loss: 0,
@@ -144,6 +147,7 @@ export function drawForgettingPlan(chance: Chance): Plan {
     troubles: {
       ...plan.troubles,
       clockStep: hasSteps ? 0.05 : 0,
+      lostTime: 0,
       absence: 0.02,
       isolation: 0.15,
       loss: losesData ? 0.04 : 0,

@@ -124,6 +124,7 @@ export class Simulation {
     failedSyncsToDisk: 0,
     outages: 0,
     steps: 0,
+    lostTimes: 0,
     absences: 0,
     losses: 0,
     setAside: 0,
@@ -314,6 +315,7 @@ export class Simulation {
     broker.start();
     for (const node of this.present) {
       node.clockOffsetMs = 0;
+      node.hasLostTime = false;
       node.drift = 0;
       node.disk.contents.failWritesWith = node.disk.contents.failSyncsWith = null;
       node.start();

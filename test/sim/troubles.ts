@@ -2,11 +2,12 @@
 import type { Chance } from "./chance.ts";
 import type { Clients } from "./clients.ts";
 import type { SimulatedDisk } from "../support/simulated-disk.ts";
-import type { SimNode } from "./sim-node.ts";
+import { EPOCH_MS, type SimNode } from "./sim-node.ts";
 import type { Plan } from "./plan.ts";
 import type { Simulation } from "./simulation.ts";
 
 const HOUR_MS = 3_600_000;
+const YEAR_MS = 365 * 24 * HOUR_MS;
 /** Troubles that are not of one node. */
 const OF_ALL = new Set(["partition", "brokerOutage", "isolation"]);
 /** Troubles during which time passes. */
@@ -32,6 +33,7 @@ export class Troubles {
     this.attempt(turn, "failingSync", (node) => this.failSync(node));
     this.attempt(turn, "brokerOutage", (_, chance) => this.breakBroker(chance));
     this.attempt(turn, "clockStep", (node, chance) => this.step(node, chance));
+    this.attempt(turn, "lostTime", (node, chance) => this.loseTime(node, chance));
     this.attempt(turn, "absence", this.sendAway.bind(this));
     this.attempt(turn, "isolation", this.isolate.bind(this));
     this.attempt(turn, "loss", (node, chance) => this.lose(node, chance));
@@ -136,10 +138,47 @@ export class Troubles {
   }
 
   private step(node: SimNode, chance: Chance): void {
-    const { counts, history } = this.simulation;
+    const { counts, timeline } = this.simulation;
     counts.steps++;
-    node.clockOffsetMs = chance.pick([-HOUR_MS, 0, HOUR_MS, chance.between(-5_000, 5_000)]);
-    history.note(() => `the clock of ${node.id} is off by ${node.clockOffsetMs} ms`);
+    const how = chance.pick(["for good", "for two seconds", "over a restart"] as const);
+    if (how === "for good") {
+      const offsetMs = chance.pick([-HOUR_MS, 0, HOUR_MS, chance.between(-5_000, 5_000)]);
+      return this.setClock(node, offsetMs);
+    }
+    if (how === "over a restart") {
+      node.crash(chance.pick(["kill", "power"]));
+      this.setClock(node, -HOUR_MS);
+      return void timeline.after(chance.magnitude(10, 5_000), () => node.start());
+    }
+    const before = node.clockOffsetMs;
+    this.setClock(node, chance.between(-30, 30) * 60_000);
+    timeline.after(2_000, () => {
+      if (this.simulation.isTroubled) this.setClock(node, before);
+    });
+  }
+
+  /**
+   * A machine whose clock has lost the time boots years back, until it learns the time. Its clients
+   * leave it alone so long: a deletion is dated by that clock, and would be as good as forgotten
+   * when the clock is right again. Nor does a clock come up years ahead here: what is written then,
+   * and what is forgotten, nobody promises to set right.
+   */
+  private loseTime(node: SimNode, chance: Chance): void {
+    const { counts, timeline } = this.simulation;
+    counts.lostTimes++;
+    node.crash(chance.pick(["kill", "power"]));
+    this.setClock(node, chance.pick([-EPOCH_MS, -chance.between(1, 20) * YEAR_MS]));
+    node.hasLostTime = true;
+    node.start();
+    timeline.after(chance.magnitude(100, 60_000), () => {
+      node.hasLostTime = false;
+      if (this.simulation.isTroubled) this.setClock(node, 0);
+    });
+  }
+
+  private setClock(node: SimNode, offsetMs: number): void {
+    node.clockOffsetMs = offsetMs;
+    this.simulation.history.note(() => `the clock of ${node.id} is off by ${offsetMs} ms`);
   }
 
   /** A disk takes nothing for a while. */
