@@ -29,6 +29,8 @@ const OWN_PLACES = 8;
 const MAX_TOPIC_LENGTH = 4_096;
 const MAX_CLIENT_ID_LENGTH = 1_024;
 const MAX_SUBSCRIPTIONS = 100;
+/** Packets of one client that are looked at before others have their turn. */
+const PACKETS_A_TURN = 64;
 /** Messages of QoS 2 that a client may leave half way. */
 const MAX_HALF_WAY = 20;
 
@@ -169,18 +171,26 @@ export class EmbeddedBroker {
     const sender: Sender = {
       onReadingTurn() {
         isWaiting = false;
-        if (!socket.destroyed) handle.resume();
+        if (socket.destroyed) return;
+        handle.resume();
+        // The package was told that there was nothing.
+        if (socket.readableLength > 0) socket.emit("readable");
       },
     };
     socket.on("close", () => this.readingTurns.forget(sender));
     socket.read = (size) => {
-      const chunk: Buffer | null = read(size);
-      if (chunk !== null && chunk.length >= LARGE_CHUNK_BYTES && !isWaiting) {
+      if (isWaiting) return null;
+      const came: Buffer | null = read(size);
+      if (came === null) return null;
+      const length = guard.lengthOf(came, PACKETS_A_TURN);
+      const chunk = came.subarray(0, length);
+      if (length < came.length) socket.unshift(came.subarray(length));
+      if (chunk.length >= LARGE_CHUNK_BYTES || length < came.length) {
         isWaiting = true;
         this.readingTurns.wait(sender);
       }
       if (isWaiting && !socket.destroyed) handle.pause();
-      return chunk === null || guard.look(chunk) ? chunk : null;
+      return guard.look(chunk) ? chunk : null;
     };
   }
 

@@ -31,6 +31,9 @@ export class UnfinishedPackets {
   }
 }
 
+/** Beyond four bytes of a length. */
+const MAX_SHIFT = 128 ** 4;
+
 /** One connection's packets. */
 export class PacketGuard {
   /** Bytes of the packet under way that have come. */
@@ -60,6 +63,24 @@ export class PacketGuard {
       this.cut(problem);
     }
     return !this.isOver;
+  }
+
+  /** How long the first packets of a chunk are, up to so many; all of it when there are fewer. */
+  lengthOf(chunk: Uint8Array, packets: number): number {
+    let at = this.missing;
+    // In the middle of a length: a byte more, and then another look.
+    if (this.lengthBytes >= 0) return Math.min(1, chunk.length);
+    for (; packets > 0 && at < chunk.length; packets--) {
+      let length = 0;
+      let shift = 1;
+      let byte = 0x80;
+      for (at++; byte > 0x7f && at < chunk.length && shift < MAX_SHIFT; shift *= 128) {
+        byte = chunk[at++];
+        length += (byte & 0x7f) * shift;
+      }
+      at += length;
+    }
+    return Math.min(at, chunk.length);
   }
 
   /** The connection is over. */

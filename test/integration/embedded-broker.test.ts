@@ -1,9 +1,10 @@
 /** The embedded broker against clients that want its memory; honest ones are served beside them. */
 import { eventLoop } from "../../src/world.ts";
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import { connect as connectSocket, type Socket } from "node:net";
 import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
 import { EmbeddedBroker, type BrokerLimits } from "../../src/replication/embedded-broker.ts";
+import { PacketGuard } from "../../src/replication/packet-guard.ts";
 import { eventually } from "../support/eventually.ts";
 
 const MIB = 1_048_576;
@@ -185,4 +186,22 @@ test("who sends much is read from in turns, and others meanwhile", async () => {
     sender.destroy();
     await held.stop();
   }
+});
+
+test("a flood of small messages in one piece is taken a few at a time, and arrives", async () => {
+  const COUNT = 10_000;
+  const to = await join();
+  let arrived = 0;
+  to.on("message", () => arrived++);
+  await to.subscribeAsync("f", { qos: 0 });
+  const look = spyOn(PacketGuard.prototype, "look");
+  const { socket } = await raw();
+  socket.write(Buffer.from("100d00044d5154540402003c000166", "hex"));
+  await new Promise((resolve) => socket.once("data", resolve));
+  const message = Buffer.from("300400016621", "hex");
+  socket.write(Buffer.concat(Array<Buffer>(COUNT).fill(message)));
+  await eventually("all arrived", () => arrived === COUNT);
+  const largest = Math.max(...look.mock.calls.map(([chunk]) => chunk.length));
+  look.mockRestore();
+  expect(largest).toBeLessThan(100 * message.length);
 });

@@ -76,3 +76,29 @@ test("of what all have half sent the largest goes, and nobody else", () => {
   for (const { guard } of all) guard.end();
   expect(unfinished.size).toBe(0);
 });
+
+test("a chunk is cut where some packets end, wherever it begins", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 0, max: 300 }), { minLength: 1, maxLength: 30 }),
+      fc.integer({ min: 1, max: 5 }),
+      fc.nat(),
+      (lengths, most, offset) => {
+        const { guard } = guardOf(300);
+        const packets = lengths.map(packet);
+        const stream = Buffer.concat(packets);
+        const ends = packets.map((_, i) => Buffer.concat(packets.slice(0, i + 1)).length);
+        let at = offset % stream.length;
+        guard.look(stream.subarray(0, at));
+        while (at < stream.length) {
+          const length = guard.lengthOf(stream.subarray(at), most);
+          expect(length).toBeGreaterThan(0);
+          const crossed = ends.filter((end) => end > at && end < at + length).length;
+          expect(crossed).toBeLessThanOrEqual(most);
+          guard.look(stream.subarray(at, at + length));
+          at += length;
+        }
+      },
+    ),
+  );
+});
