@@ -80,6 +80,8 @@ function connect(
 export class LinkEnd implements Link, StreamEnd {
   queuedBytes = 0;
   readonly place: number;
+  /** When it was made, in the time of the simulation. */
+  readonly sinceMs: number;
   private stream!: Stream;
   private handler: LinkHandler | null = null;
   /** Said before anything else. */
@@ -98,6 +100,7 @@ export class LinkEnd implements Link, StreamEnd {
     private readonly windowBytes: number,
   ) {
     this.place = party.place;
+    this.sinceMs = simulation.timeline.nowMs;
     party.links.add(this);
   }
 

@@ -24,7 +24,14 @@ import { LIAR } from "./lies.ts";
 import { Network } from "./network.ts";
 import { Oracle } from "./oracle.ts";
 import { drawForgettingPlan, drawPlan, type Plan } from "./plan.ts";
-import { checkContents, checkInvariants, checkTrees, findDifference, findUnsafe } from "./rest.ts";
+import {
+  checkLinks,
+  checkContents,
+  checkInvariants,
+  checkTrees,
+  findDifference,
+  findUnsafe,
+} from "./rest.ts";
 import { EPOCH_MS, FIRST_PORT, MAX_EVENT_BYTES, SimNode } from "./sim-node.ts";
 import { Timeline } from "./timeline.ts";
 import { Troubles } from "./troubles.ts";
@@ -34,6 +41,10 @@ import { OriginNames } from "./watched-store.ts";
 const HOUR_MS = 3_600_000;
 /** Everything in the simulated world comes to rest within this time, and ten sync rounds. */
 const MAX_REST_MS = 600_000;
+/** Nobody holds a connection to a peer for longer, in ms: twenty times the time of silence, and a margin. */
+const MAX_SESSION_MS = 600_000;
+/** How many seeds go on for so long after all is done, to see whether somebody does. */
+const LINGERS = 0.25;
 /** Every so many turns the invariants of one node's store and tree are looked at: it takes a while. */
 const TURNS_A_CHECK = 20;
 /** A process is there within this time, whatever its node was at. */
@@ -346,6 +357,10 @@ export class Simulation {
     if (oracle.failure !== null) return;
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);
     checkContents(this);
+    if (this.chanceOfAct("lingers").happens(LINGERS)) {
+      this.pass(MAX_SESSION_MS, MAX_SESSION_MS / 10);
+      checkLinks(this, MAX_SESSION_MS);
+    }
     checkInvariants(this, this.present);
     checkTrees(this);
   }
