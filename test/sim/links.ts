@@ -104,6 +104,11 @@ export class LinkEnd implements Link, StreamEnd {
     party.links.add(this);
   }
 
+  /** Whether a session has it; until PEER is said, it is a client's like any other. */
+  get isPeers(): boolean {
+    return this.handler !== null;
+  }
+
   open(stream: Stream): void {
     this.stream = stream;
   }

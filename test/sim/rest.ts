@@ -90,7 +90,8 @@ export function checkInvariants({ oracle }: Simulation, nodes: readonly SimNode[
 /** Fails if a process still holds a connection that it should have ended, one older than that. */
 export function checkLinks({ oracle, present, timeline }: Simulation, maxMs: number): void {
   for (const { id, process } of present) {
-    const oldest = Math.min(...[...(process?.links ?? [])].map(({ sinceMs }) => sinceMs));
+    const links = [...(process?.links ?? [])].filter(({ isPeers }) => isPeers);
+    const oldest = Math.min(...links.map(({ sinceMs }) => sinceMs));
     const forMs = timeline.nowMs - oldest;
     if (forMs > maxMs) oracle.fail(`${id} has had a connection to a peer for ${forMs} ms`);
   }

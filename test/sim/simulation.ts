@@ -3,8 +3,9 @@
  * and clocks jump; then everything is mended, and the cluster must come to rest in
  * exactly the state that `oracle.ts` demands.
  *
- * Real: store, journal and recovery, Merkle tree, sync sessions, contacts, and all of replication
- * above the MQTT client. Simulated: time, chance, broker, connections, disks, and when a node syncs.
+ * Real: the whole replica (`src/replica.ts`) with all that it is made of, from the journal to the
+ * scheduling of sessions. Simulated is the world it is given: wall clock and timers, chance, disks,
+ * the connections between nodes, and the broker in the place of the MQTT client.
  * Nothing depends on anything but the seed, so a failing seed fails again in the same way.
  */
 import type { Config } from "../../src/config/schema.ts";
