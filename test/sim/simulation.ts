@@ -44,7 +44,7 @@ const HOUR_MS = 3_600_000;
 const MAX_REST_MS = 600_000;
 /** Nobody holds a connection to a peer for longer, in ms: twenty times the time of silence, and a margin. */
 const MAX_SESSION_MS = 600_000;
-/** How many seeds go on for so long after all is done, to see whether somebody does. */
+/** How many seeds go on for so long after all is mended, to see whether somebody does. */
 const LINGERS = 0.25;
 /** Every so many turns the invariants of one node's store and tree are looked at: it takes a while. */
 const TURNS_A_CHECK = 20;
@@ -348,6 +348,10 @@ export class Simulation {
   /** Waits until all nodes show what they must. */
   private comeToRest(): void {
     const { oracle, plan, timeline } = this;
+    if (this.chanceOfAct("lingers").happens(LINGERS)) {
+      this.pass(MAX_SESSION_MS, MAX_SESSION_MS / 10);
+      checkLinks(this, MAX_SESSION_MS);
+    }
     const isRegular = plan.syncEveryMs !== Infinity;
     const untilMs = timeline.nowMs + MAX_REST_MS + 10 * (isRegular ? plan.syncEveryMs : 0);
     let problem: string | null = null;
@@ -358,10 +362,6 @@ export class Simulation {
     if (oracle.failure !== null) return;
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);
     checkContents(this);
-    if (this.chanceOfAct("lingers").happens(LINGERS)) {
-      this.pass(MAX_SESSION_MS, MAX_SESSION_MS / 10);
-      checkLinks(this, MAX_SESSION_MS);
-    }
     checkInvariants(this, this.present);
     checkTrees(this);
   }
