@@ -209,6 +209,7 @@ export class BrokerTransport implements Transport {
   readonly receiveMaximum = 16;
   readonly maxPacketBytes = 1_000_000;
   private connection: Connection | null = null;
+  private isOpen = false;
   private hasFailed = false;
   /** What happens on this connection. */
   readonly chance: Chance;
@@ -233,6 +234,7 @@ export class BrokerTransport implements Transport {
   }
 
   open(): void {
+    this.isOpen = true;
     const { broker } = this;
     broker.timeline.after(this.chance.next() * broker.maxLatencyMs, () => this.attempt());
   }
@@ -254,6 +256,7 @@ export class BrokerTransport implements Transport {
   }
 
   async close(): Promise<void> {
+    this.isOpen = false;
     this.vanish();
   }
 
@@ -275,7 +278,7 @@ export class BrokerTransport implements Transport {
   }
 
   private attempt(): void {
-    if (!this.isAlive()) return;
+    if (!this.isAlive() || !this.isOpen) return;
     this.connection = this.broker.accept(this, this.options.will());
     if (this.connection === null) {
       this.hasFailed = true;
