@@ -67,7 +67,7 @@ export class SimNode {
   process: SimProcess | null = null;
   private runs = 0;
   private creepMs = 0;
-  /** When a sync failed, which nothing written since outlasts for certain. */
+  /** What was safe by then outlasts a sync that failed; nothing later does for certain. */
   private syncFailedMs = Infinity;
 
   constructor(
@@ -306,7 +306,7 @@ export class SimNode {
 
   /** With `everysec`: what was safe by then has been synced since. */
   private syncedMs(): number {
-    return Math.min(this.reachedMs(), this.syncFailedMs) - this.syncTakesMs();
+    return Math.min(this.reachedMs() - this.syncTakesMs(), this.syncFailedMs);
   }
 
   /** What was safe so long before then has been synced, if syncs succeed: less while the disk stalls. */
@@ -329,7 +329,8 @@ export class SimNode {
       () => `${this.id} ${failure === null ? "writes again" : failure.message}`,
     );
     if (failure === null || failure.isPassing) return;
-    this.syncFailedMs = this.reachedMs();
+    // As long as syncs took then: by the end of the process its pace may be another.
+    this.syncFailedMs = this.reachedMs() - this.syncTakesMs();
     simulation.timeline.after(this.diskChance.magnitude(10, MAX_NEGLECT_MS), () => {
       if (process.isOver) return;
       this.crash(this.diskChance.pick(["kill", "power"]));
