@@ -36,6 +36,45 @@ function deleteAndForget(node: SyncNode, time: { ms: number }): void {
   expect(node.store.deletions.purgedUpToMs).toBe(time.ms - GRACE_MS - 1);
 }
 
+describe("a node that has forgotten deletions and is not sent what was deleted", () => {
+  test("because its clock is back in 1970: meeting it is no contact", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    const clock = { ms: time.ms };
+    const lost = new SyncNode("lost", { nowMs: () => clock.ms, tombstoneGraceMs: GRACE_MS });
+    heal(home, lost);
+    deleteAndForget(home, time);
+    clock.ms = time.ms;
+    runPair(home, lost);
+    lost.store.sweep(1000);
+    clock.ms = 0;
+    runPair(away, lost);
+    expect(get(away, "key")).toBe("v");
+    // It still has to be told that the key is gone.
+    runPair(away, home);
+    expect([get(away, "key"), get(home, "key")]).toEqual([null, null]);
+  });
+
+  test("because its memory is full: meeting it is no contact", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    const memoryLimitBytes = 3_000_000;
+    const nowMs = (): number => time.ms;
+    const full = new SyncNode("full", { nowMs, tombstoneGraceMs: GRACE_MS, memoryLimitBytes });
+    heal(home, full);
+    deleteAndForget(home, time);
+    runPair(home, full);
+    for (let i = 0; i < 60; i++) set(home, `large${i}`, "x".repeat(100_000));
+    time.ms += 10_000;
+    runPair(full, home);
+    expect(full.store.isFull).toBe(true);
+    const { responder } = runPair(full, away);
+    expect(responder.entriesWithheld).toBeGreaterThan(0);
+    const { high, low } = full.store.origin;
+    expect(away.contacts.of(high, low)).toBe(0);
+  });
+});
+
 describe("an entry that the peer refuses, while its copy is on the way to the disk", () => {
   /** A pair in which `away` sets aside slowly; `settle` says how that came out. */
   function slowly(first: "away" | "home") {

@@ -103,8 +103,9 @@ export class EntryFlow {
   /** While an entry is being applied: what the store tells its observers comes from here. */
   isApplying = false;
   /**
-   * Not everything was settled, so this was no contact: the peer has an entry dated too far
-   * ahead to be taken, and it may stand there in place of a deletion that is forgotten.
+   * Not everything was settled, so this was no contact. Either the peer has an entry dated too far
+   * ahead to be taken, which may stand there in place of a deletion that is forgotten. Or it was
+   * not sent what it does not take now, and so could not refuse that for one it has forgotten.
    */
   isUnsettled = false;
 
@@ -127,6 +128,7 @@ export class EntryFlow {
     const ms = unixMsOf(into.timeHigh, into.timeLow);
     if (ms <= this.peer.acceptsUpToMs) return true;
     this.keptBack++;
+    this.isUnsettled = true;
     this.keptBackMs = Math.min(this.keptBackMs, ms);
     return false;
   }
@@ -200,6 +202,7 @@ export class EntryFlow {
   send(entry: Entry, id = -1): void {
     if (this.peer.isFull && entry.kind !== KIND_TOMBSTONE && !this.allowed.delete(id)) {
       this.withheld++;
+      if (this.peer.forgottenUpToMs() > 0) this.isUnsettled = true;
       this.counts.entriesWithheld++;
       return;
     }
