@@ -280,7 +280,7 @@ export class SimNode {
     const { disk, simulation } = this;
     disk.contents = backup?.copy() ?? new SimulatedDisk(async () => {});
     simulation.oracle.loseData(this.place);
-    if (backup === null || backup.paths().length === 0) return;
+    if (backup === null || !backup.paths().some((path) => /\.(log|snap)$/.test(path))) return;
     restore(disk.contents).catch((error) => simulation.oracle.fail(String(error)));
     drainMicrotasks();
   }
