@@ -2,12 +2,12 @@
  * The entry point: argv → subcommand → exit code. 0: done; 1: it could not be done; 2: the command
  * line makes no sense. Subcommands are loaded on demand, which keeps the small ones quick to start.
  */
-import { type Command, helpOf, parseArguments, UsageError } from "./cli/arguments.ts";
+import { type Subcommand, helpOf, parseArguments, UsageError } from "./cli/arguments.ts";
 import { nearest } from "./config/nearest.ts";
 import { OperationalError } from "./operational-error.ts";
 import { version } from "./version.ts";
 
-const commands: Record<string, { about: string; load(): Promise<Command> }> = {
+const commands: Record<string, { about: string; load(): Promise<Subcommand> }> = {
   serve: {
     about: "Run a node (the default)",
     load: async () => (await import("./cli/serve.ts")).serve,

@@ -17,14 +17,14 @@ export interface Option {
 }
 
 /** A subcommand, one a file. */
-export interface Command {
+export interface Subcommand {
   /** What follows "merklekv" in the usage line. */
   readonly usage: string;
   /** What it does, in a few lines. */
   readonly about: string;
   readonly options: readonly Option[];
   /** Whether words may follow the options; the first word ends them. */
-  readonly takesWords?: boolean;
+  readonly takesOperands?: boolean;
   /** Does the work; resolves with the exit code. Throws an OperationalError when it cannot. */
   run(given: Arguments): Promise<number>;
 }
@@ -65,13 +65,13 @@ export class UsageError extends Error {}
 /**
  * Reads `--long value`, `--long=value`, `-s value`, `-svalue`, `--` and words. Throws UsageError.
  */
-export function parseArguments(command: Command, argv: readonly string[]): Arguments {
+export function parseArguments(subcommand: Subcommand, argv: readonly string[]): Arguments {
   const given = new Arguments();
   const rest = [...argv];
   while (rest.length > 0 && /^-./.test(rest[0])) {
     const argument = rest.shift()!;
     if (argument === "--") break;
-    const { option, attached } = find(command, argument);
+    const { option, attached } = find(subcommand, argument);
     if (!option.value && attached !== undefined) {
       throw new UsageError(`${option.long} takes no value, found "${attached}"`);
     }
@@ -79,32 +79,37 @@ export function parseArguments(command: Command, argv: readonly string[]): Argum
     if (value === undefined) throw new UsageError(`${option.long} needs a value: ${option.value}`);
     given.set(option.long, value);
   }
-  if (rest.length > 0 && !command.takesWords) throw new UsageError(`unexpected "${rest[0]}"`);
+  if (rest.length > 0 && !subcommand.takesOperands) throw new UsageError(`unexpected "${rest[0]}"`);
   given.words.push(...rest);
   return given;
 }
 
-function find(command: Command, argument: string): { option: Option; attached?: string } {
+function find(subcommand: Subcommand, argument: string): { option: Option; attached?: string } {
   const isLong = argument.startsWith("--");
   const cut = isLong ? argument.indexOf("=") : argument.length > 2 ? 2 : -1;
   const name = cut === -1 ? argument : argument.slice(0, cut);
-  const option = command.options.find(({ long, short }) => name === long || name === short);
+  const option = subcommand.options.find(({ long, short }) => name === long || name === short);
   if (!option) {
-    const known = [...command.options.map(({ long }) => long), "--help"];
+    const known = [...subcommand.options.map(({ long }) => long), "--help"];
     throw new UsageError(`unknown option ${name}; did you mean ${nearest(name, known)}?`);
   }
   return cut === -1 ? { option } : { option, attached: argument.slice(isLong ? cut + 1 : cut) };
 }
 
 /** The text of `merklekv NAME --help`. */
-export function helpOf(command: Command): string {
-  const rows = [...command.options, { long: "--help", about: "Print this and exit." }].map(
+export function helpOf(subcommand: Subcommand): string {
+  const rows = [...subcommand.options, { long: "--help", about: "Print this and exit." }].map(
     ({ long, short, value, about }: Option) => {
       const names = `${short ? `${short}, ` : "    "}${long}${value ? ` ${value}` : ""}`;
       return `  ${names.padEnd(24)} ${about}`;
     },
   );
-  return [`Usage: merklekv ${command.usage}`, "", command.about, "", "Options:", ...rows].join(
-    "\n",
-  );
+  return [
+    `Usage: merklekv ${subcommand.usage}`,
+    "",
+    subcommand.about,
+    "",
+    "Options:",
+    ...rows,
+  ].join("\n");
 }

@@ -8,13 +8,13 @@ import { FETCHED_PREFIX } from "../durability/backup.ts";
 import { orExplain, placeFile, realFileSystem } from "../durability/file-system.ts";
 import { verifyBackup } from "../durability/restore.ts";
 import { OperationalError } from "../operational-error.ts";
-import { UsageError, type Command } from "./arguments.ts";
+import { UsageError, type Subcommand } from "./arguments.ts";
 import { RespConnection } from "./resp-connection.ts";
 
 const PIECE_BYTES = 1024 * 1024;
 
 /** The subcommand. */
-export const backup: Command = {
+export const backup: Subcommand = {
   usage: "backup --to FILE [-h HOST] [-p PORT]",
   about:
     "Fetches a backup of a running node into a new file. It holds everything the node held at one\n" +

@@ -4,7 +4,7 @@ import { schema } from "../config/schema.ts";
 import { OperationalError } from "../operational-error.ts";
 import { EmbeddedBroker } from "../replication/embedded-broker.ts";
 import { version } from "../version.ts";
-import type { Command } from "./arguments.ts";
+import type { Subcommand } from "./arguments.ts";
 import { exitWithStdin, untilStopped } from "./signals.ts";
 import { realWorld } from "../world.ts";
 
@@ -12,7 +12,7 @@ const bindAddress = schema["mqtt.embedded.bind_address"];
 const bindPort = schema["mqtt.embedded.bind_port"];
 
 /** The subcommand. Prints one line on stdout once clients can connect. */
-export const broker: Command = {
+export const broker: Subcommand = {
   usage: "broker [--bind ADDR] [--port N]",
   about:
     "Runs an MQTT 3.1.1 broker for a first cluster. It keeps nothing on disk and checks no\n" +

@@ -5,10 +5,10 @@ import { orExplain, realFileSystem } from "../durability/file-system.ts";
 import { lockDirectory } from "../durability/lock.ts";
 import { repairDirectory } from "../durability/restore.ts";
 import { OperationalError } from "../operational-error.ts";
-import { UsageError, type Command } from "./arguments.ts";
+import { UsageError, type Subcommand } from "./arguments.ts";
 
 /** The subcommand. Exit code 0: good, or repaired; 1: damaged, or it could not be checked. */
-export const check: Command = {
+export const check: Subcommand = {
   usage: "check [--json] [--fix] DIR",
   about:
     "Verifies every frame in the data directory of a node that is stopped. With --fix every good\n" +
@@ -18,7 +18,7 @@ export const check: Command = {
     { long: "--json", about: "Print one JSON object." },
     { long: "--fix", about: "Repair what is damaged." },
   ],
-  takesWords: true,
+  takesOperands: true,
 
   async run(given) {
     const words = given.words.filter((word) => !word.startsWith("--"));

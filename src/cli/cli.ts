@@ -3,7 +3,7 @@
  * comes back is printed as it is, so everything looks as it does in `nc` and in the documentation.
  */
 import { createInterface } from "node:readline";
-import type { Command } from "./arguments.ts";
+import type { Subcommand } from "./arguments.ts";
 import { HISTORY_LINES, historyPath, loadHistory, saveHistory } from "./history.ts";
 import { LineConnection, type Reply } from "./line-connection.ts";
 
@@ -11,7 +11,7 @@ const DEFAULT_HOST = "127.0.0.1";
 const DEFAULT_PORT = 7379;
 
 /** The subcommand. Exit code 1 when a reply was an error or the node went away. */
-export const cli: Command = {
+export const cli: Subcommand = {
   usage: "cli [-h HOST] [-p PORT] [COMMAND…]",
   about:
     "Sends one command to a node and prints the reply; without a command, a prompt with\n" +
@@ -20,7 +20,7 @@ export const cli: Command = {
     { long: "--host", short: "-h", value: "HOST", about: `Where the node is (${DEFAULT_HOST}).` },
     { long: "--port", short: "-p", value: "PORT", about: `Its client port (${DEFAULT_PORT}).` },
   ],
-  takesWords: true,
+  takesOperands: true,
 
   async run(given) {
     const host = given.get("--host") ?? DEFAULT_HOST;

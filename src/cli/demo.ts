@@ -6,7 +6,7 @@ import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { version } from "../version.ts";
-import type { Command } from "./arguments.ts";
+import type { Subcommand } from "./arguments.ts";
 import {
   awaitEachOther,
   showCounter,
@@ -24,7 +24,7 @@ const FIRST_PORT = 7379;
 const NODES = 3;
 
 /** The subcommand. Leaves no process and no file behind, however it ends. */
-export const demo: Command = {
+export const demo: Subcommand = {
   usage: "demo [--exit]",
   about:
     "Runs an MQTT broker and three nodes on this machine, shows how a write on one node arrives\n" +

@@ -15,20 +15,20 @@ import {
 import { TAKE, baseVersionOf, mergeRule, writtenMs } from "../core/data/merge.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isoTimeOf } from "../timing.ts";
-import { UsageError, type Arguments, type Command } from "./arguments.ts";
+import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
 import { Inspection, type Described } from "./inspection.ts";
 
 /** Buckets asked for at once: what they hold is in memory together. */
 const BUCKETS_A_QUESTION = 256;
 
 /** The subcommand. Exit code 0: equal; 1: different; 2: it could not be found out. */
-export const diff: Command = {
+export const diff: Subcommand = {
   usage: "diff HOST:PORT HOST:PORT [--json]",
   about:
     "Lists the keys in which two nodes differ, which side is newer, and what a sync would do.\n" +
     "Changes nothing. Exit code 0: they are equal; 1: they differ; 2: it could not be found out.",
   options: [{ long: "--json", about: "Print one JSON object a line." }],
-  takesWords: true,
+  takesOperands: true,
 
   async run(given) {
     const [first, second] = addressesIn(given);

@@ -2,10 +2,10 @@
 import { orExplain, realFileSystem } from "../durability/file-system.ts";
 import { lockDirectory } from "../durability/lock.ts";
 import { restoreBackup, verifyBackup } from "../durability/restore.ts";
-import { UsageError, type Command } from "./arguments.ts";
+import { UsageError, type Subcommand } from "./arguments.ts";
 
 /** The subcommand. */
-export const restore: Command = {
+export const restore: Subcommand = {
   usage: "restore [--force] [--node-id ID] FILE DIR",
   about:
     "Restores a backup into the data directory of a node that is stopped. Started on it, the node\n" +
@@ -14,7 +14,7 @@ export const restore: Command = {
     { long: "--force", about: "Replace data that is there; it is put aside." },
     { long: "--node-id", value: "ID", about: "Restore for another node than made the backup." },
   ],
-  takesWords: true,
+  takesOperands: true,
 
   async run(given) {
     const words = given.words.filter((word) => word !== "--force");

@@ -8,13 +8,13 @@ import { createLogger, type RootLogger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { version } from "../version.ts";
 import { randomHex, realWorld } from "../world.ts";
-import type { Command } from "./arguments.ts";
+import type { Subcommand } from "./arguments.ts";
 import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
 
 /**
  * The subcommand. Prints one line on stdout once the node serves clients; the log goes elsewhere.
  */
-export const serve: Command = {
+export const serve: Subcommand = {
   usage: "[serve] [--config FILE]",
   about:
     "Runs a node. Every key of the configuration can be overridden by the environment:\n" +

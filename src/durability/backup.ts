@@ -130,17 +130,17 @@ export class Backups {
     }
   }
 
-  private createOne(name: string | undefined, isOnCommand: boolean): Promise<Backup> {
+  private createOne(name: string | undefined, isRequested: boolean): Promise<Backup> {
     if (this.isStopping) return Promise.reject(new OperationalError("the node is stopping"));
     if (this.running !== null) {
       const message = "another backup is being made; try again later";
       return Promise.reject(new OperationalError(message, { isRefusal: true }));
     }
-    this.running = this.createNow(name, isOnCommand).finally(() => (this.running = null));
+    this.running = this.createNow(name, isRequested).finally(() => (this.running = null));
     return this.running;
   }
 
-  private async createNow(given: string | undefined, isOnCommand: boolean): Promise<Backup> {
+  private async createNow(given: string | undefined, isRequested: boolean): Promise<Backup> {
     const { files, directory, store, timing, keep } = this.options;
     const name = given ?? timeName(new Date(store.clock.nowMs()));
     const path = this.pathOf(name);
@@ -151,7 +151,7 @@ export class Backups {
     }
     if (name.startsWith(FETCHED_PREFIX)) await this.removeGivenUp();
     // An unnamed one takes the place of another.
-    if (isOnCommand && (given !== undefined || keep === 0)) await this.checkCount();
+    if (isRequested && (given !== undefined || keep === 0)) await this.checkCount();
     const freeBytes = await this.freeBytes();
     this.checkSpace(freeBytes - GUESSED_RATIO * store.bytes());
     if (name.startsWith(FETCHED_PREFIX)) this.lastReadMs.set(name, timing.nowMs());
