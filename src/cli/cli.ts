@@ -5,7 +5,7 @@
 import { createInterface } from "node:readline";
 import type { Subcommand } from "./arguments.ts";
 import { HISTORY_LINES, historyPath, loadHistory, saveHistory } from "./history.ts";
-import { LineConnection, type Reply } from "./line-connection.ts";
+import { LineConnection, type ReceivedReply } from "./line-connection.ts";
 
 const DEFAULT_HOST = "127.0.0.1";
 const DEFAULT_PORT = 7379;
@@ -49,7 +49,7 @@ function quote(word: string): string {
 }
 
 /** Prints a reply; whether it is a good one. */
-async function show({ bytes, isLast }: Reply): Promise<boolean> {
+async function show({ bytes, isLast }: ReceivedReply): Promise<boolean> {
   // Not Bun.write, which starts a file over that standard output is redirected to.
   await new Promise((resolve) => process.stdout.write(bytes, resolve));
   if (bytes.length === 0 && isLast) console.error("merklekv: the node closed the connection");

@@ -9,7 +9,7 @@ import { connect, type Socket } from "node:net";
 import { OperationalError } from "../operational-error.ts";
 
 /** What came back for one request. */
-export interface Reply {
+export interface ReceivedReply {
   /** The bytes exactly as they came, line ends included. */
   readonly bytes: Buffer;
   /** Whether the node ended the connection instead of, or after, replying. */
@@ -69,7 +69,7 @@ export class LineConnection {
   }
 
   /** Sends one or more lines (without the last line end) and awaits all they are answered with. */
-  async request(lines: string | Uint8Array): Promise<Reply> {
+  async request(lines: string | Uint8Array): Promise<ReceivedReply> {
     this.socket.write(lines);
     this.socket.write(`\nECHO ${this.mark}\n`);
     for (;;) {

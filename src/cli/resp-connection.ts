@@ -6,7 +6,7 @@ import { connect, type Socket } from "node:net";
 import { OperationalError } from "../operational-error.ts";
 
 /** A reply: text or number as text, bytes, or several. */
-export type RespReply = string | Buffer | readonly RespReply[];
+export type RespValue = string | Buffer | readonly RespValue[];
 
 const CONNECT_WITHIN_MS = 10_000;
 /** How long a node may be silent before each part of a reply. */
@@ -66,11 +66,11 @@ export class RespConnection {
    * Sends a request and awaits its reply. Throws an OperationalError with the node's error, or when
    * it is silent for `withinMs`.
    */
-  async ask(words: readonly string[], withinMs = ANSWER_WITHIN_MS): Promise<RespReply> {
+  async ask(words: readonly string[], withinMs = ANSWER_WITHIN_MS): Promise<RespValue> {
     const parts = words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`);
     this.socket.write(`*${words.length}\r\n${parts.join("")}`);
     this.withinMs = withinMs;
-    return this.reply();
+    return this.readValue();
   }
 
   /** Ends the connection. */
@@ -78,16 +78,16 @@ export class RespConnection {
     this.socket.destroy();
   }
 
-  private async reply(): Promise<RespReply> {
-    const line = (await this.take(() => this.pending.indexOf("\r\n"), 2)).toString();
+  private async readValue(): Promise<RespValue> {
+    const line = (await this.consume(() => this.pending.indexOf("\r\n"), 2)).toString();
     const rest = line.slice(1);
     switch (line[0]) {
       case "$":
-        return this.take(() => (this.pending.length < Number(rest) + 2 ? -1 : Number(rest)), 2);
+        return this.consume(() => (this.pending.length < Number(rest) + 2 ? -1 : Number(rest)), 2);
       case "*": {
-        const replies: RespReply[] = [];
-        for (let i = Number(rest); i > 0; i--) replies.push(await this.reply());
-        return replies;
+        const values: RespValue[] = [];
+        for (let i = Number(rest); i > 0; i--) values.push(await this.readValue());
+        return values;
       }
       case "+":
       case ":":
@@ -100,7 +100,7 @@ export class RespConnection {
   }
 
   /** Waits until `measure` finds a piece (-1: not yet) and takes it, and `skipped` bytes more. */
-  private async take(measure: () => number, skipped: number): Promise<Buffer> {
+  private async consume(measure: () => number, skipped: number): Promise<Buffer> {
     for (;;) {
       const length = measure();
       if (length >= 0) {

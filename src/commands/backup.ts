@@ -4,7 +4,13 @@ import { OperationalError } from "../operational-error.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import { command, type Command, type Context, type LateReply, type Run } from "./command.ts";
+import {
+  command,
+  type Command,
+  type Context,
+  type ReplyContinuation,
+  type Run,
+} from "./command.ts";
 import type { BackupMade } from "../ports.ts";
 
 const USAGE = "BACKUP [name] | BACKUP READ name offset count | BACKUP DROP name";
@@ -25,7 +31,7 @@ const backup: Run = (request, reply, context) => {
 };
 
 /** For programs: the bytes do not go into a line. */
-function read(request: Request, reply: Reply, context: Context): void | Promise<LateReply> {
+function read(request: Request, reply: Reply, context: Context): void | Promise<ReplyContinuation> {
   if (!request.isResp) return reply.error("Invalid command", "BACKUP READ is for RESP clients");
   const offset = request.text(2);
   const count = request.text(3);
@@ -42,7 +48,7 @@ function read(request: Request, reply: Reply, context: Context): void | Promise<
   });
 }
 
-function made({ name, bytes, entries }: BackupMade): LateReply {
+function made({ name, bytes, entries }: BackupMade): ReplyContinuation {
   return (late) => {
     if (!late.isResp) return late.simple(`BACKUP ${name} ${bytes} bytes ${entries} entries`);
     late.array(3);
@@ -52,7 +58,10 @@ function made({ name, bytes, entries }: BackupMade): LateReply {
   };
 }
 
-async function answer<T>(work: Promise<T>, write: (result: T) => LateReply): Promise<LateReply> {
+async function answer<T>(
+  work: Promise<T>,
+  write: (result: T) => ReplyContinuation,
+): Promise<ReplyContinuation> {
   try {
     return write(await work);
   } catch (error) {

@@ -17,10 +17,10 @@ import {
   isRefused,
   type Command,
   type Context,
-  type LateReply,
+  type ReplyContinuation,
   type Run,
 } from "./command.ts";
-import { LongReply } from "./long-reply.ts";
+import { ListReply } from "./list-reply.ts";
 import { eachKeyInSlices, FIND_WORK, isShort, isSound, WRITE_WORK } from "./many-keys.ts";
 import type { Durability } from "../ports.ts";
 import { answerValue } from "./strings.ts";
@@ -55,7 +55,7 @@ const getMany: Run = (request, reply, context) => {
 };
 
 function getManyInSlices(request: Request, reply: Reply, context: Context): ReturnType<Run> {
-  const values = new LongReply(
+  const values = new ListReply(
     reply.dialect,
     context.services.limits.maxReplyBytes,
     context.session,
@@ -141,7 +141,7 @@ const setMany: Run = (request, reply, context) => {
     if (outcome >= 0) written++;
     return outcome >= 0;
   };
-  const write: LateReply = (late) => {
+  const write: ReplyContinuation = (late) => {
     const done = `${written} of ${keys} keys were written`;
     if (failure !== null) answerFailure(failure, late, done);
     else if (!isRefused(outcome, late, `${MEMORY_USED}; ${done}`)) late.ok();

@@ -33,13 +33,17 @@ export interface Context {
  * Writes a reply that was not ready when the command ran. True when there is more of it: then it
  * is called again once that has been sent. After the first piece it must not fail.
  */
-export type LateReply = (reply: Reply) => void | boolean;
+export type ReplyContinuation = (reply: Reply) => void | boolean;
 
 /**
  * Carries out a request. A promise means that the reply comes later: until then the
  * connection takes no further request, so replies keep their order.
  */
-export type Run = (request: Request, reply: Reply, context: Context) => void | Promise<LateReply>;
+export type Run = (
+  request: Request,
+  reply: Reply,
+  context: Context,
+) => void | Promise<ReplyContinuation>;
 
 /** One command. Argument counts do not include the name; `most` is -1 for any number. */
 export interface Command {

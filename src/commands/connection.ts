@@ -11,7 +11,7 @@ import {
   type Run,
 } from "./command.ts";
 import { readInteger } from "./expiry-options.ts";
-import { LongReply } from "./long-reply.ts";
+import { ListReply } from "./list-reply.ts";
 import { answerInSlices } from "./slices.ts";
 
 const ping: Run = (request, reply) => {
@@ -128,7 +128,7 @@ function setName(request: Request, i: number, reply: Reply, set: (name: string) 
 function listClients(reply: Reply, context: Context): ReturnType<Run> {
   const { services, session } = context;
   const clients = services.clientList()[Symbol.iterator]();
-  const lines = new LongReply(reply.dialect, services.limits.maxReplyBytes, session);
+  const lines = new ListReply(reply.dialect, services.limits.maxReplyBytes, session);
   const { part } = lines;
   const addLine = (text: string): boolean => {
     if (part.isResp) part.text(`${text}\n`);

@@ -2,11 +2,11 @@
 import { parseArguments, parseName } from "../protocol/line-parser.ts";
 import { PLAIN, ReplyTooLarge, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import { answerFailure, shown, type Context, type LateReply } from "./command.ts";
+import { answerFailure, shown, type Context, type ReplyContinuation } from "./command.ts";
 import { commandTable, type Row } from "./table.ts";
 
 /** What running a request comes to: the reply is written, or will be later. */
-export type Execution = void | Promise<LateReply>;
+export type Execution = void | Promise<ReplyContinuation>;
 
 /** Runs a RESP request. The reply's dialect is the session's. */
 export function executeArray(request: Request, reply: Reply, context: Context): Execution {
@@ -81,7 +81,10 @@ function run(row: Row, request: Request, reply: Reply, context: Context): Execut
 }
 
 /** A later reply that cannot fail: neither while it is awaited nor while it is written. */
-async function guarded(execution: Promise<LateReply>, context: Context): Promise<LateReply> {
+async function guarded(
+  execution: Promise<ReplyContinuation>,
+  context: Context,
+): Promise<ReplyContinuation> {
   const write = await execution.catch((error) => () => {
     throw error;
   });

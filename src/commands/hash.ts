@@ -10,7 +10,7 @@ import { DataFingerprint } from "../core/tree/data-fingerprint.ts";
 import { Entry } from "../core/data/entry.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED } from "../protocol/reply.ts";
-import { checkKey, command, type Command, type LateReply, type Run } from "./command.ts";
+import { checkKey, command, type Command, type ReplyContinuation, type Run } from "./command.ts";
 import { OrderWalk } from "./order-walk.ts";
 import { answerInSlices } from "./slices.ts";
 
@@ -33,7 +33,7 @@ const hash: Run = (request, reply, context) => {
     result.add(entry);
     return ENTRY_WORK + (((entry.keyLength + entry.valueLength) / BYTES_A_WORK) | 0);
   });
-  const write: LateReply = (reply) => {
+  const write: ReplyContinuation = (reply) => {
     const hex = result.root().toHex();
     if (reply.isResp) return reply.bulkText(hex);
     if (reply.dialect === TAGGED) {

@@ -11,7 +11,7 @@ import {
   command,
   isRefused,
   type Command,
-  type LateReply,
+  type ReplyContinuation,
   type Run,
 } from "./command.ts";
 import { eachKeyInSlices, FIND_WORK, isShort, WRITE_WORK } from "./many-keys.ts";
@@ -37,7 +37,7 @@ const remove: Run = (request, reply, context) => {
     if (store.delete(kept.bytes, kept.start(i), kept.length(i))) count++;
     return true;
   };
-  const write: LateReply = (late) => {
+  const write: ReplyContinuation = (late) => {
     if (failure === null) answerDeleted(count, late);
     else answerFailure(failure, late, `${count} keys were deleted before`);
   };
@@ -64,7 +64,7 @@ const exists: Run = (request, reply, context) => {
     if (store.find(kept.bytes, kept.start(i), kept.length(i)) >= 0) count++;
     return true;
   };
-  const write: LateReply = (late) => late.count(count, "EXISTS ");
+  const write: ReplyContinuation = (late) => late.count(count, "EXISTS ");
   const work = { stride: 1, keyWork: FIND_WORK, each, write, isRead: true } as const;
   return eachKeyInSlices(request, work, reply, context);
 };

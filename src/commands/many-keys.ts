@@ -5,8 +5,14 @@
  */
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import { checkKey, checkValueLength, type Context, type LateReply, type Run } from "./command.ts";
-import { LongReply } from "./long-reply.ts";
+import {
+  checkKey,
+  checkValueLength,
+  type Context,
+  type ReplyContinuation,
+  type Run,
+} from "./command.ts";
+import { ListReply } from "./list-reply.ts";
 import { answerInSlices, STEP_WORK } from "./slices.ts";
 
 /** Requests of no more are done on the spot. */
@@ -51,11 +57,11 @@ export interface KeyWork {
   /** Does the key in argument `i`; false to stop there. */
   each(request: Request, i: number): boolean;
   /** Answers when all are done, or `each` has said to stop. */
-  readonly write: LateReply;
+  readonly write: ReplyContinuation;
   /** Nothing but the reply comes of it, so it is given up when the connection ends. */
   readonly isRead: boolean;
   /** What `each` writes into, which is work, too. */
-  readonly gathered?: LongReply;
+  readonly gathered?: ListReply;
 }
 
 /** Checks all keys of a request, then does them one after the other, in slices. */
@@ -69,7 +75,7 @@ export function eachKeyInSlices(
   let checked = 0;
   let done = 0;
   let isBad = false;
-  const nothing = new LongReply(reply.dialect, Infinity, context.session);
+  const nothing = new ListReply(reply.dialect, Infinity, context.session);
   const workOf = (i: number): number => {
     const bytes = request.length(i) + (stride === 2 ? request.length(i + 1) : 0);
     return (bytes / BYTES_A_WORK) | 0;
@@ -91,7 +97,7 @@ export function eachKeyInSlices(
     }
     return true;
   };
-  const answer: LateReply = (late) => {
+  const answer: ReplyContinuation = (late) => {
     if (!isBad) return write(late);
     isSound(request, checked, stride, late, context);
   };

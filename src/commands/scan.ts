@@ -13,7 +13,7 @@ import type { Request } from "../protocol/request.ts";
 import { checkKey, command, type Command, type Context, type Run } from "./command.ts";
 import { readInteger } from "./expiry-options.ts";
 import { Glob, MAX_PATTERN_BYTES } from "./glob.ts";
-import { LongReply } from "./long-reply.ts";
+import { ListReply } from "./list-reply.ts";
 import { BYTES_A_WORK, OrderWalk, ROW_WORK } from "./order-walk.ts";
 import { answerInSlices, STEP_WORK } from "./slices.ts";
 
@@ -26,7 +26,7 @@ const MOST_SCAN_WORDS = 16;
 /** A walk over rows, in steps. */
 class RowWalk {
   /** Gets the keys that match. */
-  readonly keys: LongReply;
+  readonly keys: ListReply;
   /** Rows in use looked at. */
   private seen = 0;
   /** The pattern is being compared with the key of the row before `id`. */
@@ -41,7 +41,7 @@ class RowWalk {
     public id = 0,
     private readonly wanted = Infinity,
   ) {
-    this.keys = new LongReply(reply.dialect, services.limits.maxReplyBytes - HEADER_BYTES, session);
+    this.keys = new ListReply(reply.dialect, services.limits.maxReplyBytes - HEADER_BYTES, session);
   }
 
   /** See `Step`. At the end `id` is the row to go on from, or all were walked. */
@@ -86,7 +86,7 @@ class RowWalk {
   }
 }
 
-function addKey(keys: LongReply, key: Uint8Array, offset: number, length: number): boolean {
+function addKey(keys: ListReply, key: Uint8Array, offset: number, length: number): boolean {
   const { part } = keys;
   if (part.isResp) part.bulk(key, offset, length);
   else {
@@ -155,7 +155,7 @@ const keysMatching: Run = (request, reply, context) => {
   return answerInSlices(() => walk.step(), write, reply, context);
 };
 
-function listing(keys: LongReply): ReturnType<LongReply["after"]> {
+function listing(keys: ListReply): ReturnType<ListReply["after"]> {
   return keys.after((reply) => {
     if (keys.isFull) {
       keys.drop();
@@ -192,7 +192,7 @@ function scanInOrder(request: Request, reply: Reply, context: Context): ReturnTy
       return reply.error("Too many arguments", "SCAN [prefix] [AFTER key] [COUNT n]");
     }
   }
-  const keys = new LongReply(reply.dialect, context.services.limits.maxReplyBytes, context.session);
+  const keys = new ListReply(reply.dialect, context.services.limits.maxReplyBytes, context.session);
   const walk = new OrderWalk(context.store, prefix, after, (entry) => {
     if (keys.count >= wanted) return -1;
     return addKey(keys, entry.key, entry.keyOffset, entry.keyLength) ? 0 : -1;

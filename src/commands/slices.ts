@@ -8,7 +8,7 @@
  */
 import type { Reply } from "../protocol/reply.ts";
 import type { RunQueue } from "../timing.ts";
-import type { LateReply } from "./command.ts";
+import type { ReplyContinuation } from "./command.ts";
 import type { Session } from "./session.ts";
 
 /** How long a slice is: a few of them make up a turn of the queue, in ms. */
@@ -28,10 +28,10 @@ export type Step = () => boolean;
  */
 export function answerInSlices(
   step: Step,
-  write: LateReply,
+  write: ReplyContinuation,
   reply: Reply,
   { runQueue, session }: { readonly runQueue: RunQueue; readonly session?: Session },
-): void | Promise<LateReply> {
+): void | Promise<ReplyContinuation> {
   // While others wait for their turn, a step is all that is taken out of it.
   if (!runSlice(step, runQueue.isBusy ? 0 : SLICE_MS, runQueue)) {
     return finish(step, runQueue, session).then(() => write);

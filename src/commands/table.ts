@@ -11,7 +11,7 @@ import { hashCommands } from "./hash.ts";
 import { keyspaceCommands } from "./keyspace.ts";
 import { scanCommands } from "./scan.ts";
 import { numberCommands } from "./numbers.ts";
-import { LongReply } from "./long-reply.ts";
+import { ListReply } from "./list-reply.ts";
 import { replicationCommands } from "./replication.ts";
 import { serverCommands } from "./server.ts";
 import { FAMILY_NAMES } from "./statistics.ts";
@@ -46,7 +46,7 @@ const commandCommand: Run = (request, reply, context): ReturnType<Run> => {
 /** `COMMAND INFO name …`: as many as are asked for, however often. */
 function describeMany(given: Request, reply: Reply, context: Context): ReturnType<Run> {
   const request = given.takeOver();
-  const described = new LongReply(
+  const described = new ListReply(
     reply.dialect,
     context.services.limits.maxReplyBytes,
     context.session,

@@ -18,7 +18,7 @@
  * only carries bytes between the socket and a LinkHandler.
  */
 import type { Socket } from "bun";
-import type { LateReply } from "../commands/command.ts";
+import type { ReplyContinuation } from "../commands/command.ts";
 import type { LinkHandler, SafeWaiter } from "../ports.ts";
 import type { Session } from "../commands/session.ts";
 import type { Dialect, Reply } from "../protocol/reply.ts";
@@ -95,7 +95,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   /** A command's reply is still to come, or to be sent in part. */
   private isWaiting = false;
   /** The rest of a reply that is sent in pieces, and how it is written. */
-  private rest: LateReply | null = null;
+  private rest: ReplyContinuation | null = null;
   private restDialect: Dialect = 0;
   private isClosed = false;
   private peerHasEnded = false;
@@ -423,7 +423,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   }
 
   /** Sees to a reply that comes later. */
-  private settle(execution: Promise<LateReply>): void {
+  private settle(execution: Promise<ReplyContinuation>): void {
     this.isWaiting = true;
     // The places of its parts take about as much as the smallest parts themselves.
     this.keptBytes = 2 * this.inbox.bytes.length;

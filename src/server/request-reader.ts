@@ -2,7 +2,7 @@
  * Reads requests from a connection's inbox, be they lines or RESP arrays, and has them run. Holds
  * what must be remembered between two chunks of input, and knows what ends a connection.
  */
-import type { Context, LateReply } from "../commands/command.ts";
+import type { Context, ReplyContinuation } from "../commands/command.ts";
 import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
 import type { Session } from "../commands/session.ts";
 import { httpAnswer, isHttp } from "../protocol/http.ts";
@@ -38,7 +38,7 @@ export interface ReaderShared {
  * What became of an attempt to run the next request: true, it was run; false, nothing more can be
  * run for now; or it was begun and will be answered later.
  */
-export type Progress = boolean | Promise<LateReply>;
+export type Progress = boolean | Promise<ReplyContinuation>;
 
 const CR = 0x0d;
 /** A UTF-8 byte order mark, which some editors put at the start of a file that is then piped in. */

@@ -9,7 +9,7 @@
  */
 import { release } from "../core/bytes.ts";
 import { Reply, type Dialect } from "../protocol/reply.ts";
-import type { LateReply } from "./command.ts";
+import type { ReplyContinuation } from "./command.ts";
 import type { Session } from "./session.ts";
 
 /** Gathered elements are put aside when they take this much: most of what the buffer has then. */
@@ -20,7 +20,7 @@ const PIECE_BYTES = 256 * 1024;
 const FIRST_BYTES = 1024;
 
 /** See the file header. */
-export class LongReply {
+export class ListReply {
   /** Elements gathered. */
   count = 0;
   /** An element was taken back because the reply would have become larger than it may. */
@@ -82,7 +82,7 @@ export class LongReply {
   }
 
   /** The whole: what `begin` writes, then the elements. */
-  after(begin: (reply: Reply) => void): LateReply {
+  after(begin: (reply: Reply) => void): ReplyContinuation {
     let hasBegun = false;
     return (reply) => {
       if (!hasBegun) {
