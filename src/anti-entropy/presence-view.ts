@@ -1,7 +1,7 @@
 /** What anti-entropy sees of replication: who is there, and whether events may have been missed. */
 
 /** What presence tells of another node. */
-export interface PresentPeer {
+export interface PresenceChange {
   readonly nodeId: string;
   /** `host:port`. */
   readonly address: string;
@@ -25,5 +25,5 @@ export interface PresenceView {
   /** Writes of this node that were dropped before they were published, since the start. */
   readonly droppedEvents: number;
   /** Of whom something was heard since this was called last, and what is so now. */
-  takeChanges(): Iterable<PresentPeer>;
+  takeChanges(): Iterable<PresenceChange>;
 }

@@ -12,7 +12,7 @@ import type { HostPort } from "../config/address.ts";
 import { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 import { Postponed } from "./postponed.ts";
-import type { PresenceView, PresentPeer } from "./presence-view.ts";
+import type { PresenceView, PresenceChange } from "./presence-view.ts";
 import { WaitingKeys } from "./waiting-keys.ts";
 
 /** What to do with a peer: a round as of the watermark, all up to now, or certain keys only. */
@@ -241,7 +241,7 @@ export class Scheduler {
     }
   }
 
-  private notePresence(each: PresentPeer): void {
+  private notePresence(each: PresenceChange): void {
     const { nodeId, address, epoch, online } = each;
     const former = this.peers.placeOf(nodeId);
     if (former !== undefined && (!online || former.address !== address)) this.noteLeft(former);
@@ -261,7 +261,7 @@ export class Scheduler {
     this.noteIncarnation(peer, each);
   }
 
-  private noteIncarnation(peer: Peer, { epoch, connection, root, nodeId }: PresentPeer): void {
+  private noteIncarnation(peer: Peer, { epoch, connection, root, nodeId }: PresenceChange): void {
     const incarnation = `${epoch}/${connection}`;
     if (incarnation === peer.incarnation) return;
     peer.incarnation = incarnation;

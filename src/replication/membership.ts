@@ -8,7 +8,7 @@
  * longest pause between two attempts to connect, so by then everybody is back.
  */
 import type { Cancel, Timing } from "../timing.ts";
-import { decodePresence, encodePresence, PeerTable, type Peer } from "./presence.ts";
+import { decodePresence, encodePresence, PresenceTable, type PeerPresence } from "./presence.ts";
 
 /**
  * What the topic of a node's presence ends with: an id may hold characters that a topic may not.
@@ -62,7 +62,7 @@ export interface MembershipOptions {
 
 /** Presence of this node and its peers. */
 export class Membership {
-  private readonly peers: PeerTable;
+  private readonly presences: PresenceTable;
   private connection = 0;
   /** Connections that came about. */
   private ups = 0;
@@ -84,7 +84,7 @@ export class Membership {
   private upMs = 0;
 
   constructor(private readonly options: MembershipOptions) {
-    this.peers = new PeerTable(options.isKept);
+    this.presences = new PresenceTable(options.isKept);
   }
 
   /** The will for a connection that is about to be made. */
@@ -123,7 +123,7 @@ export class Membership {
     this.cancelAnnouncement?.();
     this.nextAnnouncementMs = Infinity;
     this.awaited = null;
-    this.lastOnline = this.peers.online(this.options.timing.nowMs(), LEFT_WITH_BROKER_MS);
+    this.lastOnline = this.presences.online(this.options.timing.nowMs(), LEFT_WITH_BROKER_MS);
   }
 
   /** Announces this node now, with its current address and root. */
@@ -149,31 +149,31 @@ export class Membership {
     if (presence === null || presenceTopicName(presence.nodeId) !== topicName) return;
     const { nodeId, epoch, online } = presence;
     if (nodeId === this.options.nodeId) return this.receiveOwn(epoch, online, retained);
-    const isBack = this.peers.update(presence, !retained, this.options.timing.nowMs());
+    const isBack = this.presences.update(presence, !retained, this.options.timing.nowMs());
     if (retained || !online) return;
     if (isBack) this.announceIn(GATHER_MS);
     if (this.awaited?.delete(nodeId) && this.awaited.size === 0) this.ready();
   }
 
   /** Everybody else who is known, by node id. */
-  list(): Peer[] {
-    return this.peers.list(this.options.timing.nowMs());
+  list(): PeerPresence[] {
+    return this.presences.list(this.options.timing.nowMs());
   }
 
   /** Of whom something was heard since this was called last; who fell silent is not online. */
-  takeChanges(): Peer[] {
+  takeChanges(): PeerPresence[] {
     const nowMs = this.options.timing.nowMs();
-    return this.peers.takeChanges(nowMs, this.connected && nowMs - this.upMs > HEARING_MS);
+    return this.presences.takeChanges(nowMs, this.connected && nowMs - this.upMs > HEARING_MS);
   }
 
   /** How many nodes there was no room for. */
   get crowdedOut(): number {
-    return this.peers.crowdedOut;
+    return this.presences.crowdedOut;
   }
 
   /** Nodes online, this one included. Only this one while disconnected. */
   count(): number {
-    return this.connected ? 1 + this.peers.online(this.options.timing.nowMs()).length : 1;
+    return this.connected ? 1 + this.presences.online(this.options.timing.nowMs()).length : 1;
   }
 
   private receiveOwn(epoch: number, online: boolean, retained: boolean): void {

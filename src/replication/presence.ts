@@ -31,7 +31,7 @@ export interface Presence {
 }
 
 /** What is known of another node. */
-export interface Peer extends Presence {
+export interface PeerPresence extends Presence {
   /** When it was last heard of, in ms of a monotonic clock. */
   readonly lastSeenMs: number;
   /** Whether it was heard then, and not only what the broker remembers of it. */
@@ -41,8 +41,8 @@ export interface Peer extends Presence {
 const FORMAT_VERSION = 1;
 /** Longest presence message read, in bytes. */
 const MAX_BYTES = 4_096;
-/** Most peers known; beyond it who is unheard for longest and was never met is forgotten. */
-const MAX_PEERS = 1_000;
+/** Most nodes known; beyond it who is unheard for longest and was never met is forgotten. */
+const MAX_NODES = 1_000;
 /** Longest program version, in characters. */
 const MAX_VERSION = 64;
 /** A node that has not been heard of for this long is not online, whatever it said. */
@@ -81,14 +81,14 @@ function isCount(value: unknown): value is number {
 
 /**
  * The other nodes, as far as their presence messages tell. Whoever may publish can make up as many
- * as he likes, so it holds no more than MAX_PEERS, and whoever asks is told of changes only.
+ * as he likes, so it holds no more than MAX_NODES, and whoever asks is told of changes only.
  */
-export class PeerTable {
+export class PresenceTable {
   /** Nodes that were forgotten, or not even taken up, because there were too many. */
   crowdedOut = 0;
   /** Who was heard of last is at the end. */
-  private readonly peers = new Map<string, KnownPeer>();
-  private readonly changed = new Map<string, Peer>();
+  private readonly rows = new Map<string, PresenceRow>();
+  private readonly changed = new Map<string, PeerPresence>();
 
   /** `isKept` tells whom there always is room for. */
   constructor(private readonly isKept: (nodeId: string) => boolean) {}
@@ -99,72 +99,72 @@ export class PeerTable {
    */
   update(presence: Presence, isLive: boolean, nowMs: number): boolean {
     const { nodeId } = presence;
-    const known = this.peers.get(nodeId);
-    if (known === undefined && this.peers.size >= MAX_PEERS && !this.makeRoom()) return false;
+    const known = this.rows.get(nodeId);
+    if (known === undefined && this.rows.size >= MAX_NODES && !this.makeRoom()) return false;
     // The will of an earlier connection may come late. (An earlier epoch that is online is
     // a node whose clock was set back.)
     if (known !== undefined && !presence.online && isEarlier(presence, known)) return false;
     const left = known !== undefined && isOnline(known, nowMs) && !presence.online;
     const leftAtMs = left ? nowMs : (known?.leftAtMs ?? -Infinity);
     const isTold = known?.isTold ?? false;
-    const peer = { ...presence, isLive, lastSeenMs: nowMs, leftAtMs, isTold };
-    this.peers.delete(nodeId);
-    this.peers.set(nodeId, peer);
-    this.changed.set(nodeId, peer);
+    const row = { ...presence, isLive, lastSeenMs: nowMs, leftAtMs, isTold };
+    this.rows.delete(nodeId);
+    this.rows.set(nodeId, row);
+    this.changed.set(nodeId, row);
     const isNew = presence.epoch !== known?.epoch || presence.connection !== known.connection;
     return presence.online && isNew;
   }
 
   /** Of whom something was heard since the last call; with `isHearing`, who is silent has left. */
-  takeChanges(nowMs: number, isHearing: boolean): Peer[] {
-    for (const peer of this.peers.values()) {
-      if (!isHearing || nowMs - peer.lastSeenMs < STALE_MS) break;
-      this.forget(peer);
+  takeChanges(nowMs: number, isHearing: boolean): PeerPresence[] {
+    for (const row of this.rows.values()) {
+      if (!isHearing || nowMs - row.lastSeenMs < STALE_MS) break;
+      this.forget(row);
     }
     const changes = [...this.changed.values()];
     this.changed.clear();
     for (const { nodeId } of changes) {
-      const peer = this.peers.get(nodeId);
-      if (peer !== undefined) peer.isTold = true;
+      const row = this.rows.get(nodeId);
+      if (row !== undefined) row.isTold = true;
     }
     return changes;
   }
 
   /** Everybody who is known, by node id. */
-  list(nowMs: number): Peer[] {
-    const peers = [...this.peers.values()].sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1));
-    return peers.map(({ leftAtMs: _, isTold: __, ...peer }) => ({
-      ...peer,
-      online: isOnline(peer, nowMs),
+  list(nowMs: number): PeerPresence[] {
+    const rows = [...this.rows.values()].sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1));
+    return rows.map(({ leftAtMs: _, isTold: __, ...row }) => ({
+      ...row,
+      online: isOnline(row, nowMs),
     }));
   }
 
   /** Ids of the nodes that are online, or were less than `graceMs` ago. */
   online(nowMs: number, graceMs = 0): string[] {
-    const present = [...this.peers.values()].filter(
-      (peer) => isOnline(peer, nowMs) || nowMs - peer.leftAtMs < graceMs,
+    const present = [...this.rows.values()].filter(
+      (row) => isOnline(row, nowMs) || nowMs - row.leftAtMs < graceMs,
     );
-    return present.map((peer) => peer.nodeId);
+    return present.map((row) => row.nodeId);
   }
 
   private makeRoom(): boolean {
     this.crowdedOut++;
-    for (const peer of this.peers.values()) {
-      if (this.isKept(peer.nodeId)) continue;
-      this.forget(peer);
+    for (const row of this.rows.values()) {
+      if (this.isKept(row.nodeId)) continue;
+      this.forget(row);
       return true;
     }
     return false;
   }
 
-  private forget(peer: KnownPeer): void {
-    this.peers.delete(peer.nodeId);
-    if (peer.isTold) this.changed.set(peer.nodeId, { ...peer, online: false });
-    else this.changed.delete(peer.nodeId);
+  private forget(row: PresenceRow): void {
+    this.rows.delete(row.nodeId);
+    if (row.isTold) this.changed.set(row.nodeId, { ...row, online: false });
+    else this.changed.delete(row.nodeId);
   }
 }
 
-interface KnownPeer extends Peer {
+interface PresenceRow extends PeerPresence {
   /** When it said goodbye last, in ms of the same clock; -Infinity for never. */
   readonly leftAtMs: number;
   /** Whether anybody was told of it. */
@@ -175,6 +175,6 @@ function isEarlier(a: Presence, b: Presence): boolean {
   return a.epoch < b.epoch || (a.epoch === b.epoch && a.connection < b.connection);
 }
 
-function isOnline(peer: Peer, nowMs: number): boolean {
+function isOnline(peer: PeerPresence, nowMs: number): boolean {
   return peer.online && nowMs - peer.lastSeenMs < STALE_MS;
 }

@@ -13,7 +13,7 @@ import { counter, flag, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import type { MqttTransport, TransportOptions } from "./mqtt-transport.ts";
-import type { Peer } from "./presence.ts";
+import type { PeerPresence } from "./presence.ts";
 import { Publisher } from "./publisher.ts";
 import { Receiver } from "./receiver.ts";
 import type { Timing } from "../timing.ts";
@@ -120,7 +120,7 @@ export interface ReplicationPresence {
   /** Writes of this node that were dropped before they were published, since the start. */
   readonly droppedEvents: number;
   /** Of whom something was heard since this was called last, and what is so now. */
-  takeChanges(): Peer[];
+  takeChanges(): PeerPresence[];
 }
 
 /** Replicates one store. */
@@ -250,7 +250,7 @@ export class Replicator {
   }
 
   /** Every other node that is known, by node id. */
-  peers(): Peer[] {
+  peers(): PeerPresence[] {
     return this.membership.list();
   }
 

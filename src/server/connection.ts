@@ -98,7 +98,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   private rest: ReplyContinuation | null = null;
   private restDialect: Dialect = 0;
   private isClosed = false;
-  private peerHasEnded = false;
+  private clientHasEnded = false;
   private hasEnded = false;
   private isShutDown = false;
   /** Who took the connection over. */
@@ -221,7 +221,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
 
   /** The other side says no more, but may still be reading. */
   onEnd(): void {
-    this.peerHasEnded = true;
+    this.clientHasEnded = true;
     if (this.handler !== null) this.end();
     else if (!this.isInLine) this.work();
   }
@@ -332,7 +332,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
 
   /** Whether there is anything to look at: most clients wait for their reply before they go on. */
   private hasMore(): boolean {
-    return this.inbox.length > 0 || this.reader.isMidway || this.isPaused || this.peerHasEnded;
+    return this.inbox.length > 0 || this.reader.isMidway || this.isPaused || this.clientHasEnded;
   }
 
   /** Whether a request may be run now. If not, something is on its way that calls `goOn`. */
@@ -384,7 +384,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     if (this.isClosed) return;
     if (this.session.takeOver !== null) return this.handOver();
     const goesOn = isOver && inbox.length > 0;
-    const hasSaidAll = this.peerHasEnded && !goesOn && this.outbox.length === 0;
+    const hasSaidAll = this.clientHasEnded && !goesOn && this.outbox.length === 0;
     if ((this.session.isClosing || hasSaidAll) && !this.isWaiting) return this.end();
     this.isHeavy = isOver;
     // A command that goes on in slices has used up its first one.
@@ -413,7 +413,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     if (this.hasEnded) return this.releaseHandler();
     if (rest.length > 0) this.handler.receive(rest);
     this.account();
-    if (this.peerHasEnded) this.end();
+    if (this.clientHasEnded) this.end();
   }
 
   private releaseHandler(): void {

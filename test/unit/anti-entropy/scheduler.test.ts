@@ -6,7 +6,7 @@ import {
   type JobResult,
   type SchedulerOptions,
 } from "../../../src/anti-entropy/scheduler.ts";
-import type { PresentPeer } from "../../../src/anti-entropy/presence-view.ts";
+import type { PresenceChange } from "../../../src/anti-entropy/presence-view.ts";
 import { formatHostPort } from "../../../src/config/address.ts";
 
 const INTERVAL_MS = 60_000;
@@ -20,7 +20,7 @@ interface Started {
 
 let started: Started[];
 let nowMs: number;
-let peers: PresentPeer[];
+let peers: PresenceChange[];
 let connected: boolean;
 let connections: number;
 let droppedEvents: number;
@@ -68,7 +68,7 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
   return scheduler;
 }
 
-const presence = (nodeId: string, facts: Partial<PresentPeer> = {}): PresentPeer => ({
+const presence = (nodeId: string, facts: Partial<PresenceChange> = {}): PresenceChange => ({
   nodeId,
   address: `${nodeId}:7379`,
   epoch: 1,
@@ -482,14 +482,14 @@ test("peers that left are forgotten, unless they are configured or were met", as
 });
 
 describe("whoever makes up nodes", () => {
-  const forged = (from: number, count: number, facts: Partial<PresentPeer> = {}) =>
+  const forged = (from: number, count: number, facts: Partial<PresenceChange> = {}) =>
     Array.from({ length: count }, (_, i) =>
       presence(`forged${from + i}`, { root: "other", isLive: false, ...facts }),
     );
 
   /** Knows node "a", which was met, and any number of others that were not. */
   async function createWithForged(
-    others: PresentPeer[],
+    others: PresenceChange[],
     options: Partial<SchedulerOptions> = {},
   ): Promise<Scheduler> {
     peers = [presence("a", { root: "other" })];
