@@ -17,7 +17,7 @@
  *
  * Head is the first record of every file and alone in its frame. End is the last of a snapshot
  * and of a backup, and of a log segment that was closed; a log that is opened again goes on
- * after it. Metadata are small values to remember by name (the clock, an epoch, a watermark, …):
+ * after it. Metadata are small values to remember by name (the clock, an epoch, the purge time, …):
  * the last one counts, and an empty value means that there is none. A drop says that an entry is no
  * longer there, in this version or an older one, without a deletion that merging would know of:
  * its tombstone was purged, or it was set aside. A patch says that a string, in exactly the version

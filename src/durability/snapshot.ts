@@ -13,7 +13,7 @@
  *
  * A power cut may leave the snapshot without the log behind it. So the metadata in it are those of
  * the moment before the walk, for some of them vouch for entries: the contacts do. Clock, purge
- * watermark and flush floor, which must never be behind, are those of the end.
+ * time and flush floor, which must never be behind, are those of the end.
  *
  * The file gets its name only when it is whole and durable.
  */

@@ -4,7 +4,7 @@
  * - The clock. Its last time is in the newest version on disk, but for what a power cut took
  *   away and what was dropped since. With this it never goes back, even when the
  *   machine's did.
- * - The purge watermark: with the tombstones that a snapshot leaves out goes the knowledge
+ * - The purge time: with the tombstones that a snapshot leaves out goes the knowledge
  *   that they are.
  * - The contacts (see `core/sync/contacts.ts`). They are journalled after the entries they speak
  *   of, so what a crash leaves of both is true.
@@ -41,7 +41,7 @@ export function clockMetadata(clock: HybridClock, aheadMs = 0): Uint8Array {
   return bytes;
 }
 
-/** The purge watermark; empty when nothing was purged. */
+/** The purge time: up to when deletions are purged. Empty when nothing was. */
 export function purgedMetadata({ deletions }: Pick<Store, "deletions">): Uint8Array {
   const { purgedUpToMs } = deletions;
   return purgedUpToMs === 0 ? new Uint8Array(0) : u64(purgedUpToMs);
@@ -61,7 +61,7 @@ export function contactsMetadata(contacts: Contacts): Uint8Array {
   return bytes;
 }
 
-/** Gives a store its clock and its watermark back. */
+/** Gives a store its clock and its purge times back. */
 export function restoreStoreMetadata(
   metadata: ReadonlyMap<string, Uint8Array>,
   { clock, deletions }: Pick<Store, "clock" | "deletions">,
