@@ -7,7 +7,7 @@
 import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
 import type { Config } from "./config/schema.ts";
 import { HybridClock } from "./core/data/clock.ts";
-import { runOrigin, settledMs } from "./core/data/counter-fold.ts";
+import { runOrigin, stableStartMs } from "./core/data/counter-fold.ts";
 import { originOf } from "./core/data/origin.ts";
 import { Store } from "./core/store/store.ts";
 import type { Contacts } from "./core/sync/contacts.ts";
@@ -22,7 +22,7 @@ import { Sweeper } from "./sweeper.ts";
 import type { World } from "./world.ts";
 
 /** How often it is looked at whether counters can be folded, in ms. */
-const SETTLE_EVERY_MS = 10_000;
+const FOLD_EVERY_MS = 10_000;
 /** Under which the journal remembers the replicator's last epoch. */
 const EPOCH_METADATA = "epoch";
 
@@ -81,7 +81,7 @@ export class Replica {
    */
   onFailureChange: (failure: JournalFailure | null) => void = () => {};
   private readonly sweeper: Sweeper;
-  private settleAtMs = 0;
+  private foldAtMs = 0;
 
   /**
    * Brings back what is on disk and puts the parts together; nothing goes on by itself before
@@ -131,7 +131,7 @@ export class Replica {
     this.sweeper = new Sweeper({
       store,
       timing: options.world.timing,
-      prepare: () => this.settle(),
+      prepare: () => this.letCountersFold(),
       ...(sweepEveryMs && { everyMs: sweepEveryMs }),
       ...(sweepRows && { sliceRows: sweepRows }),
     });
@@ -170,19 +170,19 @@ export class Replica {
    * Lets counters be folded that nothing more is heard of, unless another process counts as this
    * node.
    */
-  private settle(): void {
+  private letCountersFold(): void {
     const { options, replicator, store, contacts } = this;
     const { world, storage } = options;
     const nowMs = world.timing.nowMs();
-    if (nowMs < this.settleAtMs) return;
-    this.settleAtMs = nowMs + SETTLE_EVERY_MS;
+    if (nowMs < this.foldAtMs) return;
+    this.foldAtMs = nowMs + FOLD_EVERY_MS;
     const { counts, origin } = store;
     const graceMs = storage.tombstone_grace_seconds * 1000;
     const isAlone = replicator === null || !replicator.hasHeardTwinWithin(graceMs);
     const heardOf = replicator?.peers().map(({ nodeId }) => originOf(nodeId)) ?? [];
-    const settled = (): number =>
-      settledMs(counts.runStartsMs, world.wallMs(), graceMs, origin, contacts, heardOf);
-    counts.settle(isAlone ? settled() : 0);
+    const stableMs = (): number =>
+      stableStartMs(counts.runStartsMs, world.wallMs(), graceMs, origin, contacts, heardOf);
+    counts.noteStable(isAlone ? stableMs() : 0);
   }
 
   private createReplicator(brokerAddress: string): Replicator {

@@ -302,7 +302,7 @@ export class AntiEntropy implements SyncControl {
         epoch,
         lagMs: LAG_MS,
         maxFrameBytes,
-        onSetAside: (entry, reason, settled) => this.options.setAside.put(entry, reason, settled),
+        onSetAside: (entry, reason, done) => this.options.setAside.put(entry, reason, done),
       },
       durability: this.options.durability,
       maxSessions: settings.max_concurrent_syncs,

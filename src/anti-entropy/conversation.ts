@@ -26,7 +26,7 @@ export interface ConversationOptions {
   readonly create: (
     send: (frame: Uint8Array) => void,
     onEnd: (result: SyncResult) => void,
-    onSettled: () => void,
+    onResumable: () => void,
   ) => SyncSession;
   /**
    * How long the other side may neither send a frame nor take a byte while it is waited for, in ms.
@@ -135,7 +135,7 @@ export class Conversation implements LinkHandler {
     const takenBytes = this.sentBytes - this.waitingBytes;
     if (takenBytes > this.takenBytes || link.queuedBytes === 0) this.lastTakenMs = nowMs;
     this.takenBytes = takenBytes;
-    const isWorking = this.cancelSlice !== null || this.session.isSettling;
+    const isWorking = this.cancelSlice !== null || this.session.isSettingAside;
     const isOwnTurn = isWorking || this.sender.waitingBytes > 0;
     const { address } = link;
     let reason = this.progress.look(nowMs, this.receivedBytes + takenBytes, isOwnTurn);
@@ -175,7 +175,7 @@ export class Conversation implements LinkHandler {
     };
     this.options.longestSlice.measure(() => this.guard(turn));
     if (this.isOver || !isDue) return;
-    if (!isMore && this.isLost && !this.session.isSettling)
+    if (!isMore && this.isLost && !this.session.isSettingAside)
       return this.close("the connection was lost");
     this.steer();
     if (!isMore) return;

@@ -41,8 +41,8 @@ export class Peer implements HostPort {
   keys = new WaitingKeys();
   /** Failures in a row. */
   failures = 0;
-  /** Up to which of the scheduler's wants all are settled. */
-  settled = 0;
+  /** Up to which of the scheduler's wants all are satisfied. */
+  satisfied = 0;
   /** Which of them the latest sync wanted at once is. */
   private latestWant = 0;
   /** It does not begin before this time: so many nodes do not sync at the same moment. */
@@ -81,7 +81,7 @@ export class Peer implements HostPort {
 
   /** Whether a sync is wanted at once. */
   get isWanted(): boolean {
-    return this.latestWant > this.settled;
+    return this.latestWant > this.satisfied;
   }
 
   /** Whether there is anything to do. */
@@ -111,8 +111,8 @@ export class Peer implements HostPort {
   }
 
   /** A sync brought what was wanted up to then. */
-  settle(upTo: number): void {
-    this.settled = Math.max(this.settled, upTo);
+  satisfy(upTo: number): void {
+    this.satisfied = Math.max(this.satisfied, upTo);
   }
 
   /** Whatever failed before, it may be asked now. */
@@ -159,6 +159,6 @@ export class Peer implements HostPort {
   handOverTo(other: Peer): void {
     if (other === this || !this.isWanted) return;
     other.latestWant = Math.max(other.latestWant, this.latestWant);
-    this.latestWant = this.settled;
+    this.latestWant = this.satisfied;
   }
 }

@@ -74,7 +74,7 @@ const MAX_MET_IDS = 1_024;
 
 /** See the file header. */
 export class Scheduler {
-  /** Syncs at once asked for so far. A session settles those asked for before it began. */
+  /** Syncs at once asked for so far. A session satisfies those asked for before it began. */
   wants = 0;
   private readonly peers: PeerList;
   /** Those of whom something may be wanted. */
@@ -153,10 +153,10 @@ export class Scheduler {
       this.beginWanted();
       // Anew each time: another address may have taken the place of one that failed.
       const peers = distinct();
-      const synced = peers.filter((peer) => peer.settled > begun);
-      const isOpen = ({ isWanted, settled, failures }: Peer) =>
-        isWanted && settled <= begun && failures === 0;
-      if (synced.length >= enough || !peers.some(isOpen)) return;
+      const synced = peers.filter((peer) => peer.satisfied > begun);
+      const isOutstanding = ({ isWanted, satisfied, failures }: Peer) =>
+        isWanted && satisfied <= begun && failures === 0;
+      if (synced.length >= enough || !peers.some(isOutstanding)) return;
       await this.change.promise;
     }
   }
@@ -200,7 +200,7 @@ export class Scheduler {
    * when it came: what was wanted later it may not have brought.
    */
   noteVisit(nodeId: string, begun: number): void {
-    this.peers.byNodeId(nodeId)?.settle(begun);
+    this.peers.byNodeId(nodeId)?.satisfy(begun);
     for (const peer of this.peers.namesakes(nodeId)) peer.isAcquainted = true;
   }
 
@@ -376,7 +376,7 @@ export class Scheduler {
     const { mode } = job;
     const kind = mode === "watermark" ? "round" : mode === "now" ? "sync" : "fetch";
     peer.noteSuccess(kind, result.hasMoved, this.nowMs);
-    if (mode === "now") peer.settle(begun);
+    if (mode === "now") peer.satisfy(begun);
     this.peers.noteMet(peer);
     const { nodeId } = peer;
     if (nodeId === "") return;

@@ -30,7 +30,7 @@ export interface SessionsOptions {
     | "monotonicMs"
     | "send"
     | "admit"
-    | "onSettled"
+    | "onResumable"
     | "onEnd"
   >;
   readonly timing: Timing;
@@ -219,14 +219,14 @@ export class Sessions {
       silenceMs,
       helloMs: Math.min(helloMs, silenceMs),
       longestSlice,
-      create: (send, end, onSettled) =>
+      create: (send, end, onResumable) =>
         new SyncSession({
           ...common,
           ...parts,
           salt: this.newSalt(),
           monotonicMs: timing.nowMs,
           send,
-          onSettled,
+          onResumable,
           onEnd: end,
         }),
       onEnd: (result) => {

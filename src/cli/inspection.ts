@@ -29,7 +29,7 @@ export class Inspection {
   private readonly inspector: SyncInspector;
   private link: Link | null = null;
   private found = new Map<string, Described>();
-  private settle: (problem: string | null) => void = () => {};
+  private onOutcome: (problem: string | null) => void = () => {};
   private problem: string | null = null;
 
   private constructor(
@@ -45,7 +45,7 @@ export class Inspection {
         const key = Buffer.from(copy.key).toString("latin1");
         this.found.set(key, { digest, entry: copy, valueBytes });
       },
-      onAnswered: () => this.settle(null),
+      onAnswered: () => this.onOutcome(null),
       onFailure: (reason) => this.fail(reason),
     });
   }
@@ -112,19 +112,19 @@ export class Inspection {
 
   private fail(reason: string): void {
     this.problem ??= reason;
-    this.settle(this.problem);
+    this.onOutcome(this.problem);
   }
 
   private answer(): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const late = `nothing came for ${SILENCE_MS / 1000} s`;
     const timer = setTimeout(() => this.fail(late), SILENCE_MS);
-    this.settle = (problem) => {
+    this.onOutcome = (problem) => {
       clearTimeout(timer);
       if (problem === null) resolve();
       else reject(new OperationalError(`cannot look into ${this.address}: ${problem}`));
     };
-    if (this.problem !== null) this.settle(this.problem);
+    if (this.problem !== null) this.onOutcome(this.problem);
     return promise;
   }
 }

@@ -18,7 +18,7 @@
  * through once in 2^32.) The header has its own so that a length can be trusted before as much
  * is read. The position tells a frame from a copy of one inside somebody's value.
  *
- * "Unsynced bytes" settle what a bad frame near the end of a log means. If no whole frame after
+ * "Unsynced bytes" decide what a bad frame near the end of a log means. If no whole frame after
  * it says that it had been durable, it was under way to the disk when the power failed, and
  * cutting there loses nothing that was promised. If one does, bytes that were safe have been
  * changed since, and that is damage.

@@ -53,7 +53,7 @@ export interface SetAsideOptions {
 interface WaitingLine {
   readonly bytes: Uint8Array;
   readonly reason: SetAsideReason;
-  readonly settled: WhenSetAside;
+  readonly done: WhenSetAside;
 }
 
 /**
@@ -102,12 +102,12 @@ export class SetAside {
   }
 
   /**
-   * Takes a copy of an entry. `settled` is called later: with true once its line is durable, and
+   * Takes a copy of an entry. `done` is called later: with true once its line is durable, and
    * with false when it cannot be written or there is no room. Then the entry must be kept.
    */
-  put(entry: Entry, reason: SetAsideReason, settled: WhenSetAside = () => {}): void {
-    if (this.isClosed) return queueMicrotask(() => settled(false));
-    if (reason === "future" && !this.isNews(entry, settled)) return;
+  put(entry: Entry, reason: SetAsideReason, done: WhenSetAside = () => {}): void {
+    if (this.isClosed) return queueMicrotask(() => done(false));
+    if (reason === "future" && !this.isNews(entry, done)) return;
     const bytes = Buffer.from(
       `${JSON.stringify(describe(entry, reason, this.options.wallMs()))}\n`,
     );
@@ -116,9 +116,9 @@ export class SetAside {
     const line = {
       bytes,
       reason,
-      settled: (isKept: boolean) => {
+      done: (isKept: boolean) => {
         if (!isKept && reason === "future") this.known.delete(identity);
-        settled(isKept);
+        done(isKept);
       },
     };
     this.waiting.push(line);
@@ -134,12 +134,12 @@ export class SetAside {
   }
 
   /** Whether an entry from the future is to be written. If not, whoever waits is told why. */
-  private isNews(entry: Entry, settled: WhenSetAside): boolean {
+  private isNews(entry: Entry, done: WhenSetAside): boolean {
     const isKnown = this.known.has(identityOf(entry));
     const hasRoom =
       this.known.size < MAX_FUTURE_ENTRIES && this.waitingBytes < MAX_FUTURE_WAITING_BYTES;
     if (!isKnown && hasRoom) return true;
-    queueMicrotask(() => settled(isKnown));
+    queueMicrotask(() => done(isKnown));
     return false;
   }
 
@@ -168,7 +168,7 @@ export class SetAside {
       this.waiting = [];
       this.waitingBytes = 0;
       const kept = await this.write(lines);
-      for (const line of lines) line.settled(kept?.has(line) ?? false);
+      for (const line of lines) line.done(kept?.has(line) ?? false);
     }
     // At once: what comes after the last look begins anew.
     this.writing = null;

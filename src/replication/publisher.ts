@@ -9,7 +9,7 @@
  * up, nothing is encoded until it acknowledges; meanwhile writes gather in the outbox,
  * where they are only ids, so memory stays flat.
  *
- * A message is remembered by the ids it holds until it is acknowledged and SETTLE_MS
+ * A message is remembered by the ids it holds until it is acknowledged and REMEMBER_MS
  * have passed: when the connection breaks, these go back into the outbox. For what a
  * dying broker acknowledged it may not have passed on.
  */
@@ -25,8 +25,8 @@ const WINDOW_MESSAGES = 64;
 /** No further message is sent while more bytes than this are in flight. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
 /** How long an acknowledged message is remembered, in ms, and how many of them at most. */
-const SETTLE_MS = 1_000;
-const SETTLING_MESSAGES = 256;
+const REMEMBER_MS = 1_000;
+const MAX_REMEMBERED_MESSAGES = 256;
 /** How long one slice of encoding may hold up the event loop, in ms. */
 const SLICE_MS = 2;
 /** Most ids looked at for one batch, so that passing over many takes slices too. */
@@ -126,7 +126,7 @@ export class Publisher {
   private readonly inFlight = new Set<SentMessage>();
   private inFlightBytes = 0;
   /** Acknowledged a moment ago, in that order; no more than SETTLING_MESSAGES. */
-  private settling: SentMessage[] = [];
+  private acknowledged: SentMessage[] = [];
   /** The window was full when the last slice ended: the next acknowledgement goes on. */
   private stalled = false;
   /** Calls off the next slice; it comes with the end of the batch's time, or soon. */
@@ -154,12 +154,12 @@ export class Publisher {
   close(): void {
     this.outlet = null;
     this.cancel();
-    this.forgetSettled();
-    const unsettled = [...this.inFlight, ...this.settling];
-    this.settling = [];
+    this.forgetOld();
+    const uncertain = [...this.inFlight, ...this.acknowledged];
+    this.acknowledged = [];
     this.inFlight.clear();
     this.inFlightBytes = 0;
-    for (const message of unsettled) {
+    for (const message of uncertain) {
       this.outbox.restore(message.ids);
       if (message.flush) this.outbox.flushPending = true;
     }
@@ -282,19 +282,19 @@ export class Publisher {
     if (error) this.failures++;
     message.acknowledgedAt = this.options.timing.nowMs();
     this.inFlightBytes -= message.bytes;
-    this.settling.push(message);
-    this.forgetSettled();
+    this.acknowledged.push(message);
+    this.forgetOld();
     // Not stalled, what waits has its timer and gathers company until then.
     if (this.stalled) this.pumpSoon();
     else if (this.outbox.isEmpty && this.inFlight.size === 0) this.resolveDrained();
   }
 
-  private forgetSettled(): void {
-    const { settling } = this;
-    const sinceMs = this.options.timing.nowMs() - SETTLE_MS;
-    let settled = Math.max(0, settling.length - SETTLING_MESSAGES);
-    while (settled < settling.length && settling[settled].acknowledgedAt < sinceMs) settled++;
-    if (settled > 0) settling.splice(0, settled);
+  private forgetOld(): void {
+    const { acknowledged } = this;
+    const sinceMs = this.options.timing.nowMs() - REMEMBER_MS;
+    let old = Math.max(0, acknowledged.length - MAX_REMEMBERED_MESSAGES);
+    while (old < acknowledged.length && acknowledged[old].acknowledgedAt < sinceMs) old++;
+    if (old > 0) acknowledged.splice(0, old);
   }
 
   private resolveDrained(): void {

@@ -370,7 +370,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
         lookedTo = this.shared.readAhead.look(inbox.bytes, inbox.start, inbox.end);
       }
       const progress = reader.next(reply);
-      if (typeof progress === "object") this.settle(progress);
+      if (typeof progress === "object") this.replyLater(progress);
       const goesOn = progress === true;
       if (goesOn) hasCompleted = true;
       // Of a request with very many parts the rest is read when others had their turn.
@@ -423,7 +423,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   }
 
   /** Sees to a reply that comes later. */
-  private settle(execution: Promise<ReplyContinuation>): void {
+  private replyLater(execution: Promise<ReplyContinuation>): void {
     this.isWaiting = true;
     // The places of its parts take about as much as the smallest parts themselves.
     this.keptBytes = 2 * this.inbox.bytes.length;

@@ -20,7 +20,7 @@ import {
   noteStart,
   removeCovered,
   runOrigin,
-  settledMs,
+  stableStartMs,
 } from "../../src/core/data/counter-fold.ts";
 import { Entry, KIND_COUNTER } from "../../src/core/data/entry.ts";
 import { joinCounters, joinedBytes } from "../../src/core/data/merge.ts";
@@ -179,7 +179,9 @@ test("a node that starts again and again keeps its counters small, and their sum
     for (let i = 0; i < 3; i++) {
       nowMs += 100;
       const { runStartsMs } = store.counts;
-      store.counts.settle(settledMs(runStartsMs, nowMs, 1_000, store.origin, new Contacts(), []));
+      store.counts.noteStable(
+        stableStartMs(runStartsMs, nowMs, 1_000, store.origin, new Contacts(), []),
+      );
       expect(store.increment(key, 0, key.length, one)).toBe(APPLIED);
     }
     expect(store.number.low).toBe(run * 3);
@@ -201,22 +203,22 @@ test("what an earlier version left is removed when it comes in", () => {
   same(view.valueBytes(), folded);
 });
 
-describe("a start is settled", () => {
+describe("a start is stable", () => {
   const SELF = { high: 1, low: 1 };
-  const settled = (nowMs: number, members: [number, number][], starts = [1_000]): number => {
+  const stable = (nowMs: number, members: [number, number][], starts = [1_000]): number => {
     const contacts = new Contacts();
     for (const [low, ms] of members) contacts.note(9, low, ms);
     contacts.note(SELF.high, SELF.low, 5);
-    return settledMs(starts, nowMs, 100, SELF, contacts, []);
+    return stableStartMs(starts, nowMs, 100, SELF, contacts, []);
   };
 
   test("after the grace, and contact with every member since", () => {
-    expect(settled(1_099, [])).toBe(0);
-    expect(settled(1_100, [])).toBe(1_000);
-    expect(settled(1_100, [[1, 1_000]])).toBe(0);
-    expect(settled(1_100, [[1, 1_001]])).toBe(1_000);
+    expect(stable(1_099, [])).toBe(0);
+    expect(stable(1_100, [])).toBe(1_000);
+    expect(stable(1_100, [[1, 1_000]])).toBe(0);
+    expect(stable(1_100, [[1, 1_001]])).toBe(1_000);
     expect(
-      settled(1_100, [
+      stable(1_100, [
         [1, 1_001],
         [2, 999],
       ]),
@@ -225,19 +227,19 @@ describe("a start is settled", () => {
 
   test("when a member is gone for long, but not when all are", () => {
     expect(
-      settled(1_700, [
+      stable(1_700, [
         [1, 1_001],
         [2, 999],
       ]),
     ).toBe(1_000);
     expect(
-      settled(1_698, [
+      stable(1_698, [
         [1, 1_001],
         [2, 999],
       ]),
     ).toBe(0);
     expect(
-      settled(9_999, [
+      stable(9_999, [
         [1, 999],
         [2, 999],
       ]),
@@ -247,14 +249,14 @@ describe("a start is settled", () => {
   test("not while somebody was heard of and never met, who may have been told by the broker", () => {
     const contacts = new Contacts();
     const heardOf = [{ high: 9, low: 1 }];
-    expect(settledMs([1_000], 1_100, 100, SELF, contacts, heardOf)).toBe(0);
+    expect(stableStartMs([1_000], 1_100, 100, SELF, contacts, heardOf)).toBe(0);
     contacts.note(9, 1, 1_001);
-    expect(settledMs([1_000], 1_100, 100, SELF, contacts, heardOf)).toBe(1_000);
+    expect(stableStartMs([1_000], 1_100, 100, SELF, contacts, heardOf)).toBe(1_000);
   });
 
   test("the latest that is, and those before it are forgotten", () => {
     const starts = [500, 1_000, 1_050, 1_090];
-    expect(settled(1_160, [[1, 1_060]], starts)).toBe(1_050);
+    expect(stable(1_160, [[1, 1_060]], starts)).toBe(1_050);
     expect(starts).toEqual([1_050, 1_090]);
   });
 });

@@ -111,7 +111,7 @@ test("what is counted after a start is later than it, though the clock is set ba
   await pair.tell();
   pair.clockMs = BEGIN_MS + 12_000;
   await lose(pair);
-  // The start before this one is settled by its time, but not what was counted last and lost.
+  // The start before this one is stable by its time, but not what was counted last and lost.
   pair.clockMs = BEGIN_MS + 12_500;
   pair.allowFolding();
   pair.increment();

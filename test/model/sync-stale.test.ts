@@ -76,40 +76,40 @@ describe("a node that has forgotten deletions and is not sent what was deleted",
 });
 
 describe("an entry that the peer refuses, while its copy is on the way to the disk", () => {
-  /** A pair in which `away` sets aside slowly; `settle` says how that came out. */
+  /** A pair in which `away` sets aside slowly; `finish` says how that came out. */
   function slowly(first: "away" | "home") {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;
     deleteAndForget(home, time);
     time.ms += 10_000;
     const waiting: ((isKept: boolean) => void)[] = [];
-    away.moreOptions = { onSetAside: (_entry, _reason, settled) => void waiting.push(settled) };
+    away.moreOptions = { onSetAside: (_entry, _reason, done) => void waiting.push(done) };
     const pair = first === "away" ? new Pair(away, home) : new Pair(home, away);
     pair.isPatient = () => waiting.length > 0;
     const run = (): void => {
       for (let steps = 0; steps < 1_000 && pair.result === null; steps++) pair.step();
     };
     run();
-    const settle = (isKept: boolean): void => {
-      for (const settled of waiting.splice(0)) settled(isKept);
+    const finish = (isKept: boolean): void => {
+      for (const done of waiting.splice(0)) done(isKept);
       run();
     };
-    return { home, away, time, pair, settle };
+    return { home, away, time, pair, finish };
   }
 
   test.each(["away", "home"] as const)("is still there, and the session not over: %s", (first) => {
-    const { home, away, pair, settle } = slowly(first);
+    const { home, away, pair, finish } = slowly(first);
     expect(get(away, "key")).toBe("v");
     expect(pair.result).toBeNull();
-    settle(true);
+    finish(true);
     expect([get(away, "key"), get(away, "counter")]).toEqual([null, null]);
     expect(pair.result!.initiator.ok && pair.result!.responder.ok).toBe(true);
     expect(rootOf(home)).toBe(rootOf(away));
   });
 
   test.each(["away", "home"] as const)("stays when it cannot be written: %s", (first) => {
-    const { away, home, pair, settle } = slowly(first);
-    settle(false);
+    const { away, home, pair, finish } = slowly(first);
+    finish(false);
     expect(get(away, "key")).toBe("v");
     const { initiator, responder } = pair.result!;
     const own = first === "away" ? initiator : responder;
@@ -119,17 +119,17 @@ describe("an entry that the peer refuses, while its copy is on the way to the di
   });
 
   test("stays when it was written anew meanwhile", () => {
-    const { away, time, settle } = slowly("away");
+    const { away, time, finish } = slowly("away");
     time.ms += 1;
     set(away, "key", "newer");
-    settle(true);
+    finish(true);
     expect(get(away, "key")).toBe("newer");
   });
 
   test("stays while nothing can be journalled", () => {
-    const { away, pair, settle } = slowly("away");
+    const { away, pair, finish } = slowly("away");
     away.store.setReadOnly(true);
-    settle(true);
+    finish(true);
     expect(get(away, "key")).toBe("v");
     expect(pair.result!.initiator.ok).toBe(false);
   });
@@ -320,7 +320,7 @@ describe.each([
     meet(home, away);
     expect([get(home, "key"), get(away, "key")]).toEqual([null, null]);
     expect(away.setAside.map(({ key }) => key)).toContain("key");
-    // What is older than the deletion that is here is settled by it.
+    // What is older than the deletion that is here is decided by it.
     expect(late.setAside.map(({ key }) => key)).toEqual(["counter"]);
   });
 

@@ -61,7 +61,7 @@ export class Lies {
       maxFrameBytes: chance.pick([1_048_576, 1_048_576, 1_048_576, 100]),
       nowMs: wallMs,
       monotonicMs: () => simulation.timeline.nowMs,
-      onSetAside: (_entry, _reason, settled) => settled(true),
+      onSetAside: (_entry, _reason, done) => done(true),
     };
   }
 

@@ -6,7 +6,7 @@
 import { expect } from "bun:test";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Contacts } from "../../src/core/sync/contacts.ts";
-import { runOrigin, settledMs } from "../../src/core/data/counter-fold.ts";
+import { runOrigin, stableStartMs } from "../../src/core/data/counter-fold.ts";
 import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { APPLIED, UNCHANGED } from "../../src/core/store/outcome.ts";
@@ -207,7 +207,7 @@ export class Pair {
     const heardOf = [this.peer.origin];
     const { counts, origin } = store;
     const { runStartsMs } = counts;
-    counts.settle(settledMs(runStartsMs, clockMs, GRACE_MS, origin, contacts, heardOf));
+    counts.noteStable(stableStartMs(runStartsMs, clockMs, GRACE_MS, origin, contacts, heardOf));
   }
 
   /** The node writes a snapshot. */

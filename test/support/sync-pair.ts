@@ -78,13 +78,13 @@ export class SyncNode {
       nowMs: options.nowMs ?? Date.now,
       monotonicMs: options.monotonicMs ?? (() => performance.now()),
       send,
-      onSetAside: (entry, reason, settled) => {
+      onSetAside: (entry, reason, done) => {
         this.setAside.push({
           key: new TextDecoder().decode(entry.keyBytes()),
           reason,
           entry: entry.clone(),
         });
-        settled(true);
+        done(true);
       },
       onEnd,
       ...this.moreOptions,

@@ -117,7 +117,7 @@ export class SyncPeer {
       nowMs: Date.now,
       monotonicMs: () => performance.now(),
       send,
-      onSetAside: (_entry, _reason, settled) => settled(true),
+      onSetAside: (_entry, _reason, done) => done(true),
       onEnd,
     });
   }

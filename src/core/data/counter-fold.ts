@@ -18,11 +18,11 @@
  *
  * Only the node itself folds, as part of an increment. One part must not be lost in it: that of a
  * run which a power cut made forget its last increments, while a peer has them. The fold would
- * cover them without holding them. So only what was counted before a run began that is *settled* is
- * folded (`settledMs`): by then there was contact with every member known since, and the grace has
- * passed, in which the broker may have brought what it had kept. A member that was away for
- * GONE_AFTER graces counts as gone, unless all were. Who was only ever heard of may have been told
- * by the broker, so until there was contact with it nothing is settled.
+ * cover them without holding them. So only what was counted before a run began is folded, and only
+ * once that start is *stable* (`stableStartMs`): by then there was contact with every member known
+ * since, and the grace has passed, in which the broker may have brought what it had kept. A member
+ * that was away for GONE_AFTER graces counts as gone, unless all were. Who was only ever heard of
+ * may have been told by the broker, so until there was contact with it nothing is stable.
  */
 import { readU32, writeU32 } from "../bytes.ts";
 import { unixMsOf } from "./clock.ts";
@@ -154,11 +154,11 @@ export interface ContactTimes {
 }
 
 /**
- * The latest of the starts of this node's runs before which everything is settled, 0 if none.
+ * The latest of the starts of this node's runs before which everything is stable, 0 if none.
  * Forgets those before it. `heardOf` are those who may have been told something without any
  * contact. See the file header.
  */
-export function settledMs(
+export function stableStartMs(
   startsMs: number[],
   nowMs: number,
   graceMs: number,

@@ -32,7 +32,7 @@ export class OwnCounts {
   readonly runStartsMs: number[] = [];
   /** The number that `add` arrived at. */
   readonly number = new Int64();
-  private settledUpToMs = 0;
+  private stableMs = 0;
 
   private readonly scratch = new ScratchBytes();
   /** Bytes of the counter that `start` put into `scratch`. */
@@ -54,8 +54,8 @@ export class OwnCounts {
   }
 
   /** What this node counted before then is known here in full, in Unix ms; 0 while nothing is. */
-  get settledMs(): number {
-    return this.settledUpToMs;
+  get stableBeforeMs(): number {
+    return this.stableMs;
   }
 
   /** Counts under another origin from now on: goes on as a former run did. */
@@ -78,9 +78,9 @@ export class OwnCounts {
     this.noteRun();
   }
 
-  /** See `settledMs`. It may go back to 0. */
-  settle(settledMs: number): void {
-    this.settledUpToMs = settledMs;
+  /** See `stableStartMs`. It may go back to 0. */
+  noteStable(stableBeforeMs: number): void {
+    this.stableMs = stableBeforeMs;
   }
 
   /**
@@ -147,9 +147,9 @@ export class OwnCounts {
    * Makes one part of those of runs of this node that are over. Returns the counter's length then.
    */
   private fold(payload: Uint8Array): number {
-    const { length, settledUpToMs } = this;
-    if (settledUpToMs === 0 || length < BASE_BYTES + 2 * PART_BYTES) return length;
-    return foldRuns(payload, length, this.countingOrigin, settledUpToMs);
+    const { length, stableMs } = this;
+    if (stableMs === 0 || length < BASE_BYTES + 2 * PART_BYTES) return length;
+    return foldRuns(payload, length, this.countingOrigin, stableMs);
   }
 
   private writeBase(kind: number, version: VersionWords, number: Int64): void {

@@ -79,7 +79,7 @@ export interface EntryFlowOptions {
   readonly maxFrameBytes: number;
   readonly nowMs: () => number;
   readonly onSetAside: PutAside;
-  readonly onSettled?: () => void;
+  readonly onResumable?: () => void;
 }
 
 /** The entries of one session. */
@@ -103,11 +103,11 @@ export class EntryFlow {
   /** While an entry is being applied: what the store tells its observers comes from here. */
   isApplying = false;
   /**
-   * Not everything was settled, so this was no contact. Either the peer has an entry dated too far
+   * Something was left out, so this was no contact. Either the peer has an entry dated too far
    * ahead to be taken, which may stand there in place of a deletion that is forgotten. Or it was
    * not sent what it does not take now, and so could not refuse that for one it has forgotten.
    */
-  isUnsettled = false;
+  preventsContact = false;
 
   private readonly entry = new Entry();
   private readonly slice = new Entry();
@@ -128,7 +128,7 @@ export class EntryFlow {
     const ms = unixMsOf(into.timeHigh, into.timeLow);
     if (ms <= this.peer.acceptsUpToMs) return true;
     this.keptBack++;
-    this.isUnsettled = true;
+    this.preventsContact = true;
     this.keptBackMs = Math.min(this.keptBackMs, ms);
     return false;
   }
@@ -155,7 +155,7 @@ export class EntryFlow {
     const count = reader.varint();
     const entryMs = reader.u64();
     if (reader.overrun || count === 0) return false;
-    this.isUnsettled = true;
+    this.preventsContact = true;
     counts.postpone(entryMs, count);
     return true;
   }
@@ -202,7 +202,7 @@ export class EntryFlow {
   send(entry: Entry, id = -1): void {
     if (this.peer.isFull && entry.kind !== KIND_TOMBSTONE && !this.allowed.delete(id)) {
       this.withheld++;
-      if (this.peer.forgottenUpToMs() > 0) this.isUnsettled = true;
+      if (this.peer.forgottenUpToMs() > 0) this.preventsContact = true;
       this.counts.entriesWithheld++;
       return;
     }
@@ -270,7 +270,7 @@ export class EntryFlow {
     this.isApplying = false;
     if (outcome === APPLIED) counts.entriesApplied++;
     else if (outcome === REFUSED_FUTURE) {
-      this.isUnsettled = true;
+      this.preventsContact = true;
       counts.postpone(unixMsOf(arrived.timeHigh, arrived.timeLow));
     } else if (outcome < 0) {
       counts.miss(REASONS[outcome] ?? `the store refuses it (${outcome})`);
@@ -288,7 +288,7 @@ export class EntryFlow {
     const { deletions, origin } = store;
     if (!deletions.mayHaveForgotten(entry)) return false;
     const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
-    if (id >= 0 && this.settles(id, entry)) return false;
+    if (id >= 0 && this.decides(id, entry)) return false;
     const { purgedUpToMs } = deletions;
     const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer);
     if (this.isDead(entry)) {
@@ -311,7 +311,7 @@ export class EntryFlow {
    * came after all deletions known here. A deletion need not be the latest: one that was known
    * and is forgotten may have deleted what is newer than this one.
    */
-  private settles(id: number, arriving: Entry): boolean {
+  private decides(id: number, arriving: Entry): boolean {
     const { store } = this.options;
     if (store.isLive(id) || this.isDead(arriving)) return true;
     baseVersionOf(arriving, this.base);

@@ -1,5 +1,5 @@
 /**
- * What two nodes settle with their HELLOs: whether they belong together, as of when they
+ * What two nodes agree on with their HELLOs: whether they belong together, as of when they
  * compare, and afterwards up to when each has everything the other had.
  *
  * A node's clock here is its hybrid logical clock, for that is what it stamps writes with. Both
@@ -50,7 +50,7 @@ export class Greeting {
   }
 
   /** Agrees with the peer on the earlier of both watermarks. */
-  settle(theirs: Hello): void {
+  agree(theirs: Hello): void {
     this.watermarkMs = Math.min(this.watermarkMs, theirs.watermarkMs);
     // Both clocks are there already. So a restart does not forget what was vouched for.
     this.options.store.clock.observe(timeHighOf(this.watermarkMs), timeLowOf(this.watermarkMs));

@@ -31,7 +31,7 @@ export type SetAsideReason = "stale" | "future";
 /** Told whether an entry was put away, so that not even a power cut takes it. */
 export type WhenSetAside = (isKept: boolean) => void;
 /** Puts an entry away where people find it. */
-export type PutAside = (entry: Entry, reason: SetAsideReason, settled: WhenSetAside) => void;
+export type PutAside = (entry: Entry, reason: SetAsideReason, done: WhenSetAside) => void;
 
 /** What a session is made with. */
 export interface SyncSessionOptions {
@@ -63,12 +63,12 @@ export interface SyncSessionOptions {
   /** Takes one complete frame; has copied or sent it when it returns. */
   readonly send: (frame: Uint8Array) => void;
   /**
-   * An entry that goes no further; valid until this returns. `settled` is to be called once it
+   * An entry that goes no further; valid until this returns. `done` is to be called once it
    * is put away for good, or cannot be; an entry of the store is dropped only then.
    */
   readonly onSetAside: PutAside;
-  /** The session waited for something of its own to be settled, and it is: call `step`. */
-  readonly onSettled?: () => void;
+  /** The session waited for a copy to be set aside, and can go on: call `step`. */
+  readonly onResumable?: () => void;
   /** Called exactly once, the last thing a session does. */
   readonly onEnd: (result: SyncResult) => void;
   /**

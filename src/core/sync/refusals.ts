@@ -5,7 +5,7 @@
  * Setting aside takes a disk its time, and the store has the only copy until then. So the entry is
  * looked at twice: when the refusal comes, and when its copy is durable. Only if nothing has
  * changed between the two is it dropped. Until then the session hears nothing but further
- * refusals, and says nothing, so that it cannot end as if all were settled.
+ * refusals, and says nothing, so that it cannot end as if all were done.
  */
 import { unixMsOf } from "../data/clock.ts";
 import { Entry, KIND_TOMBSTONE, compareVersions, type VersionWords } from "../data/entry.ts";
@@ -27,7 +27,7 @@ interface Refusal extends VersionWords {
 }
 
 /** What is to be done about a refusal. */
-type Verdict = "nothing" | "forget" | "unsettled" | "set aside";
+type Verdict = "nothing" | "forget" | "keep for now" | "set aside";
 
 /** The refusals of one session. */
 export class Refusals {
@@ -35,7 +35,7 @@ export class Refusals {
    * An entry that the peer refused stays here for now: it changed meanwhile and is as old as ever,
    * as a counter is, or it is not so old that it may be given up.
    */
-  isUnsettled = false;
+  preventsContact = false;
   private waiting = 0;
   private waitingBytes = 0;
   private readonly entry = new Entry();
@@ -68,7 +68,7 @@ export class Refusals {
     if (untruth !== null) return untruth;
     const id = this.locate(refusal);
     const verdict = this.judge(id, refusal);
-    if (verdict === "unsettled") this.isUnsettled = true;
+    if (verdict === "keep for now") this.preventsContact = true;
     else if (verdict !== "nothing" && this.options.store.isReadOnly) {
       this.counts.miss("this node can write nothing down for now");
     } else if (verdict === "forget") {
@@ -89,7 +89,7 @@ export class Refusals {
       this.waitingBytes -= bytes;
       if (isKept) this.drop(refusal);
       else this.counts.miss("an entry that the peer refused could not be set aside");
-      if (isLater) this.options.onSettled?.();
+      if (isLater) this.options.onResumable?.();
     });
     isLater = true;
   }
@@ -99,7 +99,7 @@ export class Refusals {
     this.counts.entriesSetAside++;
     const id = this.locate(refusal);
     const verdict = this.judge(id, refusal);
-    if (verdict === "unsettled") this.isUnsettled = true;
+    if (verdict === "keep for now") this.preventsContact = true;
     if (verdict !== "set aside") return;
     if (this.options.store.isReadOnly) this.counts.miss("this node can write nothing down for now");
     else this.flow.discard(id);
@@ -124,11 +124,11 @@ export class Refusals {
     if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return "nothing";
     if (flow.isDead(entry)) return "nothing";
     const isLater = writtenMs(entry) > purgedUpToMs;
-    if (hasChanged) return isLater ? "nothing" : "unsettled";
+    if (hasChanged) return isLater ? "nothing" : "keep for now";
     // What was written within the grace, nobody can have forgotten the deletion of. Whatever the
     // peer says, and whichever clock is wrong, it stays here until it is older.
     return isLater || writtenMs(entry) >= store.deletions.latestPurgeMs()
-      ? "unsettled"
+      ? "keep for now"
       : "set aside";
   }
 

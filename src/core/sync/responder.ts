@@ -148,7 +148,7 @@ export class Responder {
   }
 
   /** An entry of the peer was merged: what is here now need not go back if it is the same. */
-  settle(arrived: Entry): void {
+  noteMerged(arrived: Entry): void {
     const { queue } = this.parts.flow;
     if (this.wantedFrom === queue.position) return;
     const id = this.store.locate(arrived.key, arrived.keyOffset, arrived.keyLength);

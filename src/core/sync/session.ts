@@ -156,8 +156,8 @@ export class SyncSession {
     return this.reader.hasFrame;
   }
 
-  /** Whether it goes on by itself, as soon as something of its own is settled. */
-  get isSettling(): boolean {
+  /** Whether it waits for a copy to be set aside, and goes on by itself then. */
+  get isSettingAside(): boolean {
     return this.refusals.isWaiting;
   }
 
@@ -230,7 +230,7 @@ export class SyncSession {
       if (!preparation.isWaiting) this.afterwards();
       return true;
     }
-    if (this.isSettling && !this.hasMoreRefusals()) return false;
+    if (this.isSettingAside && !this.hasMoreRefusals()) return false;
     // Who has the word hears at most refusals, and always; who has not says what it refuses
     // before it hears more. So the one never waits for the other.
     const mayHear = this.hasWord || this.canSend || writer.waitingBytes === 0;
@@ -246,7 +246,7 @@ export class SyncSession {
     return false;
   }
 
-  /** Whether a refusal comes next, and can be taken beside those that are being settled. */
+  /** Whether a refusal comes next, and can be read while copies are being set aside. */
   private hasMoreRefusals(): boolean {
     const { reader, refusals } = this;
     return !refusals.isFull && reader.next() && reader.peek() === REFUSED;
@@ -305,7 +305,7 @@ export class SyncSession {
         return this.isMerging && this.takeRoot();
       case ENTRY:
         if (!this.isMerging || !flow.take()) return false;
-        if (half instanceof Responder) half.settle(flow.arrived);
+        if (half instanceof Responder) half.noteMerged(flow.arrived);
         return true;
       default:
         return half !== null && half.take(tag);
@@ -367,7 +367,7 @@ export class SyncSession {
       if (store.isTooFarAhead(timeHigh, timeLow)) this.counts.postpone(unixMsOf(timeHigh, timeLow));
       return this.fail(...adopted);
     }
-    greeting.settle(hello);
+    greeting.agree(hello);
     this.isThorough = greeting.hasMissed(hello);
     this.setLimit();
     if (!isInitiator) return true;
@@ -582,9 +582,9 @@ export class SyncSession {
 
   /** Everything was compared, and what the peer has is here. */
   private noteContact(): void {
-    const { peer, isUnsettled } = this.flow;
+    const { peer, preventsContact } = this.flow;
     if (this.mode === "fetch" || !this.isMerging) return;
-    if (isUnsettled || this.refusals.isUnsettled || this.counts.missed > 0) return;
+    if (preventsContact || this.refusals.preventsContact || this.counts.missed > 0) return;
     // Meanwhile another session brought something the peer may have purged and was not asked
     // about. It is to be, next time, and by a node that had no contact.
     if (this.watch.oldestMs > peer.forgottenUpToMs()) this.greeting.noteContact(peer);
