@@ -87,7 +87,7 @@ class OutgoingLink implements Link {
   private handler: LinkHandler | null = null;
   private readonly queue = new SendQueue({ write: (bytes) => this.socket!.write(bytes) });
   /** What came until it is clear that it is no refusal; null from then on. */
-  private opening: Buffer | null = Buffer.alloc(0);
+  private firstBytes: Buffer | null = Buffer.alloc(0);
   private isOver = false;
   private hasEnded = false;
   private cancelClosing: Cancel = () => {};
@@ -164,15 +164,15 @@ class OutgoingLink implements Link {
 
   private onData(chunk: Buffer): void {
     if (this.hasEnded) return;
-    if (this.opening === null) return this.handler?.receive(chunk);
-    const opening = Buffer.concat([this.opening, chunk]);
-    this.opening = opening;
-    const text = opening.toString("latin1", 0, MAX_REFUSAL_BYTES);
+    if (this.firstBytes === null) return this.handler?.receive(chunk);
+    const firstBytes = Buffer.concat([this.firstBytes, chunk]);
+    this.firstBytes = firstBytes;
+    const text = firstBytes.toString("latin1", 0, MAX_REFUSAL_BYTES);
     const isRefusal = text.startsWith(REFUSAL);
     if (!isRefusal && REFUSAL.startsWith(text)) return;
     if (isRefusal && !text.includes("\n") && text.length < MAX_REFUSAL_BYTES) return;
-    this.opening = null;
-    if (!isRefusal) return this.handler?.receive(opening);
+    this.firstBytes = null;
+    if (!isRefusal) return this.handler?.receive(firstBytes);
     const { handler } = this;
     const line = text.split(/\r?\n/, 1)[0].replace(/^ERROR:? /, "");
     const known = KNOWN_REFUSALS.find((it) => it === line);

@@ -102,7 +102,7 @@ export class Inspection {
 
   private attach(link: Link) {
     this.link = link;
-    this.inspector.open();
+    this.inspector.start();
     return {
       receive: (bytes: Uint8Array) => this.inspector.receive(bytes),
       drained() {},

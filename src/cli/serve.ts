@@ -32,7 +32,7 @@ export const serve: Subcommand = {
       return 1;
     }
     const { config, notices } = loaded;
-    const logger = openLog(config);
+    const logger = createLog(config);
     for (const notice of notices) logger.warn(notice);
 
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
@@ -54,7 +54,7 @@ export const serve: Subcommand = {
   },
 };
 
-function openLog(config: Config): RootLogger {
+function createLog(config: Config): RootLogger {
   try {
     return createLogger(config.logging, realWorld);
   } catch (error) {

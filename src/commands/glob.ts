@@ -194,7 +194,7 @@ export class Glob {
         while (pattern[p + 1] === STAR) p++;
       } else if (byte === QUESTION) {
         this.elements[length++] = ANY;
-      } else if (byte === OPEN) {
+      } else if (byte === OPENING_BRACKET) {
         this.elements[length++] = CLASS + this.classes.length / CLASS_WORDS;
         p = this.compileClass(pattern, p + 1);
       } else {
@@ -257,7 +257,7 @@ export class Glob {
 const NOTHING = new Uint8Array(0);
 const STAR = 0x2a;
 const QUESTION = 0x3f;
-const OPEN = 0x5b;
+const OPENING_BRACKET = 0x5b;
 const CLOSE = 0x5d;
 const CARET = 0x5e;
 const BACKSLASH = 0x5c;

@@ -86,7 +86,7 @@ export function createLogger(
   };
   const writer = write
     ? undefined
-    : openWriter(config, timing, (count) =>
+    : createWriter(config, timing, (count) =>
         lineOf("warn", "log", "Lines were lost because they could not be written", { count }),
       );
   const push = write ?? ((line: string) => writer!.push(line));
@@ -123,7 +123,7 @@ export function createLogger(
   return { ...root, reopen, close };
 }
 
-function openWriter(
+function createWriter(
   { file_path, max_file_mb, keep_files }: Config["logging"],
   timing: Timing,
   lostLine: (count: number) => string,

@@ -50,7 +50,7 @@ const FIELDS = [OP, KEY, VAL, TS, EXP];
 const ITEMS_A_LOOK = 64;
 
 /**
- * Reads a batch one event at a time, so that a long one can be applied in slices. `open` and
+ * Reads a batch one event at a time, so that a long one can be applied in slices. `start` and
  * `look` walk over the whole message first: one that is broken anywhere changes nothing at all.
  */
 export class BatchReader {
@@ -77,7 +77,7 @@ export class BatchReader {
   constructor(private readonly maxValueBytes: number) {}
 
   /** Starts on a message, which `look` then walks over. */
-  open(message: Uint8Array): void {
+  start(message: Uint8Array): void {
     this.remaining = 0;
     this.walk = this.readHeader(message);
   }
@@ -97,7 +97,7 @@ export class BatchReader {
   }
 
   /** Leaves out what has not been read of the batch. */
-  close(): void {
+  skipRest(): void {
     this.remaining = 0;
   }
 
@@ -110,7 +110,7 @@ export class BatchReader {
       return this.readEvent();
     } catch (error) {
       if (!(error instanceof CborError)) throw error;
-      // `open` has walked over this event, so the walk succeeds again.
+      // `look` has walked over this event, so the walk succeeds again.
       this.reader.offset = start;
       this.reader.skip();
       return this.drop("malformed");
@@ -119,7 +119,7 @@ export class BatchReader {
 
   private *readHeader(message: Uint8Array): Generator<void, DropReason | null> {
     const reader = this.reader;
-    reader.open(message);
+    reader.reset(message);
     let version = -1;
     let eventsAt = -1;
     let source = "";

@@ -145,7 +145,7 @@ export class CborReader {
   private skipped = 0;
 
   /** Starts over on these bytes. */
-  open(bytes: Uint8Array): void {
+  reset(bytes: Uint8Array): void {
     this.bytes = bytes;
     this.offset = 0;
     this.end = bytes.length;

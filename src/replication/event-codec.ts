@@ -85,7 +85,7 @@ export class EventReader {
     const { scanner } = this;
     const fields = new Map<string, unknown>();
     try {
-      scanner.open(message);
+      scanner.reset(message);
       const pairs = scanner.expect(MAP);
       if (pairs > MAX_FIELDS) throw new Refusal("malformed");
       for (let i = 0; i < pairs; i++) {

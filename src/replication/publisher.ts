@@ -145,13 +145,13 @@ export class Publisher {
   }
 
   /** Starts publishing what waits and what comes. */
-  open(outlet: Outlet): void {
+  start(outlet: Outlet): void {
     this.outlet = outlet;
     if (!this.outbox.isEmpty) this.pumpSoon();
   }
 
   /** Stops publishing; what may not have arrived waits again. */
-  close(): void {
+  stop(): void {
     this.outlet = null;
     this.cancel();
     this.forgetOld();

@@ -182,7 +182,7 @@ export class Receiver {
   }
 
   private start(message: Uint8Array, done: () => void): void {
-    this.batches.open(message);
+    this.batches.start(message);
     this.isLooking = true;
     this.done = done;
     this.goOn(this.options.timing.nowMs() + SLICE_MS);
@@ -237,11 +237,11 @@ export class Receiver {
     if (batches.source !== options.nodeId) {
       this.follow(batches.source, batches.epoch, batches.sequence);
     } else if (batches.epoch === options.epoch) {
-      return batches.close();
+      return batches.skipRest();
     } else if (!options.isPossibleEpoch(batches.epoch)) {
       // Nobody was ever started then: it was made up.
       this.drop("invalid", batches.source);
-      return batches.close();
+      return batches.skipRest();
     } else if (batches.epoch > options.epoch) {
       // Somebody else writes as us. What they wrote is as good as anybody's. (An earlier run of
       // this node may have left batches with the broker, and is no twin.)

@@ -305,7 +305,7 @@ export class Replicator {
 
   private down(): void {
     this.membership.down();
-    this.publisher.close();
+    this.publisher.stop();
   }
 
   private createPublisher(): Publisher {
@@ -360,7 +360,7 @@ export class Replicator {
       isKept: (id) => hooks?.isMet?.(id) ?? false,
       publish: (message) => this.publish(this.presenceTopic, message, true),
       onReady: () =>
-        this.publisher.open({
+        this.publisher.start({
           receiveMaximum: this.transport.receiveMaximum,
           maxPacketBytes: this.transport.maxPacketBytes,
           send: (message, done) => this.publish(this.updatesTopic, message, false, done),

@@ -311,7 +311,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     }, !this.isHeavy);
   }
 
-  /** The journal's gate is open for this connection. */
+  /** The journal's gate lets this connection in. */
   private enter(): void {
     this.isAtGate = false;
     if (this.isInLine) return;
@@ -343,7 +343,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
       return false;
     }
     const { journalGate } = this.shared;
-    if (this.isAdmitted || journalGate.isOpen) return true;
+    if (this.isAdmitted || journalGate.canEnter) return true;
     if (!this.isAtGate) journalGate.wait(() => this.enter(), !this.isHeavy);
     this.isAtGate = true;
     return false;

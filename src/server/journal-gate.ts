@@ -23,7 +23,7 @@ export class JournalGate implements SafeWaiter {
   /**
    * Whether requests may be run. While nothing can be written they may: writes are refused then.
    */
-  get isOpen(): boolean {
+  get canEnter(): boolean {
     return this.waitingCount === 0 && this.hasRoom();
   }
 

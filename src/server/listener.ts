@@ -165,7 +165,7 @@ export class Listener {
       socket: {
         // Not a Buffer, whose slice() makes no copy and keeps the whole chunk.
         binaryType: "uint8array",
-        open: (socket) => this.open(socket),
+        open: (socket) => this.accept(socket),
         data: (socket, chunk) => socket.data?.onData(chunk),
         drain: (socket) => socket.data?.onDrain(),
         end: (socket) => socket.data?.onEnd(),
@@ -246,7 +246,7 @@ export class Listener {
     );
   }
 
-  private open(socket: Socket<Guest>): void {
+  private accept(socket: Socket<Guest>): void {
     this.context.services.statistics.totalConnections++;
     // A client that has reset its connection before it was accepted has no address any more.
     if (socket.remoteAddress === undefined) return void socket.terminate();

@@ -18,7 +18,7 @@ import {
   FETCH,
   LIST,
   OFFER,
-  OPEN,
+  EXPAND,
   PARTS,
   REFUSED,
   ROOT,
@@ -510,8 +510,8 @@ describe("a peer that begins a session", () => {
       expect(say(turn)).toBeNull();
       return say;
     }
-    const open = (mask: number) => (writer: FrameWriter) => {
-      writer.u8(OPEN);
+    const expand = (mask: number) => (writer: FrameWriter) => {
+      writer.u8(EXPAND);
       writer.u16(mask);
     };
     const wantAll = (writer: FrameWriter) => {
@@ -520,20 +520,20 @@ describe("a peer that begins a session", () => {
       writer.varint(0);
     };
 
-    test("opens parts, but no more than it was told of", () => {
+    test("expands parts, but no more than it was told of", () => {
       const say = told();
-      expect(say(open(0xffff))).toBeNull();
+      expect(say(expand(0xffff))).toBeNull();
       expect(say(turn)).toBeNull();
-      expect(say(open(1))!.reason).toContain(`(item ${OPEN})`);
+      expect(say(expand(1))!.reason).toContain(`(item ${EXPAND})`);
     });
 
-    test("opens what it was not told of, or does not answer", () => {
+    test("expands what it was not told of, or does not answer", () => {
       const { say } = begin(new SyncNode("node", { nowMs: () => NOW_MS }), "full");
-      expect(say(open(1))!.failure).toBe("protocol");
+      expect(say(expand(1))!.failure).toBe("protocol");
       expect(told()(turn)!.failure).toBe("protocol");
       const sayTwice = told();
-      sayTwice(open(0));
-      expect(sayTwice(open(0))!.failure).toBe("protocol");
+      sayTwice(expand(0));
+      expect(sayTwice(expand(0))!.failure).toBe("protocol");
     });
 
     test("wants it all over and over: that has a bound", () => {
@@ -555,7 +555,7 @@ describe("a peer that begins a session", () => {
       expect(result!.reason).toContain(`(item ${WANT})`);
     });
 
-    test("as responder: lists parts that were not opened, are none, or are too many", () => {
+    test("as responder: lists parts that were not expanded, are none, or are too many", () => {
       const parts = (part: Part, present = 0): Uint8Array => {
         const frames: Uint8Array[] = [];
         const writer = new FrameWriter((frame) => frames.push(frame.slice()));

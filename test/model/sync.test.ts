@@ -459,7 +459,7 @@ describe("an inspector", () => {
       expect([hasAnswered, failure]).toEqual([true, ""]);
       hasAnswered = false;
     };
-    inspector.open();
+    inspector.start();
     answer();
     inspector.ask([...inspector.digests.keys()].filter((at) => inspector.digests[at] !== 0));
     answer();

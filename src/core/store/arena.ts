@@ -11,7 +11,7 @@
  * Invariants
  * - A slab belongs to one size class from its first slot until its last one is freed;
  *   then it goes back to the runtime. Empty slabs are never kept, save one a class.
- * - A slab with room is on its class's stack of open slabs, or is the class's current
+ * - A slab with room is on its class's stack of partial slabs, or is the class's current
  *   slab. The stack may also hold stale numbers; they are checked when popped.
  * - Free slots of a slab form a list through their first word.
  * - `bytesReserved` is the sum of the sizes of all slabs.
@@ -45,8 +45,8 @@ const WORD = 2 ** 32;
 const NO_UNIT = 0xffff;
 
 /** States of a slab: on no stack, on its class's stack, or being emptied by its owner. */
-const CLOSED = 0;
-const OPEN = 1;
+const UNLISTED = 0;
+const PARTIAL = 1;
 const EMPTYING = 2;
 
 /** What `allocate` returns when memory is used up. A valid reference is never negative. */
@@ -67,9 +67,9 @@ export class Arena {
   private liveSlots = new Uint16Array(64);
   private freeUnit = new Uint16Array(64);
   private nextUnit = new Uint16Array(64);
-  private openState = new Uint8Array(64);
+  private slabState = new Uint8Array(64);
   private readonly vacantSlabs: number[] = [];
-  private readonly openSlabs: number[][] = classBytes.map(() => []);
+  private readonly partialSlabs: number[][] = classBytes.map(() => []);
   private readonly currentSlab = new Int32Array(classBytes.length).fill(-1);
   private readonly freeSlots = new Int32Array(classBytes.length);
   private readonly slabCount = new Int32Array(classBytes.length);
@@ -103,7 +103,7 @@ export class Arena {
     const slabClass = classOfUnits[(length + 7) >>> 3];
     let slab = this.currentSlab[slabClass];
     if (slab < 0 || !this.hasRoom(slab, slabClass)) {
-      slab = this.openSlab(slabClass, limitBytes);
+      slab = this.nextPartialSlab(slabClass, limitBytes);
       if (slab < 0) return OUT_OF_MEMORY;
     }
     this.liveSlots[slab]++;
@@ -130,9 +130,9 @@ export class Arena {
     if (--this.liveSlots[slab] === 0 && slab !== this.currentSlab[slabClass]) {
       return this.releaseSlab(slab);
     }
-    if (this.openState[slab] === CLOSED && slab !== this.currentSlab[slabClass]) {
-      this.openState[slab] = OPEN;
-      this.openSlabs[slabClass].push(slab);
+    if (this.slabState[slab] === UNLISTED && slab !== this.currentSlab[slabClass]) {
+      this.slabState[slab] = PARTIAL;
+      this.partialSlabs[slabClass].push(slab);
     }
   }
 
@@ -153,7 +153,7 @@ export class Arena {
       if (live * 2 >= capacity) continue;
       const freeElsewhere = this.freeSlots[slabClass] - (capacity - live);
       if (this.slabCount[slabClass] < 3 || freeElsewhere < live) continue;
-      this.openState[slab] = EMPTYING;
+      this.slabState[slab] = EMPTYING;
       return slab;
     }
     return -1;
@@ -161,8 +161,8 @@ export class Arena {
 
   /** Takes back what `sparseSlab` said: slots may be allocated in it again. */
   keepSlab(slab: number): void {
-    this.openState[slab] = OPEN;
-    this.openSlabs[this.slabClass[slab]].push(slab);
+    this.slabState[slab] = PARTIAL;
+    this.partialSlabs[this.slabClass[slab]].push(slab);
   }
 
   /** Calls `visit` with the reference of every slot, live or free, that was ever handed out. */
@@ -177,11 +177,11 @@ export class Arena {
     this.bytes.length = 0;
     this.words.length = 0;
     this.vacantSlabs.length = 0;
-    for (const open of this.openSlabs) open.length = 0;
+    for (const slabs of this.partialSlabs) slabs.length = 0;
     this.currentSlab.fill(-1);
     this.freeSlots.fill(0);
     this.slabCount.fill(0);
-    this.openState.fill(0);
+    this.slabState.fill(0);
     this.bytesReserved = 0;
     this.scanPosition = 0;
   }
@@ -256,11 +256,11 @@ export class Arena {
     }
     if (slab === this.currentSlab[slabClass]) return;
     if (this.liveSlots[slab] === 0) throw new Error(`arena: empty slab ${slab} is kept`);
-    const isOpen = this.openState[slab] === OPEN;
-    if (isOpen && !this.openSlabs[slabClass].includes(slab)) {
-      throw new Error(`arena: open slab ${slab} is not on the stack`);
+    const isPartial = this.slabState[slab] === PARTIAL;
+    if (isPartial && !this.partialSlabs[slabClass].includes(slab)) {
+      throw new Error(`arena: partial slab ${slab} is not on the stack`);
     }
-    if (this.openState[slab] === CLOSED && this.hasRoom(slab, slabClass)) {
+    if (this.slabState[slab] === UNLISTED && this.hasRoom(slab, slabClass)) {
       throw new Error(`arena: slab ${slab} has room that nobody will find`);
     }
   }
@@ -272,12 +272,12 @@ export class Arena {
     );
   }
 
-  private openSlab(slabClass: number, limitBytes: number): number {
-    const open = this.openSlabs[slabClass];
-    while (open.length > 0) {
-      const slab = open.pop()!;
-      if (this.slabClass[slab] !== slabClass || this.openState[slab] !== OPEN) continue;
-      this.openState[slab] = CLOSED;
+  private nextPartialSlab(slabClass: number, limitBytes: number): number {
+    const partial = this.partialSlabs[slabClass];
+    while (partial.length > 0) {
+      const slab = partial.pop()!;
+      if (this.slabClass[slab] !== slabClass || this.slabState[slab] !== PARTIAL) continue;
+      this.slabState[slab] = UNLISTED;
       this.currentSlab[slabClass] = slab;
       return slab;
     }
@@ -309,7 +309,7 @@ export class Arena {
     this.liveSlots[slab] = 0;
     this.freeUnit[slab] = NO_UNIT;
     this.nextUnit[slab] = 0;
-    this.openState[slab] = CLOSED;
+    this.slabState[slab] = UNLISTED;
     this.bytesReserved += size;
     return slab;
   }
@@ -324,7 +324,7 @@ export class Arena {
     this.bytes[slab] = NOTHING;
     this.words[slab] = NO_WORDS;
     this.slabClass[slab] = VACANT;
-    this.openState[slab] = CLOSED;
+    this.slabState[slab] = UNLISTED;
     this.vacantSlabs.push(slab);
   }
 
@@ -336,9 +336,9 @@ export class Arena {
     this.liveSlots = grown(this.liveSlots, size);
     this.freeUnit = grown(this.freeUnit, size);
     this.nextUnit = grown(this.nextUnit, size);
-    const openState = new Uint8Array(size);
-    openState.set(this.openState);
-    this.openState = openState;
+    const slabState = new Uint8Array(size);
+    slabState.set(this.slabState);
+    this.slabState = slabState;
   }
 }
 

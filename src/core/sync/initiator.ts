@@ -3,7 +3,7 @@
  * themselves: it walks down the tree, and answers the lists of the buckets that differ with what
  * it wants (WANT), what it has that the peer has not (ENTRY), and, when the value is large and the
  * peer may have a newer one under the same key, what it could send (OFFER). Of a large bucket the
- * peer tells the digests of its parts; then this side says which of them to list (OPEN).
+ * peer tells the digests of its parts; then this side says which of them to list (EXPAND).
  *
  * Lists are kept as they come and worked on in this side's turn, piece by piece, for an answer can
  * be longer than there is room to send. The responder lists so much a turn that this stays bounded.
@@ -26,7 +26,7 @@ import {
   LIST,
   NEED,
   OFFER,
-  OPEN,
+  EXPAND,
   PARTS,
   TURN_DONE,
   WANT,
@@ -62,7 +62,7 @@ export class Initiator {
   /** Parts of which the peer has nothing. */
   private readonly aloneParts = new PartQueue();
   /** Parts that the peer was asked to list, in the order in which it will. */
-  private readonly opened = new PartQueue();
+  private readonly expanded = new PartQueue();
   private readonly ownParts = new Uint32Array(FANOUT * DIGEST_WORDS);
   /** Entries that only this side has, of the part under work. */
   private readonly alone = new IdQueue();
@@ -121,7 +121,7 @@ export class Initiator {
       this.workOnLists();
       return "more";
     }
-    const isExpecting = this.expectsAnswer || this.isBehind || this.opened.length > 0;
+    const isExpecting = this.expectsAnswer || this.isBehind || this.expanded.length > 0;
     if (!isExpecting && this.isPeerDone) return "end";
     this.expectsAnswer = false;
     return "turn";
@@ -137,7 +137,7 @@ export class Initiator {
   private workOnLists(): void {
     if (this.listed !== null) this.matchNext(this.listed);
     else if (this.alone.length > 0) this.sayNextAlone();
-    else if (this.aloneParts.length > 0) this.openAlone(this.aloneParts.shift()!);
+    else if (this.aloneParts.length > 0) this.sendPart(this.aloneParts.shift()!);
     else this.answerNext();
   }
 
@@ -147,8 +147,8 @@ export class Initiator {
     const part = readPart(reader);
     // Parts of buckets come when they were asked for, and in that order.
     if (part.depth > 0) {
-      const opened = this.opened.shift();
-      if (opened === undefined || !isSamePart(opened, part)) return false;
+      const expanded = this.expanded.shift();
+      if (expanded === undefined || !isSamePart(expanded, part)) return false;
     }
     return this.lists.add(reader, tag, part);
   }
@@ -190,7 +190,7 @@ export class Initiator {
     const { tree, writer, shortener } = this.parts;
     const { ownParts } = this;
     tree.buckets.digestParts(part, ownParts);
-    let open = 0;
+    let toExpand = 0;
     let heard = 0;
     for (let digit = 0; digit < FANOUT; digit++) {
       const isThere = (this.lists.present & (1 << digit)) !== 0;
@@ -201,14 +201,14 @@ export class Initiator {
       if (theirs === 0) this.aloneParts.push(one);
       else if (own === 0) this.want(one, 0);
       else {
-        open |= 1 << digit;
-        this.opened.push(one);
+        toExpand |= 1 << digit;
+        this.expanded.push(one);
       }
     }
     writer.reserve(3);
-    writer.u8(OPEN);
-    writer.u16(open);
-    if (open !== 0) this.expectsAnswer = true;
+    writer.u8(EXPAND);
+    writer.u16(toExpand);
+    if (toExpand !== 0) this.expectsAnswer = true;
   }
 
   /**
@@ -240,7 +240,7 @@ export class Initiator {
   }
 
   /** Sends a part of which the peer has nothing, or divides it. */
-  private openAlone(part: Part): void {
+  private sendPart(part: Part): void {
     const { buckets } = this.parts.tree;
     this.mayClash = false;
     if (!buckets.isLarge(part)) buckets.visit(part, (id) => this.alone.push(id));

@@ -47,7 +47,7 @@ export interface InspectorOptions {
 export class SyncInspector {
   /** Who answers; null before the first answer. */
   hello: Hello | null = null;
-  /** The digest of each bucket, in 48 bits; 0 for an empty one. Filled by the answer to `open`. */
+  /** The digest of each bucket, in 48 bits; 0 for an empty one. Filled by the answer to `start`. */
   readonly digests = new Float64Array(BUCKETS);
 
   private readonly own = new Hello();
@@ -65,7 +65,7 @@ export class SyncInspector {
   }
 
   /** Introduces itself and asks for the digests. */
-  open(): void {
+  start(): void {
     const { own } = this;
     own.mode = MODES.indexOf("inspect");
     own.nodeId = "inspector";

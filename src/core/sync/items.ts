@@ -16,7 +16,7 @@
  *   LIST      part · count · count × digest: what that part of a bucket holds
  *   PARTS     part · presence u16 · for each bit set, the lowest first, the digest of one of its 16
  *             parts: in place of a LIST, when that would be long
- *   OPEN      mask u16: which of those parts differ; one for each PARTS, in the same order
+ *   EXPAND    mask u16: which of those parts differ; one for each PARTS, in the same order
  *   WANT      part · count · count × digest: send these of the part; count 0 means all
  *   ENTRY     head · key · value
  *   OFFER     head · key: here is an entry whose value is large; is it wanted?
@@ -80,8 +80,8 @@ export const PARTS = 19;
 export const FULL = 21;
 /** First byte of a WITHHELD item. */
 export const WITHHELD = 22;
-/** First byte of an OPEN item. */
-export const OPEN = 20;
+/** First byte of an EXPAND item. */
+export const EXPAND = 20;
 /** An AGAIN item, which passes the word too. */
 export const AGAIN = 17;
 /** First byte of a LATER item. */

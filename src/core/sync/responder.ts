@@ -35,7 +35,7 @@ import {
   LIST,
   NEED,
   OFFER,
-  OPEN,
+  EXPAND,
   PARTS,
   readHead,
   TURN_BEHIND,
@@ -53,7 +53,7 @@ import { costOf } from "./lists.ts";
 import type { SyncMode } from "./options.ts";
 import { LevelWalk, writeDigests } from "./walk.ts";
 
-/** A part that is to be opened: listed, or when it is absent at the peer, sent or described. */
+/** A part that is to be expanded: listed, or when it is absent at the peer, sent or described. */
 interface PendingPart extends Part {
   readonly isAbsent: boolean;
 }
@@ -72,7 +72,7 @@ export class Responder {
   /** The next of them: 16 for each of the walk's nodes. */
   private nextBucket = 0;
 
-  /** What is to be opened before the next of the buckets. */
+  /** What is to be expanded before the next of the buckets. */
   private readonly pending = new PartQueue<PendingPart>();
   /** Parts in PARTS items that the peer has not answered. */
   private readonly told = new PartQueue<ToldPart>();
@@ -119,8 +119,8 @@ export class Responder {
         return this.isWalking && this.walk.hear(reader);
       case WANT:
         return !isInspected && this.takeWant();
-      case OPEN:
-        return !isInspected && this.takeOpen();
+      case EXPAND:
+        return !isInspected && this.takeExpand();
       case OFFER:
         return !isInspected && this.takeOffer();
       case FETCH:
@@ -188,25 +188,25 @@ export class Responder {
     const isThrough = this.nextBucket >= this.walk.count * FANOUT;
     if (isThrough && this.pending.length === 0) return this.told.length > 0 ? "turn" : "done";
     if (this.listedBytes > LISTED_BYTES_A_TURN) return "turn";
-    if (this.pending.length > 0) this.open(this.pending.shift()!);
-    else this.openBucket(this.nextBucket++);
+    if (this.pending.length > 0) this.expand(this.pending.shift()!);
+    else this.expandBucket(this.nextBucket++);
     return "more";
   }
 
-  private openBucket(index: number): void {
+  private expandBucket(index: number): void {
     const { walk } = this;
     const node = Math.floor(index / FANOUT);
     const bit = 1 << (index % FANOUT);
     if ((walk.differing[node] & bit) === 0) return;
     const part = wholeBucket(walk.nodes[node] * FANOUT + (index % FANOUT));
     const isAbsent = this.task === "describe" || (walk.present[node] & bit) === 0;
-    this.open({ ...part, isAbsent });
+    this.expand({ ...part, isAbsent });
     // Done with: a later question is not to be answered with this one's answers.
     if (this.task === "describe") walk.differing[node] &= ~bit;
   }
 
   /** Lists or sends a part; one that is large only in parts. */
-  private open(part: PendingPart): void {
+  private expand(part: PendingPart): void {
     const { buckets } = this.parts.tree;
     if (!part.isAbsent) this.list(part);
     else if (!buckets.isLarge(part)) this.parts.counts.keysCompared += this.enqueueAll(part);
@@ -257,7 +257,7 @@ export class Responder {
   }
 
   /** Takes which parts of one that was told of differ. */
-  private takeOpen(): boolean {
+  private takeExpand(): boolean {
     const mask = this.parts.reader.u16();
     const told = this.told.shift();
     if (told === undefined || (mask & ~told.present) !== 0) return false;

@@ -165,7 +165,7 @@ export class SyncSession {
   start(): void {
     this.begin();
     this.setLimit();
-    this.prepare(() => this.open());
+    this.prepare(() => this.sayFirstHello());
   }
 
   /** Takes the next bytes of the stream, cut anywhere. Does no more than store them. */
@@ -352,7 +352,7 @@ export class SyncSession {
     this.isAgain = true;
     this.counts.roundTrips++;
     this.options.contacts.noteRecognised(false);
-    this.open();
+    this.sayFirstHello();
     return true;
   }
 
@@ -477,7 +477,7 @@ export class SyncSession {
   }
 
   /** Initiator: the first word. */
-  private open(): void {
+  private sayFirstHello(): void {
     this.introduce(MODES.indexOf(this.mode));
     if (this.mode === "fetch") {
       for (const key of this.options.fetchKeys ?? []) {

@@ -50,7 +50,7 @@ function batchOf(entries: Entry[], source = "node-1", epoch = 7, sequence = 3): 
 
 /** Opens a message and walks over all of it. */
 function opened(reader: BatchReader, message: Uint8Array): string | null {
-  reader.open(message);
+  reader.start(message);
   for (;;) {
     const refusal = reader.look();
     if (refusal !== undefined) return refusal;
@@ -257,7 +257,7 @@ test("a long message is walked over a little at a time", () => {
     .setKey(Buffer.from("k"))
     .setValue(Buffer.from("v"))
     .setVersion(1, 1, 0, 0);
-  reader.open(batchOf(Array(10_000).fill(entry)));
+  reader.start(batchOf(Array(10_000).fill(entry)));
   let looks = 1;
   while (reader.look() === undefined) looks++;
   expect(looks).toBeGreaterThan(100);

@@ -8,7 +8,7 @@ import { CborError, CborReader } from "../../../src/replication/cbor.ts";
 function walk(hex: string): number | null {
   const reader = new CborReader();
   try {
-    reader.open(Buffer.from(hex.replaceAll(" ", ""), "hex"));
+    reader.reset(Buffer.from(hex.replaceAll(" ", ""), "hex"));
     reader.skip();
     return reader.offset;
   } catch (error) {

@@ -77,7 +77,7 @@ const allEvents = () => sent.flatMap(({ events }) => events);
 
 /** Publishes all that waits over a broker that acknowledges, and returns the events. */
 async function published(): Promise<string[]> {
-  publisher.open({
+  publisher.start({
     ...outlet,
     send(message, acknowledge) {
       outlet.send(message, acknowledge);
@@ -166,7 +166,7 @@ test("after a loss a number is skipped", async () => {
 test("no more is sent unacknowledged than the broker takes", async () => {
   outlet = { ...outlet, receiveMaximum: 3 };
   for (let i = 0; i < 100; i++) set(`key${i}`);
-  publisher.open(outlet);
+  publisher.start(outlet);
   await eventually("the window is full", () => sent.length === 3);
   expect(publisher.unacknowledged).toBe(3);
   sent[1].acknowledge();
@@ -177,11 +177,11 @@ test("no more is sent unacknowledged than the broker takes", async () => {
 test("what was in flight or just acknowledged when the connection broke is sent again", async () => {
   for (let i = 0; i < 30; i++) set(`key${i}`);
   outlet = { ...outlet, receiveMaximum: 2 };
-  publisher.open(outlet);
+  publisher.start(outlet);
   await eventually("the window is full", () => sent.length === 2);
   sent[0].acknowledge();
   const before = sent.splice(0).flatMap(({ events }) => events);
-  publisher.close();
+  publisher.stop();
   // A late answer over the old connection counts for nothing.
   expect(publisher.unacknowledged).toBe(0);
   const after = await published();
@@ -192,7 +192,7 @@ test("what was in flight or just acknowledged when the connection broke is sent 
 
 test("a refused message is counted, and the next one goes on", async () => {
   set("a");
-  publisher.open(outlet);
+  publisher.start(outlet);
   await eventually("it is sent", () => sent.length === 1);
   sent[0].acknowledge(new Error("no"));
   expect(publisher.failures).toBe(1);
@@ -211,7 +211,7 @@ test("one acknowledgement that never comes holds back nothing, and nothing gathe
   const timing = { ...eventLoop, nowMs: () => 0 };
   publisher = createPublisher({ timing, maxOutboxEvents: 10_000 });
   let isFirst = true;
-  publisher.open({
+  publisher.start({
     ...outlet,
     send(message, acknowledge) {
       outlet.send(message, acknowledge);
@@ -228,9 +228,9 @@ test("one acknowledgement that never comes holds back nothing, and nothing gathe
   await eventually("all is sent", () => allEvents().length === 2_001);
   await eventually("all others are acknowledged", () => publisher.unacknowledged === 1);
   const before = sent.length;
-  publisher.close();
+  publisher.stop();
   const restored = publisher.outbox.size;
-  publisher.open(outlet);
+  publisher.start(outlet);
   await eventually("the first is sent again", () =>
     sent.slice(before).some(({ events }) => events.includes("set first")),
   );
