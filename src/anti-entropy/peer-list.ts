@@ -42,7 +42,7 @@ export class PeerList {
   /**
    * The peer at an address, taken up if it is new; undefined if that is none, or there is no room.
    */
-  take(address: string, isListed: boolean, credit: number, nowMs: number): Peer | undefined {
+  findOrAdd(address: string, isListed: boolean, credit: number, nowMs: number): Peer | undefined {
     const known = this.peers.get(address);
     if (known !== undefined && (known.isListed || !isListed)) return known;
     const hostPort = parseHostPort(address);

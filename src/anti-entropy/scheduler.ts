@@ -248,11 +248,11 @@ export class Scheduler {
     if (!online) return;
     const isAcquainted = this.options.isAcquainted(nodeId);
     const credit = isAcquainted ? 2 : each.isLive ? 1 : 0;
-    const peer = this.peers.take(address, false, credit, this.nowMs);
+    const peer = this.peers.findOrAdd(address, false, credit, this.nowMs);
     if (peer === undefined) return;
     // Of several nodes at one address, who started last has taken the others' place.
-    const isTaken = peer.announcedBy !== "" && peer.announcedBy !== nodeId;
-    if (isTaken && peer.epoch >= epoch) return;
+    const isClaimed = peer.announcedBy !== "" && peer.announcedBy !== nodeId;
+    if (isClaimed && peer.epoch >= epoch) return;
     this.peers.announce(peer, nodeId);
     peer.epoch = epoch;
     peer.isLive ||= each.isLive;
@@ -285,7 +285,7 @@ export class Scheduler {
       peer.isProven = false;
       this.peers.rename(peer, peer.announcedBy);
     }
-    for (const address of this.options.peerList) this.peers.take(address, true, 2, this.nowMs);
+    for (const address of this.options.peerList) this.peers.findOrAdd(address, true, 2, this.nowMs);
   }
 
   private want(peer: Peer, spreadMs: number): void {

@@ -24,7 +24,7 @@ export interface Subcommand {
   readonly about: string;
   readonly options: readonly Option[];
   /** Whether words may follow the options; the first word ends them. */
-  readonly takesOperands?: boolean;
+  readonly acceptsOperands?: boolean;
   /** Does the work; resolves with the exit code. Throws an OperationalError when it cannot. */
   run(given: Arguments): Promise<number>;
 }
@@ -79,7 +79,8 @@ export function parseArguments(subcommand: Subcommand, argv: readonly string[]):
     if (value === undefined) throw new UsageError(`${option.long} needs a value: ${option.value}`);
     given.set(option.long, value);
   }
-  if (rest.length > 0 && !subcommand.takesOperands) throw new UsageError(`unexpected "${rest[0]}"`);
+  if (rest.length > 0 && !subcommand.acceptsOperands)
+    throw new UsageError(`unexpected "${rest[0]}"`);
   given.words.push(...rest);
   return given;
 }

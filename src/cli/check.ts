@@ -18,7 +18,7 @@ export const check: Subcommand = {
     { long: "--json", about: "Print one JSON object." },
     { long: "--fix", about: "Repair what is damaged." },
   ],
-  takesOperands: true,
+  acceptsOperands: true,
 
   async run(given) {
     const words = given.words.filter((word) => !word.startsWith("--"));

@@ -20,7 +20,7 @@ export const cli: Subcommand = {
     { long: "--host", short: "-h", value: "HOST", about: `Where the node is (${DEFAULT_HOST}).` },
     { long: "--port", short: "-p", value: "PORT", about: `Its client port (${DEFAULT_PORT}).` },
   ],
-  takesOperands: true,
+  acceptsOperands: true,
 
   async run(given) {
     const host = given.get("--host") ?? DEFAULT_HOST;

@@ -12,7 +12,7 @@ import {
   type Entry,
   type VersionWords,
 } from "../core/data/entry.ts";
-import { TAKE, baseVersionOf, mergeRule, writtenMs } from "../core/data/merge.ts";
+import { REPLACE, baseVersionOf, mergeRule, writtenMs } from "../core/data/merge.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isoTimeOf } from "../timing.ts";
 import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
@@ -28,7 +28,7 @@ export const diff: Subcommand = {
     "Lists the keys in which two nodes differ, which side is newer, and what a sync would do.\n" +
     "Changes nothing. Exit code 0: they are equal; 1: they differ; 2: it could not be found out.",
   options: [{ long: "--json", about: "Print one JSON object a line." }],
-  takesOperands: true,
+  acceptsOperands: true,
 
   async run(given) {
     const [first, second] = addressesIn(given);
@@ -138,12 +138,12 @@ function judge(
 
 /** What becomes of two entries with one key. */
 function commonFate(inA: Entry, inB: Entry): Fate {
-  const isTakenInB = mergeRule(inB, inA) === TAKE;
+  const replacesInB = mergeRule(inB, inA) === REPLACE;
   // Neither is taken when counters are joined, or when only ends of long values can tell.
-  if (!isTakenInB && mergeRule(inA, inB) !== TAKE) return { sync: "merge", at: null };
-  const winner = isTakenInB ? inA : inB;
+  if (!replacesInB && mergeRule(inA, inB) !== REPLACE) return { sync: "merge", at: null };
+  const winner = replacesInB ? inA : inB;
   const sync = winner.kind === KIND_TOMBSTONE ? "delete" : "replace";
-  return { sync, at: isTakenInB ? "b" : "a" };
+  return { sync, at: replacesInB ? "b" : "a" };
 }
 
 /** What becomes of an entry that only one side has. */

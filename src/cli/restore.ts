@@ -14,7 +14,7 @@ export const restore: Subcommand = {
     { long: "--force", about: "Replace data that is there; it is put aside." },
     { long: "--node-id", value: "ID", about: "Restore for another node than made the backup." },
   ],
-  takesOperands: true,
+  acceptsOperands: true,
 
   async run(given) {
     const words = given.words.filter((word) => word !== "--force");

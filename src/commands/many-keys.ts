@@ -71,7 +71,7 @@ export function eachKeyInSlices(
   reply: Reply,
   context: Context,
 ): ReturnType<Run> {
-  const request = given.takeOver();
+  const request = given.detach();
   let checked = 0;
   let done = 0;
   let isBad = false;

@@ -83,7 +83,7 @@ function getSettings(given: Request, reply: Reply, context: Context): ReturnType
     bytes: new TextEncoder().encode(name),
     isWanted: false,
   }));
-  const request = given.takeOver();
+  const request = given.detach();
   let next = 1;
   // A pattern a step.
   const step = (): boolean => {

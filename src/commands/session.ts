@@ -24,7 +24,7 @@ export class Session {
   /** Called when `heldBytes` has changed. */
   onHeld = (): void => {};
   /** Set by PEER: the bytes after the request are no requests but belong to this. */
-  takeOver: ((link: Link) => LinkHandler) | null = null;
+  upgrade: ((link: Link) => LinkHandler) | null = null;
 
   constructor(
     /** Unique among the connections of this node's run. */

@@ -48,14 +48,14 @@ function runSlice(step: Step, budgetMs: number, { timing }: RunQueue): boolean {
 
 function finish(step: Step, runQueue: RunQueue, session?: Session): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const takeTurn = (): void => {
+  const runTurn = (): void => {
     try {
       if (session?.isOver || runSlice(step, SLICE_MS, runQueue)) resolve();
-      else runQueue.add(takeTurn);
+      else runQueue.add(runTurn);
     } catch (error) {
       reject(error);
     }
   };
-  runQueue.add(takeTurn);
+  runQueue.add(runTurn);
   return promise;
 }

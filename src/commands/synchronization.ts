@@ -41,7 +41,7 @@ const peer: Run = (request, reply, context) => {
     reply.error("Connection failed", accepted);
     // What the peer has already sent after this line are no requests.
     session.isClosing = true;
-  } else session.takeOver = accepted;
+  } else session.upgrade = accepted;
 };
 
 /** Commands by which nodes heal their differences. */

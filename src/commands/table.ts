@@ -45,7 +45,7 @@ const commandCommand: Run = (request, reply, context): ReturnType<Run> => {
 
 /** `COMMAND INFO name …`: as many as are asked for, however often. */
 function describeMany(given: Request, reply: Reply, context: Context): ReturnType<Run> {
-  const request = given.takeOver();
+  const request = given.detach();
   const described = new ListReply(
     reply.dialect,
     context.services.limits.maxReplyBytes,

@@ -20,7 +20,7 @@ import {
   schema,
   sectionNames,
 } from "./schema.ts";
-import { type Settings, take } from "./settings.ts";
+import { type Settings, readSetting } from "./settings.ts";
 
 /** Where the configuration comes from. */
 export interface ConfigSources {
@@ -59,7 +59,8 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   renamed.push(...moderniseEngine(settings));
 
   const values = new Map<KeyName, unknown>();
-  for (const key of keyNames) values.set(key, take<unknown>(settings, key, schema[key], problems));
+  for (const key of keyNames)
+    values.set(key, readSetting<unknown>(settings, key, schema[key], problems));
   if (!settings.has("mqtt.enabled")) {
     values.set("mqtt.enabled", replicates || hasBroker(settings));
   }

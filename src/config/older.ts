@@ -4,7 +4,7 @@
  */
 import { formatHostPort, isHost } from "./address.ts";
 import { integer, text } from "./field.ts";
-import { type Setting, type Settings, take } from "./settings.ts";
+import { type Setting, type Settings, readSetting } from "./settings.ts";
 
 /** Older names that are a plain rename; `replication.client_id` is one of two, see below. */
 const RENAMED: Record<string, string> = {
@@ -77,8 +77,8 @@ export function modernise(settings: Settings, problems: string[]): string[] {
 
   const broker = settings.get(BROKER_HOST) ?? settings.get(BROKER_PORT);
   if (broker) {
-    const host = take(settings, BROKER_HOST, brokerHost, problems);
-    const port = take(settings, BROKER_PORT, brokerPort, problems);
+    const host = readSetting(settings, BROKER_HOST, brokerHost, problems);
+    const port = readSetting(settings, BROKER_PORT, brokerPort, problems);
     settings.delete(BROKER_PORT);
     const found = `tcp://${formatHostPort(host, port)}`;
     rename(

@@ -15,7 +15,12 @@ export type Settings = Map<string, Setting>;
  * The checked value of a key: the field's fallback when nothing was found, and also,
  * with a line in `problems`, when what was found is not allowed.
  */
-export function take<T>(settings: Settings, key: string, field: Field<T>, problems: string[]): T {
+export function readSetting<T>(
+  settings: Settings,
+  key: string,
+  field: Field<T>,
+  problems: string[],
+): T {
   const setting = settings.get(key);
   if (setting === undefined) return field.fallback;
   const reading = field.read(setting.found);

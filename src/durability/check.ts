@@ -21,7 +21,7 @@ export interface FileReport {
   readonly bytes: number;
   readonly frames: number;
   readonly entries: number;
-  /** Entries among them that no node takes: a start, or a repair, sets them aside. */
+  /** Entries among them that no node accepts: a start, or a repair, sets them aside. */
   readonly refused: number;
   readonly problem: Problem | null;
   /** Bytes at the end that a crash left unfinished; no problem, they are cut off at the start. */

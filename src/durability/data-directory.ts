@@ -5,7 +5,7 @@
  *   0000000007.log       segment 7 of the log; the one with the highest number is written to
  *   0000000006.snap      a snapshot that stands for all segments below 6
  *   0000000008.snap.tmp  being written; left over when the process died, and worth nothing
- *   refused-*.mkv        entries that no node takes, see `refused-entries.ts`
+ *   refused-*.mkv        entries that no node accepts, see `refused-entries.ts`
  *   aside-*              damaged or replaced files, put away by `merklekv check --fix` or `restore`
  *
  * The data is the newest snapshot, if there is one, and every segment from its number on. A

@@ -68,7 +68,7 @@ export interface Recovered {
   readonly entries: number;
   /** Bytes that a crash left unfinished at the end of the log, cut off now. */
   readonly tornBytes: number;
-  /** What was set aside because no store takes it; null when there was nothing. */
+  /** What was set aside because no store accepts it; null when there was nothing. */
   readonly refused: RefusedReport | null;
   /** Whether the node had been stopped in good order. True for a new directory. */
   readonly wasStoppedCleanly: boolean;

@@ -19,7 +19,7 @@ export interface Restored {
   /** Whose data it is. */
   readonly nodeId: string;
   readonly entries: number;
-  /** Entries left out because no store takes them; they stay in the file that they come from. */
+  /** Entries left out because no store accepts them; they stay in the file that they come from. */
   readonly refused: number;
   /** Where the files went that were there before, null when there were none. */
   readonly aside: string | null;
@@ -30,7 +30,7 @@ export interface VerifiedBackup {
   readonly nodeId: string;
   readonly bytes: number;
   readonly entries: number;
-  /** Entries among them that no store takes. */
+  /** Entries among them that no store accepts. */
   readonly refused: number;
 }
 

@@ -2,7 +2,8 @@
  * Makes data files out of the good frames of others: of a damaged directory's own files, or of
  * a backup. The result is always one snapshot, the newest in its directory.
  *
- * An entry that no store takes is left out; the files it is in stay as they are, or are put aside.
+ * An entry that no store accepts is left out; the files it is in stay as they are, or are put
+ * aside.
  *
  * Entries can be copied in any order and more than once, because merging takes care of both; but
  * what was dropped must stand before its drop, and what was patched before its patch, so all
@@ -28,7 +29,7 @@ export interface Salvaged {
   readonly path: string;
   readonly frames: number;
   readonly entries: number;
-  /** Entries left out because no store takes them. */
+  /** Entries left out because no store accepts them. */
   readonly refused: number;
 }
 

@@ -74,7 +74,7 @@ export class Request {
    * The request, for work that goes on when the command has returned; this one holds nothing any
    * more. The buffer it lies in must not be written to meanwhile.
    */
-  takeOver(): Request {
+  detach(): Request {
     const kept = new Request();
     kept.bytes = this.bytes;
     kept.base = this.base;

@@ -160,7 +160,7 @@ export class MqttTransport {
       if (!isCurrent() || !("topic" in packet)) return done();
       const { topic, payload, retain } = packet;
       const bytes = typeof payload === "string" ? Buffer.from(payload) : payload;
-      this.options.onMessage(topic, bytes, retain, () => this.takeNext(done));
+      this.options.onMessage(topic, bytes, retain, () => this.receiveNext(done));
     };
     client.on("connect", (connack) => {
       answered = true;
@@ -189,7 +189,7 @@ export class MqttTransport {
    * Asks for the next message. The package would hand out all that came in one piece, thousands
    * of small ones, without a turn of the event loop between them.
    */
-  private takeNext(done: () => void): void {
+  private receiveNext(done: () => void): void {
     const { timing } = this.options;
     if (timing.nowMs() < this.sliceEndMs) return done();
     timing.soon(() => {

@@ -14,7 +14,7 @@
  * A reply leaves when all that it may show is safe from a crash. Until then requests go on to be
  * run, up to a bound of replies, and as long as the journal is not too far behind.
  *
- * A command may take the connection out of this protocol (`session.takeOver`); from then on it
+ * A command may take the connection out of this protocol (`session.upgrade`); from then on it
  * only carries bytes between the socket and a LinkHandler.
  */
 import type { Socket } from "bun";
@@ -307,7 +307,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     this.isInLine = true;
     this.shared.runQueue.add(() => {
       this.isInLine = false;
-      this.takeTurn();
+      this.runTurn();
     }, !this.isHeavy);
   }
 
@@ -316,11 +316,11 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     this.isAtGate = false;
     if (this.isInLine) return;
     this.isAdmitted = true;
-    this.takeTurn();
+    this.runTurn();
     this.isAdmitted = false;
   }
 
-  private takeTurn(): void {
+  private runTurn(): void {
     try {
       if (this.rest !== null) this.sendRest();
       else if (this.handler === null) this.work();
@@ -375,14 +375,14 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
       if (goesOn) hasCompleted = true;
       // Of a request with very many parts the rest is read when others had their turn.
       isOver = reader.isReadingOn;
-      if (!goesOn || this.session.isClosing || this.session.takeOver !== null) break;
+      if (!goesOn || this.session.isClosing || this.session.upgrade !== null) break;
       isOver =
         reply.length >= SEND_AT_BYTES || slice.isOver(durability.position + context.copiedBytes);
     }
     this.send(reply);
     this.isWorking = false;
     if (this.isClosed) return;
-    if (this.session.takeOver !== null) return this.handOver();
+    if (this.session.upgrade !== null) return this.handOver();
     const goesOn = isOver && inbox.length > 0;
     const hasSaidAll = this.clientHasEnded && !goesOn && this.outbox.length === 0;
     if ((this.session.isClosing || hasSaidAll) && !this.isWaiting) return this.end();
@@ -400,7 +400,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     this.shared.halfSent.delete(this);
     this.resume();
     const connection = this;
-    this.handler = this.session.takeOver!({
+    this.handler = this.session.upgrade!({
       address: this.session.address,
       get queuedBytes() {
         return connection.outbox.length;

@@ -16,7 +16,7 @@ import {
   writeBase,
 } from "../../src/core/data/counter.ts";
 import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
-import { JOIN, TAKE, joinCounters, joinedBytes, mergeRule } from "../../src/core/data/merge.ts";
+import { JOIN, REPLACE, joinCounters, joinedBytes, mergeRule } from "../../src/core/data/merge.ts";
 import { contentsOf } from "../support/entry-contents.ts";
 
 const KEY = Buffer.from("k");
@@ -73,7 +73,7 @@ const anyEntry = fc.oneof(stringEntry, tombstone, counter, counter);
 /** The join of two entries, as `Store.apply` arrives at it. */
 function merge(present: Entry, arriving: Entry): Entry {
   const verdict = mergeRule(present, arriving);
-  if (verdict !== JOIN) return verdict === TAKE ? arriving : present;
+  if (verdict !== JOIN) return verdict === REPLACE ? arriving : present;
   const out = new Uint8Array(joinedBytes(present, arriving));
   const joined = present.clone().setValue(out, 0, joinCounters(present, arriving, out));
   setVersionFromParts(joined);

@@ -45,7 +45,7 @@ export const PART_BYTES = 32;
 export const MAX_NUMBER_TEXT_BYTES = 20;
 /** Most parts that one entry may bring from elsewhere: 2 MiB. */
 export const MAX_ENTRY_PARTS = 65_536;
-/** Most parts that a counter takes in from elsewhere, all entries together: 16 MiB. */
+/** Most parts that a counter accepts from elsewhere, all entries together: 16 MiB. */
 export const MAX_JOINED_PARTS = 524_288;
 
 /** Base kind: a string holding the number. */
@@ -345,8 +345,8 @@ export function joinParts(
   while (aAt < aEnd && bAt < bEnd) {
     const order = compareParts(a, aAt, b, bAt);
     // Same origin: the later running total; equal times by bytes, to stay a total order.
-    const takeA = order < 0 || (order === 0 && compareBytes(a, aAt + 8, 24, b, bAt + 8, 24) >= 0);
-    if (takeA) copyBytes(a, aAt, PART_BYTES, out, length);
+    const isFromA = order < 0 || (order === 0 && compareBytes(a, aAt + 8, 24, b, bAt + 8, 24) >= 0);
+    if (isFromA) copyBytes(a, aAt, PART_BYTES, out, length);
     else copyBytes(b, bAt, PART_BYTES, out, length);
     length += PART_BYTES;
     if (order <= 0) aAt += PART_BYTES;

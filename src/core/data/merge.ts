@@ -41,7 +41,7 @@ import {
 /** The entry already there wins, or both are the same. */
 export const KEEP = 0;
 /** The arriving entry wins as it is. */
-export const TAKE = 1;
+export const REPLACE = 1;
 /** Two counters with one base: the result is `joinCounters` of both. */
 export const JOIN = 2;
 
@@ -52,12 +52,12 @@ export type Verdict = 0 | 1 | 2;
 export function mergeRule(present: Entry, arriving: Entry): Verdict {
   if (present.kind !== KIND_COUNTER && arriving.kind !== KIND_COUNTER) {
     const order = compareVersions(arriving, present);
-    if (order !== 0) return order > 0 ? TAKE : KEEP;
+    if (order !== 0) return order > 0 ? REPLACE : KEEP;
   }
   const order = compareBases(arriving, present);
-  if (order !== 0) return order > 0 ? TAKE : KEEP;
+  if (order !== 0) return order > 0 ? REPLACE : KEEP;
   if (arriving.kind !== KIND_COUNTER) return KEEP;
-  return present.kind === KIND_COUNTER ? JOIN : TAKE;
+  return present.kind === KIND_COUNTER ? JOIN : REPLACE;
 }
 
 /** Reads the version of the entry's base into `into`. */

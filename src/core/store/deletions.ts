@@ -137,7 +137,7 @@ export class Deletions {
   }
 
   /**
-   * An entry as it is taken in now. A deletion that comes after peers were told that they have all
+   * An entry as it is accepted now. A deletion that comes after peers were told that they have all
    * up to its death is one that died just now. Nobody else need agree on when that was (see
    * `merge.ts` and `record-digest.ts`). What is returned is valid until the next call.
    */

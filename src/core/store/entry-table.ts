@@ -268,7 +268,7 @@ export class EntryTable {
     this.count = 0;
   }
 
-  /** Memory taken, in bytes. */
+  /** Memory used, in bytes. */
   bytes(): number {
     return this.arena.bytesReserved + this.rowBytes();
   }

@@ -117,7 +117,7 @@ export class HashIndex {
     this.size = 0;
   }
 
-  /** Memory taken, in bytes. */
+  /** Memory used, in bytes. */
   bytes(): number {
     return this.tableCount * TABLE_SLOTS * 4 + this.directory.length * 8;
   }

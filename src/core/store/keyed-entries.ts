@@ -85,7 +85,7 @@ export class KeyedEntries {
     this.table.read(id, into);
   }
 
-  /** Memory taken by entries, index and order, in bytes. */
+  /** Memory used by entries, index and order, in bytes. */
   bytes(): number {
     return this.table.bytes() + this.index.bytes() + this.order.bytes();
   }

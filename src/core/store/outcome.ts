@@ -14,7 +14,7 @@ export const REFUSED_INVALID = -3;
 export const NOT_A_NUMBER = -4;
 /** `increment`: the result would leave 64 bits. */
 export const OUT_OF_RANGE = -5;
-/** Nothing is taken for now: the disk is full or fails (`Store.isReadOnly`). */
+/** Nothing is accepted for now: the disk is full or fails (`Store.isReadOnly`). */
 export const REFUSED_READ_ONLY = -6;
 /** A counter has, or would have, more parts than strangers may bring (`counter.ts`). */
 export const REFUSED_LARGE = -7;

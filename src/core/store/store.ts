@@ -37,7 +37,7 @@ import {
   type VersionWords,
 } from "../data/entry.ts";
 import { flawOf } from "../data/entry-check.ts";
-import { KEEP, TAKE, diedMs, joinCounters, joinedBytes, mergeRule } from "../data/merge.ts";
+import { KEEP, REPLACE, diedMs, joinCounters, joinedBytes, mergeRule } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
 import type { Patch } from "../data/patch.ts";
 import type { BlockSkipList } from "./block-skip-list.ts";
@@ -156,7 +156,8 @@ export class Store {
   }
 
   /**
-   * No entry but a client's own is taken, and `sweep` changes none: that could not be written down.
+   * No entry but a client's own is accepted, and `sweep` changes none: that could not be written
+   * down.
    */
   get isReadOnly(): boolean {
     return this.isRefusing;
@@ -167,7 +168,7 @@ export class Store {
     this.isRefusing = isReadOnly;
   }
 
-  /** Memory taken by entries, index and order, in bytes. */
+  /** Memory used by entries, index and order, in bytes. */
   bytes(): number {
     return this.entries.bytes();
   }
@@ -281,18 +282,18 @@ export class Store {
     const { entries } = this;
     const hash = entries.hash(entry.key, entry.keyOffset, entry.keyLength);
     const id = entries.locate(hash, entry.key, entry.keyOffset, entry.keyLength);
-    if (id < 0) return entries.add(hash, local ? entry : this.asTaken(entry), local);
+    if (id < 0) return entries.add(hash, local ? entry : this.asArrived(entry), local);
     // What this node just wrote is above all it ever saw: there is nothing to compare.
     if (local) return this.patches.replace(id, entry);
     entries.read(id, this.present);
     const verdict = mergeRule(this.present, entry);
     if (verdict === KEEP) return UNCHANGED;
-    if (verdict === TAKE) return entries.replace(id, this.asTaken(entry), false, false);
+    if (verdict === REPLACE) return entries.replace(id, this.asArrived(entry), false, false);
     return this.join(id, entry);
   }
 
-  /** An entry from elsewhere as it is taken in place of what is here. */
-  private asTaken(entry: Entry): Entry {
+  /** An entry from elsewhere as it replaces what is here. */
+  private asArrived(entry: Entry): Entry {
     if (entry.kind === KIND_COUNTER) return this.withoutCovered(entry);
     return this.entries.isRecovering ? entry : this.deletions.asLearnedNow(entry);
   }
@@ -311,7 +312,7 @@ export class Store {
   }
 
   /**
-   * From here to `endRecovery` entries are taken that this store has had before, as from a log:
+   * From here to `endRecovery` entries are accepted that this store has had before, as from a log:
    * however new or old they are, and beyond the memory limit. Meanwhile the order is empty.
    */
   beginRecovery(): void {
@@ -424,7 +425,7 @@ export class Store {
     return this.clock.latestMs();
   }
 
-  /** Up to when, in Unix ms, versions are taken: what is later comes from the future. */
+  /** Up to when, in Unix ms, versions are accepted: what is later comes from the future. */
   acceptsUpToMs(): number {
     return this.clock.nowMs() + this.options.maxClockSkewMs;
   }

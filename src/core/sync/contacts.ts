@@ -8,7 +8,7 @@
  * taken over, has purged something that died after Y's `ms` for that purger. Contact with X alone
  * does not do: X may have learned later that the key is gone.
  *
- * Claim: a node that knows a deletion D takes nothing older of that key from one that does not.
+ * Claim: a node that knows a deletion D accepts nothing older of that key from one that does not.
  *
  * 1. `ms` is true when it is noted, and stays so. It is the watermark of a session that compared
  *    all that was in X's tree up to it. What X had by then and Y had not, Y got, or what stood in
@@ -49,7 +49,8 @@
  *                                    back, as if the liar had written it. So it is with one that
  *                                    passes itself off as another: until peers authenticate,
  *                                    nothing proves who it is
- *   HELLO latest time taken, LATER   it gets less; it is asked again, every few seconds at the most
+ *   HELLO latest time accepted,      it gets less; it is asked again, every few seconds at the most
+ *     LATER
  *   HELLO floor                      a flush; from the future, the session fails
  *   HELLO root, ROOT, "roots equal"  it is not healed, and this node believes to have met it
  *   HELLO longest frame              it gets less, and the session is incomplete
@@ -57,7 +58,7 @@
  *   REFUSED                          a purge time that cannot be: "untrue". What was written, or
  *                                    deleted, within the grace stays, whoever refuses it. What is
  *                                    older is set aside in a file, as for a member that was away
- *   entries                          those of any client; from the future, they are not taken
+ *   entries                          those of any client; from the future, they are refused
  *   events, batches                  the same; a gap costs a sync with its source
  *   presence                         who is dialled; what that one says is judged as above
  *
@@ -125,15 +126,15 @@ export class Contacts {
    * Notes that everything a member had up to `ms` is here, and what it had purged. Never goes back.
    */
   note(originHigh: number, originLow: number, ms: number, purgedUpToMs = 0): void {
-    this.take(originHigh, originLow, ms, purgedUpToMs, 0);
+    this.record(originHigh, originLow, ms, purgedUpToMs, 0);
   }
 
   /** Notes the same of a member with which there was a session. */
   meet(originHigh: number, originLow: number, ms: number): void {
-    this.take(originHigh, originLow, ms, 0, ms);
+    this.record(originHigh, originLow, ms, 0, ms);
   }
 
-  private take(
+  private record(
     originHigh: number,
     originLow: number,
     ms: number,

@@ -4,8 +4,8 @@
  * Out: ids wait in a queue. They are looked up when their turn comes, so what goes out is
  * the entry as it is then, even if it is newer than what is compared: it may stand in place of
  * a deletion that the peer lacks. One that is gone is left alone. One that is dated so far ahead
- * that the peer would not take it yet is kept back, and LATER says from when on it is to be had, so
- * that the peer asks again at that time and not before. Should the id name another entry by then,
+ * that the peer would not accept it yet is kept back, and LATER says from when on it is to be had,
+ * so that the peer asks again at that time and not before. Should the id name another entry by then,
  * that one is sent, which is of no use and does no harm.
  *
  * In: everything goes through the store's gate, with two exceptions, both about keys that this
@@ -60,11 +60,11 @@ import {
 import type { PutAside } from "./options.ts";
 import type { SyncCounts } from "./result.ts";
 
-/** The largest value that a peer takes as one counter. */
+/** The largest value that a peer accepts as one counter. */
 const MAX_SLICE_BYTES = BASE_BYTES + MAX_ENTRY_PARTS * PART_BYTES;
 const MIN_PARTS_A_SLICE = 64;
 
-/** Why an entry was not taken, by the store's outcome: all others are, so the session goes on. */
+/** Why an entry was refused, by the store's outcome; the others are merged and the session goes on. */
 const REASONS: Readonly<Record<number, string>> = {
   [REFUSED_FULL]: "the memory limit is reached",
   [REFUSED_READ_ONLY]: "nothing is taken while the disk fails or is full",
@@ -86,14 +86,14 @@ export interface EntryFlowOptions {
 export class EntryFlow {
   /** Ids to be sent. */
   readonly queue = new IdQueue();
-  /** What `take` read last; valid until the next push to the reader. */
+  /** What `handleEntry` read last; valid until the next push to the reader. */
   readonly arrived = new Entry();
   /** Entries kept back, and when the earliest of them was written, in Unix ms. */
   private keptBack = 0;
   private keptBackMs = Infinity;
   /** Entries not sent to a peer that is full, and not yet spoken of. */
   private withheld = 0;
-  /** What such a peer takes all the same. */
+  /** What such a peer accepts all the same. */
   private readonly allowed = new Set<number>();
   private hasSaidFull = false;
   /** The contacts there were when this side introduced itself: what it knew then it told. */
@@ -105,7 +105,7 @@ export class EntryFlow {
   /**
    * Something was left out, so this was no contact. Either the peer has an entry dated too far
    * ahead to be taken, which may stand there in place of a deletion that is forgotten. Or it was
-   * not sent what it does not take now, and so could not refuse that for one it has forgotten.
+   * not sent what it does not accept now, and so could not refuse that for one it has forgotten.
    */
   preventsContact = false;
 
@@ -133,7 +133,7 @@ export class EntryFlow {
     return false;
   }
 
-  /** Whether entries were set aside or not taken yet, on which the two sides differ. */
+  /** Whether entries were set aside or not accepted yet, on which the two sides differ. */
   get leavesDifferences(): boolean {
     const { entriesSetAside, entriesPostponed } = this.counts;
     return entriesSetAside > 0 || entriesPostponed > 0 || this.keptBack > 0;
@@ -149,8 +149,8 @@ export class EntryFlow {
     this.keptBack = 0;
   }
 
-  /** Takes a LATER behind its tag. False when it is not one. */
-  takeLater(): boolean {
+  /** Handles a LATER, whose tag has been read. False when it is not one. */
+  handleLater(): boolean {
     const { reader, counts } = this;
     const count = reader.varint();
     const entryMs = reader.u64();
@@ -177,14 +177,14 @@ export class EntryFlow {
     this.withheld = 0;
   }
 
-  /** Takes a WITHHELD behind its tag. False when it is not one. */
-  takeWithheld(): boolean {
+  /** Handles a WITHHELD, whose tag has been read. False when it is not one. */
+  handleWithheld(): boolean {
     const count = this.reader.varint();
     this.counts.miss(this.fullReason, count);
     return count > 0;
   }
 
-  /** Why this side takes no new entries, when it does not. */
+  /** Why this side accepts no new entries, when it does not. */
   get fullReason(): string {
     return REASONS[this.options.store.isReadOnly ? REFUSED_READ_ONLY : REFUSED_FULL];
   }
@@ -257,8 +257,8 @@ export class EntryFlow {
     return this.entry.keyLength + this.entry.valueLength;
   }
 
-  /** Takes an entry behind its tag and merges it. False when it is not one. */
-  take(): boolean {
+  /** Merges an ENTRY, whose tag has been read. False when it is not one. */
+  handleEntry(): boolean {
     const { arrived, counts } = this;
     readEntry(this.reader, arrived);
     if (this.reader.overrun) return false;

@@ -109,7 +109,7 @@ export class FrameWriter {
 
 /** Takes a stream apart into frames and items. The methods named after types read one. */
 export class FrameReader {
-  /** Bytes taken. */
+  /** Bytes received. */
   bytesReceived = 0;
   /** Why the stream cannot be read on, or empty. */
   failure = "";
@@ -165,22 +165,22 @@ export class FrameReader {
     return true;
   }
 
-  /** The byte that comes next, not taken. Only after `next` returned true. */
+  /** The byte that comes next, without reading it. Only after `next` returned true. */
   peek(): number {
     return this.bytes[this.at];
   }
 
   u8(): number {
-    return this.take(1) ? this.bytes[this.at - 1] : 0;
+    return this.advance(1) ? this.bytes[this.at - 1] : 0;
   }
 
   u16(): number {
-    if (!this.take(2)) return 0;
+    if (!this.advance(2)) return 0;
     return (this.bytes[this.at - 2] << 8) | this.bytes[this.at - 1];
   }
 
   u32(): number {
-    return this.take(4) ? readU32(this.bytes, this.at - 4) : 0;
+    return this.advance(4) ? readU32(this.bytes, this.at - 4) : 0;
   }
 
   /** Up to 2^64; exact up to 2^53 - 1. */
@@ -208,10 +208,10 @@ export class FrameReader {
 
   /** Passes over `length` bytes; returns where in `bytes` they start. */
   skip(length: number): number {
-    return this.take(length) ? this.at - length : 0;
+    return this.advance(length) ? this.at - length : 0;
   }
 
-  private take(length: number): boolean {
+  private advance(length: number): boolean {
     if (this.overrun || this.at + length > this.frameEnd) {
       this.overrun = true;
       this.at = this.frameEnd;

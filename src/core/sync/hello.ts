@@ -4,7 +4,7 @@
  *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
  *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL) · cluster · node id · epoch u64 · salt 8
  *   bytes · longest frame varint · clock u64 · watermark: seconds before the clock varint · the
- *   latest time taken: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
+ *   latest time accepted: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
  *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`contact-summary.ts`)
  *
  * Texts are UTF-8 with their length before them. It is as short as it can be, for between equal
@@ -55,10 +55,11 @@ export class Hello {
   clockMs = 0;
   /** As of when to compare: a whole second, not after the clock. */
   watermarkMs = 0;
-  /** What is dated later it does not take; in whole seconds. */
+  /** What is dated later it does not accept; in whole seconds. */
   acceptsUpToMs = Infinity;
   /**
-   * It takes no new entries now, only deletions and what needs no more room than what it replaces.
+   * It accepts no new entries now, only deletions and what needs no more room than what it
+   * replaces.
    */
   isFull = false;
   purgedUpToMs = 0;
@@ -171,7 +172,7 @@ export function readHello(
   return reader.overrun ? null : hello;
 }
 
-/** The latest time taken as the item has it: in whole seconds, rounded down. */
+/** The latest time accepted as the item has it: in whole seconds, rounded down. */
 function limitCode(clockMs: number, limitMs: number): number {
   const seconds = Math.floor(limitMs / 1000) - Math.floor(clockMs / 1000);
   return seconds < 0 ? 1 - 2 * seconds : 2 * Math.min(seconds, 2 ** 33);

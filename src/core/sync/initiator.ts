@@ -83,12 +83,12 @@ export class Initiator {
     this.walk = new LevelWalk(parts.tree.levels, parts.shortener);
   }
 
-  /** Takes an item of the peer's turn behind its tag. False when it is out of place. */
-  take(tag: number): boolean {
+  /** Handles an item of the peer's turn, whose tag has been read. False when it is out of place. */
+  handle(tag: number): boolean {
     const { reader } = this.parts;
     if (tag === DIGESTS) return this.isWalking && this.walk.hear(reader);
-    if (tag === LIST || tag === PARTS) return !this.isWalking && this.takeList(tag);
-    if (tag === NEED) return this.takeNeed(reader);
+    if (tag === LIST || tag === PARTS) return !this.isWalking && this.handleList(tag);
+    if (tag === NEED) return this.handleNeed(reader);
     return false;
   }
 
@@ -141,8 +141,8 @@ export class Initiator {
     else this.answerNext();
   }
 
-  /** Takes a LIST or PARTS behind its tag. False when it is malformed or out of place. */
-  private takeList(tag: number): boolean {
+  /** Handles a LIST or PARTS behind its tag. False when it is malformed or out of place. */
+  private handleList(tag: number): boolean {
     const { reader } = this.parts;
     const part = readPart(reader);
     // Parts of buckets come when they were asked for, and in that order.
@@ -153,7 +153,7 @@ export class Initiator {
     return this.lists.add(reader, tag, part);
   }
 
-  private takeNeed(reader: FrameReader): boolean {
+  private handleNeed(reader: FrameReader): boolean {
     const count = reader.varint();
     const bits = reader.skip((count + 7) >>> 3);
     if (reader.overrun || count !== this.offered.length) return false;
@@ -265,7 +265,7 @@ export class Initiator {
     const id = this.alone.shift();
     if (!flow.read(id, this.entry)) return;
     const { keyLength, valueLength } = this.entry;
-    // A peer that is full takes what is no larger than what it has, however small that is.
+    // A peer that is full accepts what is no larger than what it has, however small that is.
     const isOffered = flow.peer.isFull
       ? this.entry.kind !== KIND_TOMBSTONE
       : valueLength >= OFFERED_FROM_BYTES;

@@ -88,7 +88,7 @@ export class SyncInspector {
     this.passWord();
   }
 
-  /** Takes leave. */
+  /** Says that it is done. */
   close(): void {
     if (this.isOver) return;
     this.isOver = true;
@@ -97,42 +97,42 @@ export class SyncInspector {
     this.writer.flush();
   }
 
-  /** Takes the next bytes of the stream, cut anywhere. */
+  /** Receives the next bytes of the stream, cut anywhere. */
   receive(bytes: Uint8Array): void {
     const { reader } = this;
     if (!this.isOver) reader.push(bytes);
     while (!this.isOver && reader.next()) {
       const tag = reader.u8();
-      if (!this.take(tag) || (reader.overrun && !this.isOver)) {
+      if (!this.handle(tag) || (reader.overrun && !this.isOver)) {
         this.fail(`it does not keep to the sync protocol (item ${tag})`);
       }
     }
     if (reader.failure !== "") this.fail(`it sent ${reader.failure}`);
   }
 
-  /** Takes one item behind its tag. False when it is malformed or out of place. */
-  private take(tag: number): boolean {
-    if (tag === FAIL) return this.takeFailure();
-    if (this.hello === null) return tag === HELLO && this.takeHello();
-    if (tag === TURN) return this.takeTurn();
-    if (tag === DIGESTS) return !this.isDescribing && this.takeDigests();
-    return tag === ABOUT && this.isDescribing && this.takeEntry();
+  /** Handles one item, whose tag has been read. False when it is malformed or out of place. */
+  private handle(tag: number): boolean {
+    if (tag === FAIL) return this.handleFailure();
+    if (this.hello === null) return tag === HELLO && this.handleHello();
+    if (tag === TURN) return this.handleTurn();
+    if (tag === DIGESTS) return !this.isDescribing && this.handleDigests();
+    return tag === ABOUT && this.isDescribing && this.handleAbout();
   }
 
-  private takeFailure(): boolean {
+  private handleFailure(): boolean {
     this.reader.u8();
     this.fail(printable(readText(this.reader)));
     return true;
   }
 
-  private takeHello(): boolean {
+  private handleHello(): boolean {
     const hello = readHello(this.reader, this.own);
     if (typeof hello === "string") this.fail(hello);
     else this.hello = hello;
     return hello !== null;
   }
 
-  private takeTurn(): boolean {
+  private handleTurn(): boolean {
     const isDone = (this.reader.u8() & TURN_DONE) !== 0;
     if (!this.isDescribing) {
       if (this.nextNode !== BUCKETS / FANOUT / FANOUT) return false;
@@ -148,7 +148,7 @@ export class SyncInspector {
    * The digests of 256 buckets: 16 nodes, all of them told of, with the children that are not
    * empty.
    */
-  private takeDigests(): boolean {
+  private handleDigests(): boolean {
     const { reader, digests } = this;
     if (this.nextNode >= BUCKETS / FANOUT / FANOUT || reader.u16() !== 0xffff) return false;
     const first = this.nextNode++ * FANOUT * FANOUT;
@@ -162,7 +162,7 @@ export class SyncInspector {
     return true;
   }
 
-  private takeEntry(): boolean {
+  private handleAbout(): boolean {
     const { reader, entry } = this;
     const digest = readDigest(reader);
     const valueBytes = readAbout(reader, entry);

@@ -7,7 +7,7 @@
  *             worked on all that was listed; the other speaks now
  *   AGAIN     what the HELLO had a digest of is not known here: say HELLO again, and name all
  *             members
- *   FULL      no new entries are taken any more, only deletions and smaller replacements; at any
+ *   FULL      no new entries are accepted any more, only deletions and smaller replacements; at any
  *             moment
  *   WITHHELD  count: so many entries were not sent because of that
  *   END       nothing more is to be said

@@ -28,7 +28,7 @@ export const UP_TO_NOW: readonly SyncMode[] = ["now", "full", "verify"];
 
 /** Why an entry is set aside. */
 export type SetAsideReason = "stale" | "future";
-/** Told whether an entry was put away, so that not even a power cut takes it. */
+/** Told whether an entry was put away, so that not even a power cut loses it. */
 export type WhenSetAside = (isKept: boolean) => void;
 /** Puts an entry away where people find it. */
 export type PutAside = (entry: Entry, reason: SetAsideReason, done: WhenSetAside) => void;

@@ -52,15 +52,16 @@ export class Refusals {
     return this.waiting > 0;
   }
 
-  /** Whether so much is that no more refusals can be taken for now. */
+  /** Whether so much is that no more refusals can be handled for now. */
   get isFull(): boolean {
     return this.waitingBytes >= MAX_WAITING_BYTES;
   }
 
   /**
-   * Takes a REFUSED behind its tag. False when it is not one, a sentence when it cannot be true.
+   * Handles a REFUSED, whose tag has been read. False when it is not one, a sentence when it
+   * cannot be true.
    */
-  take(): boolean | string {
+  handle(): boolean | string {
     const refusal = readRefusal(this.reader);
     if (refusal === null) return false;
     const { store } = this.options;

@@ -110,21 +110,21 @@ export class Responder {
     this.walk.select(0xffff);
   }
 
-  /** Takes an item of the peer's turn behind its tag. False when it is out of place. */
-  take(tag: number): boolean {
+  /** Handles an item of the peer's turn, whose tag has been read. False when it is out of place. */
+  handle(tag: number): boolean {
     const { reader } = this.parts;
     const isInspected = this.mode === "inspect";
     switch (tag) {
       case DIGESTS:
         return this.isWalking && this.walk.hear(reader);
       case WANT:
-        return !isInspected && this.takeWant();
+        return !isInspected && this.handleWant();
       case EXPAND:
-        return !isInspected && this.takeExpand();
+        return !isInspected && this.handleExpand();
       case OFFER:
-        return !isInspected && this.takeOffer();
+        return !isInspected && this.handleOffer();
       case FETCH:
-        return this.mode === "fetch" && this.takeFetch();
+        return this.mode === "fetch" && this.handleFetch();
       case ASK_ALL:
         if (!isInspected) return false;
         this.isWalking = true;
@@ -256,8 +256,8 @@ export class Responder {
     return flow.queue.length - before;
   }
 
-  /** Takes which parts of one that was told of differ. */
-  private takeExpand(): boolean {
+  /** Handles an EXPAND: which parts of one that the peer was told of differ. */
+  private handleExpand(): boolean {
     const mask = this.parts.reader.u16();
     const told = this.told.shift();
     if (told === undefined || (mask & ~told.present) !== 0) return false;
@@ -268,7 +268,7 @@ export class Responder {
     return true;
   }
 
-  private takeFetch(): boolean {
+  private handleFetch(): boolean {
     const { flow, reader } = this.parts;
     const length = reader.varint();
     const start = reader.skip(length);
@@ -281,7 +281,7 @@ export class Responder {
     return true;
   }
 
-  private takeWant(): boolean {
+  private handleWant(): boolean {
     const { flow, reader, tree, shortener } = this.parts;
     const { buckets } = tree;
     const part = readPart(reader);
@@ -309,7 +309,7 @@ export class Responder {
     return true;
   }
 
-  private takeOffer(): boolean {
+  private handleOffer(): boolean {
     const { flow, reader } = this.parts;
     const offer = flow.arrived;
     readHead(reader, offer);

@@ -9,7 +9,7 @@
  * - "incompatible": another cluster, another version of the protocol, or a flush from the future.
  * - "protocol": what came does not follow the protocol.
  * - "closed": the connection was lost, timed out, or this node ended the session.
- * - "incomplete": it ran to its end, but some entries could not be taken or sent.
+ * - "incomplete": it ran to its end, but some entries could not be accepted or sent.
  * - "untrue": it claims what cannot be, such as that deletions were forgotten within their grace.
  */
 export type SyncFailure =
@@ -48,11 +48,11 @@ export interface SyncResult {
   readonly entriesApplied: number;
   /** Entries of this node that the peer refused as stale. */
   readonly entriesSetAside: number;
-  /** Entries of the peer that this node does not take yet, as they are dated too far ahead. */
+  /** Entries of the peer that this node does not accept yet, as they are dated too far ahead. */
   readonly entriesPostponed: number;
   /** When the earliest of those was written, in Unix ms; 0 for none. */
   readonly postponedMs: number;
-  /** Entries that were not sent because the peer takes no new ones. */
+  /** Entries that were not sent because the peer accepts no new ones. */
   readonly entriesWithheld: number;
   /** Entries whose digests were compared one by one, or sent without a comparison. */
   readonly keysCompared: number;
@@ -87,12 +87,12 @@ export class SyncCounts {
   peerNodeId = "";
   rootsEqual: boolean | null = null;
   hasSetAside = false;
-  /** Entries that could not be taken or sent. */
+  /** Entries that could not be accepted or sent. */
   missed = 0;
   /** Why the first of them could not. */
   missedBecause = "";
 
-  /** Counts entries that are dated too far ahead to be taken, the earliest at that time. */
+  /** Counts entries that are dated too far ahead to be accepted, the earliest at that time. */
   postpone(entryMs: number, count = 1): void {
     const isFirst = this.entriesPostponed === 0;
     this.entriesPostponed += count;

@@ -168,7 +168,7 @@ export class SyncSession {
     this.prepare(() => this.sayFirstHello());
   }
 
-  /** Takes the next bytes of the stream, cut anywhere. Does no more than store them. */
+  /** Receives the next bytes of the stream, cut anywhere. Does no more than store them. */
   receive(bytes: Uint8Array): void {
     if (!this.isEnded) this.reader.push(bytes);
   }
@@ -267,7 +267,7 @@ export class SyncSession {
       ? tag === REFUSED || tag === FULL || tag === FAIL || !this.hasWord
       : this.isIntroduction(tag);
     if (tag !== TURN) this.idleTurns = 0;
-    const isUnderstood = isInPlace && this.take(tag);
+    const isUnderstood = isInPlace && this.handle(tag);
     if (this.isEnded || (isUnderstood && !reader.overrun)) return;
     if (!this.isIntroduced && this.isInitiator) return void this.fail("protocol", NO_NODE);
     this.fail("protocol", `it does not keep to the sync protocol (item ${tag})`);
@@ -278,41 +278,41 @@ export class SyncSession {
     return this.isInitiator ? tag === AGAIN : tag === TURN && this.isAgain;
   }
 
-  /** Takes one item behind its tag. False when it is malformed or out of place. */
-  private take(tag: number): boolean {
+  /** Handles one item, whose tag has been read. False when it is malformed or out of place. */
+  private handle(tag: number): boolean {
     const { flow, half } = this;
     switch (tag) {
       case HELLO:
-        return !this.isIntroduced && this.takeHello();
+        return !this.isIntroduced && this.handleHello();
       case AGAIN:
-        return !this.isIntroduced && this.takeAgain();
+        return !this.isIntroduced && this.handleAgain();
       case TURN:
-        return this.takeTurn();
+        return this.handleTurn();
       case END:
-        return this.takeEnd();
+        return this.handleEnd();
       case FAIL:
-        return this.takeFailure();
+        return this.handleFailure();
       case LATER:
-        return this.isMerging && flow.takeLater();
+        return this.isMerging && flow.handleLater();
       case FULL:
         flow.peer.isFull = true;
         return this.isMerging;
       case WITHHELD:
-        return this.isMerging && flow.takeWithheld();
+        return this.isMerging && flow.handleWithheld();
       case REFUSED:
-        return this.isMerging && this.takeRefusal();
+        return this.isMerging && this.handleRefusal();
       case ROOT:
-        return this.isMerging && this.takeRoot();
+        return this.isMerging && this.handleRoot();
       case ENTRY:
-        if (!this.isMerging || !flow.take()) return false;
+        if (!this.isMerging || !flow.handleEntry()) return false;
         if (half instanceof Responder) half.noteMerged(flow.arrived);
         return true;
       default:
-        return half !== null && half.take(tag);
+        return half !== null && half.handle(tag);
     }
   }
 
-  private takeHello(): boolean {
+  private handleHello(): boolean {
     const { isInitiator } = this;
     const hello = readHello(this.reader, isInitiator ? this.own : null);
     if (hello === null) return false;
@@ -347,7 +347,7 @@ export class SyncSession {
   }
 
   /** Initiator: introduces itself in full. */
-  private takeAgain(): boolean {
+  private handleAgain(): boolean {
     if (this.isAgain || this.mode === "fetch") return false;
     this.isAgain = true;
     this.counts.roundTrips++;
@@ -378,7 +378,7 @@ export class SyncSession {
     return true;
   }
 
-  private takeTurn(): boolean {
+  private handleTurn(): boolean {
     const flags = this.reader.u8();
     if (this.idleTurns++ > MAX_IDLE_TURNS) {
       return this.fail("protocol", "it passes the word again and again and says nothing");
@@ -386,7 +386,7 @@ export class SyncSession {
     this.counts.roundTrips++;
     if (!this.isIntroduced) return this.askAgain();
     this.hasWord = true;
-    if (!this.isInitiator) return this.takeWord(flags);
+    if (!this.isInitiator) return this.handleTurnOfInitiator(flags);
     if (this.isVerifying) this.sayEnd();
     else if (this.areRootsEqual) {
       this.counts.rootsEqual = this.mode === "watermark" ? null : true;
@@ -404,7 +404,7 @@ export class SyncSession {
   }
 
   /** Responder: prepares what the answer needs. */
-  private takeWord(flags: number): boolean {
+  private handleTurnOfInitiator(flags: number): boolean {
     if (!(this.half as Responder).endHearing(flags)) return false;
     if (this.isVerifying) {
       this.isVerifying = false;
@@ -417,7 +417,7 @@ export class SyncSession {
     return true;
   }
 
-  private takeEnd(): boolean {
+  private handleEnd(): boolean {
     if (!this.mayEnd) return false;
     if (!this.isInitiator) this.sayEnd();
     this.finishComplete();
@@ -429,7 +429,7 @@ export class SyncSession {
     return this.isInitiator ? this.isEnding : this.hasListedAll || !this.isMerging;
   }
 
-  private takeFailure(): boolean {
+  private handleFailure(): boolean {
     const failure = FAILURES[this.reader.u8()] ?? "protocol";
     const text = readText(this.reader);
     // It misses something; this side has all that it has.
@@ -441,12 +441,12 @@ export class SyncSession {
     return true;
   }
 
-  private takeRefusal(): boolean {
-    const taken = this.refusals.take();
-    return typeof taken === "string" ? this.fail("untrue", taken) : taken;
+  private handleRefusal(): boolean {
+    const handled = this.refusals.handle();
+    return typeof handled === "string" ? this.fail("untrue", handled) : handled;
   }
 
-  private takeRoot(): boolean {
+  private handleRoot(): boolean {
     const { reader, counts } = this;
     const at = reader.skip(ROOT_BYTES);
     const flags = reader.u8();
@@ -525,7 +525,7 @@ export class SyncSession {
   private sayEnd(): void {
     this.flow.sayLater();
     this.flow.sayWithheld();
-    // So that the peer does not take it for a complete session either.
+    // So that the peer does not mistake it for a complete session either.
     if (this.counts.missed > 0) return void this.fail("incomplete", this.whatIsMissed());
     this.writer.reserve(1);
     this.writer.u8(END);

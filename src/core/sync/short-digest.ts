@@ -29,7 +29,7 @@ const TWO_TO_32 = 0x1_0000_0000;
 
 /**
  * Cuts digests short: HalfSipHash-1-3 with an output of 64 bits (see `key-hash.ts`), of which 48
- * are taken, as a number, which is exact.
+ * are kept, as a number, which is exact.
  */
 export class DigestShortener {
   private low = 0;

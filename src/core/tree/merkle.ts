@@ -151,7 +151,7 @@ export class MerkleTree implements ChangeObserver {
       this.limitLow = timeLow;
     }
     if (this.stage === "entries") {
-      if (this.takeIn(untilMs, now)) return true;
+      if (this.absorb(untilMs, now)) return true;
       this.stage = "parts";
     }
     if (this.stage === "parts") {
@@ -223,7 +223,7 @@ export class MerkleTree implements ChangeObserver {
   }
 
   /** Goes over the marks from `nextId` on. True when time is up. */
-  private takeIn(untilMs: number, now: () => number): boolean {
+  private absorb(untilMs: number, now: () => number): boolean {
     let looks = 0;
     while (this.nextId < this.marks.length * CHUNK_IDS) {
       const first = this.nextId & ~31;
@@ -232,7 +232,7 @@ export class MerkleTree implements ChangeObserver {
       while (bits !== 0) {
         const bit = 31 - Math.clz32(bits & -bits);
         bits &= bits - 1;
-        const hashedBytes = this.takeInEntry(first + bit);
+        const hashedBytes = this.absorbEntry(first + bit);
         looks += 1 / ENTRIES_A_LOOK + hashedBytes / BYTES_A_LOOK;
         if (looks < 1) continue;
         looks = 0;
@@ -249,7 +249,7 @@ export class MerkleTree implements ChangeObserver {
    * Hashes a waiting entry unless it is above the watermark. Returns how many bytes it read for
    * that.
    */
-  private takeInEntry(id: number): number {
+  private absorbEntry(id: number): number {
     const { buckets, digester, digest, entry } = this;
     this.source.read(id, entry);
     if (!isAtOrBelow(entry.timeHigh, entry.timeLow, this.limitHigh, this.limitLow)) return 0;
