@@ -5,8 +5,8 @@
  * the entry as it is then, even if it is newer than what is compared: it may stand in place of
  * a deletion that the peer lacks. One that is gone is left alone. One that is dated so far ahead
  * that the peer would not accept it yet is kept back, and LATER says from when on it is to be had,
- * so that the peer asks again at that time and not before. Should the id name another entry by then,
- * that one is sent, which is of no use and does no harm.
+ * so that the peer asks again at that time and not before. Should the id name another entry by
+ * then, that one is sent, which is of no use and does no harm.
  *
  * In: everything goes through the store's gate, with two exceptions, both about keys that this
  * store does not have and may have purged. A peer that is stale (`contacts.ts`) may have missed
@@ -64,7 +64,7 @@ import type { SyncCounts } from "./result.ts";
 const MAX_SLICE_BYTES = BASE_BYTES + MAX_ENTRY_PARTS * PART_BYTES;
 const MIN_PARTS_A_SLICE = 64;
 
-/** Why an entry was refused, by the store's outcome; the others are merged and the session goes on. */
+/** Why an entry was refused, by the store's outcome. The session goes on with the others. */
 const REASONS: Readonly<Record<number, string>> = {
   [REFUSED_FULL]: "the memory limit is reached",
   [REFUSED_READ_ONLY]: "nothing is taken while the disk fails or is full",
