@@ -29,6 +29,7 @@ const ARROWS: Record<string, string[]> = {
   "core/data": ["core/bytes.ts"],
   "core/store": ["core/bytes.ts", "core/data"],
   "core/tree": ["core/bytes.ts", "core/data", "core/store"],
+  "core/link": ["core/bytes.ts"],
   "core/sync": ["core/bytes.ts", "core/data", "core/store", "core/tree"],
   protocol: ["core"],
   config: ["core/data/name.ts"],
