@@ -17,7 +17,7 @@ const PROBE = 2;
 /** Fixed part, in bytes. */
 const HEADER_BYTES = 22;
 const RANGE_BYTES = 8;
-/** Most ranges told of in one datagram: where more is missing, the first of it is sent anew first. */
+/** Most ranges told of in one datagram: what is missing first is sent anew first. */
 export const MAX_RANGES = 8;
 /** The most that a datagram has beside its payload, in bytes. */
 export const MAX_OVERHEAD_BYTES = HEADER_BYTES + MAX_RANGES * RANGE_BYTES;

@@ -3,10 +3,10 @@
  * than the other side has room for and the way there takes without a queue, and sends anew what
  * was lost.
  *
- * The way is shared with messages that matter more, and its queue is first come, first served. So
- * the window of what is under way follows the delay (as in LEDBAT, RFC 6817): while round trips take
- * little longer than the shortest one, it grows; when a queue builds up, it shrinks. A segment is
- * lost when one that was sent clearly later has arrived (as in RACK, RFC 8985), or when nothing
+ * The way is shared with messages that matter more, and its queue is first come, first served.
+ * So the window of what is under way follows the delay (as in LEDBAT, RFC 6817): while round trips
+ * take little longer than the shortest one, it grows; when a queue builds up, it shrinks. A segment
+ * is lost when one that was sent clearly later has arrived (as in RACK, RFC 8985), or when nothing
  * comes back for the time that RFC 6298 computes from the round trips. What is lost twice may be
  * too long for the way, and is halved.
  */
