@@ -43,6 +43,8 @@ export interface Subscription {
   readonly topic: string;
   /** Whether to be sent what this client publishes itself; brokers before MQTT 5 always do. */
   readonly ownToo: boolean;
+  /** 0: what the broker has no room for may be lost. 1 by default. */
+  readonly qos?: 0 | 1;
 }
 
 /** What a transport is made with. */
@@ -84,6 +86,8 @@ export class MqttTransport {
   maxPacketBytes = MAX_PACKET_BYTES;
 
   private client: MqttClient | null = null;
+  /** Topics that this connection is subscribed to. */
+  private readonly granted = new Set<string>();
   private isUp = false;
   private isOpen = false;
   private attempts = 0;
@@ -124,6 +128,23 @@ export class MqttTransport {
     client.publish(topic, payload, { qos: 1, retain }, (error) => {
       if (this.client === client && this.isUp) done(error ?? undefined);
     });
+  }
+
+  /**
+   * Publishes with QoS 0. `sent` is called when the system has taken the bytes, and not at all when
+   * the connection ends first.
+   */
+  send(topic: string, payload: Uint8Array, sent: () => void): void {
+    const client = this.client;
+    if (!this.isUp || client === null) return;
+    client.publish(topic, payload as Buffer, { qos: 0 }, () => {
+      if (this.client === client && this.isUp) sent();
+    });
+  }
+
+  /** Whether the broker has granted this connection the subscription of that topic. */
+  isGranted(topic: string): boolean {
+    return this.isUp && this.granted.has(topic);
   }
 
   /** Says goodbye and stops. Takes at most half a second, and no time when not connected. */
@@ -230,19 +251,24 @@ export class MqttTransport {
   private subscribe(client: MqttClient, connack: IConnackPacket): void {
     this.receiveMaximum = connack.properties?.receiveMaximum ?? MAX_RECEIVE_MAXIMUM;
     this.maxPacketBytes = connack.properties?.maximumPacketSize ?? MAX_PACKET_BYTES;
-    const topics: Record<string, { qos: 1; nl: boolean }> = {};
-    for (const { topic, ownToo } of this.options.subscriptions) {
-      topics[topic] = { qos: 1, nl: !ownToo };
+    this.granted.clear();
+    const { subscriptions } = this.options;
+    let unanswered = subscriptions.length;
+    if (unanswered === 0) this.up();
+    // Each in a packet of its own: a broker that refuses one of several may refuse them all.
+    for (const { topic, ownToo, qos = 1 } of subscriptions) {
+      client.subscribe(topic, { qos, nl: !ownToo }, (error) => {
+        if (this.client !== client) return;
+        if (error) this.noteRefused(topic, error);
+        else this.granted.add(topic);
+        if (--unanswered === 0) this.up();
+      });
     }
-    client.subscribe(topics, (error) => {
-      if (this.client !== client) return;
-      if (error) {
-        this.lastError = `cannot subscribe: ${error.message}`;
-        client.end(true);
-        return;
-      }
-      this.up();
-    });
+  }
+
+  private noteRefused(topic: string, error: Error): void {
+    const reason = error.message;
+    this.options.logger.warn("The broker refused a subscription", { topic, reason });
   }
 
   private up(): void {

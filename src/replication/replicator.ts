@@ -55,7 +55,14 @@ export interface ReplicationHooks {
 /** What a replicator needs of its connection to the broker. */
 export type Transport = Pick<
   MqttTransport,
-  "connected" | "receiveMaximum" | "maxPacketBytes" | "open" | "publish" | "close"
+  | "connected"
+  | "receiveMaximum"
+  | "maxPacketBytes"
+  | "open"
+  | "publish"
+  | "send"
+  | "isGranted"
+  | "close"
 >;
 
 /** What a replicator is made with. */

@@ -115,7 +115,7 @@ export class Broker {
     }
     for (const [clientId, messages] of this.kept) {
       if (this.connections.some((it) => it.transport.options.clientId === clientId)) continue;
-      if (topic.includes("/nodes/") || messages.length >= MAX_KEPT) continue;
+      if (/\/(nodes|sync)\//.test(topic) || messages.length >= MAX_KEPT) continue;
       this.counts.kept++;
       messages.push(message);
     }
@@ -253,6 +253,23 @@ export class BrokerTransport implements Transport {
         if (this.connection === connection && this.isAlive()) done();
       });
     });
+  }
+
+  send(topic: string, payload: Uint8Array, sent: () => void): void {
+    const { broker, connection } = this;
+    if (connection === null) return;
+    const copy = Buffer.from(payload);
+    broker.timeline.after(this.chance.next() * broker.maxLatencyMs, () => {
+      if (this.connection !== connection) return;
+      if (broker.isUp && broker.network.reaches(this.place, broker.place)) {
+        broker.publish(connection, topic, copy, false);
+      }
+      if (this.isAlive()) sent();
+    });
+  }
+
+  isGranted(topic: string): boolean {
+    return this.connected && this.options.subscriptions.some((it) => it.topic === topic);
   }
 
   async close(): Promise<void> {
