@@ -417,7 +417,19 @@ describe.each([
     meet(home, patient);
     expect([home.store.tombstoneCount, patient.store.tombstoneCount]).toEqual([0, 0]);
     expect(rootOf(home)).toBe(rootOf(patient));
-    // Met still has the key, and is strange to patient, which has not purged anything itself.
+    // Met still has the key, and is strange to patient.
+    meet(patient, met);
+    expect([get(patient, "key"), get(met, "key")]).toEqual([null, null]);
+  });
+
+  test("a peer that says it purged a deletion, and lies, helps nobody to be believed", () => {
+    const { time, nodes } = oneIsPatient();
+    const [home, met, patient] = nodes;
+    // Met is told that it knows all of home's deletions, which is not so.
+    met.contacts.note(home.store.origin.high, home.store.origin.low, time.ms);
+    time.ms += 5_000;
+    meet(home, patient);
+    time.ms += 10_000;
     meet(patient, met);
     expect([get(patient, "key"), get(met, "key")]).toEqual([null, null]);
   });

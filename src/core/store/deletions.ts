@@ -121,9 +121,17 @@ export class Deletions {
       if (this.heldSinceMs === 0) this.heldSinceMs = this.clock.nowMs();
       return false;
     }
-    this.purgeCount++;
-    this.notePurgedHere(diedMs(tombstone));
+    this.purgeAtOnce(tombstone);
     return true;
+  }
+
+  /**
+   * Notes that a tombstone is purged now, whatever sessions there are: those under way have to begin
+   * anew. Nobody believes that what died within the grace was purged, so no more than that is said.
+   */
+  purgeAtOnce(tombstone: Entry): void {
+    this.purgeCount++;
+    this.notePurgedHere(Math.min(diedMs(tombstone), this.latestPurgeMs()));
   }
 
   // What was vouched for.

@@ -55,7 +55,9 @@
  *   HELLO root, ROOT, "roots equal"  it is not healed, and this node believes to have met it
  *   HELLO longest frame              it gets less, and the session is incomplete
  *   TURN, END, digests, lists        it is not healed; an END before its time ends the session
- *   REFUSED                          a purge time that cannot be: "untrue". What was written, or
+ *   REFUSED                          a purge time that cannot be: "untrue". A deletion older than
+ *                                    the grace is purged, in this node's own name, too: who had no
+ *                                    contact with it for the grace is stale. What was written, or
  *                                    deleted, within the grace stays, whoever refuses it. What is
  *                                    older is set aside in a file, as for a member that was away
  *   entries                          those of any client; from the future, they are refused

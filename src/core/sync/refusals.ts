@@ -73,8 +73,11 @@ export class Refusals {
     else if (verdict !== "nothing" && this.options.store.isReadOnly) {
       this.counts.miss("this node can write nothing down for now");
     } else if (verdict === "forget") {
-      // The peer had this deletion and has purged it: now both hold the same again.
+      // The peer says that it had this deletion and has purged it. Now both hold the same again. In
+      // case that it lies, this is a purge of this node's own, too: then also those are stale who
+      // had no contact with this node for as long.
       notePurges(this.options, this.flow.peer);
+      store.deletions.purgeAtOnce(this.entry);
       this.flow.discard(id);
     } else if (verdict === "set aside") this.setAside(refusal);
     return true;

@@ -442,7 +442,11 @@ export class SyncSession {
   }
 
   private handleRefusal(): boolean {
+    const { deletions } = this.options.store;
+    const purgesBefore = deletions.purges;
     const handled = this.refusals.handle();
+    // What is purged because of this peer's refusal, both sides of this session agree on.
+    this.purges += deletions.purges - purgesBefore;
     return typeof handled === "string" ? this.fail("untrue", handled) : handled;
   }
 
