@@ -21,6 +21,7 @@ import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { merklekvBinary } from "../support/binary.ts";
 import { backlog } from "./backlog.ts";
+import { cluster } from "./cluster.ts";
 import { delay } from "./delay.ts";
 import { idle } from "./idle.ts";
 import { memory } from "./memory.ts";
@@ -37,6 +38,7 @@ const parts: Record<string, (plan: Plan) => Promise<Measurement[]>> = {
   replication,
   backlog,
   delay,
+  cluster,
   idle,
   startup,
 };

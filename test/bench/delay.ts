@@ -13,7 +13,7 @@ import { request } from "./load.ts";
 import { inTurns, type Plan, skip } from "./plan.ts";
 import { untilQuiet, untilTogether } from "./replicated.ts";
 import { type Measurement, percentile } from "./report.ts";
-import { startBroker, startMerklekv } from "./servers.ts";
+import { type Server, startBroker, startMerklekv } from "./servers.ts";
 
 const WRITES_PER_MS = 1;
 const WRITES = 10_000;
@@ -32,15 +32,12 @@ export async function delay(plan: Plan): Promise<Measurement[]> {
   await using right = await startMerklekv("right", { brokerPort: broker.port });
   await untilTogether(left, 2);
   const writes = plan.isQuick ? QUICK_WRITES : WRITES;
-  const writer = await LineClient.connect(left.port);
-  const reader = await LineClient.connect(right.port);
-  await delays(writer, reader, "warm", QUICK_WRITES);
+  await delays(left, right, "warm", QUICK_WRITES);
   let round = 0;
-  const [runs] = await inTurns(plan, [writer], "replication delay", async () => {
+  const [runs] = await inTurns(plan, [left], "replication delay", async () => {
     await untilQuiet(left, right);
-    return delays(writer, reader, `round-${round++}`, writes);
+    return delays(left, right, `round-${round++}`, writes);
   });
-  await Promise.all([writer.close(), reader.close()]);
   const name = "replication delay at 1,000 writes/s";
   const target = { of: "value", atMost: P99_AT_MOST_MS } as const;
   const at = (share: number) => runs!.map((run) => percentile(run, share));
@@ -51,13 +48,15 @@ export async function delay(plan: Plan): Promise<Measurement[]> {
   ];
 }
 
-/** Writes this many keys at the pace and awaits each on the other side; the delays in ms. */
-async function delays(
-  writer: LineClient,
-  reader: LineClient,
+/** Writes this many keys at the pace to one node and awaits each on another; the delays in ms. */
+export async function delays(
+  writtenTo: Server,
+  readFrom: Server,
   prefix: string,
   writes: number,
 ): Promise<number[]> {
+  const writer = await LineClient.connect(writtenTo.port);
+  const reader = await LineClient.connect(readFrom.port);
   const sentAt = new Map<string, number>(); // in order of sending; a key leaves when it is seen
   const seen: number[] = [];
   const started = performance.now();
@@ -90,5 +89,6 @@ async function delays(
     clearInterval(pace);
   }
   await writer.readLines(writes);
+  await Promise.all([writer.close(), reader.close()]);
   return seen;
 }
