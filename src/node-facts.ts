@@ -7,12 +7,12 @@ import {
   clientFacts,
   keyspaceFacts,
   memoryFacts,
-  momentOf,
+  nodeStateOf,
   replicationFacts,
   serverFacts,
   taggedFacts,
   trafficFacts,
-  type Moment,
+  type NodeState,
 } from "./commands/facts.ts";
 import type { Services } from "./commands/services.ts";
 import { journalFacts } from "./durability/log.ts";
@@ -29,9 +29,9 @@ export interface NodeParts {
 }
 
 /** A node when somebody asks. */
-type Asked = NodeParts & { readonly moment: Moment };
+type Asked = NodeParts & { readonly moment: NodeState };
 
-const moment = (asked: Asked): Moment => asked.moment;
+const moment = (asked: Asked): NodeState => asked.moment;
 
 /** Everything that INFO may show, in its order. */
 export const infoTable: readonly FactSection<Asked>[] = [
@@ -59,6 +59,6 @@ export const infoTable: readonly FactSection<Asked>[] = [
 
 /** The table, about this node as it is now. */
 export function infoSections(node: NodeParts): readonly FactSection<void>[] {
-  const asked = { ...node, moment: momentOf(node.services, node.replica.store) };
+  const asked = { ...node, moment: nodeStateOf(node.services, node.replica.store) };
   return infoTable.map(({ title, facts }) => ({ title, facts: within(() => asked, facts) }));
 }

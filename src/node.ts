@@ -11,7 +11,7 @@ import { join } from "node:path";
 import type { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
 import type { Services } from "./commands/services.ts";
 import { Statistics } from "./commands/statistics.ts";
-import { Session } from "./commands/session.ts";
+import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
 import { formatHostPort } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
@@ -166,7 +166,7 @@ class RunningNode implements Node {
     const context = {
       store: replica.store,
       services: this.createServices(),
-      session: new Session(0, "", 0, PLAIN),
+      session: new ClientSession(0, "", 0, PLAIN),
       runQueue: new RunQueue(world.timing),
       copiedBytes: 0,
     };

@@ -18,7 +18,7 @@ import { SetAside } from "./durability/set-aside.ts";
 import { CONTACTS_METADATA, contactsMetadata, readContacts } from "./durability/store-metadata.ts";
 import type { Logger } from "./observability/log.ts";
 import { Replicator } from "./replication/replicator.ts";
-import { Sweeper } from "./sweeper.ts";
+import { SweepLoop } from "./sweep-loop.ts";
 import type { World } from "./world.ts";
 
 /** How often it is looked at whether counters can be folded, in ms. */
@@ -80,7 +80,7 @@ export class Replica {
    * can again. The store has been told already.
    */
   onFailureChange: (failure: JournalFailure | null) => void = () => {};
-  private readonly sweeper: Sweeper;
+  private readonly sweeper: SweepLoop;
   private foldAtMs = 0;
 
   /**
@@ -128,7 +128,7 @@ export class Replica {
     for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
     store.observers.push(tree);
     const { sweepEveryMs, sweepRows } = options.bounds ?? {};
-    this.sweeper = new Sweeper({
+    this.sweeper = new SweepLoop({
       store,
       timing: options.world.timing,
       prepare: () => this.letCountersFold(),

@@ -13,7 +13,7 @@ import { MerkleTree } from "../core/tree/merkle.ts";
 import { originOf } from "../core/data/origin.ts";
 import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
 import type { Store } from "../core/store/store.ts";
-import type { PutAside } from "../core/sync/options.ts";
+import type { SetAsideEntry } from "../core/sync/options.ts";
 import { counter, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
@@ -57,7 +57,7 @@ export interface AntiEntropyOptions {
   readonly durability: Durability;
   readonly settings: Config["anti_entropy"];
   /** Takes what goes no further; `entries` counts it. */
-  readonly setAside: { readonly entries: number; readonly put: PutAside };
+  readonly setAside: { readonly entries: number; readonly put: SetAsideEntry };
   /** What members this node has heard up to when; kept over restarts by the caller. */
   readonly contacts: Contacts;
   /** Nodes sync only within one: the topic prefix. */

@@ -5,7 +5,7 @@
  * port; then it is removed there. Here it gets its name only when it has been read through.
  */
 import { FETCHED_PREFIX } from "../durability/backup.ts";
-import { orExplain, placeFile, realFileSystem } from "../durability/file-system.ts";
+import { withExplanation, placeFile, realFileSystem } from "../durability/file-system.ts";
 import { verifyBackup } from "../durability/restore.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
@@ -28,7 +28,7 @@ export const backup: Subcommand = {
   async run(given) {
     const to = given.get("--to");
     if (!to) throw new UsageError(`--to is missing; usage: ${backup.usage}`);
-    if ((await orExplain(`look at ${to}`, realFileSystem.sizeOf(to))) >= 0) {
+    if ((await withExplanation(`look at ${to}`, realFileSystem.sizeOf(to))) >= 0) {
       throw new OperationalError(`${to} exists; choose another name or remove it`);
     }
     const port = given.port("--port", 7379);
@@ -46,19 +46,22 @@ export const backup: Subcommand = {
 async function fetchBackup(connection: RespConnection, to: string) {
   const name = FETCHED_PREFIX + crypto.randomUUID();
   const unfinished = `${to}.tmp`;
-  const file = await orExplain(`write ${unfinished}`, realFileSystem.open(unfinished, "create"));
+  const file = await withExplanation(
+    `write ${unfinished}`,
+    realFileSystem.open(unfinished, "create"),
+  );
   try {
     await connection.ask(["BACKUP", name], Infinity); // takes as long as it takes
     for (let position = 0; ;) {
       const piece = await connection.ask(["BACKUP", "READ", name, `${position}`, `${PIECE_BYTES}`]);
       if (!Buffer.isBuffer(piece) || piece.length === 0) break;
-      await orExplain(`write ${unfinished}`, file.write(piece, position));
+      await withExplanation(`write ${unfinished}`, file.write(piece, position));
       position += piece.length;
     }
     await connection.ask(["BACKUP", "DROP", name]);
-    await orExplain(`write ${unfinished}`, file.sync());
+    await withExplanation(`write ${unfinished}`, file.sync());
     const verified = await verifyBackup(realFileSystem, unfinished);
-    await orExplain(`write ${to}`, placeFile(realFileSystem, unfinished, to));
+    await withExplanation(`write ${to}`, placeFile(realFileSystem, unfinished, to));
     return verified;
   } catch (error) {
     await realFileSystem.remove(unfinished);

@@ -1,7 +1,7 @@
 /** `merklekv check`: verifies a data directory, and repairs it when asked to. */
 import { checkDirectory, type DirectoryReport } from "../durability/check.ts";
 import { listDataFiles } from "../durability/data-directory.ts";
-import { orExplain, realFileSystem } from "../durability/file-system.ts";
+import { withExplanation, realFileSystem } from "../durability/file-system.ts";
 import { lockDirectory } from "../durability/lock.ts";
 import { repairDirectory } from "../durability/restore.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -51,7 +51,7 @@ export const check: Subcommand = {
 
 /** Before the lock, which would leave its file in a directory that is not a node's. */
 async function expectData(directory: string): Promise<void> {
-  if ((await orExplain(`look at ${directory}`, realFileSystem.sizeOf(directory))) < 0) {
+  if ((await withExplanation(`look at ${directory}`, realFileSystem.sizeOf(directory))) < 0) {
     throw new OperationalError(`there is no directory ${directory}`);
   }
   const { segments, snapshots } = await listDataFiles(realFileSystem, directory);

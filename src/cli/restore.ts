@@ -1,5 +1,5 @@
 /** `merklekv restore`: turns a backup into a data directory. */
-import { orExplain, realFileSystem } from "../durability/file-system.ts";
+import { withExplanation, realFileSystem } from "../durability/file-system.ts";
 import { lockDirectory } from "../durability/lock.ts";
 import { restoreBackup, verifyBackup } from "../durability/restore.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
@@ -23,7 +23,7 @@ export const restore: Subcommand = {
     const [from, directory] = words as [string, string];
     // First, so that a bad backup leaves not even a directory behind.
     await verifyBackup(realFileSystem, from);
-    await orExplain(`make ${directory}`, realFileSystem.makeDirectory(directory));
+    await withExplanation(`make ${directory}`, realFileSystem.makeDirectory(directory));
     const lock = await lockDirectory(directory);
     try {
       const nodeId = given.get("--node-id");

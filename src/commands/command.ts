@@ -11,7 +11,7 @@ import type { Request } from "../protocol/request.ts";
 import type { Durability } from "../ports.ts";
 import type { RunQueue } from "../timing.ts";
 import type { Services } from "./services.ts";
-import type { Session } from "./session.ts";
+import type { ClientSession } from "./client-session.ts";
 import type { Family } from "./statistics.ts";
 import { MAX_KEY_BYTES } from "../core/data/entry.ts";
 
@@ -22,7 +22,7 @@ export interface Context {
   /** Where long work waits for its turns. */
   readonly runQueue: RunQueue;
   /** The connection the request came on. */
-  session: Session;
+  session: ClientSession;
   /**
    * Bytes that commands have copied beside what is journalled and answered: work that takes time.
    */

@@ -5,7 +5,7 @@ import type { Services } from "./services.ts";
 import { FAMILIES, FAMILY_NAMES } from "./statistics.ts";
 
 /** The node when somebody asks: two facts that say the same thing agree. */
-export interface Moment {
+export interface NodeState {
   readonly services: Services;
   readonly store: Store;
   /** Unix milliseconds. */
@@ -16,7 +16,7 @@ export interface Moment {
 }
 
 /** The node as it is now. */
-export function momentOf(services: Services, store: Store): Moment {
+export function nodeStateOf(services: Services, store: Store): NodeState {
   return {
     services,
     store,
@@ -26,7 +26,7 @@ export function momentOf(services: Services, store: Store): Moment {
   };
 }
 
-type Rows = readonly Fact<Moment>[];
+type Rows = readonly Fact<NodeState>[];
 
 /** What the node is. */
 export const serverFacts: Rows = [
@@ -186,7 +186,7 @@ export const statsFacts: Rows = [
     ({ services }) => services.statistics.totalCommands,
   ),
   ...FAMILY_NAMES.map((family) =>
-    counter<Moment>(
+    counter<NodeState>(
       `${family}_commands`,
       "commands",
       `Of those, how many were ${FAMILIES[family]}.`,
@@ -198,7 +198,7 @@ export const statsFacts: Rows = [
   ),
 ];
 
-function uptimeSeconds(moment: Moment): number {
+function uptimeSeconds(moment: NodeState): number {
   return moment.uptimeSeconds;
 }
 

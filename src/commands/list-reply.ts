@@ -10,7 +10,7 @@
 import { release } from "../core/bytes.ts";
 import { Reply, type Dialect } from "../protocol/reply.ts";
 import type { ReplyContinuation } from "./command.ts";
-import type { Session } from "./session.ts";
+import type { ClientSession } from "./client-session.ts";
 
 /** Gathered elements are put aside when they take this much: most of what the buffer has then. */
 const PART_BYTES = 48 * 1024;
@@ -40,7 +40,7 @@ export class ListReply {
   constructor(
     dialect: Dialect,
     private readonly maxBytes: number,
-    private readonly session: Session,
+    private readonly session: ClientSession,
   ) {
     this.part = new Reply(Infinity, FIRST_BYTES);
     this.part.dialect = dialect;
@@ -62,7 +62,7 @@ export class ListReply {
     this.count++;
     if (part.length >= PART_BYTES) {
       this.gatheredBytes += part.length;
-      this.putAside();
+      this.keepPiece();
     }
     this.elementStart = part.length;
     return true;
@@ -88,7 +88,7 @@ export class ListReply {
       if (!hasBegun) {
         hasBegun = true;
         begin(reply);
-        if (this.part.length > 0) this.putAside();
+        if (this.part.length > 0) this.keepPiece();
         this.pieces.reverse();
       }
       return this.writeNext(reply);
@@ -96,7 +96,7 @@ export class ListReply {
   }
 
   /** Keeps what is in `part`, which begins anew. The session is charged for the whole buffer. */
-  private putAside(): void {
+  private keepPiece(): void {
     const piece = this.part.handOver();
     this.pieces.push(piece);
     this.session.held = this;

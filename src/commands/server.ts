@@ -5,7 +5,7 @@ import { TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { command, unknownSubcommand, type Command, type Context, type Run } from "./command.ts";
 import { factLine, factLines } from "./fact-line.ts";
-import { momentOf, statsFacts } from "./facts.ts";
+import { nodeStateOf, statsFacts } from "./facts.ts";
 import { Glob } from "./glob.ts";
 import { answerInSlices } from "./slices.ts";
 
@@ -63,7 +63,7 @@ function redisInfo(
 }
 
 const stats: Run = (_request, reply, { services, store }) => {
-  const lines = factLines(statsFacts, momentOf(services, store), reply);
+  const lines = factLines(statsFacts, nodeStateOf(services, store), reply);
   if (reply.isResp) return reply.bulkText(Array.from(lines, (line) => `${line}\r\n`).join(""));
   listFacts(reply, reply.dialect === TAGGED ? "STATS" : "", lines);
 };

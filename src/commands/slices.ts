@@ -9,7 +9,7 @@
 import type { Reply } from "../protocol/reply.ts";
 import type { RunQueue } from "../timing.ts";
 import type { ReplyContinuation } from "./command.ts";
-import type { Session } from "./session.ts";
+import type { ClientSession } from "./client-session.ts";
 
 /** How long a slice is: a few of them make up a turn of the queue, in ms. */
 const SLICE_MS = 0.25;
@@ -30,7 +30,7 @@ export function answerInSlices(
   step: Step,
   write: ReplyContinuation,
   reply: Reply,
-  { runQueue, session }: { readonly runQueue: RunQueue; readonly session?: Session },
+  { runQueue, session }: { readonly runQueue: RunQueue; readonly session?: ClientSession },
 ): void | Promise<ReplyContinuation> {
   // While others wait for their turn, a step is all that is taken out of it.
   if (!runSlice(step, runQueue.isBusy ? 0 : SLICE_MS, runQueue)) {
@@ -46,7 +46,7 @@ function runSlice(step: Step, budgetMs: number, { timing }: RunQueue): boolean {
   return false;
 }
 
-function finish(step: Step, runQueue: RunQueue, session?: Session): Promise<void> {
+function finish(step: Step, runQueue: RunQueue, session?: ClientSession): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const runTurn = (): void => {
     try {

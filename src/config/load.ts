@@ -10,7 +10,7 @@ import { readFileSync } from "node:fs";
 import TOML from "@iarna/toml";
 import { describeFound } from "./field.ts";
 import { nearest } from "./nearest.ts";
-import { modernise, moderniseEngine, olderNames } from "./older.ts";
+import { translateOlderKeys, translateOlderEngine, olderNames } from "./older-keys.ts";
 import {
   type Config,
   ENVIRONMENT_PREFIX,
@@ -49,14 +49,14 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
     const table = parseFile(path, readFile);
     if (typeof table === "string") return { ok: false, problems: [table] };
     collectTable(table, "", path, settings, problems);
-    renamed = modernise(settings, problems);
+    renamed = translateOlderKeys(settings, problems);
   }
   // A file without the replication section of its time never replicated.
   const olderAlone =
     renamed.length > 0 && ![...settings.keys()].some((key) => key.startsWith("mqtt."));
   const replicates = path !== undefined && !olderAlone;
   collectEnvironment(env, settings, problems);
-  renamed.push(...moderniseEngine(settings));
+  renamed.push(...translateOlderEngine(settings));
 
   const values = new Map<KeyName, unknown>();
   for (const key of keyNames)

@@ -12,7 +12,7 @@ import type { Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UNFINISHED } from "./data-directory.ts";
-import { codeOf, explain, orExplain, type FileSystem } from "./file-system.ts";
+import { codeOf, explainError, withExplanation, type FileSystem } from "./file-system.ts";
 import { FILE_BACKUP } from "./record.ts";
 import { STOPPING, writeSnapshot, type SnapshotResult } from "./snapshot.ts";
 import type { Timing } from "../timing.ts";
@@ -112,18 +112,18 @@ export class Backups {
   async remove(name: string): Promise<void> {
     const path = this.pathOf(name);
     this.lastReadMs.delete(name);
-    await orExplain(`remove ${path}`, this.options.files.remove(path));
+    await withExplanation(`remove ${path}`, this.options.files.remove(path));
   }
 
   private async readPiece(name: string, offset: number, count: number): Promise<Uint8Array> {
     const path = this.pathOf(name);
     const doing = `read the backup ${name}`;
-    const file = await orExplain(doing, this.options.files.open(path, "read"));
+    const file = await withExplanation(doing, this.options.files.open(path, "read"));
     try {
       if (this.lastReadMs.has(name)) this.lastReadMs.set(name, this.options.timing.nowMs());
-      const left = (await orExplain(doing, file.size())) - offset;
+      const left = (await withExplanation(doing, file.size())) - offset;
       const piece = new Uint8Array(Math.max(0, Math.min(count, left, MAX_PIECE_BYTES)));
-      const length = await orExplain(doing, file.read(piece, offset));
+      const length = await withExplanation(doing, file.read(piece, offset));
       return piece.subarray(0, length);
     } finally {
       await file.close();
@@ -144,8 +144,8 @@ export class Backups {
     const { files, directory, store, timing, keep } = this.options;
     const name = given ?? timeName(new Date(store.clock.nowMs()));
     const path = this.pathOf(name);
-    await orExplain(`make the directory ${directory}`, files.makeDirectory(directory));
-    if ((await orExplain(`look at ${path}`, files.sizeOf(path))) >= 0) {
+    await withExplanation(`make the directory ${directory}`, files.makeDirectory(directory));
+    if ((await withExplanation(`look at ${path}`, files.sizeOf(path))) >= 0) {
       const message = `there is a backup "${name}" already; choose another name`;
       throw new OperationalError(message, { isRefusal: true });
     }
@@ -295,7 +295,7 @@ export class Backups {
 
   private complain(doing: string, error: unknown): void {
     if (this.isStopping) return;
-    this.options.logger.warn(`Could not ${doing}`, { error: explain(error) });
+    this.options.logger.warn(`Could not ${doing}`, { error: explainError(error) });
   }
 
   private pathOf(name: string): string {

@@ -11,7 +11,7 @@
  */
 import type { Store } from "../core/store/store.ts";
 import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
-import { orExplain, type FileSystem } from "./file-system.ts";
+import { withExplanation, type FileSystem } from "./file-system.ts";
 import { FILE_SNAPSHOT } from "./record.ts";
 import { STOPPING, writeSnapshot, type SnapshotSource } from "./snapshot.ts";
 import type { Timing } from "../timing.ts";
@@ -105,7 +105,7 @@ export class Compaction {
       this.snapshotBytes = bytes;
       this.lastUnixMs = store.clock.nowMs();
       this.learnRatio();
-      await orExplain(
+      await withExplanation(
         `remove files that ${snapshotPath(directory, number)} replaces`,
         this.removeOlder(number),
       );

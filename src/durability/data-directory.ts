@@ -15,7 +15,7 @@
  */
 import { join } from "node:path";
 import { OperationalError } from "../operational-error.ts";
-import { orExplain, type FileSystem } from "./file-system.ts";
+import { withExplanation, type FileSystem } from "./file-system.ts";
 import { FORMAT_VERSION, OLDEST_FORMAT_VERSION } from "./frame.ts";
 import { FILE_BACKUP, FILE_LOG, FILE_SNAPSHOT, type FileHead, type FileKind } from "./record.ts";
 
@@ -53,7 +53,7 @@ export function snapshotPath(directory: string, number: number): string {
 
 /** Lists a data directory. Throws an OperationalError when it cannot be read. */
 export async function listDataFiles(files: FileSystem, directory: string): Promise<DataFiles> {
-  const names = await orExplain(`read ${directory}`, files.list(directory));
+  const names = await withExplanation(`read ${directory}`, files.list(directory));
   const segments: number[] = [];
   const snapshots: number[] = [];
   for (const name of names) {

@@ -5,7 +5,7 @@
  */
 import { OperationalError } from "../operational-error.ts";
 import { checkHead, type ExpectedHead } from "./data-directory.ts";
-import { orExplain, type FileSystem, type OpenFile } from "./file-system.ts";
+import { withExplanation, type FileSystem, type OpenFile } from "./file-system.ts";
 import { MAGIC_BYTES } from "./frame.ts";
 import {
   endOfContent,
@@ -43,13 +43,13 @@ export async function readDataFile(
   sink: DataSink,
   onProgress?: (bytesRead: number) => void,
 ): Promise<FileReading> {
-  const file = await orExplain(`read ${path}`, files.open(path, "read"));
+  const file = await withExplanation(`read ${path}`, files.open(path, "read"));
   try {
     const checker = new FileChecker(path, expected, sink);
-    const reading = await orExplain(`read ${path}`, readFrames(file, checker, onProgress));
+    const reading = await withExplanation(`read ${path}`, readFrames(file, checker, onProgress));
     if (expected.fileKind !== FILE_LOG || reading.flaw === null) return checker.verdict(reading);
     // Zeros at the end of a log are space that was allocated and not needed.
-    const fileBytes = await orExplain(`read ${path}`, endOfContent(file, reading.goodBytes));
+    const fileBytes = await withExplanation(`read ${path}`, endOfContent(file, reading.goodBytes));
     const flaw = fileBytes === reading.goodBytes ? null : reading.flaw;
     return checker.verdict({ ...reading, fileBytes, flaw });
   } finally {
@@ -68,10 +68,10 @@ export async function isTornEnd(
 ): Promise<boolean> {
   const { goodBytes, fileBytes, flaw } = reading;
   if (flaw === LOST_RECORDS || flaw === SENSELESS_RECORD) return false;
-  const file = await orExplain(`read ${path}`, files.open(path, "read"));
+  const file = await withExplanation(`read ${path}`, files.open(path, "read"));
   try {
     if (goodBytes === 0 && !(await isTornHead(file, fileBytes))) return false;
-    return !(await orExplain(`read ${path}`, wasSyncedBeyond(file, goodBytes)));
+    return !(await withExplanation(`read ${path}`, wasSyncedBeyond(file, goodBytes)));
   } finally {
     await file.close();
   }

@@ -202,7 +202,7 @@ export function isNoSpace(error: unknown): boolean {
 }
 
 /** What a system error means, in a few words that end with its code. */
-export function explain(error: unknown): string {
+export function explainError(error: unknown): string {
   const code = codeOf(error);
   if (code === "") return error instanceof Error ? error.message : String(error);
   return `${EXPLANATIONS[code] ?? "the system refused"} (${code})`;
@@ -212,11 +212,13 @@ export function explain(error: unknown): string {
  * Awaits `work` and turns a system error into the one line that people see: "cannot `doing`: why".
  * Other errors pass through.
  */
-export async function orExplain<T>(doing: string, work: Promise<T>): Promise<T> {
+export async function withExplanation<T>(doing: string, work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
     if (codeOf(error) === "") throw error;
-    throw new OperationalError(`cannot ${doing}: ${explain(error)}`, { isFull: isNoSpace(error) });
+    throw new OperationalError(`cannot ${doing}: ${explainError(error)}`, {
+      isFull: isNoSpace(error),
+    });
   }
 }

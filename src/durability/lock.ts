@@ -16,7 +16,7 @@ import { constants, type Stats } from "node:fs";
 import { access, chmod, lstat, open } from "node:fs/promises";
 import { join } from "node:path";
 import { OperationalError } from "../operational-error.ts";
-import { codeOf, orExplain } from "./file-system.ts";
+import { codeOf, withExplanation } from "./file-system.ts";
 
 const LOCK_NAME = "lock";
 const FILE_MODE = 0o600;
@@ -34,8 +34,8 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
   const path = join(directory, LOCK_NAME);
   // SQLite's own errors do not say why it cannot. (Opening the file here would be a mistake:
   // closing it again would drop a lock that this process holds on it.)
-  await orExplain(`write to ${directory}`, access(directory, constants.W_OK));
-  await orExplain(`lock ${path}`, makePrivate(path));
+  await withExplanation(`write to ${directory}`, access(directory, constants.W_OK));
+  await withExplanation(`lock ${path}`, makePrivate(path));
   let database: Database | null = null;
   try {
     database = new Database(path);

@@ -33,7 +33,7 @@ import { OperationalError } from "../operational-error.ts";
 import { addChange } from "./change.ts";
 import { Compaction } from "./compaction.ts";
 import { segmentPath } from "./data-directory.ts";
-import { codeOf, explain, isNoSpace, type FileSystem } from "./file-system.ts";
+import { codeOf, explainError, isNoSpace, type FileSystem } from "./file-system.ts";
 import { FORMAT_VERSION } from "./frame.ts";
 import { FrameQueue } from "./frame-queue.ts";
 import type { Metadata } from "./metadata.ts";
@@ -426,7 +426,7 @@ export class LogJournal implements Journal {
     if (this.failure?.kind === kind || this.failure?.isPassing === false) return;
     const message = isFinal
       ? `${error.message}; nothing is written until the node is restarted`
-      : `cannot write ${this.segment.path}: ${explain(error)}; tried again until it succeeds`;
+      : `cannot write ${this.segment.path}: ${explainError(error)}; tried again until it succeeds`;
     this.failure = { kind, message, isPassing: !isFinal };
     this.options.logger.error(`Taking no writes: ${message}`);
     this.onFailureChange();

@@ -3,7 +3,7 @@
  */
 import type { Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
-import { orExplain, type FileSystem } from "./file-system.ts";
+import { withExplanation, type FileSystem } from "./file-system.ts";
 import type { DirectoryLock } from "./lock.ts";
 import { LogJournal, type FsyncMode } from "./log.ts";
 import { recover, type Recovered, type RecoveryProgress } from "./recovery.ts";
@@ -39,7 +39,7 @@ export interface OpenedLog {
  */
 export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
   const { directory, logger, files, timing } = options;
-  await orExplain(`make the data directory ${directory}`, files.makeDirectory(directory));
+  await withExplanation(`make the data directory ${directory}`, files.makeDirectory(directory));
   const lock = await options.lock(directory);
   try {
     const startMs = timing.nowMs();
@@ -49,7 +49,7 @@ export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
       onProgress: progressLog(logger, timing),
     });
     report(logger, directory, recovered, timing.nowMs() - startMs);
-    const journal = await orExplain(
+    const journal = await withExplanation(
       `write to ${directory}`,
       LogJournal.open({ ...options, onClosed: () => lock.release() }, recovered),
     );

@@ -25,11 +25,11 @@ import {
   snapshotPath,
   type DataPlan,
 } from "./data-directory.ts";
-import { orExplain, type FileSystem } from "./file-system.ts";
+import { withExplanation, type FileSystem } from "./file-system.ts";
 import { Metadata } from "./metadata.ts";
 import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
 import { RefusedEntries, type RefusedReport } from "./refused-entries.ts";
-import { putAside } from "./salvage.ts";
+import { moveAside } from "./salvage.ts";
 import type { SegmentEnd } from "./segment.ts";
 import { restoreStoreMetadata } from "./store-metadata.ts";
 
@@ -92,7 +92,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const plan = planOf(present);
   const { files, directory, target } = options;
   // Names that an earlier process did not live to make durable.
-  await orExplain(`sync ${directory}`, files.syncDirectory(directory));
+  await withExplanation(`sync ${directory}`, files.syncDirectory(directory));
   const recovery = new Recovery(options, plan);
   options.target.beginRecovery();
   let recovered: Recovered;
@@ -111,12 +111,12 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
       .map((number) => segmentPath(directory, number)),
   ];
   if (recovery.isAlone && older.length > 0) {
-    const aside = putAside(files, directory, new Date(target.clock.nowMs()));
-    await orExplain(`put aside what was in ${directory}`, aside);
+    const aside = moveAside(files, directory, new Date(target.clock.nowMs()));
+    await withExplanation(`put aside what was in ${directory}`, aside);
     older.length = 0;
   }
   for (const path of [...unfinished, ...older]) {
-    await orExplain(`remove ${path}`, files.remove(path));
+    await withExplanation(`remove ${path}`, files.remove(path));
   }
   return recovered;
 }
@@ -166,7 +166,7 @@ class Recovery {
     const paths = segments.map((number) => segmentPath(directory, number));
     if (snapshot > 0) paths.unshift(snapshotPath(directory, snapshot));
     for (const path of paths) {
-      this.bytesTotal += Math.max(0, await orExplain(`look at ${path}`, files.sizeOf(path)));
+      this.bytesTotal += Math.max(0, await withExplanation(`look at ${path}`, files.sizeOf(path)));
     }
 
     const snapshotBytes = snapshot > 0 ? await this.readSnapshot(snapshot) : 0;
@@ -256,7 +256,7 @@ class Recovery {
         await file.close();
       }
     };
-    await orExplain(`cut the unfinished end of ${path}`, cut());
+    await withExplanation(`cut the unfinished end of ${path}`, cut());
     return reading.fileBytes - reading.goodBytes;
   }
 

@@ -8,7 +8,7 @@
 import { join } from "node:path";
 import { Entry } from "../core/data/entry.ts";
 import { OperationalError } from "../operational-error.ts";
-import { orExplain, type FileSystem } from "./file-system.ts";
+import { withExplanation, type FileSystem } from "./file-system.ts";
 import { writeWholeFile } from "./file-writer.ts";
 import { FILE_BACKUP } from "./record.ts";
 
@@ -60,7 +60,7 @@ export class RefusedEntries {
       }
       await writer.end();
     });
-    await orExplain(`write ${file}`, writing);
+    await withExplanation(`write ${file}`, writing);
     return { entries: entries.length, file, firstKey: shownKey(entries[0]), because };
   }
 

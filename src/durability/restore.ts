@@ -10,9 +10,9 @@ import { OperationalError } from "../operational-error.ts";
 import { checkDirectory, type DirectoryReport } from "./check.ts";
 import { readDataFile, type DataSink } from "./data-file.ts";
 import { listDataFiles, planOf, segmentPath, snapshotPath } from "./data-directory.ts";
-import { orExplain, type FileSystem } from "./file-system.ts";
+import { withExplanation, type FileSystem } from "./file-system.ts";
 import { FILE_BACKUP } from "./record.ts";
-import { putAside, writeFromFrames } from "./salvage.ts";
+import { moveAside, writeFromFrames } from "./salvage.ts";
 
 /** What a restore or a repair came to. */
 export interface Restored {
@@ -81,9 +81,9 @@ export async function restoreBackup(
   const nodeId = options.nodeId ?? backup.nodeId;
   const write = async (): Promise<Restored> => {
     const { entries, refused } = await writeFromFrames(files, directory, nodeId, [from]);
-    return { nodeId, entries, refused, aside: await putAside(files, directory, options.now) };
+    return { nodeId, entries, refused, aside: await moveAside(files, directory, options.now) };
   };
-  return orExplain(`write to ${directory}`, write());
+  return withExplanation(`write to ${directory}`, write());
 }
 
 /**
@@ -107,10 +107,10 @@ export async function repairDirectory(
   if (snapshot > 0) sources.unshift(snapshotPath(directory, snapshot));
   const repair = async (): Promise<Restored> => {
     const { entries, refused } = await writeFromFrames(files, directory, nodeId, sources);
-    const aside = await putAside(files, directory, now);
+    const aside = await moveAside(files, directory, now);
     return { nodeId, entries, refused, aside };
   };
-  const repaired = await orExplain(`repair ${directory}`, repair());
+  const repaired = await withExplanation(`repair ${directory}`, repair());
   const { isGood } = await checkDirectory(files, directory);
   if (!isGood) throw new Error(`${directory} is not good after it was repaired`);
   return repaired;

@@ -60,7 +60,7 @@ export async function writeFromFrames(
  * Moves all data files of `directory` but the newest snapshot into a directory beside them.
  * Returns its path, null when there was nothing to move.
  */
-export async function putAside(
+export async function moveAside(
   files: FileSystem,
   directory: string,
   now: Date,

@@ -7,7 +7,7 @@
  */
 import { dirname } from "node:path";
 import { OperationalError } from "../operational-error.ts";
-import { explain, isNoSpace, type FileSystem, type OpenFile } from "./file-system.ts";
+import { explainError, isNoSpace, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FILE_LOG, FrameBuffer } from "./record.ts";
 import { Preallocation } from "./preallocation.ts";
 
@@ -178,6 +178,6 @@ export class Segment {
   }
 
   private syncFailed(error: unknown): SyncFailed {
-    return new SyncFailed(`cannot sync ${this.path}: ${explain(error)}`, { cause: error });
+    return new SyncFailed(`cannot sync ${this.path}: ${explainError(error)}`, { cause: error });
   }
 }

@@ -18,10 +18,10 @@ import { dirname, join } from "node:path";
 import { unixMsOf } from "../core/data/clock.ts";
 import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../core/data/counter.ts";
 import { KIND_COUNTER, KIND_TOMBSTONE, type Entry } from "../core/data/entry.ts";
-import type { SetAsideReason, WhenSetAside } from "../core/sync/options.ts";
+import type { SetAsideReason, SetAsideDone } from "../core/sync/options.ts";
 import type { Logger } from "../observability/log.ts";
 import { isoTimeOf } from "../timing.ts";
-import { explain, type FileSystem, type OpenFile } from "./file-system.ts";
+import { explainError, type FileSystem, type OpenFile } from "./file-system.ts";
 
 const KINDS = ["string", "tombstone", "counter"] as const;
 /** Most entries from the future written by one process, which remembers each of them. */
@@ -53,7 +53,7 @@ export interface SetAsideOptions {
 interface WaitingLine {
   readonly bytes: Uint8Array;
   readonly reason: SetAsideReason;
-  readonly done: WhenSetAside;
+  readonly done: SetAsideDone;
 }
 
 /**
@@ -105,7 +105,7 @@ export class SetAside {
    * Takes a copy of an entry. `done` is called later: with true once its line is durable, and
    * with false when it cannot be written or there is no room. Then the entry must be kept.
    */
-  put(entry: Entry, reason: SetAsideReason, done: WhenSetAside = () => {}): void {
+  put(entry: Entry, reason: SetAsideReason, done: SetAsideDone = () => {}): void {
     if (this.isClosed) return queueMicrotask(() => done(false));
     if (reason === "future" && !this.isNews(entry, done)) return;
     const bytes = Buffer.from(
@@ -134,7 +134,7 @@ export class SetAside {
   }
 
   /** Whether an entry from the future is to be written. If not, whoever waits is told why. */
-  private isNews(entry: Entry, done: WhenSetAside): boolean {
+  private isNews(entry: Entry, done: SetAsideDone): boolean {
     const isKnown = this.known.has(identityOf(entry));
     const hasRoom =
       this.known.size < MAX_FUTURE_ENTRIES && this.waitingBytes < MAX_FUTURE_WAITING_BYTES;
@@ -192,7 +192,7 @@ export class SetAside {
     } catch (error) {
       // How much of it was written shows when the file is opened anew.
       await this.letGo();
-      this.complain(explain(error));
+      this.complain(explainError(error));
       return null;
     }
   }

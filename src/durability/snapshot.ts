@@ -23,7 +23,7 @@ import type { Store } from "../core/store/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { addChange } from "./change.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
-import { orExplain, type FileSystem } from "./file-system.ts";
+import { withExplanation, type FileSystem } from "./file-system.ts";
 import {
   CLOCK_METADATA,
   PURGED_METADATA,
@@ -96,7 +96,7 @@ export async function writeSnapshot(options: SnapshotOptions): Promise<SnapshotR
   const writing = writeWholeFile(files, path, options, (file) =>
     new SnapshotWriter(options, file).write(),
   );
-  return orExplain(`write ${path}`, writing);
+  return withExplanation(`write ${path}`, writing);
 }
 
 class SnapshotWriter {

@@ -3,12 +3,13 @@
  * error or a file. Logging never throws and never waits for the disk. A level that is
  * off is an empty function. Whatever a message or field holds, it cannot break out of
  * its line or confuse a terminal: control and direction characters are escaped. From `info` on,
- * what repeats is left out and counted (`repeats.ts`); who asks for `debug` gets every line.
+ * what repeats is left out and counted (`repeat-suppressor.ts`); who asks for `debug` gets
+ * every line.
  */
 import type { Config } from "../config/schema.ts";
 import type { Timing } from "../timing.ts";
 import { LineWriter } from "./line-writer.ts";
-import { Repeats, type Report } from "./repeats.ts";
+import { RepeatSuppressor, type ReportRepeats } from "./repeat-suppressor.ts";
 
 /** Small facts beside a message. Undefined ones are left out. */
 export type Fields = Record<string, unknown>;
@@ -74,7 +75,7 @@ export function createLogger(
   parts: LogClocks & { readonly write?: (line: string) => void },
 ): RootLogger {
   const { wallMs, write, timing } = parts;
-  const repeats = new Repeats(timing);
+  const repeats = new RepeatSuppressor(timing);
   const format = config.format === "json" ? jsonLine : textLine;
   const lineOf = (level: Level, component: string, message: string, fields: Fields): string => {
     const time = new Date(wallMs()).toISOString();
@@ -97,7 +98,7 @@ export function createLogger(
       const line: Log = (message, fields = {}) => push(lineOf(level, component, message, fields));
       if (rank < FIRST_THROTTLED) return line;
       return (message, fields = {}) => {
-        const report: Report = (leftOut, seconds, last) =>
+        const report: ReportRepeats = (leftOut, seconds, last) =>
           line(`… ${leftOut} more like this in the last ${seconds} s: ${message}`, last);
         const source = `${level} ${component} ${message}`;
         if (repeats.admit(source, fields, report)) line(message, fields);

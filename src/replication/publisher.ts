@@ -54,7 +54,7 @@ export interface PublisherOptions {
 }
 
 /** Where messages go; `acknowledged` is called once, with an error when it was refused. */
-export interface Outlet {
+export interface MessageSink {
   /** Most messages the broker takes unacknowledged. */
   readonly receiveMaximum: number;
   /** Longest packet the broker takes, in bytes. */
@@ -119,7 +119,7 @@ export class Publisher {
 
   private readonly writer: BatchWriter;
   private readonly entry = new Entry();
-  private outlet: Outlet | null = null;
+  private sink: MessageSink | null = null;
   private sequence = 0;
   private readonly ids = new Int32Array(MAX_BATCH_IDS);
   /** Sent and not acknowledged; no more than the window. */
@@ -145,14 +145,14 @@ export class Publisher {
   }
 
   /** Starts publishing what waits and what comes. */
-  start(outlet: Outlet): void {
-    this.outlet = outlet;
+  start(sink: MessageSink): void {
+    this.sink = sink;
     if (!this.outbox.isEmpty) this.pumpSoon();
   }
 
   /** Stops publishing; what may not have arrived waits again. */
   stop(): void {
-    this.outlet = null;
+    this.sink = null;
     this.cancel();
     this.forgetOld();
     const uncertain = [...this.inFlight, ...this.acknowledged];
@@ -175,7 +175,7 @@ export class Publisher {
   }
 
   private wake(full: boolean): void {
-    if (this.outlet === null || this.cancelSoon !== null) return;
+    if (this.sink === null || this.cancelSoon !== null) return;
     if (full) this.pumpSoon();
     else this.cancelTimer ??= this.options.timing.after(this.options.batchMs, this.pump);
   }
@@ -195,25 +195,25 @@ export class Publisher {
   /** One slice: sends batches until nothing waits, the window is full or time is up. */
   private readonly pump = (): void => {
     this.cancel();
-    const { outlet, outbox } = this;
+    const { sink, outbox } = this;
     const { timing } = this.options;
-    if (outlet === null) return this.resolveDrained();
-    const window = Math.min(WINDOW_MESSAGES, outlet.receiveMaximum);
+    if (sink === null) return this.resolveDrained();
+    const window = Math.min(WINDOW_MESSAGES, sink.receiveMaximum);
     const deadline = timing.nowMs() + SLICE_MS;
     while (!outbox.isEmpty && this.inFlight.size < window && this.inFlightBytes < WINDOW_BYTES) {
       if (timing.nowMs() > deadline) return this.pumpSoon();
-      this.sendBatch(outlet);
+      this.sendBatch(sink);
     }
     this.stalled = !outbox.isEmpty;
     if (outbox.isEmpty && this.inFlight.size === 0) this.resolveDrained();
   };
 
-  private sendBatch(outlet: Outlet): void {
+  private sendBatch(sink: MessageSink): void {
     const { outbox, writer } = this;
     const { batchBytes } = this.options;
     const maxValueBytes = Math.min(
       this.options.maxEventBytes,
-      outlet.maxPacketBytes - batchBytes - PACKET_OVERHEAD_BYTES,
+      sink.maxPacketBytes - batchBytes - PACKET_OVERHEAD_BYTES,
     );
     writer.begin();
     const flush = outbox.flushPending;
@@ -229,7 +229,7 @@ export class Publisher {
     if (writer.count === 0) return;
     // A number nobody will see tells the receivers that something was lost.
     if (outbox.takeLoss()) this.sequence++;
-    this.send(outlet, this.ids.slice(0, count), flush);
+    this.send(sink, this.ids.slice(0, count), flush);
     const eventBytes = writer.length / writer.count;
     outbox.fullAt = Math.max(2, Math.ceil(batchBytes / eventBytes));
   }
@@ -258,7 +258,7 @@ export class Publisher {
     return kind === KIND_COUNTER || (originHigh === origin.high && originLow === origin.low);
   }
 
-  private send(outlet: Outlet, ids: Int32Array, flush: boolean): void {
+  private send(sink: MessageSink, ids: Int32Array, flush: boolean): void {
     const bytes = this.writer.finish(++this.sequence);
     const message: SentMessage = { ids, flush, bytes: bytes.length, acknowledgedAt: Infinity };
     this.inFlight.add(message);
@@ -269,7 +269,7 @@ export class Publisher {
     const deliver = (): void => {
       // The connection this was meant for, or sent over, may be gone, and with it this account.
       if (!this.inFlight.has(message)) return;
-      outlet.send(bytes, (error) => {
+      sink.send(bytes, (error) => {
         if (this.inFlight.delete(message)) this.acknowledge(message, error);
       });
     };

@@ -8,8 +8,8 @@
  * reading pauses, so a client that does not read is held back, and one reply larger than
  * `maxOutputBytes` ends the connection.
  *
- * A run is a slice of time (see `slice.ts`). What is left then waits in the queue that all long
- * work shares, so that one client's pipeline is not what all others wait for.
+ * A run is a slice of time (see `pipeline-slice.ts`). What is left then waits in the queue that
+ * all long work shares, so that one client's pipeline is not what all others wait for.
  *
  * A reply leaves when all that it may show is safe from a crash. Until then requests go on to be
  * run, up to a bound of replies, and as long as the journal is not too far behind.
@@ -20,27 +20,27 @@
 import type { Socket } from "bun";
 import type { ReplyContinuation } from "../commands/command.ts";
 import type { LinkHandler, SafeWaiter } from "../ports.ts";
-import type { Session } from "../commands/session.ts";
+import type { ClientSession } from "../commands/client-session.ts";
 import type { Dialect, Reply } from "../protocol/reply.ts";
 import type { RunQueue } from "../timing.ts";
 import type { ClientMemory, MemoryHolder } from "./client-memory.ts";
-import type { Guest } from "./guest.ts";
-import { Inbox, releaseLarge } from "./inbox.ts";
+import type { SocketHandler } from "./socket-handler.ts";
+import { InputBuffer, releaseLarge } from "./input-buffer.ts";
 import { SendQueue } from "../send-queue.ts";
 import type { JournalGate } from "./journal-gate.ts";
 import type { ReadAhead } from "./read-ahead.ts";
 import { LARGE_CHUNK_BYTES, type ReadingTurns, type Sender } from "../reading-turns.ts";
-import { RequestReader, type ReaderShared } from "./request-reader.ts";
-import type { Slice } from "./slice.ts";
+import { RequestReader, type SharedByReaders } from "./request-reader.ts";
+import type { PipelineSlice } from "./pipeline-slice.ts";
 
 /** What all connections of a listener share. */
-export interface Shared extends ReaderShared {
+export interface SharedByConnections extends SharedByReaders {
   readonly reply: Reply;
   readonly readAhead: ReadAhead;
   readonly runQueue: RunQueue;
   readonly readingTurns: ReadingTurns;
   readonly journalGate: JournalGate;
-  readonly slice: Slice;
+  readonly slice: PipelineSlice;
   /** Connections with a request begun and not finished, oldest first. */
   readonly halfSent: Set<Connection>;
   /** Connections whose replies the kernel does not take, the longest first. */
@@ -59,7 +59,7 @@ const MOST_HELD_BYTES = 256 * 1024;
 const MOST_WAITING_BYTES = 64 * 1024;
 
 /** See the file header. The listener calls `onData`, `onDrain` and `onClose`. */
-export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
+export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Sender {
   /** When the request in `halfSent`, or the closing in `closing`, began. */
   sinceMs = 0;
   /** When the last bytes came. */
@@ -68,8 +68,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   unreadSinceMs = 0;
   chargedBytes = 0;
 
-  private readonly inbox = new Inbox();
-  private readonly outbox: SendQueue;
+  private readonly input = new InputBuffer();
+  private readonly output: SendQueue;
   private readonly reader: RequestReader;
   /** Bytes of a request that is being carried out slice by slice. */
   private keptBytes = 0;
@@ -105,19 +105,19 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   private handler: LinkHandler | null = null;
 
   constructor(
-    private readonly socket: Socket<Guest>,
-    readonly session: Session,
-    private readonly shared: Shared,
+    private readonly socket: Socket<SocketHandler>,
+    readonly session: ClientSession,
+    private readonly shared: SharedByConnections,
   ) {
     this.lastActiveMs = session.connectedAtMs;
-    this.outbox = new SendQueue(socket);
-    this.reader = new RequestReader(this.inbox, session, shared);
+    this.output = new SendQueue(socket);
+    this.reader = new RequestReader(this.input, session, shared);
     session.onHeld = () => this.account();
   }
 
   /** Whether it is a client from which nothing has come that is not answered. */
   get isIdle(): boolean {
-    const isBusy = this.isWaiting || this.inbox.length > 0 || this.outbox.length > 0;
+    const isBusy = this.isWaiting || this.input.length > 0 || this.output.length > 0;
     return this.handler === null && !this.hasEnded && !isBusy;
   }
 
@@ -140,7 +140,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     const bytes = this.chargedBytes;
     this.shared.notices.warn("Cut a connection: clients hold more than may be", { address, bytes });
     // In the middle of a reply an error would be taken for a part of it.
-    const isMidway = this.outbox.length > 0 || this.hasEnded || this.rest !== null;
+    const isMidway = this.output.length > 0 || this.hasEnded || this.rest !== null;
     if (isMidway || isMidwork) return this.cut();
     const words = "network.max_client_memory_mb is used up; closing the connection";
     this.isWaiting = false;
@@ -157,7 +157,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     this.lastActiveMs = this.shared.nowMs();
     if (chunk.length >= LARGE_CHUNK_BYTES) this.awaitReading();
     if (this.handler !== null) return this.handler.receive(chunk);
-    this.inbox.add(chunk);
+    this.input.add(chunk);
     if (this.isInLine) return this.pauseOrResume();
     const { runQueue } = this.shared;
     if (runQueue.isSpent) return this.goOn();
@@ -175,11 +175,11 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   /** What was written is safe: replies to it may leave. */
   onSafe(): void {
     if (this.isClosed) return;
-    this.outbox.flush(this.safePosition);
+    this.output.flush(this.safePosition);
     if (this.hasEnded) this.shutDownWhenSent();
     else if (this.rest !== null) this.sendRest();
     else if (this.handler === null) this.goOn();
-    else if (this.outbox.length === 0) this.handler.drained();
+    else if (this.output.length === 0) this.handler.drained();
   }
 
   /**
@@ -187,14 +187,14 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
    * be; else it goes on with what needs no writing.
    */
   onFailure(): void {
-    if (this.outbox.isHeld(this.safePosition)) this.cut();
+    if (this.output.isHeld(this.safePosition)) this.cut();
     else this.goOn();
   }
 
   /** The kernel takes bytes again. It may be megabytes: those who have so many take turns. */
   onDrain(): void {
     const { runQueue } = this.shared;
-    if (this.outbox.length < LARGE_CHUNK_BYTES) return this.sendOn();
+    if (this.output.length < LARGE_CHUNK_BYTES) return this.sendOn();
     if (!runQueue.isSpent) {
       this.sendOn();
       return runQueue.spend();
@@ -209,14 +209,14 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
 
   private sendOn(): void {
     if (this.isClosed) return;
-    this.outbox.flush(this.safePosition);
+    this.output.flush(this.safePosition);
     this.account();
     if (this.handler === null) this.noteUnread(true);
     if (this.hasEnded) return this.shutDownWhenSent();
     if (this.handler === null && this.shared.runQueue.isSpent) return this.goOn();
     if (this.rest !== null) return this.sendRest();
     if (this.handler === null && !this.isInLine) this.work();
-    else if (this.outbox.length === 0) this.handler?.drained();
+    else if (this.output.length === 0) this.handler?.drained();
   }
 
   /** The other side says no more, but may still be reading. */
@@ -235,9 +235,9 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     this.shared.closing.delete(this);
     this.shared.unread.delete(this);
     this.shared.readingTurns.forget(this);
-    this.inbox.clear();
+    this.input.clear();
     this.reader.forget();
-    this.outbox.clear();
+    this.output.clear();
     this.shared.memory.forget(this);
     this.releaseHandler();
   }
@@ -275,7 +275,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
       this.send(reply);
     }
     this.hasEnded = true;
-    this.inbox.clear();
+    this.input.clear();
     this.reader.forget();
     this.session.end();
     this.account();
@@ -289,14 +289,14 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   /** Notes what is held for this connection. What is handed over has bounds of its own. */
   private account(): void {
     if (this.isClosed) return;
-    let bytes = this.inbox.bytes.length + this.outbox.heldBytes + this.keptBytes;
+    let bytes = this.input.bytes.length + this.output.heldBytes + this.keptBytes;
     bytes += this.session.heldBytes + this.reader.rangeBytes;
     if (this.handler !== null) bytes = 0;
     this.shared.memory.charge(this, bytes);
   }
 
   private shutDownWhenSent(): void {
-    if (this.outbox.length > 0 || this.isShutDown) return;
+    if (this.output.length > 0 || this.isShutDown) return;
     this.isShutDown = true;
     this.socket.shutdown();
   }
@@ -332,14 +332,14 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
 
   /** Whether there is anything to look at: most clients wait for their reply before they go on. */
   private hasMore(): boolean {
-    return this.inbox.length > 0 || this.reader.isMidway || this.isPaused || this.clientHasEnded;
+    return this.input.length > 0 || this.reader.isMidway || this.isPaused || this.clientHasEnded;
   }
 
   /** Whether a request may be run now. If not, something is on its way that calls `goOn`. */
   private mayRun(): boolean {
     if (this.isClosed || this.hasEnded || this.isWaiting) return false;
-    const { length } = this.outbox;
-    if (length >= MOST_HELD_BYTES || (length > 0 && !this.outbox.isHeld(this.safePosition))) {
+    const { length } = this.output;
+    if (length >= MOST_HELD_BYTES || (length > 0 && !this.output.isHeld(this.safePosition))) {
       return false;
     }
     const { journalGate } = this.shared;
@@ -357,17 +357,17 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     }
     const { reply, slice, context, runQueue } = this.shared;
     const { durability } = context.services;
-    const { inbox, reader } = this;
+    const { input, reader } = this;
     reply.reset();
     let hasCompleted = false;
     let isOver = false;
     this.positionBefore = durability.position;
     slice.begin(this.positionBefore + context.copiedBytes);
     this.isWorking = true;
-    let lookedTo = inbox.start;
-    while (inbox.start < inbox.end && !isOver) {
-      if (inbox.start >= lookedTo) {
-        lookedTo = this.shared.readAhead.look(inbox.bytes, inbox.start, inbox.end);
+    let lookedTo = input.start;
+    while (input.start < input.end && !isOver) {
+      if (input.start >= lookedTo) {
+        lookedTo = this.shared.readAhead.look(input.bytes, input.start, input.end);
       }
       const progress = reader.next(reply);
       if (typeof progress === "object") this.replyLater(progress);
@@ -383,8 +383,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     this.isWorking = false;
     if (this.isClosed) return;
     if (this.session.upgrade !== null) return this.handOver();
-    const goesOn = isOver && inbox.length > 0;
-    const hasSaidAll = this.clientHasEnded && !goesOn && this.outbox.length === 0;
+    const goesOn = isOver && input.length > 0;
+    const hasSaidAll = this.clientHasEnded && !goesOn && this.output.length === 0;
     if ((this.session.isClosing || hasSaidAll) && !this.isWaiting) return this.end();
     this.isHeavy = isOver;
     // A command that goes on in slices has used up its first one.
@@ -395,15 +395,15 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
 
   /** Lets go of the client protocol. */
   private handOver(): void {
-    const rest = new Uint8Array(this.inbox.bytes.subarray(this.inbox.start, this.inbox.end));
-    this.inbox.clear();
+    const rest = new Uint8Array(this.input.bytes.subarray(this.input.start, this.input.end));
+    this.input.clear();
     this.shared.halfSent.delete(this);
     this.resume();
     const connection = this;
     this.handler = this.session.upgrade!({
       address: this.session.address,
       get queuedBytes() {
-        return connection.outbox.length;
+        return connection.output.length;
       },
       send: (bytes) => this.transmit(bytes, 0),
       pause: () => this.pause(),
@@ -426,10 +426,10 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   private replyLater(execution: Promise<ReplyContinuation>): void {
     this.isWaiting = true;
     // The places of its parts take about as much as the smallest parts themselves.
-    this.keptBytes = 2 * this.inbox.bytes.length;
+    this.keptBytes = 2 * this.input.bytes.length;
     const { respDialect, lineDialect } = this.session;
     const dialect = this.shared.reply.isResp ? respDialect : lineDialect;
-    this.inbox.lend();
+    this.input.lend();
     void execution.then((write) => {
       if (this.isClosed || this.hasEnded) return;
       this.rest = write;
@@ -442,7 +442,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   private sendRest(): void {
     if (this.isClosed || this.hasEnded || this.rest === null) return;
     // `onDrain` or `onSafe` comes back to it.
-    if (this.outbox.length > 0) return;
+    if (this.output.length > 0) return;
     const { reply } = this.shared;
     this.positionBefore = this.shared.context.services.durability.position;
     reply.reset();
@@ -456,7 +456,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     this.send(reply);
     if (hasMore) {
       this.pauseOrResume();
-      if (this.outbox.length === 0) this.shared.runQueue.add(() => this.sendRest());
+      if (this.output.length === 0) this.shared.runQueue.add(() => this.sendRest());
     } else if (this.session.isClosing) this.end();
     else this.work();
   }
@@ -467,10 +467,10 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
    */
   private keepRest(hasCompleted: boolean): void {
     const { halfSent } = this.shared;
-    this.inbox.compact();
+    this.input.compact();
     this.pauseOrResume();
-    const isHeldBack = this.isInLine || this.isWaiting || this.outbox.length > 0;
-    const isHalfSent = !isHeldBack && (this.inbox.length > 0 || this.reader.isMidway);
+    const isHeldBack = this.isInLine || this.isWaiting || this.output.length > 0;
+    const isHalfSent = !isHeldBack && (this.input.length > 0 || this.reader.isMidway);
     if (!isHalfSent) {
       if (halfSent.size > 0) halfSent.delete(this);
     } else if (hasCompleted || !halfSent.has(this)) {
@@ -484,8 +484,8 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
    * Whether nothing is held for it, nor was when that was looked at last: so after most requests.
    */
   private get holdsNothing(): boolean {
-    const { inbox, outbox, session } = this;
-    if (inbox.bytes.length + outbox.length + this.chargedBytes > 0) return false;
+    const { input, output, session } = this;
+    if (input.bytes.length + output.length + this.chargedBytes > 0) return false;
     if (this.isPaused || this.isWaiting) return false;
     if (session.heldBytes + this.keptBytes + this.reader.rangeBytes > 0) return false;
     const { unread } = this.shared;
@@ -496,11 +496,11 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   private pauseOrResume(): void {
     if (this.holdsNothing) return;
     this.account();
-    const isHeld = this.outbox.isHeld(this.safePosition);
+    const isHeld = this.output.isHeld(this.safePosition);
     // Writes are safe in a moment, and a turn comes soon: not worth two system calls.
     const isBrief = this.isInLine || this.isAtGate || isHeld;
-    const isStuck = this.isWaiting || (this.outbox.length > 0 && !isHeld);
-    const isFull = isBrief && this.inbox.length > MOST_WAITING_BYTES;
+    const isStuck = this.isWaiting || (this.output.length > 0 && !isHeld);
+    const isFull = isBrief && this.input.length > MOST_WAITING_BYTES;
     if (isStuck || isFull || this.shared.memory.isHeldBack(this)) this.pause();
     else this.resume();
     this.noteUnread(false);
@@ -509,7 +509,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
   /** Keeps the time for which replies have not been read. */
   private noteUnread(hasRead: boolean): void {
     const { unread } = this.shared;
-    const isUnread = this.outbox.length > 0 && !this.outbox.isHeld(this.safePosition);
+    const isUnread = this.output.length > 0 && !this.output.isHeld(this.safePosition);
     if (unread.has(this) === isUnread && !hasRead) return;
     unread.delete(this);
     if (!isUnread) return;
@@ -524,12 +524,12 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
     const position = this.positionToShow();
     if (this.hasEnded || !reply.isLarge) this.transmit(bytes, position);
     else {
-      const sent = this.outbox.trySend(bytes, position, this.safePosition);
+      const sent = this.output.trySend(bytes, position, this.safePosition);
       // Not copied: the buffer would not be kept anyway.
-      if (sent < bytes.length) this.outbox.queue(reply.handOver().subarray(sent), position);
+      if (sent < bytes.length) this.output.queue(reply.handOver().subarray(sent), position);
     }
     reply.reset();
-    if (this.outbox.length <= this.shared.limits.maxOutputBytes) return;
+    if (this.output.length <= this.shared.limits.maxOutputBytes) return;
     this.shared.context.services.statistics.cutConnections++;
     this.cut();
   }
@@ -552,7 +552,7 @@ export class Connection implements Guest, MemoryHolder, SafeWaiter, Sender {
 
   private transmit(bytes: Uint8Array, position: number): void {
     if (this.isClosed || this.hasEnded) return;
-    this.outbox.send(bytes, position, this.safePosition);
+    this.output.send(bytes, position, this.safePosition);
   }
 
   private pause(): void {

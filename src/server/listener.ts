@@ -4,22 +4,22 @@
  */
 import type { Socket, TCPSocketListener } from "bun";
 import type { Context } from "../commands/command.ts";
-import { Session } from "../commands/session.ts";
+import { ClientSession } from "../commands/client-session.ts";
 import { counter, gauge, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { PLAIN, Reply, TAGGED, type Dialect } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
 import { every, type Cancel } from "../timing.ts";
-import { Connection, type Shared } from "./connection.ts";
+import { Connection, type SharedByConnections } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { ReadingTurns } from "../reading-turns.ts";
 import { ClientMemory } from "./client-memory.ts";
-import type { Guest } from "./guest.ts";
+import type { SocketHandler } from "./socket-handler.ts";
 import { affordableConnections, openFiles } from "./open-files.ts";
-import { Notices } from "./notices.ts";
+import { ThrottledWarnings } from "./throttled-warnings.ts";
 import { Reception, RESERVED_PLACES, RESERVES, type Reserve } from "./reception.ts";
-import { Slice } from "./slice.ts";
+import { PipelineSlice } from "./pipeline-slice.ts";
 
 /** The keys of `[network]`, by the names of the config file. */
 export interface NetworkSettings {
@@ -61,8 +61,8 @@ export class Listener {
   private readonly reception: Reception;
   /** `max_connections`, or what the limit of open files allows. */
   private connectionLimit: number;
-  private readonly shared: Shared;
-  private listener: TCPSocketListener<Guest> | undefined;
+  private readonly shared: SharedByConnections;
+  private listener: TCPSocketListener<SocketHandler> | undefined;
   private cancelTicks: Cancel = () => {};
   private readonly lineDialect: Dialect;
   private nextId = 1;
@@ -130,8 +130,8 @@ export class Listener {
       runQueue,
       readingTurns: new ReadingTurns(runQueue.timing),
       journalGate: new JournalGate(context.services.durability, runQueue),
-      notices: new Notices(logger, nowMs),
-      slice: new Slice(nowMs),
+      notices: new ThrottledWarnings(logger, nowMs),
+      slice: new PipelineSlice(nowMs),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
       memory: new ClientMemory(budgetOf(settings), this.connections, runQueue, nowMs),
       halfSent: new Set(),
@@ -157,7 +157,7 @@ export class Listener {
   /** Begins to accept. Throws the system's error, EADDRINUSE for one. */
   start(): void {
     this.limitConnections();
-    this.listener = Bun.listen<Guest>({
+    this.listener = Bun.listen<SocketHandler>({
       hostname: this.settings.bind_address,
       port: this.settings.bind_port,
       // A client that has sent all its requests and shut down its side still reads replies.
@@ -246,7 +246,7 @@ export class Listener {
     );
   }
 
-  private accept(socket: Socket<Guest>): void {
+  private accept(socket: Socket<SocketHandler>): void {
     this.context.services.statistics.totalConnections++;
     // A client that has reset its connection before it was accepted has no address any more.
     if (socket.remoteAddress === undefined) return void socket.terminate();
@@ -254,8 +254,8 @@ export class Listener {
     else this.reception.receive(socket, addressOf(socket));
   }
 
-  private admit(socket: Socket<Guest>): Connection {
-    const session = new Session(
+  private admit(socket: Socket<SocketHandler>): Connection {
+    const session = new ClientSession(
       this.nextId++,
       addressOf(socket),
       this.shared.nowMs(),
@@ -268,7 +268,11 @@ export class Listener {
     return connection;
   }
 
-  private admitReserved(socket: Socket<Guest>, reserve: Reserve, first: Uint8Array): boolean {
+  private admitReserved(
+    socket: Socket<SocketHandler>,
+    reserve: Reserve,
+    first: Uint8Array,
+  ): boolean {
     let taken = 0;
     for (const other of this.reserved.values()) if (other === reserve) taken++;
     if (taken >= RESERVES[reserve]) return false;
@@ -287,13 +291,13 @@ export class Listener {
     });
   }
 
-  private close(socket: Socket<Guest>): void {
-    const guest = socket.data;
-    if (guest === undefined) return;
-    guest.onClose();
-    if (!(guest instanceof Connection)) return;
-    this.connections.delete(guest);
-    this.reserved.delete(guest);
+  private close(socket: Socket<SocketHandler>): void {
+    const handler = socket.data;
+    if (handler === undefined) return;
+    handler.onClose();
+    if (!(handler instanceof Connection)) return;
+    this.connections.delete(handler);
+    this.reserved.delete(handler);
     this.context.services.statistics.activeConnections = this.connections.size;
     if (this.connections.size === 0) this.whenEmpty?.();
   }
@@ -373,7 +377,7 @@ function budgetOf(settings: NetworkSettings): number {
   return Math.max(max_client_memory_mb * 1_048_576, 2 * largest);
 }
 
-function addressOf({ remoteAddress, remotePort }: Socket<Guest>): string {
+function addressOf({ remoteAddress, remotePort }: Socket<SocketHandler>): string {
   const host = remoteAddress.includes(":") ? `[${remoteAddress}]` : remoteAddress;
   return `${host}:${remotePort}`;
 }

@@ -7,7 +7,7 @@
  */
 import type { Socket } from "bun";
 import type { Dialect, Reply } from "../protocol/reply.ts";
-import type { Guest } from "./guest.ts";
+import type { SocketHandler } from "./socket-handler.ts";
 
 /** What a connection is that got in beyond `max_connections`. */
 export type Reserve = "peer" | "administration";
@@ -27,7 +27,7 @@ const LOOK_BYTES = 64;
 /** What the listener does with those that are let in, and how they are told. */
 export interface ReceptionOptions {
   /** Admits the socket if a place of this kind is free, and gives it what came first. */
-  admit(socket: Socket<Guest>, reserve: Reserve, first: Uint8Array): boolean;
+  admit(socket: Socket<SocketHandler>, reserve: Reserve, first: Uint8Array): boolean;
   /** Told of everyone turned away. */
   onRefused(address: string): void;
   readonly lineDialect: Dialect;
@@ -43,7 +43,7 @@ export class Reception {
   constructor(readonly options: ReceptionOptions) {}
 
   /** Takes in a connection for which there is no ordinary place. */
-  receive(socket: Socket<Guest>, address: string): void {
+  receive(socket: Socket<SocketHandler>, address: string): void {
     const visitor = new Visitor(socket, address, this);
     socket.data = visitor;
     if (this.visitors.size < RECEPTION_PLACES) return void this.visitors.add(visitor);
@@ -77,13 +77,13 @@ export class Reception {
   }
 }
 
-class Visitor implements Guest {
+class Visitor implements SocketHandler {
   sinceMs: number;
   isRefused = false;
   private first: Uint8Array = new Uint8Array(0);
 
   constructor(
-    private readonly socket: Socket<Guest>,
+    private readonly socket: Socket<SocketHandler>,
     private readonly address: string,
     private readonly reception: Reception,
   ) {

@@ -4,7 +4,7 @@
  */
 import type { Context, ReplyContinuation } from "../commands/command.ts";
 import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
-import type { Session } from "../commands/session.ts";
+import type { ClientSession } from "../commands/client-session.ts";
 import { httpAnswer, isHttp } from "../protocol/http.ts";
 import type { Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
@@ -15,8 +15,8 @@ import {
   PAUSED,
   type RespParser,
 } from "../protocol/resp-parser.ts";
-import type { Inbox } from "./inbox.ts";
-import type { Notices } from "./notices.ts";
+import type { InputBuffer } from "./input-buffer.ts";
+import type { ThrottledWarnings } from "./throttled-warnings.ts";
 
 /** Limits of a connection, all in bytes. */
 export interface ConnectionLimits {
@@ -25,11 +25,11 @@ export interface ConnectionLimits {
 }
 
 /** What all readers share. */
-export interface ReaderShared {
+export interface SharedByReaders {
   readonly context: Context;
   readonly limits: ConnectionLimits;
   readonly parser: RespParser;
-  readonly notices: Notices;
+  readonly notices: ThrottledWarnings;
   /** Told of input that was thrown away unread, in bytes. */
   onDiscarded(bytes: number): void;
 }
@@ -38,7 +38,7 @@ export interface ReaderShared {
  * What became of an attempt to run the next request: true, it was run; false, nothing more can be
  * run for now; or it was begun and will be answered later.
  */
-export type Progress = boolean | Promise<ReplyContinuation>;
+export type ReadProgress = boolean | Promise<ReplyContinuation>;
 
 const CR = 0x0d;
 /** A UTF-8 byte order mark, which some editors put at the start of a file that is then piped in. */
@@ -64,9 +64,9 @@ export class RequestReader {
   isReadingOn = false;
 
   constructor(
-    private readonly inbox: Inbox,
-    private readonly session: Session,
-    private readonly shared: ReaderShared,
+    private readonly input: InputBuffer,
+    private readonly session: ClientSession,
+    private readonly shared: SharedByReaders,
   ) {}
 
   /** Whether a request has begun of which nothing may be left in the inbox. */
@@ -85,10 +85,10 @@ export class RequestReader {
   }
 
   /** Runs the next request in the inbox, which is not empty. */
-  next(reply: Reply): Progress {
+  next(reply: Reply): ReadProgress {
     this.isReadingOn = false;
     if (this.isFresh && !this.skipMark()) return false;
-    const { bytes, start, end } = this.inbox;
+    const { bytes, start, end } = this.input;
     if (start === end) return false;
     const isArray = this.partial !== undefined || bytes[start] === STAR;
     return isArray && !this.isSkippingLine ? this.readArray(reply) : this.readLine(reply);
@@ -96,16 +96,16 @@ export class RequestReader {
 
   /** Skips a byte order mark; false when only a part of one has come. */
   private skipMark(): boolean {
-    const { bytes, start, length } = this.inbox;
+    const { bytes, start, length } = this.input;
     let matched = 0;
     while (matched < Math.min(length, 3) && bytes[start + matched] === MARK[matched]) matched++;
     if (matched === length && matched < 3) return false;
-    if (matched === 3) this.inbox.start += 3;
+    if (matched === 3) this.input.start += 3;
     this.isFresh = false;
     return true;
   }
 
-  private readArray(reply: Reply): Progress {
+  private readArray(reply: Reply): ReadProgress {
     const { parser, context } = this.shared;
     let request = this.partial;
     if (request === undefined) {
@@ -113,12 +113,12 @@ export class RequestReader {
       request.reset();
     }
     // What was read of a refused request is not kept; of any other, all is.
-    request.base = this.inbox.start - (request.isRefused ? request.readBytes : 0);
-    const status = parser.parse(request, this.inbox.bytes, this.inbox.end);
+    request.base = this.input.start - (request.isRefused ? request.readBytes : 0);
+    const status = parser.parse(request, this.input.bytes, this.input.end);
     if (status === INCOMPLETE || status === PAUSED) {
       this.isReadingOn = status === PAUSED;
       this.speaksRespNow = true;
-      this.inbox.expectedBytes = request.isRefused ? 0 : request.neededBytes;
+      this.input.expectedBytes = request.isRefused ? 0 : request.neededBytes;
       if (request === sharedRequest) {
         this.partial = request;
         sharedRequest = new Request();
@@ -127,8 +127,8 @@ export class RequestReader {
       return false;
     }
     this.partial = undefined;
-    this.inbox.expectedBytes = 0;
-    this.inbox.start = request.base + request.readBytes;
+    this.input.expectedBytes = 0;
+    this.input.start = request.base + request.readBytes;
     if (status === MALFORMED) {
       context.services.statistics.protocolErrors++;
       reply.dialect = this.session.respDialect;
@@ -149,34 +149,34 @@ export class RequestReader {
     return done(executeArray(request, reply, context));
   }
 
-  private readLine(reply: Reply): Progress {
+  private readLine(reply: Reply): ReadProgress {
     const { context, limits } = this.shared;
     this.speaksRespNow = false;
-    const lineEnd = this.inbox.findLineEnd(this.inbox.start + this.searchedBytes);
+    const lineEnd = this.input.findLineEnd(this.input.start + this.searchedBytes);
     if (lineEnd < 0) {
-      const length = this.inbox.length;
+      const length = this.input.length;
       // A CR in the last place may be half of the line's end.
-      const isBeforeEnd = length > 0 && this.inbox.bytes[this.inbox.end - 1] === CR;
+      const isBeforeEnd = length > 0 && this.input.bytes[this.input.end - 1] === CR;
       const lineLength = isBeforeEnd ? length - 1 : length;
       if (!this.isSkippingLine && lineLength > limits.maxLineBytes) {
-        const { bytes, start, end } = this.inbox;
+        const { bytes, start, end } = this.input;
         if (isHttp(bytes, start, end, false)) return this.refuseHttp(reply);
         this.isFirst = false;
         this.refuseLine(reply);
       }
-      if (this.isSkippingLine) this.discard(this.inbox.end);
+      if (this.isSkippingLine) this.discard(this.input.end);
       else this.searchedBytes = length;
       return false;
     }
-    const start = this.inbox.start;
-    this.inbox.start = lineEnd + 1;
+    const start = this.input.start;
+    this.input.start = lineEnd + 1;
     this.searchedBytes = 0;
     if (this.isSkippingLine) {
       this.isSkippingLine = false;
       return true;
     }
-    const end = lineEnd > start && this.inbox.bytes[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
-    if (isHttp(this.inbox.bytes, start, end, this.isFirst)) return this.refuseHttp(reply);
+    const end = lineEnd > start && this.input.bytes[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
+    if (isHttp(this.input.bytes, start, end, this.isFirst)) return this.refuseHttp(reply);
     this.isFirst = false;
     if (end - start > limits.maxLineBytes) {
       this.refuseLine(reply);
@@ -188,13 +188,13 @@ export class RequestReader {
     const request = sharedRequest;
     request.reset();
     context.session = this.session;
-    return done(executeLine(request, this.inbox.bytes, start, end, reply, context));
+    return done(executeLine(request, this.input.bytes, start, end, reply, context));
   }
 
   /** Skips input up to there. */
   private discard(end: number): void {
-    this.shared.onDiscarded(end - this.inbox.start);
-    this.inbox.start = end;
+    this.shared.onDiscarded(end - this.input.start);
+    this.input.start = end;
   }
 
   /** Ends the connection: what follows may be commands that somebody else made a browser send. */
@@ -220,7 +220,7 @@ export class RequestReader {
   }
 }
 
-function done(execution: Execution): Progress {
+function done(execution: Execution): ReadProgress {
   return execution === undefined ? true : execution;
 }
 

@@ -4,11 +4,11 @@
  */
 import type { Socket } from "bun";
 import { MemoryJournal } from "../../src/durability/journal.ts";
-import { momentOf, serverFacts } from "../../src/commands/facts.ts";
+import { nodeStateOf, serverFacts } from "../../src/commands/facts.ts";
 import type { Services } from "../../src/commands/services.ts";
 import { Statistics } from "../../src/commands/statistics.ts";
 import { ReadingTurns } from "../../src/reading-turns.ts";
-import { Session } from "../../src/commands/session.ts";
+import { ClientSession } from "../../src/commands/client-session.ts";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { within } from "../../src/fact.ts";
@@ -16,11 +16,11 @@ import { silentLogger, type Fields } from "../../src/observability/log.ts";
 import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
 import { RespParser } from "../../src/protocol/resp-parser.ts";
 import { ClientMemory } from "../../src/server/client-memory.ts";
-import { Connection, type Shared } from "../../src/server/connection.ts";
+import { Connection, type SharedByConnections } from "../../src/server/connection.ts";
 import { JournalGate } from "../../src/server/journal-gate.ts";
 import { ReadAhead } from "../../src/server/read-ahead.ts";
-import { Notices } from "../../src/server/notices.ts";
-import { Slice } from "../../src/server/slice.ts";
+import { ThrottledWarnings } from "../../src/server/throttled-warnings.ts";
+import { PipelineSlice } from "../../src/server/pipeline-slice.ts";
 import { RunQueue } from "../../src/timing.ts";
 import { eventLoop } from "../../src/world.ts";
 import { seeded } from "./random.ts";
@@ -46,7 +46,7 @@ export class InProcessServer {
   private runMs = 0;
   readonly store: Store;
   readonly statistics = new Statistics();
-  readonly shared: Shared;
+  readonly shared: SharedByConnections;
   readonly clients: InProcessClient[] = [];
   /** What commands reported as bugs; a test expects none. */
   readonly bugs: unknown[] = [];
@@ -83,7 +83,7 @@ export class InProcessServer {
       merkleRoot: () => "0".repeat(64),
       clientList: () => this.clients.map(({ session }) => session.describe(this.nowMs, 0)),
       info: () => [
-        { title: "Server", facts: within(() => momentOf(services, this.store), serverFacts) },
+        { title: "Server", facts: within(() => nodeStateOf(services, this.store), serverFacts) },
       ],
       killClients: (idOrAddress: string) => this.kill(idOrAddress),
       settings: () => new Map([["save", ""]]),
@@ -105,7 +105,7 @@ export class InProcessServer {
       context: {
         store: this.store,
         services,
-        session: new Session(0, "", 0, PLAIN),
+        session: new ClientSession(0, "", 0, PLAIN),
         runQueue,
         copiedBytes: 0,
       },
@@ -116,11 +116,11 @@ export class InProcessServer {
       runQueue,
       readingTurns: new ReadingTurns(runQueue.timing),
       journalGate: new JournalGate(services.durability, runQueue),
-      notices: new Notices(
+      notices: new ThrottledWarnings(
         { ...silentLogger, warn: (message, fields) => this.warnings.push({ message, ...fields }) },
         () => this.nowMs,
       ),
-      slice: new Slice(() => (this.runMs += this.lookMs)),
+      slice: new PipelineSlice(() => (this.runMs += this.lookMs)),
       memory: new ClientMemory(
         options.clientMemoryBytes ?? Infinity,
         { [Symbol.iterator]: () => this.clients.map(({ connection }) => connection).values() },
@@ -138,7 +138,7 @@ export class InProcessServer {
   /** A new connection. */
   connect(dialect: Dialect = PLAIN): InProcessClient {
     const id = this.nextId++;
-    const session = new Session(id, `127.0.0.1:${id}`, this.nowMs, dialect);
+    const session = new ClientSession(id, `127.0.0.1:${id}`, this.nowMs, dialect);
     const client = new InProcessClient(this.shared, session);
     this.clients.push(client);
     return client;
@@ -167,8 +167,8 @@ export class InProcessClient {
   private readonly received: Buffer[] = [];
 
   constructor(
-    shared: Shared,
-    readonly session: Session,
+    shared: SharedByConnections,
+    readonly session: ClientSession,
   ) {
     const socket = {
       write: (bytes: Uint8Array) => this.take(bytes),

@@ -45,10 +45,10 @@ const ARROWS: Record<string, string[]> = {
   // The only adapter that runs commands.
   server: ["commands", ...BELOW_ADAPTERS],
   "world.ts": [...BELOW_ADAPTERS, "anti-entropy", "durability", "replication"],
-  "sweeper.ts": ["core", "timing.ts"],
+  "sweep-loop.ts": ["core", "timing.ts"],
   "replica.ts": [
     ...BELOW_ADAPTERS,
-    ...["anti-entropy", "durability", "replication", "sweeper.ts", "world.ts"],
+    ...["anti-entropy", "durability", "replication", "sweep-loop.ts", "world.ts"],
   ],
   "node-facts.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "replica.ts"],
   "node.ts": [

@@ -57,7 +57,7 @@ import {
   WITHHELD,
   writeEntry,
 } from "./items.ts";
-import type { PutAside } from "./options.ts";
+import type { SetAsideEntry } from "./options.ts";
 import type { SyncCounts } from "./result.ts";
 
 /** The largest value that a peer accepts as one counter. */
@@ -78,7 +78,7 @@ export interface EntryFlowOptions {
   readonly contacts: Contacts;
   readonly maxFrameBytes: number;
   readonly nowMs: () => number;
-  readonly onSetAside: PutAside;
+  readonly onSetAside: SetAsideEntry;
   readonly onResumable?: () => void;
 }
 

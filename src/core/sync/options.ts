@@ -29,9 +29,9 @@ export const UP_TO_NOW: readonly SyncMode[] = ["now", "full", "verify"];
 /** Why an entry is set aside. */
 export type SetAsideReason = "stale" | "future";
 /** Told whether an entry was put away, so that not even a power cut loses it. */
-export type WhenSetAside = (isKept: boolean) => void;
+export type SetAsideDone = (isKept: boolean) => void;
 /** Puts an entry away where people find it. */
-export type PutAside = (entry: Entry, reason: SetAsideReason, done: WhenSetAside) => void;
+export type SetAsideEntry = (entry: Entry, reason: SetAsideReason, done: SetAsideDone) => void;
 
 /** What a session is made with. */
 export interface SyncSessionOptions {
@@ -66,7 +66,7 @@ export interface SyncSessionOptions {
    * An entry that goes no further; valid until this returns. `done` is to be called once it
    * is put away for good, or cannot be; an entry of the store is dropped only then.
    */
-  readonly onSetAside: PutAside;
+  readonly onSetAside: SetAsideEntry;
   /** The session waited for a copy to be set aside, and can go on: call `step`. */
   readonly onResumable?: () => void;
   /** Called exactly once, the last thing a session does. */

@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
 import { ListReply } from "../../../src/commands/list-reply.ts";
-import { Session } from "../../../src/commands/session.ts";
+import { ClientSession } from "../../../src/commands/client-session.ts";
 import { RESP2 } from "../../../src/protocol/reply.ts";
 
 test("a reply of many elements is charged for the memory it takes, not only for what is in it", () => {
-  const session = new Session(1, "client", 0, 0);
+  const session = new ClientSession(1, "client", 0, 0);
   const reply = new ListReply(RESP2, Infinity, session);
   const { part } = reply;
   const handOver = part.handOver.bind(part);

@@ -6,7 +6,7 @@ import { Int64 } from "../../../src/core/data/counter.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import {
-  type Outlet,
+  type MessageSink,
   Publisher,
   type PublisherOptions,
 } from "../../../src/replication/publisher.ts";
@@ -26,7 +26,7 @@ interface Sent {
 let store: Store;
 let publisher: Publisher;
 let sent: Sent[];
-let outlet: Outlet;
+let sink: MessageSink;
 
 beforeEach(() => {
   store = new Store({
@@ -40,7 +40,7 @@ beforeEach(() => {
   });
   publisher = createPublisher();
   sent = [];
-  outlet = {
+  sink = {
     receiveMaximum: 65_535,
     maxPacketBytes: 1_000_000,
     send(message, acknowledge) {
@@ -78,9 +78,9 @@ const allEvents = () => sent.flatMap(({ events }) => events);
 /** Publishes all that waits over a broker that acknowledges, and returns the events. */
 async function published(): Promise<string[]> {
   publisher.start({
-    ...outlet,
+    ...sink,
     send(message, acknowledge) {
-      outlet.send(message, acknowledge);
+      sink.send(message, acknowledge);
       queueMicrotask(() => acknowledge());
     },
   });
@@ -164,9 +164,9 @@ test("after a loss a number is skipped", async () => {
 });
 
 test("no more is sent unacknowledged than the broker takes", async () => {
-  outlet = { ...outlet, receiveMaximum: 3 };
+  sink = { ...sink, receiveMaximum: 3 };
   for (let i = 0; i < 100; i++) set(`key${i}`);
-  publisher.start(outlet);
+  publisher.start(sink);
   await eventually("the window is full", () => sent.length === 3);
   expect(publisher.unacknowledged).toBe(3);
   sent[1].acknowledge();
@@ -176,8 +176,8 @@ test("no more is sent unacknowledged than the broker takes", async () => {
 
 test("what was in flight or just acknowledged when the connection broke is sent again", async () => {
   for (let i = 0; i < 30; i++) set(`key${i}`);
-  outlet = { ...outlet, receiveMaximum: 2 };
-  publisher.start(outlet);
+  sink = { ...sink, receiveMaximum: 2 };
+  publisher.start(sink);
   await eventually("the window is full", () => sent.length === 2);
   sent[0].acknowledge();
   const before = sent.splice(0).flatMap(({ events }) => events);
@@ -192,7 +192,7 @@ test("what was in flight or just acknowledged when the connection broke is sent 
 
 test("a refused message is counted, and the next one goes on", async () => {
   set("a");
-  publisher.start(outlet);
+  publisher.start(sink);
   await eventually("it is sent", () => sent.length === 1);
   sent[0].acknowledge(new Error("no"));
   expect(publisher.failures).toBe(1);
@@ -212,9 +212,9 @@ test("one acknowledgement that never comes holds back nothing, and nothing gathe
   publisher = createPublisher({ timing, maxOutboxEvents: 10_000 });
   let isFirst = true;
   publisher.start({
-    ...outlet,
+    ...sink,
     send(message, acknowledge) {
-      outlet.send(message, acknowledge);
+      sink.send(message, acknowledge);
       if (!isFirst) queueMicrotask(() => acknowledge());
       isFirst = false;
     },
@@ -230,7 +230,7 @@ test("one acknowledgement that never comes holds back nothing, and nothing gathe
   const before = sent.length;
   publisher.stop();
   const restored = publisher.outbox.size;
-  publisher.start(outlet);
+  publisher.start(sink);
   await eventually("the first is sent again", () =>
     sent.slice(before).some(({ events }) => events.includes("set first")),
   );

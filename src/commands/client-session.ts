@@ -4,7 +4,7 @@ import { RESP2, type Dialect } from "../protocol/reply.ts";
 import type { Link, LinkHandler } from "../ports.ts";
 
 /** The state of one client connection that commands read and change. */
-export class Session {
+export class ClientSession {
   /** Set by CLIENT SETNAME. */
   name = "";
   /** Set by CLIENT SETINFO. */

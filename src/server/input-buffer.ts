@@ -3,7 +3,7 @@
 import { release } from "../core/bytes.ts";
 
 /** The bytes are `bytes[start]` to `bytes[end]`; whoever consumes them moves `start`. */
-export class Inbox {
+export class InputBuffer {
   bytes: Uint8Array = NOTHING;
   start = 0;
   end = 0;

@@ -5,7 +5,7 @@ import type { Fields, Logger } from "../observability/log.ts";
 const REPEAT_MS = 10_000;
 
 /** Writes each message now and then only, and tells how many times it was left out. */
-export class Notices {
+export class ThrottledWarnings {
   private readonly said = new Map<string, { atMs: number; omitted: number }>();
 
   constructor(

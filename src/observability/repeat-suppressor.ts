@@ -25,7 +25,7 @@ const TELLING_LENGTH = 200;
 type Fields = Record<string, unknown>;
 
 /** Writes a line that says how many were left out, with the facts of the last one. */
-export type Report = (leftOut: number, periodSeconds: number, last: Fields) => void;
+export type ReportRepeats = (leftOut: number, periodSeconds: number, last: Fields) => void;
 
 /** One message in one period. */
 class Repetition {
@@ -37,7 +37,7 @@ class Repetition {
 
   constructor(
     readonly beganMs: number,
-    readonly report: Report,
+    readonly report: ReportRepeats,
   ) {}
 
   /** Whether a line with these facts is to be written; counts it either way. */
@@ -53,7 +53,7 @@ class Repetition {
 }
 
 /** What was written of each message of late. */
-export class Repeats {
+export class RepeatSuppressor {
   private readonly messages = new Map<string, Repetition>();
 
   constructor(private readonly timing: Timing) {}
@@ -62,7 +62,7 @@ export class Repeats {
    * Whether a line is to be written. `source` is the same for all lines of one level, component
    * and message. `report` is kept for the end of the period.
    */
-  admit(source: string, fields: Fields, report: Report): boolean {
+  admit(source: string, fields: Fields, report: ReportRepeats): boolean {
     const nowMs = this.timing.nowMs();
     let current = this.messages.get(source);
     if (current === undefined || nowMs - current.beganMs >= PERIOD_MS) {

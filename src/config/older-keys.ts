@@ -49,7 +49,7 @@ export const olderNames: ReadonlySet<string> = new Set([
  * Replaces older names in `settings` by today's. Returns what was renamed, one phrase
  * each; conflicts and bad values go to `problems`.
  */
-export function modernise(settings: Settings, problems: string[]): string[] {
+export function translateOlderKeys(settings: Settings, problems: string[]): string[] {
   const renamed: string[] = [];
   const rename = (from: string, to: string, setting: Setting, refers = from): void => {
     settings.delete(from);
@@ -92,7 +92,7 @@ export function modernise(settings: Settings, problems: string[]): string[] {
 }
 
 /** As `modernise`, for an older name of the storage engine, wherever it was set. */
-export function moderniseEngine(settings: Settings): string[] {
+export function translateOlderEngine(settings: Settings): string[] {
   const engine = settings.get("storage.engine");
   if (typeof engine?.found !== "string" || !Object.hasOwn(RENAMED_ENGINES, engine.found)) return [];
   const name = RENAMED_ENGINES[engine.found];

@@ -1,6 +1,6 @@
 /** What the listener tells whoever has a socket of the client port. */
-export interface Guest {
-  /** Bytes came; they are the guest's to keep. */
+export interface SocketHandler {
+  /** Bytes came; they are the handler's to keep. */
   onData(chunk: Uint8Array): void;
   /** The kernel takes bytes again. */
   onDrain(): void;

@@ -5,7 +5,7 @@
  */
 
 /** See the file header. */
-export class Slice {
+export class PipelineSlice {
   private requests = 0;
   private beganMs = 0;
   private limitBytes = 0;

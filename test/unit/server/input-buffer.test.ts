@@ -1,7 +1,7 @@
 /** Input that waits: what of it is kept, and what is given back. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { Inbox } from "../../../src/server/inbox.ts";
+import { InputBuffer } from "../../../src/server/input-buffer.ts";
 
 test("holds what came and was not consumed, however it came, be it in Buffers or arrays", () => {
   const step = fc.oneof(
@@ -12,7 +12,7 @@ test("holds what came and was not consumed, however it came, be it in Buffers or
   );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-      const inbox = new Inbox();
+      const inbox = new InputBuffer();
       let expected = Buffer.alloc(0);
       for (const each of steps) {
         if (each === "compact") inbox.compact();
@@ -39,7 +39,7 @@ test.each([
   ["a Buffer", Buffer.alloc(500_000)],
   ["an array", new Uint8Array(500_000)],
 ])("the little that is left of %s does not keep all of it, which is given back", (_, chunk) => {
-  const inbox = new Inbox();
+  const inbox = new InputBuffer();
   inbox.add(chunk);
   inbox.start = 499_990;
   inbox.compact();
@@ -49,7 +49,7 @@ test.each([
 });
 
 test("what was lent is left alone", () => {
-  const inbox = new Inbox();
+  const inbox = new InputBuffer();
   const chunk = new Uint8Array(500_000).fill(7);
   inbox.add(chunk);
   inbox.start = 400_000;
@@ -61,7 +61,7 @@ test("what was lent is left alone", () => {
 });
 
 test("a long request whose length is known is hardly copied while it grows, and makes room late", () => {
-  const inbox = new Inbox();
+  const inbox = new InputBuffer();
   inbox.expectedBytes = 8_000_000;
   const buffers = new Set<ArrayBufferLike>();
   while (inbox.length < inbox.expectedBytes) {

@@ -11,7 +11,7 @@ const SLICE_MS = 1;
 const PAUSE_MS = 3;
 
 /** What a sweeper is made with. */
-export interface SweeperOptions {
+export interface SweepLoopOptions {
   readonly store: Store;
   readonly timing: Timing;
   /** Called before each slice. */
@@ -22,14 +22,14 @@ export interface SweeperOptions {
 }
 
 /** See the file header. */
-export class Sweeper {
+export class SweepLoop {
   private cancel: Cancel = () => {};
   private untilMs = 0;
   private wasCut = false;
 
-  private readonly options: Required<SweeperOptions>;
+  private readonly options: Required<SweepLoopOptions>;
 
-  constructor(options: SweeperOptions) {
+  constructor(options: SweepLoopOptions) {
     this.options = { everyMs: 100, sliceRows: 10_000, ...options };
   }
 
