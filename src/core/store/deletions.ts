@@ -126,8 +126,9 @@ export class Deletions {
   }
 
   /**
-   * Notes that a tombstone is purged now, whatever sessions there are: those under way have to begin
-   * anew. Nobody believes that what died within the grace was purged, so no more than that is said.
+   * Notes that a tombstone is purged now, whatever sessions there are: those under way have to
+   * begin anew. Nobody believes that what died within the grace was purged, so no more than that
+   * is said.
    */
   purgeAtOnce(tombstone: Entry): void {
     this.purgeCount++;

@@ -1,0 +1,54 @@
+/** A number of places, and those who wait for one in the order in which they came. */
+
+import type { Timing } from "../timing.ts";
+
+/** See the file header. */
+export class Semaphore {
+  private acquired = 0;
+  private waiting: ((hasEntered: boolean) => void)[] = [];
+  private isClosed = false;
+
+  constructor(
+    private readonly permits: number,
+    private readonly timing: Timing,
+  ) {}
+
+  /** Whether somebody could enter now. */
+  get isFree(): boolean {
+    return !this.isClosed && this.acquired < this.permits;
+  }
+
+  /**
+   * Takes a place as soon as there is one. False when there was none in that time, or never will
+   * be.
+   */
+  async acquire(withinMs: number): Promise<boolean> {
+    if (this.isFree) {
+      this.acquired++;
+      return true;
+    }
+    if (this.isClosed) return false;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const cancel = this.timing.after(withinMs, () => {
+      this.waiting = this.waiting.filter((it) => it !== resolve);
+      resolve(false);
+    });
+    this.waiting.push(resolve);
+    const isAcquired = await promise;
+    cancel();
+    return isAcquired;
+  }
+
+  /** Gives a place back; who has waited for longest gets it. */
+  release(): void {
+    const next = this.waiting.shift();
+    if (next !== undefined) next(true);
+    else this.acquired--;
+  }
+
+  /** Nobody enters any more. */
+  close(): void {
+    this.isClosed = true;
+    for (const release of this.waiting.splice(0)) release(false);
+  }
+}
