@@ -20,11 +20,11 @@ import { delay, every, type Cancel, type Timing } from "../timing.ts";
 import type { Dial } from "./dial.ts";
 import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
 import type { PresenceView } from "./presence-view.ts";
-import { REFUSALS } from "./refusals.ts";
+import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
-import { LAG_MS, TreeKeeper } from "./tree-keeper.ts";
+import { LAG_MS, TreeUpdater } from "./tree-updater.ts";
 
 const TICK_MS = 250;
 /** How long a start waits for the broker, for presence after that, and for the first syncs. */
@@ -81,7 +81,7 @@ export class AntiEntropy implements SyncControl {
   /** Belongs into `store.observers`. */
   readonly tree: MerkleTree;
 
-  private readonly keeper: TreeKeeper;
+  private readonly keeper: TreeUpdater;
   private readonly scheduler: Scheduler;
   private readonly statistics: SyncStatistics;
   private readonly sessions: Sessions;
@@ -122,7 +122,7 @@ export class AntiEntropy implements SyncControl {
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, logger, timing, random } = options;
     this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
-    this.keeper = new TreeKeeper(this.tree, store, timing, this.createGauge());
+    this.keeper = new TreeUpdater(this.tree, store, timing, this.createGauge());
     this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs);
     this.sessionSlices = this.createGauge();
     this.sessions = this.createSessions();
@@ -199,8 +199,8 @@ export class AntiEntropy implements SyncControl {
     const { timing, random } = this.options;
     const untilMs = timing.nowMs() + BUSY_MS;
     for (;;) {
-      const errand = { mode, verify: isVerified, occasion: "command", greeting: "PEER" } as const;
-      const outcome = await this.sessions.run({ host, port }, errand);
+      const request = { mode, verify: isVerified, occasion: "command", greeting: "PEER" } as const;
+      const outcome = await this.sessions.run({ host, port }, request);
       if (outcome.failure !== "busy" || timing.nowMs() > untilMs) return outcome;
       await delay(timing, 100 + random() * 400);
     }
@@ -208,8 +208,8 @@ export class AntiEntropy implements SyncControl {
 
   /** `PEER`. */
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string {
-    if (this.isStopping) return REFUSALS.stopping;
-    if (isRound && !this.isHealing()) return REFUSALS.noRounds;
+    if (this.isStopping) return REFUSAL_REASONS.stopping;
+    if (isRound && !this.isHealing()) return REFUSAL_REASONS.noRounds;
     return (link) => {
       const begun = this.scheduler.wants;
       return this.sessions.serve(link, ({ isUpToNow, peerNodeId }) => {
@@ -271,8 +271,8 @@ export class AntiEntropy implements SyncControl {
 
   private async runJob(peer: HostPort, job: Job, isStranger: boolean): Promise<JobResult> {
     const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
-    const errand = { ...job, occasion: isStranger ? "stranger" : "known", greeting } as const;
-    const { ok, failure, peerNodeId, hasMoved } = await this.sessions.run(peer, errand);
+    const request = { ...job, occasion: isStranger ? "stranger" : "known", greeting } as const;
+    const { ok, failure, peerNodeId, hasMoved } = await this.sessions.run(peer, request);
     const isSelf = failure === "self";
     const nodeId = isSelf ? this.options.nodeId : peerNodeId;
     return { ok: ok || isSelf, isBusy: failure === "busy", hasMoved, peerNodeId: nodeId };

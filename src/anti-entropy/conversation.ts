@@ -8,7 +8,7 @@ import type { SyncSession } from "../core/sync/session.ts";
 import type { SyncResult } from "../core/sync/result.ts";
 import { every, type Cancel, type Timing } from "../timing.ts";
 import type { LongestSlice } from "./longest-slice.ts";
-import { Progress } from "./progress.ts";
+import { SessionProgress } from "./session-progress.ts";
 import { SafeSender } from "./safe-sender.ts";
 
 /** A frame that comes more slowly than this many bytes in the time of silence does not come. */
@@ -50,7 +50,7 @@ export class Conversation implements LinkHandler {
   /** Calls off the next slice; null while there is none to come. */
   private cancelSlice: Cancel | null = null;
   private readonly startedMs: number;
-  private readonly progress: Progress;
+  private readonly progress: SessionProgress;
   private lastLifeMs: number;
   /** Bytes of an incomplete frame that came since. */
   private bytesSinceLife = 0;
@@ -66,7 +66,7 @@ export class Conversation implements LinkHandler {
   constructor(private readonly options: ConversationOptions) {
     const { link, durability, create, silenceMs, helloMs, timing } = options;
     this.startedMs = this.lastLifeMs = this.lastTakenMs = timing.nowMs();
-    this.progress = new Progress(silenceMs, this.startedMs);
+    this.progress = new SessionProgress(silenceMs, this.startedMs);
     this.sender = new SafeSender(link, durability, () => {
       if (link.queuedBytes === 0) this.drained();
     });

@@ -7,7 +7,7 @@ import type { Socket } from "bun";
 import type { Link, LinkHandler } from "../ports.ts";
 import { formatHostPort } from "../config/address.ts";
 import type { Cancel, Timing } from "../timing.ts";
-import { REFUSALS } from "./refusals.ts";
+import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { SendQueue } from "../send-queue.ts";
 
 const CONNECT_MS = 5_000;
@@ -25,7 +25,7 @@ const KNOWN_REFUSALS: readonly string[] = [
   "Too many connections",
   "Not authenticated",
   "Permission denied",
-  ...Object.values(REFUSALS).map((reason) => `Connection failed - ${reason}`),
+  ...Object.values(REFUSAL_REASONS).map((reason) => `Connection failed - ${reason}`),
 ];
 const NO_NODE = "what answers there is no MerkleKV node";
 

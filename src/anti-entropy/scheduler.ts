@@ -11,7 +11,7 @@
 import type { HostPort } from "../config/address.ts";
 import { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
-import { Postponed } from "./postponed.ts";
+import { PostponedSources } from "./postponed-sources.ts";
 import type { PresenceView, PresenceChange } from "./presence-view.ts";
 import { WaitingKeys } from "./waiting-keys.ts";
 
@@ -90,7 +90,7 @@ export class Scheduler {
   private droppedEvents = 0;
   /** What is to be fetched from nodes that are not known yet, by node id. */
   private readonly strangersKeys = new Map<string, WaitingKeys>();
-  private readonly postponed = new Postponed();
+  private readonly postponed = new PostponedSources();
   /** Something of a node that is not known was missed. */
   private hasStrangeGap = false;
   private nextStrangeGapMs = -Infinity;

@@ -1,11 +1,11 @@
-/** A number of places, and those who wait for one in the order in which they came. */
+/** A counting semaphore: permits, and those who wait for one in the order in which they came. */
 
 import type { Timing } from "../timing.ts";
 
 /** See the file header. */
 export class Semaphore {
   private acquired = 0;
-  private waiting: ((hasEntered: boolean) => void)[] = [];
+  private waiting: ((isAcquired: boolean) => void)[] = [];
   private isClosed = false;
 
   constructor(
@@ -13,14 +13,14 @@ export class Semaphore {
     private readonly timing: Timing,
   ) {}
 
-  /** Whether somebody could enter now. */
+  /** Whether a permit could be had now. */
   get isFree(): boolean {
     return !this.isClosed && this.acquired < this.permits;
   }
 
   /**
-   * Takes a place as soon as there is one. False when there was none in that time, or never will
-   * be.
+   * Acquires a permit as soon as there is one. False when there was none in that time, or never
+   * will be.
    */
   async acquire(withinMs: number): Promise<boolean> {
     if (this.isFree) {
@@ -39,14 +39,14 @@ export class Semaphore {
     return isAcquired;
   }
 
-  /** Gives a place back; who has waited for longest gets it. */
+  /** Gives a permit back; who has waited for longest gets it. */
   release(): void {
     const next = this.waiting.shift();
     if (next !== undefined) next(true);
     else this.acquired--;
   }
 
-  /** Nobody enters any more. */
+  /** Nobody gets a permit any more. */
   close(): void {
     this.isClosed = true;
     for (const release of this.waiting.splice(0)) release(false);

@@ -14,7 +14,7 @@ import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";
 import type { Dial } from "./dial.ts";
 import { LongestSlice } from "./longest-slice.ts";
-import { Room } from "./room.ts";
+import { Semaphore } from "./semaphore.ts";
 import type { SyncStatistics } from "./sync-statistics.ts";
 
 /** What all sessions of a node have in common. */
@@ -61,13 +61,13 @@ export interface SessionsOptions {
 export type Occasion = "known" | "stranger" | "command";
 
 /** What to begin a session with: `greeting` is the request by which the other node gets it. */
-export type Errand = Pick<SyncSessionOptions, "mode" | "verify" | "fetchKeys"> & {
+export type SessionRequest = Pick<SyncSessionOptions, "mode" | "verify" | "fetchKeys"> & {
   readonly occasion: Occasion;
   readonly greeting: string;
 };
 
 /** How a session that this node began came out. */
-export type Outcome = Pick<
+export type SessionOutcome = Pick<
   SyncResult,
   "ok" | "reason" | "peerNodeId" | "rootsEqual" | "hasSetAside"
 > & {
@@ -93,7 +93,7 @@ export class Sessions {
   /** Sessions under way, and those about to connect. */
   active = 0;
   private readonly conversations = new Set<Conversation>();
-  private readonly rooms: Record<Occasion, Room>;
+  private readonly permits: Record<Occasion, Semaphore>;
   /** Those that have not said who they are, in the order in which they came. */
   private readonly arriving = new Set<Conversation>();
   private readonly admission: Admission;
@@ -104,29 +104,29 @@ export class Sessions {
   constructor(private readonly options: SessionsOptions) {
     const { maxSessions, isKnown, timing } = options;
     this.admission = new Admission(maxSessions, isKnown);
-    this.rooms = {
-      known: new Room(maxSessions, timing),
-      stranger: new Room(maxSessions, timing),
-      command: new Room(maxSessions, timing),
+    this.permits = {
+      known: new Semaphore(maxSessions, timing),
+      stranger: new Semaphore(maxSessions, timing),
+      command: new Semaphore(maxSessions, timing),
     };
   }
 
   /** Whether another session may begin on that occasion. */
   hasRoom(occasion: Occasion): boolean {
-    return this.rooms[occasion].isFree;
+    return this.permits[occasion].isFree;
   }
 
   /** One session with a peer, as soon as there is room for it. Never rejects. */
-  async run(peer: HostPort, errand: Errand): Promise<Outcome> {
-    const room = this.rooms[errand.occasion];
-    if (!(await room.enter(ENTER_MS))) {
+  async run(peer: HostPort, request: SessionRequest): Promise<SessionOutcome> {
+    const semaphore = this.permits[request.occasion];
+    if (!(await semaphore.acquire(ENTER_MS))) {
       if (this.isStopping) return failed("closed", "the node stops");
       return failed("busy", "this node holds as many sessions as it may");
     }
     this.active++;
-    const outcome = await this.visit(peer, errand);
+    const outcome = await this.visit(peer, request);
     this.active--;
-    room.leave();
+    semaphore.release();
     return outcome;
   }
 
@@ -176,13 +176,13 @@ export class Sessions {
   stop(): void {
     this.isStopping = true;
     this.interrupt();
-    for (const room of Object.values(this.rooms)) room.close();
+    for (const semaphore of Object.values(this.permits)) semaphore.close();
   }
 
-  private async visit({ host, port }: HostPort, errand: Errand): Promise<Outcome> {
-    const { promise, resolve } = Promise.withResolvers<Outcome>();
+  private async visit({ host, port }: HostPort, request: SessionRequest): Promise<SessionOutcome> {
+    const { promise, resolve } = Promise.withResolvers<SessionOutcome>();
     const { interruptions } = this;
-    const { occasion, greeting, ...parts } = errand;
+    const { occasion, greeting, ...parts } = request;
     const helloMs = occasion === "stranger" ? STRANGER_HELLO_MS : Infinity;
     const converse = (link: Link): LinkHandler => {
       const conversation = this.converse(link, { role: "initiator", ...parts }, helloMs, (result) =>
@@ -247,7 +247,7 @@ export class Sessions {
   }
 }
 
-function failed(failure: Outcome["failure"], reason: string): Outcome {
+function failed(failure: SessionOutcome["failure"], reason: string): SessionOutcome {
   return {
     ok: false,
     failure,

@@ -7,7 +7,7 @@ import type { Kind } from "../../src/core/data/entry.ts";
 import { LATEST, MerkleTree } from "../../src/core/tree/merkle.ts";
 import type { RecordSource } from "../../src/core/tree/merkle.ts";
 import { partOf, wholeBucket, type Part } from "../../src/core/tree/bucket-part.ts";
-import { LARGE } from "../../src/core/tree/merkle-buckets.ts";
+import { MAX_CHAIN_ENTRIES } from "../../src/core/tree/merkle-buckets.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
@@ -135,7 +135,7 @@ function compareDigests(a: Buffer, b: Buffer): number {
 /** The digest of what shares the first `digits` of the keys' digests, in hex. */
 function naivePart(facts: Fact[], digits: number): Buffer {
   if (facts.length === 0) return Buffer.alloc(16);
-  if (facts.length <= LARGE) {
+  if (facts.length <= MAX_CHAIN_ENTRIES) {
     return sha256(Buffer.concat(facts.map(naiveDigest).sort(compareDigests))).subarray(0, 16);
   }
   const parts = [..."0123456789abcdef"].map((digit) =>
@@ -322,7 +322,8 @@ describe("Merkle tree", () => {
     for (const key of CROWD.slice(0, 500)) node.put(simple(key, 2));
     node.update();
     for (const key of CROWD.slice(500)) node.drop(key);
-    // Itself, its place; now and then a part of at most half LARGE is divided or joined.
+    // Itself, its place; now and then a part of at most half MAX_CHAIN_ENTRIES is divided or
+    // joined.
     expect(read).toBeLessThan(2 * 500 + CROWD.length - 500 + 1);
     const again = crowdedNode();
     for (const fact of node.facts()) again.put(fact);

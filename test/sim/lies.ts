@@ -1,5 +1,5 @@
 /** What the liar says in a session, drawn anew for each: see `liar.ts`. */
-import { LAG_MS } from "../../src/anti-entropy/tree-keeper.ts";
+import { LAG_MS } from "../../src/anti-entropy/tree-updater.ts";
 import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { Contacts } from "../../src/core/sync/contacts.ts";
 import { Int64 } from "../../src/core/data/counter.ts";
@@ -166,7 +166,9 @@ export class Lies {
     return mask;
   }
 
-  /** The store as it is told of: it keeps nothing that it is sent, and has forgotten what it says. */
+  /**
+   * The store as it is told of: it keeps nothing that it is sent, and has forgotten what it says.
+   */
   private lieOf(store: Store, chance: Chance, purgedUpToMs: number, wallMs: number): Store {
     const refusesAll = chance.happens(0.6);
     const acceptsUpToMs = chance.pick([store.acceptsUpToMs(), 0, wallMs, 4 * wallMs]);

@@ -98,7 +98,7 @@ export interface Purger {
 }
 
 /** What makes a node stale or not towards another. */
-export interface Standing {
+export interface PurgeKnowledge {
   readonly origin: Origin;
   /** What it has purged itself. */
   readonly purgedUpToMs: number;
@@ -213,7 +213,7 @@ function isLongerAgo(a: Contact, b: Contact): boolean {
  * Of those whose deletions are forgotten at `here`, and of which `there` may have missed some, the
  * one who purged last; `upToMs` is 0 when there is none.
  */
-export function latestMissed(here: Standing, there: Standing): Purger {
+export function latestMissed(here: PurgeKnowledge, there: PurgeKnowledge): Purger {
   const { origin, purgedUpToMs } = here;
   const latest: Purger = { originHigh: 0, originLow: 0, upToMs: 0 };
   const look = (originHigh: number, originLow: number, upToMs: number): void => {
@@ -228,7 +228,7 @@ export function latestMissed(here: Standing, there: Standing): Purger {
 /**
  * Up to when `node` knows all deletions of a member, which may be itself before it lost its data.
  */
-function knownOf(node: Standing, originHigh: number, originLow: number): number {
+function knownOf(node: PurgeKnowledge, originHigh: number, originLow: number): number {
   const contactMs = node.contacts.of(originHigh, originLow);
   if (originHigh !== node.origin.high || originLow !== node.origin.low) return contactMs;
   // Others have it in whole seconds, rounded up.

@@ -30,7 +30,7 @@ export interface GreetingOptions {
 }
 
 /** A failure, and the sentence that says so. */
-export type Refusal = readonly [failure: SyncFailure, reason: string];
+export type FailureReason = readonly [failure: SyncFailure, reason: string];
 
 /** One side's view of the greeting. */
 export class Greeting {
@@ -81,7 +81,7 @@ export class Greeting {
   }
 
   /** Whether this node talks to the one that said this. Null when it does. */
-  judge(theirs: Hello): Refusal | null {
+  judge(theirs: Hello): FailureReason | null {
     const { cluster, nodeId, epoch } = this.options;
     if (theirs.cluster !== cluster) {
       const reason = `it belongs to the cluster "${theirs.cluster}", this node to "${cluster}"`;
@@ -104,7 +104,7 @@ export class Greeting {
    * Takes over clock and flush of the peer. True when a flush came with it; a refusal when it
    * cannot be.
    */
-  adopt(theirs: Hello): boolean | Refusal {
+  adopt(theirs: Hello): boolean | FailureReason {
     const { store, nowMs } = this.options;
     const untruth = findUntruePurge(store, theirs.forgottenUpToMs(), theirs.clockMs);
     if (untruth !== null) return ["untrue", untruth];

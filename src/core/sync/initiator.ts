@@ -16,7 +16,7 @@ import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
 import { IdQueue } from "../store/id-queue.ts";
 import type { MerkleTree } from "../tree/merkle.ts";
 import type { DigestShortener } from "./short-digest.ts";
-import { DigestSet, digestOfId, writeDigest } from "./buckets.ts";
+import { DigestSet, digestOfId, writeDigest } from "./digest-set.ts";
 import type { EntryFlow } from "./entries.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 import {
@@ -32,16 +32,16 @@ import {
   WANT,
   writeHead,
 } from "./items.ts";
-import { MAX_OFFERS_A_TURN, MAX_SEARCHED, OFFERED_FROM_BYTES } from "./limits.ts";
+import { MAX_OFFERS_A_TURN, MAX_LISTED_ENTRIES, MIN_OFFERED_BYTES } from "./limits.ts";
 import { ListBuffer } from "./lists.ts";
 import type { SyncCounts } from "./result.ts";
 import { LevelWalk } from "./walk.ts";
 
 /** What one piece of a side's turn came to. */
-export type Speech = "more" | "turn" | "done" | "end";
+export type SpokenPart = "more" | "turn" | "done" | "end";
 
 /** The parts of a session that both sides use. */
-export interface SyncParts {
+export interface SharedBySides {
   readonly tree: MerkleTree;
   readonly reader: FrameReader;
   readonly writer: FrameWriter;
@@ -77,7 +77,7 @@ export class Initiator {
   private isPeerDone = false;
 
   constructor(
-    private readonly parts: SyncParts,
+    private readonly parts: SharedBySides,
     private isWalking: boolean,
   ) {
     this.walk = new LevelWalk(parts.tree.levels, parts.shortener);
@@ -106,7 +106,7 @@ export class Initiator {
   }
 
   /** Says the next piece. */
-  speak(): Speech {
+  speak(): SpokenPart {
     const { flow, writer } = this.parts;
     if (this.isWalking) {
       if (this.walk.say(writer)) return "more";
@@ -130,7 +130,7 @@ export class Initiator {
   /** While less is offered than may be; but a part is not broken off for a few. */
   private get mayOffer(): boolean {
     const { length } = this.alone;
-    return this.offered.length < MAX_OFFERS_A_TURN || (length > 0 && length <= MAX_SEARCHED);
+    return this.offered.length < MAX_OFFERS_A_TURN || (length > 0 && length <= MAX_LISTED_ENTRIES);
   }
 
   /** Does a small piece of what the lists call for. */
@@ -268,7 +268,7 @@ export class Initiator {
     // A peer that is full accepts what is no larger than what it has, however small that is.
     const isOffered = flow.peer.isFull
       ? this.entry.kind !== KIND_TOMBSTONE
-      : valueLength >= OFFERED_FROM_BYTES;
+      : valueLength >= MIN_OFFERED_BYTES;
     if (!this.mayClash || !isOffered) {
       flow.send(this.entry);
       return;

@@ -6,7 +6,7 @@
 import { BUCKETS, FANOUT } from "../tree/digest-tree.ts";
 import { Entry, KIND_COUNTER } from "../data/entry.ts";
 import type { Salt } from "./short-digest.ts";
-import { readDigest } from "./buckets.ts";
+import { readDigest } from "./digest-set.ts";
 import { FrameReader, FrameWriter } from "./frames.ts";
 import { printable } from "../data/name.ts";
 import { Hello, readHello, readText, writeHello } from "./hello.ts";

@@ -8,15 +8,15 @@ export const PARTS_COST_BYTES = 512;
  * Entries that one LIST or WANT is about, at most: far more than a part has that is not large.
  * There are more only when many were added since, and then the next session finds them.
  */
-export const MAX_SEARCHED = 1_024;
+export const MAX_LISTED_ENTRIES = 1_024;
 /** Offers after which the initiator passes the word. */
 export const MAX_OFFERS_A_TURN = 65_536;
 /** Entries that may be wanted beyond twice what was listed. */
-export const WANTED_BESIDES = 65_536;
+export const EXTRA_WANTED_ENTRIES = 65_536;
 /** Keys that one fetch may ask for. */
 export const MAX_FETCHED_KEYS = 65_536;
 /**
  * A value of this many bytes is offered before it is sent when the peer may have a newer one.
  * Below, an offer and its answer cost as much as what they may save.
  */
-export const OFFERED_FROM_BYTES = 256;
+export const MIN_OFFERED_BYTES = 256;

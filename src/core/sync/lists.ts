@@ -1,10 +1,10 @@
 /** LIST and PARTS items, kept until there is room to answer them. */
 import type { Part } from "../tree/bucket-part.ts";
 import { FANOUT } from "../tree/digest-tree.ts";
-import type { DigestSet } from "./buckets.ts";
+import type { DigestSet } from "./digest-set.ts";
 import type { FrameReader } from "./frames.ts";
 import { LIST, SHORT_DIGEST_BYTES } from "./items.ts";
-import { LISTED_BYTES_A_TURN, MAX_SEARCHED, PARTS_COST_BYTES } from "./limits.ts";
+import { LISTED_BYTES_A_TURN, MAX_LISTED_ENTRIES, PARTS_COST_BYTES } from "./limits.ts";
 
 const HEAD_BYTES = 16;
 
@@ -34,7 +34,7 @@ export class ListBuffer {
     const present = tag === LIST ? 0 : reader.u16();
     const count = tag === LIST ? reader.varint() : onesIn(present);
     const length = count * SHORT_DIGEST_BYTES;
-    if (this.waitingBytes > LISTED_BYTES_A_TURN || count > MAX_SEARCHED) return false;
+    if (this.waitingBytes > LISTED_BYTES_A_TURN || count > MAX_LISTED_ENTRIES) return false;
     if (depth === 0 && bucket <= this.lastBucket) return false;
     if (depth === 0) this.lastBucket = bucket;
     const start = reader.skip(length);

@@ -21,8 +21,8 @@ import {
 } from "../data/entry.ts";
 import { baseVersionOf } from "../data/merge.ts";
 import type { Store } from "../store/store.ts";
-import { DigestSet, digestOfId, readDigest, writeDigest } from "./buckets.ts";
-import type { Speech, SyncParts } from "./initiator.ts";
+import { DigestSet, digestOfId, readDigest, writeDigest } from "./digest-set.ts";
+import type { SpokenPart, SharedBySides } from "./initiator.ts";
 import {
   ABOUT,
   ABOUT_VALUE_BYTES,
@@ -46,8 +46,8 @@ import {
   LISTED_BYTES_A_TURN,
   MAX_FETCHED_KEYS,
   MAX_OFFERS_A_TURN,
-  MAX_SEARCHED,
-  WANTED_BESIDES,
+  MAX_LISTED_ENTRIES,
+  EXTRA_WANTED_ENTRIES,
 } from "./limits.ts";
 import { costOf } from "./lists.ts";
 import type { SyncMode } from "./options.ts";
@@ -92,7 +92,7 @@ export class Responder {
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 
   constructor(
-    private readonly parts: SyncParts,
+    private readonly parts: SharedBySides,
     private readonly store: Store,
     private readonly mode: SyncMode,
   ) {
@@ -170,7 +170,7 @@ export class Responder {
   }
 
   /** Says the next piece. */
-  speak(): Speech {
+  speak(): SpokenPart {
     const { flow, writer } = this.parts;
     if (this.offers > 0) this.answerOffers();
     if (flow.queue.length > 0) {
@@ -291,13 +291,13 @@ export class Responder {
     // What is wanted has been listed, or was added since.
     const here = buckets.count(part);
     this.wantedKeys += here;
-    if (this.wantedKeys > 2 * this.listedKeys + WANTED_BESIDES) return false;
+    if (this.wantedKeys > 2 * this.listedKeys + EXTRA_WANTED_ENTRIES) return false;
     if (count === 0) {
       if (buckets.isLarge(part)) this.pending.push({ ...part, isAbsent: true });
       else this.enqueueAll(part);
       return true;
     }
-    if (here > MAX_SEARCHED || count > MAX_SEARCHED) return false;
+    if (here > MAX_LISTED_ENTRIES || count > MAX_LISTED_ENTRIES) return false;
     const { digests } = this;
     digests.count = 0;
     for (let i = 0; i < count && !reader.overrun; i++) digests.add(readDigest(reader));

@@ -31,7 +31,7 @@ import { EntryFlow } from "./entries.ts";
 import { FrameReader, FrameWriter } from "./frames.ts";
 import { Greeting } from "./greeting.ts";
 import { type Hello, readHello, readText, writeHello, writeText } from "./hello.ts";
-import { Initiator, type SyncParts } from "./initiator.ts";
+import { Initiator, type SharedBySides } from "./initiator.ts";
 import {
   AGAIN,
   END,
@@ -87,7 +87,7 @@ export class SyncSession {
   private readonly refusals: Refusals;
   private readonly greeting: Greeting;
   private readonly preparation: TreePreparation;
-  private readonly parts: SyncParts;
+  private readonly parts: SharedBySides;
   private readonly watch: WriteWatch;
   private readonly isInitiator: boolean;
   private mode: SyncMode;

@@ -17,7 +17,7 @@
 import { BUCKET_LEVEL, BUCKETS, FANOUT, type DigestTree } from "../tree/digest-tree.ts";
 import { DIGEST_WORDS } from "../tree/digest-list.ts";
 import type { DigestShortener } from "./short-digest.ts";
-import { readDigest, writeDigest } from "./buckets.ts";
+import { readDigest, writeDigest } from "./digest-set.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 import { SHORT_DIGEST_BYTES, DIGESTS } from "./items.ts";
 

@@ -3,11 +3,11 @@
  * digest of 128 bits each stands there. A key's bucket is the first 16 bits of its digest.
  *
  * A bucket's digest is the first 128 bits of SHA-256 over its entries' digests in ascending order
- * (`digest-list.ts`). One with more than LARGE entries has the digest of its 16 parts instead, by
- * the next 4 bits of the keys' digests: SHA-256 over theirs, in order, and the number of entries;
- * and so on with parts that are large themselves. So the digest depends on the entries alone, and a
- * bucket that somebody fills on purpose costs no more, but for that once, than any other: to
- * compute its digest after a change, to take an entry out, to find what differs in it.
+ * (`digest-list.ts`). One with more than MAX_CHAIN_ENTRIES has the digest of its 16 parts instead,
+ * by the next 4 bits of the keys' digests: SHA-256 over theirs, in order, and the number of
+ * entries; and so on with parts that are large themselves. So the digest depends on the entries
+ * alone, and a bucket that somebody fills on purpose costs no more, but for that once, than any
+ * other: to compute its digest after a change, to take an entry out, to find what differs in it.
  *
  * How entries are linked follows that, but later: a bucket is divided when it has become large and
  * joined when it is half of that, so that one who adds and removes an entry again and again gains
@@ -19,7 +19,7 @@
  * Invariants:
  * - an entry is in exactly one chain, that of its key, once, from `add` to `remove`; all other ids
  *   are UNLINKED;
- * - a chain has at most LARGE entries, but for one at MAX_DEPTH;
+ * - a chain has at most MAX_CHAIN_ENTRIES entries, but for one at MAX_DEPTH;
  * - a division's digests are up to date, but for those in its `dirty`, whose bits are set in all
  *   above it;
  * - one with such bits is in `stale`.
@@ -33,7 +33,7 @@ import { BUCKETS, FANOUT } from "./digest-tree.ts";
 import { DIGEST_BYTES } from "./record-digest.ts";
 
 /** Entries above which a bucket, or a part of one, is compared part by part. */
-export const LARGE = 256;
+export const MAX_CHAIN_ENTRIES = 256;
 
 /** Computes the digest of an entry's key into 32 bytes. */
 export type KeyDigester = (id: number, out: Uint8Array) => void;
@@ -75,7 +75,7 @@ export class MerkleBuckets {
     const last = this.follow(bucket, keyDigest);
     if (last === null) {
       this.rows.push(this.heads, bucket, id);
-      if (++this.counts[bucket] > LARGE) this.divide(this.heads, bucket, 0);
+      if (++this.counts[bucket] > MAX_CHAIN_ENTRIES) this.divide(this.heads, bucket, 0);
       return;
     }
     this.counts[bucket]++;
@@ -83,7 +83,8 @@ export class MerkleBuckets {
     const digit = digitOfKey(keyDigest, last.depth);
     this.rows.push(last.cells, digit, id);
     const depth = last.depth + 1;
-    if (last.counts[digit] > LARGE && depth < MAX_DEPTH) this.divide(last.cells, digit, depth);
+    if (last.counts[digit] > MAX_CHAIN_ENTRIES && depth < MAX_DEPTH)
+      this.divide(last.cells, digit, depth);
   }
 
   /** Takes an entry out of its bucket. */
@@ -100,7 +101,7 @@ export class MerkleBuckets {
     this.rows.unlink(last.cells, digitOfKey(keyDigest, last.depth), id);
     for (const division of way) division.counts[digitOfKey(keyDigest, division.depth)]--;
     // From below, so that what is joined has only chains.
-    for (let i = way.length - 1; i >= 0 && way[i].total <= LARGE / 2; i--) {
+    for (let i = way.length - 1; i >= 0 && way[i].total <= MAX_CHAIN_ENTRIES / 2; i--) {
       if (i === 0) this.join(this.heads, bucket);
       else this.join(way[i - 1].cells, digitOfKey(keyDigest, way[i - 1].depth));
     }
@@ -147,7 +148,7 @@ export class MerkleBuckets {
 
   /** Whether a part is compared part by part. */
   isLarge(part: Part): boolean {
-    return part.depth < MAX_DEPTH && this.count(part) > LARGE;
+    return part.depth < MAX_DEPTH && this.count(part) > MAX_CHAIN_ENTRIES;
   }
 
   /** How many entries a part has. */
@@ -255,7 +256,7 @@ export class MerkleBuckets {
         throw new Error(`merkle buckets: entry ${id} is in another's chain`);
       }
     }
-    if (part.depth < MAX_DEPTH && seen.size - before > LARGE) {
+    if (part.depth < MAX_DEPTH && seen.size - before > MAX_CHAIN_ENTRIES) {
       throw new Error(`merkle buckets: a chain in bucket ${part.bucket} is too long`);
     }
   }
@@ -265,7 +266,8 @@ export class MerkleBuckets {
     if (division === undefined || !division.isInUse || division.depth !== part.depth) {
       throw new Error(`merkle buckets: ${where} is none`);
     }
-    if (division.total <= LARGE / 2) throw new Error(`merkle buckets: ${where} was not joined`);
+    if (division.total <= MAX_CHAIN_ENTRIES / 2)
+      throw new Error(`merkle buckets: ${where} was not joined`);
     if (division.dirty !== 0 && !this.stale.includes(division)) {
       throw new Error(`merkle buckets: ${where} is out of date and not in the list of those`);
     }
@@ -338,7 +340,7 @@ export class MerkleBuckets {
     }
     this.noteStale(division, 0xffff);
     for (let digit = 0; digit < FANOUT && depth + 1 < MAX_DEPTH; digit++) {
-      if (division.counts[digit] > LARGE) this.divide(division.cells, digit, depth + 1);
+      if (division.counts[digit] > MAX_CHAIN_ENTRIES) this.divide(division.cells, digit, depth + 1);
     }
   }
 
@@ -369,7 +371,7 @@ export class MerkleBuckets {
   }
 
   private digestCell(cell: number, count: number, out: Uint32Array, at: number): void {
-    if (isDivision(cell) && count > LARGE) {
+    if (isDivision(cell) && count > MAX_CHAIN_ENTRIES) {
       const division = this.divisions[divisionOf(cell)]!;
       this.refreshDivision(division);
       division.digest(count, out, at);

@@ -1,9 +1,11 @@
-/** Attacks on what nodes compare: buckets filled on purpose, and peers that want more than there is. */
+/**
+ * Attacks on what nodes compare: buckets filled on purpose, and peers that want more than there is.
+ */
 import { once } from "node:events";
 import { wholeBucket } from "../../../src/core/tree/bucket-part.ts";
 import { writePart } from "../../../src/core/sync/part-frames.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
-import { LARGE } from "../../../src/core/tree/merkle-buckets.ts";
+import { MAX_CHAIN_ENTRIES } from "../../../src/core/tree/merkle-buckets.ts";
 import { DIGEST_BYTES, RecordDigester, treeKeyOf } from "../../../src/core/tree/record-digest.ts";
 import { FrameWriter } from "../../../src/core/sync/frames.ts";
 import { Hello, writeHello } from "../../../src/core/sync/hello.ts";
@@ -21,7 +23,7 @@ export const digests: readonly Attack[] = [
     name: "filled-bucket",
     what: "a peer that has made up keys that lie in one bucket, and changes one at a time",
     async run(stage) {
-      const keys = await keysOfOneBucket(stage.times(2 * LARGE));
+      const keys = await keysOfOneBucket(stage.times(2 * MAX_CHAIN_ENTRIES));
       const peer = new SyncPeer("crowding", CLUSTER);
       for (const key of keys) peer.set(key, "v");
       const { reason } = await peer.visit(stage.node.port);
@@ -45,7 +47,10 @@ export const digests: readonly Attack[] = [
   },
 ];
 
-/** Keys that share a bucket: whoever knows the cluster's name can look for such. Lets others run meanwhile. */
+/**
+ * Keys that share a bucket: whoever knows the cluster's name can look for such. Lets others run
+ * meanwhile.
+ */
 async function keysOfOneBucket(count: number): Promise<string[]> {
   const digester = new RecordDigester(treeKeyOf(CLUSTER));
   const [entry, digest] = [new Entry(), new Uint8Array(DIGEST_BYTES)];
