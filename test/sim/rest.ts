@@ -72,15 +72,18 @@ export function checkTrees({ present, oracle }: Simulation): void {
   }
 }
 
-/** Fails unless the invariants of these nodes' stores and trees hold. */
-export function checkInvariants({ oracle }: Simulation, nodes: readonly SimNode[]): void {
+/** The trees of one seed in so many are checked: that takes as long as a fifth of a seed. */
+const SEEDS_A_TREE = 4;
+
+/** Fails unless the invariants of these nodes' stores, and in some seeds their trees, hold. */
+export function checkInvariants({ oracle, seed }: Simulation, nodes: readonly SimNode[]): void {
   for (const { id, serving } of nodes) {
     if (serving === null) continue;
     const { store, antiEntropy } = serving;
     const { tree } = antiEntropy;
     try {
       store.verify();
-      tree.verify(store.idLimit, (entry) => store.isUsed(entry));
+      if (seed % SEEDS_A_TREE === 0) tree.verify(store.idLimit, (entry) => store.isUsed(entry));
     } catch (error) {
       return oracle.fail(`${id}: ${String(error)}`);
     }

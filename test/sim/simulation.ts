@@ -159,7 +159,7 @@ export class Simulation {
   private readonly variation: Variation;
 
   constructor(
-    private readonly seed: number,
+    readonly seed: number,
     options: SimulationOptions,
   ) {
     this.variation = options.variation ?? AS_DRAWN;

@@ -28,19 +28,22 @@ const MAX_NODES = BUCKETS / FANOUT;
 export class LevelWalk {
   /** Level of the nodes that the next message tells the children of. */
   level = 0;
-  /** Nodes of which the peer told the children, and which of those differ. */
-  readonly nodes = new Uint16Array(MAX_NODES);
-  readonly differing = new Uint16Array(MAX_NODES);
+  /**
+   * Nodes of which the peer told the children, and which of those differ. These lists have room for
+   * one level of the tree, and more with each that is deeper: most sessions need but the first.
+   */
+  nodes = new Uint16Array(FANOUT);
+  differing = new Uint16Array(FANOUT);
   /** Which of their children are not empty at the peer. */
-  readonly present = new Uint16Array(MAX_NODES);
+  present = new Uint16Array(FANOUT);
   count = 0;
   private said = 0;
 
   /** Nodes of which this side told the children last, in the order of the peer's items. */
-  private told = new Uint16Array(MAX_NODES);
+  private told = new Uint16Array(FANOUT);
   private toldCount = 1;
   private heard = 0;
-  private telling = new Uint16Array(MAX_NODES);
+  private telling = new Uint16Array(FANOUT);
   private tellingCount = 0;
 
   constructor(
@@ -57,6 +60,7 @@ export class LevelWalk {
 
   /** Does without a walk: arrives at all buckets at once, or with a mask of 0 at none yet. */
   select(mask: number): void {
+    this.makeRoom(MAX_NODES);
     for (let node = 0; node < MAX_NODES; node++) this.nodes[node] = node;
     this.differing.fill(mask);
     this.present.fill(0xffff);
@@ -66,6 +70,7 @@ export class LevelWalk {
 
   /** Makes the next message one that tells the digests of all buckets, whatever the peer has. */
   tellAll(): void {
+    this.makeRoom(MAX_NODES / FANOUT);
     this.count = MAX_NODES / FANOUT;
     for (let node = 0; node < this.count; node++) this.nodes[node] = node;
     this.differing.fill(0xffff);
@@ -106,6 +111,7 @@ export class LevelWalk {
     writer.u16(mask);
     for (let child = 0; child < FANOUT; child++) {
       if ((mask & (1 << child)) === 0) continue;
+      if (this.tellingCount === this.telling.length) this.telling = enlarged(this.telling);
       this.telling[this.tellingCount++] = first + child;
       const at = this.tree.offsetOf(this.level + 1, (first + child) * FANOUT);
       writeDigests(writer, this.tree.words, at, this.shortener);
@@ -134,11 +140,26 @@ export class LevelWalk {
       const theirs = (present & (1 << child)) === 0 ? 0 : readDigest(reader);
       if (theirs !== this.shortener.of(words, at + child * DIGEST_WORDS)) differing |= 1 << child;
     }
+    if (count === this.nodes.length) this.makeRoom(count * FANOUT);
     this.nodes[count] = node;
     this.differing[count] = differing;
     this.present[count] = present;
     this.count++;
   }
+
+  private makeRoom(count: number): void {
+    while (this.nodes.length < count) {
+      this.nodes = enlarged(this.nodes);
+      this.differing = enlarged(this.differing);
+      this.present = enlarged(this.present);
+    }
+  }
+}
+
+function enlarged(list: Uint16Array): Uint16Array<ArrayBuffer> {
+  const larger = new Uint16Array(list.length * FANOUT);
+  larger.set(list);
+  return larger;
 }
 
 /**
