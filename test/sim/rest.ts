@@ -1,4 +1,5 @@
 /** What must be true of all nodes once the simulated world is at rest. */
+import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { LATEST, MerkleTree } from "../../src/core/tree/merkle.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
@@ -88,6 +89,12 @@ export function checkInvariants({ oracle, seed }: Simulation, nodes: readonly Si
       return oracle.fail(`${id}: ${String(error)}`);
     }
   }
+}
+
+/** How many syncs of their present processes came to no good end. */
+export function countFailedSyncs(nodes: readonly SimNode[]): number {
+  const fact = AntiEntropy.facts.find(({ name }) => name === "sync_failed")!;
+  return nodes.reduce((sum, { serving }) => sum + Number(fact.read(serving!.antiEntropy)), 0);
 }
 
 /** Fails if a process still holds a connection that it should have ended, one older than that. */

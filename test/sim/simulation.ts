@@ -30,6 +30,7 @@ import {
   checkContents,
   checkInvariants,
   checkTrees,
+  countFailedSyncs,
   findDifference,
   findUnsafe,
 } from "./rest.ts";
@@ -348,6 +349,7 @@ export class Simulation {
   /** Waits until all nodes show what they must. */
   private comeToRest(): void {
     const { oracle, plan, timeline } = this;
+    const failedBefore = countFailedSyncs(this.present);
     if (this.chanceOfAct("lingers").happens(LINGERS)) {
       this.pass(MAX_SESSION_MS, MAX_SESSION_MS / 10);
       checkLinks(this, MAX_SESSION_MS);
@@ -361,6 +363,9 @@ export class Simulation {
     } while (problem !== null && timeline.nowMs < untilMs && oracle.failure === null);
     if (oracle.failure !== null) return;
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);
+    // A session that comes to a standstill is begun anew in the end, and hides that way.
+    const failed = countFailedSyncs(this.present) - failedBefore;
+    if (failed > 0 && this.liar === null) oracle.fail(`${failed} syncs failed, and all was well`);
     checkContents(this);
     checkInvariants(this, this.present);
     checkTrees(this);

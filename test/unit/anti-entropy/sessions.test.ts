@@ -8,44 +8,85 @@ import { Contacts } from "../../../src/core/sync/contacts.ts";
 import { MemoryJournal } from "../../../src/durability/journal.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import type { Link } from "../../../src/ports.ts";
+import type { Store } from "../../../src/core/store/store.ts";
+import type { Timing } from "../../../src/timing.ts";
 import { Timeline } from "../../sim/timeline.ts";
+import { PipedLink } from "../../support/piped-links.ts";
 import { SyncNode } from "../../support/sync-pair.ts";
 
 const SILENCE_MS = 10_000;
 const PEER = { host: "peer", port: 1 };
 const ROUND = { mode: "watermark", occasion: "known", greeting: "PEER ROUND" } as const;
+const ALL = { mode: "now", occasion: "known", greeting: "PEER" } as const;
 
-/** A node with one place for sessions of each kind, which reaches peers by `dial`. */
-function create(dial: Dial) {
+interface World {
+  readonly timeline: Timeline;
+  readonly timing: Timing;
+}
+
+/** A look at the time takes that long, in ms: so work takes time, and goes in slices. */
+function createWorld(lookMs = 0): World {
   const timeline = new Timeline();
-  const nowMs = () => timeline.nowMs;
+  let spentMs = 0;
   const timing = {
-    nowMs,
+    nowMs: () => timeline.nowMs + (spentMs += lookMs),
     after: (delayMs: number, task: () => void) => timeline.after(delayMs, task),
     soon: (task: () => void) => timeline.after(0, task),
   };
-  const { store, tree } = new SyncNode("me", { nowMs: () => 1_700_000_000_000 + nowMs() });
+  return { timeline, timing };
+}
+
+/** A node with one place for sessions of each kind, which reaches peers by `dial`. */
+function create(dial: Dial, world = createWorld(), nodeId = "me", maxQueuedBytes = 1_000) {
+  const { timeline, timing } = world;
+  const wallMs = () => 1_700_000_000_000 + timeline.nowMs;
+  const { store, tree } = new SyncNode(nodeId, { nowMs: wallMs });
   const bugs: unknown[] = [];
   const sessions = new Sessions({
     timing,
     dial,
     randomWords: (count) => new Uint32Array(count),
     durability: new MemoryJournal(),
-    maxQueuedBytes: 1_000,
+    maxQueuedBytes,
     maxSessions: 1,
     isKnown: () => true,
     silenceMs: SILENCE_MS,
-    longestSlice: new LongestSlice(nowMs, () => 0),
-    statistics: new SyncStatistics("me", silentLogger, nowMs),
+    longestSlice: new LongestSlice(timing.nowMs, () => 0),
+    statistics: new SyncStatistics(nodeId, silentLogger, timing.nowMs),
     onPostponed() {},
     onBug: (error) => bugs.push(error),
     common: {
-      ...{ store, tree, contacts: new Contacts(), cluster: "test", nodeId: "me", epoch: 1 },
-      ...{ lagMs: 2_000, maxFrameBytes: 1_000_000, nowMs: () => 1_700_000_000_000 + nowMs() },
+      ...{ store, tree, contacts: new Contacts(), cluster: "test", nodeId, epoch: 1 },
+      ...{ lagMs: 2_000, maxFrameBytes: 1_000_000, nowMs: wallMs },
       onSetAside() {},
     },
   });
-  return { sessions, timeline, bugs };
+  return { sessions, store, timeline, bugs };
+}
+
+/** A node that calls and one that answers. */
+function createPair(options: { lookMs?: number; maxQueuedBytes?: number } = {}) {
+  const world = createWorld(options.lookMs);
+  const { timing } = world;
+  const links: PipedLink[] = [];
+  const unreachable: Dial = () => Promise.reject(new Error("not asked"));
+  const host = create(unreachable, world, "host", options.maxQueuedBytes);
+  const dial: Dial = async (_host, _port, _greeting, handle) => {
+    const [mine, theirs] = PipedLink.pair(timing, ["guest:1", "host:1"]);
+    theirs.handler = host.sessions.serve(theirs, () => {});
+    mine.handler = handle(mine);
+    links.push(mine, theirs);
+  };
+  const guest = create(dial, world, "guest", options.maxQueuedBytes);
+  return { guest, host, links, timeline: world.timeline };
+}
+
+/** Strings of so many bytes under so many keys. */
+function fill({ store }: { store: Store }, count: number, bytes: number): void {
+  for (let i = 0; i < count; i++) {
+    const key = Buffer.from(`key:${i}`);
+    store.set(key, 0, key.length, Buffer.alloc(bytes, i), 0, bytes, 0);
+  }
 }
 
 /** A connection to somebody who never says anything; counts how often it was ended. */
@@ -94,4 +135,36 @@ test("who says PEER and not who it is does not stay", () => {
   timeline.runUntil(2 * SILENCE_MS);
   expect([ended.times, sessions.active]).toEqual([1, 0]);
   expect(results).toEqual(["peer:1 did not say who it is within 5 s"]);
+});
+
+test("a guest's place is free for the next one as soon as its session is over", async () => {
+  const { guest, host, timeline } = createPair();
+  fill(host, 3, 10);
+  for (let visit = 0; visit < 3; visit++) {
+    const outcome = guest.sessions.run(PEER, ALL);
+    timeline.runUntil(timeline.nowMs + SILENCE_MS / 10);
+    const { ok, reason } = await outcome;
+    expect([ok, reason]).toEqual([true, ""]);
+  }
+  expect(guest.store.size).toBe(3);
+});
+
+test("a session that filled the connection goes on once that is empty again", async () => {
+  const { guest, host, timeline } = createPair({ maxQueuedBytes: 1_000 });
+  fill(host, 1_000, 500);
+  const outcome = guest.sessions.run(PEER, ALL);
+  timeline.runUntil(SILENCE_MS / 2);
+  expect([guest.sessions.active, guest.store.size]).toEqual([0, 1_000]);
+  expect((await outcome).ok).toBe(true);
+});
+
+test("a session that had enough to work on reads on when it is done with that", async () => {
+  const pair = createPair({ lookMs: 0.4, maxQueuedBytes: 1_000_000 });
+  const { guest, host, links, timeline } = pair;
+  fill(host, 1_000, 1_000);
+  const outcome = guest.sessions.run(PEER, ALL);
+  timeline.runUntil(SILENCE_MS / 2);
+  expect(links[0]!.pauses).toBeGreaterThan(0);
+  expect([guest.sessions.active, guest.store.size]).toEqual([0, 1_000]);
+  expect((await outcome).ok).toBe(true);
 });
