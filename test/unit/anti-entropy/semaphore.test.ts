@@ -1,34 +1,37 @@
-/** Places that are taken, waited for, and given back. */
+/** Permits that are acquired, waited for, and released. */
 import { eventLoop } from "../../../src/world.ts";
 import { expect, test } from "bun:test";
 import { Semaphore } from "../../../src/anti-entropy/semaphore.ts";
 
 const LONG_MS = 60_000;
 
-test("who has waited for longest gets the next place", async () => {
-  const room = new Semaphore(2, eventLoop);
-  expect([await room.acquire(LONG_MS), await room.acquire(LONG_MS)]).toEqual([true, true]);
-  expect(room.isFree).toBe(false);
+test("who has waited for longest gets the next permit", async () => {
+  const semaphore = new Semaphore(2, eventLoop);
+  expect([await semaphore.acquire(LONG_MS), await semaphore.acquire(LONG_MS)]).toEqual([
+    true,
+    true,
+  ]);
+  expect(semaphore.isFree).toBe(false);
   const entered: string[] = [];
   const waiting = ["first", "second"].map((name) =>
-    room.acquire(LONG_MS).then((has) => entered.push(`${name} ${has}`)),
+    semaphore.acquire(LONG_MS).then((has) => entered.push(`${name} ${has}`)),
   );
-  room.release();
+  semaphore.release();
   await waiting[0];
   expect(entered).toEqual(["first true"]);
-  expect(room.isFree).toBe(false);
-  room.close();
+  expect(semaphore.isFree).toBe(false);
+  semaphore.close();
   await Promise.all(waiting);
   expect(entered).toEqual(["first true", "second false"]);
 });
 
 test("nobody waits for longer than he wants to, and none enters what is closed", async () => {
-  const room = new Semaphore(1, eventLoop);
-  await room.acquire(LONG_MS);
-  expect(await room.acquire(1)).toBe(false);
+  const semaphore = new Semaphore(1, eventLoop);
+  await semaphore.acquire(LONG_MS);
+  expect(await semaphore.acquire(1)).toBe(false);
   // Who has gone is not given the place.
-  room.release();
-  expect(room.isFree).toBe(true);
-  room.close();
-  expect([room.isFree, await room.acquire(LONG_MS)]).toEqual([false, false]);
+  semaphore.release();
+  expect(semaphore.isFree).toBe(true);
+  semaphore.close();
+  expect([semaphore.isFree, await semaphore.acquire(LONG_MS)]).toEqual([false, false]);
 });

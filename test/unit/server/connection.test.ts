@@ -345,11 +345,11 @@ function valueOf(server: InProcessServer): string {
 
 /** What a connection holds on to, in bytes. */
 function bytesHeld({ connection }: InProcessClient): number {
-  const { inbox, outbox } = connection as unknown as {
-    inbox: { bytes: Uint8Array };
-    outbox: { pieces: Uint8Array[] };
+  const { input, output } = connection as unknown as {
+    input: { bytes: Uint8Array };
+    output: { pieces: Uint8Array[] };
   };
-  const buffers = new Set([inbox.bytes.buffer, ...outbox.pieces.map((bytes) => bytes.buffer)]);
+  const buffers = new Set([input.bytes.buffer, ...output.pieces.map((bytes) => bytes.buffer)]);
   return [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
 }
 
