@@ -13,7 +13,7 @@ import type { Store } from "../store/store.ts";
 import { Hello } from "./hello.ts";
 import { ROOT_BYTES } from "./items.ts";
 import type { Salt } from "./short-digest.ts";
-import type { SyncFailure } from "./result.ts";
+import type { SyncCounts, SyncFailure } from "./result.ts";
 import { watermarkBehind } from "./watermark.ts";
 
 /** What a node brings to a greeting. */
@@ -49,8 +49,26 @@ export class Greeting {
     store.deletions.vouch(this.watermarkMs);
   }
 
+  /**
+   * Meets the peer that said this: takes over its clock and its flush, and agrees with it on a
+   * watermark. What the session fails for when the two do not talk to each other, or cannot; else
+   * whether a flush came with it.
+   */
+  meet(theirs: Hello, counts: SyncCounts): boolean | FailureReason {
+    const refusal = this.judge(theirs);
+    if (refusal !== null) return refusal;
+    const adopted = this.adopt(theirs);
+    if (typeof adopted === "boolean") this.agree(theirs);
+    else {
+      const { timeHigh, timeLow } = theirs.floor;
+      const isAhead = this.options.store.isTooFarAhead(timeHigh, timeLow);
+      if (isAhead) counts.postpone(unixMsOf(timeHigh, timeLow));
+    }
+    return adopted;
+  }
+
   /** Agrees with the peer on the earlier of both watermarks. */
-  agree(theirs: Hello): void {
+  private agree(theirs: Hello): void {
     this.watermarkMs = Math.min(this.watermarkMs, theirs.watermarkMs);
     // Both clocks are there already. So a restart does not forget what was vouched for.
     this.options.store.clock.observe(timeHighOf(this.watermarkMs), timeLowOf(this.watermarkMs));
@@ -81,7 +99,7 @@ export class Greeting {
   }
 
   /** Whether this node talks to the one that said this. Null when it does. */
-  judge(theirs: Hello): FailureReason | null {
+  private judge(theirs: Hello): FailureReason | null {
     const { cluster, nodeId, epoch } = this.options;
     if (theirs.cluster !== cluster) {
       const reason = `it belongs to the cluster "${theirs.cluster}", this node to "${cluster}"`;
@@ -104,7 +122,7 @@ export class Greeting {
    * Takes over clock and flush of the peer. True when a flush came with it; a refusal when it
    * cannot be.
    */
-  adopt(theirs: Hello): boolean | FailureReason {
+  private adopt(theirs: Hello): boolean | FailureReason {
     const { store, nowMs } = this.options;
     const untruth = findUntruePurge(store, theirs.forgottenUpToMs(), theirs.clockMs);
     if (untruth !== null) return ["untrue", untruth];

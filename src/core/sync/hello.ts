@@ -146,7 +146,7 @@ export function readHello(
   const parts = reader.u8();
   hello.cluster = readText(reader);
   hello.nodeId = readText(reader);
-  // Who only looks belongs to no cluster; it is let nowhere else (`Greeting.judge`).
+  // Who only looks belongs to no cluster; it is let nowhere else (`Greeting.meet`).
   const isNamed = hello.cluster === "" || isClusterName(hello.cluster);
   if (!reader.overrun && !(isNamed && isNodeId(hello.nodeId))) {
     return "its name, or that of its cluster, is none that a configuration could give";

@@ -99,6 +99,11 @@ export class SyncCounts {
     this.postponedMs = isFirst ? entryMs : Math.min(this.postponedMs, entryMs);
   }
 
+  /** What was missed, and why: the end of a sentence. */
+  get whatIsMissed(): string {
+    return `${this.missed} entries missed: ${this.missedBecause}`;
+  }
+
   /** Counts entries that should have gone over but did not. */
   miss(reason: string, count = 1): void {
     if (this.missed === 0) this.missedBecause = reason;

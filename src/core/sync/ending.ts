@@ -1,0 +1,54 @@
+/** How a session ends: the peer is told when it fails, and whoever began it how it came out. */
+import type { Comparison } from "./comparison.ts";
+import type { FrameWriter } from "./frames.ts";
+import { writeText } from "./hello.ts";
+import type { SharedBySides } from "./initiator.ts";
+import { FAIL } from "./items.ts";
+import { UP_TO_NOW, type SyncSessionOptions } from "./options.ts";
+import { FAILURES, type SyncFailure } from "./result.ts";
+
+/** The end of one session. */
+export class Ending {
+  isEnded = false;
+
+  /** `release` gives back what the session holds in the store. */
+  constructor(
+    private readonly options: Pick<SyncSessionOptions, "onEnd">,
+    private readonly parts: SharedBySides,
+    private readonly comparison: Comparison,
+    private readonly release: () => void,
+  ) {}
+
+  /** Ends the session because of the peer, and tells it. */
+  fail(failure: SyncFailure, reason: string): true {
+    sayFailure(this.parts.writer, failure, reason);
+    this.finish(failure, reason);
+    return true;
+  }
+
+  /** Ends it without a word. `failure` is null when it was complete. The first call counts. */
+  finish(failure: SyncFailure | null, reason: string): void {
+    if (this.isEnded) return;
+    this.isEnded = true;
+    this.release();
+    const { counts, reader, writer } = this.parts;
+    const { missed: _, missedBecause: __, ...result } = counts;
+    this.options.onEnd({
+      ok: failure === null,
+      failure,
+      reason,
+      bytesSent: writer.bytesSent,
+      bytesReceived: reader.bytesReceived,
+      isUpToNow: failure === null && UP_TO_NOW.includes(this.comparison.mode),
+      ...result,
+    });
+  }
+}
+
+function sayFailure(writer: FrameWriter, failure: SyncFailure, reason: string): void {
+  writer.reserve(2048);
+  writer.u8(FAIL);
+  writer.u8(FAILURES.indexOf(failure));
+  writeText(writer, reason);
+  writer.flush();
+}
