@@ -1,22 +1,24 @@
 /**
- * How contacts travel in a HELLO (`hello.ts`). A node's contacts with all of 128 members would be 2
- * KB in every session, though most of them are of members that are gone and never change. So the
- * initiator names only those last in contact, and sends a digest of its contacts with all others. A
- * responder with the same digest knows by it what they are; any other asks for all (AGAIN in
- * `items.ts`).
+ * How contacts travel in a HELLO (`hello.ts`). All contacts of a node with 128 members would be 2
+ * KB in every session, though most of them are with members that are gone, and never change. So the
+ * initiator names only the members last in contact, and sends a digest of its contacts with all
+ * others. If the responder's contacts with those have the same digest, it knows what they are;
+ * otherwise it asks for all of them (AGAIN in `items.ts`).
  *
  *   initiator   count · count × (origin 8 bytes · contact · purge) · [digest 8 bytes, if there are
  *               others]
- *   responder   bits, the lowest of a byte first: which of the named stand otherwise here · for
+ *   responder   bits, the lowest of a byte first: for which of the named its own times differ · for
  *               each of those: contact · purge · count · count × (origin 8 bytes · contact ·
- *               purge): who was not named; without those of whom the digest was right
+ *               purge): the members that the initiator did not name; if the digest was the same,
+ *               none of those that it covers
  *
- * A contact is a varint, seconds before the speaker's clock. A purge is one too: 0 for nothing, 1 +
- * 2 n for up to n seconds before the clock, 2 n for up to n after. All is in whole seconds, rounded
- * so that what is claimed is never more than what is so, nor forgotten less.
+ * A contact is a varint: how many seconds it lies before the speaker's clock. A purge time is one
+ * too: 0 for none, 1 + 2 n for n seconds before the clock, 2 n for n seconds after it. All are
+ * whole seconds, rounded so that a node never claims to know more than it does, nor to have
+ * forgotten less.
  *
- * The digest is SHA-256 over the others in the order of their origins, with the initiator's salt
- * before them, so nobody can have prepared two vectors that look alike.
+ * The digest is SHA-256 over the initiator's salt and then the others in the order of their
+ * origins. Because of the salt, nobody can prepare two vectors with the same digest.
  */
 import { type Contacts, MAX_MEMBERS } from "./contacts.ts";
 import type { Salt } from "./short-digest.ts";
@@ -26,7 +28,7 @@ const DIGEST_BYTES = 8;
 /** Most bytes that either form takes. */
 export const MAX_SUMMARY_BYTES = 64 + MAX_MEMBERS * 20;
 
-/** What is said of a member. Times are Unix milliseconds, whole seconds. */
+/** What is said of a member. Times are Unix milliseconds, in whole seconds. */
 interface Member {
   readonly originHigh: number;
   readonly originLow: number;
@@ -40,7 +42,7 @@ export class ContactSummary {
   named: Member[] = [];
   /** Of the others; null when there are none. */
   digest: Uint8Array | null = null;
-  /** The others, in the order of their origins, for whoever knows them. */
+  /** The others, in the order of their origins; empty while they are known by their digest only. */
   others: Member[] = [];
 
   /** Names this many members, those last in contact, and makes a digest of the others. */
@@ -53,7 +55,7 @@ export class ContactSummary {
     return summary;
   }
 
-  /** Finds out the others by what is known here. False when the digest is of something else. */
+  /** Concludes from these contacts who the others are. False when their digest is another. */
   recognise(contacts: Contacts, salt: Salt): boolean {
     if (this.digest === null) return true;
     const others = this.notNamed(contacts);
@@ -141,7 +143,7 @@ export function readAnswer(
   for (const [i, member] of summary.named.entries()) {
     const isOther = (reader.bytes[bits + (i >>> 3)] & (1 << (i & 7))) !== 0;
     const there = isOther ? readTimes(reader, clockMs, member) : member;
-    // Who was named need not be a member there.
+    // The responder need not know a member that was named.
     if (!isOther || there.ms > 0 || there.purgedUpToMs > 0) note(into, there);
   }
   for (const member of readMembers(reader, clockMs)) note(into, member);
@@ -230,7 +232,7 @@ export function secondsBack(clockMs: number, seconds: number): number {
   return Math.max(0, Math.floor(clockMs / 1000) - seconds) * 1000;
 }
 
-/** A purge time as the item has it; in whole seconds, rounded up. */
+/** A purge time as it is written in the item: in whole seconds, rounded up. */
 function purgeCode(clockMs: number, purgedUpToMs: number): number {
   if (purgedUpToMs === 0) return 0;
   const seconds = Math.floor(clockMs / 1000) - Math.ceil(purgedUpToMs / 1000);

@@ -1,20 +1,21 @@
 /**
- * Entries going out and coming in during a session, the same for both sides.
+ * The entries that a session sends and receives; the same for both sides.
  *
- * Out: ids wait in a queue. They are looked up when their turn comes, so what goes out is
- * the entry as it is then, even if it is newer than what is compared: it may stand in place of
- * a deletion that the peer lacks. One that is gone is left alone. One that is dated so far ahead
- * that the peer would not accept it yet is kept back, and LATER says from when on it is to be had,
- * so that the peer asks again at that time and not before. Should the id name another entry by
- * then, that one is sent, which is of no use and does no harm.
+ * Sending: ids wait in a queue and are looked up when their turn comes. So an entry is sent as it
+ * is then, even if it is newer than the watermark: it may stand in place of a deletion that the
+ * peer lacks. An id whose entry is gone is skipped. An entry dated so far ahead that the peer would
+ * not accept it yet is kept back; LATER says from when on it can be had, so that the peer asks
+ * again at that time and not before. If the id belongs to another entry by then, that one is sent,
+ * which is of no use and does no harm.
  *
- * In: everything goes through the store's gate, with two exceptions, both about keys that this
- * store does not have and may have purged. A peer that is stale (`contacts.ts`) may have missed
- * a deletion that is forgotten here. What it alone holds from before then is REFUSED, and it sets
- * it aside (`sync/refusals.ts`). And a deletion that this node had and has purged is not taken in
- * again: it is REFUSED too, and the peer drops it.
- * The time of a counter is that of its base: that is what a deletion is measured against. One that
- * was begun from nothing is as old as its latest increment, for nobody can have purged that.
+ * Receiving: everything goes through the store's gate, with two exceptions. Both are about keys
+ * that this store does not have and may have purged. First, a peer that is stale (`contacts.ts`)
+ * may have missed a deletion that is forgotten here: what it alone holds from before then is
+ * REFUSED, and it sets that aside (`refusals.ts`). Second, a deletion that this node had and has
+ * purged is not accepted again: it is REFUSED too, and the peer drops it.
+ *
+ * A counter is as old as its base, because deletions are compared with the base. A counter that was
+ * begun from nothing is as old as its latest increment, because nobody can have purged that.
  */
 import { unixMsOf } from "../data/clock.ts";
 import { Contacts, latestMissed } from "./contacts.ts";
@@ -72,7 +73,7 @@ const REASONS: Readonly<Record<number, string>> = {
   [REFUSED_LARGE]: "a counter would have more parts than one may have",
 };
 
-/** What the two ways have in common. */
+/** What sending and receiving need. */
 export interface EntryFlowOptions {
   readonly store: Store;
   readonly contacts: Contacts;
@@ -96,16 +97,17 @@ export class EntryFlow {
   /** What such a peer accepts all the same. */
   private readonly allowed = new Set<number>();
   private hasSaidFull = false;
-  /** The contacts there were when this side introduced itself: what it knew then it told. */
+  /** This side's contacts when it introduced itself, which are those that it told the peer. */
   told = new Contacts();
   /** Set once the peer has introduced itself. */
   peer = new Hello();
-  /** While an entry is being applied: what the store tells its observers comes from here. */
+  /** An entry is being applied: the changes that the store reports now are this session's own. */
   isApplying = false;
   /**
-   * Something was left out, so this was no contact. Either the peer has an entry dated too far
-   * ahead to be taken, which may stand there in place of a deletion that is forgotten. Or it was
-   * not sent what it does not accept now, and so could not refuse that for one it has forgotten.
+   * Something was left out, so this session counts as no contact. Either the peer has an entry
+   * dated too far ahead to be accepted, which may have replaced a deletion there that this node
+   * needs. Or the peer was not sent entries that it does not accept now, and so could not refuse
+   * those for a deletion that it has forgotten.
    */
   preventsContact = false;
 
@@ -133,13 +135,13 @@ export class EntryFlow {
     return false;
   }
 
-  /** Whether entries were set aside or not accepted yet, on which the two sides differ. */
+  /** Whether the two sides still differ, by entries that were set aside or are not accepted yet. */
   get leavesDifferences(): boolean {
     const { entriesSetAside, entriesPostponed } = this.counts;
     return entriesSetAside > 0 || entriesPostponed > 0 || this.keptBack > 0;
   }
 
-  /** Says what was kept back, if anything was. */
+  /** Says LATER if anything was kept back. */
   sayLater(): void {
     if (this.keptBack === 0) return;
     this.writer.reserve(16);
@@ -161,14 +163,14 @@ export class EntryFlow {
   }
 
   /**
-   * Lets an entry go to a peer that is full: it said so, or it has something as large under that
-   * key.
+   * Lets an entry be sent to a peer that is full: the peer said that it needs it, or has something
+   * as large under that key.
    */
   allow(id: number): void {
     if (this.peer.isFull) this.allowed.add(id);
   }
 
-  /** Says how much was withheld since the peer is full, if anything was. */
+  /** Says WITHHELD if anything was not sent because the peer is full. */
   sayWithheld(): void {
     if (this.withheld === 0) return;
     this.writer.reserve(8);
@@ -189,7 +191,7 @@ export class EntryFlow {
     return REASONS[this.options.store.isReadOnly ? REFUSED_READ_ONLY : REFUSED_FULL];
   }
 
-  /** Tells the peer, once, that it may spare itself sending what is new. */
+  /** Says FULL, once: the peer need not send new entries any more. */
   private sayFull(): void {
     if (this.hasSaidFull) return;
     this.hasSaidFull = true;
@@ -198,7 +200,7 @@ export class EntryFlow {
     this.writer.flush();
   }
 
-  /** Sends an entry that was read; a counter too large for a frame in slices. */
+  /** Sends an entry that was read; a counter too large for one frame is sent in slices. */
   send(entry: Entry, id = -1): void {
     if (this.peer.isFull && entry.kind !== KIND_TOMBSTONE && !this.allowed.delete(id)) {
       this.withheld++;
@@ -219,11 +221,11 @@ export class EntryFlow {
     this.sendWhole(entry);
   }
 
-  /** Any part of a counter on its base is one, and the peer joins them all. */
+  /** Some parts of a counter on its base are a counter too, and the peer joins all of those. */
   private sendSlices(entry: Entry, maxBytes: number): void {
     const { value, valueOffset, valueLength } = entry;
     const partsASlice = Math.floor(partsOf(maxBytes));
-    // A peer whose frames hold next to nothing would have it sent for ever.
+    // To a peer whose frames hold next to nothing this would go on for ever.
     if (partsASlice < MIN_PARTS_A_SLICE) {
       this.counts.miss("a counter is larger than a frame may be");
       return;
@@ -280,8 +282,8 @@ export class EntryFlow {
   }
 
   /**
-   * Whether an entry that arrives was purged here, or may have been. Answers if the peer is to
-   * know.
+   * Whether an entry that arrives was deleted here, or may have been, by a deletion that is
+   * forgotten. If so, says REFUSED to the peer.
    */
   private isForgotten(entry: Entry): boolean {
     const { contacts, store } = this.options;
@@ -307,9 +309,9 @@ export class EntryFlow {
   }
 
   /**
-   * Whether what is here of the key tells what becomes of an entry that arrives. What is alive
-   * came after all deletions known here. A deletion need not be the latest: one that was known
-   * and is forgotten may have deleted what is newer than this one.
+   * Whether merging with what is here of the key decides about an entry that arrives. A live entry
+   * does: it came after all deletions known here. A tombstone need not be of the latest deletion: a
+   * later one may have been known and forgotten, and may have deleted the entry that arrives.
    */
   private decides(id: number, arriving: Entry): boolean {
     const { store } = this.options;
@@ -319,13 +321,13 @@ export class EntryFlow {
     return compareVersions(this.base, this.entry) <= 0;
   }
 
-  /** Whether this node had a deletion that the peer still has, which it must have purged then. */
+  /** Whether this node once had a deletion that the peer still has; then it must have purged it. */
   private isKnown(entry: Entry): boolean {
     const { high, low } = this.peer.origin;
     return diedMs(entry) <= this.told.of(high, low);
   }
 
-  /** Drops an entry of the store that goes no further. */
+  /** Drops an entry from the store, without a tombstone. */
   discard(id: number): void {
     this.isApplying = true;
     this.options.store.discard(id);

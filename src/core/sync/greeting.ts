@@ -2,9 +2,9 @@
  * What two nodes agree on with their HELLOs: whether they belong together, as of when they
  * compare, and afterwards up to when each has everything the other had.
  *
- * A node's clock here is its hybrid logical clock, for that is what it stamps writes with. Both
- * observe the other's, so that a node whose clock is behind, or was set back, compares up to the
- * present from the next session on, and not hours later.
+ * The clock of a node is its hybrid logical clock here, because it stamps writes with that. Each
+ * node observes the other's clock. So a node whose clock is behind, or was set back, compares up to
+ * the present from its next session on, and not only hours later.
  */
 import { timeHighOf, timeLowOf, unixMsOf } from "../data/clock.ts";
 import { latestMissed, type Contacts } from "./contacts.ts";
@@ -40,8 +40,8 @@ export class Greeting {
   constructor(private readonly options: GreetingOptions) {}
 
   /**
-   * Begins, before anything is compared, with the latest time this node would compare as of. For
-   * what it learns of up to then it vouches from now on.
+   * Begins, before anything is compared, with the latest watermark that this node would agree to.
+   * From now on it vouches for knowing every deletion up to then (`Deletions.vouch`).
    */
   begin(): void {
     const { store, lagMs } = this.options;
@@ -50,9 +50,9 @@ export class Greeting {
   }
 
   /**
-   * Meets the peer that said this: takes over its clock and its flush, and agrees with it on a
-   * watermark. What the session fails for when the two do not talk to each other, or cannot; else
-   * whether a flush came with it.
+   * Meets the peer that said this HELLO: takes over its clock and its flush, and agrees with it on
+   * a watermark. Returns the reason when the two must not or cannot talk to each other, else
+   * whether a flush came with the HELLO.
    */
   meet(theirs: Hello, counts: SyncCounts): boolean | FailureReason {
     const refusal = this.judge(theirs);
@@ -70,7 +70,7 @@ export class Greeting {
   /** Agrees with the peer on the earlier of both watermarks. */
   private agree(theirs: Hello): void {
     this.watermarkMs = Math.min(this.watermarkMs, theirs.watermarkMs);
-    // Both clocks are there already. So a restart does not forget what was vouched for.
+    // Both clocks have passed it already; observing it has a restart remember what was vouched for.
     this.options.store.clock.observe(timeHighOf(this.watermarkMs), timeLowOf(this.watermarkMs));
   }
 
@@ -88,7 +88,7 @@ export class Greeting {
     hello.watermarkMs = this.watermarkMs;
     hello.isFull = store.isFull || store.isReadOnly;
     hello.acceptsUpToMs = store.acceptsUpToMs();
-    // Of a time in which its clock was ahead, or its grace shorter, it says no more than can be.
+    // If its clock was ahead, or its grace shorter, when it purged, it claims no more than can be.
     const latestPurgeMs = store.deletions.latestPurgeMs();
     hello.purgedUpToMs = Math.min(store.deletions.purgedUpToMs, latestPurgeMs);
     hello.floor = store.floor;
@@ -98,7 +98,7 @@ export class Greeting {
     return hello;
   }
 
-  /** Whether this node talks to the one that said this. Null when it does. */
+  /** Why this node does not talk to the one that said this; null when it does. */
   private judge(theirs: Hello): FailureReason | null {
     const { cluster, nodeId, epoch } = this.options;
     if (theirs.cluster !== cluster) {
@@ -119,8 +119,8 @@ export class Greeting {
   }
 
   /**
-   * Takes over clock and flush of the peer. True when a flush came with it; a refusal when it
-   * cannot be.
+   * Takes over clock and flush of the peer. True when a flush came with it; the reason when that is
+   * impossible.
    */
   private adopt(theirs: Hello): boolean | FailureReason {
     const { store, nowMs } = this.options;
@@ -129,7 +129,7 @@ export class Greeting {
     store.observeClock(timeHighOf(theirs.clockMs), timeLowOf(theirs.clockMs));
     const { timeHigh, timeLow, originHigh, originLow } = theirs.floor;
     const outcome = store.applyFloor(timeHigh, timeLow, originHigh, originLow);
-    // Without the flush nothing here could be compared with what is there.
+    // Unless this node carries the flush out, its data cannot be compared with the peer's.
     if (outcome === REFUSED_READ_ONLY) {
       return ["incomplete", "it was flushed, and this node can write nothing down for now"];
     }
@@ -139,14 +139,14 @@ export class Greeting {
   }
 
   /**
-   * After a complete session: everything the peer had is here, and what it had from others. And
-   * what was purged there is not here any more.
+   * Notes after a complete session that everything the peer had is here, also what it had from
+   * others, and that what was purged there is not here any more.
    */
   noteContact(theirs: Hello): void {
     const { contacts } = this.options;
     const { high, low } = theirs.origin;
     contacts.meet(high, low, this.watermarkMs);
-    // What is said of this node itself counts too: it may have lost its data since.
+    // What the peer says of this node itself counts too: this node may have lost its data since.
     theirs.contacts.forEach((high, low, ms) => {
       contacts.note(high, low, Math.min(ms, this.watermarkMs));
     });
@@ -154,13 +154,14 @@ export class Greeting {
   }
 }
 
-/** Purge times are told in whole seconds, rounded up, and clocks in seconds, rounded down. */
+/** Purge times travel in whole seconds, rounded up; clocks are in seconds, rounded down. */
 const ROUNDING_MS = 2_000;
 
 /**
- * Why nobody can have forgotten deletions up to that time, in a sentence; null when it can be. By
- * the clock of who says so, and by this node's within the skew that is allowed, a deletion is kept
- * for its grace. Would it be believed, who has what is newer would be told to give it up.
+ * Says in a sentence why no node can have forgotten deletions up to that time; null when one can.
+ * Every node keeps a deletion for the grace, by its own clock, which may differ from this node's by
+ * the allowed skew. A node that believed a later time would give up entries that are too new to
+ * have been deleted and forgotten.
  */
 export function findUntruePurge(
   store: Store,
@@ -185,13 +186,14 @@ function aTimeAhead(ms: number, nowMs: number): string {
   return `a time that lies ${Math.round((ms - nowMs) / 1000)} s ahead of this node's clock`;
 }
 
-/** From now on, what the peer and those before it purged is not to come in here either. */
+/** Notes that what the peer purged, and those whose data it has, is not to come in here either. */
 export function notePurges(
   { store, contacts }: Pick<GreetingOptions, "store" | "contacts">,
   theirs: Hello,
 ): void {
-  // What its clock has it further than this node's is told again, and noted, a little later: until
-  // then nothing that is younger than the grace is turned away here.
+  // A peer whose clock is ahead may have purged what is younger than the grace by this node's
+  // clock. That part is told again, and noted, in a later session; until then this node does not
+  // refuse anything younger than the grace.
   const latestMs = store.deletions.latestPurgeMs();
   const note = (high: number, low: number, purgedUpToMs: number): void => {
     const upToMs = Math.min(purgedUpToMs, latestMs);

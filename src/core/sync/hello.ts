@@ -7,9 +7,10 @@
  *   latest time accepted: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
  *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`contact-summary.ts`)
  *
- * Texts are UTF-8 with their length before them. It is as short as it can be, for between equal
- * nodes it is all that travels. HAS_OTHERS says, from the initiator, that a digest stands for
- * members that are not named, and from the responder that it knows the same of those.
+ * Texts are UTF-8 with their length before them. The item is as short as possible, because between
+ * equal nodes it is all that travels. From the initiator, HAS_OTHERS says that members which it
+ * does not name are covered by a digest; from the responder, that it knows the same of those
+ * members.
  */
 import { Contacts, MAX_MEMBERS } from "./contacts.ts";
 import type { VersionWords } from "../data/entry.ts";
@@ -55,7 +56,7 @@ export class Hello {
   clockMs = 0;
   /** As of when to compare: a whole second, not after the clock. */
   watermarkMs = 0;
-  /** What is dated later it does not accept; in whole seconds. */
+  /** It does not accept entries that are dated later; in whole seconds. */
   acceptsUpToMs = Infinity;
   /**
    * It accepts no new entries now, only deletions and what needs no more room than what it
@@ -73,8 +74,8 @@ export class Hello {
   summary = new ContactSummary();
 
   /**
-   * Completes what an initiator sent of its contacts by what is known here. False when they are
-   * others: then `contacts` has only those that it named.
+   * Completes the contacts that an initiator sent, if those it did not name are the same as in
+   * `contacts`. False when they are not: then only those that it named are known.
    */
   recognise(contacts: Contacts): boolean {
     const isKnown = this.summary.recognise(contacts, this.salt);
@@ -82,7 +83,7 @@ export class Hello {
     return isKnown;
   }
 
-  /** Up to when deletions were dated that are forgotten here, whoever purged them. */
+  /** The time of the latest deletion that the node has forgotten, whoever purged it. */
   forgottenUpToMs(): number {
     let upToMs = this.purgedUpToMs;
     this.contacts.forEach((_high, _low, _ms, purgedUpToMs) => {
@@ -146,7 +147,7 @@ export function readHello(
   const parts = reader.u8();
   hello.cluster = readText(reader);
   hello.nodeId = readText(reader);
-  // Who only looks belongs to no cluster; it is let nowhere else (`Greeting.meet`).
+  // An inspector belongs to no cluster. In other modes that is refused (`Greeting.meet`).
   const isNamed = hello.cluster === "" || isClusterName(hello.cluster);
   if (!reader.overrun && !(isNamed && isNodeId(hello.nodeId))) {
     return "its name, or that of its cluster, is none that a configuration could give";
@@ -172,7 +173,7 @@ export function readHello(
   return reader.overrun ? null : hello;
 }
 
-/** The latest time accepted as the item has it: in whole seconds, rounded down. */
+/** The latest time accepted, as it is written in the item: in whole seconds, rounded down. */
 function limitCode(clockMs: number, limitMs: number): number {
   const seconds = Math.floor(limitMs / 1000) - Math.floor(clockMs / 1000);
   return seconds < 0 ? 1 - 2 * seconds : 2 * Math.min(seconds, 2 ** 33);

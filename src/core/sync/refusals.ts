@@ -1,11 +1,11 @@
 /**
- * What becomes of the entries that the peer refuses: a deletion that it has purged is dropped, and
- * what may have been deleted there is set aside.
+ * What becomes of the entries that the peer refuses: a deletion that the peer has purged is
+ * dropped, and an entry that may have been deleted there is set aside.
  *
- * Setting aside takes a disk its time, and the store has the only copy until then. So the entry is
- * looked at twice: when the refusal comes, and when its copy is durable. Only if nothing has
- * changed between the two is it dropped. Until then the session hears nothing but further
- * refusals, and says nothing, so that it cannot end as if all were done.
+ * Setting an entry aside takes the disk some time, and until then the store has the only copy. So
+ * the entry is judged twice: when the refusal comes, and when its copy is durable. It is dropped
+ * only if nothing has changed in between. Meanwhile the session hears further refusals and nothing
+ * else, and says nothing, so that it cannot end as if all were done.
  */
 import { unixMsOf } from "../data/clock.ts";
 import { Entry, KIND_TOMBSTONE, compareVersions, type VersionWords } from "../data/entry.ts";
@@ -18,7 +18,7 @@ import type { SyncCounts } from "./result.ts";
 /** While this much is being set aside, no further refusal is heard. */
 const MAX_WAITING_BYTES = 1_048_576;
 
-/** A REFUSED item: the key and version that was refused, and up to when who purged. */
+/** A REFUSED item: the key and version that was refused, who purged, and up to when. */
 interface Refusal extends VersionWords {
   readonly key: Uint8Array;
   readonly purgedUpToMs: number;
@@ -32,8 +32,9 @@ type Verdict = "nothing" | "forget" | "keep for now" | "set aside";
 /** The refusals of one session. */
 export class Refusals {
   /**
-   * An entry that the peer refused stays here for now: it changed meanwhile and is as old as ever,
-   * as a counter is, or it is not so old that it may be given up.
+   * An entry that the peer refused stays here for now, so this session counts as no contact. Either
+   * the entry changed meanwhile and is as old as before, as a counter with another increment is. Or
+   * it is not old enough to be given up.
    */
   preventsContact = false;
   private waiting = 0;
@@ -52,7 +53,7 @@ export class Refusals {
     return this.waiting > 0;
   }
 
-  /** Whether so much is that no more refusals can be handled for now. */
+  /** Whether so much is being set aside that no more refusals can be handled for now. */
   get isFull(): boolean {
     return this.waitingBytes >= MAX_WAITING_BYTES;
   }
@@ -129,14 +130,14 @@ export class Refusals {
     if (flow.isDead(entry)) return "nothing";
     const isLater = writtenMs(entry) > purgedUpToMs;
     if (hasChanged) return isLater ? "nothing" : "keep for now";
-    // What was written within the grace, nobody can have forgotten the deletion of. Whatever the
-    // peer says, and whichever clock is wrong, it stays here until it is older.
+    // Nobody can have forgotten the deletion of what was written within the grace. Whatever the
+    // peer says, and whichever clock is wrong, such an entry stays here until it is older.
     return isLater || writtenMs(entry) >= store.deletions.latestPurgeMs()
       ? "keep for now"
       : "set aside";
   }
 
-  /** Whether the peer can have forgotten this deletion, and says that it has forgotten such. */
+  /** Whether the peer can have forgotten this deletion, by its own words and by the grace. */
   private mayBeForgotten({ timeHigh, timeLow }: Entry): boolean {
     const deletedMs = unixMsOf(timeHigh, timeLow);
     if (deletedMs > this.flow.peer.forgottenUpToMs()) return false;
