@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type BrokerKind, brokerKinds } from "./broker-kinds.ts";
-import { tryBroker, type Trial } from "./trial.ts";
+import { STEPS, tryBroker, type Trial } from "./trial.ts";
 
 const DOCS = join(import.meta.dir, "..", "..", "docs", "brokers.md");
 const TABLE_BEGIN = "<!-- table: bun run brokers --update-docs -->";
@@ -67,15 +67,15 @@ function install(kind: BrokerKind): void {
 }
 
 function rowOf(kind: BrokerKind, version: string, trial: Trial): string[] {
-  const cells = [...trial.findings.values()].map((how) => (how === "yes" ? "yes" : "**no**"));
+  const cells: string[] = [...trial.findings.values()].map((how) =>
+    how === "yes" ? "yes" : "**no**",
+  );
+  while (cells.length < STEPS.length) cells.push("");
   return [kind.name, version, trial.protocol, ...cells];
 }
 
 function tableOf(all: readonly string[][]): string {
-  const header = [
-    ...["broker", "version", "MQTT", "three nodes meet", "a write arrives", "20,000 writes"],
-    ...["100 KB, 3 MiB", "kill -9", "broker restarts"],
-  ];
+  const header = ["broker", "version", "MQTT", ...STEPS];
   const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
   return [line(header), line(header.map(() => "---")), ...all.map(line)].join("\n");
 }
