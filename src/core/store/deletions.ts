@@ -1,20 +1,20 @@
 /**
- * What a store may forget of deletions, and what it may have forgotten.
+ * What a store may forget of deletions, and what it may have forgotten already.
  *
- * A deletion is kept as a tombstone for the grace, and purged then. What a node has purged, or has
- * taken over from others that had, it knows no more: an entry from before may have been deleted
- * without a trace here. That is the one question, `mayHaveForgotten`. Why deletions stay deleted
- * all the same is argued in `core/sync/contacts.ts`, which keeps who of the other members purged
- * what.
+ * A deletion is kept as a tombstone for the grace. Then it is purged, and the node does not know of
+ * it any more; nor does it know what was purged by others whose data it has taken over. So an entry
+ * from before such a purge may have been deleted without a trace of it here. `mayHaveForgotten`
+ * answers whether that can be. `core/sync/contacts.ts` argues why deletions stay deleted all the
+ * same, and keeps which other member purged what.
  */
 import type { HybridClock } from "../data/clock.ts";
 import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
 import { diedMs, writtenMs } from "../data/merge.ts";
 
-/** Sessions hold back a purge for this part of the grace at most. */
+/** Sessions hold purges back for at most this part of the grace. */
 const HELD_SHARE = 1 / 8;
 
-/** The account of one store's deletions. All times are Unix ms. */
+/** What one store knows of its deletions. All times are Unix ms. */
 export class Deletions {
   private purgedMs = 0;
   private elsewhereMs = 0;
@@ -34,19 +34,19 @@ export class Deletions {
   ) {}
 
   /**
-   * The latest death among the tombstones that were purged here; 0 if none. Of what died later this
-   * store knows all deletions; of what died before, it may not.
+   * The latest death among the tombstones that were purged here; 0 if there were none. This store
+   * still knows all deletions of what died later, but perhaps not of what died before.
    */
   get purgedUpToMs(): number {
     return this.purgedMs;
   }
 
-  /** The same of those whose data this store has taken over since: what they purged is not here. */
+  /** The same for purges by other members whose data this store has taken over since. */
   get purgedElsewhereMs(): number {
     return this.elsewhereMs;
   }
 
-  /** How many deletions were purged: a session in whose course it changes has to begin anew. */
+  /** How many deletions were purged. A session during which this changes has to begin anew. */
   get purges(): number {
     return this.purgeCount;
   }
@@ -57,14 +57,14 @@ export class Deletions {
   }
 
   /**
-   * Whether a deletion that is newer than this entry may have been known here, and be so no more.
+   * Whether a deletion newer than this entry may once have been known here, and be forgotten now.
    */
   mayHaveForgotten(entry: Entry): boolean {
     const { forgottenUpToMs } = this;
     return forgottenUpToMs > 0 && writtenMs(entry) <= forgottenUpToMs;
   }
 
-  /** Deletions of what died up to then may be forgotten here, whoever purged them. */
+  /** The time up to which deletions may be forgotten here, whoever purged them. */
   get forgottenUpToMs(): number {
     return Math.max(this.purgedMs, this.elsewhereMs);
   }
@@ -84,16 +84,17 @@ export class Deletions {
   // What may be purged.
 
   /**
-   * A deletion may be forgotten once it died before this: its grace is over. The same for a clock
-   * other than this node's, which has to be one of a node with the same grace.
+   * Deletions of what died before this time may be purged, because their grace is over. With
+   * `clockMs`, the same for another node with the same grace, whose clock shows that.
    */
   latestPurgeMs(clockMs = this.clock.nowMs()): number {
     return Math.max(0, clockMs - this.graceMs);
   }
 
   /**
-   * A session is under way that compares what is here: until as many have ended nothing is purged;
-   * but not for longer than a part of the grace (HELD_SHARE), whoever keeps them going.
+   * A session that compares this store begins. Nothing is purged until all such sessions have
+   * ended; but purges are held back for no longer than HELD_SHARE of the grace, whoever keeps
+   * sessions going.
    */
   beginSession(): void {
     this.sessions++;
@@ -138,8 +139,8 @@ export class Deletions {
   // What was vouched for.
 
   /**
-   * Peers are told that they have every deletion known here that died up to then. One learned of
-   * later counts as one that died at that later moment.
+   * Peers are told that they know every deletion that is known here and died up to then. So a
+   * deletion that this node learns of later counts as one that died at that later moment.
    */
   vouch(upToMs: number): void {
     this.vouchedMs = Math.max(this.vouchedMs, upToMs);

@@ -1,4 +1,7 @@
-/** The flush floor: every entry whose base is below it is gone, here and everywhere. */
+/**
+ * The flush floor: the version of the latest flush. Every entry whose base is below it is deleted,
+ * on this node and on all others.
+ */
 import { compareVersions, type Entry, type VersionWords } from "../data/entry.ts";
 import { baseVersionOf } from "../data/merge.ts";
 

@@ -6,8 +6,8 @@
  * probed linearly from the low bits. A table that fills up is split in two by one more
  * bit, which moves some 1,600 entries and takes tens of microseconds: growth is spread
  * over the inserts, memory grows smoothly, and there is never a moment with two copies.
- * A slot is 32 bits: the id plus one in the low 27, five more bits of the hash above, so that a
- * probe touches another entry's memory once in 32 times only.
+ * A slot is 32 bits: the id plus one in the lower 27, and five more bits of the hash in the upper
+ * ones, so that a probe looks at the memory of a wrong entry only once in 32 times.
  *
  * Invariants
  * - An entry sits between its home slot and the next empty slot (no tombstones:

@@ -1,4 +1,4 @@
-/** A queue of entry ids that takes four bytes for each and keeps its memory for the next. */
+/** A queue of entry ids. It needs four bytes for each, and keeps its memory for later ones. */
 
 /** First in, first out. */
 export class IdQueue {

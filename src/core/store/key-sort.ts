@@ -1,19 +1,19 @@
 /**
  * Puts entry ids in the order of their keys, a million in a fraction of a second.
  *
- * Keys that came in order, as those with a date in them do, are only looked through; what came
- * later is sorted and merged into that. Sorting reads each key once, in the order given,
- * which is mostly that of memory: eight bytes after the prefix that all of them share, by
- * which a radix sort (least significant digit first; Knuth, TAOCP 3, 5.2.5) orders them.
- * Only keys that agree in those eight are looked at again.
+ * Keys that come in order already, as keys with a date in them do, are only looked through. The
+ * others are sorted and merged into those. Sorting reads each key once, in the order given, which
+ * is mostly the order in memory. It takes the eight bytes after the prefix that all keys share, and
+ * orders the keys by those with a radix sort (least significant digit first; Knuth, TAOCP 3,
+ * 5.2.5). Only keys that agree in those eight bytes are looked at again.
  */
 import { KeySlice, type KeySource } from "./key-order.ts";
 
-/** So few are sorted by insertion. */
+/** Up to this many are sorted by insertion. */
 const FEW = 16;
 /**
- * Keys that agree in so many bytes are compared as a whole: they may differ in nothing but zeros at
- * the end.
+ * Keys that agree in this many bytes are compared as a whole: they may differ only by zeros at the
+ * end.
  */
 const DEEP_BYTES = 256;
 

@@ -1,7 +1,7 @@
 /**
- * How this node counts: it adds an increment to its own part of a counter, under the origin of this
- * run, and makes one part of those of its former runs once nobody can bring an older one
- * (`counter-fold.ts`).
+ * How this node counts. It adds increments to its own part of a counter, under the origin of its
+ * present run. It joins the parts of its former runs into one, once nobody can bring an older state
+ * of them (`counter-fold.ts`).
  */
 import { ScratchBytes } from "../bytes.ts";
 import { unixMsOf, type HybridClock } from "../data/clock.ts";
@@ -28,9 +28,9 @@ import type { FlushFloor } from "./flush-floor.ts";
 
 /** Counting, on behalf of one store. */
 export class OwnCounts {
-  /** When runs of this node began that count under an origin of their own. */
+  /** When those runs of this node began that count under origins of their own. */
   readonly runStartsMs: number[] = [];
-  /** The number that `add` arrived at. */
+  /** The number that `add` came to. */
   readonly number = new Int64();
   private stableMs = 0;
 
@@ -53,17 +53,17 @@ export class OwnCounts {
     return this.countingOrigin;
   }
 
-  /** What this node counted before then is known here in full, in Unix ms; 0 while nothing is. */
+  /** Everything that this node counted before then is known here, in Unix ms; 0 for nothing. */
   get stableBeforeMs(): number {
     return this.stableMs;
   }
 
-  /** Counts under another origin from now on: goes on as a former run did. */
+  /** Counts under another origin from now on, which is that of a former run. */
   resume(origin: Origin): void {
     this.countingOrigin = origin;
   }
 
-  /** From now on counted is under an origin of its own, and dated no earlier than this moment. */
+  /** What is counted from now on is under an origin of its own, and dated from this moment on. */
   noteRun(): void {
     const { clock } = this;
     clock.next();
@@ -71,7 +71,8 @@ export class OwnCounts {
   }
 
   /**
-   * Counts under a new origin from now on: what is added next must not seem to follow on before.
+   * Counts under a new origin from now on, so that the next increment does not seem to follow the
+   * earlier ones.
    */
   beginAnew(): void {
     this.countingOrigin = nextRunOrigin(this.countingOrigin);
@@ -126,8 +127,8 @@ export class OwnCounts {
   }
 
   /**
-   * What `add` changed of a counter: one with nothing but this process's part. Null: more than
-   * that.
+   * What `add` changed of a counter, as a counter that has only this process's part. Null when it
+   * changed more than that.
    */
   changeOf(counter: Entry): Entry | null {
     if (this.isFolded) return null;
@@ -144,7 +145,7 @@ export class OwnCounts {
   }
 
   /**
-   * Makes one part of those of runs of this node that are over. Returns the counter's length then.
+   * Joins the parts of former runs of this node into one. Returns the counter's new length.
    */
   private fold(payload: Uint8Array): number {
     const { length, stableMs } = this;

@@ -1,7 +1,7 @@
 /**
- * Changes of long strings that leave most of them as they are: bytes written over some of one, or
- * another expiry. Nothing else of the string is copied, and whoever writes changes down need not
- * write down more.
+ * Changes of long strings that leave most of a string as it is: bytes written over some of it, or
+ * another expiry. Nothing else of the string is copied, and the log need not write down more than
+ * the change.
  */
 import {
   Entry,
@@ -18,7 +18,7 @@ import type { Outcome } from "./outcome.ts";
 const LONG_STRING_BYTES = 1024;
 const NO_PATCH = -1;
 
-/** The patches of one store, of which there is one at a time: while its change is announced. */
+/** The patches of one store. There is one at a time, while the observers are told of the change. */
 export class StringPatches {
   private readonly patch = new Patch();
   private patchedBytes = NO_PATCH;
@@ -38,8 +38,8 @@ export class StringPatches {
   }
 
   /**
-   * Replaces entry `id` by one of this node. A string that is given the value it has gets another
-   * expiry, and that is all.
+   * Replaces entry `id` by an entry of this node. If that has the same value, only the expiry is
+   * changed.
    */
   replace(id: number, entry: Entry): Outcome {
     const { entries, present } = this;

@@ -1,12 +1,14 @@
 /**
- * What the side that asked for a session says and understands once both have introduced
- * themselves: it walks down the tree, and answers the lists of the buckets that differ with what
- * it wants (WANT), what it has that the peer has not (ENTRY), and, when the value is large and the
- * peer may have a newer one under the same key, what it could send (OFFER). Of a large bucket the
- * peer tells the digests of its parts; then this side says which of them to list (EXPAND).
+ * The half of a session that is particular to the side that asked for it, once both have introduced
+ * themselves. The initiator walks down the tree. Then it answers the lists of the buckets that
+ * differ: it asks for what it lacks (WANT), and sends what the peer lacks (ENTRY). If a value is
+ * large and the peer may have a newer one under the same key, it only says what it could send
+ * (OFFER). Of a large bucket the peer tells the digests of its parts, and the initiator says which
+ * of those are to be listed (EXPAND).
  *
- * Lists are kept as they come and worked on in this side's turn, piece by piece, for an answer can
- * be longer than there is room to send. The responder lists so much a turn that this stays bounded.
+ * Lists are kept as they come and worked on in this side's turn, piece by piece, because an answer
+ * can be longer than there is room to send. How much waits is bounded by what the responder lists
+ * in one turn.
  */
 import { isSamePart, type Part, partOf, PartQueue } from "../tree/bucket-part.ts";
 import { readPart, writePart } from "./part-frames.ts";
@@ -37,7 +39,10 @@ import { ListBuffer } from "./lists.ts";
 import type { SyncCounts } from "./result.ts";
 import { LevelWalk } from "./walk.ts";
 
-/** What one piece of a side's turn came to. */
+/**
+ * What follows when a piece of a side's turn was said: more of it, the peer's turn, the peer's turn
+ * with nothing left to list here, or the end.
+ */
 export type SpokenPart = "more" | "turn" | "done" | "end";
 
 /** The parts of a session that both sides use. */
@@ -56,7 +61,7 @@ export class Initiator {
   private readonly theirs = new DigestSet();
   private isMatched = new Uint8Array(64);
   private matched = 0;
-  /** What the list under work is of, and the parts of that which are not yet matched with it. */
+  /** The part whose list is being worked on, and those parts of it that are not matched yet. */
   private listed: Part | null = null;
   private readonly unmatched = new PartQueue();
   /** Parts of which the peer has nothing. */
@@ -66,7 +71,7 @@ export class Initiator {
   private readonly ownParts = new Uint32Array(FANOUT * DIGEST_WORDS);
   /** Entries that only this side has, of the part under work. */
   private readonly alone = new IdQueue();
-  /** The peer has something of that part which this side has not: perhaps under the same keys. */
+  /** The peer has entries in that part which this side lacks, perhaps under the same keys. */
   private mayClash = false;
   /** What was offered in this turn, in order. */
   private readonly offered = new IdQueue();
@@ -127,7 +132,7 @@ export class Initiator {
     return "turn";
   }
 
-  /** While less is offered than may be; but a part is not broken off for a few. */
+  /** Whether more may be offered in this turn. A part that is nearly done is not broken off. */
   private get mayOffer(): boolean {
     const { length } = this.alone;
     return this.offered.length < MAX_OFFERS_A_TURN || (length > 0 && length <= MAX_LISTED_ENTRIES);
@@ -212,8 +217,8 @@ export class Initiator {
   }
 
   /**
-   * Matches a part of what was listed, or divides it; after the last, asks for what was not
-   * matched.
+   * Matches the list with the entries of one of its parts, or divides that part if it is large.
+   * After the last one asks for what was not matched.
    */
   private matchNext(listed: Part): void {
     const { tree, counts, shortener } = this.parts;
@@ -239,7 +244,7 @@ export class Initiator {
     if (missing > 0) this.want(listed, this.matched === 0 ? 0 : missing);
   }
 
-  /** Sends a part of which the peer has nothing, or divides it. */
+  /** Queues a part of which the peer has nothing for sending, or divides it if it is large. */
   private sendPart(part: Part): void {
     const { buckets } = this.parts.tree;
     this.mayClash = false;
@@ -247,7 +252,7 @@ export class Initiator {
     else for (let digit = 0; digit < FANOUT; digit++) this.aloneParts.push(partOf(part, digit));
   }
 
-  /** Asks for what was not matched; for all of a part when `count` is 0. */
+  /** Asks for the `count` entries of a part that were not matched; for all of it when that is 0. */
   private want(part: Part, count: number): void {
     const { writer } = this.parts;
     this.expectsAnswer = true;
@@ -265,7 +270,8 @@ export class Initiator {
     const id = this.alone.shift();
     if (!flow.read(id, this.entry)) return;
     const { keyLength, valueLength } = this.entry;
-    // A peer that is full accepts what is no larger than what it has, however small that is.
+    // A full peer still accepts what is no larger than its own entry, so even small values are
+    // worth an offer.
     const isOffered = flow.peer.isFull
       ? this.entry.kind !== KIND_TOMBSTONE
       : valueLength >= MIN_OFFERED_BYTES;

@@ -1,15 +1,20 @@
-/** Brings store and tree to where a session can compare, in slices. */
+/**
+ * Brings the store and its tree, in slices, to the state that a session compares: what a flush left
+ * is removed, and the tree is updated to the watermark.
+ */
 import type { MerkleTree } from "../tree/merkle.ts";
 import type { Store } from "../store/store.ts";
 
 const ROWS_A_SWEEP = 1024;
 const IDS_A_LOOK = 4096;
 
-/** What is to be done before a comparison; begun anew whenever there is a reason. */
+/** The work to be done before a comparison. `begin` may be called again at any time. */
 export class TreePreparation {
   private isActive = false;
   private isSwept = false;
-  /** The tree's update under way was begun before, and may not see what has changed since. */
+  /**
+   * The tree's present update was begun earlier, and may miss what has changed since: do another.
+   */
   private isBehind = false;
   private nextId = Infinity;
   private limitHigh = 0;
@@ -27,8 +32,8 @@ export class TreePreparation {
   }
 
   /**
-   * Asks for the tree as of this version, without what a flush has left over. With `anew`, every
-   * entry is hashed again, in case the tree should not hold what is in the store.
+   * Asks for the tree as of this version, with nothing left of a flush. With `anew` every entry is
+   * hashed again, in case the tree does not match the store.
    */
   begin(limitHigh: number, limitLow: number, anew: boolean): void {
     this.isActive = true;

@@ -1,12 +1,13 @@
 /**
- * What the side that was asked for a session says and understands once both have introduced
- * themselves: it walks down the tree, lists the buckets that differ, sends what the other wants,
- * and judges what the other offers. Buckets that are empty on the other side it sends without
- * being asked. It also answers who only wants to look: for keys (FETCH), digests (ASK_ALL) and
- * descriptions (ASK).
+ * The half of a session that is particular to the side that was asked for it, once both have
+ * introduced themselves. The responder walks down the tree, lists the buckets that differ, sends
+ * what the initiator wants, and decides about what the initiator offers. Buckets that are empty on
+ * the other side it sends without being asked. It also answers initiators that only want to look:
+ * for keys (FETCH), digests (ASK_ALL) and descriptions (ASK).
  *
- * An entry the initiator sends may be one whose key it also wants, being unable to tell. Which of
- * the two is newer is seen here, and only what the initiator does not have goes back.
+ * The initiator cannot tell which of the entries that only it has and those that only the responder
+ * has are under the same key. So it may send an entry and want one of the same key. The responder
+ * can see which of the two is newer, and sends only what the initiator lacks.
  */
 import { type Part, partOf, PartQueue, wholeBucket } from "../tree/bucket-part.ts";
 import { readPart, writePart } from "./part-frames.ts";
@@ -53,12 +54,15 @@ import { costOf } from "./lists.ts";
 import type { SyncMode } from "./options.ts";
 import { LevelWalk, writeDigests } from "./walk.ts";
 
-/** A part that is to be expanded: listed, or when it is absent at the peer, sent or described. */
+/**
+ * A part that is to be expanded: it is listed; or, when the peer has nothing of it or asked for a
+ * description, its entries are sent or described.
+ */
 interface PendingPart extends Part {
   readonly isAbsent: boolean;
 }
 
-/** A part whose own parts the peer was told of; which of them are not empty. */
+/** A part whose own parts the peer was told of, and which of those are not empty. */
 interface ToldPart extends Part {
   readonly present: number;
 }
@@ -72,7 +76,7 @@ export class Responder {
   /** The next of them: 16 for each of the walk's nodes. */
   private nextBucket = 0;
 
-  /** What is to be expanded before the next of the buckets. */
+  /** Parts that are to be expanded before the next bucket. */
   private readonly pending = new PartQueue<PendingPart>();
   /** Parts in PARTS items that the peer has not answered. */
   private readonly told = new PartQueue<ToldPart>();
@@ -81,7 +85,7 @@ export class Responder {
   private listedBytes = 0;
   private listedKeys = 0;
   private wantedKeys = 0;
-  /** Where in the queue begins what was wanted of the bucket under work. */
+  /** Where in the queue begins what the peer wants of the bucket that it is working on. */
   private wantedFrom = 0;
 
   private readonly fetched = new Set<number>();
@@ -147,7 +151,7 @@ export class Responder {
     }
   }
 
-  /** An entry of the peer was merged: what is here now need not go back if it is the same. */
+  /** An entry of the peer was merged. If that is what is here now, it need not be sent back. */
   noteMerged(arrived: Entry): void {
     const { queue } = this.parts.flow;
     if (this.wantedFrom === queue.position) return;
@@ -161,7 +165,8 @@ export class Responder {
 
   /** The peer's turn is over. False when it ended too soon. */
   endHearing(flags: number): boolean {
-    // While it still works on what was listed, that is what it may want, and no more is listed.
+    // While the peer still works on what was listed, nothing more is listed, and the bounds of what
+    // it may want stay as they are.
     if ((flags & TURN_BEHIND) === 0) {
       if (this.told.length > 0) return false;
       this.listedBytes = this.listedKeys = this.wantedKeys = 0;
@@ -201,11 +206,11 @@ export class Responder {
     const part = wholeBucket(walk.nodes[node] * FANOUT + (index % FANOUT));
     const isAbsent = this.task === "describe" || (walk.present[node] & bit) === 0;
     this.expand({ ...part, isAbsent });
-    // Done with: a later question is not to be answered with this one's answers.
+    // Its bit is cleared, so that the answer to a later question does not describe it again.
     if (this.task === "describe") walk.differing[node] &= ~bit;
   }
 
-  /** Lists or sends a part; one that is large only in parts. */
+  /** Lists or sends a part. A large one is told of, or divided, part by part. */
   private expand(part: PendingPart): void {
     const { buckets } = this.parts.tree;
     if (!part.isAbsent) this.list(part);
@@ -288,7 +293,7 @@ export class Responder {
     const count = reader.varint();
     if (reader.overrun) return false;
     this.wantedFrom = flow.queue.position;
-    // What is wanted has been listed, or was added since.
+    // A peer can only want what was listed, or was added since.
     const here = buckets.count(part);
     this.wantedKeys += here;
     if (this.wantedKeys > 2 * this.listedKeys + EXTRA_WANTED_ENTRIES) return false;
@@ -326,8 +331,8 @@ export class Responder {
   }
 
   /**
-   * Whether there is room for an offered entry; there is for what is no larger than what it
-   * replaces.
+   * Whether there is room for an offered entry. For one that is no larger than what it replaces
+   * there always is.
    */
   private hasRoomFor(offer: Entry): boolean {
     const { flow, counts } = this.parts;
@@ -340,7 +345,8 @@ export class Responder {
   }
 
   /**
-   * Whether an offered entry may change what is here; if it replaces that, that need not be sent.
+   * Whether an offered entry may change what is here. If it replaces that, then what is here need
+   * not be sent.
    */
   private isWorthHaving(offer: Entry): boolean {
     const id = this.store.locate(offer.key, offer.keyOffset, offer.keyLength);
@@ -369,7 +375,7 @@ export class Responder {
   private describeNext(): void {
     const { flow, tree, writer, shortener } = this.parts;
     const id = flow.queue.shift();
-    // Its id may name another entry by now, which the tree need not have.
+    // The id may belong to another entry by now, which need not be in the tree.
     if (!this.store.isUsed(id) || !tree.buckets.has(id)) return;
     this.store.read(id, this.entry);
     writer.reserve(entryItemBytes(this.entry.keyLength, ABOUT_VALUE_BYTES));

@@ -1,10 +1,10 @@
 /**
- * Digests cut short for the wire. The tree holds 128 bits of each; 48 of them are enough between
- * two sides that merely want to know where they differ. But 48 bits, or 64, can be made to collide
- * on purpose, and two entries that look alike on the wire would never be healed. So what
- * travels is not a part of the digest but a keyed hash of it, with a key that both sides have
- * thrown dice for when they introduced themselves: nobody can have prepared entries that collide
- * under it, and two that do by chance, once in 2.8e14, do not in the next session.
+ * Digests cut short for the wire. The tree holds 128 bits of each. 48 bits would be enough to find
+ * out where two sides differ, but collisions of 48 bits, or of 64, can be made on purpose, and two
+ * entries that look alike on the wire would never be healed. So what travels is not a part of the
+ * digest but a keyed hash of it. The key is random: both sides contribute to it when they introduce
+ * themselves. Nobody can have prepared entries that collide under it, and two that collide by
+ * chance, once in 2.8e14, do not collide in the next session.
  */
 
 /** 64 random bits, in two words. */
@@ -14,8 +14,8 @@ export interface Salt {
 }
 
 /**
- * The salt of a session, of what each side brought. With one that both know beforehand there is no
- * safety.
+ * The salt of a session, made from what each side contributed. A salt that is known beforehand
+ * would protect from nothing.
  */
 export function sessionSalt(initiators: Salt, responders: Salt): Salt {
   const words = Uint32Array.of(initiators.high, initiators.low, responders.high, responders.low);
@@ -35,7 +35,7 @@ export class DigestShortener {
   private low = 0;
   private high = 0;
 
-  /** Sets the salt; none is not one to compare anything under. */
+  /** Sets the salt, which has to be done before anything is compared. */
   setSalt(salt: Salt): void {
     this.low = salt.low | 0;
     this.high = salt.high | 0;

@@ -1,18 +1,18 @@
 /**
- * The way down the tree, to the buckets in which two nodes differ. The sides take turns; each
+ * The walk down the tree, to the buckets in which two nodes differ. The sides take turns. Each
  * message goes one level deeper, and says nothing of nodes that are equal:
  *
  *   DIGESTS   mask u16 · for each bit set, the lowest first:
  *             presence u16 · for each bit set: a child's digest, cut short
  *
- * One item for each node whose children's digests the other side sent last, in that order. The
- * mask says which of those children differ; of each that does, the digests of its own
- * children follow, without those that are empty. The first message, which answers no other, is
- * one item with the root's children.
+ * A message has one such item for each node whose children's digests the other side sent last, in
+ * that order. The mask says which of those children differ. For each child that does, the digests
+ * of its own children follow, without those that are empty. The first message answers no other: it
+ * is one item with the root's children.
  *
- * The tree may change between two messages, by writes or by other sessions. Then a node
- * may be looked into in vain; it is never passed over wrongly, for equal digests mean equal
- * entries at some moment of the session.
+ * The tree may change between two messages, by writes or by other sessions. Then the walk may look
+ * into a node where nothing differs any more; but it never wrongly passes over one, because equal
+ * digests mean equal entries at some moment of the session.
  */
 import { BUCKET_LEVEL, BUCKETS, FANOUT, type DigestTree } from "../tree/digest-tree.ts";
 import { DIGEST_WORDS } from "../tree/digest-list.ts";
@@ -24,13 +24,13 @@ import { SHORT_DIGEST_BYTES, DIGESTS } from "./items.ts";
 const MAX_ITEM_BYTES = 3 + FANOUT * (2 + FANOUT * SHORT_DIGEST_BYTES);
 const MAX_NODES = BUCKETS / FANOUT;
 
-/** One side's way down. It begins as the side that the first message goes to. */
+/** One side of the walk. It begins as the side that receives the first message. */
 export class LevelWalk {
-  /** Level of the nodes that the next message tells the children of. */
+  /** Level of the nodes whose children the next message tells of. */
   level = 0;
   /**
-   * Nodes of which the peer told the children, and which of those differ. These lists have room for
-   * one level of the tree, and more with each that is deeper: most sessions need but the first.
+   * Nodes whose children the peer told of, and which of those children differ. The lists begin with
+   * room for one level of the tree and grow level by level, because most sessions need only one.
    */
   nodes = new Uint16Array(FANOUT);
   differing = new Uint16Array(FANOUT);
@@ -58,7 +58,7 @@ export class LevelWalk {
     this.count = 1;
   }
 
-  /** Does without a walk: arrives at all buckets at once, or with a mask of 0 at none yet. */
+  /** Replaces the walk: arrives at all buckets at once, or with a mask of 0 at none for now. */
   select(mask: number): void {
     this.makeRoom(MAX_NODES);
     for (let node = 0; node < MAX_NODES; node++) this.nodes[node] = node;

@@ -1,8 +1,8 @@
 /** As of when two nodes compare; `merkle.ts` says why it is not now. */
 
 /**
- * Watermarks are whole seconds, and each node's tree is brought to one at the very second, so that
- * the trees of all show the same versions.
+ * Watermarks are whole seconds. Every node brings its tree to the latest one at each whole second,
+ * so that the trees of all nodes show the same versions.
  */
 export const WATERMARK_STEP_MS = 1_000;
 

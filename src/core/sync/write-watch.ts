@@ -1,4 +1,6 @@
-/** Notices whether a store was changed by others than the one who asks. */
+/**
+ * Notices whether a store is changed by anybody else while a session goes on.
+ */
 import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
 import { writtenMs } from "../data/merge.ts";
 import type { ChangeObserver } from "../store/outcome.ts";

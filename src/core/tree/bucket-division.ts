@@ -1,6 +1,6 @@
 /**
- * A large bucket, or a large part of one, divided in 16 by the next 4 bits of the keys' digests;
- * and what a cell holds: an id, which begins a chain, END, or a division.
+ * A large bucket, or a large part of one, divided in 16 by the next 4 bits of the keys' digests. A
+ * cell of it holds one of three things: an id, which begins a chain; END; or a further division.
  */
 import { DIGEST_WORDS } from "./digest-list.ts";
 import { FANOUT } from "./digest-tree.ts";
@@ -11,7 +11,7 @@ export const END = 0xffff_ffff;
 /** In place of the next id: this one is in no chain. */
 export const UNLINKED = 0xffff_fffe;
 
-/** Ids are far below (`MAX_IDS`). */
+/** Numbers from here on name divisions; ids are far below (`MAX_IDS`). */
 const DIVISION = 0x8000_0000;
 
 /** Whether a cell holds a division. */
@@ -30,20 +30,20 @@ const digestWords = new Uint32Array(digest.buffer);
 
 /** See the file header. */
 export class Division {
-  /** About what one takes. */
+  /** About how much memory one needs, in bytes. */
   static readonly BYTES = 500;
 
-  /** One for each digit: the entries whose keys' digests go on with it. */
+  /** A cell for each digit: the entries whose keys' digests have that digit next. */
   readonly cells: Uint32Array;
-  /** How many those are. */
+  /** How many entries each cell has. */
   readonly counts: Uint32Array;
-  /** Their digests, DIGEST_WORDS each. */
+  /** The digests of the cells, DIGEST_WORDS each. */
   readonly digests: Uint32Array;
   /** A bit for each digit whose digest is out of date. */
   dirty = 0;
-  /** It is in the list of those that have such. */
+  /** Whether it is in the list of divisions that have such digests. */
   isStale = false;
-  /** It has not been joined. */
+  /** Whether it is in use: it has not been joined into a chain again. */
   isInUse = true;
 
   /** `depth`: which digit divides, counted from 0. */
@@ -66,7 +66,10 @@ export class Division {
     return total;
   }
 
-  /** Writes the digest of all to `at` in `out`. With their number it is longer than any chain's. */
+  /**
+   * Writes the digest of all entries to `at` in `out`. Their number is hashed too, so that what is
+   * hashed is longer than it is for any chain.
+   */
   digest(count: number, out: Uint32Array, at: number): void {
     scratch.set(this.digests);
     scratch[FANOUT * DIGEST_WORDS] = count;

@@ -1,11 +1,12 @@
 /**
- * A part of a bucket: those of its entries whose key's digest goes on, behind the bits that chose
- * the bucket, with certain digits of 4 bits. With no digits it is the whole bucket. Buckets that
- * are large, by chance or because somebody filled them on purpose, are compared part by part.
+ * A part of a bucket. The first 16 bits of a key's digest choose the bucket. A part is named by
+ * further digits of 4 bits each, and has those entries whose key's digest goes on with those
+ * digits; without any digits it is the whole bucket. Buckets that are large, by chance or because
+ * somebody filled them on purpose, are compared part by part.
  */
 /**
- * Most digits: 64 bits of a key's digest with those of the bucket. To have more than a handful of
- * keys agree in those costs what nobody has.
+ * The most digits of a part. Together with the bucket these are 64 bits of a key's digest. Nobody
+ * can afford to find more than a handful of keys that agree in all of them.
  */
 export const MAX_DEPTH = 12;
 
@@ -33,12 +34,12 @@ export function isSamePart(a: Part, b: Part): boolean {
   return a.bucket === b.bucket && a.depth === b.depth && a.path === b.path;
 }
 
-/** The digit, counted from 0, of a part that goes on so deep. */
+/** The digit at `index`, counted from 0, of a part that has as many. */
 export function digitOf({ depth, path }: Part, index: number): number {
   return Math.floor(path / 16 ** (depth - 1 - index)) % 16;
 }
 
-/** The digit that a key's digest has there; 0 is the first behind the bits of the bucket. */
+/** The digit of a key's digest at `index`; 0 is the first after the bits of the bucket. */
 export function digitOfKey(keyDigest: Uint8Array, index: number): number {
   const byte = keyDigest[2 + (index >>> 1)];
   return (index & 1) === 0 ? byte >>> 4 : byte & 15;
@@ -59,7 +60,7 @@ export class PartQueue<T extends Part = Part> {
     this.parts.push(part);
   }
 
-  /** Takes the first; undefined when there is none. */
+  /** Removes the first and returns it; undefined when there is none. */
   shift(): T | undefined {
     const part = this.parts[this.head++];
     if (this.head >= this.parts.length) {

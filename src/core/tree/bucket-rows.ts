@@ -1,6 +1,6 @@
 /**
- * What the buckets hold of each entry: its digest of 128 bits, and the next in its chain. Both lie
- * together: to walk a chain is one cache miss an entry.
+ * What the buckets hold of each entry: its digest of 128 bits, and the next entry in its chain. The
+ * two lie side by side, so walking a chain costs one cache miss an entry.
  */
 import { END, UNLINKED } from "./bucket-division.ts";
 import { DIGEST_WORDS, type DigestList } from "./digest-list.ts";
@@ -12,7 +12,7 @@ const CHUNK_MASK = CHUNK_IDS - 1;
 const ROW_WORDS = DIGEST_WORDS + 1;
 const NEXT = DIGEST_WORDS;
 
-/** Rows by id, in chunks. A chain begins in a cell of whoever holds it, with an id or END. */
+/** Rows by id, in chunks. A chain begins in a cell of the bucket or division that it belongs to. */
 export class BucketRows {
   /** Five words an id: its digest, and the next in its chain. */
   private rows: Uint32Array[] = [];
@@ -49,7 +49,7 @@ export class BucketRows {
     cells[index] = id;
   }
 
-  /** Takes an entry out of the chain in a cell. */
+  /** Removes an entry from the chain in a cell. */
   unlink(cells: Uint32Array, index: number, id: number): void {
     const next = this.nextOf(id);
     let before = cells[index];

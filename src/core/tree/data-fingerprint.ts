@@ -1,13 +1,13 @@
 /**
- * The fingerprint that `HASH` prints: of keys and values alone, so that any two nodes, of any
- * implementation, can be compared by eye.
+ * The fingerprint that `HASH` prints. It depends on keys and values alone, so that any two nodes,
+ * of any implementation, can be compared by eye.
  *
  *   leaf = SHA-256(u32be key length, key, u32be value length, value), in lexicographic order of
- *   keys parent = SHA-256(left, right); the odd last node of a level moves up unchanged
- *   no leaves: 32 zero bytes
+ *   keys parent = SHA-256(left, right); the odd last node of a level moves up unchanged no leaves:
+ *   32 zero bytes
  *
- * Leaves stream in; only the roots of complete subtrees are kept, one for each bit that is set
- * in the number of leaves, so a thousand million keys take 30 of them.
+ * Leaves stream in. Only the roots of complete subtrees are kept, one for each bit that is set in
+ * the number of leaves: for a thousand million keys that is at most 30.
  */
 import type { Entry } from "../data/entry.ts";
 import { DIGEST_BYTES } from "./record-digest.ts";

@@ -1,16 +1,16 @@
 /**
- * Digests of entries, to be made one: SHA-256 over all of them in ascending order.
+ * Makes one digest of the digests of several entries: SHA-256 over all of them in ascending order.
  *
- * Not their sum or XOR, which would need no order and no walk over what did not change: who
- * chooses what is written chooses the digests too, and to find a few hundred of 128 bits whose XOR
- * is that of others is linear algebra, their sum little more (Wagner, "A Generalized Birthday
- * Problem", 2002). What would withstand that, a sum of vectors of 2 KB (LtHash) or a product
- * modulo a number of 3,072 bits (MSet-Mu-Hash), takes more memory for a bucket than the bucket
- * does.
+ * Their sum or XOR would need no order, and no walk over what did not change, but it would not be
+ * safe. Who chooses what is written chooses the digests too. To find a few hundred digests of 128
+ * bits whose XOR is the same as that of others is linear algebra; for the sum it is hardly more
+ * difficult (Wagner, "A Generalized Birthday Problem", 2002). What would be safe, a sum of vectors
+ * of 2 KB (LtHash) or a product modulo a number of 3,072 bits (MSet-Mu-Hash), would need more
+ * memory for a bucket than the bucket itself.
  */
 import { DIGEST_BYTES } from "./record-digest.ts";
 
-/** Words of 32 bits of a digest in the tree: 128 bits, which nobody can make collide. */
+/** A digest in the tree has this many words of 32 bits. Nobody can make 128 bits collide. */
 export const DIGEST_WORDS = 4;
 
 /** Distances of Shell's sort; sorts a few dozen as fast as a call, and a few hundred in 20 µs. */
@@ -24,7 +24,8 @@ export class DigestList {
   private sorted = new Uint32Array(this.words.length);
   private order = new Uint32Array(64);
   /**
-   * The first n of `sorted` as bytes, made once each: a view costs as much as a third of a hash.
+   * Views of the first n digests of `sorted` as bytes. Each is made once, because to make one costs
+   * a third of a hash.
    */
   private views: Uint8Array[] = [];
   private readonly digest = new Uint8Array(DIGEST_BYTES);
@@ -84,7 +85,7 @@ export class DigestList {
     }
   }
 
-  /** Whether of two digests with the same first word, the one comes behind the other. */
+  /** Whether the first of two digests, which have the same first word, comes after the second. */
   private isBehind(one: number, other: number): boolean {
     for (let word = 1; word < DIGEST_WORDS; word++) {
       const a = this.words[one * DIGEST_WORDS + word];

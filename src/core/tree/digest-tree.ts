@@ -1,13 +1,13 @@
 /**
- * The levels of the Merkle tree above the entries: 65,536 buckets under four levels of
- * nodes with 16 children each. Level 0 is the root, level 4 the buckets; a node's
- * digest is the first 128 bits of SHA-256 over its children's digests in order, or zeros when those
- * are all zeros. Of the root there are all 256 bits; that of an empty tree is zeros.
+ * The levels of the Merkle tree above the entries: four levels of nodes with 16 children each, over
+ * 65,536 buckets. Level 0 is the root, level 4 the buckets. A node's digest is the first 128 bits
+ * of SHA-256 over its children's digests in order, or zeros when those are all zeros. Of the root
+ * all 256 bits are kept; the root of an empty tree is zeros.
  *
  * Invariants, between two refreshes:
- * - `dirty[n]` has bit c set when child c of inner node n is out of date or has changed
- *   since n's digest was computed;
- * - a node without such bits, in itself and in all nodes under it, is up to date.
+ * - `dirty[n]` has bit c set when child c of inner node n is out of date, or has changed since n's
+ *   digest was computed;
+ * - a node is up to date when there are no such bits in it and in all nodes below it.
  */
 
 import { DIGEST_WORDS } from "./digest-list.ts";
@@ -104,7 +104,7 @@ export class DigestTree {
     return this.words.byteLength + this.dirty.byteLength;
   }
 
-  /** Throws unless what no bit calls out of date is as computed anew; for tests. */
+  /** Throws unless all digests that are not marked are as if computed anew; for tests. */
   verify(buckets: BucketSource): void {
     // In the midst of a refresh some of it is neither.
     if (this.level < 0) this.verifyNode(0, 0, buckets);

@@ -1,28 +1,29 @@
 /**
- * The buckets at the foot of the Merkle tree: which entries lie in which, and under what
- * digest of 128 bits each stands there. A key's bucket is the first 16 bits of its digest.
+ * The buckets at the foot of the Merkle tree: which entries are in which bucket, and with which
+ * digest of 128 bits. The first 16 bits of a key's digest are the number of its bucket.
  *
  * A bucket's digest is the first 128 bits of SHA-256 over its entries' digests in ascending order
- * (`digest-list.ts`). One with more than MAX_CHAIN_ENTRIES has the digest of its 16 parts instead,
- * by the next 4 bits of the keys' digests: SHA-256 over theirs, in order, and the number of
- * entries; and so on with parts that are large themselves. So the digest depends on the entries
- * alone, and a bucket that somebody fills on purpose costs no more, but for that once, than any
- * other: to compute its digest after a change, to take an entry out, to find what differs in it.
+ * (`digest-list.ts`). A bucket with more than MAX_CHAIN_ENTRIES entries is divided into 16 parts by
+ * the next 4 bits of the keys' digests. Its digest is made from the digests of the parts, in order,
+ * and the number of entries; and large parts are divided likewise. So the digest depends on the
+ * entries alone. A bucket that somebody fills on purpose costs no more than any other, except once
+ * for dividing it: to compute its digest after a change, to remove an entry, or to find what
+ * differs in it.
  *
- * How entries are linked follows that, but later: a bucket is divided when it has become large and
- * joined when it is half of that, so that one who adds and removes an entry again and again gains
- * nothing.
+ * How entries are linked follows the same rule, but with a delay: a bucket is divided when it has
+ * become large, but joined again only when it is down to half of that, so that nobody can make it
+ * divide and join all the time by adding and removing one entry.
  *
- * Memory: 22 bytes an id (digest 16, next in its chain 4, bucket 2) in chunks; for each divided
- * bucket or part some 500 bytes.
+ * Memory: 22 bytes an id (digest 16, next in its chain 4, bucket 2) in chunks, and some 500 bytes
+ * for each divided bucket or part.
  *
  * Invariants:
- * - an entry is in exactly one chain, that of its key, once, from `add` to `remove`; all other ids
- *   are UNLINKED;
- * - a chain has at most MAX_CHAIN_ENTRIES entries, but for one at MAX_DEPTH;
- * - a division's digests are up to date, but for those in its `dirty`, whose bits are set in all
- *   above it;
- * - one with such bits is in `stale`.
+ * - an entry is in exactly one chain, once, the one that its key belongs to, from `add` to
+ *   `remove`; all other ids are UNLINKED;
+ * - a chain has at most MAX_CHAIN_ENTRIES entries, except at MAX_DEPTH;
+ * - the digests of a division are up to date, except those marked in its `dirty`; if any is marked
+ *   there, the divisions above are marked too;
+ * - a division with such marks is in `stale`.
  */
 
 import { Division, divisionOf, END, isDivision } from "./bucket-division.ts";
@@ -32,7 +33,7 @@ import { DIGEST_WORDS, DigestList } from "./digest-list.ts";
 import { BUCKETS, FANOUT } from "./digest-tree.ts";
 import { DIGEST_BYTES } from "./record-digest.ts";
 
-/** Entries above which a bucket, or a part of one, is compared part by part. */
+/** A bucket, or a part of one, that has more entries than this is compared part by part. */
 export const MAX_CHAIN_ENTRIES = 256;
 
 /** Computes the digest of an entry's key into 32 bytes. */
@@ -47,7 +48,7 @@ export class MerkleBuckets {
 
   private divisions: (Division | undefined)[] = [];
   private free: number[] = [];
-  /** Divisions with digests out of date, those above before those below. */
+  /** Divisions with digests out of date; one that is above another comes before it. */
   private stale: Division[] = [];
 
   private readonly list = new DigestList();
@@ -68,7 +69,7 @@ export class MerkleBuckets {
     return this.rows.bucketOf(id);
   }
 
-  /** Puts an entry that is in none into the bucket that its key's digest says. */
+  /** Puts an entry, which must not be in any, into the bucket that its key's digest names. */
   add(id: number, keyDigest: Uint8Array): void {
     const bucket = (keyDigest[0] << 8) | keyDigest[1];
     this.rows.setBucket(id, bucket);
@@ -87,7 +88,7 @@ export class MerkleBuckets {
       this.divide(last.cells, digit, depth);
   }
 
-  /** Takes an entry out of its bucket. */
+  /** Removes an entry from its bucket. */
   remove(id: number): void {
     const bucket = this.bucketOf(id);
     this.counts[bucket]--;
@@ -100,7 +101,7 @@ export class MerkleBuckets {
     const last = this.follow(bucket, keyDigest)!;
     this.rows.unlink(last.cells, digitOfKey(keyDigest, last.depth), id);
     for (const division of way) division.counts[digitOfKey(keyDigest, division.depth)]--;
-    // From below, so that what is joined has only chains.
+    // From below, so that a division has only chains when it is joined.
     for (let i = way.length - 1; i >= 0 && way[i].total <= MAX_CHAIN_ENTRIES / 2; i--) {
       if (i === 0) this.join(this.heads, bucket);
       else this.join(way[i - 1].cells, digitOfKey(keyDigest, way[i - 1].depth));
@@ -132,7 +133,7 @@ export class MerkleBuckets {
    */
   refresh(untilMs: number, now: () => number): boolean {
     while (this.stale.length > 0) {
-      // The last one is below those before it, or beside them.
+      // No other division is below the last one, so it can be brought up to date first.
       const division = this.stale.pop()!;
       division.isStale = false;
       if (division.isInUse) this.refreshDivision(division);
@@ -298,8 +299,8 @@ export class MerkleBuckets {
   // Divisions.
 
   /**
-   * Goes to where a key belongs, marking the way, which is in `way` then; the last division, if
-   * any.
+   * Goes to where a key belongs, and marks all divisions on the way, which are in `way` then.
+   * Returns the last of them, if there are any.
    */
   private follow(bucket: number, keyDigest: Uint8Array): Division | null {
     this.way.length = 0;
@@ -344,7 +345,7 @@ export class MerkleBuckets {
     }
   }
 
-  /** Makes one chain of a division that has only chains. */
+  /** Joins a division that has only chains into one chain. */
   private join(cells: Uint32Array, index: number): void {
     const at = divisionOf(cells[index]);
     const division = this.divisions[at]!;
