@@ -17,6 +17,7 @@ import {
   writeBase,
 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
+import { largeCounter } from "../support/large-counter.ts";
 
 const MIN = -(2n ** 63n);
 const MAX = 2n ** 63n - 1n;
@@ -136,6 +137,34 @@ describe("totals", () => {
         const length = joinParts(one, 0, one.length, other, 0, other.length, out);
         const expected = counterOf(5n, all.slice(0, Math.max(a, b)));
         expect(Buffer.compare(out.subarray(0, length), expected)).toBe(0);
+      }),
+    );
+  });
+
+  test("of two counters of many parts join to the parts of both, in order", () => {
+    // Rows of parts that the one has, the other, or both.
+    const rows = fc.array(fc.tuple(fc.constantFrom(1, 2, 3), fc.integer({ min: 1, max: 60 })), {
+      maxLength: 12,
+    });
+    fc.assert(
+      fc.property(rows, (rows) => {
+        const owners = rows.flatMap(([owner, length]) => Array<number>(length).fill(owner));
+        const of = (isThere: (owner: number) => boolean): Uint8Array => {
+          const parts = owners.flatMap((owner, i) =>
+            isThere(owner) ? [largeCounter("c", 1 + i, 1).value.subarray(BASE_BYTES)] : [],
+          );
+          const base = largeCounter("c", 1, 0).value;
+          return new Uint8Array(Buffer.concat([base, ...parts]));
+        };
+        const [one, other] = [of((it) => it !== 2), of((it) => it !== 1)];
+        const out = new Uint8Array(one.length + other.length);
+        const length = joinParts(one, 0, one.length, other, 0, other.length, out);
+        expect(
+          Buffer.compare(
+            out.subarray(0, length),
+            of(() => true),
+          ),
+        ).toBe(0);
       }),
     );
   });

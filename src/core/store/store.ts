@@ -11,6 +11,7 @@
  * - Every entry is well-formed (`entry-check.ts`).
  * - No entry has a base below the flush floor, except while `sweep` is still
  *   removing them; until then they read as absent.
+ * - The version of a counter is that of its latest part.
  * - The clock is at or above every version in the store.
  */
 import { ScratchBytes } from "../bytes.ts";
@@ -248,6 +249,12 @@ export class Store {
       const flaw = flawOf(present);
       if (flaw !== null) throw new Error(`store: entry ${id} is malformed: ${flaw}`);
       const { timeHigh, timeLow } = present;
+      if (present.kind === KIND_COUNTER) {
+        setVersionFromParts(present);
+        if (present.timeHigh !== timeHigh || present.timeLow !== timeLow) {
+          throw new Error(`store: the version of counter ${id} is not that of its latest part`);
+        }
+      }
       if (timeHigh > clock.high || (timeHigh === clock.high && timeLow > clock.low)) {
         throw new Error(`store: entry ${id} is ahead of the clock`);
       }
@@ -517,7 +524,10 @@ export class Store {
     joined.kind = KIND_COUNTER;
     joined.setKey(entry.key, entry.keyOffset, entry.keyLength).setValue(scratch, 0, length);
     joined.expiresAtMs = present.expiresAtMs;
-    setVersionFromParts(joined);
+    // The latest of all parts is the latest of either side, and no fold covers a later one.
+    const { timeHigh, timeLow, originHigh, originLow } =
+      compareVersions(present, entry) < 0 ? entry : present;
+    joined.setVersion(timeHigh, timeLow, originHigh, originLow);
     if (length >= LARGE_COUNTER_BYTES && entry.valueLength < length) this.change = entry;
     const outcome = this.entries.replace(id, joined, false, true);
     this.change = null;
