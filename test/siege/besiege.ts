@@ -42,7 +42,7 @@ export async function besiege(attack: Attack, scale: number): Promise<Verdict> {
   const { node } = stage;
   node.forgetPeak();
   const before = node.memoryBytes();
-  const polite = await startPolite(node.port, scene);
+  const polite = await startPolite(node, scene);
   yieldTo("others");
   await within(ATTACK_DEADLINE_MS, attack.run(stage)).catch((error) => faults.push(String(error)));
   yieldTo("nobody");
@@ -140,11 +140,11 @@ function sectionsOf(attack: Attack, broker: Mosquitto | null): Sections {
 
 /** Starts the polite client; resolves once it is answered. */
 async function startPolite(
-  port: number,
+  { port, pid }: NodeOnDisk,
   scene: AsyncDisposableStack,
 ): Promise<{ finish(): Promise<PoliteReport> }> {
   const program = join(import.meta.dir, "polite-client.ts");
-  const child = Bun.spawn([process.execPath, program, String(port)], {
+  const child = Bun.spawn([process.execPath, program, String(port), String(pid)], {
     stdin: "pipe",
     stdout: "pipe",
     stderr: "inherit",
