@@ -46,9 +46,9 @@ export const MAX_NUMBER_TEXT_BYTES = 20;
 /** Most parts that one entry may bring from elsewhere: 2 MiB. */
 export const MAX_ENTRY_PARTS = 65_536;
 /**
- * Most parts that a counter accepts from elsewhere, all entries together: 4 MiB, so that to join and
- * to hash one takes a few milliseconds. A cluster of 128 members gets there when each starts 1,024
- * times within a grace without knowing what it counted before.
+ * Most parts that a counter accepts from elsewhere, all entries together: 4 MiB, so that joining
+ * and hashing one takes a few milliseconds. A cluster of 128 members gets there when each starts
+ * 1,024 times within a grace without knowing what it counted before.
  */
 export const MAX_JOINED_PARTS = 131_072;
 
