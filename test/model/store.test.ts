@@ -361,6 +361,33 @@ const history = fc
     };
   });
 
+/** Each look at the clock takes as long as a lookup. */
+test("the clock is asked once a write, and in reading only about what has an expiry", () => {
+  let looks = 0;
+  const store = new Store({
+    clock: new HybridClock(() => (looks++, START_MS)),
+    origin: ORIGIN,
+    hashSeed: { high: 1, low: 1 },
+    random: () => 0.5,
+    memoryLimitBytes: 0,
+    maxClockSkewMs: SKEW_MS,
+    tombstoneGraceMs: GRACE_MS,
+  });
+  const looksOf = (action: () => unknown): number => {
+    looks = 0;
+    action();
+    return looks;
+  };
+  const [key, value, expiring, counter] = ["key", "7", "expiring", "counter"].map(bytes);
+  expect(looksOf(() => store.set(key, 0, 3, value, 0, 1, 0))).toBe(1);
+  expect(looksOf(() => store.find(key, 0, 3))).toBe(0);
+  store.set(expiring, 0, 8, value, 0, 1, START_MS + 1);
+  expect(looksOf(() => store.find(expiring, 0, 8))).toBe(1);
+  for (let i = 0; i < 3; i++) {
+    expect(looksOf(() => store.increment(counter, 0, 7, toInt64(5n)))).toBe(1);
+  }
+});
+
 describe("replicas", () => {
   test("that get the same entries in any order, twice or more, are the same", () => {
     fc.assert(

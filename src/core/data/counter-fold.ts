@@ -135,6 +135,30 @@ export function foldRuns(
   return length - (end - to);
 }
 
+/**
+ * Whether there are enough parts of the same node beside the one at `at` that some may be folded.
+ */
+export function hasRunsToFold(
+  payload: Uint8Array,
+  offset: number,
+  length: number,
+  at: number,
+): boolean {
+  let others = 0;
+  const end = offset + length;
+  if (at >= end) return false;
+  const high = readU32(payload, at);
+  const low = readU32(payload, at + 4);
+  for (let i = at + PART_BYTES; i < end && isSameNode(payload, i, high, low); i += PART_BYTES) {
+    if (++others === LEAST_PARTS) return true;
+  }
+  const start = offset + BASE_BYTES;
+  for (let i = at - PART_BYTES; i >= start && isSameNode(payload, i, high, low); i -= PART_BYTES) {
+    if (++others === LEAST_PARTS) return true;
+  }
+  return false;
+}
+
 function isFoldable(payload: Uint8Array, at: number, low: number, beforeMs: number): boolean {
   if (isFold(payload, at)) return true;
   if (readU32(payload, at + 4) === low) return false;

@@ -199,21 +199,43 @@ export function addToPart(
 ): number {
   const at = findPart(payload, 0, length, originHigh, originLow);
   let newLength = length;
-  if (at === length || compareOrigins(payload, at, originHigh, originLow) !== 0) {
+  if (!isPartOf(payload, at, length, originHigh, originLow)) {
     payload.copyWithin(at + PART_BYTES, at, length);
     payload.fill(0, at, at + PART_BYTES);
     writeU32(payload, at, originHigh);
     writeU32(payload, at + 4, originLow);
     newLength += PART_BYTES;
   }
+  addToTotal(payload, at, timeHigh, timeLow, delta);
+  return newLength;
+}
+
+/** Adds `delta` to the total of the part at `at`, and stamps it with the time. */
+export function addToTotal(
+  payload: Uint8Array,
+  at: number,
+  timeHigh: number,
+  timeLow: number,
+  delta: Int64,
+): void {
   writeU32(payload, at + 8, timeHigh);
   writeU32(payload, at + 12, timeLow);
   const extension = delta.high < 0 ? 0xffff_ffff : 0;
   let carry = addWord(payload, at + 28, delta.low, 0);
+  // The words above stay as they are: nothing is added, or all ones and a carry.
+  if (delta.high >>> 0 === extension && carry === (extension & 1)) return;
   carry = addWord(payload, at + 24, delta.high >>> 0, carry);
   carry = addWord(payload, at + 20, extension, carry);
   addWord(payload, at + 16, extension, carry);
-  return newLength;
+}
+
+/** Adds `delta` to `number`; false, with nothing changed, when the sum is outside 64 bits. */
+export function addInt64(number: Int64, delta: Int64): boolean {
+  const low = number.low + delta.low;
+  const high = number.high + delta.high + (low >= WORD ? 1 : 0);
+  if (high !== (high | 0)) return false;
+  number.set(high, low);
+  return true;
 }
 
 /** Where the part of the origin is, or would be: the first that is not below it. */
@@ -424,6 +446,17 @@ function skipBelow(
 
 function compareParts(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number): number {
   return compareBytes(a, aAt, 8, b, bAt, 8);
+}
+
+/** Whether the part at `at`, if there is one before `end`, is that of the origin. */
+export function isPartOf(
+  payload: Uint8Array,
+  at: number,
+  end: number,
+  originHigh: number,
+  originLow: number,
+): boolean {
+  return at < end && compareOrigins(payload, at, originHigh, originLow) === 0;
 }
 
 function compareOrigins(

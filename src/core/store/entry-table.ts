@@ -94,6 +94,22 @@ export class EntryTable {
     return true;
   }
 
+  /** Gives an entry another version. */
+  setVersion(
+    id: number,
+    timeHigh: number,
+    timeLow: number,
+    originHigh: number,
+    originLow: number,
+  ): void {
+    const row = this.rows[id >>> CHUNK_BITS];
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    row[at + 3] = timeHigh;
+    row[at + 4] = timeLow;
+    row[at + 5] = originHigh;
+    row[at + 6] = originLow;
+  }
+
   /** Frees a row and its slot. */
   release(id: number): void {
     const row = this.rows[id >>> CHUNK_BITS];

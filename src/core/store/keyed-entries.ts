@@ -75,6 +75,11 @@ export class KeyedEntries {
     return this.table.kindOf(id);
   }
 
+  /** Whether the entry has an expiry. */
+  hasExpiry(id: number): boolean {
+    return this.table.hasExpiry(id);
+  }
+
   /** Whether the entry has an expiry, and it is over. */
   hasExpired(id: number, nowMs: number): boolean {
     return this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs;
@@ -150,6 +155,12 @@ export class KeyedEntries {
     if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
     this.announce(id, local, isJoined);
     return APPLIED;
+  }
+
+  /** Gives an entry whose value this node has changed where it lies another version. */
+  revise(id: number, timeHigh: number, timeLow: number, origin: Origin): void {
+    this.table.setVersion(id, timeHigh, timeLow, origin.high, origin.low);
+    this.announce(id, true, false);
   }
 
   /** Drops an entry for good. `flushed`: the flush floor says so already. */

@@ -11,8 +11,11 @@ import {
   BASE_STRING,
   Int64,
   PART_BYTES,
+  addInt64,
   addToPart,
+  addToTotal,
   findPart,
+  isPartOf,
   parseInt64,
   partsOf,
   setVersionFromParts,
@@ -20,7 +23,7 @@ import {
   sumOf,
   writeBase,
 } from "../data/counter.ts";
-import { foldRuns, nextRunOrigin, noteStart } from "../data/counter-fold.ts";
+import { foldRuns, hasRunsToFold, nextRunOrigin, noteStart } from "../data/counter-fold.ts";
 import { Entry, KIND_COUNTER, copyBytes, type VersionWords } from "../data/entry.ts";
 import { baseVersionOf } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
@@ -127,16 +130,39 @@ export class OwnCounts {
   }
 
   /**
-   * What `add` changed of a counter, as a counter that has only this process's part. Null when it
+   * Adds to a counter where it lies, at the next time of the clock, which is its version then with
+   * `origin`. False, with nothing changed, unless it has a part of this run, no more of other runs
+   * than can stay, and a sum, in `number`, within 64 bits: otherwise it takes `start` and `add`.
+   */
+  addInPlace(counter: Entry, delta: Int64): boolean {
+    const { clock, number } = this;
+    const { value, valueOffset, valueLength } = counter;
+    const { high, low } = this.countingOrigin;
+    const end = valueOffset + valueLength;
+    let at = valueOffset + BASE_BYTES;
+    if (valueLength !== BASE_BYTES + PART_BYTES) {
+      at = findPart(value, valueOffset, valueLength, high, low);
+      if (this.stableMs !== 0 && hasRunsToFold(value, valueOffset, valueLength, at)) return false;
+    }
+    if (!isPartOf(value, at, end, high, low)) return false;
+    if (!sumOf(value, valueOffset, valueLength, number) || !addInt64(number, delta)) return false;
+    clock.next();
+    addToTotal(value, at, clock.high, clock.low, delta);
+    this.isFolded = false;
+    return true;
+  }
+
+  /**
+   * What an increment changed of a counter, as a counter that has only this process's part. Null when it
    * changed more than that.
    */
   changeOf(counter: Entry): Entry | null {
     if (this.isFolded) return null;
     const { part, partBytes } = this;
-    const { value, valueLength } = counter;
+    const { value, valueOffset, valueLength } = counter;
     const { high, low } = this.countingOrigin;
-    const at = findPart(value, 0, valueLength, high, low);
-    sliceCounter(value, 0, valueLength, partsOf(at), partBytes.length, partBytes);
+    const first = partsOf(findPart(value, valueOffset, valueLength, high, low) - valueOffset);
+    sliceCounter(value, valueOffset, valueLength, first, partBytes.length, partBytes);
     part.kind = KIND_COUNTER;
     part.setKey(counter.key, counter.keyOffset, counter.keyLength).setValue(partBytes);
     part.expiresAtMs = counter.expiresAtMs;
