@@ -153,8 +153,8 @@ export class OwnCounts {
   }
 
   /**
-   * What an increment changed of a counter, as a counter that has only this process's part. Null when it
-   * changed more than that.
+   * What an increment changed of a counter, as a counter that has only this process's part. Null
+   * when it changed more than that.
    */
   changeOf(counter: Entry): Entry | null {
     if (this.isFolded) return null;
