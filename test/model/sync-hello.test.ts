@@ -2,12 +2,19 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { isClusterName, isNodeId } from "../../src/core/data/name.ts";
-import { Contacts } from "../../src/core/sync/contacts.ts";
+import { Contacts, MAX_MEMBERS } from "../../src/core/sync/contacts.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { FrameReader, FrameWriter } from "../../src/core/sync/frames.ts";
 import { Hello, readHello, writeHello } from "../../src/core/sync/hello.ts";
 import { HELLO, ROOT_BYTES } from "../../src/core/sync/items.ts";
-import { readSummary, writeSummary } from "../../src/core/sync/contact-summary.ts";
+import {
+  firstMask,
+  GroupMask,
+  readGroups,
+  readSummary,
+  writeGroups,
+  writeSummary,
+} from "../../src/core/sync/contact-summary.ts";
 
 const YEAR_2200_MS = 7_258_118_400_000;
 const word = () => fc.nat(0xffff_ffff);
@@ -58,9 +65,10 @@ test("all that a node says of itself arrives", () => {
       const { floor } = hello;
       // Nobody flushed: then the rest of the floor says nothing.
       if (floor.timeHigh === 0 && floor.timeLow === 0) floor.originHigh = floor.originLow = 0;
-      const { origin, ...rest } = sent(hello);
+      const { origin, summary, ...rest } = sent(hello);
+      expect(summary.named.size).toBe(0);
       expect(origin).toEqual(originOf(hello.nodeId));
-      const { origin: _, ...said } = hello;
+      const { origin: _, summary: __, ...said } = hello;
       expect(rest).toEqual(said);
     }),
   );
@@ -84,7 +92,7 @@ test("contacts arrive as no later than they were, and purges as no earlier, by l
         hello.contacts.note(high, low, ms, purgedUpToMs);
       }
       const peer = sent(hello);
-      expect(peer.recognise(new Contacts())).toBe(true);
+      expect(peer.recognise(new Contacts())).toBe(true); // all are named
       const arrived = peer.contacts;
       expect(arrived.size).toBe(hello.contacts.size);
       const purges = new Map<string, number>();
@@ -132,18 +140,36 @@ function inFull(contacts: Contacts): unknown[] {
   return members.sort();
 }
 
+/** The groups that are asked for, as they arrive. */
+function asked(responders: Contacts, initiators: Contacts, salt: Hello["salt"]): GroupMask {
+  const frames: Uint8Array[] = [];
+  const writer = new FrameWriter((frame) => frames.push(frame.slice()));
+  writer.reserve(4_000);
+  writeGroups(writer, responders, salt);
+  writer.flush();
+  const reader = new FrameReader(1_000_000);
+  reader.push(frames[0]);
+  reader.next();
+  const mask = readGroups(reader, initiators, salt)!;
+  expect(reader.next()).toBe(false);
+  return mask;
+}
+
 test("however many members are named, each learns the other's contacts as if told in full", () => {
   fc.assert(
-    fc.property(vector, vector, fc.nat(10), fc.boolean(), (left, right, mostNamed, isAlike) => {
-      const [initiators, responders] = [left, isAlike ? left : right].map(contactsOf);
-      const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS, mostNamed });
-      hello.salt = { high: left.length, low: mostNamed };
+    fc.property(vector, vector, fc.nat(10), fc.boolean(), (left, right, salt, isAlike) => {
+      const [initiators, responders] = [left, isAlike ? left : right].map((it) =>
+        contactsOf(it).told(SECONDS),
+      );
+      const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS });
+      hello.salt = { high: left.length, low: salt };
       hello.contacts = initiators;
+      hello.mask = firstMask(initiators);
       let heard = sent(hello);
       const isKnown = heard.recognise(responders);
-      if (isAlike || initiators.size <= mostNamed) expect(isKnown).toBe(true);
+      if (isAlike || hello.mask.hasAll) expect(isKnown).toBe(true);
       if (!isKnown) {
-        hello.mostNamed = 128;
+        hello.mask = asked(responders, initiators, hello.salt);
         heard = sent(hello);
         expect(heard.recognise(responders)).toBe(true);
       }
@@ -158,9 +184,30 @@ test("however many members are named, each learns the other's contacts as if tol
   );
 });
 
+test("of a thousand members of whom few differ, few are named when they are asked for", () => {
+  const members = Array.from({ length: 1_000 }, (_, i) => originOf(`node-${i}`));
+  const [initiators, responders] = [0, 1].map((side) => {
+    const contacts = new Contacts();
+    for (const { high, low } of members) contacts.note(high, low, CLOCK_MS - 60_000);
+    contacts.note(members[5 + side].high, members[5 + side].low, CLOCK_MS - 10_000);
+    return contacts.told(SECONDS);
+  });
+  const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS, contacts: initiators });
+  hello.mask = asked(responders, initiators, hello.salt);
+  const heard = sent(hello);
+  expect(heard.recognise(responders)).toBe(true);
+  expect(heard.summary.named.size).toBeGreaterThan(1);
+  expect(heard.summary.named.size).toBeLessThan(50);
+  expect(inFull(heard.contacts)).toEqual(inFull(initiators));
+  const answer = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS });
+  answer.contacts = responders;
+  expect(inFull(sent(answer, heard, hello).contacts)).toEqual(inFull(responders));
+});
+
 test("members that are not named do not look alike under another salt or when one differs by a second", () => {
   const contacts = contactsOf([1, 2, 3].map((member) => ({ member, ms: 9_000, purgedUpToMs: 0 })));
-  const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS, mostNamed: 1, contacts });
+  const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS, contacts });
+  hello.mask = new GroupMask(0);
   const heard = sent(hello);
   expect(heard.recognise(contacts)).toBe(true);
   heard.salt = { high: 0, low: 1 };
@@ -170,20 +217,41 @@ test("members that are not named do not look alike under another salt or when on
   expect(heard.recognise(contacts)).toBe(false);
 });
 
-test("more members than there may be are no HELLO", () => {
+test("that a member is gone arrives, and when its purges were learned if contact is long ago", () => {
+  const contacts = new Contacts();
+  contacts.note(1, 1, CLOCK_MS - 120_000, CLOCK_MS - 900_000, CLOCK_MS - 600_000);
+  contacts.forget(1, 1, CLOCK_MS - 5_000);
+  contacts.note(2, 2, CLOCK_MS - 1_000, CLOCK_MS - 900_000, CLOCK_MS - 600_000);
+  const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS, contacts });
+  const heard = sent(hello);
+  heard.recognise(new Contacts());
+  expect(heard.contacts.at(0)).toMatchObject({
+    forgottenMs: CLOCK_MS - 5_000,
+    learnedMs: CLOCK_MS - 600_000,
+  });
+  expect(heard.contacts.at(1)).toMatchObject({ forgottenMs: 0, learnedMs: Infinity });
+  expect(heard.contacts.isForgotten(1, 1)).toBe(true);
+});
+
+test.each([
+  ["more than there may be", MAX_MEMBERS + 1, (at: number) => at],
+  ["out of order", 3, (at: number) => 3 - at],
+  ["named twice", 3, () => 1],
+])("members %s are no HELLO", (_, count, high) => {
   const hello = new Hello();
   writeHello(new FrameWriter(() => {}), hello);
-  for (let member = 0; member < 129; member++) {
-    hello.summary.named.push({ originHigh: member, originLow: 1, ms: 0, purgedUpToMs: 0 });
+  const nothing = { ms: 0, purgedUpToMs: 0, learnedMs: Infinity, forgottenMs: 0 };
+  for (let at = 0; at < count; at++) {
+    hello.summary.named.append({ originHigh: high(at), originLow: 1, ...nothing });
   }
   const frames: Uint8Array[] = [];
   const writer = new FrameWriter((frame) => frames.push(frame.slice()));
-  writer.reserve(10_000);
+  writer.reserve(200_000);
   writeSummary(writer, 0, hello.summary);
   writer.flush();
   const reader = new FrameReader(1_000_000);
   reader.push(frames[0]);
   reader.next();
-  readSummary(reader, 0, false);
+  readSummary(reader, 0);
   expect(reader.overrun).toBe(true);
 });

@@ -7,6 +7,7 @@ import { writePart } from "../../src/core/sync/part-frames.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync/frames.ts";
+import { GroupMask } from "../../src/core/sync/contact-summary.ts";
 import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync/hello.ts";
 import {
   AGAIN,
@@ -187,7 +188,11 @@ function answerTo(
 }
 
 /** What a peer says first: a HELLO and the end of its turn. */
-function helloOf(change: (hello: Hello) => void = () => {}): Uint8Array {
+/** The HELLO of a stranger; an answer to one when it answers one. */
+function helloOf(
+  change: (hello: Hello) => void = () => {},
+  answered: Hello | null = null,
+): Uint8Array {
   const frames: Uint8Array[] = [];
   const writer = new FrameWriter((frame) => frames.push(frame.slice()));
   const hello = new Hello();
@@ -195,10 +200,13 @@ function helloOf(change: (hello: Hello) => void = () => {}): Uint8Array {
   hello.nodeId = "stranger";
   hello.maxFrameBytes = 1_000_000;
   change(hello);
-  writeHello(writer, hello);
+  writeHello(writer, hello, answered);
   writer.flush();
   return Buffer.concat(frames);
 }
+
+/** Its answer to who named nobody. */
+const helloAnswer = (): Uint8Array => helloOf(() => {}, new Hello());
 
 describe("a peer that sends", () => {
   const roles = ["initiator", "responder"] as const;
@@ -346,19 +354,19 @@ describe("a peer that sends", () => {
       return frameOf(item.subarray(0, 6 + count * 6));
     };
     const lists = Array.from({ length: 300 }, (_, bucket) => list(bucket, 1_000));
-    const stream = Buffer.concat([helloOf(), ...lists]);
+    const stream = Buffer.concat([helloAnswer(), ...lists]);
     const { reason, bytesReceived } = answerTo(stream, "initiator", "full");
     expect(reason).toBe("it does not keep to the sync protocol (item 6)");
     expect(bytesReceived).toBeLessThan(1_048_576 + 3 * 65_536);
     // One that is longer than any part that is listed.
-    const long = Buffer.concat([helloOf(), list(0, 1_025)]);
+    const long = Buffer.concat([helloAnswer(), list(0, 1_025)]);
     expect(answerTo(long, "initiator", "full").reason).toBe(reason);
   });
 
   test("a list of the same bucket twice, or of an earlier one", () => {
     for (const second of [5, 4]) {
       const lists = [5, second].map((bucket) => frameOf(Uint8Array.of(LIST, 0, bucket, 0, 0)));
-      const { reason } = answerTo(Buffer.concat([helloOf(), ...lists]), "initiator", "full");
+      const { reason } = answerTo(Buffer.concat([helloAnswer(), ...lists]), "initiator", "full");
       expect(reason).toContain(`(item ${LIST})`);
     }
   });
@@ -487,13 +495,13 @@ describe("a peer that begins a session", () => {
   test("has a digest of members that are not known here: it is asked once to name them", () => {
     const [node] = differing();
     const { say } = begin(node, "now", (hello) => {
-      hello.mostNamed = 0;
+      hello.mask = new GroupMask(0);
       hello.contacts.note(1, 2, NOW_MS);
     });
     expect(say(turn)).toBeNull();
     const again = (writer: FrameWriter) => {
       const hello = Object.assign(new Hello(), { cluster: "merkle-kv", nodeId: "stranger" });
-      hello.mostNamed = 0;
+      hello.mask = new GroupMask(0);
       hello.contacts.note(1, 2, NOW_MS);
       writeHello(writer, hello);
     };
@@ -575,14 +583,14 @@ describe("a peer that begins a session", () => {
         Buffer.concat(Array.from({ length: 2_050 }, (_, bucket) => parts(wholeBucket(bucket)))),
       ];
       for (const answer of answers) {
-        const { reason } = answerTo(Buffer.concat([helloOf(), answer]), "initiator", "full");
+        const { reason } = answerTo(Buffer.concat([helloAnswer(), answer]), "initiator", "full");
         expect(reason).toContain(`(item ${PARTS})`);
       }
     });
   });
 
   test("asks to be told again what it was told, or when that is not its to ask", () => {
-    const again = frameOf(Uint8Array.of(AGAIN));
+    const again = frameOf(Uint8Array.of(AGAIN, 0, 1, 2, 3, 4, 5, 6));
     expect(answerTo(Buffer.concat([again, again]), "initiator").failure).toBe("protocol");
     expect(answerTo(Buffer.concat([again, helloOf()]), "responder").failure).toBe("protocol");
     expect(answerTo(Buffer.concat([helloOf(), again]), "responder").failure).toBe("protocol");

@@ -30,7 +30,7 @@ export class Deletions {
   /** `graceMs`: how long a tombstone is kept. */
   constructor(
     private readonly clock: HybridClock,
-    private readonly graceMs: number,
+    readonly graceMs: number,
   ) {}
 
   /**
@@ -134,6 +134,16 @@ export class Deletions {
   purgeAtOnce(tombstone: Entry): void {
     this.purgeCount++;
     this.notePurgedHere(Math.min(diedMs(tombstone), this.latestPurgeMs()));
+  }
+
+  /**
+   * Says from now on that what died up to then was purged, though nothing need have been: for whom
+   * somebody else had purged it who is a member no more. Sessions under way begin anew.
+   */
+  claimPurge(upToMs: number): void {
+    if (upToMs <= this.purgedMs) return;
+    this.purgeCount++;
+    this.notePurgedHere(Math.min(upToMs, this.latestPurgeMs()));
   }
 
   // What was vouched for.

@@ -1,225 +1,366 @@
 /**
- * How contacts travel in a HELLO (`hello.ts`). All contacts of a node with 128 members would be 2
- * KB in every session, though most of them are with members that are gone, and never change. So the
- * initiator names only the members last in contact, and sends a digest of its contacts with all
- * others. If the responder's contacts with those have the same digest, it knows what they are;
- * otherwise it asks for all of them (AGAIN in `items.ts`).
+ * How contacts travel in a HELLO (`hello.ts`). A node's contacts with all of 4,096 members would be
+ * 64 KB in every session, though most of them both sides know alike. So the members are divided
+ * into groups by the first bits of their origins, and the initiator names those of some groups
+ * one by one. Of all others together it sends a digest: who has the same digest of them knows by
+ * it what they are. Where there are few members there is one group, which is named; else none is
+ * at first. A responder that has another digest says AGAIN, with a digest of each group
+ * (`items.ts`), and is told the groups that differ.
  *
- *   initiator   count · count × (origin 8 bytes · contact · purge) · [digest 8 bytes, if there are
+ *   initiator   bits u8, the groups are 2^bits · mask, the lowest bit of a byte first: which groups
+ *               are named · count · count × member · [digest 8 bytes of the others, if there may be
  *               others]
- *   responder   bits, the lowest of a byte first: for which of the named its own times differ · for
- *               each of those: contact · purge · count · count × (origin 8 bytes · contact ·
- *               purge): the members that the initiator did not name; if the digest was the same,
- *               none of those that it covers
+ *   AGAIN       bits u8 · for each group a digest of 6 bytes
+ *   responder   bits, the lowest of a byte first: which of the named stand otherwise here · times
+ *               of each of those · count · count × member: those of the named groups that were not
+ *               named. Of the others the digest was right
  *
- * A contact is a varint: how many seconds it lies before the speaker's clock. A purge time is one
- * too: 0 for none, 1 + 2 n for n seconds before the clock, 2 n for n seconds after it. All are
- * whole seconds, rounded so that a node never claims to know more than it does, nor to have
- * forgotten less.
+ * A member is origin 8 bytes · times. Times are contact · flags u8 · [purge · [learned]] ·
+ * [forgotten], as flags say. A contact is a varint, seconds before the speaker's clock. The others
+ * may be before or after that: 2 n + 1 for n seconds before, 2 n for n after. All is in whole
+ * seconds, rounded so that what is claimed is never more than what is so, nor forgotten less. When
+ * a purge was learned is told only of members that were not in contact for RECENT_MS and more, for
+ * whom alone it matters; it differs from node to node, and is in no digest.
  *
- * The digest is SHA-256 over the initiator's salt and then the others in the order of their
- * origins. Because of the salt, nobody can prepare two vectors with the same digest.
+ * Contacts change all the time, if by little. So where digests of them are compared they are told
+ * in steps, of a length that the initiator says, by which nodes agree for most of the time.
+ *
+ * Digests are SHA-256 over members in the order of their origins, with the initiator's salt before
+ * them, so nobody can have prepared two vectors that look alike.
  */
-import { type Contacts, MAX_MEMBERS } from "./contacts.ts";
-import type { Salt } from "./short-digest.ts";
+import { Contacts, MAX_MEMBERS, type Contact } from "./contacts.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
+import type { Salt } from "./short-digest.ts";
 
 const DIGEST_BYTES = 8;
+const GROUP_DIGEST_BYTES = 6;
+/** No more than so many members are named without being asked for. */
+export const FEW_MEMBERS = 8;
+/** Members in a group, about. */
+const GROUP_SIZE = 8;
+const MAX_GROUP_BITS = 8;
+const MEMBER_BYTES = 8 + 4 * 5 + 1;
 /** Most bytes that either form takes. */
-export const MAX_SUMMARY_BYTES = 64 + MAX_MEMBERS * 20;
+export const MAX_SUMMARY_BYTES = 128 + MAX_MEMBERS * (MEMBER_BYTES + 1);
+/** Most bytes that the digests of groups take. */
+export const MAX_GROUPS_BYTES = 1 + 2 ** MAX_GROUP_BITS * GROUP_DIGEST_BYTES;
+/** For whoever was in contact within this time nobody need know when a purge was learned, in ms. */
+const RECENT_MS = 60_000;
+/** Digested of a member: origin 8, contact 8, purge 8, forgotten 8. */
+const DIGESTED_BYTES = 32;
 
-/** What is said of a member. Times are Unix milliseconds, in whole seconds. */
-interface Member {
-  readonly originHigh: number;
-  readonly originLow: number;
-  readonly ms: number;
-  readonly purgedUpToMs: number;
+const HAS_PURGED = 1;
+const HAS_LEARNED = 2;
+const IS_FORGOTTEN = 4;
+
+/** Which groups are named one by one. */
+export class GroupMask {
+  private readonly bytes: Uint8Array;
+
+  constructor(
+    readonly bits: number,
+    bytes?: Uint8Array,
+  ) {
+    this.bytes = bytes ?? new Uint8Array(maskBytes(bits));
+  }
+
+  /** Whether the members of a group, or of all groups, are named. */
+  has(group: number): boolean {
+    return (this.bytes[group >>> 3] & (1 << (group & 7))) !== 0;
+  }
+
+  add(group: number): void {
+    this.bytes[group >>> 3] |= 1 << (group & 7);
+  }
+
+  get hasAll(): boolean {
+    for (let group = 0; group < 1 << this.bits; group++) if (!this.has(group)) return false;
+    return true;
+  }
+
+  write(writer: FrameWriter): void {
+    writer.u8(this.bits);
+    writer.copy(this.bytes, 0, this.bytes.length);
+  }
+
+  /** Whether a member is in a group that is named. */
+  covers(originHigh: number): boolean {
+    return this.has(groupOf(originHigh, this.bits));
+  }
 }
 
 /** The contacts of the initiator as it sends them. */
 export class ContactSummary {
-  /** Members that are sent one by one, in this order. */
-  named: Member[] = [];
-  /** Of the others; null when there are none. */
+  /** Members that are sent one by one, in the order of their origins. */
+  named = new Contacts();
+  /** Of the others; null when there can be none. */
   digest: Uint8Array | null = null;
-  /** The others, in the order of their origins; empty while they are known by their digest only. */
-  others: Member[] = [];
+  /** The others, for whoever knows them; null for who does not. */
+  others: Contacts | null = null;
+  mask = new GroupMask(0);
 
-  /** Names this many members, those last in contact, and makes a digest of the others. */
-  static of(contacts: Contacts, most: number, salt: Salt): ContactSummary {
+  /** Names the members of these groups and makes a digest of the others. */
+  static of(told: Contacts, mask: GroupMask, salt: Salt): ContactSummary {
     const summary = new ContactSummary();
-    const members = membersOf(contacts).sort((a, b) => b.ms - a.ms || compareOrigins(a, b));
-    summary.named = members.slice(0, most);
-    summary.others = members.slice(most).sort(compareOrigins);
-    if (summary.others.length > 0) summary.digest = digestOf(summary.others, salt);
+    summary.mask = mask;
+    const others = new Contacts();
+    for (let at = 0; at < told.size; at++) {
+      const member = told.at(at);
+      (mask.covers(member.originHigh) ? summary.named : others).append(member);
+    }
+    summary.others = others;
+    if (!mask.hasAll) summary.digest = digestOf(others, 0, others.size, salt, DIGEST_BYTES);
     return summary;
   }
 
-  /** Concludes from these contacts who the others are. False when their digest is another. */
-  recognise(contacts: Contacts, salt: Salt): boolean {
-    if (this.digest === null) return true;
-    const others = this.notNamed(contacts);
-    const digest = digestOf(others, salt);
-    if (this.digest.some((byte, i) => byte !== digest[i])) return false;
-    this.others = others;
+  /** Finds out the others by what is told here. False when the digest is of something else. */
+  recognise(told: Contacts, salt: Salt): boolean {
+    const others = new Contacts();
+    for (let at = 0; at < told.size; at++) {
+      const member = told.at(at);
+      if (!this.mask.covers(member.originHigh)) others.append(member);
+    }
+    if (this.digest !== null) {
+      const digest = digestOf(others, 0, others.size, salt, DIGEST_BYTES);
+      if (this.digest.some((byte, i) => byte !== digest[i])) return false;
+      this.others = others;
+    } else this.others = new Contacts();
     return true;
   }
 
-  /** Those of these contacts that are not named here, in the order of their origins. */
-  notNamed(contacts: Contacts): Member[] {
-    const named = new Set(this.named.map(nameOf));
-    return membersOf(contacts)
-      .filter((it) => !named.has(nameOf(it)))
-      .sort(compareOrigins);
+  /** All members, as far as they are known. */
+  all(): Contacts {
+    const { named, others } = this;
+    return others === null ? named.clone() : joined(named, others);
   }
+}
 
-  /** Notes all of it in these contacts. */
-  noteIn(contacts: Contacts): void {
-    for (const member of [...this.named, ...this.others]) note(contacts, member);
+/** What an initiator names without being asked: all, if they are few. */
+export function firstMask(told: Contacts): GroupMask {
+  const mask = new GroupMask(0);
+  if (told.size <= FEW_MEMBERS) mask.add(0);
+  return mask;
+}
+
+/** Writes digests of groups of members, for which there is room. */
+export function writeGroups(writer: FrameWriter, told: Contacts, salt: Salt): void {
+  const bits = Math.ceil(Math.log2(Math.max(1, told.size / GROUP_SIZE)));
+  const groups = groupDigests(told, Math.min(bits, MAX_GROUP_BITS), salt);
+  writer.u8(Math.min(bits, MAX_GROUP_BITS));
+  for (const digest of groups) writer.copy(digest, 0, GROUP_DIGEST_BYTES);
+}
+
+/** Reads them; returns the groups in which these contacts differ. Null when it is none. */
+export function readGroups(reader: FrameReader, told: Contacts, salt: Salt): GroupMask | null {
+  const bits = reader.u8();
+  if (bits > MAX_GROUP_BITS) return null;
+  const start = reader.skip(GROUP_DIGEST_BYTES << bits);
+  if (reader.overrun) return null;
+  const mask = new GroupMask(bits);
+  for (const [group, digest] of groupDigests(told, bits, salt).entries()) {
+    const at = start + group * GROUP_DIGEST_BYTES;
+    if (digest.some((byte, i) => byte !== reader.bytes[at + i])) mask.add(group);
   }
+  return mask;
 }
 
 /** Writes the initiator's form, for which there is room. */
 export function writeSummary(writer: FrameWriter, clockMs: number, summary: ContactSummary): void {
-  writer.varint(summary.named.length);
-  for (const member of summary.named) {
-    writeOrigin(writer, member);
-    writeTimes(writer, clockMs, member);
-  }
+  summary.mask.write(writer);
+  writeMembers(writer, clockMs, summary.named);
   if (summary.digest !== null) writer.copy(summary.digest, 0, DIGEST_BYTES);
 }
 
-/** Reads the initiator's form; raises `overrun` when there are too many. */
-export function readSummary(
-  reader: FrameReader,
-  clockMs: number,
-  hasOthers: boolean,
-): ContactSummary {
+/** Reads the initiator's form; raises `overrun` when it is none. */
+export function readSummary(reader: FrameReader, clockMs: number): ContactSummary {
   const summary = new ContactSummary();
-  summary.named = readMembers(reader, clockMs);
-  if (hasOthers) {
-    const start = reader.skip(DIGEST_BYTES);
-    summary.digest = reader.bytes.slice(start, start + DIGEST_BYTES);
+  const bits = reader.u8();
+  if (bits > MAX_GROUP_BITS) reader.overrun = true;
+  const start = reader.skip(reader.overrun ? 0 : maskBytes(bits));
+  if (reader.overrun) return summary;
+  summary.mask = new GroupMask(bits, reader.bytes.slice(start, start + maskBytes(bits)));
+  readMembers(reader, clockMs, summary.named);
+  if (!summary.mask.hasAll) {
+    const at = reader.skip(DIGEST_BYTES);
+    summary.digest = reader.bytes.slice(at, at + DIGEST_BYTES);
   }
   return summary;
 }
 
-/** Writes how these contacts differ from what the initiator sent, for which there is room. */
+/** Writes how what is told here differs from what the initiator sent; there is room for it. */
 export function writeAnswer(
   writer: FrameWriter,
   clockMs: number,
-  contacts: Contacts,
-  summary: ContactSummary,
+  told: Contacts,
+  { named, mask }: ContactSummary,
 ): void {
-  const own = new Map(membersOf(contacts).map((member) => [nameOf(member), member]));
-  const bits = new Uint8Array((summary.named.length + 7) >>> 3);
-  const differing: Member[] = [];
-  for (const [i, member] of summary.named.entries()) {
-    const here = own.get(nameOf(member)) ?? { ...member, ms: 0, purgedUpToMs: 0 };
-    if (here.ms === member.ms && here.purgedUpToMs === member.purgedUpToMs) continue;
-    bits[i >>> 3] |= 1 << (i & 7);
+  const bits = new Uint8Array((named.size + 7) >>> 3);
+  const differing: Contact[] = [];
+  const unnamed = new Contacts();
+  for (let at = 0; at < named.size; at++) {
+    const there = named.at(at);
+    const here = told.get(there.originHigh, there.originLow) ?? { ...there, ...NOTHING };
+    if (isAlike(here, there)) continue;
+    bits[at >>> 3] |= 1 << (at & 7);
     differing.push(here);
+  }
+  for (let at = 0; at < told.size; at++) {
+    const here = told.at(at);
+    const isNamed = named.has(here.originHigh, here.originLow);
+    if (!isNamed && mask.covers(here.originHigh)) unnamed.append(here);
   }
   writer.copy(bits, 0, bits.length);
   for (const member of differing) writeTimes(writer, clockMs, member);
-  const unnamed = summary.others.length > 0 ? [] : summary.notNamed(contacts);
-  writer.varint(unnamed.length);
-  for (const member of unnamed) {
-    writeOrigin(writer, member);
-    writeTimes(writer, clockMs, member);
-  }
+  writeMembers(writer, clockMs, unnamed);
 }
 
-/** Reads such an answer to what this side sent; notes the peer's contacts in `into`. */
+/** Reads such an answer to what this side sent; returns the peer's contacts, as it tells them. */
 export function readAnswer(
   reader: FrameReader,
   clockMs: number,
-  summary: ContactSummary,
+  { named, others }: ContactSummary,
   areOthersAlike: boolean,
-  into: Contacts,
-): void {
-  const bits = reader.skip((summary.named.length + 7) >>> 3);
-  if (reader.overrun) return;
-  for (const [i, member] of summary.named.entries()) {
-    const isOther = (reader.bytes[bits + (i >>> 3)] & (1 << (i & 7))) !== 0;
-    const there = isOther ? readTimes(reader, clockMs, member) : member;
-    // The responder need not know a member that was named.
-    if (!isOther || there.ms > 0 || there.purgedUpToMs > 0) note(into, there);
+): Contacts {
+  const bits = reader.skip((named.size + 7) >>> 3);
+  if (reader.overrun) return new Contacts();
+  const known = new Contacts();
+  for (let at = 0; at < named.size; at++) {
+    const member = named.at(at);
+    const isOther = (reader.bytes[bits + (at >>> 3)] & (1 << (at & 7))) !== 0;
+    const there = isOther ? readTimes(reader, clockMs, member) : { ...member };
+    if (!isOther) there.learnedMs = Infinity;
+    // Who was named need not be a member there.
+    const isMember = there.ms > 0 || there.purgedUpToMs > 0 || there.forgottenMs > 0;
+    if (!isOther || isMember) known.append(there);
   }
-  for (const member of readMembers(reader, clockMs)) note(into, member);
-  if (areOthersAlike) for (const member of summary.others) note(into, member);
+  const unnamed = new Contacts();
+  readMembers(reader, clockMs, unnamed);
+  const told = joined(known, unnamed);
+  return areOthersAlike && others !== null ? joined(told, others) : told;
 }
 
-function membersOf(contacts: Contacts): Member[] {
-  const members: Member[] = [];
-  contacts.forEach((originHigh, originLow, ms, purgedUpToMs) => {
-    members.push({
-      originHigh,
-      originLow,
-      ms: Math.floor(ms / 1000) * 1000,
-      purgedUpToMs: Math.ceil(purgedUpToMs / 1000) * 1000,
-    });
-  });
-  return members;
+/** Of two vectors without a member in common, all members. */
+function joined(a: Contacts, b: Contacts): Contacts {
+  const all = new Contacts();
+  for (let i = 0, j = 0; i < a.size || j < b.size;) {
+    const left = i < a.size ? a.at(i) : null;
+    const right = j < b.size ? b.at(j) : null;
+    if (right === null || (left !== null && compareOrigins(left, right) < 0)) {
+      all.append(left!);
+      i++;
+    } else {
+      all.append(right);
+      j++;
+    }
+  }
+  return all;
 }
 
-function note(contacts: Contacts, { originHigh, originLow, ms, purgedUpToMs }: Member): void {
-  contacts.note(originHigh, originLow, ms, purgedUpToMs);
+const NOTHING = { ms: 0, purgedUpToMs: 0, learnedMs: Infinity, forgottenMs: 0 };
+
+function isAlike(a: Contact, b: Contact): boolean {
+  return a.ms === b.ms && a.purgedUpToMs === b.purgedUpToMs && a.forgottenMs === b.forgottenMs;
 }
 
-function digestOf(members: readonly Member[], salt: Salt): Uint8Array {
-  const bytes = new Uint8Array(8 + members.length * 24);
+function maskBytes(bits: number): number {
+  return Math.ceil((1 << bits) / 8);
+}
+
+function groupOf(originHigh: number, bits: number): number {
+  return bits === 0 ? 0 : originHigh >>> (32 - bits);
+}
+
+function groupDigests(told: Contacts, bits: number, salt: Salt): Uint8Array[] {
+  const digests: Uint8Array[] = [];
+  let from = 0;
+  for (let group = 0; group < 1 << bits; group++) {
+    let to = from;
+    while (to < told.size && groupOf(told.at(to).originHigh, bits) === group) to++;
+    digests.push(digestOf(told, from, to, salt, GROUP_DIGEST_BYTES));
+    from = to;
+  }
+  return digests;
+}
+
+/** Of the members from one place to below another. */
+function digestOf(
+  told: Contacts,
+  from: number,
+  to: number,
+  salt: Salt,
+  length: number,
+): Uint8Array {
+  const bytes = new Uint8Array(8 + (to - from) * DIGESTED_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, salt.high);
   view.setUint32(4, salt.low);
-  for (const [i, { originHigh, originLow, ms, purgedUpToMs }] of members.entries()) {
-    const at = 8 + i * 24;
+  for (let i = from; i < to; i++) {
+    const { originHigh, originLow, ms, purgedUpToMs, forgottenMs } = told.at(i);
+    const at = 8 + (i - from) * DIGESTED_BYTES;
     view.setUint32(at, originHigh);
     view.setUint32(at + 4, originLow);
     view.setFloat64(at + 8, ms);
     view.setFloat64(at + 16, purgedUpToMs);
+    view.setFloat64(at + 24, forgottenMs);
   }
   const digest = new Uint8Array(32);
   Bun.SHA256.hash(bytes, digest);
-  return digest.subarray(0, DIGEST_BYTES);
+  return digest.subarray(0, length);
 }
 
-function nameOf({ originHigh, originLow }: Member): string {
-  return `${originHigh} ${originLow}`;
-}
-
-function compareOrigins(a: Member, b: Member): number {
+function compareOrigins(a: Contact, b: Contact): number {
   return a.originHigh - b.originHigh || a.originLow - b.originLow;
 }
 
-function writeOrigin(writer: FrameWriter, { originHigh, originLow }: Member): void {
-  writer.u32(originHigh);
-  writer.u32(originLow);
+function writeMembers(writer: FrameWriter, clockMs: number, members: Contacts): void {
+  writer.varint(members.size);
+  for (let at = 0; at < members.size; at++) {
+    const member = members.at(at);
+    writer.u32(member.originHigh);
+    writer.u32(member.originLow);
+    writeTimes(writer, clockMs, member);
+  }
 }
 
-function writeTimes(writer: FrameWriter, clockMs: number, { ms, purgedUpToMs }: Member): void {
+function writeTimes(writer: FrameWriter, clockMs: number, member: Contact): void {
+  const { ms, purgedUpToMs, learnedMs, forgottenMs } = member;
+  const isLearned = purgedUpToMs > 0 && learnedMs < Infinity && ms < clockMs - RECENT_MS;
   writer.varint(secondsBefore(clockMs, ms));
-  writer.varint(purgeCode(clockMs, purgedUpToMs));
+  writer.u8(
+    (purgedUpToMs > 0 ? HAS_PURGED : 0) |
+      (isLearned ? HAS_LEARNED : 0) |
+      (forgottenMs > 0 ? IS_FORGOTTEN : 0),
+  );
+  if (purgedUpToMs > 0) writer.varint(timeCode(clockMs, purgedUpToMs));
+  if (isLearned) writer.varint(timeCode(clockMs, learnedMs));
+  if (forgottenMs > 0) writer.varint(timeCode(clockMs, forgottenMs));
 }
 
-function readMembers(reader: FrameReader, clockMs: number): Member[] {
-  const members: Member[] = [];
+/** Raises `overrun` when there are too many, or they are not in order. */
+function readMembers(reader: FrameReader, clockMs: number, into: Contacts): void {
   const count = reader.varint();
   if (count > MAX_MEMBERS) reader.overrun = true;
+  let last: Contact | null = null;
   for (let i = 0; i < count && !reader.overrun; i++) {
     const [originHigh, originLow] = [reader.u32(), reader.u32()];
-    members.push(readTimes(reader, clockMs, { originHigh, originLow }));
+    const member = readTimes(reader, clockMs, { originHigh, originLow });
+    if (last !== null && compareOrigins(last, member) >= 0) reader.overrun = true;
+    if (!reader.overrun) into.append(member);
+    last = member;
   }
-  return members;
 }
 
 function readTimes(
   reader: FrameReader,
   clockMs: number,
-  { originHigh, originLow }: Pick<Member, "originHigh" | "originLow">,
-): Member {
+  { originHigh, originLow }: Pick<Contact, "originHigh" | "originLow">,
+): Contact {
   const ms = secondsBack(clockMs, reader.varint());
-  return { originHigh, originLow, ms, purgedUpToMs: purgeOf(clockMs, reader.varint()) };
+  const flags = reader.u8();
+  const purgedUpToMs = (flags & HAS_PURGED) === 0 ? 0 : timeOf(clockMs, reader.varint());
+  const learnedMs = (flags & HAS_LEARNED) === 0 ? Infinity : timeOf(clockMs, reader.varint());
+  const forgottenMs = (flags & IS_FORGOTTEN) === 0 ? 0 : timeOf(clockMs, reader.varint());
+  return { originHigh, originLow, ms, purgedUpToMs, learnedMs, forgottenMs };
 }
 
 /** How many whole seconds a time lies before the clock. A later time counts as the clock's. */
@@ -232,15 +373,13 @@ export function secondsBack(clockMs: number, seconds: number): number {
   return Math.max(0, Math.floor(clockMs / 1000) - seconds) * 1000;
 }
 
-/** A purge time as it is written in the item: in whole seconds, rounded up. */
-function purgeCode(clockMs: number, purgedUpToMs: number): number {
-  if (purgedUpToMs === 0) return 0;
-  const seconds = Math.floor(clockMs / 1000) - Math.ceil(purgedUpToMs / 1000);
+/** A time before or after the clock as the item has it; in whole seconds, rounded up. */
+function timeCode(clockMs: number, ms: number): number {
+  const seconds = Math.floor(clockMs / 1000) - Math.ceil(ms / 1000);
   return seconds < 0 ? -2 * seconds : 1 + 2 * seconds;
 }
 
-function purgeOf(clockMs: number, code: number): number {
-  if (code === 0) return 0;
+function timeOf(clockMs: number, code: number): number {
   const seconds = code % 2 === 0 ? -code / 2 : (code - 1) / 2;
   return Math.max(0, Math.floor(clockMs / 1000) - seconds) * 1000;
 }

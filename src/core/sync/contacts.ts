@@ -30,6 +30,27 @@
  *    deletes, so that is refused too. X may have accepted an older deletion of that key since. That
  *    changes nothing, because holding the older one is not knowing D.
  *
+ * Members come and go, and those that are gone for good need not be named for ever (5 to 7).
+ *
+ * 5. X also notes when it came to know what Z had purged, as `learnedMs`: when Z's purge time rose
+ *    here, when X took over data of Z that it had not known, or when it dropped a deletion
+ *    because a peer refused it. A node whose contact with X is later than that knows, by 1, all
+ *    that X knew then. It is not stale for Z's purges, whatever its contact with Z.
+ * 6. A grace after `learnedMs`, X may drop what it holds of Z. From then on it claims to have
+ *    purged itself what died up to `learnedMs`. A node that is not stale for that claim knows
+ *    what X knew at that time, D included. From a node that is stale for it X accepts nothing
+ *    from before `learnedMs`, and what D deleted is from before. That X has no contact with Z any
+ *    more can only make X stale towards others.
+ * 7. When X has dropped Z, and Y has not and names Z again, X ignores that if Z has purged nothing,
+ *    or if X's contact with Y is later than Y's `learnedMs`: then X knew all of it when it dropped
+ *    Z. Otherwise X notes Z again, as learned now. So a dropped member does not come back from node
+ *    to node for ever, and nothing that is new about it is missed.
+ *
+ * A member is dropped when its last contact, and the last word that it is gone (FORGET), are older
+ * than `anti_entropy.forget_after_days`; that is never shorter than parts of counters wait for it
+ * (`counter-fold.ts`). FORGET changes nothing of all this. The member only counts as none any more,
+ * until somebody has contact with it again.
+ *
  * What comes through the broker names no contacts. So events that are older than what was purged,
  * and whose key is not here, are left to a session.
  *
@@ -39,8 +60,9 @@
  * else; but its machine's clock must not be behind what it vouched for before.
  *
  * A node has to set entries aside only when it was away for longer than the grace, less what clocks
- * differ: it holds them from before deletions that were purged a grace after they were learned of,
- * and it has not heard of the purger since.
+ * differ and, among many members, a sixteenth (`contact-summary.ts`): it holds them from before
+ * deletions that were purged a grace after they were learned of, and it has not heard of the
+ * purger since.
  *
  * What can a member do that lies as well as it can? It may always write, delete and flush as any
  * client may, and give up what it holds. What it says of times and of others has these effects and
@@ -61,6 +83,9 @@
  *                                    bring a deleted key back, as if the liar had written it. The
  *                                    same goes for a node that passes itself off as another: until
  *                                    peers authenticate, nothing proves who somebody is
+ *   HELLO members that are gone      they count as none until there is contact with them again
+ *   HELLO when a purge was learned   a purge is not noted, or this node takes itself to know it;
+ *                                    the liar could as well leave the purge out
  *   HELLO latest time accepted,      the liar gets less; it is asked again, every few seconds
  *     LATER                          at the most
  *   HELLO floor                      a flush; if it is from the future, the session fails
@@ -80,170 +105,365 @@
  * the grace of the others, and they say so. When the grace is raised, a node reports its earlier
  * purges as older than they were, so that it claims no more than can be.
  *
- * The vector holds MAX_MEMBERS members. For a new one, the member longest out of contact makes
- * room. Its purge time is kept under the name of nobody, with whom no node ever has contact:
- * because of that more may be set aside, never less.
+ * The vector holds MAX_MEMBERS members. Beyond them, members that are forgotten make room first,
+ * then those longest out of contact. Their purge time is kept under the name of nobody, with whom
+ * no node ever has contact: because of that more may be set aside, never less.
  */
 
 import type { Origin } from "../data/origin.ts";
 
 /** Most members that a contact vector holds. */
-export const MAX_MEMBERS = 128;
-/** A member met within this time before the latest meeting does not make room, in ms. */
+export const MAX_MEMBERS = 4_096;
+/** Who was met within this time of the latest meeting makes no room for anybody, in ms. */
 const RECENT_MS = 3_600_000;
-/** How many members a node names one by one to others, at least. */
-const FEWEST_NAMED = 8;
+const FIRST_ROOM = 16;
 
-interface Contact {
-  readonly originHigh: number;
-  readonly originLow: number;
-  ms: number;
-  purgedUpToMs: number;
-  /** When this process last met it itself; 0 when others only told of it. */
-  metMs: number;
-}
-
-/** A member that has purged deletions: its origin, and the time of the latest of them. */
+/** A member that has purged deletions: its origin, and up to when they were dated. */
 export interface Purger {
   originHigh: number;
   originLow: number;
   upToMs: number;
 }
 
-/** What decides whether one node is stale towards another. */
-export interface PurgeKnowledge {
+/** What makes a node stale or not towards another. */
+export interface Standing {
   readonly origin: Origin;
   /** What it has purged itself. */
   readonly purgedUpToMs: number;
   readonly contacts: Contacts;
 }
 
-/** One node's contacts, by the origin of the other node. Times are Unix milliseconds. */
+/** What is known of one member; times are Unix milliseconds, 0 for none. */
+export interface Contact {
+  originHigh: number;
+  originLow: number;
+  /** Up to when everything of this member is here. */
+  ms: number;
+  /** Up to when deletions died that it has purged. */
+  purgedUpToMs: number;
+  /** When that came to be known here; Infinity when it is not known when. */
+  learnedMs: number;
+  /** When somebody said that it is gone for good. */
+  forgottenMs: number;
+}
+
+/** One node's contacts, in the order of the origins of the other nodes. */
 export class Contacts {
-  /**
-   * How many members this node names to others, those last in contact; for the rest it sends a
-   * digest (`contact-summary.ts`). It grows while others turn out to know the rest differently.
-   */
-  named = FEWEST_NAMED;
-  private readonly contacts: Contact[] = [];
+  private count = 0;
+  private highs = new Uint32Array(FIRST_ROOM);
+  private lows = new Uint32Array(FIRST_ROOM);
+  private contactMs = new Float64Array(FIRST_ROOM);
+  private purgedMs = new Float64Array(FIRST_ROOM);
+  private learnedMs = new Float64Array(FIRST_ROOM);
+  private forgottenMs = new Float64Array(FIRST_ROOM);
+  /** When this process last met it itself; 0 when others only told of it. */
+  private metMs = new Float64Array(FIRST_ROOM);
 
-  /** Number of members known. */
+  /** Number of members known, forgotten ones included. */
   get size(): number {
-    return this.contacts.length;
+    return this.count;
   }
 
-  /** Up to when this node knows all that the member knows; 0 when there was no contact. */
+  /** Up to when everything of this member is here; 0 when there was no contact. */
   of(originHigh: number, originLow: number): number {
-    return this.find(originHigh, originLow)?.ms ?? 0;
+    const at = this.find(originHigh, originLow);
+    return at < 0 ? 0 : this.contactMs[at];
+  }
+
+  /** Whether anything is known of this member. */
+  has(originHigh: number, originLow: number): boolean {
+    return this.find(originHigh, originLow) >= 0;
+  }
+
+  /** What is known of this member; null when nothing is. */
+  get(originHigh: number, originLow: number): Contact | null {
+    const at = this.find(originHigh, originLow);
+    return at < 0 ? null : this.at(at);
+  }
+
+  /** The member at this place in the order, from 0 to below `size`. */
+  at(at: number): Contact {
+    return {
+      originHigh: this.highs[at],
+      originLow: this.lows[at],
+      ms: this.contactMs[at],
+      purgedUpToMs: this.purgedMs[at],
+      learnedMs: this.learnedMs[at],
+      forgottenMs: this.forgottenMs[at],
+    };
+  }
+
+  /** Whether somebody said that the member is gone for good, and there was no contact since. */
+  isForgotten(originHigh: number, originLow: number): boolean {
+    const at = this.find(originHigh, originLow);
+    return at >= 0 && this.forgottenMs[at] > 0 && this.forgottenMs[at] >= this.contactMs[at];
+  }
+
+  /** How many members there are that nobody said are gone. */
+  get living(): number {
+    let living = 0;
+    for (let at = 0; at < this.count; at++) {
+      const isNobody = this.highs[at] === 0 && this.lows[at] === 0;
+      const isGone = this.forgottenMs[at] > 0 && this.forgottenMs[at] >= this.contactMs[at];
+      if (!isNobody && !isGone) living++;
+    }
+    return living;
   }
 
   /**
-   * Notes that everything a member had up to `ms` is here, and what it had purged. Never goes back.
+   * Notes that everything a member had up to `ms` is here, and what it had purged, which was
+   * learned at `learnedMs`. Never goes back.
    */
-  note(originHigh: number, originLow: number, ms: number, purgedUpToMs = 0): void {
-    this.record(originHigh, originLow, ms, purgedUpToMs, 0);
-  }
-
-  /** Notes the same of a member with which there was a session. */
-  meet(originHigh: number, originLow: number, ms: number): void {
-    this.record(originHigh, originLow, ms, 0, ms);
-  }
-
-  private record(
+  note(
     originHigh: number,
     originLow: number,
     ms: number,
-    purgedUpToMs: number,
-    metMs: number,
+    purgedUpToMs = 0,
+    learnedMs = Infinity,
   ): void {
-    const known = this.find(originHigh, originLow);
-    if (known !== undefined) {
-      known.ms = Math.max(known.ms, ms);
-      known.purgedUpToMs = Math.max(known.purgedUpToMs, purgedUpToMs);
-      known.metMs = Math.max(known.metMs, metMs);
-      return;
-    }
-    this.contacts.push({ originHigh, originLow, ms, purgedUpToMs, metMs });
-    if (this.contacts.length > MAX_MEMBERS) this.makeRoom();
+    const at = this.place(originHigh, originLow);
+    const isNews = purgedUpToMs > this.purgedMs[at] || this.contactMs[at] < purgedUpToMs;
+    if (isNews) this.learnedMs[at] = Math.max(this.learnedMs[at], learnedMs);
+    this.contactMs[at] = Math.max(this.contactMs[at], ms);
+    this.purgedMs[at] = Math.max(this.purgedMs[at], purgedUpToMs);
   }
 
-  /** Adapts `named` to whether a peer knew the same of those that were not named. */
-  noteRecognised(isSame: boolean): void {
-    const named = isSame ? this.named - 1 : this.named * 2;
-    this.named = Math.min(Math.max(named, FEWEST_NAMED), MAX_MEMBERS);
+  /** Notes contact with a member with which there was a session. */
+  meet(originHigh: number, originLow: number, ms: number): void {
+    const at = this.place(originHigh, originLow);
+    this.contactMs[at] = Math.max(this.contactMs[at], ms);
+    this.metMs[at] = Math.max(this.metMs[at], ms);
+  }
+
+  /** A deletion that was purged by somebody is dropped here: all that was purged counts as new. */
+  relearn(nowMs: number): void {
+    for (let at = 0; at < this.count; at++) {
+      if (this.purgedMs[at] > 0) this.learnedMs[at] = Math.max(this.learnedMs[at], nowMs);
+    }
+  }
+
+  /** Notes that somebody said at that time that a member is gone for good. */
+  forget(originHigh: number, originLow: number, atMs: number): void {
+    const at = this.place(originHigh, originLow);
+    this.forgottenMs[at] = Math.max(this.forgottenMs[at], atMs);
+  }
+
+  /** Whether what is known of a member is so old that it need not be kept. */
+  static isSpent({ ms, forgottenMs }: Contact, spentUpToMs: number): boolean {
+    return ms <= spentUpToMs && forgottenMs <= spentUpToMs;
+  }
+
+  /**
+   * Drops members of whom all is older than `spentUpToMs` and what they purged was learned before
+   * `latestPurgeMs`. Returns up to when deletions count as purged by this node from now on, 0 when
+   * that has not changed.
+   */
+  dropSpent(spentUpToMs: number, latestPurgeMs: number): number {
+    let purgedUpToMs = 0;
+    this.keep((at) => {
+      const isNobody = this.highs[at] === 0 && this.lows[at] === 0;
+      if (isNobody || !Contacts.isSpent(this.at(at), spentUpToMs)) return true;
+      if (this.purgedMs[at] === 0) return false;
+      if (this.learnedMs[at] >= latestPurgeMs) return true;
+      purgedUpToMs = Math.max(purgedUpToMs, this.learnedMs[at]);
+      return false;
+    });
+    return purgedUpToMs;
   }
 
   /** As they are now; purges later than `latestPurgeMs` count as of then. */
   clone(latestPurgeMs = Infinity): Contacts {
     const copy = new Contacts();
-    this.forEach((originHigh, originLow, ms, purgedUpToMs) => {
-      copy.note(originHigh, originLow, ms, Math.min(purgedUpToMs, latestPurgeMs));
-    });
+    copy.count = this.count;
+    copy.highs = this.highs.slice(0, this.count);
+    copy.lows = this.lows.slice(0, this.count);
+    copy.contactMs = this.contactMs.slice(0, this.count);
+    copy.purgedMs = this.purgedMs.slice(0, this.count);
+    copy.learnedMs = this.learnedMs.slice(0, this.count);
+    copy.forgottenMs = this.forgottenMs.slice(0, this.count);
+    copy.metMs = this.metMs.slice(0, this.count);
+    for (let at = 0; at < copy.count; at++) {
+      copy.purgedMs[at] = Math.min(copy.purgedMs[at], latestPurgeMs);
+    }
     return copy;
   }
 
-  /** Visits all members, in the order in which they became known. */
-  forEach(
-    visit: (originHigh: number, originLow: number, ms: number, purgedUpToMs: number) => void,
-  ): void {
-    for (const { originHigh, originLow, ms, purgedUpToMs } of this.contacts) {
-      visit(originHigh, originLow, ms, purgedUpToMs);
+  /**
+   * As they are told: contacts in whole steps, rounded down, and what was purged in whole seconds,
+   * rounded up. So what is claimed is never more than what is so, nor forgotten less.
+   */
+  told(stepMs: number, latestPurgeMs = Infinity): Contacts {
+    const told = this.clone(latestPurgeMs);
+    for (let at = 0; at < told.count; at++) {
+      told.contactMs[at] = Math.floor(told.contactMs[at] / stepMs) * stepMs;
+      told.purgedMs[at] = Math.ceil(told.purgedMs[at] / 1000) * 1000;
+      told.forgottenMs[at] = Math.floor(told.forgottenMs[at] / 1000) * 1000;
     }
+    return told;
+  }
+
+  /** Visits all members, in the order of their origins. */
+  forEach(
+    visit: (
+      originHigh: number,
+      originLow: number,
+      ms: number,
+      purgedUpToMs: number,
+      learnedMs: number,
+      forgottenMs: number,
+    ) => void,
+  ): void {
+    for (let at = 0; at < this.count; at++) {
+      visit(
+        this.highs[at],
+        this.lows[at],
+        this.contactMs[at],
+        this.purgedMs[at],
+        this.learnedMs[at],
+        this.forgottenMs[at],
+      );
+    }
+  }
+
+  /** Adds members behind all those that are known, in the order of their origins. */
+  append(contact: Contact): void {
+    const at = this.count;
+    this.insert(at, contact.originHigh, contact.originLow);
+    this.contactMs[at] = contact.ms;
+    this.purgedMs[at] = contact.purgedUpToMs;
+    this.learnedMs[at] = contact.learnedMs;
+    this.forgottenMs[at] = contact.forgottenMs;
   }
 
   /**
-   * Forgets the member longest out of contact, but not that somebody purged deletions. If there are
-   * several, all nodes forget the same one; otherwise what they know would never become alike.
-   * Members met recently stay, or a peer that tells of countless members would displace them.
+   * Forgets members beyond MAX_MEMBERS, but not that they purged deletions: first those that were
+   * said to be gone, then those longest out of contact. Of several, all nodes forget the same, or
+   * what they know would never become alike. Those that were met of late stay: else a peer that
+   * tells of members without number would take their place.
    */
-  private makeRoom(): void {
-    const { contacts } = this;
+  trim(): void {
+    if (this.count <= MAX_MEMBERS) return;
     const nobody = this.find(0, 0);
-    const latestMs = Math.max(...contacts.map(({ metMs }) => metMs));
-    const isRecent = ({ metMs }: Contact) => metMs > 0 && metMs >= latestMs - RECENT_MS;
-    const mayGo = contacts.filter((contact) => contact !== nobody && !isRecent(contact));
-    let oldest: Contact | undefined;
-    for (const contact of mayGo.length > 0 ? mayGo : contacts) {
-      if (contact !== nobody && (!oldest || isLongerAgo(contact, oldest))) oldest = contact;
-    }
-    if (oldest === undefined) return;
-    contacts.splice(contacts.indexOf(oldest), 1);
-    // No node ever has contact with nobody, so all nodes count as having missed this.
-    if (oldest.purgedUpToMs > 0) this.note(0, 0, 0, oldest.purgedUpToMs);
+    const latestMs = this.metMs.subarray(0, this.count).reduce((a, b) => Math.max(a, b), 0);
+    const ranks = Array.from({ length: this.count }, (_, at) => this.rank(at, nobody, latestMs));
+    const order = Array.from(ranks.keys()).sort(
+      (a, b) => ranks[a] - ranks[b] || this.contactMs[a] - this.contactMs[b] || a - b,
+    );
+    const leaving = new Set(order.slice(0, this.count - MAX_MEMBERS));
+    let purgedUpToMs = 0;
+    for (const at of leaving) purgedUpToMs = Math.max(purgedUpToMs, this.purgedMs[at]);
+    this.keep((at) => !leaving.has(at));
+    // With nobody there is ever contact, so this counts as missed by all.
+    if (purgedUpToMs > 0) this.note(0, 0, 0, purgedUpToMs);
+    if (purgedUpToMs > 0) this.trim();
   }
 
-  private find(originHigh: number, originLow: number): Contact | undefined {
-    return this.contacts.find((it) => it.originHigh === originHigh && it.originLow === originLow);
+  /** Whose turn it is to make room: the lowest first. */
+  private rank(at: number, nobody: number, latestMs: number): number {
+    if (at === nobody) return 3;
+    if (this.metMs[at] > 0 && this.metMs[at] >= latestMs - RECENT_MS) return 2;
+    return this.forgottenMs[at] > 0 && this.forgottenMs[at] >= this.contactMs[at] ? 0 : 1;
+  }
+
+  /** Drops all but those places. */
+  private keep(isKept: (at: number) => boolean): void {
+    let to = 0;
+    for (let at = 0; at < this.count; at++) {
+      if (!isKept(at)) continue;
+      if (to !== at) for (const column of this.columns()) column[to] = column[at];
+      to++;
+    }
+    this.count = to;
+  }
+
+  /** Where the member is, who is taken up if it is new. */
+  private place(originHigh: number, originLow: number): number {
+    const found = this.find(originHigh, originLow);
+    if (found >= 0) return found;
+    this.insert(-1 - found, originHigh, originLow);
+    return -1 - found;
+  }
+
+  /** Where the member is; -1 - p when it is unknown and would be at p. */
+  private find(originHigh: number, originLow: number): number {
+    let low = 0;
+    let high = this.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const order = this.highs[middle] - originHigh || this.lows[middle] - originLow;
+      if (order === 0) return middle;
+      if (order < 0) low = middle + 1;
+      else high = middle;
+    }
+    return -1 - low;
+  }
+
+  private insert(at: number, originHigh: number, originLow: number): void {
+    if (this.count === this.highs.length) this.grow();
+    for (const column of this.columns()) {
+      column.copyWithin(at + 1, at, this.count);
+      column[at] = 0;
+    }
+    this.highs[at] = originHigh;
+    this.lows[at] = originLow;
+    this.count++;
+  }
+
+  private grow(): void {
+    const length = Math.max(FIRST_ROOM, this.count * 2);
+    this.highs = words(this.highs, length);
+    this.lows = words(this.lows, length);
+    this.contactMs = times(this.contactMs, length);
+    this.purgedMs = times(this.purgedMs, length);
+    this.learnedMs = times(this.learnedMs, length);
+    this.forgottenMs = times(this.forgottenMs, length);
+    this.metMs = times(this.metMs, length);
+  }
+
+  private columns(): (Uint32Array | Float64Array)[] {
+    const { highs, lows, contactMs, purgedMs, learnedMs, forgottenMs, metMs } = this;
+    return [highs, lows, contactMs, purgedMs, learnedMs, forgottenMs, metMs];
   }
 }
 
-function isLongerAgo(a: Contact, b: Contact): boolean {
-  if (a.ms !== b.ms) return a.ms < b.ms;
-  return a.originHigh !== b.originHigh ? a.originHigh < b.originHigh : a.originLow < b.originLow;
+function words(from: Uint32Array, length: number): Uint32Array<ArrayBuffer> {
+  const larger = new Uint32Array(length);
+  larger.set(from);
+  return larger;
+}
+
+function times(from: Float64Array, length: number): Float64Array<ArrayBuffer> {
+  const larger = new Float64Array(length);
+  larger.set(from);
+  return larger;
 }
 
 /**
- * Among the members whose purged deletions are forgotten at `here` while `there` may have missed
- * some of them, the one that purged last; `upToMs` is 0 when there is none.
+ * Of those whose deletions are forgotten at `here`, and of which `there` may have missed some, the
+ * one who purged last; `upToMs` is 0 when there is none.
  */
-export function latestMissed(here: PurgeKnowledge, there: PurgeKnowledge): Purger {
+export function latestMissed(here: Standing, there: Standing): Purger {
   const { origin, purgedUpToMs } = here;
   const latest: Purger = { originHigh: 0, originLow: 0, upToMs: 0 };
+  // What `here` knew by then, `there` knows.
+  const sharedMs = there.contacts.of(origin.high, origin.low);
   const look = (originHigh: number, originLow: number, upToMs: number): void => {
     if (upToMs <= latest.upToMs || knownOf(there, originHigh, originLow) >= upToMs) return;
     Object.assign(latest, { originHigh, originLow, upToMs });
   };
   look(origin.high, origin.low, purgedUpToMs);
-  here.contacts.forEach((high, low, _, upToMs) => look(high, low, upToMs));
+  here.contacts.forEach((high, low, _, upToMs, learnedMs) => {
+    if (sharedMs < learnedMs) look(high, low, upToMs);
+  });
   return latest;
 }
 
 /**
  * Up to when `node` knows all deletions of a member, which may be itself before it lost its data.
  */
-function knownOf(node: PurgeKnowledge, originHigh: number, originLow: number): number {
+function knownOf(node: Standing, originHigh: number, originLow: number): number {
   const contactMs = node.contacts.of(originHigh, originLow);
   if (originHigh !== node.origin.high || originLow !== node.origin.low) return contactMs;
-  // Others were told it in whole seconds, rounded up.
+  // Others have it in whole seconds, rounded up.
   return Math.max(contactMs, Math.ceil(node.purgedUpToMs / 1000) * 1000);
 }

@@ -7,7 +7,8 @@
  * the present from its next session on, and not only hours later.
  */
 import { timeHighOf, timeLowOf, unixMsOf } from "../data/clock.ts";
-import { latestMissed, type Contacts } from "./contacts.ts";
+import { FEW_MEMBERS } from "./contact-summary.ts";
+import { Contacts, latestMissed, type Contact } from "./contacts.ts";
 import { REFUSED_FUTURE, REFUSED_READ_ONLY, UNCHANGED } from "../store/outcome.ts";
 import type { Store } from "../store/store.ts";
 import { Hello } from "./hello.ts";
@@ -26,11 +27,16 @@ export interface GreetingOptions {
   readonly lagMs: number;
   readonly salt: Salt;
   readonly maxFrameBytes: number;
+  /** Members are dropped when nothing was heard of them for so long, in ms; never by default. */
+  readonly forgetAfterMs?: number;
   readonly nowMs: () => number;
 }
 
 /** A failure, and the sentence that says so. */
 export type FailureReason = readonly [failure: SyncFailure, reason: string];
+
+/** So many steps in which contacts are told make a grace. */
+const STEPS_A_GRACE = 16;
 
 /** One side's view of the greeting. */
 export class Greeting {
@@ -58,8 +64,10 @@ export class Greeting {
     const refusal = this.judge(theirs);
     if (refusal !== null) return refusal;
     const adopted = this.adopt(theirs);
-    if (typeof adopted === "boolean") this.agree(theirs);
-    else {
+    if (typeof adopted === "boolean") {
+      this.agree(theirs);
+      this.noteForgotten(theirs);
+    } else {
       const { timeHigh, timeLow } = theirs.floor;
       const isAhead = this.options.store.isTooFarAhead(timeHigh, timeLow);
       if (isAhead) counts.postpone(unixMsOf(timeHigh, timeLow));
@@ -74,9 +82,29 @@ export class Greeting {
     this.options.store.clock.observe(timeHighOf(this.watermarkMs), timeLowOf(this.watermarkMs));
   }
 
-  /** What this node says, with this root. */
-  hello(mode: number, root: Uint8Array | null): Hello {
-    const { store, contacts, cluster, nodeId, epoch, salt, maxFrameBytes } = this.options;
+  /**
+   * This node's contacts as it tells them in this session, in the initiator's steps. To be called
+   * after `begin`: what this node vouches for from then on it has to tell with who purged it.
+   */
+  tell(stepMs: number): Contacts {
+    const { store, contacts } = this.options;
+    // If its clock was ahead, or its grace shorter, when it purged, it claims no more than can be.
+    return contacts.told(stepMs, store.deletions.latestPurgeMs());
+  }
+
+  /**
+   * The step in which this node tells of its contacts as an initiator: a part of the grace when
+   * there are so many that it sends a digest of them, a second otherwise.
+   */
+  stepMs(): number {
+    const { store, contacts } = this.options;
+    if (contacts.size <= FEW_MEMBERS) return 1_000;
+    return Math.max(1, Math.floor(store.deletions.graceMs / STEPS_A_GRACE / 1000)) * 1000;
+  }
+
+  /** What this node says, with this root and these contacts. */
+  hello(mode: number, root: Uint8Array | null, told: Contacts): Hello {
+    const { store, cluster, nodeId, epoch, salt, maxFrameBytes } = this.options;
     const hello = new Hello();
     hello.mode = mode;
     hello.cluster = cluster;
@@ -88,13 +116,11 @@ export class Greeting {
     hello.watermarkMs = this.watermarkMs;
     hello.isFull = store.isFull || store.isReadOnly;
     hello.acceptsUpToMs = store.acceptsUpToMs();
-    // If its clock was ahead, or its grace shorter, when it purged, it claims no more than can be.
     const latestPurgeMs = store.deletions.latestPurgeMs();
     hello.purgedUpToMs = Math.min(store.deletions.purgedUpToMs, latestPurgeMs);
     hello.floor = store.floor;
     if (root !== null) hello.root.set(root.subarray(0, ROOT_BYTES));
-    hello.contacts = contacts.clone(latestPurgeMs);
-    hello.mostNamed = contacts.named;
+    hello.contacts = told;
     return hello;
   }
 
@@ -143,14 +169,35 @@ export class Greeting {
    * others, and that what was purged there is not here any more.
    */
   noteContact(theirs: Hello): void {
-    const { contacts } = this.options;
-    const { high, low } = theirs.origin;
-    contacts.meet(high, low, this.watermarkMs);
+    const { contacts, store, forgetAfterMs = Infinity } = this.options;
+    const { origin } = theirs;
+    const sharedMs = contacts.of(origin.high, origin.low);
+    const spentUpToMs = store.clockMs() - forgetAfterMs;
+    // Of whom nothing need be noted: this node knew all of it when it dropped that member.
+    const isIgnored = (it: Contact): boolean =>
+      Contacts.isSpent(it, spentUpToMs) &&
+      (it.purgedUpToMs === 0 || it.learnedMs <= sharedMs) &&
+      !contacts.has(it.originHigh, it.originLow);
+    notePurges(this.options, theirs, isIgnored);
+    contacts.meet(origin.high, origin.low, this.watermarkMs);
     // What the peer says of this node itself counts too: this node may have lost its data since.
-    theirs.contacts.forEach((high, low, ms) => {
-      contacts.note(high, low, Math.min(ms, this.watermarkMs));
+    for (let at = 0; at < theirs.contacts.size; at++) {
+      const it = theirs.contacts.at(at);
+      if (isIgnored(it)) continue;
+      contacts.note(it.originHigh, it.originLow, Math.min(it.ms, this.watermarkMs));
+    }
+    contacts.trim();
+  }
+
+  /** Notes which members the peer says are gone for good, but not as of a time to come. */
+  private noteForgotten(theirs: Hello): void {
+    const { contacts, store, forgetAfterMs = Infinity } = this.options;
+    const nowMs = store.clockMs();
+    theirs.contacts.forEach((high, low, _ms, _purged, _learned, forgottenMs) => {
+      if (forgottenMs <= nowMs - forgetAfterMs || (high === 0 && low === 0)) return;
+      if (forgottenMs > 0) contacts.forget(high, low, Math.min(forgottenMs, nowMs));
     });
-    notePurges(this.options, theirs);
+    contacts.trim();
   }
 }
 
@@ -186,20 +233,28 @@ function aTimeAhead(ms: number, nowMs: number): string {
   return `a time that lies ${Math.round((ms - nowMs) / 1000)} s ahead of this node's clock`;
 }
 
-/** Notes that what the peer purged, and those whose data it has, is not to come in here either. */
+/**
+ * Notes that what the peer purged, and those whose data it has, is not to come in here either.
+ * Those of whom `isIgnored` is true are left out.
+ */
 export function notePurges(
   { store, contacts }: Pick<GreetingOptions, "store" | "contacts">,
   theirs: Hello,
+  isIgnored: (member: Contact) => boolean = () => false,
 ): void {
   // A peer whose clock is ahead may have purged what is younger than the grace by this node's
   // clock. That part is told again, and noted, in a later session; until then this node does not
   // refuse anything younger than the grace.
   const latestMs = store.deletions.latestPurgeMs();
+  const nowMs = store.clockMs();
   const note = (high: number, low: number, purgedUpToMs: number): void => {
     const upToMs = Math.min(purgedUpToMs, latestMs);
-    contacts.note(high, low, 0, upToMs);
+    contacts.note(high, low, 0, upToMs, nowMs);
     store.deletions.notePurgedElsewhere(upToMs);
   };
   note(theirs.origin.high, theirs.origin.low, theirs.purgedUpToMs);
-  theirs.contacts.forEach((high, low, _, purgedUpToMs) => note(high, low, purgedUpToMs));
+  for (let at = 0; at < theirs.contacts.size; at++) {
+    const it = theirs.contacts.at(at);
+    if (!isIgnored(it)) note(it.originHigh, it.originLow, it.purgedUpToMs);
+  }
 }

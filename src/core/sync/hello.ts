@@ -5,14 +5,14 @@
  *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL) · cluster · node id · epoch u64 · salt 8
  *   bytes · longest frame varint · clock u64 · watermark: seconds before the clock varint · the
  *   latest time accepted: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
- *   [purge time u64] · [floor 16 bytes] · root 16 bytes · contacts (`contact-summary.ts`)
+ *   [purge time u64] · [floor 16 bytes] · root 16 bytes · step varint · contacts
+ *   (`contact-summary.ts`)
  *
  * Texts are UTF-8 with their length before them. The item is as short as possible, because between
- * equal nodes it is all that travels. From the initiator, HAS_OTHERS says that members which it
- * does not name are covered by a digest; from the responder, that it knows the same of those
- * members.
+ * equal nodes it is all that travels. From the responder, HAS_OTHERS says that it knows the same of
+ * the members that were not named. The step, in seconds, is what contacts are rounded to.
  */
-import { Contacts, MAX_MEMBERS } from "./contacts.ts";
+import { Contacts } from "./contacts.ts";
 import type { VersionWords } from "../data/entry.ts";
 import { isClusterName, isNodeId } from "../data/name.ts";
 import { originOf, type Origin } from "../data/origin.ts";
@@ -26,12 +26,13 @@ import {
   secondsBefore,
   MAX_SUMMARY_BYTES,
   ContactSummary,
+  GroupMask,
   writeAnswer,
   writeSummary,
 } from "./contact-summary.ts";
 
 /** Nodes with different versions do not talk to each other. */
-export const SYNC_VERSION = 3;
+export const SYNC_VERSION = 4;
 
 const MAGIC = 0x4d4b5653;
 const MAX_TEXT_BYTES = 1024;
@@ -67,19 +68,22 @@ export class Hello {
   floor: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   /** The first ROOT_BYTES of the tree's root. */
   root = new Uint8Array(ROOT_BYTES);
+  /** As they are told (`Contacts.told`), in steps of `stepMs`. */
   contacts = new Contacts();
-  /** How many members an initiator names one by one. */
-  mostNamed = MAX_MEMBERS;
+  /** In what steps both sides tell of contacts; whole seconds. The initiator's counts. */
+  stepMs = 1_000;
+  /** Which members an initiator names one by one. */
+  mask = new GroupMask(0, Uint8Array.of(1));
   /** The contacts as an initiator sent them, which the answer refers to. */
   summary = new ContactSummary();
 
   /**
    * Completes the contacts that an initiator sent, if those it did not name are the same as in
-   * `contacts`. False when they are not: then only those that it named are known.
+   * `told`. False when they are not: then only those that it named are known.
    */
-  recognise(contacts: Contacts): boolean {
-    const isKnown = this.summary.recognise(contacts, this.salt);
-    this.summary.noteIn(this.contacts);
+  recognise(told: Contacts): boolean {
+    const isKnown = this.summary.recognise(told, this.salt);
+    this.contacts = this.summary.all();
     return isKnown;
   }
 
@@ -98,9 +102,8 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
   writer.reserve(256 + 2 * MAX_TEXT_BYTES + MAX_SUMMARY_BYTES);
   const { clockMs, contacts, purgedUpToMs, floor } = hello;
   const hasFloor = floor.timeHigh !== 0 || floor.timeLow !== 0;
-  if (answered === null) hello.summary = ContactSummary.of(contacts, hello.mostNamed, hello.salt);
-  const hasOthers =
-    answered === null ? hello.summary.digest !== null : answered.summary.others.length > 0;
+  if (answered === null) hello.summary = ContactSummary.of(contacts, hello.mask, hello.salt);
+  const hasOthers = answered !== null && answered.summary.others !== null;
   writer.u8(HELLO);
   writer.u32(MAGIC);
   writer.u8(SYNC_VERSION);
@@ -125,6 +128,7 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
     writer.version(floor);
   }
   writer.copy(hello.root, 0, ROOT_BYTES);
+  writer.varint(hello.stepMs / 1000);
   if (answered === null) writeSummary(writer, clockMs, hello.summary);
   else writeAnswer(writer, clockMs, contacts, answered.summary);
 }
@@ -166,10 +170,13 @@ export function readHello(
   const root = reader.skip(ROOT_BYTES);
   hello.root = reader.bytes.slice(root, root + ROOT_BYTES);
   hello.isFull = (parts & IS_FULL) !== 0;
-  const hasOthers = (parts & HAS_OTHERS) !== 0;
-  const { clockMs, contacts } = hello;
-  if (answering === null) hello.summary = readSummary(reader, clockMs, hasOthers);
-  else readAnswer(reader, clockMs, answering.summary, hasOthers, contacts);
+  hello.stepMs = Math.max(1, reader.varint()) * 1000;
+  const { clockMs } = hello;
+  if (answering === null) hello.summary = readSummary(reader, clockMs);
+  else {
+    const areOthersAlike = (parts & HAS_OTHERS) !== 0;
+    hello.contacts = readAnswer(reader, clockMs, answering.summary, areOthersAlike);
+  }
   return reader.overrun ? null : hello;
 }
 

@@ -1,11 +1,19 @@
 /**
  * How the two sides of a session introduce themselves: each says HELLO once, the initiator first.
  *
- * An initiator names only the members that it was last in contact with, and gives a digest of its
- * contacts with the rest (`contact-summary.ts`). A responder that cannot tell from the digest what
- * those are asks for a HELLO in full (AGAIN).
+ * An initiator that knows many members gives a digest of its contacts with all
+ * (`contact-summary.ts`). A responder that cannot tell from the digest what those are asks for
+ * another HELLO (AGAIN), with digests of groups of members, and the initiator names the groups
+ * that differ.
  */
-import { MAX_MEMBERS } from "./contacts.ts";
+import {
+  firstMask,
+  MAX_GROUPS_BYTES,
+  readGroups,
+  writeGroups,
+  type GroupMask,
+} from "./contact-summary.ts";
+import type { Contacts } from "./contacts.ts";
 import type { Comparison } from "./comparison.ts";
 import type { FailureReason, Greeting } from "./greeting.ts";
 import { type Hello, readHello, writeHello } from "./hello.ts";
@@ -21,17 +29,25 @@ export const ROOTS_ARE_EQUAL = 1;
 export class Introduction {
   /** Whether the other side has said who it is. */
   isComplete = false;
-  /** Initiator: it has introduced itself in full. Responder: it asks for that. */
-  isInFull = false;
+  /** Initiator: it introduces itself for the second time. Responder: it asks for that. */
+  isAgain = false;
   private readonly isInitiator: boolean;
   /** This side's HELLO; the initiator's is what the answer refers to. */
   private own: Hello | null = null;
+  /** Responder: a HELLO of whose members something else is known here. */
+  private unrecognised: Hello | null = null;
+  /** Initiator: the groups that are named the second time. */
+  private mask: GroupMask | null = null;
+  /** This side's contacts as it tells them in this session; null before it has. */
+  private told: Contacts | null = null;
 
   constructor(
     private readonly options: SyncSessionOptions,
     private readonly parts: SharedBySides,
     private readonly comparison: Comparison,
     private readonly greeting: Greeting,
+    /** Responder: called when the initiator has said in what mode, before anything is told. */
+    private readonly onIntroduced: () => void,
   ) {
     this.isInitiator = options.role === "initiator";
   }
@@ -39,7 +55,7 @@ export class Introduction {
   /** Whether an item may come before the other side has said who it is. */
   allows(tag: number): boolean {
     if (tag === HELLO || tag === FAIL) return true;
-    return this.isInitiator ? tag === AGAIN : tag === TURN && this.isInFull;
+    return this.isInitiator ? tag === AGAIN : tag === TURN && this.isAgain;
   }
 
   /** Initiator: says HELLO, and in the mode "fetch" what is to be sent. */
@@ -60,20 +76,24 @@ export class Introduction {
     this.say(areRootsEqual ? ROOTS_ARE_EQUAL : 0);
   }
 
-  /** Responder: asks who has introduced itself to do so in full. */
+  /** Responder: asks who has introduced itself to name the members of groups that differ. */
   askAgain(): void {
     const { writer } = this.parts;
-    writer.reserve(1);
+    const { stepMs, salt } = this.unrecognised!;
+    writer.reserve(1 + MAX_GROUPS_BYTES);
     writer.u8(AGAIN);
+    writeGroups(writer, this.tell(stepMs), salt);
     writer.flush();
   }
 
-  /** Initiator: an AGAIN came. False when it is out of place; else call `begin` again. */
+  /** Initiator: an AGAIN came. False when it is none or out of place; else call `begin` again. */
   handleAgain(): boolean {
-    if (this.isComplete || this.isInFull || this.comparison.mode === "fetch") return false;
-    this.isInFull = true;
-    this.options.contacts.noteRecognised(false);
-    return true;
+    const { own, comparison } = this;
+    const isOutOfPlace = this.isComplete || this.isAgain || comparison.mode === "fetch";
+    if (isOutOfPlace || own === null) return false;
+    this.isAgain = true;
+    this.mask = readGroups(this.parts.reader, own.contacts, own.salt);
+    return this.mask !== null;
   }
 
   /**
@@ -94,8 +114,9 @@ export class Introduction {
       if (refusal !== null) return ["busy", refusal];
       comparison.mode = MODES[hello.mode];
       if (!this.isRecognised(hello)) {
-        if (this.isInFull) return null;
-        this.isInFull = true;
+        if (this.isAgain) return null;
+        this.isAgain = true;
+        this.unrecognised = hello;
         return hello;
       }
     }
@@ -107,7 +128,9 @@ export class Introduction {
 
   /** Whether this side knows of all members what the peer knows. */
   private isRecognised(hello: Hello): boolean {
-    const isKnown = hello.recognise(this.options.contacts);
+    // What this node vouches for it tells as of later.
+    if (this.told === null) this.onIntroduced();
+    const isKnown = hello.recognise(this.tell(hello.stepMs));
     // Of a fetch nobody concludes who has what.
     return isKnown || this.comparison.mode === "fetch" || !this.comparison.isMerging;
   }
@@ -121,10 +144,20 @@ export class Introduction {
 
   private say(mode: number): void {
     const { flow, writer } = this.parts;
-    flow.told = this.options.contacts.clone();
-    const own = this.greeting.hello(mode, this.comparison.root());
-    if (this.isInFull) own.mostNamed = MAX_MEMBERS;
+    const stepMs = this.isInitiator
+      ? (this.own?.stepMs ?? this.greeting.stepMs())
+      : flow.peer.stepMs;
+    const told = this.tell(stepMs);
+    const own = this.greeting.hello(mode, this.comparison.root(), told);
+    own.stepMs = stepMs;
+    own.mask = this.mask ?? firstMask(told);
     writeHello(writer, own, this.isInitiator ? null : flow.peer);
     this.own = own;
+  }
+  /** This side's contacts, as of when they are first told in this session. */
+  private tell(stepMs: number): Contacts {
+    if (this.told === null) this.parts.flow.told = this.options.contacts.clone();
+    this.told ??= this.greeting.tell(stepMs);
+    return this.told;
   }
 }

@@ -5,8 +5,8 @@
  *   HELLO     see `sync/hello.ts`
  *   TURN      u8: TURN_DONE when the speaker has nothing left to list, TURN_BEHIND when it has not
  *             worked on all that was listed; the other speaks now
- *   AGAIN     what the HELLO had a digest of is not known here: say HELLO again, and name all
- *             members
+ *   AGAIN     digests of groups of members: of what the HELLO had a digest of something else is
+ *             known here; say HELLO again, and name the groups that differ (`contact-summary.ts`)
  *   FULL      no new entries are accepted any more, only deletions and smaller replacements; at any
  *             moment
  *   WITHHELD  count: so many entries were not sent because of that

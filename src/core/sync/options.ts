@@ -43,6 +43,8 @@ export interface SyncSessionOptions {
   readonly store: Store;
   readonly tree: MerkleTree;
   readonly contacts: Contacts;
+  /** Members are dropped when nothing was heard of them for so long, in ms; never by default. */
+  readonly forgetAfterMs?: number;
   /** Name of the cluster (the topic prefix); both sides must have the same. */
   readonly cluster: string;
   readonly nodeId: string;

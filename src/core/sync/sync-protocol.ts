@@ -67,7 +67,9 @@ export class SyncProtocol {
     this.refusals = new Refusals(options, reader, flow, counts);
     this.greeting = new Greeting(options);
     this.comparison = new Comparison(options, this.greeting);
-    this.introduction = new Introduction(options, parts, this.comparison, this.greeting);
+    this.introduction = new Introduction(options, parts, this.comparison, this.greeting, () =>
+      this.begin(),
+    );
     this.turns = new Turns(writer);
     this.watch = new WriteWatch(store, () => flow.isApplying);
     this.purgeGuard = new PurgeGuard(store.deletions);
@@ -150,12 +152,11 @@ export class SyncProtocol {
     if (!introduction.isComplete) return true;
     if (!this.isInitiator) {
       this.half = new Responder(this.parts, this.options.store, comparison.mode);
-      this.begin();
     }
     return !comparison.isMerging || this.meet(hello);
   }
 
-  /** Initiator: introduces itself in full. */
+  /** Initiator: introduces itself for the second time. */
   private handleAgain(): boolean {
     if (!this.introduction.handleAgain()) return false;
     this.parts.counts.roundTrips++;
@@ -171,7 +172,6 @@ export class SyncProtocol {
     comparison.isThorough = greeting.hasMissed(hello);
     comparison.setLimit();
     if (!this.isInitiator) return true;
-    if (!this.introduction.isInFull) this.options.contacts.noteRecognised(true);
     this.areRootsEqual = hello.mode === ROOTS_ARE_EQUAL;
     // A flush that came with it is carried out before anything is compared.
     if (met || (comparison.isThorough && !this.areRootsEqual)) comparison.prepare(() => {});
