@@ -13,7 +13,7 @@ import type { Services } from "./commands/services.ts";
 import { Statistics } from "./commands/statistics.ts";
 import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
-import { formatHostPort } from "./config/address.ts";
+import { formatHostPort, NO_ADDRESS } from "./config/address.ts";
 import { keyNames, type Config } from "./config/schema.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts";
 import { MAX_KEY_BYTES } from "./core/data/entry.ts";
@@ -80,7 +80,7 @@ class RunningNode implements Node {
     const replica = await Replica.open({
       ...replicaOptions(config, logger, world),
       brokerAddress: startOwnBroker,
-      address: () => formatHostPort(advertisedHost(config), node!.address.port),
+      address: () => advertisedAddress(config, node!.address.port),
     });
     node = new RunningNode(config, logger, world, replica, broker);
     return node;
@@ -238,7 +238,12 @@ function reservedFiles({ anti_entropy, mqtt }: Config): number {
 }
 
 /** Where peers reach this node: an address to bind to may mean every one there is. */
-function advertisedHost({ network }: Config): string {
+function advertisedAddress({ network }: Config, port: number): string {
+  if (network.advertise_address === NO_ADDRESS) return NO_ADDRESS;
+  return formatHostPort(advertisedHost(network), port);
+}
+
+function advertisedHost(network: Config["network"]): string {
   const { advertise_address, bind_address } = network;
   if (advertise_address !== "") return advertise_address;
   if (bind_address !== "0.0.0.0" && bind_address !== "::") return bind_address;

@@ -2,6 +2,7 @@
  * Where the parts of a node meet: what one part asks of another, as interfaces. Whoever asks and
  * whoever answers both depend on this file and not on each other; `node.ts` puts them together.
  */
+import type { HostPort } from "./config/address.ts";
 
 /** How replication stands. */
 export interface ReplicationControl {
@@ -73,6 +74,28 @@ export interface LinkHandler {
   closed(): void;
 }
 
+/**
+ * Messages from node to node by way of the broker. They may be lost, repeated, late and out of
+ * order, and anybody at the broker can make up some.
+ */
+export interface Messenger {
+  /** Whether messages can be sent, and reach this node. */
+  readonly isOpen: boolean;
+  /** Longest message that the broker takes, in bytes. */
+  readonly maxMessageBytes: number;
+  /** Whether this node's own writes wait for the broker, which are to go first. */
+  readonly isCrowded: boolean;
+  /**
+   * Sends a message to a box of that node; its bytes are the messenger's from now on. `taken` is
+   * called when the system has them, and not at all when the connection to the broker ends first.
+   */
+  send(nodeId: string, box: string, message: Uint8Array, taken: () => void): void;
+  /** Gets what comes for this node: to which box, and the message, valid for the call. */
+  onMessage: (box: string, message: Uint8Array) => void;
+  /** Told whenever it opens. */
+  onOpen: () => void;
+}
+
 /** What a sync with another node came to. */
 export interface SyncReport {
   /** Whether both nodes now hold what either held. */
@@ -89,13 +112,21 @@ export interface SyncReport {
 
 /** How nodes heal their differences. */
 export interface SyncControl {
-  /** Compares this node with the one listening there and heals both, up to the present moment. */
-  sync(host: string, port: number, isFull: boolean, isVerified: boolean): Promise<SyncReport>;
+  /**
+   * Compares this node with another and heals both, up to the present moment. `peer` is where that
+   * one listens, or its node id.
+   */
+  sync(peer: HostPort | string, isFull: boolean, isVerified: boolean): Promise<SyncReport>;
   /**
    * What takes over a connection on which a peer said PEER, or why it may not. `isRound`: the
    * peer came by itself, not because somebody said SYNC.
    */
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string;
+  /**
+   * What takes over a connection on which somebody asked to be passed on to the node of that id, or
+   * why nothing does.
+   */
+  passOn(nodeId: string): ((link: Link) => LinkHandler) | string;
   /** Begins anew with the facts that say how much something was at most. */
   resetPeaks(): void;
 }

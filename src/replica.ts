@@ -193,6 +193,7 @@ export class Replica {
       settings: { ...mqtt, broker_address: brokerAddress },
       nodeId,
       address,
+      isRelaying: options.antiEntropy.broker_bytes_per_second > 0,
       version,
       rootHex: () => this.antiEntropy.rootHex,
       lastEpoch: Number(new TextDecoder().decode(journal.metadata(EPOCH_METADATA))),
@@ -234,6 +235,7 @@ export class Replica {
     const { wallMs, timing, threadCpuMs, random, randomWords, dial } = world;
     return new AntiEntropy({
       ...{ wallMs, timing, threadCpuMs, random, randomWords, dial, nodeId },
+      messenger: replicator?.messenger ?? null,
       store: this.store,
       durability: this.journal,
       settings: options.antiEntropy,

@@ -5,7 +5,14 @@
  */
 import type { HostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
-import type { Durability, Link, LinkHandler, SyncControl, SyncReport } from "../ports.ts";
+import type {
+  Durability,
+  Link,
+  LinkHandler,
+  Messenger,
+  SyncControl,
+  SyncReport,
+} from "../ports.ts";
 import type { Contacts } from "../core/sync/contacts.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { Entry, compareVersions } from "../core/data/entry.ts";
@@ -14,17 +21,20 @@ import { originOf } from "../core/data/origin.ts";
 import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
 import type { Store } from "../core/store/store.ts";
 import type { SetAsideEntry } from "../core/sync/options.ts";
-import { counter, gauge, within, type Fact } from "../fact.ts";
+import { counter, gauge, text, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
+import type { Destination } from "./destination.ts";
 import type { Dial } from "./dial.ts";
 import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
 import type { PresenceView } from "./presence-view.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
+import { Relay } from "./relay.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
 import { LAG_MS, TreeUpdater } from "./tree-updater.ts";
+import { Ways } from "./ways.ts";
 
 const TICK_MS = 250;
 /** How long a start waits for the broker, for presence after that, and for the first syncs. */
@@ -48,8 +58,10 @@ export interface AntiEntropyOptions {
   readonly random: () => number;
   /** So many random words of 32 bits. */
   readonly randomWords: (count: number) => Uint32Array;
-  /** How peers are reached. */
+  /** How peers are reached at their client ports. */
   readonly dial: Dial;
+  /** How messages reach them through the broker; null without one. */
+  readonly messenger: Messenger | null;
   /** A session produces no more while so many bytes of it wait to be sent; 256 KiB by default. */
   readonly maxQueuedBytes?: number;
   readonly store: Store;
@@ -85,6 +97,9 @@ export class AntiEntropy implements SyncControl {
   private readonly scheduler: Scheduler;
   private readonly statistics: SyncStatistics;
   private readonly sessions: Sessions;
+  /** Null when nothing goes through the broker. */
+  private readonly relay: Relay | null;
+  private readonly ways: Ways;
   private readonly sessionSlices: LongestSlice;
   private cancelTicks: Cancel = () => {};
   private isStopping = false;
@@ -105,6 +120,12 @@ export class AntiEntropy implements SyncControl {
       "Peers that were forgotten, as there are too many.",
       (it) => it.scheduler.crowdedOut,
     ),
+    text(
+      "sync_ways",
+      "By which way peers are reached: `NODE_ID=tcp` or `NODE_ID=broker`, of 32 at most.",
+      (it) => it.ways.describe(it.scheduler.peerWays()),
+    ),
+    ...within((it: AntiEntropy) => it.relay, Relay.facts),
     ...within((it: AntiEntropy) => it.statistics, SyncStatistics.facts),
     ...within((it: AntiEntropy) => it.sessionSlices, longestSliceFacts("sync", "comparing")),
     ...within(
@@ -125,6 +146,8 @@ export class AntiEntropy implements SyncControl {
     this.keeper = new TreeUpdater(this.tree, store, timing, this.createGauge());
     this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs);
     this.sessionSlices = this.createGauge();
+    this.relay = this.createRelay();
+    this.ways = new Ways(options.dial, this.relay, timing, logger);
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
@@ -185,22 +208,19 @@ export class AntiEntropy implements SyncControl {
     }
     this.cancelTicks();
     this.sessions.stop();
+    this.relay?.stop();
     this.keeper.stop();
   }
 
   /** `SYNC`. */
-  async sync(
-    host: string,
-    port: number,
-    isFull: boolean,
-    isVerified: boolean,
-  ): Promise<SyncReport> {
+  async sync(peer: HostPort | string, isFull: boolean, isVerified: boolean): Promise<SyncReport> {
     const mode = isFull ? "full" : "now";
+    const destination = this.destinationOf(peer);
     const { timing, random } = this.options;
     const untilMs = timing.nowMs() + BUSY_MS;
     for (;;) {
       const request = { mode, verify: isVerified, occasion: "command", greeting: "PEER" } as const;
-      const outcome = await this.sessions.run({ host, port }, request);
+      const outcome = await this.sessions.run(destination, request);
       if (outcome.failure !== "busy" || timing.nowMs() > untilMs) return outcome;
       await delay(timing, 100 + random() * 400);
     }
@@ -208,14 +228,30 @@ export class AntiEntropy implements SyncControl {
 
   /** `PEER`. */
   accept(isRound: boolean): ((link: Link) => LinkHandler) | string {
-    if (this.isStopping) return REFUSAL_REASONS.stopping;
-    if (isRound && !this.isHealing()) return REFUSAL_REASONS.noRounds;
+    const refusal = this.refusal(isRound);
+    if (refusal !== null) return refusal;
     return (link) => {
       const begun = this.scheduler.wants;
       return this.sessions.serve(link, ({ isUpToNow, peerNodeId }) => {
         if (isUpToNow) this.scheduler.noteVisit(peerNodeId, begun);
       });
     };
+  }
+
+  /** `PEER VIA node_id`. */
+  passOn(nodeId: string): ((link: Link) => LinkHandler) | string {
+    if (this.isStopping) return REFUSAL_REASONS.stopping;
+    return (link) => this.sessions.passOn(link, this.scheduler.destinationOf(nodeId));
+  }
+
+  private refusal(isRound: boolean): string | null {
+    if (this.isStopping) return REFUSAL_REASONS.stopping;
+    return isRound && !this.isHealing() ? REFUSAL_REASONS.noRounds : null;
+  }
+
+  private destinationOf(peer: HostPort | string): Destination {
+    if (typeof peer === "string") return this.scheduler.destinationOf(peer);
+    return { hostPort: peer, relayTo: "" };
   }
 
   /** Events of that node were lost on their way here. */
@@ -269,13 +305,42 @@ export class AntiEntropy implements SyncControl {
     if (view()?.connected) await delay(timing, START_PRESENCE_MS);
   }
 
-  private async runJob(peer: HostPort, job: Job, isStranger: boolean): Promise<JobResult> {
+  private async runJob(peer: Destination, job: Job, isStranger: boolean): Promise<JobResult> {
     const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
     const request = { ...job, occasion: isStranger ? "stranger" : "known", greeting } as const;
     const { ok, failure, peerNodeId, hasMoved } = await this.sessions.run(peer, request);
     const isSelf = failure === "self";
+    const isBusy = failure === "busy";
     const nodeId = isSelf ? this.options.nodeId : peerNodeId;
-    return { ok: ok || isSelf, isBusy: failure === "busy", hasMoved, peerNodeId: nodeId };
+    if (this.isMisled(peer, nodeId, failure)) {
+      this.ways.noteStranger(peer);
+      return { ok: false, isBusy, hasMoved, peerNodeId: "" };
+    }
+    return { ok: ok || isSelf, isBusy, hasMoved, peerNodeId: nodeId };
+  }
+
+  /**
+   * Whether at the address of a node that can be reached through the broker, too, somebody else
+   * answers: networks behind different routers use the same addresses.
+   */
+  private isMisled({ relayTo }: Destination, nodeId: string, failure: string | null): boolean {
+    if (relayTo === "" || nodeId === relayTo) return false;
+    return nodeId !== "" || failure === "protocol" || failure === "unreachable";
+  }
+
+  private createRelay(): Relay | null {
+    const { messenger, timing, randomWords, nodeId, settings, logger } = this.options;
+    if (messenger === null || settings.broker_bytes_per_second === 0) return null;
+    return new Relay({
+      messenger,
+      timing,
+      randomWords,
+      nodeId,
+      bytesASecond: settings.broker_bytes_per_second,
+      refusal: (isRound) => this.refusal(isRound),
+      accept: (isRound) => this.accept(isRound),
+      logger,
+    });
   }
 
   private createGauge(): LongestSlice {
@@ -285,10 +350,10 @@ export class AntiEntropy implements SyncControl {
   private createSessions(): Sessions {
     const { store, settings, cluster, nodeId, epoch, maxFrameBytes, silenceMs, logger } =
       this.options;
-    const { timing, dial, randomWords, wallMs, maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
+    const { timing, randomWords, wallMs, maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
     return new Sessions({
       timing,
-      dial,
+      reach: this.ways.reach,
       randomWords,
       maxQueuedBytes,
       longestSlice: this.sessionSlices,

@@ -7,7 +7,7 @@
  * configuration nor were ever met, are so many at most, and who has least to say for himself is
  * forgotten first.
  */
-import { parseHostPort } from "../config/address.ts";
+import { parseDestination } from "./destination.ts";
 import { Peer } from "./peer.ts";
 
 const MAX_STRANGERS = 256;
@@ -45,10 +45,10 @@ export class PeerList {
   findOrAdd(address: string, isListed: boolean, credit: number, nowMs: number): Peer | undefined {
     const known = this.peers.get(address);
     if (known !== undefined && (known.isListed || !isListed)) return known;
-    const hostPort = parseHostPort(address);
-    if (hostPort === undefined) return undefined;
+    const destination = parseDestination(address);
+    if (destination === undefined) return undefined;
     if (!isListed && !this.makeRoom(credit)) return undefined;
-    const peer = new Peer(address, isListed, hostPort, nowMs);
+    const peer = new Peer(address, isListed, destination, nowMs);
     if (known !== undefined) this.remove(known);
     this.peers.set(address, peer);
     if (!isListed) this.strangers.add(peer);

@@ -3,6 +3,7 @@
  * it, and from when on it may be asked. Times are those of the scheduler.
  */
 import type { HostPort } from "../config/address.ts";
+import type { Destination } from "./destination.ts";
 import { WaitingKeys } from "./waiting-keys.ts";
 
 /** Time between two syncs that a peer's troubles ask for, and the first delay after a failure. */
@@ -16,9 +17,10 @@ const BUSY_MS = 100;
 const BUSY_SPREAD_MS = 500;
 
 /** See the file header. */
-export class Peer implements HostPort {
-  readonly host: string;
-  readonly port: number;
+export class Peer implements Destination {
+  readonly hostPort: HostPort | null;
+  /** Changed as presence says. */
+  relayTo: string;
   /** Empty while unknown. Changed by the list that the peer is in. */
   nodeId = "";
   /** Whether a session said so; else presence did. */
@@ -59,11 +61,11 @@ export class Peer implements HostPort {
   constructor(
     readonly address: string,
     readonly isListed: boolean,
-    { host, port }: HostPort,
+    { hostPort, relayTo }: Destination,
     nowMs: number,
   ) {
-    this.host = host;
-    this.port = port;
+    this.hostPort = hostPort;
+    this.relayTo = relayTo;
     this.wantedFromMs = nowMs;
     this.fetchedFromMs = nowMs;
     this.notBeforeMs = nowMs;

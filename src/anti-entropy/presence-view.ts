@@ -3,8 +3,10 @@
 /** What presence tells of another node. */
 export interface PresenceChange {
   readonly nodeId: string;
-  /** `host:port`. */
+  /** `host:port`, or NO_ADDRESS. */
   readonly address: string;
+  /** Whether it can be reached through the broker. */
+  readonly isRelayed: boolean;
   /** New at each start of it. */
   readonly epoch: number;
   /** Counts its connections to the broker in this epoch. */

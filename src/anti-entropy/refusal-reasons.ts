@@ -5,4 +5,5 @@ export const REFUSAL_REASONS = {
   stopping: "this node is stopping",
   noRounds:
     "this node takes part in no rounds: anti_entropy.enabled is false, or it was told REPLICATE disable",
+  unreachable: "this node cannot reach that one",
 } as const;

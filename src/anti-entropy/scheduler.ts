@@ -8,7 +8,8 @@
  * the configuration, have places of their own; strangers are tried beside them, a few at a time.
  * What asks for syncs that bring nothing asks less and less often.
  */
-import type { HostPort } from "../config/address.ts";
+import { NO_ADDRESS } from "../config/address.ts";
+import { relayAddress, relayed, type Destination } from "./destination.ts";
 import { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 import { PostponedSources } from "./postponed-sources.ts";
@@ -56,7 +57,7 @@ export interface SchedulerOptions {
   /** Whether another session may begin, of whatever kind, with a stranger or another peer. */
   readonly hasRoom: (isStranger: boolean) => boolean;
   /** Runs a session to its end. Never rejects. */
-  readonly run: (peer: HostPort, job: Job, isStranger: boolean) => Promise<JobResult>;
+  readonly run: (peer: Destination, job: Job, isStranger: boolean) => Promise<JobResult>;
   /** From 0 to below 1. */
   readonly random: () => number;
 }
@@ -112,6 +113,16 @@ export class Scheduler {
   /** How many strangers there was no room for. */
   get crowdedOut(): number {
     return this.peers.crowdedOut;
+  }
+
+  /** Every other node once, as far as is known. */
+  peerWays(): readonly (Destination & { readonly nodeId: string })[] {
+    return this.peers.distinct();
+  }
+
+  /** Where the node of that id is reached; through the broker, if it is not known. */
+  destinationOf(nodeId: string): Destination {
+    return this.peers.byNodeId(nodeId) ?? relayed(nodeId);
   }
 
   /** Whether a session that this node began with the node of that id has succeeded. */
@@ -242,23 +253,47 @@ export class Scheduler {
   }
 
   private notePresence(each: PresenceChange): void {
-    const { nodeId, address, epoch, online } = each;
+    const { nodeId, epoch, online } = each;
     const former = this.peers.placeOf(nodeId);
+    const address = this.placeFor(each);
     if (former !== undefined && (!online || former.address !== address)) this.noteLeft(former);
-    if (!online) return;
+    if (!online || address === null) return;
     const isAcquainted = this.options.isAcquainted(nodeId);
     const credit = isAcquainted ? 2 : each.isLive ? 1 : 0;
     const peer = this.peers.findOrAdd(address, false, credit, this.nowMs);
     if (peer === undefined) return;
-    // Of several nodes at one address, who started last has taken the others' place.
-    const isClaimed = peer.announcedBy !== "" && peer.announcedBy !== nodeId;
-    if (isClaimed && peer.epoch >= epoch) return;
+    const displaced = peer.announcedBy;
+    if (displaced !== "" && displaced !== nodeId && peer.relayTo !== "") this.moveToBroker(peer);
     this.peers.announce(peer, nodeId);
+    peer.relayTo = each.isRelayed ? nodeId : "";
     peer.epoch = epoch;
     peer.isLive ||= each.isLive;
     peer.isAcquainted ||= isAcquainted;
     if (!peer.isProven) this.peers.rename(peer, nodeId);
     this.noteIncarnation(peer, each);
+  }
+
+  /**
+   * The address under which a node is kept; null when it can only be reached where another is. Of
+   * several nodes at one address, who started last has taken the others' place.
+   */
+  private placeFor({ nodeId, address, epoch, isRelayed }: PresenceChange): string | null {
+    const throughBroker = isRelayed ? relayAddress(nodeId) : null;
+    if (address === NO_ADDRESS) return throughBroker;
+    const holder = this.peers.at(address);
+    const isClaimed = holder !== undefined && !["", nodeId].includes(holder.announcedBy);
+    return isClaimed && holder.epoch >= epoch ? throughBroker : address;
+  }
+
+  /** Another node is at the address of this one, which can still be reached through the broker. */
+  private moveToBroker({ announcedBy, credit, epoch, isLive, isAcquainted }: Peer): void {
+    const address = relayAddress(announcedBy);
+    const peer = this.peers.findOrAdd(address, false, credit, this.nowMs);
+    if (peer === undefined) return;
+    this.peers.announce(peer, announcedBy);
+    this.peers.rename(peer, announcedBy);
+    Object.assign(peer, { epoch, isLive, isAcquainted });
+    this.want(peer, SPREAD_MS);
   }
 
   private noteIncarnation(peer: Peer, { epoch, connection, root, nodeId }: PresenceChange): void {

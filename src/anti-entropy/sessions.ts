@@ -4,7 +4,6 @@
  * never takes one that this node needs, nor does a node nobody has met take one from those that are
  * known, nor a client that says SYNC one from the schedule.
  */
-import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
 import { SyncSession, type SyncSessionOptions } from "../core/sync/session.ts";
@@ -12,10 +11,13 @@ import type { SyncFailure, SyncResult } from "../core/sync/result.ts";
 import type { Timing } from "../timing.ts";
 import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";
-import type { Dial } from "./dial.ts";
+import { formatDestination, hostOf, isRelayAddress, type Destination } from "./destination.ts";
 import { LongestSlice } from "./longest-slice.ts";
+import { Pipe } from "./pipe.ts";
+import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { Semaphore } from "./semaphore.ts";
 import type { SyncStatistics } from "./sync-statistics.ts";
+import type { Reach } from "./ways.ts";
 
 /** What all sessions of a node have in common. */
 export interface SessionsOptions {
@@ -34,7 +36,8 @@ export interface SessionsOptions {
     | "onEnd"
   >;
   readonly timing: Timing;
-  readonly dial: Dial;
+  /** How peers are reached. */
+  readonly reach: Reach;
   /** So many random words of 32 bits. */
   readonly randomWords: (count: number) => Uint32Array;
   readonly durability: Durability;
@@ -83,8 +86,14 @@ const HELLO_MS = 5_000;
  * The same for a node that this one calls and never met: it may have to bring its tree up to date.
  */
 const STRANGER_HELLO_MS = 10_000;
-/** Connections that have said PEER and not yet who they are; the oldest makes room for another. */
+/**
+ * Connections that have said PEER and not yet who they are, at the client port and through the
+ * broker; the oldest makes room for another that comes the same way.
+ */
 const MAX_ARRIVING = 32;
+const MAX_ARRIVING_BY_BROKER = 8;
+/** Through the broker everything takes longer. */
+const HELLO_BY_BROKER_MS = 15_000;
 /** How long a session waits for its place, in ms. */
 const ENTER_MS = 15_000;
 
@@ -93,9 +102,11 @@ export class Sessions {
   /** Sessions under way, and those about to connect. */
   active = 0;
   private readonly conversations = new Set<Conversation>();
+  private readonly pipes = new Set<Pipe>();
   private readonly permits: Record<Occasion, Semaphore>;
   /** Those that have not said who they are, in the order in which they came. */
   private readonly arriving = new Set<Conversation>();
+  private readonly arrivingByBroker = new Set<Conversation>();
   private readonly admission: Admission;
   /** How often sessions were ended before their time. */
   private interruptions = 0;
@@ -117,7 +128,7 @@ export class Sessions {
   }
 
   /** One session with a peer, as soon as there is room for it. Never rejects. */
-  async run(peer: HostPort, request: SessionRequest): Promise<SessionOutcome> {
+  async run(peer: Destination, request: SessionRequest): Promise<SessionOutcome> {
     const semaphore = this.permits[request.occasion];
     if (!(await semaphore.acquire(ENTER_MS))) {
       if (this.isStopping) return failed("closed", "the node stops");
@@ -133,8 +144,10 @@ export class Sessions {
   /** Serves a peer on its connection, if there is room when it has said who it is. */
   serve(link: Link, onEnd: (result: SyncResult) => void): LinkHandler {
     const { statistics } = this.options;
-    if (this.arriving.size >= MAX_ARRIVING) {
-      const [oldest] = this.arriving;
+    const isByBroker = isRelayAddress(link.address);
+    const arriving = isByBroker ? this.arrivingByBroker : this.arriving;
+    if (arriving.size >= (isByBroker ? MAX_ARRIVING_BY_BROKER : MAX_ARRIVING)) {
+      const [oldest] = arriving;
       oldest!.close("others came that have not said who they are either");
     }
     this.active++;
@@ -142,34 +155,46 @@ export class Sessions {
     const admit = (nodeId: string): string | null => {
       // A node may be asked to introduce itself again.
       if (guest !== null) return guest.nodeId === nodeId ? null : "it is another all at once";
-      const host = link.address.slice(0, link.address.lastIndexOf(":"));
+      const host = hostOf(link.address);
       const newcomer: Guest = {
         nodeId,
         host,
         hasHadItsTurn: () => conversation.hasHadItsTurn,
         dismiss: (reason) => conversation.dismiss(reason),
       };
-      this.arriving.delete(conversation);
+      arriving.delete(conversation);
       const refusal = this.admission.admit(newcomer);
       if (refusal === null) guest = newcomer;
       return refusal;
     };
-    const conversation = this.converse(link, { role: "responder", admit }, HELLO_MS, (result) => {
+    const helloMs = isByBroker ? HELLO_BY_BROKER_MS : HELLO_MS;
+    const conversation = this.converse(link, { role: "responder", admit }, helloMs, (result) => {
       this.active--;
-      this.arriving.delete(conversation);
+      arriving.delete(conversation);
       if (guest !== null) this.admission.leave(guest);
       statistics.record(result, link.address, "responder");
       onEnd(result);
     });
-    this.arriving.add(conversation);
+    arriving.add(conversation);
     conversation.start(false);
     return conversation;
+  }
+
+  /** Passes a connection on to another node, as soon as there is room for it. */
+  passOn(link: Link, peer: Destination): LinkHandler {
+    const { timing, silenceMs } = this.options;
+    const pipe = new Pipe(link, timing, silenceMs);
+    this.pipes.add(pipe);
+    void pipe.ended.then(() => this.pipes.delete(pipe));
+    void this.connectPipe(pipe, peer);
+    return pipe.nearHandler;
   }
 
   /** Ends the sessions under way, and those about to connect. */
   interrupt(): void {
     this.interruptions++;
     for (const conversation of this.conversations) conversation.close(INTERRUPTED);
+    for (const pipe of this.pipes) pipe.end();
   }
 
   /** Ends them and begins no more. */
@@ -179,12 +204,24 @@ export class Sessions {
     for (const semaphore of Object.values(this.permits)) semaphore.close();
   }
 
-  private async visit({ host, port }: HostPort, request: SessionRequest): Promise<SessionOutcome> {
+  private async connectPipe(pipe: Pipe, peer: Destination): Promise<void> {
+    const line = `ERROR Connection failed - ${REFUSAL_REASONS.unreachable}\n`;
+    const refuse = (): void => pipe.refuse(line);
+    const semaphore = this.permits.command;
+    if (!(await semaphore.acquire(ENTER_MS))) return refuse();
+    await this.options.reach(peer, "PEER", (far) => pipe.connect(far), refuse).catch(refuse);
+    await pipe.ended;
+    semaphore.release();
+  }
+
+  private async visit(peer: Destination, request: SessionRequest): Promise<SessionOutcome> {
     const { promise, resolve } = Promise.withResolvers<SessionOutcome>();
     const { interruptions } = this;
     const { occasion, greeting, ...parts } = request;
     const helloMs = occasion === "stranger" ? STRANGER_HELLO_MS : Infinity;
+    let address = formatDestination(peer);
     const converse = (link: Link): LinkHandler => {
+      ({ address } = link);
       const conversation = this.converse(link, { role: "initiator", ...parts }, helloMs, (result) =>
         resolve({ ...result, hasMoved: result.entriesSent + result.entriesApplied > 0 }),
       );
@@ -194,12 +231,12 @@ export class Sessions {
     };
     const onRefused = (reason: string): void => resolve(failed("unreachable", reason));
     try {
-      await this.options.dial(host, port, greeting, converse, onRefused);
+      await this.options.reach(peer, greeting, converse, onRefused);
     } catch (error) {
       resolve(failed("unreachable", (error as Error).message));
     }
     const outcome = await promise;
-    this.options.statistics.record(outcome, formatHostPort(host, port), "initiator");
+    this.options.statistics.record(outcome, address, "initiator");
     return outcome;
   }
 

@@ -1,26 +1,35 @@
 /** Commands by which nodes heal their differences. */
-import { isHost } from "../config/address.ts";
+import { isHost, type HostPort } from "../config/address.ts";
+import { isNodeId } from "../core/data/name.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { command, type Command, type Run } from "./command.ts";
 
-const USAGE = "SYNC host port [--full] [--verify]";
+const USAGE = "SYNC host port [--full] [--verify], or SYNC node_id [--full] [--verify]";
 
 const sync: Run = (request, reply, context) => {
-  const host = request.text(0).replace(/^\[(.*)\]$/, "$1");
-  if (!isHost(host)) return reply.error("Invalid command", `not a host; ${USAGE}`);
-  const port = request.text(1);
-  if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535) {
-    return reply.error("Value is not a valid number", "a port is from 1 to 65535");
+  const isByNodeId = request.count === 1 || request.text(1).startsWith("--");
+  let peer: HostPort | string = request.text(0);
+  if (isByNodeId && !isNodeId(peer)) {
+    return reply.error("Invalid command", `not a node id; ${USAGE}`);
+  }
+  if (!isByNodeId) {
+    const host = peer.replace(/^\[(.*)\]$/, "$1");
+    if (!isHost(host)) return reply.error("Invalid command", `not a host; ${USAGE}`);
+    const port = request.text(1);
+    if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535) {
+      return reply.error("Value is not a valid number", "a port is from 1 to 65535");
+    }
+    peer = { host, port: Number(port) };
   }
   let isFull = false;
   let isVerified = false;
-  for (let i = 2; i < request.count; i++) {
+  for (let i = isByNodeId ? 1 : 2; i < request.count; i++) {
     if (request.is(i, "--FULL")) isFull = true;
     else if (request.is(i, "--VERIFY")) isVerified = true;
     else return reply.error("Invalid command", `unknown option; ${USAGE}`);
   }
   const { synchronization } = context.services;
-  return synchronization.sync(host, Number(port), isFull, isVerified).then((report) => (reply) => {
+  return synchronization.sync(peer, isFull, isVerified).then((report) => (reply) => {
     if (!report.ok) return reply.error("Connection failed", report.reason);
     if (report.rootsEqual !== false) return reply.ok();
     const because = report.hasSetAside
@@ -30,12 +39,20 @@ const sync: Run = (request, reply, context) => {
   });
 };
 
-/** `PEER`, from another node: what follows on this connection is the sync protocol. */
+/**
+ * `PEER`, from another node: what follows on this connection is the sync protocol. With `VIA` it is
+ * spoken with the node of that id, which this one reaches in whatever way.
+ */
 const peer: Run = (request, reply, context) => {
-  if (request.count === 1 && !request.is(0, "ROUND")) {
-    return reply.error("Invalid command", "PEER [ROUND]");
+  const isPassedOn = request.count === 2 && request.is(0, "VIA") && isNodeId(request.text(1));
+  const isRound = request.count === 1 && request.is(0, "ROUND");
+  if (request.count > 0 && !isRound && !isPassedOn) {
+    return reply.error("Invalid command", "PEER [ROUND | VIA node_id]");
   }
-  const accepted = context.services.synchronization.accept(request.count === 1);
+  const { synchronization } = context.services;
+  const accepted = isPassedOn
+    ? synchronization.passOn(request.text(1))
+    : synchronization.accept(isRound);
   const { session } = context;
   if (typeof accepted === "string") {
     reply.error("Connection failed", accepted);
@@ -46,6 +63,6 @@ const peer: Run = (request, reply, context) => {
 
 /** Commands by which nodes heal their differences. */
 export const synchronizationCommands: readonly Command[] = [
-  command("SYNC", "sync", SHAPE_WORDS, 2, 4, sync),
-  command("PEER", "sync", SHAPE_WORDS, 0, 1, peer),
+  command("SYNC", "sync", SHAPE_WORDS, 1, 4, sync),
+  command("PEER", "sync", SHAPE_WORDS, 0, 2, peer),
 ];

@@ -11,6 +11,9 @@ export interface HostPort {
   readonly port: number;
 }
 
+/** In the place of an address: nobody reaches this node at its client port. */
+export const NO_ADDRESS = "none";
+
 /** How the MQTT connection is carried: plain TCP, TLS, WebSocket, WebSocket over TLS. */
 export type BrokerProtocol = "mqtt" | "mqtts" | "ws" | "wss";
 

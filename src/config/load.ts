@@ -194,6 +194,10 @@ function* conflicts(config: Config, settings: Settings): Generator<string> {
   if (network.max_output_bytes < network.max_value_bytes) {
     yield `network.max_output_bytes: found ${network.max_output_bytes}; allowed: at least network.max_value_bytes (${network.max_value_bytes}), or that value could never be read`;
   }
+  const { broker_bytes_per_second } = config.anti_entropy;
+  if (broker_bytes_per_second > 0 && broker_bytes_per_second < 4_096) {
+    yield `anti_entropy.broker_bytes_per_second: found ${broker_bytes_per_second}; allowed: at least 4096, or 0 for none`;
+  }
   const { bind_address, bind_port } = mqtt.embedded;
   const hostsBroker = mqtt.enabled && mqtt.broker_address === "embedded";
   const samePlace = bind_address === network.bind_address && bind_port === network.bind_port;

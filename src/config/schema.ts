@@ -41,9 +41,9 @@ export const schema = {
   "network.advertise_address": text({
     fallback: "",
     fallbackText: "`bind_address`, or this machine's own",
-    allowed: "an IP address or a host name, or empty",
+    allowed: 'an IP address or a host name, "none", or empty',
     accepts: (host) => host === "" || isHost(host),
-    doc: "Where peers are told to reach this node; set it behind a NAT or a proxy.",
+    doc: "Where peers are told to reach this node; `none` says that nobody can, so that they come through the broker.",
   }),
   "network.max_connections": integer({
     fallback: 1000,
@@ -222,6 +222,12 @@ export const schema = {
     from: 1,
     to: 1000,
     doc: "Comparisons running at once: so many begun here, and so many begun by peers.",
+  }),
+  "anti_entropy.broker_bytes_per_second": integer({
+    fallback: 262_144,
+    from: 0,
+    to: 1_073_741_824,
+    doc: "Bytes a second that comparisons may send through the broker, with peers that cannot be reached otherwise; at least 4,096, and 0 is for none.",
   }),
   "anti_entropy.peer_list": list({
     fallback: [],

@@ -41,6 +41,8 @@ export interface MembershipOptions {
   readonly epoch: number;
   /** `host:port` at which peers reach this node. */
   readonly address: () => string;
+  /** Whether peers reach this node through the broker. */
+  readonly isRelayed: () => boolean;
   /** The program's version. */
   readonly version: string;
   /** The Merkle root in hex, null while unknown. */
@@ -210,9 +212,16 @@ export class Membership {
   }
 
   private presence(online: boolean): Buffer {
-    const { nodeId, epoch, address, version, rootHex } = this.options;
-    const { connection } = this;
-    const [at, root] = [address(), rootHex()];
-    return encodePresence({ nodeId, epoch, connection, address: at, version, root, online });
+    const { nodeId, epoch, address, version, rootHex, isRelayed } = this.options;
+    return encodePresence({
+      nodeId,
+      epoch,
+      connection: this.connection,
+      address: address(),
+      version,
+      root: rootHex(),
+      online,
+      isRelayed: isRelayed(),
+    });
   }
 }

@@ -3,7 +3,10 @@
  * that says where it is and what it holds, with a will that says when it is gone. It is
  * JSON, so that any MQTT tool shows it.
  *
- *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online" }
+ *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "relay"? }
+ *
+ * `address` is "none" of a node that nobody reaches at its client port; `relay` is true of one that
+ * can be reached through the broker.
  *
  * `connection` counts the node's connections to a broker in this epoch. A message that
  * tells of a new one makes everybody announce themselves again, and such an answer is
@@ -12,7 +15,7 @@
  */
 
 import { isNodeId } from "../core/data/name.ts";
-import { parseHostPort } from "../config/address.ts";
+import { NO_ADDRESS, parseHostPort } from "../config/address.ts";
 
 /** What a node says about itself. */
 export interface Presence {
@@ -21,13 +24,15 @@ export interface Presence {
   readonly epoch: number;
   /** Counts connections to the broker in this epoch, from 1. */
   readonly connection: number;
-  /** `host:port` at which peers reach it. */
+  /** `host:port` at which peers reach it, or NO_ADDRESS. */
   readonly address: string;
   /** Its program version. */
   readonly version: string;
   /** Its Merkle root in hex, null while unknown. */
   readonly root: string | null;
   readonly online: boolean;
+  /** Whether it can be reached through the broker. */
+  readonly isRelayed: boolean;
 }
 
 /** What is known of another node. */
@@ -52,7 +57,8 @@ const STALE_MS = 180_000;
 export function encodePresence(presence: Presence): Buffer {
   const { nodeId, epoch, connection, address, version, root, online } = presence;
   const message = { v: FORMAT_VERSION, node_id: nodeId, epoch, connection, address, version };
-  return Buffer.from(JSON.stringify({ ...message, root, online }));
+  const relay = presence.isRelayed || undefined;
+  return Buffer.from(JSON.stringify({ ...message, root, online, relay }));
 }
 
 /** Reads a presence message; null when it is none. */
@@ -67,12 +73,14 @@ export function decodePresence(message: Buffer): Presence | null {
   if (typeof found !== "object" || found === null || found["v"] !== FORMAT_VERSION) return null;
   const { node_id: nodeId, epoch, connection, address, version, root, online } = found;
   if (typeof nodeId !== "string" || !isNodeId(nodeId)) return null;
-  if (typeof address !== "string" || parseHostPort(address) === undefined) return null;
+  if (typeof address !== "string") return null;
+  if (address !== NO_ADDRESS && parseHostPort(address) === undefined) return null;
   if (!isCount(epoch) || !isCount(connection)) return null;
   if (typeof version !== "string" || version.length > MAX_VERSION) return null;
   if (typeof online !== "boolean") return null;
+  const isRelayed = found["relay"] === true;
   if (root !== null && (typeof root !== "string" || !/^[0-9a-f]{1,128}$/.test(root))) return null;
-  return { nodeId, epoch, connection, address, version, root, online };
+  return { nodeId, epoch, connection, address, version, root, online, isRelayed };
 }
 
 function isCount(value: unknown): value is number {

@@ -144,6 +144,11 @@ export class Publisher {
     return this.inFlight.size;
   }
 
+  /** Whether writes wait though nothing but the broker, or this thread, keeps them from leaving. */
+  get isBehind(): boolean {
+    return this.stalled || this.cancelSoon !== null;
+  }
+
   /** Starts publishing what waits and what comes. */
   start(sink: MessageSink): void {
     this.sink = sink;

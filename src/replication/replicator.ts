@@ -11,6 +11,7 @@ import type { ChangeObserver } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
 import { counter, flag, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
+import { BrokerMessenger } from "./broker-messenger.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import type { MqttTransport, TransportOptions } from "./mqtt-transport.ts";
 import type { PeerPresence } from "./presence.ts";
@@ -82,8 +83,10 @@ export interface ReplicatorOptions {
   /** `broker_address` is a broker's, not "embedded"; `enabled` is how it starts. */
   readonly settings: Omit<Config["mqtt"], "embedded">;
   readonly nodeId: string;
-  /** `host:port` at which peers reach this node. */
+  /** `host:port` at which peers reach this node, or "none". */
   readonly address: () => string;
+  /** Whether peers may reach this node through the broker. */
+  readonly isRelaying?: boolean;
   /** The program's version. */
   readonly version: string;
   /** The Merkle root in hex, null while unknown. */
@@ -136,6 +139,9 @@ export class Replicator {
   readonly observer: ChangeObserver;
   /** Tells this start of the node from every other. */
   readonly epoch: number;
+
+  /** Messages to and from single nodes. */
+  readonly messenger: BrokerMessenger;
 
   private readonly updatesTopic: string;
   private readonly eventsTopic: string;
@@ -212,6 +218,12 @@ export class Replicator {
     this.publisher = this.createPublisher();
     this.observer = this.publisher.outbox;
     this.receiver = this.createReceiver(longest);
+    this.messenger = new BrokerMessenger(
+      settings.topic_prefix,
+      nodeId,
+      () => this.transport,
+      () => this.publisher.isBehind,
+    );
     this.membership = this.createMembership();
     this.transport = this.createTransport(longest);
   }
@@ -361,6 +373,7 @@ export class Replicator {
       nodeId,
       epoch: this.epoch,
       address,
+      isRelayed: () => this.messenger.isOpen,
       version,
       rootHex,
       random,
@@ -379,7 +392,8 @@ export class Replicator {
   }
 
   private createTransport(maxPacketBytes: number): Transport {
-    const { settings, nodeId, random, logger } = this.options;
+    const { settings, nodeId, random, logger, isRelaying } = this.options;
+    const { subscription } = this.messenger;
     const broker = parseBrokerAddress(settings.broker_address);
     if (broker === undefined) {
       const found = JSON.stringify(settings.broker_address);
@@ -397,6 +411,7 @@ export class Replicator {
         { topic: this.updatesTopic, ownToo: false },
         { topic: this.eventsTopic, ownToo: false },
         { topic: `${this.nodesTopic}+`, ownToo: true },
+        ...(isRelaying ? [{ topic: subscription, ownToo: false, qos: 0 as const }] : []),
       ],
       logger,
       random,
@@ -405,12 +420,14 @@ export class Replicator {
       onUp: (afterOutage) => {
         this.connections++;
         this.membership.up(afterOutage);
+        this.messenger.up();
       },
       onDown: () => this.down(),
       onMessage: (topic, payload, retained, done) => {
         if (topic === this.updatesTopic) return this.receiver.receiveBatch(payload, done);
         if (topic === this.eventsTopic) this.receiver.receiveEvent(payload);
-        else this.membership.receive(topic.slice(this.nodesTopic.length), payload, retained);
+        else if (!this.messenger.receive(topic, payload, retained))
+          this.membership.receive(topic.slice(this.nodesTopic.length), payload, retained);
         done();
       },
       onTakenOver: () => this.noteDuplicate(),

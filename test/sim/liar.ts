@@ -141,6 +141,7 @@ export class Liar implements Party {
       version: "0",
       root: chance.pick([null, "", "00"]),
       online: chance.happens(0.7),
+      isRelayed: chance.happens(0.5),
     };
     const topic = `sim/nodes/${encodeURIComponent(nodeId)}`;
     if (broker.isUp) broker.publish(null, topic, encodePresence(presence), chance.happens(0.5));

@@ -159,6 +159,7 @@ export class SimNode {
         max_concurrent_syncs: plan.maxConcurrentSyncs,
         peer_list: simulation.addresses().filter((address) => address !== this.address),
         max_set_aside_mb: 1,
+        broker_bytes_per_second: 262_144,
       },
       brokerAddress: async () => simulation.mqttSettings.broker_address,
       address: () => this.address,

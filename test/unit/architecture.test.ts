@@ -38,7 +38,7 @@ const ARROWS: Record<string, string[]> = {
   "version.ts": ["../package.json"],
   "operational-error.ts": [],
   "fact.ts": [],
-  "ports.ts": [],
+  "ports.ts": ["config/address.ts"],
   "send-queue.ts": ["core/bytes.ts"],
   commands: ["core", "protocol", ...EVERYWHERE],
   ...Object.fromEntries(ADAPTERS.map((adapter) => [adapter, BELOW_ADAPTERS])),

@@ -45,6 +45,11 @@ export class DatagramStream {
     return this.sender.unsentBytes;
   }
 
+  /** Whether something waits to be sent, anew or for the first time. */
+  get hasToSend(): boolean {
+    return this.sender.hasToSend;
+  }
+
   /** How often bytes were sent anew. */
   get resends(): number {
     return this.sender.resends;

@@ -89,6 +89,12 @@ export class StreamSender {
     return this.isFinalSent && this.flight.length === 0;
   }
 
+  /** Whether something waits to be sent, anew or for the first time. */
+  get hasToSend(): boolean {
+    const isEndDue = this.isFinishing && !this.isFinalSent;
+    return this.unsentBytes > 0 || isEndDue || this.flight.some(({ isLost }) => isLost);
+  }
+
   /** Adds to what is to be sent. The bytes are copied. */
   write(bytes: Uint8Array): void {
     if (bytes.length === 0 || this.isFinishing) return;

@@ -7,7 +7,7 @@ import {
   type SchedulerOptions,
 } from "../../../src/anti-entropy/scheduler.ts";
 import type { PresenceChange } from "../../../src/anti-entropy/presence-view.ts";
-import { formatHostPort } from "../../../src/config/address.ts";
+import { formatDestination } from "../../../src/anti-entropy/destination.ts";
 
 const INTERVAL_MS = 60_000;
 
@@ -52,7 +52,7 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
     hasRoom: () => hasRoom,
     run(peer, job) {
       const { promise, resolve } = Promise.withResolvers<JobResult>();
-      const address = formatHostPort(peer.host, peer.port);
+      const address = formatDestination(peer);
       const end = async (result: Partial<JobResult> = {}) => {
         resolve({ ok: true, isBusy: false, hasMoved: true, peerNodeId: "", ...result });
         await promise;
@@ -76,6 +76,7 @@ const presence = (nodeId: string, facts: Partial<PresenceChange> = {}): Presence
   root: "own root",
   online: true,
   isLive: true,
+  isRelayed: false,
   ...facts,
 });
 

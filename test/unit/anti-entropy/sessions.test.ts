@@ -1,9 +1,9 @@
 /** Sessions with peers that cannot be reached, or say nothing: they end, and give back their places. */
 import { expect, test } from "bun:test";
-import type { Dial } from "../../../src/anti-entropy/dial.ts";
 import { LongestSlice } from "../../../src/anti-entropy/longest-slice.ts";
 import { Sessions } from "../../../src/anti-entropy/sessions.ts";
 import { SyncStatistics } from "../../../src/anti-entropy/sync-statistics.ts";
+import type { Reach } from "../../../src/anti-entropy/ways.ts";
 import { Contacts } from "../../../src/core/sync/contacts.ts";
 import { MemoryJournal } from "../../../src/durability/journal.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
@@ -15,7 +15,7 @@ import { PipedLink } from "../../support/piped-links.ts";
 import { SyncNode } from "../../support/sync-pair.ts";
 
 const SILENCE_MS = 10_000;
-const PEER = { host: "peer", port: 1 };
+const PEER = { hostPort: { host: "peer", port: 1 }, relayTo: "" };
 const ROUND = { mode: "watermark", occasion: "known", greeting: "PEER ROUND" } as const;
 const ALL = { mode: "now", occasion: "known", greeting: "PEER" } as const;
 
@@ -36,15 +36,15 @@ function createWorld(lookMs = 0): World {
   return { timeline, timing };
 }
 
-/** A node with one place for sessions of each kind, which reaches peers by `dial`. */
-function create(dial: Dial, world = createWorld(), nodeId = "me", maxQueuedBytes = 1_000) {
+/** A node with one place for sessions of each kind, which reaches peers by `reach`. */
+function create(reach: Reach, world = createWorld(), nodeId = "me", maxQueuedBytes = 1_000) {
   const { timeline, timing } = world;
   const wallMs = () => 1_700_000_000_000 + timeline.nowMs;
   const { store, tree } = new SyncNode(nodeId, { nowMs: wallMs });
   const bugs: unknown[] = [];
   const sessions = new Sessions({
     timing,
-    dial,
+    reach,
     randomWords: (count) => new Uint32Array(count),
     durability: new MemoryJournal(),
     maxQueuedBytes,
@@ -69,15 +69,15 @@ function createPair(options: { lookMs?: number; maxQueuedBytes?: number } = {}) 
   const world = createWorld(options.lookMs);
   const { timing } = world;
   const links: PipedLink[] = [];
-  const unreachable: Dial = () => Promise.reject(new Error("not asked"));
+  const unreachable: Reach = () => Promise.reject(new Error("not asked"));
   const host = create(unreachable, world, "host", options.maxQueuedBytes);
-  const dial: Dial = async (_host, _port, _greeting, handle) => {
+  const reach: Reach = async (_peer, _greeting, handle) => {
     const [mine, theirs] = PipedLink.pair(timing, ["guest:1", "host:1"]);
     theirs.handler = host.sessions.serve(theirs, () => {});
     mine.handler = handle(mine);
     links.push(mine, theirs);
   };
-  const guest = create(dial, world, "guest", options.maxQueuedBytes);
+  const guest = create(reach, world, "guest", options.maxQueuedBytes);
   return { guest, host, links, timeline: world.timeline };
 }
 
@@ -114,7 +114,7 @@ test("a peer that cannot be reached leaves the place to the next", async () => {
 
 test("a peer that is silent is given up in time: its connection ends, and its place is free", async () => {
   const { link, ended } = silentLink();
-  const { sessions, timeline, bugs } = create(async (_host, _port, _greeting, handle) => {
+  const { sessions, timeline, bugs } = create(async (_peer, _greeting, handle) => {
     handle(link);
   });
   const outcome = sessions.run(PEER, ROUND);

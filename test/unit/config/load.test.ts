@@ -71,6 +71,7 @@ test("a minimal file gets every default, without a notice", () => {
         peer_discovery_interval: 600,
         max_concurrent_syncs: 3,
         peer_list: [],
+        broker_bytes_per_second: 262_144,
         max_set_aside_mb: 256,
       },
       storage: {

@@ -72,9 +72,11 @@ const validValues = fc
     // The rules between keys.
     const bytes = ["network.max_value_bytes", "network.max_output_bytes"];
     const [least, most] = bytes.map((key) => values[key] as number).sort((a, b) => a - b);
+    const rate = values["anti_entropy.broker_bytes_per_second"] as number;
     const clash = values["network.bind_port"] === values["mqtt.embedded.bind_port"];
     return {
       ...values,
+      "anti_entropy.broker_bytes_per_second": rate < 4_096 ? 0 : rate,
       "network.max_value_bytes": least,
       "network.max_output_bytes": Math.max(most!, 1024),
       ...(clash && { "network.bind_port": 0, "mqtt.embedded.bind_port": 0 }),

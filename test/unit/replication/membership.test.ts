@@ -26,6 +26,7 @@ beforeEach(() => {
     nodeId: "me",
     epoch: EPOCH,
     address: () => "127.0.0.1:1",
+    isRelayed: () => false,
     version: "1",
     rootHex: () => null,
     random: () => 0.5,
@@ -49,7 +50,13 @@ function connect(): void {
 
 /** What the topic of this node's presence brings. */
 function hear(epoch: number, online: boolean, retained: boolean): void {
-  const rest = { connection: 1, address: "127.0.0.1:1", version: "1", root: null };
+  const rest = {
+    connection: 1,
+    address: "127.0.0.1:1",
+    version: "1",
+    root: null,
+    isRelayed: false,
+  };
   membership.receive("me", encodePresence({ nodeId: "me", epoch, online, ...rest }), retained);
 }
 
@@ -127,7 +134,8 @@ describe("a twin gives itself away", () => {
 
 describe("whoever makes up nodes", () => {
   const say = (nodeId: string, topicName = nodeId, facts: object = {}) => {
-    const rest = { epoch: 1, connection: 1, address: "127.0.0.1:1", version: "1", root: null };
+    const place = { address: "127.0.0.1:1", isRelayed: false };
+    const rest = { epoch: 1, connection: 1, version: "1", root: null, ...place };
     const message = encodePresence({ nodeId, online: true, ...rest, ...facts });
     membership.receive(topicName, message, false);
   };
