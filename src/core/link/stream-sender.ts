@@ -7,8 +7,8 @@
  * So the window of what is under way follows the delay (as in LEDBAT, RFC 6817): while round trips
  * take little longer than the shortest one, it grows; when a queue builds up, it shrinks. A segment
  * is lost when one that was sent clearly later has arrived (as in RACK, RFC 8985), or when nothing
- * comes back for the time that RFC 6298 computes from the round trips. What is lost twice may be
- * too long for the way, and is halved.
+ * comes back for the time that RFC 6298 computes from the round trips. What is lost twice, and is
+ * longer than anything that has arrived, may be too long for the way, and is halved.
  */
 import type { Range, Receipt } from "./datagram.ts";
 
@@ -56,6 +56,8 @@ export class StreamSender {
   private isFinalSent = false;
   private windowBytes: number;
   private maxSegmentBytes: number;
+  /** The longest segment that has arrived. */
+  private provenBytes = 0;
   private shortestMs = Infinity;
   /** Smoothed round trip and how far trips are from it; 0 before the first. */
   private smoothMs = 0;
@@ -163,8 +165,10 @@ export class StreamSender {
       const end = start + lengthOf(segment);
       const isThere =
         end <= receivedUpTo || ranges.some((it) => it.start <= start && end <= it.end);
-      if (isThere) arrived.push(segment);
-      else {
+      if (isThere) {
+        arrived.push(segment);
+        this.provenBytes = Math.max(this.provenBytes, segment.bytes.length);
+      } else {
         const cut = Math.max(0, Math.min(segment.bytes.length, receivedUpTo - start));
         segment.start += cut;
         segment.bytes = segment.bytes.subarray(cut);
@@ -230,7 +234,8 @@ export class StreamSender {
     const segment = this.flight[at];
     if (!this.fits(lengthOf(segment))) return null;
     const half = Math.ceil(segment.bytes.length / 2);
-    if (segment.sendsAtLength < SENDS_BEFORE_HALVING || half < MIN_SEGMENT_BYTES) return segment;
+    const isProven = segment.bytes.length <= this.provenBytes || half < MIN_SEGMENT_BYTES;
+    if (isProven || segment.sendsAtLength < SENDS_BEFORE_HALVING) return segment;
     this.maxSegmentBytes = Math.min(this.maxSegmentBytes, half);
     segment.sendsAtLength = 0;
     const rest = { ...segment, start: segment.start + half, bytes: segment.bytes.subarray(half) };
