@@ -16,6 +16,8 @@ const unixMs = fc.oneof(
 const step = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: fc.constant("next" as const), at: fc.constant(0) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("jump" as const), at: unixMs }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("hold" as const), at: fc.constant(0) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("release" as const), at: fc.constant(0) }) },
   {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant("observe" as const), at: unixMs, low: fc.nat(0xffff) }),
@@ -30,16 +32,32 @@ const step = fc.oneof(
   },
 );
 
-test("every timestamp is max(now, last + 1), whatever the time does", () => {
+test("every timestamp is max(now, last + 1), whatever the time does, and while it is held", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 100, size: "max" }), (steps) => {
       let now = 0;
       let naive = 0n;
-      const clock = new HybridClock(() => now);
+      let isHeld = false;
+      /** What was seen at the first look since `hold`. */
+      let heldMs: number | null = null;
+      let looks = 0;
+      const clock = new HybridClock(() => (looks++, now));
+      const look = (): number => {
+        if (!isHeld) return now;
+        return (heldMs ??= now);
+      };
       for (const s of steps) {
         if (s.do === "jump") now = s.at;
-        else if (s.do === "next") {
-          const physical = BigInt(now) << 16n;
+        else if (s.do === "hold") {
+          isHeld = true;
+          looks = 0;
+          clock.hold();
+        } else if (s.do === "release") {
+          isHeld = false;
+          heldMs = null;
+          clock.release();
+        } else if (s.do === "next") {
+          const physical = BigInt(look()) << 16n;
           naive = physical > naive ? physical : naive + 1n;
           clock.next();
         } else {
@@ -48,7 +66,8 @@ test("every timestamp is max(now, last + 1), whatever the time does", () => {
           clock.observe(Number(seen >> 32n), Number(seen & MASK));
         }
         expect(pack(clock.high, clock.low)).toBe(naive);
-        expect(clock.nowMs()).toBe(now);
+        expect(clock.nowMs()).toBe(look());
+        if (isHeld) expect(looks).toBeLessThan(2);
       }
     }),
     { numRuns: 300 },

@@ -16,24 +16,46 @@ export class HybridClock {
   /** Lower 32 bits of the last timestamp given out or observed. */
   low = 0;
 
+  /** Physical time as `look` found it last, also as the first timestamp of that millisecond. */
+  private physicalMs = 0;
+  private physicalHigh = 0;
+  private physicalLow = 0;
+  /** Between `hold` and `release`; and whether there was a look at the time since. */
+  private isHeld = false;
+  private hasLooked = false;
+
   /** `now` returns Unix milliseconds; it may jump in either direction. */
   constructor(private readonly now: () => number) {}
 
   /** Physical time in Unix milliseconds, for expiry and the skew limit. */
   nowMs(): number {
-    return this.now();
+    if (!this.hasLooked) this.look();
+    return this.physicalMs;
   }
 
   /** Unix milliseconds by this clock, or by the real one when that is ahead. */
   latestMs(): number {
-    return Math.max(this.now(), unixMsOf(this.high, this.low));
+    return Math.max(this.nowMs(), unixMsOf(this.high, this.low));
+  }
+
+  /**
+   * From here to `release` physical time is looked at once at the most: for a run of requests,
+   * which takes well below a millisecond, and in which looking would cost as much as a lookup.
+   */
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  /** Ends what `hold` began. */
+  release(): void {
+    this.isHeld = this.hasLooked = false;
   }
 
   /** Advances to a timestamp above every earlier one; read it from `high` and `low`. */
   next(): void {
-    const nowMs = this.now();
-    const high = timeHighOf(nowMs);
-    const low = timeLowOf(nowMs);
+    if (!this.hasLooked) this.look();
+    const high = this.physicalHigh;
+    const low = this.physicalLow;
     if (high > this.high || (high === this.high && low > this.low)) {
       this.high = high;
       this.low = low;
@@ -51,6 +73,13 @@ export class HybridClock {
       this.high = high;
       this.low = low;
     }
+  }
+
+  private look(): void {
+    this.physicalMs = this.now();
+    this.physicalHigh = timeHighOf(this.physicalMs);
+    this.physicalLow = timeLowOf(this.physicalMs);
+    this.hasLooked = this.isHeld;
   }
 }
 

@@ -42,10 +42,7 @@ beforeEach(() => {
   sent = [];
   sink = {
     receiveMaximum: 65_535,
-    isEchoing: false,
-    maxMessageBytes: 1_000_000,
-    notePassed() {},
-    noteTooLong: () => false,
+    maxPacketBytes: 1_000_000,
     send(message, acknowledge) {
       const { seq, events } = decoder.decode(message);
       const names = events.map(
