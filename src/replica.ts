@@ -162,8 +162,8 @@ export class Replica {
   private hasUnsent(): boolean {
     const { replicator, store } = this;
     if (replicator === null) return store.size > 0;
-    const { waiting, unacknowledged } = replicator.status();
-    return waiting + unacknowledged > 0;
+    const { waiting, unacknowledged, refused } = replicator.status();
+    return waiting + unacknowledged + refused > 0;
   }
 
   /**
@@ -211,10 +211,21 @@ export class Replica {
         onReference: (source, entry) => this.antiEntropy.noteReference(source, entry),
         onFuture: (entry, source) => this.antiEntropy.noteFuture(entry, source),
         isMet: (source) => this.antiEntropy.knows(source),
+        formerMembers: this.formerMembers(),
       },
     });
     journal.setMetadata(EPOCH_METADATA, new TextEncoder().encode(String(created.epoch)));
     return created;
+  }
+
+  /** Whom this node had met when it started, itself left out. */
+  private formerMembers(): { count: number; has(nodeId: string): boolean } {
+    const contacts = this.contacts.clone();
+    const has = (nodeId: string): boolean => {
+      const { high, low } = originOf(nodeId);
+      return contacts.of(high, low) > 0;
+    };
+    return { count: contacts.size - Number(has(this.options.nodeId)), has };
   }
 
   private createSetAside(): SetAside {

@@ -141,11 +141,21 @@ export const schema = {
     fallback: true,
     doc: "Whether the broker forgets this node when it leaves; false makes it queue what is missed.",
   }),
+  "mqtt.protocol_version": choice(["auto", "5", "3.1.1"], {
+    fallback: "auto",
+    doc: "Version of MQTT; `auto` prefers 5, and settles for 3.1.1 with a broker that has no other.",
+  }),
+  "mqtt.max_packet_bytes": integer({
+    fallback: 131_072,
+    from: 1_024,
+    to: 268_435_455,
+    doc: "Longest packet sent to the broker, less if it announces less; a larger value travels as a notice that peers fetch it by.",
+  }),
   "mqtt.max_event_bytes": integer({
     fallback: 1_048_576,
     from: 256,
     to: 134_217_728,
-    doc: "Largest event; a larger value travels as a notice that peers fetch it by.",
+    doc: "Largest value taken from or given to the broker; a larger one is fetched by peers.",
   }),
   "mqtt.batch_milliseconds": integer({
     fallback: 5,

@@ -74,6 +74,17 @@ export class BatchWriter {
     return this.writer.length;
   }
 
+  /** Bytes of a batch without events. */
+  get emptyLength(): number {
+    return this.bodyAt;
+  }
+
+  /** Takes back what was added since the batch was so long and had so many events. */
+  rollBack(length: number, count: number): void {
+    this.writer.length = length;
+    this.count = count;
+  }
+
   /** Starts an empty batch. */
   begin(): void {
     this.writer.length = this.bodyAt;

@@ -8,7 +8,13 @@
  * longest pause between two attempts to connect, so by then everybody is back.
  */
 import type { Cancel, Timing } from "../timing.ts";
-import { decodePresence, encodePresence, PresenceTable, type PeerPresence } from "./presence.ts";
+import {
+  decodePresence,
+  encodePresence,
+  PresenceTable,
+  type PeerPresence,
+  type Presence,
+} from "./presence.ts";
 
 /**
  * What the topic of a node's presence ends with: an id may hold characters that a topic may not.
@@ -31,6 +37,8 @@ const HEARING_MS = 10_000;
 /** Presence is announced anew at least this often, in ms; a quarter of it is left to chance. */
 const REFRESH_MS = 60_000;
 
+/** After a connection it takes so long, in ms, until the broker has delivered what it kept. */
+const DELIVERY_MS = 3_000;
 /** A twin that is there is heard of again within this time, in ms. */
 export const TWIN_EXPIRY_MS = 180_000;
 
@@ -49,6 +57,12 @@ export interface MembershipOptions {
   readonly rootHex: () => string | null;
   /** From 0 to below 1. */
   readonly random: () => number;
+  /** Number of the batch published last. */
+  readonly sequence: () => number;
+  /** This node's name at the broker. */
+  readonly clientId: string;
+  /** Whether this node receives what others publish, as far as it knows. */
+  readonly hears: () => boolean;
   /** Publishes this node's presence, retained. */
   readonly publish: (message: Buffer) => void;
   /** Everybody who is to be waited for is there. Called once after each `up`. */
@@ -59,6 +73,8 @@ export interface MembershipOptions {
   readonly isPossibleEpoch: (epoch: number) => boolean;
   /** Another live node was seen with this node's id. */
   readonly onDuplicateNodeId: () => void;
+  /** Another node announced itself; `isLive`: just now. */
+  readonly onPresence: (presence: Presence, isLive: boolean) => void;
   readonly timing: Timing;
 }
 
@@ -71,6 +87,8 @@ export class Membership {
   private connected = false;
   /** When a twin was seen last. */
   private twinSeenMs = -Infinity;
+  /** The start before this one that was heard of last, and the latest connection of it. */
+  private earlier = { epoch: 0, connection: 0 };
   /** This node has heard itself. What comes before that may have waited with the broker. */
   private hasHeardItself = false;
   /** Presences in this node's name that nobody can have sent who was started when he says. */
@@ -149,8 +167,9 @@ export class Membership {
   receive(topicName: string, message: Buffer, retained: boolean): void {
     const presence = decodePresence(message);
     if (presence === null || presenceTopicName(presence.nodeId) !== topicName) return;
-    const { nodeId, epoch, online } = presence;
-    if (nodeId === this.options.nodeId) return this.receiveOwn(epoch, online, retained);
+    const { nodeId, online } = presence;
+    if (nodeId === this.options.nodeId) return this.receiveOwn(presence, retained);
+    this.options.onPresence(presence, !retained);
     const isBack = this.presences.update(presence, !retained, this.options.timing.nowMs());
     if (retained || !online) return;
     if (isBack) this.announceIn(GATHER_MS);
@@ -178,25 +197,57 @@ export class Membership {
     return this.connected ? 1 + this.presences.online(this.options.timing.nowMs()).length : 1;
   }
 
-  private receiveOwn(epoch: number, online: boolean, retained: boolean): void {
+  private receiveOwn(presence: Presence, retained: boolean): void {
     const { options } = this;
-    if (epoch === options.epoch) this.hasHeardItself ||= !retained;
-    const isForeign = epoch !== options.epoch;
-    if (isForeign && !options.isPossibleEpoch(epoch)) {
+    const { epoch, online } = presence;
+    if (epoch === options.epoch) {
+      this.hasHeardItself ||= !retained;
+    } else if (!options.isPossibleEpoch(epoch)) {
       this.impossible++;
       return this.announceIn(GATHER_MS);
+    } else if (
+      epoch > options.epoch ? this.isLater(online, retained) : this.isTwin(presence, retained)
+    ) {
+      return this.noteTwin(epoch > options.epoch);
     }
-    // The will of an earlier run may come at any time, and on the first connection the broker
-    // may still remember that run, or have kept what it said for this one. Later, what it remembers
-    // was put there by this one or a twin.
-    const isLive = online && (epoch > options.epoch || this.hasHeardItself);
-    const isTwin = isForeign && (retained ? this.ups > 1 : isLive);
-    const nowMs = options.timing.nowMs();
-    // A twin is to know as well.
-    const isNews = isTwin && nowMs - this.twinSeenMs > TWIN_EXPIRY_MS;
-    if (isTwin) this.twinSeenMs = nowMs;
-    if (isTwin) options.onDuplicateNodeId();
-    if (isNews || (!retained && !online)) this.announceIn(GATHER_MS);
+    // The will of an earlier run, or of an earlier connection, may come at any time.
+    if (!retained && !online) this.announceIn(GATHER_MS);
+  }
+
+  /**
+   * Of a start after this one. On the first connection the broker may still remember one that the
+   * clock was ahead for.
+   */
+  private isLater(online: boolean, retained: boolean): boolean {
+    return retained ? this.ups > 1 : online;
+  }
+
+  /**
+   * Of a start before this one: an earlier run, of which the broker may remember something, or have
+   * kept it for this one. Not all say that it is old. But it does not go on: it makes no further
+   * connections, and is not heard of when what the broker kept has been delivered.
+   */
+  private isTwin({ epoch, connection, online }: Presence, retained: boolean): boolean {
+    const { earlier } = this;
+    const isNewer =
+      epoch > earlier.epoch || (epoch === earlier.epoch && connection > earlier.connection);
+    const hasGoneOn = earlier.epoch > 0 && isNewer;
+    if (isNewer) this.earlier = { epoch, connection };
+    if (hasGoneOn && (retained || online)) return true;
+    if (retained || !online || !this.hasHeardItself) return false;
+    if (this.options.timing.nowMs() - this.upMs > DELIVERY_MS) return true;
+    // If it is there, it answers.
+    this.announceIn(DELIVERY_MS);
+    return false;
+  }
+
+  /** `isLater`: it was started after this node, and waits to be answered to know of it. */
+  private noteTwin(isLater: boolean): void {
+    const nowMs = this.options.timing.nowMs();
+    const isNews = nowMs - this.twinSeenMs > TWIN_EXPIRY_MS;
+    this.twinSeenMs = nowMs;
+    this.options.onDuplicateNodeId();
+    if (isNews || isLater) this.announceIn(GATHER_MS);
   }
 
   private announceIn(delayMs: number): void {
@@ -213,6 +264,7 @@ export class Membership {
 
   private presence(online: boolean): Buffer {
     const { nodeId, epoch, address, version, rootHex, isRelayed } = this.options;
+    const { clientId, sequence, hears } = this.options;
     return encodePresence({
       nodeId,
       epoch,
@@ -222,6 +274,9 @@ export class Membership {
       root: rootHex(),
       online,
       isRelayed: isRelayed(),
+      sequence: sequence(),
+      clientId,
+      hears: hears(),
     });
   }
 }

@@ -7,15 +7,24 @@
  * the broker is away. Here the owner is told when the connection is up (subscribed and
  * all) and when it is down, and what was not acknowledged then is the owner's again.
  *
- * MQTT 5 is tried first. A broker that refuses it, or that hangs up on it without a
- * word, is tried with 3.1.1 at once; what worked last is tried first after that.
+ * What is asked of the broker is settled in `connection-terms.ts`, how long packets may be in
+ * `packet-limit.ts`, and `answer-watch.ts` notices what it never answers: then the connection is
+ * ended, for neither side knows any more what is under way.
  */
+import type { EventEmitter } from "node:events";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { connect, type IConnackPacket, type IClientOptions, type MqttClient } from "mqtt";
-import { formatHostPort, type BrokerAddress } from "../config/address.ts";
+import type { BrokerAddress } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
 import type { Cancel, Timing } from "../timing.ts";
+import { AnswerWatch } from "./answer-watch.ts";
+import { BrokerReport } from "./broker-report.ts";
+import { ConnectionTerms, MQTT_3, MQTT_5, type ProtocolSetting } from "./connection-terms.ts";
+import { CODES, meaningOf } from "./mqtt-codes.ts";
+import { PacketLimit } from "./packet-limit.ts";
 import { pipeInPieces } from "./pieces.ts";
+import type { PublishProblem } from "./publisher.ts";
 
 /** How long messages are taken one after the other before others have their turn, in ms. */
 const SLICE_MS = 1;
@@ -28,21 +37,27 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const GOODBYE_MS = 500;
 /** How long the broker keeps a persistent session without us (MQTT 5), in seconds. */
 const SESSION_EXPIRY_SECONDS = 86_400;
-
-const MQTT_5 = 5;
-const MQTT_3 = 4;
-/** "Unacceptable protocol version", in the codes of 3.1.1 and of 5. */
-const REFUSED_VERSION_CODES = [1, 132];
-/** MQTT 5: somebody else connected with our client id. */
-const SESSION_TAKEN_OVER = 142;
-const MAX_PACKET_BYTES = 268_435_455;
+/** When better terms are tried after less was agreed on, in ms; then rarer and rarer. */
+const TRIAL_MS = 60_000;
+const MAX_TRIAL_MS = 6 * 3_600_000;
+/** Why a connection that works is ended. */
+const BETTER_TERMS = "it offers more than was agreed on";
+/** A subscription over which so many connections ended is left out. */
+const MAX_STRIKES = 2;
 const MAX_RECEIVE_MAXIMUM = 65_535;
+/** What a stream emits when it has reached the other side; one over WebSockets says nothing. */
+const REACHED_EVENTS = ["connect", "secureConnect"];
+/** Errors of the system that mean that the other side ended the connection. */
+const HANG_UP_ERRORS = ["ECONNRESET", "EPIPE"];
 
 /** A topic to subscribe to. */
 export interface Subscription {
   readonly topic: string;
-  /** Whether to be sent what this client publishes itself; brokers before MQTT 5 always do. */
-  readonly ownToo: boolean;
+  /**
+   * Whether to be sent what this client publishes itself, or only until `silenceOwn` is called.
+   * Brokers before MQTT 5 always do.
+   */
+  readonly ownToo: boolean | "at first";
   /** 0: what the broker has no room for may be lost. 1 by default. */
   readonly qos?: 0 | 1;
 }
@@ -57,8 +72,11 @@ export interface TransportOptions {
   readonly password: string;
   readonly keepAliveSeconds: number;
   readonly cleanSession: boolean;
+  readonly protocol: ProtocolSetting;
   /** Longest packet this client wants to be sent, in bytes. */
   readonly maxPacketBytes: number;
+  /** Longest packet this client sends, in bytes. */
+  readonly maxSentBytes: number;
   readonly subscriptions: readonly Subscription[];
   readonly logger: Logger;
   /** From 0 to below 1, for the jitter of delays. */
@@ -68,33 +86,50 @@ export interface TransportOptions {
   readonly will: () => { topic: string; payload: Buffer };
   /** Connected and subscribed. `afterOutage`: the broker could not be reached before. */
   readonly onUp: (afterOutage: boolean) => void;
-  /** Not connected any more, for whatever reason but `close`. */
-  readonly onDown: () => void;
+  /** Not connected any more, for whatever reason but `close`; `isHungUp`: by the broker's hand. */
+  readonly onDown: (isHungUp: boolean) => void;
   /** A message; the next one comes after `done`. */
   readonly onMessage: (topic: string, payload: Buffer, retained: boolean, done: () => void) => void;
-  /** Another client took over this one's session: two nodes share a client id. */
+  /** Another client took over this one's session: two of them share a client id. */
   readonly onTakenOver: () => void;
+}
+
+interface QueuedMessage {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly retain: boolean;
+  readonly done: (problem?: PublishProblem) => void;
 }
 
 /** One client of one broker. */
 export class MqttTransport {
-  /** Protocol version in use: 5, or 4 for MQTT 3.1.1. */
-  protocolVersion: 4 | 5 = MQTT_5;
   /** Most QoS 1 messages the broker takes unacknowledged. */
   receiveMaximum = MAX_RECEIVE_MAXIMUM;
-  /** Longest packet the broker takes. */
-  maxPacketBytes = MAX_PACKET_BYTES;
+  /** Where the broker is, as the system sees it; empty while that is not known. */
+  remoteAddress = "";
 
+  private readonly terms: ConnectionTerms;
+  private readonly limit: PacketLimit;
+  private readonly report: BrokerReport;
+  private readonly watch: AnswerWatch;
   private client: MqttClient | null = null;
-  /** Topics that this connection is subscribed to. */
-  private readonly granted = new Set<string>();
+  /** What is known of the attempt that the client came of. */
+  private current: Attempt | null = null;
   private isUp = false;
   private isOpen = false;
   private attempts = 0;
   private upSince = 0;
-  private outageLogged = false;
-  private lastError = "";
+  /** Messages beyond what the broker takes unacknowledged. */
+  private queued: QueuedMessage[] = [];
+  /** Something was acknowledged on this connection. */
+  private isProven = false;
+  /** Topics that this connection is subscribed to. */
+  private readonly granted = new Set<string>();
+  /** Over which topic's subscription connections ended, and how many. */
+  private readonly strikes = new Map<string, number>();
+  private trialMs = TRIAL_MS;
   private cancelAttempt: Cancel = () => {};
+  private cancelTrial: Cancel = () => {};
   /** When it is time to let others have their turn before the next message. */
   private sliceEndMs = 0;
 
@@ -104,11 +139,48 @@ export class MqttTransport {
     private readonly connectTo: (options: IClientOptions) => MqttClient = connectInPieces(
       options.timing,
     ),
-  ) {}
+  ) {
+    const { timing } = options;
+    this.terms = new ConnectionTerms(options.protocol);
+    this.limit = new PacketLimit(options.maxSentBytes, timing.nowMs);
+    this.report = new BrokerReport(options.broker, options.logger);
+    this.watch = new AnswerWatch(
+      timing,
+      () => this.client?.sendPing(),
+      () => this.end("it left a message unanswered", true),
+    );
+  }
 
   /** Whether the connection is up. */
   get connected(): boolean {
     return this.isUp;
+  }
+
+  /** Protocol version in use: 5, or 4 for MQTT 3.1.1. */
+  get protocolVersion(): 4 | 5 {
+    return this.terms.terms.version;
+  }
+
+  /** Longest packet to be sent, as far as is known; it may change. */
+  get maxPacketBytes(): number {
+    return this.limit.bytes;
+  }
+
+  /** What this broker does without, in words. */
+  get lacks(): string[] {
+    return this.terms.lacks;
+  }
+
+  /** A packet of that length has arrived. */
+  notePassed(bytes: number): void {
+    this.limit.notePassed(bytes);
+  }
+
+  /** One of that length did not. False when its length cannot be why. */
+  noteTooLong(bytes: number): boolean {
+    if (!this.limit.noteTooLong(bytes)) return false;
+    this.report.tooLong(bytes, this.limit.bytes);
+    return true;
   }
 
   /** Starts connecting and never gives up. */
@@ -118,16 +190,24 @@ export class MqttTransport {
     this.attempt();
   }
 
+  /** It is known why the last connection ended: the next one need not wait long. */
+  hurry(): void {
+    this.attempts = 0;
+  }
+
   /**
-   * Publishes with QoS 1. `done` is called with an error when the broker refuses it, and
-   * not at all when the connection ends first.
+   * Publishes with QoS 1, or 0 where the broker offers no more. `done` is called with the problem
+   * when the broker refuses it, and not at all when the connection ends first.
    */
-  publish(topic: string, payload: Buffer, retain: boolean, done: (error?: Error) => void): void {
-    const client = this.client;
-    if (!this.isUp || client === null) return;
-    client.publish(topic, payload, { qos: 1, retain }, (error) => {
-      if (this.client === client && this.isUp) done(error ?? undefined);
-    });
+  publish(
+    topic: string,
+    payload: Buffer,
+    retain: boolean,
+    done: (problem?: PublishProblem) => void,
+  ): void {
+    if (!this.isUp) return;
+    this.queued.push({ topic, payload, retain, done });
+    this.publishQueued();
   }
 
   /**
@@ -147,14 +227,22 @@ export class MqttTransport {
     return this.isUp && this.granted.has(topic);
   }
 
+  /** Of that topic, what this client publishes itself is not to be sent to it any more. */
+  silenceOwn(topic: string): void {
+    if (this.protocolVersion !== MQTT_5 || !this.isGranted(topic)) return;
+    this.client?.subscribe(topic, { qos: 1, nl: true }, () => {});
+  }
+
   /** Says goodbye and stops. Takes at most half a second, and no time when not connected. */
   async close(): Promise<void> {
     this.isOpen = false;
     this.cancelAttempt();
+    this.cancelTrial();
     const client = this.client;
     const wasUp = this.isUp;
     this.client = null;
     this.isUp = false;
+    this.watch.stop();
     if (client === null) return;
     if (wasUp) await this.sayGoodbye(client);
     else client.end(true);
@@ -169,40 +257,63 @@ export class MqttTransport {
     client.stream.destroy();
   }
 
+  private publishQueued(): void {
+    const { client, watch } = this;
+    const { retains, qos } = this.terms.terms;
+    while (client !== null && this.queued.length > 0 && watch.size < this.receiveMaximum) {
+      const { topic, payload, retain, done } = this.queued.shift()!;
+      const awaited = qos === 0 ? null : watch.add();
+      client.publish(topic, payload, { qos, retain: retain && retains }, (error) => {
+        if (this.client !== client || !this.isUp) return;
+        // Without a code it is no answer: the package ends what is under way before it says so.
+        if (error && codeOf(error) === null) return;
+        if (awaited !== null) {
+          watch.remove(awaited);
+          this.isProven = true;
+          this.terms.noteProven();
+        }
+        done(error ? problemOf(codeOf(error)!) : undefined);
+        this.publishQueued();
+      });
+    }
+  }
+
   private attempt(): void {
     this.attempts++;
-    this.lastError = "";
-    let answered = false;
-    let versionRefused = false;
+    const attempt = new Attempt();
     const client = this.connectTo(this.clientOptions());
     this.client = client;
+    this.current = attempt;
+    const { stream } = client as { stream?: EventEmitter };
+    for (const event of REACHED_EVENTS) stream?.once(event, () => (attempt.isReached = true));
     const isCurrent = () => this.client === client;
     client.handleMessage = (packet, done) => {
       if (!isCurrent() || !("topic" in packet)) return done();
       const { topic, payload, retain } = packet;
       const bytes = typeof payload === "string" ? Buffer.from(payload) : payload;
-      this.options.onMessage(topic, bytes, retain, () => this.receiveNext(done));
+      this.options.onMessage(topic, bytes, retain, () => this.takeNext(done));
     };
+    client.on("packetreceive", ({ cmd }) => {
+      if (isCurrent() && cmd === "pingresp") this.watch.pong();
+    });
     client.on("connect", (connack) => {
-      answered = true;
-      if (isCurrent()) this.subscribe(client, connack);
+      attempt.isAccepted = true;
+      if (isCurrent()) this.subscribe(client, connack, attempt);
     });
     // A former client may still have something to say, of which nothing follows for this one.
     client.on("error", (error) => {
       if (!isCurrent()) return;
-      const code = (error as { code?: unknown }).code;
-      versionRefused ||= REFUSED_VERSION_CODES.includes(code as number);
-      this.lastError = error.message || String(code);
+      attempt.noteError(error);
+      // What came after a packet that cannot be read is lost, and what it answered stays open.
+      if (attempt.isAccepted) client.end(true);
     });
     client.on("disconnect", (packet) => {
       if (!isCurrent()) return;
-      this.lastError = `the broker ended it with reason ${packet.reasonCode}`;
-      if (packet.reasonCode === SESSION_TAKEN_OVER) this.options.onTakenOver();
+      attempt.code = packet.reasonCode ?? null;
+      if (packet.reasonCode === CODES.sessionTakenOver) this.options.onTakenOver();
     });
     client.on("close", () => {
-      if (!isCurrent()) return;
-      const hungUp = this.lastError === "" && !answered;
-      this.lost(client, versionRefused || hungUp);
+      if (isCurrent()) this.lost(client, attempt);
     });
   }
 
@@ -210,7 +321,7 @@ export class MqttTransport {
    * Asks for the next message. The package would hand out all that came in one piece, thousands
    * of small ones, without a turn of the event loop between them.
    */
-  private receiveNext(done: () => void): void {
+  private takeNext(done: () => void): void {
     const { timing } = this.options;
     if (timing.nowMs() < this.sliceEndMs) return done();
     timing.soon(() => {
@@ -220,9 +331,9 @@ export class MqttTransport {
   }
 
   private clientOptions(): IClientOptions {
-    const { options, protocolVersion } = this;
+    const { options } = this;
     const { broker } = options;
-    const will = options.will();
+    const { version, hasWill, retains, qos } = this.terms.terms;
     // Host and port, not a URL, and a new object each time: the package writes into it.
     const common: IClientOptions = {
       protocol: broker.protocol,
@@ -232,72 +343,103 @@ export class MqttTransport {
       clientId: options.clientId,
       clean: options.cleanSession,
       keepalive: options.keepAliveSeconds,
-      protocolVersion,
+      protocolVersion: version,
       connectTimeout: CONNECT_TIMEOUT_MS,
       reconnectPeriod: 0,
       resubscribe: false,
       timerVariant: "native",
-      will: { ...will, qos: 1, retain: true },
     };
+    const will = options.will();
+    if (hasWill) common.will = { ...will, qos, retain: retains };
     if (options.username !== "") common.username = options.username;
     if (options.password !== "") common.password = options.password;
-    if (protocolVersion === MQTT_5) {
+    if (version === MQTT_5) {
       common.properties = { maximumPacketSize: options.maxPacketBytes };
       if (!options.cleanSession) common.properties.sessionExpiryInterval = SESSION_EXPIRY_SECONDS;
     }
     return common;
   }
 
-  private subscribe(client: MqttClient, connack: IConnackPacket): void {
-    this.receiveMaximum = connack.properties?.receiveMaximum ?? MAX_RECEIVE_MAXIMUM;
-    this.maxPacketBytes = connack.properties?.maximumPacketSize ?? MAX_PACKET_BYTES;
+  private subscribe(client: MqttClient, connack: IConnackPacket, attempt: Attempt): void {
+    const offer = connack.properties ?? {};
+    this.receiveMaximum = offer.receiveMaximum ?? MAX_RECEIVE_MAXIMUM;
+    this.limit.announce(offer.maximumPacketSize ?? Infinity);
+    this.terms.noteAccepted(offer);
+    this.remoteAddress = (client.stream as Socket | undefined)?.remoteAddress ?? "";
     this.granted.clear();
-    const { subscriptions } = this.options;
-    let unanswered = subscriptions.length;
-    if (unanswered === 0) this.up();
+    const wanted = this.options.subscriptions.filter(
+      ({ topic }) => (this.strikes.get(topic) ?? 0) < MAX_STRIKES,
+    );
+    attempt.unanswered = new Set(wanted.map(({ topic }) => topic));
+    if (wanted.length === 0) this.up();
     // Each in a packet of its own: a broker that refuses one of several may refuse them all.
-    for (const { topic, ownToo, qos = 1 } of subscriptions) {
-      client.subscribe(topic, { qos, nl: !ownToo }, (error) => {
-        if (this.client !== client) return;
-        if (error) this.noteRefused(topic, error);
+    for (const { topic, ownToo, qos = 1 } of wanted) {
+      client.subscribe(topic, { qos, nl: ownToo === false }, (error) => {
+        const code = error ? grantOf(error) : null;
+        if (this.client !== client || (error && code === null)) return;
+        attempt.unanswered.delete(topic);
+        this.strikes.delete(topic);
+        if (error) this.report.refusedSubscription(topic, code);
         else this.granted.add(topic);
-        if (--unanswered === 0) this.up();
+        if (attempt.unanswered.size === 0) this.up();
       });
     }
   }
 
-  private noteRefused(topic: string, error: Error): void {
-    const reason = error.message;
-    this.options.logger.warn("The broker refused a subscription", { topic, reason });
-  }
-
   private up(): void {
     this.isUp = true;
+    this.isProven = false;
     this.upSince = this.options.timing.nowMs();
-    const { logger } = this.options;
-    const afterOutage = this.outageLogged;
-    const message = afterOutage ? "The broker is back" : "Connected to the broker";
-    const protocol = this.protocolVersion === MQTT_5 ? "MQTT 5" : "MQTT 3.1.1";
-    logger.info(message, { broker: this.place(), protocol });
-    this.outageLogged = false;
+    const afterOutage = this.report.isAway;
+    this.report.connected(this.protocolVersion === MQTT_5 ? "MQTT 5" : "MQTT 3.1.1", this.lacks);
+    this.planTrial();
     this.options.onUp(afterOutage);
   }
 
-  private lost(client: MqttClient, tryOtherVersion: boolean): void {
+  /** Ends the connection: for something that the broker fails to do, or for a better one. */
+  private end(problem: string, isHungUp: boolean): void {
+    const { client, current } = this;
+    if (client === null || current === null) return;
+    current.problem ||= problem;
+    current.isHungUp = isHungUp;
+    client.end(true);
+  }
+
+  private lost(client: MqttClient, attempt: Attempt): void {
     const wasUp = this.isUp;
     this.client = null;
     this.isUp = false;
+    this.queued = [];
+    this.watch.stop();
+    this.cancelTrial();
     if (wasUp) {
-      this.options.onDown();
       if (this.options.timing.nowMs() - this.upSince >= STABLE_MS) this.attempts = 0;
+      this.options.onDown(attempt.isHungUp);
     }
     client.end(true);
     if (!this.isOpen) return;
-    const fallBack = tryOtherVersion && this.protocolVersion === MQTT_5;
-    if (tryOtherVersion) this.protocolVersion = fallBack ? MQTT_3 : MQTT_5;
-    const delayMs = fallBack ? 0 : this.delayMs();
-    this.logOutage(delayMs);
+    const isAtOnce = this.settle(wasUp, attempt) || attempt.problem === BETTER_TERMS;
+    const delayMs = isAtOnce ? 0 : this.delayMs();
+    this.report.lost(attempt.code, attempt.problem, delayMs);
     this.cancelAttempt = this.options.timing.after(delayMs, () => this.attempt());
+  }
+
+  /** Learns from how it ended. True when there is something else to try at once. */
+  private settle(wasUp: boolean, attempt: Attempt): boolean {
+    const { terms, strikes } = this;
+    if (wasUp) terms.forgetRefusals();
+    if (attempt.code !== null) return terms.noteCode(attempt.code);
+    if (!attempt.isHungUp) return false;
+    if (!attempt.isAccepted) return terms.noteUnanswered();
+    const [topic] = attempt.unanswered;
+    if (topic !== undefined) {
+      const count = (strikes.get(topic) ?? 0) + 1;
+      strikes.set(topic, count);
+      if (count === MAX_STRIKES) this.report.refusedSubscription(topic, null);
+    } else if (!this.isProven) {
+      terms.noteUnproven();
+    }
+    return false;
   }
 
   /** Doubles from FIRST_DELAY_MS to MAX_DELAY_MS; the upper half of it is left to chance. */
@@ -307,21 +449,90 @@ export class MqttTransport {
     return Math.round(full * (0.5 + 0.5 * this.options.random()));
   }
 
-  private logOutage(delayMs: number): void {
-    const { logger } = this.options;
-    const fields = { broker: this.place(), reason: this.lastError || "it closed the connection" };
-    if (delayMs > 0 && !this.outageLogged) {
-      this.outageLogged = true;
-      logger.warn("The broker is away; writes wait here until it is back", fields);
-    } else {
-      logger.debug("The broker cannot be reached", { ...fields, retry_ms: delayMs });
+  /** Something between here and the broker may have failed just then, and MQTT 5 is there. */
+  private planTrial(): void {
+    this.cancelTrial();
+    if (!this.terms.isGuessed) {
+      this.trialMs = TRIAL_MS;
+      return;
     }
+    this.cancelTrial = this.options.timing.after(this.trialMs, () => this.tryBetterTerms());
+    this.trialMs = Math.min(2 * this.trialMs, MAX_TRIAL_MS);
   }
 
-  private place(): string {
-    const { protocol, host, port } = this.options.broker;
-    return `${protocol}://${formatHostPort(host, port)}`;
+  /** With a client of another name, so that the connection that works is kept until it is known. */
+  private tryBetterTerms(): void {
+    const { clientId } = this.options;
+    const protocolVersion = this.options.protocol === "3.1.1" ? MQTT_3 : MQTT_5;
+    const { will: _, ...rest } = this.clientOptions();
+    const client = this.connectTo({
+      ...rest,
+      clientId: `${clientId}-trial`,
+      clean: true,
+      protocolVersion,
+    });
+    client.on("error", () => {});
+    client.on("connect", () => {
+      client.end(false);
+      if (!this.isUp) return;
+      this.terms.reset();
+      this.end(BETTER_TERMS, false);
+    });
+    client.on("close", () => {
+      client.end(true);
+      if (this.isUp && this.terms.isGuessed) this.planTrial();
+    });
   }
+}
+
+/** What is known of one attempt to connect, and of the connection that came of it. */
+class Attempt {
+  /** There is somebody at the broker's address. */
+  isReached = false;
+  /** The broker took the connection. */
+  isAccepted = false;
+  /** The reason code it gave when it refused or ended it. */
+  code: number | null = null;
+  /** What went wrong, in words; empty when the connection just ended. */
+  problem = "";
+  /** Topics whose subscription it has not answered. */
+  unanswered: ReadonlySet<string> & { delete(topic: string): boolean } = new Set<string>();
+  /** It ended by the broker's hand, or by its silence. */
+  isHungUp = true;
+
+  noteError(error: Error): void {
+    const { code } = error as { code?: unknown };
+    this.problem ||= error.message || String(code);
+    // Later errors with a code are the package's own.
+    if (typeof code === "number" && !this.isAccepted) this.code = code;
+    else this.isHungUp &&= this.isByBroker(error.message, code);
+  }
+
+  private isByBroker(message: string, code: unknown): boolean {
+    if (message === "connack timeout") return this.isReached;
+    if (message === "Keepalive timeout") return false;
+    // The parser's errors have no code.
+    if (code === undefined) return this.isReached || this.isAccepted;
+    return HANG_UP_ERRORS.includes(code as string);
+  }
+}
+
+/** The reason code in a PUBACK; null when the error is no answer of the broker's. */
+function codeOf(error: Error): number | null {
+  const { code } = error as { code?: unknown };
+  return typeof code === "number" ? code : null;
+}
+
+/** The code in a SUBACK; null as above. */
+function grantOf(error: Error): number | null {
+  const { packet } = error as { packet?: { granted?: readonly number[] } };
+  return packet?.granted?.[0] ?? null;
+}
+
+function problemOf(code: number): PublishProblem {
+  const { reason, advice } = meaningOf(code);
+  const message = advice === "" ? reason : `${reason}; see ${advice}`;
+  return { message, isTooLong: code === CODES.packetTooLarge };
 }
 
 /** `connect`, with a client that parses what arrives piece by piece. */

@@ -80,6 +80,21 @@ export class Outbox implements ChangeObserver {
     return -1;
   }
 
+  /** Puts back the id that was taken last: it is the next one again. */
+  putBack(id: number): void {
+    if ((this.flags[id] & PENDING) !== 0) return;
+    if (this.size === this.ring.length) this.growRing();
+    this.flags[id] |= PENDING;
+    this.head = (this.head - 1) & (this.ring.length - 1);
+    this.ring[this.head] = id;
+    this.size++;
+  }
+
+  /** Whether the entry of that id was written here, and is still there. */
+  isOurs(id: number): boolean {
+    return (this.flags[id] & OURS) !== 0;
+  }
+
   /** Puts ids back that were taken but may not have arrived, unless their entry is gone. */
   restore(ids: Int32Array): void {
     for (let i = 0; i < ids.length; i++) {

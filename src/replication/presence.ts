@@ -3,10 +3,14 @@
  * that says where it is and what it holds, with a will that says when it is gone. It is
  * JSON, so that any MQTT tool shows it.
  *
- *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "relay"? }
+ *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "seq",
+ *     "client_id"?, "hears"?, "relay"? }
  *
  * `address` is "none" of a node that nobody reaches at its client port; `relay` is true of one that
- * can be reached through the broker.
+ * can be reached through the broker. `seq` is the number of the last batch of writes that it
+ * published, so that who has not received so many knows that some were lost. `client_id` is there
+ * when it is not the node id, and `hears`, false, when the node does not receive what others
+ * publish, which is then to be brought to it.
  *
  * `connection` counts the node's connections to a broker in this epoch. A message that
  * tells of a new one makes everybody announce themselves again, and such an answer is
@@ -33,6 +37,12 @@ export interface Presence {
   readonly online: boolean;
   /** Whether it can be reached through the broker. */
   readonly isRelayed: boolean;
+  /** Number of the batch published last in this epoch; 0 before the first. */
+  readonly sequence: number;
+  /** Its name at the broker. */
+  readonly clientId: string;
+  /** Whether it receives what others publish, as far as it knows. */
+  readonly hears: boolean;
 }
 
 /** What is known of another node. */
@@ -50,15 +60,23 @@ const MAX_BYTES = 4_096;
 const MAX_NODES = 1_000;
 /** Longest program version, in characters. */
 const MAX_VERSION = 64;
+/** Longest client id, in characters. */
+const MAX_CLIENT_ID = 256;
 /** A node that has not been heard of for this long is not online, whatever it said. */
 const STALE_MS = 180_000;
 
 /** The message that announces this. */
 export function encodePresence(presence: Presence): Buffer {
   const { nodeId, epoch, connection, address, version, root, online } = presence;
+  const { sequence, clientId, hears, isRelayed } = presence;
   const message = { v: FORMAT_VERSION, node_id: nodeId, epoch, connection, address, version };
-  const relay = presence.isRelayed || undefined;
-  return Buffer.from(JSON.stringify({ ...message, root, online, relay }));
+  const rest = {
+    ...{ root, online, seq: sequence },
+    ...(clientId !== nodeId && { client_id: clientId }),
+    ...(!hears && { hears }),
+    ...(isRelayed && { relay: true }),
+  };
+  return Buffer.from(JSON.stringify({ ...message, ...rest }));
 }
 
 /** Reads a presence message; null when it is none. */
@@ -80,7 +98,11 @@ export function decodePresence(message: Buffer): Presence | null {
   if (typeof online !== "boolean") return null;
   const isRelayed = found["relay"] === true;
   if (root !== null && (typeof root !== "string" || !/^[0-9a-f]{1,128}$/.test(root))) return null;
-  return { nodeId, epoch, connection, address, version, root, online, isRelayed };
+  const { seq: sequence = 0, client_id: clientId = nodeId, hears = true } = found;
+  if (sequence !== 0 && !isCount(sequence)) return null;
+  if (typeof clientId !== "string" || clientId.length > MAX_CLIENT_ID) return null;
+  const known = { nodeId, epoch, connection, address, version, root, online, isRelayed };
+  return { ...known, sequence, clientId, hears: hears !== false };
 }
 
 function isCount(value: unknown): value is number {

@@ -11,13 +11,19 @@
  *
  * A message is remembered by the ids it holds until it is acknowledged and REMEMBER_MS
  * have passed: when the connection breaks, these go back into the outbox. For what a
- * dying broker acknowledged it may not have passed on.
+ * dying broker acknowledged it may not have passed on. What was not acknowledged when the broker
+ * ended the connection is suspected to be why (`suspects.ts`): it goes again by itself, between
+ * turns of what is new, and what ends the connection once more is too long, as far as one can tell.
+ *
+ * A while after the last batch an empty one follows, with a number of its own, and then another,
+ * later and later: by it who missed the last batches learns that he did (`heartbeat.ts`).
  */
-import { Entry, KIND_COUNTER, MAX_KEY_BYTES, type Kind } from "../core/data/entry.ts";
 import type { Store } from "../core/store/store.ts";
 import { counter, type Fact } from "../fact.ts";
-import { BatchWriter } from "./batch-writer.ts";
+import { BatchFiller, type BatchFillerOptions } from "./batch-filler.ts";
+import { Heartbeat } from "./heartbeat.ts";
 import { Outbox } from "./outbox.ts";
+import { Suspects, type Suspect } from "./suspects.ts";
 import type { Cancel, Timing } from "../timing.ts";
 
 /** Most messages in flight. */
@@ -27,45 +33,64 @@ const WINDOW_BYTES = 4 * 1024 * 1024;
 /** How long an acknowledged message is remembered, in ms, and how many of them at most. */
 const REMEMBER_MS = 1_000;
 const MAX_REMEMBERED_MESSAGES = 256;
+/** Most messages whose return is waited for. */
+const MAX_UNHEARD_MESSAGES = 1_024;
 /** How long one slice of encoding may hold up the event loop, in ms. */
 const SLICE_MS = 2;
-/** Most ids looked at for one batch, so that passing over many takes slices too. */
-const MAX_BATCH_IDS = 16_384;
-/** Room in a packet for topic and headers and for the longest key, generously. */
-const PACKET_OVERHEAD_BYTES = 2 * MAX_KEY_BYTES;
+/** Between two suspects what is new has its turn for so long, in ms. */
+const FRESH_TURN_MS = 100;
+/** A message that ended so many connections by itself, for whatever reason, is not sent again. */
+const MAX_KILLS = 3;
+/** After that nothing is sent for so long, in ms; twice as long each time, up to an hour. */
+const MUTE_MS = 30_000;
+const MAX_MUTE_MS = 3_600_000;
+/** While nothing is sent, others are told that often that they miss something, in ms. */
+const TELL_MS = 1_000;
 
 /** What the publisher is made with. */
-export interface PublisherOptions {
+export interface PublisherOptions extends BatchFillerOptions {
   readonly store: Pick<Store, "read" | "floor" | "origin">;
-  readonly nodeId: string;
-  /** New at each start, a positive safe integer. */
-  readonly epoch: number;
   /** How long a write may wait for company, in ms. */
   readonly batchMs: number;
-  /** A batch is closed when it is at least this long. */
-  readonly batchBytes: number;
-  /** Values above this travel as a bare version. */
-  readonly maxEventBytes: number;
   /** Most ids in the outbox. */
   readonly maxOutboxEvents: number;
   readonly timing: Timing;
   /** Calls back, in order, once all that is written by now is safe from a crash. */
   readonly whenSafe: (callback: () => void) => void;
+  /** Nothing was published for a moment. */
+  readonly onQuiet?: () => void;
+  /** So many events will reach nobody over the broker, for this reason; others have to be told. */
+  readonly onMissed?: (events: number, reason: string) => void;
 }
 
-/** Where messages go; `acknowledged` is called once, with an error when it was refused. */
+/** Why a message was not taken. */
+export interface PublishProblem {
+  readonly message: string;
+  /** It was too long. */
+  readonly isTooLong?: boolean;
+}
+
+/** Where messages go. */
 export interface MessageSink {
   /** Most messages the broker takes unacknowledged. */
   readonly receiveMaximum: number;
-  /** Longest packet the broker takes, in bytes. */
-  readonly maxPacketBytes: number;
-  send(message: Buffer, acknowledged: (error?: Error) => void): void;
+  /** What is sent comes back, unless the broker drops it. */
+  readonly isEchoing: boolean;
+  /** Longest message the broker takes, in bytes, as far as is known; it may change. */
+  readonly maxMessageBytes: number;
+  /** `acknowledged` is called once, with the problem when it was refused. */
+  send(message: Buffer, acknowledged: (problem?: PublishProblem) => void): void;
+  /** A message of that length arrived. */
+  notePassed(bytes: number): void;
+  /** One of that length did not. False when its length cannot be why. */
+  noteTooLong(bytes: number): boolean;
 }
 
-interface SentMessage {
-  readonly ids: Int32Array;
-  readonly flush: boolean;
-  readonly bytes: number;
+interface SentMessage extends Suspect {
+  readonly sequence: number;
+  readonly events: number;
+  /** Nothing else was in flight with it. */
+  readonly isAlone: boolean;
   /** By the timing's clock, once it is. */
   acknowledgedAt: number;
 }
@@ -78,10 +103,10 @@ export class Publisher {
   publishedBatches = 0;
   publishedEvents = 0;
   publishedBytes = 0;
-  /** Of the events, those without their value. */
-  publishedReferences = 0;
   /** Batches that were refused. */
   failures = 0;
+  /** The number of the batch sent last. */
+  sequence = 0;
 
   /** For INFO. */
   static readonly facts: readonly Fact<Publisher>[] = [
@@ -101,7 +126,7 @@ export class Publisher {
       "replication_published_references",
       "events",
       "Of those, without their value, which is too large to travel; peers fetch it.",
-      (it) => it.publishedReferences,
+      (it) => it.filler.references,
     ),
     counter(
       "replication_published_bytes",
@@ -117,26 +142,37 @@ export class Publisher {
     ),
   ];
 
-  private readonly writer: BatchWriter;
-  private readonly entry = new Entry();
+  private readonly filler: BatchFiller;
+  private readonly heartbeat: Heartbeat;
+  private readonly suspects: Suspects;
   private sink: MessageSink | null = null;
-  private sequence = 0;
-  private readonly ids = new Int32Array(MAX_BATCH_IDS);
   /** Sent and not acknowledged; no more than the window. */
   private readonly inFlight = new Set<SentMessage>();
   private inFlightBytes = 0;
-  /** Acknowledged a moment ago, in that order; no more than SETTLING_MESSAGES. */
+  /** Acknowledged a moment ago, in that order; no more than MAX_REMEMBERED_MESSAGES. */
   private acknowledged: SentMessage[] = [];
+  /** Sent, and not yet come back, over a connection where that is to be expected. */
+  private unheard: SentMessage[] = [];
   /** The window was full when the last slice ended: the next acknowledgement goes on. */
   private stalled = false;
+  /** While there are suspects: until when what is new has its turn. */
+  private freshUntilMs = 0;
+  /** Nothing is sent before, for it only ends connections; and how long the next time. */
+  private mutedUntilMs = -Infinity;
+  private muteMs = MUTE_MS;
   /** Calls off the next slice; it comes with the end of the batch's time, or soon. */
   private cancelTimer: Cancel | null = null;
   private cancelSoon: Cancel | null = null;
   private drained: (() => void)[] = [];
 
   constructor(private readonly options: PublisherOptions) {
-    this.writer = new BatchWriter(options.nodeId, options.epoch);
+    this.filler = new BatchFiller(options);
     this.outbox = new Outbox(options.maxOutboxEvents, (full) => this.wake(full));
+    this.suspects = new Suspects(this.outbox);
+    this.heartbeat = new Heartbeat(options.timing, (isFirst) => {
+      this.beat();
+      if (isFirst) options.onQuiet?.();
+    });
   }
 
   /** Messages sent and not yet acknowledged. */
@@ -149,26 +185,45 @@ export class Publisher {
     return this.stalled || this.cancelSoon !== null;
   }
 
+  /** Writes that wait to be sent. */
+  get waiting(): number {
+    return this.outbox.size + this.suspects.idCount;
+  }
+
+  /** Of the events sent, those without their value. */
+  get publishedReferences(): number {
+    return this.filler.references;
+  }
+
   /** Starts publishing what waits and what comes. */
   start(sink: MessageSink): void {
     this.sink = sink;
-    if (!this.outbox.isEmpty) this.pumpSoon();
+    // The suspects first: what is new may end this connection like the one before.
+    this.freshUntilMs = 0;
+    if (!this.isIdle) this.pumpSoon();
   }
 
-  /** Stops publishing; what may not have arrived waits again. */
-  stop(): void {
+  /**
+   * Stops publishing; what may not have arrived waits again. `isHungUp`: the broker ended the
+   * connection, perhaps for something it was sent. True when it is known now for what, so that the
+   * next connection may last longer.
+   */
+  stop(isHungUp = false): boolean {
+    const { sink } = this;
     this.sink = null;
     this.cancel();
+    this.heartbeat.stop();
     this.forgetOld();
-    const uncertain = [...this.inFlight, ...this.acknowledged];
-    this.acknowledged = [];
+    const unanswered = [...this.inFlight];
+    const uncertain = this.acknowledged.splice(0);
     this.inFlight.clear();
     this.inFlightBytes = 0;
-    for (const message of uncertain) {
-      this.outbox.restore(message.ids);
-      if (message.flush) this.outbox.flushPending = true;
-    }
+    const isSolved = isHungUp && sink !== null && this.suspect(unanswered, sink);
+    if (!isHungUp) uncertain.unshift(...unanswered);
+    for (const message of uncertain) this.restore(message);
+    for (const message of this.unheard.splice(0)) this.restore(message);
     this.resolveDrained();
+    return isSolved;
   }
 
   /** Resolves when nothing waits and nothing is in flight, or when publishing stops. */
@@ -177,6 +232,41 @@ export class Publisher {
       this.drained.push(resolve);
       this.pump();
     });
+  }
+
+  /**
+   * Sends an empty batch, by whose number others see whether they missed something. Returns that
+   * number; 0 when nothing was sent, for batches are under way, or nothing can be.
+   */
+  beat(acknowledged: (problem?: PublishProblem) => void = () => {}): number {
+    const { sink } = this;
+    if (sink === null || this.inFlight.size > 0) return 0;
+    this.filler.begin(sink.maxMessageBytes, false);
+    sink.send(this.filler.finish(++this.sequence), acknowledged);
+    return this.sequence;
+  }
+
+  /**
+   * A batch of this node's came back from the broker. Batches keep their order, so those before it
+   * that did not come will not: the broker acknowledged them and dropped them.
+   */
+  noteHeard(sequence: number): void {
+    const { unheard, sink } = this;
+    let before = 0;
+    while (before < unheard.length && unheard[before].sequence < sequence) before++;
+    const dropped = unheard.splice(0, before);
+    if (sink === null) return;
+    if (unheard[0]?.sequence === sequence) sink.notePassed(unheard.shift()!.bytes);
+    for (const message of dropped) {
+      this.noteRefused(sink, message, {
+        message: "it is acknowledged and dropped",
+        isTooLong: true,
+      });
+    }
+  }
+
+  private get isIdle(): boolean {
+    return this.outbox.isEmpty && this.suspects.size === 0;
   }
 
   private wake(full: boolean): void {
@@ -203,95 +293,150 @@ export class Publisher {
     const { sink, outbox } = this;
     const { timing } = this.options;
     if (sink === null) return this.resolveDrained();
-    const window = Math.min(WINDOW_MESSAGES, sink.receiveMaximum);
+    if (timing.nowMs() < this.mutedUntilMs) return this.stayMute();
     const deadline = timing.nowMs() + SLICE_MS;
-    while (!outbox.isEmpty && this.inFlight.size < window && this.inFlightBytes < WINDOW_BYTES) {
+    while (!outbox.isEmpty && this.mayGoOn(sink)) {
       if (timing.nowMs() > deadline) return this.pumpSoon();
       this.sendBatch(sink);
     }
-    this.stalled = !outbox.isEmpty;
-    if (outbox.isEmpty && this.inFlight.size === 0) this.resolveDrained();
+    if (this.suspects.size > 0 && this.inFlight.size === 0) this.sendSuspect(sink);
+    this.stalled = !this.isIdle;
+    if (this.isIdle && this.inFlight.size === 0) this.resolveDrained();
   };
 
+  private stayMute(): void {
+    this.resolveDrained();
+    if (this.outbox.isEmpty) return;
+    this.options.onMissed?.(this.outbox.size, "messages on this topic end the connection");
+    this.cancelTimer = this.options.timing.after(TELL_MS, this.pump);
+  }
+
+  /** Whether there is room for one more of what is new, and no suspect's turn. */
+  private mayGoOn({ receiveMaximum }: MessageSink): boolean {
+    if (this.inFlight.size >= Math.min(WINDOW_MESSAGES, receiveMaximum)) return false;
+    if (this.inFlightBytes >= WINDOW_BYTES) return false;
+    for (const message of this.inFlight) if (message.isAlone) return false;
+    return this.suspects.size === 0 || this.options.timing.nowMs() < this.freshUntilMs;
+  }
+
   private sendBatch(sink: MessageSink): void {
-    const { outbox, writer } = this;
-    const { batchBytes } = this.options;
-    const maxValueBytes = Math.min(
-      this.options.maxEventBytes,
-      sink.maxPacketBytes - batchBytes - PACKET_OVERHEAD_BYTES,
-    );
-    writer.begin();
+    const { outbox, filler } = this;
     const flush = outbox.flushPending;
     outbox.flushPending = false;
-    if (flush) this.addFlush();
-    let count = 0;
-    while (writer.length < batchBytes && count < MAX_BATCH_IDS) {
-      const id = outbox.take();
-      if (id < 0) break;
-      this.ids[count++] = id;
-      this.addEntry(id, maxValueBytes);
-    }
-    if (writer.count === 0) return;
+    filler.begin(sink.maxMessageBytes, flush);
+    filler.fill(outbox);
+    this.noteUnsendable();
+    if (filler.count === 0) return;
     // A number nobody will see tells the receivers that something was lost.
     if (outbox.takeLoss()) this.sequence++;
-    this.send(sink, this.ids.slice(0, count), flush);
-    const eventBytes = writer.length / writer.count;
+    const eventBytes = filler.length / filler.count;
+    const batchBytes = Math.min(this.options.batchBytes, sink.maxMessageBytes);
     outbox.fullAt = Math.max(2, Math.ceil(batchBytes / eventBytes));
+    this.send(sink, { ids: filler.takenIds(), flush, kills: 0, isAlone: false });
   }
 
-  private addEntry(id: number, maxValueBytes: number): void {
-    const { entry } = this;
-    this.options.store.read(id, entry);
-    if (!this.isOwn(entry.originHigh, entry.originLow, entry.kind)) return;
-    if (entry.valueLength > maxValueBytes) {
-      this.writer.addReference(entry);
-      this.publishedReferences++;
-    } else {
-      this.writer.addEntry(entry);
-    }
+  private sendSuspect(sink: MessageSink): void {
+    const { suspects, filler } = this;
+    const { flush, kills } = suspects.next();
+    filler.begin(sink.maxMessageBytes, flush);
+    filler.fill(suspects);
+    suspects.finish();
+    this.noteUnsendable();
+    if (filler.count === 0) return this.pumpSoon();
+    this.send(sink, { ids: filler.takenIds(), flush, kills, isAlone: true });
   }
 
-  private addFlush(): void {
-    const { floor } = this.options.store;
-    if (!this.isOwn(floor.originHigh, floor.originLow)) return;
-    this.writer.addFlush(floor.timeHigh, floor.timeLow);
+  private noteUnsendable(): void {
+    const events = this.filler.unsendable;
+    if (events === 0) return;
+    this.filler.unsendable = 0;
+    this.options.onMissed?.(events, "a key is too long for a message");
   }
 
-  /** A counter carries everybody's increments, so ours are in it whoever came last. */
-  private isOwn(originHigh: number, originLow: number, kind?: Kind): boolean {
-    const { origin } = this.options.store;
-    return kind === KIND_COUNTER || (originHigh === origin.high && originLow === origin.low);
-  }
-
-  private send(sink: MessageSink, ids: Int32Array, flush: boolean): void {
-    const bytes = this.writer.finish(++this.sequence);
-    const message: SentMessage = { ids, flush, bytes: bytes.length, acknowledgedAt: Infinity };
+  private send(
+    sink: MessageSink,
+    held: Pick<SentMessage, "ids" | "flush" | "kills" | "isAlone">,
+  ): void {
+    const bytes = this.filler.finish(++this.sequence);
+    const { length } = bytes;
+    const { sequence, filler } = this;
+    const events = filler.count;
+    const message = { ...held, bytes: length, sequence, events, acknowledgedAt: Infinity };
     this.inFlight.add(message);
-    this.inFlightBytes += bytes.length;
+    this.inFlightBytes += length;
     this.publishedBatches++;
-    this.publishedEvents += this.writer.count;
-    this.publishedBytes += bytes.length;
+    this.publishedEvents += events;
+    this.publishedBytes += length;
+    this.heartbeat.restart();
     const deliver = (): void => {
       // The connection this was meant for, or sent over, may be gone, and with it this account.
       if (!this.inFlight.has(message)) return;
-      sink.send(bytes, (error) => {
-        if (this.inFlight.delete(message)) this.acknowledge(message, error);
+      if (sink.isEchoing) this.unheard.push(message);
+      if (this.unheard.length > MAX_UNHEARD_MESSAGES) this.unheard.shift();
+      sink.send(bytes, (problem) => {
+        if (this.inFlight.delete(message)) this.acknowledge(sink, message, problem);
       });
     };
     // Nobody learns of a write that a crash could still undo.
     this.options.whenSafe(deliver);
   }
 
-  private acknowledge(message: SentMessage, error?: Error): void {
-    // Its number is used up, so the receivers will know.
-    if (error) this.failures++;
-    message.acknowledgedAt = this.options.timing.nowMs();
+  private acknowledge(sink: MessageSink, message: SentMessage, problem?: PublishProblem): void {
+    const nowMs = this.options.timing.nowMs();
+    message.acknowledgedAt = nowMs;
     this.inFlightBytes -= message.bytes;
-    this.acknowledged.push(message);
-    this.forgetOld();
+    if (message.isAlone) this.freshUntilMs = nowMs + FRESH_TURN_MS;
+    this.muteMs = MUTE_MS;
+    if (problem !== undefined) {
+      this.noteRefused(sink, message, problem);
+    } else {
+      if (!sink.isEchoing) sink.notePassed(message.bytes);
+      this.acknowledged.push(message);
+      this.forgetOld();
+    }
     // Not stalled, what waits has its timer and gathers company until then.
-    if (this.stalled) this.pumpSoon();
-    else if (this.outbox.isEmpty && this.inFlight.size === 0) this.resolveDrained();
+    if (this.stalled || message.isAlone) this.pumpSoon();
+    else if (this.isIdle && this.inFlight.size === 0) this.resolveDrained();
+  }
+
+  /** Its number is used up, so the receivers will know. */
+  private noteRefused(sink: MessageSink, message: SentMessage, problem: PublishProblem): void {
+    if (problem.isTooLong && sink.noteTooLong(message.bytes)) return this.restore(message);
+    this.failures++;
+    this.options.onMissed?.(message.events, problem.message);
+  }
+
+  /**
+   * Of what was in flight when the broker ended the connection. True when something was learned:
+   * what is sent from now on is shorter, or the one message is given up.
+   */
+  private suspect(unanswered: readonly SentMessage[], sink: MessageSink): boolean {
+    const [only] = unanswered;
+    const kills = (only?.kills ?? 0) + 1;
+    const isCaught = unanswered.length === 1 && (only.isAlone || kills > 1);
+    if (!isCaught) {
+      const isOne = unanswered.length === 1;
+      this.suspects.add(unanswered.map((it) => (isOne ? { ...it, kills } : it)));
+      return false;
+    }
+    if (sink.noteTooLong(only.bytes)) {
+      this.suspects.add([{ ...only, kills: 0 }]);
+      return true;
+    }
+    if (kills < MAX_KILLS) {
+      this.suspects.add([{ ...only, kills }]);
+      return false;
+    }
+    this.failures++;
+    this.options.onMissed?.(only.events, "it ends the connection whenever this is sent");
+    this.mutedUntilMs = this.options.timing.nowMs() + this.muteMs;
+    this.muteMs = Math.min(2 * this.muteMs, MAX_MUTE_MS);
+    return true;
+  }
+
+  private restore({ ids, flush }: Suspect): void {
+    this.outbox.restore(ids);
+    if (flush) this.outbox.flushPending = true;
   }
 
   private forgetOld(): void {

@@ -41,6 +41,8 @@ const EVENTS_A_LOOK = 32;
 const MAX_SOURCES = 10_000;
 /** Starts of one source that are followed; beyond it the one unheard for longest is forgotten. */
 const MAX_STARTS = 4;
+/** How long batches may take that their source says it has published, in ms. */
+const ARRIVAL_MS = 2_000;
 /** How far back in number a batch is that a broker sends once more, at most. */
 const MAX_REPEATED = 1_000;
 
@@ -66,6 +68,8 @@ export interface ReceiverOptions {
   readonly onFuture?: (entry: Entry, source: string | null) => void;
   /** Something was dropped; the source is "" when it is not known. */
   readonly onDropped: (reason: DropReason, source: string) => void;
+  /** A batch of this node's came back, of that number. */
+  readonly onOwnBatch?: (sequence: number) => void;
   /** Whether a node may have been started with this epoch, by now and by the clocks. */
   readonly isPossibleEpoch: (epoch: number) => boolean;
   /** A node with this node's id, started later than this one, published something. */
@@ -77,6 +81,13 @@ export interface ReceiverOptions {
 interface Start {
   readonly epoch: number;
   sequence: number;
+  /** What the source said last that it had published, and whether that is being waited for. */
+  announced: number;
+  isAwaited: boolean;
+}
+
+function newStart(epoch: number, sequence: number): Start {
+  return { epoch, sequence, announced: sequence, isAwaited: false };
 }
 
 /** Applies what arrives. */
@@ -237,6 +248,7 @@ export class Receiver {
     if (batches.source !== options.nodeId) {
       this.follow(batches.source, batches.epoch, batches.sequence);
     } else if (batches.epoch === options.epoch) {
+      options.onOwnBatch?.(batches.sequence);
       return batches.skipRest();
     } else if (!options.isPossibleEpoch(batches.epoch)) {
       // Nobody was ever started then: it was made up.
@@ -311,6 +323,29 @@ export class Receiver {
     else this.drop("invalid", source);
   }
 
+  /**
+   * A source says that it has published so many batches. Those under way have a moment to come;
+   * what is missing then was lost, and with nothing after it, it would not be missed otherwise.
+   */
+  noteAnnounced(source: string, epoch: number, sequence: number): void {
+    const starts = this.sources.get(source) ?? [];
+    const start = starts.find((it) => it.epoch === epoch);
+    if (start === undefined) {
+      // From here on. What came before is for the comparison that follows when nodes meet.
+      if (starts.every((it) => it.epoch < epoch)) this.followNew(source, starts, epoch, sequence);
+      return;
+    }
+    // The same once more is no news, however it went with the comparison.
+    if (sequence <= start.sequence || sequence === start.announced) return;
+    start.announced = sequence;
+    if (start.isAwaited) return;
+    start.isAwaited = true;
+    this.options.timing.after(ARRIVAL_MS, () => {
+      start.isAwaited = false;
+      if (start.sequence < start.announced) this.reportGap(source);
+    });
+  }
+
   private drop(reason: DropReason, source: string): void {
     this.dropped[reason]++;
     this.options.onDropped(reason, source);
@@ -327,7 +362,7 @@ export class Receiver {
     this.remember(source, starts);
     const at = starts.findIndex((start) => start.epoch === epoch);
     const isLatest = starts.every((start) => start.epoch < epoch);
-    const start = at < 0 ? { epoch, sequence: 0 } : starts.splice(at, 1)[0];
+    const start = at < 0 ? newStart(epoch, 0) : starts.splice(at, 1)[0];
     starts.push(start);
     if (starts.length > MAX_STARTS) starts.shift();
     const missed = sequence - start.sequence - 1;
@@ -338,6 +373,13 @@ export class Receiver {
     // What it sent earlier may have been lost since this node synced at its start. Of a start
     // before the latest known a batch comes late.
     if (missed !== 0 && (at >= 0 || isLatest)) this.reportGap(source);
+  }
+
+  private followNew(source: string, starts: Start[], epoch: number, sequence: number): void {
+    this.sources.delete(source);
+    this.remember(source, starts);
+    starts.push(newStart(epoch, sequence));
+    if (starts.length > MAX_STARTS) starts.shift();
   }
 
   private reportGap(source: string): void {

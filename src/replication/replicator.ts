@@ -4,7 +4,7 @@
  * for it, and the node serves whether it is there or not.
  */
 import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
-import { parseBrokerAddress } from "../config/address.ts";
+import { parseBrokerAddress, parseHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type { Entry } from "../core/data/entry.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
@@ -12,12 +12,14 @@ import type { Store } from "../core/store/store.ts";
 import { counter, flag, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { BrokerMessenger } from "./broker-messenger.ts";
+import { EchoCheck } from "./echo-check.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
+import { MEETING_MS, Misconfiguration, type FormerMembers } from "./misconfiguration.ts";
 import type { MqttTransport, TransportOptions } from "./mqtt-transport.ts";
 import type { PeerPresence } from "./presence.ts";
-import { Publisher } from "./publisher.ts";
+import { Publisher, type MessageSink, type PublishProblem } from "./publisher.ts";
 import { Receiver } from "./receiver.ts";
-import type { Timing } from "../timing.ts";
+import type { Cancel, Timing } from "../timing.ts";
 
 /** How long `stop` and `disable` go on publishing what waits, in ms. */
 const DRAIN_MS = 2_000;
@@ -32,6 +34,8 @@ export function maxMessageBytes(
 ): number {
   return 2 * (settings.max_event_bytes + settings.batch_bytes) + MESSAGE_MARGIN_BYTES;
 }
+/** What a packet has around topic and message, at most: an identifier, and no properties. */
+const PACKET_OVERHEAD_BYTES = 10;
 /** An epoch is the start in Unix milliseconds with a random number below this beneath it. */
 const EPOCHS_A_MS = 1_024;
 
@@ -51,18 +55,26 @@ export interface ReplicationHooks {
   onFuture?(entry: Entry, nodeId: string | null): void;
   /** Whether the node of that id is one, and not only said to be: it is not forgotten. */
   isMet?(nodeId: string): boolean;
+  /** Members that this node had met when it started, and whether the node of that id was one. */
+  readonly formerMembers?: FormerMembers;
 }
 
 /** What a replicator needs of its connection to the broker. */
 export type Transport = Pick<
   MqttTransport,
   | "connected"
+  | "protocolVersion"
+  | "remoteAddress"
   | "receiveMaximum"
   | "maxPacketBytes"
+  | "notePassed"
+  | "noteTooLong"
+  | "hurry"
   | "open"
   | "publish"
   | "send"
   | "isGranted"
+  | "silenceOwn"
   | "close"
 >;
 
@@ -120,6 +132,8 @@ export interface ReplicationStatus {
   readonly waiting: number;
   /** Batches published and not yet acknowledged. */
   readonly unacknowledged: number;
+  /** Writes that the broker did not pass on, since the start. */
+  readonly refused: number;
 }
 
 /** Who is there, for whoever compares nodes. */
@@ -127,7 +141,7 @@ export interface ReplicationPresence {
   readonly connected: boolean;
   /** How often a connection to the broker came up since the start. */
   readonly connections: number;
-  /** Writes of this node that were dropped before they were published, since the start. */
+  /** Grows when writes of this node, or of others to it, did not travel over the broker. */
   readonly droppedEvents: number;
   /** Of whom something was heard since this was called last, and what is so now. */
   takeChanges(): PeerPresence[];
@@ -151,12 +165,20 @@ export class Replicator {
   private readonly receiver: Receiver;
   private readonly membership: Membership;
   private readonly transport: Transport;
+  private readonly echo: EchoCheck;
+  private readonly misconfiguration: Misconfiguration;
   private readonly timing: Timing;
   private readonly loggedAt = new Map<string, number>();
   private connections = 0;
+  /** Writes that the broker did not pass on, and how often others were to be compared with. */
+  private refusedEvents = 0;
+  private comparisonsAsked = 0;
+  private cancelMeeting: Cancel = () => {};
   private enabled: boolean;
   private stopping = false;
   private leaving: Promise<void> | null = null;
+  /** Whether it was heard when the others were told last. */
+  private wasHeard = true;
   /** When a node with this one's id was heard of last; anybody may have made it up, once. */
   private twinSeenMs = -Infinity;
 
@@ -167,7 +189,7 @@ export class Replicator {
       "replication_waiting",
       "keys",
       "Keys whose writes have yet to be sent.",
-      (it) => it.publisher.outbox.size,
+      (it) => it.publisher.waiting,
     ),
     gauge(
       "replication_unacknowledged",
@@ -179,6 +201,17 @@ export class Replicator {
       "replication_duplicate_node_id",
       "Whether another live node was heard of with this one's id in the last few minutes.",
       (it) => it.hasHeardTwinWithin(TWIN_EXPIRY_MS),
+    ),
+    flag(
+      "replication_heard",
+      "Whether this node's own messages come back from the broker; without, it is compared with its peers.",
+      (it) => !it.echo.isUnheard,
+    ),
+    gauge(
+      "replication_max_packet_bytes",
+      "bytes",
+      "Longest packet sent to the broker, as far as its limits are known.",
+      (it) => it.transport.maxPacketBytes,
     ),
     ...within((it: Replicator) => it.publisher, Publisher.facts),
     ...within((it: Replicator) => it.receiver, Receiver.facts),
@@ -214,7 +247,17 @@ export class Replicator {
     this.eventsTopic = `${settings.topic_prefix}/events`;
     this.nodesTopic = `${settings.topic_prefix}/nodes/`;
     this.presenceTopic = this.nodesTopic + presenceTopicName(nodeId);
+    const broker = brokerOf(settings);
+    const clientId = settings.client_id || nodeId;
     const longest = maxMessageBytes(settings);
+    this.misconfiguration = new Misconfiguration({
+      nodeId,
+      clientId,
+      topicPrefix: settings.topic_prefix,
+      brokerHost: broker.host,
+      logger: options.logger,
+    });
+    this.echo = this.createEchoCheck();
     this.publisher = this.createPublisher();
     this.observer = this.publisher.outbox;
     this.receiver = this.createReceiver(longest);
@@ -225,7 +268,7 @@ export class Replicator {
       () => this.publisher.isBehind,
     );
     this.membership = this.createMembership();
-    this.transport = this.createTransport(longest);
+    this.transport = this.createTransport(broker, longest);
   }
 
   /** Connects, unless it is disabled, and stays connected. Returns at once. */
@@ -278,7 +321,7 @@ export class Replicator {
     return {
       connected: this.transport.connected,
       connections: this.connections,
-      droppedEvents: this.publisher.outbox.dropped,
+      droppedEvents: this.publisher.outbox.dropped + this.refusedEvents + this.comparisonsAsked,
       takeChanges: () => this.membership.takeChanges(),
     };
   }
@@ -297,8 +340,9 @@ export class Replicator {
       connections: this.connections,
       nodes: this.membership.count(),
       duplicateNodeId: this.hasHeardTwinWithin(TWIN_EXPIRY_MS),
-      waiting: publisher.outbox.size,
+      waiting: publisher.waiting,
       unacknowledged: publisher.unacknowledged,
+      refused: this.refusedEvents,
     };
   }
 
@@ -317,14 +361,91 @@ export class Replicator {
       cancel();
     }
     this.membership.farewell();
+    this.cancelMeeting();
     const closed = this.transport.close();
     this.down();
     await closed;
   }
 
-  private down(): void {
+  private up(afterOutage: boolean): void {
+    this.connections++;
+    const { nowMs, after } = this.timing;
+    const { remoteAddress } = this.transport;
+    const advertised = parseHostPort(this.options.address());
+    this.misconfiguration.noteUp(remoteAddress, advertised?.host ?? "", nowMs());
+    if (this.connections === 1) {
+      this.cancelMeeting = after(MEETING_MS, () => {
+        const { formerMembers } = this.options.hooks ?? {};
+        if (formerMembers) this.misconfiguration.notePresent(this.membership.list(), formerMembers);
+      });
+    }
+    this.membership.up(afterOutage);
+    this.messenger.up();
+  }
+
+  private down(isHungUp = false): void {
+    if (isHungUp) this.misconfiguration.noteHungUp(this.timing.nowMs());
     this.membership.down();
-    this.publisher.stop();
+    this.echo.stop();
+    // It is known why the connection ended: the next one need not wait.
+    if (this.publisher.stop(isHungUp)) this.transport.hurry();
+  }
+
+  /** Everybody who was there before is back: writes may leave. */
+  private ready(): void {
+    this.publisher.start(this.createSink());
+    this.echo.start(this.transport.isGranted(this.updatesTopic));
+  }
+
+  private createSink(): MessageSink {
+    const { transport, echo, updatesTopic } = this;
+    const overheadBytes = PACKET_OVERHEAD_BYTES + Buffer.byteLength(updatesTopic);
+    return {
+      get receiveMaximum() {
+        return transport.receiveMaximum;
+      },
+      // A broker of MQTT 5 says what it does not take, and need not send it back.
+      get isEchoing() {
+        return echo.isHeard && transport.protocolVersion < 5;
+      },
+      get maxMessageBytes() {
+        return transport.maxPacketBytes - overheadBytes;
+      },
+      send: (message, acknowledged) => {
+        transport.publish(updatesTopic, message, false, (problem) => {
+          if (problem === undefined && echo.isUnheard) this.refusedEvents++;
+          acknowledged(problem);
+        });
+      },
+      notePassed: (bytes) => transport.notePassed(bytes + overheadBytes),
+      noteTooLong: (bytes) => transport.noteTooLong(bytes + overheadBytes),
+    };
+  }
+
+  private createEchoCheck(): EchoCheck {
+    return new EchoCheck({
+      timing: this.timing,
+      beat: (acknowledged) =>
+        this.publisher.beat((problem) => {
+          if (problem) this.noteRefused(this.updatesTopic, problem);
+          acknowledged(problem);
+        }),
+      onChange: (isHeard) => this.noteHeard(isHeard),
+      onUnheard: () => this.comparisonsAsked++,
+    });
+  }
+
+  private noteHeard(isHeard: boolean): void {
+    const { updatesTopic: topic, transport } = this;
+    if (isHeard) transport.silenceOwn(topic);
+    else if (transport.isGranted(topic) && this.isTimeToLog("unheard")) {
+      const message = "What this node publishes does not come back to it; nodes compare instead";
+      const see = "the broker's access rules: each node has to publish and to subscribe there";
+      this.options.logger.warn(message, { topic, see });
+    }
+    // Others are told, unless it is as they take it to be.
+    if (isHeard !== this.wasHeard) this.membership.announce();
+    this.wasHeard = isHeard;
   }
 
   private createPublisher(): Publisher {
@@ -339,7 +460,19 @@ export class Replicator {
       maxOutboxEvents: settings.max_outbox_events,
       timing: this.timing,
       whenSafe: this.options.whenSafe ?? ((callback) => callback()),
+      onQuiet: () => this.tellTheDeaf(),
+      onMissed: (events, message) => {
+        this.refusedEvents += events;
+        this.noteRefused(this.updatesTopic, { message });
+      },
     });
+  }
+
+  /** Who does not hear what this node has published is compared with. */
+  private tellTheDeaf(): void {
+    for (const { nodeId, online, hears } of this.membership.list()) {
+      if (online && !hears) this.options.hooks?.onGap?.(nodeId);
+    }
   }
 
   private createReceiver(maxMessageBytes: number): Receiver {
@@ -361,6 +494,10 @@ export class Replicator {
         const dropped = this.receiver.dropped[reason];
         logger.warn("Received events were dropped", { reason, source, dropped });
       },
+      onOwnBatch: (sequence) => {
+        this.publisher.noteHeard(sequence);
+        this.echo.noteHeard();
+      },
       isPossibleEpoch: (epoch) => this.isPossibleEpoch(epoch),
       onDuplicateNodeId: () => this.noteDuplicate(),
       timing: this.timing,
@@ -368,7 +505,7 @@ export class Replicator {
   }
 
   private createMembership(): Membership {
-    const { nodeId, address, version, rootHex, random, hooks } = this.options;
+    const { settings, nodeId, address, version, rootHex, random, hooks } = this.options;
     return new Membership({
       nodeId,
       epoch: this.epoch,
@@ -378,27 +515,28 @@ export class Replicator {
       rootHex,
       random,
       isKept: (id) => hooks?.isMet?.(id) ?? false,
-      publish: (message) => this.publish(this.presenceTopic, message, true),
-      onReady: () =>
-        this.publisher.start({
-          receiveMaximum: this.transport.receiveMaximum,
-          maxPacketBytes: this.transport.maxPacketBytes,
-          send: (message, done) => this.publish(this.updatesTopic, message, false, done),
+      sequence: () => this.publisher.sequence,
+      clientId: settings.client_id || nodeId,
+      hears: () => !this.echo.isUnheard,
+      publish: (message) =>
+        this.transport.publish(this.presenceTopic, message, true, (problem) => {
+          if (problem) this.noteRefused(this.presenceTopic, problem);
         }),
+      onPresence: (presence, isLive) => {
+        this.misconfiguration.notePresence(presence);
+        if (!isLive || !presence.online) return;
+        this.receiver.noteAnnounced(presence.nodeId, presence.epoch, presence.sequence);
+      },
+      onReady: () => this.ready(),
       isPossibleEpoch: (epoch) => this.isPossibleEpoch(epoch),
       onDuplicateNodeId: () => this.noteDuplicate(),
       timing: this.timing,
     });
   }
 
-  private createTransport(maxPacketBytes: number): Transport {
+  private createTransport(broker: BrokerAddress, maxPacketBytes: number): Transport {
     const { settings, nodeId, random, logger, isRelaying } = this.options;
     const { subscription } = this.messenger;
-    const broker = parseBrokerAddress(settings.broker_address);
-    if (broker === undefined) {
-      const found = JSON.stringify(settings.broker_address);
-      throw new Error(`mqtt.broker_address: ${found} is not the address of a broker`);
-    }
     return this.options.connect({
       broker,
       clientId: settings.client_id || nodeId,
@@ -406,9 +544,11 @@ export class Replicator {
       password: settings.password,
       keepAliveSeconds: settings.keep_alive,
       cleanSession: settings.clean_session,
+      protocol: settings.protocol_version,
       maxPacketBytes,
+      maxSentBytes: settings.max_packet_bytes,
       subscriptions: [
-        { topic: this.updatesTopic, ownToo: false },
+        { topic: this.updatesTopic, ownToo: "at first" },
         { topic: this.eventsTopic, ownToo: false },
         { topic: `${this.nodesTopic}+`, ownToo: true },
         ...(isRelaying ? [{ topic: subscription, ownToo: false, qos: 0 as const }] : []),
@@ -417,12 +557,8 @@ export class Replicator {
       random,
       timing: this.timing,
       will: () => ({ topic: this.presenceTopic, payload: this.membership.nextWill() }),
-      onUp: (afterOutage) => {
-        this.connections++;
-        this.membership.up(afterOutage);
-        this.messenger.up();
-      },
-      onDown: () => this.down(),
+      onUp: (afterOutage) => this.up(afterOutage),
+      onDown: (isHungUp) => this.down(isHungUp),
       onMessage: (topic, payload, retained, done) => {
         if (topic === this.updatesTopic) return this.receiver.receiveBatch(payload, done);
         if (topic === this.eventsTopic) this.receiver.receiveEvent(payload);
@@ -430,22 +566,16 @@ export class Replicator {
           this.membership.receive(topic.slice(this.nodesTopic.length), payload, retained);
         done();
       },
-      onTakenOver: () => this.noteDuplicate(),
+      onTakenOver: () => {
+        if (settings.client_id === "" || settings.client_id === nodeId) this.noteDuplicate();
+        else this.misconfiguration.noteTakenOver();
+      },
     });
   }
 
-  private publish(
-    topic: string,
-    message: Buffer,
-    retain: boolean,
-    done: (error?: Error) => void = () => {},
-  ): void {
-    this.transport.publish(topic, message, retain, (error) => {
-      if (error && this.isTimeToLog("refused")) {
-        this.options.logger.warn("The broker refused a message", { topic, reason: error.message });
-      }
-      done(error);
-    });
+  private noteRefused(topic: string, { message: reason }: PublishProblem): void {
+    if (!this.isTimeToLog(`refused ${topic}`)) return;
+    this.options.logger.warn("The broker refused a message", { topic, reason });
   }
 
   /** Not of a node started later than any clock can say. */
@@ -468,4 +598,11 @@ export class Replicator {
     this.loggedAt.set(trouble, now);
     return true;
   }
+}
+
+function brokerOf({ broker_address }: Pick<Config["mqtt"], "broker_address">): BrokerAddress {
+  const broker = parseBrokerAddress(broker_address);
+  if (broker !== undefined) return broker;
+  const found = JSON.stringify(broker_address);
+  throw new Error(`mqtt.broker_address: ${found} is not the address of a broker`);
 }

@@ -15,6 +15,7 @@ import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { ReadingTurns } from "../reading-turns.ts";
 import { ClientMemory } from "./client-memory.ts";
+import { Deadlines } from "./deadlines.ts";
 import type { SocketHandler } from "./socket-handler.ts";
 import { affordableConnections, openFiles } from "./open-files.ts";
 import { ThrottledWarnings } from "./throttled-warnings.ts";
@@ -40,8 +41,6 @@ export interface NetworkSettings {
 
 /** How often connections are checked against their time limits. */
 const TICK_MS = 500;
-/** A connection that was told the end has this long to close. */
-const CLOSING_MS = 5_000;
 /**
  * One that has been silent for as long has long had all replies, and gets no more time than this.
  */
@@ -122,6 +121,8 @@ export class Listener {
     const { max_value_bytes, max_line_bytes, max_output_bytes } = settings;
     const { runQueue } = context;
     const { nowMs } = runQueue.timing;
+    const { statistics } = context.services;
+    const notices = new ThrottledWarnings(logger, nowMs);
     this.shared = {
       context,
       limits: { maxLineBytes: max_line_bytes, maxOutputBytes: max_output_bytes },
@@ -130,13 +131,11 @@ export class Listener {
       runQueue,
       readingTurns: new ReadingTurns(runQueue.timing),
       journalGate: new JournalGate(context.services.durability, runQueue),
-      notices: new ThrottledWarnings(logger, nowMs),
+      notices,
       slice: new PipelineSlice(nowMs),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
       memory: new ClientMemory(budgetOf(settings), this.connections, runQueue, nowMs),
-      halfSent: new Set(),
-      unread: new Set(),
-      closing: new Set(),
+      deadlines: new Deadlines(settings.connection_timeout, statistics, notices, nowMs),
       nowMs,
       onDiscarded: (bytes) => this.collectDiscarded(bytes),
     };
@@ -324,33 +323,12 @@ export class Listener {
   }
 
   private tick(): void {
-    const { halfSent, closing, unread, memory } = this.shared;
-    const now = this.shared.nowMs();
-    const { connection_timeout } = this.settings;
-    // Both sets are in the order in which their members' time began.
-    for (const connection of halfSent) {
-      if (now - connection.sinceMs < connection_timeout * 1000) break;
-      this.context.services.statistics.cutConnections++;
-      connection.end((reply) =>
-        reply.error("Invalid command", `not completed within ${connection_timeout} s; closing`),
-      );
-    }
-    for (const connection of closing) {
-      if (now - connection.sinceMs < CLOSING_MS) break;
-      connection.cut();
-    }
-    for (const connection of unread) {
-      if (now - connection.unreadSinceMs < connection_timeout * 1000) break;
-      this.context.services.statistics.cutConnections++;
-      this.shared.notices.warn("Cut a connection that does not read its replies", {
-        address: connection.session.address,
-      });
-      connection.cut();
-    }
+    const { deadlines, memory } = this.shared;
+    deadlines.tick();
     memory.tick();
     this.collectReturned();
     this.reception.tick();
-    this.endIdle(now);
+    this.endIdle(this.shared.nowMs());
   }
 
   /** Ends connections that have been silent for too long, without a word, as Redis does. */

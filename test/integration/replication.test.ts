@@ -106,6 +106,8 @@ class TestNode {
         password: "",
         keep_alive: 60,
         clean_session: true,
+        protocol_version: "auto",
+        max_packet_bytes: 131_072,
         max_event_bytes: 1_000,
         batch_milliseconds: 2,
         batch_bytes: 4_096,
@@ -460,8 +462,9 @@ test.skipIf(mosquittoPath === null)("a broker that wants a password says so", as
   try {
     node.replicator.start();
     await eventually("it is logged", () => log.lines.length > 0);
-    expect(log.lines).toEqual(["warn The broker is away; writes wait here until it is back"]);
-    expect(log.reason).toContain("Not authorized");
+    const refuses = "warn The broker refuses the connection; writes wait here until it does not";
+    expect(log.lines).toEqual([refuses]);
+    expect(log.reason).toContain("not authorized");
   } finally {
     await node.replicator.stop();
     await broker.stop();

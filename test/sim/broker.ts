@@ -4,7 +4,7 @@
  * it acknowledged before passing on: that is lost all the same), break connections, go away and
  * come back with or without its memory.
  */
-import type { TransportOptions } from "../../src/replication/mqtt-transport.ts";
+import type { Subscription, TransportOptions } from "../../src/replication/mqtt-transport.ts";
 import type { Transport } from "../../src/replication/replicator.ts";
 import type { Chance } from "./chance.ts";
 import type { History } from "./history.ts";
@@ -110,7 +110,7 @@ export class Broker {
       const { subscriptions } = connection.transport.options;
       const subscription = subscriptions.find((it) => matches(it.topic, topic));
       if (subscription === undefined) continue;
-      if (connection === from && !subscription.ownToo) continue;
+      if (connection === from && !connection.transport.hearsOwn(subscription)) continue;
       this.passOn(connection, message);
     }
     for (const [clientId, messages] of this.kept) {
@@ -133,7 +133,7 @@ export class Broker {
       this.kept.set(transport.options.clientId, kept);
     }
     if (unexpected) this.publish(null, will.topic, will.payload, true);
-    transport.lost(connection);
+    transport.lost(connection, unexpected);
   }
 
   private passOn(connection: Connection, message: Message): void {
@@ -208,6 +208,10 @@ interface Connection {
 export class BrokerTransport implements Transport {
   readonly receiveMaximum = 16;
   readonly maxPacketBytes = 1_000_000;
+  readonly protocolVersion = 5;
+  readonly remoteAddress = "";
+  /** Topics of which this client's own messages are not sent to it any more. */
+  private readonly silenced = new Set<string>();
   private connection: Connection | null = null;
   private isOpen = false;
   private hasFailed = false;
@@ -239,7 +243,7 @@ export class BrokerTransport implements Transport {
     broker.timeline.after(this.chance.next() * broker.maxLatencyMs, () => this.attempt());
   }
 
-  publish(topic: string, payload: Buffer, retain: boolean, done: (error?: Error) => void): void {
+  publish(topic: string, payload: Buffer, retain: boolean, done: () => void): void {
     const { broker, connection } = this;
     if (connection === null) return;
     const copy = Buffer.from(payload);
@@ -268,6 +272,23 @@ export class BrokerTransport implements Transport {
     });
   }
 
+  silenceOwn(topic: string): void {
+    this.silenced.add(topic);
+  }
+
+  /** Whether it is to be sent what it publishes itself. */
+  hearsOwn({ topic, ownToo }: Subscription): boolean {
+    return ownToo === true || (ownToo === "at first" && !this.silenced.has(topic));
+  }
+
+  notePassed(): void {}
+
+  noteTooLong(): boolean {
+    return false;
+  }
+
+  hurry(): void {}
+
   isGranted(topic: string): boolean {
     return this.connected && this.options.subscriptions.some((it) => it.topic === topic);
   }
@@ -287,10 +308,10 @@ export class BrokerTransport implements Transport {
   }
 
   /** The broker let go of this connection. */
-  lost(connection: Connection): void {
+  lost(connection: Connection, isHungUp: boolean): void {
     if (this.connection !== connection || !this.isAlive()) return;
     this.connection = null;
-    this.options.onDown();
+    this.options.onDown(isHungUp);
     this.retry();
   }
 
@@ -301,6 +322,7 @@ export class BrokerTransport implements Transport {
       this.hasFailed = true;
       return this.retry();
     }
+    this.silenced.clear();
     const afterOutage = this.hasFailed;
     this.hasFailed = false;
     this.options.onUp(afterOutage);

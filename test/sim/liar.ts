@@ -142,6 +142,9 @@ export class Liar implements Party {
       root: chance.pick([null, "", "00"]),
       online: chance.happens(0.7),
       isRelayed: chance.happens(0.5),
+      sequence: chance.pick([0, chance.between(1, 1_000), Number.MAX_SAFE_INTEGER]),
+      clientId: chance.pick([nodeId, "somebody"]),
+      hears: chance.happens(0.7),
     };
     const topic = `sim/nodes/${encodeURIComponent(nodeId)}`;
     if (broker.isUp) broker.publish(null, topic, encodePresence(presence), chance.happens(0.5));

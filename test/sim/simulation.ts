@@ -190,6 +190,8 @@ export class Simulation {
       password: "",
       keep_alive: 60,
       clean_session: plan.cleanSession,
+      protocol_version: "auto",
+      max_packet_bytes: 131_072,
       max_event_bytes: MAX_EVENT_BYTES,
       batch_milliseconds: 5,
       batch_bytes: 1_024,

@@ -321,7 +321,7 @@ export class RespFuzzer extends ServerFuzzer {
     client.connection.onEnd();
     client.connection.onClose();
     server.clients.splice(server.clients.indexOf(client), 1);
-    if (server.shared.halfSent.size + server.shared.closing.size > 0) {
+    if (server.shared.deadlines.halfSent.size + server.shared.deadlines.closing.size > 0) {
       throw new Error("a connection that is gone is still waited for");
     }
   }

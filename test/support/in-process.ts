@@ -15,6 +15,7 @@ import { within } from "../../src/fact.ts";
 import { silentLogger, type Fields } from "../../src/observability/log.ts";
 import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
 import { RespParser } from "../../src/protocol/resp-parser.ts";
+import { Deadlines } from "../../src/server/deadlines.ts";
 import { ClientMemory } from "../../src/server/client-memory.ts";
 import { Connection, type SharedByConnections } from "../../src/server/connection.ts";
 import { JournalGate } from "../../src/server/journal-gate.ts";
@@ -99,6 +100,10 @@ export class InProcessServer {
       ...options.services,
     } as Services;
     const runQueue = new RunQueue(eventLoop);
+    const notices = new ThrottledWarnings(
+      { ...silentLogger, warn: (message, fields) => this.warnings.push({ message, ...fields }) },
+      () => this.nowMs,
+    );
     // Who comes after a slice was used up is served at once, unless a test is about that.
     if (options.isPatient !== true) runQueue.spend = () => {};
     this.shared = {
@@ -116,10 +121,7 @@ export class InProcessServer {
       runQueue,
       readingTurns: new ReadingTurns(runQueue.timing),
       journalGate: new JournalGate(services.durability, runQueue),
-      notices: new ThrottledWarnings(
-        { ...silentLogger, warn: (message, fields) => this.warnings.push({ message, ...fields }) },
-        () => this.nowMs,
-      ),
+      notices,
       slice: new PipelineSlice(() => (this.runMs += this.lookMs)),
       memory: new ClientMemory(
         options.clientMemoryBytes ?? Infinity,
@@ -127,9 +129,7 @@ export class InProcessServer {
         runQueue,
         () => this.nowMs,
       ),
-      halfSent: new Set(),
-      unread: new Set(),
-      closing: new Set(),
+      deadlines: new Deadlines(30, this.statistics, notices, () => this.nowMs),
       nowMs: () => this.nowMs,
       onDiscarded: (count) => (this.discardedBytes += count),
     };

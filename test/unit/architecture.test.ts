@@ -71,6 +71,7 @@ const OWNERS: Record<string, string> = {
   "aedes-persistence": "replication/broker-store.ts",
   "cbor-x": "replication/event-codec.ts",
   mqtt: "replication/mqtt-transport.ts",
+  "mqtt-packet": "replication/mqtt-codes.ts",
 };
 
 /** What the pure parts get passed in instead: time, chance, and the world outside. */

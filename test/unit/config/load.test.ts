@@ -52,6 +52,8 @@ test("a minimal file gets every default, without a notice", () => {
         password: "",
         keep_alive: 60,
         clean_session: true,
+        protocol_version: "auto",
+        max_packet_bytes: 131_072,
         max_event_bytes: 1048576,
         batch_milliseconds: 5,
         batch_bytes: 65536,

@@ -48,6 +48,7 @@ const TEXTS: {
   "mqtt.client_id": printable(30, 1),
   "mqtt.username": printable(30, 1),
   "mqtt.password": fc.string(),
+  "mqtt.protocol_version": fc.constantFrom("auto", "5", "3.1.1"),
   "mqtt.embedded.bind_address": anyHost,
   "anti_entropy.peer_list": fc.array(hostPort, { maxLength: 5 }),
   "storage.engine": fc.constantFrom("log", "memory"),

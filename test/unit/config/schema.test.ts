@@ -73,6 +73,7 @@ const OTHER: Partial<Record<KeyName, unknown>> = {
   "network.dialect": "tagged",
   "network.max_output_bytes": 67_108_865,
   "mqtt.broker_address": "tcp://other",
+  "mqtt.protocol_version": "5",
   "mqtt.embedded.bind_address": "::",
   "anti_entropy.peer_list": ["a:1", "[::1]:2"],
   "storage.engine": "memory",

@@ -8,6 +8,11 @@ const EPOCH = 7;
 const EARLIER = 6;
 const LATER = 8;
 const ABSURD = 1_000;
+/** What every presence says here. */
+const SAID = {
+  ...{ address: "127.0.0.1:1", version: "1", root: null },
+  ...{ sequence: 0, clientId: "me", hears: true, isRelayed: false },
+};
 
 let timeline: Timeline;
 let published: boolean[];
@@ -30,6 +35,10 @@ beforeEach(() => {
     version: "1",
     rootHex: () => null,
     random: () => 0.5,
+    sequence: () => 0,
+    clientId: "me",
+    hears: () => true,
+    onPresence() {},
     publish: (message) => void published.push(decodePresence(message)!.online),
     onReady: () => readyMs.push(timeline.nowMs),
     isKept: (nodeId) => kept.has(nodeId),
@@ -49,14 +58,8 @@ function connect(): void {
 }
 
 /** What the topic of this node's presence brings. */
-function hear(epoch: number, online: boolean, retained: boolean): void {
-  const rest = {
-    connection: 1,
-    address: "127.0.0.1:1",
-    version: "1",
-    root: null,
-    isRelayed: false,
-  };
+function hear(epoch: number, online: boolean, retained: boolean, connection = 1): void {
+  const rest = { ...SAID, connection };
   membership.receive("me", encodePresence({ nodeId: "me", epoch, online, ...rest }), retained);
 }
 
@@ -95,8 +98,20 @@ test("what an earlier run said, and the broker kept for this one, is no twin", (
   hear(EARLIER, true, false);
   expect(duplicates).toBe(0);
   hear(EPOCH, true, false);
+  // Some brokers do not say that they kept it, and deliver it late.
   hear(EARLIER, true, false);
-  expect(duplicates).toBe(1);
+  expect(duplicates).toBe(0);
+});
+
+test("what a broker brings back of an earlier run, at every connection, is no twin", () => {
+  for (let i = 0; i < 5; i++) {
+    connect();
+    hear(EPOCH, true, false);
+    for (const retained of [true, false]) hear(EARLIER, true, retained);
+    membership.down();
+    timeline.runUntil(timeline.nowMs + 60_000);
+  }
+  expect(duplicates).toBe(0);
 });
 
 test("an epoch that no clock can have said is no twin, is counted, and announced over", () => {
@@ -112,30 +127,41 @@ test("an epoch that no clock can have said is no twin, is counted, and announced
 });
 
 describe("a twin gives itself away", () => {
-  test.each([EARLIER, LATER])("by what it says, and is told once in its turn: %i", (epoch) => {
+  test("by what it says, if it was started earlier", () => {
     connect();
     hear(EPOCH, true, false);
+    hear(EARLIER, true, false);
+    expect(duplicates).toBe(0);
+    // It is asked, and answers.
+    timeline.runUntil(4_000);
+    expect(published).toEqual([true, true]);
+    hear(EARLIER, true, false);
+    expect(duplicates).toBe(1);
+  });
+
+  test("by what it says, if it was started later, and is answered so that it knows", () => {
+    connect();
     for (let i = 0; i < 3; i++) {
-      hear(epoch, true, false);
+      hear(LATER, true, false);
       timeline.runUntil(timeline.nowMs + 5_000);
     }
     expect(duplicates).toBe(3);
-    expect(published).toEqual([true, true]);
+    expect(published).toEqual([true, true, true, true]);
   });
 
-  test("by what it left in place of this node's announcement", () => {
+  test("by what it leaves in place of this node's announcement, again and again", () => {
     connect();
+    hear(EARLIER, true, true, 1);
     membership.down();
     connect();
-    hear(EARLIER, false, true);
+    hear(EARLIER, false, true, 2);
     expect(duplicates).toBe(1);
   });
 });
 
 describe("whoever makes up nodes", () => {
   const say = (nodeId: string, topicName = nodeId, facts: object = {}) => {
-    const place = { address: "127.0.0.1:1", isRelayed: false };
-    const rest = { epoch: 1, connection: 1, version: "1", root: null, ...place };
+    const rest = { epoch: 1, connection: 1, ...SAID, clientId: nodeId };
     const message = encodePresence({ nodeId, online: true, ...rest, ...facts });
     membership.receive(topicName, message, false);
   };

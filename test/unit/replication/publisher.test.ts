@@ -42,7 +42,10 @@ beforeEach(() => {
   sent = [];
   sink = {
     receiveMaximum: 65_535,
-    maxPacketBytes: 1_000_000,
+    isEchoing: false,
+    maxMessageBytes: 1_000_000,
+    notePassed() {},
+    noteTooLong: () => false,
     send(message, acknowledge) {
       const { seq, events } = decoder.decode(message);
       const names = events.map(

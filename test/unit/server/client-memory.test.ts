@@ -224,16 +224,16 @@ describe("replies that are not read", () => {
       .send(respRequest("SET", "k", "v".repeat(MIB)))
       .read();
     const client = server.connect();
-    const { unread } = server.shared;
+    const { unread } = server.shared.deadlines;
     client.capacity = 10;
     client.send("GET k\nGET k\n");
-    expect([...unread]).toEqual([client.connection]);
-    const since = client.connection.unreadSinceMs;
+    expect([...unread.keys()]).toEqual([client.connection]);
+    const since = unread.get(client.connection)!;
     server.nowMs += 1_000;
     client.send("PING\n");
-    expect(client.connection.unreadSinceMs).toBe(since);
+    expect(unread.get(client.connection)).toBe(since);
     client.drain(1_000);
-    expect(client.connection.unreadSinceMs).toBe(since + 1_000);
+    expect(unread.get(client.connection)).toBe(since + 1_000);
     client.drain(10 * MIB);
     expect(unread.size).toBe(0);
   });

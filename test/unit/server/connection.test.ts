@@ -345,11 +345,12 @@ function valueOf(server: InProcessServer): string {
 
 /** What a connection holds on to, in bytes. */
 function bytesHeld({ connection }: InProcessClient): number {
-  const { input, output } = connection as unknown as {
-    input: { bytes: Uint8Array };
-    output: { pieces: Uint8Array[] };
+  const { runner, output } = connection as unknown as {
+    runner: { input: { bytes: Uint8Array } };
+    output: { queue: { pieces: Uint8Array[] } };
   };
-  const buffers = new Set([input.bytes.buffer, ...output.pieces.map((bytes) => bytes.buffer)]);
+  const queued = output.queue.pieces.map((bytes) => bytes.buffer);
+  const buffers = new Set([runner.input.bytes.buffer, ...queued]);
   return [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
 }
 
@@ -521,15 +522,15 @@ describe("a half-sent request", () => {
   test.each(halves)("%s is timed from its beginning until it is whole", (_, half) => {
     const server = new InProcessServer(LIMITS);
     const client = server.connect();
-    const { halfSent } = server.shared;
+    const { halfSent } = server.shared.deadlines;
     client.send("PING\n");
     expect(halfSent.size).toBe(0);
     server.nowMs = 1_000;
     client.send(half.slice(0, 2));
     server.nowMs = 2_000;
     client.send(half.slice(2));
-    expect([...halfSent]).toEqual([client.connection]);
-    expect(client.connection.sinceMs).toBe(1_000);
+    expect([...halfSent.keys()]).toEqual([client.connection]);
+    expect(server.shared.deadlines.halfSent.get(client.connection)).toBe(1_000);
   });
 
   test("is timed anew after each that was completed, so that a long stream is no crime", () => {
@@ -538,15 +539,15 @@ describe("a half-sent request", () => {
     for (let i = 0; i < 10; i++) {
       server.nowMs = i * 1_000;
       client.send(i === 0 ? "SET a" : " 1\nSET a");
-      expect(client.connection.sinceMs).toBe(i * 1_000);
+      expect(server.shared.deadlines.halfSent.get(client.connection)).toBe(i * 1_000);
       const other = server.connect().send("GET");
       // Oldest first, which is what the listener goes by.
-      expect([...server.shared.halfSent].at(-1)).toBe(other.connection);
-      expect([...server.shared.halfSent].at(-2)).toBe(client.connection);
+      expect([...server.shared.deadlines.halfSent.keys()].at(-1)).toBe(other.connection);
+      expect([...server.shared.deadlines.halfSent.keys()].at(-2)).toBe(client.connection);
       other.connection.onClose();
     }
     client.send(" 1\n");
-    expect(server.shared.halfSent.size).toBe(0);
+    expect(server.shared.deadlines.halfSent.size).toBe(0);
   });
 
   test("is not timed while the server is what takes long", () => {
@@ -554,9 +555,9 @@ describe("a half-sent request", () => {
     const client = server.connect();
     client.capacity = 0;
     client.send("PING\nSET a");
-    expect(server.shared.halfSent.size).toBe(0);
+    expect(server.shared.deadlines.halfSent.size).toBe(0);
     client.drain(100);
-    expect(server.shared.halfSent.size).toBe(1);
+    expect(server.shared.deadlines.halfSent.size).toBe(1);
   });
 
   test.each<[string, string]>([
@@ -569,7 +570,7 @@ describe("a half-sent request", () => {
     client.connection.end((words) => words.error("Invalid command", "late"));
     expect(client.read()).toBe(reply);
     expect(client.isShutDown).toBeTrue();
-    expect(server.shared.halfSent.size).toBe(0);
+    expect(server.shared.deadlines.halfSent.size).toBe(0);
   });
 });
 
@@ -601,7 +602,7 @@ describe("the end", () => {
     client.drain(1_000);
     expect(client.read()).toBe("PONG\nPONG\n");
     expect(client.isShutDown).toBeTrue();
-    expect([...server.shared.closing]).toEqual([client.connection]);
+    expect([...server.shared.deadlines.closing.keys()]).toEqual([client.connection]);
   });
 
   test("of the client's side waits for a reply that comes later", async () => {
@@ -632,7 +633,7 @@ describe("the end", () => {
     await client.deliver([]);
     expect(client.read()).toBe("OK\nERROR: Connection failed - there is no network\n");
     expect(client.isShutDown).toBeTrue();
-    expect([...server.shared.closing]).toEqual([client.connection]);
+    expect([...server.shared.deadlines.closing.keys()]).toEqual([client.connection]);
   });
 
   test("of one that waits and does not read is timed like any other", async () => {
@@ -643,7 +644,7 @@ describe("the end", () => {
     client.send("SCAN\n");
     client.connection.end();
     await new Promise((resolve) => setImmediate(resolve));
-    expect([...server.shared.closing]).toEqual([client.connection]);
+    expect([...server.shared.deadlines.closing.keys()]).toEqual([client.connection]);
     client.drain(100);
     expect(client.read()).toBe("KEYS 1\na\n");
     expect(client.isShutDown).toBeTrue();

@@ -57,7 +57,7 @@ test("what follows the request reaches the handler untouched, however it is cut"
       expect(client.read()).toBe("OK\n1\n");
       expect(recorder.received.equals(PAYLOAD)).toBe(true);
       expect(recorder.isRound).toBe(false);
-      expect(server.shared.halfSent.size).toBe(0);
+      expect(server.shared.deadlines.halfSent.size).toBe(0);
     }),
   );
 });

@@ -1,0 +1,140 @@
+/**
+ * Fills a batch with what this node wrote, read from the store at that moment, and no longer than
+ * the broker takes: what does not fit any more is for the next one, what does not fit at all goes
+ * without its value, and what does not fit even so is left to comparisons.
+ */
+import { Entry, KIND_COUNTER, type Kind } from "../core/data/entry.ts";
+import type { Store } from "../core/store/store.ts";
+import { BatchWriter } from "./batch-writer.ts";
+
+/** Most ids looked at for one batch, so that passing over many takes slices too. */
+const MAX_BATCH_IDS = 16_384;
+
+/** What a filler is made with. */
+export interface BatchFillerOptions {
+  readonly store: Pick<Store, "read" | "floor" | "origin">;
+  readonly nodeId: string;
+  /** New at each start, a positive safe integer. */
+  readonly epoch: number;
+  /** A batch is closed when it is at least this long, in bytes. */
+  readonly batchBytes: number;
+  /** Values above this travel as a bare version. */
+  readonly maxEventBytes: number;
+}
+
+/** Where ids come from: the outbox, or what was sent before. */
+export interface IdSource {
+  /** The next one, taken out; -1 when there is none. */
+  take(): number;
+  /** Puts back what was taken last. */
+  putBack(id: number): void;
+}
+
+/** Fills one batch after the other. */
+export class BatchFiller {
+  /** Events that went without their value, and those that did not fit even so. */
+  references = 0;
+  unsendable = 0;
+  private readonly writer: BatchWriter;
+  private readonly entry = new Entry();
+  private readonly ids = new Int32Array(MAX_BATCH_IDS);
+  private idCount = 0;
+  private maxBytes = 0;
+
+  constructor(private readonly options: BatchFillerOptions) {
+    this.writer = new BatchWriter(options.nodeId, options.epoch);
+  }
+
+  /** Events in the batch. */
+  get count(): number {
+    return this.writer.count;
+  }
+
+  /** Bytes of the batch. */
+  get length(): number {
+    return this.writer.length;
+  }
+
+  /** Begins a batch of up to `maxBytes`, with this node's flush in front if `flush`. */
+  begin(maxBytes: number, flush: boolean): void {
+    this.writer.begin();
+    this.idCount = 0;
+    this.maxBytes = maxBytes;
+    const { floor } = this.options.store;
+    if (flush && this.isOwn(floor.originHigh, floor.originLow)) {
+      this.writer.addFlush(floor.timeHigh, floor.timeLow);
+    }
+  }
+
+  /** Takes ids until the batch is full or there are no more. */
+  fill(source: IdSource): void {
+    const { writer } = this;
+    const fullBytes = Math.min(this.options.batchBytes, this.maxBytes);
+    while (writer.length < fullBytes && this.idCount < MAX_BATCH_IDS) {
+      const id = source.take();
+      if (id < 0) return;
+      if (!this.add(id)) return source.putBack(id);
+      this.ids[this.idCount++] = id;
+    }
+  }
+
+  /** The ids that went into the batch, in an array of their own. */
+  takenIds(): Int32Array {
+    return this.ids.slice(0, this.idCount);
+  }
+
+  /** The batch as bytes of its own. */
+  finish(sequence: number): Buffer {
+    return this.writer.finish(sequence);
+  }
+
+  /** False when it is for the next batch, this one having no room for it. */
+  private add(id: number): boolean {
+    const { entry, writer, maxBytes } = this;
+    this.options.store.read(id, entry);
+    if (!this.isOwn(entry.originHigh, entry.originLow, entry.kind)) return true;
+    const isFirst = writer.count === 0;
+    const contentBytes = entry.keyLength + entry.valueLength;
+    const mayFit =
+      entry.valueLength <= this.options.maxEventBytes &&
+      writer.emptyLength + contentBytes < maxBytes;
+    if (mayFit) {
+      if (this.addWhole()) return true;
+      if (!isFirst) return false;
+    }
+    if (this.addReference()) return true;
+    if (!isFirst) return false;
+    this.unsendable++;
+    return true;
+  }
+
+  /** Copied and taken back rather than reckoned: only the writer knows how long it gets. */
+  private addWhole(): boolean {
+    const { entry, writer, maxBytes } = this;
+    const { length, count } = writer;
+    if (length + entry.keyLength + entry.valueLength >= maxBytes) return false;
+    writer.addEntry(entry);
+    if (writer.length <= maxBytes) return true;
+    writer.rollBack(length, count);
+    return false;
+  }
+
+  private addReference(): boolean {
+    const { entry, writer, maxBytes } = this;
+    const { length, count } = writer;
+    if (length + entry.keyLength >= maxBytes) return false;
+    writer.addReference(entry);
+    if (writer.length > maxBytes) {
+      writer.rollBack(length, count);
+      return false;
+    }
+    this.references++;
+    return true;
+  }
+
+  /** A counter carries everybody's increments, so ours are in it whoever came last. */
+  private isOwn(originHigh: number, originLow: number, kind?: Kind): boolean {
+    const { origin } = this.options.store;
+    return kind === KIND_COUNTER || (originHigh === origin.high && originLow === origin.low);
+  }
+}
