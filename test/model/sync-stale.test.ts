@@ -118,6 +118,18 @@ describe("an entry that the peer refuses, while its copy is on the way to the di
     expect(away.contacts.of(high, low)).toBeLessThan(home.store.deletions.purgedUpToMs);
   });
 
+  test.each(["away", "home"] as const)("is told of when the roots are compared: %s", (first) => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    deleteAndForget(home, time);
+    time.ms += 10_000;
+    const [a, b] = first === "away" ? [away, home] : [home, away];
+    const { initiator } = runPair(a, b, { mode: "verify" });
+    expect(initiator).toMatchObject({ ok: true, hasSetAside: true });
+    time.ms += 10_000;
+    expect(runPair(a, b, { mode: "verify" }).initiator.hasSetAside).toBe(false);
+  });
+
   test("stays when it was written anew meanwhile", () => {
     const { away, time, finish } = slowly("away");
     time.ms += 1;

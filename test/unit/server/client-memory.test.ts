@@ -169,6 +169,17 @@ describe("connections within it", () => {
     expect(total(server)).toBe(0);
   });
 
+  test("a request counts for as long as its reply is to come", async () => {
+    const server = new InProcessServer({ ...options, isPatient: true });
+    const client = server.connect();
+    const request = respRequest("DEL", ...Array.from({ length: 20_000 }, (_, i) => `key ${i}`));
+    client.send(request);
+    expect(client.read()).toBe("");
+    expect(total(server)).toBeGreaterThanOrEqual(request.length);
+    await eventually("the reply is there", () => client.read() === ":0\r\n");
+    expect(total(server)).toBe(0);
+  });
+
   test("replies that are not read are bounded by it, and all is returned", async () => {
     const server = new InProcessServer(options);
     server

@@ -106,7 +106,8 @@ describe("a handler", () => {
     expect(recorder.ends).toBe(1);
     expect(client.isShutDown).toBe(false);
     client.send("more");
-    client.drain(10);
+    recorder.link.send(Buffer.from("too late"));
+    client.drain(100);
     expect(client.read()).toBe("last");
     expect(client.isShutDown).toBe(true);
     expect(recorder.received.length).toBe(0);
