@@ -37,7 +37,7 @@
  * see `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the session's salt, see
  * `short-digest.ts`.
  */
-import { PART_BYTES } from "./part-frames.ts";
+import { BUCKET_PART_BYTES } from "./part-frames.ts";
 import { BASE_BYTES } from "../data/counter.ts";
 import type { Entry, Kind } from "../data/entry.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
@@ -112,7 +112,7 @@ const MAX_HEAD_BYTES = 36;
 
 /** Most bytes that a LIST or WANT of that many digests takes. */
 export function digestListBytes(count: number): number {
-  return 6 + PART_BYTES + count * SHORT_DIGEST_BYTES;
+  return 6 + BUCKET_PART_BYTES + count * SHORT_DIGEST_BYTES;
 }
 
 /** Most bytes that an ENTRY takes, or an ABOUT with that much of a value, or an OFFER with none. */

@@ -3,7 +3,7 @@ import { MAX_DEPTH, type Part } from "../tree/bucket-part.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 
 /** Most bytes that a part takes on the wire. */
-export const PART_BYTES = 9;
+export const BUCKET_PART_BYTES = 9;
 
 /** Writes a part, for which there is room. */
 export function writePart(writer: FrameWriter, { bucket, depth, path }: Part): void {
