@@ -6,10 +6,10 @@
  * all integers big-endian. A payload is one item after the other, never cut (`sync/items.ts`);
  * which items share a frame means nothing.
  *
- * The reader takes bytes cut anywhere and trusts none: a length above the limit or a wrong
- * checksum ends the stream, and reading past the end of a frame gives zeros and raises
- * `overrun`, so that whoever parses looks once an item and not once a field. Memory grows with
- * what has arrived, not with what a length promises.
+ * The reader accepts the stream in pieces of any size, and trusts nothing in it. A length above the
+ * limit or a wrong checksum ends the stream. Reading past the end of a frame gives zeros and raises
+ * `overrun`, so that a parser needs to check once an item and not once a field. Memory grows with
+ * what has arrived, not with what a length announces.
  */
 import { readU32 } from "../bytes.ts";
 import type { VersionWords } from "../data/entry.ts";
@@ -17,9 +17,9 @@ import type { VersionWords } from "../data/entry.ts";
 /** Bytes of a frame before its payload. */
 export const FRAME_HEADER_BYTES = 8;
 const LENGTH_BYTES = 4;
-/** A payload that has reached this is sent; only a single item makes a longer one. */
+/** A payload is sent when it has reached this length. It is longer only when a single item is. */
 export const FRAME_BYTES = 65_536;
-/** Buffers larger than this are let go of when they have done their work. */
+/** Buffers that are larger than this are not kept for the next frame. */
 const KEEP_BYTES = 262_144;
 
 /** Gathers items into frames. The methods named after types append one. */

@@ -10,9 +10,9 @@ const HEAD_BYTES = 16;
 
 /** First in, first out. */
 export class ListBuffer {
-  /** What `begin` took last: LIST or PARTS. */
+  /** The kind of the item that `begin` returned last: LIST or PARTS. */
   tag = LIST;
-  /** Of PARTS: which of the 16 are not empty. */
+  /** If it is PARTS: which of the 16 parts are not empty. */
   present = 0;
   private count = 0;
 
@@ -22,7 +22,7 @@ export class ListBuffer {
   private end = 0;
   /** What waits, as the responder counts it. */
   private waitingBytes = 0;
-  /** The bucket that was listed last: each is once, and they come in order. */
+  /** The bucket that was listed last. Each comes once, in ascending order. */
   private lastBucket = -1;
 
   get isWaiting(): boolean {
@@ -54,7 +54,7 @@ export class ListBuffer {
     return true;
   }
 
-  /** Begins with the next item; returns what it is of. `readDigests` has to follow. */
+  /** Begins with the next item, and returns the part it is about. Then call `readDigests`. */
   begin(): Part {
     const { view, at } = this;
     this.tag = view.getUint8(at);
@@ -64,7 +64,7 @@ export class ListBuffer {
     return { bucket: view.getUint16(at + 3), depth: view.getUint8(at + 5), path };
   }
 
-  /** Takes its digests out, in the order in which they came. */
+  /** Removes the item's digests, in the order in which they came, and adds them to `into`. */
   readDigests(into: DigestSet): void {
     this.waitingBytes -= costOf(this.tag, this.count);
     this.at += HEAD_BYTES;

@@ -1,37 +1,36 @@
 /**
- * The Merkle tree that two nodes compare to find out where they differ: entries in
- * 65,536 buckets (`merkle-buckets.ts`) under four levels (`digest-tree.ts`). Its root
- * depends on the set of entries alone, never on order, duplicates, restarts or what
- * came before.
+ * The Merkle tree that two nodes compare to find out where they differ: entries in 65,536 buckets
+ * (`merkle-buckets.ts`) under four levels of nodes (`digest-tree.ts`). Its root depends on the set
+ * of entries alone, not on their order, on duplicates, restarts, or what was there before.
  *
- * A write only marks its entry. `update` hashes what was marked, in slices: a key written
- * a thousand times between two updates is hashed once.
+ * A write only marks its entry. `update` hashes the marked entries, in slices: a key that is
+ * written a thousand times between two updates is hashed once.
  *
- * Watermark. While writes go on, two nodes that miss nothing still hold different entries
- * at any instant: those under way between them. So they compare as of a time W a little
- * back. But when an entry is overwritten after W, the version before it is gone from the
- * store, and leaving the key out would be a difference too, until the peer has the new
- * version. The tree therefore keeps what it knew: `update(W)` takes in the marked entries
- * at or below W; a newer one waits, and its key stands in the tree with the digest of the
- * version it replaced, or not at all if it is new. What a node shows as of W is thus the
- * state at W, the same on all nodes that have received what was written up to W, however
- * many writes are under way.
+ * Watermark. While writes go on, two nodes that miss nothing still hold different entries at any
+ * moment, because some writes are on their way between them. So they compare as of a time W a
+ * little back. But when an entry is overwritten after W, its version of before is gone from the
+ * store; and to leave the key out would be a difference too, until the peer has the new version.
+ * The tree therefore keeps what it had: `update(W)` takes in the marked entries at or below W. A
+ * newer entry has to wait, and its key stays in the tree with the digest of the version that was
+ * replaced, or stays out if it is new. So the tree as of W shows the state at W, which is the same
+ * on all nodes that have received what was written up to W, however many writes are on their way.
  *
- * Two things blur this and do no harm. If a key is written twice between two updates, the
- * version in between was never hashed, and nodes that update at different moments may
- * show different ones; so update all nodes at every whole second, not only when a session starts.
- * And an update takes nothing out, so after one with a later W an entry shows early. Such a
- * key is sent once too often: it may stand in place of a deletion from before W that the
- * peer lacks. At rest every version comes to lie below W, and equal roots mean equal entries.
+ * There are two exceptions, which do no harm. First, if a key is written twice between two updates,
+ * the version in between is never hashed, and nodes that update at different moments may show
+ * different versions. For that reason nodes update at every whole second, and not only when a
+ * session starts. Second, an update never takes an entry out again. So after an update with a later
+ * W the tree shows some entries early. Such a key is sent once too often; that is right, as it may
+ * stand in place of a deletion from before W that the peer lacks. When no more is written, every
+ * version comes to lie below W, and then equal roots mean equal entries.
  *
- * For W the two sides take the earlier of their clocks minus the lag, so that neither
- * writes an entry below W afterwards. The lag has to exceed the time an event travels.
+ * The two sides agree on the earlier of their clocks minus the lag as W, so that neither writes an
+ * entry below W afterwards. The lag has to be longer than an event takes to arrive.
  *
  * Memory: 22.1 bytes an id, and 1.7 MB for buckets and levels.
  *
  * Invariants:
  * - an entry is in its bucket from the first update that takes it in until `removed`;
- * - what the buckets say of an entry is its current version, or the entry is marked;
+ * - what the buckets have of an entry is its current version, or else the entry is marked;
  * - a bucket that changed is marked in the DigestTree until that is refreshed.
  */
 
@@ -61,11 +60,11 @@ const BYTES_A_LOOK = 65_536;
 
 /** The tree over a store's entries, named by the store's ids. */
 export class MerkleTree implements ChangeObserver {
-  /** Entries and what buckets hold of them; for sync to look into. Do not change it. */
+  /** The entries by bucket, with their digests; sync looks into them. Do not change it. */
   readonly buckets: MerkleBuckets;
   /** Buckets and the levels above. Read it between updates; do not change it. */
   readonly levels = new DigestTree();
-  /** Entries that changed and no update took in yet. */
+  /** How many entries have changed since an update took them in. */
   waiting = 0;
   /** The watermark of the last completed update, upper word of a `HybridClock` timestamp. */
   watermarkHigh = 0;
@@ -97,7 +96,7 @@ export class MerkleTree implements ChangeObserver {
     });
   }
 
-  // What the store tells.
+  // What the store reports.
 
   /** Marks an entry that was added or replaced. */
   changed(id: number): void {
@@ -137,10 +136,11 @@ export class MerkleTree implements ChangeObserver {
   // Bringing it up to date.
 
   /**
-   * Takes in what waits at or below a watermark (all of it with LATEST, LATEST) and
+   * Takes in the entries that wait at or below a watermark, all of them with (LATEST, LATEST), and
    * computes the digests that this changes, for about `budgetMs` by `now`, which is in
-   * milliseconds. True when there is more to do: call again with the same watermark. The
-   * store may change between two calls; what changes behind the update waits for the next.
+   * milliseconds. True when there is more to do: call again with the same watermark. The store may
+   * change between two calls. What changes where the update has been already waits for the next
+   * one.
    */
   update(timeHigh: number, timeLow: number, budgetMs: number, now: () => number): boolean {
     const untilMs = now() + budgetMs;
@@ -166,7 +166,7 @@ export class MerkleTree implements ChangeObserver {
     return !isAtOrBelow(timeHigh, timeLow, this.limitHigh, this.limitLow);
   }
 
-  /** An update is under way, and does not see all of what changed since it began. */
+  /** Whether an update is under way; it misses some of what has changed since it began. */
   get isUpdating(): boolean {
     return this.stage !== "none";
   }
