@@ -122,8 +122,8 @@ export class AntiEntropy implements SyncControl {
     ),
     text(
       "sync_ways",
-      "By which way peers are reached: `NODE_ID=tcp` or `NODE_ID=broker`, of 32 at most.",
-      (it) => it.ways.describe(it.scheduler.peerWays()),
+      "By which way peers are reached: `NODE_ID=tcp`, `=broker` or `=untried`, of 32 at most.",
+      (it) => it.ways.describe(it.scheduler.distinctPeers()),
     ),
     ...within((it: AntiEntropy) => it.relay, Relay.facts),
     ...within((it: AntiEntropy) => it.statistics, SyncStatistics.facts),

@@ -20,7 +20,7 @@ import { RelaySender } from "./relay-sender.ts";
 
 /** A call is said again after this time, then after twice as long, until it is given up. */
 const CALL_AGAIN_MS = 1_000;
-const CALL_MS = 10_000;
+const CALL_MS = 8_000;
 /** Callers that were answered and not heard of since; the oldest makes room for another. */
 const MAX_WAITING_CALLERS = 32;
 /** How long such a caller is waited for, in ms. */

@@ -10,6 +10,7 @@
  */
 import { NO_ADDRESS } from "../config/address.ts";
 import { relayAddress, relayed, type Destination } from "./destination.ts";
+import type { KnownPeer } from "./ways.ts";
 import { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 import { PostponedSources } from "./postponed-sources.ts";
@@ -116,7 +117,7 @@ export class Scheduler {
   }
 
   /** Every other node once, as far as is known. */
-  peerWays(): readonly (Destination & { readonly nodeId: string })[] {
+  distinctPeers(): readonly KnownPeer[] {
     return this.peers.distinct();
   }
 

@@ -27,6 +27,13 @@ export type Reach = (
   onRefused: (reason: string) => void,
 ) => Promise<void>;
 
+/** A peer whose way is to be shown. */
+export interface KnownPeer extends Destination {
+  readonly nodeId: string;
+  /** Whether a session with it has succeeded. */
+  readonly isMet: boolean;
+}
+
 interface Avoided {
   readonly nodeId: string;
   readonly untilMs: number;
@@ -78,15 +85,15 @@ export class Ways {
     if (destination.relayTo !== "") this.avoid(destination, "another answers there");
   }
 
-  /** `n2=broker n3=tcp`, for those of these peers who have a way. */
-  describe(peers: Iterable<Destination & { readonly nodeId: string }>): string {
-    const ways: string[] = [];
-    for (const peer of peers) {
-      if (peer.nodeId === "") continue;
-      if (ways.length === MAX_NAMED) return `${ways.join(" ")} …`;
-      ways.push(`${peer.nodeId}=${this.isRelayed(peer) ? "broker" : "tcp"}`);
-    }
-    return ways.join(" ");
+  /** `n2=broker n3=tcp n4=untried`, by node id. */
+  describe(peers: readonly KnownPeer[]): string {
+    const named = peers.filter(({ nodeId }) => nodeId !== "");
+    const ways = named.map((peer) => {
+      const direct = peer.isMet ? "tcp" : "untried";
+      return `${peer.nodeId}=${this.isRelayed(peer) ? "broker" : direct}`;
+    });
+    const shown = ways.sort().slice(0, MAX_NAMED).join(" ");
+    return ways.length > MAX_NAMED ? `${shown} …` : shown;
   }
 
   private avoid({ hostPort, relayTo: nodeId }: Destination, reason: string): void {

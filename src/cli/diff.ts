@@ -3,6 +3,7 @@
  * sync would do. It only looks. Writes on their way between the nodes show as well.
  */
 import { parseHostPort, type HostPort } from "../config/address.ts";
+import { isNodeId } from "../core/data/name.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { latestMissed } from "../core/sync/contacts.ts";
 import {
@@ -16,28 +17,30 @@ import { REPLACE, baseVersionOf, mergeRule, writtenMs } from "../core/data/merge
 import { OperationalError } from "../operational-error.ts";
 import { isoTimeOf } from "../timing.ts";
 import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
-import { Inspection, type Described } from "./inspection.ts";
+import { Inspection, type Described, type Place } from "./inspection.ts";
 
 /** Buckets asked for at once: what they hold is in memory together. */
 const BUCKETS_A_QUESTION = 256;
 
 /** The subcommand. Exit code 0: equal; 1: different; 2: it could not be found out. */
 export const diff: Subcommand = {
-  usage: "diff HOST:PORT HOST:PORT [--json]",
+  usage: "diff HOST:PORT HOST:PORT|NODE_ID [--json]",
   about:
     "Lists the keys in which two nodes differ, which side is newer, and what a sync would do.\n" +
+    "A node that cannot be reached from here is given by its id; the first one then asks it,\n" +
+    "through the broker if need be.\n" +
     "Changes nothing. Exit code 0: they are equal; 1: they differ; 2: it could not be found out.",
   options: [{ long: "--json", about: "Print one JSON object a line." }],
   acceptsOperands: true,
 
   async run(given) {
-    const [first, second] = addressesIn(given);
+    const places = placesIn(given);
     const isJson = given.has("--json") || given.words.includes("--json");
     const open: Inspection[] = [];
     const [high, low] = crypto.getRandomValues(new Uint32Array(2));
     try {
-      for (const address of [first, second])
-        open.push(await Inspection.open(address, { high: high!, low: low! }));
+      for (const place of places)
+        open.push(await Inspection.open(place, { high: high!, low: low! }));
       const [a, b] = open as [Inspection, Inspection];
       mustBeTwoOfOneCluster(a, b);
       const count = await compare(a, b, (difference) => {
@@ -69,14 +72,21 @@ function mustBeTwoOfOneCluster(a: Inspection, b: Inspection): void {
   throw new OperationalError(`${clusters}: nothing goes over between the two`);
 }
 
-function addressesIn(given: Arguments): [HostPort, HostPort] {
+function placesIn(given: Arguments): [Place, Place] {
   const words = given.words.filter((word) => word !== "--json");
   if (words.length !== 2) throw new UsageError(`two nodes are compared; usage: ${diff.usage}`);
-  return words.map((word) => {
-    const address = parseHostPort(word);
-    if (address === undefined) throw new UsageError(`"${word}" is not HOST:PORT`);
-    return address;
-  }) as [HostPort, HostPort];
+  const [first, second] = words as [string, string];
+  const hostPort = parseHostPort(first);
+  if (hostPort === undefined) throw new UsageError(`"${first}" is not HOST:PORT`);
+  return [{ hostPort, nodeId: "" }, placeOf(second, hostPort)];
+}
+
+/** An address, or the id of a node that the one at `first` reaches. */
+function placeOf(word: string, first: HostPort): Place {
+  const hostPort = parseHostPort(word);
+  if (hostPort !== undefined) return { hostPort, nodeId: "" };
+  if (!isNodeId(word)) throw new UsageError(`"${word}" is neither HOST:PORT nor a node id`);
+  return { hostPort: first, nodeId: word };
 }
 
 type Side = "a" | "b";

@@ -6,6 +6,7 @@ import type { Salt } from "../core/sync/short-digest.ts";
 import type { Hello } from "../core/sync/hello.ts";
 import { SyncInspector } from "../core/sync/inspector.ts";
 import { OperationalError } from "../operational-error.ts";
+import { LineConnection } from "./line-connection.ts";
 import { realWorld } from "../world.ts";
 
 /** Descriptions hold little of a value, so frames are small. */
@@ -22,6 +23,24 @@ export interface Described {
   readonly entry: Entry;
   /** Length of the whole value. */
   readonly valueBytes: number;
+}
+
+/** Where a node is reached. */
+export interface Place {
+  readonly hostPort: HostPort;
+  /** Which one is meant of those that the node there reaches; empty for that one itself. */
+  readonly nodeId: string;
+}
+
+/** By which way a node is reached, in words, as INFO of the one that is asked for it tells. */
+async function describeWay({ hostPort: { host, port }, nodeId }: Place): Promise<string> {
+  const connection = await LineConnection.open(host, port);
+  const { bytes } = await connection.request("INFO");
+  connection.close();
+  const address = formatHostPort(host, port);
+  const ways = /^sync_ways:(.*)$/m.exec(bytes.toString())?.[1]?.trim().split(" ") ?? [];
+  const way = ways.find((it) => it.startsWith(`${nodeId}=`))?.slice(nodeId.length + 1);
+  return `through ${address}${way === "broker" ? " and the broker" : ""}`;
 }
 
 /** One node looked into. Ask one thing at a time. */
@@ -54,15 +73,18 @@ export class Inspection {
    * Connects and gets the digests of all buckets, which are comparable among those with the same
    * salt. Throws an OperationalError when that fails.
    */
-  static async open({ host, port }: HostPort, salt: Salt): Promise<Inspection> {
-    const inspection = new Inspection(formatHostPort(host, port), salt);
+  static async open(place: Place, salt: Salt): Promise<Inspection> {
+    const { host, port } = place.hostPort;
+    const isDirect = place.nodeId === "";
+    const address = isDirect ? formatHostPort(host, port) : await describeWay(place);
+    const inspection = new Inspection(address, salt);
     const answered = inspection.answer();
     answered.catch(() => {}); // awaited below, unless there is no connection
     try {
       await realWorld.dial(
         host,
         port,
-        "PEER",
+        isDirect ? "PEER" : `PEER VIA ${place.nodeId}`,
         (link) => inspection.attach(link),
         (reason) => inspection.fail(reason),
       );

@@ -184,7 +184,8 @@ test("thousands of differences", async () => {
 test.each([
   [["127.0.0.1:1", "127.0.0.1:2"], /^merklekv: cannot reach 127.0.0.1:1: connection refused\n$/],
   [["127.0.0.1:1"], /^merklekv: two nodes are compared; usage/],
-  [["127.0.0.1:1", "nonsense"], /^merklekv: "nonsense" is not HOST:PORT\n$/],
+  [["nonsense", "127.0.0.1:1"], /^merklekv: "nonsense" is not HOST:PORT\n$/],
+  [["127.0.0.1:1", "no/id"], /^merklekv: "no\/id" is neither HOST:PORT nor a node id\n$/],
 ] as [string[], RegExp][])("trouble has exit code 2: %p", async (words, message) => {
   const { code, output } = await runToEnd(["diff", ...words]);
   expect(output).toMatch(message);

@@ -1,15 +1,19 @@
 /** Nodes as processes of the real binary, spoken to in lines. */
+import { merklekvBinary } from "./binary.ts";
 import { LineClient } from "./line-client.ts";
+import type { Namespace } from "./namespaces.ts";
 import { startNodeProcess, type NodeProcess } from "./process.ts";
 
 /** What a test node is started with, beyond its id. Keys are those of the TOML sections. */
 export interface ClusterNodeOptions {
   /** The broker's address; without one the node replicates to nobody. */
   readonly broker?: string;
-  readonly network?: Readonly<Record<string, number>>;
+  readonly network?: Readonly<Record<string, number | string>>;
   readonly mqtt?: Readonly<Record<string, number | boolean | string>>;
   readonly antiEntropy?: Readonly<Record<string, unknown>>;
   readonly storage?: Readonly<Record<string, number>>;
+  /** Where it runs; on this machine unless given. */
+  readonly namespace?: Namespace;
 }
 
 /** One node with a connection in the plain dialect. */
@@ -17,6 +21,7 @@ export class ClusterNode {
   private constructor(
     readonly id: string,
     readonly process: NodeProcess,
+    private readonly host: string,
     private client: LineClient,
   ) {}
 
@@ -33,13 +38,16 @@ export class ClusterNode {
       ...section("storage", { ...options.storage }),
       ...section("logging", { level: "debug" }),
     ].join("\n");
-    const process = await startNodeProcess({ config });
-    return new ClusterNode(id, process, await LineClient.connect(process.port));
+    const { namespace } = options;
+    const host = namespace?.address ?? "127.0.0.1";
+    const enter = namespace && ["ip", "netns", "exec", namespace.name, await merklekvBinary()];
+    const process = await startNodeProcess({ config, ...(enter && { command: enter }) });
+    return new ClusterNode(id, process, host, await LineClient.connect(process.port, host));
   }
 
   /** `host:port` of its client port. */
   get address(): string {
-    return `127.0.0.1:${this.process.port}`;
+    return `${this.host}:${this.process.port}`;
   }
 
   /** Sends a line; the first line of the reply. */

@@ -25,11 +25,14 @@ export class Mosquitto {
     private readonly directory: string,
   ) {}
 
-  /** Starts one. `settings` are further lines of its configuration. */
-  static async start(settings: readonly string[] = []): Promise<Mosquitto> {
+  /**
+   * Starts one. `settings` are further lines of its configuration; it listens on 127.0.0.1, unless
+   * told otherwise.
+   */
+  static async start(settings: readonly string[] = [], host = "127.0.0.1"): Promise<Mosquitto> {
     const port = await freePort();
     const directory = mkdtempSync(join(tmpdir(), "merklekv-mosquitto-"));
-    const lines = [`listener ${port} 127.0.0.1`, ...settings];
+    const lines = [`listener ${port} ${host}`, ...settings];
     if (!settings.some((line) => line.startsWith("allow_anonymous"))) {
       lines.push("allow_anonymous true");
     }

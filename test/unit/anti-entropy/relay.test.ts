@@ -228,7 +228,7 @@ describe("a call", () => {
     const call = broker.node("a").call("nobody");
     broker.run(11_000);
     expect(call.problem).toStartWith(
-      "cannot reach nobody through the broker: no answer within 10 s",
+      "cannot reach nobody through the broker: no answer within 8 s",
     );
     expect(broker.messages.length).toBeLessThan(6);
   });

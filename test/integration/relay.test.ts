@@ -1,0 +1,144 @@
+/** Nodes that reach the broker and not each other: they heal through it, and values of any size arrive. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
+import { Mosquitto, MOSQUITTO_MISSING, mosquittoPath } from "../support/mosquitto.ts";
+import {
+  createNamespace,
+  PRIVATE_ADDRESS,
+  removeNamespace,
+  whyNoNamespaces,
+  type Namespace,
+} from "../support/namespaces.ts";
+import { runToEnd } from "../support/process.ts";
+
+const LARGE = "x".repeat(3 * 1_048_576);
+const DEADLINE_MS = 60_000;
+
+let broker: Mosquitto;
+let nodes: ClusterNode[];
+
+beforeEach(async () => {
+  if (mosquittoPath === null) return;
+  broker = await Mosquitto.start();
+  nodes = [];
+});
+afterEach(async () => {
+  if (mosquittoPath === null) return;
+  await Promise.all(nodes.map((node) => node.process.kill()));
+  await broker.stop();
+});
+
+/** A node that nobody need try to reach, unless it is said otherwise. */
+async function start(id: string, options: ClusterNodeOptions = {}): Promise<ClusterNode> {
+  const node = await ClusterNode.start(id, {
+    broker: broker.address,
+    ...options,
+    network: { advertise_address: "none", max_line_bytes: 8_000_000, ...options.network },
+    antiEntropy: { broker_bytes_per_second: 4_194_304, ...options.antiEntropy },
+  });
+  nodes.push(node);
+  return node;
+}
+
+async function equalHashes(): Promise<boolean> {
+  const hashes = await Promise.all(nodes.map((node) => node.ask("HASH")));
+  return new Set(hashes).size === 1;
+}
+
+async function setKeys(node: ClusterNode, prefix: string, count: number): Promise<void> {
+  await node.askAll(Array.from({ length: count }, (_, i) => `SET ${prefix}${i} value of ${i}`));
+}
+
+describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", () => {
+  test("heal what one of them missed, and a value too large for the broker arrives", async () => {
+    const [n1, n2] = [await start("n1"), await start("n2")];
+    await n2.ask("REPLICATE disable");
+    await setKeys(n1, "missed", 2_000);
+    await setKeys(n2, "alone", 2_000);
+    await n2.ask("REPLICATE enable");
+    // And one that has nothing yet.
+    const n3 = await start("n3");
+    await eventually("all hold the same", equalHashes, DEADLINE_MS);
+    expect(await n3.ask("DBSIZE")).toBe("4000");
+
+    expect(await n3.ask(`SET large ${LARGE}`)).toBe("OK");
+    await eventually("the large value is everywhere", equalHashes, DEADLINE_MS);
+    expect(await n1.ask("STRLEN large")).toBe(`${LARGE.length}`);
+    const ways = (await n1.info()).get("sync_ways");
+    expect(ways).toBe("n2=broker n3=broker");
+    expect(await n1.fact("relay_dropped_malformed")).toBe(0);
+  });
+
+  test("SYNC and diff take a node id", async () => {
+    const [n1, n2] = [await start("n1"), await start("n2")];
+    await n2.ask("REPLICATE disable");
+    await n1.ask("SET city Hanoi");
+    const knows = async () => (await n1.info()).get("sync_ways") === "n2=broker";
+    const diff = (...places: string[]) => runToEnd(["diff", ...places]);
+    await n2.ask("REPLICATE enable");
+    await eventually("they know each other", knows);
+    await eventually("they are equal", equalHashes);
+    const equal = await diff(n1.address, "n2");
+    expect(equal.output).toBe(
+      `n1 (${n1.address}) and n2 (through ${n1.address} and the broker) hold the same.\n`,
+    );
+    expect(equal.code).toBe(0);
+
+    expect(await n1.ask("SYNC n2 --full --verify")).toBe("OK");
+    expect(await n1.ask("SYNC nobody")).toStartWith(
+      "ERROR: Connection failed - cannot reach nobody through the broker: no answer within 8 s",
+    );
+  });
+
+  test("a broker that is restarted in the middle of a session costs nothing but time", async () => {
+    const slow = { antiEntropy: { broker_bytes_per_second: 65_536 } };
+    const [n1, n2] = [await start("n1", slow), await start("n2", slow)];
+    await n1.ask("REPLICATE disable");
+    await setKeys(n1, "missed", 5_000);
+    await n1.ask("REPLICATE enable");
+    await eventually("a session is under way", async () => (await n2.fact("relay_links")) > 0);
+    await eventually("some has come", async () => Number(await n2.ask("DBSIZE")) > 100);
+    await broker.crash();
+    await broker.resume();
+    await eventually("all hold the same", equalHashes, DEADLINE_MS);
+    expect(await n2.ask("DBSIZE")).toBe("5000");
+  });
+});
+
+const missing = mosquittoPath === null ? MOSQUITTO_MISSING : whyNoNamespaces();
+if (missing !== null) console.warn(`skipped: ${missing}`);
+
+describe.skipIf(missing !== null)("three nodes in networks of their own", () => {
+  const namespaces: Namespace[] = [];
+  afterEach(() => namespaces.splice(0).forEach(removeNamespace));
+
+  test.each(["none", PRIVATE_ADDRESS])(
+    "that advertise %p heal all the same",
+    async (advertised) => {
+      await broker.stop();
+      broker = await Mosquitto.start([], "0.0.0.0");
+      const create = async (number: number) => {
+        const namespace = createNamespace(number);
+        namespaces.push(namespace);
+        return start(`n${number}`, {
+          namespace,
+          broker: `mqtt://${namespace.gateway}:${broker.port}`,
+          network: { advertise_address: advertised, bind_address: "0.0.0.0", bind_port: 7379 },
+        });
+      };
+      const [n1, n2] = [await create(1), await create(2)];
+      await n2.ask("REPLICATE disable");
+      await setKeys(n1, "missed", 500);
+      await setKeys(n2, "alone", 500);
+      await n2.ask("REPLICATE enable");
+      const n3 = await create(3);
+      await eventually("all hold the same", equalHashes, DEADLINE_MS);
+      expect(await n3.ask("DBSIZE")).toBe("1000");
+      expect(await n2.ask(`SET large ${LARGE}`)).toBe("OK");
+      await eventually("the large value is everywhere", equalHashes, DEADLINE_MS);
+      expect(await n1.ask("STRLEN large")).toBe(`${LARGE.length}`);
+      expect((await n1.info()).get("sync_ways")).toMatch(/^n2=broker n3=(broker|untried)$/);
+    },
+  );
+});
