@@ -3,6 +3,7 @@
  * what their facts are; here is only their order.
  */
 import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
+import { ClockWatch } from "./clock-watch.ts";
 import {
   clientFacts,
   keyspaceFacts,
@@ -50,6 +51,7 @@ export const infoTable: readonly FactSection<Asked>[] = [
       ...within((it: Asked) => it.replica.antiEntropy, AntiEntropy.facts),
     ],
   },
+  { title: "Clock", facts: within((it: Asked) => it.replica.clockWatch, ClockWatch.facts) },
   { title: "Persistence", facts: within((it: Asked) => it.replica.journal, journalFacts) },
   {
     title: "Keyspace",

@@ -189,6 +189,7 @@ class RunningNode implements Node {
       },
       replication: replicator === null ? null : replicationControl(replicator, antiEntropy),
       durability: journal,
+      time: replica.clockWatch,
       backups: this.backups,
       compact: () => journal.compact(),
       memoryBytes: () => process.memoryUsage.rss(),

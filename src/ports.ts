@@ -31,6 +31,21 @@ export interface Durability {
   whenSafe(waiter: SafeWaiter): void;
 }
 
+/** What is known of the time, and what clients cannot do because of it. */
+export interface TimeControl {
+  /** What is thought of the wall clock. */
+  readonly state: string;
+  /** Why no write is taken; null when writes are. */
+  readonly writeRefusal: string | null;
+  /**
+   * Whether what is to expire so much later may be written: not if it may be dead already where it
+   * arrives, as this node's clock may be behind.
+   */
+  readonly knowsExpiries: boolean;
+  /** Whether there is anybody who may refuse what is written here. */
+  hasPeers(): boolean;
+}
+
 /** A finished backup. */
 export interface BackupMade {
   readonly name: string;

@@ -5,8 +5,10 @@
  * from the world it is given; it knows nothing of clients.
  */
 import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
+import { ClockWatch } from "./clock-watch.ts";
 import type { Config } from "./config/schema.ts";
 import { HybridClock } from "./core/data/clock.ts";
+import type { TrustedClock } from "./core/data/trusted-clock.ts";
 import { runOrigin, stableStartMs } from "./core/data/counter-fold.ts";
 import { originOf } from "./core/data/origin.ts";
 import { Store } from "./core/store/store.ts";
@@ -73,6 +75,8 @@ export class Replica {
   /** Null when the node is to replicate to nobody. */
   readonly replicator: Replicator | null;
   readonly setAside: SetAside;
+  /** What time it is, and what follows when that is not clear. */
+  readonly clockWatch: ClockWatch;
   /** What members this node has heard up to when. */
   readonly contacts: Contacts;
   /**
@@ -88,9 +92,10 @@ export class Replica {
    * `start`. Rejects with an OperationalError of one line when that cannot be done.
    */
   static async open(options: ReplicaOptions): Promise<Replica> {
-    const store = createStore(options);
-    const journal = await openJournal(options, store);
     let replica: Replica | null = null;
+    const clockWatch = createClockWatch(options, () => replica?.hasPeers ?? false);
+    const store = createStore(options, clockWatch.clock);
+    const journal = await openJournal(options, store);
     journal.onFailureChange = () => {
       const { failure } = journal;
       store.setReadOnly(failure !== null);
@@ -100,8 +105,10 @@ export class Replica {
     };
     try {
       // The process before may have vouched for what it knew, up to its end.
-      store.deletions.vouch(store.clockMs());
-      replica = new Replica(options, store, journal, await options.brokerAddress());
+      store.deletions.vouch(store.clock.seenMs());
+      const brokerAddress = await options.brokerAddress();
+      replica = new Replica(options, store, clockWatch, journal, brokerAddress);
+      clockWatch.begin(store.clock);
       await replica.setAside.countEarlier();
       return replica;
     } catch (error) {
@@ -113,6 +120,7 @@ export class Replica {
   private constructor(
     private readonly options: ReplicaOptions,
     readonly store: Store,
+    clockWatch: ClockWatch,
     readonly journal: Journal,
     brokerAddress: string,
   ) {
@@ -123,7 +131,9 @@ export class Replica {
     this.replicator = options.mqtt.enabled ? this.createReplicator(brokerAddress) : null;
     if (this.replicator !== null) store.observers.push(this.replicator.observer);
     this.setAside = this.createSetAside();
+    this.clockWatch = clockWatch;
     this.antiEntropy = this.createAntiEntropy();
+    clockWatch.onChange = () => this.antiEntropy.noteTimeChange();
     const { tree } = this.antiEntropy;
     for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
     store.observers.push(tree);
@@ -140,6 +150,7 @@ export class Replica {
   /** Begins. Resolves when it has what its peers have, or after a few seconds (`AntiEntropy`). */
   async start(): Promise<void> {
     this.sweeper.start();
+    this.clockWatch.start();
     this.replicator?.start();
     await this.antiEntropy.start();
   }
@@ -155,7 +166,15 @@ export class Replica {
     await this.antiEntropy.stop(this.hasUnsent());
     await this.setAside.close();
     this.sweeper.stop();
+    this.clockWatch.stop();
     await this.journal.close();
+  }
+
+  /** Whether another node is known, by what was heard of it or by the configuration. */
+  private get hasPeers(): boolean {
+    const { contacts, options, replicator } = this;
+    if (contacts.size > 0 || options.antiEntropy.peer_list.length > 0) return true;
+    return (replicator?.peers().length ?? 0) > 0;
   }
 
   /** Whether the broker does not have all that clients of this node wrote. */
@@ -181,7 +200,7 @@ export class Replica {
     const isAlone = replicator === null || !replicator.hasHeardTwinWithin(graceMs);
     const heardOf = replicator?.peers().map(({ nodeId }) => originOf(nodeId)) ?? [];
     const stableMs = (): number =>
-      stableStartMs(counts.runStartsMs, world.wallMs(), graceMs, origin, contacts, heardOf);
+      stableStartMs(counts.runStartsMs, store.clock.nowMs(), graceMs, origin, contacts, heardOf);
     counts.noteStable(isAlone ? stableMs() : 0);
   }
 
@@ -243,9 +262,10 @@ export class Replica {
   private createAntiEntropy(): AntiEntropy {
     const { options, replicator } = this;
     const { world, nodeId, logger } = options;
-    const { wallMs, timing, threadCpuMs, random, randomWords, dial } = world;
+    const { timing, threadCpuMs, random, randomWords, dial } = world;
     return new AntiEntropy({
-      ...{ wallMs, timing, threadCpuMs, random, randomWords, dial, nodeId },
+      ...{ timing, threadCpuMs, random, randomWords, dial, nodeId },
+      clock: this.clockWatch.clock,
       messenger: replicator?.messenger ?? null,
       store: this.store,
       durability: this.journal,
@@ -253,7 +273,7 @@ export class Replica {
       setAside: this.setAside,
       contacts: this.contacts,
       cluster: options.mqtt.topic_prefix,
-      epoch: replicator?.epoch ?? wallMs(),
+      epoch: replicator?.epoch ?? world.wallMs(),
       maxFrameBytes: options.maxFrameBytes,
       silenceMs: options.silenceMs,
       ...(options.bounds && { maxQueuedBytes: options.bounds.maxQueuedBytes }),
@@ -264,10 +284,21 @@ export class Replica {
   }
 }
 
-function createStore({ world, nodeId, storage }: ReplicaOptions): Store {
+function createClockWatch(options: ReplicaOptions, hasPeers: () => boolean): ClockWatch {
+  const { world, storage, logger } = options;
+  const { wallMs, sleptMs, timing } = world;
+  return new ClockWatch({
+    ...{ wallMs, sleptMs, timing, hasPeers },
+    maxSkewMs: storage.max_clock_skew_ms,
+    graceMs: storage.tombstone_grace_seconds * 1000,
+    logger: logger.child("clock"),
+  });
+}
+
+function createStore({ world, nodeId, storage }: ReplicaOptions, clock: TrustedClock): Store {
   const [low, high, run] = world.randomWords(3);
   return new Store({
-    clock: new HybridClock(world.wallMs),
+    clock: new HybridClock(clock.nowMs, storage.max_clock_skew_ms),
     origin: originOf(nodeId),
     counterOrigin: runOrigin(originOf(nodeId), run!),
     hashSeed: { low: low!, high: high! },

@@ -4,6 +4,7 @@
  * another world under the very same replica. Beside the command line this is the only file that
  * knows the real clocks, timers and random numbers.
  */
+import { uptime } from "node:os";
 import { tcpDialler, type Dial } from "./anti-entropy/dial.ts";
 import { realFileSystem, type FileSystem } from "./durability/file-system.ts";
 import { lockDirectory, type DirectoryLock } from "./durability/lock.ts";
@@ -15,6 +16,11 @@ import type { Timing } from "./timing.ts";
 export interface World {
   /** What time it is, in Unix ms: what people and NTP set it to, so it may jump both ways. */
   wallMs(): number;
+  /**
+   * How long the machine has slept since some fixed moment, in ms, to the second; 0 where nobody
+   * knows. The monotonic clock may not count that.
+   */
+  sleptMs(): number;
   /** How time passes, and what is to be done later. */
   readonly timing: Timing;
   /** Processor time of this thread, in ms. */
@@ -48,6 +54,8 @@ export const eventLoop: Timing = {
 /** The world of this process. */
 export const realWorld: World = {
   wallMs: () => Date.now(),
+  // The system's uptime goes on while the machine sleeps.
+  sleptMs: () => uptime() * 1_000 - performance.now(),
   timing: eventLoop,
   threadCpuMs() {
     const { user, system } = process.threadCpuUsage();

@@ -17,6 +17,7 @@ import type { Contacts } from "../core/sync/contacts.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { Entry, compareVersions } from "../core/data/entry.ts";
 import { MerkleTree } from "../core/tree/merkle.ts";
+import type { TrustedClock } from "../core/data/trusted-clock.ts";
 import { originOf } from "../core/data/origin.ts";
 import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
 import type { Store } from "../core/store/store.ts";
@@ -52,8 +53,8 @@ export interface AntiEntropyOptions {
   readonly timing: Timing;
   /** Processor time of this thread, in ms. */
   readonly threadCpuMs: () => number;
-  /** Unix milliseconds by the wall clock. */
-  readonly wallMs: () => number;
+  /** Unix milliseconds, and what peers say of them. */
+  readonly clock: Pick<TrustedClock, "nowMs" | "state" | "noteTime">;
   /** From 0 to below 1. */
   readonly random: () => number;
   /** So many random words of 32 bits. */
@@ -280,6 +281,14 @@ export class AntiEntropy implements SyncControl {
     else this.scheduler.notePostponed(nodeId, unixMsOf(entry.timeHigh, entry.timeLow));
   }
 
+  /**
+   * The time has changed here, or is in doubt: peers are asked what time it is, and for what was
+   * not taken before.
+   */
+  noteTimeChange(): void {
+    this.scheduler.noteTimeChange();
+  }
+
   /** Whether this node has met a node of that id at an address of its own choice. */
   knows(nodeId: string): boolean {
     return this.scheduler.knows(nodeId);
@@ -350,7 +359,7 @@ export class AntiEntropy implements SyncControl {
   private createSessions(): Sessions {
     const { store, settings, cluster, nodeId, epoch, maxFrameBytes, silenceMs, logger } =
       this.options;
-    const { timing, randomWords, wallMs, maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
+    const { timing, randomWords, clock, maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
     return new Sessions({
       timing,
       reach: this.ways.reach,
@@ -358,7 +367,9 @@ export class AntiEntropy implements SyncControl {
       maxQueuedBytes,
       longestSlice: this.sessionSlices,
       common: {
-        nowMs: wallMs,
+        nowMs: clock.nowMs,
+        isTimeKnown: () => clock.state === "trusted",
+        onPeerTime: (peer, theirMs) => clock.noteTime(peer, theirMs),
         store,
         tree: this.tree,
         contacts: this.options.contacts,

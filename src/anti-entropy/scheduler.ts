@@ -193,6 +193,14 @@ export class Scheduler {
     this.postponed.note(isKnown ? nodeId : "", entryMs);
   }
 
+  /** By this node's time everything is to be looked at anew: sync with everybody soon. */
+  noteTimeChange(): void {
+    for (const peer of this.peers.distinct()) {
+      peer.forgive(this.nowMs);
+      this.want(peer, SPREAD_MS);
+    }
+  }
+
   /** That node holds a value that has to be fetched. */
   noteReference(nodeId: string, key: Uint8Array): void {
     const peer = this.peers.byNodeId(nodeId);

@@ -149,6 +149,13 @@ export function answerFailure(
   else reply.error(text, detail);
 }
 
+/** Answers that a write is not taken because of this node's clock. */
+export function answerClock(reply: Reply, detail: string): void {
+  // READONLY would make a client look for another node to write to.
+  if (reply.isResp) reply.respError(`ERR ${detail}`);
+  else reply.error("Read only", detail);
+}
+
 /**
  * Answers the error of a write that was refused, `detail` with it; false when the outcome is none.
  */

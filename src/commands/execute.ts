@@ -2,7 +2,16 @@
 import { parseArguments, parseName } from "../protocol/line-parser.ts";
 import { PLAIN, ReplyTooLarge, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import { answerFailure, shown, type Context, type ReplyContinuation } from "./command.ts";
+import type { Store } from "../core/store/store.ts";
+import { isoTimeOf } from "../timing.ts";
+import {
+  answerClock,
+  answerFailure,
+  shown,
+  type Command,
+  type Context,
+  type ReplyContinuation,
+} from "./command.ts";
 import { commandTable, type Row } from "./table.ts";
 
 /** What running a request comes to: the reply is written, or will be later. */
@@ -66,11 +75,8 @@ function unknown(request: Request, { session }: Context): string {
 }
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
-  const { statistics, durability } = context.services;
-  statistics.countCommand(row.family);
-  if (row.command.isWrite && durability.failure !== null) {
-    return answerFailure(durability.failure, reply);
-  }
+  context.services.statistics.countCommand(row.family);
+  if (row.command.isWrite && isRefusedNow(row.command, request, reply, context)) return;
   const start = reply.length;
   try {
     const execution = row.command.run(request, reply, context);
@@ -78,6 +84,40 @@ function run(row: Row, request: Request, reply: Reply, context: Context): Execut
   } catch (error) {
     fail(error, reply, start, context);
   }
+}
+
+/** Whether no such write is taken now, whatever it is. Answers the error if so. */
+function isRefusedNow(
+  command: Command,
+  request: Request,
+  reply: Reply,
+  { services, store }: Context,
+): boolean {
+  const { durability, time } = services;
+  if (durability.failure !== null) answerFailure(durability.failure, reply);
+  else if (time.writeRefusal !== null) answerClock(reply, time.writeRefusal);
+  else if (store.clock.isOutrun && time.hasPeers()) {
+    return isDatedAhead(command, request, reply, store);
+  } else return false;
+  return true;
+}
+
+/**
+ * Whether the command writes over what was written while this node's clock was ahead: peers would
+ * not take it either until its time has come. Answers the error if so.
+ */
+function isDatedAhead({ keys }: Command, request: Request, reply: Reply, store: Store): boolean {
+  let untilMs = keys === undefined ? store.aheadUntilMs() : 0;
+  const [first, last, step] = keys ?? [1, 0, 1];
+  const end = last < 0 ? request.count : last;
+  for (let i = first - 1; i < end && untilMs === 0; i += step) {
+    untilMs = store.aheadUntilMs(request.bytes, request.start(i), request.length(i));
+  }
+  if (untilMs === 0) return false;
+  const what = keys === undefined ? "some keys were" : "the key was";
+  const detail = `${what} written while this node's clock was ahead; no peer takes that before`;
+  answerClock(reply, `${detail} ${isoTimeOf(untilMs)}`);
+  return true;
 }
 
 /** A later reply that cannot fail: neither while it is awaited nor while it is written. */

@@ -3,10 +3,13 @@ import { Int64, parseInt64 } from "../core/data/counter.ts";
 import { MAX_EXPIRES_AT_MS } from "../core/data/entry.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
+import { answerClock, type Context } from "./command.ts";
 
 const number = new Int64();
 /** What a signed 64-bit integer reaches below zero. */
 const LOWEST = -(2 ** 63);
+const TIME_UNKNOWN =
+  "no expiry counts from now: this machine's clock may be behind; give one at a time, or try later";
 
 /**
  * Argument `i` as an integer of 64 bits, or undefined when it is none. Beyond 2^53 it is rounded:
@@ -18,8 +21,17 @@ export function readInteger(request: Request, i: number): number | undefined {
 }
 
 /**
+ * The time from which something counts that is to expire so much later. NaN when this node may be
+ * behind the time: then it would be dead already where it arrives.
+ */
+export function expiryStart({ services, store }: Context): number {
+  return services.time.knowsExpiries ? store.clock.nowMs() : NaN;
+}
+
+/**
  * When something expires, in Unix milliseconds, that has `amount` of a unit to go from `fromMs`.
- * Undefined after answering the error when that is further away than any expiry may be.
+ * `fromMs` may come from `expiryStart`. Undefined after answering the error when that is unknown,
+ * or the expiry further away than any may be.
  */
 export function expiryOf(
   amount: number,
@@ -29,6 +41,7 @@ export function expiryOf(
   reply: Reply,
 ): number | undefined {
   const atMs = amount * unitMs + fromMs;
+  if (Number.isNaN(fromMs)) return void answerClock(reply, TIME_UNKNOWN);
   if (atMs <= MAX_EXPIRES_AT_MS && amount * unitMs >= LOWEST) return atMs;
   answerInvalidExpiry(command, reply);
   return undefined;
@@ -54,7 +67,7 @@ export function readExpiry(
   i: number,
   reply: Reply,
   command: string,
-  nowMs: number,
+  context: Context,
 ): number | undefined {
   const amount = readInteger(request, i + 1);
   if (amount === undefined) {
@@ -67,5 +80,5 @@ export function readExpiry(
   }
   const isAbsolute = request.length(i) === 4;
   const unitMs = request.is(i, "EX") || request.is(i, "EXAT") ? 1000 : 1;
-  return expiryOf(amount, unitMs, isAbsolute ? 0 : nowMs, command, reply);
+  return expiryOf(amount, unitMs, isAbsolute ? 0 : expiryStart(context), command, reply);
 }

@@ -17,7 +17,13 @@ import {
   type Context,
   type Run,
 } from "./command.ts";
-import { expiryOf, isExpiryOption, readExpiry, readInteger } from "./expiry-options.ts";
+import {
+  expiryOf,
+  expiryStart,
+  isExpiryOption,
+  readExpiry,
+  readInteger,
+} from "./expiry-options.ts";
 
 const found = new Entry();
 /** More words than any use of these commands has. */
@@ -75,7 +81,7 @@ function expire(name: string, isAbsolute: boolean, unitMs: number): Run {
     if (!checkConditions(request, reply)) return;
     const amount = readInteger(request, 1);
     if (amount === undefined) return reply.error("Value is not a valid number");
-    const fromMs = isAbsolute ? 0 : context.store.clock.nowMs();
+    const fromMs = isAbsolute ? 0 : expiryStart(context);
     const expiresAtMs = expiryOf(amount, unitMs, fromMs, name, reply);
     if (expiresAtMs === undefined) return;
     if (!isAllowed(request, expiresAtMs, context)) return answer(reply, 0);
@@ -138,7 +144,7 @@ const getWithExpiry: Run = (request, reply, context) => {
   if (!findEntry(request, context)) return reply.missing();
   let expiresAtMs = persists ? 0 : UNCHANGED;
   if (words === 3) {
-    const at = readExpiry(request, 1, reply, "getex", context.store.clock.nowMs());
+    const at = readExpiry(request, 1, reply, "getex", context);
     if (at === undefined) return;
     expiresAtMs = at;
   }

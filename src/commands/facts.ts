@@ -185,6 +185,11 @@ export const statsFacts: Rows = [
     "Commands that were run.",
     ({ services }) => services.statistics.totalCommands,
   ),
+  text(
+    "clock_state",
+    "What is thought of the wall clock; `trusted` when all is well.",
+    ({ services }) => services.time.state,
+  ),
   ...FAMILY_NAMES.map((family) =>
     counter<NodeState>(
       `${family}_commands`,

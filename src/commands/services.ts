@@ -3,7 +3,13 @@
  * no adapter. `node.ts` puts the real ones in.
  */
 import type { FactSection } from "../fact.ts";
-import type { BackupControl, Durability, ReplicationControl, SyncControl } from "../ports.ts";
+import type {
+  BackupControl,
+  Durability,
+  ReplicationControl,
+  SyncControl,
+  TimeControl,
+} from "../ports.ts";
 import type { Statistics } from "./statistics.ts";
 
 /** The bounds that commands keep. */
@@ -28,6 +34,7 @@ export interface Services {
   readonly replication: ReplicationControl | null;
   readonly synchronization: SyncControl;
   readonly durability: Durability;
+  readonly time: TimeControl;
   readonly backups: BackupControl;
   /** Writes the data on disk anew and drops the log so far. Rejects with an OperationalError. */
   compact(): Promise<void>;

@@ -15,7 +15,13 @@ import {
   type Context,
   type Run,
 } from "./command.ts";
-import { expiryOf, isExpiryOption, readExpiry, readInteger } from "./expiry-options.ts";
+import {
+  expiryOf,
+  expiryStart,
+  isExpiryOption,
+  readExpiry,
+  readInteger,
+} from "./expiry-options.ts";
 import { ValueBuilder } from "./value-builder.ts";
 
 const found = new Entry();
@@ -84,7 +90,7 @@ function setWithOptions(request: Request, reply: Reply, context: Context): void 
   }
   let expiresAtMs = 0;
   if (expiryAt !== 0) {
-    const at = readExpiry(request, expiryAt, reply, "set", context.store.clock.nowMs());
+    const at = readExpiry(request, expiryAt, reply, "set", context);
     if (at === undefined) return;
     expiresAtMs = at;
   }
@@ -124,7 +130,7 @@ function setWithExpiry(name: string, unitMs: number): Run {
     if (amount === undefined) return reply.error("Value is not a valid number");
     // No time to live at all is as wrong as one without end.
     const given = amount > 0 ? amount : Infinity;
-    const expiresAtMs = expiryOf(given, unitMs, context.store.clock.nowMs(), name, reply);
+    const expiresAtMs = expiryOf(given, unitMs, expiryStart(context), name, reply);
     if (expiresAtMs === undefined) return;
     if (!checkValueLength(request.length(2), reply, context)) return;
     if (!isRefused(write(request, 2, expiresAtMs, context), reply)) reply.ok();

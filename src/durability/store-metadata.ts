@@ -30,14 +30,18 @@ export const FSYNC_METADATA = "fsync";
 
 const CONTACT_BYTES = 24;
 
-/** The clock's time, `aheadMs` later. */
+/** The latest time that the clock has seen, or its own `aheadMs` later if that is more. */
 export function clockMetadata(clock: HybridClock, aheadMs = 0): Uint8Array {
   const bytes = new Uint8Array(8);
   // The milliseconds are the upper 48 bits.
-  const low = clock.low + (aheadMs % 65_536) * 65_536;
-  const carry = low > 0xffff_ffff ? 1 : 0;
-  writeU32(bytes, 0, clock.high + Math.floor(aheadMs / 65_536) + carry);
-  writeU32(bytes, 4, low >>> 0);
+  const sum = clock.low + (aheadMs % 65_536) * 65_536;
+  const carry = sum > 0xffff_ffff ? 1 : 0;
+  const high = clock.high + Math.floor(aheadMs / 65_536) + carry;
+  const low = sum >>> 0;
+  const { seenHigh, seenLow } = clock;
+  const isLater = high > seenHigh || (high === seenHigh && low > seenLow);
+  writeU32(bytes, 0, isLater ? high : seenHigh);
+  writeU32(bytes, 4, isLater ? low : seenLow);
   return bytes;
 }
 

@@ -74,6 +74,53 @@ test("every timestamp is max(now, last + 1), whatever the time does, and while i
   );
 });
 
+test("one that is too far ahead begins anew at the time, and knows what it had seen", () => {
+  fc.assert(
+    fc.property(
+      fc.array(step, { maxLength: 100, size: "max" }),
+      fc.constantFrom(0, 1_000, 60_000),
+      (steps, maxAheadMs) => {
+        let now = 0;
+        let [naive, seen] = [0n, 0n];
+        const clock = new HybridClock(() => now, maxAheadMs);
+        for (const s of steps) {
+          if (s.do === "jump") now = s.at;
+          else if (s.do === "next") {
+            const physical = BigInt(now) << 16n;
+            const isTooFar = naive >> 16n > BigInt(now + maxAheadMs);
+            naive = isTooFar || physical > naive ? physical : naive + 1n;
+            clock.next();
+            expect(clock.latestMs()).toBe(Math.max(now, Number(naive >> 16n)));
+          } else {
+            const given = (BigInt(s.at) << 16n) | BigInt(s.low);
+            if (given > naive) naive = given;
+            clock.observe(Number(given >> 32n), Number(given & MASK));
+          }
+          if (naive > seen) seen = naive;
+          expect(pack(clock.high, clock.low)).toBe(naive);
+          expect(pack(clock.seenHigh, clock.seenLow)).toBe(seen);
+          expect(clock.isOutrun).toBe(seen > naive);
+        }
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+test("a timestamp above another one is above that however far ahead it is, and the next is not", () => {
+  let now = 1_000_000;
+  const clock = new HybridClock(() => now, 60_000);
+  const [high, low] = [timeHighOf(5_000_000), timeLowOf(5_000_000) + 7];
+  clock.nextAbove(high, low);
+  expect(pack(clock.high, clock.low)).toBe(pack(high, low) + 1n);
+  clock.next();
+  expect(unixMsOf(clock.high, clock.low)).toBe(now);
+  expect(clock.isOutrun).toBe(true);
+  now = 5_000_001;
+  clock.next();
+  expect(clock.isOutrun).toBe(false);
+});
+
 test("milliseconds survive the way into a timestamp and back", () => {
   fc.assert(
     fc.property(unixMs, fc.nat(0xffff), (ms, counter) => {

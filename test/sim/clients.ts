@@ -20,11 +20,6 @@ export class Clients {
     const chance = this.simulation.chanceOfAct(name);
     const store = node.serving?.store;
     if (store === undefined || node.hasLostTime) return;
-    // As `commands/execute.ts` has it.
-    if (node.serving!.journal.failure !== null) {
-      this.simulation.counts.refusedWrites++;
-      return;
-    }
     const burst = chance.happens(0.1) ? chance.between(2, 8) : 1;
     for (let i = 0; i < burst; i++) this.command(node, store, `${name}.${i}`);
   }
@@ -34,7 +29,9 @@ export class Clients {
     const { plan, names } = simulation;
     const chance = simulation.chanceOfAct(act);
     const flushes = chance.happens(plan.troubles.flush);
-    if (flushes && simulation.admits(`${act}.flush`, `${node.id} FLUSH`)) this.flush(node, store);
+    if (flushes && simulation.admits(`${act}.flush`, `${node.id} FLUSH`) && !this.refuses(node)) {
+      this.flush(node, store);
+    }
     const index = chance.below(plan.keys);
     const name = names[index];
     // Every other key is a counter most of the time.
@@ -42,9 +39,18 @@ export class Clients {
     const isDeletion = !isCounter && chance.happens(0.3);
     const what = isCounter ? "INCR" : isDeletion ? "DEL" : "SET";
     if (!simulation.admits(act, `${node.id} ${what} ${name}`)) return;
+    if (this.refuses(node, name)) return void simulation.counts.refusedWrites++;
     if (isCounter) this.increment(node, store, name, chance);
     else if (isDeletion) this.delete(node, store, name);
     else this.set(node, store, name, act, index % 2 === 1);
+  }
+
+  /** Whether the node takes no write of that key, or no FLUSH, as `commands/execute.ts` has it. */
+  refuses(node: SimNode, name: string | null = null): boolean {
+    const { clockWatch, journal, store } = node.serving!;
+    if (journal.failure !== null || clockWatch.writeRefusal !== null) return true;
+    const key = name === null ? null : this.simulation.keys.get(name)!;
+    return clockWatch.hasPeers() && store.aheadUntilMs(key, 0, key?.length) > 0;
   }
 
   /** SET of a value of its own, which follows from the name of the act: a number if so. */
@@ -56,7 +62,8 @@ export class Clients {
     if (!isNumber && chance.happens(0.1)) value = value.padEnd(MAX_EVENT_BYTES + 50, ".");
     const canExpire = plan.expiry && (!isNumber || plan.troubles.absence === 0);
     const livesMs = canExpire && chance.happens(0.3) ? chance.magnitude(10, 100_000) : 0;
-    const expiresAtMs = livesMs === 0 ? 0 : node.wallMs() + livesMs;
+    const isLease = livesMs > 0 && node.serving!.clockWatch.knowsExpiries;
+    const expiresAtMs = isLease ? store.clock.nowMs() + livesMs : 0;
     const key = this.simulation.keys.get(name)!;
     const bytes = new TextEncoder().encode(value);
     const outcome = store.set(key, 0, key.length, bytes, 0, bytes.length, expiresAtMs);

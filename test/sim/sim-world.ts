@@ -14,6 +14,7 @@ export function createWorld(simulation: Simulation, node: SimNode, process: SimP
   const chance = simulation.chanceOf(`${node.id} world`);
   return {
     wallMs: () => node.wallMs(),
+    sleptMs: () => 0,
     timing: createTiming(simulation, node, process),
     threadCpuMs: () => 0,
     random: chance.next,

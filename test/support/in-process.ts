@@ -80,6 +80,7 @@ export class InProcessServer {
       limits: { maxValueBytes, maxReplyBytes: maxOutputBytes },
       replication: null,
       durability: new MemoryJournal(),
+      time: { state: "trusted", writeRefusal: null, knowsExpiries: true, hasPeers: () => false },
       memoryBytes: () => 1_048_576,
       merkleRoot: () => "0".repeat(64),
       clientList: () => this.clients.map(({ session }) => session.describe(this.nowMs, 0)),

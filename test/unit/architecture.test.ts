@@ -46,11 +46,12 @@ const ARROWS: Record<string, string[]> = {
   server: ["commands", ...BELOW_ADAPTERS],
   "world.ts": [...BELOW_ADAPTERS, "anti-entropy", "durability", "replication"],
   "sweep-loop.ts": ["core", "timing.ts"],
+  "clock-watch.ts": ["core", "fact.ts", "observability/log.ts", "ports.ts", "timing.ts"],
   "replica.ts": [
     ...BELOW_ADAPTERS,
-    ...["anti-entropy", "durability", "replication", "sweep-loop.ts", "world.ts"],
+    ...["anti-entropy", "clock-watch.ts", "durability", "replication", "sweep-loop.ts", "world.ts"],
   ],
-  "node-facts.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "replica.ts"],
+  "node-facts.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "clock-watch.ts", "replica.ts"],
   "node.ts": [
     "node-facts.ts",
     "commands",

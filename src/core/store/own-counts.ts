@@ -147,6 +147,8 @@ export class OwnCounts {
     if (!isPartOf(value, at, end, high, low)) return false;
     if (!sumOf(value, valueOffset, valueLength, number) || !addInt64(number, delta)) return false;
     clock.next();
+    // Below what it has seen: then the next time has to be above what is here.
+    if (clock.isOutrun) return false;
     addToTotal(value, at, clock.high, clock.low, delta);
     this.isFolded = false;
     return true;

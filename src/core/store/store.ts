@@ -12,7 +12,7 @@
  * - No entry has a base below the flush floor, except while `sweep` is still
  *   removing them; until then they read as absent.
  * - The version of a counter is that of its latest part.
- * - The clock is at or above every version in the store.
+ * - The clock has seen every version in the store (`clock.ts`).
  */
 import { ScratchBytes } from "../bytes.ts";
 import { unixMsOf, type HybridClock } from "../data/clock.ts";
@@ -38,7 +38,15 @@ import {
   type VersionWords,
 } from "../data/entry.ts";
 import { flawOf } from "../data/entry-check.ts";
-import { KEEP, REPLACE, diedMs, joinCounters, joinedBytes, mergeRule } from "../data/merge.ts";
+import {
+  KEEP,
+  REPLACE,
+  baseVersionOf,
+  diedMs,
+  joinCounters,
+  joinedBytes,
+  mergeRule,
+} from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
 import type { Patch } from "../data/patch.ts";
 import type { BlockSkipList } from "./block-skip-list.ts";
@@ -116,6 +124,7 @@ export class Store {
   private readonly patches: StringPatches;
   private readonly sweeper: Sweeper;
   private isRefusing = false;
+  private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 
   // Scratch: every operation is synchronous, so one of each is enough.
   private readonly present = new Entry();
@@ -257,7 +266,8 @@ export class Store {
           throw new Error(`store: the version of counter ${id} is not that of its latest part`);
         }
       }
-      if (timeHigh > clock.high || (timeHigh === clock.high && timeLow > clock.low)) {
+      const { seenHigh, seenLow } = clock;
+      if (timeHigh > seenHigh || (timeHigh === seenHigh && timeLow > seenLow)) {
         throw new Error(`store: entry ${id} is ahead of the clock`);
       }
       if (flushFloor.isCarriedOut && flushFloor.covers(present)) {
@@ -386,7 +396,8 @@ export class Store {
     own.setKey(key, offset, length).setValue(key, 0, 0);
     own.expiresAtMs = 0;
     this.stamp();
-    if (this.entries.replace(id, own, true, false) !== APPLIED)
+    const { deletions, entries } = this;
+    if (entries.replace(id, deletions.asLearnedNow(own), true, false) !== APPLIED)
       throw new Error("a deletion was refused");
     return true;
   }
@@ -398,6 +409,7 @@ export class Store {
    */
   increment(key: Uint8Array, offset: number, length: number, delta: Int64): Outcome {
     const { counts, entries, own, present } = this;
+    own.setKey(key, offset, length);
     const hash = entries.hash(key, offset, length);
     const id = entries.locate(hash, key, offset, length);
     if (id >= 0) entries.read(id, present);
@@ -406,7 +418,6 @@ export class Store {
     if (!counts.start(id < 0 ? null : present, isLive, this.flushFloor, own)) return NOT_A_NUMBER;
     this.stamp();
     if (!counts.add(own, delta)) return OUT_OF_RANGE;
-    own.setKey(key, offset, length);
     if (id < 0) return entries.add(hash, own, true);
     if (own.valueLength >= LARGE_COUNTER_BYTES) this.change = counts.changeOf(own);
     const outcome = entries.replace(id, own, true, false);
@@ -430,8 +441,9 @@ export class Store {
 
   /** Deletes everything, here and, as a floor that replicates, everywhere. */
   flush(): void {
-    this.clock.next();
-    this.raiseFloor(this.clock.high, this.clock.low, this.origin.high, this.origin.low, true);
+    const { clock } = this;
+    clock.nextAbove(clock.seenHigh, clock.seenLow);
+    this.raiseFloor(clock.high, clock.low, this.origin.high, this.origin.low, true);
   }
 
   /** Merges another node's flush floor. */
@@ -444,9 +456,14 @@ export class Store {
     return APPLIED;
   }
 
-  /** Unix milliseconds by the hybrid clock, or by the real one when that is ahead. */
+  /** Unix milliseconds that nothing is written below any more. */
   clockMs(): number {
     return this.clock.latestMs();
+  }
+
+  /** See `StoreOptions`. */
+  get maxClockSkewMs(): number {
+    return this.options.maxClockSkewMs;
   }
 
   /** Up to when, in Unix ms, versions are accepted: what is later comes from the future. */
@@ -521,6 +538,29 @@ export class Store {
     return this.isTooFarAhead(entry.timeHigh, entry.timeLow) ? REFUSED_FUTURE : 0;
   }
 
+  /**
+   * Until when, in Unix ms, nobody would take what is here of the key, nor what is written over it,
+   * as it was written while this node's clock was ahead; 0 when it was not. Without a key: until
+   * when something here may be dated so.
+   */
+  aheadUntilMs(key: Uint8Array | null = null, offset = 0, length = 0): number {
+    const { base, clock, floor, joined } = this;
+    if (!clock.isOutrun) return 0;
+    if (key === null) return this.untilTakenMs(clock.seenHigh, clock.seenLow);
+    const id = this.locate(key, offset, length);
+    const floorUntilMs = this.untilTakenMs(floor.timeHigh, floor.timeLow);
+    if (id < 0) return floorUntilMs;
+    this.entries.read(id, joined);
+    baseVersionOf(joined, base);
+    const untilMs = this.untilTakenMs(joined.timeHigh, joined.timeLow);
+    return Math.max(floorUntilMs, untilMs, this.untilTakenMs(base.timeHigh, base.timeLow));
+  }
+
+  private untilTakenMs(timeHigh: number, timeLow: number): number {
+    if (!this.isTooFarAhead(timeHigh, timeLow)) return 0;
+    return unixMsOf(timeHigh, timeLow) - this.options.maxClockSkewMs;
+  }
+
   /** Whether a version of that time would be refused as coming from the future. */
   isTooFarAhead(timeHigh: number, timeLow: number): boolean {
     if (this.entries.isRecovering) return false;
@@ -559,9 +599,9 @@ export class Store {
     local: boolean,
   ): void {
     const { clock, entries } = this;
-    // A floor above the clock is above every version here: drop all in one step.
-    const clearsAll =
-      local || timeHigh > clock.high || (timeHigh === clock.high && timeLow > clock.low);
+    const { seenHigh, seenLow } = clock;
+    // A floor above all that the clock has seen is above every version here: drop all in one step.
+    const clearsAll = local || timeHigh > seenHigh || (timeHigh === seenHigh && timeLow > seenLow);
     this.flushFloor.set(timeHigh, timeLow, originHigh, originLow);
     clock.observe(timeHigh, timeLow);
     if (clearsAll) entries.clear();
@@ -576,8 +616,26 @@ export class Store {
     return this.flushFloor.covers(this.joined);
   }
 
+  /** Gives `own`, whose key is set, the next version. */
   private stamp(): void {
-    this.clock.next();
-    this.own.setVersion(this.clock.high, this.clock.low, this.origin.high, this.origin.low);
+    const { clock, origin } = this;
+    clock.next();
+    if (clock.isOutrun) this.outdo();
+    this.own.setVersion(clock.high, clock.low, origin.high, origin.low);
+  }
+
+  /**
+   * Brings the clock above the flush floor, and above what is here of the key of `own`: the clock
+   * has begun anew below some of what there is.
+   */
+  private outdo(): void {
+    const { base, clock, entries, floor, joined } = this;
+    clock.nextAbove(floor.timeHigh, floor.timeLow);
+    const id = this.locate(this.own.key, this.own.keyOffset, this.own.keyLength);
+    if (id < 0) return;
+    entries.read(id, joined);
+    clock.nextAbove(joined.timeHigh, joined.timeLow);
+    baseVersionOf(joined, base);
+    clock.nextAbove(base.timeHigh, base.timeLow);
   }
 }

@@ -30,6 +30,9 @@ export interface GreetingOptions {
   /** Members are dropped when nothing was heard of them for so long, in ms; never by default. */
   readonly forgetAfterMs?: number;
   readonly nowMs: () => number;
+  readonly role: "initiator" | "responder";
+  readonly isTimeKnown?: () => boolean;
+  readonly onPeerTime?: (nodeId: string, unixMs: number) => void;
 }
 
 /** A failure, and the sentence that says so. */
@@ -63,6 +66,7 @@ export class Greeting {
   meet(theirs: Hello, counts: SyncCounts): boolean | FailureReason {
     const refusal = this.judge(theirs);
     if (refusal !== null) return refusal;
+    this.noteTime(theirs);
     const adopted = this.adopt(theirs);
     if (typeof adopted === "boolean") {
       this.agree(theirs);
@@ -73,6 +77,14 @@ export class Greeting {
       if (isAhead) counts.postpone(unixMsOf(timeHigh, timeLow));
     }
     return adopted;
+  }
+
+  /** Notes what time it is by the peer, whose hybrid clock may be ahead of that. */
+  private noteTime({ nodeId, clockMs, acceptsUpToMs, isUnsure }: Hello): void {
+    const { onPeerTime, role, store } = this.options;
+    // Who came by itself may be anybody.
+    if (isUnsure || role !== "initiator") return;
+    onPeerTime?.(nodeId, Math.min(clockMs, acceptsUpToMs - store.maxClockSkewMs));
   }
 
   /** Agrees with the peer on the earlier of both watermarks. */
@@ -114,6 +126,7 @@ export class Greeting {
     hello.maxFrameBytes = maxFrameBytes;
     hello.clockMs = this.options.store.clockMs();
     hello.watermarkMs = this.watermarkMs;
+    hello.isUnsure = this.options.isTimeKnown?.() === false;
     hello.isFull = store.isFull || store.isReadOnly;
     hello.acceptsUpToMs = store.acceptsUpToMs();
     const latestPurgeMs = store.deletions.latestPurgeMs();

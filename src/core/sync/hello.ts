@@ -2,10 +2,10 @@
  * The HELLO item, with which both sides of a session introduce themselves:
  *
  *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
- *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL) · cluster · node id · epoch u64 · salt 8
- *   bytes · longest frame varint · clock u64 · watermark: seconds before the clock varint · the
- *   latest time accepted: 2 n for n seconds after the clock, 1 + 2 n for n before, varint ·
- *   [purge time u64] · [floor 16 bytes] · root 16 bytes · step varint · contacts
+ *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL, IS_UNSURE) · cluster · node id · epoch
+ *   u64 · salt 8 bytes · longest frame varint · clock u64 · watermark: seconds before the clock
+ *   varint · the latest time accepted: 2 n for n seconds after the clock, 1 + 2 n for n before,
+ *   varint · [purge time u64] · [floor 16 bytes] · root 16 bytes · step varint · contacts
  *   (`contact-summary.ts`)
  *
  * Texts are UTF-8 with their length before them. The item is as short as possible, because between
@@ -40,6 +40,7 @@ const HAS_PURGED = 1;
 const HAS_FLOOR = 2;
 const HAS_OTHERS = 4;
 const IS_FULL = 8;
+const IS_UNSURE = 16;
 
 /** What a node says of itself. Times are Unix milliseconds unless said otherwise. */
 export class Hello {
@@ -64,6 +65,8 @@ export class Hello {
    * replaces.
    */
   isFull = false;
+  /** It does not know for certain what time it is. */
+  isUnsure = false;
   purgedUpToMs = 0;
   floor: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
   /** The first ROOT_BYTES of the tree's root. */
@@ -112,7 +115,8 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
     (purgedUpToMs > 0 ? HAS_PURGED : 0) |
       (hasFloor ? HAS_FLOOR : 0) |
       (hasOthers ? HAS_OTHERS : 0) |
-      (hello.isFull ? IS_FULL : 0),
+      (hello.isFull ? IS_FULL : 0) |
+      (hello.isUnsure ? IS_UNSURE : 0),
   );
   writeText(writer, hello.cluster);
   writeText(writer, hello.nodeId);
@@ -170,6 +174,7 @@ export function readHello(
   const root = reader.skip(ROOT_BYTES);
   hello.root = reader.bytes.slice(root, root + ROOT_BYTES);
   hello.isFull = (parts & IS_FULL) !== 0;
+  hello.isUnsure = (parts & IS_UNSURE) !== 0;
   hello.stepMs = Math.max(1, reader.varint()) * 1000;
   const { clockMs } = hello;
   if (answering === null) hello.summary = readSummary(reader, clockMs);

@@ -1,0 +1,192 @@
+/**
+ * Watches this node's clocks (`core/data/trusted-clock.ts`): says in the log when they disagree and
+ * what follows, shows how they stand, and has peers asked what time it is when nobody knows here.
+ */
+import type { HybridClock } from "./core/data/clock.ts";
+import { TrustedClock, type ClockChange, type ClockState } from "./core/data/trusted-clock.ts";
+import { counter, flag, gauge, text, type Fact } from "./fact.ts";
+import type { Logger } from "./observability/log.ts";
+import type { TimeControl } from "./ports.ts";
+import { every, isoTimeOf, type Cancel, type Timing } from "./timing.ts";
+
+/** How often the clocks are compared when nobody asks for the time. */
+const LOOK_EVERY_MS = 250;
+/** Peers are not asked for the time more often than this. */
+const ASK_EVERY_MS = 5_000;
+/** How often it is said that this node and its peers disagree, as long as they do. */
+const SAY_EVERY_MS = 600_000;
+
+/** What a watch is made with. */
+export interface ClockWatchOptions {
+  /** Unix time by the wall clock. */
+  readonly wallMs: () => number;
+  /** How long the machine has slept since some moment, in ms. */
+  readonly sleptMs: () => number;
+  readonly timing: Timing;
+  /** How far clocks may be apart. */
+  readonly maxSkewMs: number;
+  /** How long deletions are kept. */
+  readonly graceMs: number;
+  /** Whether any other node is known, by what was heard of it or by the configuration. */
+  readonly hasPeers: () => boolean;
+  readonly logger: Logger;
+}
+
+/** See the file header. */
+export class ClockWatch implements TimeControl {
+  /** Called when the time changes or is in doubt: what depends on it is to be looked at anew. */
+  onChange: () => void = () => {};
+  readonly clock: TrustedClock;
+  private hybrid: HybridClock | null = null;
+  private cancelLooks: Cancel = () => {};
+  private isToAsk = false;
+  private askedMs = -Infinity;
+  private saidMs = -Infinity;
+  private isStarted = false;
+
+  /** For INFO. */
+  static readonly facts: readonly Fact<ClockWatch>[] = [
+    text(
+      "clock_state",
+      "What is thought of the wall clock: `trusted`, `doubtful`, `held`, or `implausible`.",
+      (it) => it.clock.state,
+    ),
+    counter(
+      "clock_steps",
+      "",
+      "How often the wall clock has jumped against the monotonic clock, by a second or more.",
+      (it) => it.clock.steps,
+    ),
+    gauge(
+      "clock_last_step_ms",
+      "ms",
+      "By how much it jumped last, negative for back.",
+      (it) => it.clock.lastStepMs,
+    ),
+    gauge(
+      "clock_peers",
+      "nodes",
+      "Peers that have said of late what time it is.",
+      (it) => it.clock.peers,
+    ),
+    gauge(
+      "clock_ahead_of_peers_ms",
+      "ms",
+      "How far this node's clock is ahead of that of most peers, negative for behind, 0 without any.",
+      (it) => it.clock.aheadOfPeersMs ?? 0,
+    ),
+    flag(
+      "clock_off",
+      "Whether that is more than `storage.max_clock_skew_ms`.",
+      (it) => it.clock.isOff,
+    ),
+  ];
+
+  constructor(private readonly options: ClockWatchOptions) {
+    const { wallMs, sleptMs, timing, maxSkewMs, graceMs, hasPeers } = options;
+    this.clock = new TrustedClock({
+      wallMs,
+      sleptMs,
+      hasPeers,
+      monotonicMs: timing.nowMs,
+      maxAheadMs: maxSkewMs,
+      farMs: graceMs / 2,
+      onChange: (change) => this.note(change),
+    });
+  }
+
+  get state(): ClockState {
+    return this.clock.state;
+  }
+
+  hasPeers(): boolean {
+    return this.options.hasPeers();
+  }
+
+  get writeRefusal(): string | null {
+    if (this.clock.state !== "implausible") return null;
+    const time = isoTimeOf(this.options.wallMs());
+    return `this machine's clock says ${time}; set it right, or wait for a peer to confirm the time`;
+  }
+
+  get knowsExpiries(): boolean {
+    return !this.clock.mayBeBehind;
+  }
+
+  /** The data is back, and this is the clock that it is dated by. */
+  begin(hybrid: HybridClock): void {
+    this.hybrid = hybrid;
+    this.clock.begin(hybrid.seenMs());
+    hybrid.settle();
+  }
+
+  /** Begins to watch. */
+  start(): void {
+    this.isStarted = true;
+    const { state } = this.clock;
+    if (state === "implausible") this.sayNotSet();
+    if (state !== "trusted") this.isToAsk = true;
+    this.cancelLooks = every(this.options.timing, LOOK_EVERY_MS, () => this.look());
+  }
+
+  /** Ends. */
+  stop(): void {
+    this.cancelLooks();
+  }
+
+  private look(): void {
+    const { clock } = this;
+    const nowMs = this.options.timing.nowMs();
+    clock.look();
+    this.hybrid?.settle();
+    if (this.isToAsk && nowMs - this.askedMs >= ASK_EVERY_MS) {
+      this.isToAsk = false;
+      this.askedMs = nowMs;
+      this.onChange();
+    }
+    if (!clock.isOff) this.saidMs = -Infinity;
+    else if (nowMs - this.saidMs >= SAY_EVERY_MS) {
+      this.saidMs = nowMs;
+      this.sayOff();
+    }
+  }
+
+  private note({ from, to, stepMs, gapMs }: ClockChange): void {
+    this.isToAsk = true;
+    const { info, warn } = this.options.logger;
+    const follows = FOLLOWS[to];
+    if (stepMs !== 0) {
+      const say = to === "trusted" ? info : warn;
+      return say("The wall clock has jumped", { by_seconds: stepMs / 1_000, follows });
+    }
+    const fields = { ahead_by_seconds: gapMs / 1_000, follows };
+    if (to === "implausible" && this.isStarted) this.sayNotSet();
+    else if (to === "trusted") info("The wall clock is trusted again", { follows });
+    else if (to === "held") warn("Peers say that the wall clock is wrong", fields);
+    else if (to === "doubtful" && from !== to) warn("The wall clock may be wrong", fields);
+  }
+
+  private sayNotSet(): void {
+    const time = isoTimeOf(this.options.wallMs());
+    this.options.logger.warn("The time is not known", {
+      clock: time,
+      follows: FOLLOWS.implausible,
+    });
+  }
+
+  private sayOff(): void {
+    const { aheadOfPeersMs, peers } = this.clock;
+    this.options.logger.warn("This node's clock differs from its peers'", {
+      ahead_by_seconds: (aheadOfPeersMs ?? 0) / 1_000,
+      peers,
+      follows: "what the one ahead writes is not taken by the others; set the clock that is wrong",
+    });
+  }
+}
+
+const FOLLOWS: Readonly<Record<ClockState, string>> = {
+  trusted: "it counts",
+  doubtful: "until a peer or ten seconds confirm it the earlier time counts, and no lease is given",
+  held: "the time from before counts; set the clock",
+  implausible: "writes are refused until the clock is set, or a peer confirms the time",
+};

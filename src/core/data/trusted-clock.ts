@@ -1,0 +1,314 @@
+/**
+ * What time it is, as far as this machine's clocks can be trusted. PURE.
+ *
+ * The wall clock says what time it is, and jumps: NTP sets it, people do, a machine without a
+ * battery begins in 1970, one that was suspended wakes up hours later. The monotonic clock never
+ * jumps, and says only how much time has passed; some do not count the time that a machine slept.
+ * So the two are compared all the time. As long as they agree, the wall clock is right. When it
+ * *steps* against the other, there are two times it may be: what the wall clock says, and what it
+ * would say without the step, which is *held*. Which of them it is decides, in this order:
+ *
+ * 1. The machine slept for as long as it stepped forward: the wall clock.
+ * 2. A step of less than peers allow for: the wall clock. Both times would do.
+ * 3. Peers. Each one's clock is a vote for the time it is nearer to. A peer's clock was compared
+ *    with the monotonic clock, so what it said before a step back counts too; not so what it said
+ *    before a step forward, as the monotonic clock may have stood still. A peer that is in doubt
+ *    itself does not vote, or all those that slept would hold each other back.
+ * 4. DOUBT_MS without a vote: the wall clock. A glitch is over by then.
+ *
+ * While it is in doubt the earlier of the two counts. So nothing expires that may be alive, and
+ * what is written peers take whichever time is right (`clock.ts` sees to it that it wins over what
+ * is here). It may lose to what was written elsewhere between the two times and has not arrived
+ * here, as that of any node whose clock is behind. What expires relative to now is refused
+ * meanwhile: it would be dead on arrival if the later time is right.
+ *
+ * The time is not known at all, and clients' writes are refused, when the wall clock is
+ * *implausible*: it says what was before this program was written, and no peer confirms the time
+ * held; or it differs from the time held by more than `farMs`, and no peer has said which is right.
+ * What was dated so wrong would be taken for what others have forgotten the deletion of. Without
+ * any peers known, that cannot be, and rule 4 decides.
+ *
+ * At the start the time held is the latest that the node had seen before (`begin`), if that is
+ * ahead: either the clock was ahead then, or it is behind now.
+ *
+ * What a peer that lies can do with that: confirm or refute a step of this node's clock, when most
+ * of those that were asked lie. It never brings a time of its own.
+ */
+
+/** From what time on a wall clock may have been set: the start of 2023, in Unix ms. */
+export const PLAUSIBLE_FROM_MS = 1_672_531_200_000;
+/** From how much on a difference between the clocks is a step, in ms. */
+const STEP_MS = 1_000;
+/** For how long a step is in doubt when no peer says anything, in ms. */
+export const DOUBT_MS = 10_000;
+/** Between two comparisons of the clocks, in ms of the wall clock, at most. */
+const LOOK_MS = 500;
+/** A sleep that matters is longer, in ms. */
+const MIN_SLEEP_MS = 5_000;
+/** How far the time that the machine slept may be off, in ms: it is known in whole seconds. */
+const SLEPT_WITHIN_MS = 2_500;
+/** How long it counts what time a peer said it was, in ms. */
+const WITNESS_MS = 600_000;
+/** Most peers whose time is remembered. */
+const MAX_WITNESSES = 64;
+/** Peers tell their time in whole seconds, and a message takes a while, in ms. */
+const ROUNDING_MS = 2_000;
+/** So far behind its peers a node that knows its clock to be wrong promises no expiry, in ms. */
+const BEHIND_MS = 5_000;
+
+/**
+ * - "trusted": the wall clock counts.
+ * - "doubtful": it has stepped, and nobody knows yet whether it is right.
+ * - "held": it is wrong by what peers say, and the time from before its step counts.
+ * - "implausible": the time is not known.
+ */
+export type ClockState = "trusted" | "doubtful" | "held" | "implausible";
+
+/** What a trusted clock is made with. Times are in ms. */
+export interface TrustedClockOptions {
+  /** Unix time; it may jump in either direction. */
+  readonly wallMs: () => number;
+  /** Since any fixed moment; never goes back. */
+  readonly monotonicMs: () => number;
+  /** How long the machine has slept since any fixed moment, to the second; 0 if nobody knows. */
+  readonly sleptMs: () => number;
+  /** How far clocks may be apart by the configuration. */
+  readonly maxAheadMs: number;
+  /** A step of more than this needs a peer to confirm it, if there are any. */
+  readonly farMs: number;
+  /** Whether any other node is known. */
+  readonly hasPeers: () => boolean;
+  /** Told of each change of state and of each step, once what follows from it is settled. */
+  readonly onChange: (change: ClockChange) => void;
+}
+
+/** What happened to a clock. */
+export interface ClockChange {
+  readonly from: ClockState;
+  readonly to: ClockState;
+  /** By how much the wall clock stepped just now, in ms; 0 for not at all. */
+  readonly stepMs: number;
+  /** How far the wall clock was ahead of the time held, in ms. */
+  readonly gapMs: number;
+}
+
+/** What time a peer said it was: so much more than the monotonic clock showed then. */
+interface Witness {
+  readonly offsetMs: number;
+  readonly atMs: number;
+}
+
+/** See the file header. */
+export class TrustedClock {
+  /** How often the wall clock has stepped. */
+  steps = 0;
+  /** By how much it did last, in ms; 0 if it has not. */
+  lastStepMs = 0;
+  private current: ClockState = "trusted";
+  /** How far the wall clock is ahead of the monotonic one, and the time held is. */
+  private wallOffsetMs: number;
+  private heldOffsetMs: number;
+  /** What the wall clock said when the two were compared last. */
+  private lookedAtMs: number;
+  private sleptMs: number;
+  /** Since when the two times differ, by the monotonic clock. */
+  private sinceMs = -Infinity;
+  /** How many peers' clocks this one was compared with, and how far it is ahead of them. */
+  private comparedPeers = 0;
+  private comparedMs: number | null = null;
+  private readonly witnesses = new Map<string, Witness>();
+
+  constructor(private readonly options: TrustedClockOptions) {
+    this.lookedAtMs = options.wallMs();
+    this.wallOffsetMs = this.heldOffsetMs = this.lookedAtMs - options.monotonicMs();
+    this.sleptMs = options.sleptMs();
+    if (!isPlausible(this.lookedAtMs)) this.current = "implausible";
+  }
+
+  /** How the wall clock is looked upon now. */
+  get state(): ClockState {
+    return this.current;
+  }
+
+  /** Unix ms. In the hot path as long as all is well: then it is the wall clock's. */
+  readonly nowMs = (): number => {
+    const wallMs = this.options.wallMs();
+    const passedMs = wallMs - this.lookedAtMs;
+    const isLookDue = !(passedMs >= 0 && passedMs < LOOK_MS);
+    if (isLookDue) this.look();
+    else if (this.current === "trusted") return wallMs;
+    return this.read();
+  };
+
+  /**
+   * The data is back, and `seenMs` is the latest time, in Unix ms, that the node knew of before.
+   */
+  begin(seenMs: number): void {
+    const wallMs = this.options.wallMs();
+    if (seenMs <= wallMs + this.options.maxAheadMs) return;
+    this.heldOffsetMs = seenMs - this.options.monotonicMs();
+    this.weigh(0, false);
+  }
+
+  /** Compares the clocks. To be called once in a while even if nobody asks for the time. */
+  look(): void {
+    const { wallMs, monotonicMs, sleptMs } = this.options;
+    const wasPlausible = this.isWallPlausible;
+    const offsetMs = (this.lookedAtMs = wallMs()) - monotonicMs();
+    const stepMs = offsetMs - this.wallOffsetMs;
+    const slept = sleptMs();
+    const sleptNowMs = slept - this.sleptMs;
+    this.wallOffsetMs = offsetMs;
+    this.sleptMs = slept;
+    if (Math.abs(stepMs) >= STEP_MS) {
+      const isAwake = sleptNowMs < MIN_SLEEP_MS || Math.abs(stepMs - sleptNowMs) > SLEPT_WITHIN_MS;
+      if (!isAwake) this.wakeUp(stepMs);
+      this.steps++;
+      this.lastStepMs = stepMs;
+      this.weigh(stepMs, !wasPlausible);
+    } else if (this.current === "trusted") this.heldOffsetMs = offsetMs;
+    else this.settle(0, this.current);
+    this.compare();
+  }
+
+  /** That peer, which is in no doubt, says that it is `theirMs` now, in Unix ms. */
+  noteTime(nodeId: string, theirMs: number): void {
+    if (!isPlausible(theirMs)) return;
+    const atMs = this.options.monotonicMs();
+    this.witnesses.delete(nodeId);
+    this.witnesses.set(nodeId, { offsetMs: theirMs - atMs, atMs });
+    if (this.witnesses.size > MAX_WITNESSES) {
+      this.witnesses.delete(this.witnesses.keys().next().value!);
+    }
+    this.look();
+  }
+
+  /** How many peers have said of late what time it is. */
+  get peers(): number {
+    return this.comparedPeers;
+  }
+
+  /**
+   * How far this node's time is ahead of that of its peers, in ms, negative when behind: of the one
+   * in the middle. Null when none has said of late what time it is.
+   */
+  get aheadOfPeersMs(): number | null {
+    return this.comparedMs;
+  }
+
+  /** Whether it differs from most of its peers' by more than is allowed for. */
+  get isOff(): boolean {
+    const ms = this.comparedMs;
+    return ms !== null && Math.abs(ms) > this.options.maxAheadMs + ROUNDING_MS;
+  }
+
+  /**
+   * Whether something that is to expire so many ms from now may be dead where it arrives, for this
+   * node's time may be behind.
+   */
+  get mayBeBehind(): boolean {
+    if (this.current === "doubtful" || this.current === "implausible") return true;
+    const behindMs = -(this.comparedMs ?? 0);
+    if (this.current === "held") return behindMs > BEHIND_MS;
+    // Of two nodes that differ, nobody knows which is right.
+    return behindMs > this.options.maxAheadMs + ROUNDING_MS && this.comparedPeers > 1;
+  }
+
+  /** Compares this node's time with its peers'. */
+  private compare(): void {
+    const offsets = this.offsets(false).sort((a, b) => a - b);
+    this.comparedPeers = offsets.length;
+    const theirMs = this.options.monotonicMs() + offsets[offsets.length >> 1];
+    this.comparedMs = offsets.length === 0 ? null : Math.round(this.read() - theirMs);
+  }
+
+  private read(): number {
+    const { wallMs, monotonicMs } = this.options;
+    if (this.current === "trusted") return wallMs();
+    const heldMs = Math.floor(monotonicMs() + this.heldOffsetMs);
+    if (this.current === "doubtful") return Math.min(wallMs(), heldMs);
+    return this.current === "held" || isPlausible(heldMs) ? heldMs : wallMs();
+  }
+
+  /** The machine slept: that time has passed, whatever the monotonic clock says. */
+  private wakeUp(sleptMs: number): void {
+    this.heldOffsetMs += sleptMs;
+    for (const [nodeId, { offsetMs, atMs }] of this.witnesses) {
+      this.witnesses.set(nodeId, { offsetMs: offsetMs + sleptMs, atMs });
+    }
+  }
+
+  /**
+   * The wall clock has stepped, or turns out to be behind what was held. With `isSet` it was not
+   * set before: then what is held is only a time that it cannot be before.
+   */
+  private weigh(stepMs: number, isSet: boolean): void {
+    const { farMs, hasPeers, monotonicMs } = this.options;
+    const from = this.current;
+    this.sinceMs = monotonicMs();
+    const isFar = Math.abs(this.gapMs) > farMs && hasPeers();
+    this.current = isFar || !this.isWallPlausible ? "implausible" : "doubtful";
+    const isSetAtLast = isSet && from === "implausible" && this.isWallPlausible && this.gapMs > 0;
+    this.settle(stepMs, from, isSetAtLast);
+  }
+
+  /** Decides between the two times, if that can be. */
+  private settle(stepMs: number, from: ClockState, isSetAtLast = false): void {
+    const { gapMs } = this;
+    const votes = this.votes();
+    const inDoubtMs = this.options.monotonicMs() - this.sinceMs;
+    if (isSetAtLast || this.areAlike || votes > 0) this.believe();
+    else if (votes < 0) this.current = "held";
+    else if (this.current === "doubtful" && inDoubtMs >= DOUBT_MS) this.believe();
+    if (stepMs === 0 && from === this.current) return;
+    this.options.onChange({ from, to: this.current, stepMs, gapMs });
+  }
+
+  private believe(): void {
+    this.current = "trusted";
+    this.heldOffsetMs = this.wallOffsetMs;
+  }
+
+  private get gapMs(): number {
+    return Math.round(this.wallOffsetMs - this.heldOffsetMs);
+  }
+
+  private get isWallPlausible(): boolean {
+    return isPlausible(this.lookedAtMs);
+  }
+
+  /** Whether it makes no difference which of the two times it is, or only one can be. */
+  private get areAlike(): boolean {
+    if (!this.isWallPlausible) return false;
+    const heldMs = this.options.monotonicMs() + this.heldOffsetMs;
+    return Math.abs(this.gapMs) <= this.options.maxAheadMs || !isPlausible(heldMs);
+  }
+
+  /** How many more peers are for the wall clock than for the time held. */
+  private votes(): number {
+    const { wallOffsetMs, heldOffsetMs, isWallPlausible } = this;
+    const closeMs = this.options.maxAheadMs + ROUNDING_MS;
+    let votes = 0;
+    for (const offsetMs of this.offsets(this.gapMs > 0)) {
+      const fromHeldMs = Math.abs(offsetMs - heldOffsetMs);
+      if (!isWallPlausible) votes -= fromHeldMs <= closeMs ? 1 : 0;
+      else votes += Math.abs(offsetMs - wallOffsetMs) < fromHeldMs ? 1 : -1;
+    }
+    return votes;
+  }
+
+  /** What peers have said of late, or since the wall clock has stepped. */
+  private offsets(sinceStep: boolean): number[] {
+    const lateMs = this.options.monotonicMs() - WITNESS_MS;
+    const sinceMs = sinceStep ? Math.max(lateMs, this.sinceMs) : lateMs;
+    const offsets: number[] = [];
+    for (const { offsetMs, atMs } of this.witnesses.values()) {
+      if (atMs > sinceMs) offsets.push(offsetMs);
+    }
+    return offsets;
+  }
+}
+
+function isPlausible(unixMs: number): boolean {
+  return unixMs >= PLAUSIBLE_FROM_MS;
+}

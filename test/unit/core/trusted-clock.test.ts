@@ -1,0 +1,323 @@
+/** Which of two times counts when the wall clock has jumped, by all that may tell. */
+import { beforeEach, describe, expect, test } from "bun:test";
+import {
+  DOUBT_MS,
+  PLAUSIBLE_FROM_MS,
+  TrustedClock,
+  type ClockChange,
+  type ClockState,
+} from "../../../src/core/data/trusted-clock.ts";
+
+const START_MS = 1_800_000_000_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const SKEW_MS = 60_000;
+
+/** What the time is in truth, and how the machine's clocks are off. */
+let trueMs: number;
+let offMs: number;
+let sleptMs: number;
+let hasPeers: boolean;
+let changes: ClockChange[];
+
+beforeEach(() => {
+  trueMs = START_MS;
+  offMs = 0;
+  sleptMs = 0;
+  hasPeers = true;
+  changes = [];
+});
+
+function create(): TrustedClock {
+  return new TrustedClock({
+    wallMs: () => Math.floor(trueMs + offMs),
+    monotonicMs: () => trueMs - START_MS - sleptMs,
+    sleptMs: () => sleptMs,
+    maxAheadMs: SKEW_MS,
+    farMs: DAY_MS / 2,
+    hasPeers: () => hasPeers,
+    onChange: (change) => changes.push(change),
+  });
+}
+
+/** How far what the clock says is off. */
+const off = (clock: TrustedClock): number => clock.nowMs() - trueMs;
+const isIn = (clock: TrustedClock, state: ClockState): void => expect(clock.state).toBe(state);
+
+test("as long as the two clocks agree it is the wall clock's time", () => {
+  const clock = create();
+  for (let i = 0; i < 100; i++) {
+    trueMs += 1_000;
+    // As NTP slews it.
+    offMs += 0.4;
+    expect(off(clock)).toBeCloseTo(Math.floor(offMs), -1);
+  }
+  isIn(clock, "trusted");
+  expect(clock.steps).toBe(0);
+  expect(changes).toEqual([]);
+});
+
+test.each([2_000, -2_000, 59_000, -59_000])("a step of %d ms is noticed and believed", (step) => {
+  const clock = create();
+  trueMs += 100;
+  offMs = step;
+  expect(off(clock)).toBe(step);
+  isIn(clock, "trusted");
+  expect(clock.steps).toBe(1);
+  expect(clock.lastStepMs).toBe(step);
+  expect(changes).toEqual([{ from: "trusted", to: "trusted", stepMs: step, gapMs: step }]);
+});
+
+describe("a step of an hour", () => {
+  test("forward that is over in two seconds changes nothing", () => {
+    const clock = create();
+    offMs = HOUR_MS;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "doubtful");
+    expect(clock.mayBeBehind).toBe(true);
+    trueMs += 2_000;
+    expect(off(clock)).toBe(0);
+    offMs = 0;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "trusted");
+    expect(clock.mayBeBehind).toBe(false);
+  });
+
+  test.each([HOUR_MS, -HOUR_MS])("by %d ms is believed when nobody says anything", (step) => {
+    const clock = create();
+    offMs = step;
+    expect(off(clock)).toBe(Math.min(step, 0));
+    trueMs += DOUBT_MS - 1;
+    expect(off(clock)).toBe(Math.min(step, 0));
+    isIn(clock, "doubtful");
+    trueMs += 500;
+    expect(off(clock)).toBe(step);
+    isIn(clock, "trusted");
+  });
+
+  test.each([HOUR_MS, -HOUR_MS])("by %d ms that peers deny does not count", (step) => {
+    const clock = create();
+    offMs = step;
+    clock.look();
+    trueMs += 1;
+    clock.noteTime("b", trueMs + 500);
+    isIn(clock, "held");
+    trueMs += DAY_MS;
+    clock.noteTime("b", trueMs);
+    expect(off(clock)).toBe(0);
+    isIn(clock, "held");
+    expect(clock.mayBeBehind).toBe(false);
+    offMs = 0;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "trusted");
+  });
+
+  test.each([HOUR_MS, -HOUR_MS])("by %d ms that peers confirm counts at once", (step) => {
+    offMs = -step;
+    const clock = create();
+    offMs = 0;
+    clock.look();
+    isIn(clock, "doubtful");
+    trueMs += 1;
+    clock.noteTime("b", trueMs);
+    expect(off(clock)).toBe(0);
+    isIn(clock, "trusted");
+  });
+
+  test("is decided by most of the peers", () => {
+    const clock = create();
+    offMs = HOUR_MS;
+    clock.look();
+    trueMs += 1;
+    for (const peer of ["b", "c"]) clock.noteTime(peer, trueMs);
+    isIn(clock, "held");
+    clock.noteTime("liar", trueMs + HOUR_MS);
+    isIn(clock, "held");
+    for (const peer of ["b", "c"]) clock.noteTime(peer, trueMs + HOUR_MS);
+    isIn(clock, "trusted");
+  });
+
+  test("back is denied by what peers said before it", () => {
+    const clock = create();
+    clock.noteTime("b", trueMs);
+    trueMs += 100_000;
+    offMs = -HOUR_MS;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "held");
+  });
+
+  test("forward is not: the machine may have slept, and nobody counted that", () => {
+    const clock = create();
+    clock.noteTime("b", trueMs);
+    trueMs += HOUR_MS;
+    sleptMs = HOUR_MS;
+    const monotonicOnly = new TrustedClock({
+      wallMs: () => trueMs,
+      monotonicMs: () => trueMs - START_MS,
+      sleptMs: () => 0,
+      maxAheadMs: SKEW_MS,
+      farMs: DAY_MS,
+      hasPeers: () => true,
+      onChange() {},
+    });
+    monotonicOnly.noteTime("b", trueMs);
+    trueMs += 1;
+    isIn(monotonicOnly, "trusted");
+    clock.look();
+    isIn(clock, "trusted");
+  });
+});
+
+test("a machine that slept for days knows the time when the system counted them", () => {
+  const clock = create();
+  clock.noteTime("b", trueMs);
+  trueMs += 5 * DAY_MS;
+  sleptMs = 5 * DAY_MS - 1_000;
+  expect(off(clock)).toBe(0);
+  isIn(clock, "trusted");
+  trueMs += 1_000;
+  expect(clock.aheadOfPeersMs).toBeLessThan(2_000);
+});
+
+test("one that slept and nobody counted it is in doubt until a peer or time tells", () => {
+  const clock = create();
+  clock.noteTime("b", trueMs);
+  let uncounted = 0;
+  const other = new TrustedClock({
+    wallMs: () => trueMs,
+    monotonicMs: () => trueMs - START_MS - uncounted,
+    sleptMs: () => 0,
+    maxAheadMs: SKEW_MS,
+    farMs: DAY_MS / 2,
+    hasPeers: () => true,
+    onChange() {},
+  });
+  other.noteTime("b", trueMs);
+  trueMs += HOUR_MS;
+  uncounted = HOUR_MS;
+  other.look();
+  isIn(other, "doubtful");
+  trueMs += 1;
+  other.noteTime("b", trueMs);
+  isIn(other, "trusted");
+});
+
+describe("a clock that was never set", () => {
+  beforeEach(() => {
+    offMs = 20_000 - START_MS;
+  });
+
+  test("is implausible until it is set, and then counts at once", () => {
+    const clock = create();
+    isIn(clock, "implausible");
+    trueMs += HOUR_MS;
+    clock.look();
+    clock.noteTime("b", trueMs);
+    isIn(clock, "implausible");
+    expect(clock.isOff).toBe(true);
+    offMs = 0;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "trusted");
+  });
+
+  test("goes on from where the node was before, and is believed once set", () => {
+    const clock = create();
+    clock.begin(trueMs - 5 * DAY_MS);
+    isIn(clock, "implausible");
+    trueMs += 1_000;
+    expect(off(clock)).toBe(-5 * DAY_MS);
+    offMs = 0;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "trusted");
+  });
+
+  test("takes the time that the node had before when a peer confirms it", () => {
+    const clock = create();
+    clock.begin(trueMs - 30_000);
+    isIn(clock, "implausible");
+    clock.noteTime("b", trueMs);
+    isIn(clock, "held");
+    expect(off(clock)).toBe(-30_000);
+    // Leases would be late.
+    expect(clock.mayBeBehind).toBe(true);
+  });
+
+  test("does not when the peer is far from it, or was never set either", () => {
+    const clock = create();
+    clock.begin(trueMs - HOUR_MS);
+    clock.noteTime("b", trueMs);
+    clock.noteTime("c", PLAUSIBLE_FROM_MS - 1);
+    isIn(clock, "implausible");
+  });
+});
+
+describe("after a restart with a clock an hour behind what the node has seen", () => {
+  test("what was seen counts when peers agree with it, and leases only if it is close", () => {
+    offMs = -HOUR_MS;
+    const clock = create();
+    clock.begin(trueMs - 3_000);
+    isIn(clock, "doubtful");
+    expect(off(clock)).toBe(-HOUR_MS);
+    clock.noteTime("b", trueMs);
+    isIn(clock, "held");
+    expect(off(clock)).toBe(-3_000);
+    expect(clock.mayBeBehind).toBe(false);
+  });
+
+  test("the wall clock counts when peers agree with that", () => {
+    const clock = create();
+    clock.begin(trueMs + HOUR_MS);
+    clock.noteTime("b", trueMs);
+    isIn(clock, "trusted");
+    expect(off(clock)).toBe(0);
+  });
+
+  test("the wall clock counts when nobody says anything for a while", () => {
+    const clock = create();
+    clock.begin(trueMs + HOUR_MS);
+    trueMs += DOUBT_MS + 500;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "trusted");
+  });
+});
+
+describe("days apart", () => {
+  test.each([5 * DAY_MS, -5 * DAY_MS])("by %d ms nothing is believed without a peer", (step) => {
+    const clock = create();
+    offMs = step;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "implausible");
+    trueMs += HOUR_MS;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "implausible");
+    clock.noteTime("b", trueMs + step);
+    expect(off(clock)).toBe(step);
+    isIn(clock, "trusted");
+  });
+
+  test("a node without peers believes its clock after a while", () => {
+    hasPeers = false;
+    const clock = create();
+    clock.begin(trueMs + 5 * DAY_MS);
+    isIn(clock, "doubtful");
+    trueMs += DOUBT_MS + 500;
+    expect(off(clock)).toBe(0);
+  });
+});
+
+test("a node that differs from its peers says so, and of leases when two of them agree", () => {
+  offMs = -HOUR_MS;
+  const clock = create();
+  clock.noteTime("b", trueMs);
+  expect(clock.isOff).toBe(true);
+  expect(clock.mayBeBehind).toBe(false);
+  clock.noteTime("c", trueMs);
+  expect(clock.aheadOfPeersMs).toBe(-HOUR_MS);
+  expect(clock.peers).toBe(2);
+  expect(clock.mayBeBehind).toBe(true);
+  isIn(clock, "trusted");
+  // What they said so long ago says nothing.
+  trueMs += HOUR_MS;
+  clock.look();
+  expect(clock.aheadOfPeersMs).toBeNull();
+});
