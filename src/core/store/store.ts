@@ -442,7 +442,8 @@ export class Store {
   /** Deletes everything, here and, as a floor that replicates, everywhere. */
   flush(): void {
     const { clock } = this;
-    clock.nextAbove(clock.seenHigh, clock.seenLow);
+    clock.next();
+    if (clock.isOutrun) clock.raiseAbove(clock.seenHigh, clock.seenLow);
     this.raiseFloor(clock.high, clock.low, this.origin.high, this.origin.low, true);
   }
 
@@ -630,12 +631,12 @@ export class Store {
    */
   private outdo(): void {
     const { base, clock, entries, floor, joined } = this;
-    clock.nextAbove(floor.timeHigh, floor.timeLow);
+    clock.raiseAbove(floor.timeHigh, floor.timeLow);
     const id = this.locate(this.own.key, this.own.keyOffset, this.own.keyLength);
     if (id < 0) return;
     entries.read(id, joined);
-    clock.nextAbove(joined.timeHigh, joined.timeLow);
+    clock.raiseAbove(joined.timeHigh, joined.timeLow);
     baseVersionOf(joined, base);
-    clock.nextAbove(base.timeHigh, base.timeLow);
+    clock.raiseAbove(base.timeHigh, base.timeLow);
   }
 }
