@@ -94,6 +94,8 @@ function isRefusedNow(
   { services, store }: Context,
 ): boolean {
   const { durability, time } = services;
+  // Its time may just have been set back.
+  store.clock.settle();
   if (durability.failure !== null) answerFailure(durability.failure, reply);
   else if (time.writeRefusal !== null) answerClock(reply, time.writeRefusal);
   else if (store.clock.isOutrun && time.hasPeers()) {

@@ -19,7 +19,7 @@
  *
  * - A write wins over what its node has seen of that key: `raiseAbove` (`Store.stamp`). Clients
  *   do not write over what is from too far ahead: that would be refused by all
- *   (`Store.isFromAhead`, `commands/execute.ts`).
+ *   (`Store.aheadUntilMs`, `commands/execute.ts`).
  * - No two values of a key have the same version: per key versions go on rising.
  * - A flush is above all that it flushes: it takes a timestamp above `seen`, or is refused.
  * - Peers are told that they know all deletions up to a time (`Deletions.vouch`). A deletion
