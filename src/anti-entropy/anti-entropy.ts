@@ -32,7 +32,7 @@ import type { PresenceView } from "./presence-view.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { Relay } from "./relay.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
-import { Sessions } from "./sessions.ts";
+import { Sessions, yieldOf } from "./sessions.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
 import { LAG_MS, TreeUpdater } from "./tree-updater.ts";
 import { Ways } from "./ways.ts";
@@ -176,9 +176,9 @@ export class AntiEntropy implements SyncControl {
   }
 
   /**
-   * Begins. Resolves after one sync with each peer that can be found in a second, so that a
-   * node is not called ready before it has what its peers have; or after a few seconds, when
-   * that goes on in the background.
+   * Begins. Resolves after one sync with each peer that can be found in a second, of a crowd with a
+   * few, so that a node is not called ready before it has what its peers have; or after a few
+   * seconds, when that goes on in the background.
    */
   async start(): Promise<void> {
     this.keeper.start();
@@ -233,8 +233,9 @@ export class AntiEntropy implements SyncControl {
     if (refusal !== null) return refusal;
     return (link) => {
       const begun = this.scheduler.wants;
-      return this.sessions.serve(link, ({ isUpToNow, peerNodeId }) => {
-        if (isUpToNow) this.scheduler.noteVisit(peerNodeId, begun);
+      return this.sessions.serve(link, (result) => {
+        if (result.isUpToNow) this.scheduler.noteVisit(result.peerNodeId, begun);
+        if (result.ok) this.scheduler.noteServed(yieldOf(result));
       });
     };
   }
@@ -317,15 +318,16 @@ export class AntiEntropy implements SyncControl {
   private async runJob(peer: Destination, job: Job, isStranger: boolean): Promise<JobResult> {
     const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
     const request = { ...job, occasion: isStranger ? "stranger" : "known", greeting } as const;
-    const { ok, failure, peerNodeId, hasMoved } = await this.sessions.run(peer, request);
+    const outcome = await this.sessions.run(peer, request);
+    const { ok, failure, peerNodeId, hasMoved, hasLearned } = outcome;
     const isSelf = failure === "self";
     const isBusy = failure === "busy";
     const nodeId = isSelf ? this.options.nodeId : peerNodeId;
     if (this.isMisled(peer, nodeId, failure)) {
       this.ways.noteStranger(peer);
-      return { ok: false, isBusy, hasMoved, peerNodeId: "" };
+      return { ok: false, isBusy, hasMoved, hasLearned, peerNodeId: "" };
     }
-    return { ok: ok || isSelf, isBusy, hasMoved, peerNodeId: nodeId };
+    return { ok: ok || isSelf, isBusy, hasMoved, hasLearned, peerNodeId: nodeId };
   }
 
   /**

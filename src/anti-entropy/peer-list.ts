@@ -10,9 +10,9 @@
 import { parseDestination } from "./destination.ts";
 import { Peer } from "./peer.ts";
 
-const MAX_STRANGERS = 256;
+const MAX_STRANGERS = 1_024;
 /** Peers met at addresses that are not in the configuration. */
-const MAX_MET = 1_024;
+const MAX_MET = 4_096;
 
 /** See the file header. */
 export class PeerList {

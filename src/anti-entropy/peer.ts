@@ -37,6 +37,9 @@ export class Peer implements Destination {
   /** A node of that id has come by itself, or was met before this node started. */
   isAcquainted = false;
   isRunning = false;
+  /** What this node drew, and until when that counts, for whether it turns to that one. */
+  draw = 0;
+  drawnUntilMs = -Infinity;
   /** When a session was begun last. */
   triedMs = -Infinity;
   /** What is to be fetched from it. */
@@ -146,10 +149,13 @@ export class Peer implements Destination {
     else if (!hasMoved) this.fetchedFromMs = nowMs + pauseMs;
   }
 
-  /** A session with it failed. `chance` is from 0 to below 1. */
-  noteFailure(isBusy: boolean, nowMs: number, chance: number): void {
+  /**
+   * A session with it failed. `chance` is from 0 to below 1. The larger the crowd that may want the
+   * same of it, from 1 on, the longer it is left alone when it is busy.
+   */
+  noteFailure(isBusy: boolean, nowMs: number, chance: number, crowd = 1): void {
     if (isBusy) {
-      this.notBeforeMs = nowMs + BUSY_MS + BUSY_SPREAD_MS * chance;
+      this.notBeforeMs = nowMs + BUSY_MS + BUSY_SPREAD_MS * crowd * chance;
       return;
     }
     const delayMs = Math.min(PAUSE_MS * 2 ** this.failures, MAX_BACKOFF_MS);

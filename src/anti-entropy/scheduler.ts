@@ -7,15 +7,23 @@
  * peers: anybody may have made it up. So peers with which a session has succeeded, and those from
  * the configuration, have places of their own; strangers are tried beside them, a few at a time.
  * What asks for syncs that bring nothing asks less and less often.
+ *
+ * Peers may be a thousand, and may all notice the same at the same moment. So who misses
+ * something of no one in particular asks a few, drawn at random, and of those who notice that one
+ * node is behind, or ahead, only a few turn to it. What they learn goes on from them to the
+ * others (`news.ts`), as everything does while there is no broker.
  */
 import { NO_ADDRESS } from "../config/address.ts";
+import { Crowd } from "./crowd.ts";
 import { relayAddress, relayed, type Destination } from "./destination.ts";
-import type { KnownPeer } from "./ways.ts";
+import { News, type SessionYield } from "./news.ts";
 import { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 import { PostponedSources } from "./postponed-sources.ts";
 import type { PresenceView, PresenceChange } from "./presence-view.ts";
+import { StrangerBudget } from "./stranger-budget.ts";
 import { WaitingKeys } from "./waiting-keys.ts";
+import type { KnownPeer } from "./ways.ts";
 
 /** What to do with a peer: a round as of the watermark, all up to now, or certain keys only. */
 export type Job =
@@ -29,6 +37,8 @@ export interface JobResult {
   readonly isBusy: boolean;
   /** Whether entries went over. */
   readonly hasMoved: boolean;
+  /** Whether entries came that were new here. */
+  readonly hasLearned: boolean;
   /** The id of the node that answered; empty if none did. */
   readonly peerNodeId: string;
 }
@@ -63,8 +73,15 @@ export interface SchedulerOptions {
   readonly random: () => number;
 }
 
-/** Syncs asked for by something that many nodes notice are spread over this time. */
-const SPREAD_MS = 500;
+/** Who misses something of no one in particular asks so many. */
+const FEW = 4;
+/** Of all who notice something of one node, so many turn to it, about; and to fetch from it. */
+const CALLERS = 8;
+const FETCHERS = 64;
+/** A start waits so long for those of whom there is no more than that they are said to be there. */
+const AWAIT_STRANGERS_MS = 1_000;
+/** Between rounds by which news is spread; a quarter more or less is left to chance. */
+const NEWS_ROUND_MS = 2_000;
 /** What is missed of nodes that are not known asks for a sync with everybody so often at most. */
 const STRANGE_GAP_MS = 30_000;
 /** Nodes that are not known whose values are waited for; beyond it all is compared instead. */
@@ -72,7 +89,7 @@ const MAX_STRANGE_SOURCES = 64;
 /** Strangers with whom sessions begin from one tick to the next. */
 const STRANGERS_A_TICK = 3;
 /** Ids of nodes met that are remembered. */
-const MAX_MET_IDS = 1_024;
+const MAX_MET_IDS = 4_096;
 
 /** See the file header. */
 export class Scheduler {
@@ -97,11 +114,20 @@ export class Scheduler {
   private hasStrangeGap = false;
   private nextStrangeGapMs = -Infinity;
   private strangersBegun = 0;
+  private readonly strangerBudget = new StrangerBudget();
+  /** How many wait for syncs that they have asked for. */
+  private awaited = 0;
+  private readonly crowd: Crowd;
+  private readonly news: News;
+  private isConnected = false;
+  private lastRootHex: string | null = null;
   /** Resolves at the next change in how things stand with the peers. */
   private change = Promise.withResolvers<void>();
 
   constructor(private readonly options: SchedulerOptions) {
     this.peers = new PeerList(options.nodeId);
+    this.crowd = new Crowd(this.peers, options.random);
+    this.news = new News(() => this.crowd.size);
   }
 
   /** Number of other nodes known. */
@@ -135,10 +161,12 @@ export class Scheduler {
   tick(nowMs: number): void {
     this.nowMs = nowMs;
     this.strangersBegun = 0;
+    this.crowd.look();
     if (nowMs >= this.nextDiscoveryMs) this.forget();
     this.lookAtPresence();
     this.askForPostponed();
     this.askStrangers();
+    this.lookAtRoot();
     if (this.nextRoundMs === Infinity) this.planRound();
     this.beginWanted();
     if (nowMs >= this.nextRoundMs && this.options.hasRoom(false)) {
@@ -149,28 +177,39 @@ export class Scheduler {
   }
 
   /**
-   * Syncs with everybody known, without delay. Resolves when `enough` have succeeded, or all have
-   * succeeded or failed; who is busy is asked again. When one is enough, strangers are left
-   * out. Needs ticks meanwhile.
+   * Syncs with everybody known, without delay; of a crowd with a few. Resolves when `enough` have
+   * succeeded, or all have succeeded or failed; who is busy is asked again. For strangers it does
+   * not wait long, and when one is enough, they are left out. Needs ticks meanwhile.
    */
   async syncWithAll(enough = Infinity): Promise<void> {
     const begun = this.wants;
-    const distinct = (): Peer[] =>
-      this.peers.distinct().filter((peer) => enough === Infinity || !peer.isStranger);
-    for (const peer of distinct()) {
+    const begunMs = this.nowMs;
+    const candidates = this.peers
+      .distinct()
+      .filter((peer) => enough === Infinity || !peer.isStranger);
+    const chosen = new Set(this.crowd.few(candidates, FEW));
+    for (const peer of chosen) {
       this.want(peer, 0);
       peer.hurry(this.nowMs);
     }
+    this.awaited++;
     for (;;) {
       this.beginWanted();
       // Anew each time: another address may have taken the place of one that failed.
-      const peers = distinct();
+      const peers = [...chosen]
+        .map((peer) => this.peers.byNodeId(peer.nodeId) ?? peer)
+        .filter(({ nodeId }) => nodeId !== this.options.nodeId);
       const synced = peers.filter((peer) => peer.satisfied > begun);
-      const isOutstanding = ({ isWanted, satisfied, failures }: Peer) =>
-        isWanted && satisfied <= begun && failures === 0;
-      if (synced.length >= enough || !peers.some(isOutstanding)) return;
+      const isForStrangers = this.nowMs - begunMs < AWAIT_STRANGERS_MS;
+      const isOutstanding = ({ isWanted, satisfied, failures, isStranger, isAcquainted }: Peer) =>
+        isWanted &&
+        satisfied <= begun &&
+        failures === 0 &&
+        (isForStrangers || !isStranger || isAcquainted);
+      if (synced.length >= enough || !peers.some(isOutstanding)) break;
       await this.change.promise;
     }
+    this.awaited--;
   }
 
   /** Events of that node were lost: sync with it at once, or with everybody if it is unknown. */
@@ -180,6 +219,7 @@ export class Scheduler {
       this.hasStrangeGap = true;
       return;
     }
+    if (!this.crowd.isCaller(known, CALLERS, this.nowMs)) return this.spreadNews();
     this.want(known, 0);
     this.beginWith(known);
   }
@@ -211,8 +251,17 @@ export class Scheduler {
       this.strangersKeys.set(nodeId, keys);
       return;
     }
+    if (!this.crowd.isCaller(peer, FETCHERS, this.nowMs)) {
+      peer.keys = new WaitingKeys();
+      return this.spreadNews();
+    }
     this.pending.add(peer);
     this.beginWith(peer);
+  }
+
+  /** A session that another node began is over. */
+  noteServed(session: SessionYield): void {
+    this.noteYield(session);
   }
 
   /**
@@ -235,7 +284,7 @@ export class Scheduler {
     if (!this.hasStrangeGap || this.nowMs < this.nextStrangeGapMs) return;
     this.hasStrangeGap = false;
     this.nextStrangeGapMs = this.nowMs + STRANGE_GAP_MS;
-    for (const peer of this.peers.distinct()) this.want(peer, SPREAD_MS);
+    this.wantFew(this.peers.distinct());
   }
 
   /** What was dated too far ahead is taken now. */
@@ -250,27 +299,40 @@ export class Scheduler {
   private lookAtPresence(): void {
     const presence = this.options.presence();
     const { connections, droppedEvents } = presence;
+    this.isConnected = presence.connected;
     const hasMissed = connections !== this.connections || droppedEvents > this.droppedEvents;
     this.connections = connections;
     this.droppedEvents = droppedEvents;
-    for (const each of presence.takeChanges()) this.notePresence(each);
-    if (!hasMissed) return;
-    for (const { nodeId } of this.peers.announced()) {
-      const peer = this.peers.byNodeId(nodeId);
-      if (peer !== undefined) this.want(peer, SPREAD_MS);
+    const fresh: Peer[] = [];
+    for (const each of presence.takeChanges()) {
+      const peer = this.notePresence(each);
+      if (peer !== null) fresh.push(peer);
     }
+    this.wantFresh(fresh);
+    if (!hasMissed) return;
+    const announced = [...this.peers.announced()].map(({ nodeId }) => this.peers.byNodeId(nodeId));
+    this.wantFew(announced.filter((peer) => peer !== undefined));
   }
 
-  private notePresence(each: PresenceChange): void {
+  /** What changes while there is no broker, nobody else is told of. */
+  private lookAtRoot(): void {
+    const rootHex = this.options.rootHex();
+    if (rootHex === this.lastRootHex) return;
+    if (!this.isConnected && this.lastRootHex !== null) this.spreadNews();
+    this.lastRootHex = rootHex;
+  }
+
+  /** Takes up what presence says of a node. Returns it if it has come anew, with another root. */
+  private notePresence(each: PresenceChange): Peer | null {
     const { nodeId, epoch, online } = each;
     const former = this.peers.placeOf(nodeId);
     const address = this.placeFor(each);
     if (former !== undefined && (!online || former.address !== address)) this.noteLeft(former);
-    if (!online || address === null) return;
+    if (!online || address === null) return null;
     const isAcquainted = this.options.isAcquainted(nodeId);
     const credit = isAcquainted ? 2 : each.isLive ? 1 : 0;
     const peer = this.peers.findOrAdd(address, false, credit, this.nowMs);
-    if (peer === undefined) return;
+    if (peer === undefined) return null;
     const displaced = peer.announcedBy;
     if (displaced !== "" && displaced !== nodeId && peer.relayTo !== "") this.moveToBroker(peer);
     this.peers.announce(peer, nodeId);
@@ -279,7 +341,7 @@ export class Scheduler {
     peer.isLive ||= each.isLive;
     peer.isAcquainted ||= isAcquainted;
     if (!peer.isProven) this.peers.rename(peer, nodeId);
-    this.noteIncarnation(peer, each);
+    return this.isFresh(peer, each) ? (this.peers.byNodeId(nodeId) ?? peer) : null;
   }
 
   /**
@@ -302,16 +364,25 @@ export class Scheduler {
     this.peers.announce(peer, announcedBy);
     this.peers.rename(peer, announcedBy);
     Object.assign(peer, { epoch, isLive, isAcquainted });
-    this.want(peer, SPREAD_MS);
+    this.want(peer, this.crowd.spreadMs);
   }
 
-  private noteIncarnation(peer: Peer, { epoch, connection, root, nodeId }: PresenceChange): void {
+  private isFresh(peer: Peer, { epoch, connection, root }: PresenceChange): boolean {
     const incarnation = `${epoch}/${connection}`;
-    if (incarnation === peer.incarnation) return;
+    if (incarnation === peer.incarnation) return false;
     peer.incarnation = incarnation;
     peer.forgive(this.nowMs);
-    if (root !== null && root === this.options.rootHex()) return;
-    this.want(this.peers.byNodeId(nodeId) ?? peer, SPREAD_MS);
+    return root === null || root !== this.options.rootHex();
+  }
+
+  /** Those have come with another root; everybody else notices the same. */
+  private wantFresh(fresh: readonly Peer[]): void {
+    if (fresh.length === 0) return;
+    // They count among the others.
+    this.crowd.look();
+    for (const peer of fresh) {
+      if (this.crowd.draws(peer, CALLERS)) this.want(peer, this.crowd.spreadMs);
+    }
   }
 
   /**
@@ -330,6 +401,33 @@ export class Scheduler {
       this.peers.rename(peer, peer.announcedBy);
     }
     for (const address of this.options.peerList) this.peers.findOrAdd(address, true, 2, this.nowMs);
+  }
+
+  /** A sync with a few of these; the rest is left to what those know and tell. */
+  private wantFew(peers: readonly Peer[]): void {
+    for (const peer of this.crowd.few(peers, FEW)) this.want(peer, this.crowd.spreadMs);
+    if (this.crowd.size > FEW) this.spreadNews();
+  }
+
+  /** Others may not have what is here, or have what is not: rounds follow one another soon. */
+  private spreadNews(): void {
+    const wasSpreading = this.news.isSpreading;
+    this.news.begin();
+    if (wasSpreading || this.nextRoundMs === Infinity) return;
+    const delayMs = NEWS_ROUND_MS * (0.5 + this.options.random() / 2);
+    this.nextRoundMs = Math.min(this.nextRoundMs, this.nowMs + delayMs);
+  }
+
+  /**
+   * With a broker, whatever a session brought here was published to all. Only in a crowd, where not
+   * everybody who missed it asks for it, is it news to others.
+   */
+  private noteYield(session: SessionYield): void {
+    const isNews = !this.isConnected || this.crowd.size > FEW;
+    if (session.hasLearned && isNews) return this.spreadNews();
+    const wasSpreading = this.news.isSpreading;
+    this.news.noteSession(session);
+    if (wasSpreading && !this.news.isSpreading) this.planRound();
   }
 
   private want(peer: Peer, spreadMs: number): void {
@@ -356,7 +454,8 @@ export class Scheduler {
   }
 
   private mayTryStrangers(): boolean {
-    return this.strangersBegun < STRANGERS_A_TICK && this.options.hasRoom(true);
+    if (this.strangersBegun >= STRANGERS_A_TICK) return false;
+    return this.strangerBudget.allows(this.nowMs) && this.options.hasRoom(true);
   }
 
   /** Begins what is wanted of a peer, if its time has come and there is room. */
@@ -376,19 +475,30 @@ export class Scheduler {
     if (!this.options.isHealing()) return;
     const isReady = (peer: Peer) => peer.isReady(this.nowMs);
     const ready = this.peers.distinct().filter((peer) => !peer.isStranger && isReady(peer));
-    const after = ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0];
+    const after = this.nextInTurn(ready);
     if (after !== undefined) {
       this.lastInTurn = after.address;
       void this.begin(after, { mode: "watermark" });
     }
-    if (!this.mayTryStrangers()) return;
+    if ((after !== undefined && this.news.isSpreading) || !this.mayTryStrangers()) return;
     const stranger = this.peers.strangersInTurn().find(isReady);
     if (stranger !== undefined) void this.begin(stranger, { mode: "watermark" });
   }
 
+  /** In the order of addresses; in a crowd from anywhere on, or all would begin with the same. */
+  private nextInTurn(ready: readonly Peer[]): Peer | undefined {
+    if (this.lastInTurn === "" && ready.length > FEW) {
+      return ready[Math.floor(this.options.random() * ready.length)];
+    }
+    return ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0];
+  }
+
   private planRound(): void {
     const { intervalMs, random } = this.options;
-    this.nextRoundMs = this.nowMs + intervalMs * (0.9 + 0.2 * random());
+    const regularMs = intervalMs * (0.9 + 0.2 * random());
+    const soonMs = NEWS_ROUND_MS * (0.75 + random() / 2);
+    const delayMs = this.news.isSpreading ? Math.min(soonMs, regularMs) : regularMs;
+    this.nextRoundMs = this.nowMs + delayMs;
   }
 
   private noteChange(): void {
@@ -402,7 +512,10 @@ export class Scheduler {
     // All but a round, which goes no further than its watermark, brings them.
     if (job.mode !== "watermark") [keys, peer.keys] = [peer.keys, keys];
     const { isStranger } = peer;
-    if (isStranger) this.strangersBegun++;
+    if (isStranger) {
+      this.strangersBegun++;
+      this.strangerBudget.spend();
+    }
     peer.isRunning = true;
     peer.triedMs = this.nowMs;
     const result = await this.options.run(peer, job, isStranger);
@@ -411,8 +524,11 @@ export class Scheduler {
       peer.isProven = true;
       this.peers.rename(peer, result.peerNodeId);
     }
-    if (result.ok) this.noteSuccess(peer, job, result, begun);
-    else this.retry(peer, job, keys, result.isBusy);
+    if (result.ok) {
+      if (isStranger) this.strangerBudget.restore();
+      if (job.mode !== "fetch") this.noteYield(result);
+      this.noteSuccess(peer, job, result, begun);
+    } else this.retry(peer, job, keys, result.isBusy);
     this.noteChange();
   }
 
@@ -430,7 +546,13 @@ export class Scheduler {
   }
 
   private retry(peer: Peer, job: Job, keys: WaitingKeys, isBusy: boolean): void {
-    peer.noteFailure(isBusy, this.nowMs, this.options.random());
+    const crowd = this.crowd.size / CALLERS;
+    peer.noteFailure(isBusy, this.nowMs, this.options.random(), Math.max(1, crowd));
+    // Others have it as well, or will soon.
+    if (isBusy && crowd > 1 && job.mode === "now" && this.awaited === 0) {
+      peer.satisfy(this.wants);
+      this.spreadNews();
+    }
     // It said goodbye, and it is true.
     const hasLeft = !isBusy && !peer.isListed && peer.announcedBy === "";
     const { nodeId } = peer;

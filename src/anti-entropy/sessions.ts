@@ -15,6 +15,7 @@ import { formatDestination, hostOf, isRelayAddress, type Destination } from "./d
 import { LongestSlice } from "./longest-slice.ts";
 import { Pipe } from "./pipe.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
+import type { SessionYield } from "./news.ts";
 import { Semaphore } from "./semaphore.ts";
 import type { SyncStatistics } from "./sync-statistics.ts";
 import type { Reach } from "./ways.ts";
@@ -77,6 +78,8 @@ export type SessionOutcome = Pick<
   readonly failure: SyncFailure | "unreachable" | null;
   /** Whether entries went over, in either direction. */
   readonly hasMoved: boolean;
+  /** Whether entries came that were new here. */
+  readonly hasLearned: boolean;
 };
 
 const INTERRUPTED = "the node stops or leaves the cluster";
@@ -223,7 +226,7 @@ export class Sessions {
     const converse = (link: Link): LinkHandler => {
       ({ address } = link);
       const conversation = this.converse(link, { role: "initiator", ...parts }, helloMs, (result) =>
-        resolve({ ...result, hasMoved: result.entriesSent + result.entriesApplied > 0 }),
+        resolve({ ...result, ...yieldOf(result) }),
       );
       conversation.start(true);
       if (this.interruptions > interruptions) conversation.close(INTERRUPTED);
@@ -284,6 +287,11 @@ export class Sessions {
   }
 }
 
+/** What a session came to. */
+export function yieldOf({ entriesSent, entriesApplied }: SyncResult): SessionYield {
+  return { hasMoved: entriesSent + entriesApplied > 0, hasLearned: entriesApplied > 0 };
+}
+
 function failed(failure: SessionOutcome["failure"], reason: string): SessionOutcome {
   return {
     ok: false,
@@ -293,5 +301,6 @@ function failed(failure: SessionOutcome["failure"], reason: string): SessionOutc
     rootsEqual: null,
     hasSetAside: false,
     hasMoved: false,
+    hasLearned: false,
   };
 }

@@ -7,6 +7,7 @@ import {
   type SchedulerOptions,
 } from "../../../src/anti-entropy/scheduler.ts";
 import type { PresenceChange } from "../../../src/anti-entropy/presence-view.ts";
+import { seeded } from "../../support/random.ts";
 import { formatDestination } from "../../../src/anti-entropy/destination.ts";
 
 const INTERVAL_MS = 60_000;
@@ -54,7 +55,14 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
       const { promise, resolve } = Promise.withResolvers<JobResult>();
       const address = formatDestination(peer);
       const end = async (result: Partial<JobResult> = {}) => {
-        resolve({ ok: true, isBusy: false, hasMoved: true, peerNodeId: "", ...result });
+        resolve({
+          ok: true,
+          isBusy: false,
+          hasMoved: true,
+          hasLearned: false,
+          peerNodeId: "",
+          ...result,
+        });
         await promise;
         await Promise.resolve();
       };
@@ -482,6 +490,123 @@ test("peers that left are forgotten, unless they are configured or were met", as
   expect(asked.filter((address) => address === "b:7379")).toEqual([]);
 });
 
+describe("in a crowd", () => {
+  const COUNT = 200;
+  const crowd = (facts: Partial<PresenceChange> = {}) =>
+    Array.from({ length: COUNT }, (_, i) => presence(`node${i}`, facts));
+
+  /** Has met all of them. */
+  async function createInCrowd(seed: number): Promise<Scheduler> {
+    peers = [];
+    const addresses = Array.from({ length: COUNT }, (_, i) => `node${i}:7379`);
+    const scheduler = create({ random: seeded(seed), peerList: addresses });
+    for (let i = 0; i < COUNT; i++) scheduler.noteVisit(`node${i}`, scheduler.wants);
+    peers = crowd();
+    scheduler.tick(nowMs);
+    peers = [];
+    started = [];
+    return scheduler;
+  }
+
+  /** So many nodes notice the same; which addresses each of them turns to within a time. */
+  async function askedBy(
+    nodes: number,
+    notice: (scheduler: Scheduler) => void,
+    ms: number,
+    result: Partial<JobResult> = { hasMoved: false },
+  ): Promise<string[][]> {
+    const asked: string[][] = [];
+    for (let node = 0; node < nodes; node++) {
+      connections = 1;
+      const scheduler = await createInCrowd(node);
+      notice(scheduler);
+      const mine: string[] = [];
+      for (let passed = 0; passed < ms; passed += 500) {
+        pass(scheduler, 500);
+        for (const each of started.splice(0)) {
+          mine.push(each.address);
+          await each.end(result);
+        }
+      }
+      asked.push(mine);
+    }
+    return asked;
+  }
+
+  test("a node that lost its connection asks a few, each another few", async () => {
+    const asked = await askedBy(20, () => (connections = 2), 2_500);
+    for (const mine of asked) {
+      expect(mine.length).toBeGreaterThan(0);
+      expect(mine.length).toBeLessThanOrEqual(6);
+    }
+    expect(new Set(asked.flat()).size).toBeGreaterThan(40);
+  });
+
+  test("a gap that all notice sends few to the node that wrote, the rest to others", async () => {
+    const asked = await askedBy(COUNT, (scheduler) => scheduler.noteGap("node7"), 4_000);
+    const callers = asked.filter((mine) => mine.includes("node7:7379")).length;
+    expect(callers).toBeGreaterThan(1);
+    expect(callers).toBeLessThan(25);
+    for (const mine of asked) expect(mine.length).toBeGreaterThan(0);
+  });
+
+  test("a node that comes back is asked by a few", async () => {
+    const notice = () => (peers = [presence("node7", { connection: 2, root: "other" })]);
+    const asked = await askedBy(COUNT, notice, 3_000);
+    const callers = asked.filter((mine) => mine.includes("node7:7379")).length;
+    expect(callers).toBeGreaterThan(1);
+    expect(callers).toBeLessThan(25);
+  });
+
+  test("rounds follow one another until enough have brought nothing", async () => {
+    const [mine] = await askedBy(1, (scheduler) => scheduler.noteGap("node7"), 50_000);
+    expect(mine.length).toBeGreaterThan(8);
+    expect(mine.length).toBeLessThan(14);
+    expect(new Set(mine).size).toBe(mine.length);
+    const learning = { hasMoved: true, hasLearned: true };
+    const [busy] = await askedBy(1, (it) => it.noteGap("node7"), 50_000, learning);
+    expect(busy.length).toBeGreaterThan(18);
+  });
+
+  test("what changes without a broker is news, and what was served as well", async () => {
+    let root = "own root";
+    connected = false;
+    const scheduler = create({ peerList: ["a:1", "b:1"], rootHex: () => root });
+    pass(scheduler, 5_000);
+    expect(started).toEqual([]);
+    root = "another";
+    for (let i = 0; i < 20; i++) {
+      pass(scheduler, 1_000);
+      for (const each of started) await each.end({ hasMoved: false });
+    }
+    expect(modes()).toEqual(["watermark", "watermark", "watermark", "watermark"]);
+    expect(new Set(addresses()).size).toBe(2);
+    started = [];
+    scheduler.noteServed({ hasLearned: true, hasMoved: true });
+    pass(scheduler, 3_000);
+    expect(started.length).toBe(1);
+  });
+
+  test("a peer that is busy is left to others, who have it as well", async () => {
+    const scheduler = await createInCrowd(3);
+    connections = 2;
+    pass(scheduler, 2_000);
+    const first = addresses();
+    for (const each of started.splice(0)) await each.end({ ok: false, isBusy: true });
+    pass(scheduler, 4_000);
+    expect(started.length).toBeGreaterThan(0);
+    expect(addresses().filter((it) => first.includes(it))).toEqual([]);
+  });
+
+  test("a start waits for a few", async () => {
+    const scheduler = await createInCrowd(4);
+    const done = scheduler.syncWithAll();
+    expect(started.length).toBe(4);
+    for (const each of started) await each.end();
+    await done;
+  });
+});
+
 describe("whoever makes up nodes", () => {
   const forged = (from: number, count: number, facts: Partial<PresenceChange> = {}) =>
     Array.from({ length: count }, (_, i) =>
@@ -505,18 +630,19 @@ describe("whoever makes up nodes", () => {
 
   test("is heard up to a bound, and what is crowded out is counted", async () => {
     const scheduler = await createWithForged(forged(0, 3_000));
-    expect(scheduler.peerCount).toBe(257);
-    expect(scheduler.crowdedOut).toBe(2_744);
+    expect(scheduler.peerCount).toBe(1_025);
+    expect(scheduler.crowdedOut).toBe(1_976);
   });
 
   test("takes no place from those that were met", async () => {
     const places = { known: 1, strangers: 3 };
     const scheduler = await createWithForged(forged(0, 3_000, { isLive: true }), {
+      random: seeded(1),
       hasRoom: (isStranger) =>
         started.filter(({ address }) => address.startsWith("forged") === isStranger).length <
         (isStranger ? places.strangers : places.known),
     });
-    pass(scheduler, 1_000);
+    pass(scheduler, 10_000);
     expect(addresses().filter((it) => it.startsWith("forged")).length).toBe(3);
     scheduler.noteGap("a");
     pass(scheduler, 1_000);
@@ -525,12 +651,14 @@ describe("whoever makes up nodes", () => {
   });
 
   test("is tried a few at a time, after those that are there and those that came", async () => {
-    const scheduler = await createWithForged([
-      ...forged(0, 100),
-      presence("live", { root: "other" }),
-      presence("visitor", { root: "other", isLive: false }),
-    ]);
-    scheduler.noteVisit("visitor", 0);
+    const scheduler = await createWithForged(
+      [
+        ...forged(0, 100),
+        presence("live", { root: "other" }),
+        presence("visitor", { root: "other", isLive: false }),
+      ],
+      { random: () => 0.05, isAcquainted: (nodeId) => nodeId === "visitor" },
+    );
     nowMs += 500;
     scheduler.tick(nowMs);
     expect(addresses().slice(0, 2)).toEqual(["visitor:7379", "live:7379"]);
@@ -538,6 +666,22 @@ describe("whoever makes up nodes", () => {
     nowMs += 500;
     scheduler.tick(nowMs);
     expect(started.length).toBe(6);
+  });
+
+  test("costs a bounded number of dials, however often it announces what is not there", async () => {
+    const random = seeded(2);
+    const scheduler = await createWithForged([], { random, hasRoom: () => true });
+    let dials = 0;
+    for (let connection = 1; connection <= 60; connection++) {
+      peers = forged(0, 1_000, { isLive: true, connection });
+      pass(scheduler, 1_000);
+      for (const each of started.splice(0)) {
+        if (each.address.startsWith("forged")) dials++;
+        await each.end({ ok: !each.address.startsWith("forged") });
+      }
+    }
+    expect(dials).toBeGreaterThan(8);
+    expect(dials).toBeLessThan(32);
   });
 
   test("does not make the last words of a node that stops take longer", async () => {
