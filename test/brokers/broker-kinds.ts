@@ -22,6 +22,8 @@ export interface Start {
 /** One kind of broker. */
 export interface BrokerKind {
   readonly name: string;
+  /** What is to be known of it, and set. */
+  readonly advice: string;
   /** What is installed; null: nothing is. */
   version(): string | null;
   /** Commands that install it, one after the other. */
@@ -38,6 +40,7 @@ const aptGet = (name: string): readonly string[][] => [
 
 const mosquitto: BrokerKind = {
   name: "mosquitto",
+  advice: "Nothing. It announces `max_packet_size`; `message_size_limit` is found out.",
   version: () => mosquittoPath && said([mosquittoPath, "-h"], /mosquitto version (\S+)/),
   install: () => aptGet("mosquitto"),
   start: (port) => [{ command: [mosquittoPath!, "-p", `${port}`] }],
@@ -46,6 +49,7 @@ const mosquitto: BrokerKind = {
 const bridge: BrokerKind = {
   ...mosquitto,
   name: "two mosquittos, bridged",
+  advice: "`topic <topic_prefix>/# both 1` in the bridge.",
   start(port, directory) {
     const second = join(directory, "second.conf");
     const lines = [
@@ -64,6 +68,7 @@ const bridge: BrokerKind = {
 
 const rabbit: BrokerKind = {
   name: "RabbitMQ, MQTT plugin",
+  advice: "Nothing. It speaks MQTT 5 from 3.13 on.",
   version: () => said(["dpkg-query", "-W", "rabbitmq-server"], /rabbitmq-server\s+(\S+)/),
   install: () => aptGet("rabbitmq-server"),
   start(port, directory) {
@@ -92,6 +97,7 @@ const rabbit: BrokerKind = {
 
 const nats: BrokerKind = {
   name: "NATS server",
+  advice: "Nothing. Its `max_payload` of 1 MiB is found out.",
   ...goModule("nats-server", "github.com/nats-io/nats-server/v2"),
   start(port, directory) {
     const config = join(directory, "nats.conf");
@@ -106,6 +112,7 @@ const nats: BrokerKind = {
 
 const mochi: BrokerKind = {
   name: "mochi-mqtt",
+  advice: "Nothing.",
   ...goModule("cmd", "github.com/mochi-mqtt/server/v2", "/cmd"),
   start: (port) => [
     {
@@ -119,6 +126,8 @@ const mochi: BrokerKind = {
 
 const rumqttd: BrokerKind = {
   name: "rumqttd",
+  advice:
+    "`max_payload_size` is 20,480 and found out by lost connections: raise it, or set `mqtt.max_packet_bytes`.",
   version: () => said([join(home, "bin", "rumqttd"), "--version"], /rumqttd (\S+)/),
   install: () => [["cargo", "install", "-q", "rumqttd", "--root", home]],
   start(port, directory) {
@@ -153,6 +162,7 @@ ${listener("v4", port)}${listener("v5", port + 1)}`;
 
 const amqtt: BrokerKind = {
   name: "amqtt",
+  advice: 'It does not answer MQTT 5: `mqtt.protocol_version = "3.1.1"` saves the wait.',
   version: () => said([join(home, "amqtt/bin/pip"), "show", "amqtt"], /Version: (\S+)/),
   install: () => [
     ["python3", "-m", "venv", join(home, "amqtt")],
@@ -175,6 +185,7 @@ const amqtt: BrokerKind = {
 
 const embedded: BrokerKind = {
   name: "embedded (aedes)",
+  advice: "Nothing. It speaks 3.1.1 only.",
   version: () => packageVersion("aedes"),
   install: () => [],
   start: (port) => [{ command: [process.execPath, embeddedProgram, `${port}`] }],
@@ -219,6 +230,7 @@ function javaBroker(name: string, broker: typeof HIVEMQ): BrokerKind {
   const classpath = join(directory, "classpath");
   return {
     name,
+    advice: broker.advice,
     version: () => (existsSync(classpath) ? broker.version : null),
     install() {
       mkdirSync(directory, { recursive: true });

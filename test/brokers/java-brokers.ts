@@ -15,6 +15,7 @@ const HIVEMQ_VERSION = "2025.5";
 /** HiveMQ's community edition. Its program is started with a port and a directory, as all here. */
 export const HIVEMQ = {
   version: HIVEMQ_VERSION,
+  advice: "Nothing.",
   pom: pomOf(`com.hivemq:hivemq-community-edition-embedded:${HIVEMQ_VERSION}`),
   program: `
 import com.hivemq.embedded.EmbeddedHiveMQ;
@@ -45,6 +46,8 @@ const MOQUETTE_VERSION = "0.17";
 /** Moquette. */
 export const MOQUETTE = {
   version: MOQUETTE_VERSION,
+  advice:
+    "Its limit of 8,092 bytes is found out by lost connections: raise `netty.mqtt.message_size`, or set `mqtt.max_packet_bytes`.",
   pom: pomOf(`io.moquette:moquette-broker:${MOQUETTE_VERSION}`),
   program: `
 import io.moquette.broker.Server;
@@ -71,6 +74,7 @@ const ARTEMIS_VERSION = "2.42.0";
 /** Apache Artemis. */
 export const ARTEMIS = {
   version: ARTEMIS_VERSION,
+  advice: "Nothing.",
   pom: pomOf(
     `org.apache.activemq:artemis-server:${ARTEMIS_VERSION}`,
     `org.apache.activemq:artemis-mqtt-protocol:${ARTEMIS_VERSION}`,

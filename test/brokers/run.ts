@@ -71,11 +71,11 @@ function rowOf(kind: BrokerKind, version: string, trial: Trial): string[] {
     how === "yes" ? "yes" : "**no**",
   );
   while (cells.length < STEPS.length) cells.push("");
-  return [kind.name, version, trial.protocol, ...cells];
+  return [kind.name, version, trial.protocol, ...cells, kind.advice];
 }
 
 function tableOf(all: readonly string[][]): string {
-  const header = ["broker", "version", "MQTT", ...STEPS];
+  const header = ["broker", "version", "MQTT", ...STEPS, "what to set"];
   const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
   return [line(header), line(header.map(() => "---")), ...all.map(line)].join("\n");
 }
@@ -85,4 +85,5 @@ function updateDocs(text: string): void {
   const [before, rest] = page.split(TABLE_BEGIN);
   const after = rest.split(TABLE_END)[1];
   writeFileSync(DOCS, `${before}${TABLE_BEGIN}\n\n${text}\n\n${TABLE_END}${after}`);
+  Bun.spawnSync([process.execPath, "fmt", DOCS]);
 }
