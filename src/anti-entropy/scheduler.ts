@@ -233,12 +233,11 @@ export class Scheduler {
     this.postponed.note(isKnown ? nodeId : "", entryMs);
   }
 
-  /** By this node's time everything is to be looked at anew: sync with everybody soon. */
+  /** By this node's time everything is to be looked at anew: sync soon, in a crowd with a few. */
   noteTimeChange(): void {
-    for (const peer of this.peers.distinct()) {
-      peer.forgive(this.nowMs);
-      this.want(peer, SPREAD_MS);
-    }
+    const peers = this.peers.distinct();
+    for (const peer of peers) peer.forgive(this.nowMs);
+    this.wantFew(peers);
   }
 
   /** That node holds a value that has to be fetched. */
@@ -485,9 +484,12 @@ export class Scheduler {
     if (stranger !== undefined) void this.begin(stranger, { mode: "watermark" });
   }
 
-  /** In the order of addresses; in a crowd from anywhere on, or all would begin with the same. */
+  /**
+   * In the order of addresses; in a crowd from anywhere on, or all would begin with the same. News
+   * goes to anybody there, so that what many pass on does not go to the same few.
+   */
   private nextInTurn(ready: readonly Peer[]): Peer | undefined {
-    if (this.lastInTurn === "" && ready.length > FEW) {
+    if (ready.length > FEW && (this.lastInTurn === "" || this.news.isSpreading)) {
       return ready[Math.floor(this.options.random() * ready.length)];
     }
     return ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0];

@@ -35,7 +35,14 @@ interface Message {
 /** One broker for all nodes. */
 export class Broker {
   isUp = true;
-  readonly counts = { passed: 0, dropped: 0, duplicated: 0, reordered: 0, kept: 0 };
+  readonly counts = {
+    passed: 0,
+    dropped: 0,
+    duplicated: 0,
+    reordered: 0,
+    kept: 0,
+    presenceBytes: 0,
+  };
   private readonly connections: Connection[] = [];
   private readonly retained = new Map<string, Buffer>();
   /** Messages for clients that are away and have persistent sessions, by client id. */
@@ -153,6 +160,9 @@ export class Broker {
   private deliver(connection: Connection, message: Message): void {
     const { timeline } = this;
     const { chance } = connection.transport;
+    if (message.topic.includes("/nodes/")) {
+      this.counts.presenceBytes += message.topic.length + message.payload.length;
+    }
     this.counts.passed++;
     let atMs = timeline.nowMs + chance.next() * this.maxLatencyMs;
     if (chance.happens(this.faults.reorder)) {

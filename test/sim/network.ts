@@ -11,7 +11,7 @@ export class Network {
 
   /** Whether what `from` sends arrives at `to`. */
   reaches(from: number, to: number): boolean {
-    return !this.blocked.has(from * 64 + to);
+    return !this.blocked.has(lineOf(from, to));
   }
 
   /** Whether both hear each other, as a connection needs. */
@@ -21,14 +21,18 @@ export class Network {
 
   /** Cuts or mends one direction. */
   set(from: number, to: number, isBlocked: boolean): void {
-    if (isBlocked) this.blocked.add(from * 64 + to);
-    else this.blocked.delete(from * 64 + to);
+    if (isBlocked) this.blocked.add(lineOf(from, to));
+    else this.blocked.delete(lineOf(from, to));
   }
 
   /** Mends everything. */
   heal(): void {
     this.blocked.clear();
   }
+}
+
+function lineOf(from: number, to: number): number {
+  return from * 65_536 + to;
 }
 
 /** What one end of a connection does with what comes. */

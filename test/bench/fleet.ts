@@ -1,0 +1,272 @@
+/**
+ * `bun run bench:fleet [10 100 1000]`: what it costs so many nodes to stay alike: sessions, bytes and
+ * simulated time. Each node is the replica that the program runs, in the world of the simulation
+ * (`test/sim`), so a thousand of them fit into one process; nothing here depends on the machine but
+ * how long one waits for it. They find each other over a simulated broker and sync every five minutes.
+ *
+ *   equal            ten minutes of a cluster that knows each other and in which nothing is written
+ *   write, no broker one write while the broker is away, until all have it
+ *   broker restart   one node in ten writes while the broker is away; it comes back and has
+ *                    forgotten everything
+ *   power cut        one node in ten writes while the broker is away; then all nodes lose power at
+ *                    once and are started again within ten seconds, the broker after five
+ *
+ * A session is counted where it was begun, if it came to its end; "turned away" are those for which
+ * there was no room. "Most at once" is what any node had under way, begun there or elsewhere.
+ */
+import { originOf } from "../../src/core/data/origin.ts";
+import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
+import { Clients } from "../sim/clients.ts";
+import type { PlanChange } from "../sim/variation.ts";
+import { EPOCH_MS } from "../sim/sim-node.ts";
+import { Simulation } from "../sim/simulation.ts";
+
+const SEED = 940_000_000;
+const SIZES = [10, 100, 1_000];
+/** One node in so many writes in an outage. */
+const WRITERS = 10;
+const INTERVAL_MS = 300_000;
+const LOOK_EVERY_MS = 250;
+const DEADLINE_MS = 1_800_000;
+/** In quiet hours timers are so many times slower. */
+const QUIET_PACE = 20;
+
+/** The cluster: no troubles but those that are made here. */
+function planOf(nodes: number): PlanChange {
+  const none = {
+    ...{ partition: 0, crash: 0, snapshot: 0, fullDisk: 0, stalledDisk: 0, failingSync: 0 },
+    ...{ brokerOutage: 0, clockStep: 0, lostTime: 0, absence: 0, isolation: 0, loss: 0, flush: 0 },
+  };
+  return {
+    nodes,
+    disks: Array.from({ length: nodes }, () => "everysec" as const),
+    maxDiskMs: 1,
+    segmentBytes: 1_000_000,
+    keys: 32 + nodes,
+    maxLatencyMs: 20,
+    broker: { drop: 0, duplicate: 0, reorder: 0 },
+    cleanSession: true,
+    maxOutboxEvents: 1_000,
+    syncEveryMs: INTERVAL_MS,
+    maxConcurrentSyncs: 3,
+    graceMs: 86_400_000,
+    cuts: 0,
+    drift: 0,
+    expiry: false,
+    slowness: 0,
+    modeChange: 0,
+    troubles: none,
+  };
+}
+
+/** What was counted up to a moment. */
+interface Counts {
+  sessions: number;
+  bytes: number;
+  turnedAway: number;
+  presenceBytes: number;
+}
+
+/** One line of the table. */
+interface Row {
+  readonly nodes: number;
+  readonly what: string;
+  readonly seconds: number;
+  readonly sessions: number;
+  readonly turnedAway: number;
+  readonly bytes: number;
+  /** Received as presence a second. */
+  readonly presenceRate: number;
+  readonly mostAtOnce: number;
+}
+
+/** A simulated cluster of so many nodes. */
+class Fleet {
+  readonly simulation: Simulation;
+  private readonly clients: Clients;
+  private readonly ended: Counts = { sessions: 0, bytes: 0, turnedAway: 0, presenceBytes: 0 };
+  private mostAtOnce = 0;
+  private written = 0;
+
+  constructor(private readonly size: number) {
+    const variation = { only: null, without: new Set<string>(), change: planOf(size) };
+    this.simulation = new Simulation(SEED, { hasLiar: false, variation });
+    this.simulation.isTroubled = false;
+    this.clients = new Clients(this.simulation);
+  }
+
+  /** All scenarios, in turn. */
+  *run(): Generator<Row> {
+    const { broker, timeline } = this.simulation;
+    for (const node of this.simulation.present) node.start();
+    this.pass(30_000);
+    for (let i = 0; i < 32; i++) this.write(i % this.size);
+    this.pass(30_000);
+    this.acquaint();
+    this.simulation.pass(10_000_000, 10_000_000 / QUIET_PACE);
+    this.pass(60_000);
+    this.expectAlike();
+    yield this.measure("equal", () => this.pass(2 * INTERVAL_MS));
+
+    broker.stop(false);
+    this.pass(10_000);
+    yield this.measure("write, no broker", () => {
+      this.write(0);
+      this.untilAlike();
+    });
+    this.pass(120_000);
+
+    this.writeByMany();
+    yield this.measure("broker restart", () => {
+      broker.start();
+      this.untilAlike();
+      this.pass(60_000);
+    });
+
+    broker.stop(false);
+    this.pass(20_000);
+    this.writeByMany();
+    this.pass(3_000);
+    for (const node of this.simulation.present) this.cut(node.place);
+    for (const node of this.simulation.present) {
+      const chance = this.simulation.chanceOfAct(`start ${node.id}`);
+      timeline.after(chance.next() * 10_000, () => node.start());
+    }
+    timeline.after(5_000, () => broker.start());
+    yield this.measure("power cut", () => {
+      this.untilAlike();
+      this.pass(60_000);
+    });
+  }
+
+  /** Does something and tells what it cost; the time is that until all were alike, if it waited. */
+  private measure(what: string, act: () => void): Row {
+    const { timeline, oracle } = this.simulation;
+    const before = this.counts();
+    const startMs = timeline.nowMs;
+    this.mostAtOnce = 0;
+    this.alikeMs = null;
+    act();
+    if (oracle.failure !== null) throw new Error(oracle.failure);
+    const after = this.counts();
+    const { size: nodes, mostAtOnce } = this;
+    return {
+      nodes,
+      what,
+      mostAtOnce,
+      seconds: ((this.alikeMs ?? timeline.nowMs) - startMs) / 1_000,
+      sessions: after.sessions - before.sessions,
+      turnedAway: after.turnedAway - before.turnedAway,
+      bytes: after.bytes - before.bytes,
+      presenceRate:
+        ((after.presenceBytes - before.presenceBytes) / (timeline.nowMs - startMs)) * 1_000,
+    };
+  }
+
+  private alikeMs: number | null = null;
+
+  private pass(ms: number): void {
+    const { timeline } = this.simulation;
+    const untilMs = timeline.nowMs + ms;
+    while (timeline.nowMs < untilMs) {
+      timeline.runUntil(Math.min(untilMs, timeline.nowMs + LOOK_EVERY_MS));
+      for (const { serving } of this.simulation.present) {
+        if (serving === null) continue;
+        this.mostAtOnce = Math.max(this.mostAtOnce, factOf(serving.antiEntropy, "sync_active"));
+      }
+    }
+  }
+
+  private untilAlike(): void {
+    const { timeline } = this.simulation;
+    const untilMs = timeline.nowMs + DEADLINE_MS;
+    while (!this.areAlike()) {
+      if (timeline.nowMs > untilMs) throw new Error("they do not become alike");
+      this.pass(LOOK_EVERY_MS);
+    }
+    this.alikeMs = timeline.nowMs;
+  }
+
+  private expectAlike(): void {
+    if (!this.areAlike()) throw new Error("they should be alike by now");
+  }
+
+  /** Whether all are there and hold all that was written: each write is of a key of its own. */
+  private areAlike(): boolean {
+    return this.simulation.present.every(({ serving }) => serving?.store.size === this.written);
+  }
+
+  private write(place: number): void {
+    const node = this.simulation.nodes[place];
+    const name = this.simulation.names[this.written++];
+    this.clients.set(node, node.serving!.store, name, `write ${this.written}`);
+  }
+
+  private writeByMany(): void {
+    for (let place = 0; place < this.size; place += WRITERS) this.write(place);
+  }
+
+  /** As if they had been together for long: each knows all, at times that differ by minutes. */
+  private acquaint(): void {
+    const nowMs = EPOCH_MS + this.simulation.timeline.nowMs;
+    for (const { serving, id } of this.simulation.present) {
+      const chance = this.simulation.chanceOfAct(`acquaint ${id}`);
+      for (const other of this.simulation.present) {
+        const { high, low } = originOf(other.id);
+        serving!.contacts.note(high, low, nowMs - chance.next() * 2 * INTERVAL_MS);
+      }
+    }
+  }
+
+  private cut(place: number): void {
+    const node = this.simulation.nodes[place];
+    const { serving } = node;
+    if (serving !== null) this.add(this.ended, serving.antiEntropy);
+    node.crash("power");
+  }
+
+  private counts(): Counts {
+    const counts = { ...this.ended };
+    for (const { serving } of this.simulation.present) {
+      if (serving !== null) this.add(counts, serving.antiEntropy);
+    }
+    counts.presenceBytes += this.simulation.broker.counts.presenceBytes;
+    return counts;
+  }
+
+  private add(counts: Counts, antiEntropy: AntiEntropy): void {
+    // Each is counted at both of its ends.
+    counts.sessions += factOf(antiEntropy, "sync_completed") / 2;
+    counts.bytes += factOf(antiEntropy, "sync_bytes_sent");
+    counts.turnedAway += factOf(antiEntropy, "sync_turned_away");
+  }
+}
+
+function factOf(antiEntropy: AntiEntropy, name: string): number {
+  return Number(AntiEntropy.facts.find((it) => it.name === name)!.read(antiEntropy));
+}
+
+const sizes = process.argv.slice(2).map(Number);
+const columns: readonly (readonly [title: string, cell: (row: Row) => string])[] = [
+  ["nodes", ({ nodes }) => String(nodes)],
+  ["", ({ what }) => what],
+  ["time", ({ seconds }) => `${seconds.toFixed(1)} s`],
+  ["sessions", ({ sessions }) => Math.round(sessions).toLocaleString("en-US")],
+  ["a node", ({ sessions, nodes }) => (sessions / nodes).toFixed(1)],
+  ["/ log2 N", (row) => (row.sessions / row.nodes / Math.log2(row.nodes)).toFixed(2)],
+  ["turned away", ({ turnedAway }) => turnedAway.toLocaleString("en-US")],
+  ["most at once", ({ mostAtOnce }) => String(mostAtOnce)],
+  ["bytes a node", ({ bytes, nodes }) => Math.round(bytes / nodes).toLocaleString("en-US")],
+  [
+    "a session",
+    ({ bytes, sessions }) => (sessions > 0 ? String(Math.round(bytes / sessions)) : ""),
+  ],
+  ["presence a node", (row) => `${(row.presenceRate / row.nodes).toFixed(0)} B/s`],
+];
+const widths = [5, 16, 8, 8, 7, 8, 11, 12, 12, 9, 15];
+const line = (cells: readonly string[]): string =>
+  cells.map((it, i) => (i === 1 ? it.padEnd(widths[i]) : it.padStart(widths[i]))).join("  ");
+console.log(line(columns.map(([title]) => title)));
+for (const size of sizes.length > 0 ? sizes : SIZES) {
+  for (const row of new Fleet(size).run()) console.log(line(columns.map(([, cell]) => cell(row))));
+}
