@@ -64,7 +64,7 @@ export class MerkleTree implements ChangeObserver {
   readonly buckets: MerkleBuckets;
   /** Buckets and the levels above. Read it between updates; do not change it. */
   readonly levels = new DigestTree();
-  /** How many entries have changed since an update took them in. */
+  /** How many entries have changed and wait for an update to take them in. */
   waiting = 0;
   /** The watermark of the last completed update, upper word of a `HybridClock` timestamp. */
   watermarkHigh = 0;
