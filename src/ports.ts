@@ -26,7 +26,10 @@ export interface Durability {
   /** Every write before this is safe. */
   readonly safePosition: number;
   /** Not null while nothing can be kept, so that no writes may be taken. */
-  readonly failure: { readonly kind: "full" | "write" | "sync"; readonly message: string } | null;
+  readonly failure: {
+    readonly kind: "full" | "write" | "sync" | "gone";
+    readonly message: string;
+  } | null;
   /** Calls the waiter once all that is written by now is safe. */
   whenSafe(waiter: SafeWaiter): void;
 }

@@ -99,8 +99,6 @@ export class Replica {
     journal.onFailureChange = () => {
       const { failure } = journal;
       store.setReadOnly(failure !== null);
-      if (failure === null) options.logger.info("Writing to disk again");
-      else options.logger.error("Writes are refused", { reason: failure.message });
       replica?.onFailureChange(failure);
     };
     try {

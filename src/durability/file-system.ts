@@ -23,6 +23,8 @@ export interface OpenFile {
   sync(): Promise<void>;
   /** Cuts the file to `length` bytes. */
   truncate(length: number): Promise<void>;
+  /** Whether that path leads to this file: not once it, or its directory, was removed or moved. */
+  isAt(path: string): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -159,6 +161,17 @@ class RealFile implements OpenFile {
     return this.handle.truncate(length);
   }
 
+  async isAt(path: string): Promise<boolean> {
+    const mine = await this.handle.stat({ bigint: true });
+    try {
+      const found = await stat(path, { bigint: true });
+      return found.dev === mine.dev && found.ino === mine.ino;
+    } catch (error) {
+      if (LEADS_NOWHERE.has(codeOf(error))) return false;
+      throw error;
+    }
+  }
+
   close(): Promise<void> {
     return this.handle.close();
   }
@@ -192,6 +205,9 @@ const EXPLANATIONS: Record<string, string> = {
   ENAMETOOLONG: "its name is too long",
   EMFILE: "too many files are open",
 };
+
+/** Failures to look at a path because it leads to nothing, or not for this process. */
+const LEADS_NOWHERE = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EACCES"]);
 
 /** Failures of a write that were decided before any of it was on its way to the disk. */
 const NO_SPACE = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);

@@ -14,8 +14,10 @@ import { Metadata } from "./metadata.ts";
 
 /** Why nothing can be written for now. */
 export interface JournalFailure {
-  /** `full`: no space; `write`: another failed write; `sync`: a failed sync. */
-  readonly kind: "full" | "write" | "sync";
+  /**
+   * `full`: no space; `write`: another failed write; `sync`: a failed sync; `gone`: the files are.
+   */
+  readonly kind: "full" | "write" | "sync" | "gone";
   /** One line: what happened, where, and how it ends. */
   readonly message: string;
   /**

@@ -15,7 +15,9 @@
  *
  * A write that fails is tried again, same bytes in the same place, until it succeeds; until
  * then nothing new is taken (see `Journal.failure`). After a failed sync nothing is written any
- * more.
+ * more. Nothing fails when somebody removes the directory, or puts another in its place: the files
+ * that are open are written on, and gone with the process. So once a second the log looks whether
+ * the segment is still found under its name, and takes no writes while it is not.
  *
  * Invariants
  * - The queued frames and the one under way hold exactly the records between `safePosition`
@@ -40,7 +42,7 @@ import type { Metadata } from "./metadata.ts";
 import type { Journal, JournalFailure } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
 import { FrameBuffer } from "./record.ts";
-import { Segment, SyncFailed, type SegmentOptions } from "./segment.ts";
+import { Segment, SegmentGone, SyncFailed, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
 import {
   CLOCK_METADATA,
@@ -110,6 +112,8 @@ export class LogJournal implements Journal {
   private compactedPosition = -Infinity;
   private cancelTick = (): void => {};
   private isClosing = false;
+  /** The segment was not found under its name when it was last looked for. */
+  private isGone = false;
   /** The segment was begun in an older format, which has no names for what may come. */
   private isOutdated: boolean;
 
@@ -118,7 +122,7 @@ export class LogJournal implements Journal {
     text("storage_fsync", "The setting `storage.fsync`.", (it) => it.options.fsync),
     text(
       "storage_state",
-      "`ok`; or why no writes are taken: `full`, `write` (a write failed) or `sync` (a sync failed).",
+      "`ok`; or why no writes are taken: `full`, `write` (a write failed), `sync` (a sync failed) or `gone` (the files were removed or replaced).",
       (it) => it.failure?.kind ?? "ok",
     ),
     gauge(
@@ -361,10 +365,12 @@ export class LogJournal implements Journal {
   private async retry(step: () => Promise<void>): Promise<boolean> {
     for (;;) {
       try {
+        if (this.isGone) await this.segment.checkPlace();
+        this.isGone = false;
         await step();
         // A sync may have failed beside it, and after that no success means anything.
         if (this.failure?.isPassing === false) break;
-        if (this.failure !== null) this.resume();
+        if (this.failure !== null && !this.isGone) this.resume();
         return true;
       } catch (error) {
         this.fail(error);
@@ -380,6 +386,8 @@ export class LogJournal implements Journal {
   /** Ends the segment and begins the next. May be repeated after a failure. */
   private async beginSegment(): Promise<void> {
     const old = this.segment;
+    // What is begun in another directory would not follow on anything there.
+    await old.checkPlace();
     await old.end();
     const path = segmentPath(this.options.directory, old.number + 1);
     this.segment = await Segment.create(this.segmentOptions, path, old.number + 1);
@@ -396,6 +404,7 @@ export class LogJournal implements Journal {
   private tickLater(): void {
     this.cancelTick = this.options.timing.after(TICK_MS, () => {
       this.tickLater();
+      if (this.failure === null || this.isGone) this.look();
       if (this.failure === null) this.tick();
       // What was written before the disk filled up has its second all the same.
       else if (this.failure.isPassing && this.options.fsync === "everysec") this.sync();
@@ -412,6 +421,24 @@ export class LogJournal implements Journal {
     this.tickedPosition = this.position;
   }
 
+  /** Looks whether the segment is still where it is found after a restart. */
+  private look(): void {
+    const { segment } = this;
+    const isOver = (): boolean => segment !== this.segment || this.isClosing;
+    segment.checkPlace().then(
+      () => {
+        // Who writes finds out, and goes on, by itself.
+        if (isOver() || !this.isGone || this.isWriting) return;
+        this.isGone = false;
+        this.resume();
+      },
+      (error: unknown) => {
+        // Of what keeps one from looking, the next write tells.
+        if (!isOver() && error instanceof SegmentGone) this.fail(error);
+      },
+    );
+  }
+
   private sync(): void {
     this.segment.sync().catch((error: unknown) => this.fail(error));
   }
@@ -419,19 +446,14 @@ export class LogJournal implements Journal {
   // Failing.
 
   private fail(error: unknown): void {
-    const isFinal = error instanceof SyncFailed;
-    // A mistake in this program is no state of the disk.
-    if (!isFinal && codeOf(error) === "") throw error;
-    const kind = isFinal ? "sync" : isNoSpace(error) ? "full" : "write";
-    if (this.failure?.kind === kind || this.failure?.isPassing === false) return;
-    const message = isFinal
-      ? `${error.message}; nothing is written until the node is restarted`
-      : `cannot write ${this.segment.path}: ${explainError(error)}; tried again until it succeeds`;
-    this.failure = { kind, message, isPassing: !isFinal };
-    this.options.logger.error(`Taking no writes: ${message}`);
+    const failure = failureOf(error, this.segment.path);
+    if (failure.kind === "gone") this.isGone = true;
+    if (this.failure?.kind === failure.kind || this.failure?.isPassing === false) return;
+    this.failure = failure;
+    this.options.logger.error(`Taking no writes: ${failure.message}`);
     this.onFailureChange();
     // The sync of this second may wait behind what cannot be written now.
-    if (!isFinal && this.options.fsync === "everysec") this.sync();
+    if (failure.isPassing && this.options.fsync === "everysec") this.sync();
   }
 
   private resume(): void {
@@ -479,6 +501,20 @@ export const journalFacts: readonly Fact<Journal>[] = [
   text("storage_engine", "The setting `storage.engine`.", (it) => it.engine),
   ...within((it: Journal) => (it instanceof LogJournal ? it : null), LogJournal.facts),
 ];
+
+/** What an error of writing to that path means for who wants to write. */
+function failureOf(error: unknown, path: string): JournalFailure {
+  if (error instanceof SyncFailed) {
+    const message = `${error.message}; nothing is written until the node is restarted`;
+    return { kind: "sync", message, isPassing: false };
+  }
+  if (error instanceof SegmentGone)
+    return { kind: "gone", message: error.message, isPassing: true };
+  // A mistake in this program is no state of the disk.
+  if (codeOf(error) === "") throw error;
+  const message = `cannot write ${path}: ${explainError(error)}; tried again until it succeeds`;
+  return { kind: isNoSpace(error) ? "full" : "write", message, isPassing: true };
+}
 
 function segmentOptionsOf(options: LogOptions): SegmentOptions {
   const { files, nodeId, fsync, segmentBytes = SEGMENT_BYTES } = options;

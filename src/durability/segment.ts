@@ -22,6 +22,16 @@ export interface SegmentEnd {
   readonly formatVersion: number;
 }
 
+/** It is not found under its name any more: what is written to it is lost with the process. */
+export class SegmentGone extends OperationalError {
+  constructor(path: string) {
+    super(
+      `${path} was removed or replaced, perhaps with its directory; ` +
+        "nothing is written until it is back, or the node is restarted on what is there now",
+    );
+  }
+}
+
 /** It is unknown what of the file is on disk. */
 export class SyncFailed extends OperationalError {}
 
@@ -155,6 +165,11 @@ export class Segment {
     await this.preallocation?.end(this.bytes).catch((error: unknown) => {
       throw this.syncFailed(error);
     });
+  }
+
+  /** Rejects with SegmentGone when the path does not lead to this segment any more. */
+  async checkPlace(): Promise<void> {
+    if (!(await this.file.isAt(this.path))) throw new SegmentGone(this.path);
   }
 
   async close(): Promise<void> {

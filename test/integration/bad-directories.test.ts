@@ -12,6 +12,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -19,8 +20,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { merklekvBinary } from "../support/binary.ts";
+import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
-import { runToEnd, startNodeProcess } from "../support/process.ts";
+import { type NodeProcess, runToEnd, startNodeProcess } from "../support/process.ts";
 
 const NOBODY = 65534;
 const LOG = "0000000001.log";
@@ -301,3 +303,53 @@ describe("backup --to", () => {
     );
   });
 });
+
+describe("a data directory under a running node that is", () => {
+  const isReadOnly = /^ERROR:? Read only - .*0000000001\.log was removed or replaced/;
+
+  test.each([
+    ["removed", () => rmSync(data, { recursive: true })],
+    [
+      "replaced by a copy of itself",
+      () => {
+        renameSync(data, `${data}.old`);
+        cpSync(`${data}.old`, data, { recursive: true });
+      },
+    ],
+    ["without the file that is written to", () => rmSync(join(data, LOG))],
+  ])("%s: one line says so, reads go on, and writes do not", async (_how, change) => {
+    await using node = await startOn(data);
+    const client = await LineClient.connect(node.port);
+    expect(await client.send("SET city Hue")).toBe("OK");
+    change();
+    await eventually("no write is taken", async () => {
+      return isReadOnly.test(await client.send("SET city Saigon"));
+    });
+    expect(await client.send("GET city")).not.toBe("");
+    expect(node.output().match(/Taking no writes/g)).toHaveLength(1);
+    await client.close();
+    await node.stop();
+  });
+
+  test("away for a while: writes are taken again when it is back", async () => {
+    await using node = await startOn(data);
+    const client = await LineClient.connect(node.port);
+    renameSync(data, `${data}.away`);
+    const isTaken = async () => (await client.send("SET city Hue")) === "OK";
+    await eventually("no write is taken", async () => !(await isTaken()));
+    renameSync(`${data}.away`, data);
+    await eventually("writes are taken", isTaken);
+    await client.close();
+    expect(await node.stop()).toBe(0);
+    await using again = await startOn(data);
+    const reader = await LineClient.connect(again.port);
+    expect(await reader.send("GET city")).toBe("Hue");
+    await reader.close();
+  });
+});
+
+/** A node on a directory, killed at the end of its block. */
+async function startOn(path: string): Promise<NodeProcess & AsyncDisposable> {
+  const node = await startNodeProcess({ config: configOf(path) });
+  return Object.assign(node, { [Symbol.asyncDispose]: () => node.kill() });
+}

@@ -99,6 +99,7 @@ export class NodeDisk {
       },
       sync: () => this.late(life, () => file.sync()),
       truncate: (length) => this.late(life, () => file.truncate(length)),
+      isAt: (name) => file.isAt(name),
       close: () => file.close(),
     };
   }

@@ -211,6 +211,7 @@ export class SimulatedDisk implements FileSystem {
         file.current = resized(file.current, length);
         file.unsynced.push({ position: length, bytes: new Uint8Array(0), cuts: true });
       },
+      isAt: async (name) => this.names.get(name) === file,
       close: async () => {
         if (isOpen) this.openFiles--;
         isOpen = false;

@@ -1,11 +1,11 @@
 /** A disk that fills up or fails: nothing safe is lost, and writing resumes when it safely can. */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { LogJournal } from "../../../src/durability/log.ts";
 import type { Timing } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
 import { readFact } from "../../support/facts.ts";
-import { dataOf, openStore, set, untilSafe } from "../../support/journalled-store.ts";
+import { DIRECTORY, dataOf, openStore, set, untilSafe } from "../../support/journalled-store.ts";
 import { seeded } from "../../support/random.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
 
@@ -224,3 +224,65 @@ test("group commit: what comes during a write shares the next frame", async () =
   expect(writes).toBe(2);
   expect(files.syncs).toBeLessThan(6);
 });
+
+const SEGMENT = `${DIRECTORY}/0000000001.log`;
+const AWAY = "/elsewhere/0000000001.log";
+
+describe.each(["everysec", "always", "never"] as const)(
+  "with fsync = %p, a log that is",
+  (fsync) => {
+    test("taken away is noticed without a write; put back, it is gone on with", async () => {
+      const files = new SimulatedDisk();
+      const opened = await openStore({ files, fsync });
+      const { store, journal } = opened;
+      const kinds: (string | null)[] = [];
+      journal.onFailureChange = () => kinds.push(journal.failure?.kind ?? null);
+      set(store, "before", "1");
+      await untilSafe(opened);
+      await files.rename(SEGMENT, AWAY);
+      await eventually("it is noticed", () => journal.failure !== null);
+      expect(journal.failure!.message).toMatch(/0000000001\.log was removed or replaced/);
+      await files.rename(AWAY, SEGMENT);
+      await eventually("it is found again", () => journal.failure === null);
+      set(store, "after", "2");
+      await untilSafe(opened);
+      expect(kinds).toEqual(["gone", null]);
+      await journal.close();
+      expect(dataOf((await openStore({ files })).store)).toEqual({ before: "1", after: "2" });
+    });
+
+    test("replaced takes no more writes, and what was under way is not called safe", async () => {
+      const files = new SimulatedDisk();
+      const opened = await openStore({ files, fsync });
+      const { store, journal } = opened;
+      set(store, "before", "1");
+      await untilSafe(opened);
+      files.place(SEGMENT, files.contents(SEGMENT));
+      await eventually("it is noticed", () => journal.failure !== null);
+      set(store, "during", "2");
+      let isTold = false;
+      void untilSafe(opened).then(() => (isTold = true));
+      await passed(3);
+      expect([journal.failure?.kind, isTold]).toEqual(["gone", false]);
+      await journal.close();
+    });
+  },
+);
+
+test("no segment is begun where the one before it is gone", async () => {
+  const files = new SimulatedDisk();
+  const { journal } = await openStore({ files });
+  await files.rename(SEGMENT, AWAY);
+  const compacted = journal.compact();
+  await eventually("it is noticed", () => journal.failure?.kind === "gone");
+  expect(files.paths().filter((path) => path.startsWith(DIRECTORY))).toEqual([]);
+  await files.rename(AWAY, SEGMENT);
+  await compacted;
+  expect(files.paths().length).toBeGreaterThan(0);
+  await journal.close();
+});
+
+/** So many turns at the disk pass. */
+async function passed(turns: number): Promise<void> {
+  for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+}
