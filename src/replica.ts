@@ -228,6 +228,14 @@ export class Replica {
         onReference: (source, entry) => this.antiEntropy.noteReference(source, entry),
         onFuture: (entry, source) => this.antiEntropy.noteFuture(entry, source),
         isMet: (source) => this.antiEntropy.knows(source),
+        isMember: (source) => {
+          const { high, low } = originOf(source);
+          return this.contacts.has(high, low);
+        },
+        isForgotten: (source) => {
+          const { high, low } = originOf(source);
+          return this.contacts.isForgotten(high, low);
+        },
         formerMembers: this.formerMembers(),
       },
     });

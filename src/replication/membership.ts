@@ -12,6 +12,7 @@ import {
   decodePresence,
   encodePresence,
   PresenceTable,
+  REFRESH_MS,
   type PeerPresence,
   type Presence,
 } from "./presence.ts";
@@ -23,19 +24,33 @@ export function presenceTopicName(nodeId: string): string {
   return encodeURIComponent(nodeId);
 }
 
+/** The opposite; empty when that is no such name. */
+function nodeIdOf(topicName: string): string {
+  try {
+    return decodeURIComponent(topicName);
+  } catch {
+    return "";
+  }
+}
+
 const ANSWER_MS = 5_000;
 /** A broker that shuts down may still pass on wills: who left so shortly before is awaited too. */
 const LEFT_WITH_BROKER_MS = 5_000;
 /** Announcements asked for within this time are made once, in ms. */
 const GATHER_MS = 50;
 /**
- * Between two announcements, in ms: whoever makes up nodes does not make this one talk on and on.
+ * Between two announcements, in ms, and so much more for each node there is: whoever makes up nodes
+ * does not make this one talk on and on, nor do many that come back at the same moment.
  */
 const DISTANCE_MS = 250;
+const DISTANCE_A_NODE_MS = 10;
 /** After a connection it takes so long, in ms, until silence means that somebody has left. */
 const HEARING_MS = 10_000;
-/** Presence is announced anew at least this often, in ms; a quarter of it is left to chance. */
-const REFRESH_MS = 60_000;
+/**
+ * Presence is announced anew after REFRESH_MS, or after so much for each node there is; a quarter of
+ * it is left to chance. So a node receives about 1.5 KB/s of it, however many there are.
+ */
+const REFRESH_A_NODE_MS = 250;
 
 /** After a connection it takes so long, in ms, until the broker has delivered what it kept. */
 const DELIVERY_MS = 3_000;
@@ -69,6 +84,10 @@ export interface MembershipOptions {
   readonly onReady: () => void;
   /** For whom there always is room among those that are known. */
   readonly isKept: (nodeId: string) => boolean;
+  /** Whether there was contact with the node of that id, at any time. */
+  readonly isMember: (nodeId: string) => boolean;
+  /** Whether somebody said that the node of that id is gone for good. */
+  readonly isForgotten: (nodeId: string) => boolean;
   /** Whether a node may have been started with this epoch, by now and by the clocks. */
   readonly isPossibleEpoch: (epoch: number) => boolean;
   /** Another live node was seen with this node's id. */
@@ -101,6 +120,8 @@ export class Membership {
   /** When the next announcement comes, and when the last one was made. */
   private nextAnnouncementMs = Infinity;
   private announcedMs = -Infinity;
+  /** How many other nodes there were at that time, of which there is more than a message. */
+  private members = 0;
   private upMs = 0;
 
   constructor(private readonly options: MembershipOptions) {
@@ -151,8 +172,18 @@ export class Membership {
     this.cancelAnnouncement?.();
     this.nextAnnouncementMs = Infinity;
     this.announcedMs = this.options.timing.nowMs();
+    this.members = this.presences.count(this.options.isMember);
     this.options.publish(this.presence(true));
-    this.announceIn(REFRESH_MS * (1 - this.options.random() / 4));
+    this.announceIn(this.refreshMs * (1 - this.options.random() / 4));
+  }
+
+  private get refreshMs(): number {
+    return Math.max(REFRESH_MS, REFRESH_A_NODE_MS * this.members);
+  }
+
+  /** That node is gone for good: what it announced counts no longer, unless it is there. */
+  forget(nodeId: string): void {
+    this.presences.drop(nodeId, this.options.timing.nowMs());
   }
 
   /** Announces that this node leaves. */
@@ -165,10 +196,13 @@ export class Membership {
    * what one node says in the name of another.
    */
   receive(topicName: string, message: Buffer, retained: boolean): void {
+    if (message.length === 0) return this.forget(nodeIdOf(topicName));
     const presence = decodePresence(message);
     if (presence === null || presenceTopicName(presence.nodeId) !== topicName) return;
     const { nodeId, online } = presence;
     if (nodeId === this.options.nodeId) return this.receiveOwn(presence, retained);
+    // What the broker remembers of it may be older than that.
+    if (retained && this.options.isForgotten(nodeId)) return;
     this.options.onPresence(presence, !retained);
     const isBack = this.presences.update(presence, !retained, this.options.timing.nowMs());
     if (retained || !online) return;
@@ -254,12 +288,16 @@ export class Membership {
     if (!this.connected) return;
     const { timing } = this.options;
     const nowMs = timing.nowMs();
-    const atMs = Math.max(nowMs + delayMs, this.announcedMs + DISTANCE_MS);
+    const atMs = Math.max(nowMs + delayMs, this.announcedMs + this.distanceMs);
     // What asks for one again and again does not put it off.
     if (this.nextAnnouncementMs <= atMs) return;
     this.cancelAnnouncement?.();
     this.nextAnnouncementMs = atMs;
     this.cancelAnnouncement = timing.after(atMs - nowMs, () => this.announce());
+  }
+
+  private get distanceMs(): number {
+    return DISTANCE_MS + DISTANCE_A_NODE_MS * this.members;
   }
 
   private presence(online: boolean): Buffer {
@@ -277,6 +315,7 @@ export class Membership {
       sequence: sequence(),
       clientId,
       hears: hears(),
+      refreshMs: this.refreshMs,
     });
   }
 }

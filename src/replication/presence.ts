@@ -4,13 +4,15 @@
  * JSON, so that any MQTT tool shows it.
  *
  *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "seq",
- *     "client_id"?, "hears"?, "relay"? }
+ *     "client_id"?, "hears"?, "relay"?, "every"? }
  *
  * `address` is "none" of a node that nobody reaches at its client port; `relay` is true of one that
  * can be reached through the broker. `seq` is the number of the last batch of writes that it
  * published, so that who has not received so many knows that some were lost. `client_id` is there
  * when it is not the node id, and `hears`, false, when the node does not receive what others
- * publish, which is then to be brought to it.
+ * publish, which is then to be brought to it. `every` is after how many seconds it says all this
+ * again, if not after a minute: the more nodes there are, the more seldom each repeats itself.
+ * An empty message takes the place of one of a node that is gone for good.
  *
  * `connection` counts the node's connections to a broker in this epoch. A message that
  * tells of a new one makes everybody announce themselves again, and such an answer is
@@ -43,6 +45,8 @@ export interface Presence {
   readonly clientId: string;
   /** Whether it receives what others publish, as far as it knows. */
   readonly hears: boolean;
+  /** After what time it is said again, in ms. */
+  readonly refreshMs: number;
 }
 
 /** What is known of another node. */
@@ -57,24 +61,30 @@ const FORMAT_VERSION = 1;
 /** Longest presence message read, in bytes. */
 const MAX_BYTES = 4_096;
 /** Most nodes known; beyond it who is unheard for longest and was never met is forgotten. */
-const MAX_NODES = 1_000;
+const MAX_NODES = 4_096;
 /** Longest program version, in characters. */
 const MAX_VERSION = 64;
 /** Longest client id, in characters. */
 const MAX_CLIENT_ID = 256;
-/** A node that has not been heard of for this long is not online, whatever it said. */
-const STALE_MS = 180_000;
+/** How often presence is said again if the message does not tell, and the longest time told. */
+export const REFRESH_MS = 60_000;
+const MAX_REFRESH_MS = 1_200_000;
+/** A node that has missed so many of these times is not online, whatever it said. */
+const STALE_REFRESHES = 3;
+/** Who has fallen silent is looked for this often. */
+const LOOK_EVERY_MS = 5_000;
 
 /** The message that announces this. */
 export function encodePresence(presence: Presence): Buffer {
   const { nodeId, epoch, connection, address, version, root, online } = presence;
-  const { sequence, clientId, hears, isRelayed } = presence;
+  const { sequence, clientId, hears, isRelayed, refreshMs } = presence;
   const message = { v: FORMAT_VERSION, node_id: nodeId, epoch, connection, address, version };
   const rest = {
     ...{ root, online, seq: sequence },
     ...(clientId !== nodeId && { client_id: clientId }),
     ...(!hears && { hears }),
     ...(isRelayed && { relay: true }),
+    ...(refreshMs !== REFRESH_MS && { every: Math.ceil(refreshMs / 1_000) }),
   };
   return Buffer.from(JSON.stringify({ ...message, ...rest }));
 }
@@ -99,10 +109,13 @@ export function decodePresence(message: Buffer): Presence | null {
   const isRelayed = found["relay"] === true;
   if (root !== null && (typeof root !== "string" || !/^[0-9a-f]{1,128}$/.test(root))) return null;
   const { seq: sequence = 0, client_id: clientId = nodeId, hears = true } = found;
+  const { every = REFRESH_MS / 1_000 } = found;
+  if (!isCount(every)) return null;
+  const refreshMs = Math.min(Math.max((every as number) * 1_000, REFRESH_MS), MAX_REFRESH_MS);
   if (sequence !== 0 && !isCount(sequence)) return null;
   if (typeof clientId !== "string" || clientId.length > MAX_CLIENT_ID) return null;
   const known = { nodeId, epoch, connection, address, version, root, online, isRelayed };
-  return { ...known, sequence, clientId, hears: hears !== false };
+  return { ...known, sequence, clientId, hears: hears !== false, refreshMs };
 }
 
 function isCount(value: unknown): value is number {
@@ -119,6 +132,7 @@ export class PresenceTable {
   /** Who was heard of last is at the end. */
   private readonly rows = new Map<string, PresenceRow>();
   private readonly changed = new Map<string, PeerPresence>();
+  private nextLookMs = -Infinity;
 
   /** `isKept` tells whom there always is room for. */
   constructor(private readonly isKept: (nodeId: string) => boolean) {}
@@ -147,9 +161,9 @@ export class PresenceTable {
 
   /** Of whom something was heard since the last call; with `isHearing`, who is silent has left. */
   takeChanges(nowMs: number, isHearing: boolean): PeerPresence[] {
-    for (const row of this.rows.values()) {
-      if (!isHearing || nowMs - row.lastSeenMs < STALE_MS) break;
-      this.forget(row);
+    if (isHearing && nowMs >= this.nextLookMs) {
+      this.nextLookMs = nowMs + LOOK_EVERY_MS;
+      for (const row of this.rows.values()) if (isStale(row, nowMs)) this.forget(row);
     }
     const changes = [...this.changed.values()];
     this.changed.clear();
@@ -167,6 +181,19 @@ export class PresenceTable {
       ...row,
       online: isOnline(row, nowMs),
     }));
+  }
+
+  /** Forgets a node that is not online. */
+  drop(nodeId: string, nowMs: number): void {
+    const row = this.rows.get(nodeId);
+    if (row !== undefined && !isOnline(row, nowMs)) this.forget(row);
+  }
+
+  /** How many of the nodes known are such. */
+  count(isSuch: (nodeId: string) => boolean): number {
+    let count = 0;
+    for (const nodeId of this.rows.keys()) if (isSuch(nodeId)) count++;
+    return count;
   }
 
   /** Ids of the nodes that are online, or were less than `graceMs` ago. */
@@ -206,5 +233,9 @@ function isEarlier(a: Presence, b: Presence): boolean {
 }
 
 function isOnline(peer: PeerPresence, nowMs: number): boolean {
-  return peer.online && nowMs - peer.lastSeenMs < STALE_MS;
+  return peer.online && !isStale(peer, nowMs);
+}
+
+function isStale({ lastSeenMs, refreshMs }: PeerPresence, nowMs: number): boolean {
+  return nowMs - lastSeenMs >= STALE_REFRESHES * refreshMs;
 }

@@ -55,6 +55,10 @@ export interface ReplicationHooks {
   onFuture?(entry: Entry, nodeId: string | null): void;
   /** Whether the node of that id is one, and not only said to be: it is not forgotten. */
   isMet?(nodeId: string): boolean;
+  /** Whether there was contact with the node of that id, at any time. */
+  isMember?(nodeId: string): boolean;
+  /** Whether somebody said that the node of that id is gone for good. */
+  isForgotten?(nodeId: string): boolean;
   /** Members that this node had met when it started, and whether the node of that id was one. */
   readonly formerMembers?: FormerMembers;
 }
@@ -515,6 +519,8 @@ export class Replicator {
       rootHex,
       random,
       isKept: (id) => hooks?.isMet?.(id) ?? false,
+      isMember: (id) => hooks?.isMember?.(id) ?? false,
+      isForgotten: (id) => hooks?.isForgotten?.(id) ?? false,
       sequence: () => this.publisher.sequence,
       clientId: settings.client_id || nodeId,
       hears: () => !this.echo.isUnheard,

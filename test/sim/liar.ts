@@ -145,6 +145,7 @@ export class Liar implements Party {
       sequence: chance.pick([0, chance.between(1, 1_000), Number.MAX_SAFE_INTEGER]),
       clientId: chance.pick([nodeId, "somebody"]),
       hears: chance.happens(0.7),
+      refreshMs: chance.pick([60_000, 60_000, 1_200_000]),
     };
     const topic = `sim/nodes/${encodeURIComponent(nodeId)}`;
     if (broker.isUp) broker.publish(null, topic, encodePresence(presence), chance.happens(0.5));

@@ -40,8 +40,8 @@ export const FEW_MEMBERS = 8;
 const GROUP_SIZE = 8;
 const MAX_GROUP_BITS = 8;
 const MEMBER_BYTES = 8 + 4 * 5 + 1;
-/** Most bytes that either form takes. */
-export const MAX_SUMMARY_BYTES = 128 + MAX_MEMBERS * (MEMBER_BYTES + 1);
+/** Most bytes that a form takes besides members. */
+const SUMMARY_BYTES = 128;
 /** Most bytes that the digests of groups take. */
 export const MAX_GROUPS_BYTES = 1 + 2 ** MAX_GROUP_BITS * GROUP_DIGEST_BYTES;
 /** For whoever was in contact within this time nobody need know when a purge was learned, in ms. */
@@ -71,6 +71,10 @@ export class GroupMask {
 
   add(group: number): void {
     this.bytes[group >>> 3] |= 1 << (group & 7);
+  }
+
+  get hasNone(): boolean {
+    return this.bytes.every((byte) => byte === 0);
   }
 
   get hasAll(): boolean {
@@ -162,6 +166,17 @@ export function readGroups(reader: FrameReader, told: Contacts, salt: Salt): Gro
     if (digest.some((byte, i) => byte !== reader.bytes[at + i])) mask.add(group);
   }
   return mask;
+}
+
+/** Most bytes that a summary takes. */
+export function summaryBytes({ named }: ContactSummary): number {
+  return SUMMARY_BYTES + named.size * MEMBER_BYTES;
+}
+
+/** Most bytes that the answer to a summary takes. */
+export function answerBytes(told: Contacts, { named, mask }: ContactSummary): number {
+  const most = mask.hasNone ? 0 : named.size + told.size;
+  return SUMMARY_BYTES + named.size + most * MEMBER_BYTES;
 }
 
 /** Writes the initiator's form, for which there is room. */

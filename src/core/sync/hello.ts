@@ -24,7 +24,8 @@ import {
   readSummary,
   secondsBack,
   secondsBefore,
-  MAX_SUMMARY_BYTES,
+  answerBytes,
+  summaryBytes,
   ContactSummary,
   GroupMask,
   writeAnswer,
@@ -102,10 +103,12 @@ export class Hello {
 
 /** Writes the item; the responder's when it answers an initiator's. */
 export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | null = null): void {
-  writer.reserve(256 + 2 * MAX_TEXT_BYTES + MAX_SUMMARY_BYTES);
   const { clockMs, contacts, purgedUpToMs, floor } = hello;
   const hasFloor = floor.timeHigh !== 0 || floor.timeLow !== 0;
   if (answered === null) hello.summary = ContactSummary.of(contacts, hello.mask, hello.salt);
+  const contactBytes =
+    answered === null ? summaryBytes(hello.summary) : answerBytes(contacts, answered.summary);
+  writer.reserve(256 + 2 * MAX_TEXT_BYTES + contactBytes);
   const hasOthers = answered !== null && answered.summary.others !== null;
   writer.u8(HELLO);
   writer.u32(MAGIC);

@@ -11,7 +11,7 @@ const ABSURD = 1_000;
 /** What every presence says here. */
 const SAID = {
   ...{ address: "127.0.0.1:1", version: "1", root: null },
-  ...{ sequence: 0, clientId: "me", hears: true, isRelayed: false },
+  ...{ sequence: 0, clientId: "me", hears: true, isRelayed: false, refreshMs: 60_000 },
 };
 
 let timeline: Timeline;
@@ -19,6 +19,8 @@ let published: boolean[];
 let duplicates: number;
 let membership: Membership;
 let kept: Set<string>;
+let members: Set<string>;
+let forgotten: Set<string>;
 let readyMs: number[];
 
 beforeEach(() => {
@@ -26,6 +28,8 @@ beforeEach(() => {
   published = [];
   duplicates = 0;
   kept = new Set();
+  members = new Set();
+  forgotten = new Set();
   readyMs = [];
   membership = new Membership({
     nodeId: "me",
@@ -38,6 +42,8 @@ beforeEach(() => {
     sequence: () => 0,
     clientId: "me",
     hears: () => true,
+    isMember: (nodeId) => members.has(nodeId),
+    isForgotten: (nodeId) => forgotten.has(nodeId),
     onPresence() {},
     publish: (message) => void published.push(decodePresence(message)!.online),
     onReady: () => readyMs.push(timeline.nowMs),
@@ -171,15 +177,15 @@ describe("whoever makes up nodes", () => {
     connect();
     kept.add("n1");
     for (const id of ["n1", "n2"]) say(id);
-    for (let i = 0; i < 3_000; i++) say(`forged${i}`);
-    expect(known().length).toBe(1_000);
+    for (let i = 0; i < 6_000; i++) say(`forged${i}`);
+    expect(known().length).toBe(4_096);
     expect(known()).toContain("n1");
     expect(known()).not.toContain("n2");
-    expect(known()).toContain("forged2999");
-    expect(membership.crowdedOut).toBe(2_002);
+    expect(known()).toContain("forged5999");
+    expect(membership.crowdedOut).toBe(1_906);
     const changes = membership.takeChanges();
-    expect(changes.length).toBe(1_000);
-    expect(changes.filter(({ online }) => online).length).toBe(1_000);
+    expect(changes.length).toBe(4_096);
+    expect(changes.filter(({ online }) => online).length).toBe(4_096);
     expect(membership.takeChanges()).toEqual([]);
   });
 
@@ -246,4 +252,68 @@ describe("whoever makes up nodes", () => {
     expect(membership.takeChanges()).toEqual([]);
     expect(known()).toEqual(["n2"]);
   });
+});
+
+describe("a fleet of a thousand", () => {
+  const COUNT = 1_000;
+  const say = (nodeId: string, retained: boolean, connection = 1): number => {
+    const facts = { ...SAID, clientId: nodeId, refreshMs: 250_000, connection };
+    const message = encodePresence({ nodeId, epoch: 1, online: true, ...facts });
+    membership.receive(nodeId, message, retained);
+    return message.length;
+  };
+
+  test("announces itself so seldom that each hears less than 2 KB/s, and nobody is taken for gone", () => {
+    for (let i = 0; i < COUNT; i++) members.add(`node${i}`);
+    connect();
+    let bytes = 0;
+    for (let i = 0; i < COUNT; i++) bytes += say(`node${i}`, true);
+    timeline.runUntil(20_000);
+    const { length } = published;
+    timeline.runUntil(3_620_000);
+    const announcements = published.length - length;
+    expect(announcements).toBeGreaterThan(10);
+    // The topic and the packet come on top of it.
+    expect(((announcements / 3_600) * (bytes + COUNT * 60)) | 0).toBeLessThan(2_000);
+    membership.takeChanges();
+    for (let i = 0; i < COUNT; i++) say(`node${i}`, false);
+    timeline.runUntil(timeline.nowMs + 700_000);
+    membership.takeChanges();
+    expect(membership.count()).toBe(COUNT + 1);
+    timeline.runUntil(timeline.nowMs + 60_000);
+    membership.takeChanges();
+    expect(membership.count()).toBe(1);
+  });
+
+  test("that comes back at once makes each announce itself a few times, not a thousand times", () => {
+    for (let i = 0; i < COUNT; i++) members.add(`node${i}`);
+    for (const id of members) say(id, true);
+    connect();
+    for (let i = 0; i < COUNT; i++) {
+      say(`node${i}`, false, 2);
+      timeline.runUntil(timeline.nowMs + 5);
+    }
+    timeline.runUntil(30_000);
+    expect(published.length).toBeLessThanOrEqual(3);
+  });
+});
+
+test("what the broker remembers of a node that is gone for good does not count, nor an empty message", () => {
+  connect();
+  const say = (online: boolean, retained: boolean): void => {
+    const message = encodePresence({ nodeId: "n1", epoch: 1, connection: 1, online, ...SAID });
+    membership.receive("n1", message, retained);
+  };
+  const known = () => membership.list().map(({ nodeId }) => nodeId);
+  forgotten.add("n1");
+  say(true, true);
+  expect(known()).toEqual([]);
+  say(true, false);
+  membership.receive("n1", Buffer.alloc(0), false);
+  expect(known()).toEqual(["n1"]);
+  say(false, false);
+  expect(known()).toEqual(["n1"]);
+  membership.receive("n1", Buffer.alloc(0), false);
+  membership.receive("%", Buffer.alloc(0), false);
+  expect(known()).toEqual([]);
 });
