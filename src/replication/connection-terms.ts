@@ -141,12 +141,16 @@ export class ConnectionTerms {
     return this.step();
   }
 
-  /** It ended by the broker's hand before anything that was sent over it was acknowledged. */
-  noteUnproven(): void {
+  /**
+   * It ended by the broker's hand before anything that was sent over it was acknowledged. True:
+   * there is something else to try.
+   */
+  noteUnproven(): boolean {
     this.unproven++;
-    if (this.unproven < UNPROVEN_CONNECTIONS) return;
+    if (this.unproven < UNPROVEN_CONNECTIONS) return false;
     this.unproven = 0;
     this.guess = (this.guess + 1) % GUESSES.length;
+    return this.guess > 0;
   }
 
   /** Something was acknowledged. */

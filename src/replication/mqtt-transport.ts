@@ -240,6 +240,7 @@ export class MqttTransport {
     this.cancelTrial();
     const client = this.client;
     const wasUp = this.isUp;
+    this.current?.cancelTimeout();
     this.client = null;
     this.isUp = false;
     this.watch.stop();
@@ -296,7 +297,11 @@ export class MqttTransport {
     client.on("packetreceive", ({ cmd }) => {
       if (isCurrent() && cmd === "pingresp") this.watch.pong();
     });
+    attempt.cancelTimeout = this.options.timing.after(CONNECT_TIMEOUT_MS, () => {
+      if (isCurrent()) this.end("it does not answer", attempt.isReached);
+    });
     client.on("connect", (connack) => {
+      attempt.cancelTimeout();
       attempt.isAccepted = true;
       if (isCurrent()) this.subscribe(client, connack, attempt);
     });
@@ -344,7 +349,8 @@ export class MqttTransport {
       clean: options.cleanSession,
       keepalive: options.keepAliveSeconds,
       protocolVersion: version,
-      connectTimeout: CONNECT_TIMEOUT_MS,
+      // The attempt has a time of its own.
+      connectTimeout: 2 * CONNECT_TIMEOUT_MS,
       reconnectPeriod: 0,
       resubscribe: false,
       timerVariant: "native",
@@ -407,6 +413,7 @@ export class MqttTransport {
 
   private lost(client: MqttClient, attempt: Attempt): void {
     const wasUp = this.isUp;
+    attempt.cancelTimeout();
     this.client = null;
     this.isUp = false;
     this.queued = [];
@@ -436,10 +443,9 @@ export class MqttTransport {
       const count = (strikes.get(topic) ?? 0) + 1;
       strikes.set(topic, count);
       if (count === MAX_STRIKES) this.report.refusedSubscription(topic, null);
-    } else if (!this.isProven) {
-      terms.noteUnproven();
+      return false;
     }
-    return false;
+    return !this.isProven && terms.noteUnproven();
   }
 
   /** Doubles from FIRST_DELAY_MS to MAX_DELAY_MS; the upper half of it is left to chance. */
@@ -497,6 +503,8 @@ class Attempt {
   problem = "";
   /** Topics whose subscription it has not answered. */
   unanswered: ReadonlySet<string> & { delete(topic: string): boolean } = new Set<string>();
+  /** Calls off the end of waiting for the broker to take the connection. */
+  cancelTimeout: Cancel = () => {};
   /** It ended by the broker's hand, or by its silence. */
   isHungUp = true;
 
@@ -509,7 +517,6 @@ class Attempt {
   }
 
   private isByBroker(message: string, code: unknown): boolean {
-    if (message === "connack timeout") return this.isReached;
     if (message === "Keepalive timeout") return false;
     // The parser's errors have no code.
     if (code === undefined) return this.isReached || this.isAccepted;

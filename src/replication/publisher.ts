@@ -160,6 +160,9 @@ export class Publisher {
   /** Nothing is sent before, for it only ends connections; and how long the next time. */
   private mutedUntilMs = -Infinity;
   private muteMs = MUTE_MS;
+  /** An empty batch is under way, and how many connections in a row ended with nothing but one. */
+  private isBeating = false;
+  private beatKills = 0;
   /** Calls off the next slice; it comes with the end of the batch's time, or soon. */
   private cancelTimer: Cancel | null = null;
   private cancelSoon: Cancel | null = null;
@@ -200,6 +203,7 @@ export class Publisher {
     this.sink = sink;
     // The suspects first: what is new may end this connection like the one before.
     this.freshUntilMs = 0;
+    this.isBeating = false;
     if (!this.isIdle) this.pumpSoon();
   }
 
@@ -234,15 +238,25 @@ export class Publisher {
     });
   }
 
+  /** Nothing is sent for now: whatever is sent ends the connection. */
+  get isMuted(): boolean {
+    return this.options.timing.nowMs() < this.mutedUntilMs;
+  }
+
   /**
    * Sends an empty batch, by whose number others see whether they missed something. Returns that
    * number; 0 when nothing was sent, for batches are under way, or nothing can be.
    */
   beat(acknowledged: (problem?: PublishProblem) => void = () => {}): number {
     const { sink } = this;
-    if (sink === null || this.inFlight.size > 0) return 0;
+    if (sink === null || this.inFlight.size > 0 || this.isMuted) return 0;
     this.filler.begin(sink.maxMessageBytes, false);
-    sink.send(this.filler.finish(++this.sequence), acknowledged);
+    this.isBeating = true;
+    sink.send(this.filler.finish(++this.sequence), (problem) => {
+      this.isBeating = false;
+      this.noteAnswered();
+      acknowledged(problem);
+    });
     return this.sequence;
   }
 
@@ -293,7 +307,7 @@ export class Publisher {
     const { sink, outbox } = this;
     const { timing } = this.options;
     if (sink === null) return this.resolveDrained();
-    if (timing.nowMs() < this.mutedUntilMs) return this.stayMute();
+    if (this.isMuted) return this.stayMute();
     const deadline = timing.nowMs() + SLICE_MS;
     while (!outbox.isEmpty && this.mayGoOn(sink)) {
       if (timing.nowMs() > deadline) return this.pumpSoon();
@@ -386,7 +400,7 @@ export class Publisher {
     message.acknowledgedAt = nowMs;
     this.inFlightBytes -= message.bytes;
     if (message.isAlone) this.freshUntilMs = nowMs + FRESH_TURN_MS;
-    this.muteMs = MUTE_MS;
+    this.noteAnswered();
     if (problem !== undefined) {
       this.noteRefused(sink, message, problem);
     } else {
@@ -411,6 +425,9 @@ export class Publisher {
    * what is sent from now on is shorter, or the one message is given up.
    */
   private suspect(unanswered: readonly SentMessage[], sink: MessageSink): boolean {
+    const wasBeating = this.isBeating;
+    this.isBeating = false;
+    if (wasBeating && unanswered.length === 0 && ++this.beatKills >= MAX_KILLS) this.mute(0);
     const [only] = unanswered;
     const kills = (only?.kills ?? 0) + 1;
     const isCaught = unanswered.length === 1 && (only.isAlone || kills > 1);
@@ -428,10 +445,19 @@ export class Publisher {
       return false;
     }
     this.failures++;
-    this.options.onMissed?.(only.events, "it ends the connection whenever this is sent");
+    this.mute(only.events);
+    return true;
+  }
+
+  private mute(events: number): void {
+    this.options.onMissed?.(events, "it ends the connection whenever this is sent");
     this.mutedUntilMs = this.options.timing.nowMs() + this.muteMs;
     this.muteMs = Math.min(2 * this.muteMs, MAX_MUTE_MS);
-    return true;
+  }
+
+  private noteAnswered(): void {
+    this.muteMs = MUTE_MS;
+    this.beatKills = 0;
   }
 
   private restore({ ids, flush }: Suspect): void {

@@ -398,7 +398,8 @@ export class Replicator {
   /** Everybody who was there before is back: writes may leave. */
   private ready(): void {
     this.publisher.start(this.createSink());
-    this.echo.start(this.transport.isGranted(this.updatesTopic));
+    const mayHear = this.transport.isGranted(this.updatesTopic) && !this.publisher.isMuted;
+    this.echo.start(mayHear);
   }
 
   private createSink(): MessageSink {

@@ -3,19 +3,17 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect, type MqttClient } from "mqtt";
 import { Encoder } from "cbor-x/index-no-eval";
-import { HybridClock } from "../../src/core/data/clock.ts";
-import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
-import { Store } from "../../src/core/store/store.ts";
-import { type Logger, silentLogger } from "../../src/observability/log.ts";
 import { EmbeddedBroker } from "../../src/replication/embedded-broker.ts";
-import { Replicator, type ReplicationHooks } from "../../src/replication/replicator.ts";
-import { originOf } from "../../src/core/data/origin.ts";
-import type { Timing } from "../../src/timing.ts";
-import { eventLoop, realWorld } from "../../src/world.ts";
+import { eventLoop } from "../../src/world.ts";
 import { eventually } from "../support/eventually.ts";
-import { readFact } from "../support/facts.ts";
 import { freePort, Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
+import {
+  bytes,
+  LogRecorder,
+  ReplicatingNode,
+  type ReplicatingNodeOptions,
+} from "../support/replicating-node.ts";
 
 interface Broker {
   readonly address: string;
@@ -39,122 +37,6 @@ async function embedded(): Promise<Broker> {
   };
 }
 
-const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
-
-interface NodeOptions {
-  readonly hooks?: ReplicationHooks;
-  readonly logger?: Logger;
-  readonly settings?: Record<string, unknown>;
-  readonly timing?: Timing;
-}
-
-/** Remembers what an operator sees: level, message and protocol. */
-class LogRecorder implements Logger {
-  readonly lines: string[] = [];
-  /** Failed attempts to connect that were not worth a line. */
-  attempts = 0;
-  /** Why, according to the last warning. */
-  reason = "";
-  trace(): void {}
-  debug(): void {
-    this.attempts++;
-  }
-  info(message: string, fields: Record<string, unknown> = {}): void {
-    this.lines.push(`info ${message} ${fields["protocol"]}`);
-  }
-  warn(message: string, fields: Record<string, unknown> = {}): void {
-    this.reason = String(fields["reason"]);
-    this.lines.push(`warn ${message}`);
-  }
-  error(message: string): void {
-    this.lines.push(`error ${message}`);
-  }
-  child(): Logger {
-    return this;
-  }
-}
-
-/** A store with its replicator, spoken to in strings. */
-class TestNode {
-  readonly store: Store;
-  readonly replicator: Replicator;
-  private readonly view = new Entry();
-
-  constructor(
-    readonly id: string,
-    broker: string,
-    options: NodeOptions = {},
-  ) {
-    this.store = new Store({
-      clock: new HybridClock(Date.now),
-      origin: originOf(id),
-      hashSeed: { high: 1, low: 2 },
-      random: Math.random,
-      memoryLimitBytes: 0,
-      maxClockSkewMs: 60_000,
-      tombstoneGraceMs: 86_400_000,
-    });
-    this.replicator = new Replicator({
-      store: this.store,
-      nodeId: id,
-      settings: {
-        enabled: true,
-        broker_address: broker,
-        topic_prefix: "test",
-        client_id: "",
-        username: "",
-        password: "",
-        keep_alive: 60,
-        clean_session: true,
-        protocol_version: "auto",
-        max_packet_bytes: 131_072,
-        max_event_bytes: 1_000,
-        batch_milliseconds: 2,
-        batch_bytes: 4_096,
-        max_outbox_events: 100_000,
-        ...options.settings,
-      },
-      address: () => "127.0.0.1:7379",
-      version: "1.0.0",
-      rootHex: () => null,
-      now: Date.now,
-      random: Math.random,
-      logger: options.logger ?? silentLogger,
-      ...(options.hooks ? { hooks: options.hooks } : {}),
-      timing: options.timing ?? eventLoop,
-      connect: realWorld.connect,
-    });
-    this.store.observers.push(this.replicator.observer);
-  }
-
-  set(key: string, value: string, expiresAtMs = 0): void {
-    const [k, v] = [bytes(key), bytes(value)];
-    this.store.set(k, 0, k.length, v, 0, v.length, expiresAtMs);
-  }
-
-  delete(key: string): void {
-    const k = bytes(key);
-    this.store.delete(k, 0, k.length);
-  }
-
-  increment(key: string, by: number): void {
-    const k = bytes(key);
-    this.store.increment(k, 0, k.length, new Int64().set(by < 0 ? -1 : 0, by));
-  }
-
-  get(key: string): string | null {
-    const k = bytes(key);
-    const id = this.store.find(k, 0, k.length);
-    if (id < 0) return null;
-    this.store.readValue(id, this.view);
-    return new TextDecoder().decode(this.view.valueBytes());
-  }
-
-  counter(name: string): number {
-    return Number(readFact(Replicator.facts, this.replicator, `replication_${name}`));
-  }
-}
-
 const brokers: [string, boolean, () => Promise<Broker>][] = [
   ["the embedded broker", true, embedded],
   ["mosquitto", mosquittoPath !== null, () => Mosquitto.start()],
@@ -163,7 +45,7 @@ const brokers: [string, boolean, () => Promise<Broker>][] = [
 for (const [name, installed, startBroker] of brokers) {
   describe.skipIf(!installed)(`over ${name}`, () => {
     let broker: Broker;
-    let nodes: TestNode[];
+    let nodes: ReplicatingNode[];
 
     beforeEach(async () => {
       broker = await startBroker();
@@ -174,13 +56,13 @@ for (const [name, installed, startBroker] of brokers) {
       await broker.stop();
     });
 
-    const start = (id: string, options: NodeOptions = {}): TestNode => {
-      const node = new TestNode(id, broker.address, options);
+    const start = (id: string, options: ReplicatingNodeOptions = {}): ReplicatingNode => {
+      const node = new ReplicatingNode(id, broker.address, options);
       nodes.push(node);
       node.replicator.start();
       return node;
     };
-    const meet = (...all: TestNode[]) =>
+    const meet = (...all: ReplicatingNode[]) =>
       eventually("the nodes see each other", () =>
         all.every((node) => node.replicator.status().nodes === all.length),
       );
@@ -441,7 +323,7 @@ test("it works over a WebSocket", async () => {
   const broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", 0);
   const bridge = webSocketBridge(broker.port);
   const address = `ws://127.0.0.1:${bridge.port}/mqtt`;
-  const [a, b] = [new TestNode("a", address), new TestNode("b", address)];
+  const [a, b] = [new ReplicatingNode("a", address), new ReplicatingNode("b", address)];
   try {
     a.replicator.start();
     b.replicator.start();
@@ -458,7 +340,7 @@ test("it works over a WebSocket", async () => {
 test.skipIf(mosquittoPath === null)("a broker that wants a password says so", async () => {
   const broker = await Mosquitto.start(["allow_anonymous false"]);
   const log = new LogRecorder();
-  const node = new TestNode("a", broker.address, { logger: log });
+  const node = new ReplicatingNode("a", broker.address, { logger: log });
   try {
     node.replicator.start();
     await eventually("it is logged", () => log.lines.length > 0);
@@ -483,14 +365,14 @@ test("a port in use is one clear line", async () => {
 });
 
 test("a bad broker address is one clear line", () => {
-  expect(() => new TestNode("a", "http://nowhere")).toThrow(
+  expect(() => new ReplicatingNode("a", "http://nowhere")).toThrow(
     'mqtt.broker_address: "http://nowhere" is not the address of a broker',
   );
 });
 
 test("stop is prompt when nothing answers at the broker's address", async () => {
   const log = new LogRecorder();
-  const node = new TestNode("a", `mqtt://127.0.0.1:${await freePort()}`, { logger: log });
+  const node = new ReplicatingNode("a", `mqtt://127.0.0.1:${await freePort()}`, { logger: log });
   node.replicator.start();
   await eventually("the outage is logged", () => log.lines.length > 0);
   node.set("key", "value");

@@ -29,6 +29,8 @@ export interface Oddities {
   swallows?: (packet: IPublishPacket) => boolean;
   /** Of a subscription of one topic. */
   onSubscribe?: (topic: string) => Fate;
+  /** Acknowledgements come so much later, in ms. */
+  ackDelayMs?: number;
   /** Retained messages come without the bit that says so. */
   hidesRetained?: boolean;
   /** Keeps no retained messages. */
@@ -44,6 +46,7 @@ interface Client {
   /** By topic filter: whether what the client publishes itself is sent to it. */
   readonly filters: Map<string, boolean>;
   nextId: number;
+  unacknowledged: number;
 }
 
 /** See the file header. */
@@ -52,6 +55,8 @@ export class OddBroker {
   readonly connects: IConnectPacket[] = [];
   readonly publishes: { topic: string; bytes: number; qos: number; retain: boolean }[] = [];
   hangUps = 0;
+  /** Most messages of one client that were not acknowledged at the same time. */
+  mostUnacknowledged = 0;
   private readonly clients = new Set<Client>();
   private readonly retained = new Map<string, Buffer>();
 
@@ -88,7 +93,8 @@ export class OddBroker {
   private accept(socket: Socket): void {
     const client: Client = {
       socket,
-      ...{ version: 4, id: "", will: undefined, isUp: false, filters: new Map(), nextId: 1 },
+      ...{ version: 4, id: "", will: undefined, isUp: false, filters: new Map() },
+      ...{ nextId: 1, unacknowledged: 0 },
     };
     this.clients.add(client);
     const incoming = parser();
@@ -140,10 +146,21 @@ export class OddBroker {
     const fate = this.oddities.onPublish?.(packet, bytes);
     if (fate === "silence") return;
     if (fate === "hang up") return this.hangUp(client);
-    if (qos === 1)
-      this.send(client, { cmd: "puback", messageId: messageId!, reasonCode: fate ?? 0 });
+    if (qos === 1) this.acknowledge(client, messageId!, fate ?? 0);
     if (fate !== undefined || this.oddities.swallows?.(packet)) return;
     this.passOn(client, packet);
+  }
+
+  private acknowledge(client: Client, messageId: number, reasonCode: number): void {
+    const { ackDelayMs = 0 } = this.oddities;
+    client.unacknowledged++;
+    this.mostUnacknowledged = Math.max(this.mostUnacknowledged, client.unacknowledged);
+    const answer = (): void => {
+      client.unacknowledged--;
+      this.send(client, { cmd: "puback", messageId, reasonCode });
+    };
+    if (ackDelayMs === 0) answer();
+    else setTimeout(answer, ackDelayMs);
   }
 
   private passOn(from: Client | null, { topic, payload, qos, retain }: IPublishPacket): void {
