@@ -39,6 +39,8 @@ const getMany: Run = (request, reply, context) => {
   if (!isShort(request)) return getManyInSlices(request, reply, context);
   for (let i = 0; i < request.count; i++) if (!checkKey(request, i, reply)) return;
   const start = reply.length;
+  const { store } = context;
+  const most = store.countedBytes + SHORT_REPLY_BYTES;
   if (reply.dialect === TAGGED) {
     const count = countFound(request, context);
     if (count === 0) return reply.missing();
@@ -48,7 +50,7 @@ const getMany: Run = (request, reply, context) => {
   }
   for (let i = 0; i < request.count; i++) {
     answerOne(request, i, reply, context);
-    if (reply.length - start <= SHORT_REPLY_BYTES) continue;
+    if (reply.length - start <= SHORT_REPLY_BYTES && store.countedBytes <= most) continue;
     reply.length = start;
     return getManyInSlices(request, reply, context);
   }

@@ -29,9 +29,11 @@ const hash: Run = (request, reply, context) => {
   const { store } = context;
   const result = new DataFingerprint();
   const walk = new OrderWalk(store, prefix, undefined, (_stored, id) => {
+    const before = store.countedBytes;
     store.readValue(id, entry);
     result.add(entry);
-    return ENTRY_WORK + (((entry.keyLength + entry.valueLength) / BYTES_A_WORK) | 0);
+    const bytes = entry.keyLength + entry.valueLength + store.countedBytes - before;
+    return ENTRY_WORK + ((bytes / BYTES_A_WORK) | 0);
   });
   const write: ReplyContinuation = (reply) => {
     const hex = result.root().toHex();

@@ -80,6 +80,7 @@ export function eachKeyInSlices(
     const bytes = request.length(i) + (stride === 2 ? request.length(i + 1) : 0);
     return (bytes / BYTES_A_WORK) | 0;
   };
+  const bytesBeside = (): number => (gathered?.bytes ?? 0) + context.store.countedBytes;
   const step = (): boolean => {
     let work = STEP_WORK;
     for (; checked < request.count; checked += stride) {
@@ -90,9 +91,9 @@ export function eachKeyInSlices(
     }
     for (; done < request.count; done += stride) {
       if (work <= 0) return false;
-      const before = gathered?.bytes ?? 0;
+      const before = bytesBeside();
       const isLast = !each(request, done);
-      work -= keyWork + workOf(done) + ((gathered?.bytes ?? 0) - before) / BYTES_A_WORK;
+      work -= keyWork + workOf(done) + (bytesBeside() - before) / BYTES_A_WORK;
       if (isLast) return true;
     }
     return true;

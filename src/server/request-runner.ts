@@ -172,14 +172,14 @@ export class RequestRunner {
       return source.pauseOrResume();
     }
     const { durability } = context.services;
-    const { clock } = context.store;
+    const { store } = context;
     reply.reset();
     let hasCompleted = false;
     let isOver = false;
-    slice.begin(output.beginRun() + context.copiedBytes);
+    slice.begin(output.beginRun() + context.copiedBytes + store.countedBytes);
     this.isWorking = true;
     let lookedTo = input.start;
-    clock.hold();
+    store.clock.hold();
     try {
       while (input.start < input.end && !isOver) {
         if (input.start >= lookedTo) {
@@ -192,11 +192,11 @@ export class RequestRunner {
         // Of a request with very many parts the rest is read when others had their turn.
         isOver = reader.isReadingOn;
         if (!goesOn || session.isClosing || session.upgrade !== null) break;
-        isOver =
-          reply.length >= SEND_AT_BYTES || slice.isOver(durability.position + context.copiedBytes);
+        const bytes = durability.position + context.copiedBytes + store.countedBytes;
+        isOver = reply.length >= SEND_AT_BYTES || slice.isOver(bytes + reply.length);
       }
     } finally {
-      clock.release();
+      store.clock.release();
     }
     source.send(reply);
     this.isWorking = false;

@@ -118,6 +118,11 @@ export class Store {
   readonly counts: OwnCounts;
   /** The number `increment` arrived at, or `readValue` read. */
   readonly number: Int64;
+  /**
+   * Bytes of counters that were gone through so far to add them up: work that no length of a reply
+   * tells of.
+   */
+  countedBytes = 0;
 
   private readonly entries: KeyedEntries;
   private readonly flushFloor = new FlushFloor();
@@ -245,6 +250,7 @@ export class Store {
   readValue(id: number, into: Entry): void {
     this.entries.read(id, into);
     if (into.kind === KIND_COUNTER) {
+      this.countedBytes += into.valueLength;
       sumOf(into.value, into.valueOffset, into.valueLength, this.number);
       into.setValue(this.numberText, 0, formatInt64(this.number, this.numberText, 0));
     }
@@ -417,7 +423,9 @@ export class Store {
     if (isLive && present.kind === KIND_COUNTER && this.incrementInPlace(id, delta)) return APPLIED;
     if (!counts.start(id < 0 ? null : present, isLive, this.flushFloor, own)) return NOT_A_NUMBER;
     this.stamp();
-    if (!counts.add(own, delta)) return OUT_OF_RANGE;
+    const isInRange = counts.add(own, delta);
+    this.countedBytes += own.valueLength;
+    if (!isInRange) return OUT_OF_RANGE;
     if (id < 0) return entries.add(hash, own, true);
     if (own.valueLength >= LARGE_COUNTER_BYTES) this.change = counts.changeOf(own);
     const outcome = entries.replace(id, own, true, false);

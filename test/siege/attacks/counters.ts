@@ -34,7 +34,7 @@ export const counters: readonly Attack[] = [
   },
   {
     name: "counter-of-mixed-origins",
-    what: "a counter joined from sixty of 32,000 parts that lie between each other's",
+    what: "a counter of parts that lie between each other's, sixty events, and long pipelines about it",
     scene: "broker",
     async run(stage) {
       const events = Array.from({ length: MOST_EVENTS }, (_, i) => counterOf(1 + i, MOST_EVENTS));
@@ -46,9 +46,27 @@ export const counters: readonly Attack[] = [
         Array.from({ length: refused }, () => counterOf(MOST_EVENTS * PARTS + 1, 2)),
       );
       await countsOn(stage, MOST_EVENTS * PARTS);
+      await pipelines(stage);
     },
   },
 ];
+
+/** Pipelines of requests about them, each of which has to add up all parts. */
+async function pipelines(stage: Stage): Promise<void> {
+  const requests = [
+    "GET counter",
+    "INCR counter",
+    "STRLEN counter",
+    `MGET ${"counter ".repeat(30)}`,
+  ];
+  for (const request of requests) {
+    const client = await LineClient.connect(stage.node.port);
+    const count = stage.times(request.startsWith("MGET") ? 20 : 500);
+    client.sendRaw(`${request.trim()}\n`.repeat(count) + "PING\n");
+    while ((await client.readLine()) !== "PONG");
+    await client.close();
+  }
+}
 
 /** A counter of 1 from each of so many origins, with `step` from one to the next. */
 function counterOf(firstOrigin: number, step: number): Entry {
