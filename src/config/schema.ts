@@ -55,7 +55,7 @@ export const schema = {
     fallback: 30,
     from: 1,
     to: DAY_SECONDS,
-    doc: "Seconds until a half-sent command closes its connection.",
+    doc: "Seconds in which a client has to complete a request, its first one included, and to read some of what it is sent.",
   }),
   "network.idle_timeout": integer({
     fallback: 0,

@@ -60,6 +60,7 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
     this.reading = new SocketReading(socket, shared.readingTurns);
     this.runner = new RequestRunner(this, shared);
     session.onHeld = () => this.account();
+    shared.deadlines.noteOpened(this);
   }
 
   /** Whether it is a client from which nothing has come that is not answered. */
@@ -149,7 +150,7 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
   /** The kernel accepts bytes again. It may be megabytes: those who have so many take turns. */
   onDrain(): void {
     const { runQueue } = this.shared;
-    if (this.output.length < LARGE_CHUNK_BYTES) return this.sendOn();
+    if (this.output.length < LARGE_CHUNK_BYTES) return void this.sendOn();
     if (!runQueue.isSpent) {
       this.sendOn();
       return runQueue.spend();
@@ -162,12 +163,23 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
     });
   }
 
-  private sendOn(): void {
-    if (this.isClosed) return;
-    const { runner, output } = this;
+  /** Sends what the kernel takes now, and goes on with what that makes room for. */
+  sendOn(): boolean {
+    if (this.isClosed) return false;
+    const { output } = this;
+    const { deadlines } = this.shared;
+    const queuedBytes = output.length;
     output.flush();
+    const hasSent = output.length < queuedBytes;
     this.account();
-    if (this.handler === null) this.shared.deadlines.noteUnread(this, output.isUnread, true);
+    if (this.handler === null) deadlines.noteUnread(this, output.isUnread, hasSent);
+    if (this.hasEnded && hasSent) deadlines.noteClosing(this, true);
+    this.goOn();
+    return hasSent;
+  }
+
+  private goOn(): void {
+    const { runner, output } = this;
     if (this.hasEnded) return this.shutDownWhenSent();
     if (this.handler === null && this.shared.runQueue.isSpent) return runner.goOn();
     if (runner.late.isReady) return runner.sendLate();
@@ -208,7 +220,7 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
    */
   end(lastWords?: (reply: Reply) => void): void {
     if (this.isOver) return;
-    this.shared.deadlines.noteClosing(this);
+    this.shared.deadlines.noteClosing(this, false);
     if (this.runner.isBusy) {
       // SHUTDOWN and CLIENT KILL come from within: the replies of the chunk go out first.
       this.session.isClosing = true;

@@ -185,6 +185,7 @@ export class Listener {
   async stop(): Promise<void> {
     this.listener?.stop(false);
     this.reception.close();
+    this.shared.deadlines.isLast = true;
     const empty = new Promise<void>((resolve) => (this.whenEmpty = resolve));
     const sinceMs = this.shared.nowMs() - SILENT_CLOSING_MS;
     const silent = [...this.connections].filter((it) => it.isIdle && it.lastActiveMs <= sinceMs);

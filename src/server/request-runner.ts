@@ -66,6 +66,8 @@ export class RequestRunner {
   private readonly reader: RequestReader;
   /** The last run used up its slice. Nobody is trusted before the first one. */
   private isHeavy = true;
+  /** A whole request has come. */
+  private hasSpoken = false;
   /** The journal's gate has let it in. */
   private isAdmitted = false;
   /** Requests are being run; their replies are not sent yet. */
@@ -189,6 +191,7 @@ export class RequestRunner {
         if (typeof progress === "object") this.replyLater(progress);
         const goesOn = progress === true;
         if (goesOn) hasCompleted = true;
+        if (!this.hasSpoken && progress !== false) this.noteSpoken();
         // Of a request with very many parts the rest is read when others had their turn.
         isOver = reader.isReadingOn;
         if (!goesOn || session.isClosing || session.upgrade !== null) break;
@@ -216,6 +219,11 @@ export class RequestRunner {
     if (isOver || late.isPending) this.shared.runQueue.spend();
     if (goesOn) this.goOn();
     this.keepRest(hasCompleted);
+  }
+
+  private noteSpoken(): void {
+    this.hasSpoken = true;
+    this.shared.deadlines.noteSpoken(this.source);
   }
 
   /** Sees to a reply that comes later. */

@@ -1,6 +1,7 @@
 /** Connections: every split of the input, what waits, what is bounded, and how they end. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import type { Services } from "../../../src/commands/services.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { TAGGED } from "../../../src/protocol/reply.ts";
 import {
@@ -460,6 +461,94 @@ describe("a client that does not read", () => {
       "ERROR: Value too large - the reply exceeds network.max_output_bytes; ask for fewer keys\nPONG\n",
     );
     expect(server.bugs).toEqual([]);
+  });
+});
+
+describe("a client that reads very slowly", () => {
+  /** One with a large reply of which it has read nothing, at the time 0. */
+  function slow(): { server: InProcessServer; client: InProcessClient } {
+    const server = new InProcessServer();
+    server.nowMs = 0;
+    const client = server.connect();
+    client.send(respRequest("SET", "k", "v".repeat(100_000))).read();
+    client.capacity = 0;
+    client.send("GET k\n");
+    return { server, client };
+  }
+
+  /** The kernel takes so much, which is too little for it to tell; then it is looked at. */
+  function look({ server, client }: ReturnType<typeof slow>, atMs: number, capacity: number): void {
+    server.nowMs = atMs;
+    client.capacity += capacity;
+    server.shared.deadlines.tick();
+  }
+
+  test("is served on as long as it reads at all, and cut when it does not", () => {
+    const pair = slow();
+    for (let i = 1; i <= 10; i++) look(pair, 30_000 * i, 10);
+    expect(pair.client.read()).toBe("v".repeat(100));
+    expect(pair.client.isTerminated).toBeFalse();
+    look(pair, 30_000 * 11 - 1, 0);
+    expect(pair.client.isTerminated).toBeFalse();
+    look(pair, 30_000 * 11, 0);
+    expect(pair.client.isTerminated).toBeTrue();
+    expect(pair.server.statistics.cutConnections).toBe(1);
+  });
+
+  test("gets what is on its way when its connection is ended", () => {
+    const pair = slow();
+    pair.client.connection.end();
+    for (let i = 1; i <= 10; i++) look(pair, 5_000 * i, 10_000);
+    expect(pair.client.isTerminated).toBeFalse();
+    look(pair, 5_000 * 11, 10_000);
+    expect(pair.client.isShutDown).toBeTrue();
+    expect(pair.client.read()).toStartWith("v".repeat(100_000));
+  });
+
+  test("has its time and no more when the node stops", () => {
+    const pair = slow();
+    pair.server.shared.deadlines.isLast = true;
+    pair.client.connection.end();
+    look(pair, 4_999, 10);
+    expect(pair.client.isTerminated).toBeFalse();
+    look(pair, 5_000, 10);
+    expect(pair.client.isTerminated).toBeTrue();
+  });
+});
+
+describe("a connection on which nothing was asked", () => {
+  const tickAt = (server: InProcessServer, ms: number): void => {
+    server.nowMs = ms;
+    server.shared.deadlines.tick();
+  };
+
+  test("is ended after the time for a request; one that has asked may be silent", () => {
+    const server = new InProcessServer();
+    server.nowMs = 0;
+    const [mute, half, client, late] = [1, 2, 3, 4].map(() => server.connect());
+    client!.send("PING\n");
+    late!.send("SCAN\n");
+    tickAt(server, 10_000);
+    half!.send("PIN");
+    tickAt(server, 29_999);
+    expect([mute, half].map((it) => it!.isShutDown)).toEqual([false, false]);
+    tickAt(server, 30_000);
+    expect([mute!.isShutDown, mute!.read()]).toEqual([true, ""]);
+    expect(half!.read()).toBe("ERROR: Invalid command - not completed within 30 s; closing\n");
+    tickAt(server, 3_600_000);
+    expect([client, late].map((it) => it!.isShutDown)).toEqual([false, false]);
+    expect(server.shared.deadlines.mute.size).toBe(0);
+  });
+
+  test("a peer's is the peer's", () => {
+    const accept = () => () => ({ receive() {}, drained() {}, closed() {} });
+    const synchronization = { accept } as unknown as Services["synchronization"];
+    const server = new InProcessServer({ services: { synchronization } });
+    server.nowMs = 0;
+    const peer = server.connect();
+    peer.send("PEER\n");
+    tickAt(server, 3_600_000);
+    expect(peer.isShutDown).toBeFalse();
   });
 });
 
