@@ -137,6 +137,18 @@ test("removing what is not there is a broken invariant", () => {
   expect(() => pair.index.remove(wyhash("b"), 7)).toThrow("missing");
 });
 
+test("what is loaded ahead of a lookup is what it looks at, but for one in twenty", () => {
+  const pair = new Pair(wyhash);
+  for (let i = 0; i < 5_000; i++) pair.insert(`key${i}`);
+  let hits = 0;
+  for (let i = 0; i < 5_000; i++) {
+    const key = `key${i}`;
+    if (pair.index.candidate(wyhash(key)) === pair.find(key)) hits++;
+  }
+  expect(hits).toBeGreaterThan(4_750);
+  expect(new Pair(wyhash).index.candidate(wyhash("key"))).toBe(-1);
+});
+
 describe("the hash of a key", () => {
   test("is HalfSipHash-1-3", () => {
     // The Linux kernel's own vectors (lib/siphash_kunit.c): input 00 01 02 …, key 00 … 07.

@@ -30,6 +30,8 @@ const USED = 1 << 20;
 const REFERENCE_SHIFT = 21;
 const WORD = 2 ** 32;
 
+/** Two lines of a cache. */
+const TOUCHED_BYTES = 124;
 const NO_ROW = 0xffff_ffff;
 
 /** Rows and slots; knows nothing of merging, order or hashing. */
@@ -177,14 +179,30 @@ export class EntryTable {
     return words[word] * 0x1_0000_0000 + words[word + 1];
   }
 
-  /** Where the entry lies: changes when it moves. Loads the row. */
-  referenceOf(id: number): number {
-    return referenceAt(this.rows[id >>> CHUNK_BITS], (id & CHUNK_MASK) * ROW_WORDS);
+  /** Loads the row into the processor's caches. Returns a number of no meaning. */
+  touchRow(id: number): number {
+    return this.factsOf(id);
   }
 
-  /** The id written in a slot. Loads the slot. */
-  idAt(reference: number): number {
+  /** Loads the slot's beginning, and its end if that is near. Returns a number of no meaning. */
+  touchSlot(id: number): number {
+    const row = this.rows[id >>> CHUNK_BITS];
+    const at = (id & CHUNK_MASK) * ROW_WORDS;
+    const reference = referenceAt(row, at);
+    const words = this.arena.words[slabOf(reference)];
+    const word = offsetOf(reference) >>> 2;
+    const bytes = (row[at + 1] & KEY_LENGTH_MASK) + row[at + 2];
+    return words[word] ^ words[word + (Math.min(bytes, TOUCHED_BYTES) >>> 2)];
+  }
+
+  /** The id written in a slot. */
+  private idAt(reference: number): number {
     return this.arena.words[slabOf(reference)][offsetOf(reference) >>> 2];
+  }
+
+  /** Where the entry lies: changes when it moves. */
+  private referenceOf(id: number): number {
+    return referenceAt(this.rows[id >>> CHUNK_BITS], (id & CHUNK_MASK) * ROW_WORDS);
   }
 
   /** The hash the entry was created with. */

@@ -66,9 +66,17 @@ export class HashIndex {
     }
   }
 
-  /** The id that `find` would look at first for this hash, or -1. A hint, not an answer. */
+  /** The id whose key `find` would compare first for this hash, or -1. A hint, not an answer. */
   candidate(hash: number): number {
-    return (this.tableOf(hash).slots[hash & SLOT_MASK] & ID_MASK) - 1;
+    const slots = this.tableOf(hash).slots;
+    const tag = tagOf(hash);
+    let at = hash & SLOT_MASK;
+    for (;;) {
+      const slot = slots[at];
+      if (slot === 0) return -1;
+      if (slot >>> ID_BITS === tag) return (slot & ID_MASK) - 1;
+      at = (at + 1) & SLOT_MASK;
+    }
   }
 
   /** Adds an id whose key is not in the index. */

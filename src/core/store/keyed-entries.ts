@@ -18,7 +18,6 @@ import { APPLIED, REFUSED_FULL, type ChangeObserver, type Outcome } from "./outc
 
 /** Most keys that `prefetch` takes: about as many loads as a processor has under way. */
 export const PREFETCH_KEYS = 16;
-const NO_REFERENCE = -1;
 /** What may be taken above the memory limit so that nodes agree, as a share of it. */
 const MERGE_RESERVE = 1 / 8;
 /** The least of that: some rows and a slab of each of the small sizes. */
@@ -43,7 +42,8 @@ export class KeyedEntries {
 
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
-  private readonly touched = new Float64Array(PREFETCH_KEYS);
+  private readonly hashes = new Uint32Array(PREFETCH_KEYS);
+  private readonly ids = new Int32Array(PREFETCH_KEYS);
 
   /** `memoryLimitBytes`: 0 means no limit. */
   constructor(
@@ -109,17 +109,12 @@ export class KeyedEntries {
 
   /** See `Store.prefetch`. */
   prefetch(keys: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): number {
-    const { touched, index, table } = this;
-    for (let i = 0; i < count; i++) touched[i] = this.hash(keys, starts[i], lengths[i]);
-    for (let i = 0; i < count; i++) touched[i] = index.candidate(touched[i]) + 1;
-    for (let i = 0; i < count; i++) {
-      if (touched[i] !== 0) touched[i] = table.referenceOf(touched[i] - 1);
-      else touched[i] = NO_REFERENCE;
-    }
+    const { hashes, ids, index, table } = this;
+    for (let i = 0; i < count; i++) hashes[i] = this.hash(keys, starts[i], lengths[i]);
+    for (let i = 0; i < count; i++) ids[i] = index.candidate(hashes[i]);
     let sum = 0;
-    for (let i = 0; i < count; i++) {
-      if (touched[i] !== NO_REFERENCE) sum ^= table.idAt(touched[i]);
-    }
+    for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= table.touchRow(ids[i]);
+    for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= table.touchSlot(ids[i]);
     return sum;
   }
 
