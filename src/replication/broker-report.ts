@@ -45,14 +45,18 @@ export class BrokerReport {
     return this.said.size > 0;
   }
 
-  /** The connection is up, over that protocol, and the broker does without something. */
-  connected(protocol: string, lacks: readonly string[]): void {
+  /** The connection is up, over that protocol. */
+  connected(protocol: string): void {
     const message = this.isAway ? "The broker is back" : "Connected to the broker";
     this.said.clear();
     this.logger.info(message, { broker: this.place(), protocol });
+  }
+
+  /** The broker took what it was sent, and this is done without. */
+  proven(lacks: readonly string[]): void {
     const without = lacks.join(", ");
     if (without !== "" && without !== this.lacks) {
-      const reason = "nodes announce themselves again and again instead";
+      const reason = "nodes announce themselves and compare more often instead";
       this.logger.warn("The broker works, but not with all that is used", { without, reason });
     }
     this.lacks = without;
@@ -61,8 +65,9 @@ export class BrokerReport {
   /**
    * The connection is lost, or did not come about: with the code that the broker gave, or for what
    * the system says. The next attempt is in `delayMs`; at once, when there is another way.
+   * `isTrying`: what the broker takes is still being found out.
    */
-  lost(code: number | null, problem: string, delayMs: number): void {
+  lost(code: number | null, problem: string, delayMs: number, isTrying: boolean): void {
     const { reason, advice } =
       code === null
         ? adviceOn(problem || "it closed the connection")
@@ -71,7 +76,7 @@ export class BrokerReport {
     const message = advice ? REFUSES : AWAY;
     // Of an outage it is said that there is one, and what may be done about it.
     const news = advice ? reason : AWAY;
-    if (delayMs > 0 && !this.said.has(news) && this.said.size < MAX_LINES) {
+    if (delayMs > 0 && !isTrying && !this.said.has(news) && this.said.size < MAX_LINES) {
       this.said.add(news);
       this.logger.warn(message, fields);
     } else {

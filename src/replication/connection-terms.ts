@@ -91,6 +91,11 @@ export class ConnectionTerms {
     return (this.rung > 0 && !this.isVersionRefused) || this.guess > 0;
   }
 
+  /** There is something left to give up when connections end before anything is acknowledged. */
+  get mayAskForLess(): boolean {
+    return this.guess < GUESSES.length - 1;
+  }
+
   /** What is done without, in words. */
   get lacks(): string[] {
     const { hasWill, retains, qos } = this.terms;

@@ -86,8 +86,11 @@ export interface TransportOptions {
   readonly will: () => { topic: string; payload: Buffer };
   /** Connected and subscribed. `afterOutage`: the broker could not be reached before. */
   readonly onUp: (afterOutage: boolean) => void;
-  /** Not connected any more, for whatever reason but `close`; `isHungUp`: by the broker's hand. */
-  readonly onDown: (isHungUp: boolean) => void;
+  /**
+   * Not connected any more, for whatever reason but `close`. `isHungUp`: by the broker's hand;
+   * `wasProven`: after it had acknowledged something.
+   */
+  readonly onDown: (isHungUp: boolean, wasProven: boolean) => void;
   /** A message; the next one comes after `done`. */
   readonly onMessage: (topic: string, payload: Buffer, retained: boolean, done: () => void) => void;
   /** Another client took over this one's session: two of them share a client id. */
@@ -270,13 +273,20 @@ export class MqttTransport {
         if (error && codeOf(error) === null) return;
         if (awaited !== null) {
           watch.remove(awaited);
-          this.isProven = true;
-          this.terms.noteProven();
+          this.prove();
         }
         done(error ? problemOf(codeOf(error)!) : undefined);
         this.publishQueued();
       });
     }
+  }
+
+  /** The broker does what was asked of it, so that what it lacks is known. */
+  private prove(): void {
+    if (this.isProven) return;
+    this.isProven = true;
+    this.terms.noteProven();
+    this.report.proven(this.lacks);
   }
 
   private attempt(): void {
@@ -292,6 +302,8 @@ export class MqttTransport {
       if (!isCurrent() || !("topic" in packet)) return done();
       const { topic, payload, retain } = packet;
       const bytes = typeof payload === "string" ? Buffer.from(payload) : payload;
+      // Nothing is acknowledged there, but something came back, or through.
+      if (this.isUp && this.terms.terms.qos === 0) this.prove();
       this.options.onMessage(topic, bytes, retain, () => this.takeNext(done));
     };
     client.on("packetreceive", ({ cmd }) => {
@@ -397,7 +409,7 @@ export class MqttTransport {
     this.isProven = false;
     this.upSince = this.options.timing.nowMs();
     const afterOutage = this.report.isAway;
-    this.report.connected(this.protocolVersion === MQTT_5 ? "MQTT 5" : "MQTT 3.1.1", this.lacks);
+    this.report.connected(this.protocolVersion === MQTT_5 ? "MQTT 5" : "MQTT 3.1.1");
     this.planTrial();
     this.options.onUp(afterOutage);
   }
@@ -421,13 +433,15 @@ export class MqttTransport {
     this.cancelTrial();
     if (wasUp) {
       if (this.options.timing.nowMs() - this.upSince >= STABLE_MS) this.attempts = 0;
-      this.options.onDown(attempt.isHungUp);
+      this.options.onDown(attempt.isHungUp, this.isProven);
     }
     client.end(true);
     if (!this.isOpen) return;
     const isAtOnce = this.settle(wasUp, attempt) || attempt.problem === BETTER_TERMS;
     const delayMs = isAtOnce ? 0 : this.delayMs();
-    this.report.lost(attempt.code, attempt.problem, delayMs);
+    // There is nothing to be said as long as it may be that less was to be asked for.
+    const isTrying = wasUp && !this.isProven && attempt.isHungUp && this.terms.mayAskForLess;
+    this.report.lost(attempt.code, attempt.problem, delayMs, isTrying);
     this.cancelAttempt = this.options.timing.after(delayMs, () => this.attempt());
   }
 

@@ -388,7 +388,6 @@ export class Replicator {
   }
 
   private down(isHungUp = false): void {
-    if (isHungUp) this.misconfiguration.noteHungUp(this.timing.nowMs());
     this.membership.down();
     this.echo.stop();
     // It is known why the connection ended: the next one need not wait.
@@ -565,7 +564,12 @@ export class Replicator {
       timing: this.timing,
       will: () => ({ topic: this.presenceTopic, payload: this.membership.nextWill() }),
       onUp: (afterOutage) => this.up(afterOutage),
-      onDown: (isHungUp) => this.down(isHungUp),
+      onDown: (isHungUp, wasProven) => {
+        // Before that it was over the terms of the connection, and not over a message.
+        const isOverMessage = isHungUp && wasProven;
+        if (isOverMessage) this.misconfiguration.noteHungUp(this.timing.nowMs());
+        this.down(isOverMessage);
+      },
       onMessage: (topic, payload, retained, done) => {
         if (topic === this.updatesTopic) return this.receiver.receiveBatch(payload, done);
         if (topic === this.eventsTopic) this.receiver.receiveEvent(payload);

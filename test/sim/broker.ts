@@ -321,7 +321,7 @@ export class BrokerTransport implements Transport {
   lost(connection: Connection, isHungUp: boolean): void {
     if (this.connection !== connection || !this.isAlive()) return;
     this.connection = null;
-    this.options.onDown(isHungUp);
+    this.options.onDown(isHungUp, true);
     this.retry();
   }
 
