@@ -47,8 +47,8 @@ const DISTANCE_A_NODE_MS = 10;
 /** After a connection it takes so long, in ms, until silence means that somebody has left. */
 const HEARING_MS = 10_000;
 /**
- * Presence is announced anew after REFRESH_MS, or after so much for each node there is; a quarter of
- * it is left to chance. So a node receives about 1.5 KB/s of it, however many there are.
+ * Presence is announced anew after REFRESH_MS, or after so much for each node there is; a quarter
+ * of it is left to chance. So a node receives about 1.5 KB/s of it, however many there are.
  */
 const REFRESH_A_NODE_MS = 250;
 
