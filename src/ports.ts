@@ -145,6 +145,11 @@ export interface SyncControl {
    * why nothing does.
    */
   passOn(nodeId: string): ((link: Link) => LinkHandler) | string;
+  /**
+   * That node is gone for good: nobody counts with it any more, until it is met again. Null when
+   * that is noted, and told to others with the next sessions; else why it is not.
+   */
+  forget(nodeId: string): string | null;
   /** Begins anew with the facts that say how much something was at most. */
   resetPeaks(): void;
 }

@@ -5,6 +5,7 @@
  * from the world it is given; it knows nothing of clients.
  */
 import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
+import { Members } from "./anti-entropy/members.ts";
 import { ClockWatch } from "./clock-watch.ts";
 import type { Config } from "./config/schema.ts";
 import { HybridClock } from "./core/data/clock.ts";
@@ -17,7 +18,13 @@ import { resumeIncarnation } from "./durability/incarnation.ts";
 import { MemoryJournal, type Journal, type JournalFailure } from "./durability/journal.ts";
 import { openLog } from "./durability/open-log.ts";
 import { SetAside } from "./durability/set-aside.ts";
-import { CONTACTS_METADATA, contactsMetadata, readContacts } from "./durability/store-metadata.ts";
+import {
+  CONTACTS_METADATA,
+  contactsMetadata,
+  FORGOTTEN_METADATA,
+  forgottenMetadata,
+  readContacts,
+} from "./durability/store-metadata.ts";
 import type { Logger } from "./observability/log.ts";
 import { Replicator } from "./replication/replicator.ts";
 import { SweepLoop } from "./sweep-loop.ts";
@@ -79,6 +86,8 @@ export class Replica {
   readonly clockWatch: ClockWatch;
   /** What members this node has heard up to when. */
   readonly contacts: Contacts;
+  /** Who of them belongs to the cluster. */
+  private readonly members: Members;
   /**
    * Called when writes cannot be kept any more, when the reason changes, and (with null) when they
    * can again. The store has been told already.
@@ -124,8 +133,14 @@ export class Replica {
   ) {
     // What recovery brought back was journalled and published before; the rest sees what is new.
     store.observers.push(journal.observer);
-    this.contacts = readContacts(journal.metadata(CONTACTS_METADATA));
+    this.contacts = readContacts(
+      journal.metadata(CONTACTS_METADATA),
+      journal.metadata(FORGOTTEN_METADATA),
+      store.clockMs(),
+    );
     journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(this.contacts));
+    journal.followMetadata(FORGOTTEN_METADATA, () => forgottenMetadata(this.contacts));
+    this.members = new Members(this.contacts, store, options.antiEntropy.forget_after_days);
     this.replicator = options.mqtt.enabled ? this.createReplicator(brokerAddress) : null;
     if (this.replicator !== null) store.observers.push(this.replicator.observer);
     this.setAside = this.createSetAside();
@@ -188,11 +203,13 @@ export class Replica {
    * node.
    */
   private letCountersFold(): void {
-    const { options, replicator, store, contacts } = this;
+    const { options, replicator, store, contacts, members } = this;
     const { world, storage } = options;
     const nowMs = world.timing.nowMs();
     if (nowMs < this.foldAtMs) return;
     this.foldAtMs = nowMs + FOLD_EVERY_MS;
+    members.dropSpent();
+    replicator?.dropForgotten((nodeId) => members.isGone(nodeId));
     const { counts, origin } = store;
     const graceMs = storage.tombstone_grace_seconds * 1000;
     const isAlone = replicator === null || !replicator.hasHeardTwinWithin(graceMs);
@@ -228,14 +245,8 @@ export class Replica {
         onReference: (source, entry) => this.antiEntropy.noteReference(source, entry),
         onFuture: (entry, source) => this.antiEntropy.noteFuture(entry, source),
         isMet: (source) => this.antiEntropy.knows(source),
-        isMember: (source) => {
-          const { high, low } = originOf(source);
-          return this.contacts.has(high, low);
-        },
-        isForgotten: (source) => {
-          const { high, low } = originOf(source);
-          return this.contacts.isForgotten(high, low);
-        },
+        isMember: (source) => this.members.has(source),
+        isForgotten: (source) => this.members.isGone(source),
         formerMembers: this.formerMembers(),
       },
     });
@@ -277,13 +288,14 @@ export class Replica {
       durability: this.journal,
       settings: options.antiEntropy,
       setAside: this.setAside,
-      contacts: this.contacts,
+      members: this.members,
       cluster: options.mqtt.topic_prefix,
       epoch: replicator?.epoch ?? world.wallMs(),
       maxFrameBytes: options.maxFrameBytes,
       silenceMs: options.silenceMs,
       ...(options.bounds && { maxQueuedBytes: options.bounds.maxQueuedBytes }),
       presence: () => replicator?.presence() ?? null,
+      directory: () => replicator?.directory() ?? null,
       isTakingPart: () => replicator?.isEnabled ?? true,
       logger: logger.child("sync"),
     });

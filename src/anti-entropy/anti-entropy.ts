@@ -13,12 +13,10 @@ import type {
   SyncControl,
   SyncReport,
 } from "../ports.ts";
-import type { Contacts } from "../core/sync/contacts.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { Entry, compareVersions } from "../core/data/entry.ts";
 import { MerkleTree } from "../core/tree/merkle.ts";
 import type { TrustedClock } from "../core/data/trusted-clock.ts";
-import { originOf } from "../core/data/origin.ts";
 import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
 import type { Store } from "../core/store/store.ts";
 import type { SetAsideEntry } from "../core/sync/options.ts";
@@ -28,7 +26,8 @@ import { delay, every, type Cancel, type Timing } from "../timing.ts";
 import type { Destination } from "./destination.ts";
 import type { Dial } from "./dial.ts";
 import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
-import type { PresenceView } from "./presence-view.ts";
+import { Members } from "./members.ts";
+import type { PresenceDirectory, PresenceView } from "./presence-view.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { Relay } from "./relay.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
@@ -71,8 +70,10 @@ export interface AntiEntropyOptions {
   readonly settings: Config["anti_entropy"];
   /** Takes what goes no further; `entries` counts it. */
   readonly setAside: { readonly entries: number; readonly put: SetAsideEntry };
-  /** What members this node has heard up to when; kept over restarts by the caller. */
-  readonly contacts: Contacts;
+  /**
+   * Who belongs to the cluster, and what this node has of each; kept over restarts by the caller.
+   */
+  readonly members: Members;
   /** Nodes sync only within one: the topic prefix. */
   readonly cluster: string;
   readonly nodeId: string;
@@ -84,6 +85,8 @@ export interface AntiEntropyOptions {
   readonly silenceMs: number;
   /** How replication stands; null without a broker. */
   readonly presence: () => PresenceView | null;
+  /** The same, of one node; null without a broker. */
+  readonly directory: () => PresenceDirectory | null;
   /** Whether this node takes part in the cluster now: false after REPLICATE disable. */
   readonly isTakingPart: () => boolean;
   readonly logger: Logger;
@@ -126,6 +129,7 @@ export class AntiEntropy implements SyncControl {
       "By which way peers are reached: `NODE_ID=tcp`, `=broker` or `=untried`, of 32 at most.",
       (it) => it.ways.describe(it.scheduler.distinctPeers()),
     ),
+    ...within((it: AntiEntropy) => it.options.members, Members.facts),
     ...within((it: AntiEntropy) => it.relay, Relay.facts),
     ...within((it: AntiEntropy) => it.statistics, SyncStatistics.facts),
     ...within((it: AntiEntropy) => it.sessionSlices, longestSliceFacts("sync", "comparing")),
@@ -156,10 +160,7 @@ export class AntiEntropy implements SyncControl {
       intervalMs: settings.interval_seconds * 1_000,
       discoveryMs: settings.peer_discovery_interval * 1_000,
       presence: () => options.presence() ?? ALONE,
-      isAcquainted: (nodeId) => {
-        const { high, low } = originOf(nodeId);
-        return options.contacts.of(high, low) > 0;
-      },
+      isAcquainted: (nodeId) => options.members.has(nodeId) && !options.members.isGone(nodeId),
       rootHex: () => this.rootHex,
       isHealing: () => this.isHealing(),
       acceptsUpToMs: () => store.acceptsUpToMs(),
@@ -225,6 +226,20 @@ export class AntiEntropy implements SyncControl {
       if (outcome.failure !== "busy" || timing.nowMs() > untilMs) return outcome;
       await delay(timing, 100 + random() * 400);
     }
+  }
+
+  /** `FORGET`. */
+  forget(nodeId: string): string | null {
+    const { members, logger } = this.options;
+    const directory = this.options.directory();
+    if (nodeId === this.options.nodeId) return "this is the node itself";
+    const isOnline = directory?.isOnline(nodeId) ?? null;
+    if (isOnline === true) return "the node is online; stop it first";
+    if (isOnline === null && !members.has(nodeId)) return "no node of that id is known here";
+    members.noteGone(nodeId);
+    directory?.forget(nodeId);
+    logger.info("A member is forgotten", { peer: nodeId });
+    return null;
   }
 
   /** `PEER`. */
@@ -361,7 +376,8 @@ export class AntiEntropy implements SyncControl {
   private createSessions(): Sessions {
     const { store, settings, cluster, nodeId, epoch, maxFrameBytes, silenceMs, logger } =
       this.options;
-    const { timing, randomWords, clock, maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
+    const { timing, randomWords, clock, members } = this.options;
+    const { maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
     return new Sessions({
       timing,
       reach: this.ways.reach,
@@ -374,7 +390,8 @@ export class AntiEntropy implements SyncControl {
         onPeerTime: (peer, theirMs) => clock.noteTime(peer, theirMs),
         store,
         tree: this.tree,
-        contacts: this.options.contacts,
+        contacts: members.contacts,
+        forgetAfterMs: members.forgetAfterMs,
         cluster,
         nodeId,
         epoch,

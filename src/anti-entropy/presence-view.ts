@@ -19,6 +19,14 @@ export interface PresenceChange {
   readonly isLive: boolean;
 }
 
+/** What presence knows of one node, and can be told of it. */
+export interface PresenceDirectory {
+  /** Whether that node is there now; null when nothing is known of it. */
+  isOnline(nodeId: string): boolean | null;
+  /** That node is gone for good: what the broker remembers of it is to be forgotten. */
+  forget(nodeId: string): void;
+}
+
 /** How replication stands, as far as it matters here. */
 export interface PresenceView {
   readonly connected: boolean;

@@ -39,6 +39,15 @@ const sync: Run = (request, reply, context) => {
   });
 };
 
+/** `FORGET node_id`: a member that is gone for good counts no longer, on any node. */
+const forget: Run = (request, reply, context) => {
+  const nodeId = request.text(0);
+  if (!isNodeId(nodeId)) return reply.error("Invalid command", "not a node id; FORGET node_id");
+  const refusal = context.services.synchronization.forget(nodeId);
+  if (refusal === null) reply.ok();
+  else reply.error("Invalid command", refusal);
+};
+
 /**
  * `PEER`, from another node: what follows on this connection is the sync protocol. With `VIA` it is
  * spoken with the node of that id, which this one reaches in whatever way.
@@ -64,5 +73,6 @@ const peer: Run = (request, reply, context) => {
 /** Commands by which nodes heal their differences. */
 export const synchronizationCommands: readonly Command[] = [
   command("SYNC", "sync", SHAPE_WORDS, 1, 4, sync),
+  command("FORGET", "sync", SHAPE_WORDS, 1, 1, forget),
   command("PEER", "sync", SHAPE_WORDS, 0, 2, peer),
 ];

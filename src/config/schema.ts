@@ -245,6 +245,12 @@ export const schema = {
     accepts: (peer) => parseHostPort(peer) !== undefined,
     doc: "Client addresses of peers, besides those found over MQTT.",
   }),
+  "anti_entropy.forget_after_days": integer({
+    fallback: 30,
+    from: 1,
+    to: 36_500,
+    doc: "Days without contact after which a member is forgotten; at least eight times the grace.",
+  }),
   "anti_entropy.max_set_aside_mb": integer({
     fallback: 256,
     from: 1,

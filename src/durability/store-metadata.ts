@@ -28,7 +28,11 @@ export const INCARNATION_METADATA = "incarnation";
 /** How the run that wrote the log synced it, one of FsyncMode as text. */
 export const FSYNC_METADATA = "fsync";
 
+/** For each member that somebody said is gone: origin 8 bytes, when 8 bytes, Unix milliseconds. */
+export const FORGOTTEN_METADATA = "forgotten";
+
 const CONTACT_BYTES = 24;
+const FORGOTTEN_BYTES = 16;
 
 /** The latest time that the clock has seen, or its own `aheadMs` later if that is more. */
 export function clockMetadata(clock: HybridClock, aheadMs = 0): Uint8Array {
@@ -65,6 +69,20 @@ export function contactsMetadata(contacts: Contacts): Uint8Array {
   return bytes;
 }
 
+/** Which members are gone; empty when none is. */
+export function forgottenMetadata(contacts: Contacts): Uint8Array {
+  const bytes: number[] = [];
+  const row = new Uint8Array(FORGOTTEN_BYTES);
+  contacts.forEach((originHigh, originLow, _ms, _purged, _learned, forgottenMs) => {
+    if (forgottenMs === 0) return;
+    writeU32(row, 0, originHigh);
+    writeU32(row, 4, originLow);
+    writeU64(row, 8, forgottenMs);
+    bytes.push(...row);
+  });
+  return Uint8Array.from(bytes);
+}
+
 /** Gives a store its clock and its purge times back. */
 export function restoreStoreMetadata(
   metadata: ReadonlyMap<string, Uint8Array>,
@@ -81,13 +99,27 @@ export function restoreStoreMetadata(
   });
 }
 
-/** The contacts that metadata hold. */
-export function readContacts(bytes: Uint8Array | undefined): Contacts {
+/**
+ * The contacts that metadata hold. All that was purged counts as learned at `learnedMs`: when it
+ * was is not kept, and must be no earlier than it was.
+ */
+export function readContacts(
+  bytes: Uint8Array | undefined,
+  forgotten?: Uint8Array,
+  learnedMs = Infinity,
+): Contacts {
   const contacts = new Contacts();
   const length = Math.min(bytes?.length ?? 0, MAX_MEMBERS * CONTACT_BYTES);
   for (let at = 0; at + CONTACT_BYTES <= length; at += CONTACT_BYTES) {
     const [high, low] = [readU32(bytes!, at), readU32(bytes!, at + 4)];
-    contacts.note(high, low, readU64(bytes!, at + 8), readU64(bytes!, at + 16));
+    contacts.note(high, low, readU64(bytes!, at + 8), readU64(bytes!, at + 16), learnedMs);
+  }
+  for (let at = 0; at + FORGOTTEN_BYTES <= (forgotten?.length ?? 0); at += FORGOTTEN_BYTES) {
+    contacts.forget(
+      readU32(forgotten!, at),
+      readU32(forgotten!, at + 4),
+      readU64(forgotten!, at + 8),
+    );
   }
   return contacts;
 }

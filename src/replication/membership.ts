@@ -181,6 +181,11 @@ export class Membership {
     return Math.max(REFRESH_MS, REFRESH_A_NODE_MS * this.members);
   }
 
+  /** Whether that node is there; null when nothing is known of it. */
+  isOnline(nodeId: string): boolean | null {
+    return this.presences.isOnline(nodeId, this.options.timing.nowMs());
+  }
+
   /** That node is gone for good: what it announced counts no longer, unless it is there. */
   forget(nodeId: string): void {
     this.presences.drop(nodeId, this.options.timing.nowMs());

@@ -183,6 +183,12 @@ export class PresenceTable {
     }));
   }
 
+  /** Whether a node is online; null when it is not known. */
+  isOnline(nodeId: string, nowMs: number): boolean | null {
+    const row = this.rows.get(nodeId);
+    return row === undefined ? null : isOnline(row, nowMs);
+  }
+
   /** Forgets a node that is not online. */
   drop(nodeId: string, nowMs: number): void {
     const row = this.rows.get(nodeId);

@@ -174,6 +174,8 @@ export class Replicator {
   private readonly timing: Timing;
   private readonly loggedAt = new Map<string, number>();
   private connections = 0;
+  /** Nodes that are gone for good, of which the broker may remember something. */
+  private readonly toClear = new Set<string>();
   /** Writes that the broker did not pass on, and how often others were to be compared with. */
   private refusedEvents = 0;
   private comparisonsAsked = 0;
@@ -330,6 +332,39 @@ export class Replicator {
     };
   }
 
+  /** What is known of one node, and how to have it forgotten. */
+  directory(): { isOnline(nodeId: string): boolean | null; forget(nodeId: string): void } {
+    return {
+      isOnline: (nodeId) => this.membership.isOnline(nodeId),
+      forget: (nodeId) => {
+        this.membership.forget(nodeId);
+        this.toClear.add(nodeId);
+        this.clearForgotten();
+      },
+    };
+  }
+
+  /**
+   * Drops what is known of nodes that others say are gone for good; not of those that are there.
+   */
+  dropForgotten(isForgotten: (nodeId: string) => boolean): void {
+    for (const { nodeId, online } of this.membership.list()) {
+      if (!online && isForgotten(nodeId)) this.membership.forget(nodeId);
+    }
+  }
+
+  /** Takes the messages of nodes that are gone for good from the broker, once it is there. */
+  private clearForgotten(): void {
+    if (!this.transport.connected) return;
+    for (const nodeId of this.toClear) {
+      const topic = this.nodesTopic + presenceTopicName(nodeId);
+      this.transport.publish(topic, Buffer.alloc(0), true, (problem) => {
+        if (problem) this.noteRefused(topic, problem);
+      });
+    }
+    this.toClear.clear();
+  }
+
   /** Whether another node with this one's id was heard of in the last so many ms. */
   hasHeardTwinWithin(ms: number): boolean {
     return this.timing.nowMs() - this.twinSeenMs < ms;
@@ -384,6 +419,7 @@ export class Replicator {
       });
     }
     this.membership.up(afterOutage);
+    this.clearForgotten();
     this.messenger.up();
   }
 

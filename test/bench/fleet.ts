@@ -35,7 +35,16 @@ const QUIET_PACE = 20;
 function planOf(nodes: number): PlanChange {
   const none = {
     ...{ partition: 0, crash: 0, snapshot: 0, fullDisk: 0, stalledDisk: 0, failingSync: 0 },
-    ...{ brokerOutage: 0, clockStep: 0, lostTime: 0, absence: 0, isolation: 0, loss: 0, flush: 0 },
+    ...{
+      brokerOutage: 0,
+      clockStep: 0,
+      lostTime: 0,
+      absence: 0,
+      isolation: 0,
+      loss: 0,
+      flush: 0,
+      departure: 0,
+    },
   };
   return {
     nodes,

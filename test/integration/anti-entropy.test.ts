@@ -211,6 +211,48 @@ describe.skipIf(mosquittoPath === null)("three nodes and mosquitto", () => {
     expect(await three!.ask("GET after")).toBe("flush");
   });
 
+  test("a node that is gone for good is forgotten by all when one is told so", async () => {
+    const [one, two, three] = await startThree({ antiEntropy: { interval_seconds: 1 } });
+    expect(await one.ask("FORGET n1")).toBe("ERROR: Invalid command - this is the node itself");
+    const online = "ERROR: Invalid command - the node is online; stop it first";
+    expect(await one.ask("FORGET n3")).toBe(online);
+    const nobody = "ERROR: Invalid command - no node of that id is known here";
+    expect(await one.ask("FORGET nobody")).toBe(nobody);
+    expect(await one.ask("FORGET a/b")).toMatch(/^ERROR: Invalid command - not a node id/);
+    const members = (of: ClusterNode) =>
+      of.info().then((info) => `${info.get("sync_members")} ${info.get("sync_members_gone")}`);
+    await eventually("all know all", async () => {
+      const all = await Promise.all([one, two].map(members));
+      return all.every((it) => it === "3 0");
+    });
+    await three.process.kill();
+    await eventually("it is gone", async () => (await one.ask("FORGET n3")) === "OK");
+    await eventually("both have forgotten it", async () => {
+      const all = await Promise.all([one, two].map(members));
+      return all.every((it) => it === "2 1");
+    });
+    // Nor does the broker tell who comes that it was ever there.
+    const client = connect(broker!.address);
+    const retained: string[] = [];
+    client.on("message", (topic) => void retained.push(topic.split("/").at(-1)!));
+    await new Promise<void>((resolve) => client.on("connect", () => resolve()));
+    client.subscribe("+/nodes/+");
+    await eventually(
+      "the others are there",
+      () => retained.includes("n1") && retained.includes("n2"),
+    );
+    expect(retained).not.toContain("n3");
+    client.end(true);
+    await one.process.kill();
+    nodes = nodes.filter((it) => it !== three);
+    const again = await start("n3", {
+      broker: broker!.address,
+      antiEntropy: { interval_seconds: 1 },
+    });
+    await eventually("it is a member again", async () => (await members(two)) === "3 0");
+    expect(await again.ask("PING")).toBe("PONG");
+  });
+
   test("REPLICATE disable ends what is under way with other nodes", async () => {
     broker = await Mosquitto.start();
     const one = await start("n1", { broker: broker.address });

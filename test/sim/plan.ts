@@ -45,6 +45,8 @@ export interface Plan {
     readonly absence: number;
     /** A time in which few reach each other, up to beyond the grace. */
     readonly isolation: number;
+    /** A node that is down is said to be gone for good, and comes back after eight graces or so. */
+    readonly departure: number;
     /** A node loses its disk, or gets a backup in its place. */
     readonly loss: number;
     readonly flush: number;
@@ -109,6 +111,7 @@ export function drawPlan(chance: Chance): Plan {
       lostTime: isOn(0.15) ? 0.02 : 0,
       absence: absent ? 0.02 : 0,
       isolation: 0,
+      departure: 0,
       loss: 0,
       flush: chance.happens(0.3) ? 0.02 : 0,
     },
@@ -150,6 +153,7 @@ export function drawForgettingPlan(chance: Chance): Plan {
       lostTime: 0,
       absence: 0.02,
       isolation: 0.15,
+      departure: losesData ? 0 : 0.03,
       loss: losesData ? 0.04 : 0,
       flush: chance.happens(0.1) ? 0.02 : 0,
     },

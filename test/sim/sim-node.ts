@@ -159,6 +159,8 @@ export class SimNode {
         max_concurrent_syncs: plan.maxConcurrentSyncs,
         peer_list: simulation.addresses().filter((address) => address !== this.address),
         max_set_aside_mb: 1,
+        // Eight graces, that is.
+        forget_after_days: 0,
         broker_bytes_per_second: 262_144,
       },
       brokerAddress: async () => simulation.mqttSettings.broker_address,

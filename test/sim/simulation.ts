@@ -140,6 +140,7 @@ export class Simulation {
     lostTimes: 0,
     absences: 0,
     losses: 0,
+    forgets: 0,
     setAside: 0,
   };
   /** The keys there may be, and their bytes. */

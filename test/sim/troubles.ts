@@ -11,7 +11,7 @@ const YEAR_MS = 365 * 24 * HOUR_MS;
 /** Troubles that are not of one node. */
 const OF_ALL = new Set(["partition", "brokerOutage", "isolation"]);
 /** Troubles during which time passes. */
-const TAKES_TIME = new Set(["absence", "isolation"]);
+const TAKES_TIME = new Set(["absence", "isolation", "departure"]);
 
 /** Draws troubles and causes them. */
 export class Troubles {
@@ -36,6 +36,7 @@ export class Troubles {
     this.attempt(turn, "lostTime", (node, chance) => this.loseTime(node, chance));
     this.attempt(turn, "absence", this.sendAway.bind(this));
     this.attempt(turn, "isolation", this.isolate.bind(this));
+    this.attempt(turn, "departure", this.depart.bind(this));
     this.attempt(turn, "loss", (node, chance) => this.lose(node, chance));
   }
 
@@ -243,6 +244,34 @@ export class Troubles {
     for (const node of down) node.start();
     for (const [from, to] of lines) network.set(from, to, false);
     history.note(() => "all reach each other");
+  }
+
+  /**
+   * A node is switched off, and an operator says at another that it is gone for good. Then so much
+   * time passes, or less, that it is dropped, and in the end it comes back all the same.
+   */
+  private depart(node: SimNode, chance: Chance, name: string, isLeftOut: boolean): void {
+    const { counts, history, plan, timeline, nodes } = this.simulation;
+    const isStopped = !isLeftOut && node.isUp;
+    if (isStopped) {
+      history.note(() => `${node.id} is switched off for good`);
+      node.crash("kill");
+    }
+    const lengthMs = plan.graceMs * chance.pick([0.5, 1.5, 4, 8.5, 11]);
+    const pieces = chance.between(2, 6);
+    for (let piece = 0; piece < pieces; piece++) {
+      const teller = chance.pick(nodes);
+      if (isStopped && teller !== node && teller.serving !== null && chance.happens(0.6)) {
+        const refusal = teller.serving.antiEntropy.forget(node.id);
+        if (refusal === null) counts.forgets++;
+        history.note(() => `${teller.id} is told to forget ${node.id}: ${refusal ?? "OK"}`);
+      }
+      const acts = chance.between(0, 3);
+      for (let i = 0; i < acts; i++) this.clients.act(chance.pick(nodes), `${name}.${piece}.${i}`);
+      timeline.runUntil(timeline.nowMs + chance.next() * 20_000);
+      this.simulation.pass(lengthMs / pieces, 15_000);
+    }
+    if (isStopped) node.start();
   }
 
   /** A node comes back without its data, or with what it once had. */

@@ -35,7 +35,8 @@ const RUN_MASK = 0x0fff_ffff;
 const FOLD = RUN_MASK;
 /** Starts that are remembered. */
 const MAX_STARTS = 64;
-const GONE_AFTER = 7;
+/** A member that was away for so many graces counts as gone. */
+export const GONE_AFTER = 7;
 /** With fewer parts of a node than this there is nothing to gain. */
 const LEAST_PARTS = 2;
 

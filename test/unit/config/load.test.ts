@@ -74,6 +74,7 @@ test("a minimal file gets every default, without a notice", () => {
         max_concurrent_syncs: 3,
         peer_list: [],
         broker_bytes_per_second: 262_144,
+        forget_after_days: 30,
         max_set_aside_mb: 256,
       },
       storage: {

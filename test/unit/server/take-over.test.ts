@@ -30,6 +30,7 @@ function connect(): { recorder: Recorder; client: InProcessClient; server: InPro
       synchronization: {
         sync: async () => ({ ok: true, reason: "", rootsEqual: null, hasSetAside: false }),
         passOn: () => "nowhere",
+        forget: () => null,
         resetPeaks() {},
         accept(isRound) {
           recorder.isRound = isRound;
