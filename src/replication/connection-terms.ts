@@ -91,9 +91,9 @@ export class ConnectionTerms {
     return (this.rung > 0 && !this.isVersionRefused) || this.guess > 0;
   }
 
-  /** There is something left to give up when connections end before anything is acknowledged. */
-  get mayAskForLess(): boolean {
-    return this.guess < GUESSES.length - 1;
+  /** It is being found out what the broker takes, and there is something left to give up. */
+  get isTrying(): boolean {
+    return this.guess > 0 && this.guess < GUESSES.length - 1;
   }
 
   /** What is done without, in words. */

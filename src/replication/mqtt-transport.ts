@@ -440,7 +440,7 @@ export class MqttTransport {
     const isAtOnce = this.settle(wasUp, attempt) || attempt.problem === BETTER_TERMS;
     const delayMs = isAtOnce ? 0 : this.delayMs();
     // There is nothing to be said as long as it may be that less was to be asked for.
-    const isTrying = wasUp && !this.isProven && attempt.isHungUp && this.terms.mayAskForLess;
+    const isTrying = wasUp && !this.isProven && attempt.isHungUp && this.terms.isTrying;
     this.report.lost(attempt.code, attempt.problem, delayMs, isTrying);
     this.cancelAttempt = this.options.timing.after(delayMs, () => this.attempt());
   }
