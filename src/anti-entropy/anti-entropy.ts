@@ -14,6 +14,7 @@ import type {
   SyncReport,
 } from "../ports.ts";
 import { unixMsOf } from "../core/data/clock.ts";
+import { latestVersionOf } from "../core/data/merge.ts";
 import { Entry, compareVersions } from "../core/data/entry.ts";
 import { MerkleTree } from "../core/tree/merkle.ts";
 import type { TrustedClock } from "../core/data/trusted-clock.ts";
@@ -283,7 +284,7 @@ export class AntiEntropy implements SyncControl {
     const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
     if (id >= 0) {
       store.read(id, present);
-      if (compareVersions(entry, present) <= 0) return;
+      if (compareVersions(entry, present) <= 0 && !store.isMissing(id)) return;
     }
     this.scheduler.noteReference(nodeId, entry.keyBytes());
   }
@@ -294,7 +295,10 @@ export class AntiEntropy implements SyncControl {
    */
   noteFuture(entry: Entry, nodeId: string | null): void {
     if (nodeId === null) this.options.setAside.put(entry, "future", () => {});
-    else this.scheduler.notePostponed(nodeId, unixMsOf(entry.timeHigh, entry.timeLow));
+    else {
+      const { timeHigh, timeLow } = latestVersionOf(entry);
+      this.scheduler.notePostponed(nodeId, unixMsOf(timeHigh, timeLow));
+    }
   }
 
   /**

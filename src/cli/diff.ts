@@ -8,12 +8,21 @@ import { unixMsOf } from "../core/data/clock.ts";
 import { latestMissed } from "../core/sync/contacts.ts";
 import {
   KIND_COUNTER,
+  KIND_HUSK,
   KIND_TOMBSTONE,
   compareVersions,
   type Entry,
   type VersionWords,
 } from "../core/data/entry.ts";
-import { REPLACE, baseVersionOf, mergeRule, writtenMs } from "../core/data/merge.ts";
+import {
+  REPLACE,
+  baseVersionOf,
+  compareExpiries,
+  hasValue,
+  latestVersionOf,
+  mergeRule,
+  writtenMs,
+} from "../core/data/merge.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isoTimeOf } from "../timing.ts";
 import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
@@ -99,7 +108,7 @@ interface Difference {
   /** The side with the higher version; null when both have the same. */
   readonly newer: Side | null;
   /** What a sync would do. That goes by what counters stand on, not by which side is newer. */
-  readonly sync: "copy" | "delete" | "replace" | "merge" | "drop" | "set aside";
+  readonly sync: "copy" | "delete" | "replace" | "expiry" | "merge" | "drop" | "set aside";
   /** The side at which it would do that; null for both. */
   readonly at: Side | null;
 }
@@ -141,7 +150,7 @@ function judge(
   const facts = { key, a: inA ?? null, b: inB ?? null };
   if (inA === undefined) return { ...facts, newer: "b", ...loneFate(inB!.entry, "b", b, a) };
   if (inB === undefined) return { ...facts, newer: "a", ...loneFate(inA.entry, "a", a, b) };
-  const order = compareVersions(inA.entry, inB.entry);
+  const order = compareVersions(latestVersionOf(inA.entry), latestVersionOf(inB.entry));
   const newer = order === 0 ? null : order > 0 ? "a" : "b";
   return { ...facts, newer, ...commonFate(inA.entry, inB.entry) };
 }
@@ -149,8 +158,12 @@ function judge(
 /** What becomes of two entries with one key. */
 function commonFate(inA: Entry, inB: Entry): Fate {
   const replacesInB = mergeRule(inB, inA) === REPLACE;
+  const expiryOrder = compareExpiries(inA, inB);
   // Neither is taken when counters are joined, or when only ends of long values can tell.
-  if (!replacesInB && mergeRule(inA, inB) !== REPLACE) return { sync: "merge", at: null };
+  if (!replacesInB && mergeRule(inA, inB) !== REPLACE) {
+    if (expiryOrder === 0 || compareVersions(inA, inB) !== 0) return { sync: "merge", at: null };
+    return { sync: "expiry", at: expiryOrder > 0 ? "b" : "a" };
+  }
   const winner = replacesInB ? inA : inB;
   const sync = winner.kind === KIND_TOMBSTONE ? "delete" : "replace";
   return { sync, at: replacesInB ? "b" : "a" };
@@ -162,7 +175,7 @@ function loneFate(entry: Entry, side: Side, own: Inspection, peer: Inspection): 
   if (compareVersions(base, peer.hello.floor) < 0) return { sync: "drop", at: side };
   const { upToMs } = latestMissed(peer.hello, own.hello);
   const isMissed = upToMs > 0 && writtenMs(entry) <= upToMs;
-  if (isMissed && entry.kind !== KIND_TOMBSTONE) return { sync: "set aside", at: side };
+  if (isMissed && hasValue(entry.kind)) return { sync: "set aside", at: side };
   return { sync: "copy", at: other(side) };
 }
 
@@ -195,12 +208,12 @@ function factsOf(described: Described | null): Record<string, unknown> | null {
   const { entry, valueBytes } = described;
   const facts: Record<string, unknown> = { kind: KINDS[entry.kind], time: timeOf(entry) };
   if (entry.kind === KIND_COUNTER) facts["base_time"] = baseTimeOf(entry);
-  if (entry.kind !== KIND_TOMBSTONE) facts["value_bytes"] = valueBytes;
+  if (hasValue(entry.kind)) facts["value_bytes"] = valueBytes;
   if (entry.expiresAtMs !== 0) facts["expires"] = isoTimeOf(entry.expiresAtMs);
   return facts;
 }
 
-const KINDS = ["string", "tombstone", "counter"] as const;
+const KINDS = ["string", "tombstone", "counter", "expired"] as const;
 
 function timeOf({ timeHigh, timeLow }: VersionWords): string | number {
   return isoTimeOf(unixMsOf(timeHigh, timeLow));
@@ -224,6 +237,7 @@ function textLine(
     copy: `copies it to ${place}`,
     delete: `deletes it on ${place}`,
     replace: `replaces it on ${place}`,
+    expiry: `changes the expiry on ${place}`,
     merge: "merges the two",
     drop: `drops it on ${place}, because of a FLUSH`,
     "set aside": `sets it aside on ${place}, which was away for too long`,
@@ -239,6 +253,7 @@ function holds(described: Described | null): string {
   const { entry, valueBytes } = described;
   const time = timeOf(entry);
   if (entry.kind === KIND_TOMBSTONE) return `deleted it at ${time}`;
+  if (entry.kind === KIND_HUSK) return `let go of what expired, of ${time}`;
   if (entry.kind === KIND_COUNTER) {
     const baseTime = baseTimeOf(entry);
     return `counted at ${time}${baseTime === null ? "" : ` on from ${baseTime}`}`;

@@ -1,6 +1,6 @@
 /**
- * Time to live. An expiry is part of an entry, so changing it is a write of the whole
- * value with a new version: a counter whose expiry is set starts afresh from its number.
+ * Time to live. An expiry is a write of its own: it carries no value, and undoes none (see
+ * `core/data/merge.ts`).
  */
 import { Entry } from "../core/data/entry.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
@@ -40,19 +40,22 @@ function findEntry(request: Request, context: Context): boolean {
 }
 
 /**
- * Rewrites `found` with another expiry; deletes it when that has passed. True when it went well.
+ * Gives the key another expiry; deletes it when that has passed. True when it went well.
  */
-function rewrite(request: Request, expiresAtMs: number, reply: Reply, context: Context): boolean {
+function changeExpiry(
+  request: Request,
+  expiresAtMs: number,
+  reply: Reply,
+  context: Context,
+): boolean {
   const { store } = context;
+  const { bytes } = request;
   const start = request.start(0);
   const length = request.length(0);
   if (expiresAtMs !== 0 && expiresAtMs <= store.clock.nowMs()) {
-    return store.delete(request.bytes, start, length);
+    return store.delete(bytes, start, length);
   }
-  const { bytes } = request;
-  const { value, valueOffset, valueLength } = found;
-  const outcome = store.set(bytes, start, length, value, valueOffset, valueLength, expiresAtMs);
-  return !isRefused(outcome, reply);
+  return !isRefused(store.expire(bytes, start, length, expiresAtMs), reply);
 }
 
 function remaining(isAbsolute: boolean, unitMs: number): Run {
@@ -86,7 +89,7 @@ function expire(name: string, isAbsolute: boolean, unitMs: number): Run {
     if (expiresAtMs === undefined) return;
     if (!isAllowed(request, expiresAtMs, context)) return answer(reply, 0);
     // Times before 1970 are past like any other; 0 would mean never.
-    if (rewrite(request, Math.max(1, expiresAtMs), reply, context)) answer(reply, 1);
+    if (changeExpiry(request, Math.max(1, expiresAtMs), reply, context)) answer(reply, 1);
   };
 }
 
@@ -131,7 +134,7 @@ function isAllowed(request: Request, expiresAtMs: number, context: Context): boo
 const persist: Run = (request, reply, context) => {
   if (!checkKey(request, 0, reply)) return;
   if (!findEntry(request, context) || found.expiresAtMs === 0) return answer(reply, 0);
-  if (rewrite(request, 0, reply, context)) answer(reply, 1);
+  if (changeExpiry(request, 0, reply, context)) answer(reply, 1);
 };
 
 const getWithExpiry: Run = (request, reply, context) => {
@@ -152,7 +155,7 @@ const getWithExpiry: Run = (request, reply, context) => {
   reply.value(found.value, found.valueOffset, found.valueLength);
   if (expiresAtMs === UNCHANGED || (expiresAtMs === 0 && found.expiresAtMs === 0)) return;
   const end = reply.length;
-  if (rewrite(request, expiresAtMs, reply, context)) return;
+  if (changeExpiry(request, expiresAtMs, reply, context)) return;
   // Refused: the error takes the value's place.
   reply.bytes.copyWithin(start, end, reply.length);
   reply.length -= end - start;

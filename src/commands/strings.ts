@@ -4,6 +4,7 @@ import { SHAPE_KEY_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import type { Outcome } from "../core/store/outcome.ts";
+import { KEEP_EXPIRY } from "../core/store/store.ts";
 import {
   READS_KEY,
   WRITES_KEY,
@@ -88,7 +89,7 @@ function setWithOptions(request: Request, reply: Reply, context: Context): void 
   if ((onlyIfMissing && onlyIfPresent) || (keepExpiry && expiryAt !== 0)) {
     return reply.respError("ERR syntax error");
   }
-  let expiresAtMs = 0;
+  let expiresAtMs = keepExpiry ? KEEP_EXPIRY : 0;
   if (expiryAt !== 0) {
     const at = readExpiry(request, expiryAt, reply, "set", context);
     if (at === undefined) return;
@@ -98,7 +99,6 @@ function setWithOptions(request: Request, reply: Reply, context: Context): void 
   const { store } = context;
   const id = store.find(request.bytes, request.start(0), request.length(0));
   if (id >= 0) store.readValue(id, found);
-  if (keepExpiry && id >= 0) expiresAtMs = found.expiresAtMs;
   const start = reply.length;
   // The old value is answered from the store before the write moves it.
   if (answerOld) {
@@ -159,27 +159,26 @@ function extend(atFront: boolean): Run {
     const { store } = context;
     const id = store.find(request.bytes, request.start(0), request.length(0));
     found.setValue(request.bytes, 0, 0);
-    found.expiresAtMs = 0;
     if (id >= 0) store.readValue(id, found);
     if (!checkValueLength(found.valueLength + request.length(1), reply, context)) return;
     built.reset();
     if (atFront) built.add(request.bytes, request.start(1), request.length(1));
     built.add(found.value, found.valueOffset, found.valueLength);
     if (!atFront) built.add(request.bytes, request.start(1), request.length(1));
-    if (isRefused(writeBuilt(request, found.expiresAtMs, context), reply)) return;
+    if (isRefused(writeBuilt(request, context), reply)) return;
     if (request.isResp) reply.count(built.length, "");
     else reply.value(built.bytes, 0, built.length);
     built.reset();
   };
 }
 
-/** Stores what was built under key argument 0. */
-function writeBuilt(request: Request, expiresAtMs: number, context: Context): Outcome {
+/** Stores what was built under key argument 0, which keeps its expiry. */
+function writeBuilt(request: Request, context: Context): Outcome {
   const keyStart = request.start(0);
   const keyLength = request.length(0);
   const { bytes, length } = built;
   context.copiedBytes += length;
-  return context.store.set(request.bytes, keyStart, keyLength, bytes, 0, length, expiresAtMs);
+  return context.store.set(request.bytes, keyStart, keyLength, bytes, 0, length, KEEP_EXPIRY);
 }
 
 const valueLength: Run = (request, reply, context) => {
@@ -216,7 +215,6 @@ const setRange: Run = (request, reply, context) => {
   const { store } = context;
   const id = store.find(request.bytes, request.start(0), request.length(0));
   found.setValue(request.bytes, 0, 0);
-  found.expiresAtMs = 0;
   if (id >= 0) store.readValue(id, found);
   const patchLength = request.length(2);
   if (patchLength === 0) return reply.count(found.valueLength, "VALUE ");
@@ -232,7 +230,7 @@ const setRange: Run = (request, reply, context) => {
   if (end < found.valueLength) {
     built.add(found.value, found.valueOffset + end, found.valueLength - end);
   }
-  if (isRefused(writeBuilt(request, found.expiresAtMs, context), reply)) return;
+  if (isRefused(writeBuilt(request, context), reply)) return;
   reply.count(built.length, "VALUE ");
   built.reset();
 };

@@ -61,6 +61,7 @@ export async function checkDirectory(
     patch({ entry }) {
       if (flawOf(entry) !== null) refused++;
     },
+    expiry() {},
   };
   const reports: FileReport[] = [];
   let nodeId: string | null = null;

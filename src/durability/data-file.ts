@@ -146,6 +146,11 @@ class FileChecker implements RecordSink {
     this.sink.patch(patch);
   }
 
+  expiry(entry: Parameters<RecordSink["expiry"]>[0]): void {
+    this.count();
+    this.sink.expiry(entry);
+  }
+
   end(records: number): void {
     if (records !== this.records) this.lostRecords = true;
     this.count();

@@ -26,7 +26,8 @@
  * - Before a snapshot is begun, so is the segment with its number.
  */
 import type { SafeWaiter } from "../ports.ts";
-import { Entry, KIND_TOMBSTONE } from "../core/data/entry.ts";
+import { Entry } from "../core/data/entry.ts";
+import { hasValue } from "../core/data/merge.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
 import { flag, gauge, text, within, type Fact } from "../fact.ts";
@@ -289,15 +290,15 @@ export class LogJournal implements Journal {
     const { store } = this.options;
     const entry = new Entry();
     return {
-      changed: (id) => {
-        addChange(this.frames.begin(), store, id);
+      changed: (id, _local, change) => {
+        addChange(this.frames.begin(), store, id, change);
         this.added();
       },
       removed: (id, flushed) => {
         if (flushed) return;
         store.read(id, entry);
         // With what was discarded goes the origin that was counted under: before, not after.
-        if (entry.kind !== KIND_TOMBSTONE) this.journalMetadata();
+        if (hasValue(entry.kind)) this.journalMetadata();
         this.frames.begin().addDrop(entry);
         this.added();
       },

@@ -11,25 +11,37 @@
  *   drop   05  key length - 1 u16 · version 16 bytes · key
  *   patch  06  key length - 1 u16 · version 16 bytes · version before 16 bytes ·
  *              expiry in Unix ms u64, 0 when it does not expire · at u32 · bytes u32 · key · bytes
- *   entry  20 + kind, + 4 when it expires
- *              key length - 1 u16 · value length u32 · version 16 bytes ·
- *              expiry in Unix ms u64, only when it expires · key · value
+ *   expiry 07  key length - 1 u16 · version 16 bytes · expiry in Unix ms u64, 0 when it does not
+ *              expire · when its death was learned of u64, 0 if not later than it died · key
+ *   splice 08  as a patch, which leaves the expiry as it is: what it says of that means nothing
+ *   entry  20 + kind, + 4 when it expires, + 8 when that was decided by another write than that of
+ *              its base, + 10 when its death was learned of later
+ *              key length - 1 u16 · value length u32 · version 16 bytes · [expiry in Unix ms u64] ·
+ *              [version of the expiry 16 bytes] · [when its death was learned of u64] · key · value
  *
  * Head is the first record of every file and alone in its frame. End is the last of a snapshot
  * and of a backup, and of a log segment that was closed; a log that is opened again goes on
  * after it. Metadata are small values to remember by name (the clock, an epoch, the purge time, …):
  * the last one counts, and an empty value means that there is none. A drop says that an entry is no
  * longer there, in this version or an older one, without a deletion that merging would know of:
- * its tombstone was purged, or it was set aside. A patch says that a string, in exactly the version
- * before, got another version and expiry, and bytes in place of as many from `at` on. With any
- * other version it means nothing. These two are the records whose place among the others matters:
- * they undo, or change, what stands before them.
+ * it was purged, or it was set aside. A patch says that a string, in exactly the version before,
+ * got another version, and bytes in place of as many from `at` on. With any other version it means
+ * nothing. An expiry says that an entry got another one, of that version. These are the records
+ * whose place among the others matters: they undo, or change, what stands before them.
+ *
+ * Files of the formats 1 to 3 are read as well. They know one version for value and expiry; what a
+ * tombstone has there in the place of an expiry is when it was learned of; and patches, 06, change
+ * the expiry too, and are not written any more.
  */
 import { readU32, writeU32, readU64, writeU64, enlarged, release } from "../core/bytes.ts";
 import {
   copyBytes,
   Entry,
+  isNoVersion,
+  KIND_TOMBSTONE,
+  MAX_EXPIRES_AT_MS,
   MAX_KEY_BYTES,
+  newVersion,
   type Kind,
   type VersionWords,
 } from "../core/data/entry.ts";
@@ -63,6 +75,8 @@ export interface RecordSink {
   /** Of the entry only key and version count. */
   drop(entry: Entry): void;
   patch(patch: Patch): void;
+  /** The version of the entry is that of its expiry; of the rest only the key counts. */
+  expiry(entry: Entry): void;
   end(records: number): void;
 }
 
@@ -72,13 +86,22 @@ const FLOOR = 0x03;
 const METADATA = 0x04;
 const DROP = 0x05;
 const PATCH = 0x06;
+const EXPIRY = 0x07;
+const SPLICE = 0x08;
 const ENTRY = 0x20;
 const ENTRY_KINDS = 3;
 const EXPIRES = 0x04;
+const HAS_EXPIRY_VERSION = 0x08;
+const HAS_LEARNED = 0x10;
+const ENTRY_FLAGS = ENTRY_KINDS | EXPIRES | HAS_EXPIRY_VERSION | HAS_LEARNED;
 
-/** Bytes of an entry record besides key and value, without an expiry. */
+/** Bytes of an entry record besides key and value, without what it may have besides. */
 export const ENTRY_RECORD_BYTES = 23;
-const EXPIRY_BYTES = 8;
+const TIME_BYTES = 8;
+const VERSION_BYTES = 16;
+const MAX_EXTRA_BYTES = TIME_BYTES + VERSION_BYTES + TIME_BYTES;
+/** Bytes of an expiry record besides the key. */
+const EXPIRY_RECORD_BYTES = 35;
 /** Bytes of a drop record besides the key. */
 const DROP_RECORD_BYTES = 19;
 /** Bytes of a patch record besides key and bytes. */
@@ -121,19 +144,17 @@ export class FrameBuffer {
 
   /** Adds an entry, copying its bytes. */
   addEntry(entry: Entry): void {
-    const { keyLength, valueLength, expiresAtMs } = entry;
-    let at = this.reserve(ENTRY_RECORD_BYTES + EXPIRY_BYTES + keyLength + valueLength);
+    const { keyLength, valueLength } = entry;
+    let at = this.reserve(ENTRY_RECORD_BYTES + MAX_EXTRA_BYTES + keyLength + valueLength);
     const { bytes } = this;
-    bytes[at] = ENTRY | entry.kind | (expiresAtMs === 0 ? 0 : EXPIRES);
+    const flags = flagsOf(entry);
+    bytes[at] = ENTRY | entry.kind | flags;
     bytes[at + 1] = (keyLength - 1) >>> 8;
     bytes[at + 2] = keyLength - 1;
     writeU32(bytes, at + 3, valueLength);
     writeVersion(bytes, at + 7, entry);
     at += ENTRY_RECORD_BYTES;
-    if (expiresAtMs !== 0) {
-      writeU64(bytes, at, expiresAtMs);
-      at += EXPIRY_BYTES;
-    }
+    if (flags !== 0) at += writeExtras(bytes, at, flags, entry);
     copyBytes(entry.key, entry.keyOffset, keyLength, bytes, at);
     copyBytes(entry.value, entry.valueOffset, valueLength, bytes, at + keyLength);
     this.length = at + keyLength + valueLength;
@@ -180,12 +201,28 @@ export class FrameBuffer {
     this.records++;
   }
 
+  /** Adds the expiry of an entry. */
+  addExpiry(entry: Entry, version: VersionWords): void {
+    const { keyLength } = entry;
+    const at = this.reserve(EXPIRY_RECORD_BYTES + keyLength);
+    const { bytes } = this;
+    bytes[at] = EXPIRY;
+    bytes[at + 1] = (keyLength - 1) >>> 8;
+    bytes[at + 2] = keyLength - 1;
+    writeVersion(bytes, at + 3, version);
+    writeU64(bytes, at + 19, entry.expiresAtMs);
+    writeU64(bytes, at + 27, entry.learnedMs);
+    copyBytes(entry.key, entry.keyOffset, keyLength, bytes, at + EXPIRY_RECORD_BYTES);
+    this.length = at + EXPIRY_RECORD_BYTES + keyLength;
+    this.records++;
+  }
+
   /** Adds what changed of a string. */
-  addPatch({ entry, at: patchAt, previous }: Patch): void {
+  addPatch({ entry, at: patchAt, previous, hasExpiry }: Patch): void {
     const { keyLength, valueLength } = entry;
     let at = this.reserve(PATCH_RECORD_BYTES + keyLength + valueLength);
     const { bytes } = this;
-    bytes[at] = PATCH;
+    bytes[at] = hasExpiry ? PATCH : SPLICE;
     bytes[at + 1] = (keyLength - 1) >>> 8;
     bytes[at + 2] = keyLength - 1;
     writeVersion(bytes, at + 3, entry);
@@ -242,7 +279,7 @@ export class FrameBuffer {
 
 const entry = new Entry();
 const patch = new Patch();
-const version: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+const version = newVersion();
 
 /**
  * Hands the records from `start` to `end` to the sink, in order. Returns how many there were,
@@ -257,7 +294,7 @@ export function readRecords(
 ): number {
   let count = 0;
   for (let at = start; at < end; count++) {
-    const isEntry = (bytes[at] & ~(ENTRY_KINDS | EXPIRES)) === ENTRY;
+    const isEntry = (bytes[at] & ~ENTRY_FLAGS) === ENTRY;
     at = isEntry ? readEntry(bytes, at, end, sink) : readOther(bytes, at, end, sink);
     if (at < 0) return -1;
   }
@@ -267,16 +304,15 @@ export function readRecords(
 /** Returns where the next record starts, or -1; so do the others. */
 function readEntry(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
   const tag = bytes[at];
-  const expires = (tag & EXPIRES) !== 0;
-  const keyAt = at + ENTRY_RECORD_BYTES + (expires ? EXPIRY_BYTES : 0);
-  if (keyAt > end || (tag & ENTRY_KINDS) === ENTRY_KINDS) return -1;
+  const keyAt = at + ENTRY_RECORD_BYTES + extraBytes(tag);
+  if (keyAt > end) return -1;
   const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
   const valueLength = readU32(bytes, at + 3);
   const next = keyAt + keyLength + valueLength;
   if (next > end || keyLength > MAX_KEY_BYTES) return -1;
   entry.kind = (tag & ENTRY_KINDS) as Kind;
   readVersion(bytes, at + 7, entry);
-  entry.expiresAtMs = expires ? readU64(bytes, keyAt - 8) : 0;
+  readExtras(bytes, at + ENTRY_RECORD_BYTES, tag, entry);
   entry.key = bytes;
   entry.keyOffset = keyAt;
   entry.keyLength = keyLength;
@@ -326,7 +362,10 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
     case DROP:
       return readDrop(bytes, at, end, sink);
     case PATCH:
+    case SPLICE:
       return readPatch(bytes, at, end, sink);
+    case EXPIRY:
+      return readExpiry(bytes, at, end, sink);
     default:
       return -1;
   }
@@ -343,6 +382,19 @@ function readDrop(bytes: Uint8Array, at: number, end: number, sink: RecordSink):
   return keyAt + keyLength;
 }
 
+function readExpiry(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
+  const keyAt = at + EXPIRY_RECORD_BYTES;
+  if (keyAt > end) return -1;
+  const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
+  if (keyAt + keyLength > end || keyLength > MAX_KEY_BYTES) return -1;
+  readVersion(bytes, at + 3, entry);
+  entry.setExpiry(readTime(bytes, at + 19));
+  entry.learnedMs = readTime(bytes, at + 27);
+  entry.setKey(bytes, keyAt, keyLength);
+  sink.expiry(entry);
+  return keyAt + keyLength;
+}
+
 function readPatch(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
   const keyAt = at + PATCH_RECORD_BYTES;
   if (keyAt > end) return -1;
@@ -352,12 +404,71 @@ function readPatch(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
   if (next > end || keyLength > MAX_KEY_BYTES) return -1;
   readVersion(bytes, at + 3, patch.entry);
   readVersion(bytes, at + 19, patch.previous);
-  patch.entry.expiresAtMs = readU64(bytes, at + 35);
+  patch.hasExpiry = bytes[at] === PATCH;
+  patch.entry.setExpiry(patch.hasExpiry ? readTime(bytes, at + 35) : 0);
   patch.at = readU32(bytes, at + 43);
   patch.entry.setKey(bytes, keyAt, keyLength);
   patch.entry.setValue(bytes, keyAt + keyLength, valueLength);
   sink.patch(patch);
   return next;
+}
+
+function flagsOf({ expiresAtMs, expiryVersion, learnedMs }: Entry): number {
+  return (
+    (expiresAtMs === 0 ? 0 : EXPIRES) |
+    (isNoVersion(expiryVersion) ? 0 : HAS_EXPIRY_VERSION) |
+    (learnedMs === 0 ? 0 : HAS_LEARNED)
+  );
+}
+
+function extraBytes(flags: number): number {
+  return (
+    ((flags & EXPIRES) === 0 ? 0 : TIME_BYTES) +
+    ((flags & HAS_EXPIRY_VERSION) === 0 ? 0 : VERSION_BYTES) +
+    ((flags & HAS_LEARNED) === 0 ? 0 : TIME_BYTES)
+  );
+}
+
+/** Writes what the flags of an entry say that it has. Returns how many bytes that takes. */
+function writeExtras(bytes: Uint8Array, start: number, flags: number, from: Entry): number {
+  let at = start;
+  if ((flags & EXPIRES) !== 0) {
+    writeU64(bytes, at, from.expiresAtMs);
+    at += TIME_BYTES;
+  }
+  if ((flags & HAS_EXPIRY_VERSION) !== 0) {
+    writeVersion(bytes, at, from.expiryVersion);
+    at += VERSION_BYTES;
+  }
+  if ((flags & HAS_LEARNED) !== 0) {
+    writeU64(bytes, at, from.learnedMs);
+    at += TIME_BYTES;
+  }
+  return at - start;
+}
+
+function readExtras(bytes: Uint8Array, start: number, flags: number, into: Entry): void {
+  let at = start;
+  into.setExpiry(0);
+  into.learnedMs = 0;
+  if ((flags & EXPIRES) !== 0) {
+    into.expiresAtMs = readTime(bytes, at);
+    at += TIME_BYTES;
+  }
+  if ((flags & HAS_EXPIRY_VERSION) !== 0) {
+    readVersion(bytes, at, into.expiryVersion);
+    at += VERSION_BYTES;
+  } else if (into.kind === KIND_TOMBSTONE) {
+    // As earlier formats have it: a deletion does not expire.
+    into.learnedMs = into.expiresAtMs;
+    into.expiresAtMs = 0;
+  }
+  if ((flags & HAS_LEARNED) !== 0) into.learnedMs = readTime(bytes, at);
+}
+
+/** A time in Unix ms. Earlier versions took later ones than there are now: those are never near. */
+function readTime(bytes: Uint8Array, at: number): number {
+  return Math.min(readU64(bytes, at), MAX_EXPIRES_AT_MS);
 }
 
 function writeVersion(bytes: Uint8Array, at: number, from: VersionWords): void {

@@ -39,6 +39,7 @@ export type RecoveryTarget = Pick<
   | "beginRecovery"
   | "endRecovery"
   | "apply"
+  | "applyExpiry"
   | "applyFloor"
   | "dropAgain"
   | "patchAgain"
@@ -157,6 +158,8 @@ class Recovery {
         if (flaw !== null) return this.refused.add(patch.entry, flaw);
         target.patchAgain(patch);
       },
+      // Of a key that is not there, for it was dropped, there is nothing to expire.
+      expiry: (entry) => void target.applyExpiry(entry),
     };
   }
 

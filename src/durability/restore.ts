@@ -48,6 +48,7 @@ export async function verifyBackup(files: FileSystem, path: string): Promise<Ver
     patch({ entry }) {
       if (flawOf(entry) !== null) refused++;
     },
+    expiry() {},
   };
   const { head, flaw, goodBytes, fileBytes, entries } = await readDataFile(
     files,

@@ -131,6 +131,10 @@ class RecordCopier implements RecordSink {
     else this.refused++;
   }
 
+  expiry(entry: Parameters<RecordSink["expiry"]>[0]): void {
+    this.writer.buffer.addExpiry(entry, entry);
+  }
+
   metadata(name: string, value: Uint8Array): void {
     this.remembered.set(name, value);
   }

@@ -17,13 +17,14 @@
 import { dirname, join } from "node:path";
 import { unixMsOf } from "../core/data/clock.ts";
 import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../core/data/counter.ts";
-import { KIND_COUNTER, KIND_TOMBSTONE, type Entry } from "../core/data/entry.ts";
+import { KIND_COUNTER, type Entry } from "../core/data/entry.ts";
+import { hasValue } from "../core/data/merge.ts";
 import type { SetAsideReason, SetAsideDone } from "../core/sync/options.ts";
 import type { Logger } from "../observability/log.ts";
 import { isoTimeOf } from "../timing.ts";
 import { explainError, type FileSystem, type OpenFile } from "./file-system.ts";
 
-const KINDS = ["string", "tombstone", "counter"] as const;
+const KINDS = ["string", "tombstone", "counter", "expired"] as const;
 /** Most entries from the future written by one process, which remembers each of them. */
 const MAX_FUTURE_ENTRIES = 65_536;
 /** How much of the file they may fill. */
@@ -269,7 +270,7 @@ function describe(entry: Entry, reason: SetAsideReason, nowMs: number): Record<s
   if (kind === KIND_COUNTER) {
     facts["value"] = decimalOf(entry);
     facts["value_base64"] = Buffer.from(entry.valueBytes()).toString("base64");
-  } else if (kind !== KIND_TOMBSTONE) Object.assign(facts, asText("value", entry.valueBytes()));
+  } else if (hasValue(kind)) Object.assign(facts, asText("value", entry.valueBytes()));
   facts["time"] = isoTimeOf(unixMsOf(timeHigh, timeLow));
   facts["origin"] = hex32(originHigh) + hex32(originLow);
   if (expiresAtMs !== 0) facts["expires"] = isoTimeOf(expiresAtMs);

@@ -170,7 +170,7 @@ class SnapshotWriter {
     const { store } = this.options;
     const dropped = new Entry();
     return {
-      changed: (id) => addChange(file.buffer, store, id),
+      changed: (id, _local, change) => addChange(file.buffer, store, id, change),
       removed: (id, flushed) => {
         if (flushed) return;
         store.read(id, dropped);

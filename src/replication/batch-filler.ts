@@ -3,7 +3,8 @@
  * the broker takes: what does not fit any more is for the next one, what does not fit at all goes
  * without its value, and what does not fit even so is left to comparisons.
  */
-import { Entry, KIND_COUNTER, type Kind } from "../core/data/entry.ts";
+import { Entry, KIND_COUNTER, newVersion, type Kind } from "../core/data/entry.ts";
+import { expiryVersionOf } from "../core/data/merge.ts";
 import type { Store } from "../core/store/store.ts";
 import { BatchWriter } from "./batch-writer.ts";
 
@@ -26,8 +27,17 @@ export interface BatchFillerOptions {
 export interface IdSource {
   /** The next one, taken out; -1 when there is none. */
   take(): number;
+  /** Of what was taken last only the expiry was written. */
+  readonly isExpiryOnly: boolean;
   /** Puts back what was taken last. */
   putBack(id: number): void;
+}
+
+/** What was taken from such a source. */
+export interface TakenIds {
+  readonly ids: Int32Array;
+  /** For each of those, not 0 when only its expiry was to be sent. */
+  readonly expiries: Uint8Array;
 }
 
 /** Fills one batch after the other. */
@@ -38,6 +48,8 @@ export class BatchFiller {
   private readonly writer: BatchWriter;
   private readonly entry = new Entry();
   private readonly ids = new Int32Array(MAX_BATCH_IDS);
+  private readonly expiries = new Uint8Array(MAX_BATCH_IDS);
+  private readonly expiryVersion = newVersion();
   private idCount = 0;
   private maxBytes = 0;
 
@@ -73,14 +85,19 @@ export class BatchFiller {
     while (writer.length < fullBytes && this.idCount < MAX_BATCH_IDS) {
       const id = source.take();
       if (id < 0) return;
-      if (!this.add(id)) return source.putBack(id);
-      this.ids[this.idCount++] = id;
+      const { isExpiryOnly } = source;
+      if (!this.add(id, isExpiryOnly)) return source.putBack(id);
+      this.ids[this.idCount] = id;
+      this.expiries[this.idCount++] = isExpiryOnly ? 1 : 0;
     }
   }
 
-  /** The ids that went into the batch, in an array of their own. */
-  takenIds(): Int32Array {
-    return this.ids.slice(0, this.idCount);
+  /** What went into the batch, in arrays of their own. */
+  taken(): TakenIds {
+    return {
+      ids: this.ids.slice(0, this.idCount),
+      expiries: this.expiries.slice(0, this.idCount),
+    };
   }
 
   /** The batch as bytes of its own. */
@@ -89,11 +106,15 @@ export class BatchFiller {
   }
 
   /** False when it is for the next batch, this one having no room for it. */
-  private add(id: number): boolean {
+  private add(id: number, isExpiryOnly: boolean): boolean {
     const { entry, writer, maxBytes } = this;
     this.options.store.read(id, entry);
-    if (!this.isOwn(entry.originHigh, entry.originLow, entry.kind)) return true;
     const isFirst = writer.count === 0;
+    if (isExpiryOnly || !this.isOwn(entry.originHigh, entry.originLow, entry.kind)) {
+      if (this.addExpiry()) return true;
+      if (isFirst) this.unsendable++;
+      return isFirst;
+    }
     const contentBytes = entry.keyLength + entry.valueLength;
     const mayFit =
       entry.valueLength <= this.options.maxEventBytes &&
@@ -114,6 +135,19 @@ export class BatchFiller {
     const { length, count } = writer;
     if (length + entry.keyLength + entry.valueLength >= maxBytes) return false;
     writer.addEntry(entry);
+    if (writer.length <= maxBytes) return true;
+    writer.rollBack(length, count);
+    return false;
+  }
+
+  /** Of an entry whose value is not to be sent, the expiry if this node wrote it. */
+  private addExpiry(): boolean {
+    const { entry, expiryVersion, writer, maxBytes } = this;
+    expiryVersionOf(entry, expiryVersion);
+    if (!this.isOwn(expiryVersion.originHigh, expiryVersion.originLow)) return true;
+    const { length, count } = writer;
+    if (length + entry.keyLength >= maxBytes) return false;
+    writer.addExpiry(entry, expiryVersion);
     if (writer.length <= maxBytes) return true;
     writer.rollBack(length, count);
     return false;

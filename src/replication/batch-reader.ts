@@ -6,6 +6,7 @@
 import {
   Entry,
   KIND_COUNTER,
+  KIND_HUSK,
   KIND_STRING,
   KIND_TOMBSTONE,
   MAX_EXPIRES_AT_MS,
@@ -14,7 +15,7 @@ import {
 import { ARRAY, BYTES, CborError, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { originOf } from "../core/data/origin.ts";
-import { FORMAT_VERSION, type DropReason } from "./wire.ts";
+import { FORMAT_VERSION, OLDEST_FORMAT_VERSION, type DropReason } from "./wire.ts";
 
 /** There is no further event. */
 export const EVENT_END = 0;
@@ -26,9 +27,11 @@ export const EVENT_FLUSH = 2;
 export const EVENT_REFERENCE = 3;
 /** The event was dropped for the reason in `dropped`; the next one can be read. */
 export const EVENT_DROPPED = 4;
+/** Only an expiry was written, in the version that `entry` has. */
+export const EVENT_EXPIRY = 5;
 
 /** What `BatchReader.next` found: one of the EVENT_ constants. */
-export type EventKind = 0 | 1 | 2 | 3 | 4;
+export type EventKind = 0 | 1 | 2 | 3 | 4 | 5;
 
 const ascii = (text: string): Uint8Array => new TextEncoder().encode(text);
 
@@ -37,14 +40,20 @@ const DEL = ascii("del");
 const COUNTER = ascii("counter");
 const REF = ascii("ref");
 const FLUSH = ascii("flush");
-const OPERATIONS = [SET, DEL, COUNTER, REF, FLUSH];
+const EXPIRE = ascii("expire");
+const HUSK = ascii("husk");
+const OPERATIONS = [SET, DEL, COUNTER, EXPIRE, REF, FLUSH, HUSK];
+/** Those without a value. */
+const BARE_OPERATIONS = [DEL, EXPIRE, REF, HUSK];
 
 const OP = ascii("op");
 const KEY = ascii("key");
 const VAL = ascii("val");
 const TS = ascii("ts");
 const EXP = ascii("exp");
-const FIELDS = [OP, KEY, VAL, TS, EXP];
+const XTS = ascii("xts");
+const XSRC = ascii("xsrc");
+const FIELDS = [OP, KEY, VAL, TS, EXP, XTS, XSRC];
 
 /** Items that `look` walks over before it lets others have their turn: a few microseconds each. */
 const ITEMS_A_LOOK = 64;
@@ -68,6 +77,7 @@ export class BatchReader {
   private readonly reader = new CborReader();
   private walk: Generator<void, DropReason | null> = this.readHeader(NOTHING);
   private remaining = 0;
+  private version = FORMAT_VERSION;
   /** Whose origin that is; a name that is none until there was a batch. */
   private originSource = " ";
   private originHigh = 0;
@@ -153,7 +163,8 @@ export class BatchReader {
       if (++walked % ITEMS_A_LOOK === 0) yield;
     }
     if (reader.offset !== message.length || version < 0) return "malformed";
-    if (version !== FORMAT_VERSION) return "unknown";
+    if (version < OLDEST_FORMAT_VERSION || version > FORMAT_VERSION) return "unknown";
+    this.version = version;
     if (eventsAt < 0) return "malformed";
     // Batches of one node tend to follow each other.
     if (source !== this.originSource && !isNodeId(source)) return "malformed";
@@ -179,7 +190,7 @@ export class BatchReader {
     let timed = false;
     entry.keyLength = 0;
     entry.valueLength = -1;
-    entry.expiresAtMs = 0;
+    entry.setExpiry(0);
     for (let pairs = reader.expect(MAP); pairs > 0; pairs--) {
       switch (this.readWord(FIELDS)) {
         case OP:
@@ -201,6 +212,16 @@ export class BatchReader {
         case EXP:
           entry.expiresAtMs = reader.expect(UINT);
           break;
+        case XTS:
+          reader.expect(UINT);
+          entry.expiryVersion.timeHigh = reader.high;
+          entry.expiryVersion.timeLow = reader.low;
+          break;
+        case XSRC:
+          reader.expect(UINT);
+          entry.expiryVersion.originHigh = reader.high;
+          entry.expiryVersion.originLow = reader.low;
+          break;
         default:
           reader.skip();
       }
@@ -217,10 +238,13 @@ export class BatchReader {
     if (entry.keyLength === 0) return this.drop("malformed");
     if (entry.keyLength > MAX_KEY_BYTES) return this.drop("oversized");
     if (entry.expiresAtMs > MAX_EXPIRES_AT_MS) return this.drop("malformed");
-    if (operation === DEL || operation === REF) {
-      entry.kind = KIND_TOMBSTONE;
+    // In version 1 the "exp" of a deletion says when it came about.
+    if (operation === DEL && this.version === 1) entry.setExpiry(0);
+    if (BARE_OPERATIONS.includes(operation)) {
+      entry.kind = operation === HUSK ? KIND_HUSK : KIND_TOMBSTONE;
       entry.valueLength = 0;
-      return operation === DEL ? EVENT_ENTRY : EVENT_REFERENCE;
+      if (operation === REF) return EVENT_REFERENCE;
+      return operation === EXPIRE ? EVENT_EXPIRY : EVENT_ENTRY;
     }
     if (entry.valueLength < 0) return this.drop("malformed");
     if (entry.valueLength > this.maxValueBytes) return this.drop("oversized");

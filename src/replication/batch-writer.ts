@@ -3,12 +3,21 @@
  * client comes through here: an event takes a fraction of a microsecond and allocates
  * nothing.
  */
-import { KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE, type Entry } from "../core/data/entry.ts";
+import {
+  KIND_COUNTER,
+  KIND_HUSK,
+  KIND_STRING,
+  KIND_TOMBSTONE,
+  isNoVersion,
+  type Entry,
+  type VersionWords,
+} from "../core/data/entry.ts";
+import { hasValue } from "../core/data/merge.ts";
 import { ARRAY, CborWriter, MAP, UINT } from "./cbor.ts";
 import { FORMAT_VERSION } from "./wire.ts";
 
 /** Most bytes of an event besides its key and value. */
-const EVENT_OVERHEAD_BYTES = 64;
+const EVENT_OVERHEAD_BYTES = 96;
 const INITIAL_BYTES = 128 * 1024;
 
 /** The first bytes of an event: a map of so many pairs, the operation, the next field's name. */
@@ -25,20 +34,24 @@ function nameOf(field: string): Uint8Array {
   return writer.bytes.slice(0, writer.length);
 }
 
-/** Heads of the operation of each kind, without and with an expiry, by KIND_ constant. */
-const HEADS: Uint8Array[] = [];
-const EXPIRING_HEADS: Uint8Array[] = [];
-HEADS[KIND_STRING] = headOf(4, "set", "key");
-EXPIRING_HEADS[KIND_STRING] = headOf(5, "set", "key");
-HEADS[KIND_COUNTER] = headOf(4, "counter", "key");
-EXPIRING_HEADS[KIND_COUNTER] = headOf(5, "counter", "key");
-HEADS[KIND_TOMBSTONE] = headOf(3, "del", "key");
-EXPIRING_HEADS[KIND_TOMBSTONE] = headOf(4, "del", "key");
+/** Operation and number of fields, without those of an expiry, of each kind, by KIND_ constant. */
+const OPERATIONS: (readonly [operation: string, pairs: number])[] = [];
+OPERATIONS[KIND_STRING] = ["set", 4];
+OPERATIONS[KIND_COUNTER] = ["counter", 4];
+OPERATIONS[KIND_TOMBSTONE] = ["del", 3];
+OPERATIONS[KIND_HUSK] = ["husk", 3];
+/** Heads of the operation of each kind, by how many fields its expiry takes. */
+const HEADS = OPERATIONS.map(([operation, pairs]) =>
+  [0, 1, 2, 3].map((more) => headOf(pairs + more, operation, "key")),
+);
+const EXPIRE_HEADS = [0, 1].map((more) => headOf(3 + more, "expire", "key"));
 const REFERENCE_HEAD = headOf(3, "ref", "key");
 const FLUSH_HEAD = headOf(2, "flush", "ts");
 const VAL_NAME = nameOf("val");
 const TS_NAME = nameOf("ts");
 const EXP_NAME = nameOf("exp");
+const XTS_NAME = nameOf("xts");
+const XSRC_NAME = nameOf("xsrc");
 
 /** Encodes batches of one node into one reused buffer. */
 export class BatchWriter {
@@ -96,20 +109,44 @@ export class BatchWriter {
     const writer = this.writer;
     writer.room(EVENT_OVERHEAD_BYTES + entry.keyLength + entry.valueLength);
     const expires = entry.expiresAtMs !== 0;
-    const head = (expires ? EXPIRING_HEADS : HEADS)[entry.kind];
+    const isApart = !isNoVersion(entry.expiryVersion);
+    const head = HEADS[entry.kind][(expires ? 1 : 0) + (isApart ? 2 : 0)];
     writer.raw(head, 0, head.length);
     writer.byteString(entry.key, entry.keyOffset, entry.keyLength);
-    if (entry.kind !== KIND_TOMBSTONE) {
+    if (hasValue(entry.kind)) {
       writer.raw(VAL_NAME, 0, VAL_NAME.length);
       writer.byteString(entry.value, entry.valueOffset, entry.valueLength);
     }
     writer.raw(TS_NAME, 0, TS_NAME.length);
     writer.uint64(entry.timeHigh, entry.timeLow);
-    if (expires) {
-      writer.raw(EXP_NAME, 0, EXP_NAME.length);
-      writer.integer(entry.expiresAtMs);
+    if (expires) this.addTime(entry.expiresAtMs);
+    if (isApart) {
+      const { timeHigh, timeLow, originHigh, originLow } = entry.expiryVersion;
+      writer.raw(XTS_NAME, 0, XTS_NAME.length);
+      writer.uint64(timeHigh, timeLow);
+      writer.raw(XSRC_NAME, 0, XSRC_NAME.length);
+      writer.uint64(originHigh, originLow);
     }
     this.count++;
+  }
+
+  /** Adds only the expiry of an entry, which this node wrote with that version. */
+  addExpiry(entry: Entry, version: VersionWords): void {
+    const writer = this.writer;
+    writer.room(EVENT_OVERHEAD_BYTES + entry.keyLength);
+    const expires = entry.expiresAtMs !== 0;
+    const head = EXPIRE_HEADS[expires ? 1 : 0];
+    writer.raw(head, 0, head.length);
+    writer.byteString(entry.key, entry.keyOffset, entry.keyLength);
+    writer.raw(TS_NAME, 0, TS_NAME.length);
+    writer.uint64(version.timeHigh, version.timeLow);
+    if (expires) this.addTime(entry.expiresAtMs);
+    this.count++;
+  }
+
+  private addTime(expiresAtMs: number): void {
+    this.writer.raw(EXP_NAME, 0, EXP_NAME.length);
+    this.writer.integer(expiresAtMs);
   }
 
   /** Adds only key and version of an entry that this node wrote. */

@@ -32,8 +32,10 @@ import {
 import { ARRAY, BYTES, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { originOf } from "../core/data/origin.ts";
-import { FORMAT_VERSION, type DropReason } from "./wire.ts";
+import type { DropReason } from "./wire.ts";
 
+/** The version of this form. */
+const EVENT_VERSION = 1;
 const WRITES = new Set(["set", "incr", "decr", "append", "prepend"]);
 /** The fields of an event, `val` apart. */
 const FIELDS = new Set(["v", "op", "key", "ts", "src", "op_id", "ttl"]);
@@ -149,7 +151,7 @@ export class EventReader {
   private fill(event: Map<string, unknown>): void {
     const version = event.get("v");
     if (typeof version !== "number") throw new Refusal("malformed");
-    if (version !== FORMAT_VERSION) throw new Refusal("unknown");
+    if (version !== EVENT_VERSION) throw new Refusal("unknown");
     const operation = event.get("op");
     if (typeof operation !== "string") throw new Refusal("malformed");
     if (operation !== "del" && !WRITES.has(operation)) throw new Refusal("unknown");
@@ -174,7 +176,7 @@ export class EventReader {
     const counter = Number(((timestamp % NANOSECONDS_A_MS) * 65_536n) / NANOSECONDS_A_MS);
     const origin = originOf(this.source);
     entry.setVersion(timeHighOf(unixMs), timeLowOf(unixMs) + counter, origin.high, origin.low);
-    entry.expiresAtMs = operation === "del" ? 0 : expiryOf(event.get("ttl"), unixMs);
+    entry.setExpiry(operation === "del" ? 0 : expiryOf(event.get("ttl"), unixMs));
   }
 }
 

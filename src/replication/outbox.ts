@@ -13,10 +13,12 @@
  * flag was cleared since (their entry is gone), which `take` passes over. OURS is set
  * while an id, once written here, has not been physically removed.
  */
-import type { ChangeObserver } from "../core/store/outcome.ts";
+import { CHANGED_EXPIRY, type Change, type ChangeObserver } from "../core/store/outcome.ts";
 
 const PENDING = 1;
 const OURS = 2;
+/** Beside PENDING: the value was written, and not the expiry alone. */
+const VALUE = 4;
 
 /** Ids of local writes waiting to be published; the store's observer. */
 export class Outbox implements ChangeObserver {
@@ -26,6 +28,8 @@ export class Outbox implements ChangeObserver {
   dropped = 0;
   /** `wake(true)` is called when `size` comes to this. */
   fullAt = Infinity;
+  /** Of what `take` returned last only the expiry was written. */
+  isExpiryOnly = false;
   /** A local flush has yet to be published. */
   flushPending = false;
 
@@ -48,8 +52,8 @@ export class Outbox implements ChangeObserver {
     return this.size === 0 && !this.flushPending;
   }
 
-  changed(id: number, local: boolean): void {
-    if (local) this.add(id);
+  changed(id: number, local: boolean, change: Change): void {
+    if (local) this.add(id, change !== CHANGED_EXPIRY);
   }
 
   removed(id: number): void {
@@ -73,7 +77,8 @@ export class Outbox implements ChangeObserver {
       this.head = (this.head + 1) & (this.ring.length - 1);
       this.size--;
       if ((this.flags[id] & PENDING) !== 0) {
-        this.flags[id] &= ~PENDING;
+        this.isExpiryOnly = (this.flags[id] & VALUE) === 0;
+        this.flags[id] &= ~(PENDING | VALUE);
         return id;
       }
     }
@@ -82,6 +87,7 @@ export class Outbox implements ChangeObserver {
 
   /** Puts back the id that was taken last: it is the next one again. */
   putBack(id: number): void {
+    if (!this.isExpiryOnly) this.flags[id] |= VALUE;
     if ((this.flags[id] & PENDING) !== 0) return;
     if (this.size === this.ring.length) this.growRing();
     this.flags[id] |= PENDING;
@@ -95,10 +101,13 @@ export class Outbox implements ChangeObserver {
     return (this.flags[id] & OURS) !== 0;
   }
 
-  /** Puts ids back that were taken but may not have arrived, unless their entry is gone. */
-  restore(ids: Int32Array): void {
+  /**
+   * Puts ids back that were taken but may not have arrived, unless their entry is gone. `expiries`
+   * says, for each, whether it was `isExpiryOnly`: then it is not 0.
+   */
+  restore(ids: Int32Array, expiries: Uint8Array): void {
     for (let i = 0; i < ids.length; i++) {
-      if ((this.flags[ids[i]] & OURS) !== 0) this.add(ids[i]);
+      if ((this.flags[ids[i]] & OURS) !== 0) this.add(ids[i], expiries[i] === 0);
     }
   }
 
@@ -109,8 +118,9 @@ export class Outbox implements ChangeObserver {
     return lost;
   }
 
-  private add(id: number): void {
+  private add(id: number, hasValue: boolean): void {
     if (id >= this.flags.length) this.growFlags(id);
+    if (hasValue && (this.flags[id] & PENDING) !== 0) this.flags[id] |= VALUE;
     if ((this.flags[id] & PENDING) !== 0) return;
     if (this.size >= this.limit) {
       this.dropped++;
@@ -118,7 +128,7 @@ export class Outbox implements ChangeObserver {
       return;
     }
     if (this.size === this.ring.length) this.growRing();
-    this.flags[id] = PENDING | OURS;
+    this.flags[id] = PENDING | OURS | (hasValue ? VALUE : 0);
     this.ring[(this.head + this.size) & (this.ring.length - 1)] = id;
     this.size++;
     if (this.size === 1) this.wake(false);

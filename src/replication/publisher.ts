@@ -346,7 +346,7 @@ export class Publisher {
     const eventBytes = filler.length / filler.count;
     const batchBytes = Math.min(this.options.batchBytes, sink.maxMessageBytes);
     outbox.fullAt = Math.max(2, Math.ceil(batchBytes / eventBytes));
-    this.send(sink, { ids: filler.takenIds(), flush, kills: 0, isAlone: false });
+    this.send(sink, { ...filler.taken(), flush, kills: 0, isAlone: false });
   }
 
   private sendSuspect(sink: MessageSink): void {
@@ -357,7 +357,7 @@ export class Publisher {
     suspects.finish();
     this.noteUnsendable();
     if (filler.count === 0) return this.pumpSoon();
-    this.send(sink, { ids: filler.takenIds(), flush, kills, isAlone: true });
+    this.send(sink, { ...filler.taken(), flush, kills, isAlone: true });
   }
 
   private noteUnsendable(): void {
@@ -369,7 +369,7 @@ export class Publisher {
 
   private send(
     sink: MessageSink,
-    held: Pick<SentMessage, "ids" | "flush" | "kills" | "isAlone">,
+    held: Pick<SentMessage, "ids" | "expiries" | "flush" | "kills" | "isAlone">,
   ): void {
     const bytes = this.filler.finish(++this.sequence);
     const { length } = bytes;
@@ -460,8 +460,8 @@ export class Publisher {
     this.beatKills = 0;
   }
 
-  private restore({ ids, flush }: Suspect): void {
-    this.outbox.restore(ids);
+  private restore({ ids, expiries, flush }: Suspect): void {
+    this.outbox.restore(ids, expiries);
     if (flush) this.outbox.flushPending = true;
   }
 

@@ -16,6 +16,7 @@ import {
   REFUSED_FULL,
   REFUSED_FUTURE,
   REFUSED_LARGE,
+  REFUSED_MISSING,
   REFUSED_READ_ONLY,
   APPLIED,
   UNCHANGED,
@@ -26,6 +27,7 @@ import {
   EVENT_DROPPED,
   EVENT_END,
   EVENT_ENTRY,
+  EVENT_EXPIRY,
   EVENT_FLUSH,
   type EventKind,
 } from "./batch-reader.ts";
@@ -48,7 +50,10 @@ const MAX_REPEATED = 1_000;
 
 /** What the receiver is made with. */
 export interface ReceiverOptions {
-  readonly store: Pick<Store, "apply" | "applyFloor" | "isLive" | "locate" | "deletions">;
+  readonly store: Pick<
+    Store,
+    "apply" | "applyExpiry" | "applyFloor" | "isLive" | "isMissing" | "locate" | "deletions"
+  >;
   readonly nodeId: string;
   /** This node's own epoch, by which it knows its own batches. */
   readonly epoch: number;
@@ -284,12 +289,27 @@ export class Receiver {
       const outcome = options.store.applyFloor(timeHigh, timeLow, originHigh, originLow);
       if (outcome === REFUSED_FUTURE) options.onFuture?.(entry, batches.source);
       this.count(outcome, batches.source);
+    } else if (kind === EVENT_EXPIRY) {
+      this.applyExpiry(entry, batches.source);
     } else if (kind === EVENT_DROPPED) {
       this.drop(batches.dropped, batches.source);
     } else {
       this.receivedReferences++;
       options.onReference(batches.source, entry);
     }
+  }
+
+  /** Whoever gave a key another expiry has its value, should that not be here. */
+  private applyExpiry(entry: Entry, source: string): void {
+    const { store, onFuture, onReference } = this.options;
+    const outcome = store.applyExpiry(entry);
+    if (outcome === REFUSED_FUTURE) onFuture?.(entry, source);
+    if (outcome !== REFUSED_MISSING) this.count(outcome, source);
+    const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
+    const isMissed = outcome === APPLIED && id >= 0 && store.isMissing(id);
+    if (outcome !== REFUSED_MISSING && !isMissed) return;
+    this.receivedReferences++;
+    onReference(source, entry);
   }
 
   /** `keeper` is the node that holds the entry, whatever becomes of it here. */

@@ -88,6 +88,8 @@ export interface ReplicatorOptions {
     Store,
     | "read"
     | "apply"
+    | "applyExpiry"
+    | "isMissing"
     | "isLive"
     | "isTooFarAhead"
     | "applyFloor"

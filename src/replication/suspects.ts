@@ -2,12 +2,11 @@
  * Messages that were under way when a connection ended: one of them may be what ended it. Each
  * goes again in a batch of its own, with nothing else under way: the next end tells which it was.
  */
-import type { IdSource } from "./batch-filler.ts";
+import type { IdSource, TakenIds } from "./batch-filler.ts";
 import type { Outbox } from "./outbox.ts";
 
 /** What a message held, and what is known of it. */
-export interface Suspect {
-  readonly ids: Int32Array;
+export interface Suspect extends TakenIds {
   readonly flush: boolean;
   /** How long it was. */
   readonly bytes: number;
@@ -17,6 +16,8 @@ export interface Suspect {
 
 /** Those that have yet to go again, and the ids of the one whose turn it is. */
 export class Suspects implements IdSource {
+  /** Of what `take` returned last only the expiry was written. */
+  isExpiryOnly = false;
   private list: Suspect[] = [];
   private current: Suspect | null = null;
   private at = 0;
@@ -53,13 +54,15 @@ export class Suspects implements IdSource {
     if (current === null) return;
     this.current = null;
     if (at < current.ids.length) {
-      this.list.unshift({ ...current, ids: current.ids.slice(at), flush: false });
+      const [ids, expiries] = [current.ids.slice(at), current.expiries.slice(at)];
+      this.list.unshift({ ...current, ids, expiries, flush: false });
     }
   }
 
   take(): number {
     const ids = this.current?.ids ?? [];
     while (this.at < ids.length) {
+      this.isExpiryOnly = this.current!.expiries[this.at] !== 0;
       const id = ids[this.at++];
       if (this.outbox.isOurs(id)) return id;
     }

@@ -2,27 +2,36 @@
  * The wire form of replication: a batch of one node's own writes, as one CBOR map on
  * `<topic_prefix>/updates`.
  *
- *   { "v": 1, "src": node id (text), "epoch": u64, "seq": u64, "events": [event, …] }
+ *   { "v": 2, "src": node id (text), "epoch": u64, "seq": u64, "events": [event, …] }
  *
  * `epoch` is new at each start of the node and `seq` counts its batches from 1, so that
  * a receiver sees what it missed. An event is one of
  *
- *   { "op": "set",     "key": bytes, "val": bytes, "ts": u64, "exp"?: Unix ms }
- *   { "op": "del",     "key": bytes, "ts": u64, "exp"?: Unix ms }
- *   { "op": "counter", "key": bytes, "val": the counter's bytes, "ts": u64, "exp"?: Unix ms }
- *   { "op": "ref",     "key": bytes, "ts": u64 }   a value too large to travel
- *   { "op": "flush",   "ts": u64 }                 everything up to this version is gone
+ *   { "op": "set",     "key": bytes, "val": bytes, "ts": u64, expiry }
+ *   { "op": "del",     "key": bytes, "ts": u64, expiry }
+ *   { "op": "counter", "key": bytes, "val": the counter's bytes, "ts": u64, expiry }
+ *   { "op": "husk",    "key": bytes, "ts": u64, expiry }      a string that has expired already
+ *   { "op": "expire",  "key": bytes, "ts": u64, "exp"?: u64 } only the expiry was written
+ *   { "op": "ref",     "key": bytes, "ts": u64 }              a value too large to travel
+ *   { "op": "flush",   "ts": u64 }                            all up to this version is gone
  *
  * `ts` is the hybrid clock (48 bits of milliseconds, 16 of counter); the origin of every
  * version is that of `src`. A counter's own bytes say who counted what and when; its `ts`
- * is there for the reader of a trace. Fields come in any order and unknown ones are
- * skipped, so that a later version may add some. Lengths are definite; there are no tags.
+ * is there for the reader of a trace. An expiry is up to three fields: "exp", in Unix ms, when
+ * there is one; and its version, "xts" and "xsrc" (time and origin, u64 each), when that is another
+ * than that of the value, or of what a counter stands on. Fields come in any order and unknown
+ * ones are skipped, so that a later version may add some. Lengths are definite; there are no tags.
+ *
+ * Version 1, which is read as well, has no "husk", no "expire", and one version for value and
+ * expiry.
  *
  * `batch-writer.ts` and `batch-reader.ts` write and read it.
  */
 
 /** The version of the wire form. */
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
+/** The first version that can still be read. */
+export const OLDEST_FORMAT_VERSION = 1;
 
 /**
  * Why an event, or a message as a whole, was dropped: each reason and what it means, as INFO counts

@@ -383,7 +383,7 @@ describe("bad input", () => {
   test("a data directory of another version", async () => {
     setFormatVersion(join(good, "0000000001.log"), 99);
     const pattern =
-      /^merklekv: \S+\.log is in format 99 and this merklekv reads formats 1 to 3; .+/;
+      /^merklekv: \S+\.log is in format 99 and this merklekv reads formats 1 to 4; .+/;
     await expectNoStart(good, pattern);
     await expectRefused(["check", good], pattern);
     await expectRefused(["check", "--fix", good], pattern);

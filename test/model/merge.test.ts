@@ -15,33 +15,56 @@ import {
   setVersionFromParts,
   writeBase,
 } from "../../src/core/data/counter.ts";
-import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
-import { JOIN, REPLACE, joinCounters, joinedBytes, mergeRule } from "../../src/core/data/merge.ts";
+import {
+  Entry,
+  KIND_COUNTER,
+  KIND_HUSK,
+  KIND_STRING,
+  KIND_TOMBSTONE,
+} from "../../src/core/data/entry.ts";
+import {
+  JOIN,
+  REPLACE,
+  compareExpiries,
+  joinCounters,
+  joinedBytes,
+  mergeRule,
+  setExpiry,
+  setExpiryOf,
+} from "../../src/core/data/merge.ts";
 import { contentsOf } from "../support/entry-contents.ts";
 
 const KEY = Buffer.from("k");
 const small = (n: number): Int64 => new Int64().set(n < 0 ? -1 : 0, n);
 
 const version = fc.tuple(fc.nat(1), fc.nat(1), fc.nat(1), fc.nat(1));
-const expiry = fc.constantFrom(0, 0, 100, 200);
+/** When something expires, and the version of that; null for that of the base. */
+const expiry = fc.tuple(fc.constantFrom(0, 0, 100, 200), fc.option(version));
+
+/** Gives an entry an expiry in the one way there is to write it. */
+function expire(entry: Entry, [expiresAtMs, v]: [number, [number, number, number, number] | null]) {
+  entry.setExpiry(expiresAtMs);
+  if (v !== null) setExpiry(entry, expiresAtMs, new Entry().setVersion(...v));
+  return entry;
+}
 
 const stringEntry = fc
   .tuple(version, fc.constantFrom("5", "-7", "", "x", "50"), expiry)
-  .map(([v, value, expiresAtMs]) => {
+  .map(([v, value, at]) => {
     const entry = new Entry().setKey(KEY).setValue(Buffer.from(value));
     entry.setVersion(...v);
     entry.kind = KIND_STRING;
-    entry.expiresAtMs = expiresAtMs;
-    return entry;
+    return expire(entry, at);
   });
 
-const tombstone = fc.tuple(version, expiry).map(([v, expiresAtMs]) => {
-  const entry = new Entry().setKey(KEY);
-  entry.setVersion(...v);
-  entry.kind = KIND_TOMBSTONE;
-  entry.expiresAtMs = expiresAtMs;
-  return entry;
-});
+const bareEntry = fc
+  .tuple(version, expiry, fc.constantFrom(KIND_TOMBSTONE, KIND_HUSK))
+  .map(([v, at, kind]) => {
+    const entry = new Entry().setKey(KEY);
+    entry.setVersion(...v);
+    entry.kind = kind;
+    return expire(entry, at);
+  });
 
 const part = fc.record({
   origin: fc.tuple(fc.nat(1), fc.nat(1)),
@@ -62,18 +85,23 @@ const counter = fc
       }
       const entry = new Entry().setKey(KEY).setValue(payload, 0, length);
       entry.kind = KIND_COUNTER;
-      entry.expiresAtMs = base.isNone ? 0 : base.expiry;
       setVersionFromParts(entry);
-      return entry;
+      return expire(entry, base.expiry);
     }),
   );
 
-const anyEntry = fc.oneof(stringEntry, tombstone, counter, counter);
+const anyEntry = fc.oneof(stringEntry, bareEntry, counter, counter);
 
 /** The join of two entries, as `Store.apply` arrives at it. */
 function merge(present: Entry, arriving: Entry): Entry {
+  const merged = mergeValues(present, arriving);
+  setExpiryOf(merged, compareExpiries(arriving, present) > 0 ? arriving : present);
+  return merged;
+}
+
+function mergeValues(present: Entry, arriving: Entry): Entry {
   const verdict = mergeRule(present, arriving);
-  if (verdict !== JOIN) return verdict === REPLACE ? arriving : present;
+  if (verdict !== JOIN) return (verdict === REPLACE ? arriving : present).clone();
   const out = new Uint8Array(joinedBytes(present, arriving));
   const joined = present.clone().setValue(out, 0, joinCounters(present, arriving, out));
   setVersionFromParts(joined);

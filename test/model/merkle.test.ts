@@ -2,7 +2,13 @@ import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { BUCKETS, DigestTree, FANOUT } from "../../src/core/tree/digest-tree.ts";
-import { Entry, KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import {
+  Entry,
+  KIND_COUNTER,
+  KIND_HUSK,
+  KIND_STRING,
+  KIND_TOMBSTONE,
+} from "../../src/core/data/entry.ts";
 import type { Kind } from "../../src/core/data/entry.ts";
 import { LATEST, MerkleTree } from "../../src/core/tree/merkle.ts";
 import type { RecordSource } from "../../src/core/tree/merkle.ts";
@@ -18,6 +24,10 @@ interface Fact {
   kind: Kind;
   time: number;
   expiresAtMs: number;
+  /** Of the expiry's version; 0 when it is that of the value. */
+  expiryTime?: number;
+  learnedMs?: number;
+  isMissing?: boolean;
 }
 
 const TREE_KEY = treeKeyOf("test");
@@ -31,6 +41,10 @@ class Node implements RecordSource {
 
   constructor(digester = new RecordDigester(TREE_KEY)) {
     this.tree = new MerkleTree(this, digester);
+  }
+
+  isMissing(id: number): boolean {
+    return this.entries[id]?.isMissing ?? false;
   }
 
   put(fact: Fact): void {
@@ -92,23 +106,25 @@ function fill(into: Entry, fact: Fact): void {
   into.setKey(Buffer.from(`<${fact.key}>`), 1, fact.key.length);
   into.setValue(Buffer.from(`<${fact.value}>`), 1, fact.value.length);
   into.kind = fact.kind;
-  into.expiresAtMs = fact.expiresAtMs;
+  into.setExpiry(fact.expiresAtMs);
+  into.expiryVersion.timeHigh = fact.expiryTime ?? 0;
+  into.learnedMs = fact.learnedMs ?? 0;
   into.setVersion(fact.time, fact.time * 7, 0x89ab_cdef, 0xfedc_ba98);
 }
 
 /** The digest of an entry, written down again from the description. */
 function naiveDigest(fact: Fact): Buffer {
   const ends = fact.kind === KIND_STRING && fact.expiresAtMs !== 0;
-  const kind = ends ? KIND_TOMBSTONE : fact.kind;
   const value = Buffer.from(ends ? "" : fact.value);
-  const head = Buffer.alloc(29);
-  head[0] = kind;
-  head.writeBigUInt64BE(BigInt(kind === KIND_TOMBSTONE ? 0 : fact.expiresAtMs), 1);
+  const head = Buffer.alloc(45);
+  head[0] = fact.isMissing ? 255 : ends ? KIND_HUSK : fact.kind;
+  head.writeBigUInt64BE(BigInt(fact.expiresAtMs), 1);
   head.writeUInt32BE(fact.time, 9);
   head.writeUInt32BE(fact.time * 7, 13);
   head.writeUInt32BE(0x89ab_cdef, 17);
   head.writeUInt32BE(0xfedc_ba98, 21);
-  head.writeUInt32BE(fact.key.length, 25);
+  head.writeUInt32BE(fact.expiryTime ?? 0, 25);
+  head.writeUInt32BE(fact.key.length, 41);
   const length = Buffer.alloc(4);
   length.writeUInt32BE(value.length);
   const bytes = Buffer.concat([TREE_KEY, head, Buffer.from(fact.key), length, value]);
@@ -181,7 +197,8 @@ const fact = fc.record({
   value: fc.string({ unit: fc.constantFrom("v", "w"), maxLength: 3 }),
   kind: fc.constantFrom<Kind>(KIND_STRING, KIND_TOMBSTONE, KIND_COUNTER),
   time: fc.nat(100),
-  expiresAtMs: fc.constantFrom(0, 0, 1_700_000_000_123, 2 ** 52),
+  expiresAtMs: fc.constantFrom(0, 0, 1_700_000_000_123, 2 ** 48 - 1),
+  expiryTime: fc.constantFrom(0, 0, 50, 100),
 });
 const step = fc.oneof(
   { weight: 6, arbitrary: fact.map((f) => ({ do: "put" as const, fact: f })) },
@@ -382,14 +399,23 @@ describe("Merkle tree", () => {
       { kind: KIND_COUNTER, expiresAtMs: 1_000 },
       { kind: KIND_COUNTER, expiresAtMs: 1_000 + 2 ** 32 },
       { kind: KIND_TOMBSTONE, value: "" },
+      { kind: KIND_TOMBSTONE, value: "", expiresAtMs: 1_000, expiryTime: 4 },
+      { expiresAtMs: 1_000 },
+      { expiresAtMs: 1_001 },
+      { expiresAtMs: 1_000, expiryTime: 4 },
+      { expiresAtMs: 1_000, expiryTime: 5 },
+      { expiryTime: 4 },
+      { kind: KIND_HUSK, value: "", expiresAtMs: 1_000, isMissing: true },
       { value: "x".repeat(5_000) },
       { value: "x".repeat(5_001) },
     ];
     expect(new Set(changes.map(rootWith)).size).toBe(changes.length);
-    // Swept or not, an entry with an expiry is the same; so is any tombstone of one version.
-    const tombstone = rootWith({ kind: KIND_TOMBSTONE, value: "" });
-    expect(rootWith({ kind: KIND_TOMBSTONE, value: "", expiresAtMs: 1_000 })).toBe(tombstone);
-    expect(rootWith({ expiresAtMs: 1_000 })).toBe(tombstone);
+    // Nobody need have let go of the value at the same time, nor have learned of the death.
+    const husk = { kind: KIND_HUSK, value: "", expiresAtMs: 1_000 } as const;
+    expect(rootWith({ expiresAtMs: 1_000 })).toBe(rootWith(husk));
+    expect(rootWith({ ...husk, learnedMs: 5 })).toBe(rootWith(husk));
+    const tombstone = { kind: KIND_TOMBSTONE, value: "" } as const;
+    expect(rootWith({ ...tombstone, learnedMs: 5 })).toBe(rootWith(tombstone));
     const large = { ...simple("ab", 5), value: "x".repeat(100_000) };
     expect(rootWith(large)).toBe(rootOf([large]));
   });

@@ -17,9 +17,40 @@ export interface State {
   readonly version: Version;
   /** The string, or null for a tombstone and for the base of a counter grown from nothing. */
   readonly text: string | null;
+  /** 0 for never. */
   readonly expiresAtMs: number;
+  /** The version of the expiry; left out when it is that of the base. */
+  readonly expiryVersion?: Version;
   /** null: not a counter. By origin. */
   readonly parts: ReadonlyMap<bigint, Part> | null;
+  /** The string expired, and was let go. */
+  readonly isHusk?: true;
+}
+
+/** An expiry and its version. */
+interface Expiry {
+  readonly version: Version;
+  readonly atMs: number;
+}
+
+/** The expiry of a state. */
+export function expiryOf({ version, expiresAtMs, expiryVersion }: State): Expiry {
+  return { version: expiryVersion ?? version, atMs: expiresAtMs };
+}
+
+/** The state with another expiry. */
+export function withExpiry(state: State, { version, atMs }: Expiry): State {
+  const { expiryVersion: _, ...rest } = state;
+  const changed = { ...rest, expiresAtMs: atMs };
+  // That of a counter begun from nothing is below all others, and yet one.
+  const expiryVersion = version === 0n ? 1n << 64n : version;
+  return version === state.version ? changed : { ...changed, expiryVersion };
+}
+
+function laterExpiry(a: Expiry, b: Expiry): Expiry {
+  if (a.version !== b.version) return a.version > b.version ? a : b;
+  if (a.atMs === 0 || b.atMs === 0) return a.atMs === 0 ? a : b;
+  return a.atMs > b.atMs ? a : b;
 }
 
 const MIN = -(2n ** 63n);
@@ -49,13 +80,25 @@ export function isInt64(text: string): boolean {
   return /^(0|-?[1-9][0-9]*)$/.test(text) && BigInt(text) >= MIN && BigInt(text) <= MAX;
 }
 
-/** A tombstone, or a counter with nothing under it, is no value. */
+/** A tombstone has no value. */
 export function isTombstone(state: State): boolean {
   return state.text === null && state.parts === null;
 }
 
-/** Joins two states of one key. */
+/** The latest version of a state. */
+function latestTime(state: State): bigint {
+  let latest = expiryOf(state).version >> 64n;
+  if (state.version >> 64n > latest) latest = state.version >> 64n;
+  for (const { time } of state.parts?.values() ?? []) if (time > latest) latest = time;
+  return latest;
+}
+
+/** Joins two states of one key: the values, and the expiries. */
 export function merge(a: State, b: State): State {
+  return withExpiry(mergeValues(a, b), laterExpiry(expiryOf(a), expiryOf(b)));
+}
+
+function mergeValues(a: State, b: State): State {
   const order = compareBases(a, b);
   if (order !== 0) return order > 0 ? a : b;
   if (a.parts === null) return b.parts === null ? a : b;
@@ -76,9 +119,10 @@ function isLater(a: Part, b: Part): boolean {
 
 function compareBases(a: State, b: State): number {
   if (a.version !== b.version) return a.version > b.version ? 1 : -1;
-  if (a.text === null || b.text === null) return Number(a.text === null) - Number(b.text === null);
-  const byText = Buffer.compare(Buffer.from(a.text, "latin1"), Buffer.from(b.text, "latin1"));
-  return byText !== 0 ? byText : a.expiresAtMs - b.expiresAtMs;
+  const rank = ({ isHusk, text }: State) => (isHusk ? 0 : text === null ? 2 : 1);
+  if (rank(a) !== rank(b)) return rank(a) - rank(b);
+  if (a.isHusk || a.text === null) return 0;
+  return Buffer.compare(Buffer.from(a.text, "latin1"), Buffer.from(b.text!, "latin1"));
 }
 
 /** See the file header. Keys are strings of bytes (latin1). */
@@ -124,6 +168,30 @@ export class NaiveStore {
     this.states.set(key, { version: this.next(), text, expiresAtMs, parts: null });
   }
 
+  /** SET KEEPTTL: the value alone, if the key is there. */
+  setValue(key: string, text: string): void {
+    const live = this.live(key);
+    const state: State = { version: this.next(), text, expiresAtMs: 0, parts: null };
+    this.states.set(key, live === undefined ? state : withExpiry(state, expiryOf(live)));
+  }
+
+  /** The expiry alone, if the key is there. */
+  expire(key: string, expiresAtMs: number): boolean {
+    const live = this.live(key);
+    if (live === undefined) return false;
+    this.states.set(key, withExpiry(live, { version: this.next(), atMs: expiresAtMs }));
+    return true;
+  }
+
+  /** An expiry alone, from elsewhere. */
+  applyExpiry(key: string, expiry: Expiry): void {
+    if (this.isFuture(expiry.version >> 64n)) return;
+    this.observe(expiry.version >> 64n);
+    const present = this.states.get(key);
+    if (present === undefined) return;
+    this.states.set(key, withExpiry(present, laterExpiry(expiryOf(present), expiry)));
+  }
+
   delete(key: string): boolean {
     if (this.live(key) === undefined) return false;
     this.states.set(key, { version: this.next(), text: null, expiresAtMs: 0, parts: null });
@@ -136,8 +204,9 @@ export class NaiveStore {
     const live = this.live(key);
     let start: State;
     if (live === undefined) {
-      const version =
-        present === undefined || present.version < this.floor ? this.floor : present.version;
+      const known =
+        present === undefined ? 0n : laterOf(present.version, expiryOf(present).version);
+      const version = present === undefined || known < this.floor ? this.floor : known;
       start = { version, text: null, expiresAtMs: 0, parts: new Map() };
     } else if (live.parts !== null) {
       start = live;
@@ -159,23 +228,21 @@ export class NaiveStore {
   /** Everything the background work would get done if it went on long enough. */
   sweep(): void {
     for (const [key, state] of this.states) {
-      const { version, expiresAtMs } = state;
-      if (version < this.floor) {
-        this.states.delete(key);
-      } else if (isTombstone(state)) {
-        const diedMs = Math.max(Number(version >> 80n), expiresAtMs);
-        if (diedMs + this.graceMs < this.nowMs) this.states.delete(key);
-      } else if (expiresAtMs !== 0 && expiresAtMs <= this.nowMs) {
-        this.states.set(key, { version, text: null, expiresAtMs, parts: null });
-        // And again, should it have been expired for longer than tombstones are kept.
-        if (expiresAtMs + this.graceMs < this.nowMs) this.sweep();
+      const isExpired = state.expiresAtMs !== 0 && state.expiresAtMs <= this.nowMs;
+      if (state.version < this.floor) this.states.delete(key);
+      else if (isTombstone(state) || isExpired) {
+        if (diedMs(state) + this.graceMs < this.nowMs) this.states.delete(key);
+        else if (state.parts === null && !isTombstone(state)) {
+          this.states.set(key, { ...state, text: "", isHusk: true });
+        }
       }
     }
   }
 
   private isLive(state: State): boolean {
     const isExpired = state.expiresAtMs !== 0 && state.expiresAtMs <= this.nowMs;
-    return !isTombstone(state) && !isExpired && state.version >= this.floor;
+    const isGone = isTombstone(state) || state.isHusk === true;
+    return !isGone && !isExpired && state.version >= this.floor;
   }
 
   private raise(version: Version): void {
@@ -200,8 +267,11 @@ export class NaiveStore {
   }
 }
 
-function latestTime(state: State): bigint {
-  let latest = state.version >> 64n;
-  for (const { time } of state.parts?.values() ?? []) if (time > latest) latest = time;
-  return latest;
+function laterOf(a: Version, b: Version): Version {
+  return a > b ? a : b;
+}
+
+function diedMs(state: State): number {
+  if (isTombstone(state)) return Number(state.version >> 80n);
+  return Math.max(Number(latestTime(state) >> 16n), state.expiresAtMs);
 }

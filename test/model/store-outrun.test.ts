@@ -120,5 +120,5 @@ test("a deletion made with an earlier time than was vouched for counts as one of
   expect(write(store, "delete", key!, 0)).toBe(true);
   const view = new Entry();
   store.read(store.locate(key!, 0, 1), view);
-  expect(view.expiresAtMs).toBeGreaterThan(START_MS + HOUR_MS);
+  expect(view.learnedMs).toBeGreaterThan(START_MS + HOUR_MS);
 });

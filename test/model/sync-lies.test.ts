@@ -314,7 +314,7 @@ describe("an honest node whose clock was wrong", () => {
     first.kind = 1;
     first.valueLength = 0;
     first.timeLow += 65_536;
-    first.expiresAtMs = time.ms + 30_000;
+    first.learnedMs = time.ms + 30_000;
     ahead.store.apply(first);
     ahead.store.sweep(1000);
     expect(ahead.store.deletions.purgedUpToMs).toBeGreaterThan(time.ms - GRACE_MS);

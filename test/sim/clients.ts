@@ -1,8 +1,8 @@
 /** What clients do in the simulation, and what they must be answered. */
 import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
-import { APPLIED, NOT_A_NUMBER } from "../../src/core/store/outcome.ts";
-import type { Store } from "../../src/core/store/store.ts";
+import { APPLIED, NOT_A_NUMBER, UNCHANGED } from "../../src/core/store/outcome.ts";
+import { KEEP_EXPIRY, type Store } from "../../src/core/store/store.ts";
 import type { Chance } from "./chance.ts";
 import { shownBy } from "./oracle.ts";
 import { MAX_EVENT_BYTES, type SimNode } from "./sim-node.ts";
@@ -37,10 +37,12 @@ export class Clients {
     // Every other key is a counter most of the time.
     const isCounter = index % 2 === 1 ? chance.happens(0.8) : chance.happens(0.05);
     const isDeletion = !isCounter && chance.happens(0.3);
-    const what = isCounter ? "INCR" : isDeletion ? "DEL" : "SET";
+    const isExpiry = this.mayExpire(index % 2 === 1) && chance.happens(0.3);
+    const what = isExpiry ? "EXPIRE" : isCounter ? "INCR" : isDeletion ? "DEL" : "SET";
     if (!simulation.admits(act, `${node.id} ${what} ${name}`)) return;
     if (this.refuses(node, name)) return void simulation.counts.refusedWrites++;
-    if (isCounter) this.increment(node, store, name, chance);
+    if (isExpiry) this.expire(node, store, name, chance);
+    else if (isCounter) this.increment(node, store, name, chance);
     else if (isDeletion) this.delete(node, store, name);
     else this.set(node, store, name, act, index % 2 === 1);
   }
@@ -60,23 +62,49 @@ export class Clients {
     const number = chance.below(1e9);
     let value = isNumber && chance.happens(0.9) ? String(number) : `v${number}`;
     if (!isNumber && chance.happens(0.1)) value = value.padEnd(MAX_EVENT_BYTES + 50, ".");
-    const canExpire = plan.expiry && (!isNumber || plan.troubles.absence === 0);
-    const livesMs = canExpire && chance.happens(0.3) ? chance.magnitude(10, 100_000) : 0;
+    const livesMs = this.mayExpire(isNumber) && chance.happens(0.3) ? lifetime(chance) : 0;
     const isLease = livesMs > 0 && node.serving!.clockWatch.knowsExpiries;
     const expiresAtMs = isLease ? store.clock.nowMs() + livesMs : 0;
     const key = this.simulation.keys.get(name)!;
+    const keeps = plan.expiry && chance.happens(0.2) && store.find(key, 0, key.length) >= 0;
     const bytes = new TextEncoder().encode(value);
-    const outcome = store.set(key, 0, key.length, bytes, 0, bytes.length, expiresAtMs);
+    const given = keeps ? KEEP_EXPIRY : expiresAtMs;
+    const outcome = store.set(key, 0, key.length, bytes, 0, bytes.length, given);
     this.simulation.counts.writes++;
     this.simulation.history.noteKey(
       name,
-      () => `${node.id} SET ${name} ${value.slice(0, 10)} ${expiresAtMs || ""}`,
+      () => `${node.id} SET ${name} ${value.slice(0, 10)} ${keeps ? "KEEPTTL" : expiresAtMs || ""}`,
     );
     if (outcome !== APPLIED) return this.simulation.oracle.fail(`SET came to ${outcome}`);
-    this.simulation.oracle.wrote(node.place, store, name, value, expiresAtMs);
+    this.simulation.oracle.wrote(node.place, store, name, value, keeps ? null : expiresAtMs);
     const shown = shownBy(store, key, this.view);
     if (shown?.value !== value)
       this.simulation.oracle.fail(`${node.id}: SET ${name} does not show`);
+  }
+
+  /** A counter that is forgotten and begun again is beyond what is promised. */
+  private mayExpire(isCounter: boolean): boolean {
+    const { plan } = this.simulation;
+    return plan.expiry && (!isCounter || plan.troubles.absence === 0);
+  }
+
+  /** EXPIRE or PERSIST, as GETEX does. */
+  private expire(node: SimNode, store: Store, name: string, chance: Chance): void {
+    const { simulation } = this;
+    const key = simulation.keys.get(name)!;
+    const before = shownBy(store, key, this.view);
+    const persists = chance.happens(0.3) || !node.serving!.clockWatch.knowsExpiries;
+    const expiresAtMs = persists ? 0 : store.clock.nowMs() + lifetime(chance);
+    const outcome = store.expire(key, 0, key.length, expiresAtMs);
+    if (outcome === UNCHANGED && before === null) return;
+    simulation.counts.expiries++;
+    simulation.history.noteKey(name, () => `${node.id} EXPIRE ${name} ${expiresAtMs}`);
+    if (outcome !== APPLIED) return simulation.oracle.fail(`EXPIRE came to ${outcome}`);
+    simulation.oracle.expired(node.place, store, name, expiresAtMs);
+    const after = shownBy(store, key, this.view);
+    if (after?.value !== before?.value || after?.expiresAtMs !== expiresAtMs) {
+      simulation.oracle.fail(`${node.id}: EXPIRE ${name} does not show`);
+    }
   }
 
   private delete(node: SimNode, store: Store, name: string): void {
@@ -117,4 +145,9 @@ export class Clients {
     this.simulation.history.note(() => `${node.id} FLUSH`);
     if (store.size !== 0) this.simulation.oracle.fail(`${node.id}: FLUSH left something`);
   }
+}
+
+/** How long something lives, in ms: mostly shorter than a run, sometimes than a clock is wrong by. */
+function lifetime(chance: Chance): number {
+  return chance.happens(0.8) ? chance.magnitude(10, 100_000) : chance.magnitude(100_000, 3e7);
 }

@@ -4,9 +4,13 @@
  */
 import type { Entry } from "../../src/core/data/entry.ts";
 
-/** What a node holds of one key: a base, twice its version plus 1 when it is no string, and increments on it. */
+/**
+ * What a node holds of one key: a base, twice its version plus 1 when it is no string, and
+ * increments on it; and beside that an expiry, twice its version plus 1 when it is never.
+ */
 export interface Held {
   base: bigint;
+  expiry: bigint;
   /** For each origin, up to which time its increments on this base are held. */
   parts: Map<bigint, bigint>;
 }
@@ -19,7 +23,7 @@ export class Holding {
   clone(): Holding {
     const copy = new Holding();
     for (const [key, held] of this.keys) {
-      copy.keys.set(key, { base: held.base, parts: new Map(held.parts) });
+      copy.keys.set(key, { ...held, parts: new Map(held.parts) });
     }
     copy.floor = this.floor;
     return copy;
@@ -27,18 +31,19 @@ export class Holding {
 
   /** Takes up everything the other holds. */
   join(other: Holding): void {
-    for (const [key, held] of other.keys) this.joinKey(key, held.base, held.parts);
+    for (const [key, held] of other.keys) this.joinKey(key, held);
     if (other.floor > this.floor) this.floor = other.floor;
   }
 
-  joinKey(key: string, base: bigint, parts: ReadonlyMap<bigint, bigint>): void {
+  joinKey(key: string, { base, parts, expiry }: Held): void {
     const held = this.keys.get(key);
-    if (held === undefined || base > held.base) {
-      this.keys.set(key, { base, parts: new Map(parts) });
-    } else if (base === held.base) {
-      for (const [origin, time] of parts) {
-        if (time > (held.parts.get(origin) ?? 0n)) held.parts.set(origin, time);
-      }
+    const isNewer = held === undefined || base > held.base;
+    const latest = held !== undefined && held.expiry > expiry ? held.expiry : expiry;
+    if (isNewer) this.keys.set(key, { base, parts: new Map(parts), expiry: latest });
+    else held.expiry = latest;
+    if (isNewer || base < held.base) return;
+    for (const [origin, time] of parts) {
+      if (time > (held.parts.get(origin) ?? 0n)) held.parts.set(origin, time);
     }
   }
 }
@@ -68,29 +73,36 @@ export function isLiars(key: string): boolean {
 
 /** Whether one has all that the other has of a key. */
 export function includes(one: Held, other: Held): boolean {
+  if (one.expiry < other.expiry) return false;
   if (one.base !== other.base) return one.base > other.base;
   return [...other.parts].every(([origin, time]) => heldUntil(one.parts, origin) >= time);
 }
 
 /** Whether a key is deleted as one has it. */
-export function isDead({ base, parts }: Held): boolean {
+export function isDead({ base, parts }: Pick<Held, "base" | "parts">): boolean {
   return (base & 1n) === 1n && parts.size === 0;
 }
 
 /** What an entry is to the oracle. */
 export function readState(entry: Entry): Held {
   const parts = new Map<bigint, bigint>();
-  const { kind, timeHigh, timeLow, originHigh, originLow } = entry;
-  if (kind === KIND_STRING || kind === KIND_TOMBSTONE) {
-    return { base: versionOf(timeHigh, timeLow, originHigh, originLow) * 2n + BigInt(kind), parts };
+  const { kind, timeHigh, timeLow, originHigh, originLow, expiryVersion } = entry;
+  let version = versionOf(timeHigh, timeLow, originHigh, originLow);
+  let isNone = kind === KIND_TOMBSTONE;
+  if (kind === KIND_COUNTER) {
+    const { value, valueOffset, valueLength } = entry;
+    const view = new DataView(value.buffer, value.byteOffset + valueOffset, valueLength);
+    version = (view.getBigUint64(1) << 64n) | view.getBigUint64(9);
+    isNone = view.getUint8(0) === 1;
+    for (let at = 25; at < valueLength; at += 32) {
+      parts.set(view.getBigUint64(at), view.getBigUint64(at + 8));
+    }
   }
-  const { value, valueOffset, valueLength } = entry;
-  const view = new DataView(value.buffer, value.byteOffset + valueOffset, valueLength);
-  const version = (view.getBigUint64(1) << 64n) | view.getBigUint64(9);
-  for (let at = 25; at < valueLength; at += 32) {
-    parts.set(view.getBigUint64(at), view.getBigUint64(at + 8));
-  }
-  return { base: version * 2n + BigInt(view.getUint8(0)), parts };
+  const { timeHigh: high, timeLow: low, originHigh: oHigh, originLow: oLow } = expiryVersion;
+  const apart = versionOf(high, low, oHigh, oLow);
+  const never = entry.expiresAtMs === 0 ? 1n : 0n;
+  const expiry = (apart === 0n ? version : apart) * 2n + never;
+  return { base: version * 2n + (isNone ? 1n : 0n), parts, expiry };
 }
 
 /** A version as one number. */
@@ -116,5 +128,5 @@ export function textOf(bytes: Uint8Array, offset = 0, length = bytes.length): st
 }
 
 const decoder = new TextDecoder();
-const KIND_STRING = 0;
 const KIND_TOMBSTONE = 1;
+const KIND_COUNTER = 2;

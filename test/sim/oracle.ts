@@ -13,9 +13,13 @@
  * - A SET or DEL beats those of the same key with a lower version (hybrid time, then origin),
  *   whatever the wall clocks said; with equal versions the higher value wins.
  * - An increment adds to the SET, DEL or nothing that its node held at the time, its base.
- *   A SET, DEL or expiry with a version above that of the base beats it; other increments never do.
+ *   A SET or DEL with a version above that of the base beats it; other increments never do. Where
+ *   the key had expired, the base is nothing, directly behind the latest write that the node held.
  * - FLUSH beats all SETs, DELs and increments whose base has a lower version.
- * - A SET with an expiry turns into a DEL of its own version at that moment.
+ * - The expiry is that of the latest SET, DEL, EXPIRE or PERSIST, whatever the value is the latest
+ *   of: SET KEEPTTL writes the value alone, EXPIRE and PERSIST the expiry alone.
+ * - Whether that has passed is a matter of the clock. A node whose clock was wrong may have let go
+ *   of a value; whoever has it gives it back, and if nobody has, it is missed by all.
  *
  * So with clocks stepped an hour, "later" means later by version: a node whose clock
  * is behind loses to one whose clock is ahead, unless it had heard of the other's write.
@@ -28,7 +32,8 @@
  * node holds. That includes: nothing acknowledged is lost except to a later one, no
  * deleted key is back, each counter is the sum of its increments.
  */
-import { Entry, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { isDeadBy } from "../../src/core/data/merge.ts";
 import type { ChangeObserver } from "../../src/core/store/outcome.ts";
 import type { Store } from "../../src/core/store/store.ts";
 import {
@@ -57,6 +62,13 @@ interface Write {
 interface SetOrDelete extends Write {
   /** Null for a DEL. */
   readonly value: string | null;
+}
+
+interface Expiry {
+  readonly key: string;
+  /** Twice its version, plus 1 when it is never. */
+  readonly expiry: bigint;
+  readonly position: number;
   readonly expiresAtMs: number;
 }
 
@@ -79,10 +91,12 @@ export class Oracle {
   private readonly survivals: Survival[] = [];
   private readonly writes = new Map<string, Map<bigint, SetOrDelete[]>>();
   private readonly increments = new Map<string, Map<string, Increment[]>>();
+  /** What was written of expiries, by key and by twice the version plus 1 when it is never. */
+  private readonly expiries = new Map<string, Map<bigint, Expiry[]>>();
   /** Writes that nobody held when their version was given again, by key and base. */
   private readonly replaced = new Map<string, SetOrDelete[]>();
   /** Of each node those writes that its journal has perhaps not called safe. */
-  private readonly latest: (SetOrDelete | Increment)[][] = [];
+  private readonly latest: (SetOrDelete | Increment | Expiry)[][] = [];
   /** What each fold counts: by key, base, fold and its time. */
   private readonly contents = new Map<string, Map<bigint, bigint>>();
   private readonly view = new Entry();
@@ -120,7 +134,7 @@ export class Oracle {
       changed: (id, local) => this.changed(node, store, id, local),
       removed: (id, flushed) => {
         store.read(id, this.view);
-        if (flushed || this.view.kind === KIND_TOMBSTONE) return;
+        if (flushed || isDeadBy(store.clock.nowMs(), this.view)) return;
         const gone = textOf(this.view.keyBytes());
         if (isLiars(gone)) return;
         survival.note({ gone, base: readState(this.view).base });
@@ -159,15 +173,25 @@ export class Oracle {
     this.holdings[node] = new Holding();
   }
 
-  /** A client was told that its SET or DEL (null) is done. */
-  wrote(node: number, store: Store, key: string, value: string | null, expiresAtMs: number): void {
+  /**
+   * A client was told that its SET or DEL (null) is done. `expiresAtMs` is null when it wrote the
+   * value alone.
+   */
+  wrote(
+    node: number,
+    store: Store,
+    key: string,
+    value: string | null,
+    expiresAtMs: number | null,
+  ): void {
     const base = this.newest(store) * 2n + (value === null ? 1n : 0n);
     const held = this.holdings[node].keys.get(key);
     if (held?.base !== base || held.parts.size > 0) {
       this.fail(`node ${node}: acknowledged a write of ${key} and does not hold it`);
     }
+    if (expiresAtMs !== null) this.expired(node, store, key, expiresAtMs);
     const writes = getOrMake(this.writes, key, () => new Map<bigint, SetOrDelete[]>());
-    const write = { key, base, position: this.survivals[node].position, value, expiresAtMs };
+    const write = { key, base, position: this.survivals[node].position, value };
     const made = getOrMake(writes, base, () => []);
     // A node without memory gives a version again when it knows nothing of the first time. A copy
     // may be on its way all the same: `changed` sees it arrive.
@@ -177,6 +201,18 @@ export class Oracle {
       getOrMake(this.replaced, `${key} ${base}`, () => []).push(...made.splice(0));
     }
     made.push(write);
+    this.latest[node].push(write);
+  }
+
+  /** A client was told that the key has that expiry now, 0 for never. */
+  expired(node: number, store: Store, key: string, expiresAtMs: number): void {
+    const expiry = this.newest(store) * 2n + (expiresAtMs === 0 ? 1n : 0n);
+    if (this.holdings[node].keys.get(key)?.expiry !== expiry) {
+      this.fail(`node ${node}: acknowledged an expiry of ${key} and does not hold it`);
+    }
+    const write = { key, expiry, position: this.survivals[node].position, expiresAtMs };
+    const expiries = getOrMake(this.expiries, key, () => new Map<bigint, Expiry[]>());
+    getOrMake(expiries, expiry, () => []).push(write);
     this.latest[node].push(write);
   }
 
@@ -215,7 +251,7 @@ export class Oracle {
       this.fail(`${key}: held is a value that nobody wrote`);
       return null;
     }
-    const expiresAtMs = isString ? write!.expiresAtMs : 0;
+    const expiresAtMs = this.expectedExpiry(key, held);
     if (expiresAtMs !== 0 && expiresAtMs <= nowMs) return null;
     if (held.parts.size === 0) return isString ? { value: write!.value!, expiresAtMs } : null;
     let sum = isString ? BigInt(write!.value!) : 0n;
@@ -234,6 +270,15 @@ export class Oracle {
     return { value: String(sum), expiresAtMs };
   }
 
+  /** When a key expires, by what is held of that. */
+  private expectedExpiry(key: string, { expiry }: Held): number {
+    if ((expiry & 1n) === 1n) return 0;
+    const written = this.expiries.get(key)?.get(expiry) ?? [];
+    if (written.length === 0) this.fail(`${key}: held is an expiry that nobody wrote`);
+    // Of a version that was given twice the later wins where the two meet.
+    return Math.max(0, ...written.map(({ expiresAtMs }) => expiresAtMs));
+  }
+
   /**
    * Forgets the writes that a node had perhaps not called safe and came back without. Nobody was
    * told of them, so the node knows nothing of them, and nothing keeps it from giving their very
@@ -241,8 +286,14 @@ export class Oracle {
    */
   private forgetLost(node: number): void {
     for (const write of this.latest[node].splice(0)) {
-      const { key, base } = write;
+      const { key } = write;
       const held = this.holdings[node].keys.get(key);
+      if ("expiry" in write) {
+        const { expiry } = write;
+        if ((held?.expiry ?? -1n) < expiry) remove(this.expiries.get(key)!.get(expiry)!, write);
+        continue;
+      }
+      const { base } = write;
       // What has something newer of the key behind it in the journal was kept as well.
       if ("value" in write) {
         if ((held?.base ?? -1n) < base) remove(this.writes.get(key)!.get(base)!, write);
@@ -306,7 +357,8 @@ export class Oracle {
     const key = textOf(view.key, view.keyOffset, view.keyLength);
     if (isLiars(key)) return;
     const holding = this.holdings[node];
-    const { base, parts } = readState(view);
+    const state = readState(view);
+    const { base, parts } = state;
     this.noteArrival(key, base, view);
     const before = holding.keys.get(key);
     if (before !== undefined && base < before.base) {
@@ -319,8 +371,8 @@ export class Oracle {
       if (isFold && (before?.parts.get(origin) ?? 0n) < time) this.folds++;
     }
     if (before?.base === base) this.noteFolds(key, base, before, parts);
-    holding.joinKey(key, base, parts);
-    this.survivals[node].note({ key, base, parts });
+    holding.joinKey(key, state);
+    this.survivals[node].note({ key, ...state });
   }
 
   /** A copy of a write that seemed to be held by nobody has arrived. */
@@ -350,9 +402,7 @@ export function shownBy(store: Store, key: Uint8Array, view: Entry): Shown {
 }
 
 function higher(a: SetOrDelete | undefined, b: SetOrDelete): SetOrDelete {
-  if (a === undefined) return b;
-  const order = (a.value ?? "") === (b.value ?? "") ? a.expiresAtMs - b.expiresAtMs : 0;
-  return (a.value ?? "") > (b.value ?? "") || order > 0 ? a : b;
+  return a !== undefined && (a.value ?? "") > (b.value ?? "") ? a : b;
 }
 
 function remove<T>(from: T[], one: T): void {

@@ -4,7 +4,8 @@
  * and for whoever looks after a node: it says when a process starts, and how it ends.
  */
 import { drainMicrotasks } from "bun:jsc";
-import { Entry, KIND_TOMBSTONE } from "../../src/core/data/entry.ts";
+import { Entry } from "../../src/core/data/entry.ts";
+import { isDeadBy } from "../../src/core/data/merge.ts";
 import { unixMsOf } from "../../src/core/data/clock.ts";
 import type { ChangeObserver } from "../../src/core/store/outcome.ts";
 import type { Store } from "../../src/core/store/store.ts";
@@ -215,7 +216,7 @@ export class SimNode {
       flushed() {},
       removed: (id, flushed) => {
         store.read(id, view);
-        if (flushed || view.kind === KIND_TOMBSTONE) return;
+        if (flushed || isDeadBy(store.clock.nowMs(), view)) return;
         const key = textOf(view.keyBytes());
         this.simulation.noteSetAside(this, key);
         const time = isoTimeOf(unixMsOf(view.timeHigh, view.timeLow));

@@ -142,6 +142,8 @@ export class Simulation {
     losses: 0,
     forgets: 0,
     setAside: 0,
+    expiries: 0,
+    missing: 0,
   };
   /** The keys there may be, and their bytes. */
   readonly names: string[] = [];
@@ -362,7 +364,7 @@ export class Simulation {
     let problem: string | null = null;
     do {
       timeline.runUntil(timeline.nowMs + 10_000);
-      problem = findDifference(this.present) ?? findUnsafe(this.present);
+      problem = findDifference(this.present, EPOCH_MS + timeline.nowMs) ?? findUnsafe(this.present);
     } while (problem !== null && timeline.nowMs < untilMs && oracle.failure === null);
     if (oracle.failure !== null) return;
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);

@@ -14,6 +14,7 @@ import type { Store } from "../../src/core/store/store.ts";
 import type { Journal } from "../../src/durability/journal.ts";
 import {
   baseMs,
+  type Held,
   Holding,
   includes,
   isDead,
@@ -36,7 +37,7 @@ export interface End {
 
 /** A change of the store: an entry, the flush floor, or an entry that was set aside. */
 type Change =
-  | { readonly key: string; readonly base: bigint; readonly parts: Map<bigint, bigint> }
+  | ({ readonly key: string } & Held)
   | { readonly floor: bigint }
   | { readonly gone: string; readonly base: bigint };
 
@@ -62,7 +63,7 @@ class Kept {
         this.holding.keys.delete(change.gone);
         this.gone.set(change.gone, change.base);
       } else {
-        this.holding.joinKey(change.key, change.base, change.parts);
+        this.holding.joinKey(change.key, change);
         this.gone.delete(change.key);
       }
     }
@@ -178,7 +179,7 @@ export class Survival {
     const here = readStore(store);
     for (const { key, base } of this.uncertain) {
       if (here.keys.has(key) || baseMs(base) > forgottenMs) continue;
-      found.joinKey(key, base, new Map());
+      found.joinKey(key, { base, parts: new Map(), expiry: 0n });
     }
     this.uncertain = [];
   }
@@ -190,8 +191,10 @@ export class Survival {
     for (const [key, held] of holding.keys) {
       const here = found.keys.get(key);
       const isFlushed = held.base >> 1n < found.floor;
-      // In the place of a deletion that was forgotten an older one may have been taken in.
-      const isPurged = (here === undefined || isDead(here)) && baseMs(held.base) <= forgottenMs;
+      // In the place of a deletion that was forgotten an older one may have been taken in; and in
+      // that of what expired, the same with an expiry of before.
+      const isOlder = here === undefined || isDead(here) || here.base === held.base;
+      const isPurged = isOlder && baseMs(held.base) <= forgottenMs;
       if (isFlushed || isPurged || (here !== undefined && includes(here, held))) continue;
       return `came back without what it had of ${key}`;
     }
@@ -225,9 +228,8 @@ function readStore(store: Store): Holding {
   for (let id = 0; id < store.idLimit; id++) {
     if (!store.isUsed(id)) continue;
     store.read(id, view);
-    const { base, parts } = readState(view);
     const key = textOf(view.keyBytes());
-    if (!isLiars(key)) holding.joinKey(key, base, parts);
+    if (!isLiars(key)) holding.joinKey(key, readState(view));
   }
   const { timeHigh, timeLow, originHigh, originLow } = store.floor;
   holding.floor = versionOf(timeHigh, timeLow, originHigh, originLow);

@@ -1,5 +1,5 @@
 /** Tells the history of a simulation what reaches a store, what comes of it, and what the store then has. */
-import { Entry } from "../../src/core/data/entry.ts";
+import { Entry, KIND_HUSK } from "../../src/core/data/entry.ts";
 import { unixMsOf } from "../../src/core/data/clock.ts";
 import type { Origin } from "../../src/core/data/origin.ts";
 import type { ChangeObserver, Outcome } from "../../src/core/store/outcome.ts";
@@ -44,12 +44,18 @@ export class OriginNames {
     return `${(ms / 1_000).toFixed(3)}+${time & 0xffffn}@${name}`;
   }
 
+  /** What is twice a version, or one more. */
+  private at(double: bigint): string {
+    const version = double >> 1n;
+    return this.version(version >> 64n, version & 0xffff_ffff_ffff_ffffn);
+  }
+
   /** What is held of a key, with the number of each of its parts if there is an entry of it. */
-  held({ base, parts }: Held, entry?: Entry): string {
-    const version = base >> 1n;
-    const origin = version & 0xffff_ffff_ffff_ffffn;
+  held({ base, parts, expiry }: Held, entry?: Entry): string {
     const kind = (base & 1n) === 0n ? "string" : "none";
-    const whole = `${kind} ${this.version(version >> 64n, origin)}`;
+    const husk = entry?.kind === KIND_HUSK ? " (let go)" : "";
+    const expires = entry === undefined || entry.expiresAtMs === 0 ? "" : ` ${entry.expiresAtMs}`;
+    const whole = `${kind}${husk} ${this.at(base)}, expiry${expires} of ${this.at(expiry)}`;
     const totals = parts.size > 0 && entry !== undefined ? totalsOf(entry) : [];
     const told = [...parts].map(([from, time], i) => {
       const total = totals.length === 0 ? "" : `${totals[i]} `;

@@ -8,19 +8,26 @@
  * accepted is accepted again, from a log or a backup, for ever: a counter that grew by joins has
  * more parts than any one entry brought.
  */
-import { BASE_NONE, isCounter } from "./counter.ts";
-import { KIND_COUNTER, KIND_STRING, KIND_TOMBSTONE, MAX_KEY_BYTES, type Entry } from "./entry.ts";
+import { isCounter } from "./counter.ts";
+import {
+  KIND_COUNTER,
+  KIND_HUSK,
+  KIND_STRING,
+  KIND_TOMBSTONE,
+  MAX_EXPIRES_AT_MS,
+  MAX_KEY_BYTES,
+  type Entry,
+} from "./entry.ts";
 
 /** What is wrong with an entry, in a few words; null when it is well-formed. */
 export function flawOf(entry: Entry): string | null {
   if (entry.keyLength < 1) return "it has no key";
   if (entry.keyLength > MAX_KEY_BYTES) return "its key is too long";
-  const { kind, expiresAtMs } = entry;
-  if (!(expiresAtMs >= 0 && expiresAtMs <= Number.MAX_SAFE_INTEGER)) return "its expiry is no time";
+  const { kind, expiresAtMs, valueLength } = entry;
+  if (!(expiresAtMs >= 0 && expiresAtMs <= MAX_EXPIRES_AT_MS)) return "its expiry is no time";
   if (kind === KIND_STRING) return null;
-  if (kind === KIND_TOMBSTONE) return entry.valueLength === 0 ? null : "a deletion has no value";
+  if (kind === KIND_TOMBSTONE) return valueLength === 0 ? null : "a deletion has no value";
+  if (kind === KIND_HUSK) return valueLength === 0 ? null : "what has expired has no value";
   if (kind !== KIND_COUNTER) return "it is of no known kind";
-  if (!isCounter(entry.value, entry.valueOffset, entry.valueLength)) return "it is no counter";
-  const standsOnNothing = entry.value[entry.valueOffset] === BASE_NONE;
-  return standsOnNothing && expiresAtMs !== 0 ? "a counter begun from nothing expires" : null;
+  return isCounter(entry.value, entry.valueOffset, valueLength) ? null : "it is no counter";
 }

@@ -8,15 +8,20 @@
  * of making objects.
  */
 
-/** A byte string. Expiry and last-write-wins apply to it as a whole. */
+/** A byte string. Last-write-wins applies to it as a whole. */
 export const KIND_STRING = 0;
 /** A deletion, kept so that a peer that missed it does not bring the key back. */
 export const KIND_TOMBSTONE = 1;
 /** A number that merges by origin; its value bytes are laid out in `counter.ts`. */
 export const KIND_COUNTER = 2;
+/**
+ * A string that expired: its value was let go, to save memory, and everything else was kept. It is
+ * no other state of the key than the string, only less knowledge of it.
+ */
+export const KIND_HUSK = 3;
 
-/** One of the three KIND_ constants. */
-export type Kind = 0 | 1 | 2;
+/** One of the four KIND_ constants. */
+export type Kind = 0 | 1 | 2 | 3;
 
 /** The longest key, in bytes (64 KiB). */
 export const MAX_KEY_BYTES = 65_536;
@@ -24,7 +29,10 @@ export const MAX_KEY_BYTES = 65_536;
 /** The largest expiry time, in Unix milliseconds: 48 bits, as in a version. */
 export const MAX_EXPIRES_AT_MS = 2 ** 48 - 1;
 
-/** A key-value pair with the version that decides who wins a merge. */
+/**
+ * A key-value pair: a value register and an expiry register, each with the version that decides
+ * who wins a merge (`merge.ts`).
+ */
 export class Entry {
   /** The buffer the key lies in. */
   key: Uint8Array = EMPTY;
@@ -39,8 +47,10 @@ export class Entry {
   value: Uint8Array = EMPTY;
   /** Where the value starts in `value`. */
   valueOffset = 0;
-  /** Length of the value in bytes; 0 for a tombstone. */
+  /** Length of the value in bytes; 0 for a tombstone and a husk. */
   valueLength = 0;
+
+  // The version of the value.
 
   /** Hybrid logical clock, upper 32 bits (see `clock.ts`). */
   timeHigh = 0;
@@ -51,8 +61,20 @@ export class Entry {
   /** Origin, lower 32 bits. */
   originLow = 0;
 
-  /** Unix milliseconds from which the entry counts as deleted; 0 means never. */
+  /** Unix milliseconds from which the entry counts as expired; 0 means never. */
   expiresAtMs = 0;
+  /**
+   * The version of the expiry. Zeros when it is that of the base (see `merge.ts`), as it is for
+   * what SET wrote and nobody gave another expiry since. Set it by `setExpiry`, read it by
+   * `expiryVersionOf`.
+   */
+  readonly expiryVersion: VersionWords = newVersion();
+
+  /**
+   * Unix milliseconds when this node learned that the key is dead, if that was later than it died;
+   * 0 if not. Each node's own: merging pays no heed to it.
+   */
+  learnedMs = 0;
 
   /** Points the key at `length` bytes of `bytes`, all of them by default. */
   setKey(bytes: Uint8Array, offset = 0, length = bytes.length): this {
@@ -79,6 +101,26 @@ export class Entry {
     return this;
   }
 
+  /** Sets an expiry of the same version as the base; 0 means never. */
+  setExpiry(expiresAtMs: number): this {
+    this.expiresAtMs = expiresAtMs;
+    this.expiryVersion.timeHigh = this.expiryVersion.timeLow = 0;
+    this.expiryVersion.originHigh = this.expiryVersion.originLow = 0;
+    return this;
+  }
+
+  /** Points key and value at those of another entry, and makes all else the same. */
+  pointAt(other: Entry): this {
+    this.setKey(other.key, other.keyOffset, other.keyLength);
+    this.setValue(other.value, other.valueOffset, other.valueLength);
+    this.setVersion(other.timeHigh, other.timeLow, other.originHigh, other.originLow);
+    this.kind = other.kind;
+    this.expiresAtMs = other.expiresAtMs;
+    copyVersion(other.expiryVersion, this.expiryVersion);
+    this.learnedMs = other.learnedMs;
+    return this;
+  }
+
   /** A fresh copy of the key's bytes. Not for hot paths. */
   keyBytes(): Uint8Array {
     return this.key.slice(this.keyOffset, this.keyOffset + this.keyLength);
@@ -91,11 +133,8 @@ export class Entry {
 
   /** A copy that owns its bytes, for whoever has to keep an entry. */
   clone(): Entry {
-    const copy = new Entry();
+    const copy = new Entry().pointAt(this);
     copy.setKey(this.keyBytes()).setValue(this.valueBytes());
-    copy.setVersion(this.timeHigh, this.timeLow, this.originHigh, this.originLow);
-    copy.kind = this.kind;
-    copy.expiresAtMs = this.expiresAtMs;
     return copy;
   }
 }
@@ -108,6 +147,24 @@ export interface VersionWords {
   timeLow: number;
   originHigh: number;
   originLow: number;
+}
+
+/** A version of zeros, which is below every version. */
+export function newVersion(): VersionWords {
+  return { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+}
+
+/** Makes one version the same as another. */
+export function copyVersion(from: Readonly<VersionWords>, to: VersionWords): void {
+  to.timeHigh = from.timeHigh;
+  to.timeLow = from.timeLow;
+  to.originHigh = from.originHigh;
+  to.originLow = from.originLow;
+}
+
+/** Whether a version is the one of zeros. */
+export function isNoVersion({ timeHigh, timeLow }: Readonly<VersionWords>): boolean {
+  return timeHigh === 0 && timeLow === 0;
 }
 
 /**

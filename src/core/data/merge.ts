@@ -1,20 +1,43 @@
 /**
  * Who wins when two entries for one key meet: the only rule of replication.
  *
- * Every entry stands on a *base*: a string or a tombstone is its own base, a counter
- * carries the base it grew from. Bases are totally ordered: by version, then kind
- * (string before tombstone), then value bytes, then expiry. The entry with the higher base wins. On
- * equal bases a counter beats what it grew from, and two counters join their parts.
+ * An entry is two registers, each merged by its own version, so that what comes of any number of
+ * writes is what comes of making them one after the other, in the order of their versions:
  *
- * Joining keeps of each origin the later part, without what a fold covers (`counter-fold.ts`).
+ *   SET, DEL                           write both registers, with one version
+ *   EXPIRE, PERSIST, GETEX             write the expiry alone
+ *   SET KEEPTTL, APPEND, SETRANGE, …   write the value alone, as a whole
+ *   INCR, DECR                         add to the value
  *
- * So the state of a key is an element of a lattice (a total order times, at each of its
- * points, a map of parts), and merging is its join: commutative, associative,
- * idempotent. `test/model/merge.test.ts` checks the three laws.
+ * A key is there while its value is not a deletion and its expiry has not passed. So an EXPIRE that
+ * did not know of a deletion changes nothing that anybody sees: the value stays deleted. And it
+ * does not undo a SET that it did not know of, nor does that undo a later EXPIRE.
  *
- * Two consequences. SET and DEL start afresh: they are a higher base. And a string
- * that expires turns into a tombstone of the *same* version: it beats that string, but not a write
- * that had beaten the string, so nodes agree whether they expired it first or not.
+ * Values. Every value stands on a *base*: a string or a tombstone is its own base, a counter
+ * carries the base it grew from. Bases are totally ordered: by version, then kind (husk before
+ * string before tombstone), then value bytes. The value with the higher base wins. On equal bases a
+ * counter beats what it grew from, and two counters join their parts. Joining keeps of each origin
+ * the later part, without what a fold covers (`counter-fold.ts`).
+ *
+ * Expiries are ordered by version, then the earlier first, and never is the last of all: it wins.
+ *
+ * So the state of a key is an element of a lattice (a total order times, at each of its points, a
+ * map of parts; and beside it, another total order), and merging is its join: commutative,
+ * associative, idempotent. `test/model/merge.test.ts` checks the three laws, and that the result is
+ * that of all writes in the order of their versions.
+ *
+ * Time passing is no write. Whether an expiry has passed each node judges by its own clock whenever
+ * it is asked, so a clock that is wrong takes nothing from others. To save memory a node lets go of
+ * the value of an expired string and keeps a *husk*: the lowest of all values with that version,
+ * so whoever still has the value gives it back where the key turns out to live. The parts of an
+ * expired counter are kept until it is purged, for nobody else may have them all.
+ *
+ * What clients write to a key that has expired, by the clock of the node that takes the write:
+ * SET, APPEND and the like find nothing there and write both registers. INCR begins a counter anew,
+ * on the base of a deletion that comes directly behind the latest write that the node knows of the
+ * key, be that of its value or of its expiry; and its expiry, never, is of that same version. So
+ * nodes that begin a counter anew at the same time stand on the same base and add up, and a write
+ * that the node did not know of is not undone.
  */
 import { readU32 } from "../bytes.ts";
 import { unixMsOf } from "./clock.ts";
@@ -32,15 +55,20 @@ import { removeCovered } from "./counter-fold.ts";
 import {
   compareBytes,
   compareVersions,
+  copyVersion,
+  isNoVersion,
   KIND_COUNTER,
+  KIND_HUSK,
   KIND_TOMBSTONE,
+  newVersion,
   type Entry,
+  type Kind,
   type VersionWords,
 } from "./entry.ts";
 
-/** The entry already there wins, or both are the same. */
+/** The value already there wins, or both are the same. */
 export const KEEP = 0;
-/** The arriving entry wins as it is. */
+/** The arriving value wins as it is. */
 export const REPLACE = 1;
 /** Two counters with one base: the result is `joinCounters` of both. */
 export const JOIN = 2;
@@ -48,7 +76,7 @@ export const JOIN = 2;
 /** What `mergeRule` decides. */
 export type Verdict = 0 | 1 | 2;
 
-/** Decides between the entry that is there and one that arrives, for the same key. */
+/** Decides between the value that is there and one that arrives, for the same key. */
 export function mergeRule(present: Entry, arriving: Entry): Verdict {
   if (present.kind !== KIND_COUNTER && arriving.kind !== KIND_COUNTER) {
     const order = compareVersions(arriving, present);
@@ -68,12 +96,61 @@ export function baseVersionOf(entry: Entry, into: VersionWords): void {
     into.timeLow = readU32(entry.value, at + 4);
     into.originHigh = readU32(entry.value, at + 8);
     into.originLow = readU32(entry.value, at + 12);
-  } else {
-    into.timeHigh = entry.timeHigh;
-    into.timeLow = entry.timeLow;
-    into.originHigh = entry.originHigh;
-    into.originLow = entry.originLow;
-  }
+  } else copyVersion(entry, into);
+}
+
+/** Reads the version of the entry's expiry into `into`. */
+export function expiryVersionOf(entry: Entry, into: VersionWords): void {
+  if (isNoVersion(entry.expiryVersion)) baseVersionOf(entry, into);
+  else copyVersion(entry.expiryVersion, into);
+}
+
+/** Orders the expiries of two entries for one key: the higher wins. */
+export function compareExpiries(a: Entry, b: Entry): number {
+  expiryVersionOf(a, aExpiry);
+  expiryVersionOf(b, bExpiry);
+  const order = compareVersions(aExpiry, bExpiry);
+  if (order !== 0 || a.expiresAtMs === b.expiresAtMs) return order;
+  if (a.expiresAtMs === 0 || b.expiresAtMs === 0) return a.expiresAtMs === 0 ? 1 : -1;
+  return a.expiresAtMs - b.expiresAtMs;
+}
+
+/**
+ * Gives an entry, whose value is set, an expiry of that version, in the one way there is to write
+ * it.
+ */
+export function setExpiry(entry: Entry, expiresAtMs: number, version: VersionWords): void {
+  baseVersionOf(entry, aBase);
+  const isOfBase = compareVersions(aBase, version) === 0;
+  const { timeHigh, timeLow, originHigh, originLow } = version;
+  entry.setExpiry(expiresAtMs);
+  if (isOfBase) return;
+  entry.expiryVersion.timeHigh = timeHigh;
+  // That of a counter begun from nothing is below all versions, and yet one.
+  entry.expiryVersion.timeLow = timeHigh === 0 && timeLow === 0 ? 1 : timeLow;
+  entry.expiryVersion.originHigh = originHigh;
+  entry.expiryVersion.originLow = originLow;
+}
+
+/** Gives an entry, whose value is set, the expiry of another. */
+export function setExpiryOf(entry: Entry, from: Entry): void {
+  expiryVersionOf(from, aExpiry);
+  setExpiry(entry, from.expiresAtMs, aExpiry);
+}
+
+/** The later of the versions of value and expiry, of which an entry is as new as. */
+export function latestVersionOf(entry: Entry): VersionWords {
+  return compareVersions(entry.expiryVersion, entry) > 0 ? entry.expiryVersion : entry;
+}
+
+/** Whether an entry of that kind has a value that clients may be shown. */
+export function hasValue(kind: Kind): boolean {
+  return kind !== KIND_TOMBSTONE && kind !== KIND_HUSK;
+}
+
+/** Whether an entry is deleted, or has expired by that time, in Unix ms. */
+export function isDeadBy(nowMs: number, { kind, expiresAtMs }: Entry): boolean {
+  return kind === KIND_TOMBSTONE || (expiresAtMs !== 0 && expiresAtMs <= nowMs);
 }
 
 /**
@@ -86,13 +163,28 @@ export function writtenMs(entry: Entry): number {
   return unixMsOf(timeHigh, timeLow);
 }
 
-/** When what a dead entry stands for died, in Unix ms: it was deleted, or expired. */
-export function diedMs({ timeHigh, timeLow, expiresAtMs }: Entry): number {
-  return Math.max(unixMsOf(timeHigh, timeLow), expiresAtMs);
+/**
+ * When what a dead entry stands for died, in Unix ms, by what all nodes know of it: when it was
+ * deleted; or when it expired, and no earlier than that was written.
+ */
+export function endedMs({ kind, timeHigh, timeLow, expiresAtMs, expiryVersion }: Entry): number {
+  const writtenMs = unixMsOf(timeHigh, timeLow);
+  if (kind === KIND_TOMBSTONE) return writtenMs;
+  const decidedMs = unixMsOf(expiryVersion.timeHigh, expiryVersion.timeLow);
+  return Math.max(writtenMs, decidedMs, expiresAtMs);
 }
 
-const aBase: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
-const bBase: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+/** The same, but no earlier than this node learned of it. */
+export function diedMs(entry: Entry): number {
+  return Math.max(endedMs(entry), entry.learnedMs);
+}
+
+const aBase = newVersion();
+const bBase = newVersion();
+const aExpiry = newVersion();
+const bExpiry = newVersion();
+/** Of the kinds of bases (`counter.ts`), that of a husk is the lowest. */
+const BASE_HUSK = -1;
 const aText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
 const bText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
 const number = new Int64();
@@ -105,16 +197,12 @@ function compareBases(a: Entry, b: Entry): number {
   const aKind = baseKindOf(a);
   const bKind = baseKindOf(b);
   if (aKind !== bKind) return aKind - bKind;
-  if (aKind === BASE_STRING) {
-    const byValue = compareBaseValues(a, b);
-    if (byValue !== 0) return byValue;
-  }
-  // A tombstone's expiry only tells when it came about, and a counter on none has none.
-  return aKind === BASE_NONE ? 0 : a.expiresAtMs - b.expiresAtMs;
+  return aKind === BASE_STRING ? compareBaseValues(a, b) : 0;
 }
 
 function baseKindOf(entry: Entry): number {
   if (entry.kind === KIND_COUNTER) return entry.value[entry.valueOffset];
+  if (entry.kind === KIND_HUSK) return BASE_HUSK;
   return entry.kind === KIND_TOMBSTONE ? BASE_NONE : BASE_STRING;
 }
 

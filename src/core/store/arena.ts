@@ -37,8 +37,8 @@ const PAGE_BYTES = 4_096;
 const LARGE = 255;
 /** Marks a slab number that is not in use. */
 const VACANT = 254;
-/** Bits of a reference at most: 2^28 slabs, which is 64 TiB of full ones. */
-export const REFERENCE_BITS = 43;
+/** Bits of a reference at most: 2^25 slabs, which is 8 TiB of full ones. */
+export const REFERENCE_BITS = 40;
 const MAX_SLABS = 2 ** (REFERENCE_BITS - UNIT_BITS);
 const SLAB_STEP = 1 << UNIT_BITS;
 const WORD = 2 ** 32;

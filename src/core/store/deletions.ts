@@ -8,8 +8,8 @@
  * same, and keeps which other member purged what.
  */
 import type { HybridClock } from "../data/clock.ts";
-import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
-import { diedMs, writtenMs } from "../data/merge.ts";
+import { KIND_TOMBSTONE, type Entry } from "../data/entry.ts";
+import { diedMs, endedMs, writtenMs } from "../data/merge.ts";
 
 /** Sessions hold purges back for at most this part of the grace. */
 const HELD_SHARE = 1 / 8;
@@ -25,7 +25,6 @@ export class Deletions {
   private heldSinceMs = 0;
   /** This pass of the sweep purges whatever sessions there are. */
   private isPurgeDue = false;
-  private readonly learned = new Entry();
 
   /** `graceMs`: how long a tombstone is kept. */
   constructor(
@@ -115,9 +114,15 @@ export class Deletions {
     if (this.isPurgeDue || this.sessions === 0) this.heldSinceMs = 0;
   }
 
-  /** Whether a tombstone is to be purged now; notes that it is. */
+  /** Whether the grace of what is dead is over. */
+  isPurgeable(dead: Entry): boolean {
+    if (dead.kind !== KIND_TOMBSTONE && dead.expiresAtMs === 0) return false;
+    return diedMs(dead) < this.latestPurgeMs();
+  }
+
+  /** Whether what is dead is to be purged now; notes that it is. */
   purge(tombstone: Entry): boolean {
-    if (diedMs(tombstone) >= this.latestPurgeMs()) return false;
+    if (!this.isPurgeable(tombstone)) return false;
     if (this.sessions > 0 && !this.isPurgeDue) {
       if (this.heldSinceMs === 0) this.heldSinceMs = this.clock.nowMs();
       return false;
@@ -157,17 +162,17 @@ export class Deletions {
   }
 
   /**
-   * An entry as it is accepted now. A deletion that comes after peers were told that they have all
-   * up to its death is one that died just now. Nobody else need agree on when that was (see
-   * `merge.ts` and `record-digest.ts`). What is returned is valid until the next call.
+   * When this node is to have learned that the key is dead which an entry stands for, as it is put
+   * in its place now; 0 when that was no later than it died. A death that comes to be known after
+   * peers were told that they have all up to then counts as one of this moment. Nobody else need
+   * agree on when that was (see `merge.ts` and `record-digest.ts`).
    */
-  asLearnedNow(entry: Entry): Entry {
-    if (entry.kind !== KIND_TOMBSTONE || diedMs(entry) > this.vouchedMs) return entry;
-    const { learned } = this;
-    learned.kind = KIND_TOMBSTONE;
-    learned.setKey(entry.key, entry.keyOffset, entry.keyLength).setValue(entry.key, 0, 0);
-    learned.setVersion(entry.timeHigh, entry.timeLow, entry.originHigh, entry.originLow);
-    learned.expiresAtMs = Math.max(this.clock.latestMs(), this.vouchedMs + 1);
-    return learned;
+  learnedMs(entry: Entry): number {
+    if (entry.kind !== KIND_TOMBSTONE && entry.expiresAtMs === 0) return 0;
+    const latestMs = this.clock.latestMs();
+    const toldMs = Math.min(entry.learnedMs, latestMs);
+    const endMs = endedMs(entry);
+    if (Math.max(endMs, toldMs) > this.vouchedMs) return toldMs > endMs ? toldMs : 0;
+    return Math.max(latestMs, this.vouchedMs + 1);
   }
 }

@@ -3,9 +3,11 @@
  * arena. A row's number is the entry's id. It stays the same while the entry exists,
  * however often the value moves, so index, order and Merkle tree all hold plain ids.
  *
- * Row      0 arena reference, lower 32 bits · 1 key length, kind, flags, and the upper 11 bits
+ * Row      0 arena reference, lower 32 bits · 1 key length, kind, flags, and the upper 8 bits
  *          of the reference · 2 value length · 3, 4 time · 5, 6 origin · 7 hash of the key
- * Slot     id (4 bytes) · expiry in Unix ms (8 bytes, only when it has one) · key · value
+ * Slot     id (4 bytes) · header · key · value
+ * Header   expiry in Unix ms (8 bytes) · its version (16 bytes) · when its death was learned of, in
+ *          Unix ms (8 bytes): each only if there is one, as flags say; mostly there is none
  *
  * Invariants
  * - A slot is live exactly when the row named by its first word refers back to it;
@@ -25,9 +27,16 @@ const CHUNK_MASK = CHUNK_ROWS - 1;
 const KEY_LENGTH_MASK = 0x1ffff;
 const KIND_SHIFT = 17;
 const HAS_EXPIRY = 1 << 19;
-const USED = 1 << 20;
+const HAS_EXPIRY_VERSION = 1 << 20;
+const HAS_LEARNED = 1 << 21;
+const HEADER_SHIFT = 19;
+const HEADER_MASK = HAS_EXPIRY | HAS_EXPIRY_VERSION | HAS_LEARNED;
+const IS_OVER = 1 << 22;
+const USED = 1 << 23;
 /** What lies above this in word 1 belongs to the reference. */
-const REFERENCE_SHIFT = 21;
+const REFERENCE_SHIFT = 24;
+/** Where in a slot the key begins, by the flags of the header. */
+const KEY_OFFSETS = Uint8Array.of(4, 12, 20, 28, 12, 20, 28, 36);
 const WORD = 2 ** 32;
 
 /** Two lines of a cache. */
@@ -132,13 +141,10 @@ export class EntryTable {
     const slab = slabOf(reference);
     const bytes = this.arena.bytes[slab];
     let offset = offsetOf(reference) + 4;
-    if (facts & HAS_EXPIRY) {
-      const words = this.arena.words[slab];
-      into.expiresAtMs = words[offset >>> 2] * 0x1_0000_0000 + words[(offset >>> 2) + 1];
-      offset += 8;
-    } else {
-      into.expiresAtMs = 0;
-    }
+    into.expiresAtMs = into.learnedMs = 0;
+    into.expiryVersion.timeHigh = into.expiryVersion.timeLow = 0;
+    into.expiryVersion.originHigh = into.expiryVersion.originLow = 0;
+    if (facts & HEADER_MASK) offset += readHeader(this.arena.words[slab], offset, facts, into);
     const keyLength = facts & KEY_LENGTH_MASK;
     into.key = bytes;
     into.keyOffset = offset;
@@ -163,9 +169,27 @@ export class EntryTable {
     return ((this.factsOf(id) >>> KIND_SHIFT) & 3) as Kind;
   }
 
+  /** Length of the entry's value in bytes. */
+  valueLengthOf(id: number): number {
+    return this.wordOf(id, 2);
+  }
+
   /** Whether the entry has an expiry time: the cheap look before `expiresAtMs`. */
   hasExpiry(id: number): boolean {
     return (this.factsOf(id) & HAS_EXPIRY) !== 0;
+  }
+
+  /** Whether it was marked as one whose time is over. */
+  isOver(id: number): boolean {
+    return (this.factsOf(id) & IS_OVER) !== 0;
+  }
+
+  /** Marks it so, or not; replacing an entry takes the mark off. */
+  setOver(id: number, isOver: boolean): void {
+    const row = this.rows[id >>> CHUNK_BITS];
+    const at = (id & CHUNK_MASK) * ROW_WORDS + 1;
+    if (isOver) row[at] |= IS_OVER;
+    else row[at] &= ~IS_OVER;
   }
 
   /** Unix milliseconds at which the entry expires, 0 for never. */
@@ -218,7 +242,7 @@ export class EntryTable {
     if ((facts & KEY_LENGTH_MASK) !== length) return false;
     const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)];
-    const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    const start = offsetOf(reference) + keyOffset(facts);
     for (let i = 0; i < length; i++) {
       if (bytes[start + i] !== key[offset + i]) return false;
     }
@@ -232,7 +256,7 @@ export class EntryTable {
     const facts = row[at + 1];
     const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)];
-    const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    const start = offsetOf(reference) + keyOffset(facts);
     return compareBytes(bytes, start, facts & KEY_LENGTH_MASK, key, offset, length);
   }
 
@@ -243,7 +267,7 @@ export class EntryTable {
     const facts = row[at + 1];
     const reference = referenceAt(row, at);
     into.bytes = this.arena.bytes[slabOf(reference)];
-    into.offset = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    into.offset = offsetOf(reference) + keyOffset(facts);
     into.length = facts & KEY_LENGTH_MASK;
   }
 
@@ -257,7 +281,7 @@ export class EntryTable {
     const facts = row[at + 1];
     const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)];
-    const start = offsetOf(reference) + (facts & HAS_EXPIRY ? 12 : 4);
+    const start = offsetOf(reference) + keyOffset(facts);
     return prefix32(bytes, start, facts & KEY_LENGTH_MASK, skip);
   }
 
@@ -279,7 +303,7 @@ export class EntryTable {
       const at = (id & CHUNK_MASK) * ROW_WORDS;
       if (referenceAt(row, at) !== reference || (row[at + 1] & USED) === 0) return;
       const facts = row[at + 1];
-      const length = (facts & HAS_EXPIRY ? 12 : 4) + (facts & KEY_LENGTH_MASK) + row[at + 2];
+      const length = keyOffset(facts) + (facts & KEY_LENGTH_MASK) + row[at + 2];
       const moved = this.arena.allocate(length, limitBytes - this.rowBytes());
       if (moved === OUT_OF_MEMORY) {
         stuck = true;
@@ -327,7 +351,7 @@ export class EntryTable {
         throw new Error(`entry table: the slot of row ${id} names row ${this.idAt(reference)}`);
       }
       const keyLength = this.factsOf(id) & KEY_LENGTH_MASK;
-      const bytes = (this.hasExpiry(id) ? 12 : 4) + keyLength + this.wordOf(id, 2);
+      const bytes = keyOffset(this.factsOf(id)) + keyLength + this.wordOf(id, 2);
       if (bytes > this.arena.capacityOf(reference)) {
         throw new Error(`entry table: row ${id} is larger than its slot`);
       }
@@ -351,7 +375,7 @@ export class EntryTable {
     return this.rows[id >>> CHUNK_BITS][(id & CHUNK_MASK) * ROW_WORDS + 1];
   }
 
-  /** The key is left where it is, unless an expiry makes or leaves room before it. */
+  /** The key is left where it is, unless a header makes or leaves room before it. */
   private fillInPlace(
     row: Uint32Array,
     at: number,
@@ -359,16 +383,13 @@ export class EntryTable {
     reference: number,
     entry: Entry,
   ): void {
-    const hadExpiry = (row[at + 1] & HAS_EXPIRY) !== 0;
-    this.fillSlot(id, reference, entry, hadExpiry || entry.expiresAtMs !== 0);
+    const isFilled = ((row[at + 1] & HEADER_MASK) | headerOf(entry)) === 0;
+    this.fillSlot(id, reference, entry, !isFilled);
     this.fillRow(row, at, reference, entry);
   }
 
   private fillRow(row: Uint32Array, at: number, reference: number, entry: Entry): void {
-    const facts =
-      entry.keyLength |
-      (entry.kind << KIND_SHIFT) |
-      (entry.expiresAtMs === 0 ? USED : USED | HAS_EXPIRY);
+    const facts = entry.keyLength | (entry.kind << KIND_SHIFT) | headerOf(entry) | USED;
     setReference(row, at, reference, facts);
     row[at + 2] = entry.valueLength;
     row[at + 3] = entry.timeHigh;
@@ -377,27 +398,86 @@ export class EntryTable {
     row[at + 6] = entry.originLow;
   }
 
-  /** `withKey` is false when the slot already holds this key in the same place. */
+  /** `withKey` is false when the slot already holds this key, without a header. */
   private fillSlot(id: number, reference: number, entry: Entry, withKey: boolean): void {
     const slab = slabOf(reference);
     const bytes = this.arena.bytes[slab];
     const offset = offsetOf(reference);
-    const keyAt = entry.expiresAtMs === 0 ? offset + 4 : offset + 12;
-    const { value, valueOffset, valueLength } = entry;
+    const header = headerOf(entry);
+    const keyAt = offset + keyOffset(header);
+    const { key, value, valueOffset, valueLength } = entry;
     const valueAt = keyAt + entry.keyLength;
-    // First the value, which may be the one that is in this slot: then only an expiry moves it.
+    // Key and value may be those that are in this slot: then only the header moves them, and what
+    // moves to the left has to begin with the key.
+    const movesLeft = withKey && key === bytes && keyAt < entry.keyOffset;
+    if (movesLeft) bytes.copyWithin(keyAt, entry.keyOffset, entry.keyOffset + entry.keyLength);
     if (value !== bytes) copyBytes(value, valueOffset, valueLength, bytes, valueAt);
     else if (valueOffset !== valueAt) {
       bytes.copyWithin(valueAt, valueOffset, valueOffset + valueLength);
     }
     if (!withKey) return;
+    if (key !== bytes) copyBytes(key, entry.keyOffset, entry.keyLength, bytes, keyAt);
+    else if (!movesLeft) {
+      bytes.copyWithin(keyAt, entry.keyOffset, entry.keyOffset + entry.keyLength);
+    }
     const words = this.arena.words[slab];
     words[offset >>> 2] = id;
-    if (entry.expiresAtMs !== 0) {
-      words[(offset >>> 2) + 1] = Math.floor(entry.expiresAtMs / WORD);
-      words[(offset >>> 2) + 2] = entry.expiresAtMs >>> 0;
-    }
-    copyBytes(entry.key, entry.keyOffset, entry.keyLength, bytes, keyAt);
+    if (header !== 0) writeHeader(words, offset + 4, header, entry);
+  }
+}
+
+/** Which parts the header of an entry has. */
+function headerOf({ expiresAtMs, expiryVersion, learnedMs }: Entry): number {
+  const isApart = expiryVersion.timeHigh !== 0 || expiryVersion.timeLow !== 0;
+  return (
+    (expiresAtMs === 0 ? 0 : HAS_EXPIRY) |
+    (isApart ? HAS_EXPIRY_VERSION : 0) |
+    (learnedMs === 0 ? 0 : HAS_LEARNED)
+  );
+}
+
+/** Where in a slot the key begins. Of `facts` only the flags of the header count. */
+function keyOffset(facts: number): number {
+  return KEY_OFFSETS[(facts & HEADER_MASK) >>> HEADER_SHIFT];
+}
+
+/** Reads the header that begins `offset` bytes into a slab; returns its length in bytes. */
+function readHeader(words: Uint32Array, offset: number, facts: number, into: Entry): number {
+  let at = offset >>> 2;
+  if (facts & HAS_EXPIRY) {
+    into.expiresAtMs = words[at] * WORD + words[at + 1];
+    at += 2;
+  }
+  if (facts & HAS_EXPIRY_VERSION) {
+    into.expiryVersion.timeHigh = words[at];
+    into.expiryVersion.timeLow = words[at + 1];
+    into.expiryVersion.originHigh = words[at + 2];
+    into.expiryVersion.originLow = words[at + 3];
+    at += 4;
+  }
+  if (facts & HAS_LEARNED) {
+    into.learnedMs = words[at] * WORD + words[at + 1];
+    at += 2;
+  }
+  return (at << 2) - offset;
+}
+
+function writeHeader(words: Uint32Array, offset: number, facts: number, entry: Entry): void {
+  let at = offset >>> 2;
+  if (facts & HAS_EXPIRY) {
+    words[at++] = Math.floor(entry.expiresAtMs / WORD);
+    words[at++] = entry.expiresAtMs >>> 0;
+  }
+  if (facts & HAS_EXPIRY_VERSION) {
+    const { timeHigh, timeLow, originHigh, originLow } = entry.expiryVersion;
+    words[at++] = timeHigh;
+    words[at++] = timeLow;
+    words[at++] = originHigh;
+    words[at++] = originLow;
+  }
+  if (facts & HAS_LEARNED) {
+    words[at++] = Math.floor(entry.learnedMs / WORD);
+    words[at++] = entry.learnedMs >>> 0;
   }
 }
 
@@ -416,5 +496,5 @@ function setReference(row: Uint32Array, at: number, reference: number, facts: nu
 }
 
 function slotBytes(entry: Entry): number {
-  return (entry.expiresAtMs === 0 ? 4 : 12) + entry.keyLength + entry.valueLength;
+  return keyOffset(headerOf(entry)) + entry.keyLength + entry.valueLength;
 }

@@ -4,20 +4,30 @@
  *
  * Invariants
  * - Every entry is in the table and in the hash index, under the hash of its key; every entry that
- *   is not a tombstone is in the order too, except while recovering.
- * - `tombstones` and `expiring` are how many entries are deleted, and have an expiry.
+ *   has a value and is not marked as over is in the order too, except while recovering.
+ * - `tombstones` is how many are not, `expiring` how many have an expiry.
  */
-import { Entry, KIND_TOMBSTONE, type Kind } from "../data/entry.ts";
+import { Entry, KIND_HUSK, KIND_STRING, type Kind } from "../data/entry.ts";
+import { hasValue } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
 import { BlockSkipList } from "./block-skip-list.ts";
 import { EntryTable } from "./entry-table.ts";
 import { HashIndex } from "./hash-index.ts";
 import { hashKey } from "./key-hash.ts";
 import { sortByKey } from "./key-sort.ts";
-import { APPLIED, REFUSED_FULL, type ChangeObserver, type Outcome } from "./outcome.ts";
+import {
+  APPLIED,
+  CHANGED_VALUE,
+  REFUSED_FULL,
+  type Change,
+  type ChangeObserver,
+  type Outcome,
+} from "./outcome.ts";
 
 /** Most keys that `prefetch` takes: about as many loads as a processor has under way. */
 export const PREFETCH_KEYS = 16;
+/** In place of the length of the value that is here. */
+const NOT_HERE = -1;
 /** What may be taken above the memory limit so that nodes agree, as a share of it. */
 const MERGE_RESERVE = 1 / 8;
 /** The least of that: some rows and a slab of each of the small sizes. */
@@ -25,11 +35,11 @@ const LEAST_RESERVE_BYTES = 4 * 1024 * 1024;
 
 /** The entries of one store. */
 export class KeyedEntries {
-  /** Ids of all entries that are not tombstones, by key. */
+  /** Ids of all entries that have a value and are not over, by key. */
   readonly order: BlockSkipList;
   /** Told of every change, in this order. */
   readonly observers: ChangeObserver[] = [];
-  /** How many are deleted. */
+  /** How many are deleted, or over. */
   tombstones = 0;
   /** How many have an expiry. */
   expiring = 0;
@@ -44,6 +54,7 @@ export class KeyedEntries {
   private readonly index = new HashIndex(this.table);
   private readonly hashes = new Uint32Array(PREFETCH_KEYS);
   private readonly ids = new Int32Array(PREFETCH_KEYS);
+  private readonly husk = new Entry();
 
   /** `memoryLimitBytes`: 0 means no limit. */
   constructor(
@@ -85,6 +96,11 @@ export class KeyedEntries {
     return this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs;
   }
 
+  /** Whether the entry was marked as one whose time is over. */
+  isOver(id: number): boolean {
+    return this.table.isOver(id);
+  }
+
   /** Points `into` at the entry. Valid until the next write. */
   read(id: number, into: Entry): void {
     this.table.read(id, into);
@@ -124,46 +140,65 @@ export class KeyedEntries {
    * Adds an entry whose key is not here. APPLIED or REFUSED_FULL. `local`: a client of this node's.
    */
   add(hash: number, entry: Entry, local: boolean): Outcome {
-    const id = this.table.create(entry, hash, this.limitFor(entry, local, false));
+    const id = this.table.create(entry, hash, this.limitFor(entry, local, NOT_HERE));
     if (id < 0) return this.refuseFull(local);
     this.index.insert(hash, id);
-    if (entry.kind === KIND_TOMBSTONE) this.tombstones++;
-    else this.addToOrder(id);
+    if (hasValue(entry.kind)) this.addToOrder(id);
+    else this.tombstones++;
     if (entry.expiresAtMs !== 0) this.expiring++;
-    this.announce(id, local, false);
+    this.announce(id, local, CHANGED_VALUE);
     return APPLIED;
   }
 
   /** Puts an entry in the place of one with the same key. APPLIED or REFUSED_FULL. */
-  replace(id: number, entry: Entry, local: boolean, isJoined: boolean): Outcome {
-    const wasTombstone = this.table.kindOf(id) === KIND_TOMBSTONE;
+  replace(id: number, entry: Entry, local: boolean, change: Change): Outcome {
+    const wasOrdered = this.isOrdered(id);
     const hadExpiry = this.table.hasExpiry(id);
-    const isTombstone = entry.kind === KIND_TOMBSTONE;
+    const isOrdered = hasValue(entry.kind);
     // First what may fail: a write happens, or leaves everything as it was.
-    if (!this.table.replace(id, entry, this.limitFor(entry, local, true))) {
+    if (!this.table.replace(id, entry, this.limitFor(entry, local, this.table.valueLengthOf(id)))) {
       return this.refuseFull(local);
     }
-    if (isTombstone && !wasTombstone) this.isFull = false;
-    if (isTombstone && !wasTombstone) this.removeFromOrder(id);
-    if (wasTombstone && !isTombstone) this.addToOrder(id);
-    if (wasTombstone !== isTombstone) this.tombstones += isTombstone ? 1 : -1;
+    if (wasOrdered !== isOrdered) this.moveInOrder(id, isOrdered);
     if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
-    this.announce(id, local, isJoined);
+    this.announce(id, local, change);
     return APPLIED;
   }
 
   /** Gives an entry whose value this node has changed where it lies another version. */
   revise(id: number, timeHigh: number, timeLow: number, origin: Origin): void {
     this.table.setVersion(id, timeHigh, timeLow, origin.high, origin.low);
-    this.announce(id, true, false);
+    this.announce(id, true, CHANGED_VALUE);
+  }
+
+  /**
+   * Marks an entry as one whose time is over, or as one whose time is not. A string gives up its
+   * value then. This is no change of what is known of the key, so the observers are not told, but
+   * for those that want to know whether a value is missing.
+   */
+  setOver(id: number, isOver: boolean): void {
+    const { table, husk } = this;
+    const wasOrdered = this.isOrdered(id);
+    const kind = table.kindOf(id);
+    if (isOver && kind === KIND_STRING) {
+      table.read(id, husk);
+      husk.kind = KIND_HUSK;
+      husk.valueLength = 0;
+      if (!table.replace(id, husk, Infinity)) throw new Error("a value cannot be let go");
+    }
+    table.setOver(id, isOver);
+    const isOrdered = this.isOrdered(id);
+    if (wasOrdered !== isOrdered) this.moveInOrder(id, isOrdered);
+    if (kind !== KIND_HUSK) return;
+    for (let i = 0; i < this.observers.length; i++) this.observers[i].missed?.(id);
   }
 
   /** Drops an entry for good. `flushed`: the flush floor says so already. */
   drop(id: number, flushed: boolean): void {
     this.isFull = false;
     for (let i = 0; i < this.observers.length; i++) this.observers[i].removed(id, flushed);
-    if (this.table.kindOf(id) === KIND_TOMBSTONE) this.tombstones--;
-    else this.removeFromOrder(id);
+    if (this.isOrdered(id)) this.removeFromOrder(id);
+    else this.tombstones--;
     if (this.table.hasExpiry(id)) this.expiring--;
     this.index.remove(this.table.hashOf(id), id);
     this.table.release(id);
@@ -193,7 +228,7 @@ export class KeyedEntries {
     const ids = new Uint32Array(this.count - this.tombstones);
     let count = 0;
     for (let id = 0; id < this.table.idLimit; id++) {
-      if (this.table.isUsed(id) && this.table.kindOf(id) !== KIND_TOMBSTONE) ids[count++] = id;
+      if (this.table.isUsed(id) && this.isOrdered(id)) ids[count++] = id;
     }
     sortByKey(ids, this.table);
     this.order.fill(ids);
@@ -219,7 +254,7 @@ export class KeyedEntries {
         throw new Error(`store: entry ${id} is not found by its key`);
       }
       if (present.expiresAtMs !== 0) expiring++;
-      if (present.kind === KIND_TOMBSTONE) tombstones++;
+      if (!this.isOrdered(id)) tombstones++;
       else if (!isRecovering && order.at(order.seek(key, keyOffset, keyLength)) !== id) {
         throw new Error(`store: entry ${id} is not in the order`);
       }
@@ -238,6 +273,21 @@ export class KeyedEntries {
     return REFUSED_FULL;
   }
 
+  private isOrdered(id: number): boolean {
+    return hasValue(this.table.kindOf(id)) && !this.table.isOver(id);
+  }
+
+  private moveInOrder(id: number, isOrdered: boolean): void {
+    if (isOrdered) {
+      this.addToOrder(id);
+      this.tombstones--;
+    } else {
+      this.isFull = false;
+      this.removeFromOrder(id);
+      this.tombstones++;
+    }
+  }
+
   private addToOrder(id: number): void {
     if (!this.isRecovering) this.order.insert(id);
   }
@@ -246,22 +296,25 @@ export class KeyedEntries {
     if (!this.isRecovering) this.order.remove(id);
   }
 
-  private announce(id: number, local: boolean, isJoined: boolean): void {
-    for (let i = 0; i < this.observers.length; i++) this.observers[i].changed(id, local, isJoined);
+  private announce(id: number, local: boolean, change: Change): void {
+    for (let i = 0; i < this.observers.length; i++) this.observers[i].changed(id, local, change);
   }
 
   /**
    * How much memory the table may take for an entry. All that is held counts, deletions too. Up to
    * the limit there is room for everything. A reserve above it is for what nodes need to agree:
    * other versions of keys that are here, and deletions of keys that are not, which somebody may
-   * still have; a flood of those ends there. The deletion of a key that is here takes no
+   * still have; a flood of those ends there. And for what takes hardly more memory than what is
+   * here: another expiry, a value that is no longer. The deletion of a key that is here takes no
    * memory, so it always goes through: it is how room is made.
    */
-  private limitFor(entry: Entry, local: boolean, isHere: boolean): number {
+  private limitFor(entry: Entry, local: boolean, presentBytes: number): number {
     if (this.limitBytes === Infinity || this.isRecovering) return Infinity;
-    const isDeletion = entry.kind === KIND_TOMBSTONE;
+    const isDeletion = !hasValue(entry.kind);
+    const isHere = presentBytes !== NOT_HERE;
     if (isDeletion && isHere) return Infinity;
-    const usesReserve = !local && (isDeletion || isHere);
+    const isLonger = entry.valueLength > presentBytes;
+    const usesReserve = (!local && (isDeletion || isHere)) || !isLonger;
     const reserveBytes = Math.max(LEAST_RESERVE_BYTES, this.limitBytes * MERGE_RESERVE);
     const limitBytes = this.limitBytes + (usesReserve ? reserveBytes : 0);
     return limitBytes - this.index.bytes() - this.order.bytes();

@@ -19,16 +19,31 @@ export const REFUSED_READ_ONLY = -6;
 /** A counter has, or would have, more parts than strangers may bring (`counter.ts`). */
 export const REFUSED_LARGE = -7;
 
+/** `applyExpiry`: there is no such key here that could expire. */
+export const REFUSED_MISSING = -8;
+
 /** What came of a write; one of the constants above. */
-export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5 | -6 | -7;
+export type Outcome = 1 | 0 | -1 | -2 | -3 | -4 | -5 | -6 | -7 | -8;
+
+/** An entry was added, or its value replaced. */
+export const CHANGED_VALUE = 0;
+/** The entry is the counter that it was, with increments of others. */
+export const CHANGED_PARTS = 1;
+/** Only the expiry is another. */
+export const CHANGED_EXPIRY = 2;
+
+/** What changed of an entry; one of the CHANGED_ constants. */
+export type Change = 0 | 1 | 2;
 
 /** Who wants to know of every change: the outbox, the Merkle tree, the log. */
 export interface ChangeObserver {
+  /** An entry was added or changed. `local`: by a client of this node. */
+  changed(id: number, local: boolean, change: Change): void;
   /**
-   * An entry was added or replaced. `local`: written by a client of this node. `isJoined`: it is
-   * the counter that it was, with increments of others.
+   * The value of an expired entry was found to be missing here, as the entry lives after all, or
+   * not to be missing after all. Nothing was written.
    */
-  changed(id: number, local: boolean, isJoined: boolean): void;
+  missed?(id: number): void;
   /**
    * An entry is about to be dropped for good; its id may name another one later. `flushed`: the
    * flush floor says so already; else it was a deletion past its grace, or was discarded.

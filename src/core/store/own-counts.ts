@@ -24,7 +24,15 @@ import {
   writeBase,
 } from "../data/counter.ts";
 import { foldRuns, hasRunsToFold, nextRunOrigin, noteStart } from "../data/counter-fold.ts";
-import { Entry, KIND_COUNTER, copyBytes, type VersionWords } from "../data/entry.ts";
+import {
+  Entry,
+  KIND_COUNTER,
+  compareVersions,
+  copyBytes,
+  copyVersion,
+  newVersion,
+  type VersionWords,
+} from "../data/entry.ts";
 import { baseVersionOf } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
 import type { FlushFloor } from "./flush-floor.ts";
@@ -41,7 +49,7 @@ export class OwnCounts {
   /** Bytes of the counter that `start` put into `scratch`. */
   private length = 0;
   private isFolded = false;
-  private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
+  private readonly base: VersionWords = newVersion();
   private readonly part = new Entry();
   private readonly partBytes = new Uint8Array(BASE_BYTES + PART_BYTES);
 
@@ -93,14 +101,15 @@ export class OwnCounts {
    */
   start(present: Entry | null, isLive: boolean, floor: FlushFloor, own: Entry): boolean {
     const { number, base, scratch } = this;
-    own.expiresAtMs = 0;
     if (present === null || !isLive) {
-      if (present !== null) baseVersionOf(present, base);
-      const isBelowFloor = present === null || floor.isAbove(base);
+      own.setExpiry(0);
+      const isBelowFloor = present === null || floor.covers(present);
+      if (!isBelowFloor) this.readDeath(present);
       this.writeBase(BASE_NONE, isBelowFloor ? floor.version : base, number.set(0, 0));
       return true;
     }
     own.expiresAtMs = present.expiresAtMs;
+    copyVersion(present.expiryVersion, own.expiryVersion);
     const { value, valueOffset, valueLength } = present;
     if (present.kind === KIND_COUNTER) {
       copyBytes(value, valueOffset, valueLength, scratch.reserve(valueLength + PART_BYTES), 0);
@@ -168,6 +177,7 @@ export class OwnCounts {
     part.kind = KIND_COUNTER;
     part.setKey(counter.key, counter.keyOffset, counter.keyLength).setValue(partBytes);
     part.expiresAtMs = counter.expiresAtMs;
+    copyVersion(counter.expiryVersion, part.expiryVersion);
     setVersionFromParts(part);
     return part;
   }
@@ -179,6 +189,17 @@ export class OwnCounts {
     const { length, stableMs } = this;
     if (stableMs === 0 || length < BASE_BYTES + 2 * PART_BYTES) return length;
     return foldRuns(payload, length, this.countingOrigin, stableMs);
+  }
+
+  /**
+   * Sets `base` to the version of the latest write that is known of a key that is dead: a counter
+   * that is begun anew stands directly behind it (`merge.ts`).
+   */
+  private readDeath(present: Entry): void {
+    baseVersionOf(present, this.base);
+    if (compareVersions(present.expiryVersion, this.base) > 0) {
+      copyVersion(present.expiryVersion, this.base);
+    }
   }
 
   private writeBase(kind: number, version: VersionWords, number: Int64): void {

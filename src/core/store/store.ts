@@ -14,52 +14,44 @@
  * - The version of a counter is that of its latest part.
  * - The clock has seen every version in the store (`clock.ts`).
  */
-import { ScratchBytes } from "../bytes.ts";
 import { unixMsOf, type HybridClock } from "../data/clock.ts";
 import {
   Int64,
   MAX_ENTRY_PARTS,
-  MAX_JOINED_PARTS,
   MAX_NUMBER_TEXT_BYTES,
   formatInt64,
   partsOf,
   setVersionFromParts,
   sumOf,
 } from "../data/counter.ts";
-import { hasFold } from "../data/counter-fold.ts";
 import {
   Entry,
   KIND_COUNTER,
+  KIND_HUSK,
   KIND_STRING,
   KIND_TOMBSTONE,
   compareVersions,
   copyBytes,
-  equalBytes,
   type VersionWords,
 } from "../data/entry.ts";
 import { flawOf } from "../data/entry-check.ts";
-import {
-  KEEP,
-  REPLACE,
-  baseVersionOf,
-  diedMs,
-  joinCounters,
-  joinedBytes,
-  mergeRule,
-} from "../data/merge.ts";
+import { baseVersionOf, diedMs, hasValue, latestVersionOf, setExpiryOf } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
 import type { Patch } from "../data/patch.ts";
 import type { BlockSkipList } from "./block-skip-list.ts";
 import { Deletions } from "./deletions.ts";
 import { FlushFloor } from "./flush-floor.ts";
 import { KeyedEntries } from "./keyed-entries.ts";
+import { LARGE_COUNTER_BYTES, Merger } from "./merger.ts";
 import {
   APPLIED,
+  CHANGED_VALUE,
   NOT_A_NUMBER,
   OUT_OF_RANGE,
   REFUSED_FUTURE,
   REFUSED_INVALID,
   REFUSED_LARGE,
+  REFUSED_MISSING,
   REFUSED_READ_ONLY,
   UNCHANGED,
   type ChangeObserver,
@@ -70,8 +62,8 @@ import { StringPatches } from "./string-patches.ts";
 import { Sweeper } from "./sweeper.ts";
 
 const never = (): boolean => false;
-/** Of a counter from this size on only what changed is written down, not all of it. */
-const LARGE_COUNTER_BYTES = 1024;
+/** In place of an expiry: the one that the key has. */
+export const KEEP_EXPIRY = -1;
 /** Slabs that `sweep` looks at for one that is hardly used. */
 const SLABS_A_SWEEP = 16;
 
@@ -126,6 +118,7 @@ export class Store {
 
   private readonly entries: KeyedEntries;
   private readonly flushFloor = new FlushFloor();
+  private readonly merger: Merger;
   private readonly patches: StringPatches;
   private readonly sweeper: Sweeper;
   private isRefusing = false;
@@ -134,11 +127,10 @@ export class Store {
   // Scratch: every operation is synchronous, so one of each is enough.
   private readonly present = new Entry();
   private readonly own = new Entry();
-  private readonly joined = new Entry();
+  private readonly other = new Entry();
   /** See `readChange`; null when what came in is what is there. */
   private change: Entry | null = null;
   private readonly numberText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
-  private readonly scratch = new ScratchBytes();
 
   constructor(private readonly options: StoreOptions) {
     const { clock, origin, hashSeed, random, memoryLimitBytes, tombstoneGraceMs } = options;
@@ -150,6 +142,7 @@ export class Store {
     this.order = this.entries.order;
     this.floor = this.flushFloor.version;
     this.deletions = new Deletions(clock, tombstoneGraceMs);
+    this.merger = new Merger(this.entries, this.flushFloor, this.deletions, clock);
     this.counts = new OwnCounts(clock, options.counterOrigin ?? origin);
     this.number = this.counts.number;
     this.sweeper = new Sweeper(this.entries, this.flushFloor, this.deletions);
@@ -212,10 +205,18 @@ export class Store {
   /** Whether a client sees the entry: not deleted, not expired, not flushed. */
   isLive(id: number): boolean {
     const { entries, clock } = this;
-    if (entries.kindOf(id) === KIND_TOMBSTONE) return false;
+    if (!hasValue(entries.kindOf(id))) return false;
     // Most have no expiry, and to ask for the time takes longer than all the rest.
     if (entries.hasExpiry(id) && entries.hasExpired(id, clock.nowMs())) return false;
     return this.flushFloor.isCarriedOut || !this.isFlushed(id);
+  }
+
+  /**
+   * Whether the value of an entry should be here and is not: it was let go as expired, by a clock
+   * that was wrong, or before the key was given another expiry. A peer that has it gives it back.
+   */
+  isMissing(id: number): boolean {
+    return this.entries.kindOf(id) === KIND_HUSK && !this.entries.isOver(id);
   }
 
   /** Points `into` at the entry as it is stored. Valid until the next write. */
@@ -229,13 +230,9 @@ export class Store {
    * few parts.
    */
   readChange(id: number, into: Entry): void {
-    const { change } = this;
+    const change = this.merger.change ?? this.change;
     if (change === null) return this.entries.read(id, into);
-    into.setKey(change.key, change.keyOffset, change.keyLength);
-    into.setValue(change.value, change.valueOffset, change.valueLength);
-    into.setVersion(change.timeHigh, change.timeLow, change.originHigh, change.originLow);
-    into.kind = change.kind;
-    into.expiresAtMs = change.expiresAtMs;
+    into.pointAt(change);
   }
 
   /**
@@ -265,10 +262,11 @@ export class Store {
       entries.read(id, present);
       const flaw = flawOf(present);
       if (flaw !== null) throw new Error(`store: entry ${id} is malformed: ${flaw}`);
-      const { timeHigh, timeLow } = present;
+      const { timeHigh, timeLow } = latestVersionOf(present);
       if (present.kind === KIND_COUNTER) {
-        setVersionFromParts(present);
-        if (present.timeHigh !== timeHigh || present.timeLow !== timeLow) {
+        this.other.pointAt(present);
+        setVersionFromParts(this.other);
+        if (compareVersions(this.other, present) !== 0) {
           throw new Error(`store: the version of counter ${id} is not that of its latest part`);
         }
       }
@@ -301,39 +299,35 @@ export class Store {
     if (!local) {
       const refused = this.inspect(entry);
       if (refused !== 0) return refused;
-      this.clock.observe(entry.timeHigh, entry.timeLow);
+      const { timeHigh, timeLow } = latestVersionOf(entry);
+      this.clock.observe(timeHigh, timeLow);
       if (this.flushFloor.covers(entry)) return UNCHANGED;
     }
     const { entries } = this;
     const hash = entries.hash(entry.key, entry.keyOffset, entry.keyLength);
     const id = entries.locate(hash, entry.key, entry.keyOffset, entry.keyLength);
-    if (id < 0) return entries.add(hash, local ? entry : this.asArrived(entry), local);
     // What this node just wrote is above all it ever saw: there is nothing to compare.
-    if (local) return this.patches.replace(id, entry);
-    entries.read(id, this.present);
-    const verdict = mergeRule(this.present, entry);
-    if (verdict === KEEP) return UNCHANGED;
-    if (verdict === REPLACE) return entries.replace(id, this.asArrived(entry), false, false);
-    return this.join(id, entry);
+    if (local) {
+      if (id < 0) return entries.add(hash, entry, true);
+      return entries.replace(id, entry, true, CHANGED_VALUE);
+    }
+    return id < 0 ? this.merger.add(hash, entry) : this.merger.merge(id, entry);
   }
 
-  /** An entry from elsewhere as it replaces what is here. */
-  private asArrived(entry: Entry): Entry {
-    if (entry.kind === KIND_COUNTER) return this.withoutCovered(entry);
-    return this.entries.isRecovering ? entry : this.deletions.asLearnedNow(entry);
-  }
-
-  /** A node of an earlier version does not know folds, and leaves what they cover. */
-  private withoutCovered(entry: Entry): Entry {
-    if (!hasFold(entry.value, entry.valueOffset, entry.valueLength)) return entry;
-    const scratch = this.scratch.reserve(joinedBytes(entry, entry));
-    const { joined } = this;
-    joined.kind = KIND_COUNTER;
-    joined.setKey(entry.key, entry.keyOffset, entry.keyLength);
-    joined.setValue(scratch, 0, joinCounters(entry, entry, scratch));
-    joined.setVersion(entry.timeHigh, entry.timeLow, entry.originHigh, entry.originLow);
-    joined.expiresAtMs = entry.expiresAtMs;
-    return joined;
+  /**
+   * The gate for an expiry that comes without a value: merges it with that of the key. The version
+   * of `entry` is that of its expiry. REFUSED_MISSING when the key is not here.
+   */
+  applyExpiry(entry: Entry): Outcome {
+    entry.kind = KIND_HUSK;
+    entry.valueLength = 0;
+    const refused = this.inspect(entry);
+    if (refused !== 0) return refused;
+    this.clock.observe(entry.timeHigh, entry.timeLow);
+    const id = this.locate(entry.key, entry.keyOffset, entry.keyLength);
+    const isHere = id >= 0 && (this.flushFloor.isCarriedOut || !this.isFlushed(id));
+    if (!isHere) return REFUSED_MISSING;
+    return this.merger.expire(id, entry, entry.expiresAtMs, entry, false);
   }
 
   /**
@@ -350,8 +344,8 @@ export class Store {
   }
 
   /**
-   * Writes a string. APPLIED or REFUSED_FULL. `expiresAtMs` is 0 for never. The value may be the
-   * one that the key has now, as `read` gave it: then another expiry copies nothing.
+   * Writes a string. APPLIED or REFUSED_FULL. `expiresAtMs` is 0 for never; KEEP_EXPIRY writes the
+   * value alone, unless there is no such key: then it never expires.
    */
   set(
     key: Uint8Array,
@@ -365,9 +359,33 @@ export class Store {
     const own = this.own;
     own.kind = KIND_STRING;
     own.setKey(key, keyOffset, keyLength).setValue(value, valueOffset, valueLength);
-    own.expiresAtMs = expiresAtMs;
+    own.setExpiry(expiresAtMs);
     this.stamp();
+    if (expiresAtMs === KEEP_EXPIRY) this.keepExpiry();
     return this.apply(own, true);
+  }
+
+  /** Gives `own` the expiry that its key has, if a client sees that. */
+  private keepExpiry(): void {
+    const { own, present } = this;
+    own.expiresAtMs = 0;
+    const id = this.find(own.key, own.keyOffset, own.keyLength);
+    if (id < 0) return;
+    this.entries.read(id, present);
+    setExpiryOf(own, present);
+  }
+
+  /**
+   * Gives a key another expiry, 0 for never, and writes nothing else. UNCHANGED when it is not
+   * there; else APPLIED or REFUSED_FULL. The bytes of the key do not lie in this store.
+   */
+  expire(key: Uint8Array, offset: number, length: number, expiresAtMs: number): Outcome {
+    const id = this.find(key, offset, length);
+    if (id < 0) return UNCHANGED;
+    const { own } = this;
+    own.setKey(key, offset, length);
+    this.stamp();
+    return this.merger.expire(id, own, expiresAtMs, own, true);
   }
 
   /**
@@ -382,8 +400,8 @@ export class Store {
     own.kind = KIND_STRING;
     own.setKey(present.key, present.keyOffset, present.keyLength);
     own.setValue(present.value, present.valueOffset, present.valueLength);
-    own.expiresAtMs = present.expiresAtMs;
     this.stamp();
+    setExpiryOf(own, present);
     if (this.patches.replaceWithin(id, present, own, at, length) !== APPLIED) {
       throw new Error("a write in place was refused");
     }
@@ -400,11 +418,12 @@ export class Store {
     const own = this.own;
     own.kind = KIND_TOMBSTONE;
     own.setKey(key, offset, length).setValue(key, 0, 0);
-    own.expiresAtMs = 0;
+    own.setExpiry(0);
     this.stamp();
-    const { deletions, entries } = this;
-    if (entries.replace(id, deletions.asLearnedNow(own), true, false) !== APPLIED)
-      throw new Error("a deletion was refused");
+    own.learnedMs = this.deletions.learnedMs(own);
+    const outcome = this.entries.replace(id, own, true, CHANGED_VALUE);
+    own.learnedMs = 0;
+    if (outcome !== APPLIED) throw new Error("a deletion was refused");
     return true;
   }
 
@@ -428,7 +447,7 @@ export class Store {
     if (!isInRange) return OUT_OF_RANGE;
     if (id < 0) return entries.add(hash, own, true);
     if (own.valueLength >= LARGE_COUNTER_BYTES) this.change = counts.changeOf(own);
-    const outcome = entries.replace(id, own, true, false);
+    const outcome = entries.replace(id, own, true, CHANGED_VALUE);
     this.change = null;
     return outcome;
   }
@@ -492,7 +511,7 @@ export class Store {
   discard(id: number): void {
     // Peers may have this node's part of a counter that it was, or that it took the place of: the
     // next one must not seem to follow on that.
-    if (this.entries.kindOf(id) !== KIND_TOMBSTONE) this.counts.beginAnew();
+    if (this.isLive(id)) this.counts.beginAnew();
     this.entries.drop(id, false);
   }
 
@@ -505,7 +524,9 @@ export class Store {
     const { present } = this;
     this.entries.read(id, present);
     if (compareVersions(present, dropped) > 0) return;
-    if (present.kind === KIND_TOMBSTONE) this.deletions.notePurgedHere(diedMs(present));
+    if (present.kind === KIND_TOMBSTONE || this.deletions.isPurgeable(present)) {
+      this.deletions.notePurgedHere(diedMs(present));
+    }
     this.entries.drop(id, false);
   }
 
@@ -522,8 +543,8 @@ export class Store {
   }
 
   /**
-   * A slice of background work over the next `rows` rows: turns expired entries into
-   * tombstones, purges tombstones past their grace, removes what a flush left, and
+   * A slice of background work over the next `rows` rows: takes what has expired out of the order
+   * and lets go of its value, purges what is dead past the grace, removes what a flush left, and
    * empties sparse slabs. True while a flush is still being carried out. While `isReadOnly`
    * no entry changes, and what a flush left stays until later. `isOver` says that time is up: it is
    * asked after each entry that was changed, and once in a while besides.
@@ -543,8 +564,11 @@ export class Store {
         return REFUSED_LARGE;
       setVersionFromParts(entry);
     }
+    // There is one way to write it down.
+    setExpiryOf(entry, entry);
     if (this.isReadOnly) return REFUSED_READ_ONLY;
-    return this.isTooFarAhead(entry.timeHigh, entry.timeLow) ? REFUSED_FUTURE : 0;
+    const { timeHigh, timeLow } = latestVersionOf(entry);
+    return this.isTooFarAhead(timeHigh, timeLow) ? REFUSED_FUTURE : 0;
   }
 
   /**
@@ -553,15 +577,16 @@ export class Store {
    * when something here may be dated so.
    */
   aheadUntilMs(key: Uint8Array | null = null, offset = 0, length = 0): number {
-    const { base, clock, floor, joined } = this;
+    const { base, clock, floor, other } = this;
     if (!clock.isOutrun) return 0;
     if (key === null) return this.untilTakenMs(clock.seenHigh, clock.seenLow);
     const id = this.locate(key, offset, length);
     const floorUntilMs = this.untilTakenMs(floor.timeHigh, floor.timeLow);
     if (id < 0) return floorUntilMs;
-    this.entries.read(id, joined);
-    baseVersionOf(joined, base);
-    const untilMs = this.untilTakenMs(joined.timeHigh, joined.timeLow);
+    this.entries.read(id, other);
+    baseVersionOf(other, base);
+    const { timeHigh, timeLow } = latestVersionOf(other);
+    const untilMs = this.untilTakenMs(timeHigh, timeLow);
     return Math.max(floorUntilMs, untilMs, this.untilTakenMs(base.timeHigh, base.timeLow));
   }
 
@@ -574,30 +599,6 @@ export class Store {
   isTooFarAhead(timeHigh: number, timeLow: number): boolean {
     if (this.entries.isRecovering) return false;
     return unixMsOf(timeHigh, timeLow) > this.acceptsUpToMs();
-  }
-
-  private join(id: number, entry: Entry): Outcome {
-    const { present, joined } = this;
-    const scratch = this.scratch.reserve(joinedBytes(present, entry));
-    const length = joinCounters(present, entry, scratch);
-    const { value, valueOffset, valueLength } = present;
-    if (length === valueLength && equalBytes(value, valueOffset, scratch, length)) {
-      return UNCHANGED;
-    }
-    if (!this.entries.isRecovering && length > valueLength && partsOf(length) > MAX_JOINED_PARTS) {
-      return REFUSED_LARGE;
-    }
-    joined.kind = KIND_COUNTER;
-    joined.setKey(entry.key, entry.keyOffset, entry.keyLength).setValue(scratch, 0, length);
-    joined.expiresAtMs = present.expiresAtMs;
-    // The latest of all parts is the latest of either side, and no fold covers a later one.
-    const { timeHigh, timeLow, originHigh, originLow } =
-      compareVersions(present, entry) < 0 ? entry : present;
-    joined.setVersion(timeHigh, timeLow, originHigh, originLow);
-    if (length >= LARGE_COUNTER_BYTES && entry.valueLength < length) this.change = entry;
-    const outcome = this.entries.replace(id, joined, false, true);
-    this.change = null;
-    return outcome;
   }
 
   private raiseFloor(
@@ -621,8 +622,8 @@ export class Store {
   }
 
   private isFlushed(id: number): boolean {
-    this.entries.read(id, this.joined);
-    return this.flushFloor.covers(this.joined);
+    this.entries.read(id, this.other);
+    return this.flushFloor.covers(this.other);
   }
 
   /** Gives `own`, whose key is set, the next version. */
@@ -638,13 +639,14 @@ export class Store {
    * has begun anew below some of what there is.
    */
   private outdo(): void {
-    const { base, clock, entries, floor, joined } = this;
+    const { base, clock, entries, floor, other } = this;
     clock.raiseAbove(floor.timeHigh, floor.timeLow);
     const id = this.locate(this.own.key, this.own.keyOffset, this.own.keyLength);
     if (id < 0) return;
-    entries.read(id, joined);
-    clock.raiseAbove(joined.timeHigh, joined.timeLow);
-    baseVersionOf(joined, base);
+    entries.read(id, other);
+    const { timeHigh, timeLow } = latestVersionOf(other);
+    clock.raiseAbove(timeHigh, timeLow);
+    baseVersionOf(other, base);
     clock.raiseAbove(base.timeHigh, base.timeLow);
   }
 }

@@ -1,18 +1,12 @@
 /**
- * Changes of long strings that leave most of a string as it is: bytes written over some of it, or
- * another expiry. Nothing else of the string is copied, and the log need not write down more than
- * the change.
+ * Changes of long strings that leave most of a string as it is: bytes written over some of it.
+ * Nothing else of the string is copied, and the log need not write down more than the change.
  */
-import {
-  Entry,
-  KIND_STRING,
-  compareVersions,
-  copyBytes,
-  type VersionWords,
-} from "../data/entry.ts";
+import { Entry, KIND_STRING, compareVersions, copyBytes, copyVersion } from "../data/entry.ts";
+import { setExpiryOf } from "../data/merge.ts";
 import { Patch } from "../data/patch.ts";
 import type { KeyedEntries } from "./keyed-entries.ts";
-import type { Outcome } from "./outcome.ts";
+import { CHANGED_VALUE, type Outcome } from "./outcome.ts";
 
 /** A string of this size is long. */
 const LONG_STRING_BYTES = 1024;
@@ -38,39 +32,23 @@ export class StringPatches {
   }
 
   /**
-   * Replaces entry `id` by an entry of this node. If that has the same value, only the expiry is
-   * changed.
-   */
-  replace(id: number, entry: Entry): Outcome {
-    const { entries, present } = this;
-    if (entry.valueLength < LONG_STRING_BYTES) return entries.replace(id, entry, true, false);
-    entries.read(id, present);
-    const { kind, value, valueOffset, valueLength } = present;
-    const isSame =
-      value === entry.value && valueOffset === entry.valueOffset && kind === KIND_STRING;
-    if (!isSame || valueLength !== entry.valueLength) {
-      return entries.replace(id, entry, true, false);
-    }
-    return this.replaceWithin(id, present, entry, 0, 0);
-  }
-
-  /**
-   * Replaces entry `id` by one of this node that differs in the expiry and in `length` bytes from
-   * `at` on. Of `previous`, what it was, only the version and the length of the value count.
+   * Replaces entry `id` by one of this node that differs in `length` bytes from `at` on. Of
+   * `previous`, what it was, only the version and the length of the value count.
    */
   replaceWithin(id: number, previous: Entry, entry: Entry, at: number, length: number): Outcome {
     const { entries, patch } = this;
-    if (previous.valueLength < LONG_STRING_BYTES) return entries.replace(id, entry, true, false);
+    if (previous.valueLength < LONG_STRING_BYTES)
+      return entries.replace(id, entry, true, CHANGED_VALUE);
     copyVersion(previous, patch.previous);
     patch.at = at;
     this.patchedBytes = length;
-    const outcome = entries.replace(id, entry, true, false);
+    const outcome = entries.replace(id, entry, true, CHANGED_VALUE);
     this.patchedBytes = NO_PATCH;
     return outcome;
   }
 
   /** Changes entry `id` again, if it is in exactly the version that was changed. */
-  repeat(id: number, { entry, at, previous }: Patch): void {
+  repeat(id: number, { entry, at, previous, hasExpiry }: Patch): void {
     const { entries, present, patched } = this;
     entries.read(id, present);
     if (present.kind !== KIND_STRING || compareVersions(present, previous) !== 0) return;
@@ -81,14 +59,8 @@ export class StringPatches {
     patched.setKey(entry.key, entry.keyOffset, entry.keyLength);
     patched.setValue(value, valueOffset, valueLength);
     copyVersion(entry, patched);
-    patched.expiresAtMs = entry.expiresAtMs;
-    entries.replace(id, patched, false, false);
+    if (hasExpiry) patched.setExpiry(entry.expiresAtMs);
+    else setExpiryOf(patched, present);
+    entries.replace(id, patched, false, CHANGED_VALUE);
   }
-}
-
-function copyVersion(from: VersionWords, to: VersionWords): void {
-  to.timeHigh = from.timeHigh;
-  to.timeLow = from.timeLow;
-  to.originHigh = from.originHigh;
-  to.originLow = from.originLow;
 }

@@ -1,9 +1,8 @@
 /**
- * Work in the background, a slice of rows at a time: turns expired entries into tombstones,
- * purges tombstones past their grace, removes what a flush left, and empties sparse slabs.
+ * Work in the background, a slice of rows at a time: marks what has expired as over, and what is
+ * marked and lives after all as not; purges what is dead past the grace; removes what a flush left.
  */
 import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
-import { baseVersionOf } from "../data/merge.ts";
 import type { Deletions } from "./deletions.ts";
 import type { FlushFloor } from "./flush-floor.ts";
 import type { KeyedEntries } from "./keyed-entries.ts";
@@ -15,7 +14,6 @@ const ROWS_A_LOOK = 64;
 export class Sweeper {
   private row = 0;
   private readonly present = new Entry();
-  private readonly own = new Entry();
 
   constructor(
     private readonly entries: KeyedEntries,
@@ -56,26 +54,17 @@ export class Sweeper {
         return true;
       }
     }
-    if (entries.kindOf(id) === KIND_TOMBSTONE) {
-      entries.read(id, present);
-      if (!this.deletions.purge(present)) return false;
-      entries.drop(id, false);
-      return true;
+    if (entries.kindOf(id) !== KIND_TOMBSTONE) {
+      const isOver = entries.hasExpired(id, nowMs);
+      if (isOver !== entries.isOver(id)) {
+        entries.setOver(id, isOver);
+        return true;
+      }
+      if (!isOver) return false;
     }
-    const hasExpired = entries.hasExpired(id, nowMs);
-    if (hasExpired) this.expire(id);
-    return hasExpired;
-  }
-
-  /** Turns an expired entry into a tombstone of its base's version (see `merge.ts`). */
-  private expire(id: number): void {
-    const { entries, own, present } = this;
     entries.read(id, present);
-    own.kind = KIND_TOMBSTONE;
-    own.setKey(present.key, present.keyOffset, present.keyLength).setValue(present.key, 0, 0);
-    own.expiresAtMs = present.expiresAtMs;
-    baseVersionOf(present, own);
-    // Should it be refused, it is still there, unseen, and the next sweep tries again.
-    entries.replace(id, this.deletions.asLearnedNow(own), false, false);
+    if (!this.deletions.purge(present)) return false;
+    entries.drop(id, false);
+    return true;
   }
 }

@@ -29,13 +29,23 @@ import {
 } from "../data/counter.ts";
 import {
   compareVersions,
+  copyVersion,
   Entry,
   KIND_COUNTER,
-  KIND_TOMBSTONE,
+  KIND_HUSK,
+  KIND_STRING,
+  newVersion,
   type VersionWords,
 } from "../data/entry.ts";
 import { IdQueue } from "../store/id-queue.ts";
-import { baseVersionOf, diedMs, writtenMs } from "../data/merge.ts";
+import {
+  baseVersionOf,
+  diedMs,
+  hasValue,
+  isDeadBy,
+  latestVersionOf,
+  writtenMs,
+} from "../data/merge.ts";
 import {
   APPLIED,
   REFUSED_FULL,
@@ -111,6 +121,8 @@ export class EntryFlow {
    */
   preventsContact = false;
 
+  /** Entries of which the peer has the value, by id, and the version of that. */
+  private readonly spared = new Map<number, VersionWords>();
   private readonly entry = new Entry();
   private readonly slice = new Entry();
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
@@ -127,7 +139,8 @@ export class EntryFlow {
     const { store } = this.options;
     if (!store.isUsed(id)) return false;
     store.read(id, into);
-    const ms = unixMsOf(into.timeHigh, into.timeLow);
+    const { timeHigh, timeLow } = latestVersionOf(into);
+    const ms = unixMsOf(timeHigh, timeLow);
     if (ms <= this.peer.acceptsUpToMs) return true;
     this.keptBack++;
     this.preventsContact = true;
@@ -202,7 +215,7 @@ export class EntryFlow {
 
   /** Sends an entry that was read; a counter too large for one frame is sent in slices. */
   send(entry: Entry, id = -1): void {
-    if (this.peer.isFull && entry.kind !== KIND_TOMBSTONE && !this.allowed.delete(id)) {
+    if (this.peer.isFull && hasValue(entry.kind) && !this.allowed.delete(id)) {
       this.withheld++;
       if (this.peer.forgottenUpToMs() > 0) this.preventsContact = true;
       this.counts.entriesWithheld++;
@@ -234,6 +247,8 @@ export class EntryFlow {
     slice.setKey(entry.key, entry.keyOffset, entry.keyLength);
     slice.kind = KIND_COUNTER;
     slice.expiresAtMs = entry.expiresAtMs;
+    copyVersion(entry.expiryVersion, slice.expiryVersion);
+    slice.learnedMs = entry.learnedMs;
     const bytes = new Uint8Array(maxBytes);
     for (let first = 0; first < partsOf(valueLength); first += partsASlice) {
       const length = sliceCounter(value, valueOffset, valueLength, first, maxBytes, bytes);
@@ -255,30 +270,53 @@ export class EntryFlow {
   sendNext(): number {
     const id = this.queue.shift();
     if (id < 0 || !this.read(id, this.entry)) return 0;
+    const version = this.spared.get(id);
+    if (version !== undefined && compareVersions(version, this.entry) === 0) emptyOut(this.entry);
     this.send(this.entry, id);
     return this.entry.keyLength + this.entry.valueLength;
   }
 
+  /**
+   * The peer has the value that entry `id` has in this version: should the entry be sent, its
+   * expiry is enough.
+   */
+  spareValue(id: number, version: VersionWords): void {
+    const copy = newVersion();
+    copyVersion(version, copy);
+    this.spared.set(id, copy);
+  }
+
   /** Merges an ENTRY, whose tag has been read. False when it is not one. */
   handleEntry(): boolean {
-    const { arrived, counts } = this;
-    readEntry(this.reader, arrived);
+    readEntry(this.reader, this.arrived);
     if (this.reader.overrun) return false;
+    this.merge(this.arrived);
+    return true;
+  }
+
+  /** Merges the expiry of a string whose value is here in the version that it has. */
+  mergeExpiry(entry: Entry): void {
+    emptyOut(entry);
+    this.merge(entry);
+  }
+
+  private merge(arrived: Entry): void {
+    const { counts } = this;
     counts.entriesReceived++;
     counts.valueBytesReceived += arrived.valueLength;
-    if (this.isForgotten(arrived)) return true;
+    if (this.isForgotten(arrived)) return;
     this.isApplying = true;
     const outcome = this.options.store.apply(arrived);
     this.isApplying = false;
     if (outcome === APPLIED) counts.entriesApplied++;
     else if (outcome === REFUSED_FUTURE) {
       this.preventsContact = true;
-      counts.postpone(unixMsOf(arrived.timeHigh, arrived.timeLow));
+      const { timeHigh, timeLow } = latestVersionOf(arrived);
+      counts.postpone(unixMsOf(timeHigh, timeLow));
     } else if (outcome < 0) {
       counts.miss(REASONS[outcome] ?? `the store refuses it (${outcome})`);
       if (outcome === REFUSED_FULL || outcome === REFUSED_READ_ONLY) this.sayFull();
     }
-    return true;
   }
 
   /**
@@ -336,7 +374,13 @@ export class EntryFlow {
 
   /** Whether it is a deletion, or expired. */
   isDead(entry: Entry): boolean {
-    if (entry.kind === KIND_TOMBSTONE) return true;
-    return entry.expiresAtMs !== 0 && entry.expiresAtMs <= this.options.nowMs();
+    return isDeadBy(this.options.nowMs(), entry);
   }
+}
+
+/** Makes a husk of a string: everything but its value. */
+function emptyOut(entry: Entry): void {
+  if (entry.kind !== KIND_STRING) return;
+  entry.kind = KIND_HUSK;
+  entry.valueLength = 0;
 }

@@ -14,7 +14,8 @@ import { isSamePart, type Part, partOf, PartQueue } from "../tree/bucket-part.ts
 import { readPart, writePart } from "./part-frames.ts";
 import { DIGEST_WORDS } from "../tree/digest-list.ts";
 import { FANOUT } from "../tree/digest-tree.ts";
-import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
+import { Entry } from "../data/entry.ts";
+import { hasValue } from "../data/merge.ts";
 import { IdQueue } from "../store/id-queue.ts";
 import type { MerkleTree } from "../tree/merkle.ts";
 import type { DigestShortener } from "./short-digest.ts";
@@ -273,7 +274,7 @@ export class Initiator {
     // A full peer still accepts what is no larger than its own entry, so even small values are
     // worth an offer.
     const isOffered = flow.peer.isFull
-      ? this.entry.kind !== KIND_TOMBSTONE
+      ? hasValue(this.entry.kind)
       : valueLength >= MIN_OFFERED_BYTES;
     if (!this.mayClash || !isOffered) {
       flow.send(this.entry);

@@ -32,14 +32,15 @@
  *             shorter: what `mergeRule` looks at, the base of a counter or a number that one may
  *             stand on
  *
- * A head is kind u8 (HAS_EXPIRY added when an expiry follows) · key length · value length ·
- * time 8 bytes · origin 8 bytes · [expiry u64]. A part is bucket u16 · depth u8 · [path 6 bytes],
- * see `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the session's salt, see
- * `short-digest.ts`.
+ * A head is kind u8, with HAS_EXPIRY, HAS_EXPIRY_VERSION and HAS_LEARNED added for what follows ·
+ * key length · value length · version of the value: time 8 bytes, origin 8 bytes · [expiry u64] ·
+ * [its version 16 bytes] · [when the sender learned of a death u64]. A part is bucket u16 ·
+ * depth u8 · [path 6 bytes], see `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the
+ * session's salt, see `short-digest.ts`.
  */
 import { BUCKET_PART_BYTES } from "./part-frames.ts";
 import { BASE_BYTES } from "../data/counter.ts";
-import type { Entry, Kind } from "../data/entry.ts";
+import { isNoVersion, type Entry, type Kind } from "../data/entry.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 
 /** First byte of a HELLO item. */
@@ -107,8 +108,12 @@ export const ROOT_BYTES = 16;
  */
 export const ABOUT_VALUE_BYTES = BASE_BYTES;
 
+const KINDS = 3;
 const HAS_EXPIRY = 4;
-const MAX_HEAD_BYTES = 36;
+const HAS_EXPIRY_VERSION = 8;
+const HAS_LEARNED = 16;
+const FLAGS = HAS_EXPIRY | HAS_EXPIRY_VERSION | HAS_LEARNED;
+const MAX_HEAD_BYTES = 60;
 
 /** Most bytes that a LIST or WANT of that many digests takes. */
 export function digestListBytes(count: number): number {
@@ -122,23 +127,34 @@ export function entryItemBytes(keyLength: number, valueLength: number): number {
 
 /** Writes head and key, for which there is room. */
 export function writeHead(writer: FrameWriter, entry: Entry): void {
-  writer.u8(entry.kind | (entry.expiresAtMs === 0 ? 0 : HAS_EXPIRY));
-  writer.varint(entry.keyLength);
+  const { kind, keyLength, expiresAtMs, expiryVersion, learnedMs } = entry;
+  const isApart = !isNoVersion(expiryVersion);
+  writer.u8(
+    kind |
+      (expiresAtMs === 0 ? 0 : HAS_EXPIRY) |
+      (isApart ? HAS_EXPIRY_VERSION : 0) |
+      (learnedMs === 0 ? 0 : HAS_LEARNED),
+  );
+  writer.varint(keyLength);
   writer.varint(entry.valueLength);
   writer.version(entry);
-  if (entry.expiresAtMs !== 0) writer.u64(entry.expiresAtMs);
-  writer.copy(entry.key, entry.keyOffset, entry.keyLength);
+  if (expiresAtMs !== 0) writer.u64(expiresAtMs);
+  if (isApart) writer.version(expiryVersion);
+  if (learnedMs !== 0) writer.u64(learnedMs);
+  writer.copy(entry.key, entry.keyOffset, keyLength);
 }
 
 /** Reads head and key; the value length is set, the value not. The key lies in the reader. */
 export function readHead(reader: FrameReader, into: Entry): void {
-  const kind = reader.u8();
-  // Neither a kind nor an expiry flag: let the gate, which checks the kind, refuse it.
-  into.kind = (kind & ~HAS_EXPIRY) as Kind;
+  const head = reader.u8();
+  if ((head & ~(KINDS | FLAGS)) !== 0) reader.overrun = true;
+  into.kind = (head & KINDS) as Kind;
   const keyLength = reader.varint();
   into.valueLength = reader.varint();
   reader.version(into);
-  into.expiresAtMs = (kind & HAS_EXPIRY) === 0 ? 0 : reader.u64();
+  into.setExpiry((head & HAS_EXPIRY) === 0 ? 0 : reader.u64());
+  if ((head & HAS_EXPIRY_VERSION) !== 0) reader.version(into.expiryVersion);
+  into.learnedMs = (head & HAS_LEARNED) === 0 ? 0 : reader.u64();
   into.keyOffset = reader.skip(keyLength);
   into.key = reader.bytes;
   into.keyLength = keyLength;

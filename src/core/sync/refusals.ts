@@ -7,12 +7,11 @@
  * only if nothing has changed in between. Meanwhile the session hears further refusals and nothing
  * else, and says nothing, so that it cannot end as if all were done.
  */
-import { unixMsOf } from "../data/clock.ts";
-import { Entry, KIND_TOMBSTONE, compareVersions, type VersionWords } from "../data/entry.ts";
+import { Entry, compareVersions, type VersionWords } from "../data/entry.ts";
 import type { EntryFlow, EntryFlowOptions } from "./entries.ts";
 import type { FrameReader } from "./frames.ts";
 import { findUntruePurge, notePurges } from "./greeting.ts";
-import { writtenMs } from "../data/merge.ts";
+import { endedMs, writtenMs } from "../data/merge.ts";
 import type { SyncCounts } from "./result.ts";
 
 /** While this much is being set aside, no further refusal is heard. */
@@ -123,12 +122,11 @@ export class Refusals {
     store.read(id, entry);
     // It may have changed since it was sent.
     const hasChanged = compareVersions(entry, refusal) !== 0;
-    if (entry.kind === KIND_TOMBSTONE) {
+    if (flow.isDead(entry)) {
       return !hasChanged && this.mayBeForgotten(entry) ? "forget" : "nothing";
     }
     const { purgedUpToMs, purgerHigh, purgerLow } = refusal;
     if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return "nothing";
-    if (flow.isDead(entry)) return "nothing";
     const isLater = writtenMs(entry) > purgedUpToMs;
     if (hasChanged) return isLater ? "nothing" : "keep for now";
     // Nobody can have forgotten the deletion of what was written within the grace. Whatever the
@@ -139,8 +137,8 @@ export class Refusals {
   }
 
   /** Whether the peer can have forgotten this deletion, by its own words and by the grace. */
-  private mayBeForgotten({ timeHigh, timeLow }: Entry): boolean {
-    const deletedMs = unixMsOf(timeHigh, timeLow);
+  private mayBeForgotten(entry: Entry): boolean {
+    const deletedMs = endedMs(entry);
     if (deletedMs > this.flow.peer.forgottenUpToMs()) return false;
     return deletedMs < this.options.store.deletions.latestPurgeMs();
   }

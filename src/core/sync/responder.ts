@@ -18,9 +18,10 @@ import {
   compareVersions,
   Entry,
   KIND_COUNTER,
+  KIND_STRING,
   type VersionWords,
 } from "../data/entry.ts";
-import { baseVersionOf } from "../data/merge.ts";
+import { baseVersionOf, compareExpiries } from "../data/merge.ts";
 import type { Store } from "../store/store.ts";
 import { DigestSet, digestOfId, readDigest, writeDigest } from "./digest-set.ts";
 import type { SpokenPart, SharedBySides } from "./initiator.ts";
@@ -159,8 +160,9 @@ export class Responder {
     const at = this.wantedAt(id);
     if (at < 0) return;
     this.store.read(id, this.entry);
-    if (isSame(this.entry, arrived)) queue.strike(at);
-    else if (this.entry.valueLength <= arrived.valueLength) this.parts.flow.allow(id);
+    if (isSame(this.entry, arrived)) return queue.strike(at);
+    if (hasSameString(this.entry, arrived)) this.parts.flow.spareValue(id, arrived);
+    if (this.entry.valueLength <= arrived.valueLength) this.parts.flow.allow(id);
   }
 
   /** The peer's turn is over. False when it ended too soon. */
@@ -349,16 +351,19 @@ export class Responder {
    * not be sent.
    */
   private isWorthHaving(offer: Entry): boolean {
+    const { flow } = this.parts;
     const id = this.store.locate(offer.key, offer.keyOffset, offer.keyLength);
     if (id < 0 || offer.kind === KIND_COUNTER) return true;
     this.store.read(id, this.entry);
     baseVersionOf(this.entry, this.base);
     const order = compareVersions(offer, this.base);
-    if (order > 0) {
-      const at = this.wantedAt(id);
-      if (at >= 0) this.parts.flow.queue.strike(at);
-    }
-    if (order < 0 && this.entry.valueLength <= offer.valueLength) this.parts.flow.allow(id);
+    const expiryOrder = compareExpiries(offer, this.entry);
+    const isHere = expiryOrder !== 0 && hasSameString(this.entry, offer);
+    if ((isHere || order > 0) && expiryOrder >= 0) this.strike(id);
+    if (order < 0 && this.entry.valueLength <= offer.valueLength) flow.allow(id);
+    if (isHere) flow.spareValue(id, offer);
+    if ((isHere || order < 0) && expiryOrder > 0) flow.mergeExpiry(offer);
+    if (isHere) return false;
     return order >= 0;
   }
 
@@ -384,6 +389,12 @@ export class Responder {
     writeAbout(writer, this.entry);
   }
 
+  /** What was wanted of an entry need not be sent. */
+  private strike(id: number): void {
+    const at = this.wantedAt(id);
+    if (at >= 0) this.parts.flow.queue.strike(at);
+  }
+
   /** Where in the queue an entry of the bucket under work is wanted, or -1. */
   private wantedAt(id: number): number {
     const { queue } = this.parts.flow;
@@ -394,12 +405,17 @@ export class Responder {
   }
 }
 
-/** Whether two entries with one key are the same; an expired one and its tombstone are not. */
+/** Whether two entries with one key are the same; an expired one and its husk are not. */
 function isSame(a: Entry, b: Entry): boolean {
-  if (a.kind !== b.kind || a.expiresAtMs !== b.expiresAtMs) return false;
-  if (compareVersions(a, b) !== 0 || a.valueLength !== b.valueLength) return false;
+  if (a.kind !== b.kind || a.valueLength !== b.valueLength) return false;
+  if (compareVersions(a, b) !== 0 || compareExpiries(a, b) !== 0) return false;
   if (a.kind !== KIND_COUNTER) return true;
   return (
     compareBytes(a.value, a.valueOffset, a.valueLength, b.value, b.valueOffset, b.valueLength) === 0
   );
+}
+
+/** Whether two entries with one key are one string, by its version, whatever their expiries are. */
+function hasSameString(a: Entry, b: Entry): boolean {
+  return a.kind === KIND_STRING && b.kind === KIND_STRING && compareVersions(a, b) === 0;
 }

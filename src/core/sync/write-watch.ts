@@ -1,9 +1,9 @@
 /**
  * Notices whether a store is changed by anybody else while a session goes on.
  */
-import { Entry, KIND_TOMBSTONE } from "../data/entry.ts";
-import { writtenMs } from "../data/merge.ts";
-import type { ChangeObserver } from "../store/outcome.ts";
+import { Entry } from "../data/entry.ts";
+import { hasValue, writtenMs } from "../data/merge.ts";
+import { CHANGED_VALUE, type Change, type ChangeObserver } from "../store/outcome.ts";
 import type { Store } from "../store/store.ts";
 
 /** Watches from `start` until `stop`. */
@@ -12,7 +12,8 @@ export class WriteWatch implements ChangeObserver {
   othersWrote = false;
   /**
    * When the oldest value that others put in was written (`writtenMs`); Infinity for none.
-   * Increments of a counter that was here before put in nothing: it is compared as it was.
+   * Increments of a counter that was here before put in nothing: it is compared as it was. Nor does
+   * another expiry.
    */
   oldestMs = Infinity;
 
@@ -29,12 +30,12 @@ export class WriteWatch implements ChangeObserver {
     this.store.observers.push(this);
   }
 
-  changed(id: number, local: boolean, isJoined: boolean): void {
+  changed(id: number, local: boolean, change: Change): void {
     if (this.isOwn()) return;
     this.othersWrote = true;
-    if (local || isJoined) return;
+    if (local || change !== CHANGED_VALUE) return;
     this.store.read(id, this.entry);
-    if (this.entry.kind === KIND_TOMBSTONE) return;
+    if (!hasValue(this.entry.kind)) return;
     this.oldestMs = Math.min(this.oldestMs, writtenMs(this.entry));
   }
 

@@ -37,6 +37,7 @@
 import { DIGEST_WORDS } from "./digest-list.ts";
 import { DigestTree } from "./digest-tree.ts";
 import { Entry } from "../data/entry.ts";
+import { latestVersionOf } from "../data/merge.ts";
 import { MerkleBuckets } from "./merkle-buckets.ts";
 import { DIGEST_BYTES, type RecordDigester } from "./record-digest.ts";
 import type { ChangeObserver } from "../store/outcome.ts";
@@ -45,6 +46,8 @@ import type { ChangeObserver } from "../store/outcome.ts";
 export interface RecordSource {
   /** Points `into` at the entry; valid until the next write. */
   read(id: number, into: Entry): void;
+  /** Whether its value should be there and is not. */
+  isMissing(id: number): boolean;
 }
 
 /** Both words of the watermark that is above every version. */
@@ -109,6 +112,11 @@ export class MerkleTree implements ChangeObserver {
     if (after === before) return;
     marks[word] = after;
     this.waiting++;
+  }
+
+  /** Marks an entry whose value is found to be missing, or not to be. */
+  missed(id: number): void {
+    this.changed(id);
   }
 
   /** Forgets an entry that is about to be dropped. */
@@ -206,7 +214,7 @@ export class MerkleTree implements ChangeObserver {
       if (isMarked) continue;
       if (!buckets.has(id)) throw new Error(`merkle tree: entry ${id} is missing`);
       this.source.read(id, entry);
-      digester.ofEntry(entry, digest);
+      digester.ofEntry(entry, digest, this.source.isMissing(id));
       buckets.copyDigest(id, shown, 0);
       if (shown.some((word, i) => word !== digestWords[i])) {
         throw new Error(`merkle tree: entry ${id} has changed and is not marked`);
@@ -252,14 +260,15 @@ export class MerkleTree implements ChangeObserver {
   private absorbEntry(id: number): number {
     const { buckets, digester, digest, entry } = this;
     this.source.read(id, entry);
-    if (!isAtOrBelow(entry.timeHigh, entry.timeLow, this.limitHigh, this.limitLow)) return 0;
+    const { timeHigh, timeLow } = latestVersionOf(entry);
+    if (!isAtOrBelow(timeHigh, timeLow, this.limitHigh, this.limitLow)) return 0;
     this.unmark(id);
     const isNew = !buckets.has(id);
     if (isNew) {
       digester.ofKey(entry, digest);
       buckets.add(id, digest);
     }
-    digester.ofEntry(entry, digest);
+    digester.ofEntry(entry, digest, this.source.isMissing(id));
     if (buckets.setDigest(id, this.digestWords) || isNew) this.levels.mark(buckets.bucketOf(id));
     return entry.keyLength + entry.valueLength;
   }

@@ -2,16 +2,18 @@
  * SHA-256 of an entry, and of its key, as the Merkle tree sees them. The canonical bytes of an
  * entry, all integers big-endian:
  *
- *   the cluster's tree key, 16 bytes · kind u8 · expiry u64 (Unix ms) · time u64 · origin u64 ·
- *   key length u32 · key · value length u32 · value
+ *   the cluster's tree key, 16 bytes · kind u8 · expiry u64 (Unix ms, 0 for never) · version of the
+ *   value 16 bytes · version of the expiry 16 bytes, zeros when it is that of the base · key length
+ *   u32 · key · value length u32 · value
  *
  * and those of a key: the cluster's tree key · key.
  *
- * Two entries that `merge.ts` holds to be the same must have the same digest, or two
- * nodes would differ for ever: a tombstone's expiry, to which merging pays no heed, counts
- * as 0. And a string with an expiry counts as the tombstone that it will turn into, with
- * the same version and no value, so that nodes do not differ by which of them expired it
- * first. Its version stands for its value: no two writes have the same.
+ * Two entries that `merge.ts` holds to be the same must have the same digest, or two nodes would
+ * differ for ever; so when a node learned of a death is not in it. And two nodes must not differ by
+ * which of them has noticed first that something expired. So a string with an expiry counts as a
+ * husk from the beginning: its version stands for its value, as no two writes have the same. What a
+ * node let go of too early it does miss, and a husk whose time is not over counts as one of another
+ * kind, MISSING. An expired counter keeps its parts, and counts as before.
  *
  * The tree key is the same on all nodes of a cluster. Who does not know it can neither aim at a
  * bucket nor make digests collide. While it follows from the cluster's name it is no secret: who
@@ -19,15 +21,16 @@
  * bucket (`merkle-buckets.ts`); and a collision of 128 bits is beyond anybody with or without it.
  */
 
-import { KIND_STRING, KIND_TOMBSTONE } from "../data/entry.ts";
-import type { Entry } from "../data/entry.ts";
+import { KIND_HUSK, KIND_STRING, type Entry, type VersionWords } from "../data/entry.ts";
 
 /** Length of a SHA-256 digest in bytes. */
 export const DIGEST_BYTES = 32;
 /** Length of a tree key in bytes. */
 export const TREE_KEY_BYTES = 16;
 
-const FIXED_BYTES = TREE_KEY_BYTES + 33;
+const FIXED_BYTES = TREE_KEY_BYTES + 49;
+/** In the place of the kind of an entry whose value is missed. */
+const MISSING = 255;
 /** Records up to this are put together in one buffer, longer ones hashed where they lie. */
 const SMALL_BYTES = 1024;
 
@@ -54,24 +57,24 @@ export class RecordDigester {
     this.scratch.set(treeKey);
   }
 
-  /** Writes the 32-byte digest of an entry's canonical bytes into `out`, which is that long. */
-  ofEntry(entry: Entry, out: Uint8Array): void {
+  /**
+   * Writes the 32-byte digest of an entry's canonical bytes into `out`, which is that long.
+   * `isMissing`: it is a husk, and its time is not over.
+   */
+  ofEntry(entry: Entry, out: Uint8Array, isMissing = false): void {
     const { scratch, view } = this;
     const { key, keyOffset, keyLength, value, valueOffset } = entry;
-    const ends = entry.kind === KIND_STRING && entry.expiresAtMs !== 0;
-    const kind = ends ? KIND_TOMBSTONE : entry.kind;
-    const expiresAtMs = kind === KIND_TOMBSTONE ? 0 : entry.expiresAtMs;
+    const { kind, expiresAtMs } = entry;
+    const ends = kind === KIND_STRING && expiresAtMs !== 0;
     const valueLength = ends ? 0 : entry.valueLength;
     let at = TREE_KEY_BYTES;
-    scratch[at] = kind;
+    scratch[at] = isMissing ? MISSING : ends ? KIND_HUSK : kind;
     view.setUint32(at + 1, Math.floor(expiresAtMs / 0x1_0000_0000));
     view.setUint32(at + 5, expiresAtMs >>> 0);
-    view.setUint32(at + 9, entry.timeHigh);
-    view.setUint32(at + 13, entry.timeLow);
-    view.setUint32(at + 17, entry.originHigh);
-    view.setUint32(at + 21, entry.originLow);
-    view.setUint32(at + 25, keyLength);
-    at += 29;
+    this.writeVersion(at + 9, entry);
+    this.writeVersion(at + 25, entry.expiryVersion);
+    view.setUint32(at + 41, keyLength);
+    at += 45;
     const length = FIXED_BYTES + keyLength + valueLength;
     if (length <= SMALL_BYTES) {
       for (let i = 0; i < keyLength; i++) scratch[at++] = key[keyOffset + i];
@@ -103,6 +106,14 @@ export class RecordDigester {
     hasher.update(this.first(TREE_KEY_BYTES));
     hasher.update(key.subarray(keyOffset, keyOffset + keyLength));
     hasher.digest(out);
+  }
+
+  private writeVersion(at: number, version: VersionWords): void {
+    const { view } = this;
+    view.setUint32(at, version.timeHigh);
+    view.setUint32(at + 4, version.timeLow);
+    view.setUint32(at + 8, version.originHigh);
+    view.setUint32(at + 12, version.originLow);
   }
 
   private first(length: number): Uint8Array {

@@ -26,6 +26,10 @@ class Records implements RecordSource {
       );
   }
 
+  isMissing(): boolean {
+    return false;
+  }
+
   read(id: number, into: Entry): void {
     const at = id * RECORD_BYTES;
     into.setKey(this.bytes, at, KEY_BYTES);

@@ -260,7 +260,7 @@ test("a torn end is told from damage by what later frames say was synced", async
   const { bytes, ends } = await smallLog("killed");
   const files = diskWith({ [LOG]: flipped(bytes, ends[1] + 3) });
   const expected = { fileKind: FILE_LOG, number: 1, nodeId: "n1" } as const;
-  const sink = { entry() {}, floor() {}, metadata() {}, drop() {}, patch() {} };
+  const sink = { entry() {}, floor() {}, metadata() {}, drop() {}, patch() {}, expiry() {} };
   const reading = await readDataFile(files, LOG, expected, sink);
   expect(reading).toMatchObject({ goodBytes: ends[1], frames: 2, entries: 1 });
   expect(await isTornEnd(files, LOG, reading)).toBe(false);

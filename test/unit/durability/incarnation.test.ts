@@ -135,7 +135,7 @@ test("started without an entry that no store takes: a new one, for it may be a l
   bad.kind = KIND_COUNTER;
   // As a version without the check would have journalled it: the observer reads what is there.
   first.store.readChange = (_id, into) => void Object.assign(into, bad);
-  first.journal.observer.changed(0, false, false);
+  first.journal.observer.changed(0, false, 0);
   await first.journal.close();
   const second = await start(files, "always");
   expect(second.recovered.refused).not.toBeNull();

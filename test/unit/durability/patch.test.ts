@@ -39,10 +39,7 @@ function overwrite(store: Store, key: string, at: number, text: string): void {
 }
 
 function expireAt(store: Store, key: string, expiresAtMs: number): void {
-  const { id, entry } = read(store, key);
-  if (id < 0 || !store.isLive(id)) return;
-  const { value, valueOffset, valueLength } = entry;
-  store.set(bytesOf(key), 0, key.length, value, valueOffset, valueLength, expiresAtMs);
+  store.expire(bytesOf(key), 0, key.length, expiresAtMs);
 }
 
 test("a byte, or the expiry, of 8 MiB costs the log a few bytes", async () => {

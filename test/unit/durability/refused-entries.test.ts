@@ -30,7 +30,7 @@ async function badDirectory(): Promise<SimulatedDisk> {
   const { readChange } = opened.store;
   for (const bad of badEntries()) {
     opened.store.readChange = (_id, into) => void Object.assign(into, bad);
-    opened.journal.observer.changed(0, false, false);
+    opened.journal.observer.changed(0, false, 0);
   }
   opened.store.readChange = readChange;
   set(opened.store, "after", "2");

@@ -3,12 +3,20 @@ import { describe, expect, test } from "bun:test";
 import { Decoder, Encoder } from "cbor-x/index-no-eval";
 import fc from "fast-check";
 import { isNodeId } from "../../../src/core/data/name.ts";
-import { Entry, type Kind, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
+import {
+  copyVersion,
+  Entry,
+  newVersion,
+  type Kind,
+  type VersionWords,
+} from "../../../src/core/data/entry.ts";
+import { hasValue } from "../../../src/core/data/merge.ts";
 import {
   BatchReader,
   EVENT_DROPPED,
   EVENT_END,
   EVENT_ENTRY,
+  EVENT_EXPIRY,
   EVENT_FLUSH,
   EVENT_REFERENCE,
 } from "../../../src/replication/batch-reader.ts";
@@ -20,18 +28,22 @@ const MAX_VALUE_BYTES = 1_000;
 const word = fc.integer({ min: 0, max: 0xffff_ffff });
 const entryArbitrary = fc
   .record({
-    kind: fc.constantFrom<Kind>(0, 1, 2),
+    kind: fc.constantFrom<Kind>(0, 1, 2, 3),
     key: fc.uint8Array({ minLength: 1, maxLength: 300 }),
     value: fc.uint8Array({ maxLength: 300 }),
     timeHigh: word,
     timeLow: word,
     expiresAtMs: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 2 ** 48 - 1 })),
+    expiryVersion: fc.option(fc.tuple(fc.integer({ min: 1, max: 2 ** 32 - 1 }), word, word, word)),
   })
-  .map(({ kind, key, value, timeHigh, timeLow, expiresAtMs }) => {
+  .map(({ kind, key, value, timeHigh, timeLow, expiresAtMs, expiryVersion }) => {
     const entry = new Entry().setKey(key).setVersion(timeHigh, timeLow, 0, 0);
     entry.kind = kind;
-    entry.expiresAtMs = expiresAtMs;
-    return kind === KIND_TOMBSTONE ? entry : entry.setValue(value);
+    entry.setExpiry(expiresAtMs);
+    if (expiryVersion !== null) {
+      copyVersion(new Entry().setVersion(...expiryVersion), entry.expiryVersion);
+    }
+    return hasValue(kind) ? entry.setValue(value) : entry;
   });
 
 const decoder = new Decoder({
@@ -57,7 +69,7 @@ function opened(reader: BatchReader, message: Uint8Array): string | null {
   }
 }
 
-function timestampOf(entry: Entry): bigint {
+function timestampOf(entry: VersionWords): bigint {
   return (BigInt(entry.timeHigh) << 32n) | BigInt(entry.timeLow);
 }
 
@@ -66,17 +78,22 @@ describe("what is written", () => {
     fc.assert(
       fc.property(fc.array(entryArbitrary), (entries) => {
         const batch = decoder.decode(batchOf(entries));
-        expect(batch).toMatchObject({ v: 1, src: "node-1" });
+        expect(batch).toMatchObject({ v: 2, src: "node-1" });
         expect([BigInt(batch.epoch), BigInt(batch.seq)]).toEqual([7n, 3n]);
         expect(batch.events).toHaveLength(entries.length);
         entries.forEach((entry, i) => {
-          const { op, key, val, ts, exp, ...rest } = batch.events[i];
-          expect(op).toBe(["set", "del", "counter"][entry.kind]);
+          const { op, key, val, ts, exp, xts, xsrc, ...rest } = batch.events[i];
+          expect(op).toBe(["set", "del", "counter", "husk"][entry.kind]);
           expect(Buffer.compare(key, entry.keyBytes())).toBe(0);
-          if (entry.kind === KIND_TOMBSTONE) expect(val).toBeUndefined();
+          if (!hasValue(entry.kind)) expect(val).toBeUndefined();
           else expect(Buffer.compare(val, entry.valueBytes())).toBe(0);
           expect(BigInt(ts)).toBe(timestampOf(entry));
           expect(BigInt(exp ?? 0)).toBe(BigInt(entry.expiresAtMs));
+          const { expiryVersion } = entry;
+          expect(BigInt(xts ?? 0)).toBe(timestampOf(expiryVersion));
+          const { originHigh, originLow } = expiryVersion;
+          expect(BigInt(xsrc ?? 0)).toBe((BigInt(originHigh) << 32n) | BigInt(originLow));
+          expect(xts === undefined).toBe(xsrc === undefined);
           expect(rest).toEqual({});
         });
       }),
@@ -112,7 +129,11 @@ describe("what is written", () => {
       writer.begin();
       writer.addFlush(3, 4);
       writer.addReference(entry);
-      expect(writer.count).toBe(2);
+      writer.addExpiry(entry, new Entry().setVersion(7, 8, 0, 0));
+      entry.expiresAtMs = 9;
+      writer.addExpiry(entry, new Entry().setVersion(7, 9, 0, 0));
+      entry.expiresAtMs = 0;
+      expect(writer.count).toBe(4);
       const reader = new BatchReader(0);
       expect(opened(reader, writer.finish(sequence))).toBeNull();
       expect(reader.sequence).toBe(sequence);
@@ -120,6 +141,14 @@ describe("what is written", () => {
       expect(reader.entry).toMatchObject({ timeHigh: 3, timeLow: 4, ...originFields("n") });
       expect(reader.next()).toBe(EVENT_REFERENCE);
       expect(reader.entry).toMatchObject({ timeHigh: 5, timeLow: 6, keyLength: 1 });
+      for (const [timeLow, expiresAtMs] of [
+        [8, 0],
+        [9, 9],
+      ]) {
+        expect(reader.next()).toBe(EVENT_EXPIRY);
+        const version = { timeHigh: 7, timeLow, ...originFields("n") };
+        expect(reader.entry).toMatchObject({ ...version, keyLength: 1, expiresAtMs });
+      }
       expect(reader.next()).toBe(EVENT_END);
     }
   });
@@ -141,7 +170,7 @@ function originFields(nodeId: string) {
 }
 
 const SET = { op: "set", key: Buffer.from("k"), val: Buffer.from("v"), ts: 99n };
-const HEADER = { v: 1, src: "n", epoch: 1, seq: 1 };
+const HEADER = { v: 2, src: "n", epoch: 1, seq: 1 };
 
 /** What comes of each event: its kind, or why it was dropped; or why the message was. */
 function readAll(message: Uint8Array): (number | string)[] | string {
@@ -174,6 +203,14 @@ describe("what is read", () => {
     ["a broken time", { ...SET, ts: 1.5 }, "malformed"],
     ["the latest expiry", { ...SET, exp: 2n ** 48n - 1n }, EVENT_ENTRY],
     ["a later expiry", { ...SET, exp: 2n ** 48n }, "malformed"],
+    ["an expiry with a version", { ...SET, exp: 5, xts: 2n ** 63n, xsrc: 7n }, EVENT_ENTRY],
+    ["an expiry with half a version", { ...SET, exp: 5, xts: 2n ** 63n }, EVENT_ENTRY],
+    ["an expiry with another", { ...SET, exp: 5, xts: "yesterday" }, "malformed"],
+    ["an expiry alone", { op: "expire", key: SET.key, ts: 1, exp: 5 }, EVENT_EXPIRY],
+    ["that of no key", { op: "expire", ts: 1, exp: 5 }, "malformed"],
+    ["that of no time", { op: "expire", key: SET.key, exp: 5 }, "malformed"],
+    ["one too late", { op: "expire", key: SET.key, ts: 1, exp: 2n ** 48n }, "malformed"],
+    ["a husk", { op: "husk", key: SET.key, ts: 1, exp: 5 }, EVENT_ENTRY],
     ["a number for an event", 5, "malformed"],
     ["an array for an event", [], "malformed"],
   ];
@@ -183,7 +220,8 @@ describe("what is read", () => {
   });
 
   const headers: [string, unknown, string][] = [
-    ["another version", { ...HEADER, v: 2, events: [] }, "unknown"],
+    ["a later version", { ...HEADER, v: 3, events: [] }, "unknown"],
+    ["no version there was", { ...HEADER, v: 0, events: [] }, "unknown"],
     ["no version", { src: "n", epoch: 1, seq: 1, events: [] }, "malformed"],
     ["no source", { v: 1, epoch: 1, seq: 1, events: [] }, "malformed"],
     ["an empty source", { ...HEADER, src: "", events: [] }, "malformed"],
@@ -198,6 +236,19 @@ describe("what is read", () => {
   ];
   test.each(headers)("a message with %s", (_, message, expected) => {
     expect(readAll(encoder.encode(message))).toBe(expected);
+  });
+
+  test("a message of version 1, in which a deletion has no expiry", () => {
+    const events = [
+      { op: "del", key: SET.key, ts: 99n, exp: 5 },
+      { ...SET, exp: 6 },
+    ];
+    const reader = new BatchReader(MAX_VALUE_BYTES);
+    expect(opened(reader, encoder.encode({ ...HEADER, v: 1, events }))).toBeNull();
+    for (const expiresAtMs of [0, 6]) {
+      expect(reader.next()).toBe(EVENT_ENTRY);
+      expect(reader.entry).toMatchObject({ expiresAtMs, expiryVersion: newVersion() });
+    }
   });
 
   test("nothing, rest, and lengths that lie", () => {
