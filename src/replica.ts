@@ -32,6 +32,8 @@ import type { World } from "./world.ts";
 
 /** How often it is looked at whether counters can be folded, in ms. */
 const FOLD_EVERY_MS = 10_000;
+/** The same for each node that was heard of, when that is more: all of them are looked at. */
+const FOLD_EVERY_A_PEER_MS = 100;
 /** Under which the journal remembers the replicator's last epoch. */
 const EPOCH_METADATA = "epoch";
 
@@ -207,13 +209,13 @@ export class Replica {
     const { world, storage } = options;
     const nowMs = world.timing.nowMs();
     if (nowMs < this.foldAtMs) return;
-    this.foldAtMs = nowMs + FOLD_EVERY_MS;
+    const heardOf = replicator?.peerIds().map(originOf) ?? [];
+    this.foldAtMs = nowMs + Math.max(FOLD_EVERY_MS, FOLD_EVERY_A_PEER_MS * heardOf.length);
     members.dropSpent();
     replicator?.dropForgotten((nodeId) => members.isGone(nodeId));
     const { counts, origin } = store;
     const graceMs = storage.tombstone_grace_seconds * 1000;
     const isAlone = replicator === null || !replicator.hasHeardTwinWithin(graceMs);
-    const heardOf = replicator?.peers().map(({ nodeId }) => originOf(nodeId)) ?? [];
     const stableMs = (): number =>
       stableStartMs(counts.runStartsMs, store.clock.nowMs(), graceMs, origin, contacts, heardOf);
     counts.noteStable(isAlone ? stableMs() : 0);

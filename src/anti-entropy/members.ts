@@ -59,6 +59,7 @@ export class Members {
 
   /** Whether somebody said that the node of that id is gone, and it was not met since. */
   isGone(nodeId: string): boolean {
+    if (!this.contacts.hasForgotten) return false;
     const { high, low } = originOf(nodeId);
     return this.contacts.isForgotten(high, low);
   }

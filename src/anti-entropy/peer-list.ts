@@ -19,7 +19,7 @@ export class PeerList {
   /** Strangers that were forgotten, or not even taken up, because there were too many. */
   crowdedOut = 0;
   private readonly peers = new Map<string, Peer>();
-  private readonly byId = new Map<string, Set<Peer>>();
+  private readonly byId = new Map<string, readonly Peer[]>();
   /** Where the nodes whose presence is known say they are. */
   private readonly places = new Map<string, Peer>();
   /** Those that nobody listed: who was never met, and who was, in the order in which they were. */
@@ -84,13 +84,12 @@ export class PeerList {
   /** The node at that address has this id; the empty one stands for not knowing. */
   rename(peer: Peer, nodeId: string): void {
     if (peer.nodeId === nodeId) return;
-    const former = this.byId.get(peer.nodeId);
-    former?.delete(peer);
-    if (former?.size === 0) this.byId.delete(peer.nodeId);
+    const left = (this.byId.get(peer.nodeId) ?? []).filter((it) => it !== peer);
+    if (left.length === 0) this.byId.delete(peer.nodeId);
+    else this.byId.set(peer.nodeId, left);
     peer.nodeId = nodeId;
     if (nodeId === "") return;
-    const namesakes = this.byId.get(nodeId) ?? new Set();
-    this.byId.set(nodeId, namesakes.add(peer));
+    this.byId.set(nodeId, [...(this.byId.get(nodeId) ?? []), peer]);
   }
 
   /** A session with it succeeded. */

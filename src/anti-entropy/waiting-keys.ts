@@ -10,20 +10,22 @@ const MAX_BYTES = 131_072;
 
 /** See the file header. */
 export class WaitingKeys {
-  private readonly keys = new Map<string, Uint8Array>();
+  /** Null while there are none, as with most of a thousand peers. */
+  private keys: Map<string, Uint8Array> | null = null;
   private bytes = 0;
 
   /** Number of keys. */
   get size(): number {
-    return this.keys.size;
+    return this.keys?.size ?? 0;
   }
 
   /** Adds one. False when there are too many: then all has to be compared instead. */
   add(key: Uint8Array): boolean {
     const text = Buffer.from(key).toString("latin1");
-    if (this.keys.has(text)) return true;
-    if (this.keys.size >= MAX_KEYS || this.bytes + key.length > MAX_BYTES) return false;
-    this.keys.set(text, key);
+    const keys = (this.keys ??= new Map());
+    if (keys.has(text)) return true;
+    if (keys.size >= MAX_KEYS || this.bytes + key.length > MAX_BYTES) return false;
+    keys.set(text, key);
     this.bytes += key.length;
     return true;
   }
@@ -31,12 +33,12 @@ export class WaitingKeys {
   /** Adds those of another. False when not all found room. */
   addAll(other: WaitingKeys): boolean {
     let isComplete = true;
-    for (const key of other.keys.values()) isComplete = this.add(key) && isComplete;
+    for (const key of other.list()) isComplete = this.add(key) && isComplete;
     return isComplete;
   }
 
   /** All of them, in the order in which they came. */
   list(): Uint8Array[] {
-    return [...this.keys.values()];
+    return this.keys === null ? [] : [...this.keys.values()];
   }
 }

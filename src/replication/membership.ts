@@ -220,6 +220,11 @@ export class Membership {
     return this.presences.list(this.options.timing.nowMs());
   }
 
+  /** The ids of everybody else who is known. */
+  nodeIds(): string[] {
+    return this.presences.nodeIds();
+  }
+
   /** Of whom something was heard since this was called last; who fell silent is not online. */
   takeChanges(): PeerPresence[] {
     const nowMs = this.options.timing.nowMs();

@@ -202,6 +202,11 @@ export class PresenceTable {
     return count;
   }
 
+  /** Ids of all nodes known. */
+  nodeIds(): string[] {
+    return [...this.rows.keys()];
+  }
+
   /** Ids of the nodes that are online, or were less than `graceMs` ago. */
   online(nowMs: number, graceMs = 0): string[] {
     const present = [...this.rows.values()].filter(

@@ -334,6 +334,11 @@ export class Replicator {
     };
   }
 
+  /** The ids of every other node that is known. */
+  peerIds(): string[] {
+    return this.membership.nodeIds();
+  }
+
   /** What is known of one node, and how to have it forgotten. */
   directory(): { isOnline(nodeId: string): boolean | null; forget(nodeId: string): void } {
     return {
@@ -350,8 +355,8 @@ export class Replicator {
    * Drops what is known of nodes that others say are gone for good; not of those that are there.
    */
   dropForgotten(isForgotten: (nodeId: string) => boolean): void {
-    for (const { nodeId, online } of this.membership.list()) {
-      if (!online && isForgotten(nodeId)) this.membership.forget(nodeId);
+    for (const nodeId of this.membership.nodeIds()) {
+      if (isForgotten(nodeId)) this.membership.forget(nodeId);
     }
   }
 

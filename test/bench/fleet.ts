@@ -27,9 +27,11 @@ const SIZES = [10, 100, 1_000];
 const WRITERS = 10;
 const INTERVAL_MS = 300_000;
 const LOOK_EVERY_MS = 250;
+/** Above this it collects what is garbage at once. */
+const MOST_MEMORY_BYTES = 5_000_000_000;
 const DEADLINE_MS = 1_800_000;
 /** In quiet hours timers are so many times slower. */
-const QUIET_PACE = 20;
+const QUIET_PACE = 100;
 
 /** The cluster: no troubles but those that are made here. */
 function planOf(nodes: number): PlanChange {
@@ -179,6 +181,7 @@ class Fleet {
     const untilMs = timeline.nowMs + ms;
     while (timeline.nowMs < untilMs) {
       timeline.runUntil(Math.min(untilMs, timeline.nowMs + LOOK_EVERY_MS));
+      if (process.memoryUsage.rss() > MOST_MEMORY_BYTES) Bun.gc(true);
       for (const { serving } of this.simulation.present) {
         if (serving === null) continue;
         this.mostAtOnce = Math.max(this.mostAtOnce, factOf(serving.antiEntropy, "sync_active"));

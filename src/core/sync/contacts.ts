@@ -150,6 +150,8 @@ export interface Contact {
 /** One node's contacts, in the order of the origins of the other nodes. */
 export class Contacts {
   private count = 0;
+  /** Whether anybody was ever said to be gone. */
+  hasForgotten = false;
   private highs = new Uint32Array(FIRST_ROOM);
   private lows = new Uint32Array(FIRST_ROOM);
   private contactMs = new Float64Array(FIRST_ROOM);
@@ -244,6 +246,7 @@ export class Contacts {
 
   /** Notes that somebody said at that time that a member is gone for good. */
   forget(originHigh: number, originLow: number, atMs: number): void {
+    this.hasForgotten = true;
     const at = this.place(originHigh, originLow);
     this.forgottenMs[at] = Math.max(this.forgottenMs[at], atMs);
   }
@@ -275,6 +278,7 @@ export class Contacts {
   clone(latestPurgeMs = Infinity): Contacts {
     const copy = new Contacts();
     copy.count = this.count;
+    copy.hasForgotten = this.hasForgotten;
     copy.highs = this.highs.slice(0, this.count);
     copy.lows = this.lows.slice(0, this.count);
     copy.contactMs = this.contactMs.slice(0, this.count);
@@ -333,6 +337,7 @@ export class Contacts {
     this.purgedMs[at] = contact.purgedUpToMs;
     this.learnedMs[at] = contact.learnedMs;
     this.forgottenMs[at] = contact.forgottenMs;
+    this.hasForgotten ||= contact.forgottenMs > 0;
   }
 
   /**
