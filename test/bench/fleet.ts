@@ -30,8 +30,6 @@ const LOOK_EVERY_MS = 250;
 /** Above this it collects what is garbage at once. */
 const MOST_MEMORY_BYTES = 5_000_000_000;
 const DEADLINE_MS = 1_800_000;
-/** In quiet hours timers are so many times slower. */
-const QUIET_PACE = 100;
 
 /** The cluster: no troubles but those that are made here. */
 function planOf(nodes: number): PlanChange {
@@ -114,8 +112,7 @@ class Fleet {
     for (let i = 0; i < 32; i++) this.write(i % this.size);
     this.pass(30_000);
     this.acquaint();
-    this.simulation.pass(10_000_000, 10_000_000 / QUIET_PACE);
-    this.pass(60_000);
+    this.pass(90_000);
     this.expectAlike();
     yield this.measure("equal", () => this.pass(2 * INTERVAL_MS));
 
