@@ -775,6 +775,28 @@ describe("a sync with everybody", () => {
     expect(addresses().slice(2)).toEqual(["b:1"]);
   });
 
+  test("waits a second for strangers, and for as long as it takes for those that were met", async () => {
+    peers = Array.from({ length: 1_000 }, (_, i) => presence(`forged${i}`, { root: "other" }));
+    const scheduler = create({ hasRoom: () => true, random: seeded(3) });
+    peers = [];
+    const done = scheduler.syncWithAll();
+    pass(scheduler, 500);
+    expect(await isResolved(done)).toBe(false);
+    expect(started.length).toBeLessThanOrEqual(16);
+    pass(scheduler, 1_000);
+    expect(await isResolved(done)).toBe(true);
+    const known = create({ isAcquainted: (nodeId) => nodeId === "a", hasRoom: () => true });
+    peers = [presence("a", { root: "other" })];
+    known.tick(nowMs);
+    peers = [];
+    started = [];
+    const another = known.syncWithAll();
+    pass(known, 2_000);
+    expect(await isResolved(another)).toBe(false);
+    for (const each of started) await each.end({ peerNodeId: "a" });
+    expect(await isResolved(another)).toBe(true);
+  });
+
   test("is over at once when there is nobody", async () => {
     expect(await isResolved(create().syncWithAll())).toBe(true);
   });
