@@ -1,7 +1,7 @@
 /** Peers that misbehave: each costs a node one counted session and one line in its log. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
-import { SYNC_VERSION } from "../../src/core/sync/hello.ts";
+import { CURRENT } from "../../src/core/data/capabilities.ts";
 import { ClusterNode } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
@@ -28,9 +28,9 @@ function frame(payload: Uint8Array): Buffer {
 }
 
 /** The opening of a peer whose HELLO has this byte changed. */
-function changed(at: number, value: number): Buffer {
+function changed(at: number, ...values: number[]): Buffer {
   const payload = opening().subarray(greeting.length + 8);
-  payload[at] = value;
+  payload.set(values, at);
   return Buffer.concat([greeting, frame(payload)]);
 }
 
@@ -98,10 +98,10 @@ describe("a peer that", () => {
     ],
     [
       "speaks another version",
-      () => changed(5, SYNC_VERSION + 1),
-      new RegExp(`version ${SYNC_VERSION + 1} of the sync protocol`),
+      () => changed(5, CURRENT.highest + 1, CURRENT.highest + 1),
+      new RegExp(`version ${CURRENT.highest + 1} of the protocol between nodes.*upgrade this node`),
     ],
-    ["wants what nobody knows", () => changed(6, 200), /does not keep to/],
+    ["wants what nobody knows", () => changed(8, 200), /does not keep to/],
     ["belongs to another cluster", () => new SyncPeer("bad", "other").opening(), /cluster/],
     [
       "says HELLO twice",

@@ -8,7 +8,8 @@ import { Entry } from "../../src/core/data/entry.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from "../../src/core/sync/frames.ts";
 import { GroupMask } from "../../src/core/sync/contact-summary.ts";
-import { Hello, SYNC_VERSION, writeHello } from "../../src/core/sync/hello.ts";
+import { CURRENT } from "../../src/core/data/capabilities.ts";
+import { Hello, writeHello } from "../../src/core/sync/hello.ts";
 import {
   AGAIN,
   ASK,
@@ -670,12 +671,14 @@ describe("a peer that is", () => {
 
   test("of another version of the protocol", () => {
     const hello = helloOf().subarray(FRAME_HEADER_BYTES);
-    hello[5] = 9;
+    hello[5] = 8;
+    hello[6] = 9;
     for (const role of ["initiator", "responder"] as const) {
       const { failure, reason } = answerTo(frameOf(hello), role);
       expect(failure).toBe("incompatible");
       expect(reason).toBe(
-        `it speaks version 9 of the sync protocol, this node version ${SYNC_VERSION}`,
+        `it speaks versions 8 to 9 of the protocol between nodes, this node version ${CURRENT.highest}; ` +
+          "upgrade this node, through a release that speaks both if there is one in between",
       );
     }
   });

@@ -72,6 +72,8 @@ const OWNERS: Record<string, string> = {
   "aedes-persistence": "replication/broker-store.ts",
   "cbor-x": "replication/event-codec.ts",
   mqtt: "replication/mqtt-transport.ts",
+  // Of the runtime's own the pure parts import nothing else: this is a function of its arguments.
+  "node:zlib": "core/data/compression.ts",
   "mqtt-packet": "replication/mqtt-codes.ts",
 };
 
@@ -136,7 +138,7 @@ function problemsOf(path: string, source: string): string[] {
         problems.push(`imports ${target}`);
       }
     } else if (/^(node|bun)(:|$)/.test(name!)) {
-      if (isPure) problems.push(`imports ${name}`);
+      if (isPure && OWNERS[name!] !== path) problems.push(`imports ${name}`);
     } else {
       const owner = Object.keys(OWNERS).find((it) => name === it || name!.startsWith(`${it}/`));
       if (!owner || OWNERS[owner] !== path) problems.push(`imports ${name}`);

@@ -1,10 +1,11 @@
 /**
  * The envelope of the sync protocol: frames of
  *
- *   length u32 (of the payload) · CRC-32 of the payload u32 · payload
+ *   length u32 (of the payload; its highest bit: COMPRESSED) · CRC-32 of the payload u32 · payload
  *
  * all integers big-endian. A payload is one item after the other, never cut (`sync/items.ts`);
- * which items share a frame means nothing.
+ * which items share a frame means nothing. It may be compressed (`compression.ts`) when the other
+ * side has said that it reads that.
  *
  * The reader accepts the stream in pieces of any size, and trusts nothing in it. A length above the
  * limit or a wrong checksum ends the stream. Reading past the end of a frame gives zeros and raises
@@ -12,11 +13,14 @@
  * what has arrived, not with what a length announces.
  */
 import { readU32 } from "../bytes.ts";
+import { decompress, MAX_UNPACKED_BYTES, type Compressor } from "../data/compression.ts";
 import type { VersionWords } from "../data/entry.ts";
 
 /** Bytes of a frame before its payload. */
 export const FRAME_HEADER_BYTES = 8;
 const LENGTH_BYTES = 4;
+/** In the length of a frame: what follows is compressed. */
+const COMPRESSED = 0x8000_0000;
 /** A payload is sent when it has reached this length. It is longer only when a single item is. */
 export const FRAME_BYTES = 65_536;
 /** Buffers that are larger than this are not kept for the next frame. */
@@ -26,6 +30,8 @@ const KEEP_BYTES = 262_144;
 export class FrameWriter {
   /** Bytes sent, headers included. */
   bytesSent = 0;
+  /** Compresses frames; null while the other side is not known to read that. */
+  compressor: Compressor | null = null;
   private bytes = new Uint8Array(4096);
   private view = new DataView(this.bytes.buffer);
   private at = FRAME_HEADER_BYTES;
@@ -51,8 +57,13 @@ export class FrameWriter {
   /** Sends what waits, as one frame. */
   flush(): void {
     if (this.waitingBytes === 0) return;
+    const packed = this.compressor?.compress(this.bytes.subarray(FRAME_HEADER_BYTES, this.at));
+    if (packed) {
+      this.bytes.set(packed, FRAME_HEADER_BYTES);
+      this.at = FRAME_HEADER_BYTES + packed.length;
+    }
     const frame = this.bytes.subarray(0, this.at);
-    this.view.setUint32(0, this.waitingBytes);
+    this.view.setUint32(0, this.waitingBytes + (packed ? COMPRESSED : 0));
     this.view.setUint32(4, Bun.hash.crc32(frame.subarray(FRAME_HEADER_BYTES)));
     this.bytesSent += frame.length;
     this.at = FRAME_HEADER_BYTES;
@@ -115,13 +126,17 @@ export class FrameReader {
   failure = "";
   /** Something was read that is not there: the item, and with it the stream, is no good. */
   overrun = false;
-  /** What items lie in; `at` is where the next field is. Changed by `push`. */
+  /** What items lie in; `at` is where the next field is. Changed by `push` and `next`. */
   bytes: Uint8Array = new Uint8Array(0);
   at = 0;
   private frameEnd = 0;
   private end = 0;
 
-  constructor(private readonly maxFrameBytes: number) {}
+  /** `readsCompressed`: this side has said that frames may be. */
+  constructor(
+    private readonly maxFrameBytes: number,
+    private readonly readsCompressed = true,
+  ) {}
 
   /** Bytes that have come and are not read yet. */
   get waitingBytes(): number {
@@ -159,10 +174,34 @@ export class FrameReader {
         this.failure = "a damaged frame";
         return false;
       }
+      if (this.isCompressed) {
+        if (!this.unpack(payload, this.at + announced)) return false;
+        continue;
+      }
       this.frameEnd = this.at + announced;
       this.at += FRAME_HEADER_BYTES;
     }
     return true;
+  }
+
+  /** Puts what was compressed in the place of the frame. False when it cannot be. */
+  private unpack(payload: Uint8Array, end: number): boolean {
+    const maxBytes = Math.min(this.maxFrameBytes, MAX_UNPACKED_BYTES);
+    const unpacked = decompress(payload, maxBytes);
+    if (unpacked === "malformed") this.failure = "a frame that is not compressed as it says";
+    else if (unpacked === "oversized") {
+      this.failure = `a frame that holds, compressed, more than ${maxBytes} bytes`;
+    } else {
+      const rest = this.bytes.subarray(end, this.end);
+      const joined = new Uint8Array(Math.max(4096, unpacked.length + rest.length));
+      joined.set(unpacked);
+      joined.set(rest, unpacked.length);
+      this.bytes = joined;
+      this.at = 0;
+      this.frameEnd = unpacked.length;
+      this.end = unpacked.length + rest.length;
+    }
+    return this.failure === "";
   }
 
   /** The byte that comes next, without reading it. Only after `next` returned true. */
@@ -222,7 +261,13 @@ export class FrameReader {
   }
 
   private announcedBytes(): number {
-    return FRAME_HEADER_BYTES + readU32(this.bytes, this.at);
+    const length = readU32(this.bytes, this.at);
+    return FRAME_HEADER_BYTES + (this.isCompressed ? length - COMPRESSED : length);
+  }
+
+  /** Whether the frame that comes next is, and may be. */
+  private get isCompressed(): boolean {
+    return this.readsCompressed && this.bytes[this.at] >= COMPRESSED / 2 ** 24;
   }
 
   private makeRoom(length: number): void {

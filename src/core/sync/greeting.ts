@@ -7,6 +7,7 @@
  * the present from its next session on, and not only hours later.
  */
 import { timeHighOf, timeLowOf, unixMsOf } from "../data/clock.ts";
+import { CURRENT, type Capabilities } from "../data/capabilities.ts";
 import { FEW_MEMBERS } from "./contact-summary.ts";
 import { Contacts, latestMissed, type Contact } from "./contacts.ts";
 import { REFUSED_FUTURE, REFUSED_READ_ONLY, UNCHANGED } from "../store/outcome.ts";
@@ -32,6 +33,7 @@ export interface GreetingOptions {
   readonly nowMs: () => number;
   readonly role: "initiator" | "responder";
   readonly isTimeKnown?: () => boolean;
+  readonly capabilities?: Capabilities;
   readonly onPeerTime?: (nodeId: string, unixMs: number) => void;
 }
 
@@ -118,6 +120,7 @@ export class Greeting {
   hello(mode: number, root: Uint8Array | null, told: Contacts): Hello {
     const { store, cluster, nodeId, epoch, salt, maxFrameBytes } = this.options;
     const hello = new Hello();
+    hello.capabilities = this.options.capabilities ?? CURRENT;
     hello.mode = mode;
     hello.cluster = cluster;
     hello.nodeId = nodeId;

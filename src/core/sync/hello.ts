@@ -1,17 +1,28 @@
 /**
  * The HELLO item, with which both sides of a session introduce themselves:
  *
- *   magic u32 · protocol version u8 · mode u8 (from the responder: 1 when the roots are equal) ·
- *   parts u8 (HAS_PURGED, HAS_FLOOR, HAS_OTHERS, IS_FULL, IS_UNSURE) · cluster · node id · epoch
- *   u64 · salt 8 bytes · longest frame varint · clock u64 · watermark: seconds before the clock
- *   varint · the latest time accepted: 2 n for n seconds after the clock, 1 + 2 n for n before,
- *   varint · [purge time u64] · [floor 16 bytes] · root 16 bytes · step varint · contacts
- *   (`contact-summary.ts`)
+ *   magic u32 · lowest version u8 · highest version u8 · features varint (`capabilities.ts`) ·
+ *   mode u8 (from the responder: 1 when the roots are equal) · parts u8 (HAS_PURGED, HAS_FLOOR,
+ *   HAS_OTHERS, IS_FULL, IS_UNSURE) · cluster · node id · epoch u64 · salt 8 bytes · longest frame
+ *   varint · clock u64 · watermark: seconds before the clock varint · the latest time accepted: 2 n
+ *   for n seconds after the clock, 1 + 2 n for n before, varint · [purge time u64] · [floor 16
+ *   bytes] · root 16 bytes · step varint · contacts (`contact-summary.ts`) · length of what else
+ *   there is varint · what else there is
+ *
+ * It begins like this in every version, for only by it the two sides learn which they have in
+ * common. What a later version has to say besides stands at the end, where this one skips it.
  *
  * Texts are UTF-8 with their length before them. The item is as short as possible, because between
  * equal nodes it is all that travels. From the responder, HAS_OTHERS says that it knows the same of
  * the members that were not named. The step, in seconds, is what contacts are rounded to.
  */
+import {
+  agree,
+  areCapabilities,
+  CURRENT,
+  describeDisagreement,
+  type Capabilities,
+} from "../data/capabilities.ts";
 import { Contacts } from "./contacts.ts";
 import type { VersionWords } from "../data/entry.ts";
 import { isClusterName, isNodeId } from "../data/name.ts";
@@ -32,9 +43,6 @@ import {
   writeSummary,
 } from "./contact-summary.ts";
 
-/** Nodes with different versions do not talk to each other. */
-export const SYNC_VERSION = 4;
-
 const MAGIC = 0x4d4b5653;
 const MAX_TEXT_BYTES = 1024;
 const HAS_PURGED = 1;
@@ -45,6 +53,7 @@ const IS_UNSURE = 16;
 
 /** What a node says of itself. Times are Unix milliseconds unless said otherwise. */
 export class Hello {
+  capabilities: Capabilities = CURRENT;
   /** The mode's number, or from the responder 1 when the roots are equal. */
   mode = 0;
   cluster = "";
@@ -103,7 +112,7 @@ export class Hello {
 
 /** Writes the item; the responder's when it answers an initiator's. */
 export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | null = null): void {
-  const { clockMs, contacts, purgedUpToMs, floor } = hello;
+  const { capabilities, clockMs, contacts, purgedUpToMs, floor } = hello;
   const hasFloor = floor.timeHigh !== 0 || floor.timeLow !== 0;
   if (answered === null) hello.summary = ContactSummary.of(contacts, hello.mask, hello.salt);
   const contactBytes =
@@ -112,7 +121,9 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
   const hasOthers = answered !== null && answered.summary.others !== null;
   writer.u8(HELLO);
   writer.u32(MAGIC);
-  writer.u8(SYNC_VERSION);
+  writer.u8(capabilities.lowest);
+  writer.u8(capabilities.highest);
+  writer.varint(capabilities.features);
   writer.u8(hello.mode);
   writer.u8(
     (purgedUpToMs > 0 ? HAS_PURGED : 0) |
@@ -138,22 +149,24 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
   writer.varint(hello.stepMs / 1000);
   if (answered === null) writeSummary(writer, clockMs, hello.summary);
   else writeAnswer(writer, clockMs, contacts, answered.summary);
+  writer.varint(0);
 }
 
 /**
  * Reads the item behind its tag; `answering` is this side's own, if the item is the responder's.
- * Null when it is none, a text when its version is another.
+ * Null when it is none, a text when there is no version that both speak.
  */
 export function readHello(
   reader: FrameReader,
   answering: Hello | null = null,
+  own: Capabilities = CURRENT,
 ): Hello | string | null {
   if (reader.u32() !== MAGIC) return null;
-  const version = reader.u8();
-  if (version !== SYNC_VERSION && !reader.overrun) {
-    return `it speaks version ${version} of the sync protocol, this node version ${SYNC_VERSION}`;
-  }
   const hello = new Hello();
+  const capabilities = { lowest: reader.u8(), highest: reader.u8(), features: reader.varint() };
+  hello.capabilities = capabilities;
+  if (reader.overrun || !areCapabilities(capabilities)) return null;
+  if (agree(own, capabilities) === null) return describeDisagreement(own, capabilities);
   hello.mode = reader.u8();
   const parts = reader.u8();
   hello.cluster = readText(reader);
@@ -185,6 +198,7 @@ export function readHello(
     const areOthersAlike = (parts & HAS_OTHERS) !== 0;
     hello.contacts = readAnswer(reader, clockMs, answering.summary, areOthersAlike);
   }
+  reader.skip(reader.varint());
   return reader.overrun ? null : hello;
 }
 

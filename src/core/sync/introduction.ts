@@ -6,6 +6,8 @@
  * another HELLO (AGAIN), with digests of groups of members, and the initiator names the groups
  * that differ.
  */
+import { agree, CURRENT, READS_COMPRESSED } from "../data/capabilities.ts";
+import { Compressor } from "../data/compression.ts";
 import {
   firstMask,
   MAX_GROUPS_BYTES,
@@ -104,7 +106,8 @@ export class Introduction {
   handleHello(): Hello | FailureReason | null {
     if (this.isComplete) return null;
     const { parts, comparison, isInitiator } = this;
-    const hello = readHello(parts.reader, isInitiator ? this.own : null);
+    const { capabilities } = this.options;
+    const hello = readHello(parts.reader, isInitiator ? this.own : null, capabilities);
     if (hello === null) return null;
     if (typeof hello === "string") return ["incompatible", hello];
     parts.counts.peerNodeId = hello.nodeId;
@@ -121,9 +124,18 @@ export class Introduction {
       }
     }
     parts.flow.peer = hello;
+    this.noteCapabilities(hello);
     parts.shortener.setSalt(this.saltWith(hello.salt));
     this.isComplete = true;
     return hello;
+  }
+
+  /** From now on what is said may be said in ways that both understand. */
+  private noteCapabilities({ capabilities }: Hello): void {
+    const { capabilities: own = CURRENT, compresses = true } = this.options;
+    const features = agree(own, capabilities)?.features ?? 0;
+    const isRead = (features & READS_COMPRESSED) !== 0;
+    if (compresses && isRead) this.parts.writer.compressor = new Compressor();
   }
 
   /** Whether this side knows of all members what the peer knows. */

@@ -1,4 +1,5 @@
 /** What a sync session is asked to do, and what it is made with. */
+import type { Capabilities } from "../data/capabilities.ts";
 import type { Contacts } from "./contacts.ts";
 import type { Entry } from "../data/entry.ts";
 import type { MerkleTree } from "../tree/merkle.ts";
@@ -54,6 +55,10 @@ export interface SyncSessionOptions {
   readonly epoch: number;
   /** Random, and new for each session. */
   readonly salt: Salt;
+  /** What this node speaks; what the program does, unless given. */
+  readonly capabilities?: Capabilities;
+  /** Whether to compress what the peer reads compressed; true by default. */
+  readonly compresses?: boolean;
   /** How far back the watermark lies; longer than an event travels. */
   readonly lagMs: number;
   /** No frame is longer, sent or received; has to hold the largest entry. */

@@ -21,6 +21,7 @@
  * Everything received is merged, so a session can break off anywhere, and the next one goes on
  * with what still differs. Messages are given in `sync/items.ts`.
  */
+import { CURRENT, READS_COMPRESSED } from "../data/capabilities.ts";
 import { FrameReader, FrameWriter } from "./frames.ts";
 import { FAIL, FULL, REFUSED, TURN } from "./items.ts";
 import type { SyncSessionOptions } from "./options.ts";
@@ -50,7 +51,8 @@ export class SyncSession {
   private readonly protocol: SyncProtocol;
 
   constructor(private readonly options: SyncSessionOptions) {
-    this.reader = new FrameReader(options.maxFrameBytes);
+    const { features } = options.capabilities ?? CURRENT;
+    this.reader = new FrameReader(options.maxFrameBytes, (features & READS_COMPRESSED) !== 0);
     this.writer = new FrameWriter(options.send);
     this.protocol = new SyncProtocol(options, this.reader, this.writer);
   }
