@@ -7,6 +7,7 @@
  * no subscribers yet and would acknowledge messages that reach nobody. ANSWER_MS is the
  * longest pause between two attempts to connect, so by then everybody is back.
  */
+import { agreeWithAll, type Agreement, type Capabilities } from "../core/data/capabilities.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import {
   decodePresence,
@@ -54,6 +55,8 @@ const REFRESH_A_NODE_MS = 250;
 
 /** After a connection it takes so long, in ms, until the broker has delivered what it kept. */
 const DELIVERY_MS = 3_000;
+/** Who falls silent keeps others from newer ways to say things so much longer, at most, in ms. */
+const AGREEMENT_MS = 1_000;
 /** A twin that is there is heard of again within this time, in ms. */
 export const TWIN_EXPIRY_MS = 180_000;
 
@@ -95,6 +98,8 @@ export interface MembershipOptions {
   /** Another node announced itself; `isLive`: just now. */
   readonly onPresence: (presence: Presence, isLive: boolean) => void;
   readonly timing: Timing;
+  /** What this node speaks. */
+  readonly capabilities: Capabilities;
 }
 
 /** Presence of this node and its peers. */
@@ -123,6 +128,9 @@ export class Membership {
   /** How many other nodes there were at that time, of which there is more than a message. */
   private members = 0;
   private upMs = 0;
+  /** In what way everybody was spoken to, as of when. */
+  private agreed: Agreement = { version: 0, features: 0 };
+  private agreedMs = -Infinity;
 
   constructor(private readonly options: MembershipOptions) {
     this.presences = new PresenceTable(options.isKept);
@@ -209,6 +217,8 @@ export class Membership {
     // What the broker remembers of it may be older than that.
     if (retained && this.options.isForgotten(nodeId)) return;
     this.options.onPresence(presence, !retained);
+    // Whoever comes reads from now on what is published.
+    if (!retained) this.agreedMs = -Infinity;
     const isBack = this.presences.update(presence, !retained, this.options.timing.nowMs());
     if (retained || !online) return;
     if (isBack) this.announceIn(GATHER_MS);
@@ -229,6 +239,16 @@ export class Membership {
   takeChanges(): PeerPresence[] {
     const nowMs = this.options.timing.nowMs();
     return this.presences.takeChanges(nowMs, this.connected && nowMs - this.upMs > HEARING_MS);
+  }
+
+  /** In what way to say what is for everybody who is there. */
+  agreement(): Agreement {
+    const nowMs = this.options.timing.nowMs();
+    if (nowMs - this.agreedMs >= AGREEMENT_MS) {
+      this.agreedMs = nowMs;
+      this.agreed = agreeWithAll(this.options.capabilities, this.presences.capabilities(nowMs));
+    }
+    return this.agreed;
   }
 
   /** How many nodes there was no room for. */
@@ -326,6 +346,7 @@ export class Membership {
       clientId,
       hears: hears(),
       refreshMs: this.refreshMs,
+      capabilities: this.options.capabilities,
     });
   }
 }

@@ -4,7 +4,7 @@
  * JSON, so that any MQTT tool shows it.
  *
  *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "seq",
- *     "client_id"?, "hears"?, "relay"?, "every"? }
+ *     "speaks", "client_id"?, "hears"?, "relay"?, "every"? }
  *
  * `address` is "none" of a node that nobody reaches at its client port; `relay` is true of one that
  * can be reached through the broker. `seq` is the number of the last batch of writes that it
@@ -12,6 +12,8 @@
  * when it is not the node id, and `hears`, false, when the node does not receive what others
  * publish, which is then to be brought to it. `every` is after how many seconds it says all this
  * again, if not after a minute: the more nodes there are, the more seldom each repeats itself.
+ * `speaks` is the lowest and the highest version of the protocol between nodes that it speaks, and
+ * its features (`capabilities.ts`): what it publishes is in a form that all can read who are there.
  * An empty message takes the place of one of a node that is gone for good.
  *
  * `connection` counts the node's connections to a broker in this epoch. A message that
@@ -20,6 +22,7 @@
  * listens, whatever the broker remembered or forgot.
  */
 
+import { areCapabilities, OLDEST, type Capabilities } from "../core/data/capabilities.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { NO_ADDRESS, parseHostPort } from "../config/address.ts";
 
@@ -47,6 +50,8 @@ export interface Presence {
   readonly hears: boolean;
   /** After what time it is said again, in ms. */
   readonly refreshMs: number;
+  /** What it speaks. */
+  readonly capabilities: Capabilities;
 }
 
 /** What is known of another node. */
@@ -78,9 +83,10 @@ const LOOK_EVERY_MS = 5_000;
 export function encodePresence(presence: Presence): Buffer {
   const { nodeId, epoch, connection, address, version, root, online } = presence;
   const { sequence, clientId, hears, isRelayed, refreshMs } = presence;
+  const { lowest, highest, features } = presence.capabilities;
   const message = { v: FORMAT_VERSION, node_id: nodeId, epoch, connection, address, version };
   const rest = {
-    ...{ root, online, seq: sequence },
+    ...{ root, online, seq: sequence, speaks: [lowest, highest, features] },
     ...(clientId !== nodeId && { client_id: clientId }),
     ...(!hears && { hears }),
     ...(isRelayed && { relay: true }),
@@ -114,8 +120,18 @@ export function decodePresence(message: Buffer): Presence | null {
   const refreshMs = Math.min(Math.max((every as number) * 1_000, REFRESH_MS), MAX_REFRESH_MS);
   if (sequence !== 0 && !isCount(sequence)) return null;
   if (typeof clientId !== "string" || clientId.length > MAX_CLIENT_ID) return null;
+  const capabilities = capabilitiesOf(found["speaks"]);
+  if (capabilities === null) return null;
   const known = { nodeId, epoch, connection, address, version, root, online, isRelayed };
-  return { ...known, sequence, clientId, hears: hears !== false, refreshMs };
+  return { ...known, sequence, clientId, hears: hears !== false, refreshMs, capabilities };
+}
+
+function capabilitiesOf(speaks: unknown): Capabilities | null {
+  if (speaks === undefined) return OLDEST;
+  if (!Array.isArray(speaks)) return null;
+  const [lowest, highest, features] = speaks as number[];
+  const found = { lowest: lowest!, highest: highest!, features: features! };
+  return areCapabilities(found) ? found : null;
 }
 
 function isCount(value: unknown): value is number {
@@ -213,6 +229,11 @@ export class PresenceTable {
       (row) => isOnline(row, nowMs) || nowMs - row.leftAtMs < graceMs,
     );
     return present.map((row) => row.nodeId);
+  }
+
+  /** What those speak that are online. */
+  *capabilities(nowMs: number): Iterable<Capabilities> {
+    for (const row of this.rows.values()) if (isOnline(row, nowMs)) yield row.capabilities;
   }
 
   private makeRoom(): boolean {

@@ -18,6 +18,7 @@
  * A while after the last batch an empty one follows, with a number of its own, and then another,
  * later and later: by it who missed the last batches learns that he did (`heartbeat.ts`).
  */
+import { Compressor } from "../core/data/compression.ts";
 import type { Store } from "../core/store/store.ts";
 import { counter, type Fact } from "../fact.ts";
 import { BatchFiller, type BatchFillerOptions } from "./batch-filler.ts";
@@ -76,6 +77,8 @@ export interface MessageSink {
   readonly receiveMaximum: number;
   /** What is sent comes back, unless the broker drops it. */
   readonly isEchoing: boolean;
+  /** Whether everybody who is there reads what is compressed. */
+  readonly isCompressing: boolean;
   /** Longest message the broker takes, in bytes, as far as is known; it may change. */
   readonly maxMessageBytes: number;
   /** `acknowledged` is called once, with the problem when it was refused. */
@@ -143,6 +146,7 @@ export class Publisher {
   ];
 
   private readonly filler: BatchFiller;
+  private readonly compressor = new Compressor();
   private readonly heartbeat: Heartbeat;
   private readonly suspects: Suspects;
   private sink: MessageSink | null = null;
@@ -371,7 +375,9 @@ export class Publisher {
     sink: MessageSink,
     held: Pick<SentMessage, "ids" | "expiries" | "flush" | "kills" | "isAlone">,
   ): void {
-    const bytes = this.filler.finish(++this.sequence);
+    const batch = this.filler.finish(++this.sequence);
+    const packed = sink.isCompressing ? this.compressor.compress(batch) : null;
+    const bytes = packed === null ? batch : Buffer.from(packed.buffer, 0, packed.length);
     const { length } = bytes;
     const { sequence, filler } = this;
     const events = filler.count;

@@ -9,6 +9,7 @@
  * Batches of a source are numbered, and a number that is missing means lost events: the
  * broker or the source dropped some. Numbers at or below the last one are repetitions.
  */
+import { decompress, isCompressed, MAX_UNPACKED_BYTES } from "../core/data/compression.ts";
 import type { Store } from "../core/store/store.ts";
 import type { Entry } from "../core/data/entry.ts";
 import { counter, type Fact } from "../fact.ts";
@@ -80,6 +81,8 @@ export interface ReceiverOptions {
   /** A node with this node's id, started later than this one, published something. */
   readonly onDuplicateNodeId: () => void;
   readonly timing: Timing;
+  /** Whether this node has said that batches may be compressed; true by default. */
+  readonly readsCompressed?: boolean;
 }
 
 /** A start of a source, and the number of the last batch of it. */
@@ -198,10 +201,23 @@ export class Receiver {
   }
 
   private start(message: Uint8Array, done: () => void): void {
-    this.batches.start(message);
+    const batch = this.unpack(message);
+    if (typeof batch === "string") {
+      this.drop(batch, "");
+      return this.finish(done);
+    }
+    this.batches.start(batch);
     this.isLooking = true;
     this.done = done;
     this.goOn(this.options.timing.nowMs() + SLICE_MS);
+  }
+
+  /** A batch as it was before it was compressed; else why it is dropped. */
+  private unpack(message: Uint8Array): Uint8Array | DropReason {
+    const { maxMessageBytes, readsCompressed = true } = this.options;
+    if (!isCompressed(message)) return message;
+    if (!readsCompressed) return "unknown";
+    return decompress(message, Math.min(maxMessageBytes, MAX_UNPACKED_BYTES));
   }
 
   /** Takes a single event of another implementation. */
@@ -226,6 +242,11 @@ export class Receiver {
       return;
     }
     this.done = null;
+    this.finish(done);
+  }
+
+  /** A batch is done with: the next one that waits, unless another has begun meanwhile. */
+  private finish(done: () => void): void {
     done();
     const next = this.done === null ? this.waiting.shift() : undefined;
     if (next !== undefined) this.start(next.message, next.done);

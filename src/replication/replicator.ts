@@ -3,6 +3,13 @@
  * an MQTT broker. The broker is a fast hint and may lose anything; nothing here waits
  * for it, and the node serves whether it is there or not.
  */
+import {
+  agree,
+  CURRENT,
+  describeDisagreement,
+  READS_COMPRESSED,
+  type Capabilities,
+} from "../core/data/capabilities.ts";
 import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import { parseBrokerAddress, parseHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
@@ -16,7 +23,7 @@ import { EchoCheck } from "./echo-check.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import { MEETING_MS, Misconfiguration, type FormerMembers } from "./misconfiguration.ts";
 import type { MqttTransport, TransportOptions } from "./mqtt-transport.ts";
-import type { PeerPresence } from "./presence.ts";
+import type { PeerPresence, Presence } from "./presence.ts";
 import { Publisher, type MessageSink, type PublishProblem } from "./publisher.ts";
 import { Receiver } from "./receiver.ts";
 import type { Cancel, Timing } from "../timing.ts";
@@ -120,6 +127,8 @@ export interface ReplicatorOptions {
   /** As in PublisherOptions; at once by default. */
   readonly whenSafe?: (callback: () => void) => void;
   readonly timing: Timing;
+  /** What this node speaks; what the program does, unless given. */
+  readonly capabilities?: Capabilities;
   /** Makes the connection to the broker. */
   readonly connect: (options: TransportOptions) => Transport;
 }
@@ -174,6 +183,7 @@ export class Replicator {
   private readonly echo: EchoCheck;
   private readonly misconfiguration: Misconfiguration;
   private readonly timing: Timing;
+  private readonly capabilities: Capabilities;
   private readonly loggedAt = new Map<string, number>();
   private connections = 0;
   /** Nodes that are gone for good, of which the broker may remember something. */
@@ -249,6 +259,7 @@ export class Replicator {
     const { settings, nodeId, now, random } = options;
     this.enabled = settings.enabled;
     this.timing = options.timing;
+    this.capabilities = options.capabilities ?? CURRENT;
     const byTime = Math.floor(now()) * EPOCHS_A_MS + Math.floor(random() * EPOCHS_A_MS);
     this.epoch = Math.max(byTime, (options.lastEpoch ?? 0) + 1);
     this.updatesTopic = `${settings.topic_prefix}/updates`;
@@ -445,7 +456,7 @@ export class Replicator {
   }
 
   private createSink(): MessageSink {
-    const { transport, echo, updatesTopic } = this;
+    const { transport, echo, updatesTopic, membership } = this;
     const overheadBytes = PACKET_OVERHEAD_BYTES + Buffer.byteLength(updatesTopic);
     return {
       get receiveMaximum() {
@@ -457,6 +468,9 @@ export class Replicator {
       },
       get maxMessageBytes() {
         return transport.maxPacketBytes - overheadBytes;
+      },
+      get isCompressing() {
+        return (membership.agreement().features & READS_COMPRESSED) !== 0;
       },
       send: (message, acknowledged) => {
         transport.publish(updatesTopic, message, false, (problem) => {
@@ -530,6 +544,7 @@ export class Replicator {
       epoch: this.epoch,
       maxEventBytes: settings.max_event_bytes,
       maxMessageBytes,
+      readsCompressed: (this.capabilities.features & READS_COMPRESSED) !== 0,
       onGap: (source) => {
         logger.debug("Events were lost on the way", { source });
         hooks?.onGap?.(source);
@@ -573,6 +588,7 @@ export class Replicator {
         }),
       onPresence: (presence, isLive) => {
         this.misconfiguration.notePresence(presence);
+        this.noteCapabilities(presence);
         if (!isLive || !presence.online) return;
         this.receiver.noteAnnounced(presence.nodeId, presence.epoch, presence.sequence);
       },
@@ -580,7 +596,17 @@ export class Replicator {
       isPossibleEpoch: (epoch) => this.isPossibleEpoch(epoch),
       onDuplicateNodeId: () => this.noteDuplicate(),
       timing: this.timing,
+      capabilities: this.capabilities,
     });
+  }
+
+  /** Who speaks no version that this node does takes nothing from it, and gives it nothing. */
+  private noteCapabilities({ nodeId, version, capabilities }: Presence): void {
+    if (agree(this.capabilities, capabilities) !== null) return;
+    if (!this.isTimeToLog("disagreement")) return;
+    const reason = describeDisagreement(this.capabilities, capabilities);
+    const fields = { node_id: nodeId, version, reason };
+    this.options.logger.warn("A node cannot be talked to", fields);
   }
 
   private createTransport(broker: BrokerAddress, maxPacketBytes: number): Transport {

@@ -20,6 +20,7 @@
  */
 import { Encoder } from "cbor-x/index-no-eval";
 import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
+import { CURRENT, OLDEST } from "../../src/core/data/capabilities.ts";
 import { encodePresence } from "../../src/replication/presence.ts";
 import type { Chance } from "./chance.ts";
 import { LiarEnd } from "./liar-end.ts";
@@ -146,6 +147,7 @@ export class Liar implements Party {
       clientId: chance.pick([nodeId, "somebody"]),
       hears: chance.happens(0.7),
       refreshMs: chance.pick([60_000, 60_000, 1_200_000]),
+      capabilities: chance.pick([CURRENT, OLDEST, { lowest: 9, highest: 255, features: 0 }]),
     };
     const topic = `sim/nodes/${encodeURIComponent(nodeId)}`;
     if (broker.isUp) broker.publish(null, topic, encodePresence(presence), chance.happens(0.5));

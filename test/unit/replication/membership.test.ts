@@ -1,6 +1,7 @@
 /** Presence of this node: what the broker remembers of an earlier run, and what a twin gives away. */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { Membership } from "../../../src/replication/membership.ts";
+import { CURRENT, OLDEST, type Capabilities } from "../../../src/core/data/capabilities.ts";
 import { decodePresence, encodePresence } from "../../../src/replication/presence.ts";
 import { Timeline } from "../../sim/timeline.ts";
 
@@ -12,6 +13,7 @@ const ABSURD = 1_000;
 const SAID = {
   ...{ address: "127.0.0.1:1", version: "1", root: null },
   ...{ sequence: 0, clientId: "me", hears: true, isRelayed: false, refreshMs: 60_000 },
+  capabilities: CURRENT,
 };
 
 let timeline: Timeline;
@@ -50,6 +52,7 @@ beforeEach(() => {
     isKept: (nodeId) => kept.has(nodeId),
     isPossibleEpoch: (epoch) => epoch < ABSURD,
     onDuplicateNodeId: () => duplicates++,
+    capabilities: CURRENT,
     timing: {
       nowMs: () => timeline.nowMs,
       after: (delayMs, task) => timeline.after(delayMs, task),
@@ -163,6 +166,61 @@ describe("a twin gives itself away", () => {
     hear(EARLIER, false, true, 2);
     expect(duplicates).toBe(1);
   });
+});
+
+describe("what is for everybody is said as all understand it who are there:", () => {
+  const NEWER = { lowest: 5, highest: 7, features: 255 };
+  const STRANGE = { lowest: 100, highest: 101, features: 0 };
+  const say = (nodeId: string, capabilities: Capabilities, online = true, connection = 1) => {
+    const rest = { epoch: 1, ...SAID, connection, clientId: nodeId, capabilities };
+    membership.receive(nodeId, encodePresence({ nodeId, online, ...rest }), false);
+  };
+  const agreed = () => membership.agreement();
+  const alone = { version: CURRENT.highest, features: CURRENT.features };
+
+  test("alone, or among newer nodes, as this node does", () => {
+    connect();
+    expect(agreed()).toEqual(alone);
+    say("newer", NEWER);
+    expect(agreed()).toEqual(alone);
+  });
+
+  test("with an older one, as that one does, from its first word to its last", () => {
+    connect();
+    say("newer", NEWER);
+    say("older", OLDEST);
+    expect(agreed()).toEqual({ version: OLDEST.highest, features: 0 });
+    say("older", OLDEST, false);
+    expect(agreed()).toEqual(alone);
+  });
+
+  test("until an older one has been silent for long", () => {
+    connect();
+    say("older", OLDEST);
+    expect(agreed().features).toBe(0);
+    timeline.runUntil(timeline.nowMs + 200_000);
+    expect(agreed()).toEqual(alone);
+  });
+
+  test("whoever understands nothing of it does not matter", () => {
+    connect();
+    say("strange", STRANGE);
+    expect(agreed()).toEqual(alone);
+  });
+});
+
+test("who does not say what it speaks speaks as the oldest; what cannot be spoken is no presence", () => {
+  const message = JSON.parse(
+    encodePresence({ nodeId: "n1", epoch: 1, connection: 1, online: true, ...SAID }).toString(),
+  ) as Record<string, unknown>;
+  const read = (speaks: unknown) =>
+    decodePresence(Buffer.from(JSON.stringify({ ...message, speaks })));
+  expect(read([5, 6, 3])?.capabilities).toEqual({ lowest: 5, highest: 6, features: 3 });
+  expect(read([5, 6, 3, "more"])?.capabilities).toEqual({ lowest: 5, highest: 6, features: 3 });
+  expect(read(undefined)?.capabilities).toEqual(OLDEST);
+  for (const speaks of [null, "5", [], [5], [5, 6], [6, 5, 0], [5, 6, "x"], [0, 5, 0], { 0: 5 }]) {
+    expect(read(speaks)).toBeNull();
+  }
 });
 
 describe("whoever makes up nodes", () => {

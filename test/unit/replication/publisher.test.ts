@@ -1,6 +1,7 @@
 /** What leaves the publisher, and what it does when acknowledgements fail to come. */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { Decoder } from "cbor-x/index-no-eval";
+import { decompress, isCompressed } from "../../../src/core/data/compression.ts";
 import { HybridClock } from "../../../src/core/data/clock.ts";
 import { Int64 } from "../../../src/core/data/counter.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
@@ -43,6 +44,7 @@ beforeEach(() => {
   sink = {
     receiveMaximum: 65_535,
     isEchoing: false,
+    isCompressing: false,
     maxMessageBytes: 1_000_000,
     notePassed() {},
     noteTooLong: () => false,
@@ -97,6 +99,46 @@ function foreign(key: string, kind: 0 | 1): Entry {
   store.clock.next();
   return entry.setVersion(store.clock.high, store.clock.low, 1, 1);
 }
+
+describe("a batch", () => {
+  /** The batches as they are sent, of which each is acknowledged. */
+  async function sentAs(isCompressing: boolean): Promise<Buffer[]> {
+    const messages: Buffer[] = [];
+    publisher.start({
+      ...sink,
+      isCompressing,
+      send(message, acknowledge) {
+        messages.push(message);
+        queueMicrotask(() => acknowledge());
+      },
+    });
+    await publisher.drain();
+    return messages;
+  }
+
+  const LENGTH = 5_000;
+  beforeEach(() => {
+    publisher = createPublisher({ batchBytes: LENGTH });
+    for (let i = 0; i < 300; i++) set(`key ${i}`, `value ${i}`);
+  });
+
+  test("is compressed when all read that", async () => {
+    const messages = await sentAs(true);
+    const batches = messages.map((it) => (isCompressed(it) ? decompress(it, 2 * LENGTH) : it));
+    const events = batches.flatMap((it) => decoder.decode(it as Uint8Array).events as unknown[]);
+    expect(events).toHaveLength(300);
+    const [first] = messages;
+    expect(isCompressed(first!)).toBe(true);
+    expect(first!.length).toBeLessThan(LENGTH / 2);
+    // What is counted is what was sent.
+    const bytes = messages.reduce((sum, it) => sum + it.length, 0);
+    expect(publisher.publishedBytes).toBe(bytes);
+  });
+
+  test("is not compressed when somebody does not", async () => {
+    for (const message of await sentAs(false)) expect(isCompressed(message)).toBe(false);
+  });
+});
 
 describe("what travels", () => {
   test("is a key's last state only", async () => {

@@ -73,6 +73,44 @@ test("events are applied, known ones are no change", () => {
   expect(store.size).toBe(0);
 });
 
+describe("a compressed batch", () => {
+  const batch = (seq: number, ...events: unknown[]) =>
+    encoder.encode({ v: 1, src: "a", epoch: 1, seq, events });
+  const many = (seq: number) =>
+    batch(seq, ...Array.from({ length: 200 }, (_, i) => set(`key ${seq} ${i}`)));
+
+  test("is applied as if it were not, in its turn", async () => {
+    const { store, receiver, reports } = setUp();
+    const done: number[] = [];
+    for (const seq of [1, 2, 3]) {
+      const message = seq === 2 ? many(seq) : Bun.zstdCompressSync(many(seq));
+      receiver.receiveBatch(message, () => done.push(seq));
+    }
+    await eventually("all are applied", () => done.length === 3);
+    expect(done).toEqual([1, 2, 3]);
+    expect(store.size).toBe(600);
+    expect(reports).toEqual([]);
+  });
+
+  test.each([
+    ["would fill the memory", Bun.zstdCompressSync(Buffer.alloc(64 * 1_048_576)), "oversized"],
+    ["is damaged", Bun.zstdCompressSync(many(1)).subarray(0, -5), "malformed"],
+    ["is compressed twice", Bun.zstdCompressSync(Bun.zstdCompressSync(many(1))), "malformed"],
+  ])("that %s is dropped and counted, and the next one has its turn", async (_, message, why) => {
+    const { store, receiver, reports } = setUp();
+    const done: string[] = [];
+    receiver.receiveBatch(many(1), () => done.push("before"));
+    receiver.receiveBatch(message, () => done.push("it"));
+    receiver.receiveBatch(many(3), () => done.push("after"));
+    await eventually("all are done with", () => done.length === 3);
+    expect(done).toEqual(["before", "it", "after"]);
+    expect(store.size).toBe(400);
+    expect(receiver.dropped[why as "malformed"]).toBe(1);
+    // Its number is missing, by which its source is compared with.
+    expect(reports).toEqual([`dropped ${why} `, "gap a"]);
+  });
+});
+
 test("own batches are ignored, those of a namesake are not", () => {
   const { store, receive, reports } = setUp();
   receive("me", 5, 1, set("own"));
