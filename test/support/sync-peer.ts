@@ -1,4 +1,5 @@
 /** The other side of a sync session, in the test's own process, over TCP, to be cut at any byte. */
+import { OLDEST } from "../../src/core/data/capabilities.ts";
 import { connect, createServer, type Socket } from "node:net";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Contacts } from "../../src/core/sync/contacts.ts";
@@ -113,6 +114,8 @@ export class SyncPeer {
       epoch: 1,
       salt: { high: 1, low: 2 },
       lagMs: 2_000,
+      // Then as many bytes go over as there are.
+      capabilities: OLDEST,
       maxFrameBytes: 10_000_000,
       nowMs: Date.now,
       monotonicMs: () => performance.now(),

@@ -57,7 +57,8 @@ function create(reach: Reach, world = createWorld(), nodeId = "me", maxQueuedByt
     onBug: (error) => bugs.push(error),
     common: {
       ...{ store, tree, contacts: new Contacts(), cluster: "test", nodeId, epoch: 1 },
-      ...{ lagMs: 2_000, maxFrameBytes: 1_000_000, nowMs: wallMs },
+      // As many bytes go over as there are.
+      ...{ lagMs: 2_000, maxFrameBytes: 1_000_000, nowMs: wallMs, compresses: false },
       onSetAside() {},
     },
   });
