@@ -25,6 +25,7 @@ const KEEP_ALIVE_MS = 5_000;
 const RETRY_MS = 2_000;
 /** Most messages kept for a client that is away. */
 const MAX_KEPT = 200;
+const MAX_OVERHEARD = 20;
 
 interface Message {
   readonly topic: string;
@@ -35,6 +36,8 @@ interface Message {
 /** One broker for all nodes. */
 export class Broker {
   isUp = true;
+  /** The latest messages from node to node: whoever may read everything has read them. */
+  readonly overheard: { readonly topic: string; readonly payload: Buffer }[] = [];
   readonly counts = {
     passed: 0,
     dropped: 0,
@@ -111,6 +114,8 @@ export class Broker {
 
   /** Takes a message from a connection, or from nobody for a will. */
   publish(from: Connection | null, topic: string, payload: Buffer, retain: boolean): void {
+    if (topic.includes("/sync/")) this.overheard.push({ topic, payload });
+    if (this.overheard.length > MAX_OVERHEARD) this.overheard.shift();
     if (retain) this.retained.set(topic, payload);
     const message = { topic, payload, retained: false };
     for (const connection of this.connections) {

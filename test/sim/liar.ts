@@ -7,7 +7,8 @@
  * third members, contacts, the latest time it takes, floor, root, "roots are equal", longest frame),
  * refuses what it is sent, values and deletions, naming whom it likes as their purger, and passes off
  * its own entries under anybody's origin, dated around the edge of the allowed skew. Through
- * the broker it publishes batches with any source, epoch and number, and presences of anybody.
+ * the broker it publishes batches with any source, epoch and number, and presences of
+ * anybody; it calls nodes in anybody's name, and says again, changed, what it overhears of sessions.
  *
  * What a client of any node may do, and so a member that nobody tells from an honest one, is no lie, and
  * nothing protects from it: it writes and counts, deletes and flushes what it likes. So it leaves the
@@ -21,6 +22,7 @@
 import { Encoder } from "cbor-x/index-no-eval";
 import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { CURRENT, OLDEST } from "../../src/core/data/capabilities.ts";
+import { encodeCall } from "../../src/anti-entropy/relay-messages.ts";
 import { encodePresence } from "../../src/replication/presence.ts";
 import type { Chance } from "./chance.ts";
 import { LiarEnd } from "./liar-end.ts";
@@ -88,10 +90,11 @@ export class Liar implements Party {
     const { simulation } = this;
     const chance = simulation.chanceOfAct(name);
     const node = chance.pick(simulation.present);
-    const what = chance.pick(["session", "session", "batch", "presence"] as const);
+    const what = chance.pick(["session", "session", "batch", "presence", "message"] as const);
     if (!simulation.admits(name, `${LIAR} ${what} ${node.id}`)) return;
     if (what === "batch") return this.publishBatch(chance);
     if (what === "presence") return this.publishPresence(chance);
+    if (what === "message") return this.publishMessage(chance, node.id);
     const [host, port] = node.address.split(":");
     const handle = (link: Link): LinkHandler => {
       const end = new LiarEnd(link, { ...this.lies.draw(chance, node), role: "initiator" });
@@ -129,6 +132,27 @@ export class Liar implements Party {
     const key = Buffer.from(op === "ref" && chance.happens(0.5) ? chance.pick(names) : own);
     if (op === "set") return { op, key, val: Buffer.from("lie"), ts };
     return op === "flush" ? { op, ts } : { op, key, ts };
+  }
+
+  /** Calls a node in anybody's name, or says what it has overheard again, changed or cut. */
+  private publishMessage(chance: Chance, nodeId: string): void {
+    const { broker } = this.simulation;
+    if (!broker.isUp) return;
+    const box = chance
+      .below(2 ** 32)
+      .toString(16)
+      .padStart(16, "0");
+    const isCall = broker.overheard.length === 0 || chance.happens(0.3);
+    if (isCall) {
+      const from = chance.pick(this.nodeIds);
+      const call = Buffer.from(encodeCall({ from, box, isRound: chance.happens(0.5) }));
+      return broker.publish(null, `sim/sync/${nodeId}/open`, call, chance.happens(0.1));
+    }
+    const { topic, payload } = chance.pick(broker.overheard);
+    const changed = Buffer.from(payload);
+    if (chance.happens(0.7)) changed[chance.below(changed.length)] = chance.below(256);
+    const length = chance.happens(0.2) ? chance.below(changed.length) : changed.length;
+    broker.publish(null, topic, changed.subarray(0, length), chance.happens(0.1));
   }
 
   private publishPresence(chance: Chance): void {

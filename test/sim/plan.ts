@@ -6,6 +6,12 @@ import type { BrokerFaults } from "./broker.ts";
 /** No disk at all, or how it is written to. */
 export type DiskKind = "none" | FsyncMode;
 
+/**
+ * What a node says of its address: where it can be reached; that it cannot be; where nobody is; or
+ * where another node is. Of all but the first, nobody reaches it but through the broker.
+ */
+export type Advertised = "own" | "none" | "nowhere" | "another";
+
 /** A cluster and its troubles. Probabilities of troubles are for each time one may begin. */
 export interface Plan {
   readonly nodes: number;
@@ -54,6 +60,10 @@ export interface Plan {
   /** Clocks run too fast or slow by up to this part. */
   readonly drift: number;
   readonly expiry: boolean;
+  /** By the node's number. */
+  readonly advertised: readonly Advertised[];
+  /** What each node may send to others through the broker, in bytes a second. */
+  readonly brokerBytesASecond: number;
   /** Each look at the time takes up to so many ms, so that slices of work end anywhere. */
   readonly slowness: number;
 }
@@ -119,7 +129,17 @@ export function drawPlan(chance: Chance): Plan {
     expiry: chance.happens(0.5),
     slowness: chance.happens(0.3) ? 1 : 0,
     modeChange: chance.happens(0.3) ? 0.5 : 0,
+    advertised: drawAdvertised(chance, nodes),
+    brokerBytesASecond: chance.pick([8_192, 262_144]),
   };
+}
+
+/** In most clusters everybody can be reached; in others some cannot be, or nobody. */
+function drawAdvertised(chance: Chance, nodes: number): Advertised[] {
+  const hidden = chance.happens(0.3) ? chance.pick([0.5, 1]) : 0;
+  return Array.from({ length: nodes }, () =>
+    chance.happens(hidden) ? chance.pick(["none", "none", "nowhere", "another"]) : "own",
+  );
 }
 
 /**
@@ -158,5 +178,6 @@ export function drawForgettingPlan(chance: Chance): Plan {
       flush: chance.happens(0.1) ? 0.02 : 0,
     },
     drift: 0,
+    advertised: drawAdvertised(chance, nodes),
   };
 }

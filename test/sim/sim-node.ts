@@ -4,6 +4,7 @@
  * and for whoever looks after a node: it says when a process starts, and how it ends.
  */
 import { drainMicrotasks } from "bun:jsc";
+import { NO_ADDRESS } from "../../src/config/address.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { isDeadBy } from "../../src/core/data/merge.ts";
 import { unixMsOf } from "../../src/core/data/clock.ts";
@@ -89,6 +90,19 @@ export class SimNode {
     return this.serving !== null;
   }
 
+  /** Whether others reach it where it listens. */
+  get isReachable(): boolean {
+    return this.simulation.plan.advertised[this.place] === "own";
+  }
+
+  private advertisedAddress(): string {
+    const { plan, nodes } = this.simulation;
+    const advertised = plan.advertised[this.place];
+    if (advertised === "own") return this.address;
+    if (advertised === "another") return nodes[(this.place + 1) % nodes.length].address;
+    return advertised === "none" ? NO_ADDRESS : "nowhere:7379";
+  }
+
   /** Unix milliseconds by this node's clock. */
   wallMs(): number {
     const { nowMs } = this.simulation.timeline;
@@ -162,10 +176,10 @@ export class SimNode {
         max_set_aside_mb: 1,
         // Eight graces, that is.
         forget_after_days: 0,
-        broker_bytes_per_second: 262_144,
+        broker_bytes_per_second: plan.brokerBytesASecond,
       },
       brokerAddress: async () => simulation.mqttSettings.broker_address,
-      address: () => this.address,
+      address: () => this.advertisedAddress(),
       version: "0",
       maxFrameBytes: MAX_FRAME_BYTES,
       silenceMs: SILENCE_MS,

@@ -30,15 +30,16 @@ export function createWorld(simulation: Simulation, node: SimNode, process: SimP
 function createTiming(simulation: Simulation, node: SimNode, process: SimProcess): Timing {
   const { plan, timeline } = simulation;
   const chance = simulation.chanceOf(`${node.id} timers`);
-  const after = (delayMs: number, task: () => void) =>
-    timeline.after(delayMs, () => {
-      if (!process.isOver) task();
-    });
   return {
     nowMs: () => node.monotonicMs(),
     // Later by chance, so that nodes do not do the same at the same moment.
     after: (delayMs, task) =>
-      after(delayMs * simulation.pace * (1 + MAX_TIMER_DELAY * chance.next()), task),
-    soon: (task) => after(plan.slowness > 0 ? chance.next() * plan.slowness : 0, task),
+      simulation.afterAtPace(delayMs * (1 + MAX_TIMER_DELAY * chance.next()), () => {
+        if (!process.isOver) task();
+      }),
+    soon: (task) =>
+      timeline.after(plan.slowness > 0 ? chance.next() * plan.slowness : 0, () => {
+        if (!process.isOver) task();
+      }),
   };
 }

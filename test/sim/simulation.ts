@@ -155,6 +155,8 @@ export class Simulation {
   /** Nodes do what they do regularly so many times more seldom: to get through quiet hours quickly. */
   pace = 1;
   private lastPace = 1;
+  /** What is to come at a pace that will not last. */
+  private readonly slowed = new Set<{ readonly atMs: number; run(): void; cancel(): void }>();
   private lastPaceMs = -Infinity;
 
   private readonly clients = new Clients(this);
@@ -222,7 +224,8 @@ export class Simulation {
 
   /** Where all members are, honest or not. */
   addresses(): string[] {
-    const addresses = this.present.map(({ address }) => address);
+    const reachable = this.present.filter(({ isReachable }) => isReachable);
+    const addresses = reachable.map(({ address }) => address);
     return this.liar === null ? addresses : [...addresses, this.liar.address];
   }
 
@@ -255,7 +258,7 @@ export class Simulation {
   /** Who listens at an address, and where in the network that is. */
   partyAt(address: string): { place: number; party: Party | null } | null {
     if (this.liar?.address === address) return { place: this.liar.place, party: this.liar };
-    const node = this.present.find((it) => it.address === address);
+    const node = this.present.find((it) => it.address === address && it.isReachable);
     return node === undefined ? null : { place: node.place, party: node.process };
   }
 
@@ -313,8 +316,33 @@ export class Simulation {
   pass(ms: number, likeMs = 100_000): void {
     this.pace = this.lastPace = Math.max(1, ms / likeMs);
     this.timeline.runUntil(this.timeline.nowMs + ms);
-    this.pace = 1;
     this.lastPaceMs = this.timeline.nowMs;
+    // What was put off for the time that passed slowly is not to come long after it.
+    const slowed = [...this.slowed];
+    this.slowed.clear();
+    for (const timer of slowed) {
+      timer.cancel();
+      const leftMs = (timer.atMs - this.timeline.nowMs) / this.pace;
+      timer.cancel = this.timeline.after(leftMs, timer.run);
+    }
+    this.pace = 1;
+  }
+
+  /** Runs the task when so many milliseconds have passed at the pace there is. */
+  afterAtPace(delayMs: number, task: () => void): () => void {
+    const { pace, slowed, timeline } = this;
+    if (pace === 1) return timeline.after(delayMs, task);
+    const run = (): void => {
+      slowed.delete(timer);
+      task();
+    };
+    const atMs = timeline.nowMs + delayMs * pace;
+    const timer = { atMs, run, cancel: timeline.after(delayMs * pace, run) };
+    slowed.add(timer);
+    return () => {
+      slowed.delete(timer);
+      timer.cancel();
+    };
   }
 
   /** The slowest pace at which something regular may have been put off that is not done yet. */
