@@ -42,6 +42,8 @@ export interface NodeSettings {
   /** How often it compares itself with a peer; never by default. */
   readonly syncEverySeconds?: number;
   readonly engine?: "log" | "memory";
+  /** Whether nobody is to reach it but through the broker, where it keeps nothing to be sent later. */
+  readonly isHidden?: boolean;
   /** What to run instead of the built binary. */
   readonly command?: readonly string[];
 }
@@ -49,13 +51,15 @@ export interface NodeSettings {
 /** The TOML of a bench node: defaults, but for what is given, and comparing with peers only if asked for. */
 export function nodeConfig(nodeId: string, settings: NodeSettings = {}): string {
   const { brokerPort, bindPort = 0, maxConnections = 1000, engine = "log" } = settings;
-  const { syncEverySeconds } = settings;
+  const { syncEverySeconds, isHidden = false } = settings;
   return [
     `node_id = "${nodeId}"`,
     `[network]`,
     `bind_port = ${bindPort}`,
     `max_connections = ${maxConnections}`,
+    `advertise_address = "${isHidden ? "none" : ""}"`,
     `[mqtt]`,
+    `max_outbox_events = ${isHidden ? 1 : 1_000_000}`,
     `enabled = ${brokerPort !== undefined}`,
     `broker_address = "mqtt://127.0.0.1:${brokerPort ?? 1883}"`,
     `[anti_entropy]`,

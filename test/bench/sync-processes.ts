@@ -38,7 +38,8 @@ const READS_A_WRITE = 9;
 const LEAD_MS = 1_000;
 const LOAD = `${REQUESTS_A_SECOND.toLocaleString("en-US")} requests/s on each, 1 in 10 a SET`;
 
-type Pair = readonly [Server, Server];
+/** Two nodes. */
+export type Pair = readonly [Server, Server];
 
 /** What a sync came to. */
 interface Sync {
@@ -132,8 +133,8 @@ export async function transferred(nodes: readonly Server[]): Promise<number> {
   return infos.reduce((sum, info) => sum + Number(info.get("sync_entries_sent")), 0);
 }
 
-/** Sends a line and awaits one, however long it takes. */
-async function askSlowly(server: Server, line: string): Promise<string> {
+/** Sends a node a line and awaits one, however long it takes. */
+export async function askSlowly(server: Server, line: string): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   let text = "";
   const socket = await Bun.connect({
@@ -156,7 +157,7 @@ async function askSlowly(server: Server, line: string): Promise<string> {
 }
 
 /** Makes every other one of these keys newer on the one node, the rest on the other. */
-async function diverge(pair: Pair, round: number): Promise<void> {
+export async function diverge(pair: Pair, round: number): Promise<void> {
   const value = `round ${round}`.padEnd(22, "x");
   for (const [side, node] of pair.entries()) {
     const requests: string[] = [];

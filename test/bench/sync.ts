@@ -5,6 +5,7 @@
  *
  * - stores: bytes, round trips and slices of a session, between two stores in one process
  * - processes: heals between two nodes of the built binary that serve clients meanwhile
+ * - relay: a heal of nodes that reach only the broker
  * - resent: what syncs transfer again of writes that go through MQTT
  * - tree: what the tree costs a SET
  *
@@ -17,6 +18,7 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { processes } from "./sync-processes.ts";
 import { type Row, type SyncPlan, tableOf } from "./sync-report.ts";
+import { relay } from "./sync-relay.ts";
 import { resent } from "./sync-resent.ts";
 import { stores } from "./sync-stores.ts";
 import { tree } from "./sync-tree.ts";
@@ -24,6 +26,7 @@ import { tree } from "./sync-tree.ts";
 const parts: Record<string, (plan: SyncPlan) => Promise<Row[]>> = {
   stores,
   processes,
+  relay,
   resent,
   tree,
 };
