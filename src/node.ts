@@ -304,6 +304,8 @@ function replicationControl(replicator: Replicator, antiEntropy: AntiEntropy): R
     status: () => replicator.status(),
     enable: () => replicator.enable(),
     async disable() {
+      // While the broker can still carry the word.
+      antiEntropy.interrupt();
       await replicator.disable();
       antiEntropy.interrupt();
     },

@@ -177,8 +177,11 @@ export class Replica {
 
   /** Passes on what no other node has yet, and ends with everything on disk. */
   async stop(): Promise<void> {
+    await this.replicator?.finish();
+    // Peers may be reached through the broker only.
+    await this.antiEntropy.handOver(this.hasUnsent());
     await this.replicator?.stop();
-    await this.antiEntropy.stop(this.hasUnsent());
+    this.antiEntropy.stop();
     await this.setAside.close();
     this.sweeper.stop();
     this.clockWatch.stop();

@@ -201,14 +201,18 @@ export class AntiEntropy implements SyncControl {
   }
 
   /**
-   * Ends for good. With `hasUnsent`, some of this node's writes may be nowhere else: then
-   * one sync with a peer is tried first, for a few seconds.
+   * Before the end: takes nobody any more. With `hasUnsent`, some of this node's writes may be
+   * nowhere else: then one sync with a peer is tried, for a few seconds.
    */
-  async stop(hasUnsent: boolean): Promise<void> {
+  async handOver(hasUnsent: boolean): Promise<void> {
     this.isStopping = true;
-    if (hasUnsent && this.isHealing()) {
-      await Promise.race([this.scheduler.syncWithAll(1), delay(this.options.timing, STOP_SYNC_MS)]);
-    }
+    if (!hasUnsent || !this.isHealing()) return;
+    await Promise.race([this.scheduler.syncWithAll(1), delay(this.options.timing, STOP_SYNC_MS)]);
+  }
+
+  /** Ends for good. */
+  stop(): void {
+    this.isStopping = true;
     this.cancelTicks();
     this.sessions.stop();
     this.relay?.stop();
@@ -217,6 +221,7 @@ export class AntiEntropy implements SyncControl {
 
   /** `SYNC`. */
   async sync(peer: HostPort | string, isFull: boolean, isVerified: boolean): Promise<SyncReport> {
+    if (peer === this.options.nodeId) return OWN_ID;
     const mode = isFull ? "full" : "now";
     const destination = this.destinationOf(peer);
     const { timing, random } = this.options;
@@ -417,6 +422,13 @@ export class AntiEntropy implements SyncControl {
     });
   }
 }
+
+const OWN_ID: SyncReport = {
+  ok: false,
+  reason: "that is this node's own id",
+  rootsEqual: null,
+  hasSetAside: false,
+};
 
 const ALONE: PresenceView = {
   connected: false,

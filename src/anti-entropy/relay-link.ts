@@ -32,10 +32,11 @@ export class RelayLink implements Link {
   /** Where the other side receives, and who that is. */
   readonly box: string;
   readonly nodeId: string;
+  /** It was ended on this side; the other may still have to get what is left. */
+  hasEnded = false;
   private readonly stream: DatagramStream;
   private handler: LinkHandler | null = null;
   private hasQueued = false;
-  private hasEnded = false;
   private isOver = false;
   private cancelClosing: Cancel = () => {};
 

@@ -182,7 +182,7 @@ export class Relay {
     if (known !== undefined) return this.answer(call, { box: known.box });
     const refused = refusal(call.isRound);
     if (refused !== null) return this.answer(call, { refused });
-    if (this.accepted >= MAX_ACCEPTED) return this.dropCall();
+    if (this.accepted >= MAX_ACCEPTED && !this.makeRoom()) return this.dropCall();
     const [oldest] = this.callers.values();
     if (this.callers.size >= MAX_WAITING_CALLERS) this.forget(oldest!);
     const caller = new WaitingCaller(call, this.newBox(), (first) => this.accept(caller, first));
@@ -202,6 +202,16 @@ export class Relay {
     const link = this.createLink(call.from, call.box, box, () => this.accepted--);
     link.attach(accepted(link));
     link.receive(first);
+  }
+
+  /** Leaves a connection that has ended on this side and only waits for the other. */
+  private makeRoom(): boolean {
+    for (const link of this.links) {
+      if (!link.hasEnded) continue;
+      link.leave();
+      return true;
+    }
+    return false;
   }
 
   private forget(caller: WaitingCaller): void {

@@ -69,7 +69,12 @@ export class Ways {
       throw failure ?? new Error("no address of it is known, and no way through the broker");
     }
     if (failure !== null) this.avoid(destination, failure.message);
-    await this.relay.dial(relayTo, greeting, handle, onRefused);
+    try {
+      await this.relay.dial(relayTo, greeting, handle, onRefused);
+    } catch (error) {
+      const first = failure === null ? "" : `${failure.message}; `;
+      throw new Error(first + (error as Error).message);
+    }
   };
 
   /** Whether the way to a peer is through the broker now. */

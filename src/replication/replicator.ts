@@ -194,6 +194,7 @@ export class Replicator {
   private cancelMeeting: Cancel = () => {};
   private enabled: boolean;
   private stopping = false;
+  private finishing: Promise<void> | null = null;
   private leaving: Promise<void> | null = null;
   /** Whether it was heard when the others were told last. */
   private wasHeard = true;
@@ -300,8 +301,15 @@ export class Replicator {
    * when the broker is away.
    */
   async stop(): Promise<void> {
-    this.stopping = true;
+    await this.finish();
     await this.leave();
+  }
+
+  /** The first part of `stop`: publishes what waits. Messages still come and go meanwhile. */
+  finish(): Promise<void> {
+    this.stopping = true;
+    this.finishing ??= this.drain();
+    return this.finishing;
   }
 
   /** Resumes publishing and applying. */
@@ -409,14 +417,17 @@ export class Replicator {
     return this.leaving;
   }
 
+  private async drain(): Promise<void> {
+    if (!this.transport.connected) return;
+    this.membership.ready();
+    const late = Promise.withResolvers<void>();
+    const cancel = this.timing.after(DRAIN_MS, late.resolve);
+    await Promise.race([this.publisher.drain(), late.promise]);
+    cancel();
+  }
+
   private async leaveNow(): Promise<void> {
-    if (this.transport.connected) {
-      this.membership.ready();
-      const late = Promise.withResolvers<void>();
-      const cancel = this.timing.after(DRAIN_MS, late.resolve);
-      await Promise.race([this.publisher.drain(), late.promise]);
-      cancel();
-    }
+    if (!this.stopping) await this.drain();
     this.membership.farewell();
     this.cancelMeeting();
     const closed = this.transport.close();
