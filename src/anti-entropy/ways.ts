@@ -66,7 +66,9 @@ export class Ways {
       }
     }
     if (relayTo === "" || this.relay?.isOpen !== true) {
-      throw failure ?? new Error("no address of it is known, and no way through the broker");
+      throw (
+        failure ?? new Error(`no node "${relayTo}" is known, and there is no way through a broker`)
+      );
     }
     if (failure !== null) this.avoid(destination, failure.message);
     try {
