@@ -6,7 +6,7 @@
 
 /** Every method that browsers and tools send, and the preface of HTTP/2. */
 const REQUEST_LINE =
-  /^(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) \S[^]* HTTP\/\d(\.\d)?$/i;
+  /^\s*(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)\s+\S[^]*\sHTTP\/\d(\.\d)?$/i;
 /** Lines of a request that never are a command, wherever they come. */
 const TELLTALE = /^(POST |HOST:)/i;
 const TELLTALE_BYTES = 5;

@@ -272,16 +272,38 @@ describe("a peer that sends", () => {
     const { failure, reason } = answerTo(Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"), role);
     expect(failure).toBe("protocol");
     // Who called it is not told what answered.
-    const told = "it sent a frame of 1213486168 bytes, more than 1048576";
+    const told = "it sent a frame of 1213486168 bytes, more than 262144";
     expect(reason).toBe(role === "responder" ? told : "what answers there is no MerkleKV node");
   });
 
   test("a length and then nothing: no memory is taken for what has not come", () => {
     const reader = new FrameReader(1_048_576);
-    reader.push(Uint8Array.of(0, 15, 255, 240, 1, 2, 3, 4));
+    reader.push(Uint8Array.of(0, 3, 255, 240, 1, 2, 3, 4));
     expect([reader.next(), reader.failure, reader.hasFrame]).toEqual([false, "", false]);
     expect(reader.bytes.length).toBeLessThan(10_000);
-    expect(answerTo(Uint8Array.of(0, 15, 255, 240, 1), "responder").reason).toBe("silence");
+    expect(answerTo(Uint8Array.of(0, 3, 255, 240, 1), "responder").reason).toBe("silence");
+  });
+
+  test.each(roles)("a long frame before it has said who it is, to the %s", (role) => {
+    // As long as one may be later.
+    expect(answerTo(Uint8Array.of(0, 15, 255, 240), role).failure).toBe("protocol");
+  });
+
+  test("an empty frame", () => {
+    expect(answerTo(frameOf(new Uint8Array(0)), "responder").reason).toBe("it sent an empty frame");
+  });
+
+  test("more than a frame may have, while it is not listened to: reading pauses", () => {
+    const session = new SyncNode("here").session(
+      "responder",
+      () => {},
+      () => {},
+    );
+    session.canSend = false;
+    const piece = new Uint8Array(65_536).fill(255);
+    let taken = 0;
+    for (; session.canReceive && taken < 100; taken++) session.receive(piece);
+    expect(taken).toBe(2);
   });
 
   test("items before it has introduced itself, or when it has not the word", () => {

@@ -8,6 +8,7 @@ import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
 import { requests } from "./attacks/requests.ts";
+import { variations } from "./attacks/variations.ts";
 
 /** See the file header. */
 export const attacks: readonly Attack[] = [
@@ -19,4 +20,5 @@ export const attacks: readonly Attack[] = [
   ...lies,
   ...disk,
   ...digests,
+  ...variations,
 ];

@@ -132,9 +132,12 @@ export class FrameReader {
   private frameEnd = 0;
   private end = 0;
 
-  /** `readsCompressed`: this side has said that frames may be. */
+  /**
+   * A frame longer than `maxFrameBytes`, header included, ends the stream. `readsCompressed`: this
+   * side has said that frames may be.
+   */
   constructor(
-    private readonly maxFrameBytes: number,
+    public maxFrameBytes: number,
     private readonly readsCompressed = true,
   ) {}
 
@@ -143,10 +146,13 @@ export class FrameReader {
     return this.end - this.at;
   }
 
-  /** Whether there is work to do without more bytes. */
+  /** Whether there is work to do without more bytes; a frame that is too long is one to refuse. */
   get hasFrame(): boolean {
     if (this.at < this.frameEnd) return true;
-    return this.waitingBytes >= FRAME_HEADER_BYTES && this.waitingBytes >= this.announcedBytes();
+    if (this.waitingBytes < LENGTH_BYTES) return false;
+    const announced = this.announcedBytes();
+    if (announced > this.maxFrameBytes) return true;
+    return this.waitingBytes >= Math.max(announced, FRAME_HEADER_BYTES);
   }
 
   /** Copies the next bytes of the stream. Offsets taken from `at` hold no longer. */
@@ -176,10 +182,12 @@ export class FrameReader {
       }
       if (this.isCompressed) {
         if (!this.unpack(payload, this.at + announced)) return false;
-        continue;
+      } else {
+        this.frameEnd = this.at + announced;
+        this.at += FRAME_HEADER_BYTES;
       }
-      this.frameEnd = this.at + announced;
-      this.at += FRAME_HEADER_BYTES;
+      // Nobody sends them for a good reason, and thousands could be passed over in one turn.
+      if (this.at === this.frameEnd) this.failure = "an empty frame";
     }
     return true;
   }

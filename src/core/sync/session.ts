@@ -22,7 +22,7 @@
  * with what still differs. Messages are given in `sync/items.ts`.
  */
 import { CURRENT, READS_COMPRESSED } from "../data/capabilities.ts";
-import { FrameReader, FrameWriter } from "./frames.ts";
+import { FRAME_BYTES, FrameReader, FrameWriter } from "./frames.ts";
 import { FAIL, FULL, REFUSED, TURN } from "./items.ts";
 import type { SyncSessionOptions } from "./options.ts";
 import type { SyncFailure } from "./result.ts";
@@ -36,6 +36,8 @@ export type { SyncFailure, SyncResult } from "./result.ts";
 const SLICE_MS = 1;
 /** While this much waits to be worked on, no more need be read. */
 const ENOUGH_INPUT_BYTES = 131_072;
+/** Longest frame of a side that has not said who it is: with HELLO may come a key to be fetched. */
+const INTRODUCTION_BYTES = 4 * FRAME_BYTES;
 const NO_NODE = "what answers there is no MerkleKV node";
 
 /**
@@ -52,7 +54,8 @@ export class SyncSession {
 
   constructor(private readonly options: SyncSessionOptions) {
     const { features } = options.capabilities ?? CURRENT;
-    this.reader = new FrameReader(options.maxFrameBytes, (features & READS_COMPRESSED) !== 0);
+    const maxFrameBytes = Math.min(INTRODUCTION_BYTES, options.maxFrameBytes);
+    this.reader = new FrameReader(maxFrameBytes, (features & READS_COMPRESSED) !== 0);
     this.writer = new FrameWriter(options.send);
     this.protocol = new SyncProtocol(options, this.reader, this.writer);
   }
@@ -157,6 +160,7 @@ export class SyncSession {
       : introduction.allows(tag);
     if (tag !== TURN) turns.noteSpoken();
     const isUnderstood = isInPlace && this.protocol.handle(tag);
+    if (this.isIntroduced) reader.maxFrameBytes = this.options.maxFrameBytes;
     if (this.isEnded || (isUnderstood && !reader.overrun)) return;
     if (!this.isIntroduced && this.options.role === "initiator") this.fail("protocol", NO_NODE);
     else this.fail("protocol", `it does not keep to the sync protocol (item ${tag})`);

@@ -13,6 +13,7 @@ test.each([
   "PUT /k HTTP/2",
   "OPTIONS * HTTP/1.1",
   "PRI * HTTP/2.0",
+  " GET  /  HTTP/1.1",
   `GET /${"x".repeat(10_000)} HTTP/1.1`,
 ])("a request line that comes first: %p", (line) => {
   expect(looksAt(line, true)).toBe(true);
