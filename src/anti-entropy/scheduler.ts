@@ -13,14 +13,14 @@
  * node is behind, or ahead, only a few turn to it. What they learn goes on from them to the
  * others (`news.ts`), as everything does while there is no broker.
  */
-import { NO_ADDRESS } from "../config/address.ts";
 import { Crowd } from "./crowd.ts";
-import { relayAddress, relayed, type Destination } from "./destination.ts";
+import { relayed, type Destination } from "./destination.ts";
 import { News, type SessionYield } from "./news.ts";
 import { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 import { PostponedSources } from "./postponed-sources.ts";
-import type { PresenceView, PresenceChange } from "./presence-view.ts";
+import type { PresenceView } from "./presence-view.ts";
+import { PresenceWatch } from "./presence-watch.ts";
 import { StrangerBudget } from "./stranger-budget.ts";
 import { WaitingKeys } from "./waiting-keys.ts";
 import type { KnownPeer } from "./ways.ts";
@@ -105,8 +105,6 @@ export class Scheduler {
   private nextDiscoveryMs = 0;
   /** The address whose round was last. */
   private lastInTurn = "";
-  private connections = 0;
-  private droppedEvents = 0;
   /** What is to be fetched from nodes that are not known yet, by node id. */
   private readonly strangersKeys = new Map<string, WaitingKeys>();
   private readonly postponed = new PostponedSources();
@@ -119,13 +117,14 @@ export class Scheduler {
   private awaited = 0;
   private readonly crowd: Crowd;
   private readonly news: News;
-  private isConnected = false;
+  private readonly presences: PresenceWatch;
   private lastRootHex: string | null = null;
   /** Resolves at the next change in how things stand with the peers. */
   private change = Promise.withResolvers<void>();
 
   constructor(private readonly options: SchedulerOptions) {
     this.peers = new PeerList(options.nodeId);
+    this.presences = new PresenceWatch(this.peers, options);
     this.crowd = new Crowd(this.peers, options.random);
     this.news = new News(() => this.crowd.size);
   }
@@ -296,17 +295,7 @@ export class Scheduler {
   }
 
   private lookAtPresence(): void {
-    const presence = this.options.presence();
-    const { connections, droppedEvents } = presence;
-    this.isConnected = presence.connected;
-    const hasMissed = connections !== this.connections || droppedEvents > this.droppedEvents;
-    this.connections = connections;
-    this.droppedEvents = droppedEvents;
-    const fresh: Peer[] = [];
-    for (const each of presence.takeChanges()) {
-      const peer = this.notePresence(each);
-      if (peer !== null) fresh.push(peer);
-    }
+    const { fresh, hasMissed } = this.presences.look(this.nowMs);
     this.wantFresh(fresh);
     if (!hasMissed) return;
     const announced = [...this.peers.announced()].map(({ nodeId }) => this.peers.byNodeId(nodeId));
@@ -317,61 +306,8 @@ export class Scheduler {
   private lookAtRoot(): void {
     const rootHex = this.options.rootHex();
     if (rootHex === this.lastRootHex) return;
-    if (!this.isConnected && this.lastRootHex !== null) this.spreadNews();
+    if (!this.presences.isConnected && this.lastRootHex !== null) this.spreadNews();
     this.lastRootHex = rootHex;
-  }
-
-  /** Takes up what presence says of a node. Returns it if it has come anew, with another root. */
-  private notePresence(each: PresenceChange): Peer | null {
-    const { nodeId, epoch, online } = each;
-    const former = this.peers.placeOf(nodeId);
-    const address = this.placeFor(each);
-    if (former !== undefined && (!online || former.address !== address)) this.noteLeft(former);
-    if (!online || address === null) return null;
-    const isAcquainted = this.options.isAcquainted(nodeId);
-    const credit = isAcquainted ? 2 : each.isLive ? 1 : 0;
-    const peer = this.peers.findOrAdd(address, false, credit, this.nowMs);
-    if (peer === undefined) return null;
-    const displaced = peer.announcedBy;
-    if (displaced !== "" && displaced !== nodeId && peer.relayTo !== "") this.moveToBroker(peer);
-    this.peers.announce(peer, nodeId);
-    peer.relayTo = each.isRelayed ? nodeId : "";
-    peer.epoch = epoch;
-    peer.isLive ||= each.isLive;
-    peer.isAcquainted ||= isAcquainted;
-    if (!peer.isProven) this.peers.rename(peer, nodeId);
-    return this.isFresh(peer, each) ? (this.peers.byNodeId(nodeId) ?? peer) : null;
-  }
-
-  /**
-   * The address under which a node is kept; null when it can only be reached where another is. Of
-   * several nodes at one address, who started last has taken the others' place.
-   */
-  private placeFor({ nodeId, address, epoch, isRelayed }: PresenceChange): string | null {
-    const throughBroker = isRelayed ? relayAddress(nodeId) : null;
-    if (address === NO_ADDRESS) return throughBroker;
-    const holder = this.peers.at(address);
-    const isClaimed = holder !== undefined && !["", nodeId].includes(holder.announcedBy);
-    return isClaimed && holder.epoch >= epoch ? throughBroker : address;
-  }
-
-  /** Another node is at the address of this one, which can still be reached through the broker. */
-  private moveToBroker({ announcedBy, credit, epoch, isLive, isAcquainted }: Peer): void {
-    const address = relayAddress(announcedBy);
-    const peer = this.peers.findOrAdd(address, false, credit, this.nowMs);
-    if (peer === undefined) return;
-    this.peers.announce(peer, announcedBy);
-    this.peers.rename(peer, announcedBy);
-    Object.assign(peer, { epoch, isLive, isAcquainted });
-    this.want(peer, this.crowd.spreadMs);
-  }
-
-  private isFresh(peer: Peer, { epoch, connection, root }: PresenceChange): boolean {
-    const incarnation = `${epoch}/${connection}`;
-    if (incarnation === peer.incarnation) return false;
-    peer.incarnation = incarnation;
-    peer.forgive(this.nowMs);
-    return root === null || root !== this.options.rootHex();
   }
 
   /** Those have come with another root; everybody else notices the same. */
@@ -382,15 +318,6 @@ export class Scheduler {
     for (const peer of fresh) {
       if (this.crowd.draws(peer, CALLERS)) this.want(peer, this.crowd.spreadMs);
     }
-  }
-
-  /**
-   * Nobody is announced there any more. Who was met is forgotten only if that turns out to be true.
-   */
-  private noteLeft(peer: Peer): void {
-    this.peers.announce(peer, "");
-    peer.incarnation = "";
-    if (peer.isStranger) this.peers.remove(peer);
   }
 
   private forget(): void {
@@ -422,7 +349,7 @@ export class Scheduler {
    * everybody who missed it asks for it, is it news to others.
    */
   private noteYield(session: SessionYield): void {
-    const isNews = !this.isConnected || this.crowd.size > FEW;
+    const isNews = !this.presences.isConnected || this.crowd.size > FEW;
     if (session.hasLearned && isNews) return this.spreadNews();
     const wasSpreading = this.news.isSpreading;
     this.news.noteSession(session);

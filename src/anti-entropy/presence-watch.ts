@@ -1,0 +1,118 @@
+/**
+ * Keeps the list of peers as presence has it: who is where, and who has come anew with other data
+ * than this node's; and notices when this node may have missed what others published.
+ */
+import { NO_ADDRESS } from "../config/address.ts";
+import { relayAddress } from "./destination.ts";
+import type { PeerList } from "./peer-list.ts";
+import type { Peer } from "./peer.ts";
+import type { PresenceChange, PresenceView } from "./presence-view.ts";
+
+/** What it is made with; as in SchedulerOptions. */
+export interface PresenceWatchOptions {
+  readonly presence: () => PresenceView;
+  readonly isAcquainted: (nodeId: string) => boolean;
+  readonly rootHex: () => string | null;
+}
+
+/** What a look at presence has shown. */
+export interface PresenceNews {
+  /** Those that have come anew with another root, or at another place. */
+  readonly fresh: readonly Peer[];
+  /** This node was not connected, or did not publish all it should have. */
+  readonly hasMissed: boolean;
+}
+
+/** See the file header. */
+export class PresenceWatch {
+  /** Whether there was a broker when it was looked last. */
+  isConnected = false;
+  private connections = 0;
+  private droppedEvents = 0;
+  private nowMs = 0;
+  private moved: Peer[] = [];
+
+  constructor(
+    private readonly peers: PeerList,
+    private readonly options: PresenceWatchOptions,
+  ) {}
+
+  /** Takes up all that has changed since the last look. */
+  look(nowMs: number): PresenceNews {
+    this.nowMs = nowMs;
+    const presence = this.options.presence();
+    const { connections, droppedEvents, connected } = presence;
+    const hasMissed = connections !== this.connections || droppedEvents > this.droppedEvents;
+    this.connections = connections;
+    this.droppedEvents = droppedEvents;
+    this.isConnected = connected;
+    const fresh: Peer[] = [];
+    for (const each of presence.takeChanges()) {
+      const peer = this.notePresence(each);
+      if (peer !== null) fresh.push(peer);
+    }
+    return { fresh: [...fresh, ...this.moved.splice(0)], hasMissed };
+  }
+
+  /** Takes up what presence says of a node. Returns it if it has come anew, with another root. */
+  private notePresence(each: PresenceChange): Peer | null {
+    const { nodeId, epoch, online } = each;
+    const former = this.peers.placeOf(nodeId);
+    const address = this.placeFor(each);
+    if (former !== undefined && (!online || former.address !== address)) this.noteLeft(former);
+    if (!online || address === null) return null;
+    const isAcquainted = this.options.isAcquainted(nodeId);
+    const credit = isAcquainted ? 2 : each.isLive ? 1 : 0;
+    const peer = this.peers.findOrAdd(address, false, credit, this.nowMs);
+    if (peer === undefined) return null;
+    const displaced = peer.announcedBy;
+    if (displaced !== "" && displaced !== nodeId && peer.relayTo !== "") this.moveToBroker(peer);
+    this.peers.announce(peer, nodeId);
+    peer.relayTo = each.isRelayed ? nodeId : "";
+    peer.epoch = epoch;
+    peer.isLive ||= each.isLive;
+    peer.isAcquainted ||= isAcquainted;
+    if (!peer.isProven) this.peers.rename(peer, nodeId);
+    return this.isFresh(peer, each) ? (this.peers.byNodeId(nodeId) ?? peer) : null;
+  }
+
+  /**
+   * The address under which a node is kept; null when it can only be reached where another is. Of
+   * several nodes at one address, who started last has taken the others' place.
+   */
+  private placeFor({ nodeId, address, epoch, isRelayed }: PresenceChange): string | null {
+    const throughBroker = isRelayed ? relayAddress(nodeId) : null;
+    if (address === NO_ADDRESS) return throughBroker;
+    const holder = this.peers.at(address);
+    const isClaimed = holder !== undefined && !["", nodeId].includes(holder.announcedBy);
+    return isClaimed && holder.epoch >= epoch ? throughBroker : address;
+  }
+
+  /** Another node is at the address of this one, which can still be reached through the broker. */
+  private moveToBroker({ announcedBy, credit, epoch, isLive, isAcquainted }: Peer): void {
+    const address = relayAddress(announcedBy);
+    const peer = this.peers.findOrAdd(address, false, credit, this.nowMs);
+    if (peer === undefined) return;
+    this.peers.announce(peer, announcedBy);
+    this.peers.rename(peer, announcedBy);
+    Object.assign(peer, { epoch, isLive, isAcquainted });
+    this.moved.push(peer);
+  }
+
+  private isFresh(peer: Peer, { epoch, connection, root }: PresenceChange): boolean {
+    const incarnation = `${epoch}/${connection}`;
+    if (incarnation === peer.incarnation) return false;
+    peer.incarnation = incarnation;
+    peer.forgive(this.nowMs);
+    return root === null || root !== this.options.rootHex();
+  }
+
+  /**
+   * Nobody is announced there any more. Who was met is forgotten only if that turns out to be true.
+   */
+  private noteLeft(peer: Peer): void {
+    this.peers.announce(peer, "");
+    peer.incarnation = "";
+    if (peer.isStranger) this.peers.remove(peer);
+  }
+}
