@@ -1,15 +1,18 @@
 /** A store with a journal, on a simulated disk or a real directory, for tests of durability. */
 import { HybridClock } from "../../src/core/data/clock.ts";
+import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { openLog, type OpenLogOptions, type OpenedLog } from "../../src/durability/open-log.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { realWorld } from "../../src/world.ts";
 import { seeded } from "./random.ts";
+import type { SimulatedDisk } from "./simulated-disk.ts";
 
 /** Where logs are in simulated disks. */
 export const DIRECTORY = "/data";
 
+const one = new Int64().set(0, 1);
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -53,16 +56,47 @@ export async function openStore(
   return { store, ...opened };
 }
 
+/** The process of a log on a simulated disk is gone; another one opens the log anew. */
+export function openAfterKill(
+  files: SimulatedDisk,
+  options: Parameters<typeof openStore>[0] = {},
+): Promise<JournalledStore> {
+  files.kill();
+  return openStore({ files, ...options });
+}
+
+/** A text in UTF-8. */
+export function bytesOf(text: string): Uint8Array {
+  return encoder.encode(text);
+}
+
+/** The number of the entry of a key, a deleted one too; -1 when there is none. */
+export function locate(store: Store, key: string): number {
+  const keyBytes = bytesOf(key);
+  return store.locate(keyBytes, 0, keyBytes.length);
+}
+
 /** Writes a string. */
 export function set(store: Store, key: string, value: string | Uint8Array, expiresAtMs = 0): void {
-  const keyBytes = encoder.encode(key);
-  const bytes = typeof value === "string" ? encoder.encode(value) : value;
+  const keyBytes = bytesOf(key);
+  const bytes = typeof value === "string" ? bytesOf(value) : value;
   store.set(keyBytes, 0, keyBytes.length, bytes, 0, bytes.length, expiresAtMs);
+}
+
+/** Counts one up. */
+export function increment(store: Store, key: string): void {
+  const keyBytes = bytesOf(key);
+  store.increment(keyBytes, 0, keyBytes.length, one);
+}
+
+/** Drops an entry as one that was set aside is. */
+export function discard(store: Store, key: string): void {
+  store.discard(locate(store, key));
 }
 
 /** Deletes a key. */
 export function remove(store: Store, key: string): void {
-  const keyBytes = encoder.encode(key);
+  const keyBytes = bytesOf(key);
   store.delete(keyBytes, 0, keyBytes.length);
 }
 

@@ -1,14 +1,16 @@
 /** What is dropped without a deletion that merging knows of stays away over restarts. */
 import { describe, expect, test } from "bun:test";
-import { Int64 } from "../../../src/core/data/counter.ts";
 import type { Store } from "../../../src/core/store/store.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { resumeIncarnation } from "../../../src/durability/incarnation.ts";
 import { repairDirectory, restoreBackup } from "../../../src/durability/restore.ts";
 import {
-  DIRECTORY,
   dataOf,
+  DIRECTORY,
+  discard,
   entriesOf,
+  increment,
+  openAfterKill,
   openStore,
   remove,
   set,
@@ -18,16 +20,6 @@ import { SimulatedDisk } from "../../support/simulated-disk.ts";
 import { backupsOf } from "../../support/backups.ts";
 
 const DAY_MS = 86_400_000;
-const one = new Int64().set(0, 1);
-const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
-
-function increment(store: Store, key: string): void {
-  store.increment(bytesOf(key), 0, key.length, one);
-}
-
-function discard(store: Store, key: string): void {
-  store.discard(store.locate(bytesOf(key), 0, key.length));
-}
 
 describe("an entry that was set aside", () => {
   test("is not back after a crash; one written again afterwards is", async () => {
@@ -38,8 +30,7 @@ describe("an entry that was set aside", () => {
     discard(first.store, "again");
     set(first.store, "again", "2");
     await untilSafe(first);
-    files.kill();
-    const second = await openStore({ files });
+    const second = await openAfterKill(files);
     expect(dataOf(second.store)).toEqual({ kept: "1", again: "2" });
   });
 
@@ -135,8 +126,7 @@ describe("a deletion past its grace", () => {
     expect(first.store.tombstoneCount).toBe(0);
     increment(first.store, "counter");
     await untilSafe(first);
-    files.kill();
-    const second = await openStore({ files, now: () => nowMs });
+    const second = await openAfterKill(files, { now: () => nowMs });
     expect(dataOf(second.store)).toEqual({ counter: "1" });
   });
 
@@ -149,8 +139,7 @@ describe("a deletion past its grace", () => {
     nowMs += 2 * DAY_MS;
     first.store.sweep(100);
     await untilSafe(first);
-    files.kill();
-    const second = await openStore({ files, now: () => nowMs });
+    const second = await openAfterKill(files, { now: () => nowMs });
     expect(second.store.tombstoneCount).toBe(0);
     expect(second.store.deletions.purgedUpToMs).toBe(first.store.deletions.purgedUpToMs);
     expect(second.store.deletions.purgedUpToMs).toBeGreaterThan(0);

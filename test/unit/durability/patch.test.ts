@@ -9,10 +9,13 @@ import { checkDirectory } from "../../../src/durability/check.ts";
 import { FORMAT_VERSION, sealFrame } from "../../../src/durability/frame.ts";
 import { repairDirectory } from "../../../src/durability/restore.ts";
 import {
+  bytesOf,
   createStore,
-  DIRECTORY,
   dataOf,
+  DIRECTORY,
   entriesOf,
+  locate,
+  openAfterKill,
   openStore,
   remove,
   set,
@@ -23,11 +26,10 @@ import { SimulatedDisk } from "../../support/simulated-disk.ts";
 
 const KEYS = ["a", "b", "c"];
 const LATER_MS = 4_000_000_000_000;
-const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 /** What `id` is now: the value where it lies. */
 function read(store: Store, key: string): { id: number; entry: Entry } {
-  const id = store.locate(bytesOf(key), 0, key.length);
+  const id = locate(store, key);
   const entry = new Entry();
   if (id >= 0) store.read(id, entry);
   return { id, entry };
@@ -53,8 +55,7 @@ test("a byte, or the expiry, of 8 MiB costs the log a few bytes", async () => {
   expect(first.journal.position - position).toBeLessThan(300);
   await untilSafe(first);
   const expected = entriesOf(first.store);
-  files.kill();
-  const second = await openStore({ files });
+  const second = await openAfterKill(files);
   expect(entriesOf(second.store)).toEqual(expected);
 });
 
@@ -160,7 +161,6 @@ test("a log in an older format is not gone on with: another segment is begun", a
   overwrite(second.store, "k", 0, "w");
   await untilSafe(second);
   expect(files.paths().filter((path) => path.includes("log")).length).toBe(2);
-  files.kill();
-  const third = await openStore({ files });
+  const third = await openAfterKill(files);
   expect(dataOf(third.store)).toEqual({ k: "w" + "v".repeat(1_999) });
 });

@@ -1,8 +1,6 @@
 /** What was journalled comes back: after a clean stop, a kill, a power cut, and compaction. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Int64 } from "../../../src/core/data/counter.ts";
-import type { Store } from "../../../src/core/store/store.ts";
 import { Contacts } from "../../../src/core/sync/contacts.ts";
 import {
   CONTACTS_METADATA,
@@ -15,6 +13,8 @@ import { eventLoop } from "../../../src/world.ts";
 import {
   dataOf,
   entriesOf,
+  increment,
+  openAfterKill,
   openStore,
   remove,
   set,
@@ -25,15 +25,8 @@ import { readFact } from "../../support/facts.ts";
 import { seeded } from "../../support/random.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
 
-const one = new Int64().set(0, 1);
-
 async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await nextTurn(eventLoop);
-}
-
-function increment(store: Store, key: string): void {
-  const bytes = new TextEncoder().encode(key);
-  store.increment(bytes, 0, bytes.length, one);
 }
 
 describe("a clean stop", () => {
@@ -176,8 +169,7 @@ describe("compaction", () => {
     for (let i = 0; i < 100; i++) set(first.store, `key ${i}`, "value");
     await untilSafe(first);
     files.place("/data/0000000002.snap.tmp", new Uint8Array(100));
-    files.kill();
-    const second = await openStore({ files });
+    const second = await openAfterKill(files);
     expect(second.store.size).toBe(100);
     expect(files.paths().some((path) => path.endsWith(".tmp"))).toBe(false);
   });
