@@ -456,6 +456,7 @@ export class Store {
   private incrementInPlace(id: number, delta: Int64): boolean {
     const { clock, counts, present } = this;
     if (!counts.addInPlace(present, delta)) return false;
+    this.countedBytes += present.valueLength;
     if (present.valueLength >= LARGE_COUNTER_BYTES) {
       const { high, low } = counts.origin;
       present.setVersion(clock.high, clock.low, high, low);
