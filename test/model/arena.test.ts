@@ -199,8 +199,8 @@ function checkRow(table: EntryTable, id: number, r: Row): void {
   expect(table.hasExpiry(id)).toBe(r.expiresAtMs !== 0);
   expect(table.expiresAtMs(id)).toBe(r.expiresAtMs);
   expect(table.hashOf(id)).toBe(r.hash);
-  expect(table.keyEquals(id, r.key, 0, r.key.length)).toBeTrue();
-  expect(table.keyEquals(id, r.key, 0, r.key.length - 1)).toBeFalse();
+  expect(table.matches(id, r.hash, r.key, 0, r.key.length)).toBeTrue();
+  expect(table.matches(id, r.hash, r.key, 0, r.key.length - 1)).toBeFalse();
 }
 
 describe("entry table", () => {

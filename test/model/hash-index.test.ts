@@ -28,8 +28,9 @@ class TestKeys implements IndexedKeys {
     return this.hashes[id];
   }
 
-  keyEquals(id: number, key: Uint8Array, offset: number, length: number): boolean {
-    return this.byId[id] === Buffer.from(key.subarray(offset, offset + length)).toString();
+  matches(id: number, hash: number, key: Uint8Array, offset: number, length: number): boolean {
+    const text = Buffer.from(key.subarray(offset, offset + length)).toString();
+    return this.hashes[id] === hash && this.byId[id] === text;
   }
 }
 

@@ -234,11 +234,12 @@ export class EntryTable {
     return this.rows[id >>> CHUNK_BITS][(id & CHUNK_MASK) * ROW_WORDS + 7];
   }
 
-  /** Whether the entry's key equals these bytes. */
-  keyEquals(id: number, key: Uint8Array, offset: number, length: number): boolean {
+  /** Whether the entry was created with this hash, and its key equals these bytes. */
+  matches(id: number, hash: number, key: Uint8Array, offset: number, length: number): boolean {
     const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     const facts = row[at + 1];
+    if (row[at + 7] !== hash) return false;
     if ((facts & KEY_LENGTH_MASK) !== length) return false;
     const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)];

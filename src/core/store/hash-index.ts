@@ -28,8 +28,8 @@ export const MAX_IDS = ID_MASK;
 export interface IndexedKeys {
   /** The hash the entry was inserted under, unsigned 32-bit. */
   hashOf(id: number): number;
-  /** Whether the entry's key equals these bytes. */
-  keyEquals(id: number, key: Uint8Array, offset: number, length: number): boolean;
+  /** Whether the entry was inserted under this hash, and its key equals these bytes. */
+  matches(id: number, hash: number, key: Uint8Array, offset: number, length: number): boolean;
 }
 
 class Table {
@@ -58,9 +58,7 @@ export class HashIndex {
       if (slot === 0) return -1;
       if (slot >>> ID_BITS === tag) {
         const id = (slot & ID_MASK) - 1;
-        if (this.keys.hashOf(id) === hash && this.keys.keyEquals(id, key, offset, length)) {
-          return id;
-        }
+        if (this.keys.matches(id, hash, key, offset, length)) return id;
       }
       at = (at + 1) & SLOT_MASK;
     }
