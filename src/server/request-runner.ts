@@ -181,7 +181,7 @@ export class RequestRunner {
     slice.begin(output.beginRun() + context.copiedBytes + store.countedBytes);
     this.isWorking = true;
     let lookedTo = input.start;
-    store.clock.hold();
+    store.beginRun();
     try {
       while (input.start < input.end && !isOver) {
         if (input.start >= lookedTo) {
@@ -199,7 +199,7 @@ export class RequestRunner {
         isOver = reply.length >= SEND_AT_BYTES || slice.isOver(bytes + reply.length);
       }
     } finally {
-      store.clock.release();
+      store.endRun();
     }
     source.send(reply);
     this.isWorking = false;

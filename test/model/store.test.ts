@@ -414,6 +414,41 @@ const history = fc
     };
   });
 
+test("keys that were prefetched are found as any others are, and so are those beside them", () => {
+  const range = fc.record({ at: fc.nat(11), length: fc.integer({ min: 1, max: 3 }) });
+  fc.assert(
+    fc.property(
+      fc.stringMatching(/^[ab]{16}$/),
+      fc.stringMatching(/^[ab]{16}$/),
+      fc.array(range, { maxLength: 8 }),
+      fc.array(range, { minLength: 1, maxLength: 12 }),
+      (text, later, ahead, wanted) => {
+        const real = new TestStore();
+        for (const { at, length } of wanted) real.set(text.slice(at, at + length), "v");
+        const idOf = new Map<string, number>();
+        for (const key of real.ordered()) idOf.set(key, real.store.find(bytes(key), 0, key.length));
+        const keys = bytes(text).slice();
+        const sorted = ahead.toSorted((a, b) => a.at - b.at);
+        const starts = Int32Array.from(sorted, ({ at }) => at);
+        const check = (held: string): void => {
+          for (const { at, length } of [...wanted, ...ahead]) {
+            const id = idOf.get(held.slice(at, at + length)) ?? -1;
+            expect(real.store.find(keys, at, length)).toBe(id);
+          }
+        };
+        real.store.beginRun();
+        const lengths = Int32Array.from(sorted, ({ length }) => length);
+        real.store.prefetch(keys, starts, lengths, sorted.length);
+        check(text);
+        real.store.endRun();
+        keys.set(bytes(later));
+        check(later);
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
 /** Each look at the clock takes as long as a lookup. */
 test("the clock is asked once a write, and in reading only about what has an expiry", () => {
   let looks = 0;

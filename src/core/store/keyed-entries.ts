@@ -52,6 +52,12 @@ export class KeyedEntries {
 
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
+  /** The keys prefetched last, in ascending order of their place, and how far `hash` has come. */
+  private hashedKeys: Uint8Array | null = null;
+  private readonly hashedStarts = new Int32Array(PREFETCH_KEYS);
+  private readonly hashedLengths = new Int32Array(PREFETCH_KEYS);
+  private hashedCount = 0;
+  private nextHashed = 0;
   private readonly hashes = new Uint32Array(PREFETCH_KEYS);
   private readonly ids = new Int32Array(PREFETCH_KEYS);
   private readonly husk = new Entry();
@@ -115,7 +121,21 @@ export class KeyedEntries {
 
   /** What a key is filed under, unsigned 32-bit. */
   hash(key: Uint8Array, offset: number, length: number): number {
+    const { hashedKeys, hashedStarts, hashedLengths } = this;
+    if (key === hashedKeys) {
+      let at = this.nextHashed;
+      while (at < this.hashedCount && hashedStarts[at] < offset) at++;
+      this.nextHashed = at;
+      const isHashed = at < this.hashedCount && hashedStarts[at] === offset;
+      if (isHashed && hashedLengths[at] === length) return this.hashes[at];
+    }
     return hashKey(key, offset, length, this.hashSeed.low, this.hashSeed.high);
+  }
+
+  /** Ends the time in which the keys prefetched last stay where they are. */
+  forgetHashes(): void {
+    this.hashedKeys = null;
+    this.hashedCount = 0;
   }
 
   /** Id of the entry with this key, whatever its kind, or -1. `hash` is the key's. */
@@ -126,7 +146,13 @@ export class KeyedEntries {
   /** See `Store.prefetch`. */
   prefetch(keys: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): number {
     const { hashes, ids, index, table } = this;
-    for (let i = 0; i < count; i++) hashes[i] = this.hash(keys, starts[i], lengths[i]);
+    const { low, high } = this.hashSeed;
+    for (let i = 0; i < count; i++) hashes[i] = hashKey(keys, starts[i], lengths[i], low, high);
+    this.hashedKeys = keys;
+    this.hashedStarts.set(starts);
+    this.hashedLengths.set(lengths);
+    this.hashedCount = count;
+    this.nextHashed = 0;
     for (let i = 0; i < count; i++) ids[i] = index.candidate(hashes[i]);
     let sum = 0;
     for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= table.touchRow(ids[i]);

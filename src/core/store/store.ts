@@ -189,9 +189,24 @@ export class Store {
   }
 
   /**
-   * Loads the memory that looking up these keys will need, all keys a step at a time, so
-   * that the processor waits for many loads at once. At most PREFETCH_KEYS keys. Returns a
-   * number of no meaning, which keeps the loads from being optimised away.
+   * Begins a run of requests, which takes well below a millisecond: until `endRun` the time is
+   * looked at once at the most (`HybridClock.hold`), and keys may be prefetched.
+   */
+  beginRun(): void {
+    this.clock.hold();
+  }
+
+  /** Ends what `beginRun` began. */
+  endRun(): void {
+    this.clock.release();
+    this.entries.forgetHashes();
+  }
+
+  /**
+   * Within a run: hashes keys, which must stay where they are until its end, and loads the memory
+   * that looking them up will need, all keys a step at a time, so that the processor waits for many
+   * loads at once. At most PREFETCH_KEYS keys. Returns a number of no meaning, which keeps
+   * the loads from being optimised away.
    */
   prefetch(keys: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): number {
     return this.entries.prefetch(keys, starts, lengths, count);

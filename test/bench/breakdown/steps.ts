@@ -188,14 +188,14 @@ export class Breakdown {
     const { store, entry, one } = this;
     const valueAt = keyStarts[0] + KEY_BYTES + "\r\n$22\r\n".length - keyStarts[0];
     return this.afterLooking(chunks, (chunk) => {
-      store.clock.hold();
+      store.beginRun();
       for (let i = 0; i < PIPELINE; i++) {
         const at = keyStarts[i];
         if (command === "SET") store.set(chunk, at, KEY_BYTES, chunk, at + valueAt, 22, 0);
         else if (command === "INCR") store.increment(chunk, at, KEY_BYTES, one);
         else store.readValue(store.find(chunk, at, KEY_BYTES), entry);
       }
-      store.clock.release();
+      store.endRun();
     });
   }
 
