@@ -47,7 +47,7 @@ export class Ways {
   /** Without `relay` there is one way only. */
   constructor(
     private readonly dial: Dial,
-    private readonly relay: Relay | null,
+    private readonly relay: Pick<Relay, "isOpen" | "dial"> | null,
     private readonly timing: Timing,
     private readonly logger: Logger,
   ) {}

@@ -229,8 +229,19 @@ describe("what it costs", () => {
   });
 });
 
+test("a line of 32 kbit/s with 2 s of delay and 5 % loss carries nearly what it can", () => {
+  const pair = new Pair({ ...PERFECT, bytesASecond: 4_000, latencyMs: 2_000, drop: 0.05 }, 1);
+  const text = randomText(seeded(9), 200_000);
+  pair.streams[0].write(Buffer.from(text, "latin1"));
+  pair.runUntil(() => pair.text(1).length === text.length);
+  expect(pair.text(1)).toBe(text);
+  // 50 s of bytes. Whatever else is sent on the line waits no longer than this for its turn.
+  expect(pair.nowMs).toBeLessThan(120_000);
+  expect(pair.longestQueueMs).toBeLessThan(3_000);
+});
+
 describe("what nobody can have sent", () => {
-  const empty = { ranges: [], credit: 0, isFinal: false, isProbe: false };
+  const empty = { ranges: [], credit: 0, isFinal: false, isProbe: false, sentMs: 1, echoMs: 0 };
   const nothing = new Uint8Array(0);
 
   test.each([
@@ -285,7 +296,7 @@ describe("what nobody can have sent", () => {
       stream.receive(encodeDatagram({ ...empty, receivedUpTo: 0, offset, payload }), 0);
     }
     const told = stream.next(0)!;
-    expect(told[13]).toBeLessThanOrEqual(MAX_RANGES);
+    expect(told[21]).toBeLessThanOrEqual(MAX_RANGES);
     stream.receive(
       encodeDatagram({ ...empty, receivedUpTo: 0, offset: 0, payload: Buffer.alloc(1) }),
       0,
@@ -301,6 +312,8 @@ describe("what nobody can have sent", () => {
         .record({
           receivedUpTo: fc.nat(100),
           credit: fc.nat(),
+          sentMs: fc.nat(),
+          echoMs: fc.nat(100),
           offset: fc.nat(100_000),
           payload: fc.uint8Array({ maxLength: 50 }),
           isFinal: fc.boolean(),

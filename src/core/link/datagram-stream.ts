@@ -10,7 +10,7 @@
  * It knows nothing of who is at the other end. Whatever comes from there, memory stays within two
  * windows and what `write` was given.
  */
-import { decodeDatagram, encodeDatagram, MAX_OVERHEAD_BYTES } from "./datagram.ts";
+import { clockWord, decodeDatagram, encodeDatagram, MAX_OVERHEAD_BYTES } from "./datagram.ts";
 import { StreamReceiver } from "./stream-receiver.ts";
 import { StreamSender } from "./stream-sender.ts";
 
@@ -108,6 +108,7 @@ export class DatagramStream {
     if (!isDue) return null;
     return encodeDatagram({
       ...this.receiver.receipt(),
+      sentMs: clockWord(nowMs),
       offset: segment?.start ?? this.sender.offset,
       payload: segment?.bytes ?? new Uint8Array(0),
       isFinal: segment?.isFinal ?? false,

@@ -35,6 +35,8 @@ export class StreamReceiver {
   /** Where the other side's bytes end; Infinity while unknown. */
   private finalOffset = Infinity;
   private datagramsSinceReceipt = 0;
+  /** `sentMs` of the latest datagram with a payload; 0 once it was told. */
+  private echoMs = 0;
   /** The credit told last, as the offset up to which it goes. */
   private toldLimit = 0;
 
@@ -45,7 +47,7 @@ export class StreamReceiver {
   ) {}
 
   /** Takes a datagram's payload. False when nothing of the kind can have been sent. */
-  take({ offset, payload, isFinal, isProbe }: Datagram, nowMs: number): boolean {
+  take({ offset, payload, isFinal, isProbe, sentMs }: Datagram, nowMs: number): boolean {
     const end = offset + payload.length;
     if (end > this.finalOffset || end > this.limit) return false;
     if (isFinal && !this.noteFinal(end)) return false;
@@ -55,6 +57,7 @@ export class StreamReceiver {
     const isInOrder = offset === this.receivedUpTo && this.early.length === 0;
     if (end > this.receivedUpTo) this.keep({ start: offset, bytes: payload });
     this.datagramsSinceReceipt++;
+    this.echoMs = sentMs;
     const isSoon = !isInOrder || this.datagramsSinceReceipt >= DATAGRAMS_A_RECEIPT;
     this.receiptDueMs = Math.min(this.receiptDueMs, isSoon ? nowMs : nowMs + RECEIPT_MS);
     this.finish(nowMs);
@@ -84,8 +87,10 @@ export class StreamReceiver {
     this.receiptDueMs = Infinity;
     this.datagramsSinceReceipt = 0;
     this.toldLimit = this.limit;
-    const { receivedUpTo, limit, isFinished } = this;
+    const { receivedUpTo, limit, isFinished, echoMs } = this;
+    this.echoMs = 0;
     return {
+      echoMs,
       receivedUpTo: receivedUpTo + (isFinished ? 1 : 0),
       credit: isFinished ? 0 : limit - receivedUpTo,
       ranges: isFinished ? [] : this.earlyRanges(),

@@ -10,21 +10,27 @@
  * comes back for the time that RFC 6298 computes from the round trips. What is lost twice, and is
  * longer than anything that has arrived, may be too long for the way, and is halved.
  */
-import type { Range, Receipt } from "./datagram.ts";
+import { clockWord, type Range, type Receipt } from "./datagram.ts";
 
-/** How much longer than the shortest a round trip may take because of a queue, in ms. */
+/** How much longer than the shortest a round trip may take because of a queue: in ms, or a part. */
 const QUEUE_MS = 200;
-/** Without a round trip measured, and within these bounds otherwise, silence means loss, in ms. */
-const FIRST_TIMEOUT_MS = 1_000;
+const QUEUE_PART = 1 / 4;
+/**
+ * After how long silence means loss: until a round trip was measured, at least, and when it is
+ * doubled for each silence in a row, at most; in ms.
+ */
+const FIRST_TIMEOUT_MS = 3_000;
 const MIN_TIMEOUT_MS = 300;
-const MAX_TIMEOUT_MS = 5_000;
+const MAX_DOUBLED_MS = 5_000;
 /** Segments may overtake each other by so much, in ms, or a quarter of a round trip. */
 const MIN_REORDERING_MS = 30;
 /** What the window begins with, in segments. */
-const FIRST_SEGMENTS = 4;
+const FIRST_SEGMENTS = 2;
 /** What was sent so often without arriving is halved, down to this length in bytes. */
 const SENDS_BEFORE_HALVING = 2;
 const MIN_SEGMENT_BYTES = 512;
+/** Whatever is said to have taken longer to come back was made up, in ms. */
+const MAX_ROUND_TRIP_MS = 60_000;
 
 /** A run of bytes that was sent. */
 export interface Segment {
@@ -110,19 +116,18 @@ export class StreamSender {
   }
 
   /** Hears what has arrived. False when that cannot be: nothing of it was sent. */
-  hear({ receivedUpTo, ranges, credit }: Receipt, nowMs: number): boolean {
+  hear({ receivedUpTo, ranges, credit, echoMs }: Receipt, nowMs: number): boolean {
     const sentUpTo = this.nextOffset + (this.isFinalSent ? 1 : 0);
     if (receivedUpTo > sentUpTo || ranges.some(({ end }) => end > sentUpTo)) return false;
     this.limit = Math.max(this.limit, receivedUpTo + Math.min(credit, this.maxWindowBytes));
     const before = this.flightBytes();
-    const arrived = this.removeArrived(receivedUpTo, ranges);
-    if (arrived.length === 0) return true;
-    this.timeouts = 0;
-    const once = arrived.filter(({ sends }) => sends === 1);
-    const roundTripMs = Math.min(...once.map(({ sentMs }) => nowMs - sentMs));
-    if (once.length > 0) this.noteRoundTrip(roundTripMs);
-    this.findLost(arrived, nowMs);
-    this.fitWindow(before, roundTripMs, nowMs);
+    const hasArrived = this.removeArrived(receivedUpTo, ranges);
+    if (hasArrived) this.timeouts = 0;
+    const roundTripMs = (clockWord(nowMs) - echoMs) >>> 0;
+    if (echoMs === 0 || roundTripMs > MAX_ROUND_TRIP_MS) return true;
+    this.noteRoundTrip(roundTripMs);
+    this.findLost(roundTripMs, nowMs);
+    if (hasArrived) this.fitWindow(before, roundTripMs, nowMs);
     return true;
   }
 
@@ -157,18 +162,17 @@ export class StreamSender {
     for (const segment of this.flight) segment.isLost = true;
   }
 
-  private removeArrived(receivedUpTo: number, ranges: readonly Range[]): Segment[] {
-    const arrived: Segment[] = [];
+  /** Whether anything has arrived that was not known to have. */
+  private removeArrived(receivedUpTo: number, ranges: readonly Range[]): boolean {
+    const before = this.flight.length;
     const missing: Segment[] = [];
     for (const segment of this.flight) {
       const { start } = segment;
       const end = start + lengthOf(segment);
       const isThere =
         end <= receivedUpTo || ranges.some((it) => it.start <= start && end <= it.end);
-      if (isThere) {
-        arrived.push(segment);
-        this.provenBytes = Math.max(this.provenBytes, segment.bytes.length);
-      } else {
+      if (isThere) this.provenBytes = Math.max(this.provenBytes, segment.bytes.length);
+      else {
         const cut = Math.max(0, Math.min(segment.bytes.length, receivedUpTo - start));
         segment.start += cut;
         segment.bytes = segment.bytes.subarray(cut);
@@ -176,7 +180,7 @@ export class StreamSender {
       }
     }
     this.flight = missing;
-    return arrived;
+    return missing.length < before;
   }
 
   private noteRoundTrip(ms: number): void {
@@ -190,29 +194,28 @@ export class StreamSender {
     }
   }
 
-  private findLost(arrived: readonly Segment[], nowMs: number): void {
-    // Of what was sent twice the first may have arrived, unless it is too soon for the second.
-    const latestMs = Math.max(
-      ...arrived
-        .filter(({ sends, sentMs }) => sends === 1 || nowMs - sentMs >= this.shortestMs)
-        .map(({ sentMs }) => sentMs),
-    );
+  /** What was sent clearly before what has arrived now, that long after it was sent. */
+  private findLost(roundTripMs: number, nowMs: number): void {
+    const arrivedMs = nowMs - roundTripMs;
     const reorderingMs = Math.max(MIN_REORDERING_MS, this.smoothMs / 4);
     let isAnyLost = false;
     for (const segment of this.flight) {
-      if (segment.isLost || segment.sentMs + reorderingMs >= latestMs) continue;
+      if (segment.isLost || segment.sentMs + reorderingMs >= arrivedMs) continue;
       segment.isLost = isAnyLost = true;
     }
     if (isAnyLost) this.narrow(1 / 2, nowMs);
   }
 
   private fitWindow(flightBytes: number, roundTripMs: number, nowMs: number): void {
-    if (roundTripMs === Infinity) return;
-    if (roundTripMs - this.shortestMs > QUEUE_MS) return this.narrow(3 / 4, nowMs);
+    const queueMs = Math.max(QUEUE_MS, this.shortestMs * QUEUE_PART);
+    if (roundTripMs - this.shortestMs > queueMs) return this.narrow(3 / 4, nowMs);
     // Whoever has little to send does not show how much the way takes.
     if (flightBytes < this.windowBytes / 2) return;
-    const arrivedBytes = flightBytes - this.flightBytes();
-    this.windowBytes = Math.min(this.maxWindowBytes, this.windowBytes + Math.max(0, arrivedBytes));
+    const arrivedBytes = Math.max(0, flightBytes - this.flightBytes());
+    // Twice as much each round trip until a limit was met, then a segment more.
+    const isSearching = this.narrowedMs === -Infinity;
+    const share = isSearching ? 1 : this.maxSegmentBytes / this.windowBytes;
+    this.windowBytes = Math.min(this.maxWindowBytes, this.windowBytes + share * arrivedBytes);
   }
 
   /** Once a round trip at most: what happens within one has one cause. */
@@ -315,7 +318,7 @@ export class StreamSender {
     const { smoothMs, deviationMs } = this;
     const computedMs = smoothMs === 0 ? FIRST_TIMEOUT_MS : smoothMs + 4 * deviationMs;
     const onceMs = Math.max(MIN_TIMEOUT_MS, computedMs);
-    return Math.min(MAX_TIMEOUT_MS, onceMs * 2 ** this.timeouts);
+    return Math.max(onceMs, Math.min(MAX_DOUBLED_MS, onceMs * 2 ** this.timeouts));
   }
 }
 

@@ -464,6 +464,67 @@ test("of two nodes announced at one address the one that started last counts", a
   }
 });
 
+describe("nodes that are reached through the broker", () => {
+  const hidden = (nodeId: string, facts: Partial<PresenceChange> = {}) =>
+    presence(nodeId, { address: "none", isRelayed: true, root: "other", ...facts });
+
+  test("are known by their ids, where they offer that", async () => {
+    peers = [hidden("a"), hidden("b", { isRelayed: false })];
+    const scheduler = create();
+    pass(scheduler, 1_000);
+    expect(addresses()).toEqual(["broker/a"]);
+    expect(scheduler.destinationOf("a")).toMatchObject({ hostPort: null, relayTo: "a" });
+  });
+
+  test("are asked once, however often they announce themselves", async () => {
+    peers = [hidden("a"), presence("n", { isRelayed: true, root: "other" })];
+    const scheduler = create();
+    pass(scheduler, 1_000);
+    for (const each of started.splice(0)) await each.end({ peerNodeId: each.address.slice(-1) });
+    pass(scheduler, 10_000);
+    expect(addresses()).toEqual([]);
+  });
+
+  test("and have an address as well can be reached both ways", () => {
+    peers = [presence("a", { isRelayed: true })];
+    const scheduler = create();
+    pass(scheduler, 500);
+    const hostPort = { host: "a", port: 7379 };
+    expect(scheduler.destinationOf("a")).toMatchObject({ hostPort, relayTo: "a" });
+    peers = [presence("a", { isRelayed: false, connection: 2 })];
+    pass(scheduler, 500);
+    expect(scheduler.destinationOf("a")).toMatchObject({ hostPort, relayTo: "" });
+  });
+
+  test("are no hindrance to each other when they announce one address", async () => {
+    const at = (nodeId: string, epoch: number) =>
+      presence(nodeId, { address: "192.168.1.2:7379", epoch, isRelayed: true, root: "other" });
+    for (const both of [
+      [at("old", 1), at("new", 2)],
+      [at("new", 2), at("old", 1)],
+    ]) {
+      peers = both;
+      const scheduler = create();
+      pass(scheduler, 1_000);
+      expect(addresses().sort()).toEqual(["192.168.1.2:7379", "broker/old"]);
+      expect(scheduler.destinationOf("old")).toMatchObject({ hostPort: null, relayTo: "old" });
+      expect(scheduler.destinationOf("new")).toMatchObject({ relayTo: "new" });
+      started = [];
+    }
+  });
+
+  test("are forgotten when they leave, and kept where they are when they were met", async () => {
+    peers = [hidden("a"), hidden("b")];
+    const scheduler = create();
+    pass(scheduler, 1_000);
+    await started.find(({ address }) => address === "broker/b")!.end({ peerNodeId: "b" });
+    await started.find(({ address }) => address === "broker/a")!.end({ ok: false });
+    peers = [hidden("a", { online: false }), hidden("b", { online: false })];
+    pass(scheduler, 500);
+    expect(scheduler.distinctPeers().map(({ nodeId }) => nodeId)).toEqual(["b"]);
+  });
+});
+
 test("peers that left are forgotten, unless they are configured or were met", async () => {
   peers = [presence("a", { root: "other" }), presence("b")];
   const scheduler = create({ peerList: ["c:1"] });
