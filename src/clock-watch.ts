@@ -2,7 +2,7 @@
  * Watches this node's clocks (`core/data/trusted-clock.ts`): says in the log when they disagree and
  * what follows, shows how they stand, and has peers asked what time it is when nobody knows here.
  */
-import type { HybridClock } from "./core/data/clock.ts";
+import { unixMsOf, type HybridClock } from "./core/data/clock.ts";
 import { TrustedClock, type ClockChange, type ClockState } from "./core/data/trusted-clock.ts";
 import { counter, flag, gauge, text, type Fact } from "./fact.ts";
 import type { Logger } from "./observability/log.ts";
@@ -11,8 +11,9 @@ import { every, isoTimeOf, type Cancel, type Timing } from "./timing.ts";
 
 /** How often the clocks are compared when nobody asks for the time. */
 const LOOK_EVERY_MS = 250;
-/** Peers are not asked for the time more often than this. */
+/** Peers are not asked for the time more often than this, and more and more seldom in vain. */
 const ASK_EVERY_MS = 5_000;
+const ASK_AT_LEAST_MS = 600_000;
 /** How often it is said that this node and its peers disagree, as long as they do. */
 const SAY_EVERY_MS = 600_000;
 
@@ -41,6 +42,7 @@ export class ClockWatch implements TimeControl {
   private cancelLooks: Cancel = () => {};
   private isToAsk = false;
   private askedMs = -Infinity;
+  private askEveryMs = ASK_EVERY_MS;
   private saidMs = -Infinity;
   private isStarted = false;
 
@@ -72,7 +74,7 @@ export class ClockWatch implements TimeControl {
     gauge(
       "clock_ahead_of_peers_ms",
       "ms",
-      "How far this node's clock is ahead of that of most peers, negative for behind, 0 without any.",
+      "How far this node's clock is ahead of most peers', negative for behind, 0 without any.",
       (it) => it.clock.aheadOfPeersMs ?? 0,
     ),
     flag(
@@ -106,7 +108,7 @@ export class ClockWatch implements TimeControl {
   get writeRefusal(): string | null {
     if (this.clock.state !== "implausible") return null;
     const time = isoTimeOf(this.options.wallMs());
-    return `this machine's clock says ${time}; set it right, or wait for a peer to confirm the time`;
+    return `this machine's clock says ${time}; set it, or wait for a peer to confirm the time`;
   }
 
   get knowsExpiries(): boolean {
@@ -116,7 +118,7 @@ export class ClockWatch implements TimeControl {
   /** The data is back, and this is the clock that it is dated by. */
   begin(hybrid: HybridClock): void {
     this.hybrid = hybrid;
-    this.clock.begin(hybrid.seenMs());
+    this.clock.begin(unixMsOf(hybrid.seenHigh, hybrid.seenLow));
     hybrid.settle();
   }
 
@@ -139,9 +141,10 @@ export class ClockWatch implements TimeControl {
     const nowMs = this.options.timing.nowMs();
     clock.look();
     this.hybrid?.settle();
-    if (this.isToAsk && nowMs - this.askedMs >= ASK_EVERY_MS) {
+    if ((this.isToAsk || clock.needsPeer) && nowMs - this.askedMs >= this.askEveryMs) {
       this.isToAsk = false;
       this.askedMs = nowMs;
+      this.askEveryMs = Math.min(2 * this.askEveryMs, ASK_AT_LEAST_MS);
       this.onChange();
     }
     if (!clock.isOff) this.saidMs = -Infinity;
@@ -153,6 +156,7 @@ export class ClockWatch implements TimeControl {
 
   private note({ from, to, stepMs, gapMs }: ClockChange): void {
     this.isToAsk = true;
+    this.askEveryMs = ASK_EVERY_MS;
     const { info, warn } = this.options.logger;
     const follows = FOLLOWS[to];
     if (stepMs !== 0) {

@@ -104,9 +104,13 @@ export class Replica {
    */
   static async open(options: ReplicaOptions): Promise<Replica> {
     let replica: Replica | null = null;
-    const clockWatch = createClockWatch(options, () => replica?.hasPeers ?? false);
+    let hadPeers = options.antiEntropy.peer_list.length > 0;
+    const clockWatch = createClockWatch(options, () => replica?.hasPeers ?? hadPeers);
     const store = createStore(options, clockWatch.clock);
-    const journal = await openJournal(options, store);
+    const journal = await openJournal(options, store, (recovered) => {
+      hadPeers ||= readContacts(recovered.metadata(CONTACTS_METADATA)).size > 0;
+      clockWatch.begin(store.clock);
+    });
     journal.onFailureChange = () => {
       const { failure } = journal;
       store.setReadOnly(failure !== null);
@@ -117,7 +121,6 @@ export class Replica {
       store.deletions.vouch(store.clock.seenMs());
       const brokerAddress = await options.brokerAddress();
       replica = new Replica(options, store, clockWatch, journal, brokerAddress);
-      clockWatch.begin(store.clock);
       await replica.setAside.countEarlier();
       return replica;
     } catch (error) {
@@ -329,16 +332,23 @@ function createStore({ world, nodeId, storage }: ReplicaOptions, clock: TrustedC
     memoryLimitBytes: storage.memory_limit_mb * 1_048_576,
     maxClockSkewMs: storage.max_clock_skew_ms,
     tombstoneGraceMs: storage.tombstone_grace_seconds * 1000,
+    mayForget: () => clock.mayForget,
   });
 }
 
 /** Brings back what is on disk, unless the node keeps nothing there. */
-async function openJournal(options: ReplicaOptions, store: Store): Promise<Journal> {
+async function openJournal(
+  options: ReplicaOptions,
+  store: Store,
+  onRecovered: (journal: Journal) => void,
+): Promise<Journal> {
   const { world, nodeId, storage, bounds } = options;
   const { engine, persistence_enabled, path, fsync } = storage;
   if (engine === "memory" || !persistence_enabled) {
+    const journal = new MemoryJournal();
+    onRecovered(journal);
     store.counts.noteRun();
-    return new MemoryJournal();
+    return journal;
   }
   const { journal, recovered } = await openLog({
     directory: path,
@@ -351,6 +361,8 @@ async function openJournal(options: ReplicaOptions, store: Store): Promise<Journ
     logger: options.logger.child("storage"),
     ...(bounds && { segmentBytes: bounds.segmentBytes }),
   });
+  // Before anything is given a time.
+  onRecovered(journal);
   resumeIncarnation(store.counts, journal, recovered, fsync);
   return journal;
 }

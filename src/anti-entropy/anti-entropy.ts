@@ -54,7 +54,7 @@ export interface AntiEntropyOptions {
   /** Processor time of this thread, in ms. */
   readonly threadCpuMs: () => number;
   /** Unix milliseconds, and what peers say of them. */
-  readonly clock: Pick<TrustedClock, "nowMs" | "state" | "noteTime">;
+  readonly clock: Pick<TrustedClock, "nowMs" | "state" | "isSure" | "noteTime">;
   /** From 0 to below 1. */
   readonly random: () => number;
   /** So many random words of 32 bits. */
@@ -192,6 +192,10 @@ export class AntiEntropy implements SyncControl {
     await this.awaitPresence();
     if (this.isStopping) return;
     this.scheduler.tick(timing.nowMs());
+    const wasTimeKnown = this.isTimeKnown;
+    await Promise.race([this.scheduler.syncWithAll(), delay(timing, START_SYNC_MS)]);
+    // What this node did not take before a peer told it the time it takes now.
+    if (wasTimeKnown || !this.isTimeKnown) return;
     await Promise.race([this.scheduler.syncWithAll(), delay(timing, START_SYNC_MS)]);
   }
 
@@ -307,8 +311,8 @@ export class AntiEntropy implements SyncControl {
   }
 
   /**
-   * The time has changed here, or is in doubt: peers are asked what time it is, and for what was
-   * not taken before.
+   * The time has changed here, or is in doubt: a few peers are asked what time it is, and for what
+   * was not taken before.
    */
   noteTimeChange(): void {
     this.scheduler.noteTimeChange();
@@ -323,6 +327,10 @@ export class AntiEntropy implements SyncControl {
   resetPeaks(): void {
     this.sessionSlices.reset();
     this.keeper.longestSlice.reset();
+  }
+
+  private get isTimeKnown(): boolean {
+    return this.options.clock.state === "trusted";
   }
 
   private isHealing(): boolean {
@@ -395,7 +403,7 @@ export class AntiEntropy implements SyncControl {
       longestSlice: this.sessionSlices,
       common: {
         nowMs: clock.nowMs,
-        isTimeKnown: () => clock.state === "trusted",
+        isTimeKnown: () => clock.isSure,
         onPeerTime: (peer, theirMs) => clock.noteTime(peer, theirMs),
         store,
         tree: this.tree,

@@ -2,7 +2,6 @@
 import { parseArguments, parseName } from "../protocol/line-parser.ts";
 import { PLAIN, ReplyTooLarge, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import type { Store } from "../core/store/store.ts";
 import { isoTimeOf } from "../timing.ts";
 import {
   answerClock,
@@ -99,16 +98,23 @@ function isRefusedNow(
   if (durability.failure !== null) answerFailure(durability.failure, reply);
   else if (time.writeRefusal !== null) answerClock(reply, time.writeRefusal);
   else if (store.clock.isOutrun && time.hasPeers()) {
-    return isDatedAhead(command, request, reply, store);
+    return isDatedAhead(command, request, reply, { services, store });
   } else return false;
   return true;
 }
+
+const AGAIN = "try again in a few seconds, when a peer or time has told which is right";
 
 /**
  * Whether the command writes over what was written while this node's clock was ahead: peers would
  * not take it either until its time has come. Answers the error if so.
  */
-function isDatedAhead({ keys }: Command, request: Request, reply: Reply, store: Store): boolean {
+function isDatedAhead(
+  { keys }: Command,
+  request: Request,
+  reply: Reply,
+  { services, store }: Pick<Context, "services" | "store">,
+): boolean {
   let untilMs = keys === undefined ? store.aheadUntilMs() : 0;
   const [first, last, step] = keys ?? [1, 0, 1];
   const end = last < 0 ? request.count : last;
@@ -118,7 +124,9 @@ function isDatedAhead({ keys }: Command, request: Request, reply: Reply, store: 
   if (untilMs === 0) return false;
   const what = keys === undefined ? "some keys were" : "the key was";
   const detail = `${what} written while this node's clock was ahead; no peer takes that before`;
-  answerClock(reply, `${detail} ${isoTimeOf(untilMs)}`);
+  const inDoubt = `${what} written later than it is now by this machine's clock; ${AGAIN}`;
+  const isInDoubt = services.time.state === "doubtful";
+  answerClock(reply, isInDoubt ? inDoubt : `${detail} ${isoTimeOf(untilMs)}`);
   return true;
 }
 

@@ -8,6 +8,12 @@ import { shownBy } from "./oracle.ts";
 import { MAX_EVENT_BYTES, type SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
 
+/** What a client was told is written, and by whom. */
+export interface Try {
+  readonly by: string;
+  readonly entry: Entry;
+}
+
 /** The clients of all nodes. */
 export class Clients {
   private readonly delta = new Int64();
@@ -19,7 +25,7 @@ export class Clients {
   act(node: SimNode, name: string): void {
     const chance = this.simulation.chanceOfAct(name);
     const store = node.serving?.store;
-    if (store === undefined || node.hasLostTime) return;
+    if (store === undefined) return;
     const burst = chance.happens(0.1) ? chance.between(2, 8) : 1;
     for (let i = 0; i < burst; i++) this.command(node, store, `${name}.${i}`);
   }
@@ -45,6 +51,20 @@ export class Clients {
     else if (isCounter) this.increment(node, store, name, chance);
     else if (isDeletion) this.delete(node, store, name);
     else this.set(node, store, name, act, index % 2 === 1);
+  }
+
+  /** A client writes every key that the node takes a write of. Returns what was written. */
+  tryWrites(node: SimNode): Try[] {
+    const { names } = this.simulation;
+    const { store } = node.serving!;
+    const written = names.filter((name) => !this.refuses(node, name));
+    return written.map((name) => {
+      this.set(node, store, name, `try.${node.id}.${name}`);
+      const key = this.simulation.keys.get(name)!;
+      const entry = new Entry();
+      store.read(store.locate(key, 0, key.length), entry);
+      return { by: node.id, entry: entry.clone() };
+    });
   }
 
   /** Whether the node takes no write of that key, or no FLUSH, as `commands/execute.ts` has it. */

@@ -18,21 +18,32 @@ export interface Held {
 /** What one node holds. */
 export class Holding {
   readonly keys = new Map<string, Held>();
-  floor = 0n;
+  private flushed = 0n;
+
+  /** What has a base below it is gone. */
+  get floor(): bigint {
+    return this.flushed;
+  }
+
+  /** A flush takes what is below it, with the expiry of it, however late that was set. */
+  raiseFloor(floor: bigint): void {
+    this.flushed = floor;
+    for (const [key, { base }] of this.keys) if (base >> 1n < floor) this.keys.delete(key);
+  }
 
   clone(): Holding {
     const copy = new Holding();
     for (const [key, held] of this.keys) {
       copy.keys.set(key, { ...held, parts: new Map(held.parts) });
     }
-    copy.floor = this.floor;
+    copy.flushed = this.flushed;
     return copy;
   }
 
   /** Takes up everything the other holds. */
   join(other: Holding): void {
     for (const [key, held] of other.keys) this.joinKey(key, held);
-    if (other.floor > this.floor) this.floor = other.floor;
+    if (other.floor > this.floor) this.raiseFloor(other.floor);
   }
 
   joinKey(key: string, { base, parts, expiry }: Held): void {

@@ -144,7 +144,7 @@ export class Oracle {
         const { timeHigh, timeLow, originHigh, originLow } = store.floor;
         const floor = versionOf(timeHigh, timeLow, originHigh, originLow);
         if (floor <= this.holdings[node].floor) this.fail(`node ${node}: the flush floor sank`);
-        this.holdings[node].floor = floor;
+        this.holdings[node].raiseFloor(floor);
         survival.note({ floor });
       },
     };

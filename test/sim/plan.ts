@@ -142,6 +142,12 @@ function drawAdvertised(chance: Chance, nodes: number): Advertised[] {
   );
 }
 
+/** The plan with clocks that jump often: for seconds or for good, over restarts, by years. */
+export function withJumps(plan: Plan): Plan {
+  const troubles = { ...plan.troubles, clockStep: 0.06, lostTime: 0.03 };
+  return { ...plan, graceMs: Math.max(plan.graceMs, 2 * HOUR_MS), troubles };
+}
+
 /**
  * Draws a plan in which deletions are forgotten while nodes reach each other only in part, so that
  * most of what is known goes by way of third nodes, and late.

@@ -1,10 +1,11 @@
 /** What must be true of all nodes once the simulated world is at rest. */
 import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
-import { Entry, KIND_HUSK, KIND_STRING } from "../../src/core/data/entry.ts";
-import { isDeadBy } from "../../src/core/data/merge.ts";
+import { Entry, KIND_HUSK, KIND_STRING, compareVersions } from "../../src/core/data/entry.ts";
+import { baseVersionOf, isDeadBy } from "../../src/core/data/merge.ts";
 import { LATEST, MerkleTree } from "../../src/core/tree/merkle.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
 import type { Store } from "../../src/core/store/store.ts";
+import type { Try } from "./clients.ts";
 import { shownBy } from "./oracle.ts";
 import { EPOCH_MS, type SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
@@ -73,6 +74,35 @@ export function checkContents(simulation: Simulation): void {
 function isMissing(store: Store, key: Uint8Array): boolean {
   const id = store.locate(key, 0, key.length);
   return id >= 0 && store.isMissing(id);
+}
+
+/** Fails unless every node knows what time it is. */
+export function checkClocks({ oracle, present }: Simulation): void {
+  for (const { id, serving } of present) {
+    const { state } = serving!.clockWatch;
+    if (state !== "trusted") oracle.fail(`${id} has a clock that is right, and it is ${state}`);
+  }
+}
+
+/** What some node has not taken of what was written, or something later of that key; null for none. */
+export function findUntaken({ present }: Simulation, tries: readonly Try[]): string | null {
+  const view = new Entry();
+  for (const { by, entry } of tries) {
+    for (const { id, serving } of present) {
+      const { store } = serving!;
+      // It was flushed while its clock was ahead.
+      if (compareVersions(store.floor, entry) > 0) continue;
+      const found = store.locate(entry.key, entry.keyOffset, entry.keyLength);
+      if (found >= 0) {
+        store.read(found, view);
+        baseVersionOf(view, view);
+        if (compareVersions(view, entry) >= 0) continue;
+      }
+      const key = Buffer.from(entry.keyBytes()).toString();
+      return `${id} has not taken what a client of ${by} was told is written of ${key}`;
+    }
+  }
+  return null;
 }
 
 /** Fails unless every root is that of a tree made anew. */

@@ -1,5 +1,5 @@
 /**
- * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--trace] [--shrink SECONDS]`: runs N seeds from
+ * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--jumps] [--trace] [--shrink SECONDS]`: runs N seeds from
  * S on (1 and 0 by default), tells how far it is, and stops at the first that fails, with exit code 1.
  *
  * A failing seed is made small (`shrink.ts`, two minutes at most by default, not at all with
@@ -9,7 +9,8 @@
  *
  * `--trace` tells what happened to all keys, in a seed that does not fail, too. `--forgetting`
  * draws clusters in which deletions are forgotten while few nodes reach each other. With `--liar` each
- * has a member that lies, which a tenth of them have otherwise.
+ * has a member that lies, which a tenth of them have otherwise. With `--jumps` clocks jump often, which
+ * they do in a quarter of them otherwise.
  */
 import { parseArgs } from "node:util";
 import { shrink } from "./shrink.ts";
@@ -27,6 +28,7 @@ const { values } = parseArgs({
     seed: { type: "string", default: "0" },
     forgetting: { type: "boolean", default: false },
     liar: { type: "boolean", default: false },
+    jumps: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
     shrink: { type: "string", default: "120" },
     only: { type: "string" },
@@ -78,6 +80,7 @@ function passedSeconds(): string {
 function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
   const options: SimulationOptions = { variation, isTraced, isForgetting: values.forgetting };
   if (values.liar) Object.assign(options, { hasLiar: true });
+  if (values.jumps) Object.assign(options, { hasJumps: true });
   return simulate(seed, options);
 }
 
@@ -85,7 +88,7 @@ function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
 function report(failing: Outcome): void {
   const { seed, failure } = failing;
   console.log(`seed ${seed} fails: ${failure}`);
-  const again = `bun run sim --seed ${seed}${values.forgetting ? " --forgetting" : ""}${values.liar ? " --liar" : ""}`;
+  const again = `bun run sim --seed ${seed}${values.forgetting ? " --forgetting" : ""}${values.liar ? " --liar" : ""}${values.jumps ? " --jumps" : ""}`;
   let variation = asked;
   if (shrinkSeconds > 0) {
     console.error(`making it small, for ${shrinkSeconds} s at most`);

@@ -59,8 +59,6 @@ export class SimNode {
   private mode: DiskKind;
   /** How far the clock is off, in ms. */
   clockOffsetMs = 0;
-  /** Its clock is years back. */
-  hasLostTime = false;
   /** What the clock gains in a millisecond. */
   drift = 0;
   /** What serves clients. Null while nothing does: it has not read its disk yet, or is stopping. */

@@ -37,6 +37,15 @@ describe("a member that lies takes no write from the honest, and they end equal"
   });
 });
 
+describe("clocks that jump by hours and years take no write that was answered", () => {
+  test.each([0, 10])("10 seeds from %d on", (first) => {
+    for (let seed = first; seed < first + 10; seed++) {
+      const { failure } = simulate(seed, { hasJumps: true });
+      expect(failure && `bun run sim --jumps --seed ${seed}: ${failure}`).toBeNull();
+    }
+  });
+});
+
 test("a seed replays exactly", () => {
   for (const seed of [1, 2, 3]) {
     const [first, again] = [simulate(seed, { isTraced: true }), simulate(seed, { isTraced: true })];

@@ -24,8 +24,10 @@ import { Liar } from "./liar.ts";
 import { LIAR } from "./lies.ts";
 import { Network } from "./network.ts";
 import { Oracle } from "./oracle.ts";
-import { drawForgettingPlan, drawPlan, type Plan } from "./plan.ts";
+import { drawForgettingPlan, drawPlan, withJumps, type Plan } from "./plan.ts";
 import {
+  checkClocks,
+  findUntaken,
   checkLinks,
   checkContents,
   checkInvariants,
@@ -53,6 +55,10 @@ const TURNS_A_CHECK = 20;
 const MAX_START_MS = 120_000;
 /** How many seeds have a liar, of those that could. */
 const LIARS = 0.1;
+/** How many seeds have clocks that jump often. */
+const JUMPS = 0.25;
+/** What clients write once all clocks are right all others have after so long, if it has to be fetched, too. */
+const SOON_MS = 120_000;
 
 /** What came of a seed. */
 export interface Outcome {
@@ -79,6 +85,8 @@ export interface SimulationOptions {
   readonly isForgetting?: boolean;
   /** Whether one of the members lies; drawn by default. */
   readonly hasLiar?: boolean;
+  /** Whether clocks jump often; drawn by default. */
+  readonly hasJumps?: boolean;
   /** What is left out. */
   readonly variation?: Variation;
 }
@@ -171,7 +179,9 @@ export class Simulation {
     this.variation = options.variation ?? AS_DRAWN;
     const chance = this.chanceOfAct("plan");
     const drawn = options.isForgetting ? drawForgettingPlan(chance) : drawPlan(chance);
-    const plan = (this.plan = changedPlan(drawn, this.variation.change));
+    const jumps = options.hasJumps ?? (!options.isForgetting && this.isDrawn("has jumps", JUMPS));
+    const jumping = jumps ? withJumps(drawn) : drawn;
+    const plan = (this.plan = changedPlan(jumping, this.variation.change));
     const nowMs = () => this.timeline.nowMs;
     this.history = new History(options.isTraced ?? false, nowMs, this.names);
     this.oracle = new Oracle(plan.disks, nowMs, () => this.timeline.halt());
@@ -211,7 +221,12 @@ export class Simulation {
       this.nodes.push(node);
       if (!this.variation.without.has(node.id)) this.present.push(node);
     }
-    this.liar = this.createLiar(options.hasLiar ?? this.chanceOfAct("has liar").happens(LIARS));
+    this.liar = this.createLiar(options.hasLiar ?? this.isDrawn("has liar", LIARS));
+  }
+
+  /** Whether the seed stands for a cluster of a kind that so large a part of them is of. */
+  private isDrawn(name: string, share: number): boolean {
+    return this.chanceOfAct(name).happens(share);
   }
 
   private createLiar(isDrawn: boolean): Liar | null {
@@ -361,7 +376,6 @@ export class Simulation {
     broker.start();
     for (const node of this.present) {
       node.clockOffsetMs = 0;
-      node.hasLostTime = false;
       node.drift = 0;
       node.disk.contents.failWritesWith = node.disk.contents.failSyncsWith = null;
       node.start();
@@ -369,6 +383,11 @@ export class Simulation {
     const untilMs = timeline.nowMs + MAX_START_MS;
     do timeline.runUntil(timeline.nowMs + 30_000);
     while (this.present.some((node) => !node.isUp) && timeline.nowMs < untilMs);
+    if (plan.troubles.clockStep > 0) {
+      // Those that believed their clocks unconfirmed are no witnesses for others for a while.
+      timeline.runUntil(timeline.nowMs + 90_000);
+      this.tryWrites();
+    }
     // What was written with a clock an hour ahead can be passed on when that hour is over.
     if (plan.troubles.clockStep > 0) this.pass(HOUR_MS + 60_000);
     // The next batch of each node tells the others what they missed.
@@ -377,6 +396,20 @@ export class Simulation {
         this.clients.set(node, node.serving!.store, "k0", `mended.${node.id}`);
       }
     }
+  }
+
+  /** All clocks are right again: what is written now all nodes have soon, or it is refused. */
+  private tryWrites(): void {
+    const { clients, oracle, present, timeline } = this;
+    checkClocks(this);
+    const tries = present.flatMap((node) => clients.tryWrites(node));
+    const untilMs = timeline.nowMs + SOON_MS;
+    let problem: string | null;
+    do {
+      timeline.runUntil(timeline.nowMs + 10_000);
+      problem = findUntaken(this, tries);
+    } while (problem !== null && timeline.nowMs < untilMs && oracle.failure === null);
+    if (problem !== null) oracle.fail(problem);
   }
 
   /** Waits until all nodes show what they must. */

@@ -58,7 +58,7 @@ class Kept {
     let next = 0;
     for (; next < changes.length && changes[next][0] <= limit; next++) {
       const change = changes[next][1];
-      if ("floor" in change) this.holding.floor = change.floor;
+      if ("floor" in change) this.holding.raiseFloor(change.floor);
       else if ("gone" in change) {
         this.holding.keys.delete(change.gone);
         this.gone.set(change.gone, change.base);
@@ -232,6 +232,6 @@ function readStore(store: Store): Holding {
     if (!isLiars(key)) holding.joinKey(key, readState(view));
   }
   const { timeHigh, timeLow, originHigh, originLow } = store.floor;
-  holding.floor = versionOf(timeHigh, timeLow, originHigh, originLow);
+  holding.raiseFloor(versionOf(timeHigh, timeLow, originHigh, originLow));
   return holding;
 }

@@ -16,6 +16,7 @@ const TAKES_TIME = new Set(["absence", "isolation", "departure"]);
 /** Draws troubles and causes them. */
 export class Troubles {
   /** What was on the disks of nodes once. */
+  private nextJumpMs = 0;
   private readonly backups = new Map<SimNode, SimulatedDisk>();
 
   constructor(
@@ -140,39 +141,46 @@ export class Troubles {
 
   private step(node: SimNode, chance: Chance): void {
     const { counts, timeline } = this.simulation;
+    if (!this.mayJump(chance)) return;
     counts.steps++;
-    const how = chance.pick(["for good", "for two seconds", "over a restart"] as const);
+    const how = chance.pick(["for good", "for two seconds", "for a while", "over a restart"]);
     if (how === "for good") {
       const offsetMs = chance.pick([-HOUR_MS, 0, HOUR_MS, chance.between(-5_000, 5_000)]);
       return this.setClock(node, offsetMs);
     }
     if (how === "over a restart") {
       node.crash(chance.pick(["kill", "power"]));
-      this.setClock(node, -HOUR_MS);
+      this.setClock(node, chance.pick([-HOUR_MS, 0, HOUR_MS]));
       return void timeline.after(chance.magnitude(10, 5_000), () => node.start());
     }
     const before = node.clockOffsetMs;
-    this.setClock(node, chance.between(-30, 30) * 60_000);
-    timeline.after(2_000, () => {
+    this.setClock(node, chance.between(-60, 60) * 60_000);
+    const lengthMs = how === "for two seconds" ? 2_000 : chance.magnitude(5_000, HOUR_MS);
+    timeline.after(lengthMs, () => {
       if (this.simulation.isTroubled) this.setClock(node, before);
     });
   }
 
-  /**
-   * A machine whose clock has lost the time boots years back, until it learns the time. Its clients
-   * leave it alone so long: a deletion is dated by that clock, and would be as good as forgotten
-   * when the clock is right again. Nor does a clock come up years ahead here: what is written then,
-   * and what is forgotten, nobody promises to set right.
-   */
+  /** Not all clocks jump at once, or it would be nobody's fault that nobody knows the time. */
+  private mayJump(chance: Chance): boolean {
+    const { nowMs } = this.simulation.timeline;
+    if (nowMs < this.nextJumpMs) return false;
+    this.nextJumpMs = nowMs + chance.magnitude(1_000, 30_000);
+    return true;
+  }
+
+  /** A machine boots with a clock that is years off, until it learns the time. */
   private loseTime(node: SimNode, chance: Chance): void {
     const { counts, timeline } = this.simulation;
+    if (!this.mayJump(chance)) return;
     counts.lostTimes++;
     node.crash(chance.pick(["kill", "power"]));
-    this.setClock(node, chance.pick([-EPOCH_MS, -chance.between(1, 20) * YEAR_MS]));
-    node.hasLostTime = true;
+    const yearsMs = chance.between(2, 20) * YEAR_MS;
+    // One that has no data knows of no time that its clock could be measured by.
+    const hasData = this.simulation.oracle.heldBy(node.place).size > 0;
+    this.setClock(node, chance.pick([-EPOCH_MS, -yearsMs, hasData ? yearsMs : -yearsMs]));
     node.start();
     timeline.after(chance.magnitude(100, 60_000), () => {
-      node.hasLostTime = false;
       if (this.simulation.isTroubled) this.setClock(node, 0);
     });
   }

@@ -11,7 +11,8 @@ export interface ClusterNodeOptions {
   readonly network?: Readonly<Record<string, number | string>>;
   readonly mqtt?: Readonly<Record<string, number | boolean | string>>;
   readonly antiEntropy?: Readonly<Record<string, unknown>>;
-  readonly storage?: Readonly<Record<string, number>>;
+  readonly storage?: Readonly<Record<string, number | string>>;
+  readonly env?: Record<string, string>;
   /** Where it runs; on this machine unless given. */
   readonly namespace?: Namespace;
 }
@@ -38,10 +39,14 @@ export class ClusterNode {
       ...section("storage", { ...options.storage }),
       ...section("logging", { level: "debug" }),
     ].join("\n");
-    const { namespace } = options;
+    const { env, namespace } = options;
     const host = namespace?.address ?? "127.0.0.1";
     const enter = namespace && ["ip", "netns", "exec", namespace.name, await merklekvBinary()];
-    const process = await startNodeProcess({ config, ...(enter && { command: enter }) });
+    const process = await startNodeProcess({
+      config,
+      ...(enter && { command: enter }),
+      ...(env && { env }),
+    });
     return new ClusterNode(id, process, host, await LineClient.connect(process.port, host));
   }
 

@@ -13,8 +13,15 @@
  * 3. Peers. Each one's clock is a vote for the time it is nearer to. A peer's clock was compared
  *    with the monotonic clock, so what it said before a step back counts too; not so what it said
  *    before a step forward, as the monotonic clock may have stood still. A peer that is in doubt
- *    itself does not vote, or all those that slept would hold each other back.
- * 4. DOUBT_MS without a vote: the wall clock. A glitch is over by then.
+ *    itself does not vote, or all those that slept would hold each other back; nor does one that
+ *    has just started and knows of nothing that its clock could be measured by (`isSure`).
+ * 4. DOUBT_MS without a vote: the wall clock. A glitch is over by then. A peer that says later that
+ *    the other time was right is believed all the same.
+ *
+ * And without any step, where peers agree on the time and this node alone is far off, theirs counts
+ * (`yield`): when there are two of them at least; or one, if this node is ahead and has just
+ * started, and nothing that it has seen before is later than what the peer says. Otherwise, of two
+ * nodes that differ, nobody knows which is right.
  *
  * While it is in doubt the earlier of the two counts. So nothing expires that may be alive, and
  * what is written peers take whichever time is right (`clock.ts` sees to it that it wins over what
@@ -28,19 +35,31 @@
  * What was dated so wrong would be taken for what others have forgotten the deletion of. Without
  * any peers known, that cannot be, and rule 4 decides.
  *
- * At the start the time held is the latest that the node had seen before (`begin`), if that is
- * ahead: either the clock was ahead then, or it is behind now.
+ * At the start the time held is the latest that the node had seen before (`begin`). If that is
+ * ahead, either the clock was ahead then, or it is behind now. If it is days back, the node was off
+ * for so long, or its clock is ahead now: it waits for a peer to say which, for DOUBT_MS, or
+ * without end when it is more than a year.
  *
- * What a peer that lies can do with that: confirm or refute a step of this node's clock, when most
- * of those that were asked lie. It never brings a time of its own.
+ * A node that has peers forgets deletions only by a time that is confirmed (`mayForget`): what a
+ * clock that is days ahead forgets, others have yet to learn.
+ *
+ * What peers that lie can do with that: when most of those that were asked lie, which are two at
+ * least, they say what time it is. One that is alone with a node can confirm or refute a step of
+ * its clock, and hold it back to the latest that it had seen.
  */
 
 /** From what time on a wall clock may have been set: the start of 2023, in Unix ms. */
 export const PLAUSIBLE_FROM_MS = 1_672_531_200_000;
 /** From how much on a difference between the clocks is a step, in ms. */
 const STEP_MS = 1_000;
+/** Nobody is off for longer, and away from all peers when it comes back, in ms. */
+const LONGEST_OFF_MS = 365 * 86_400_000;
 /** For how long a step is in doubt when no peer says anything, in ms. */
 export const DOUBT_MS = 10_000;
+/** A node that has just started has had time to ask its peers after so long, in ms. */
+const START_MS = 3_000;
+/** And one that believed its clock because nobody said anything, after so long, in ms. */
+const LATER_MS = 60_000;
 /** Between two comparisons of the clocks, in ms of the wall clock, at most. */
 const LOOK_MS = 500;
 /** A sleep that matters is longer, in ms. */
@@ -111,8 +130,17 @@ export class TrustedClock {
   /** What the wall clock said when the two were compared last. */
   private lookedAtMs: number;
   private sleptMs: number;
-  /** Since when the two times differ, by the monotonic clock. */
-  private sinceMs = -Infinity;
+  /** The latest time that was seen before the start, which was then. */
+  private seenMs = 0;
+  private readonly startedMs: number;
+  /** Whether a peer has agreed with the wall clock, since the start and its last doubtful step. */
+  private isConfirmed = false;
+  /** The time held when the wall clock was believed only because nobody said anything. */
+  private doubtedOffsetMs: number | null = null;
+  /** Since when the two times differ, or the clocks agree, by the monotonic clock. */
+  private sinceMs: number;
+  /** Whether the wall clock is believed when nobody says anything. */
+  private doesTimeTell = true;
   /** How many peers' clocks this one was compared with, and how far it is ahead of them. */
   private comparedPeers = 0;
   private comparedMs: number | null = null;
@@ -122,6 +150,7 @@ export class TrustedClock {
     this.lookedAtMs = options.wallMs();
     this.wallOffsetMs = this.heldOffsetMs = this.lookedAtMs - options.monotonicMs();
     this.sleptMs = options.sleptMs();
+    this.startedMs = this.sinceMs = options.monotonicMs();
     if (!isPlausible(this.lookedAtMs)) this.current = "implausible";
   }
 
@@ -144,9 +173,12 @@ export class TrustedClock {
    * The data is back, and `seenMs` is the latest time, in Unix ms, that the node knew of before.
    */
   begin(seenMs: number): void {
-    const wallMs = this.options.wallMs();
-    if (seenMs <= wallMs + this.options.maxAheadMs) return;
-    this.heldOffsetMs = seenMs - this.options.monotonicMs();
+    const { farMs, hasPeers, maxAheadMs, monotonicMs, wallMs } = this.options;
+    this.seenMs = seenMs;
+    const offMs = wallMs() - seenMs;
+    const isLong = seenMs > 0 && offMs > farMs && hasPeers();
+    if (offMs >= -maxAheadMs && !isLong) return;
+    this.heldOffsetMs = seenMs - monotonicMs();
     this.weigh(0, false);
   }
 
@@ -171,11 +203,14 @@ export class TrustedClock {
     this.compare();
   }
 
-  /** That peer, which is in no doubt, says that it is `theirMs` now, in Unix ms. */
-  noteTime(nodeId: string, theirMs: number): void {
-    if (!isPlausible(theirMs)) return;
-    const atMs = this.options.monotonicMs();
+  /**
+   * That peer says that it is `theirMs` now, in Unix ms; null: it does not know, and takes back
+   * what it has said before.
+   */
+  noteTime(nodeId: string, theirMs: number | null): void {
     this.witnesses.delete(nodeId);
+    if (theirMs === null || !isPlausible(theirMs)) return;
+    const atMs = this.options.monotonicMs();
     this.witnesses.set(nodeId, { offsetMs: theirMs - atMs, atMs });
     if (this.witnesses.size > MAX_WITNESSES) {
       this.witnesses.delete(this.witnesses.keys().next().value!);
@@ -208,18 +243,85 @@ export class TrustedClock {
    */
   get mayBeBehind(): boolean {
     if (this.current === "doubtful" || this.current === "implausible") return true;
-    const behindMs = -(this.comparedMs ?? 0);
-    if (this.current === "held") return behindMs > BEHIND_MS;
-    // Of two nodes that differ, nobody knows which is right.
-    return behindMs > this.options.maxAheadMs + ROUNDING_MS && this.comparedPeers > 1;
+    return this.current === "held" && -(this.comparedMs ?? 0) > BEHIND_MS;
+  }
+
+  /** Whether this node may say to others what time it is. */
+  get isSure(): boolean {
+    if (this.current !== "trusted" || this.isConfirmed) return this.current === "trusted";
+    const sureAfterMs = this.doubtedOffsetMs === null ? START_MS : LATER_MS;
+    return this.options.monotonicMs() - this.sinceMs >= sureAfterMs;
+  }
+
+  /** Whether a peer that knows the time would make a difference. */
+  get needsPeer(): boolean {
+    if (this.current === "held" || !this.options.hasPeers()) return false;
+    return this.current !== "trusted" || !this.isConfirmed;
+  }
+
+  /**
+   * Whether deletions may be forgotten by this time: a peer confirms it, or the clocks have agreed
+   * for long, or nobody else is there to learn of them.
+   */
+  get mayForget(): boolean {
+    const { farMs, hasPeers, maxAheadMs, monotonicMs } = this.options;
+    if (!hasPeers()) return true;
+    if (this.current !== "trusted") return this.current === "held";
+    if (this.comparedMs !== null) return this.comparedMs <= maxAheadMs + ROUNDING_MS;
+    return monotonicMs() - this.sinceMs >= farMs / 4;
   }
 
   /** Compares this node's time with its peers'. */
   private compare(): void {
     const offsets = this.offsets(false).sort((a, b) => a - b);
     this.comparedPeers = offsets.length;
-    const theirMs = this.options.monotonicMs() + offsets[offsets.length >> 1];
-    this.comparedMs = offsets.length === 0 ? null : Math.round(this.read() - theirMs);
+    this.comparedMs = null;
+    if (offsets.length === 0) return;
+    const middleMs = offsets[offsets.length >> 1];
+    this.comparedMs = Math.round(this.read() - this.options.monotonicMs() - middleMs);
+    if (!this.isOff) {
+      if (this.current === "trusted") this.confirm();
+      return;
+    }
+    if (this.current !== "trusted" && this.current !== "implausible") return;
+    const insteadMs = this.whatPeersSay(middleMs, offsets);
+    if (insteadMs !== null) this.yield(insteadMs);
+  }
+
+  private confirm(): void {
+    this.isConfirmed = true;
+    this.doubtedOffsetMs = null;
+  }
+
+  /**
+   * How far the time that peers agree on, against this node's, is ahead of the monotonic clock;
+   * null when they do not, or it is one alone that cannot be told to be right. `offsetMs` is what
+   * the one in the middle says.
+   */
+  private whatPeersSay(offsetMs: number, offsets: readonly number[]): number | null {
+    const closeMs = this.options.maxAheadMs + ROUNDING_MS;
+    const agreeing = offsets.filter((it) => Math.abs(it - offsetMs) <= closeMs).length;
+    if (agreeing * 2 <= offsets.length) return null;
+    if (agreeing > 1) return offsetMs;
+    if (this.isConfirmed) return null;
+    const { doubtedOffsetMs, wallOffsetMs } = this;
+    if (doubtedOffsetMs !== null) {
+      const fromDoubtedMs = Math.abs(offsetMs - doubtedOffsetMs);
+      return fromDoubtedMs < Math.abs(offsetMs - wallOffsetMs) ? doubtedOffsetMs : null;
+    }
+    const nowMs = this.options.monotonicMs();
+    const hasJustStarted = nowMs - this.startedMs < WITNESS_MS;
+    const isAhead = this.comparedMs! > 0 && nowMs + offsetMs >= this.seenMs - closeMs;
+    return hasJustStarted && isAhead ? offsetMs : null;
+  }
+
+  private yield(offsetMs: number): void {
+    const from = this.current;
+    this.heldOffsetMs = offsetMs;
+    this.sinceMs = this.options.monotonicMs();
+    this.current = "held";
+    this.comparedMs = 0;
+    this.options.onChange({ from, to: "held", stepMs: 0, gapMs: this.gapMs });
   }
 
   private read(): number {
@@ -247,9 +349,20 @@ export class TrustedClock {
     const from = this.current;
     this.sinceMs = monotonicMs();
     const isFar = Math.abs(this.gapMs) > farMs && hasPeers();
+    this.doesTimeTell = !isFar || this.isJustAStart;
+    this.doubtedOffsetMs = null;
     this.current = isFar || !this.isWallPlausible ? "implausible" : "doubtful";
     const isSetAtLast = isSet && from === "implausible" && this.isWallPlausible && this.gapMs > 0;
     this.settle(stepMs, from, isSetAtLast);
+  }
+
+  /**
+   * Whether the time held is no more than where the clocks began: they were never confirmed. If it
+   * is what the node had seen before, the wall clock must not be back, nor more than a year on.
+   */
+  private get isJustAStart(): boolean {
+    if (this.isConfirmed) return false;
+    return this.seenMs === 0 || (this.gapMs > 0 && this.gapMs < LONGEST_OFF_MS);
   }
 
   /** Decides between the two times, if that can be. */
@@ -257,11 +370,21 @@ export class TrustedClock {
     const { gapMs } = this;
     const votes = this.votes();
     const inDoubtMs = this.options.monotonicMs() - this.sinceMs;
+    if (votes > 0) this.confirm();
     if (isSetAtLast || this.areAlike || votes > 0) this.believe();
     else if (votes < 0) this.current = "held";
-    else if (this.current === "doubtful" && inDoubtMs >= DOUBT_MS) this.believe();
+    else if (this.mayDecide && inDoubtMs >= DOUBT_MS) {
+      this.isConfirmed = false;
+      this.doubtedOffsetMs = this.heldOffsetMs;
+      this.believe();
+    }
     if (stepMs === 0 && from === this.current) return;
     this.options.onChange({ from, to: this.current, stepMs, gapMs });
+  }
+
+  /** Whether it is believed after a while when there is no vote. */
+  private get mayDecide(): boolean {
+    return this.doesTimeTell && this.isWallPlausible && this.current !== "held";
   }
 
   private believe(): void {
@@ -291,8 +414,11 @@ export class TrustedClock {
     let votes = 0;
     for (const offsetMs of this.offsets(this.gapMs > 0)) {
       const fromHeldMs = Math.abs(offsetMs - heldOffsetMs);
+      const fromWallMs = Math.abs(offsetMs - wallOffsetMs);
       if (!isWallPlausible) votes -= fromHeldMs <= closeMs ? 1 : 0;
-      else votes += Math.abs(offsetMs - wallOffsetMs) < fromHeldMs ? 1 : -1;
+      // Who is further from both than they are from each other has a third time.
+      else if (Math.min(fromHeldMs, fromWallMs) > Math.abs(this.gapMs)) continue;
+      else votes += fromWallMs < fromHeldMs ? 1 : -1;
     }
     return votes;
   }

@@ -26,10 +26,14 @@ export class Deletions {
   /** This pass of the sweep purges whatever sessions there are. */
   private isPurgeDue = false;
 
-  /** `graceMs`: how long a tombstone is kept. */
+  /**
+   * `graceMs`: how long a tombstone is kept. `mayForget`: whether the time is certain enough for
+   * that.
+   */
   constructor(
     private readonly clock: HybridClock,
     readonly graceMs: number,
+    private readonly mayForget: () => boolean = () => true,
   ) {}
 
   /**
@@ -122,7 +126,7 @@ export class Deletions {
 
   /** Whether what is dead is to be purged now; notes that it is. */
   purge(tombstone: Entry): boolean {
-    if (!this.isPurgeable(tombstone)) return false;
+    if (!this.isPurgeable(tombstone) || !this.mayForget()) return false;
     if (this.sessions > 0 && !this.isPurgeDue) {
       if (this.heldSinceMs === 0) this.heldSinceMs = this.clock.nowMs();
       return false;

@@ -89,6 +89,8 @@ export interface StoreOptions {
   readonly maxClockSkewMs: number;
   /** How long a tombstone is kept. */
   readonly tombstoneGraceMs: number;
+  /** Whether the time is certain enough to forget tombstones by it; it is by default. */
+  readonly mayForget?: () => boolean;
 }
 
 /** The data set of one node. */
@@ -141,7 +143,7 @@ export class Store {
     this.observers = this.entries.observers;
     this.order = this.entries.order;
     this.floor = this.flushFloor.version;
-    this.deletions = new Deletions(clock, tombstoneGraceMs);
+    this.deletions = new Deletions(clock, tombstoneGraceMs, options.mayForget);
     this.merger = new Merger(this.entries, this.flushFloor, this.deletions, clock);
     this.counts = new OwnCounts(clock, options.counterOrigin ?? origin);
     this.number = this.counts.number;

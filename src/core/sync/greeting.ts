@@ -34,7 +34,7 @@ export interface GreetingOptions {
   readonly role: "initiator" | "responder";
   readonly isTimeKnown?: () => boolean;
   readonly capabilities?: Capabilities;
-  readonly onPeerTime?: (nodeId: string, unixMs: number) => void;
+  readonly onPeerTime?: (nodeId: string, unixMs: number | null) => void;
 }
 
 /** A failure, and the sentence that says so. */
@@ -85,8 +85,9 @@ export class Greeting {
   private noteTime({ nodeId, clockMs, acceptsUpToMs, isUnsure }: Hello): void {
     const { onPeerTime, role, store } = this.options;
     // Who came by itself may be anybody.
-    if (isUnsure || role !== "initiator") return;
-    onPeerTime?.(nodeId, Math.min(clockMs, acceptsUpToMs - store.maxClockSkewMs));
+    if (role !== "initiator") return;
+    const unixMs = Math.min(clockMs, acceptsUpToMs - store.maxClockSkewMs);
+    onPeerTime?.(nodeId, isUnsure ? null : unixMs);
   }
 
   /** Agrees with the peer on the earlier of both watermarks. */

@@ -67,8 +67,8 @@ export interface SyncSessionOptions {
   readonly nowMs: () => number;
   /** Whether there is no doubt about that; true by default. */
   readonly isTimeKnown?: () => boolean;
-  /** Initiator only: that node, which is in no doubt, says that it is that time, in Unix ms. */
-  readonly onPeerTime?: (nodeId: string, unixMs: number) => void;
+  /** Initiator only: that node says that it is that time, in Unix ms; null: it is in doubt. */
+  readonly onPeerTime?: (nodeId: string, unixMs: number | null) => void;
   /** Milliseconds from anywhere, for the length of slices. */
   readonly monotonicMs: () => number;
   /** Takes one complete frame; has copied or sent it when it returns. */

@@ -284,6 +284,9 @@ describe("after a restart with a clock an hour behind what the node has seen", (
 describe("days apart", () => {
   test.each([5 * DAY_MS, -5 * DAY_MS])("by %d ms nothing is believed without a peer", (step) => {
     const clock = create();
+    clock.noteTime("b", trueMs);
+    trueMs += HOUR_MS;
+    clock.look();
     offMs = step;
     expect(off(clock)).toBe(0);
     isIn(clock, "implausible");
@@ -292,6 +295,17 @@ describe("days apart", () => {
     isIn(clock, "implausible");
     clock.noteTime("b", trueMs + step);
     expect(off(clock)).toBe(step);
+    isIn(clock, "trusted");
+  });
+
+  test("a clock that was never confirmed, and knows of nothing before, believes it", () => {
+    offMs = 5_000 * DAY_MS;
+    const clock = create();
+    offMs = 0;
+    clock.look();
+    isIn(clock, "implausible");
+    trueMs += DOUBT_MS + 500;
+    expect(off(clock)).toBe(0);
     isIn(clock, "trusted");
   });
 
@@ -305,19 +319,114 @@ describe("days apart", () => {
   });
 });
 
-test("a node that differs from its peers says so, and of leases when two of them agree", () => {
-  offMs = -HOUR_MS;
+describe("a node that differs from its peers, and whose clock has not stepped", () => {
+  test.each([HOUR_MS, -HOUR_MS])("by %d ms goes by what two of them agree on", (by) => {
+    offMs = by;
+    const other = create();
+    other.noteTime("b", trueMs + by);
+    other.noteTime("b", trueMs - 500);
+    expect(other.isOff).toBe(true);
+    isIn(other, "trusted");
+    other.noteTime("c", trueMs);
+    isIn(other, "held");
+    expect(Math.abs(off(other))).toBeLessThan(1_000);
+    expect(other.mayBeBehind).toBe(false);
+    offMs = 0;
+    expect(off(other)).toBe(0);
+    isIn(other, "trusted");
+  });
+
+  test("stays as it is when they do not agree", () => {
+    const clock = create();
+    clock.noteTime("b", trueMs + HOUR_MS);
+    clock.noteTime("c", trueMs - HOUR_MS);
+    expect(off(clock)).toBe(0);
+    isIn(clock, "trusted");
+  });
+
+  test("knows the time though its clock was never set", () => {
+    offMs = 20_000 - START_MS;
+    const clock = create();
+    clock.noteTime("b", trueMs);
+    isIn(clock, "implausible");
+    clock.noteTime("c", trueMs);
+    isIn(clock, "held");
+    expect(off(clock)).toBe(0);
+  });
+
+  test("is held back by a single one if it has just started and is ahead", () => {
+    offMs = HOUR_MS;
+    const clock = create();
+    clock.begin(trueMs - 10_000);
+    clock.noteTime("b", trueMs);
+    isIn(clock, "held");
+    expect(off(clock)).toBe(0);
+  });
+
+  test("is not if it had seen later times before, or another has agreed with it since", () => {
+    offMs = 0;
+    const clock = create();
+    clock.begin(trueMs - 10_000);
+    clock.noteTime("behind", trueMs - HOUR_MS);
+    expect(clock.isOff).toBe(true);
+    isIn(clock, "trusted");
+    const confirmed = create();
+    confirmed.noteTime("b", trueMs);
+    trueMs += HOUR_MS;
+    confirmed.noteTime("behind", trueMs - HOUR_MS);
+    expect(confirmed.isOff).toBe(true);
+    isIn(confirmed, "trusted");
+  });
+
+  test("nor by one that is ahead of it", () => {
+    const clock = create();
+    clock.noteTime("ahead", trueMs + HOUR_MS);
+    expect(clock.aheadOfPeersMs).toBe(-HOUR_MS);
+    isIn(clock, "trusted");
+    // What it said so long ago says nothing.
+    trueMs += HOUR_MS;
+    clock.look();
+    expect(clock.aheadOfPeersMs).toBeNull();
+  });
+});
+
+describe("after days off", () => {
+  test.each([3, 20])("of %d, the wall clock counts once a peer or a while says so", (days) => {
+    const clock = create();
+    clock.begin(trueMs - days * DAY_MS);
+    isIn(clock, "implausible");
+    trueMs += DOUBT_MS + 500;
+    expect(off(clock)).toBe(0);
+    const other = create();
+    other.begin(trueMs - days * DAY_MS);
+    trueMs += 1;
+    other.noteTime("b", trueMs);
+    isIn(other, "trusted");
+  });
+
+  test("a clock that is years ahead waits for a peer", () => {
+    offMs = 1_000 * DAY_MS;
+    const clock = create();
+    clock.begin(trueMs - 60_000);
+    trueMs += HOUR_MS;
+    clock.look();
+    isIn(clock, "implausible");
+    expect(clock.mayForget).toBe(false);
+    clock.noteTime("b", trueMs);
+    isIn(clock, "held");
+  });
+});
+
+test("deletions are forgotten by a time that a peer confirms, or that has held for long", () => {
   const clock = create();
+  expect(clock.mayForget).toBe(false);
   clock.noteTime("b", trueMs);
-  expect(clock.isOff).toBe(true);
-  expect(clock.mayBeBehind).toBe(false);
-  clock.noteTime("c", trueMs);
-  expect(clock.aheadOfPeersMs).toBe(-HOUR_MS);
-  expect(clock.peers).toBe(2);
-  expect(clock.mayBeBehind).toBe(true);
-  isIn(clock, "trusted");
-  // What they said so long ago says nothing.
-  trueMs += HOUR_MS;
+  expect(clock.mayForget).toBe(true);
+  clock.noteTime("b", trueMs - HOUR_MS);
+  expect(clock.mayForget).toBe(false);
+  trueMs += DAY_MS / 2;
   clock.look();
-  expect(clock.aheadOfPeersMs).toBeNull();
+  expect(clock.mayForget).toBe(true);
+  hasPeers = false;
+  expect(create().mayForget).toBe(true);
 });
