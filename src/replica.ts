@@ -24,6 +24,7 @@ import {
   FORGOTTEN_METADATA,
   forgottenMetadata,
   readContacts,
+  whenChanged,
 } from "./durability/store-metadata.ts";
 import type { Logger } from "./observability/log.ts";
 import { Replicator } from "./replication/replicator.ts";
@@ -143,8 +144,17 @@ export class Replica {
       journal.metadata(FORGOTTEN_METADATA),
       store.clockMs(),
     );
-    journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(this.contacts));
-    journal.followMetadata(FORGOTTEN_METADATA, () => forgottenMetadata(this.contacts));
+    const { contacts } = this;
+    const follow = (name: string, make: (contacts: Contacts) => Uint8Array): void =>
+      journal.followMetadata(
+        name,
+        whenChanged(
+          () => contacts.changes,
+          () => make(contacts),
+        ),
+      );
+    follow(CONTACTS_METADATA, contactsMetadata);
+    follow(FORGOTTEN_METADATA, forgottenMetadata);
     this.members = new Members(this.contacts, store, options.antiEntropy.forget_after_days);
     this.replicator = options.mqtt.enabled ? this.createReplicator(brokerAddress) : null;
     if (this.replicator !== null) store.observers.push(this.replicator.observer);

@@ -55,6 +55,21 @@ export function purgedMetadata({ deletions }: Pick<Store, "deletions">): Uint8Ar
   return purgedUpToMs === 0 ? new Uint8Array(0) : u64(purgedUpToMs);
 }
 
+/**
+ * What is asked for every second of something large that seldom changes: made anew only when
+ * `changes` tells another number than the last time.
+ */
+export function whenChanged(changes: () => number, make: () => Uint8Array): () => Uint8Array {
+  let known = NaN;
+  let made: Uint8Array = new Uint8Array(0);
+  return () => {
+    const now = changes();
+    if (now !== known) made = make();
+    known = now;
+    return made;
+  };
+}
+
 /** The contacts; empty when there were none. */
 export function contactsMetadata(contacts: Contacts): Uint8Array {
   const bytes = new Uint8Array(contacts.size * CONTACT_BYTES);

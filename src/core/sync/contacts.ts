@@ -149,6 +149,8 @@ export interface Contact {
 
 /** One node's contacts, in the order of the origins of the other nodes. */
 export class Contacts {
+  /** Grows with each change. */
+  changes = 0;
   private count = 0;
   /** Whether anybody was ever said to be gone. */
   hasForgotten = false;
@@ -224,6 +226,7 @@ export class Contacts {
     learnedMs = Infinity,
   ): void {
     const at = this.place(originHigh, originLow);
+    this.changes++;
     const isNews = purgedUpToMs > this.purgedMs[at] || this.contactMs[at] < purgedUpToMs;
     if (isNews) this.learnedMs[at] = Math.max(this.learnedMs[at], learnedMs);
     this.contactMs[at] = Math.max(this.contactMs[at], ms);
@@ -233,6 +236,7 @@ export class Contacts {
   /** Notes contact with a member with which there was a session. */
   meet(originHigh: number, originLow: number, ms: number): void {
     const at = this.place(originHigh, originLow);
+    this.changes++;
     this.contactMs[at] = Math.max(this.contactMs[at], ms);
     this.metMs[at] = Math.max(this.metMs[at], ms);
   }
@@ -247,6 +251,7 @@ export class Contacts {
   /** Notes that somebody said at that time that a member is gone for good. */
   forget(originHigh: number, originLow: number, atMs: number): void {
     this.hasForgotten = true;
+    this.changes++;
     const at = this.place(originHigh, originLow);
     this.forgottenMs[at] = Math.max(this.forgottenMs[at], atMs);
   }
@@ -378,6 +383,7 @@ export class Contacts {
       if (to !== at) for (const column of this.columns()) column[to] = column[at];
       to++;
     }
+    if (to < this.count) this.changes++;
     this.count = to;
   }
 
