@@ -14,7 +14,7 @@ import type {
   SyncReport,
 } from "../ports.ts";
 import { unixMsOf } from "../core/data/clock.ts";
-import { latestVersionOf } from "../core/data/merge.ts";
+import { compareExpiries, latestVersionOf } from "../core/data/merge.ts";
 import { Entry, compareVersions } from "../core/data/entry.ts";
 import { MerkleTree } from "../core/tree/merkle.ts";
 import type { TrustedClock } from "../core/data/trusted-clock.ts";
@@ -293,7 +293,8 @@ export class AntiEntropy implements SyncControl {
     const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
     if (id >= 0) {
       store.read(id, present);
-      if (compareVersions(entry, present) <= 0 && !store.isMissing(id)) return;
+      const isNews = compareVersions(entry, present) > 0 || compareExpiries(entry, present) > 0;
+      if (!isNews && !store.isMissing(id)) return;
     }
     this.scheduler.noteReference(nodeId, entry.keyBytes());
   }

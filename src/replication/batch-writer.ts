@@ -45,7 +45,7 @@ const HEADS = OPERATIONS.map(([operation, pairs]) =>
   [0, 1, 2, 3].map((more) => headOf(pairs + more, operation, "key")),
 );
 const EXPIRE_HEADS = [0, 1].map((more) => headOf(3 + more, "expire", "key"));
-const REFERENCE_HEAD = headOf(3, "ref", "key");
+const REFERENCE_HEADS = [0, 1, 2, 3].map((more) => headOf(3 + more, "ref", "key"));
 const FLUSH_HEAD = headOf(2, "flush", "ts");
 const VAL_NAME = nameOf("val");
 const TS_NAME = nameOf("ts");
@@ -106,16 +106,27 @@ export class BatchWriter {
 
   /** Adds an entry that this node wrote. */
   addEntry(entry: Entry): void {
+    this.add(entry, HEADS[entry.kind], hasValue(entry.kind));
+  }
+
+  /** Adds an entry that this node wrote, without its value. */
+  addReference(entry: Entry): void {
+    this.add(entry, REFERENCE_HEADS, false);
+  }
+
+  /** `heads` are those of the operation, by how many fields an expiry takes. */
+  private add(entry: Entry, heads: readonly Uint8Array[], isWithValue: boolean): void {
     const writer = this.writer;
-    writer.room(EVENT_OVERHEAD_BYTES + entry.keyLength + entry.valueLength);
+    const valueLength = isWithValue ? entry.valueLength : 0;
+    writer.room(EVENT_OVERHEAD_BYTES + entry.keyLength + valueLength);
     const expires = entry.expiresAtMs !== 0;
     const isApart = !isNoVersion(entry.expiryVersion);
-    const head = HEADS[entry.kind][(expires ? 1 : 0) + (isApart ? 2 : 0)];
+    const head = heads[(expires ? 1 : 0) + (isApart ? 2 : 0)];
     writer.raw(head, 0, head.length);
     writer.byteString(entry.key, entry.keyOffset, entry.keyLength);
-    if (hasValue(entry.kind)) {
+    if (isWithValue) {
       writer.raw(VAL_NAME, 0, VAL_NAME.length);
-      writer.byteString(entry.value, entry.valueOffset, entry.valueLength);
+      writer.byteString(entry.value, entry.valueOffset, valueLength);
     }
     writer.raw(TS_NAME, 0, TS_NAME.length);
     writer.uint64(entry.timeHigh, entry.timeLow);
@@ -147,17 +158,6 @@ export class BatchWriter {
   private addTime(expiresAtMs: number): void {
     this.writer.raw(EXP_NAME, 0, EXP_NAME.length);
     this.writer.integer(expiresAtMs);
-  }
-
-  /** Adds only key and version of an entry that this node wrote. */
-  addReference(entry: Entry): void {
-    const writer = this.writer;
-    writer.room(EVENT_OVERHEAD_BYTES + entry.keyLength);
-    writer.raw(REFERENCE_HEAD, 0, REFERENCE_HEAD.length);
-    writer.byteString(entry.key, entry.keyOffset, entry.keyLength);
-    writer.raw(TS_NAME, 0, TS_NAME.length);
-    writer.uint64(entry.timeHigh, entry.timeLow);
-    this.count++;
   }
 
   /** Adds a floor that this node raised. */

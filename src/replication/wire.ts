@@ -12,7 +12,7 @@
  *   { "op": "counter", "key": bytes, "val": the counter's bytes, "ts": u64, expiry }
  *   { "op": "husk",    "key": bytes, "ts": u64, expiry }      a string that has expired already
  *   { "op": "expire",  "key": bytes, "ts": u64, "exp"?: u64 } only the expiry was written
- *   { "op": "ref",     "key": bytes, "ts": u64 }              a value too large to travel
+ *   { "op": "ref",     "key": bytes, "ts": u64, expiry }      a value too large to travel
  *   { "op": "flush",   "ts": u64 }                            all up to this version is gone
  *
  * `ts` is the hybrid clock (48 bits of milliseconds, 16 of counter); the origin of every

@@ -24,7 +24,7 @@ import { SimProcess } from "./sim-process.ts";
 import { createWorld, MAX_TIMER_DELAY } from "./sim-world.ts";
 import type { Simulation } from "./simulation.ts";
 import type { End } from "./survival.ts";
-import { storeWatch, watchApply } from "./watched-store.ts";
+import { storeWatch, watchApply, watchApplyExpiry } from "./watched-store.ts";
 
 /** The moment at which every simulation begins, in Unix ms. */
 export const EPOCH_MS = 1_700_000_000_000;
@@ -212,6 +212,7 @@ export class SimNode {
     if (history.isKept) {
       watchers.push(storeWatch(store, history, originNames, this.id));
       watchApply(store, history, originNames, this.id);
+      watchApplyExpiry(store, history, originNames, this.id);
     }
     store.observers.splice(1, 0, ...watchers);
     replica.onFailureChange = (failure) => this.noteFailure(process, failure);

@@ -17,7 +17,6 @@ import {
   type Held,
   Holding,
   includes,
-  isDead,
   isLiars,
   readState,
   textOf,
@@ -191,10 +190,9 @@ export class Survival {
     for (const [key, held] of holding.keys) {
       const here = found.keys.get(key);
       const isFlushed = held.base >> 1n < found.floor;
-      // In the place of a deletion that was forgotten an older one may have been taken in; and in
-      // that of what expired, the same with an expiry of before.
-      const isOlder = here === undefined || isDead(here) || here.base === held.base;
-      const isPurged = isOlder && baseMs(held.base) <= forgottenMs;
+      // In the place of a deletion that was forgotten an older one may have been taken in, or what
+      // has expired.
+      const isPurged = !isLive(store, key) && baseMs(held.base) <= forgottenMs;
       if (isFlushed || isPurged || (here !== undefined && includes(here, held))) continue;
       return `came back without what it had of ${key}`;
     }
@@ -220,6 +218,11 @@ function copyOf({ holding, gone }: Kept): Kept {
   copy.holding = holding.clone();
   for (const [key, base] of gone) copy.gone.set(key, base);
   return copy;
+}
+
+function isLive(store: Store, key: string): boolean {
+  const bytes = new TextEncoder().encode(key);
+  return store.find(bytes, 0, bytes.length) >= 0;
 }
 
 function readStore(store: Store): Holding {

@@ -13,6 +13,7 @@ const OUTCOMES = new Map<Outcome, string>([
   [-1, "refuses it as from the future"],
   [-2, "refuses it as it is full"],
   [-3, "refuses it as malformed"],
+  [-8, "has no such key"],
 ]);
 
 /** Names of origins, for people: `n0` for what a node writes, `n0#2` for its second process that counts. */
@@ -45,7 +46,7 @@ export class OriginNames {
   }
 
   /** What is twice a version, or one more. */
-  private at(double: bigint): string {
+  at(double: bigint): string {
     const version = double >> 1n;
     return this.version(version >> 64n, version & 0xffff_ffff_ffff_ffffn);
   }
@@ -82,6 +83,26 @@ export function watchApply(store: Store, history: History, names: OriginNames, n
     const key = textOf(entry.keyBytes());
     const outcome = apply(entry);
     history.noteKey(key, () => `${node} is given ${key}, ${given}: ${say(outcome)}`);
+    return outcome;
+  };
+}
+
+/** The same of expiries that come without a value. */
+export function watchApplyExpiry(
+  store: Store,
+  history: History,
+  names: OriginNames,
+  node: string,
+): void {
+  const applyExpiry = store.applyExpiry.bind(store);
+  store.applyExpiry = (entry) => {
+    const key = textOf(entry.keyBytes());
+    const { expiry } = readState(entry);
+    const outcome = applyExpiry(entry);
+    history.noteKey(
+      key,
+      () => `${node} is given the expiry of ${key}, ${names.at(expiry)}: ${say(outcome)}`,
+    );
     return outcome;
   };
 }
