@@ -17,6 +17,9 @@ const ASK_AT_LEAST_MS = 600_000;
 /** How often it is said that this node and its peers disagree, as long as they do. */
 const SAY_EVERY_MS = 600_000;
 
+/** Nothing is let go of before a peer has said what time it is, or so many ms after the start. */
+const PATIENCE_MS = 60_000;
+
 /** What a watch is made with. */
 export interface ClockWatchOptions {
   /** Unix time by the wall clock. */
@@ -45,6 +48,9 @@ export class ClockWatch implements TimeControl {
   private askEveryMs = ASK_EVERY_MS;
   private saidMs = -Infinity;
   private isStarted = false;
+  private startedMs = Infinity;
+  /** How far this node's clock was ahead of its peers' when that was known last; null if never. */
+  private aheadMs: number | null = null;
 
   /** For INFO. */
   static readonly facts: readonly Fact<ClockWatch>[] = [
@@ -115,6 +121,18 @@ export class ClockWatch implements TimeControl {
     return !this.clock.mayBeBehind;
   }
 
+  /**
+   * What has expired by then, in Unix ms, may be let go of: it has by this node's clock and, as far
+   * as they are known, by its peers', which else would go on showing it. Peers that are wrong
+   * themselves delay that by the grace at the most.
+   */
+  get expiredForAllMs(): number {
+    const { timing, hasPeers, graceMs } = this.options;
+    const isEarly = !(timing.nowMs() - this.startedMs >= PATIENCE_MS);
+    if (this.aheadMs === null && isEarly && hasPeers()) return 0;
+    return this.clock.nowMs() - Math.min(Math.max(0, this.aheadMs ?? 0), graceMs);
+  }
+
   /** The data is back, and this is the clock that it is dated by. */
   begin(hybrid: HybridClock): void {
     this.hybrid = hybrid;
@@ -125,6 +143,7 @@ export class ClockWatch implements TimeControl {
   /** Begins to watch. */
   start(): void {
     this.isStarted = true;
+    this.startedMs = this.options.timing.nowMs();
     const { state } = this.clock;
     if (state === "implausible") this.sayNotSet();
     if (state !== "trusted") this.isToAsk = true;
@@ -140,6 +159,7 @@ export class ClockWatch implements TimeControl {
     const { clock } = this;
     const nowMs = this.options.timing.nowMs();
     clock.look();
+    this.aheadMs = clock.aheadOfPeersMs ?? this.aheadMs;
     this.hybrid?.settle();
     if ((this.isToAsk || clock.needsPeer) && nowMs - this.askedMs >= this.askEveryMs) {
       this.isToAsk = false;

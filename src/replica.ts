@@ -9,7 +9,6 @@ import { Members } from "./anti-entropy/members.ts";
 import { ClockWatch } from "./clock-watch.ts";
 import type { Config } from "./config/schema.ts";
 import { HybridClock } from "./core/data/clock.ts";
-import type { TrustedClock } from "./core/data/trusted-clock.ts";
 import { runOrigin, stableStartMs } from "./core/data/counter-fold.ts";
 import { originOf } from "./core/data/origin.ts";
 import { Store } from "./core/store/store.ts";
@@ -107,7 +106,7 @@ export class Replica {
     let replica: Replica | null = null;
     let hadPeers = options.antiEntropy.peer_list.length > 0;
     const clockWatch = createClockWatch(options, () => replica?.hasPeers ?? hadPeers);
-    const store = createStore(options, clockWatch.clock);
+    const store = createStore(options, clockWatch);
     const journal = await openJournal(options, store, (recovered) => {
       hadPeers ||= readContacts(recovered.metadata(CONTACTS_METADATA)).size > 0;
       clockWatch.begin(store.clock);
@@ -331,10 +330,10 @@ function createClockWatch(options: ReplicaOptions, hasPeers: () => boolean): Clo
   });
 }
 
-function createStore({ world, nodeId, storage }: ReplicaOptions, clock: TrustedClock): Store {
+function createStore({ world, nodeId, storage }: ReplicaOptions, watch: ClockWatch): Store {
   const [low, high, run] = world.randomWords(3);
   return new Store({
-    clock: new HybridClock(clock.nowMs, storage.max_clock_skew_ms),
+    clock: new HybridClock(watch.clock.nowMs, storage.max_clock_skew_ms),
     origin: originOf(nodeId),
     counterOrigin: runOrigin(originOf(nodeId), run!),
     hashSeed: { low: low!, high: high! },
@@ -342,7 +341,8 @@ function createStore({ world, nodeId, storage }: ReplicaOptions, clock: TrustedC
     memoryLimitBytes: storage.memory_limit_mb * 1_048_576,
     maxClockSkewMs: storage.max_clock_skew_ms,
     tombstoneGraceMs: storage.tombstone_grace_seconds * 1000,
-    mayForget: () => clock.mayForget,
+    mayForget: () => watch.clock.mayForget,
+    expiredMs: () => watch.expiredForAllMs,
   });
 }
 

@@ -7,7 +7,18 @@ import { mergeRule } from "../../src/core/data/merge.ts";
 import { SyncInspector } from "../../src/core/sync/inspector.ts";
 import type { SyncMode, SyncSession } from "../../src/core/sync/session.ts";
 import { seeded } from "../support/random.ts";
-import { del, entriesOf, get, incr, keyOf, mergeOf, rootOf, set } from "../support/sync-data.ts";
+import {
+  del,
+  entriesOf,
+  expire,
+  get,
+  incr,
+  keyOf,
+  mergeOf,
+  rootOf,
+  set,
+  setValue,
+} from "../support/sync-data.ts";
 import { Pair, runPair, SyncNode, type SyncNodeOptions } from "../support/sync-pair.ts";
 
 const START_MS = 1_700_000_000_000;
@@ -29,6 +40,9 @@ const operation = fc.record({
     "set",
     "large",
     "expiring",
+    "expire",
+    "persist",
+    "value",
     "del",
     "incr",
     "incr",
@@ -52,6 +66,12 @@ function perform(
       return set(node, op.key, "x".repeat(op.number * 5));
     case "expiring":
       return set(node, op.key, `${op.number}`, time.ms + op.number * 20);
+    case "expire":
+      return expire(node, op.key, time.ms + op.number * 20);
+    case "persist":
+      return expire(node, op.key, 0);
+    case "value":
+      return setValue(node, op.key, "y".repeat(op.number));
     case "del":
       return del(node, op.key);
     case "incr":

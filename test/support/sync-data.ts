@@ -1,6 +1,7 @@
 /** What the tests of sync sessions put into stores, and how they compare them. */
 import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
+import { KEEP_EXPIRY } from "../../src/core/store/store.ts";
 import { LATEST } from "../../src/core/tree/merkle.ts";
 import { SyncNode } from "./sync-pair.ts";
 
@@ -11,6 +12,17 @@ const decoder = new TextDecoder();
 export function set(node: SyncNode, key: string, value: string, expiresAtMs = 0): void {
   const [k, v] = [encoder.encode(key), encoder.encode(value)];
   node.store.set(k, 0, k.length, v, 0, v.length, expiresAtMs);
+}
+
+/** SET KEEPTTL. */
+export function setValue(node: SyncNode, key: string, value: string): void {
+  set(node, key, value, KEEP_EXPIRY);
+}
+
+/** PEXPIREAT, or PERSIST for 0; does nothing to what is not there. */
+export function expire(node: SyncNode, key: string, expiresAtMs: number): void {
+  const k = encoder.encode(key);
+  node.store.expire(k, 0, k.length, expiresAtMs);
 }
 
 /** DEL. */

@@ -18,6 +18,8 @@ export interface SyncNodeOptions {
   nowMs?: () => number;
   maxClockSkewMs?: number;
   tombstoneGraceMs?: number;
+  /** As in StoreOptions. */
+  expiredMs?: () => number;
   memoryLimitBytes?: number;
   cluster?: string;
   maxFrameBytes?: number;
@@ -50,6 +52,7 @@ export class SyncNode {
       memoryLimitBytes: options.memoryLimitBytes ?? 0,
       maxClockSkewMs: options.maxClockSkewMs ?? 60_000,
       tombstoneGraceMs: options.tombstoneGraceMs ?? 86_400_000,
+      ...(options.expiredMs && { expiredMs: options.expiredMs }),
     });
     const treeKey = treeKeyOf(options.cluster ?? "merkle-kv");
     this.tree = new MerkleTree(this.store, options.digester ?? new RecordDigester(treeKey));

@@ -91,6 +91,8 @@ export interface StoreOptions {
   readonly tombstoneGraceMs: number;
   /** Whether the time is certain enough to forget tombstones by it; it is by default. */
   readonly mayForget?: () => boolean;
+  /** What has expired by then, in Unix ms, is let go of; by default by what the clock says. */
+  readonly expiredMs?: () => number;
 }
 
 /** The data set of one node. */
@@ -577,7 +579,7 @@ export class Store {
     this.entries.compact(SLABS_A_SWEEP);
     // What cannot be written down is left as it is.
     if (this.isReadOnly) return false;
-    this.sweeper.sweep(rows, this.clock.nowMs(), isOver);
+    this.sweeper.sweep(rows, this.options.expiredMs?.() ?? this.clock.nowMs(), isOver);
     return !this.flushFloor.isCarriedOut;
   }
 

@@ -27,14 +27,14 @@ export class Sweeper {
   }
 
   /** A slice (see `Store.sweep`). */
-  sweep(rows: number, nowMs: number, isOver: () => boolean): void {
+  sweep(rows: number, expiredMs: number, isOver: () => boolean): void {
     const { entries, floor } = this;
     if (entries.expiring === 0 && entries.tombstones === 0 && floor.isCarriedOut) return;
     const end = Math.min(this.row + rows, entries.idLimit);
     if (this.row === 0) this.deletions.beginPass();
     let id = this.row;
     while (id < end) {
-      const isChanged = entries.isUsed(id) && this.sweepEntry(id, nowMs);
+      const isChanged = entries.isUsed(id) && this.sweepEntry(id, expiredMs);
       id++;
       if ((isChanged || id % ROWS_A_LOOK === 0) && isOver()) break;
     }
@@ -45,7 +45,7 @@ export class Sweeper {
   }
 
   /** Whether the entry had to be changed. */
-  private sweepEntry(id: number, nowMs: number): boolean {
+  private sweepEntry(id: number, expiredMs: number): boolean {
     const { entries, floor, present } = this;
     if (!floor.isCarriedOut) {
       entries.read(id, present);
@@ -55,7 +55,7 @@ export class Sweeper {
       }
     }
     if (entries.kindOf(id) !== KIND_TOMBSTONE) {
-      const isOver = entries.hasExpired(id, nowMs);
+      const isOver = entries.hasExpired(id, expiredMs);
       if (isOver !== entries.isOver(id)) {
         entries.setOver(id, isOver);
         return true;
