@@ -130,7 +130,11 @@ export class FrameReader {
   bytes: Uint8Array = new Uint8Array(0);
   at = 0;
   private frameEnd = 0;
-  private end = 0;
+  /** What has come, with the frame being read unless that was compressed: it has a buffer apart. */
+  private stream = this.bytes;
+  /** Where the next frame is in it, or will be, and where what has come ends. */
+  private streamAt = 0;
+  private streamEnd = 0;
 
   /**
    * A frame longer than `maxFrameBytes`, header included, ends the stream. `readsCompressed`: this
@@ -143,73 +147,65 @@ export class FrameReader {
 
   /** Bytes that have come and are not read yet. */
   get waitingBytes(): number {
-    return this.end - this.at;
+    return this.frameEnd - this.at + this.comingBytes;
   }
 
   /** Whether there is work to do without more bytes; a frame that is too long is one to refuse. */
   get hasFrame(): boolean {
     if (this.at < this.frameEnd) return true;
-    if (this.waitingBytes < LENGTH_BYTES) return false;
+    if (this.comingBytes < LENGTH_BYTES) return false;
     const announced = this.announcedBytes();
     if (announced > this.maxFrameBytes) return true;
-    return this.waitingBytes >= Math.max(announced, FRAME_HEADER_BYTES);
+    return this.comingBytes >= Math.max(announced, FRAME_HEADER_BYTES);
   }
 
   /** Copies the next bytes of the stream. Offsets taken from `at` hold no longer. */
   push(bytes: Uint8Array): void {
     this.bytesReceived += bytes.length;
-    if (this.end + bytes.length > this.bytes.length) this.makeRoom(bytes.length);
-    this.bytes.set(bytes, this.end);
-    this.end += bytes.length;
+    if (this.streamEnd + bytes.length > this.stream.length) this.makeRoom(bytes.length);
+    this.stream.set(bytes, this.streamEnd);
+    this.streamEnd += bytes.length;
   }
 
   /** Goes to the next item, into the next frame when this one is read. False when there is none. */
   next(): boolean {
-    while (this.at === this.frameEnd) {
-      // Whoever speaks another protocol is found out by the first bytes, however few there are.
-      if (this.failure !== "" || this.waitingBytes < LENGTH_BYTES) return false;
-      const announced = this.announcedBytes();
-      if (announced > this.maxFrameBytes) {
-        this.failure = `a frame of ${announced} bytes, more than ${this.maxFrameBytes}`;
-        return false;
-      }
-      if (this.waitingBytes < Math.max(announced, FRAME_HEADER_BYTES)) return false;
-      const checksum = readU32(this.bytes, this.at + 4);
-      const payload = this.bytes.subarray(this.at + FRAME_HEADER_BYTES, this.at + announced);
-      if (Bun.hash.crc32(payload) !== checksum) {
-        this.failure = "a damaged frame";
-        return false;
-      }
-      if (this.isCompressed) {
-        if (!this.unpack(payload, this.at + announced)) return false;
-      } else {
-        this.frameEnd = this.at + announced;
-        this.at += FRAME_HEADER_BYTES;
-      }
-      // Nobody sends them for a good reason, and thousands could be passed over in one turn.
-      if (this.at === this.frameEnd) this.failure = "an empty frame";
+    if (this.at < this.frameEnd) return true;
+    // Whoever speaks another protocol is found out by the first bytes, however few there are.
+    if (this.failure !== "" || this.comingBytes < LENGTH_BYTES) return false;
+    const announced = this.announcedBytes();
+    if (announced > this.maxFrameBytes) {
+      this.failure = `a frame of ${announced} bytes, more than ${this.maxFrameBytes}`;
+      return false;
     }
-    return true;
+    if (this.comingBytes < Math.max(announced, FRAME_HEADER_BYTES)) return false;
+    this.failure = this.enter(announced);
+    return this.failure === "";
   }
 
-  /** Puts what was compressed in the place of the frame. False when it cannot be. */
-  private unpack(payload: Uint8Array, end: number): boolean {
-    const maxBytes = Math.min(this.maxFrameBytes, MAX_UNPACKED_BYTES);
-    const unpacked = decompress(payload, maxBytes);
-    if (unpacked === "malformed") this.failure = "a frame that is not compressed as it says";
-    else if (unpacked === "oversized") {
-      this.failure = `a frame that holds, compressed, more than ${maxBytes} bytes`;
-    } else {
-      const rest = this.bytes.subarray(end, this.end);
-      const joined = new Uint8Array(Math.max(4096, unpacked.length + rest.length));
-      joined.set(unpacked);
-      joined.set(rest, unpacked.length);
-      this.bytes = joined;
+  /** Goes into the frame that comes next, of that length. What is wrong with it, or nothing. */
+  private enter(announced: number): string {
+    const { stream, streamAt } = this;
+    const checksum = readU32(stream, streamAt + 4);
+    const end = streamAt + announced;
+    const payload = stream.subarray(streamAt + FRAME_HEADER_BYTES, end);
+    if (Bun.hash.crc32(payload) !== checksum) return "a damaged frame";
+    this.bytes = stream;
+    this.at = streamAt + FRAME_HEADER_BYTES;
+    this.frameEnd = end;
+    if (this.isCompressed) {
+      const maxBytes = Math.min(this.maxFrameBytes, MAX_UNPACKED_BYTES);
+      const unpacked = decompress(payload, maxBytes);
+      if (unpacked === "malformed") return "a frame that is not compressed as it says";
+      if (unpacked === "oversized") {
+        return `a frame that holds, compressed, more than ${maxBytes} bytes`;
+      }
+      this.bytes = unpacked;
       this.at = 0;
       this.frameEnd = unpacked.length;
-      this.end = unpacked.length + rest.length;
     }
-    return this.failure === "";
+    this.streamAt = end;
+    // Nobody sends them for a good reason, and thousands could be passed over in one turn.
+    return this.at === this.frameEnd ? "an empty frame" : "";
   }
 
   /** The byte that comes next, without reading it. Only after `next` returned true. */
@@ -268,27 +264,37 @@ export class FrameReader {
     return true;
   }
 
+  /** Bytes that have come behind the frame being read. */
+  private get comingBytes(): number {
+    return this.streamEnd - this.streamAt;
+  }
+
   private announcedBytes(): number {
-    const length = readU32(this.bytes, this.at);
+    const length = readU32(this.stream, this.streamAt);
     return FRAME_HEADER_BYTES + (this.isCompressed ? length - COMPRESSED : length);
   }
 
   /** Whether the frame that comes next is, and may be. */
   private get isCompressed(): boolean {
-    return this.readsCompressed && this.bytes[this.at] >= COMPRESSED / 2 ** 24;
+    return this.readsCompressed && this.stream[this.streamAt] >= COMPRESSED / 2 ** 24;
   }
 
   private makeRoom(length: number): void {
-    const waiting = this.waitingBytes;
-    const from = this.bytes;
+    const from = this.stream;
+    const isInStream = this.bytes === from;
+    const start = isInStream ? this.at : this.streamAt;
+    const waiting = this.streamEnd - start;
     const isTooSmall = waiting + length > from.length;
     const isTooLarge = from.length > KEEP_BYTES && waiting + length < KEEP_BYTES / 2;
     if (isTooSmall || isTooLarge) {
-      this.bytes = new Uint8Array(Math.max(4096, (waiting + length) * (isTooSmall ? 2 : 1)));
-      this.bytes.set(from.subarray(this.at, this.end));
-    } else from.copyWithin(0, this.at, this.end);
-    this.frameEnd -= this.at;
-    this.end = waiting;
+      this.stream = new Uint8Array(Math.max(4096, (waiting + length) * (isTooSmall ? 2 : 1)));
+      this.stream.set(from.subarray(start, this.streamEnd));
+    } else from.copyWithin(0, start, this.streamEnd);
+    this.streamAt -= start;
+    this.streamEnd = waiting;
+    if (!isInStream) return;
+    this.bytes = this.stream;
+    this.frameEnd -= start;
     this.at = 0;
   }
 }
