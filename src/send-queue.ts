@@ -27,21 +27,25 @@ export class SendQueue {
     return this.pieces.length > 0 && this.positions[0] > safePosition;
   }
 
-  /** Sends bytes, and queues a copy of what does not leave now. Without positions all may leave. */
-  send(bytes: Uint8Array, position = 0, safePosition = 0): void {
-    const sent = this.trySend(bytes, position, safePosition);
+  /**
+   * Sends the first `length` bytes, and queues a copy of what does not leave now. Without positions
+   * all may leave.
+   */
+  send(bytes: Uint8Array, length = bytes.length, position = 0, safePosition = 0): void {
+    const sent = this.trySend(bytes, length, position, safePosition);
     // Not slice(), which in a Buffer makes no copy.
-    if (sent < bytes.length) this.queue(new Uint8Array(bytes.subarray(sent)), position);
+    if (sent < length) this.queue(new Uint8Array(bytes.subarray(sent, length)), position);
   }
 
   /**
-   * Sends bytes if they may leave, which they may once the journal is safe up to `position`.
-   * Returns how many the kernel took; all of them, when there is nobody left to send to.
+   * Sends the first `length` bytes if they may leave, which they may once the journal is safe up to
+   * `position`. Returns how many the kernel took; all of them, when there is nobody left to send to.
    */
-  trySend(bytes: Uint8Array, position: number, safePosition: number): number {
+  trySend(bytes: Uint8Array, length: number, position: number, safePosition: number): number {
     if (this.length > 0 || position > safePosition) return 0;
-    const sent = this.socket.write(bytes);
-    return sent < 0 ? bytes.length : sent;
+    // A view of them, made for each reply, would have to be collected.
+    const sent = this.socket.write(bytes, 0, length);
+    return sent < 0 ? length : sent;
   }
 
   /** Queues bytes, which are the queue's from now on with the buffer they lie in. */

@@ -85,7 +85,7 @@ function reasonOf(error: unknown): string {
 class OutgoingLink implements Link {
   private socket: Socket<undefined> | undefined;
   private handler: LinkHandler | null = null;
-  private readonly queue = new SendQueue({ write: (bytes) => this.socket!.write(bytes) });
+  private readonly queue = new SendQueue({ write: (...what) => this.socket!.write(...what) });
   /** What came until it is clear that it is no refusal; null from then on. */
   private firstBytes: Buffer | null = Buffer.alloc(0);
   private isOver = false;

@@ -51,21 +51,21 @@ export class ReplyOutput {
 
   /** Sends what a reply holds, as far as it may leave, and empties it. */
   send(reply: Reply): void {
-    const bytes = reply.bytes.subarray(0, reply.length);
+    const { bytes, length } = reply;
     const position = this.positionToShow();
     const { safePosition } = this.durability;
-    if (!reply.isLarge || this.isClosed) this.transmit(bytes, position);
+    if (!reply.isLarge || this.isClosed) this.transmit(bytes, length, position);
     else {
-      const sent = this.queue.trySend(bytes, position, safePosition);
+      const sent = this.queue.trySend(bytes, length, position, safePosition);
       // Not copied: the buffer would not be kept anyway.
-      if (sent < bytes.length) this.queue.queue(reply.handOver().subarray(sent), position);
+      if (sent < length) this.queue.queue(reply.handOver().subarray(sent), position);
     }
     reply.reset();
   }
 
-  /** Sends bytes, once the journal is safe up to a position. */
-  transmit(bytes: Uint8Array, position = 0): void {
-    if (!this.isClosed) this.queue.send(bytes, position, this.durability.safePosition);
+  /** Sends the first `length` bytes, once the journal is safe up to a position. */
+  transmit(bytes: Uint8Array, length = bytes.length, position = 0): void {
+    if (!this.isClosed) this.queue.send(bytes, length, position, this.durability.safePosition);
   }
 
   /** Sends of the queue what may leave now. */

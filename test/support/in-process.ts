@@ -172,7 +172,8 @@ export class InProcessClient {
     readonly session: ClientSession,
   ) {
     const socket = {
-      write: (bytes: Uint8Array) => this.take(bytes),
+      write: (bytes: Uint8Array, at = 0, length = bytes.length) =>
+        this.take(bytes.subarray(at, at + length)),
       pause: () => (this.isPaused = true),
       resume: () => (this.isPaused = false),
       shutdown: () => (this.isShutDown = true),

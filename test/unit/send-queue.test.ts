@@ -7,8 +7,9 @@ class NarrowSocket {
   readonly taken: number[] = [];
   room = 0;
 
-  write(bytes: Uint8Array): number {
-    const count = Math.min(this.room, bytes.length);
+  write(bytes: Uint8Array, at = 0, length = bytes.length): number {
+    expect(at).toBe(0);
+    const count = Math.min(this.room, length);
     for (const byte of bytes.subarray(0, count)) this.taken.push(byte);
     this.room -= count;
     return count;
@@ -28,7 +29,7 @@ describe("SendQueue", () => {
     const outbox = new SendQueue(socket);
     const bytes = replyOf(100_000, 0, 0);
     socket.room = 90_000;
-    const sent = outbox.trySend(bytes, 0, 0);
+    const sent = outbox.trySend(bytes, bytes.length, 0, 0);
     outbox.queue(bytes.subarray(sent), 0);
     expect(outbox.length).toBe(10_000);
     expect(outbox.heldBytes).toBe(10_000);
@@ -52,9 +53,9 @@ describe("SendQueue", () => {
           socket.room = room;
           outbox.flush(0);
           if (isHandedOver) {
-            const sent = outbox.trySend(bytes, 0, 0);
+            const sent = outbox.trySend(bytes, length, 0, 0);
             if (sent < length) outbox.queue(bytes.subarray(sent), 0);
-          } else outbox.send(bytes, 0, 0);
+          } else outbox.send(new Uint8Array(bytes.buffer), length, 0, 0);
           expect(outbox.length).toBe(wanted.length - socket.taken.length);
         }
         socket.room = Infinity;
