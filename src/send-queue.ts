@@ -39,7 +39,7 @@ export class SendQueue {
 
   /**
    * Sends the first `length` bytes if they may leave, which they may once the journal is safe up to
-   * `position`. Returns how many the kernel took; all of them, when there is nobody left to send to.
+   * `position`. Returns how many the kernel took; all, when there is nobody left to send to.
    */
   trySend(bytes: Uint8Array, length: number, position: number, safePosition: number): number {
     if (this.length > 0 || position > safePosition) return 0;

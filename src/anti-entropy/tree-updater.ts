@@ -4,9 +4,10 @@
  * they stamp writes with. So a key that is written again a little later stands in all trees with
  * the same version, though none of them sees every version (`core/tree/merkle.ts`).
  *
- * While the node is busy, slices keep a distance, so that clients lose a thirtieth of its time to
- * them at most: a tree that falls behind costs a session an update of its own, nothing more, and
- * what is overwritten meanwhile is hashed once instead of every time.
+ * While the node is busy, slices are short, for somebody waits for the end of each, and keep a
+ * distance, so that clients lose a thirtieth of its time to them at most: a tree that falls behind
+ * costs a session an update of its own, nothing more, and what is overwritten meanwhile is hashed
+ * once instead of every time.
  */
 import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import type { MerkleTree } from "../core/tree/merkle.ts";
@@ -21,18 +22,22 @@ import { LongestSlice } from "./longest-slice.ts";
  */
 export const LAG_MS = 2_000;
 const SLICE_MS = 1;
+/** While others have something to do: a few requests' time. */
+const BUSY_SLICE_MS = 0.25;
 /** A turn of the event loop that takes longer than this did something else too. */
 const IDLE_TURN_MS = 0.2;
 /**
  * Between two slices while it does, or while there are writes: who waits for the disk looks idle.
  */
-const BUSY_PAUSE_MS = 30;
+const BUSY_PAUSE_MS = 8;
 
 /** Updates one tree until it is stopped. */
 export class TreeUpdater {
   /** The root at the end of the last update, in hex; null before the first. */
   rootHex: string | null = null;
   private lastClockMs = 0;
+  /** Others had something to do when that was looked at last. */
+  private isBusy = false;
   private cancelNext: Cancel | null = null;
   /** Calls off the next slice of the update under way; null when there is none. */
   private cancelSlice: Cancel | null = null;
@@ -72,7 +77,8 @@ export class TreeUpdater {
     this.cancelSlice = null;
     let isMore = false;
     this.longestSlice.measure(() => {
-      isMore = tree.update(timeHigh, timeLow, SLICE_MS, timing.nowMs);
+      const sliceMs = this.isBusy ? BUSY_SLICE_MS : SLICE_MS;
+      isMore = tree.update(timeHigh, timeLow, sliceMs, timing.nowMs);
     });
     if (!isMore) {
       this.rootHex = tree.rootHex() ?? this.rootHex;
@@ -84,8 +90,8 @@ export class TreeUpdater {
     this.cancelSlice = timing.soon(() => {
       const { clock } = this.store;
       const isWritten = clock.low !== low || clock.high !== high;
-      const isIdle = !isWritten && timing.nowMs() - endedMs < IDLE_TURN_MS;
-      if (isIdle) next();
+      this.isBusy = isWritten || timing.nowMs() - endedMs >= IDLE_TURN_MS;
+      if (!this.isBusy) next();
       else this.cancelSlice = timing.after(BUSY_PAUSE_MS, next);
     });
   }

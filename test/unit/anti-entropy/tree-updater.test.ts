@@ -72,7 +72,7 @@ test("a clock that stands still is no reason to hurry", () => {
   expect(updates).toBeLessThan(25);
 });
 
-test("slices follow at once while nobody writes, and at a distance while somebody does", () => {
+test("slices follow at once while nobody writes, and are short and apart while somebody does", () => {
   const node = new SyncNode("node");
   for (let i = 0; i < 5_000; i++) {
     const entry = new Entry().setKey(Buffer.from(`key ${i}`));
@@ -92,6 +92,12 @@ test("slices follow at once while nobody writes, and at a distance while somebod
   };
   new TreeUpdater(node.tree, node.store, timing, gauge).start();
   put.pop(); // the next second
+  const budgets: number[] = [];
+  const update = node.tree.update.bind(node.tree);
+  node.tree.update = (high, low, budgetMs, now) => {
+    budgets.push(budgetMs);
+    return update(high, low, budgetMs, now);
+  };
   /** Lets so many ms pass until the next slice; how long it was put off, each time it was. */
   const untilSlice = (ms: number, isWriting: boolean): number[] => {
     const delays: number[] = [];
@@ -105,7 +111,8 @@ test("slices follow at once while nobody writes, and at a distance while somebod
     return delays;
   };
   expect(untilSlice(0, false)).toEqual([0]);
-  expect(untilSlice(0, true)).toEqual([0, 30]);
-  expect(untilSlice(1, false)).toEqual([0, 30]);
+  expect(untilSlice(0, true)).toEqual([0, 8]);
+  expect(untilSlice(1, false)).toEqual([0, 8]);
   expect(untilSlice(0, false)).toEqual([0]);
+  expect(budgets).toEqual([1, 0.25, 0.25, 1]);
 });
