@@ -9,8 +9,14 @@ export class UnfinishedPackets {
   private bytes = 0;
   private readonly guards = new Set<PacketGuard>();
 
-  /** `maxBytes` is for all of them together. */
-  constructor(private readonly maxBytes: number) {}
+  /**
+   * `maxBytes` is for all of them together. `onDiscarded` is told how many bytes had come of a
+   * packet that never comes to its end.
+   */
+  constructor(
+    private readonly maxBytes: number,
+    readonly onDiscarded: (bytes: number) => void = () => {},
+  ) {}
 
   /** Bytes of all of them. */
   get size(): number {
@@ -90,6 +96,7 @@ export class PacketGuard {
     const { came } = this;
     this.came = 0;
     this.unfinished.change(this, -came);
+    if (came > 0) this.unfinished.onDiscarded(came);
   }
 
   private walk(chunk: Uint8Array): string {

@@ -63,13 +63,15 @@ test("a length that never ends is refused", () => {
 });
 
 test("of what all have half sent the largest goes, and nobody else", () => {
-  const unfinished = new UnfinishedPackets(1_000);
+  const discarded: number[] = [];
+  const unfinished = new UnfinishedPackets(1_000, (bytes) => discarded.push(bytes));
   const all = Array.from({ length: 5 }, () => guardOf(500, unfinished));
   const [small, large, ...others] = all as [(typeof all)[0], (typeof all)[0], ...typeof all];
   expect(small.guard.look(packet(400).subarray(0, 53))).toBe(true);
   expect(large.guard.look(packet(450).subarray(0, 403))).toBe(true);
   for (const { guard } of others) expect(guard.look(packet(400).subarray(0, 303))).toBe(true);
   expect(all.map(({ problems }) => problems.length)).toEqual([0, 1, 0, 0, 0]);
+  expect(discarded).toEqual([400]);
   // Who sends whole packets is never in the way.
   expect(guardOf(500, unfinished).guard.look(packet(500))).toBe(true);
   expect(small.guard.look(new Uint8Array(350))).toBe(true);
