@@ -51,7 +51,8 @@ export class PresenceWatch {
       const peer = this.notePresence(each);
       if (peer !== null) fresh.push(peer);
     }
-    return { fresh: [...fresh, ...this.moved.splice(0)], hasMissed };
+    if (this.moved.length > 0) fresh.push(...this.moved.splice(0));
+    return { fresh, hasMissed };
   }
 
   /** Takes up what presence says of a node. Returns it if it has come anew, with another root. */

@@ -4,7 +4,7 @@
  * (`test/sim`), so a thousand of them fit into one process; nothing here depends on the machine but
  * how long one waits for it. They find each other over a simulated broker and sync every five minutes.
  *
- *   equal            ten minutes of a cluster that knows each other and in which nothing is written
+ *   equal            five minutes of a cluster that knows each other and in which nothing is written
  *   write, no broker one write while the broker is away, until all have it
  *   broker restart   one node in ten writes while the broker is away; it comes back and has
  *                    forgotten everything
@@ -17,7 +17,7 @@
 import { originOf } from "../../src/core/data/origin.ts";
 import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
 import { Clients } from "../sim/clients.ts";
-import type { PlanChange } from "../sim/variation.ts";
+import type { Plan } from "../sim/plan.ts";
 import { EPOCH_MS } from "../sim/sim-node.ts";
 import { Simulation } from "../sim/simulation.ts";
 
@@ -32,7 +32,7 @@ const MOST_MEMORY_BYTES = 5_000_000_000;
 const DEADLINE_MS = 1_800_000;
 
 /** The cluster: no troubles but those that are made here. */
-function planOf(nodes: number): PlanChange {
+function planOf(nodes: number): Plan {
   const none = {
     ...{ partition: 0, crash: 0, snapshot: 0, fullDisk: 0, stalledDisk: 0, failingSync: 0 },
     ...{
@@ -52,6 +52,8 @@ function planOf(nodes: number): PlanChange {
     maxDiskMs: 1,
     segmentBytes: 1_000_000,
     keys: 32 + nodes,
+    actions: 0,
+    pauseMs: 0,
     maxLatencyMs: 20,
     broker: { drop: 0, duplicate: 0, reorder: 0 },
     cleanSession: true,
@@ -62,6 +64,8 @@ function planOf(nodes: number): PlanChange {
     cuts: 0,
     drift: 0,
     expiry: false,
+    advertised: Array.from({ length: nodes }, () => "own" as const),
+    brokerBytesASecond: 262_144,
     slowness: 0,
     modeChange: 0,
     troubles: none,
@@ -114,7 +118,7 @@ class Fleet {
     this.acquaint();
     this.pass(90_000);
     this.expectAlike();
-    yield this.measure("equal", () => this.pass(2 * INTERVAL_MS));
+    yield this.measure("equal", () => this.pass(INTERVAL_MS));
 
     broker.stop(false);
     this.pass(10_000);
@@ -122,13 +126,13 @@ class Fleet {
       this.write(0);
       this.untilAlike();
     });
-    this.pass(120_000);
+    this.pass(60_000);
 
     this.writeByMany();
     yield this.measure("broker restart", () => {
       broker.start();
       this.untilAlike();
-      this.pass(60_000);
+      this.pass(45_000);
     });
 
     broker.stop(false);
@@ -143,7 +147,7 @@ class Fleet {
     timeline.after(5_000, () => broker.start());
     yield this.measure("power cut", () => {
       this.untilAlike();
-      this.pass(60_000);
+      this.pass(45_000);
     });
   }
 

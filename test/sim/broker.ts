@@ -351,5 +351,6 @@ export class BrokerTransport implements Transport {
 }
 
 function matches(filter: string, topic: string): boolean {
-  return filter.endsWith("+") ? topic.startsWith(filter.slice(0, -1)) : filter === topic;
+  if (filter === topic) return true;
+  return filter.endsWith("+") && topic.startsWith(filter.slice(0, -1));
 }

@@ -6,9 +6,11 @@ export interface Origin {
   readonly low: number;
 }
 
+const digest = new Uint8Array(32);
+const view = new DataView(digest.buffer);
+
 /** The origin of a node: the first 8 bytes of the SHA-256 of its id. */
 export function originOf(nodeId: string): Origin {
-  const digest = new Bun.SHA256().update(nodeId).digest();
-  const view = new DataView(digest.buffer, digest.byteOffset);
+  Bun.SHA256.hash(nodeId, digest);
   return { high: view.getUint32(0), low: view.getUint32(4) };
 }
