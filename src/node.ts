@@ -24,6 +24,7 @@ import type { ReplicationControl } from "./ports.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { Replica, type ReplicaOptions } from "./replica.ts";
 import { EmbeddedBroker } from "./replication/embedded-broker.ts";
+import { isLoopback } from "./replication/misconfiguration.ts";
 import { maxMessageBytes, type Replicator } from "./replication/replicator.ts";
 import { Listener } from "./server/listener.ts";
 import { RunQueue, type Timing } from "./timing.ts";
@@ -274,6 +275,12 @@ async function startBroker(
     );
     const address = formatHostPort(bind_address, broker.port);
     logger.info("Embedded broker listening", { address });
+    const advertised = advertisedHost(config.network);
+    if (isLoopback(advertised) && !isLoopback(bind_address)) {
+      const set = "network.bind_address or network.advertise_address";
+      const message = "Other machines reach this node's broker and not the node itself";
+      logger.warn(message, { advertised, broker: bind_address, set });
+    }
     return broker;
   } catch (error) {
     throw new OperationalError((error as Error).message);

@@ -31,7 +31,7 @@ const LENGTH = "lower mqtt.max_packet_bytes, or raise the broker's limit of a me
 
 const MEANINGS: Readonly<Record<number, readonly [string, string]>> = {
   1: ["it does not speak this version of MQTT", 'mqtt.protocol_version = "auto"'],
-  2: ["it does not take this client id", "mqtt.client_id"],
+  2: ["it does not take this client id", "mqtt.client_id, and mqtt.keep_alive if it limits that"],
   3: ["it is not available", ""],
   4: ["the user name or the password is wrong", CREDENTIALS],
   5: ["this client is not authorized", `${CREDENTIALS}, or ${RIGHTS}`],
