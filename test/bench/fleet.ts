@@ -16,6 +16,7 @@
  */
 import { originOf } from "../../src/core/data/origin.ts";
 import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
+import { PLAIN_BROKER } from "../sim/broker.ts";
 import { Clients } from "../sim/clients.ts";
 import type { Plan } from "../sim/plan.ts";
 import { EPOCH_MS } from "../sim/sim-node.ts";
@@ -55,7 +56,7 @@ function planOf(nodes: number): Plan {
     actions: 0,
     pauseMs: 0,
     maxLatencyMs: 20,
-    broker: { drop: 0, duplicate: 0, reorder: 0 },
+    broker: { ...{ drop: 0, duplicate: 0, reorder: 0 }, ...PLAIN_BROKER },
     cleanSession: true,
     maxOutboxEvents: 1_000,
     syncEveryMs: INTERVAL_MS,

@@ -5,18 +5,28 @@
  * come back with or without its memory.
  */
 import type { Subscription, TransportOptions } from "../../src/replication/mqtt-transport.ts";
+import { PacketLimit } from "../../src/replication/packet-limit.ts";
 import type { Transport } from "../../src/replication/replicator.ts";
 import type { Chance } from "./chance.ts";
 import type { History } from "./history.ts";
 import type { Network } from "./network.ts";
 import type { Timeline } from "./timeline.ts";
 
-/** How badly it behaves; probabilities for each message and subscriber. */
+/** How badly it behaves: probabilities for each message and subscriber, and its rules. */
 export interface BrokerFaults {
   drop: number;
   duplicate: number;
   reorder: number;
+  /** Who publishes a longer packet is cut off, without a word; 0: however long. */
+  maxPacketBytes: number;
+  /** It keeps no retained messages. */
+  forgets: boolean;
+  /** It acknowledges and drops the writes that this node publishes, by its number; -1: nobody's. */
+  muted: number;
 }
+
+/** Of a broker that takes whatever it is sent. */
+export const PLAIN_BROKER = { maxPacketBytes: 0, forgets: false, muted: -1 } as const;
 
 /** How long a message that is out of order is late at most, in ms. */
 const LATE_MS = 3_000;
@@ -45,6 +55,7 @@ export class Broker {
     reordered: 0,
     kept: 0,
     presenceBytes: 0,
+    tooLong: 0,
   };
   private readonly connections: Connection[] = [];
   private readonly retained = new Map<string, Buffer>();
@@ -116,7 +127,8 @@ export class Broker {
   publish(from: Connection | null, topic: string, payload: Buffer, retain: boolean): void {
     if (topic.includes("/sync/")) this.overheard.push({ topic, payload });
     if (this.overheard.length > MAX_OVERHEARD) this.overheard.shift();
-    if (retain) this.retained.set(topic, payload);
+    if (retain && !this.faults.forgets) this.retained.set(topic, payload);
+    if (from?.transport.place === this.faults.muted && topic.endsWith("/updates")) return;
     const message = { topic, payload, retained: false };
     for (const connection of this.connections) {
       const { subscriptions } = connection.transport.options;
@@ -222,7 +234,6 @@ interface Connection {
 /** A node's connection to the broker, as a Replicator sees it. */
 export class BrokerTransport implements Transport {
   readonly receiveMaximum = 16;
-  readonly maxPacketBytes = 1_000_000;
   readonly protocolVersion = 5;
   readonly remoteAddress = "";
   /** Topics of which this client's own messages are not sent to it any more. */
@@ -232,6 +243,7 @@ export class BrokerTransport implements Transport {
   private hasFailed = false;
   /** What happens on this connection. */
   readonly chance: Chance;
+  private readonly limit: PacketLimit;
 
   constructor(
     private readonly broker: Broker,
@@ -241,6 +253,11 @@ export class BrokerTransport implements Transport {
     readonly isAlive: () => boolean,
   ) {
     this.chance = broker.chanceOf(`n${place} and the broker`);
+    this.limit = new PacketLimit(options.maxSentBytes, () => broker.timeline.nowMs);
+  }
+
+  get maxPacketBytes(): number {
+    return this.limit.bytes;
   }
 
   get connected(): boolean {
@@ -267,6 +284,11 @@ export class BrokerTransport implements Transport {
     broker.timeline.after(latencyMs, () => {
       if (this.connection !== connection && !retain) return;
       if (!broker.isUp || !broker.network.reaches(this.place, broker.place)) return;
+      const { maxPacketBytes } = broker.faults;
+      if (maxPacketBytes > 0 && topic.length + copy.length + 5 > maxPacketBytes) {
+        broker.counts.tooLong++;
+        return broker.lose(connection, true);
+      }
       broker.publish(connection, topic, copy, retain);
       broker.timeline.after(latencyMs, () => {
         if (this.connection === connection && this.isAlive()) done();
@@ -296,10 +318,12 @@ export class BrokerTransport implements Transport {
     return ownToo === true || (ownToo === "at first" && !this.silenced.has(topic));
   }
 
-  notePassed(): void {}
+  notePassed(bytes: number): void {
+    this.limit.notePassed(bytes);
+  }
 
-  noteTooLong(): boolean {
-    return false;
+  noteTooLong(bytes: number): boolean {
+    return this.limit.noteTooLong(bytes);
   }
 
   hurry(): void {}

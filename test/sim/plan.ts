@@ -1,7 +1,7 @@
 /** What kind of cluster and which troubles a seed stands for. */
 import type { FsyncMode } from "../../src/durability/log.ts";
 import type { Chance } from "./chance.ts";
-import type { BrokerFaults } from "./broker.ts";
+import { PLAIN_BROKER, type BrokerFaults } from "./broker.ts";
 
 /** No disk at all, or how it is written to. */
 export type DiskKind = "none" | FsyncMode;
@@ -75,6 +75,20 @@ const DAY_MS = 24 * HOUR_MS;
 
 /** Draws a plan. */
 export function drawPlan(chance: Chance): Plan {
+  const plan = drawPlainPlan(chance);
+  // Drawn last, so that the rest of a seed is what it was before there were such brokers.
+  if (!chance.happens(0.3)) return plan;
+  const broker = {
+    ...plan.broker,
+    maxPacketBytes: chance.happens(0.6) ? chance.magnitude(600, 3_000) : 0,
+    forgets: chance.happens(0.4),
+    muted: chance.happens(0.4) ? chance.between(0, plan.nodes - 1) : -1,
+  };
+  return { ...plan, broker };
+}
+
+/** Over a broker that takes whatever it is sent. */
+function drawPlainPlan(chance: Chance): Plan {
   const onlyLoss = chance.happens(0.15);
   const isOn = (probability: number) => !onlyLoss && chance.happens(probability);
   const nodes = chance.between(2, chance.happens(0.3) ? 5 : 3);
@@ -102,6 +116,7 @@ export function drawPlan(chance: Chance): Plan {
       drop: isLossy ? chance.pick([0.02, 0.1, 0.4]) : 0,
       duplicate: chance.pick([0, 0.05, 0.3]),
       reorder: chance.pick([0, 0.05, 0.3]),
+      ...PLAIN_BROKER,
     },
     cleanSession: chance.happens(0.7),
     maxOutboxEvents: chance.happens(0.15) ? chance.between(1, 5) : 1_000,
