@@ -377,7 +377,8 @@ export class Publisher {
   ): void {
     const batch = this.filler.finish(++this.sequence);
     const packed = sink.isCompressing ? this.compressor.compress(batch) : null;
-    const bytes = packed === null ? batch : Buffer.from(packed.buffer, 0, packed.length);
+    const bytes =
+      packed === null ? batch : Buffer.from(packed.buffer, packed.byteOffset, packed.length);
     const { length } = bytes;
     const { sequence, filler } = this;
     const events = filler.count;
