@@ -13,7 +13,7 @@ import { every, isoTimeOf, type Cancel, type Timing } from "./timing.ts";
 const LOOK_EVERY_MS = 250;
 /** Peers are not asked for the time more often than this, and more and more seldom in vain. */
 const ASK_EVERY_MS = 5_000;
-const ASK_AT_LEAST_MS = 600_000;
+const ASK_AT_LEAST_MS = 60_000;
 /** How often it is said that this node and its peers disagree, as long as they do. */
 const SAY_EVERY_MS = 600_000;
 

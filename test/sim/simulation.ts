@@ -385,7 +385,7 @@ export class Simulation {
     while (this.present.some((node) => !node.isUp) && timeline.nowMs < untilMs);
     if (plan.troubles.clockStep > 0) {
       // Those that believed their clocks unconfirmed are no witnesses for others for a while.
-      timeline.runUntil(timeline.nowMs + 90_000);
+      timeline.runUntil(timeline.nowMs + 180_000);
       this.tryWrites();
     }
     // What was written with a clock an hour ahead can be passed on when that hour is over.

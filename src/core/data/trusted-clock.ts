@@ -16,7 +16,8 @@
  *    itself does not vote, or all those that slept would hold each other back; nor does one that
  *    has just started and knows of nothing that its clock could be measured by (`isSure`).
  * 4. DOUBT_MS without a vote: the wall clock. A glitch is over by then. A peer that says later that
- *    the other time was right is believed all the same.
+ *    the other time was right is believed all the same. When all that have said so take it back, as
+ *    they are in doubt themselves, the doubt begins again.
  *
  * And without any step, where peers agree on the time and this node alone is far off, theirs counts
  * (`yield`): when there are two of them at least; or one, if this node is ahead and has just
@@ -208,7 +209,10 @@ export class TrustedClock {
    * what it has said before.
    */
   noteTime(nodeId: string, theirMs: number | null): void {
-    this.witnesses.delete(nodeId);
+    const hasTakenBack = this.witnesses.delete(nodeId) && theirMs === null;
+    if (hasTakenBack && this.current === "held" && this.offsets(false).length === 0) {
+      this.weigh(0, false);
+    }
     if (theirMs === null || !isPlausible(theirMs)) return;
     const atMs = this.options.monotonicMs();
     this.witnesses.set(nodeId, { offsetMs: theirMs - atMs, atMs });
@@ -255,8 +259,7 @@ export class TrustedClock {
 
   /** Whether a peer that knows the time would make a difference. */
   get needsPeer(): boolean {
-    if (this.current === "held" || !this.options.hasPeers()) return false;
-    return this.current !== "trusted" || !this.isConfirmed;
+    return this.options.hasPeers() && (this.current !== "trusted" || !this.isConfirmed);
   }
 
   /**

@@ -390,6 +390,19 @@ describe("a node that differs from its peers, and whose clock has not stepped", 
   });
 });
 
+test("what peers have said is in doubt when all of them take it back", () => {
+  const clock = create();
+  for (const peer of ["b", "c"]) clock.noteTime(peer, trueMs + HOUR_MS);
+  isIn(clock, "held");
+  clock.noteTime("b", null);
+  isIn(clock, "held");
+  clock.noteTime("c", null);
+  isIn(clock, "doubtful");
+  trueMs += DOUBT_MS + 500;
+  expect(off(clock)).toBe(0);
+  isIn(clock, "trusted");
+});
+
 describe("after days off", () => {
   test.each([3, 20])("of %d, the wall clock counts once a peer or a while says so", (days) => {
     const clock = create();
