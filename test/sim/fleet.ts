@@ -1,0 +1,248 @@
+/**
+ * A cluster of many nodes in the simulated world, without troubles but those that are made here, and
+ * what it costs them to stay alike.
+ */
+import { originOf } from "../../src/core/data/origin.ts";
+import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
+import { PLAIN_BROKER } from "./broker.ts";
+import { Clients } from "./clients.ts";
+import type { Plan } from "./plan.ts";
+import { EPOCH_MS } from "./sim-node.ts";
+import { Simulation } from "./simulation.ts";
+
+const SEED = 940_000_000;
+/** One node in so many writes in an outage. */
+const WRITERS = 10;
+const INTERVAL_MS = 300_000;
+const LOOK_EVERY_MS = 250;
+/** Above this it collects what is garbage at once. */
+const MOST_MEMORY_BYTES = 5_000_000_000;
+const DEADLINE_MS = 1_800_000;
+
+/** The cluster: no troubles but those that are made here. */
+function planOf(nodes: number): Plan {
+  const none = {
+    ...{ partition: 0, crash: 0, snapshot: 0, fullDisk: 0, stalledDisk: 0, failingSync: 0 },
+    ...{
+      brokerOutage: 0,
+      clockStep: 0,
+      lostTime: 0,
+      absence: 0,
+      isolation: 0,
+      loss: 0,
+      flush: 0,
+      departure: 0,
+    },
+  };
+  return {
+    nodes,
+    disks: Array.from({ length: nodes }, () => "everysec" as const),
+    maxDiskMs: 1,
+    segmentBytes: 1_000_000,
+    keys: 32 + nodes,
+    actions: 0,
+    pauseMs: 0,
+    maxLatencyMs: 20,
+    broker: { ...{ drop: 0, duplicate: 0, reorder: 0 }, ...PLAIN_BROKER },
+    cleanSession: true,
+    maxOutboxEvents: 1_000,
+    syncEveryMs: INTERVAL_MS,
+    maxConcurrentSyncs: 3,
+    graceMs: 86_400_000,
+    cuts: 0,
+    drift: 0,
+    expiry: false,
+    advertised: Array.from({ length: nodes }, () => "own" as const),
+    brokerBytesASecond: 262_144,
+    slowness: 0,
+    modeChange: 0,
+    troubles: none,
+  };
+}
+
+/** What was counted up to a moment. */
+interface Counts {
+  sessions: number;
+  bytes: number;
+  turnedAway: number;
+  presenceBytes: number;
+}
+
+/** What something cost. Sessions are counted once each, where they came to their end. */
+export interface FleetCost {
+  readonly nodes: number;
+  readonly what: string;
+  readonly seconds: number;
+  readonly sessions: number;
+  readonly turnedAway: number;
+  readonly bytes: number;
+  /** Received as presence a second. */
+  readonly presenceRate: number;
+  readonly mostAtOnce: number;
+}
+
+/** A simulated cluster of so many nodes. */
+export class Fleet {
+  readonly simulation: Simulation;
+  private readonly clients: Clients;
+  private readonly ended: Counts = { sessions: 0, bytes: 0, turnedAway: 0, presenceBytes: 0 };
+  private mostAtOnce = 0;
+  private written = 0;
+
+  constructor(private readonly size: number) {
+    const variation = { only: null, without: new Set<string>(), change: planOf(size) };
+    this.simulation = new Simulation(SEED, { hasLiar: false, variation });
+    this.simulation.isTroubled = false;
+    this.clients = new Clients(this.simulation);
+  }
+
+  /** All scenarios, in turn. */
+  *run(): Generator<FleetCost> {
+    const { broker, timeline } = this.simulation;
+    for (const node of this.simulation.present) node.start();
+    this.pass(30_000);
+    for (let i = 0; i < 32; i++) this.write(i % this.size);
+    this.pass(30_000);
+    this.acquaint();
+    this.pass(90_000);
+    this.expectAlike();
+    yield this.measure("equal", () => this.pass(INTERVAL_MS));
+
+    broker.stop(false);
+    this.pass(10_000);
+    yield this.measure("write, no broker", () => {
+      this.write(0);
+      this.untilAlike();
+    });
+    this.pass(60_000);
+
+    this.writeByMany();
+    yield this.measure("broker restart", () => {
+      broker.start();
+      this.untilAlike();
+      this.pass(45_000);
+    });
+
+    broker.stop(false);
+    this.pass(20_000);
+    this.writeByMany();
+    this.pass(3_000);
+    for (const node of this.simulation.present) this.cut(node.place);
+    for (const node of this.simulation.present) {
+      const chance = this.simulation.chanceOfAct(`start ${node.id}`);
+      timeline.after(chance.next() * 10_000, () => node.start());
+    }
+    timeline.after(5_000, () => broker.start());
+    yield this.measure("power cut", () => {
+      this.untilAlike();
+      this.pass(45_000);
+    });
+  }
+
+  /** Does something and tells what it cost; the time is that until all were alike, if it waited. */
+  private measure(what: string, act: () => void): FleetCost {
+    const { timeline, oracle } = this.simulation;
+    const before = this.counts();
+    const startMs = timeline.nowMs;
+    this.mostAtOnce = 0;
+    this.alikeMs = null;
+    act();
+    if (oracle.failure !== null) throw new Error(oracle.failure);
+    const after = this.counts();
+    const { size: nodes, mostAtOnce } = this;
+    return {
+      nodes,
+      what,
+      mostAtOnce,
+      seconds: ((this.alikeMs ?? timeline.nowMs) - startMs) / 1_000,
+      sessions: after.sessions - before.sessions,
+      turnedAway: after.turnedAway - before.turnedAway,
+      bytes: after.bytes - before.bytes,
+      presenceRate:
+        ((after.presenceBytes - before.presenceBytes) / (timeline.nowMs - startMs)) * 1_000,
+    };
+  }
+
+  private alikeMs: number | null = null;
+
+  private pass(ms: number): void {
+    const { timeline } = this.simulation;
+    const untilMs = timeline.nowMs + ms;
+    while (timeline.nowMs < untilMs) {
+      timeline.runUntil(Math.min(untilMs, timeline.nowMs + LOOK_EVERY_MS));
+      if (process.memoryUsage.rss() > MOST_MEMORY_BYTES) Bun.gc(true);
+      for (const { serving } of this.simulation.present) {
+        if (serving === null) continue;
+        this.mostAtOnce = Math.max(this.mostAtOnce, factOf(serving.antiEntropy, "sync_active"));
+      }
+    }
+  }
+
+  private untilAlike(): void {
+    const { timeline } = this.simulation;
+    const untilMs = timeline.nowMs + DEADLINE_MS;
+    while (!this.areAlike()) {
+      if (timeline.nowMs > untilMs) throw new Error("they do not become alike");
+      this.pass(LOOK_EVERY_MS);
+    }
+    this.alikeMs = timeline.nowMs;
+  }
+
+  private expectAlike(): void {
+    if (!this.areAlike()) throw new Error("they should be alike by now");
+  }
+
+  /** Whether all are there and hold all that was written: each write is of a key of its own. */
+  private areAlike(): boolean {
+    return this.simulation.present.every(({ serving }) => serving?.store.size === this.written);
+  }
+
+  private write(place: number): void {
+    const node = this.simulation.nodes[place];
+    const name = this.simulation.names[this.written++];
+    this.clients.set(node, node.serving!.store, name, `write ${this.written}`);
+  }
+
+  private writeByMany(): void {
+    for (let place = 0; place < this.size; place += WRITERS) this.write(place);
+  }
+
+  /** As if they had been together for long: each knows all, at times that differ by minutes. */
+  private acquaint(): void {
+    const nowMs = EPOCH_MS + this.simulation.timeline.nowMs;
+    for (const { serving, id } of this.simulation.present) {
+      const chance = this.simulation.chanceOfAct(`acquaint ${id}`);
+      for (const other of this.simulation.present) {
+        const { high, low } = originOf(other.id);
+        serving!.contacts.note(high, low, nowMs - chance.next() * 2 * INTERVAL_MS);
+      }
+    }
+  }
+
+  private cut(place: number): void {
+    const node = this.simulation.nodes[place];
+    const { serving } = node;
+    if (serving !== null) this.add(this.ended, serving.antiEntropy);
+    node.crash("power");
+  }
+
+  private counts(): Counts {
+    const counts = { ...this.ended };
+    for (const { serving } of this.simulation.present) {
+      if (serving !== null) this.add(counts, serving.antiEntropy);
+    }
+    counts.presenceBytes += this.simulation.broker.counts.presenceBytes;
+    return counts;
+  }
+
+  private add(counts: Counts, antiEntropy: AntiEntropy): void {
+    // Each is counted at both of its ends.
+    counts.sessions += factOf(antiEntropy, "sync_completed") / 2;
+    counts.bytes += factOf(antiEntropy, "sync_bytes_sent");
+    counts.turnedAway += factOf(antiEntropy, "sync_turned_away");
+  }
+}
+
+function factOf(antiEntropy: AntiEntropy, name: string): number {
+  return Number(AntiEntropy.facts.find((it) => it.name === name)!.read(antiEntropy));
+}
