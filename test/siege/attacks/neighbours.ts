@@ -135,7 +135,7 @@ export const neighbours: readonly Attack[] = [
 ];
 
 /** A node that lost touch has, some time after it is back, what the other wrote meanwhile. */
-async function heals(stage: Stage): Promise<void> {
+export async function heals(stage: Stage): Promise<void> {
   const { node, peer } = stage;
   const [here, there] = [await LineClient.connect(node.port), await LineClient.connect(peer.port)];
   await there.send("REPLICATE disable");
