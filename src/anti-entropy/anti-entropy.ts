@@ -32,7 +32,7 @@ import type { PresenceDirectory, PresenceView } from "./presence-view.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { Relay } from "./relay.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
-import { Sessions, yieldOf } from "./sessions.ts";
+import { INTERRUPTED, Sessions, yieldOf } from "./sessions.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
 import { LAG_MS, TreeUpdater } from "./tree-updater.ts";
 import { Ways } from "./ways.ts";
@@ -352,9 +352,10 @@ export class AntiEntropy implements SyncControl {
     const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
     const request = { ...job, occasion: isStranger ? "stranger" : "known", greeting } as const;
     const outcome = await this.sessions.run(peer, request);
-    const { ok, failure, peerNodeId, hasMoved, hasLearned } = outcome;
+    const { ok, failure, reason, peerNodeId, hasMoved, hasLearned } = outcome;
     const isSelf = failure === "self";
-    const isBusy = failure === "busy";
+    // Nor is anything wrong with a peer when this node has ended the session itself.
+    const isBusy = failure === "busy" || reason === INTERRUPTED;
     const nodeId = isSelf ? this.options.nodeId : peerNodeId;
     if (this.isMisled(peer, nodeId, failure)) {
       this.ways.noteStranger(peer);

@@ -82,7 +82,8 @@ export type SessionOutcome = Pick<
   readonly hasLearned: boolean;
 };
 
-const INTERRUPTED = "the node stops or leaves the cluster";
+/** Why a session failed that this node has ended by `interrupt`. */
+export const INTERRUPTED = "the node stops or leaves the cluster";
 /** How long somebody who comes may take to say who it is, in ms. */
 const HELLO_MS = 5_000;
 /**

@@ -1,5 +1,8 @@
 /** Nodes that reach the broker and not each other: they heal through it, and values of any size arrive. */
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { Mosquitto, MOSQUITTO_MISSING, mosquittoPath } from "../support/mosquitto.ts";
@@ -103,6 +106,27 @@ describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", 
     await broker.resume();
     await eventually("all hold the same", equalHashes, DEADLINE_MS);
     expect(await n2.ask("DBSIZE")).toBe("5000");
+  });
+});
+
+describe.skipIf(mosquittoPath === null)("a broker that refuses the writes of all", () => {
+  const directory = mkdtempSync(join(tmpdir(), "merklekv-acl-"));
+  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+  test("still carries what heals them, also in the last moment of a node", async () => {
+    const rules = join(directory, "acl");
+    writeFileSync(rules, "topic readwrite merkle-kv/#\ntopic deny merkle-kv/updates\n");
+    // It runs under another name than root's.
+    chmodSync(directory, 0o755);
+    await broker.stop();
+    broker = await Mosquitto.start([`acl_file ${rules}`]);
+    const [n1, n2] = [await start("n1"), await start("n2")];
+    await n1.ask("SET first 1");
+    await eventually("it has come", async () => (await n2.ask("GET first")) === "1", DEADLINE_MS);
+    await n1.ask("SET last 2");
+    nodes = [n2];
+    await n1.stop();
+    await eventually("it has come", async () => (await n2.ask("GET last")) === "2", DEADLINE_MS);
   });
 });
 
