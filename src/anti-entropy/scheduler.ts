@@ -242,16 +242,15 @@ export class Scheduler {
   /** That node holds a value that has to be fetched. */
   noteReference(nodeId: string, key: Uint8Array): void {
     const peer = this.peers.byNodeId(nodeId);
+    // The others get it by comparing, from those.
+    const isLeftToThem = peer !== undefined && !this.crowd.isCaller(peer, FETCHERS, this.nowMs);
+    if (isLeftToThem && this.options.isHealing()) return this.spreadNews();
     const keys = peer?.keys ?? this.strangersKeys.get(nodeId) ?? new WaitingKeys();
     const isTooMany = peer === undefined && this.strangersKeys.size >= MAX_STRANGE_SOURCES;
     if (!keys.add(key) || (isTooMany && keys.size === 1)) return this.noteGap(nodeId);
     if (peer === undefined) {
       this.strangersKeys.set(nodeId, keys);
       return;
-    }
-    if (!this.crowd.isCaller(peer, FETCHERS, this.nowMs)) {
-      peer.keys = new WaitingKeys();
-      return this.spreadNews();
     }
     this.pending.add(peer);
     this.beginWith(peer);

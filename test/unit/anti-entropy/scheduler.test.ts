@@ -611,6 +611,19 @@ describe("in a crowd", () => {
     for (const mine of asked) expect(mine.length).toBeGreaterThan(0);
   });
 
+  test("a large value is fetched from the node that wrote it by some, by all where none compares", async () => {
+    const refer = (scheduler: Scheduler) => scheduler.noteReference("node7", Buffer.from("key"));
+    const fetchers = async (): Promise<number> => {
+      const asked = await askedBy(COUNT, refer, 1_000);
+      return asked.filter((mine) => mine.includes("node7:7379")).length;
+    };
+    const some = await fetchers();
+    expect(some).toBeGreaterThan(32);
+    expect(some).toBeLessThan(96);
+    isHealing = false;
+    expect(await fetchers()).toBe(COUNT);
+  });
+
   test("a node that comes back is asked by a few", async () => {
     const notice = () => (peers = [presence("node7", { connection: 2, root: "other" })]);
     const asked = await askedBy(COUNT, notice, 3_000);
