@@ -62,7 +62,7 @@ export class InProcessServer {
     const maxValueBytes = options.maxValueBytes ?? 8_388_608;
     const maxOutputBytes = options.maxOutputBytes ?? 67_108_864;
     this.store = new Store({
-      clock: new HybridClock(() => this.nowMs),
+      clock: new HybridClock(() => this.nowMs, 1_000),
       origin: { high: 1, low: 2 },
       hashSeed: { high: 3, low: 4 },
       random: seeded(1),

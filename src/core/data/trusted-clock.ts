@@ -61,6 +61,8 @@ export const DOUBT_MS = 10_000;
 const START_MS = 3_000;
 /** And one that believed its clock because nobody said anything, after so long, in ms. */
 const LATER_MS = 60_000;
+/** How often the clocks are read for one comparison, at most. */
+const MAX_LOOKS = 3;
 /** Between two comparisons of the clocks, in ms of the wall clock, at most. */
 const LOOK_MS = 500;
 /** A sleep that matters is longer, in ms. */
@@ -185,9 +187,9 @@ export class TrustedClock {
 
   /** Compares the clocks. To be called once in a while even if nobody asks for the time. */
   look(): void {
-    const { wallMs, monotonicMs, sleptMs } = this.options;
+    const { sleptMs } = this.options;
     const wasPlausible = this.isWallPlausible;
-    const offsetMs = (this.lookedAtMs = wallMs()) - monotonicMs();
+    const offsetMs = this.readOffset();
     const stepMs = offsetMs - this.wallOffsetMs;
     const slept = sleptMs();
     const sleptNowMs = slept - this.sleptMs;
@@ -202,6 +204,20 @@ export class TrustedClock {
     } else if (this.current === "trusted") this.heldOffsetMs = offsetMs;
     else this.settle(0, this.current);
     this.compare();
+  }
+
+  /**
+   * How far the wall clock is ahead of the monotonic one. Both are to be read at once: a process
+   * that is put off between the two looks again.
+   */
+  private readOffset(): number {
+    const { wallMs, monotonicMs } = this.options;
+    for (let looks = 1; ; looks++) {
+      const beforeMs = monotonicMs();
+      this.lookedAtMs = wallMs();
+      const afterMs = monotonicMs();
+      if (afterMs - beforeMs < STEP_MS / 4 || looks === MAX_LOOKS) return this.lookedAtMs - afterMs;
+    }
   }
 
   /**

@@ -55,8 +55,10 @@
  * and whose key is not here, are left to a session.
  *
  * Point 1 holds whatever the machines' clocks do, for a process and for a later one that has its
- * data: the hybrid clock is stored with the data, and has seen every watermark. A node that lost
- * its data lost that clock too. It is then as stale towards its former self as towards anybody
+ * data: the hybrid clock is stored with the data, and has seen every watermark. When that clock
+ * begins anew at an earlier time (`clock.ts`), what was seen is stored all the same, and a deletion
+ * made below a watermark counts as one of later (`Deletions.vouch`). A node that lost its data lost
+ * that clock too. It is then as stale towards its former self as towards anybody
  * else; but its machine's clock must not be behind what it vouched for before.
  *
  * A node has to set entries aside only when it was away for longer than the grace, less what clocks
@@ -72,7 +74,9 @@
  *     and those of third members     node's clock plus the allowed skew: the session fails as
  *                                    "untrue". Otherwise they are noted, but as no later than a
  *                                    grace before this node's clock
- *   HELLO clock                      moves this node's hybrid clock, within the allowed skew
+ *   HELLO clock                      moves this node's hybrid clock, within the allowed skew. And
+ *                                    it says what time it is: what a lie does, and how many it
+ *                                    takes, is said in `trusted-clock.ts`
  *   HELLO watermark                  can only make it earlier: less is compared, and vouched for
  *   HELLO contacts, too late         what the liar is stale for is accepted from it, as if it had
  *                                    just written it

@@ -68,6 +68,28 @@ test.each([2_000, -2_000, 59_000, -59_000])("a step of %d ms is noticed and beli
   expect(changes).toEqual([{ from: "trusted", to: "trusted", stepMs: step, gapMs: step }]);
 });
 
+test("a process that is put off between its looks at the two clocks sees no step", () => {
+  let putOffMs = 0;
+  const clock = new TrustedClock({
+    wallMs() {
+      const wallMs = trueMs;
+      trueMs += putOffMs;
+      putOffMs = 0;
+      return wallMs;
+    },
+    monotonicMs: () => trueMs - START_MS,
+    sleptMs: () => 0,
+    maxAheadMs: SKEW_MS,
+    farMs: DAY_MS,
+    hasPeers: () => true,
+    onChange: (change) => changes.push(change),
+  });
+  putOffMs = HOUR_MS;
+  clock.look();
+  expect(changes).toEqual([]);
+  expect(clock.steps).toBe(0);
+});
+
 describe("a step of an hour", () => {
   test("forward that is over in two seconds changes nothing", () => {
     const clock = create();
