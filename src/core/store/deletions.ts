@@ -1,7 +1,8 @@
 /**
  * What a store may forget of deletions, and what it may have forgotten already.
  *
- * A deletion is kept as a tombstone for the grace. Then it is purged, and the node does not know of
+ * A deletion is kept as a tombstone for the grace, and so is what has expired, which is a deletion
+ * of all that it had replaced. Then it is purged, and the node does not know of
  * it any more; nor does it know what was purged by others whose data it has taken over. So an entry
  * from before such a purge may have been deleted without a trace of it here. `mayHaveForgotten`
  * answers whether that can be. `core/sync/contacts.ts` argues why deletions stay deleted all the

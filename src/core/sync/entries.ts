@@ -14,6 +14,9 @@
  * REFUSED, and it sets that aside (`refusals.ts`). Second, a deletion that this node had and has
  * purged is not accepted again: it is REFUSED too, and the peer drops it.
  *
+ * What has expired counts as a deletion: when it arrives, by this node's clock, and when it is
+ * refused, by the clock of the node that has it. So neither takes from the other what lives there.
+ *
  * A counter is as old as its base, because deletions are compared with the base. A counter that was
  * begun from nothing is as old as its latest increment, because nobody can have purged that.
  */
