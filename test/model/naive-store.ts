@@ -143,7 +143,10 @@ export class NaiveStore {
     return state !== undefined && this.isLive(state) ? state : undefined;
   }
 
-  apply(key: string, state: State): boolean {
+  apply(key: string, given: State): boolean {
+    // What deletes writes that there is no expiry.
+    const isOfBase = given.expiryVersion === undefined;
+    const state = isTombstone(given) && isOfBase ? { ...given, expiresAtMs: 0 } : given;
     const latest = latestTime(state);
     if (this.isFuture(latest)) return false;
     this.observe(latest);

@@ -644,6 +644,15 @@ describe("what the gate refuses changes nothing", () => {
     else expect(real.store.apply(entry)).toBe(UNCHANGED);
   });
 
+  test("an expiry of a deletion's own version, which there is none of", () => {
+    const real = new TestStore();
+    const tombstone = { ...state, text: null, parts: null, expiresAtMs: START_MS + 5 };
+    expect(real.store.apply(entryOf("key", tombstone))).toBe(APPLIED);
+    const view = new Entry();
+    real.store.read(0, view);
+    expect(view.expiresAtMs).toBe(0);
+  });
+
   test("everything but what is known, while nothing can be written down", () => {
     const real = new TestStore();
     const known = entryOf("known", { ...state, parts: null });

@@ -32,6 +32,7 @@ import {
   KIND_TOMBSTONE,
   compareVersions,
   copyBytes,
+  isNoVersion,
   type VersionWords,
 } from "../data/entry.ts";
 import { flawOf } from "../data/entry-check.ts";
@@ -590,8 +591,9 @@ export class Store {
         return REFUSED_LARGE;
       setVersionFromParts(entry);
     }
-    // There is one way to write it down.
+    // There is one way to write an expiry down. What deletes writes that there is none.
     setExpiryOf(entry, entry);
+    if (entry.kind === KIND_TOMBSTONE && isNoVersion(entry.expiryVersion)) entry.expiresAtMs = 0;
     if (this.isReadOnly) return REFUSED_READ_ONLY;
     const { timeHigh, timeLow } = latestVersionOf(entry);
     return this.isTooFarAhead(timeHigh, timeLow) ? REFUSED_FUTURE : 0;
