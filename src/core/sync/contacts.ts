@@ -53,14 +53,15 @@
  *
  * An entry that has expired counts as a deletion of all that is older, from its death on: that is
  * when its time was over, and no earlier than value and expiry were written (`endedMs`). Points 1
- * to 3 hold for it. The tree shows an entry from the later of its two versions on, so a session that
- * compared up to a watermark after the death had the entry in it; and a node that has it without
- * its value, as a husk, knows it all the same. Whether an entry has expired each node judges by its
- * own clock. Where it has not, it is no deletion there, and is not refused as one: the node that
- * holds it decides what becomes of it (`refusals.ts`). A value is as old as the write that made it,
- * whatever expiries it was given since (`writtenMs`). So an EXPIRE that did not know of a deletion
- * makes nothing younger than that; and when an EXPIRE that brought the death forward is forgotten,
- * what a stale node holds with the expiry of before is refused like anything else of that age.
+ * to 3 hold for it. The tree shows an entry from the later of its two versions on, so a session
+ * that compared up to a watermark after the death had the entry in it; and a node that has it
+ * without its value, as a husk, knows it all the same. Whether an entry has expired each node
+ * judges by its own clock. Where it has not, it is no deletion there, and is not refused as one:
+ * the node that holds it decides what becomes of it (`refusals.ts`). A value is as old as the
+ * write that made it, whatever expiries it was given since (`writtenMs`). So an EXPIRE that did
+ * not know of a deletion makes nothing younger than that; and when an EXPIRE that brought the
+ * death forward is forgotten, what a stale node holds with the expiry of before is refused like
+ * anything else of that age.
  *
  * What comes through the broker names no contacts. So events that are older than what was purged,
  * and whose key is not here, are left to a session.
