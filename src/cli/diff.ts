@@ -213,7 +213,7 @@ function factsOf(described: Described | null): Record<string, unknown> | null {
   return facts;
 }
 
-const KINDS = ["string", "tombstone", "counter", "expired"] as const;
+const KINDS = ["string", "tombstone", "counter", "expired", "other"] as const;
 
 function timeOf({ timeHigh, timeLow }: VersionWords): string | number {
   return isoTimeOf(unixMsOf(timeHigh, timeLow));

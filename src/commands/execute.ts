@@ -2,6 +2,7 @@
 import { parseArguments, parseName } from "../protocol/line-parser.ts";
 import { PLAIN, ReplyTooLarge, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
+import { UnknownKind } from "../core/store/unknown-kind.ts";
 import { isoTimeOf } from "../timing.ts";
 import {
   answerClock,
@@ -154,6 +155,7 @@ function fail(error: unknown, reply: Reply, start: number, context: Context): vo
   if (error instanceof ReplyTooLarge) {
     return reply.error("Value too large", "the reply exceeds network.max_output_bytes");
   }
+  if (error instanceof UnknownKind) return reply.respError(`WRONGTYPE ${error.message}`);
   // A command that throws is a bug of ours. Its client is told; everybody else is served on.
   context.services.reportBug(error);
   reply.error("Internal error", "see the node's log");

@@ -7,7 +7,7 @@
  * while writes go on, two nodes are compared with SYNC --verify instead.
  */
 import { DataFingerprint } from "../core/tree/data-fingerprint.ts";
-import { Entry } from "../core/data/entry.ts";
+import { Entry, KIND_OTHER } from "../core/data/entry.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED } from "../protocol/reply.ts";
 import { checkKey, command, type Command, type ReplyContinuation, type Run } from "./command.ts";
@@ -30,7 +30,9 @@ const hash: Run = (request, reply, context) => {
   const result = new DataFingerprint();
   const walk = new OrderWalk(store, prefix, undefined, (_stored, id) => {
     const before = store.countedBytes;
-    store.readValue(id, entry);
+    store.read(id, entry);
+    // What only later versions can show counts by its bytes.
+    if (entry.kind !== KIND_OTHER) store.readValue(id, entry);
     result.add(entry);
     const bytes = entry.keyLength + entry.valueLength + store.countedBytes - before;
     return ENTRY_WORK + ((bytes / BYTES_A_WORK) | 0);

@@ -104,6 +104,18 @@ export interface ExpectedHead {
   readonly nodeId: string | null;
 }
 
+/**
+ * What to say of a file that holds a record of a type that only a later version knows: what that
+ * changes nobody here can tell, so the file is neither read on nor repaired.
+ */
+export function laterRecordError(path: string, offset: number): OperationalError {
+  return new OperationalError(
+    `${path} holds records of a type that this merklekv does not know, from byte ${offset} on: ` +
+      "a later version wrote it; use that version, or start with an empty directory and let peers " +
+      "fill it",
+  );
+}
+
 /** Throws an OperationalError when a file's head is not the expected one. */
 export function checkHead(path: string, head: FileHead, expected: ExpectedHead): void {
   if (head.formatVersion < OLDEST_FORMAT_VERSION || head.formatVersion > FORMAT_VERSION) {

@@ -4,13 +4,14 @@
  * else is an error.
  */
 import { OperationalError } from "../operational-error.ts";
-import { checkHead, type ExpectedHead } from "./data-directory.ts";
+import { checkHead, laterRecordError, type ExpectedHead } from "./data-directory.ts";
 import { withExplanation, type FileSystem, type OpenFile } from "./file-system.ts";
 import { MAGIC_BYTES } from "./frame.ts";
 import {
   endOfContent,
   findFrame,
   readFrames,
+  RECORD_OF_LATER_VERSION,
   SENSELESS_RECORD,
   type Reading,
 } from "./frame-reader.ts";
@@ -47,6 +48,7 @@ export async function readDataFile(
   try {
     const checker = new FileChecker(path, expected, sink);
     const reading = await withExplanation(`read ${path}`, readFrames(file, checker, onProgress));
+    if (reading.flaw === RECORD_OF_LATER_VERSION) throw laterRecordError(path, reading.goodBytes);
     if (expected.fileKind !== FILE_LOG || reading.flaw === null) return checker.verdict(reading);
     // Zeros at the end of a log are space that was allocated and not needed.
     const fileBytes = await withExplanation(`read ${path}`, endOfContent(file, reading.goodBytes));

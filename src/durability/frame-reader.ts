@@ -4,7 +4,7 @@
  * damage, and how a damaged file is salvaged.
  */
 import { FRAME_HEADER_BYTES, findMagic, isIntact, readHeader, type FrameHeader } from "./frame.ts";
-import { readRecords, type RecordSink } from "./record.ts";
+import { readRecords, UNKNOWN_RECORD, type RecordSink } from "./record.ts";
 import type { OpenFile } from "./file-system.ts";
 
 /** Read at once; more only for a frame that is larger. Small enough to stay in the cache. */
@@ -12,6 +12,8 @@ const WINDOW_BYTES = 1024 * 1024;
 
 /** A flaw that no cut explains: the frame is as it was written. */
 export const SENSELESS_RECORD = "a record makes no sense";
+/** No flaw at all, but nothing that this version could read. */
+export const RECORD_OF_LATER_VERSION = "a record is of a type that only a later version knows";
 
 /** Where good frames end, and why. */
 export interface Reading {
@@ -77,7 +79,8 @@ export async function readFrames(
     const start = payloadAt - window.start;
     if (!isIntact(window.bytes, start, header)) return stop("a frame's checksum is wrong");
     const count = readRecords(window.bytes, start, start + payloadBytes, sink);
-    if (count < 0) return stop(SENSELESS_RECORD);
+    if (count < 0)
+      return stop(count === UNKNOWN_RECORD ? RECORD_OF_LATER_VERSION : SENSELESS_RECORD);
     position = payloadAt + payloadBytes;
     syncedBytes = header.syncedBytes;
     frames++;

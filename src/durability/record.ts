@@ -18,6 +18,7 @@
  *              its base, + 10 when its death was learned of later
  *              key length - 1 u16 · value length u32 · version 16 bytes · [expiry in Unix ms u64] ·
  *              [version of the expiry 16 bytes] · [when its death was learned of u64] · key · value
+ *   other  40, with + 4, + 8 and + 10 as above: an entry of a kind that only later versions know
  *
  * Head is the first record of every file and alone in its frame. End is the last of a snapshot
  * and of a backup, and of a log segment that was closed; a log that is opened again goes on
@@ -38,6 +39,7 @@ import {
   copyBytes,
   Entry,
   isNoVersion,
+  KIND_OTHER,
   KIND_TOMBSTONE,
   MAX_EXPIRES_AT_MS,
   MAX_KEY_BYTES,
@@ -57,6 +59,11 @@ export const FILE_BACKUP = 3;
 
 /** One of the three FILE_ constants. */
 export type FileKind = 1 | 2 | 3;
+
+/** In place of a number of records: one makes no sense, though its checksum is right. */
+export const SENSELESS = -1;
+/** In place of a number of records: a later version wrote it. */
+export const UNKNOWN_RECORD = -2;
 
 /** The first record of every file. */
 export interface FileHead {
@@ -89,11 +96,12 @@ const PATCH = 0x06;
 const EXPIRY = 0x07;
 const SPLICE = 0x08;
 const ENTRY = 0x20;
+const OTHER_ENTRY = 0x40;
 const ENTRY_KINDS = 3;
 const EXPIRES = 0x04;
 const HAS_EXPIRY_VERSION = 0x08;
 const HAS_LEARNED = 0x10;
-const ENTRY_FLAGS = ENTRY_KINDS | EXPIRES | HAS_EXPIRY_VERSION | HAS_LEARNED;
+const FLAGS = EXPIRES | HAS_EXPIRY_VERSION | HAS_LEARNED;
 
 /** Bytes of an entry record besides key and value, without what it may have besides. */
 export const ENTRY_RECORD_BYTES = 23;
@@ -148,7 +156,7 @@ export class FrameBuffer {
     let at = this.reserve(ENTRY_RECORD_BYTES + MAX_EXTRA_BYTES + keyLength + valueLength);
     const { bytes } = this;
     const flags = flagsOf(entry);
-    bytes[at] = ENTRY | entry.kind | flags;
+    bytes[at] = flags | (entry.kind === KIND_OTHER ? OTHER_ENTRY : ENTRY | entry.kind);
     bytes[at + 1] = (keyLength - 1) >>> 8;
     bytes[at + 2] = keyLength - 1;
     writeU32(bytes, at + 3, valueLength);
@@ -283,8 +291,9 @@ const version = newVersion();
 
 /**
  * Hands the records from `start` to `end` to the sink, in order. Returns how many there were,
- * or -1 when a record makes no sense, which a checksum that is right rules out unless another
- * version wrote it.
+ * or else that a record makes no sense, SENSELESS, or that it is of a type that only a later version
+ * knows, UNKNOWN_RECORD: how long such a one is, and what it means for those behind it, nobody can
+ * tell, so what holds one is not to be read any further.
  */
 export function readRecords(
   bytes: Uint8Array,
@@ -294,23 +303,24 @@ export function readRecords(
 ): number {
   let count = 0;
   for (let at = start; at < end; count++) {
-    const isEntry = (bytes[at] & ~ENTRY_FLAGS) === ENTRY;
+    const type = bytes[at] & ~FLAGS;
+    const isEntry = (type & ~ENTRY_KINDS) === ENTRY || type === OTHER_ENTRY;
     at = isEntry ? readEntry(bytes, at, end, sink) : readOther(bytes, at, end, sink);
-    if (at < 0) return -1;
+    if (at < 0) return at;
   }
   return count;
 }
 
-/** Returns where the next record starts, or -1; so do the others. */
+/** Returns where the next record starts, or one of those two; so do the others. */
 function readEntry(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
   const tag = bytes[at];
   const keyAt = at + ENTRY_RECORD_BYTES + extraBytes(tag);
-  if (keyAt > end) return -1;
+  if (keyAt > end) return SENSELESS;
   const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
   const valueLength = readU32(bytes, at + 3);
   const next = keyAt + keyLength + valueLength;
-  if (next > end || keyLength > MAX_KEY_BYTES) return -1;
-  entry.kind = (tag & ENTRY_KINDS) as Kind;
+  if (next > end || keyLength > MAX_KEY_BYTES) return SENSELESS;
+  entry.kind = (tag & OTHER_ENTRY) !== 0 ? KIND_OTHER : ((tag & ENTRY_KINDS) as Kind);
   readVersion(bytes, at + 7, entry);
   readExtras(bytes, at + ENTRY_RECORD_BYTES, tag, entry);
   entry.key = bytes;
@@ -329,7 +339,7 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
     case HEAD: {
       const next = left < 10 ? Infinity : at + 10 + ((bytes[at + 8] << 8) | bytes[at + 9]);
       const fileKind = bytes[at + 3];
-      if (next > end || fileKind < FILE_LOG || fileKind > FILE_BACKUP) return -1;
+      if (next > end || fileKind < FILE_LOG || fileKind > FILE_BACKUP) return SENSELESS;
       sink.head({
         formatVersion: (bytes[at + 1] << 8) | bytes[at + 2],
         fileKind: fileKind as FileKind,
@@ -339,22 +349,22 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
       return next;
     }
     case END: {
-      if (left < 7) return -1;
+      if (left < 7) return SENSELESS;
       const high = (bytes[at + 1] << 8) | bytes[at + 2];
       sink.end(high * 0x1_0000_0000 + readU32(bytes, at + 3));
       return at + 7;
     }
     case FLOOR:
-      if (left < 17) return -1;
+      if (left < 17) return SENSELESS;
       readVersion(bytes, at + 1, version);
       sink.floor(version);
       return at + 17;
     case METADATA: {
       const nameLength = left < 2 ? 0 : bytes[at + 1];
       const valueAt = at + 6 + nameLength;
-      if (nameLength === 0 || valueAt > end) return -1;
+      if (nameLength === 0 || valueAt > end) return SENSELESS;
       const next = valueAt + readU32(bytes, valueAt - 4);
-      if (next > end) return -1;
+      if (next > end) return SENSELESS;
       const name = decoder.decode(bytes.subarray(at + 2, at + 2 + nameLength));
       sink.metadata(name, bytes.subarray(valueAt, next));
       return next;
@@ -367,15 +377,15 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
     case EXPIRY:
       return readExpiry(bytes, at, end, sink);
     default:
-      return -1;
+      return UNKNOWN_RECORD;
   }
 }
 
 function readDrop(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
   const keyAt = at + DROP_RECORD_BYTES;
-  if (keyAt > end) return -1;
+  if (keyAt > end) return SENSELESS;
   const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
-  if (keyAt + keyLength > end || keyLength > MAX_KEY_BYTES) return -1;
+  if (keyAt + keyLength > end || keyLength > MAX_KEY_BYTES) return SENSELESS;
   readVersion(bytes, at + 3, entry);
   entry.setKey(bytes, keyAt, keyLength);
   sink.drop(entry);
@@ -384,9 +394,9 @@ function readDrop(bytes: Uint8Array, at: number, end: number, sink: RecordSink):
 
 function readExpiry(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
   const keyAt = at + EXPIRY_RECORD_BYTES;
-  if (keyAt > end) return -1;
+  if (keyAt > end) return SENSELESS;
   const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
-  if (keyAt + keyLength > end || keyLength > MAX_KEY_BYTES) return -1;
+  if (keyAt + keyLength > end || keyLength > MAX_KEY_BYTES) return SENSELESS;
   readVersion(bytes, at + 3, entry);
   entry.setExpiry(readTime(bytes, at + 19));
   entry.learnedMs = readTime(bytes, at + 27);
@@ -397,11 +407,11 @@ function readExpiry(bytes: Uint8Array, at: number, end: number, sink: RecordSink
 
 function readPatch(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
   const keyAt = at + PATCH_RECORD_BYTES;
-  if (keyAt > end) return -1;
+  if (keyAt > end) return SENSELESS;
   const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
   const valueLength = readU32(bytes, at + 47);
   const next = keyAt + keyLength + valueLength;
-  if (next > end || keyLength > MAX_KEY_BYTES) return -1;
+  if (next > end || keyLength > MAX_KEY_BYTES) return SENSELESS;
   readVersion(bytes, at + 3, patch.entry);
   readVersion(bytes, at + 19, patch.previous);
   patch.hasExpiry = bytes[at] === PATCH;

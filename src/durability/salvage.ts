@@ -11,12 +11,18 @@
  */
 import { basename, join } from "node:path";
 import { flawOf } from "../core/data/entry-check.ts";
-import { ALONE_METADATA, listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
+import {
+  ALONE_METADATA,
+  laterRecordError,
+  listDataFiles,
+  segmentPath,
+  snapshotPath,
+} from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { allFrames } from "./frame-reader.ts";
 import { Metadata } from "./metadata.ts";
-import { FILE_SNAPSHOT, readRecords, type RecordSink } from "./record.ts";
+import { FILE_SNAPSHOT, readRecords, UNKNOWN_RECORD, type RecordSink } from "./record.ts";
 import { INCARNATION_METADATA } from "./store-metadata.ts";
 
 /** A frame is closed at this size. */
@@ -87,8 +93,10 @@ async function copyFrames(
   const file = await files.open(source, "read");
   try {
     let frames = 0;
-    for await (const { payload } of allFrames(file)) {
-      if (readRecords(payload, 0, payload.length, copier) >= 0) frames++;
+    for await (const { payload, position } of allFrames(file)) {
+      const count = readRecords(payload, 0, payload.length, copier);
+      if (count === UNKNOWN_RECORD) throw laterRecordError(source, position);
+      if (count >= 0) frames++;
       await copier.writeIfLarge();
     }
     return frames;

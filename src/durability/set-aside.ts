@@ -24,7 +24,7 @@ import type { Logger } from "../observability/log.ts";
 import { isoTimeOf } from "../timing.ts";
 import { explainError, type FileSystem, type OpenFile } from "./file-system.ts";
 
-const KINDS = ["string", "tombstone", "counter", "expired"] as const;
+const KINDS = ["string", "tombstone", "counter", "expired", "other"] as const;
 /** Most entries from the future written by one process, which remembers each of them. */
 const MAX_FUTURE_ENTRIES = 65_536;
 /** How much of the file they may fill. */

@@ -7,6 +7,7 @@ import {
   Entry,
   KIND_COUNTER,
   KIND_HUSK,
+  KIND_OTHER,
   KIND_STRING,
   KIND_TOMBSTONE,
   MAX_EXPIRES_AT_MS,
@@ -42,7 +43,8 @@ const REF = ascii("ref");
 const FLUSH = ascii("flush");
 const EXPIRE = ascii("expire");
 const HUSK = ascii("husk");
-const OPERATIONS = [SET, DEL, COUNTER, EXPIRE, REF, FLUSH, HUSK];
+const OTHER = ascii("other");
+const OPERATIONS = [SET, DEL, COUNTER, EXPIRE, REF, FLUSH, HUSK, OTHER];
 /** Those without a value. */
 const BARE_OPERATIONS = [DEL, EXPIRE, REF, HUSK];
 
@@ -248,7 +250,8 @@ export class BatchReader {
     }
     if (entry.valueLength < 0) return this.drop("malformed");
     if (entry.valueLength > this.maxValueBytes) return this.drop("oversized");
-    entry.kind = operation === SET ? KIND_STRING : KIND_COUNTER;
+    if (operation === OTHER) entry.kind = KIND_OTHER;
+    else entry.kind = operation === SET ? KIND_STRING : KIND_COUNTER;
     return EVENT_ENTRY;
   }
 

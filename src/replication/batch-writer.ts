@@ -6,6 +6,7 @@
 import {
   KIND_COUNTER,
   KIND_HUSK,
+  KIND_OTHER,
   KIND_STRING,
   KIND_TOMBSTONE,
   isNoVersion,
@@ -40,6 +41,7 @@ OPERATIONS[KIND_STRING] = ["set", 4];
 OPERATIONS[KIND_COUNTER] = ["counter", 4];
 OPERATIONS[KIND_TOMBSTONE] = ["del", 3];
 OPERATIONS[KIND_HUSK] = ["husk", 3];
+OPERATIONS[KIND_OTHER] = ["other", 4];
 /** Heads of the operation of each kind, by how many fields its expiry takes. */
 const HEADS = OPERATIONS.map(([operation, pairs]) =>
   [0, 1, 2, 3].map((more) => headOf(pairs + more, operation, "key")),

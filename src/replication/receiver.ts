@@ -314,6 +314,8 @@ export class Receiver {
       this.applyExpiry(entry, batches.source);
     } else if (kind === EVENT_DROPPED) {
       this.drop(batches.dropped, batches.source);
+      // Perhaps a comparison can bring what an event of a later version says.
+      if (batches.dropped === "unknown") options.onGap(batches.source);
     } else {
       this.receivedReferences++;
       options.onReference(batches.source, entry);

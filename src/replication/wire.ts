@@ -10,17 +10,19 @@
  *   { "op": "set",     "key": bytes, "val": bytes, "ts": u64, expiry }
  *   { "op": "del",     "key": bytes, "ts": u64, expiry }
  *   { "op": "counter", "key": bytes, "val": the counter's bytes, "ts": u64, expiry }
+ *   { "op": "other",   "key": bytes, "val": bytes, "ts": u64, expiry }
  *   { "op": "husk",    "key": bytes, "ts": u64, expiry }      a string that has expired already
  *   { "op": "expire",  "key": bytes, "ts": u64, "exp"?: u64 } only the expiry was written
  *   { "op": "ref",     "key": bytes, "ts": u64, expiry }      a value too large to travel
  *   { "op": "flush",   "ts": u64 }                            all up to this version is gone
  *
  * `ts` is the hybrid clock (48 bits of milliseconds, 16 of counter); the origin of every
- * version is that of `src`. A counter's own bytes say who counted what and when; its `ts`
- * is there for the reader of a trace. An expiry is up to three fields: "exp", in Unix ms, when
- * there is one; and its version, "xts" and "xsrc" (time and origin, u64 each), when that is another
- * than that of the value, or of what a counter stands on. Fields come in any order and unknown
- * ones are skipped, so that a later version may add some. Lengths are definite; there are no tags.
+ * version is that of `src`. A counter's own bytes say who counted what and when; its `ts` is there
+ * for the reader of a trace. The value of "other" begins with the number of a kind that only later
+ * versions know. An expiry is up to three fields: "exp", in Unix ms, when there is one; and its
+ * version, "xts" and "xsrc" (time and origin, u64 each), when that is another than that of the
+ * value, or of what a counter stands on. Fields come in any order and unknown ones are skipped, so
+ * that a later version may add some. Lengths are definite; there are no tags.
  *
  * Version 1, which is read as well, has no "husk", no "expire", and one version for value and
  * expiry.

@@ -19,6 +19,7 @@ import {
   Entry,
   KIND_COUNTER,
   KIND_HUSK,
+  KIND_OTHER,
   KIND_STRING,
   KIND_TOMBSTONE,
 } from "../../src/core/data/entry.ts";
@@ -66,6 +67,16 @@ const bareEntry = fc
     return expire(entry, at);
   });
 
+/** Of a kind that only later versions know. */
+const otherEntry = fc
+  .tuple(version, fc.constantFrom("\x05", "\x05x", "\x06"), expiry)
+  .map(([v, value, at]) => {
+    const entry = new Entry().setKey(KEY).setValue(Buffer.from(value, "latin1"));
+    entry.setVersion(...v);
+    entry.kind = KIND_OTHER;
+    return expire(entry, at);
+  });
+
 const part = fc.record({
   origin: fc.tuple(fc.nat(1), fc.nat(1)),
   time: fc.tuple(fc.nat(1), fc.nat(1)),
@@ -90,7 +101,7 @@ const counter = fc
     }),
   );
 
-const anyEntry = fc.oneof(stringEntry, bareEntry, counter, counter);
+const anyEntry = fc.oneof(stringEntry, bareEntry, counter, counter, otherEntry);
 
 /** The join of two entries, as `Store.apply` arrives at it. */
 function merge(present: Entry, arriving: Entry): Entry {

@@ -10,8 +10,10 @@
  */
 import { isCounter } from "./counter.ts";
 import {
+  FIRST_OTHER_KIND,
   KIND_COUNTER,
   KIND_HUSK,
+  KIND_OTHER,
   KIND_STRING,
   KIND_TOMBSTONE,
   MAX_EXPIRES_AT_MS,
@@ -28,6 +30,10 @@ export function flawOf(entry: Entry): string | null {
   if (kind === KIND_STRING) return null;
   if (kind === KIND_TOMBSTONE) return valueLength === 0 ? null : "a deletion has no value";
   if (kind === KIND_HUSK) return valueLength === 0 ? null : "what has expired has no value";
+  if (kind === KIND_OTHER) {
+    const isNamed = valueLength > 0 && entry.value[entry.valueOffset] >= FIRST_OTHER_KIND;
+    return isNamed ? null : "it does not say of which kind it is";
+  }
   if (kind !== KIND_COUNTER) return "it is of no known kind";
   return isCounter(entry.value, entry.valueOffset, valueLength) ? null : "it is no counter";
 }

@@ -20,8 +20,18 @@ export const KIND_COUNTER = 2;
  */
 export const KIND_HUSK = 3;
 
-/** One of the four KIND_ constants. */
-export type Kind = 0 | 1 | 2 | 3;
+/**
+ * A value of a kind that only later versions of the program know. Its bytes begin with the number of
+ * that kind, FIRST_OTHER_KIND at least, and mean nothing here: it is kept, merged by its version and
+ * passed on as it is, and clients are told that they have to ask another node.
+ */
+export const KIND_OTHER = 4;
+
+/** The first number that a kind may have of which this version does not know. */
+export const FIRST_OTHER_KIND = 5;
+
+/** One of the five KIND_ constants. */
+export type Kind = 0 | 1 | 2 | 3 | 4;
 
 /** The longest key, in bytes (64 KiB). */
 export const MAX_KEY_BYTES = 65_536;

@@ -15,7 +15,7 @@
  *
  * Values. Every value stands on a *base*: a string or a tombstone is its own base, a counter
  * carries the base it grew from. Bases are totally ordered: by version, then kind (husk before
- * string before tombstone), then value bytes. The value with the higher base wins. On equal bases a
+ * string before tombstone, and what a later version wrote last), then value bytes. The value with the higher base wins. On equal bases a
  * counter beats what it grew from, and two counters join their parts. Joining keeps of each origin
  * the later part, without what a fold covers (`counter-fold.ts`).
  *
@@ -59,6 +59,7 @@ import {
   isNoVersion,
   KIND_COUNTER,
   KIND_HUSK,
+  KIND_OTHER,
   KIND_TOMBSTONE,
   newVersion,
   type Entry,
@@ -185,6 +186,8 @@ const aExpiry = newVersion();
 const bExpiry = newVersion();
 /** Of the kinds of bases (`counter.ts`), that of a husk is the lowest. */
 const BASE_HUSK = -1;
+/** And the highest that of what only later versions know. */
+const BASE_OTHER = 256;
 const aText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
 const bText = new Uint8Array(MAX_NUMBER_TEXT_BYTES);
 const number = new Int64();
@@ -197,12 +200,13 @@ function compareBases(a: Entry, b: Entry): number {
   const aKind = baseKindOf(a);
   const bKind = baseKindOf(b);
   if (aKind !== bKind) return aKind - bKind;
-  return aKind === BASE_STRING ? compareBaseValues(a, b) : 0;
+  return aKind === BASE_STRING || aKind === BASE_OTHER ? compareBaseValues(a, b) : 0;
 }
 
 function baseKindOf(entry: Entry): number {
   if (entry.kind === KIND_COUNTER) return entry.value[entry.valueOffset];
   if (entry.kind === KIND_HUSK) return BASE_HUSK;
+  if (entry.kind === KIND_OTHER) return BASE_OTHER;
   return entry.kind === KIND_TOMBSTONE ? BASE_NONE : BASE_STRING;
 }
 

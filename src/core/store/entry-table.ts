@@ -24,8 +24,10 @@ const CHUNK_BITS = 15;
 const CHUNK_ROWS = 1 << CHUNK_BITS;
 const CHUNK_MASK = CHUNK_ROWS - 1;
 
-const KEY_LENGTH_MASK = 0x1ffff;
-const KIND_SHIFT = 17;
+/** In 16 bits, less one: no key is empty. */
+const KEY_LENGTH_MASK = 0xffff;
+const KIND_SHIFT = 16;
+const KIND_MASK = 7;
 const HAS_EXPIRY = 1 << 19;
 const HAS_EXPIRY_VERSION = 1 << 20;
 const HAS_LEARNED = 1 << 21;
@@ -42,6 +44,10 @@ const WORD = 2 ** 32;
 /** Two lines of a cache. */
 const TOUCHED_BYTES = 124;
 const NO_ROW = 0xffff_ffff;
+
+function keyLengthOf(facts: number): number {
+  return (facts & KEY_LENGTH_MASK) + 1;
+}
 
 /** Rows and slots; knows nothing of merging, order or hashing. */
 export class EntryTable {
@@ -145,14 +151,14 @@ export class EntryTable {
     into.expiryVersion.timeHigh = into.expiryVersion.timeLow = 0;
     into.expiryVersion.originHigh = into.expiryVersion.originLow = 0;
     if (facts & HEADER_MASK) offset += readHeader(this.arena.words[slab], offset, facts, into);
-    const keyLength = facts & KEY_LENGTH_MASK;
+    const keyLength = keyLengthOf(facts);
     into.key = bytes;
     into.keyOffset = offset;
     into.keyLength = keyLength;
     into.value = bytes;
     into.valueOffset = offset + keyLength;
     into.valueLength = row[at + 2];
-    into.kind = ((facts >>> KIND_SHIFT) & 3) as Kind;
+    into.kind = ((facts >>> KIND_SHIFT) & KIND_MASK) as Kind;
     into.timeHigh = row[at + 3];
     into.timeLow = row[at + 4];
     into.originHigh = row[at + 5];
@@ -166,7 +172,7 @@ export class EntryTable {
 
   /** The entry's kind. */
   kindOf(id: number): Kind {
-    return ((this.factsOf(id) >>> KIND_SHIFT) & 3) as Kind;
+    return ((this.factsOf(id) >>> KIND_SHIFT) & KIND_MASK) as Kind;
   }
 
   /** Length of the entry's value in bytes. */
@@ -215,7 +221,7 @@ export class EntryTable {
     const reference = referenceAt(row, at);
     const words = this.arena.words[slabOf(reference)];
     const word = offsetOf(reference) >>> 2;
-    const bytes = (row[at + 1] & KEY_LENGTH_MASK) + row[at + 2];
+    const bytes = keyLengthOf(row[at + 1]) + row[at + 2];
     return words[word] ^ words[word + (Math.min(bytes, TOUCHED_BYTES) >>> 2)];
   }
 
@@ -240,7 +246,7 @@ export class EntryTable {
     const at = (id & CHUNK_MASK) * ROW_WORDS;
     const facts = row[at + 1];
     if (row[at + 7] !== hash) return false;
-    if ((facts & KEY_LENGTH_MASK) !== length) return false;
+    if (keyLengthOf(facts) !== length) return false;
     const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)];
     const start = offsetOf(reference) + keyOffset(facts);
@@ -258,7 +264,7 @@ export class EntryTable {
     const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)];
     const start = offsetOf(reference) + keyOffset(facts);
-    return compareBytes(bytes, start, facts & KEY_LENGTH_MASK, key, offset, length);
+    return compareBytes(bytes, start, keyLengthOf(facts), key, offset, length);
   }
 
   /** Points `into` at the entry's key. Valid until the next write. */
@@ -269,7 +275,7 @@ export class EntryTable {
     const reference = referenceAt(row, at);
     into.bytes = this.arena.bytes[slabOf(reference)];
     into.offset = offsetOf(reference) + keyOffset(facts);
-    into.length = facts & KEY_LENGTH_MASK;
+    into.length = keyLengthOf(facts);
   }
 
   /**
@@ -283,7 +289,7 @@ export class EntryTable {
     const reference = referenceAt(row, at);
     const bytes = this.arena.bytes[slabOf(reference)];
     const start = offsetOf(reference) + keyOffset(facts);
-    return prefix32(bytes, start, facts & KEY_LENGTH_MASK, skip);
+    return prefix32(bytes, start, keyLengthOf(facts), skip);
   }
 
   /**
@@ -304,7 +310,7 @@ export class EntryTable {
       const at = (id & CHUNK_MASK) * ROW_WORDS;
       if (referenceAt(row, at) !== reference || (row[at + 1] & USED) === 0) return;
       const facts = row[at + 1];
-      const length = keyOffset(facts) + (facts & KEY_LENGTH_MASK) + row[at + 2];
+      const length = keyOffset(facts) + keyLengthOf(facts) + row[at + 2];
       const moved = this.arena.allocate(length, limitBytes - this.rowBytes());
       if (moved === OUT_OF_MEMORY) {
         stuck = true;
@@ -351,7 +357,7 @@ export class EntryTable {
       if (this.idAt(reference) !== id) {
         throw new Error(`entry table: the slot of row ${id} names row ${this.idAt(reference)}`);
       }
-      const keyLength = this.factsOf(id) & KEY_LENGTH_MASK;
+      const keyLength = keyLengthOf(this.factsOf(id));
       const bytes = keyOffset(this.factsOf(id)) + keyLength + this.wordOf(id, 2);
       if (bytes > this.arena.capacityOf(reference)) {
         throw new Error(`entry table: row ${id} is larger than its slot`);
@@ -390,7 +396,7 @@ export class EntryTable {
   }
 
   private fillRow(row: Uint32Array, at: number, reference: number, entry: Entry): void {
-    const facts = entry.keyLength | (entry.kind << KIND_SHIFT) | headerOf(entry) | USED;
+    const facts = (entry.keyLength - 1) | (entry.kind << KIND_SHIFT) | headerOf(entry) | USED;
     setReference(row, at, reference, facts);
     row[at + 2] = entry.valueLength;
     row[at + 3] = entry.timeHigh;

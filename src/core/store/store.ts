@@ -28,6 +28,7 @@ import {
   Entry,
   KIND_COUNTER,
   KIND_HUSK,
+  KIND_OTHER,
   KIND_STRING,
   KIND_TOMBSTONE,
   compareVersions,
@@ -60,6 +61,7 @@ import {
 } from "./outcome.ts";
 import { OwnCounts } from "./own-counts.ts";
 import { StringPatches } from "./string-patches.ts";
+import { UnknownKind } from "./unknown-kind.ts";
 import { Sweeper } from "./sweeper.ts";
 
 const never = (): boolean => false;
@@ -264,9 +266,13 @@ export class Store {
     return this.patches.read(id);
   }
 
-  /** Like `read`, but the value is what clients see: a counter's is its decimal text. */
+  /**
+   * Like `read`, but the value is what clients see: a counter's is its decimal text. Throws an
+   * UnknownKind when there is none that this version could show.
+   */
   readValue(id: number, into: Entry): void {
     this.entries.read(id, into);
+    if (into.kind === KIND_OTHER) throw new UnknownKind(into);
     if (into.kind === KIND_COUNTER) {
       this.countedBytes += into.valueLength;
       sumOf(into.value, into.valueOffset, into.valueLength, this.number);
@@ -465,6 +471,7 @@ export class Store {
     const id = entries.locate(hash, key, offset, length);
     if (id >= 0) entries.read(id, present);
     const isLive = id >= 0 && this.isLive(id);
+    if (isLive && present.kind === KIND_OTHER) throw new UnknownKind(present);
     if (isLive && present.kind === KIND_COUNTER && this.incrementInPlace(id, delta)) return APPLIED;
     if (!counts.start(id < 0 ? null : present, isLive, this.flushFloor, own)) return NOT_A_NUMBER;
     this.stamp();

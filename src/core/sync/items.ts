@@ -32,7 +32,7 @@
  *             shorter: what `mergeRule` looks at, the base of a counter or a number that one may
  *             stand on
  *
- * A head is kind u8, with HAS_EXPIRY, HAS_EXPIRY_VERSION and HAS_LEARNED added for what follows ·
+ * A head is kind u8, IS_OTHER for those that only later versions know, with HAS_EXPIRY, HAS_EXPIRY_VERSION and HAS_LEARNED added for what follows ·
  * key length · value length · version of the value: time 8 bytes, origin 8 bytes · [expiry u64] ·
  * [its version 16 bytes] · [when the sender learned of a death u64]. A part is bucket u16 ·
  * depth u8 · [path 6 bytes], see `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the
@@ -40,7 +40,7 @@
  */
 import { BUCKET_PART_BYTES } from "./part-frames.ts";
 import { BASE_BYTES } from "../data/counter.ts";
-import { isNoVersion, type Entry, type Kind } from "../data/entry.ts";
+import { isNoVersion, KIND_OTHER, type Entry, type Kind } from "../data/entry.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 
 /** First byte of a HELLO item. */
@@ -109,6 +109,8 @@ export const ROOT_BYTES = 16;
 export const ABOUT_VALUE_BYTES = BASE_BYTES;
 
 const KINDS = 3;
+/** In the place of those. */
+const IS_OTHER = 32;
 const HAS_EXPIRY = 4;
 const HAS_EXPIRY_VERSION = 8;
 const HAS_LEARNED = 16;
@@ -130,7 +132,7 @@ export function writeHead(writer: FrameWriter, entry: Entry): void {
   const { kind, keyLength, expiresAtMs, expiryVersion, learnedMs } = entry;
   const isApart = !isNoVersion(expiryVersion);
   writer.u8(
-    kind |
+    (kind === KIND_OTHER ? IS_OTHER : kind) |
       (expiresAtMs === 0 ? 0 : HAS_EXPIRY) |
       (isApart ? HAS_EXPIRY_VERSION : 0) |
       (learnedMs === 0 ? 0 : HAS_LEARNED),
@@ -147,8 +149,9 @@ export function writeHead(writer: FrameWriter, entry: Entry): void {
 /** Reads head and key; the value length is set, the value not. The key lies in the reader. */
 export function readHead(reader: FrameReader, into: Entry): void {
   const head = reader.u8();
-  if ((head & ~(KINDS | FLAGS)) !== 0) reader.overrun = true;
-  into.kind = (head & KINDS) as Kind;
+  const kind = head & ~FLAGS;
+  if (kind > KINDS && kind !== IS_OTHER) reader.overrun = true;
+  into.kind = kind === IS_OTHER ? KIND_OTHER : ((kind & KINDS) as Kind);
   const keyLength = reader.varint();
   into.valueLength = reader.varint();
   reader.version(into);

@@ -18,6 +18,7 @@ import {
   compareVersions,
   Entry,
   KIND_COUNTER,
+  KIND_OTHER,
   KIND_STRING,
   type VersionWords,
 } from "../data/entry.ts";
@@ -353,7 +354,8 @@ export class Responder {
   private isWorthHaving(offer: Entry): boolean {
     const { flow } = this.parts;
     const id = this.store.locate(offer.key, offer.keyOffset, offer.keyLength);
-    if (id < 0 || offer.kind === KIND_COUNTER) return true;
+    // What only later versions know may be like what is here but for its bytes.
+    if (id < 0 || offer.kind === KIND_COUNTER || offer.kind === KIND_OTHER) return true;
     this.store.read(id, this.entry);
     baseVersionOf(this.entry, this.base);
     const order = compareVersions(offer, this.base);
@@ -409,7 +411,7 @@ export class Responder {
 function isSame(a: Entry, b: Entry): boolean {
   if (a.kind !== b.kind || a.valueLength !== b.valueLength) return false;
   if (compareVersions(a, b) !== 0 || compareExpiries(a, b) !== 0) return false;
-  if (a.kind !== KIND_COUNTER) return true;
+  if (a.kind !== KIND_COUNTER && a.kind !== KIND_OTHER) return true;
   return (
     compareBytes(a.value, a.valueOffset, a.valueLength, b.value, b.valueOffset, b.valueLength) === 0
   );

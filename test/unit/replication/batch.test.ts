@@ -28,7 +28,7 @@ const MAX_VALUE_BYTES = 1_000;
 const word = fc.integer({ min: 0, max: 0xffff_ffff });
 const entryArbitrary = fc
   .record({
-    kind: fc.constantFrom<Kind>(0, 1, 2, 3),
+    kind: fc.constantFrom<Kind>(0, 1, 2, 3, 4),
     key: fc.uint8Array({ minLength: 1, maxLength: 300 }),
     value: fc.uint8Array({ maxLength: 300 }),
     timeHigh: word,
@@ -83,7 +83,7 @@ describe("what is written", () => {
         expect(batch.events).toHaveLength(entries.length);
         entries.forEach((entry, i) => {
           const { op, key, val, ts, exp, xts, xsrc, ...rest } = batch.events[i];
-          expect(op).toBe(["set", "del", "counter", "husk"][entry.kind]);
+          expect(op).toBe(["set", "del", "counter", "husk", "other"][entry.kind]);
           expect(Buffer.compare(key, entry.keyBytes())).toBe(0);
           if (!hasValue(entry.kind)) expect(val).toBeUndefined();
           else expect(Buffer.compare(val, entry.valueBytes())).toBe(0);
