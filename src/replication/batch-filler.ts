@@ -67,9 +67,12 @@ export class BatchFiller {
     return this.writer.length;
   }
 
-  /** Begins a batch of up to `maxBytes`, with this node's flush in front if `flush`. */
-  begin(maxBytes: number, flush: boolean): void {
-    this.writer.begin();
+  /**
+   * Begins a batch of up to `maxBytes` in the form of that version, with this node's flush in front
+   * if `flush`.
+   */
+  begin(maxBytes: number, flush: boolean, version: number): void {
+    this.writer.begin(version);
     this.idCount = 0;
     this.maxBytes = maxBytes;
     const { floor } = this.options.store;

@@ -3,6 +3,7 @@
  * other nodes comes through here, and because it comes from strangers: nothing is
  * allocated for an event, and no length is believed that the bytes do not bear out.
  */
+import { CURRENT, type Capabilities } from "../core/data/capabilities.ts";
 import {
   Entry,
   KIND_COUNTER,
@@ -16,7 +17,7 @@ import {
 import { ARRAY, BYTES, CborError, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { originOf } from "../core/data/origin.ts";
-import { FORMAT_VERSION, OLDEST_FORMAT_VERSION, type DropReason } from "./wire.ts";
+import { OLDEST_FORMAT_VERSION, type DropReason } from "./wire.ts";
 
 /** There is no further event. */
 export const EVENT_END = 0;
@@ -79,14 +80,17 @@ export class BatchReader {
   private readonly reader = new CborReader();
   private walk: Generator<void, DropReason | null> = this.readHeader(NOTHING);
   private remaining = 0;
-  private version = FORMAT_VERSION;
+  private version = 0;
   /** Whose origin that is; a name that is none until there was a batch. */
   private originSource = " ";
   private originHigh = 0;
   private originLow = 0;
 
   /** Values above `maxValueBytes` are dropped as oversized. */
-  constructor(private readonly maxValueBytes: number) {}
+  constructor(
+    private readonly maxValueBytes: number,
+    private readonly capabilities: Capabilities = CURRENT,
+  ) {}
 
   /** Starts on a message, which `look` then walks over. */
   start(message: Uint8Array): void {
@@ -165,7 +169,7 @@ export class BatchReader {
       if (++walked % ITEMS_A_LOOK === 0) yield;
     }
     if (reader.offset !== message.length || version < 0) return "malformed";
-    if (version < OLDEST_FORMAT_VERSION || version > FORMAT_VERSION) return "unknown";
+    if (version < OLDEST_FORMAT_VERSION || version > this.capabilities.highest) return "unknown";
     this.version = version;
     if (eventsAt < 0) return "malformed";
     // Batches of one node tend to follow each other.

@@ -3,6 +3,7 @@
  * client comes through here: an event takes a fraction of a microsecond and allocates
  * nothing.
  */
+import { CURRENT } from "../core/data/capabilities.ts";
 import {
   KIND_COUNTER,
   KIND_HUSK,
@@ -15,7 +16,6 @@ import {
 } from "../core/data/entry.ts";
 import { hasValue } from "../core/data/merge.ts";
 import { ARRAY, CborWriter, MAP, UINT } from "./cbor.ts";
-import { FORMAT_VERSION } from "./wire.ts";
 
 /** Most bytes of an event besides its key and value. */
 const EVENT_OVERHEAD_BYTES = 96;
@@ -60,28 +60,16 @@ export class BatchWriter {
   /** Events in the batch so far. */
   count = 0;
   private readonly writer = new CborWriter(INITIAL_BYTES);
-  private readonly sequenceAt: number;
-  private readonly countAt: number;
-  private readonly bodyAt: number;
+  private sequenceAt = 0;
+  private countAt = 0;
+  private bodyAt = 0;
 
   /** `epoch` is a safe integer. */
-  constructor(nodeId: string, epoch: number) {
-    const writer = this.writer;
-    writer.head(MAP, 5);
-    writer.text("v");
-    writer.head(UINT, FORMAT_VERSION);
-    writer.text("src");
-    writer.text(nodeId);
-    writer.text("epoch");
-    writer.integer(epoch);
-    writer.text("seq");
-    this.sequenceAt = writer.length;
-    writer.integer(0);
-    writer.text("events");
-    // The number of events takes four bytes whatever it is: it is filled in at the end.
-    writer.head(ARRAY, 0xffff_ffff);
-    this.countAt = writer.length - 4;
-    this.bodyAt = writer.length;
+  constructor(
+    private readonly nodeId: string,
+    private readonly epoch: number,
+  ) {
+    this.begin();
   }
 
   /** Bytes of the batch so far. */
@@ -100,9 +88,25 @@ export class BatchWriter {
     this.count = count;
   }
 
-  /** Starts an empty batch. */
-  begin(): void {
-    this.writer.length = this.bodyAt;
+  /** Starts an empty batch, in the form of that version. */
+  begin(version = CURRENT.highest): void {
+    const { writer } = this;
+    writer.length = 0;
+    writer.head(MAP, 5);
+    writer.text("v");
+    writer.head(UINT, version);
+    writer.text("src");
+    writer.text(this.nodeId);
+    writer.text("epoch");
+    writer.integer(this.epoch);
+    writer.text("seq");
+    this.sequenceAt = writer.length;
+    writer.integer(0);
+    writer.text("events");
+    // The number of events takes four bytes whatever it is: it is filled in at the end.
+    writer.head(ARRAY, 0xffff_ffff);
+    this.countAt = writer.length - 4;
+    this.bodyAt = writer.length;
     this.count = 0;
   }
 

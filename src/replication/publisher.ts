@@ -18,6 +18,7 @@
  * A while after the last batch an empty one follows, with a number of its own, and then another,
  * later and later: by it who missed the last batches learns that he did (`heartbeat.ts`).
  */
+import { READS_COMPRESSED, type Agreement } from "../core/data/capabilities.ts";
 import { Compressor } from "../core/data/compression.ts";
 import type { Store } from "../core/store/store.ts";
 import { counter, type Fact } from "../fact.ts";
@@ -77,8 +78,8 @@ export interface MessageSink {
   readonly receiveMaximum: number;
   /** What is sent comes back, unless the broker drops it. */
   readonly isEchoing: boolean;
-  /** Whether everybody who is there reads what is compressed. */
-  readonly isCompressing: boolean;
+  /** In what way messages are to be written, for everybody who is there to read them. */
+  readonly agreement: Agreement;
   /** Longest message the broker takes, in bytes, as far as is known; it may change. */
   readonly maxMessageBytes: number;
   /** `acknowledged` is called once, with the problem when it was refused. */
@@ -254,7 +255,7 @@ export class Publisher {
   beat(acknowledged: (problem?: PublishProblem) => void = () => {}): number {
     const { sink } = this;
     if (sink === null || this.inFlight.size > 0 || this.isMuted) return 0;
-    this.filler.begin(sink.maxMessageBytes, false);
+    this.filler.begin(sink.maxMessageBytes, false, sink.agreement.version);
     this.isBeating = true;
     sink.send(this.filler.finish(++this.sequence), (problem) => {
       this.isBeating = false;
@@ -341,7 +342,7 @@ export class Publisher {
     const { outbox, filler } = this;
     const flush = outbox.flushPending;
     outbox.flushPending = false;
-    filler.begin(sink.maxMessageBytes, flush);
+    filler.begin(sink.maxMessageBytes, flush, sink.agreement.version);
     filler.fill(outbox);
     this.noteUnsendable();
     if (filler.count === 0) return;
@@ -356,7 +357,7 @@ export class Publisher {
   private sendSuspect(sink: MessageSink): void {
     const { suspects, filler } = this;
     const { flush, kills } = suspects.next();
-    filler.begin(sink.maxMessageBytes, flush);
+    filler.begin(sink.maxMessageBytes, flush, sink.agreement.version);
     filler.fill(suspects);
     suspects.finish();
     this.noteUnsendable();
@@ -376,7 +377,8 @@ export class Publisher {
     held: Pick<SentMessage, "ids" | "expiries" | "flush" | "kills" | "isAlone">,
   ): void {
     const batch = this.filler.finish(++this.sequence);
-    const packed = sink.isCompressing ? this.compressor.compress(batch) : null;
+    const isCompressing = (sink.agreement.features & READS_COMPRESSED) !== 0;
+    const packed = isCompressing ? this.compressor.compress(batch) : null;
     const bytes =
       packed === null ? batch : Buffer.from(packed.buffer, packed.byteOffset, packed.length);
     const { length } = bytes;

@@ -9,6 +9,7 @@
  * Batches of a source are numbered, and a number that is missing means lost events: the
  * broker or the source dropped some. Numbers at or below the last one are repetitions.
  */
+import { CURRENT, READS_COMPRESSED, type Capabilities } from "../core/data/capabilities.ts";
 import { decompress, isCompressed, MAX_UNPACKED_BYTES } from "../core/data/compression.ts";
 import type { Store } from "../core/store/store.ts";
 import type { Entry } from "../core/data/entry.ts";
@@ -81,8 +82,8 @@ export interface ReceiverOptions {
   /** A node with this node's id, started later than this one, published something. */
   readonly onDuplicateNodeId: () => void;
   readonly timing: Timing;
-  /** Whether this node has said that batches may be compressed; true by default. */
-  readonly readsCompressed?: boolean;
+  /** What this node speaks; what the program does, unless given. */
+  readonly capabilities?: Capabilities;
 }
 
 /** A start of a source, and the number of the last batch of it. */
@@ -183,7 +184,7 @@ export class Receiver {
   private isLooking = false;
 
   constructor(private readonly options: ReceiverOptions) {
-    this.batches = new BatchReader(options.maxEventBytes);
+    this.batches = new BatchReader(options.maxEventBytes, options.capabilities);
     this.events = new EventReader(options.maxEventBytes);
   }
 
@@ -214,9 +215,9 @@ export class Receiver {
 
   /** A batch as it was before it was compressed; else why it is dropped. */
   private unpack(message: Uint8Array): Uint8Array | DropReason {
-    const { maxMessageBytes, readsCompressed = true } = this.options;
+    const { maxMessageBytes, capabilities = CURRENT } = this.options;
     if (!isCompressed(message)) return message;
-    if (!readsCompressed) return "unknown";
+    if ((capabilities.features & READS_COMPRESSED) === 0) return "unknown";
     return decompress(message, Math.min(maxMessageBytes, MAX_UNPACKED_BYTES));
   }
 

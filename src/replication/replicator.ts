@@ -7,7 +7,6 @@ import {
   agree,
   CURRENT,
   describeDisagreement,
-  READS_COMPRESSED,
   type Capabilities,
 } from "../core/data/capabilities.ts";
 import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
@@ -480,8 +479,8 @@ export class Replicator {
       get maxMessageBytes() {
         return transport.maxPacketBytes - overheadBytes;
       },
-      get isCompressing() {
-        return (membership.agreement().features & READS_COMPRESSED) !== 0;
+      get agreement() {
+        return membership.agreement();
       },
       send: (message, acknowledged) => {
         transport.publish(updatesTopic, message, false, (problem) => {
@@ -555,7 +554,7 @@ export class Replicator {
       epoch: this.epoch,
       maxEventBytes: settings.max_event_bytes,
       maxMessageBytes,
-      readsCompressed: (this.capabilities.features & READS_COMPRESSED) !== 0,
+      capabilities: this.capabilities,
       onGap: (source) => {
         logger.debug("Events were lost on the way", { source });
         hooks?.onGap?.(source);

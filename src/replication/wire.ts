@@ -2,8 +2,10 @@
  * The wire form of replication: a batch of one node's own writes, as one CBOR map on
  * `<topic_prefix>/updates`.
  *
- *   { "v": 2, "src": node id (text), "epoch": u64, "seq": u64, "events": [event, …] }
+ *   { "v", "src": node id (text), "epoch": u64, "seq": u64, "events": [event, …] }
  *
+ * `v` is the version of the protocol between nodes (`capabilities.ts`), the highest that all who are
+ * there speak. A batch may be compressed as a whole (`compression.ts`), if all of them read that.
  * `epoch` is new at each start of the node and `seq` counts its batches from 1, so that
  * a receiver sees what it missed. An event is one of
  *
@@ -30,9 +32,7 @@
  * `batch-writer.ts` and `batch-reader.ts` write and read it.
  */
 
-/** The version of the wire form. */
-export const FORMAT_VERSION = 2;
-/** The first version that can still be read. */
+/** The first version of a batch that can still be read. */
 export const OLDEST_FORMAT_VERSION = 1;
 
 /**

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { Decoder, Encoder } from "cbor-x/index-no-eval";
 import fc from "fast-check";
+import { CURRENT } from "../../../src/core/data/capabilities.ts";
 import { isNodeId } from "../../../src/core/data/name.ts";
 import {
   copyVersion,
@@ -78,7 +79,7 @@ describe("what is written", () => {
     fc.assert(
       fc.property(fc.array(entryArbitrary), (entries) => {
         const batch = decoder.decode(batchOf(entries));
-        expect(batch).toMatchObject({ v: 2, src: "node-1" });
+        expect(batch).toMatchObject({ v: CURRENT.highest, src: "node-1" });
         expect([BigInt(batch.epoch), BigInt(batch.seq)]).toEqual([7n, 3n]);
         expect(batch.events).toHaveLength(entries.length);
         entries.forEach((entry, i) => {
@@ -170,7 +171,7 @@ function originFields(nodeId: string) {
 }
 
 const SET = { op: "set", key: Buffer.from("k"), val: Buffer.from("v"), ts: 99n };
-const HEADER = { v: 2, src: "n", epoch: 1, seq: 1 };
+const HEADER = { v: CURRENT.highest, src: "n", epoch: 1, seq: 1 };
 
 /** What comes of each event: its kind, or why it was dropped; or why the message was. */
 function readAll(message: Uint8Array): (number | string)[] | string {
@@ -220,7 +221,7 @@ describe("what is read", () => {
   });
 
   const headers: [string, unknown, string][] = [
-    ["a later version", { ...HEADER, v: 3, events: [] }, "unknown"],
+    ["a later version", { ...HEADER, v: CURRENT.highest + 1, events: [] }, "unknown"],
     ["no version there was", { ...HEADER, v: 0, events: [] }, "unknown"],
     ["no version", { src: "n", epoch: 1, seq: 1, events: [] }, "malformed"],
     ["no source", { v: 1, epoch: 1, seq: 1, events: [] }, "malformed"],

@@ -1,6 +1,7 @@
 /** What leaves the publisher, and what it does when acknowledgements fail to come. */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { Decoder } from "cbor-x/index-no-eval";
+import { READS_COMPRESSED } from "../../../src/core/data/capabilities.ts";
 import { decompress, isCompressed } from "../../../src/core/data/compression.ts";
 import { HybridClock } from "../../../src/core/data/clock.ts";
 import { Int64 } from "../../../src/core/data/counter.ts";
@@ -44,7 +45,7 @@ beforeEach(() => {
   sink = {
     receiveMaximum: 65_535,
     isEchoing: false,
-    isCompressing: false,
+    agreement: { version: 5, features: 0 },
     maxMessageBytes: 1_000_000,
     notePassed() {},
     noteTooLong: () => false,
@@ -106,7 +107,7 @@ describe("a batch", () => {
     const messages: Buffer[] = [];
     publisher.start({
       ...sink,
-      isCompressing,
+      agreement: { version: 7, features: isCompressing ? READS_COMPRESSED : 0 },
       send(message, acknowledge) {
         messages.push(message);
         queueMicrotask(() => acknowledge());
@@ -125,6 +126,7 @@ describe("a batch", () => {
   test("is compressed when all read that", async () => {
     const messages = await sentAs(true);
     const batches = messages.map((it) => (isCompressed(it) ? decompress(it, 2 * LENGTH) : it));
+    for (const it of batches) expect(decoder.decode(it as Uint8Array).v).toBe(7);
     const events = batches.flatMap((it) => decoder.decode(it as Uint8Array).events as unknown[]);
     expect(events).toHaveLength(300);
     const [first] = messages;
