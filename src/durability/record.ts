@@ -290,10 +290,10 @@ const patch = new Patch();
 const version = newVersion();
 
 /**
- * Hands the records from `start` to `end` to the sink, in order. Returns how many there were,
- * or else that a record makes no sense, SENSELESS, or that it is of a type that only a later version
- * knows, UNKNOWN_RECORD: how long such a one is, and what it means for those behind it, nobody can
- * tell, so what holds one is not to be read any further.
+ * Hands the records from `start` to `end` to the sink, in order. Returns how many there were;
+ * SENSELESS when a record makes no sense; or UNKNOWN_RECORD when one is of a type that only a later
+ * version knows. How long that is, and what it means for those behind it, nobody here can tell, so
+ * what holds one is not to be read any further.
  */
 export function readRecords(
   bytes: Uint8Array,

@@ -4,8 +4,8 @@
  *
  *   { "v", "src": node id (text), "epoch": u64, "seq": u64, "events": [event, …] }
  *
- * `v` is the version of the protocol between nodes (`capabilities.ts`), the highest that all who are
- * there speak. A batch may be compressed as a whole (`compression.ts`), if all of them read that.
+ * `v` is the version of the protocol between nodes (`capabilities.ts`), the highest that all speak
+ * who are there. A batch may be compressed as a whole (`compression.ts`), if all of them read that.
  * `epoch` is new at each start of the node and `seq` counts its batches from 1, so that
  * a receiver sees what it missed. An event is one of
  *

@@ -609,7 +609,7 @@ describe("what the gate refuses changes nothing", () => {
     ["no key", plain((e) => (e.keyLength = 0)), REFUSED_INVALID],
     ["the longest key", plain((e) => e.setKey(new Uint8Array(65_536))), APPLIED],
     ["a longer key", plain((e) => e.setKey(new Uint8Array(65_537))), REFUSED_INVALID],
-    ["an unknown kind", plain((e) => (e.kind = 4 as never)), REFUSED_INVALID],
+    ["an unknown kind", plain((e) => (e.kind = 5 as never)), REFUSED_INVALID],
     ["a husk", plain((e) => Object.assign(e, { kind: KIND_HUSK, valueLength: 0 })), APPLIED],
     ["a husk with a value", plain((e) => (e.kind = KIND_HUSK)), REFUSED_INVALID],
     [

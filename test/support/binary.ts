@@ -1,6 +1,7 @@
 /** The compiled binary that tests run, built when it is missing or older than its sources. */
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { Capabilities } from "../../src/core/data/capabilities.ts";
 
 /** The project's directory. */
 export const projectRoot: string = join(import.meta.dir, "../..");
@@ -27,6 +28,27 @@ async function build(): Promise<string> {
     const output = await Promise.all([compiler.stdout.text(), compiler.stderr.text()]);
     if ((await compiler.exited) !== 0) throw new Error(`bun run build failed:\n${output.join("")}`);
   }
+  return path;
+}
+
+/**
+ * A binary of the same sources that plays another version of the protocol between nodes: that speaks
+ * versions `lowest` to `highest`, with those features. It goes into `directory`.
+ */
+export async function binaryAs(
+  { lowest, highest, features }: Capabilities,
+  directory: string,
+): Promise<string> {
+  const path = join(directory, `merklekv-${lowest}-${highest}-${features}`);
+  const as = `MERKLEKV_CAPABILITIES="${lowest} ${highest} ${features}"`;
+  const flags = ["--compile", "--production", "--define", as, "--outfile", path];
+  const compiler = Bun.spawn([process.execPath, "build", "src/main.ts", ...flags], {
+    cwd: projectRoot,
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const output = await Promise.all([compiler.stdout.text(), compiler.stderr.text()]);
+  if ((await compiler.exited) !== 0) throw new Error(`bun build failed:\n${output.join("")}`);
   return path;
 }
 

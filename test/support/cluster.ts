@@ -13,6 +13,8 @@ export interface ClusterNodeOptions {
   readonly antiEntropy?: Readonly<Record<string, unknown>>;
   readonly storage?: Readonly<Record<string, number | string>>;
   readonly env?: Record<string, string>;
+  /** What to run instead of the built binary. */
+  readonly binary?: string;
   /** Where it runs; on this machine unless given. */
   readonly namespace?: Namespace;
 }
@@ -39,12 +41,13 @@ export class ClusterNode {
       ...section("storage", { ...options.storage }),
       ...section("logging", { level: "debug" }),
     ].join("\n");
-    const { env, namespace } = options;
+    const { env, namespace, binary } = options;
     const host = namespace?.address ?? "127.0.0.1";
     const enter = namespace && ["ip", "netns", "exec", namespace.name, await merklekvBinary()];
+    const command = enter ?? (binary === undefined ? undefined : [binary]);
     const process = await startNodeProcess({
       config,
-      ...(enter && { command: enter }),
+      ...(command && { command }),
       ...(env && { env }),
     });
     return new ClusterNode(id, process, host, await LineClient.connect(process.port, host));

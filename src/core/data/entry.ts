@@ -21,9 +21,9 @@ export const KIND_COUNTER = 2;
 export const KIND_HUSK = 3;
 
 /**
- * A value of a kind that only later versions of the program know. Its bytes begin with the number of
- * that kind, FIRST_OTHER_KIND at least, and mean nothing here: it is kept, merged by its version and
- * passed on as it is, and clients are told that they have to ask another node.
+ * A value of a kind that only later versions of the program know. Its bytes begin with the number
+ * of that kind, FIRST_OTHER_KIND at least, and mean nothing here: it is kept, merged by its version
+ * and passed on as it is, and clients are told that they have to ask another node.
  */
 export const KIND_OTHER = 4;
 

@@ -15,9 +15,10 @@
  *
  * Values. Every value stands on a *base*: a string or a tombstone is its own base, a counter
  * carries the base it grew from. Bases are totally ordered: by version, then kind (husk before
- * string before tombstone, and what a later version wrote last), then value bytes. The value with the higher base wins. On equal bases a
- * counter beats what it grew from, and two counters join their parts. Joining keeps of each origin
- * the later part, without what a fold covers (`counter-fold.ts`).
+ * string before tombstone, and what only later versions know last), then value bytes. The value
+ * with the higher base wins. On equal bases a counter beats what it grew from, and two counters
+ * join their parts. Joining keeps of each origin the later part, without what a fold covers
+ * (`counter-fold.ts`).
  *
  * Expiries are ordered by version, then the earlier first, and never is the last of all: it wins.
  *

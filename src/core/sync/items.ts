@@ -32,11 +32,12 @@
  *             shorter: what `mergeRule` looks at, the base of a counter or a number that one may
  *             stand on
  *
- * A head is kind u8, IS_OTHER for those that only later versions know, with HAS_EXPIRY, HAS_EXPIRY_VERSION and HAS_LEARNED added for what follows ·
- * key length · value length · version of the value: time 8 bytes, origin 8 bytes · [expiry u64] ·
- * [its version 16 bytes] · [when the sender learned of a death u64]. A part is bucket u16 ·
- * depth u8 · [path 6 bytes], see `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the
- * session's salt, see `short-digest.ts`.
+ * A head is kind u8 (IS_OTHER for those that only later versions know), with HAS_EXPIRY,
+ * HAS_EXPIRY_VERSION and HAS_LEARNED added for what follows · key length · value length · version
+ * of the value: time 8 bytes, origin 8 bytes · [expiry u64] · [its version 16 bytes] · [when the
+ * sender learned of a death u64]. A part is bucket u16 · depth u8 · [path 6 bytes], see
+ * `bucket-part.ts`. A digest is cut to SHORT_DIGEST_BYTES under the session's salt, see
+ * `short-digest.ts`.
  */
 import { BUCKET_PART_BYTES } from "./part-frames.ts";
 import { BASE_BYTES } from "../data/counter.ts";
