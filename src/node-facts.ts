@@ -18,6 +18,7 @@ import {
 import type { Services } from "./commands/services.ts";
 import { journalFacts } from "./durability/log.ts";
 import { within, type FactSection } from "./fact.ts";
+import { PeerTraffic } from "./peer-traffic.ts";
 import type { Replica } from "./replica.ts";
 import { Replicator } from "./replication/replicator.ts";
 import { Listener } from "./server/listener.ts";
@@ -49,6 +50,7 @@ export const infoTable: readonly FactSection<Asked>[] = [
       ...within(moment, replicationFacts),
       ...within((it: Asked) => it.replica.replicator, Replicator.facts),
       ...within((it: Asked) => it.replica.antiEntropy, AntiEntropy.facts),
+      ...within((it: Asked) => it.replica.traffic, PeerTraffic.facts),
     ],
   },
   { title: "Clock", facts: within((it: Asked) => it.replica.clockWatch, ClockWatch.facts) },

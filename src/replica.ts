@@ -9,6 +9,8 @@ import { Members } from "./anti-entropy/members.ts";
 import { ClockWatch } from "./clock-watch.ts";
 import type { Config } from "./config/schema.ts";
 import { HybridClock } from "./core/data/clock.ts";
+import type { Capabilities } from "./core/data/capabilities.ts";
+import type { TrustedClock } from "./core/data/trusted-clock.ts";
 import { runOrigin, stableStartMs } from "./core/data/counter-fold.ts";
 import { originOf } from "./core/data/origin.ts";
 import { Store } from "./core/store/store.ts";
@@ -25,6 +27,7 @@ import {
   readContacts,
   whenChanged,
 } from "./durability/store-metadata.ts";
+import { PeerTraffic } from "./peer-traffic.ts";
 import type { Logger } from "./observability/log.ts";
 import { Replicator } from "./replication/replicator.ts";
 import { SweepLoop } from "./sweep-loop.ts";
@@ -65,6 +68,8 @@ export interface ReplicaOptions {
   readonly silenceMs: number;
   readonly logger: Logger;
   readonly bounds?: ReplicaBounds;
+  /** What this node speaks to others; what the program does, unless given. */
+  readonly capabilities?: Capabilities;
 }
 
 /** Smaller bounds than the usual ones, so that little data meets them too. */
@@ -86,6 +91,8 @@ export class Replica {
   readonly setAside: SetAside;
   /** What time it is, and what follows when that is not clear. */
   readonly clockWatch: ClockWatch;
+  /** What goes between this node and others. */
+  readonly traffic = new PeerTraffic();
   /** What members this node has heard up to when. */
   readonly contacts: Contacts;
   /** Who of them belongs to the cluster. */
@@ -257,6 +264,8 @@ export class Replica {
       timing: world.timing,
       connect: world.connect,
       logger: logger.child("replication"),
+      traffic: this.traffic,
+      ...(options.capabilities && { capabilities: options.capabilities }),
       hooks: {
         onGap: (source) => this.antiEntropy.noteGap(source),
         onReference: (source, entry) => this.antiEntropy.noteReference(source, entry),
@@ -309,6 +318,8 @@ export class Replica {
       cluster: options.mqtt.topic_prefix,
       epoch: replicator?.epoch ?? world.wallMs(),
       maxFrameBytes: options.maxFrameBytes,
+      traffic: this.traffic,
+      ...(options.capabilities && { capabilities: options.capabilities }),
       silenceMs: options.silenceMs,
       ...(options.bounds && { maxQueuedBytes: options.bounds.maxQueuedBytes }),
       presence: () => replicator?.presence() ?? null,

@@ -3,6 +3,7 @@
  * and serves peers that come by themselves. The protocol is `core/sync/session.ts`; here are
  * its connections, its timing and its statistics.
  */
+import type { Capabilities } from "../core/data/capabilities.ts";
 import type { HostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type {
@@ -22,6 +23,7 @@ import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
 import type { Store } from "../core/store/store.ts";
 import type { SetAsideEntry } from "../core/sync/options.ts";
 import { counter, gauge, text, within, type Fact } from "../fact.ts";
+import type { PeerTraffic } from "../peer-traffic.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
 import type { Destination } from "./destination.ts";
@@ -82,6 +84,10 @@ export interface AntiEntropyOptions {
   readonly epoch: number;
   /** Longest frame, able to hold the largest entry. */
   readonly maxFrameBytes: number;
+  /** Counts what goes between the nodes. */
+  readonly traffic?: PeerTraffic;
+  /** What this node speaks; what the program does, unless given. */
+  readonly capabilities?: Capabilities;
   /** A peer that is silent for so long in a session is given up, in ms. */
   readonly silenceMs: number;
   /** How replication stands; null without a broker. */
@@ -150,7 +156,7 @@ export class AntiEntropy implements SyncControl {
     const { store, settings, nodeId, logger, timing, random } = options;
     this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
     this.keeper = new TreeUpdater(this.tree, store, timing, this.createGauge());
-    this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs);
+    this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs, options.traffic);
     this.sessionSlices = this.createGauge();
     this.relay = this.createRelay();
     this.ways = new Ways(options.dial, this.relay, timing, logger);
@@ -416,6 +422,7 @@ export class AntiEntropy implements SyncControl {
         epoch,
         lagMs: LAG_MS,
         maxFrameBytes,
+        ...(this.options.capabilities && { capabilities: this.options.capabilities }),
         onSetAside: (entry, reason, done) => this.options.setAside.put(entry, reason, done),
       },
       durability: this.options.durability,

@@ -1,5 +1,7 @@
 /** How sessions ended: counted for INFO, and told in the log, each in one line. */
 import type { SyncResult } from "../core/sync/result.ts";
+import { PeerTraffic } from "../peer-traffic.ts";
+import { isRelayAddress } from "./destination.ts";
 import { counter, flag, gauge, text, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 
@@ -130,11 +132,15 @@ export class SyncStatistics {
     private readonly logger: Logger,
     /** Milliseconds of a monotonic clock. */
     private readonly nowMs: () => number,
+    private readonly traffic = new PeerTraffic(),
   ) {}
 
   /** Counts and logs a session that ended. `address` is the other side's. */
   record(session: SessionSummary, address: string, role: "initiator" | "responder"): void {
     for (const [figure] of SUMS) this.sums[figure] += session[figure] ?? 0;
+    const { bytesSent = 0, bytesReceived = 0, isFetch = false } = session;
+    const purpose = isFetch ? "values" : isRelayAddress(address) ? "sync_broker" : "sync_tcp";
+    this.traffic.note(session.peerNodeId, purpose, bytesSent, bytesReceived);
     const { entriesSent = 0, entriesReceived = 0, entriesApplied = 0 } = session;
     const moved = entriesSent + entriesReceived;
     if (entriesApplied > 0 || (entriesReceived === 0 && entriesSent > 0)) this.lastHeal = session;

@@ -95,6 +95,8 @@ export interface MembershipOptions {
   readonly isPossibleEpoch: (epoch: number) => boolean;
   /** Another live node was seen with this node's id. */
   readonly onDuplicateNodeId: () => void;
+  /** So many bytes of presence of that node came; of itself, too. */
+  readonly onReceived?: (nodeId: string, bytes: number) => void;
   /** Another node announced itself; `isLive`: just now. */
   readonly onPresence: (presence: Presence, isLive: boolean) => void;
   readonly timing: Timing;
@@ -213,6 +215,7 @@ export class Membership {
     const presence = decodePresence(message);
     if (presence === null || presenceTopicName(presence.nodeId) !== topicName) return;
     const { nodeId, online } = presence;
+    this.options.onReceived?.(nodeId, message.length);
     if (nodeId === this.options.nodeId) return this.receiveOwn(presence, retained);
     // What the broker remembers of it may be older than that.
     if (retained && this.options.isForgotten(nodeId)) return;

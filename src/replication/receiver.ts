@@ -75,6 +75,8 @@ export interface ReceiverOptions {
   readonly onFuture?: (entry: Entry, source: string | null) => void;
   /** Something was dropped; the source is "" when it is not known. */
   readonly onDropped: (reason: DropReason, source: string) => void;
+  /** A batch of that many bytes came, as it travelled, of whom it says. */
+  readonly onReceived?: (source: string, bytes: number) => void;
   /** A batch of this node's came back, of that number. */
   readonly onOwnBatch?: (sequence: number) => void;
   /** Whether a node may have been started with this epoch, by now and by the clocks. */
@@ -180,6 +182,8 @@ export class Receiver {
   private done: (() => void) | null = null;
   /** Batches that came meanwhile: one for each connection that was lost with one under way. */
   private readonly waiting: { message: Uint8Array; done: () => void }[] = [];
+  /** Length of the batch under work, as it travelled. */
+  private messageBytes = 0;
   /** The batch is still being looked through; none of it is applied. */
   private isLooking = false;
 
@@ -207,6 +211,7 @@ export class Receiver {
       this.drop(batch, "");
       return this.finish(done);
     }
+    this.messageBytes = message.length;
     this.batches.start(batch);
     this.isLooking = true;
     this.done = done;
@@ -272,6 +277,7 @@ export class Receiver {
   /** The batch is sound: its events are next, unless they are our own. */
   private begin(): void {
     const { batches, options } = this;
+    options.onReceived?.(batches.source, this.messageBytes);
     if (batches.source !== options.nodeId) {
       this.follow(batches.source, batches.epoch, batches.sequence);
     } else if (batches.epoch === options.epoch) {

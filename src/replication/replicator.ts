@@ -17,6 +17,7 @@ import type { ChangeObserver } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
 import { counter, flag, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
+import type { PeerTraffic, Purpose } from "../peer-traffic.ts";
 import { BrokerMessenger } from "./broker-messenger.ts";
 import { EchoCheck } from "./echo-check.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
@@ -128,6 +129,8 @@ export interface ReplicatorOptions {
   readonly timing: Timing;
   /** What this node speaks; what the program does, unless given. */
   readonly capabilities?: Capabilities;
+  /** Counts what goes between the nodes. */
+  readonly traffic?: PeerTraffic;
   /** Makes the connection to the broker. */
   readonly connect: (options: TransportOptions) => Transport;
 }
@@ -483,6 +486,7 @@ export class Replicator {
         return membership.agreement();
       },
       send: (message, acknowledged) => {
+        this.options.traffic?.note("", "updates", message.length, 0);
         transport.publish(updatesTopic, message, false, (problem) => {
           if (problem === undefined && echo.isUnheard) this.refusedEvents++;
           acknowledged(problem);
@@ -566,6 +570,7 @@ export class Replicator {
         const dropped = this.receiver.dropped[reason];
         logger.warn("Received events were dropped", { reason, source, dropped });
       },
+      onReceived: (source, bytes) => this.noteReceived(source, "updates", bytes),
       onOwnBatch: (sequence) => {
         this.publisher.noteHeard(sequence);
         this.echo.noteHeard();
@@ -592,10 +597,13 @@ export class Replicator {
       sequence: () => this.publisher.sequence,
       clientId: settings.client_id || nodeId,
       hears: () => !this.echo.isUnheard,
-      publish: (message) =>
+      publish: (message) => {
+        this.options.traffic?.note("", "presence", message.length, 0);
         this.transport.publish(this.presenceTopic, message, true, (problem) => {
           if (problem) this.noteRefused(this.presenceTopic, problem);
-        }),
+        });
+      },
+      onReceived: (from, bytes) => this.noteReceived(from, "presence", bytes),
       onPresence: (presence, isLive) => {
         this.misconfiguration.notePresence(presence);
         this.noteCapabilities(presence);
@@ -608,6 +616,12 @@ export class Replicator {
       timing: this.timing,
       capabilities: this.capabilities,
     });
+  }
+
+  /** What the broker sends back of this node's own is traffic, too, and no peer's. */
+  private noteReceived(from: string, purpose: Purpose, bytes: number): void {
+    const { traffic, nodeId } = this.options;
+    traffic?.note(from === nodeId ? "" : from, purpose, 0, bytes);
   }
 
   /** Who speaks no version that this node does takes nothing from it, and gives it nothing. */

@@ -39,6 +39,7 @@ export class Ending {
       reason,
       bytesSent: writer.bytesSent,
       bytesReceived: reader.bytesReceived,
+      isFetch: this.comparison.mode === "fetch",
       isUpToNow: failure === null && UP_TO_NOW.includes(this.comparison.mode),
       ...result,
     });

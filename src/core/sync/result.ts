@@ -56,6 +56,8 @@ export interface SyncResult {
   readonly entriesWithheld: number;
   /** Entries whose digests were compared one by one, or sent without a comparison. */
   readonly keysCompared: number;
+  /** Nothing was compared: it was to bring values by their keys. */
+  readonly isFetch: boolean;
   /** It is ok, and compared everything, up to now and not as of a while ago. */
   readonly isUpToNow: boolean;
   /** Empty until the peer has said who it is. */
