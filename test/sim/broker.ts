@@ -181,7 +181,10 @@ export class Broker {
       this.counts.presenceBytes += message.topic.length + message.payload.length;
     }
     this.counts.passed++;
-    let atMs = timeline.nowMs + chance.next() * this.maxLatencyMs;
+    const { place } = connection.transport;
+    const bytes = message.topic.length + message.payload.length;
+    const thinMs = this.network.delayMs(this.place, place, bytes, timeline.nowMs, chance);
+    let atMs = timeline.nowMs + chance.next() * this.maxLatencyMs + thinMs;
     if (chance.happens(this.faults.reorder)) {
       this.counts.reordered++;
       atMs += chance.next() * LATE_MS;
@@ -280,7 +283,7 @@ export class BrokerTransport implements Transport {
     if (connection === null) return;
     const copy = Buffer.from(payload);
     broker.notePublished(this.place, copy);
-    const latencyMs = this.chance.next() * broker.maxLatencyMs;
+    const latencyMs = this.latencyMs(topic, copy);
     broker.timeline.after(latencyMs, () => {
       if (this.connection !== connection && !retain) return;
       if (!broker.isUp || !broker.network.reaches(this.place, broker.place)) return;
@@ -300,13 +303,22 @@ export class BrokerTransport implements Transport {
     const { broker, connection } = this;
     if (connection === null) return;
     const copy = Buffer.from(payload);
-    broker.timeline.after(this.chance.next() * broker.maxLatencyMs, () => {
+    broker.timeline.after(this.latencyMs(topic, copy), () => {
       if (this.connection !== connection) return;
       if (broker.isUp && broker.network.reaches(this.place, broker.place)) {
         broker.publish(connection, topic, copy, false);
       }
       if (this.isAlive()) sent();
     });
+  }
+
+  /** How long a message takes to the broker. */
+  private latencyMs(topic: string, payload: Uint8Array): number {
+    const { broker, chance, place } = this;
+    const bytes = topic.length + payload.length;
+    const { network, timeline } = broker;
+    const thinMs = network.delayMs(place, broker.place, bytes, timeline.nowMs, chance);
+    return chance.next() * broker.maxLatencyMs + thinMs;
   }
 
   silenceOwn(topic: string): void {

@@ -5,9 +5,30 @@
 import type { Chance } from "./chance.ts";
 import type { Timeline } from "./timeline.ts";
 
+/** What goes over a thin line: 32 kbit/s. */
+const THIN_BYTES_A_MS = 4;
+/** How long anything takes over it, in ms. */
+const THIN_DELAY_MS = 2_000;
+/** How often something is lost there, and has to be sent once more. */
+const THIN_LOSS = 0.05;
+
 /** The lines between the nodes, and between each node and the broker, by their numbers. */
 export class Network {
+  /** Who is at the end of a thin line, to everybody else; nobody by default. */
+  thinPlace = -1;
   private readonly blocked = new Set<number>();
+  /** Until when the thin line is full, towards its end and away from it. */
+  private readonly fullUntilMs = [0, 0];
+
+  /** What so many bytes take longer than by the usual line, in ms; they take up the line meanwhile. */
+  delayMs(from: number, to: number, bytes: number, nowMs: number, chance: Chance): number {
+    if (this.thinPlace < 0 || (from !== this.thinPlace && to !== this.thinPlace)) return 0;
+    const direction = to === this.thinPlace ? 0 : 1;
+    const beginMs = Math.max(nowMs, this.fullUntilMs[direction]);
+    const times = chance.happens(THIN_LOSS) ? 2 : 1;
+    this.fullUntilMs[direction] = beginMs + (times * bytes) / THIN_BYTES_A_MS;
+    return this.fullUntilMs[direction] + times * THIN_DELAY_MS - nowMs;
+  }
 
   /** Whether what `from` sends arrives at `to`. */
   reaches(from: number, to: number): boolean {
@@ -116,7 +137,7 @@ export class Stream {
     const receiver = this.sides[from === 0 ? 1 : 0];
     sender.queuedBytes += bytes.length;
     sender.end.queued(sender.queuedBytes);
-    this.arrive(from, () => {
+    this.arrive(from, bytes.length, () => {
       receiver.take(() => {
         sender.queuedBytes -= bytes.length;
         receiver.end.receive(bytes);
@@ -127,7 +148,7 @@ export class Stream {
 
   private closeLater(side: 0 | 1): void {
     const target = this.sides[side];
-    this.arrive(side === 0 ? 1 : 0, () => {
+    this.arrive(side === 0 ? 1 : 0, 0, () => {
       target.take(() => {
         target.isClosed = true;
         target.end.closed();
@@ -136,9 +157,12 @@ export class Stream {
   }
 
   /** Does something where what this side sends arrives, after everything sent before. */
-  private arrive(from: 0 | 1, act: () => void): void {
+  private arrive(from: 0 | 1, bytes: number, act: () => void): void {
     const [sender, receiver] = from === 0 ? this.sides : [this.sides[1], this.sides[0]];
-    const latencyMs = this.chances[from].next() * this.maxLatencyMs;
+    const [chance, { nowMs }] = [this.chances[from], this.timeline];
+    const places = [sender.end.place, receiver.end.place] as const;
+    const thinMs = this.network.delayMs(...places, bytes, nowMs, chance);
+    const latencyMs = chance.next() * this.maxLatencyMs + thinMs;
     receiver.lastArrivalMs = Math.max(receiver.lastArrivalMs, this.timeline.nowMs + latencyMs);
     this.timeline.after(receiver.lastArrivalMs - this.timeline.nowMs, () => {
       this.isBroken ||= !this.network.reaches(sender.end.place, receiver.end.place);

@@ -66,6 +66,10 @@ export interface Plan {
   readonly brokerBytesASecond: number;
   /** Each look at the time takes up to so many ms, so that slices of work end anywhere. */
   readonly slowness: number;
+  /** A node is started as another version of the program, with this probability. */
+  readonly versionChange: number;
+  /** Whether one node is at the end of a thin line, to the broker and to the others. */
+  readonly hasThinLine: boolean;
 }
 
 /** How a disk can be written to. */
@@ -143,6 +147,8 @@ function drawPlainPlan(chance: Chance): Plan {
     drift: isOn(0.3) ? 1e-3 : 0,
     expiry: chance.happens(0.5),
     slowness: chance.happens(0.3) ? 1 : 0,
+    versionChange: 0,
+    hasThinLine: false,
     modeChange: chance.happens(0.3) ? 0.5 : 0,
     advertised: drawAdvertised(chance, nodes),
     brokerBytesASecond: chance.pick([8_192, 262_144]),
@@ -161,6 +167,16 @@ function drawAdvertised(chance: Chance, nodes: number): Advertised[] {
 export function withJumps(plan: Plan): Plan {
   const troubles = { ...plan.troubles, clockStep: 0.06, lostTime: 0.03 };
   return { ...plan, graceMs: Math.max(plan.graceMs, 2 * HOUR_MS), troubles };
+}
+
+/** The plan, with nodes of several versions, which change when a node is started. */
+export function withVersions(plan: Plan): Plan {
+  return { ...plan, versionChange: 0.6, troubles: { ...plan.troubles, crash: 0.06 } };
+}
+
+/** The plan, with one node at the end of a thin line. */
+export function withThinLine(plan: Plan): Plan {
+  return { ...plan, hasThinLine: true };
 }
 
 /**

@@ -1,6 +1,7 @@
 /**
- * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--jumps] [--trace] [--shrink SECONDS]`: runs N seeds from
- * S on (1 and 0 by default), tells how far it is, and stops at the first that fails, with exit code 1.
+ * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--jumps] [--versions] [--thin] [--trace]
+ * [--shrink SECONDS]`: runs N seeds from S on (1 and 0 by default), tells how far it is, and stops at
+ * the first that fails, with exit code 1.
  *
  * A failing seed is made small (`shrink.ts`, two minutes at most by default, not at all with
  * `--shrink 0`), and what is left tells the whole history of the key at fault: its writes and merges,
@@ -10,7 +11,8 @@
  * `--trace` tells what happened to all keys, in a seed that does not fail, too. `--forgetting`
  * draws clusters in which deletions are forgotten while few nodes reach each other. With `--liar` each
  * has a member that lies, which a tenth of them have otherwise. With `--jumps` clocks jump often, which
- * they do in a quarter of them otherwise.
+ * they do in a quarter of them otherwise; with `--versions` nodes are upgraded and downgraded, as they
+ * are in a quarter otherwise; with `--thin` one is at the end of a thin line, as in a tenth otherwise.
  */
 import { parseArgs } from "node:util";
 import { shrink } from "./shrink.ts";
@@ -29,6 +31,8 @@ const { values } = parseArgs({
     forgetting: { type: "boolean", default: false },
     liar: { type: "boolean", default: false },
     jumps: { type: "boolean", default: false },
+    versions: { type: "boolean", default: false },
+    thin: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
     shrink: { type: "string", default: "120" },
     only: { type: "string" },
@@ -81,6 +85,8 @@ function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
   const options: SimulationOptions = { variation, isTraced, isForgetting: values.forgetting };
   if (values.liar) Object.assign(options, { hasLiar: true });
   if (values.jumps) Object.assign(options, { hasJumps: true });
+  if (values.versions) Object.assign(options, { hasVersions: true });
+  if (values.thin) Object.assign(options, { hasThinLine: true });
   return simulate(seed, options);
 }
 
@@ -88,7 +94,7 @@ function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
 function report(failing: Outcome): void {
   const { seed, failure } = failing;
   console.log(`seed ${seed} fails: ${failure}`);
-  const again = `bun run sim --seed ${seed}${values.forgetting ? " --forgetting" : ""}${values.liar ? " --liar" : ""}${values.jumps ? " --jumps" : ""}`;
+  const again = `bun run sim --seed ${seed}${values.forgetting ? " --forgetting" : ""}${values.liar ? " --liar" : ""}${values.jumps ? " --jumps" : ""}${values.versions ? " --versions" : ""}${values.thin ? " --thin" : ""}`;
   let variation = asked;
   if (shrinkSeconds > 0) {
     console.error(`making it small, for ${shrinkSeconds} s at most`);

@@ -7,6 +7,7 @@ import { drainMicrotasks } from "bun:jsc";
 import { NO_ADDRESS } from "../../src/config/address.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { isDeadBy } from "../../src/core/data/merge.ts";
+import { CURRENT, OLDEST, type Capabilities } from "../../src/core/data/capabilities.ts";
 import { unixMsOf } from "../../src/core/data/clock.ts";
 import type { ChangeObserver } from "../../src/core/store/outcome.ts";
 import type { Store } from "../../src/core/store/store.ts";
@@ -42,10 +43,18 @@ const SWEEP_EVERY_MS = 700;
 const MAX_FRAME_BYTES = 1_048_576;
 /** A peer that is silent for so long in a session is given up, in ms. */
 const SILENCE_MS = 10_000;
+/** The same where there is a thin line, as it is by default. */
+const THIN_SILENCE_MS = 30_000;
 
 /** How long whoever looks after a node leaves it alone when it can write no more, in ms. */
 const MAX_NEGLECT_MS = 20_000;
 const DIRECTORY = "/data";
+/** What there may be at the same time: the version before, this one, and the next. */
+const VERSIONS: readonly Capabilities[] = [
+  OLDEST,
+  CURRENT,
+  { ...CURRENT, highest: CURRENT.highest + 1, features: CURRENT.features | 64 },
+];
 
 /** A node, through all its processes. */
 export class SimNode {
@@ -55,6 +64,8 @@ export class SimNode {
   private readonly chance: Chance;
   private readonly creepChance: Chance;
   private readonly diskChance: Chance;
+  /** What the process speaks that is there, or was last. */
+  private capabilities: Capabilities = CURRENT;
   /** How its disk is written to by the process that is there, or was last. */
   private mode: DiskKind;
   /** How far the clock is off, in ms. */
@@ -122,6 +133,7 @@ export class SimNode {
     this.runs++;
     this.syncFailedMs = Infinity;
     this.changeMode();
+    this.changeVersion();
     this.run(process).catch((error: Error) => simulation.oracle.fail(error.stack ?? String(error)));
   }
 
@@ -146,6 +158,16 @@ export class SimNode {
     const changed = (this.mode = diskChance.pick(FSYNC_MODES));
     simulation.history.note(() => `${this.id} is started with fsync = ${changed}`);
     simulation.oracle.changeDisk(place, changed);
+  }
+
+  /** Whoever looks after the node may start another version of the program. */
+  private changeVersion(): void {
+    const { simulation, id } = this;
+    const chance = simulation.chanceOf(`${id} is upgraded`);
+    if (!chance.happens(simulation.plan.versionChange)) return;
+    const { lowest, highest, features } = (this.capabilities = chance.pick(VERSIONS));
+    simulation.counts.versionChanges++;
+    simulation.history.note(() => `${id} speaks ${lowest} to ${highest}, features ${features}`);
   }
 
   private replicaOptions(process: SimProcess): ReplicaOptions {
@@ -179,8 +201,9 @@ export class SimNode {
       brokerAddress: async () => simulation.mqttSettings.broker_address,
       address: () => this.advertisedAddress(),
       version: "0",
+      capabilities: this.capabilities,
       maxFrameBytes: MAX_FRAME_BYTES,
-      silenceMs: SILENCE_MS,
+      silenceMs: plan.hasThinLine ? THIN_SILENCE_MS : SILENCE_MS,
       logger: simulation.loggerOf(this),
       bounds: {
         segmentBytes: plan.segmentBytes,

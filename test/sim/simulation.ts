@@ -24,7 +24,14 @@ import { Liar } from "./liar.ts";
 import { LIAR } from "./lies.ts";
 import { Network } from "./network.ts";
 import { Oracle } from "./oracle.ts";
-import { drawForgettingPlan, drawPlan, withJumps, type Plan } from "./plan.ts";
+import {
+  drawForgettingPlan,
+  drawPlan,
+  withJumps,
+  withThinLine,
+  withVersions,
+  type Plan,
+} from "./plan.ts";
 import {
   checkClocks,
   findUntaken,
@@ -46,7 +53,7 @@ const HOUR_MS = 3_600_000;
 /** Everything in the simulated world comes to rest within this time, and ten sync rounds. */
 const MAX_REST_MS = 600_000;
 /** Nobody holds a connection to a peer for longer, in ms: twenty times the time of silence, and a margin. */
-const MAX_SESSION_MS = 600_000;
+const MAX_SESSION_MS = 630_000;
 /** How many seeds go on for so long after all is mended, to see whether somebody does. */
 const LINGERS = 0.25;
 /** Every so many turns the invariants of one node's store and tree are looked at: it takes a while. */
@@ -57,6 +64,10 @@ const MAX_START_MS = 120_000;
 const LIARS = 0.1;
 /** How many seeds have clocks that jump often. */
 const JUMPS = 0.25;
+/** How many seeds have nodes of several versions. */
+const VERSIONS = 0.25;
+/** How many seeds have a node at the end of a thin line. */
+const THIN_LINES = 0.1;
 /** What clients write once all clocks are right all others have after so long, if it has to be fetched, too. */
 const SOON_MS = 120_000;
 
@@ -87,6 +98,10 @@ export interface SimulationOptions {
   readonly hasLiar?: boolean;
   /** Whether clocks jump often; drawn by default. */
   readonly hasJumps?: boolean;
+  /** Whether there are nodes of several versions; drawn by default. */
+  readonly hasVersions?: boolean;
+  /** Whether a node is at the end of a thin line; drawn by default. */
+  readonly hasThinLine?: boolean;
   /** What is left out. */
   readonly variation?: Variation;
 }
@@ -148,6 +163,7 @@ export class Simulation {
     lostTimes: 0,
     absences: 0,
     losses: 0,
+    versionChanges: 0,
     forgets: 0,
     setAside: 0,
     expiries: 0,
@@ -181,7 +197,12 @@ export class Simulation {
     const drawn = options.isForgetting ? drawForgettingPlan(chance) : drawPlan(chance);
     const jumps = options.hasJumps ?? (!options.isForgetting && this.isDrawn("has jumps", JUMPS));
     const jumping = jumps ? withJumps(drawn) : drawn;
-    const plan = (this.plan = changedPlan(jumping, this.variation.change));
+    const versions = options.hasVersions ?? this.isDrawn("has versions", VERSIONS);
+    const mixed = versions ? withVersions(jumping) : jumping;
+    const thin = options.hasThinLine ?? this.isDrawn("has a thin line", THIN_LINES);
+    const varied = thin ? withThinLine(mixed) : mixed;
+    const plan = (this.plan = changedPlan(varied, this.variation.change));
+    if (plan.hasThinLine) this.network.thinPlace = 0;
     const nowMs = () => this.timeline.nowMs;
     this.history = new History(options.isTraced ?? false, nowMs, this.names);
     this.oracle = new Oracle(plan.disks, nowMs, () => this.timeline.halt());
@@ -431,7 +452,9 @@ export class Simulation {
     if (problem !== null) return oracle.fail(`not at rest: ${problem}`);
     // A session that comes to a standstill is begun anew in the end, and hides that way.
     const failed = countFailedSyncs(this.present) - failedBefore;
-    if (failed > 0 && this.liar === null) oracle.fail(`${failed} syncs failed, and all was well`);
+    // Over a thin line now and then something is not there in time.
+    const mayFail = this.liar !== null || plan.hasThinLine;
+    if (failed > 0 && !mayFail) oracle.fail(`${failed} syncs failed, and all was well`);
     checkContents(this);
     checkInvariants(this, this.present);
     checkTrees(this);
