@@ -10,7 +10,6 @@ import { ClockWatch } from "./clock-watch.ts";
 import type { Config } from "./config/schema.ts";
 import { HybridClock } from "./core/data/clock.ts";
 import type { Capabilities } from "./core/data/capabilities.ts";
-import type { TrustedClock } from "./core/data/trusted-clock.ts";
 import { runOrigin, stableStartMs } from "./core/data/counter-fold.ts";
 import { originOf } from "./core/data/origin.ts";
 import { Store } from "./core/store/store.ts";

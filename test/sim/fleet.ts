@@ -55,6 +55,8 @@ function planOf(nodes: number): Plan {
     advertised: Array.from({ length: nodes }, () => "own" as const),
     brokerBytesASecond: 262_144,
     slowness: 0,
+    versionChange: 0,
+    hasThinLine: false,
     modeChange: 0,
     troubles: none,
   };
