@@ -660,7 +660,11 @@ export class Replicator {
       onDown: (isHungUp, wasProven) => {
         // Before that it was over the terms of the connection, and not over a message.
         const isOverMessage = isHungUp && wasProven;
-        if (isOverMessage) this.misconfiguration.noteHungUp(this.timing.nowMs());
+        // With messages under way, it was more likely over one of them than over the client id.
+        const { unacknowledged } = this.publisher;
+        if (isOverMessage && unacknowledged === 0) {
+          this.misconfiguration.noteHungUp(this.timing.nowMs());
+        }
         this.down(isOverMessage);
       },
       onMessage: (topic, payload, retained, done) => {
