@@ -524,7 +524,8 @@ class Attempt {
 
   noteError(error: Error): void {
     const { code } = error as { code?: unknown };
-    this.problem ||= error.message || String(code);
+    // What the system calls a hang-up depends on who was saying something just then.
+    if (!HANG_UP_ERRORS.includes(code as string)) this.problem ||= error.message || String(code);
     // Later errors with a code are the package's own.
     if (typeof code === "number" && !this.isAccepted) this.code = code;
     else this.isHungUp &&= this.isByBroker(error.message, code);
