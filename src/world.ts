@@ -8,8 +8,8 @@ import { uptime } from "node:os";
 import { tcpDialler, type Dial } from "./anti-entropy/dial.ts";
 import { realFileSystem, type FileSystem } from "./durability/file-system.ts";
 import { lockDirectory, type DirectoryLock } from "./durability/lock.ts";
-import { MqttTransport, type TransportOptions } from "./replication/mqtt-transport.ts";
-import type { Transport } from "./replication/replicator.ts";
+import { MqttTransport } from "./replication/mqtt-transport.ts";
+import type { Transport, TransportOptions } from "./replication/transport.ts";
 import type { Timing } from "./timing.ts";
 
 /** All that a replica takes from outside. */

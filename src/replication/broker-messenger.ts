@@ -5,7 +5,7 @@
  */
 import type { Messenger } from "../ports.ts";
 import { presenceTopicName } from "./membership.ts";
-import type { MqttTransport } from "./mqtt-transport.ts";
+import type { Transport } from "./transport.ts";
 
 /** Of a PUBLISH packet beside topic and payload, at most: type, lengths, properties. */
 const PACKET_BYTES = 16;
@@ -24,7 +24,7 @@ export class BrokerMessenger implements Messenger {
   constructor(
     private readonly prefix: string,
     nodeId: string,
-    private readonly transport: () => Pick<MqttTransport, "isGranted" | "maxPacketBytes" | "send">,
+    private readonly transport: () => Pick<Transport, "isGranted" | "maxPacketBytes" | "send">,
     private readonly crowded: () => boolean,
   ) {
     this.ownTopic = this.topicOf(nodeId, "");

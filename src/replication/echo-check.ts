@@ -7,7 +7,7 @@
  * again, for the rules may be mended while it is connected.
  */
 import type { Cancel, Timing } from "../timing.ts";
-import type { PublishProblem } from "./publisher.ts";
+import type { PublishProblem } from "./transport.ts";
 
 /** How long after its acknowledgement a message may take to come back, in ms. */
 const RETURN_MS = 5_000;

@@ -15,16 +15,15 @@ import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { connect, type IConnackPacket, type IClientOptions, type MqttClient } from "mqtt";
-import type { BrokerAddress } from "../config/address.ts";
-import type { Logger } from "../observability/log.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { AnswerWatch } from "./answer-watch.ts";
 import { BrokerReport } from "./broker-report.ts";
-import { ConnectionTerms, MQTT_3, MQTT_5, type ProtocolSetting } from "./connection-terms.ts";
+import { codeOf, ConnectionAttempt, grantOf } from "./connection-attempt.ts";
+import { ConnectionTerms, MQTT_3, MQTT_5 } from "./connection-terms.ts";
 import { CODES, meaningOf } from "./mqtt-codes.ts";
 import { PacketLimit } from "./packet-limit.ts";
 import { pipeInPieces } from "./pieces.ts";
-import type { PublishProblem } from "./publisher.ts";
+import type { PublishProblem, Transport, TransportOptions } from "./transport.ts";
 
 /** How long messages are taken one after the other before others have their turn, in ms. */
 const SLICE_MS = 1;
@@ -47,55 +46,6 @@ const MAX_STRIKES = 2;
 const MAX_RECEIVE_MAXIMUM = 65_535;
 /** What a stream emits when it has reached the other side; one over WebSockets says nothing. */
 const REACHED_EVENTS = ["connect", "secureConnect"];
-/** Errors of the system that mean that the other side ended the connection. */
-const HANG_UP_ERRORS = ["ECONNRESET", "EPIPE"];
-
-/** A topic to subscribe to. */
-export interface Subscription {
-  readonly topic: string;
-  /**
-   * Whether to be sent what this client publishes itself, or only until `silenceOwn` is called.
-   * Brokers before MQTT 5 always do.
-   */
-  readonly ownToo: boolean | "at first";
-  /** 0: what the broker has no room for may be lost. 1 by default. */
-  readonly qos?: 0 | 1;
-}
-
-/** What a transport is made with. */
-export interface TransportOptions {
-  readonly broker: BrokerAddress;
-  readonly clientId: string;
-  /** Empty: none. */
-  readonly username: string;
-  /** Empty: none. */
-  readonly password: string;
-  readonly keepAliveSeconds: number;
-  readonly cleanSession: boolean;
-  readonly protocol: ProtocolSetting;
-  /** Longest packet this client wants to be sent, in bytes. */
-  readonly maxPacketBytes: number;
-  /** Longest packet this client sends, in bytes. */
-  readonly maxSentBytes: number;
-  readonly subscriptions: readonly Subscription[];
-  readonly logger: Logger;
-  /** From 0 to below 1, for the jitter of delays. */
-  readonly random: () => number;
-  readonly timing: Timing;
-  /** What the broker publishes, retained, when this connection dies. Asked at each attempt. */
-  readonly will: () => { topic: string; payload: Buffer };
-  /** Connected and subscribed. `afterOutage`: the broker could not be reached before. */
-  readonly onUp: (afterOutage: boolean) => void;
-  /**
-   * Not connected any more, for whatever reason but `close`. `isHungUp`: by the broker's hand;
-   * `wasProven`: after it had acknowledged something.
-   */
-  readonly onDown: (isHungUp: boolean, wasProven: boolean) => void;
-  /** A message; the next one comes after `done`. */
-  readonly onMessage: (topic: string, payload: Buffer, retained: boolean, done: () => void) => void;
-  /** Another client took over this one's session: two of them share a client id. */
-  readonly onTakenOver: () => void;
-}
 
 interface QueuedMessage {
   readonly topic: string;
@@ -105,7 +55,7 @@ interface QueuedMessage {
 }
 
 /** One client of one broker. */
-export class MqttTransport {
+export class MqttTransport implements Transport {
   /** Most QoS 1 messages the broker takes unacknowledged. */
   receiveMaximum = MAX_RECEIVE_MAXIMUM;
   /** Where the broker is, as the system sees it; empty while that is not known. */
@@ -117,7 +67,7 @@ export class MqttTransport {
   private readonly watch: AnswerWatch;
   private client: MqttClient | null = null;
   /** What is known of the attempt that the client came of. */
-  private current: Attempt | null = null;
+  private current: ConnectionAttempt | null = null;
   private isUp = false;
   private isOpen = false;
   private attempts = 0;
@@ -291,7 +241,7 @@ export class MqttTransport {
 
   private attempt(): void {
     this.attempts++;
-    const attempt = new Attempt();
+    const attempt = new ConnectionAttempt();
     const client = this.connectTo(this.clientOptions());
     this.client = client;
     this.current = attempt;
@@ -378,7 +328,7 @@ export class MqttTransport {
     return common;
   }
 
-  private subscribe(client: MqttClient, connack: IConnackPacket, attempt: Attempt): void {
+  private subscribe(client: MqttClient, connack: IConnackPacket, attempt: ConnectionAttempt): void {
     const offer = connack.properties ?? {};
     this.receiveMaximum = offer.receiveMaximum ?? MAX_RECEIVE_MAXIMUM;
     this.limit.announce(offer.maximumPacketSize ?? Infinity);
@@ -423,7 +373,7 @@ export class MqttTransport {
     client.end(true);
   }
 
-  private lost(client: MqttClient, attempt: Attempt): void {
+  private lost(client: MqttClient, attempt: ConnectionAttempt): void {
     const wasUp = this.isUp;
     attempt.cancelTimeout();
     this.client = null;
@@ -446,7 +396,7 @@ export class MqttTransport {
   }
 
   /** Learns from how it ended. True when there is something else to try at once. */
-  private settle(wasUp: boolean, attempt: Attempt): boolean {
+  private settle(wasUp: boolean, attempt: ConnectionAttempt): boolean {
     const { terms, strikes } = this;
     if (wasUp) terms.forgetRefusals();
     if (attempt.code !== null) return terms.noteCode(attempt.code);
@@ -503,52 +453,6 @@ export class MqttTransport {
       if (this.isUp && this.terms.isGuessed) this.planTrial();
     });
   }
-}
-
-/** What is known of one attempt to connect, and of the connection that came of it. */
-class Attempt {
-  /** There is somebody at the broker's address. */
-  isReached = false;
-  /** The broker took the connection. */
-  isAccepted = false;
-  /** The reason code it gave when it refused or ended it. */
-  code: number | null = null;
-  /** What went wrong, in words; empty when the connection just ended. */
-  problem = "";
-  /** Topics whose subscription it has not answered. */
-  unanswered: ReadonlySet<string> & { delete(topic: string): boolean } = new Set<string>();
-  /** Calls off the end of waiting for the broker to take the connection. */
-  cancelTimeout: Cancel = () => {};
-  /** It ended by the broker's hand, or by its silence. */
-  isHungUp = true;
-
-  noteError(error: Error): void {
-    const { code } = error as { code?: unknown };
-    // What the system calls a hang-up depends on who was saying something just then.
-    if (!HANG_UP_ERRORS.includes(code as string)) this.problem ||= error.message || String(code);
-    // Later errors with a code are the package's own.
-    if (typeof code === "number" && !this.isAccepted) this.code = code;
-    else this.isHungUp &&= this.isByBroker(error.message, code);
-  }
-
-  private isByBroker(message: string, code: unknown): boolean {
-    if (message === "Keepalive timeout") return false;
-    // The parser's errors have no code.
-    if (code === undefined) return this.isReached || this.isAccepted;
-    return HANG_UP_ERRORS.includes(code as string);
-  }
-}
-
-/** The reason code in a PUBACK; null when the error is no answer of the broker's. */
-function codeOf(error: Error): number | null {
-  const { code } = error as { code?: unknown };
-  return typeof code === "number" ? code : null;
-}
-
-/** The code in a SUBACK; null as above. */
-function grantOf(error: Error): number | null {
-  const { packet } = error as { packet?: { granted?: readonly number[] } };
-  return packet?.granted?.[0] ?? null;
 }
 
 function problemOf(code: number): PublishProblem {

@@ -26,6 +26,7 @@ import { BatchFiller, type BatchFillerOptions } from "./batch-filler.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Outbox } from "./outbox.ts";
 import { Suspects, type Suspect } from "./suspects.ts";
+import type { PublishProblem } from "./transport.ts";
 import type { Cancel, Timing } from "../timing.ts";
 
 /** Most messages in flight. */
@@ -63,13 +64,6 @@ export interface PublisherOptions extends BatchFillerOptions {
   readonly onQuiet?: () => void;
   /** So many events will reach nobody over the broker, for this reason; others have to be told. */
   readonly onMissed?: (events: number, reason: string) => void;
-}
-
-/** Why a message was not taken. */
-export interface PublishProblem {
-  readonly message: string;
-  /** It was too long. */
-  readonly isTooLong?: boolean;
 }
 
 /** Where messages go. */

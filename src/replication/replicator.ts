@@ -12,20 +12,22 @@ import {
 import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import { parseBrokerAddress, parseHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
-import type { Entry } from "../core/data/entry.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
-import type { Store } from "../core/store/store.ts";
 import { counter, flag, gauge, within, type Fact } from "../fact.ts";
-import type { Logger } from "../observability/log.ts";
-import type { PeerTraffic, Purpose } from "../peer-traffic.ts";
+import type { Purpose } from "../peer-traffic.ts";
 import { BrokerMessenger } from "./broker-messenger.ts";
-import { EchoCheck } from "./echo-check.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
-import { MEETING_MS, Misconfiguration, type FormerMembers } from "./misconfiguration.ts";
-import type { MqttTransport, TransportOptions } from "./mqtt-transport.ts";
+import { MEETING_MS, Misconfiguration } from "./misconfiguration.ts";
 import type { PeerPresence, Presence } from "./presence.ts";
-import { Publisher, type MessageSink, type PublishProblem } from "./publisher.ts";
+import { Publisher } from "./publisher.ts";
 import { Receiver } from "./receiver.ts";
+import type {
+  ReplicationPresence,
+  ReplicationStatus,
+  ReplicatorOptions,
+} from "./replicator-options.ts";
+import type { PublishProblem, Transport } from "./transport.ts";
+import { WriteDelivery } from "./write-delivery.ts";
 import type { Cancel, Timing } from "../timing.ts";
 
 /** How long `stop` and `disable` go on publishing what waits, in ms. */
@@ -41,128 +43,8 @@ export function maxMessageBytes(
 ): number {
   return 2 * (settings.max_event_bytes + settings.batch_bytes) + MESSAGE_MARGIN_BYTES;
 }
-/** What a packet has around topic and message, at most: an identifier, and no properties. */
-const PACKET_OVERHEAD_BYTES = 10;
 /** An epoch is the start in Unix milliseconds with a random number below this beneath it. */
 const EPOCHS_A_MS = 1_024;
-
-/** What other parts want to hear of. All are optional. */
-export interface ReplicationHooks {
-  /** Events of that node were lost on the way; its data should be compared. */
-  onGap?(nodeId: string): void;
-  /**
-   * That node holds a version of the key whose value was too large to send. The entry
-   * holds key and version and is valid for the call.
-   */
-  onReference?(nodeId: string, entry: Entry): void;
-  /**
-   * An entry is dated too far ahead and was not applied; it is valid for the call. That node has
-   * it; null: nobody here does.
-   */
-  onFuture?(entry: Entry, nodeId: string | null): void;
-  /** Whether the node of that id is one, and not only said to be: it is not forgotten. */
-  isMet?(nodeId: string): boolean;
-  /** Whether there was contact with the node of that id, at any time. */
-  isMember?(nodeId: string): boolean;
-  /** Whether somebody said that the node of that id is gone for good. */
-  isForgotten?(nodeId: string): boolean;
-  /** Members that this node had met when it started, and whether the node of that id was one. */
-  readonly formerMembers?: FormerMembers;
-}
-
-/** What a replicator needs of its connection to the broker. */
-export type Transport = Pick<
-  MqttTransport,
-  | "connected"
-  | "protocolVersion"
-  | "remoteAddress"
-  | "receiveMaximum"
-  | "maxPacketBytes"
-  | "notePassed"
-  | "noteTooLong"
-  | "hurry"
-  | "open"
-  | "publish"
-  | "send"
-  | "isGranted"
-  | "silenceOwn"
-  | "close"
->;
-
-/** What a replicator is made with. */
-export interface ReplicatorOptions {
-  readonly store: Pick<
-    Store,
-    | "read"
-    | "apply"
-    | "applyExpiry"
-    | "isMissing"
-    | "isLive"
-    | "isTooFarAhead"
-    | "applyFloor"
-    | "locate"
-    | "floor"
-    | "deletions"
-    | "origin"
-  >;
-  /** `broker_address` is a broker's, not "embedded"; `enabled` is how it starts. */
-  readonly settings: Omit<Config["mqtt"], "embedded">;
-  readonly nodeId: string;
-  /** `host:port` at which peers reach this node, or "none". */
-  readonly address: () => string;
-  /** Whether peers may reach this node through the broker. */
-  readonly isRelaying?: boolean;
-  /** The program's version. */
-  readonly version: string;
-  /** The Merkle root in hex, null while unknown. */
-  readonly rootHex: () => string | null;
-  /** Unix milliseconds. */
-  readonly now: () => number;
-  /** From 0 to below 1. */
-  readonly random: () => number;
-  readonly logger: Logger;
-  readonly hooks?: ReplicationHooks;
-  /** The epoch of the start before, 0 for none: this one is above it, whatever the clock says. */
-  readonly lastEpoch?: number;
-  /** As in PublisherOptions; at once by default. */
-  readonly whenSafe?: (callback: () => void) => void;
-  readonly timing: Timing;
-  /** What this node speaks; what the program does, unless given. */
-  readonly capabilities?: Capabilities;
-  /** Counts what goes between the nodes. */
-  readonly traffic?: PeerTraffic;
-  /** Makes the connection to the broker. */
-  readonly connect: (options: TransportOptions) => Transport;
-}
-
-/** How replication stands. */
-export interface ReplicationStatus {
-  readonly enabled: boolean;
-  readonly connected: boolean;
-  /** How often a connection to the broker came up since the start. */
-  readonly connections: number;
-  /** Nodes online, this one included; 1 while not connected. */
-  readonly nodes: number;
-  /** Another live node was seen with this node's id. */
-  readonly duplicateNodeId: boolean;
-  /** Writes that wait to be published. */
-  readonly waiting: number;
-  /** Batches published and not yet acknowledged. */
-  readonly unacknowledged: number;
-  /** Writes that the broker did not pass on, since the start. */
-  readonly refused: number;
-}
-
-/** Who is there, for whoever compares nodes. */
-export interface ReplicationPresence {
-  readonly connected: boolean;
-  /** How often a connection to the broker came up since the start. */
-  readonly connections: number;
-  /** Grows when writes of this node, or of others to it, did not travel over the broker. */
-  readonly droppedEvents: number;
-  /** Of whom something was heard since this was called last, and what is so now. */
-  takeChanges(): PeerPresence[];
-}
 
 /** Replicates one store. */
 export class Replicator {
@@ -178,11 +60,10 @@ export class Replicator {
   private readonly eventsTopic: string;
   private readonly nodesTopic: string;
   private readonly presenceTopic: string;
-  private readonly publisher: Publisher;
+  private readonly delivery: WriteDelivery;
   private readonly receiver: Receiver;
   private readonly membership: Membership;
   private readonly transport: Transport;
-  private readonly echo: EchoCheck;
   private readonly misconfiguration: Misconfiguration;
   private readonly timing: Timing;
   private readonly capabilities: Capabilities;
@@ -190,16 +71,11 @@ export class Replicator {
   private connections = 0;
   /** Nodes that are gone for good, of which the broker may remember something. */
   private readonly toClear = new Set<string>();
-  /** Writes that the broker did not pass on, and how often others were to be compared with. */
-  private refusedEvents = 0;
-  private comparisonsAsked = 0;
   private cancelMeeting: Cancel = () => {};
   private enabled: boolean;
   private stopping = false;
   private finishing: Promise<void> | null = null;
   private leaving: Promise<void> | null = null;
-  /** Whether it was heard when the others were told last. */
-  private wasHeard = true;
   /** When a node with this one's id was heard of last; anybody may have made it up, once. */
   private twinSeenMs = -Infinity;
 
@@ -226,7 +102,7 @@ export class Replicator {
     flag(
       "replication_heard",
       "Whether this node's own messages come back from the broker; without, it is compared with its peers.",
-      (it) => !it.echo.isUnheard,
+      (it) => !it.delivery.isUnheard,
     ),
     gauge(
       "replication_max_packet_bytes",
@@ -279,8 +155,7 @@ export class Replicator {
       brokerHost: broker.host,
       logger: options.logger,
     });
-    this.echo = this.createEchoCheck();
-    this.publisher = this.createPublisher();
+    this.delivery = this.createDelivery();
     this.observer = this.publisher.outbox;
     this.receiver = this.createReceiver(longest);
     this.messenger = new BrokerMessenger(
@@ -347,10 +222,11 @@ export class Replicator {
 
   /** What shows who is there and whether something was missed. */
   presence(): ReplicationPresence {
+    const { publisher, refusedEvents, comparisonsAsked } = this.delivery;
     return {
       connected: this.transport.connected,
       connections: this.connections,
-      droppedEvents: this.publisher.outbox.dropped + this.refusedEvents + this.comparisonsAsked,
+      droppedEvents: publisher.outbox.dropped + refusedEvents + comparisonsAsked,
       takeChanges: () => this.membership.takeChanges(),
     };
   }
@@ -409,7 +285,7 @@ export class Replicator {
       duplicateNodeId: this.hasHeardTwinWithin(TWIN_EXPIRY_MS),
       waiting: publisher.waiting,
       unacknowledged: publisher.unacknowledged,
-      refused: this.refusedEvents,
+      refused: this.delivery.refusedEvents,
     };
   }
 
@@ -456,91 +332,45 @@ export class Replicator {
 
   private down(isHungUp = false): void {
     this.membership.down();
-    this.echo.stop();
-    // It is known why the connection ended: the next one need not wait.
-    if (this.publisher.stop(isHungUp)) this.transport.hurry();
+    this.delivery.stop(isHungUp);
   }
 
-  /** Everybody who was there before is back: writes may leave. */
-  private ready(): void {
-    this.publisher.start(this.createSink());
-    const mayHear = this.transport.isGranted(this.updatesTopic) && !this.publisher.isMuted;
-    this.echo.start(mayHear);
+  private get publisher(): Publisher {
+    return this.delivery.publisher;
   }
 
-  private createSink(): MessageSink {
-    const { transport, echo, updatesTopic, membership } = this;
-    const overheadBytes = PACKET_OVERHEAD_BYTES + Buffer.byteLength(updatesTopic);
-    return {
-      get receiveMaximum() {
-        return transport.receiveMaximum;
-      },
-      // A broker of MQTT 5 says what it does not take, and need not send it back.
-      get isEchoing() {
-        return echo.isHeard && transport.protocolVersion < 5;
-      },
-      get maxMessageBytes() {
-        return transport.maxPacketBytes - overheadBytes;
-      },
-      get agreement() {
-        return membership.agreement();
-      },
-      send: (message, acknowledged) => {
-        this.options.traffic?.note("", "updates", message.length, 0);
-        transport.publish(updatesTopic, message, false, (problem) => {
-          if (problem === undefined && echo.isUnheard) this.refusedEvents++;
-          acknowledged(problem);
-        });
-      },
-      notePassed: (bytes) => transport.notePassed(bytes + overheadBytes),
-      noteTooLong: (bytes) => transport.noteTooLong(bytes + overheadBytes),
-    };
-  }
-
-  private createEchoCheck(): EchoCheck {
-    return new EchoCheck({
-      timing: this.timing,
-      beat: (acknowledged) =>
-        this.publisher.beat((problem) => {
-          if (problem) this.noteRefused(this.updatesTopic, problem);
-          acknowledged(problem);
-        }),
-      onChange: (isHeard) => this.noteHeard(isHeard),
-      onUnheard: () => this.comparisonsAsked++,
-    });
-  }
-
-  private noteHeard(isHeard: boolean): void {
-    const { updatesTopic: topic, transport } = this;
-    if (isHeard) transport.silenceOwn(topic);
-    else if (transport.isGranted(topic) && this.isTimeToLog("unheard")) {
-      const message = "What this node publishes does not come back to it; nodes compare instead";
-      const see = "the broker's access rules: each node has to publish and to subscribe there";
-      this.options.logger.warn(message, { topic, see });
-    }
-    // Others are told, unless it is as they take it to be.
-    if (isHeard !== this.wasHeard) this.membership.announce();
-    this.wasHeard = isHeard;
-  }
-
-  private createPublisher(): Publisher {
-    const { settings, nodeId, store } = this.options;
-    return new Publisher({
+  private createDelivery(): WriteDelivery {
+    const { settings, nodeId, store, whenSafe } = this.options;
+    return new WriteDelivery({
       store,
       nodeId,
       epoch: this.epoch,
+      topic: this.updatesTopic,
+      transport: () => this.transport,
       batchMs: settings.batch_milliseconds,
       batchBytes: settings.batch_bytes,
       maxEventBytes: settings.max_event_bytes,
       maxOutboxEvents: settings.max_outbox_events,
       timing: this.timing,
-      whenSafe: this.options.whenSafe ?? ((callback) => callback()),
+      whenSafe: whenSafe ?? ((callback) => callback()),
+      agreement: () => this.membership.agreement(),
+      onSent: (bytes) => this.options.traffic?.note("", "updates", bytes, 0),
       onQuiet: () => this.tellTheDeaf(),
-      onMissed: (events, message) => {
-        this.refusedEvents += events;
-        this.noteRefused(this.updatesTopic, { message });
+      onRefused: (problem) => this.noteRefused(this.updatesTopic, problem),
+      onHeardChange: (isHeard, isNews) => {
+        if (!isHeard) this.noteUnheard();
+        if (isNews) this.membership.announce();
       },
     });
+  }
+
+  private noteUnheard(): void {
+    const { updatesTopic: topic } = this;
+    // Of what was refused something was said already.
+    if (!this.transport.isGranted(topic) || !this.isTimeToLog("unheard")) return;
+    const message = "What this node publishes does not come back to it; nodes compare instead";
+    const see = "the broker's access rules: each node has to publish and to subscribe there";
+    this.options.logger.warn(message, { topic, see });
   }
 
   /** Who does not hear what this node has published is compared with. */
@@ -571,10 +401,7 @@ export class Replicator {
         logger.warn("Received events were dropped", { reason, source, dropped });
       },
       onReceived: (source, bytes) => this.noteReceived(source, "updates", bytes),
-      onOwnBatch: (sequence) => {
-        this.publisher.noteHeard(sequence);
-        this.echo.noteHeard();
-      },
+      onOwnBatch: (sequence) => this.delivery.noteOwnBatch(sequence),
       isPossibleEpoch: (epoch) => this.isPossibleEpoch(epoch),
       onDuplicateNodeId: () => this.noteDuplicate(),
       timing: this.timing,
@@ -596,7 +423,7 @@ export class Replicator {
       isForgotten: (id) => hooks?.isForgotten?.(id) ?? false,
       sequence: () => this.publisher.sequence,
       clientId: settings.client_id || nodeId,
-      hears: () => !this.echo.isUnheard,
+      hears: () => !this.delivery.isUnheard,
       publish: (message) => {
         this.options.traffic?.note("", "presence", message.length, 0);
         this.transport.publish(this.presenceTopic, message, true, (problem) => {
@@ -610,7 +437,7 @@ export class Replicator {
         if (!isLive || !presence.online) return;
         this.receiver.noteAnnounced(presence.nodeId, presence.epoch, presence.sequence);
       },
-      onReady: () => this.ready(),
+      onReady: () => this.delivery.start(),
       isPossibleEpoch: (epoch) => this.isPossibleEpoch(epoch),
       onDuplicateNodeId: () => this.noteDuplicate(),
       timing: this.timing,

@@ -1,7 +1,7 @@
 /** Replication over brokers that have limits, rules and gaps, announced or not. */
 import { afterEach, describe, expect, test } from "bun:test";
 import type { Entry } from "../../src/core/data/entry.ts";
-import type { ReplicationHooks } from "../../src/replication/replicator.ts";
+import type { ReplicationHooks } from "../../src/replication/replicator-options.ts";
 import type { Timing } from "../../src/timing.ts";
 import { eventually } from "../support/eventually.ts";
 import { Mosquitto, mosquittoPath } from "../support/mosquitto.ts";

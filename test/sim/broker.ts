@@ -4,9 +4,8 @@
  * it acknowledged before passing on: that is lost all the same), break connections, go away and
  * come back with or without its memory.
  */
-import type { Subscription, TransportOptions } from "../../src/replication/mqtt-transport.ts";
+import type { Subscription, Transport, TransportOptions } from "../../src/replication/transport.ts";
 import { PacketLimit } from "../../src/replication/packet-limit.ts";
-import type { Transport } from "../../src/replication/replicator.ts";
 import type { Chance } from "./chance.ts";
 import type { History } from "./history.ts";
 import type { Network } from "./network.ts";

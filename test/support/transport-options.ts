@@ -1,7 +1,7 @@
 /** What a transport is made with in tests: a broker's address, and whatever the test is about. */
 import { parseBrokerAddress } from "../../src/config/address.ts";
 import { silentLogger, type Fields } from "../../src/observability/log.ts";
-import type { TransportOptions } from "../../src/replication/mqtt-transport.ts";
+import type { TransportOptions } from "../../src/replication/transport.ts";
 import { eventLoop } from "../../src/world.ts";
 
 /** `onWarning` hears what is said to operators. */
