@@ -1,5 +1,5 @@
 /** Commands on one string value. */
-import { Entry } from "../core/data/entry.ts";
+import { Entry, KIND_OTHER } from "../core/data/entry.ts";
 import { SHAPE_KEY_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
@@ -98,7 +98,7 @@ function setWithOptions(request: Request, reply: Reply, context: Context): void 
   if (!checkValueLength(request.length(1), reply, context)) return;
   const { store } = context;
   const id = store.find(request.bytes, request.start(0), request.length(0));
-  if (id >= 0) store.readValue(id, found);
+  if (answerOld && id >= 0) store.readValue(id, found);
   const start = reply.length;
   // The old value is answered from the store before the write moves it.
   if (answerOld) {
@@ -239,7 +239,9 @@ const typeOf: Run = (request, reply, context) => {
   if (!checkKey(request, 0, reply)) return;
   const { store } = context;
   const id = store.find(request.bytes, request.start(0), request.length(0));
-  reply.simple(id < 0 ? "none" : "string");
+  if (id >= 0) store.read(id, found);
+  const type = found.kind === KIND_OTHER ? "other" : "string";
+  reply.simple(id < 0 ? "none" : type);
 };
 
 /** Commands on one string value. */

@@ -13,7 +13,7 @@ import { FRAME_HEADER_BYTES, sealFrame } from "../../src/durability/frame.ts";
 import { FILE_LOG, FrameBuffer } from "../../src/durability/record.ts";
 import { repairDirectory } from "../../src/durability/restore.ts";
 import { eventually } from "../support/eventually.ts";
-import { InProcessServer } from "../support/in-process.ts";
+import { InProcessServer, respRequest } from "../support/in-process.ts";
 import { DIRECTORY, entriesOf, openStore, untilSafe } from "../support/journalled-store.ts";
 import { SimulatedDisk } from "../support/simulated-disk.ts";
 import { rootOf } from "../support/sync-data.ts";
@@ -147,6 +147,12 @@ describe("a value of a later kind", () => {
     server.store.apply(later("j", "x"));
     expect(await ask(server, "SET k plain")).toBe("OK");
     expect(await ask(server, "GET k")).toBe("plain");
+    server.store.apply(later("x", "x"));
+    expect(await ask(server, "TYPE x")).toBe("other");
+    const client = server.connect();
+    client.send(respRequest("SET", "x", "plain", "XX", "EX", "100"));
+    await eventually("it answers", () => client.read() === "+OK\r\n");
+    expect(await ask(server, "TYPE x")).toBe("string");
     expect(await ask(server, "DEL j")).toBe("DELETED");
   });
 
