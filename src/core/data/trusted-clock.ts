@@ -21,8 +21,8 @@
  *
  * And without any step, where peers agree on the time and this node alone is far off, theirs counts
  * (`yield`): when there are two of them at least; or one, if this node is ahead and has just
- * started, and nothing that it has seen before is later than what the peer says. Otherwise, of two
- * nodes that differ, nobody knows which is right.
+ * started, later than the peer, and nothing that it has seen before is later than what the peer
+ * says. Otherwise, of two nodes that differ, nobody knows which is right.
  *
  * While it is in doubt the earlier of the two counts. So nothing expires that may be alive, and
  * what is written peers take whichever time is right (`clock.ts` sees to it that it wins over what
@@ -57,8 +57,11 @@ const STEP_MS = 1_000;
 const LONGEST_OFF_MS = 365 * 86_400_000;
 /** For how long a step is in doubt when no peer says anything, in ms. */
 export const DOUBT_MS = 10_000;
-/** A node that has just started has had time to ask its peers after so long, in ms. */
-const START_MS = 3_000;
+/**
+ * A node that has just started has had time to ask its peers after so long, in ms. Before, it says
+ * nothing of the time itself; so who tells it the time by then has been there for longer.
+ */
+const START_MS = 5_000;
 /** And one that believed its clock because nobody said anything, after so long, in ms. */
 const LATER_MS = 60_000;
 /** How often the clocks are read for one comparison, at most. */
@@ -263,7 +266,9 @@ export class TrustedClock {
    */
   get mayBeBehind(): boolean {
     if (this.current === "doubtful" || this.current === "implausible") return true;
-    return this.current === "held" && -(this.comparedMs ?? 0) > BEHIND_MS;
+    const behindMs = -(this.comparedMs ?? 0);
+    if (this.current === "held") return behindMs > BEHIND_MS;
+    return behindMs > 0 && this.isOff && !this.isConfirmed;
   }
 
   /** Whether this node may say to others what time it is. */
@@ -329,7 +334,7 @@ export class TrustedClock {
       return fromDoubtedMs < Math.abs(offsetMs - wallOffsetMs) ? doubtedOffsetMs : null;
     }
     const nowMs = this.options.monotonicMs();
-    const hasJustStarted = nowMs - this.startedMs < WITNESS_MS;
+    const hasJustStarted = nowMs - this.startedMs < START_MS;
     const isAhead = this.comparedMs! > 0 && nowMs + offsetMs >= this.seenMs - closeMs;
     return hasJustStarted && isAhead ? offsetMs : null;
   }

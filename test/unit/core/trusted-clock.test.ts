@@ -385,6 +385,16 @@ describe("a node that differs from its peers, and whose clock has not stepped", 
     expect(off(clock)).toBe(0);
   });
 
+  test("is not by one that may have started later than itself", () => {
+    const clock = create();
+    expect(clock.isSure).toBe(false);
+    trueMs += 6_000;
+    expect(clock.isSure).toBe(true);
+    clock.noteTime("behind", trueMs - HOUR_MS);
+    expect(clock.isOff).toBe(true);
+    isIn(clock, "trusted");
+  });
+
   test("is not if it had seen later times before, or another has agreed with it since", () => {
     offMs = 0;
     const clock = create();
@@ -405,6 +415,14 @@ describe("a node that differs from its peers, and whose clock has not stepped", 
     clock.noteTime("ahead", trueMs + HOUR_MS);
     expect(clock.aheadOfPeersMs).toBe(-HOUR_MS);
     isIn(clock, "trusted");
+    // Nobody has confirmed its clock, so its leases might be dead on arrival.
+    expect(clock.mayBeBehind).toBe(true);
+    clock.noteTime("b", trueMs);
+    clock.noteTime("ahead", trueMs);
+    clock.noteTime("ahead", trueMs + HOUR_MS);
+    clock.noteTime("b", null);
+    expect(clock.isOff).toBe(true);
+    expect(clock.mayBeBehind).toBe(false);
     // What it said so long ago says nothing.
     trueMs += HOUR_MS;
     clock.look();
