@@ -132,8 +132,14 @@ export const keyspaceFacts: Rows = [
   gauge(
     "tombstones",
     "keys",
-    "Deleted keys that are remembered, for `storage.tombstone_grace_seconds`.",
+    "Deleted and expired keys that are remembered, for `storage.tombstone_grace_seconds`.",
     ({ store }) => store.tombstoneCount,
+  ),
+  gauge(
+    "missing_values",
+    "keys",
+    "Keys that live, and whose value this node let go of by a clock that was wrong.",
+    ({ store }) => store.missingCount,
   ),
   text(
     "merkle_root",

@@ -43,6 +43,8 @@ export class KeyedEntries {
   tombstones = 0;
   /** How many have an expiry. */
   expiring = 0;
+  /** How many are husks, and not over. */
+  missing = 0;
   /** An entry of another node did not fit into the memory limit, and nothing was removed since. */
   isFull = false;
   /** See `Store.beginRecovery`. */
@@ -105,6 +107,11 @@ export class KeyedEntries {
   /** Whether the entry was marked as one whose time is over. */
   isOver(id: number): boolean {
     return this.table.isOver(id);
+  }
+
+  /** Whether the entry is a husk, and not over: its value should be here. */
+  isMissing(id: number): boolean {
+    return this.table.kindOf(id) === KIND_HUSK && !this.table.isOver(id);
   }
 
   /** Points `into` at the entry. Valid until the next write. */
@@ -171,6 +178,7 @@ export class KeyedEntries {
     this.index.insert(hash, id);
     if (hasValue(entry.kind)) this.addToOrder(id);
     else this.tombstones++;
+    if (entry.kind === KIND_HUSK) this.missing++;
     if (entry.expiresAtMs !== 0) this.expiring++;
     this.announce(id, local, CHANGED_VALUE);
     return APPLIED;
@@ -181,12 +189,14 @@ export class KeyedEntries {
     const wasOrdered = this.isOrdered(id);
     const hadExpiry = this.table.hasExpiry(id);
     const isOrdered = hasValue(entry.kind);
+    const wasMissing = !wasOrdered && this.isMissing(id);
     // First what may fail: a write happens, or leaves everything as it was.
     if (!this.table.replace(id, entry, this.limitFor(entry, local, this.table.valueLengthOf(id)))) {
       return this.refuseFull(local);
     }
     if (wasOrdered !== isOrdered) this.moveInOrder(id, isOrdered);
     if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
+    if (wasMissing !== (entry.kind === KIND_HUSK)) this.missing += wasMissing ? -1 : 1;
     this.announce(id, local, change);
     return APPLIED;
   }
@@ -205,6 +215,7 @@ export class KeyedEntries {
   setOver(id: number, isOver: boolean): void {
     const { table, husk } = this;
     const wasOrdered = this.isOrdered(id);
+    const wasMissing = this.isMissing(id);
     const kind = table.kindOf(id);
     if (isOver && kind === KIND_STRING) {
       table.read(id, husk);
@@ -216,6 +227,7 @@ export class KeyedEntries {
     const isOrdered = this.isOrdered(id);
     if (wasOrdered !== isOrdered) this.moveInOrder(id, isOrdered);
     if (kind !== KIND_HUSK) return;
+    if (wasMissing === isOver) this.missing += wasMissing ? -1 : 1;
     for (let i = 0; i < this.observers.length; i++) this.observers[i].missed?.(id);
   }
 
@@ -226,6 +238,7 @@ export class KeyedEntries {
     if (this.isOrdered(id)) this.removeFromOrder(id);
     else this.tombstones--;
     if (this.table.hasExpiry(id)) this.expiring--;
+    if (this.isMissing(id)) this.missing--;
     this.index.remove(this.table.hashOf(id), id);
     this.table.release(id);
   }
@@ -235,7 +248,7 @@ export class KeyedEntries {
     this.table.clear();
     this.index.clear();
     this.order.clear();
-    this.tombstones = this.expiring = 0;
+    this.tombstones = this.expiring = this.missing = 0;
   }
 
   /** Moves entries out of a slab that is under half full, among the next `slabs` ones. */
@@ -270,6 +283,7 @@ export class KeyedEntries {
     const present = new Entry();
     let tombstones = 0;
     let expiring = 0;
+    let missing = 0;
     for (let id = 0; id < table.idLimit; id++) {
       if (!table.isUsed(id)) continue;
       table.read(id, present);
@@ -280,6 +294,7 @@ export class KeyedEntries {
         throw new Error(`store: entry ${id} is not found by its key`);
       }
       if (present.expiresAtMs !== 0) expiring++;
+      if (this.isMissing(id)) missing++;
       if (!this.isOrdered(id)) tombstones++;
       else if (!isRecovering && order.at(order.seek(key, keyOffset, keyLength)) !== id) {
         throw new Error(`store: entry ${id} is not in the order`);
@@ -289,7 +304,8 @@ export class KeyedEntries {
       throw new Error("store: the index holds what the table does not");
     const size = isRecovering ? 0 : table.count - tombstones;
     if (order.size !== size) throw new Error(`store: ${order.size} keys in order, ${size} in all`);
-    if (tombstones !== this.tombstones || expiring !== this.expiring) {
+    const isMiscounted = tombstones !== this.tombstones || missing !== this.missing;
+    if (isMiscounted || expiring !== this.expiring) {
       throw new Error("store: what is deleted or expires is miscounted");
     }
   }

@@ -165,6 +165,11 @@ export class Store {
     return this.entries.tombstones;
   }
 
+  /** Number of keys that live and whose value is not here (`isMissing`). */
+  get missingCount(): number {
+    return this.entries.missing;
+  }
+
   /** An entry of another node did not fit into the memory limit, and nothing was removed since. */
   get isFull(): boolean {
     return this.entries.isFull;
@@ -239,7 +244,7 @@ export class Store {
    * that was wrong, or before the key was given another expiry. A peer that has it gives it back.
    */
   isMissing(id: number): boolean {
-    return this.entries.kindOf(id) === KIND_HUSK && !this.entries.isOver(id);
+    return this.entries.isMissing(id);
   }
 
   /** Points `into` at the entry as it is stored. Valid until the next write. */
