@@ -32,6 +32,8 @@ import { Replicator } from "./replication/replicator.ts";
 import { SweepLoop } from "./sweep-loop.ts";
 import type { World } from "./world.ts";
 
+/** Peers are not asked for missing values more often than this, in ms. */
+const ASK_EVERY_MS = 5_000;
 /** How often it is looked at whether counters can be folded, in ms. */
 const FOLD_EVERY_MS = 10_000;
 /** The same for each node that was heard of, when that is more: all of them are looked at. */
@@ -103,6 +105,9 @@ export class Replica {
   onFailureChange: (failure: JournalFailure | null) => void = () => {};
   private readonly sweeper: SweepLoop;
   private foldAtMs = 0;
+  /** How many values were missing when peers were asked last, and when they may be asked again. */
+  private askedFor = 0;
+  private askAtMs = 0;
 
   /**
    * Brings back what is on disk and puts the parts together; nothing goes on by itself before
@@ -174,7 +179,10 @@ export class Replica {
     this.sweeper = new SweepLoop({
       store,
       timing: options.world.timing,
-      prepare: () => this.letCountersFold(),
+      prepare: () => {
+        this.letCountersFold();
+        this.askForMissing();
+      },
       ...(sweepEveryMs && { everyMs: sweepEveryMs }),
       ...(sweepRows && { sliceRows: sweepRows }),
     });
@@ -225,6 +233,20 @@ export class Replica {
    * Lets counters be folded that nothing more is heard of, unless another process counts as this
    * node.
    */
+  /** Values that were let go of by a wrong clock are asked for as soon as that is seen. */
+  private askForMissing(): void {
+    const { missingCount } = this.store;
+    const nowMs = this.options.world.timing.nowMs();
+    if (missingCount > this.askedFor && nowMs < this.askAtMs) return;
+    const isNews = missingCount > this.askedFor;
+    this.askedFor = missingCount;
+    if (!isNews) return;
+    this.askAtMs = nowMs + ASK_EVERY_MS;
+    const message = "Values were let go of by a clock that was wrong; peers are asked for them";
+    this.options.logger.warn(message, { keys: missingCount });
+    this.antiEntropy.noteTimeChange();
+  }
+
   private letCountersFold(): void {
     const { options, replicator, store, contacts, members } = this;
     const { world, storage } = options;
