@@ -33,6 +33,25 @@ test("equal nodes: exit code 0", async () => {
   expect(code).toBe(0);
 });
 
+test("an expiry alone, and a sync changes it alone", async () => {
+  await one.askAll(["SET session data", "INCR count 2"]);
+  await sync();
+  await nextMillisecond();
+  await two.askAll(["EXPIRE session 1000", "EXPIRE count 1000"]);
+  const { code, output } = await diff();
+  expect(code).toBe(1);
+  for (const line of [
+    `session: n1 has 4 bytes of ${time}, n2 has 4 bytes of ${time} \\(newer\\); a sync changes the expiry on n1`,
+    `count: n1 counted at ${time}, n2 counted at ${time} \\(newer\\); a sync changes the expiry on n1`,
+  ]) {
+    expect(output).toMatch(new RegExp(`^${line}$`, "m"));
+  }
+  await sync();
+  expect(await one.ask("GET session")).toBe("data");
+  expect(await one.ask("TTL count")).toMatch(/^(1000|99\d)$/);
+  expect((await diff()).code).toBe(0);
+});
+
 test("every way to differ, and a sync then does what was announced", async () => {
   await one.askAll(["SET same x", "SET replaced x", "SET deleted x", "INCR count 1"]);
   await sync();

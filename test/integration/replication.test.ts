@@ -67,6 +67,32 @@ for (const [name, installed, startBroker] of brokers) {
         all.every((node) => node.replicator.status().nodes === all.length),
       );
 
+    test("an expiry travels without the value, and undoes no newer one", async () => {
+      const [a, b] = [start("a"), start("b")];
+      await meet(a, b);
+      // Nothing that compression would make short.
+      const value = Buffer.from(crypto.getRandomValues(new Uint8Array(700))).toString("base64");
+      a.set("session", value);
+      a.increment("limiter", 1);
+      const limiter = (node: ReplicatingNode) => node.get("limiter") === "1";
+      await eventually("both are there", () => limiter(b) && b.get("session") === value);
+      const before = [a, b].map((node) => node.counter("published_bytes"));
+      const untilMs = Date.now() + 3_600_000;
+      for (const node of [a, b]) {
+        for (const key of ["session", "limiter"]) node.expire(key, untilMs);
+        node.increment("limiter", 1);
+      }
+      await eventually("nothing was lost", () =>
+        [a, b].every((node) => node.get("limiter") === "3" && node.get("session") === value),
+      );
+      const after = [a, b].map((node) => node.counter("published_bytes"));
+      for (const [i, bytesNow] of after.entries()) expect(bytesNow - before[i]!).toBeLessThan(800);
+      a.set("session", "new");
+      b.expire("session", untilMs + 1_000);
+      await eventually("the new one is there", () => b.get("session") === "new");
+      await eventually("the roots are equal", () => a.get("session") === "new");
+    });
+
     test("every kind of write arrives", async () => {
       const [a, b, c] = [start("a"), start("b"), start("c")];
       await meet(a, b, c);

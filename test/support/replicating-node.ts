@@ -109,6 +109,11 @@ export class ReplicatingNode {
     this.store.set(k, 0, k.length, v, 0, v.length, expiresAtMs);
   }
 
+  expire(key: string, expiresAtMs: number): void {
+    const k = bytes(key);
+    this.store.expire(k, 0, k.length, expiresAtMs);
+  }
+
   delete(key: string): void {
     const k = bytes(key);
     this.store.delete(k, 0, k.length);
