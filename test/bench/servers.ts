@@ -13,6 +13,9 @@ import { startNodeProcess } from "../support/process.ts";
 const SETTLED_MS = 5_000;
 const SETTLED_KB = 512;
 const SETTLE_DEADLINE_MS = 120_000;
+/** A server is at rest that takes less than this share of a processor for so long. */
+const BUSY_SHARE = 0.05;
+const REST_MS = 1_500;
 
 /** Linux counts processor time in hundredths of a second. */
 const MS_A_TICK = 10;
@@ -149,6 +152,27 @@ export async function settledMemoryMb(pid: number): Promise<number> {
     SETTLE_DEADLINE_MS,
   );
   return megabytes(statusKb(pid, "VmRSS"));
+}
+
+/**
+ * Waits until a server is at rest. A node that was filled brings its tree up to date whenever it has
+ * nothing else to do, which would count as processor time of the requests that come meanwhile.
+ */
+export async function untilAtRest({ name, pid }: Server): Promise<void> {
+  let sinceMs = performance.now();
+  let usedMs = processorMs(pid);
+  await eventually(
+    `${name} comes to rest`,
+    () => {
+      const passedMs = performance.now() - sinceMs;
+      if (passedMs < REST_MS) return false;
+      const share = (processorMs(pid) - usedMs) / passedMs;
+      sinceMs += passedMs;
+      usedMs += share * passedMs;
+      return share < BUSY_SHARE;
+    },
+    SETTLE_DEADLINE_MS,
+  );
 }
 
 /** The most resident memory the process ever took, in MB (10^6 bytes). */

@@ -5,7 +5,7 @@
 import { benchmarkPath, type Command, fill, type Run, redisBenchmark } from "./load.ts";
 import { inTurns, type Plan, skip } from "./plan.ts";
 import type { Measurement, Target } from "./report.ts";
-import { redisPath, startMerklekv, startRedis } from "./servers.ts";
+import { redisPath, startMerklekv, startRedis, untilAtRest } from "./servers.ts";
 
 const COMMANDS: readonly Command[] = ["SET", "GET", "INCR"];
 /** Pipeline → requests in a run, so that each takes seconds, and the ratio SET and GET are to reach. */
@@ -27,6 +27,7 @@ export async function throughput(plan: Plan): Promise<Measurement[]> {
     plan.note(`throughput: filling ${server.name}`);
     await fill(server, "SET");
     await fill(server, "INCR");
+    await untilAtRest(server);
   }
 
   const measurements: Measurement[] = [];

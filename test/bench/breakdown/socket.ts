@@ -1,6 +1,6 @@
 /** What a request costs the built binary behind a real socket: processor time, the kernel's too. */
 import { fill, KEYS, redisBenchmark } from "../load.ts";
-import { processorMs, startMerklekv } from "../servers.ts";
+import { processorMs, startMerklekv, untilAtRest } from "../servers.ts";
 import { COMMANDS, type Row } from "./steps.ts";
 
 /** Pipeline → requests, so that a run takes some seconds. */
@@ -15,6 +15,7 @@ export async function socketRows(): Promise<Row[]> {
   await using server = await startMerklekv("bench", { engine: "memory" });
   await fill(server, "SET");
   await fill(server, "INCR");
+  await untilAtRest(server);
   const rows: Row[] = [];
   for (const [pipeline, requests] of PIPELINES) {
     const ns: (number | null)[] = COMMANDS.map(() => null);
