@@ -33,6 +33,8 @@ export interface ClockWatchOptions {
   readonly graceMs: number;
   /** Whether any other node is known, by what was heard of it or by the configuration. */
   readonly hasPeers: () => boolean;
+  /** Whether there may be one that is not known yet. */
+  readonly mayHavePeers: boolean;
   readonly logger: Logger;
 }
 
@@ -91,11 +93,12 @@ export class ClockWatch implements TimeControl {
   ];
 
   constructor(private readonly options: ClockWatchOptions) {
-    const { wallMs, sleptMs, timing, maxSkewMs, graceMs, hasPeers } = options;
+    const { wallMs, sleptMs, timing, maxSkewMs, graceMs, hasPeers, mayHavePeers } = options;
     this.clock = new TrustedClock({
       wallMs,
       sleptMs,
       hasPeers,
+      mayHavePeers,
       monotonicMs: timing.nowMs,
       maxAheadMs: maxSkewMs,
       farMs: graceMs / 2,

@@ -356,6 +356,7 @@ function createClockWatch(options: ReplicaOptions, hasPeers: () => boolean): Clo
   const { wallMs, sleptMs, timing } = world;
   return new ClockWatch({
     ...{ wallMs, sleptMs, timing, hasPeers },
+    mayHavePeers: options.mqtt.enabled,
     maxSkewMs: storage.max_clock_skew_ms,
     graceMs: storage.tombstone_grace_seconds * 1000,
     logger: logger.child("clock"),

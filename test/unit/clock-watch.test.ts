@@ -48,6 +48,7 @@ function start(aheadMs = 0): void {
     maxSkewMs: 60_000,
     graceMs: GRACE_MS,
     hasPeers: () => hasPeers,
+    mayHavePeers: hasPeers,
     logger: silentLogger,
   });
   watch.start();

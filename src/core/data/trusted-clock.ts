@@ -103,6 +103,8 @@ export interface TrustedClockOptions {
   readonly farMs: number;
   /** Whether any other node is known. */
   readonly hasPeers: () => boolean;
+  /** Whether there may be one that is not known yet. */
+  readonly mayHavePeers: boolean;
   /** Told of each change of state and of each step, once what follows from it is settled. */
   readonly onChange: (change: ClockChange) => void;
 }
@@ -179,10 +181,10 @@ export class TrustedClock {
    * The data is back, and `seenMs` is the latest time, in Unix ms, that the node knew of before.
    */
   begin(seenMs: number): void {
-    const { farMs, hasPeers, maxAheadMs, monotonicMs, wallMs } = this.options;
+    const { farMs, hasPeers, maxAheadMs, mayHavePeers, monotonicMs, wallMs } = this.options;
     this.seenMs = seenMs;
     const offMs = wallMs() - seenMs;
-    const isLong = seenMs > 0 && offMs > farMs && hasPeers();
+    const isLong = seenMs > 0 && offMs > farMs && (mayHavePeers || hasPeers());
     if (offMs >= -maxAheadMs && !isLong) return;
     this.heldOffsetMs = seenMs - monotonicMs();
     this.weigh(0, false);

@@ -6,6 +6,7 @@ import {
   TrustedClock,
   type ClockChange,
   type ClockState,
+  type TrustedClockOptions,
 } from "../../../src/core/data/trusted-clock.ts";
 
 const START_MS = 1_800_000_000_000;
@@ -28,16 +29,19 @@ beforeEach(() => {
   changes = [];
 });
 
-function create(): TrustedClock {
-  return new TrustedClock({
+const create = (): TrustedClock => new TrustedClock(optionsNow());
+
+function optionsNow(): TrustedClockOptions {
+  return {
     wallMs: () => Math.floor(trueMs + offMs),
     monotonicMs: () => trueMs - START_MS - sleptMs,
     sleptMs: () => sleptMs,
     maxAheadMs: SKEW_MS,
     farMs: DAY_MS / 2,
     hasPeers: () => hasPeers,
+    mayHavePeers: hasPeers,
     onChange: (change) => changes.push(change),
-  });
+  };
 }
 
 /** How far what the clock says is off. */
@@ -82,6 +86,7 @@ test("a process that is put off between its looks at the two clocks sees no step
     maxAheadMs: SKEW_MS,
     farMs: DAY_MS,
     hasPeers: () => true,
+    mayHavePeers: true,
     onChange: (change) => changes.push(change),
   });
   putOffMs = HOUR_MS;
@@ -180,6 +185,7 @@ describe("a step of an hour", () => {
       maxAheadMs: SKEW_MS,
       farMs: DAY_MS,
       hasPeers: () => true,
+      mayHavePeers: true,
       onChange() {},
     });
     monotonicOnly.noteTime("b", trueMs);
@@ -212,6 +218,7 @@ test("one that slept and nobody counted it is in doubt until a peer or time tell
     maxAheadMs: SKEW_MS,
     farMs: DAY_MS / 2,
     hasPeers: () => true,
+    mayHavePeers: true,
     onChange() {},
   });
   other.noteTime("b", trueMs);
@@ -455,6 +462,16 @@ describe("after days off", () => {
     trueMs += 1;
     other.noteTime("b", trueMs);
     isIn(other, "trusted");
+  });
+
+  test("a node that knows no peers, and may have some, goes on from before for a while", () => {
+    hasPeers = false;
+    const clock = new TrustedClock({ ...optionsNow(), mayHavePeers: true });
+    clock.begin(trueMs - 1_000 * DAY_MS);
+    isIn(clock, "doubtful");
+    expect(off(clock)).toBe(-1_000 * DAY_MS);
+    trueMs += DOUBT_MS + 500;
+    expect(off(clock)).toBe(0);
   });
 
   test("a clock that is years ahead waits for a peer", () => {
