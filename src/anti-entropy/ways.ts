@@ -67,7 +67,8 @@ export class Ways {
     }
     if (relayTo === "" || this.relay?.isOpen !== true) {
       throw (
-        failure ?? new Error(`no node "${relayTo}" is known, and there is no way through a broker`)
+        failure ??
+        new Error(`"${relayTo}" has no address here, and nothing goes through a broker now`)
       );
     }
     if (failure !== null) this.avoid(destination, failure.message);

@@ -85,7 +85,7 @@ test("while the broker is away there is only the port, whatever was found out", 
   isRelayOpen = false;
   tried = [];
   await expect(reach(PEER)).rejects.toThrow("cannot reach 10.0.0.1");
-  await expect(reach(HIDDEN)).rejects.toThrow('no node "n3" is known');
+  await expect(reach(HIDDEN)).rejects.toThrow('"n3" has no address here');
   expect(tried).toEqual(["10.0.0.1"]);
 });
 
