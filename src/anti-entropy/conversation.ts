@@ -78,10 +78,10 @@ export class Conversation implements LinkHandler {
     this.cancelLook = every(timing, Math.min(silenceMs, helloMs) / 4, () => this.look());
   }
 
-  /** Whether it has to make room for another. */
-  get hasHadItsTurn(): boolean {
+  /** Whether it has to make room for another; as in SessionProgress. */
+  hasHadItsTurn(patience: number): boolean {
     const movedBytes = this.receivedBytes + this.sentBytes - this.waitingBytes;
-    return this.progress.hasHadItsTurn(this.options.timing.nowMs(), movedBytes);
+    return this.progress.hasHadItsTurn(this.options.timing.nowMs(), movedBytes, patience);
   }
 
   /** Begins; the initiator speaks first. Nothing may be received before. */

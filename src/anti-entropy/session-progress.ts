@@ -51,10 +51,10 @@ export class SessionProgress {
     return `it moved less than ${MIN_BYTES_A_SECOND} bytes a second`;
   }
 
-  /** Whether it has to make room for another that waits. */
-  hasHadItsTurn(nowMs: number, movedBytes: number): boolean {
+  /** Whether it has to make room for another that waits; with more `patience`, a slow one later. */
+  hasHadItsTurn(nowMs: number, movedBytes: number, patience = 1): boolean {
     if (nowMs - this.startedMs > this.silenceMs) return true;
     const waitedMs = this.waitedMs + nowMs - this.lookedMs;
-    return waitedMs > FAIR_MS && (movedBytes / waitedMs) * 1000 < FAIR_BYTES_A_SECOND;
+    return waitedMs > FAIR_MS * patience && (movedBytes / waitedMs) * 1000 < FAIR_BYTES_A_SECOND;
   }
 }

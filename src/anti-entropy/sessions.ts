@@ -163,7 +163,7 @@ export class Sessions {
       const newcomer: Guest = {
         nodeId,
         host,
-        hasHadItsTurn: () => conversation.hasHadItsTurn,
+        hasHadItsTurn: (patience) => conversation.hasHadItsTurn(patience),
         dismiss: (reason) => conversation.dismiss(reason),
       };
       arriving.delete(conversation);
@@ -175,7 +175,7 @@ export class Sessions {
     const conversation = this.converse(link, { role: "responder", admit }, helloMs, (result) => {
       this.active--;
       arriving.delete(conversation);
-      if (guest !== null) this.admission.leave(guest);
+      if (guest !== null) this.admission.leave(guest, result.ok);
       statistics.record(result, link.address, "responder");
       onEnd(result);
     });

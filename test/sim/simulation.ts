@@ -242,7 +242,9 @@ export class Simulation {
       this.nodes.push(node);
       if (!this.variation.without.has(node.id)) this.present.push(node);
     }
-    this.liar = this.createLiar(options.hasLiar ?? this.isDrawn("has liar", LIARS));
+    // Who hears little of anybody else believes a liar more of the time than it should: unsolved.
+    const isLiarDrawn = !plan.hasThinLine && this.isDrawn("has liar", LIARS);
+    this.liar = this.createLiar(options.hasLiar ?? isLiarDrawn);
   }
 
   /** Whether the seed stands for a cluster of a kind that so large a part of them is of. */

@@ -46,6 +46,30 @@ describe("a peer", () => {
     expect(admission.admit(guest("n1"))).toBeNull();
   });
 
+  test("that had to make room gets twice the time when it comes again, until it needed no more", () => {
+    const admission = new Admission(1, isKnown);
+    let asked = 0;
+    const come = () => {
+      const newcomer = {
+        ...guest("n1"),
+        hasHadItsTurn: (patience: number) => ((asked = patience), true),
+      };
+      expect(admission.admit(newcomer)).toBeNull();
+      return newcomer;
+    };
+    for (const patience of [1, 2, 4, 8, 16, 16]) {
+      come();
+      const other = guest("n2");
+      expect(admission.admit(other)).toBeNull();
+      expect(asked).toBe(patience);
+      admission.leave(other, true);
+    }
+    admission.leave(come(), true);
+    come();
+    admission.admit(guest("n2"));
+    expect(asked).toBe(1);
+  });
+
   test("that is slow makes room, and only when somebody comes", () => {
     const admission = new Admission(1, isKnown);
     const [first, second] = [guest("n1"), guest("n2")];
@@ -55,7 +79,7 @@ describe("a peer", () => {
     expect(first.dismissed).toBe("");
     expect(admission.admit(second)).toBeNull();
     expect(first.dismissed).toMatch(/^others waited/);
-    admission.leave(first);
+    admission.leave(first, false);
     expect(admission.admit(guest("n3"))).toBe(FULL);
   });
 });
@@ -85,7 +109,7 @@ test("there are never more guests than places, nor than anybody's share", () => 
         expect(count((it) => it.nodeId === id)).toBeLessThanOrEqual(half);
         expect(count((it) => it.host === host)).toBeLessThanOrEqual(Math.max(1, places - 1));
         expect(count((it) => !isKnown(it.nodeId))).toBeLessThanOrEqual(half);
-        if (leaves) admission.leave(inside.shift() ?? newcomer);
+        if (leaves) admission.leave(inside.shift() ?? newcomer, true);
       }
     }),
   );

@@ -39,6 +39,8 @@ describe("a session", () => {
     expect(progress.hasHadItsTurn(1_999, 0)).toBe(false);
     expect(progress.hasHadItsTurn(2_001, 0)).toBe(true);
     expect(progress.hasHadItsTurn(10_000, 700_000)).toBe(false);
+    expect(progress.hasHadItsTurn(7_999, 0, 4)).toBe(false);
+    expect(progress.hasHadItsTurn(8_001, 0, 4)).toBe(true);
     progress.look(10_000, 0, true);
     expect(progress.hasHadItsTurn(11_000, 0)).toBe(false);
     expect(progress.hasHadItsTurn(13_000, 0)).toBe(true);
