@@ -256,9 +256,12 @@ export class Scheduler {
     this.beginWith(peer);
   }
 
-  /** A session that another node began is over. */
+  /**
+   * A session that another node began is over. One that brought nothing says little of those that
+   * this node has not asked: it makes its rounds all the same, or some would be left out.
+   */
   noteServed(session: SessionYield): void {
-    this.noteYield(session);
+    if (session.hasLearned) this.noteYield(session);
   }
 
   /**

@@ -4,7 +4,7 @@ import { Fleet } from "./fleet.ts";
 
 const NODES = 40;
 /** Sessions a node, for each doubling of their number: far below one with each other node. */
-const MOST_A_DOUBLING = 4;
+const MOST_A_DOUBLING = 6;
 
 test("a fleet stays alike by a few sessions of each node, begun at random, with little to say", () => {
   const costs = new Map([...new Fleet(NODES).run()].map((cost) => [cost.what, cost]));

@@ -15,6 +15,7 @@ const SEED = 940_000_000;
 const WRITERS = 10;
 const INTERVAL_MS = 300_000;
 const LOOK_EVERY_MS = 250;
+const START_MS = 30_000;
 /** With so much memory, and a third more each time, garbage is collected. */
 const COLLECTED_FROM_BYTES = 3_000_000_000;
 const DEADLINE_MS = 1_800_000;
@@ -102,8 +103,11 @@ export class Fleet {
   /** All scenarios, in turn. */
   *run(): Generator<FleetCost> {
     const { broker, timeline } = this.simulation;
-    for (const node of this.simulation.present) node.start();
-    this.pass(30_000);
+    // One after the other, or all would tell each other of all at the same moment.
+    for (const [i, node] of this.simulation.present.entries()) {
+      timeline.after((i * START_MS) / this.size, () => node.start());
+    }
+    this.pass(START_MS + 30_000);
     for (let i = 0; i < 32; i++) this.write(i % this.size);
     this.pass(30_000);
     this.acquaint();
