@@ -19,10 +19,12 @@
  *    the other time was right is believed all the same. When all that have said so take it back, as
  *    they are in doubt themselves, the doubt begins again.
  *
- * And without any step, where peers agree on the time and this node alone is far off, theirs counts
- * (`yield`): when there are two of them at least; or one, if this node is ahead and has just
- * started, later than the peer, and nothing that it has seen before is later than what the peer
- * says. Otherwise, of two nodes that differ, nobody knows which is right.
+ * And without any step, where peers agree on the time and this node alone is far ahead, theirs
+ * counts (`yield`): when there are two of them at least; or one, if this node has just started,
+ * later than the peer, and nothing that it has seen before is later than what the peer says.
+ * Otherwise, of two nodes that differ, nobody knows which is right. A node that is behind stays so,
+ * says so, and promises no expiry: what it writes is taken anyway, while peers that lie could make
+ * it write what nobody takes. Only one that does not know the time at all has it from two peers.
  *
  * While it is in doubt the earlier of the two counts. So nothing expires that may be alive, and
  * what is written peers take whichever time is right (`clock.ts` sees to it that it wins over what
@@ -45,8 +47,9 @@
  * clock that is days ahead forgets, others have yet to learn.
  *
  * What peers that lie can do with that: when most of those that were asked lie, which are two at
- * least, they say what time it is. One that is alone with a node can confirm or refute a step of
- * its clock, and hold it back to the latest that it had seen.
+ * least, they hold a node back, and say what time it is where it is not known. One that is alone
+ * with a node can confirm or refute a step of its clock, and hold it back to the latest that it had
+ * seen.
  */
 
 /** From what time on a wall clock may have been set: the start of 2023, in Unix ms. */
@@ -328,7 +331,8 @@ export class TrustedClock {
     const closeMs = this.options.maxAheadMs + ROUNDING_MS;
     const agreeing = offsets.filter((it) => Math.abs(it - offsetMs) <= closeMs).length;
     if (agreeing * 2 <= offsets.length) return null;
-    if (agreeing > 1) return offsetMs;
+    // They do not move forward a clock that has never been in doubt.
+    if (agreeing > 1 && (this.comparedMs! > 0 || this.current !== "trusted")) return offsetMs;
     if (this.isConfirmed) return null;
     const { doubtedOffsetMs, wallOffsetMs } = this;
     if (doubtedOffsetMs !== null) {
