@@ -272,7 +272,8 @@ export class Oracle {
 
   /** When a key expires, by what is held of that. */
   private expectedExpiry(key: string, { expiry }: Held): number {
-    if ((expiry & 1n) === 1n) return 0;
+    // A counter begun from nothing has the expiry of nothing, which nobody wrote.
+    if ((expiry & 1n) === 1n || expiry === 0n) return 0;
     const written = this.expiries.get(key)?.get(expiry) ?? [];
     if (written.length === 0) this.fail(`${key}: held is an expiry that nobody wrote`);
     // Of a version that was given twice the later wins where the two meet.

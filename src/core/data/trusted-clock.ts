@@ -19,12 +19,13 @@
  *    the other time was right is believed all the same. When all that have said so take it back, as
  *    they are in doubt themselves, the doubt begins again.
  *
- * And without any step, where peers agree on the time and this node alone is far ahead, theirs
- * counts (`yield`): when there are two of them at least; or one, if this node has just started,
- * later than the peer, and nothing that it has seen before is later than what the peer says.
- * Otherwise, of two nodes that differ, nobody knows which is right. A node that is behind stays so,
- * says so, and promises no expiry: what it writes is taken anyway, while peers that lie could make
- * it write what nobody takes. Only one that does not know the time at all has it from two peers.
+ * And without any step, where peers agree on the time, this node alone is far ahead, and nobody has
+ * ever agreed with it, theirs counts (`yield`): when there are two of them at least; or one, if
+ * this node has just started, later than the peer, and nothing that it has seen before is later
+ * than what the peer says. Otherwise, of two nodes that differ, nobody knows which is right. A node
+ * that is behind stays so, says so, and promises no expiry: what it writes is taken anyway, while
+ * peers that lie could make it write what nobody takes. Only one that does not know the time at all
+ * has it from two peers.
  *
  * While it is in doubt the earlier of the two counts. So nothing expires that may be alive, and
  * what is written peers take whichever time is right (`clock.ts` sees to it that it wins over what
@@ -246,6 +247,11 @@ export class TrustedClock {
     this.look();
   }
 
+  /** Whether the wall clock counts, and a peer has agreed with it since its last doubtful step. */
+  get isConfirmedByPeer(): boolean {
+    return this.current === "trusted" && this.isConfirmed;
+  }
+
   /** How many peers have said of late what time it is. */
   get peers(): number {
     return this.comparedPeers;
@@ -308,10 +314,11 @@ export class TrustedClock {
     if (offsets.length === 0) return;
     const middleMs = offsets[offsets.length >> 1];
     this.comparedMs = Math.round(this.read() - this.options.monotonicMs() - middleMs);
-    if (!this.isOff) {
-      if (this.current === "trusted") this.confirm();
-      return;
-    }
+    const ownMs = this.read() - this.options.monotonicMs();
+    const closeMs = this.options.maxAheadMs + ROUNDING_MS;
+    const hasSupport = offsets.some((it) => Math.abs(it - ownMs) <= closeMs);
+    if (hasSupport && this.current === "trusted") this.confirm();
+    if (!this.isOff) return;
     if (this.current !== "trusted" && this.current !== "implausible") return;
     const insteadMs = this.whatPeersSay(middleMs, offsets);
     if (insteadMs !== null) this.yield(insteadMs);
@@ -331,9 +338,10 @@ export class TrustedClock {
     const closeMs = this.options.maxAheadMs + ROUNDING_MS;
     const agreeing = offsets.filter((it) => Math.abs(it - offsetMs) <= closeMs).length;
     if (agreeing * 2 <= offsets.length) return null;
-    // They do not move forward a clock that has never been in doubt.
-    if (agreeing > 1 && (this.comparedMs! > 0 || this.current !== "trusted")) return offsetMs;
+    if (agreeing > 1 && this.current !== "trusted") return offsetMs;
     if (this.isConfirmed) return null;
+    // They do not move forward a clock that has never been in doubt.
+    if (agreeing > 1 && this.comparedMs! > 0) return offsetMs;
     const { doubtedOffsetMs, wallOffsetMs } = this;
     if (doubtedOffsetMs !== null) {
       const fromDoubtedMs = Math.abs(offsetMs - doubtedOffsetMs);

@@ -352,7 +352,7 @@ describe("a node that differs from its peers, and whose clock has not stepped", 
   test("and is ahead goes by what two of them agree on", () => {
     offMs = HOUR_MS;
     const other = create();
-    other.noteTime("b", trueMs + HOUR_MS);
+    trueMs += 6_000;
     other.noteTime("b", trueMs - 500);
     expect(other.isOff).toBe(true);
     isIn(other, "trusted");
@@ -363,6 +363,15 @@ describe("a node that differs from its peers, and whose clock has not stepped", 
     offMs = 0;
     expect(off(other)).toBe(0);
     isIn(other, "trusted");
+  });
+
+  test("and is ahead stays as it is once a peer has agreed with it", () => {
+    offMs = HOUR_MS;
+    const clock = create();
+    clock.noteTime("b", trueMs + HOUR_MS);
+    for (const peer of ["c", "d", "e"]) clock.noteTime(peer, trueMs);
+    isIn(clock, "trusted");
+    expect([off(clock), clock.isOff]).toEqual([HOUR_MS, true]);
   });
 
   test("and is behind says so and is not moved forward, however many agree", () => {
