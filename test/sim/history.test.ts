@@ -38,8 +38,10 @@ test("nothing is made when nothing is kept", () => {
 });
 
 test("a seed tells of writes, messages, sessions, merges and ends of processes", () => {
-  const seed = SEEDS.find((it) => simulate(it).counts.kills > 0)!;
-  const text = simulate(seed, { isTraced: true }).trace.join("\n");
+  // Not every seed has all of that: a node without a disk begins with nothing.
+  const text = SEEDS.slice(0, 10)
+    .map((seed) => simulate(seed, { isTraced: true }).trace.join("\n"))
+    .join("\n");
   const told = ["SET", "publishes", "tells", "is given", "now has", "is gone", "begins with"];
   expect(told.filter((what) => !text.includes(what))).toEqual([]);
 });

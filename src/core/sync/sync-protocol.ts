@@ -168,7 +168,11 @@ export class SyncProtocol {
   private meet(hello: Hello): boolean {
     const { greeting, comparison } = this;
     const met = greeting.meet(hello, this.parts.counts);
-    if (typeof met === "object") return this.ending.fail(...met);
+    if (typeof met === "object") {
+      // Who claims what cannot be may have a wrong clock, and learns here what time it is.
+      if (met[0] === "untrue" && !this.isInitiator) this.introduction.answer(false);
+      return this.ending.fail(...met);
+    }
     comparison.isThorough = greeting.hasMissed(hello);
     comparison.setLimit();
     if (!this.isInitiator) return true;
