@@ -125,16 +125,17 @@ export class ClockWatch implements TimeControl {
   }
 
   /**
-   * What has expired by then, in Unix ms, may be let go of: it has by this node's clock, with which
-   * a peer agrees, or else, as far as they are known, by those of its peers, which else would go on
-   * showing it. Peers that are wrong themselves delay that by the grace at the most.
+   * What has expired by then, in Unix ms, may be let go of: it has by this node's clock and, as far
+   * as they are known, by its peers', which else would go on showing it. Peers that are wrong
+   * themselves delay that by the grace at the most, and by the allowed skew where one agrees with
+   * this node.
    */
   get expiredForAllMs(): number {
-    const { timing, hasPeers, graceMs } = this.options;
+    const { timing, hasPeers, graceMs, maxSkewMs } = this.options;
     const isEarly = !(timing.nowMs() - this.startedMs >= PATIENCE_MS);
-    if (this.clock.isConfirmedByPeer) return this.clock.nowMs();
     if (this.aheadMs === null && isEarly && hasPeers()) return 0;
-    return this.clock.nowMs() - Math.min(Math.max(0, this.aheadMs ?? 0), graceMs);
+    const atMostMs = this.clock.isConfirmedByPeer ? maxSkewMs : graceMs;
+    return this.clock.nowMs() - Math.min(Math.max(0, this.aheadMs ?? 0), atMostMs);
   }
 
   /** The data is back, and this is the clock that it is dated by. */

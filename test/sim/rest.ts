@@ -105,8 +105,11 @@ export function findUntaken({ present }: Simulation, tries: readonly Try[]): str
   return null;
 }
 
-/** Fails unless every root is that of a tree made anew. */
-export function checkTrees({ present, oracle }: Simulation): void {
+/**
+ * Which node's root is not that of a tree made anew; null when all are. What has expired is not
+ * over for a node that has just started and does not know its peers' time: that takes a minute.
+ */
+export function findOddRoot({ present }: Simulation): string | null {
   const now = () => 0;
   const { store } = present[0].serving!;
   const fresh = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
@@ -115,9 +118,10 @@ export function checkTrees({ present, oracle }: Simulation): void {
   for (const { id, serving } of present) {
     while (serving!.antiEntropy.tree.update(LATEST, LATEST, 1, now));
     if (serving!.antiEntropy.tree.rootHex() !== fresh.rootHex()) {
-      oracle.fail(`${id}: the root is not that of what it holds`);
+      return `${id}: the root is not that of what it holds`;
     }
   }
+  return null;
 }
 
 /** The trees of one seed in so many are checked: that takes as long as a fifth of a seed. */
