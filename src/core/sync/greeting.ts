@@ -47,6 +47,8 @@ const STEPS_A_GRACE = 16;
 export class Greeting {
   /** As of when the two sides compare, in Unix ms. */
   watermarkMs = 0;
+  /** Whether both are members of one cluster, whatever else is wrong. */
+  isOfMembers = false;
 
   constructor(private readonly options: GreetingOptions) {}
 
@@ -68,6 +70,7 @@ export class Greeting {
   meet(theirs: Hello, counts: SyncCounts): boolean | FailureReason {
     const refusal = this.judge(theirs);
     if (refusal !== null) return refusal;
+    this.isOfMembers = true;
     this.noteTime(theirs);
     const adopted = this.adopt(theirs);
     if (typeof adopted === "boolean") {

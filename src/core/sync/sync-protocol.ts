@@ -169,8 +169,8 @@ export class SyncProtocol {
     const { greeting, comparison } = this;
     const met = greeting.meet(hello, this.parts.counts);
     if (typeof met === "object") {
-      // Who claims what cannot be may have a wrong clock, and learns here what time it is.
-      if (met[0] === "untrue" && !this.isInitiator) this.introduction.answer(false);
+      // A member that claims what cannot be may have a wrong clock: it learns here what time it is.
+      if (greeting.isOfMembers && !this.isInitiator) this.introduction.answer(false);
       return this.ending.fail(...met);
     }
     comparison.isThorough = greeting.hasMissed(hello);
