@@ -8,6 +8,8 @@ import { shownBy } from "./oracle.ts";
 import { MAX_EVENT_BYTES, type SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
 
+const YEAR_MS = 365 * 86_400_000;
+
 /** What a client was told is written, and by whom. */
 export interface Try {
   readonly by: string;
@@ -71,6 +73,9 @@ export class Clients {
   refuses(node: SimNode, name: string | null = null): boolean {
     const { clockWatch, journal, store } = node.serving!;
     if (journal.failure !== null || clockWatch.writeRefusal !== null) return true;
+    // By a clock that is years ahead, and that no peer has spoken of, nobody writes here: no node
+    // could know, and what is written stays where it is until its time.
+    if (node.clockOffsetMs > YEAR_MS / 2) return true;
     const key = name === null ? null : this.simulation.keys.get(name)!;
     return clockWatch.hasPeers() && store.aheadUntilMs(key, 0, key?.length) > 0;
   }

@@ -412,7 +412,8 @@ export class Simulation {
       this.tryWrites();
     }
     // What was written with a clock an hour ahead can be passed on when that hour is over.
-    if (plan.troubles.clockStep > 0) this.pass(HOUR_MS + 60_000);
+    const { clockStep, lostTime } = plan.troubles;
+    if (clockStep > 0 || lostTime > 0) this.pass(HOUR_MS + 60_000);
     // The next batch of each node tells the others what they missed.
     if (plan.syncEveryMs === Infinity) {
       for (const node of this.present) {
