@@ -1,11 +1,10 @@
 /** How the transport goes on after a client that failed: over clients that do as they are told. */
-import { eventLoop } from "../../../src/world.ts";
 import { EventEmitter } from "node:events";
 import { expect, test } from "bun:test";
 import type { IClientOptions, MqttClient } from "mqtt";
-import { silentLogger } from "../../../src/observability/log.ts";
 import { MqttTransport } from "../../../src/replication/mqtt-transport.ts";
 import { eventually } from "../../support/eventually.ts";
+import { transportOptions } from "../../support/transport-options.ts";
 
 /** Stands in for a client of the package. */
 class FakeClient extends EventEmitter {
@@ -18,33 +17,11 @@ class FakeClient extends EventEmitter {
 
 function create() {
   const clients: FakeClient[] = [];
-  const transport = new MqttTransport(
-    {
-      broker: { protocol: "mqtt", host: "127.0.0.1", port: 1, path: "" },
-      clientId: "n1",
-      username: "",
-      password: "",
-      keepAliveSeconds: 60,
-      cleanSession: true,
-      protocol: "auto",
-      maxPacketBytes: 1_000_000,
-      maxSentBytes: 1_000_000,
-      subscriptions: [],
-      logger: silentLogger,
-      random: () => 0,
-      timing: eventLoop,
-      will: () => ({ topic: "t", payload: Buffer.alloc(0) }),
-      onUp() {},
-      onDown() {},
-      onMessage() {},
-      onTakenOver() {},
-    },
-    (options) => {
-      const client = new FakeClient(options);
-      clients.push(client);
-      return client as unknown as MqttClient;
-    },
-  );
+  const transport = new MqttTransport(transportOptions("mqtt://127.0.0.1:1"), (options) => {
+    const client = new FakeClient(options);
+    clients.push(client);
+    return client as unknown as MqttClient;
+  });
   const next = (count: number) => eventually(`client ${count}`, () => clients[count - 1]);
   return { transport, next };
 }
