@@ -1,0 +1,53 @@
+/**
+ * Sealing: AES-256-GCM, which keeps bytes secret and notices every change of them and of what is
+ * said in clear beside them. Whoever seals sees to it that no nonce is used twice with one key:
+ * with a second use both the secrecy and the proof are gone for that key.
+ */
+import { createCipheriv, createDecipheriv, type CipherGCM } from "node:crypto";
+
+const CIPHER = "aes-256-gcm";
+/** Length of a key in bytes. */
+export const KEY_BYTES = 32;
+/** Length of a nonce in bytes. */
+export const NONCE_BYTES = 12;
+/** By how much sealed bytes are longer than what they hold. */
+export const TAG_BYTES = 16;
+const OPTIONS = { authTagLength: TAG_BYTES };
+
+/**
+ * Seals `plain`. `clear` is what the receiver has from elsewhere, such as a header: it is not in
+ * the result, and must be the same when it is opened. Returns TAG_BYTES more than `plain` has.
+ */
+export function seal(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  clear: Uint8Array,
+  plain: Uint8Array,
+): Buffer {
+  const cipher: CipherGCM = createCipheriv(CIPHER, key, nonce, OPTIONS);
+  cipher.setAAD(clear);
+  const sealed = cipher.update(plain);
+  cipher.final();
+  return Buffer.concat([sealed, cipher.getAuthTag()]);
+}
+
+/** What `seal` sealed, or null if anything at all is not as it was. Never throws. */
+export function open(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  clear: Uint8Array,
+  sealed: Uint8Array,
+): Buffer | null {
+  const plainBytes = sealed.length - TAG_BYTES;
+  if (plainBytes < 0) return null;
+  const decipher = createDecipheriv(CIPHER, key, nonce, OPTIONS);
+  decipher.setAAD(clear);
+  decipher.setAuthTag(sealed.subarray(plainBytes));
+  try {
+    const plain = decipher.update(sealed.subarray(0, plainBytes));
+    decipher.final();
+    return plain;
+  } catch {
+    return null;
+  }
+}
