@@ -79,6 +79,8 @@ function overview(): string {
 }
 
 async function main(argv: string[]): Promise<number> {
+  // Whatever file is made by this process or what it brings along: others have no business in it.
+  process.umask(0o077);
   try {
     checkRuntime();
     return await run(argv);

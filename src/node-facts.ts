@@ -19,6 +19,7 @@ import type { Services } from "./commands/services.ts";
 import { journalFacts } from "./durability/log.ts";
 import { within, type FactSection } from "./fact.ts";
 import { PeerTraffic } from "./peer-traffic.ts";
+import { AuditFile } from "./observability/audit-file.ts";
 import type { Replica } from "./replica.ts";
 import { Replicator } from "./replication/replicator.ts";
 import { Listener } from "./server/listener.ts";
@@ -28,6 +29,8 @@ export interface NodeParts {
   readonly services: Services;
   readonly listener: Listener;
   readonly replica: Replica;
+  /** Null when nothing is audited. */
+  readonly audit: AuditFile | null;
 }
 
 /** A node when somebody asks. */
@@ -43,7 +46,10 @@ export const infoTable: readonly FactSection<Asked>[] = [
     facts: [...within(moment, clientFacts), ...within((it: Asked) => it.listener, Listener.facts)],
   },
   { title: "Memory", facts: within(moment, memoryFacts) },
-  { title: "Stats", facts: within(moment, trafficFacts) },
+  {
+    title: "Stats",
+    facts: [...within(moment, trafficFacts), ...within((it: Asked) => it.audit, AuditFile.facts)],
+  },
   {
     title: "Replication",
     facts: [

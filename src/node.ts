@@ -19,8 +19,9 @@ import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts"
 import { MAX_KEY_BYTES } from "./core/data/entry.ts";
 import { infoSections } from "./node-facts.ts";
 import { OperationalError } from "./operational-error.ts";
+import { AuditFile } from "./observability/audit-file.ts";
 import type { Logger } from "./observability/log.ts";
-import type { ReplicationControl } from "./ports.ts";
+import { noAudit, type ReplicationControl } from "./ports.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { Replica, type ReplicaOptions } from "./replica.ts";
 import { EmbeddedBroker } from "./replication/embedded-broker.ts";
@@ -35,6 +36,8 @@ import { realWorld, type World } from "./world.ts";
 export interface Node {
   /** Where it listens for clients. */
   readonly address: { readonly host: string; readonly port: number };
+  /** Opens anew the files it appends to, after they were moved away. */
+  reopenFiles(): void;
   /** Stops it gracefully; further calls wait for the same stop. */
   stop(): Promise<void>;
   /** Settles once the node has stopped, for instance because a client said SHUTDOWN. */
@@ -73,17 +76,22 @@ class RunningNode implements Node {
   static async open(config: Config, logger: Logger, world: World): Promise<RunningNode> {
     let broker: EmbeddedBroker | null = null;
     let node: RunningNode | null = null;
+    const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
     const startOwnBroker = async (): Promise<string> => {
       broker = await startBroker(config, logger, world.timing);
       if (broker === null) return config.mqtt.broker_address;
       return `mqtt://${brokerHost(config)}:${broker.port}`;
     };
-    const replica = await Replica.open({
+    const opening = Replica.open({
       ...replicaOptions(config, logger, world),
       brokerAddress: startOwnBroker,
       address: () => advertisedAddress(config, node!.address.port),
     });
-    node = new RunningNode(config, logger, world, replica, broker);
+    const replica = await opening.catch(async (error: unknown) => {
+      await audit?.close();
+      throw error;
+    });
+    node = new RunningNode(config, logger, world, replica, broker, audit);
     return node;
   }
 
@@ -93,6 +101,7 @@ class RunningNode implements Node {
     private readonly world: World,
     private readonly replica: Replica,
     private readonly broker: EmbeddedBroker | null,
+    private readonly audit: AuditFile | null,
   ) {
     this.stopped = this.hasStopped.promise;
     this.startedMs = world.timing.nowMs();
@@ -119,12 +128,22 @@ class RunningNode implements Node {
       await backups.stop();
       await this.broker?.stop();
       await replica.journal.close();
+      await this.audit?.close();
       throw listenProblem(error, this.config);
     }
     const started = replica.start();
     const { host, port } = this.address;
     logger.info("Serving clients", { address: formatHostPort(host, port) });
     await started;
+  }
+
+  reopenFiles(): void {
+    try {
+      this.audit?.reopen();
+    } catch (error) {
+      const message = "The audit file cannot be reopened; the old one stays in use";
+      this.logger.error(message, { error });
+    }
   }
 
   stop(): Promise<void> {
@@ -139,6 +158,7 @@ class RunningNode implements Node {
     await this.backups.stop();
     await this.replica.stop();
     await this.broker?.stop();
+    await this.audit?.close();
     this.logger.info("Stopped");
     this.hasStopped.resolve();
   }
@@ -192,12 +212,16 @@ class RunningNode implements Node {
       durability: journal,
       time: replica.clockWatch,
       backups: this.backups,
+      audit: this.audit ?? noAudit,
       compact: () => journal.compact(),
       memoryBytes: () => process.memoryUsage.rss(),
       synchronization: antiEntropy,
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => this.listener.list(),
-      info: () => infoSections({ services, replica, listener: this.listener }),
+      info: () => {
+        const { listener, audit } = this;
+        return infoSections({ services, replica, listener, audit });
+      },
       killClients: (idOrAddress) => this.listener.kill(idOrAddress),
       settings: () => settingsOf(config),
       reportBug: (error) =>

@@ -114,6 +114,39 @@ export interface Messenger {
   onOpen: () => void;
 }
 
+/** What is told of in the audit file; see `AuditEvent.event`. */
+export type AuditKind = "administration" | "acl" | "login_failed" | "denied";
+
+/** Something that was done or tried, and by whom. It holds no values and no passwords. */
+export interface AuditEvent {
+  /**
+   * A command of administration or one that changes users was let through, a login failed, or a
+   * command was refused for lack of rights.
+   */
+  readonly event: AuditKind;
+  /** The user's name; for a failed login the one that was tried. */
+  readonly user: string;
+  /** Where the client is, `host:port`. */
+  readonly address: string;
+  /** The name in the client's certificate; null when it showed none. */
+  readonly certificate: string | null;
+  /** The command, and its subcommand: `CONFIG GET`. */
+  readonly command: string;
+  /** The key it was about; null when there is none. */
+  readonly key: Uint8Array | null;
+  /** What else there is to know, such as whose rights were changed, or why it was refused. */
+  readonly detail?: string;
+}
+
+/** Where it is written down who did what. */
+export interface Audit {
+  /** Takes a copy of what it needs and returns at once. */
+  record(event: AuditEvent): void;
+}
+
+/** Writes nothing down. */
+export const noAudit: Audit = { record() {} };
+
 /** What a sync with another node came to. */
 export interface SyncReport {
   /** Whether both nodes now hold what either held. */

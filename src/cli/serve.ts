@@ -36,11 +36,16 @@ export const serve: Subcommand = {
     for (const notice of notices) logger.warn(notice);
 
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
-    process.on("SIGHUP", () => logger.reopen()); // unhandled it would kill
+    let reopen = (): void => logger.reopen();
+    process.on("SIGHUP", () => reopen()); // unhandled it would kill
     const node = await startNode(config, logger).catch(async (error) => {
       await logger.close(); // what it says comes before the error, and once
       throw error;
     });
+    reopen = () => {
+      logger.reopen();
+      node.reopenFiles();
+    };
     const { host, port } = node.address;
     console.log(
       `MerkleKV ${version} ready: node ${config.node_id} on ${formatHostPort(host, port)}`,

@@ -4,6 +4,7 @@
  */
 import type { FactSection } from "../fact.ts";
 import type {
+  Audit,
   BackupControl,
   Durability,
   ReplicationControl,
@@ -36,6 +37,8 @@ export interface Services {
   readonly durability: Durability;
   readonly time: TimeControl;
   readonly backups: BackupControl;
+  /** Told of what only few may do, and of who tries. */
+  readonly audit: Audit;
   /** Writes the data on disk anew and drops the log so far. Rejects with an OperationalError. */
   compact(): Promise<void>;
   /** Resident memory of the process, in bytes. */

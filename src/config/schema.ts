@@ -352,6 +352,26 @@ export const schema = {
     to: 1000,
     doc: "How many of the renamed files are kept, `.1` being the newest.",
   }),
+
+  "audit.file": text({
+    fallback: "",
+    fallbackText: "(none)",
+    allowed: "the path of a file, or empty",
+    accepts: (path) => !path.includes("\0") && !path.endsWith("/"),
+    doc: "File to append to who administered the node, changed users, failed to log in or was denied something; reopened on SIGHUP.",
+  }),
+  "audit.max_file_mb": integer({
+    fallback: 64,
+    from: 0,
+    to: 1_048_576,
+    doc: "MiB at which the file is renamed to `.1` and another begun; 0 sets no limit.",
+  }),
+  "audit.keep_files": integer({
+    fallback: 10,
+    from: 0,
+    to: 1000,
+    doc: "How many of the renamed files are kept, `.1` being the newest.",
+  }),
 } satisfies Record<string, Field<unknown>>;
 
 /** Full name of a key: `network.bind_port`. */

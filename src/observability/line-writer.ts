@@ -31,6 +31,8 @@ export interface FileLimits {
 
 /** Writes lines to one file or to standard error. */
 export class LineWriter {
+  /** Lines that were lost so far. */
+  lostLines = 0;
   private descriptor: number;
   /** Length of the file. */
   private fileBytes = 0;
@@ -42,6 +44,7 @@ export class LineWriter {
   private isClosed = false;
   /** The last write stopped inside a line. */
   private isTorn = false;
+  /** Those of them that no line tells of yet. */
   private lost = 0;
   private whenIdle: (() => void)[] = [];
   private readonly atExit = (): void => this.flushSync();
@@ -65,7 +68,7 @@ export class LineWriter {
   push(line: string): void {
     const bytes = Buffer.byteLength(line);
     if (this.isClosed || this.waitingBytes + bytes > LIMIT_BYTES) {
-      this.lost += 1;
+      this.lose(1);
       return;
     }
     this.waiting.push(line);
@@ -175,8 +178,13 @@ export class LineWriter {
   /** Counts a batch as lost from `offset` on. */
   private giveUp(batch: Batch, offset: number): void {
     if (offset < batch.headBytes) this.lost += batch.lostBefore;
-    this.lost += countLines(batch.bytes, Math.max(offset, batch.headBytes));
+    this.lose(countLines(batch.bytes, Math.max(offset, batch.headBytes)));
     this.isTorn = offset === 0 ? batch.wasTorn : batch.bytes[offset - 1] !== NEWLINE;
+  }
+
+  private lose(lines: number): void {
+    this.lost += lines;
+    this.lostLines += lines;
   }
 
   private takeBatch(): Batch | undefined {

@@ -7,6 +7,7 @@
  * every line.
  */
 import type { Config } from "../config/schema.ts";
+import { printable } from "../core/data/name.ts";
 import type { Timing } from "../timing.ts";
 import { LineWriter } from "./line-writer.ts";
 import { RepeatSuppressor, type ReportRepeats } from "./repeat-suppressor.ts";
@@ -152,7 +153,7 @@ function textLine(
 ): string {
   let line = `${time} ${level.toUpperCase().padEnd(5)} `;
   if (component !== "") line += `${bare(component)} `;
-  line += printable(cut(message));
+  line += printable(cut(message), Infinity);
   for (const [name, value] of Object.entries(fields)) {
     if (value !== undefined) line += ` ${bare(name)}=${bare(plain(value))}`;
   }
@@ -176,7 +177,7 @@ function jsonLine(
     const keepsType = typeof value === "boolean" || Number.isFinite(value) || value === null;
     record[name in record ? `${name}_` : name] = keepsType ? value : plain(value);
   }
-  return `${printable(JSON.stringify(record))}\n`;
+  return `${printable(JSON.stringify(record), Infinity)}\n`;
 }
 
 /** A field's value as text. May throw for an object that resists. */
@@ -196,15 +197,5 @@ function cut(text: string): string {
 
 /** The text as it is when it is one plain word, in JSON quotes otherwise. */
 function bare(text: string): string {
-  return /^[\w.:/+@%,[\]-]+$/.test(text) ? text : printable(JSON.stringify(text));
+  return /^[\w.:/+@%,[\]-]+$/.test(text) ? text : printable(JSON.stringify(text), Infinity);
 }
-
-/** Escapes what could end the line, move the cursor or turn the text's direction. */
-function printable(text: string): string {
-  return text.replace(UNPRINTABLE, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
-}
-
-const UNPRINTABLE =
-  /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;

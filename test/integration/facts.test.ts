@@ -17,6 +17,8 @@ broker_address = "embedded"
 bind_port = 0
 [storage]
 engine = "log"
+[audit]
+file = "audit.jsonl"
 `;
 
 let node: NodeProcess;

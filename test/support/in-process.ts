@@ -3,6 +3,7 @@
  * a test controls byte by byte. Time stands still until it is moved.
  */
 import type { Socket } from "bun";
+import { noAudit } from "../../src/ports.ts";
 import { MemoryJournal } from "../../src/durability/journal.ts";
 import { nodeStateOf, serverFacts } from "../../src/commands/facts.ts";
 import type { Services } from "../../src/commands/services.ts";
@@ -79,6 +80,7 @@ export class InProcessServer {
       statistics: this.statistics,
       limits: { maxValueBytes, maxReplyBytes: maxOutputBytes },
       replication: null,
+      audit: noAudit,
       durability: new MemoryJournal(),
       time: { state: "trusted", writeRefusal: null, knowsExpiries: true, hasPeers: () => false },
       memoryBytes: () => 1_048_576,

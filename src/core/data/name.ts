@@ -22,12 +22,17 @@ export function isClusterName(text: string): boolean {
 }
 
 /**
- * Text from outside as part of a line for people: control characters, line separators and what
- * changes the direction of writing are escaped, and what is too long is cut.
+ * Text from outside as part of a line for people: what could end the line, colour it, move the
+ * cursor, change the direction of writing or hide is escaped, and what is too long is cut. Of JSON
+ * it leaves JSON with the same meaning.
  */
 export function printable(text: string, maxCharacters = 1_024): string {
   const cut = text.length > maxCharacters ? `${text.slice(0, maxCharacters)}…` : text;
-  return cut.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_C}]/gu, (found) => {
-    return `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
+  return cut.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0]/gu, escaped);
+}
+
+/** One character as JSON escapes it: beyond U+FFFF as two. */
+function escaped(character: string): string {
+  const units = Array.from({ length: character.length }, (_, i) => character.charCodeAt(i));
+  return units.map((unit) => `\\u${unit.toString(16).padStart(4, "0")}`).join("");
 }

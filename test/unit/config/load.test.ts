@@ -92,6 +92,7 @@ test("a minimal file gets every default, without a notice", () => {
         tombstone_grace_seconds: 86400,
       },
       logging: { level: "info", format: "text", file_path: "", max_file_mb: 64, keep_files: 3 },
+      audit: { file: "", max_file_mb: 64, keep_files: 10 },
     },
   });
 });

@@ -58,6 +58,7 @@ const TEXTS: {
   "logging.level": fc.constantFrom("trace", "debug", "info", "warn", "error"),
   "logging.format": fc.constantFrom("text", "json"),
   "logging.file_path": printable(30).map((path) => path.replace(/\/$/, "x")),
+  "audit.file": printable(30).map((path) => path.replace(/\/$/, "x")),
 };
 
 function valid(key: KeyName): fc.Arbitrary<unknown> {
