@@ -7,6 +7,12 @@ import type { Link, LinkHandler } from "../ports.ts";
 export class ClientSession {
   /** Set by CLIENT SETNAME. */
   name = "";
+  /**
+   * The name in the client's TLS certificate, which was verified; null without one: over plain
+   * text, when none was asked for or given, or when it holds no name. It is the subject's common
+   * name, or without one the first DNS, email or URI name in the certificate.
+   */
+  certificateName: string | null = null;
   /** Set by CLIENT SETINFO. */
   library = "";
   /** Replies to lines: PLAIN or TAGGED. */
