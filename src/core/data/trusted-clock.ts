@@ -37,7 +37,9 @@
  * *implausible*: it says what was before this program was written, and no peer confirms the time
  * held; or it differs from the time held by more than `farMs`, and no peer has said which is right.
  * What was dated so wrong would be taken for what others have forgotten the deletion of. Without
- * any peers known, that cannot be, and rule 4 decides.
+ * any peers known, that cannot be, and rule 4 decides. Peers may be known that wait for this node
+ * in the same way, as after an outage of all: when those that answer have said for UNTOLD_MS that
+ * they do not know the time either, and none that it does, the wall clock counts if it is plausible.
  *
  * At the start the time held is the latest that the node had seen before (`begin`). If that is
  * ahead, either the clock was ahead then, or it is behind now. If it is days back, the node was off
@@ -68,6 +70,11 @@ export const DOUBT_MS = 10_000;
 const START_MS = 5_000;
 /** And one that believed its clock because nobody said anything, after so long, in ms. */
 const LATER_MS = 60_000;
+/**
+ * Who meets only peers that do not know the time either decides alone after so long, in ms: all
+ * that will be sure by themselves are by then.
+ */
+export const UNTOLD_MS = 120_000;
 /** How often the clocks are read for one comparison, at most. */
 const MAX_LOOKS = 3;
 /** Between two comparisons of the clocks, in ms of the wall clock, at most. */
@@ -157,6 +164,8 @@ export class TrustedClock {
   private comparedPeers = 0;
   private comparedMs: number | null = null;
   private readonly witnesses = new Map<string, Witness>();
+  /** Whether a peer has said since `sinceMs` that it does not know the time either. */
+  private isOtherUnsure = false;
 
   constructor(private readonly options: TrustedClockOptions) {
     this.lookedAtMs = options.wallMs();
@@ -238,6 +247,7 @@ export class TrustedClock {
     if (hasTakenBack && this.current === "held" && this.offsets(false).length === 0) {
       this.weigh(0, false);
     }
+    if (theirMs === null) this.isOtherUnsure = true;
     if (theirMs === null || !isPlausible(theirMs)) return;
     const atMs = this.options.monotonicMs();
     this.witnesses.set(nodeId, { offsetMs: theirMs - atMs, atMs });
@@ -386,6 +396,7 @@ export class TrustedClock {
     const { farMs, hasPeers, monotonicMs } = this.options;
     const from = this.current;
     this.sinceMs = monotonicMs();
+    this.isOtherUnsure = false;
     const isFar = Math.abs(this.gapMs) > farMs && hasPeers();
     this.doesTimeTell = !isFar || this.isJustAStart;
     this.doubtedOffsetMs = null;
@@ -407,11 +418,10 @@ export class TrustedClock {
   private settle(stepMs: number, from: ClockState, isSetAtLast = false): void {
     const { gapMs } = this;
     const votes = this.votes();
-    const inDoubtMs = this.options.monotonicMs() - this.sinceMs;
     if (votes > 0) this.confirm();
     if (isSetAtLast || this.areAlike || votes > 0) this.believe();
     else if (votes < 0) this.current = "held";
-    else if (this.mayDecide && inDoubtMs >= DOUBT_MS) {
+    else if (this.mayDecide) {
       this.isConfirmed = false;
       this.doubtedOffsetMs = this.heldOffsetMs;
       this.believe();
@@ -420,9 +430,13 @@ export class TrustedClock {
     this.options.onChange({ from, to: this.current, stepMs, gapMs });
   }
 
-  /** Whether it is believed after a while when there is no vote. */
+  /** Whether the wall clock is to be believed by now, as there is no vote. */
   private get mayDecide(): boolean {
-    return this.doesTimeTell && this.isWallPlausible && this.current !== "held";
+    if (!this.isWallPlausible || this.current === "held") return false;
+    const inDoubtMs = this.options.monotonicMs() - this.sinceMs;
+    if (this.doesTimeTell) return inDoubtMs >= DOUBT_MS;
+    const isUntold = this.isOtherUnsure && this.offsets(true).length === 0;
+    return isUntold && inDoubtMs >= UNTOLD_MS;
   }
 
   private believe(): void {

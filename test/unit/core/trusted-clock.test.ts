@@ -4,6 +4,7 @@ import {
   DOUBT_MS,
   PLAUSIBLE_FROM_MS,
   TrustedClock,
+  UNTOLD_MS,
   type ClockChange,
   type ClockState,
   type TrustedClockOptions,
@@ -501,6 +502,56 @@ describe("after days off", () => {
     expect(clock.mayForget).toBe(false);
     clock.noteTime("b", trueMs);
     isIn(clock, "held");
+  });
+});
+
+describe("of peers that wait for each other, as none knows the time", () => {
+  test("each believes its clock in the end", () => {
+    const clock = create();
+    clock.noteTime("b", trueMs);
+    trueMs += HOUR_MS;
+    clock.look();
+    offMs = -DAY_MS;
+    clock.look();
+    isIn(clock, "implausible");
+    clock.noteTime("b", null);
+    trueMs += UNTOLD_MS - 1;
+    clock.look();
+    isIn(clock, "implausible");
+    trueMs += 2;
+    clock.look();
+    isIn(clock, "trusted");
+    expect(off(clock)).toBe(-DAY_MS);
+    // One that turns out to know it after all is believed.
+    clock.noteTime("b", trueMs);
+    isIn(clock, "held");
+    expect(off(clock)).toBe(0);
+  });
+
+  test("none does that knows of somebody who knows the time, or of nobody", () => {
+    const told = create();
+    told.begin(trueMs - 1_000 * DAY_MS);
+    trueMs += 1;
+    told.noteTime("b", null);
+    // A third time, so it is no vote.
+    told.noteTime("c", trueMs + 5_000 * DAY_MS);
+    const untold = create();
+    untold.begin(trueMs - 1_000 * DAY_MS);
+    trueMs += UNTOLD_MS + 1_000;
+    for (const clock of [told, untold]) {
+      clock.look();
+      isIn(clock, "implausible");
+    }
+  });
+
+  test("none does by a clock that was never set", () => {
+    offMs = 20_000 - START_MS;
+    const clock = create();
+    clock.begin(trueMs - DAY_MS);
+    clock.noteTime("b", null);
+    trueMs += HOUR_MS;
+    clock.look();
+    isIn(clock, "implausible");
   });
 });
 
