@@ -109,6 +109,8 @@ export class LogJournal implements Journal {
   private logBytes: number;
   private olderBytes = 0;
   private tickedPosition = 0;
+  /** Up to when the log says that deletions were purged, in Unix ms. */
+  private purgedUpToMs = 0;
   /** Where the log was when the last snapshot was begun that was finished. */
   private compactedPosition = -Infinity;
   private cancelTick = (): void => {};
@@ -299,6 +301,7 @@ export class LogJournal implements Journal {
         store.read(id, entry);
         // With what was discarded goes the origin that was counted under: before, not after.
         if (hasValue(entry.kind)) this.journalMetadata();
+        else this.journalPurge();
         this.frames.begin().addDrop(entry);
         this.added();
       },
@@ -307,6 +310,18 @@ export class LogJournal implements Journal {
         this.added();
       },
     };
+  }
+
+  /**
+   * Journals up to when deletions were purged, if that is later than it was. Before the drop of
+   * what was purged: a power cut never leaves the drop alone, and so the knowledge is not lost
+   * that something is.
+   */
+  private journalPurge(): void {
+    const { purgedUpToMs } = this.options.store.deletions;
+    if (purgedUpToMs <= this.purgedUpToMs) return;
+    this.purgedUpToMs = purgedUpToMs;
+    this.setMetadata(PURGED_METADATA, purgedMetadata(this.options.store));
   }
 
   /** Journals metadata that has changed. The clock alone is no reason to write. */

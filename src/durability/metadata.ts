@@ -36,10 +36,11 @@ export class Metadata {
     }
   }
 
-  /** All that is known by now. */
+  /** All that is known by now. What has changed still is to be remembered: see `refresh`. */
   all(): ReadonlyMap<string, Uint8Array> {
-    this.refresh((name, value) => this.set(name, value));
-    return this.known;
+    const all = new Metadata(new Map(this.known));
+    this.refresh((name, value) => all.set(name, value));
+    return all.known;
   }
 }
 

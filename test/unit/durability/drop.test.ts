@@ -144,6 +144,36 @@ describe("a deletion past its grace", () => {
     expect(second.store.deletions.purgedUpToMs).toBe(first.store.deletions.purgedUpToMs);
     expect(second.store.deletions.purgedUpToMs).toBeGreaterThan(0);
   });
+
+  test("so does what has expired, though the clock starts in 2006 then", async () => {
+    const files = new SimulatedDisk();
+    let nowMs = 1_700_000_000_000;
+    const first = await openStore({ files, now: () => nowMs });
+    set(first.store, "key", "1");
+    const key = new TextEncoder().encode("key");
+    first.store.expire(key, 0, key.length, nowMs + 1_000);
+    for (let i = 0; i < 2; i++) {
+      nowMs += 2 * DAY_MS;
+      first.store.sweep(100);
+    }
+    expect(first.store.size + first.store.tombstoneCount).toBe(0);
+    await untilSafe(first);
+    const second = await openAfterKill(files, { now: () => 1_150_000_000_000 });
+    expect(second.store.deletions.purgedUpToMs).toBe(first.store.deletions.purgedUpToMs);
+    expect(second.store.deletions.purgedUpToMs).toBeGreaterThan(0);
+  });
+});
+
+test("what is remembered by name outlasts a crash after a backup has asked for it", async () => {
+  const files = new SimulatedDisk();
+  const { store, journal } = await openStore({ files });
+  store.deletions.notePurgedHere(987_654_321_012);
+  expect(journal.allMetadata().size).toBeGreaterThan(0);
+  set(store, "key", "1");
+  discard(store, "key");
+  await untilSafe({ journal });
+  const second = await openAfterKill(files);
+  expect(second.store.deletions.purgedUpToMs).toBe(987_654_321_012);
 });
 
 test("what a foreign flush took is not journalled key by key", async () => {
