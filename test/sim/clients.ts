@@ -72,6 +72,8 @@ export class Clients {
   /** Whether the node takes no write of that key, or no FLUSH, as `commands/execute.ts` has it. */
   refuses(node: SimNode, name: string | null = null): boolean {
     const { clockWatch, journal, store } = node.serving!;
+    // Its time may just have been set back.
+    store.clock.settle();
     if (journal.failure !== null || clockWatch.writeRefusal !== null) return true;
     // By a clock that is years ahead, and that no peer has spoken of, nobody writes here: no node
     // could know, and what is written stays where it is until its time.
