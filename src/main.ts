@@ -24,6 +24,10 @@ const commands: Record<string, { about: string; load(): Promise<Subcommand> }> =
     about: "Talk to a node: a prompt, or one command",
     load: async () => (await import("./cli/cli.ts")).cli,
   },
+  keygen: {
+    about: "Make a secret for a cluster",
+    load: async () => (await import("./cli/keygen.ts")).keygen,
+  },
   check: {
     about: "Verify a data directory, and repair it",
     load: async () => (await import("./cli/check.ts")).check,

@@ -14,7 +14,8 @@ import { Statistics } from "./commands/statistics.ts";
 import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
 import { formatHostPort, NO_ADDRESS } from "./config/address.ts";
-import { keyNames, type Config } from "./config/schema.ts";
+import type { Field } from "./config/field.ts";
+import { keyNames, schema, type Config } from "./config/schema.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts";
 import { MAX_KEY_BYTES } from "./core/data/entry.ts";
 import { infoSections } from "./node-facts.ts";
@@ -28,6 +29,7 @@ import { EmbeddedBroker } from "./replication/embedded-broker.ts";
 import { isLoopback } from "./replication/misconfiguration.ts";
 import { maxMessageBytes, type Replicator } from "./replication/replicator.ts";
 import { Listener } from "./server/listener.ts";
+import { loadClusterSecrets } from "./security/cluster-secrets.ts";
 import { RunQueue, type Timing } from "./timing.ts";
 import { version } from "./version.ts";
 import { realWorld, type World } from "./world.ts";
@@ -244,6 +246,8 @@ function replicaOptions(
   return {
     world,
     nodeId: config.node_id,
+    clusterName: config.cluster.name,
+    secrets: loadClusterSecrets(config.cluster),
     storage: config.storage,
     mqtt: config.mqtt,
     antiEntropy: config.anti_entropy,
@@ -352,8 +356,8 @@ function settingsOf(config: Config): Map<string, string> {
   for (const name of keyNames) {
     let value: unknown = config;
     for (const part of name.split(".")) value = (value as Record<string, unknown>)[part];
-    const isSecret = name.endsWith("password");
-    settings.set(name, isSecret ? "" : String(value));
+    const { secret = false }: Field<unknown> = schema[name];
+    settings.set(name, secret ? "" : String(value));
   }
   return settings;
 }

@@ -29,6 +29,7 @@ import {
 import { PeerTraffic } from "./peer-traffic.ts";
 import type { Logger } from "./observability/log.ts";
 import { Replicator } from "./replication/replicator.ts";
+import type { ClusterSecrets } from "./security/cluster-secrets.ts";
 import { SweepLoop } from "./sweep-loop.ts";
 import type { World } from "./world.ts";
 
@@ -45,6 +46,10 @@ const EPOCH_METADATA = "epoch";
 export interface ReplicaOptions {
   readonly world: World;
   readonly nodeId: string;
+  /** Name of the cluster; the topic prefix unless given. */
+  readonly clusterName?: string;
+  /** What is said to other nodes is sealed with these; null, and unless given: it is not. */
+  readonly secrets?: ClusterSecrets | null;
   readonly storage: Pick<
     Config["storage"],
     | "engine"
@@ -336,7 +341,7 @@ export class Replica {
       settings: options.antiEntropy,
       setAside: this.setAside,
       members: this.members,
-      cluster: options.mqtt.topic_prefix,
+      cluster: options.clusterName ?? options.mqtt.topic_prefix,
       epoch: replicator?.epoch ?? world.wallMs(),
       maxFrameBytes: options.maxFrameBytes,
       traffic: this.traffic,

@@ -68,6 +68,13 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   if (path === undefined && !settings.has("storage.engine")) values.set("storage.engine", "memory");
   if (path === undefined && !settings.has("node_id")) values.set("node_id", `node-${randomHex(8)}`);
   if (values.get("mqtt.client_id") === "") values.set("mqtt.client_id", values.get("node_id"));
+  if (values.get("cluster.name") === "")
+    values.set("cluster.name", values.get("mqtt.topic_prefix"));
+  if (!settings.has("mqtt.accept_foreign_events")) {
+    const isSealed =
+      values.get("cluster.secret") !== "" || values.get("cluster.secret_file") !== "";
+    values.set("mqtt.accept_foreign_events", !isSealed);
+  }
 
   const config = nest(values);
   const where = path ?? "configuration";
@@ -182,6 +189,7 @@ function isServiceLink(name: string, text: string): boolean {
 /** The rules between keys: what is wrong although each key is right by itself. */
 function* conflicts(config: Config, settings: Settings): Generator<string> {
   const { network, mqtt } = config;
+  yield* secretConflicts(config, settings);
   if (config.node_id === "" && !settings.has("node_id")) {
     yield `node_id: missing; allowed: ${schema.node_id.allowed} (or set ${environmentName("node_id")})`;
   }
@@ -203,6 +211,22 @@ function* conflicts(config: Config, settings: Settings): Generator<string> {
   const samePlace = bind_address === network.bind_address && bind_port === network.bind_port;
   if (hostsBroker && samePlace && bind_port !== 0) {
     yield `mqtt.embedded.bind_port: found ${bind_port}; allowed: a port other than network.bind_port`;
+  }
+}
+
+/** A secret that is not where it belongs, or less of one than somebody may count on. */
+function* secretConflicts({ cluster }: Config, settings: Settings): Generator<string> {
+  const variable = environmentName("cluster.secret");
+  const direct = settings.get("cluster.secret");
+  if (direct !== undefined && !direct.at.startsWith("environment")) {
+    yield `cluster.secret: found in the file; allowed: cluster.secret_file, or ${variable} in the environment`;
+  } else if (direct !== undefined && cluster.secret === "") {
+    yield `${variable}: found ""; allowed: a secret (merklekv keygen makes one), or no such variable`;
+  } else if (direct !== undefined && cluster.secret_file !== "") {
+    yield `cluster.secret_file: found beside ${variable}; allowed: one of the two`;
+  }
+  if (cluster.secret + cluster.secret_file === "" && cluster.previous_secret_files.length > 0) {
+    yield `cluster.secret_file: missing; allowed: the current secret beside cluster.previous_secret_files (or set ${variable})`;
   }
 }
 

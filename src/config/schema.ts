@@ -9,6 +9,10 @@ import { isHost, parseBrokerAddress, parseHostPort } from "./address.ts";
 import { boolean, choice, type Field, integer, list, text } from "./field.ts";
 
 const HOST = { allowed: "an IP address or a host name", accepts: isHost };
+/** Whether a text can be the path of a file; empty stands for none. */
+function isFilePath(path: string): boolean {
+  return !path.includes("\0") && !path.endsWith("/");
+}
 const DAY_SECONDS = 86_400;
 
 /** Name of a key → what it is. The order is that of the documentation. */
@@ -25,6 +29,33 @@ export const schema = {
     allowed: "up to 1024 characters",
     accepts: (text) => [...text].length <= 1024,
     doc: "A note for people; nothing depends on it.",
+  }),
+
+  "cluster.name": text({
+    fallback: "",
+    fallbackText: "`mqtt.topic_prefix`",
+    allowed: `${CLUSTER_RULE}, or empty`,
+    accepts: (name) => name === "" || isClusterName(name),
+    doc: "Name of the cluster; nodes with another one are refused.",
+  }),
+  "cluster.secret": text({
+    fallback: "",
+    allowed: "a text of 32 to 1024 bytes, in the environment only",
+    accepts: () => true,
+    secret: true,
+    doc: "The cluster's secret itself, only ever set as `MERKLE_KV_CLUSTER_SECRET`; a file is safer.",
+  }),
+  "cluster.secret_file": text({
+    fallback: "",
+    allowed: "the path of a file, or empty",
+    accepts: isFilePath,
+    doc: "File with the cluster's secret, the same for all nodes (`merklekv keygen` makes one). With it, all that nodes tell each other is sealed.",
+  }),
+  "cluster.previous_secret_files": list({
+    fallback: [],
+    allowed: "a list of paths of files",
+    accepts: (path) => path !== "" && isFilePath(path),
+    doc: "Files with secrets that are understood beside the current one, for as long as it is being changed.",
   }),
 
   "network.bind_address": text({
@@ -156,6 +187,11 @@ export const schema = {
     from: 256,
     to: 134_217_728,
     doc: "Largest value taken from or given to the broker; a larger one is fetched by peers.",
+  }),
+  "mqtt.accept_foreign_events": boolean({
+    fallback: true,
+    fallbackText: "`true` without a cluster secret, `false` with one",
+    doc: "Whether single events of other implementations (`<topic_prefix>/events`), which are never sealed, are taken.",
   }),
   "mqtt.batch_milliseconds": integer({
     fallback: 5,
@@ -337,7 +373,7 @@ export const schema = {
     fallback: "",
     fallbackText: "(standard error)",
     allowed: "the path of a file, or empty",
-    accepts: (path) => !path.includes("\0") && !path.endsWith("/"),
+    accepts: isFilePath,
     doc: "File to append to; reopened on SIGHUP.",
   }),
   "logging.max_file_mb": integer({
@@ -357,7 +393,7 @@ export const schema = {
     fallback: "",
     fallbackText: "(none)",
     allowed: "the path of a file, or empty",
-    accepts: (path) => !path.includes("\0") && !path.endsWith("/"),
+    accepts: isFilePath,
     doc: "File to append to who administered the node, changed users, failed to log in or was denied something; reopened on SIGHUP.",
   }),
   "audit.max_file_mb": integer({

@@ -229,6 +229,7 @@ export class Simulation {
       protocol_version: "auto",
       max_packet_bytes: 131_072,
       max_event_bytes: MAX_EVENT_BYTES,
+      accept_foreign_events: true,
       batch_milliseconds: 5,
       batch_bytes: 1_024,
       max_outbox_events: plan.maxOutboxEvents,

@@ -86,6 +86,7 @@ export class ReplicatingNode {
         protocol_version: "auto",
         max_packet_bytes: 131_072,
         max_event_bytes: 1_000,
+        accept_foreign_events: true,
         batch_milliseconds: 2,
         batch_bytes: 4_096,
         max_outbox_events: 100_000,

@@ -30,6 +30,12 @@ test("a minimal file gets every default, without a notice", () => {
     config: {
       node_id: "n1",
       description: "",
+      cluster: {
+        name: "merkle-kv",
+        secret: "",
+        secret_file: "",
+        previous_secret_files: [],
+      },
       network: {
         bind_address: "127.0.0.1",
         bind_port: 7379,
@@ -55,6 +61,7 @@ test("a minimal file gets every default, without a notice", () => {
         protocol_version: "auto",
         max_packet_bytes: 131_072,
         max_event_bytes: 1048576,
+        accept_foreign_events: true,
         batch_milliseconds: 5,
         batch_bytes: 65536,
         max_outbox_events: 1000000,
@@ -273,6 +280,43 @@ describe("rules between keys", () => {
       expect.stringContaining("mqtt.embedded.bind_port: found 7000"),
     ]);
     expect(problemsOf(toml(0))).toEqual([]);
+  });
+});
+
+describe("the cluster secret", () => {
+  const BASE = `${MINIMAL}[cluster]\n`;
+
+  test("closes the door to events that nobody can seal, unless it is said otherwise", () => {
+    const accepts = (toml: string, env = {}): boolean | undefined => {
+      const loaded = load(toml, env);
+      return loaded.ok ? loaded.config.mqtt.accept_foreign_events : undefined;
+    };
+    expect(accepts(MINIMAL)).toBe(true);
+    expect(accepts(`${BASE}secret_file = "k"`)).toBe(false);
+    expect(accepts(MINIMAL, { MERKLE_KV_CLUSTER_SECRET: "s".repeat(40) })).toBe(false);
+    expect(accepts(`${MINIMAL}accept_foreign_events = true\n[cluster]\nsecret_file = "k"`)).toBe(
+      true,
+    );
+  });
+
+  test("has its place in a file of its own or in the environment, and one of them", () => {
+    const found = "n.toml: cluster.secret: found in the file; allowed: cluster.secret_file, or";
+    expect(problemsOf(`${BASE}secret = "x"`)).toEqual([
+      `${found} MERKLE_KV_CLUSTER_SECRET in the environment`,
+    ]);
+    const env = { MERKLE_KV_CLUSTER_SECRET: "s".repeat(40) };
+    expect(problemsOf(`${BASE}secret_file = "k"`, env)).toEqual([
+      "n.toml: cluster.secret_file: found beside MERKLE_KV_CLUSTER_SECRET; allowed: one of the two",
+    ]);
+  });
+
+  test("is none if it is empty, or only a previous one", () => {
+    expect(problemsOf(MINIMAL, { MERKLE_KV_CLUSTER_SECRET: "" })).toEqual([
+      'n.toml: MERKLE_KV_CLUSTER_SECRET: found ""; allowed: a secret (merklekv keygen makes one), or no such variable',
+    ]);
+    expect(problemsOf(`${BASE}previous_secret_files = ["old"]`)).toEqual([
+      "n.toml: cluster.secret_file: missing; allowed: the current secret beside cluster.previous_secret_files (or set MERKLE_KV_CLUSTER_SECRET)",
+    ]);
   });
 });
 
