@@ -5,7 +5,7 @@
 import type { Context, ReplyContinuation } from "../commands/command.ts";
 import { executeArray, executeLine, type Execution } from "../commands/execute.ts";
 import type { ClientSession } from "../commands/client-session.ts";
-import { httpAnswer, isHttp } from "../protocol/http.ts";
+import { httpAnswer, isHttp, isTlsHello } from "../protocol/other-protocols.ts";
 import type { Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
 import {
@@ -87,16 +87,22 @@ export class RequestReader {
   /** Runs the next request in the inbox, which is not empty. */
   next(reply: Reply): ReadProgress {
     this.isReadingOn = false;
-    if (this.isFresh && !this.skipMark()) return false;
+    if (this.isFresh && !this.begin(reply)) return false;
     const { bytes, start, end } = this.input;
     if (start === end) return false;
     const isArray = this.partial !== undefined || bytes[start] === STAR;
     return isArray && !this.isSkippingLine ? this.readArray(reply) : this.readLine(reply);
   }
 
-  /** Skips a byte order mark; false when only a part of one has come. */
-  private skipMark(): boolean {
-    const { bytes, start, length } = this.input;
+  /**
+   * Skips a byte order mark, and refuses TLS; false when that ends the connection, or when too
+   * little has come to tell.
+   */
+  private begin(reply: Reply): boolean {
+    const { bytes, start, end, length } = this.input;
+    const isTls = isTlsHello(bytes, start, end);
+    if (isTls === undefined) return false;
+    if (isTls) return this.refuseTls(reply);
     let matched = 0;
     while (matched < Math.min(length, 3) && bytes[start + matched] === MARK[matched]) matched++;
     if (matched === length && matched < 3) return false;
@@ -177,7 +183,8 @@ export class RequestReader {
     }
     const end = lineEnd > start && this.input.bytes[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
     if (isHttp(this.input.bytes, start, end, this.isFirst)) return this.refuseHttp(reply);
-    this.isFirst = false;
+    // An empty line may come before a request of HTTP, too.
+    if (end > start) this.isFirst = false;
     if (end - start > limits.maxLineBytes) {
       this.refuseLine(reply);
       this.isSkippingLine = false;
@@ -206,6 +213,19 @@ export class RequestReader {
     reply.dialect = this.session.lineDialect;
     if (this.isFirst) reply.raw(httpAnswer());
     else reply.error("Invalid command", "this is HTTP; closing the connection");
+    this.session.isClosing = true;
+    return false;
+  }
+
+  /** Ends the connection. To a client of TLS any answer in plain text says "wrong version". */
+  private refuseTls(reply: Reply): boolean {
+    const { context, notices } = this.shared;
+    context.services.statistics.protocolErrors++;
+    const { address } = this.session;
+    const hint = "TLS has a port of its own, network.tls_port";
+    notices.warn("Closed a connection that speaks TLS; this port does not", { address, hint });
+    reply.dialect = this.session.lineDialect;
+    reply.error("Invalid command", "this is TLS, which this port does not speak");
     this.session.isClosing = true;
     return false;
   }

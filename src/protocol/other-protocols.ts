@@ -1,12 +1,16 @@
 /**
- * Telling HTTP from requests of ours. A web page can make a browser send an HTTP request to
- * any port, and choose its body; read as lines, that body would be commands
- * (https://en.wikipedia.org/wiki/Inter-protocol_exploitation). So HTTP is not read at all.
+ * Telling other protocols from requests of ours. A web page can make a browser send an HTTP request
+ * to any port, and choose its body; read as lines, that body would be commands
+ * (https://en.wikipedia.org/wiki/Inter-protocol_exploitation). In the same way it can choose a part
+ * of what a browser says first to speak TLS: the session ticket that it got from the page's server
+ * (J. Maddux, "When TLS Hacks You", 2020). So neither is read at all.
  */
 
 /** Every method that browsers and tools send, and the preface of HTTP/2. */
 const REQUEST_LINE =
-  /^\s*(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)\s+\S[^]*\sHTTP\/\d(\.\d)?$/i;
+  /^\s*(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|QUERY|PRI)\s+\S[^]*\sHTTP\/\d(\.\d)?$/i;
+/** Any other method, which a page may make up where the browser takes this port for its own. */
+const ODD_REQUEST_LINE = /^\s*\S+\s+([/*]|[a-z][a-z0-9+.-]*:\/\/)[^]*\sHTTP\/\d(\.\d)?$/i;
 /** Lines of a request that never are a command, wherever they come. */
 const TELLTALE = /^(POST |HOST:)/i;
 const TELLTALE_BYTES = 5;
@@ -25,9 +29,17 @@ export function isHttp(bytes: Uint8Array, start: number, end: number, isFirst: b
   }
   if (!isFirst) return false;
   // A path may be long; what tells is at the ends.
-  if (end - start <= 2 * LOOK_BYTES) return REQUEST_LINE.test(latin1(bytes, start, end));
-  const ends = [latin1(bytes, start, start + LOOK_BYTES), latin1(bytes, end - LOOK_BYTES, end)];
-  return REQUEST_LINE.test(ends.join(""));
+  const isLong = end - start > 2 * LOOK_BYTES;
+  const line = isLong
+    ? latin1(bytes, start, start + LOOK_BYTES) + latin1(bytes, end - LOOK_BYTES, end)
+    : latin1(bytes, start, end);
+  return REQUEST_LINE.test(line) || ODD_REQUEST_LINE.test(line);
+}
+
+/** Whether a connection that begins so speaks TLS; undefined while too little of it has come. */
+export function isTlsHello(bytes: Uint8Array, start: number, end: number): boolean | undefined {
+  if (bytes[start] !== TLS_HANDSHAKE) return false;
+  return end - start < 2 ? undefined : bytes[start + 1] === TLS_MAJOR_VERSION;
 }
 
 /** What somebody is told who speaks HTTP to this port. */
@@ -41,6 +53,9 @@ export function httpAnswer(): string {
   );
 }
 
+const TLS_HANDSHAKE = 0x16;
+/** Of TLS 1.0 to 1.3 and of SSL 3. */
+const TLS_MAJOR_VERSION = 0x03;
 const LOWER_P = 0x70;
 const LOWER_H = 0x68;
 
