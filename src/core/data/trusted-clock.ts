@@ -37,9 +37,9 @@
  * *implausible*: it says what was before this program was written, and no peer confirms the time
  * held; or it differs from the time held by more than `farMs`, and no peer has said which is right.
  * What was dated so wrong would be taken for what others have forgotten the deletion of. Without
- * any peers known, that cannot be, and rule 4 decides. Peers may wait for this node in the same way,
- * as after an outage of all: when those that answer have said for UNTOLD_MS that they do not know
- * the time either, and none that it does, the wall clock counts if it is plausible.
+ * any peers known, that cannot be, and rule 4 decides. Peers may wait for this node in the same
+ * way, as after an outage of all: when those that answer have said for UNTOLD_MS that they do not
+ * know the time either, and none that it does, the wall clock counts if it is plausible.
  *
  * At the start the time held is the latest that the node had seen before (`begin`). If that is
  * ahead, either the clock was ahead then, or it is behind now. If it is days back, the node was off
