@@ -8,7 +8,7 @@
 
 /** Every method that browsers and tools send, and the preface of HTTP/2. */
 const REQUEST_LINE =
-  /^\s*(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|QUERY|PRI)\s+\S[^]*\sHTTP\/\d(\.\d)?$/i;
+  /^\s*(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)\s+\S[^]*\sHTTP\/\d(\.\d)?$/i;
 /** Any other method, which a page may make up where the browser takes this port for its own. */
 const ODD_REQUEST_LINE = /^\s*\S+\s+([/*]|[a-z][a-z0-9+.-]*:\/\/)[^]*\sHTTP\/\d(\.\d)?$/i;
 /** Lines of a request that never are a command, wherever they come. */
