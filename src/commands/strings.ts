@@ -160,8 +160,9 @@ function extend(atFront: boolean): Run {
     const id = store.find(request.bytes, request.start(0), request.length(0));
     found.setValue(request.bytes, 0, 0);
     if (id >= 0) store.readValue(id, found);
-    if (!checkValueLength(found.valueLength + request.length(1), reply, context)) return;
-    built.reset();
+    const length = found.valueLength + request.length(1);
+    if (!checkValueLength(length, reply, context)) return;
+    built.reset(length);
     if (atFront) built.add(request.bytes, request.start(1), request.length(1));
     built.add(found.value, found.valueOffset, found.valueLength);
     if (!atFront) built.add(request.bytes, request.start(1), request.length(1));
@@ -219,11 +220,12 @@ const setRange: Run = (request, reply, context) => {
   const patchLength = request.length(2);
   if (patchLength === 0) return reply.count(found.valueLength, "VALUE ");
   const end = offset + patchLength;
-  if (!checkValueLength(Math.max(end, found.valueLength), reply, context)) return;
+  const length = Math.max(end, found.valueLength);
+  if (!checkValueLength(length, reply, context)) return;
   if (id >= 0 && store.overwrite(id, offset, request.bytes, request.start(2), patchLength)) {
     return reply.count(found.valueLength, "VALUE ");
   }
-  built.reset();
+  built.reset(length);
   built.add(found.value, found.valueOffset, Math.min(offset, found.valueLength));
   built.addZeros(offset - built.length);
   built.add(request.bytes, request.start(2), patchLength);

@@ -8,12 +8,17 @@ export class ValueBuilder {
   /** Length of the value so far. */
   length = 0;
 
-  /** Begins a new value, and lets go of a buffer that one large value left behind. */
-  reset(): void {
+  /**
+   * Begins a new value, and lets go of a buffer that one large value left behind. Who says how long
+   * it will be saves copying what is there when it outgrows its buffer.
+   */
+  reset(length = 0): void {
     this.length = 0;
-    if (this.bytes.length <= KEPT_BYTES) return;
-    release(this.bytes);
-    this.bytes = new Uint8Array(1024);
+    if (this.bytes.length > KEPT_BYTES) {
+      release(this.bytes);
+      this.bytes = new Uint8Array(1024);
+    }
+    this.reserve(length);
   }
 
   /** Appends bytes. */

@@ -75,6 +75,39 @@ test("parse(print(v)) = v for every byte string v", () => {
   }
 });
 
+test("so for long values, wherever in them something is that has to be escaped", () => {
+  const long = fc
+    .record({
+      length: fc.integer({ min: 4_000, max: 20_000 }),
+      specials: fc.array(
+        fc.record({
+          at: fc.oneof(fc.nat(20_000), fc.constantFrom(4_095, 4_096, 4_097, 8_191, 8_192)),
+          byte: fc.constantFrom(0, 9, 10, 13, 31, 127, 0x22, 0x5c),
+        }),
+        { maxLength: 4 },
+      ),
+    })
+    .map(({ length, specials }) => {
+      const bytes = new Uint8Array(length).fill(0x76);
+      for (const { at, byte } of specials) bytes[at % length] = byte;
+      return bytes;
+    });
+  fc.assert(
+    fc.property(long, (v) => {
+      const printed = print(v);
+      const mustBeQuoted = v[0] === 0x22 || /[\0-\x08\x0a-\x1f\x7f]/.test(latin1(v));
+      expect(printed[0] === 0x22).toBe(mustBeQuoted);
+      expect(/[\0-\x08\x0a-\x1f\x7f]/.test(latin1(printed))).toBeFalse();
+      expect(Buffer.compare(parse(printed), v)).toBe(0);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("latin1");
+}
+
 test("a printed value is never taken for what it is not", () => {
   fc.assert(
     fc.property(value, (v) => {
