@@ -13,6 +13,7 @@ import {
   INCOMPLETE,
   MALFORMED,
   PAUSED,
+  type ParseStatus,
   type RespParser,
 } from "../protocol/resp-parser.ts";
 import type { InputBuffer } from "./input-buffer.ts";
@@ -81,6 +82,7 @@ export class RequestReader {
 
   /** Forgets a request that has come in part. */
   forget(): void {
+    this.partial?.reset();
     this.partial = undefined;
   }
 
@@ -112,7 +114,7 @@ export class RequestReader {
   }
 
   private readArray(reply: Reply): ReadProgress {
-    const { parser, context } = this.shared;
+    const { parser } = this.shared;
     let request = this.partial;
     if (request === undefined) {
       request = sharedRequest;
@@ -135,6 +137,15 @@ export class RequestReader {
     this.partial = undefined;
     this.input.expectedBytes = 0;
     this.input.start = request.base + request.readBytes;
+    const progress = this.runArray(request, status, reply);
+    // The places of a million parts take 8 MB, which the collector might leave for long.
+    if (request !== sharedRequest) request.reset();
+    return progress;
+  }
+
+  /** Runs a request that has come as an array, to its end, or says what is wrong with it. */
+  private runArray(request: Request, status: ParseStatus, reply: Reply): ReadProgress {
+    const { parser, context } = this.shared;
     if (status === MALFORMED) {
       context.services.statistics.protocolErrors++;
       reply.dialect = this.session.respDialect;
