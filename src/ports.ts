@@ -168,6 +168,8 @@ export interface SyncControl {
    * one listens, or its node id.
    */
   sync(peer: HostPort | string, isFull: boolean, isVerified: boolean): Promise<SyncReport>;
+  /** Whether that is the address of a peer: from the configuration, or from presence. */
+  isPeer(address: HostPort): boolean;
   /**
    * What takes over a connection on which a peer said PEER, or why it may not. `isRound`: the
    * peer came by itself, not because somebody said SYNC.

@@ -4,7 +4,7 @@
  * its connections, its timing and its statistics.
  */
 import type { Capabilities } from "../core/data/capabilities.ts";
-import type { HostPort } from "../config/address.ts";
+import { formatHostPort, type HostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type {
   Durability,
@@ -26,7 +26,7 @@ import { counter, gauge, text, within, type Fact } from "../fact.ts";
 import type { PeerTraffic } from "../peer-traffic.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
-import type { Destination } from "./destination.ts";
+import { formatDestination, parseDestination, type Destination } from "./destination.ts";
 import type { Dial } from "./dial.ts";
 import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
 import { Members } from "./members.ts";
@@ -35,6 +35,7 @@ import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { Relay } from "./relay.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
 import { INTERRUPTED, Sessions, yieldOf } from "./sessions.ts";
+import { StrangerBudget } from "./stranger-budget.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
 import { LAG_MS, TreeUpdater } from "./tree-updater.ts";
 import { Ways } from "./ways.ts";
@@ -111,6 +112,8 @@ export class AntiEntropy implements SyncControl {
   /** Null when nothing goes through the broker. */
   private readonly relay: Relay | null;
   private readonly ways: Ways;
+  /** How often SYNC may call where no peer is known to be, and none answers. */
+  private readonly oddCalls = new StrangerBudget();
   private readonly sessionSlices: LongestSlice;
   private cancelTicks: Cancel = () => {};
   private isStopping = false;
@@ -159,7 +162,9 @@ export class AntiEntropy implements SyncControl {
     this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs, options.traffic);
     this.sessionSlices = this.createGauge();
     this.relay = this.createRelay();
-    this.ways = new Ways(options.dial, this.relay, timing, logger);
+    const listed = new Set(settings.peer_list.map(canonical));
+    const isListed = (address: string): boolean => listed.has(address);
+    this.ways = new Ways(options.dial, this.relay, isListed, timing, logger);
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
@@ -235,13 +240,22 @@ export class AntiEntropy implements SyncControl {
     const mode = isFull ? "full" : "now";
     const destination = this.destinationOf(peer);
     const { timing, random } = this.options;
+    const isOdd = typeof peer !== "string" && !this.isPeer(peer);
+    if (isOdd && !this.oddCalls.allows(timing.nowMs())) return TOO_MANY_ODD_CALLS;
+    if (isOdd) this.oddCalls.spend();
     const untilMs = timing.nowMs() + BUSY_MS;
     for (;;) {
       const request = { mode, verify: isVerified, occasion: "command", greeting: "PEER" } as const;
       const outcome = await this.sessions.run(destination, request);
+      if (isOdd && outcome.peerNodeId !== "") this.oddCalls.restore();
       if (outcome.failure !== "busy" || timing.nowMs() > untilMs) return outcome;
       await delay(timing, 100 + random() * 400);
     }
+  }
+
+  /** Whether that is the address of a peer: from the configuration, or from presence. */
+  isPeer({ host, port }: HostPort): boolean {
+    return this.scheduler.isPeer(formatHostPort(host, port));
   }
 
   /** `FORGET`. */
@@ -443,6 +457,18 @@ export class AntiEntropy implements SyncControl {
 const OWN_ID: SyncReport = {
   ok: false,
   reason: "that is this node's own id",
+  rootsEqual: null,
+  hasSetAside: false,
+};
+
+function canonical(address: string): string {
+  const destination = parseDestination(address);
+  return destination === undefined ? address : formatDestination(destination);
+}
+
+const TOO_MANY_ODD_CALLS: SyncReport = {
+  ok: false,
+  reason: "too many addresses were tried where no node answers; try again in a few seconds",
   rootsEqual: null,
   hasSetAside: false,
 };

@@ -3,9 +3,11 @@
  * and carries bytes both ways. (The incoming half is the server's own connection, which the
  * command PEER hands over as a Link.)
  */
-import type { Socket } from "bun";
+import { dns, type Socket } from "bun";
+import { isIP } from "node:net";
 import type { Link, LinkHandler } from "../ports.ts";
 import { formatHostPort } from "../config/address.ts";
+import { specialAddress } from "../config/special-address.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { SendQueue } from "../send-queue.ts";
@@ -34,7 +36,8 @@ const NO_NODE = "what answers there is no MerkleKV node";
  * that is sent over the link. `handle` is given the link once there is one and
  * returns who gets what comes. `onRefused` is called with what happened when the other side
  * answers with an error instead of a frame; the connection is then ended. Rejects with
- * an Error for people when there is no connection.
+ * an Error for people when there is no connection. Unless the address is `chosen` by whoever runs
+ * the node, it must not be, or lead to, a special one.
  */
 export type Dial = (
   host: string,
@@ -42,12 +45,14 @@ export type Dial = (
   greeting: string,
   handle: (link: Link) => LinkHandler,
   onRefused: (reason: string) => void,
+  chosen: boolean,
 ) => Promise<void>;
 
 /** Reaches peers by TCP. */
 export function tcpDialler(timing: Timing): Dial {
-  return (host, port, greeting, handle, onRefused) => {
-    const link = new OutgoingLink(formatHostPort(host, port), greeting, onRefused, timing);
+  return (host, port, greeting, handle, onRefused, chosen) => {
+    const address = formatHostPort(host, port);
+    const link = new OutgoingLink(address, greeting, onRefused, timing, chosen);
     return connect(link, host, port, handle, timing);
   };
 }
@@ -81,6 +86,18 @@ function reasonOf(error: unknown): string {
   return message || String(code);
 }
 
+/** Throws an Error if a host leads to special addresses only. */
+async function checkAddresses(host: string): Promise<void> {
+  const found = isIP(host) === 0 ? await dns.lookup(host, { backend: "getaddrinfo" }) : [];
+  const addresses = found.length > 0 ? found.map(({ address }) => address) : [host];
+  const special = addresses.map(specialAddress);
+  if (!special.includes(null)) throw new Error(refusalOf(special[0]!));
+}
+
+function refusalOf(special: string): string {
+  return `it is ${special}, which only anti_entropy.peer_list may name`;
+}
+
 /** One connection made by this node. */
 class OutgoingLink implements Link {
   private socket: Socket<undefined> | undefined;
@@ -91,6 +108,8 @@ class OutgoingLink implements Link {
   private isOver = false;
   private hasEnded = false;
   private cancelClosing: Cancel = () => {};
+  /** What is special about where the connection leads. */
+  private special: string | null = null;
 
   constructor(
     readonly address: string,
@@ -98,6 +117,7 @@ class OutgoingLink implements Link {
     private greeting: string,
     private readonly onRefused: (reason: string) => void,
     private readonly timing: Timing,
+    private readonly isChosen: boolean,
   ) {}
 
   get queuedBytes(): number {
@@ -105,6 +125,8 @@ class OutgoingLink implements Link {
   }
 
   async open(hostname: string, port: number): Promise<void> {
+    if (!this.isChosen) await checkAddresses(hostname);
+    if (this.isOver) return;
     await Bun.connect<undefined>({
       hostname,
       port,
@@ -113,7 +135,9 @@ class OutgoingLink implements Link {
         open: (socket) => {
           this.socket = socket;
           socket.setNoDelay(true);
-          if (this.isOver) socket.terminate();
+          // The name may lead elsewhere now than when it was looked up.
+          if (!this.isChosen) this.special = specialAddress(socket.remoteAddress);
+          if (this.isOver || this.special !== null) this.abandon();
         },
         data: (_socket, chunk) => this.onData(chunk),
         drain: () => this.onDrain(),
@@ -123,6 +147,7 @@ class OutgoingLink implements Link {
         connectError: () => {}, // the promise is rejected too
       },
     });
+    if (this.special !== null) throw new Error(refusalOf(this.special));
   }
 
   attach(handler: LinkHandler): void {

@@ -151,6 +151,11 @@ export class Scheduler {
     return this.peers.byNodeId(nodeId) ?? relayed(nodeId);
   }
 
+  /** Whether a peer is known to be at that address, or said to be. */
+  isPeer(address: string): boolean {
+    return this.peers.at(address) !== undefined;
+  }
+
   /** Whether a session that this node began with the node of that id has succeeded. */
   knows(nodeId: string): boolean {
     return this.met.has(nodeId);

@@ -44,10 +44,11 @@ interface Avoided {
 export class Ways {
   private readonly avoided = new Map<string, Avoided>();
 
-  /** Without `relay` there is one way only. */
+  /** Without `relay` there is one way only. `isListed`: whether the configuration names it. */
   constructor(
     private readonly dial: Dial,
     private readonly relay: Pick<Relay, "isOpen" | "dial"> | null,
+    private readonly isListed: (address: string) => boolean,
     private readonly timing: Timing,
     private readonly logger: Logger,
   ) {}
@@ -59,7 +60,8 @@ export class Ways {
     if (hostPort !== null && !this.isRelayed(destination)) {
       const { host, port } = hostPort;
       try {
-        await this.dial(host, port, greeting, handle, onRefused);
+        const isListed = this.isListed(formatHostPort(host, port));
+        await this.dial(host, port, greeting, handle, onRefused, isListed);
         return this.noteReached(destination);
       } catch (error) {
         failure = error as Error;

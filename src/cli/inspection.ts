@@ -87,6 +87,7 @@ export class Inspection {
         isDirect ? "PEER" : `PEER VIA ${place.nodeId}`,
         (link) => inspection.attach(link),
         (reason) => inspection.fail(reason),
+        true,
       );
     } catch (error) {
       throw new OperationalError((error as Error).message);

@@ -35,13 +35,14 @@ const PROTOCOLS: Record<string, { protocol: BrokerProtocol; port: number }> = {
 /**
  * Whether the text is an IPv4 address, an IPv6 address without brackets, or a host
  * name (RFC 1123, underscores allowed because container names have them). A name
- * whose last label is all digits is none: it is a mistyped IPv4 address.
+ * whose last label is a number is none: it is an IPv4 address mistyped or in disguise, which the
+ * system would understand all the same (`0xa9fea9fe`).
  */
 export function isHost(text: string): boolean {
   if (isIP(text) !== 0) return true;
   if (text.length === 0 || text.length > 253) return false;
   const labels = text.replace(/\.$/, "").split(".");
-  if (/^\d+$/.test(labels[labels.length - 1])) return false;
+  if (/^(\d+|0x[\da-f]*)$/i.test(labels[labels.length - 1])) return false;
   return labels.every((label) => /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/.test(label));
 }
 

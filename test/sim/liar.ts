@@ -103,7 +103,9 @@ export class Liar implements Party {
     };
     const greeting = chance.pick(["PEER", "PEER ROUND"] as const);
     const ignore = (): void => {};
-    simulatedDial(simulation, this)(host, Number(port), greeting, handle, ignore).catch(ignore);
+    simulatedDial(simulation, this)(host, Number(port), greeting, handle, ignore, false).catch(
+      ignore,
+    );
   }
 
   private publishBatch(chance: Chance): void {

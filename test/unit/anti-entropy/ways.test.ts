@@ -37,7 +37,7 @@ beforeEach(() => {
       if (!answersThroughBroker) throw new Error(`${nodeId} does not answer`);
     },
   };
-  ways = new Ways(dial, relay, timing, logger);
+  ways = new Ways(dial, relay, () => false, timing, logger);
 });
 
 const reach = (peer: Destination) =>

@@ -31,6 +31,12 @@ test("hosts are IP addresses and host names", () => {
     "a/b",
     "x".repeat(64),
     "ü",
+    "2852039166",
+    "0xa9fea9fe",
+    "0xA9.0xFE.0xA9.0xFE",
+    "169.254.0xa9fe",
+    "0251.0376.0251.0376",
+    "0x",
   ]) {
     expect([host, isHost(host)]).toEqual([host, false]);
   }

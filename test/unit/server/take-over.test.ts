@@ -29,6 +29,7 @@ function connect(): { recorder: Recorder; client: InProcessClient; server: InPro
     services: {
       synchronization: {
         sync: async () => ({ ok: true, reason: "", rootsEqual: null, hasSetAside: false }),
+        isPeer: () => false,
         passOn: () => "nowhere",
         forget: () => null,
         resetPeaks() {},
