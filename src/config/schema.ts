@@ -197,7 +197,7 @@ export const schema = {
     fallback: 5,
     from: 0,
     to: 10_000,
-    doc: "Longest time a write waits for others to share a message with.",
+    doc: "Longest time a write waits for others to share a message with. A write after a quiet while leaves at once.",
   }),
   "mqtt.batch_bytes": integer({
     fallback: 65_536,

@@ -1,8 +1,10 @@
 /**
  * Turns the outbox into batches and sees them to the broker.
  *
- * A batch leaves `batchMs` after the first write that waits, or as soon as there is a
- * batch's worth. Its events are read from the store at that moment: own writes that a
+ * A write that comes after a quiet while leaves at once, with what else the same turn of the event
+ * loop brings. Otherwise a batch leaves `batchMs` after the first write that waits, or as soon as
+ * there is a batch's worth. So a lone write is not delayed, and many share their messages. (Nagle
+ * did the same for TCP in RFC 896.) Its events are read from the store at that moment: own writes that a
  * newer foreign one has replaced are passed over, for whoever wrote that publishes it.
  *
  * The messages in flight are bounded in number and bytes. When the broker cannot keep
@@ -148,6 +150,8 @@ export class Publisher {
   /** Sent and not acknowledged; no more than the window. */
   private readonly inFlight = new Set<SentMessage>();
   private inFlightBytes = 0;
+  /** When the last batch was made, by the timing's clock. */
+  private lastSentMs = -Infinity;
   /** Acknowledged a moment ago, in that order; no more than MAX_REMEMBERED_MESSAGES. */
   private acknowledged: SentMessage[] = [];
   /** Sent, and not yet come back, over a connection where that is to be expected. */
@@ -282,9 +286,15 @@ export class Publisher {
     return this.outbox.isEmpty && this.suspects.size === 0;
   }
 
+  /** Nothing was sent for as long as a write may wait for company: the next one would wait alone. */
+  private get isQuiet(): boolean {
+    const { timing, batchMs } = this.options;
+    return this.inFlight.size === 0 && timing.nowMs() - this.lastSentMs >= batchMs;
+  }
+
   private wake(full: boolean): void {
     if (this.sink === null || this.cancelSoon !== null) return;
-    if (full) this.pumpSoon();
+    if (full || this.isQuiet) this.pumpSoon();
     else this.cancelTimer ??= this.options.timing.after(this.options.batchMs, this.pump);
   }
 
@@ -384,6 +394,7 @@ export class Publisher {
     this.publishedBatches++;
     this.publishedEvents += events;
     this.publishedBytes += length;
+    this.lastSentMs = this.options.timing.nowMs();
     this.heartbeat.restart();
     const deliver = (): void => {
       // The connection this was meant for, or sent over, may be gone, and with it this account.

@@ -1,6 +1,7 @@
 /**
- * Replication delay: from sending a write to one node until a read on another shows it, at 1,000
- * writes a second of distinct keys, through mosquitto with the configuration's defaults.
+ * Replication delay: from sending a write to one node until a read on another shows it, of writes
+ * that come alone, and at 1,000 writes a second of distinct keys, through mosquitto with the
+ * configuration's defaults.
  *
  * One process writes and reads, so that there is one clock. The reader asks the peer about all keys
  * not seen yet (EXISTS, in one pipelined chunk), and again a millisecond after the answer: often
@@ -23,6 +24,11 @@ const P99_AT_MOST_MS = 20;
 const DEADLINE_MS = 10_000;
 /** Keys asked about at once, oldest first. */
 const ASKED_AT_ONCE = 500;
+/** Writes of which each has the cluster to itself, and how long the cluster rests before one. */
+const LONE_WRITES = 300;
+const QUICK_LONE_WRITES = 50;
+const REST_MS = 20;
+const LONE_P50_AT_MOST_MS = 1.5;
 
 /** The part. */
 export async function delay(plan: Plan): Promise<Measurement[]> {
@@ -38,14 +44,55 @@ export async function delay(plan: Plan): Promise<Measurement[]> {
     await untilQuiet(left, right);
     return delays(left, right, `round-${round++}`, writes);
   });
+  const loneWrites = plan.isQuick ? QUICK_LONE_WRITES : LONE_WRITES;
+  const [lone] = await inTurns(plan, [left], "delay of a lone write", async () => {
+    await untilQuiet(left, right);
+    return loneDelays(left, right, `lone-${round++}`, loneWrites);
+  });
+  const loneName = "replication delay of a lone write";
+  const loneAt = (share: number) => lone!.map((run) => percentile(run, share));
+  const loneTarget = { of: "value", atMost: LONE_P50_AT_MOST_MS } as const;
   const name = "replication delay at 1,000 writes/s";
   const target = { of: "value", atMost: P99_AT_MOST_MS } as const;
   const at = (share: number) => runs!.map((run) => percentile(run, share));
   return [
+    { name: `${loneName}, p50`, unit: "ms", ours: loneAt(0.5), target: loneTarget },
+    { name: `${loneName}, p99`, unit: "ms", ours: loneAt(0.99) },
     { name: `${name}, p50`, unit: "ms", ours: at(0.5) },
     { name: `${name}, p99`, unit: "ms", ours: at(0.99), target },
     { name: `${name}, longest`, unit: "ms", ours: at(1) },
   ];
+}
+
+/** Writes one key after the other to one node and awaits each on another; the delays in ms. */
+async function loneDelays(
+  writtenTo: Server,
+  readFrom: Server,
+  prefix: string,
+  writes: number,
+): Promise<number[]> {
+  const writer = await LineClient.connect(writtenTo.port);
+  const reader = await LineClient.connect(readFrom.port);
+  const seen: number[] = [];
+  for (let i = 0; i < writes; i++) {
+    await Bun.sleep(REST_MS);
+    const key = `${prefix}:${i}`;
+    const sentAt = performance.now();
+    writer.sendRaw(request("SET", key, "x".repeat(22)));
+    for (;;) {
+      reader.sendRaw(request("EXISTS", key));
+      const [answer] = await reader.readLines(1);
+      const elapsedMs = performance.now() - sentAt;
+      if (answer === ":1") {
+        seen.push(elapsedMs);
+        break;
+      }
+      if (elapsedMs > DEADLINE_MS) throw new Error("a lone write never arrived");
+    }
+    await writer.readLines(1);
+  }
+  await Promise.all([writer.close(), reader.close()]);
+  return seen;
 }
 
 /** Writes this many keys at the pace to one node and awaits each on another; the delays in ms. */

@@ -192,6 +192,45 @@ describe("what travels", () => {
   });
 });
 
+test("a write after a quiet while leaves at once, and the next ones wait for company", () => {
+  let nowMs = 1_000;
+  const soon: (() => void)[] = [];
+  const timers: { delayMs: number; task: () => void }[] = [];
+  publisher = createPublisher({
+    batchMs: 5,
+    timing: {
+      nowMs: () => nowMs,
+      after(delayMs, task) {
+        timers.push({ delayMs, task });
+        return () => {};
+      },
+      soon(task) {
+        soon.push(task);
+        return () => {};
+      },
+    },
+  });
+  publisher.start(sink);
+  set("a");
+  set("b");
+  soon.shift()!();
+  expect(allEvents()).toEqual(["set a", "set b"]);
+  // Its acknowledgement is under way, so what comes meanwhile waits.
+  nowMs += 10;
+  set("c");
+  sent[0].acknowledge();
+  const batches = timers.filter(({ delayMs }) => delayMs === 5);
+  expect(batches).toHaveLength(1);
+  batches[0].task();
+  expect(allEvents()).toEqual(["set a", "set b", "set c"]);
+  sent[1].acknowledge();
+  // Sent a moment ago: this one waits too.
+  nowMs += 4;
+  set("d");
+  expect(soon).toEqual([]);
+  expect(timers.filter(({ delayMs }) => delayMs === 5)).toHaveLength(2);
+});
+
 test("batches are numbered from 1 and closed at their size", async () => {
   for (let i = 0; i < 100; i++) set(`key${i}`);
   await published();
