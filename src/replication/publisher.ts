@@ -4,8 +4,10 @@
  * A write that comes after a quiet while leaves at once, with what else the same turn of the event
  * loop brings. Otherwise a batch leaves `batchMs` after the first write that waits, or as soon as
  * there is a batch's worth. So a lone write is not delayed, and many share their messages. (Nagle
- * did the same for TCP in RFC 896.) Its events are read from the store at that moment: own writes that a
- * newer foreign one has replaced are passed over, for whoever wrote that publishes it.
+ * did the same for TCP in RFC 896.)
+ *
+ * The events of a batch are read from the store when it is made: own writes that a newer foreign
+ * one has replaced are passed over, for whoever wrote that publishes it.
  *
  * The messages in flight are bounded in number and bytes. When the broker cannot keep
  * up, nothing is encoded until it acknowledges; meanwhile writes gather in the outbox,
@@ -286,7 +288,7 @@ export class Publisher {
     return this.outbox.isEmpty && this.suspects.size === 0;
   }
 
-  /** Nothing was sent for as long as a write may wait for company: the next one would wait alone. */
+  /** For as long as a write may wait for company nothing was sent: it would wait alone. */
   private get isQuiet(): boolean {
     const { timing, batchMs } = this.options;
     return this.inFlight.size === 0 && timing.nowMs() - this.lastSentMs >= batchMs;
