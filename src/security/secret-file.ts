@@ -16,6 +16,19 @@ const ROOT = 0;
  * services are made so. Throws an OperationalError.
  */
 export function readPrivateFile(path: string, what: string): Buffer {
+  return readWhole(path, what, privacyProblemOf);
+}
+
+/** The bytes of a file that anybody may read. Throws an OperationalError. */
+export function readPublicFile(path: string, what: string): Buffer {
+  return readWhole(path, what, () => null);
+}
+
+function readWhole(
+  path: string,
+  what: string,
+  problemOf: (about: Stats, path: string) => string | null,
+): Buffer {
   let file: number;
   try {
     // Without O_NONBLOCK a named pipe would wait for a writer for ever.
@@ -27,7 +40,7 @@ export function readPrivateFile(path: string, what: string): Buffer {
   }
   try {
     const about = fstatSync(file);
-    const problem = problemOf(about, path);
+    const problem = sizeProblemOf(about) ?? problemOf(about, path);
     if (problem !== null) throw new OperationalError(`${what} in "${path}" ${problem}`);
     const bytes = Buffer.alloc(about.size);
     return bytes.subarray(0, readSync(file, bytes, 0, about.size, 0));
@@ -45,10 +58,13 @@ export function readSecretFile(path: string, what: string): Secret {
   );
 }
 
-/** What is wrong with a file as the place of a secret, and what to do; null if nothing is. */
-function problemOf(about: Stats, path: string): string | null {
+function sizeProblemOf(about: Stats): string | null {
   if (!about.isFile()) return "is not a file";
-  if (about.size > MAX_BYTES) return `has ${about.size} bytes; at most ${MAX_BYTES} are read`;
+  return about.size > MAX_BYTES ? `has ${about.size} bytes; at most ${MAX_BYTES} are read` : null;
+}
+
+/** What is wrong with a file as the place of a secret, and what to do; null if nothing is. */
+function privacyProblemOf(about: Stats, path: string): string | null {
   const forbidden = about.uid === ROOT ? 0o037 : 0o077;
   if ((about.mode & forbidden) === 0) return null;
   const mode = (about.mode & 0o777).toString(8).padStart(4, "0");

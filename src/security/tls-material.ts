@@ -1,0 +1,159 @@
+/**
+ * What TLS is spoken with: a certificate and those between it and its authority, its key, and the
+ * authorities that the other side's certificate has to come from. All is read from PEM files and
+ * checked before it is used, for the TLS library says little of what is wrong, and often only when
+ * somebody connects.
+ */
+import { createHash, createPrivateKey, X509Certificate, type KeyObject } from "node:crypto";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { OperationalError } from "../operational-error.ts";
+import { readPrivateFile, readPublicFile } from "./secret-file.ts";
+
+/** The files, by the names of the config file; an empty path stands for none. */
+export interface TlsFiles {
+  readonly cert_file: string;
+  readonly key_file: string;
+  readonly ca_file: string;
+}
+
+/** What is told of a certificate. */
+export interface CertificateSummary {
+  /** SHA-256 of the certificate as `openssl x509 -fingerprint -sha256` prints it. */
+  readonly fingerprint: string;
+  readonly notBeforeMs: number;
+  /** When it expires, or one of those between it and its authority, whichever is first. */
+  readonly notAfterMs: number;
+}
+
+/** See the file header. */
+export interface TlsMaterial {
+  /** Ready for use by either side of a connection: TLS 1.2 and 1.3 only. */
+  readonly context: SecureContext;
+  /** The same as text, for whoever makes a context of its own; what is not there is left out. */
+  readonly pem: { readonly cert?: string; readonly key?: string; readonly ca?: string };
+  /** Null when there is no certificate. */
+  readonly certificate: CertificateSummary | null;
+  /** Equal for equal files. */
+  readonly digest: string;
+}
+
+/** The oldest version of TLS that is spoken. */
+export const OLDEST_TLS = "TLSv1.2";
+
+const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+/**
+ * Reads and checks the files of a section of the configuration, "tls" for one. `wallMs` is the time
+ * by which certificates may have expired. Throws an OperationalError of one line that names the key
+ * and says what to do.
+ */
+export function readTlsMaterial(section: string, files: TlsFiles, wallMs: number): TlsMaterial {
+  const { cert_file, key_file, ca_file } = files;
+  const hash = createHash("sha256");
+  const read = (path: string, key: string, reader: typeof readPublicFile): string | undefined => {
+    if (path === "") return undefined;
+    const bytes = reader(path, `${section}.${key}`);
+    hash.update(`${bytes.length}:`).update(bytes);
+    return bytes.toString("latin1");
+  };
+  const cert = read(cert_file, "cert_file", readPublicFile);
+  const key = read(key_file, "key_file", readPrivateFile);
+  const ca = read(ca_file, "ca_file", readPublicFile);
+  const chain = cert === undefined ? [] : parseAll(cert, `${section}.cert_file`, cert_file);
+  if (chain.length > 0) checkPair(chain, parseKey(key!, section, key_file), section, files);
+  const certificate = chain.length === 0 ? null : summaryOf(chain);
+  checkValidity(certificate, `the certificate in ${section}.cert_file "${cert_file}"`, wallMs);
+  if (ca !== undefined) checkAuthorities(ca, section, ca_file, wallMs);
+  const pem = { ...(cert && { cert }), ...(key && { key }), ...(ca && { ca }) };
+  try {
+    const context = createSecureContext({ ...pem, minVersion: OLDEST_TLS });
+    return { context, pem, certificate, digest: hash.digest("hex") };
+  } catch (error) {
+    const reason = (error as Error).message;
+    throw new OperationalError(`[${section}]: the TLS library refuses these files: ${reason}`);
+  }
+}
+
+/** What is told of the certificate in a file that may be anything; null when it holds none. */
+export function summaryOfFile(path: string): CertificateSummary | null {
+  try {
+    return summaryOf(parseAll(readPublicFile(path, "").toString("latin1"), "", path));
+  } catch {
+    return null;
+  }
+}
+
+function parseAll(text: string, key: string, path: string): X509Certificate[] {
+  const pieces = text.match(PEM_CERTIFICATE) ?? [];
+  if (pieces.length === 0) {
+    const advice = text.includes("PRIVATE KEY")
+      ? "it is a private key"
+      : "convert it with: openssl x509 -in FILE -out NEW_FILE";
+    throw new OperationalError(`${key} "${path}" holds no certificate in PEM form; ${advice}`);
+  }
+  return pieces.map((piece, i) => {
+    try {
+      return new X509Certificate(piece);
+    } catch {
+      const which = `certificate ${i + 1} of ${pieces.length}`;
+      throw new OperationalError(`${key} "${path}": ${which} is damaged; copy the file again`);
+    }
+  });
+}
+
+function parseKey(text: string, section: string, path: string): KeyObject {
+  try {
+    return createPrivateKey(text);
+  } catch {
+    const place = `${section}.key_file "${path}"`;
+    if (text.includes("ENCRYPTED")) {
+      const command = "openssl pkey -in FILE -out NEW_FILE";
+      throw new OperationalError(`${place} is locked with a passphrase; unlock it: ${command}`);
+    }
+    throw new OperationalError(`${place} holds no private key in PEM form`);
+  }
+}
+
+/** The key has to be that of the first certificate, which is the one that is shown. */
+function checkPair(
+  chain: readonly X509Certificate[],
+  key: KeyObject,
+  section: string,
+  { cert_file, key_file }: TlsFiles,
+): void {
+  const owner = chain.findIndex((certificate) => certificate.checkPrivateKey(key));
+  if (owner === 0) return;
+  if (owner > 0) {
+    const place = `${section}.cert_file "${cert_file}"`;
+    throw new OperationalError(
+      `${place}: the certificate of the key is number ${owner + 1}; put it first`,
+    );
+  }
+  throw new OperationalError(
+    `${section}.key_file "${key_file}" does not belong to the certificate in ` +
+      `${section}.cert_file "${cert_file}"; give the key that the certificate was made with`,
+  );
+}
+
+function checkAuthorities(text: string, section: string, path: string, wallMs: number): void {
+  const all = parseAll(text, `${section}.ca_file`, path).map((it) => summaryOf([it]));
+  // Of several some may be there for the past; one has to be good.
+  if (all.some(({ notAfterMs }) => notAfterMs > wallMs)) return;
+  checkValidity(all[0]!, `the authority in ${section}.ca_file "${path}"`, wallMs);
+}
+
+/** One that is not valid yet passes: then it may be this machine's clock that is wrong. */
+function checkValidity(summary: CertificateSummary | null, what: string, wallMs: number): void {
+  if (summary === null || summary.notAfterMs > wallMs) return;
+  const day = new Date(summary.notAfterMs).toISOString();
+  throw new OperationalError(`${what} expired at ${day}; put a new one in its place`);
+}
+
+function summaryOf(chain: readonly X509Certificate[]): CertificateSummary {
+  const [shown] = chain;
+  return {
+    fingerprint: shown!.fingerprint256,
+    notBeforeMs: Date.parse(shown!.validFrom),
+    notAfterMs: Math.min(...chain.map(({ validTo }) => Date.parse(validTo))),
+  };
+}
