@@ -18,6 +18,7 @@ import {
 import type { Services } from "./commands/services.ts";
 import { journalFacts } from "./durability/log.ts";
 import { within, type FactSection } from "./fact.ts";
+import { NodeCertificates } from "./node-certificates.ts";
 import { PeerTraffic } from "./peer-traffic.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Replica } from "./replica.ts";
@@ -28,6 +29,7 @@ import { Listener } from "./server/listener.ts";
 export interface NodeParts {
   readonly services: Services;
   readonly listener: Listener;
+  readonly certificates: NodeCertificates;
   readonly replica: Replica;
   /** Null when nothing is audited. */
   readonly audit: AuditFile | null;
@@ -44,6 +46,13 @@ export const infoTable: readonly FactSection<Asked>[] = [
   {
     title: "Clients",
     facts: [...within(moment, clientFacts), ...within((it: Asked) => it.listener, Listener.facts)],
+  },
+  {
+    title: "TLS",
+    facts: [
+      ...within((it: Asked) => it.listener, Listener.tlsFacts),
+      ...within((it: Asked) => it.certificates, NodeCertificates.facts),
+    ],
   },
   { title: "Memory", facts: within(moment, memoryFacts) },
   {

@@ -18,6 +18,7 @@ import type { Field } from "./config/field.ts";
 import { keyNames, schema, type Config } from "./config/schema.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts";
 import { MAX_KEY_BYTES } from "./core/data/entry.ts";
+import { NodeCertificates } from "./node-certificates.ts";
 import { infoSections } from "./node-facts.ts";
 import { OperationalError } from "./operational-error.ts";
 import { AuditFile } from "./observability/audit-file.ts";
@@ -37,8 +38,14 @@ import { realWorld, type World } from "./world.ts";
 /** A running node. */
 export interface Node {
   /** Where it listens for clients. */
-  readonly address: { readonly host: string; readonly port: number };
-  /** Opens anew the files it appends to, after they were moved away. */
+  readonly address: {
+    readonly host: string;
+    /** For plain text, or for TLS where that is the only one. */
+    readonly port: number;
+    /** Null where no TLS is spoken. */
+    readonly tlsPort: number | null;
+  };
+  /** Opens anew the files it appends to, after they were moved away, and reads certificates. */
   reopenFiles(): void;
   /** Stops it gracefully; further calls wait for the same stop. */
   stop(): Promise<void>;
@@ -78,6 +85,7 @@ class RunningNode implements Node {
   static async open(config: Config, logger: Logger, world: World): Promise<RunningNode> {
     let broker: EmbeddedBroker | null = null;
     let node: RunningNode | null = null;
+    const certificates = new NodeCertificates(config, logger, world);
     const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
     const startOwnBroker = async (): Promise<string> => {
       broker = await startBroker(config, logger, world.timing);
@@ -87,13 +95,14 @@ class RunningNode implements Node {
     const opening = Replica.open({
       ...replicaOptions(config, logger, world),
       brokerAddress: startOwnBroker,
-      address: () => advertisedAddress(config, node!.address.port),
+      address: () => advertisedAddress(config, node!.listener.plainPort),
     });
     const replica = await opening.catch(async (error: unknown) => {
       await audit?.close();
+      certificates.stop();
       throw error;
     });
-    node = new RunningNode(config, logger, world, replica, broker, audit);
+    node = new RunningNode(config, logger, world, replica, broker, audit, certificates);
     return node;
   }
 
@@ -104,6 +113,7 @@ class RunningNode implements Node {
     private readonly replica: Replica,
     private readonly broker: EmbeddedBroker | null,
     private readonly audit: AuditFile | null,
+    private readonly certificates: NodeCertificates,
   ) {
     this.stopped = this.hasStopped.promise;
     this.startedMs = world.timing.nowMs();
@@ -115,8 +125,9 @@ class RunningNode implements Node {
     };
   }
 
-  get address(): { host: string; port: number } {
-    return { host: this.config.network.bind_address, port: this.listener.port };
+  get address(): Node["address"] {
+    const { port, tlsPort } = this.listener;
+    return { host: this.config.network.bind_address, port, tlsPort };
   }
 
   /** Serves clients, and resolves when the replica has what its peers have. */
@@ -131,15 +142,21 @@ class RunningNode implements Node {
       await this.broker?.stop();
       await replica.journal.close();
       await this.audit?.close();
-      throw listenProblem(error, this.config);
+      this.certificates.stop();
+      throw error;
     }
     const started = replica.start();
-    const { host, port } = this.address;
-    logger.info("Serving clients", { address: formatHostPort(host, port) });
+    const { host } = this.address;
+    const { plainPort, tlsPort } = listener;
+    logger.info("Serving clients", {
+      address: plainPort === null ? undefined : formatHostPort(host, plainPort),
+      tls: tlsPort === null ? undefined : formatHostPort(host, tlsPort),
+    });
     await started;
   }
 
   reopenFiles(): void {
+    this.certificates.reopen();
     try {
       this.audit?.reopen();
     } catch (error) {
@@ -161,6 +178,7 @@ class RunningNode implements Node {
     await this.replica.stop();
     await this.broker?.stop();
     await this.audit?.close();
+    this.certificates.stop();
     this.logger.info("Stopped");
     this.hasStopped.resolve();
   }
@@ -193,7 +211,13 @@ class RunningNode implements Node {
       runQueue: new RunQueue(world.timing),
       copiedBytes: 0,
     };
-    return new Listener(config.network, context, logger.child("server"), reservedFiles(config));
+    const { own } = this.certificates;
+    const servesTls = own !== null && config.tls.cert_file !== "";
+    const tls = servesTls
+      ? { material: () => own.current, clientCertificates: config.tls.client_certificates }
+      : null;
+    const files = reservedFiles(config);
+    return new Listener(config.network, context, logger.child("server"), files, tls);
   }
 
   private createServices(): Services {
@@ -221,8 +245,8 @@ class RunningNode implements Node {
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => this.listener.list(),
       info: () => {
-        const { listener, audit } = this;
-        return infoSections({ services, replica, listener, audit });
+        const { listener, audit, certificates } = this;
+        return infoSections({ services, replica, listener, certificates, audit });
       },
       killClients: (idOrAddress) => this.listener.kill(idOrAddress),
       settings: () => settingsOf(config),
@@ -267,10 +291,14 @@ function reservedFiles({ anti_entropy, mqtt }: Config): number {
   return 32 + 2 * Math.min(anti_entropy.max_concurrent_syncs, 16) + forBroker;
 }
 
-/** Where peers reach this node: an address to bind to may mean every one there is. */
-function advertisedAddress({ network }: Config, port: number): string {
-  if (network.advertise_address === NO_ADDRESS) return NO_ADDRESS;
-  return formatHostPort(advertisedHost(network), port);
+/**
+ * Where peers reach this node in plain text: an address to bind to may mean every one there is.
+ */
+function advertisedAddress({ network }: Config, port: number | null): string {
+  if (network.advertise_address === NO_ADDRESS || port === null) return NO_ADDRESS;
+  const host = advertisedHost(network);
+  const isReached = network.plaintext === "on" || isLoopback(host);
+  return isReached ? formatHostPort(host, port) : NO_ADDRESS;
 }
 
 function advertisedHost(network: Config["network"]): string {
@@ -321,17 +349,6 @@ function brokerHost(config: Config): string {
   if (bound === "0.0.0.0") return "127.0.0.1";
   if (bound === "::") return "[::1]";
   return bound.includes(":") ? `[${bound}]` : bound;
-}
-
-function listenProblem(error: unknown, config: Config): OperationalError {
-  const { bind_address, bind_port } = config.network;
-  const address = formatHostPort(bind_address, bind_port);
-  const { code, message } = error as { code?: string; message?: string };
-  const why =
-    code === "EADDRINUSE"
-      ? "the port is in use; stop what uses it or set another network.bind_port"
-      : `${code ?? message}; check network.bind_address and network.bind_port`;
-  return new OperationalError(`cannot listen on ${address}: ${why}`);
 }
 
 function replicationControl(replicator: Replicator, antiEntropy: AntiEntropy): ReplicationControl {

@@ -60,7 +60,7 @@ export interface ReplicaOptions {
     | "max_clock_skew_ms"
     | "tombstone_grace_seconds"
   >;
-  readonly mqtt: Omit<Config["mqtt"], "embedded">;
+  readonly mqtt: Omit<Config["mqtt"], "embedded" | "tls">;
   readonly antiEntropy: Config["anti_entropy"];
   /** The broker's address, asked for once the data is back. When it rejects, so does `open`. */
   readonly brokerAddress: () => Promise<string>;

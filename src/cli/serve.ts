@@ -46,9 +46,10 @@ export const serve: Subcommand = {
       logger.reopen();
       node.reopenFiles();
     };
-    const { host, port } = node.address;
+    const { host, port, tlsPort } = node.address;
+    const tls = tlsPort === null ? "" : `, TLS on ${formatHostPort(host, tlsPort)}`;
     console.log(
-      `MerkleKV ${version} ready: node ${config.node_id} on ${formatHostPort(host, port)}`,
+      `MerkleKV ${version} ready: node ${config.node_id} on ${formatHostPort(host, port)}${tls}`,
     );
 
     await Promise.race([told, node.stopped]);

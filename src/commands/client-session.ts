@@ -7,6 +7,8 @@ import type { Link, LinkHandler } from "../ports.ts";
 export class ClientSession {
   /** Set by CLIENT SETNAME. */
   name = "";
+  /** Whether the client speaks TLS. */
+  isSecure = false;
   /**
    * The name in the client's TLS certificate, which was verified; null without one: over plain
    * text, when none was asked for or given, or when it holds no name. It is the subject's common

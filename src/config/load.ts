@@ -21,6 +21,7 @@ import {
   sectionNames,
 } from "./schema.ts";
 import { type Settings, readSetting } from "./settings.ts";
+import { tlsConflicts } from "./tls-conflicts.ts";
 
 /** Where the configuration comes from. */
 export interface ConfigSources {
@@ -206,12 +207,7 @@ function* conflicts(config: Config, settings: Settings): Generator<string> {
   if (broker_bytes_per_second > 0 && broker_bytes_per_second < 4_096) {
     yield `anti_entropy.broker_bytes_per_second: found ${broker_bytes_per_second}; allowed: at least 4096, or 0 for none`;
   }
-  const { bind_address, bind_port } = mqtt.embedded;
-  const hostsBroker = mqtt.enabled && mqtt.broker_address === "embedded";
-  const samePlace = bind_address === network.bind_address && bind_port === network.bind_port;
-  if (hostsBroker && samePlace && bind_port !== 0) {
-    yield `mqtt.embedded.bind_port: found ${bind_port}; allowed: a port other than network.bind_port`;
-  }
+  yield* tlsConflicts(config);
 }
 
 /** A secret that is not where it belongs, or less of one than somebody may count on. */

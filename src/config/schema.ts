@@ -13,6 +13,11 @@ const HOST = { allowed: "an IP address or a host name", accepts: isHost };
 function isFilePath(path: string): boolean {
   return !path.includes("\0") && !path.endsWith("/");
 }
+const FILE = { allowed: "the path of a file, or empty", accepts: isFilePath };
+const SERVER_NAME = {
+  allowed: "a host name, or empty",
+  accepts: (name: string) => name === "" || isHost(name),
+};
 const DAY_SECONDS = 86_400;
 
 /** Name of a key → what it is. The order is that of the documentation. */
@@ -47,8 +52,7 @@ export const schema = {
   }),
   "cluster.secret_file": text({
     fallback: "",
-    allowed: "the path of a file, or empty",
-    accepts: isFilePath,
+    ...FILE,
     doc: "File with the cluster's secret, the same for all nodes (`merklekv keygen` makes one). With it, all that nodes tell each other is sealed.",
   }),
   "cluster.previous_secret_files": list({
@@ -68,6 +72,16 @@ export const schema = {
     from: 0,
     to: 65_535,
     doc: "Port to listen on for clients; 0 takes a free one.",
+  }),
+  "network.tls_port": integer({
+    fallback: 7380,
+    from: 0,
+    to: 65_535,
+    doc: "Port to listen on for clients that speak TLS, once there is a `tls.cert_file`; 0 takes a free one.",
+  }),
+  "network.plaintext": choice(["on", "loopback", "off"], {
+    fallback: "on",
+    doc: "Who may speak without TLS: everybody, this machine, or nobody. It is so for clients, for peers in both directions, and at the embedded broker.",
   }),
   "network.advertise_address": text({
     fallback: "",
@@ -121,6 +135,32 @@ export const schema = {
     from: 1,
     to: 1_048_576,
     doc: "MiB held for all clients together; at least twice the largest reply or request. Past it the greediest is cut.",
+  }),
+
+  "tls.cert_file": text({
+    fallback: "",
+    ...FILE,
+    doc: "This node's certificate in PEM, and those between it and its authority. With one the node serves TLS; to peers it shows it, too.",
+  }),
+  "tls.key_file": text({
+    fallback: "",
+    ...FILE,
+    doc: "The key of that certificate in PEM, which nobody else may read.",
+  }),
+  "tls.ca_file": text({
+    fallback: "",
+    ...FILE,
+    doc: "The authorities in PEM that certificates of clients and peers come from; without it, those that everybody trusts.",
+  }),
+  "tls.client_certificates": choice(["none", "request", "require"], {
+    fallback: "none",
+    doc: "Whether clients are asked for certificates, and whether they need one. What is shown has to be valid.",
+  }),
+  "tls.server_name": text({
+    fallback: "",
+    fallbackText: "the address it is reached at",
+    ...SERVER_NAME,
+    doc: "The name that a peer's certificate has to be made for.",
   }),
 
   "mqtt.enabled": boolean({
@@ -211,6 +251,37 @@ export const schema = {
     to: 100_000_000,
     doc: "Events held while the broker is away; past it peers learn by comparing instead.",
   }),
+  "mqtt.tls.ca_file": text({
+    fallback: "",
+    ...FILE,
+    doc: "The authorities in PEM that the certificate of an `mqtts://` or `wss://` broker comes from; without it, those that everybody trusts.",
+  }),
+  "mqtt.tls.cert_file": text({
+    fallback: "",
+    ...FILE,
+    doc: "The certificate in PEM that is shown to the broker.",
+  }),
+  "mqtt.tls.key_file": text({
+    fallback: "",
+    ...FILE,
+    doc: "The key of that certificate in PEM, which nobody else may read.",
+  }),
+  "mqtt.tls.server_name": text({
+    fallback: "",
+    fallbackText: "the host in `mqtt.broker_address`",
+    ...SERVER_NAME,
+    doc: "The name that is asked for, and that the broker's certificate has to be made for.",
+  }),
+  "mqtt.tls.alpn": text({
+    fallback: "",
+    allowed: "up to 255 characters of ASCII",
+    accepts: (name) => /^[!-~]{0,255}$/.test(name),
+    doc: "The protocol that is asked for by ALPN; AWS IoT Core on port 443 wants `x-amzn-mqtt-ca`.",
+  }),
+  "mqtt.tls.insecure": boolean({
+    fallback: false,
+    doc: "Whether any certificate of the broker's is taken. Then anybody on the way can be the broker.",
+  }),
   "mqtt.embedded.bind_address": text({
     fallback: "127.0.0.1",
     ...HOST,
@@ -221,6 +292,12 @@ export const schema = {
     from: 0,
     to: 65_535,
     doc: "Port the embedded broker listens on; 0 takes a free one.",
+  }),
+  "mqtt.embedded.tls_port": integer({
+    fallback: 8883,
+    from: 0,
+    to: 65_535,
+    doc: "Port on which it speaks TLS, once there is a `tls.cert_file`; 0 takes a free one.",
   }),
   "mqtt.embedded.max_clients": integer({
     fallback: 256,
@@ -372,8 +449,7 @@ export const schema = {
   "logging.file_path": text({
     fallback: "",
     fallbackText: "(standard error)",
-    allowed: "the path of a file, or empty",
-    accepts: isFilePath,
+    ...FILE,
     doc: "File to append to; reopened on SIGHUP.",
   }),
   "logging.max_file_mb": integer({
@@ -392,8 +468,7 @@ export const schema = {
   "audit.file": text({
     fallback: "",
     fallbackText: "(none)",
-    allowed: "the path of a file, or empty",
-    accepts: isFilePath,
+    ...FILE,
     doc: "File to append to who administered the node, changed users, failed to log in or was denied something; reopened on SIGHUP.",
   }),
   "audit.max_file_mb": integer({

@@ -36,7 +36,10 @@ const PACKETS_A_TURN = 64;
 const MAX_HALF_WAY = 20;
 
 /** The bounds of a broker, by the names of the config file. */
-export type BrokerLimits = Omit<Config["mqtt"]["embedded"], "bind_address" | "bind_port">;
+export type BrokerLimits = Omit<
+  Config["mqtt"]["embedded"],
+  "bind_address" | "bind_port" | "tls_port"
+>;
 
 const DEFAULT_LIMITS: BrokerLimits = {
   max_clients: schema["mqtt.embedded.max_clients"].fallback,

@@ -51,7 +51,7 @@ export interface ReplicatorOptions {
     | "origin"
   >;
   /** `broker_address` is a broker's, not "embedded"; `enabled` is how it starts. */
-  readonly settings: Omit<Config["mqtt"], "embedded">;
+  readonly settings: Omit<Config["mqtt"], "embedded" | "tls">;
   readonly nodeId: string;
   /** `host:port` at which peers reach this node, or "none". */
   readonly address: () => string;

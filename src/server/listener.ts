@@ -2,10 +2,10 @@
  * Accepts clients and looks after their connections: how many, how long one may take over a
  * request, and how they end when the node stops.
  */
-import type { Socket, TCPSocketListener } from "bun";
+import type { Socket } from "bun";
 import type { Context } from "../commands/command.ts";
 import { ClientSession } from "../commands/client-session.ts";
-import { counter, gauge, type Fact } from "../fact.ts";
+import { counter, gauge, within, type Fact } from "../fact.ts";
 import type { Logger } from "../observability/log.ts";
 import { PLAIN, Reply, TAGGED, type Dialect } from "../protocol/reply.ts";
 import { RespParser } from "../protocol/resp-parser.ts";
@@ -16,16 +16,16 @@ import { ReadAhead } from "./read-ahead.ts";
 import { ReadingTurns } from "../reading-turns.ts";
 import { ClientMemory } from "./client-memory.ts";
 import { Deadlines } from "./deadlines.ts";
-import type { SocketHandler } from "./socket-handler.ts";
+import type { Arrival, SocketHandler } from "./socket-handler.ts";
 import { affordableConnections, openFiles } from "./open-files.ts";
+import { handshakeFacts, Handshakes, LEAST_HANDSHAKES, type TlsService } from "./handshakes.ts";
+import { Doors, type DoorSettings } from "./doors.ts";
 import { ThrottledWarnings } from "./throttled-warnings.ts";
 import { Reception, RESERVED_PLACES, RESERVES, type Reserve } from "./reception.ts";
 import { PipelineSlice } from "./pipeline-slice.ts";
 
 /** The keys of `[network]`, by the names of the config file. */
-export interface NetworkSettings {
-  readonly bind_address: string;
-  readonly bind_port: number;
+export interface NetworkSettings extends DoorSettings {
   readonly max_connections: number;
   /** Seconds a request may take from its first byte to its last. */
   readonly connection_timeout: number;
@@ -61,10 +61,14 @@ export class Listener {
   /** `max_connections`, or what the limit of open files allows. */
   private connectionLimit: number;
   private readonly shared: SharedByConnections;
-  private listener: TCPSocketListener<SocketHandler> | undefined;
+  private readonly doors: Doors;
+  /** Null when nobody is to speak TLS. */
+  private readonly handshakes: Handshakes | null;
   private cancelTicks: Cancel = () => {};
   private readonly lineDialect: Dialect;
   private nextId = 1;
+  /** Of the connections, those that speak TLS. */
+  private secureConnections = 0;
   private discardedBytes = 0;
   private returnedBefore = 0;
   private whenEmpty: (() => void) | undefined;
@@ -109,12 +113,30 @@ export class Listener {
     ),
   ];
 
+  /** For INFO, too. */
+  static readonly tlsFacts: readonly Fact<Listener>[] = [
+    gauge(
+      "tls_port",
+      "port",
+      "Where clients speak TLS; 0 where nobody does.",
+      (it) => it.doors.tlsPort ?? 0,
+    ),
+    gauge(
+      "tls_connections",
+      "connections",
+      "Of the connected clients, those that speak TLS.",
+      (it) => (it.handshakes === null ? null : it.secureConnections),
+    ),
+    ...within((it: Listener) => it.handshakes, handshakeFacts),
+  ];
+
   /** `context` is completed with each connection's session as its requests run. */
   constructor(
     private readonly settings: NetworkSettings,
     private readonly context: Context,
     private readonly logger: Logger,
     private readonly reservedFiles = 0,
+    tls: TlsService | null = null,
   ) {
     this.connectionLimit = settings.max_connections;
     this.lineDialect = settings.dialect === "tagged" ? TAGGED : PLAIN;
@@ -140,50 +162,61 @@ export class Listener {
       onDiscarded: (bytes) => this.collectDiscarded(bytes),
     };
     this.reception = new Reception({
-      admit: (socket, reserve, first) => this.admitReserved(socket, reserve, first),
+      admit: (arrival, reserve, first) => this.admitReserved(arrival, reserve, first),
       onRefused: (address) => this.noteRefused(address),
       lineDialect: this.lineDialect,
       reply: this.shared.reply,
       nowMs,
     });
+    this.doors = new Doors(settings, {
+      onPlain: (socket) => this.meet(socket, (it) => this.accept(it)),
+      onSecure: tls && ((socket) => this.meet(socket, (it) => this.handshakes!.receive(it))),
+      onClose: (socket) => this.close(socket),
+      reportBug: context.services.reportBug,
+    });
+    this.handshakes = tls && this.createHandshakes(tls);
   }
 
-  /** The port listened on; the one the system chose when 0 was asked for. */
+  private createHandshakes(tls: TlsService): Handshakes {
+    const { nowMs, runQueue, notices } = this.shared;
+    return new Handshakes({
+      ...tls,
+      timeoutMs: this.settings.connection_timeout * 1_000,
+      places: () => this.freePlaces,
+      onSecure: (arrival) => this.accept(arrival),
+      events: this.doors.events,
+      runQueue,
+      notices,
+      nowMs,
+    });
+  }
+
+  /** The port for plain text, or for TLS where that is the only one. */
   get port(): number {
-    return this.listener?.port ?? this.settings.bind_port;
+    return this.plainPort ?? this.tlsPort ?? this.settings.bind_port;
   }
 
-  /** Begins to accept. Throws the system's error, EADDRINUSE for one. */
+  /** The port for plain text; the one the system chose when 0 was asked for. Null without one. */
+  get plainPort(): number | null {
+    return this.doors.plainPort;
+  }
+
+  /** The port for TLS; null without one. */
+  get tlsPort(): number | null {
+    return this.doors.tlsPort;
+  }
+
+  /** Begins to accept. Throws an OperationalError when a port is in use, for one. */
   start(): void {
     this.limitConnections();
-    this.listener = Bun.listen<SocketHandler>({
-      hostname: this.settings.bind_address,
-      port: this.settings.bind_port,
-      // A client that has sent all its requests and shut down its side still reads replies.
-      allowHalfOpen: true,
-      socket: {
-        // Not a Buffer, whose slice() makes no copy and keeps the whole chunk.
-        binaryType: "uint8array",
-        open: (socket) => this.accept(socket),
-        data: (socket, chunk) => socket.data?.onData(chunk),
-        drain: (socket) => socket.data?.onDrain(),
-        end: (socket) => socket.data?.onEnd(),
-        close: (socket) => this.close(socket),
-        error: (socket, error) => {
-          // What the system says of a connection is an event; anything else is a mistake of ours.
-          if ((error as NodeJS.ErrnoException).syscall === undefined) {
-            this.context.services.reportBug(error);
-          }
-          socket.terminate();
-        },
-      },
-    });
+    this.doors.open();
     this.cancelTicks = every(this.context.runQueue.timing, TICK_MS, () => this.tick());
   }
 
   /** Accepts no more, lets every connection finish what it is sending, and closes them all. */
   async stop(): Promise<void> {
-    this.listener?.stop(false);
+    this.doors.close();
+    this.handshakes?.close();
     this.reception.close();
     this.shared.deadlines.isLast = true;
     const empty = new Promise<void>((resolve) => (this.whenEmpty = resolve));
@@ -232,7 +265,8 @@ export class Listener {
   private limitConnections(): void {
     const { max_connections } = this.settings;
     const files = openFiles();
-    const reserved = this.reservedFiles + RESERVED_PLACES;
+    const forHandshakes = this.handshakes === null ? 0 : LEAST_HANDSHAKES;
+    const reserved = this.reservedFiles + RESERVED_PLACES + forHandshakes;
     this.connectionLimit = affordableConnections(max_connections, reserved, files);
     if (files === null || this.connectionLimit === max_connections) return;
     this.logger.warn(
@@ -246,37 +280,48 @@ export class Listener {
     );
   }
 
-  private accept(socket: Socket<SocketHandler>): void {
+  /** Somebody is at the door. */
+  private meet(socket: Socket<SocketHandler>, receive: (arrival: Arrival) => void): void {
     this.context.services.statistics.totalConnections++;
     // A client that has reset its connection before it was accepted has no address any more.
     if (socket.remoteAddress === undefined) return void socket.terminate();
-    if (this.connections.size - this.reserved.size < this.connectionLimit) this.admit(socket);
-    else this.reception.receive(socket, addressOf(socket));
+    receive({ socket, address: addressOf(socket), isSecure: false, certificateName: null });
   }
 
-  private admit(socket: Socket<SocketHandler>): Connection {
+  /** How many may still come in by ordinary places. */
+  private get freePlaces(): number {
+    return this.connectionLimit - (this.connections.size - this.reserved.size);
+  }
+
+  private accept(arrival: Arrival): void {
+    // Those who are about to come in have taken files, too.
+    const coming = Math.max(0, (this.handshakes?.pending ?? 0) - LEAST_HANDSHAKES);
+    if (this.freePlaces > coming) this.admit(arrival);
+    else this.reception.receive(arrival);
+  }
+
+  private admit({ socket, address, isSecure, certificateName }: Arrival): Connection {
     const session = new ClientSession(
       this.nextId++,
-      addressOf(socket),
+      address,
       this.shared.nowMs(),
       this.lineDialect,
     );
+    session.isSecure = isSecure;
+    session.certificateName = certificateName;
     const connection = new Connection(socket, session, this.shared);
     socket.data = connection;
     this.connections.add(connection);
+    if (isSecure) this.secureConnections++;
     this.context.services.statistics.activeConnections = this.connections.size;
     return connection;
   }
 
-  private admitReserved(
-    socket: Socket<SocketHandler>,
-    reserve: Reserve,
-    first: Uint8Array,
-  ): boolean {
+  private admitReserved(arrival: Arrival, reserve: Reserve, first: Uint8Array): boolean {
     let taken = 0;
     for (const other of this.reserved.values()) if (other === reserve) taken++;
     if (taken >= RESERVES[reserve]) return false;
-    const connection = this.admit(socket);
+    const connection = this.admit(arrival);
     this.reserved.set(connection, reserve);
     connection.onData(first);
     return true;
@@ -298,6 +343,7 @@ export class Listener {
     if (!(handler instanceof Connection)) return;
     this.connections.delete(handler);
     this.reserved.delete(handler);
+    if (handler.session.isSecure) this.secureConnections--;
     this.context.services.statistics.activeConnections = this.connections.size;
     if (this.connections.size === 0) this.whenEmpty?.();
   }
@@ -329,6 +375,7 @@ export class Listener {
     memory.tick();
     this.collectReturned();
     this.reception.tick();
+    this.handshakes?.tick();
     this.endIdle(this.shared.nowMs());
   }
 

@@ -5,9 +5,8 @@
  *
  * No more than a few wait here, because each holds an open file; the rest is closed at once.
  */
-import type { Socket } from "bun";
 import type { Dialect, Reply } from "../protocol/reply.ts";
-import type { SocketHandler } from "./socket-handler.ts";
+import type { Arrival, SocketHandler } from "./socket-handler.ts";
 
 /** What a connection is that got in beyond `max_connections`. */
 export type Reserve = "peer" | "administration";
@@ -27,7 +26,7 @@ const LOOK_BYTES = 64;
 /** What the listener does with those that are let in, and how they are told. */
 export interface ReceptionOptions {
   /** Admits the socket if a place of this kind is free, and gives it what came first. */
-  admit(socket: Socket<SocketHandler>, reserve: Reserve, first: Uint8Array): boolean;
+  admit(arrival: Arrival, reserve: Reserve, first: Uint8Array): boolean;
   /** Told of everyone turned away. */
   onRefused(address: string): void;
   readonly lineDialect: Dialect;
@@ -43,8 +42,9 @@ export class Reception {
   constructor(readonly options: ReceptionOptions) {}
 
   /** Takes in a connection for which there is no ordinary place. */
-  receive(socket: Socket<SocketHandler>, address: string): void {
-    const visitor = new Visitor(socket, address, this);
+  receive(arrival: Arrival): void {
+    const { socket } = arrival;
+    const visitor = new Visitor(arrival, this);
     socket.data = visitor;
     if (this.visitors.size < RECEPTION_PLACES) return void this.visitors.add(visitor);
     visitor.refuse();
@@ -83,8 +83,7 @@ class Visitor implements SocketHandler {
   private first: Uint8Array = new Uint8Array(0);
 
   constructor(
-    private readonly socket: Socket<SocketHandler>,
-    private readonly address: string,
+    private readonly arrival: Arrival,
     private readonly reception: Reception,
   ) {
     this.sinceMs = reception.options.nowMs();
@@ -96,9 +95,9 @@ class Visitor implements SocketHandler {
     const text = Buffer.from(this.first.subarray(0, LOOK_BYTES)).toString("latin1");
     const words = firstWords(text);
     if (words === null && this.first.length < LOOK_BYTES) return;
-    const reserve = reserveFor(words ?? "", this.address);
+    const reserve = reserveFor(words ?? "", this.arrival.address);
     const { options } = this.reception;
-    if (reserve !== null && options.admit(this.socket, reserve, this.first)) {
+    if (reserve !== null && options.admit(this.arrival, reserve, this.first)) {
       return this.reception.gone(this);
     }
     this.refuse();
@@ -116,7 +115,7 @@ class Visitor implements SocketHandler {
 
   leave(): void {
     this.reception.gone(this);
-    this.socket.terminate();
+    this.arrival.socket.terminate();
   }
 
   /** Says why, and that this is all. */
@@ -124,17 +123,17 @@ class Visitor implements SocketHandler {
     if (this.isRefused) return;
     this.isRefused = true;
     const { options } = this.reception;
-    options.onRefused(this.address);
+    options.onRefused(this.arrival.address);
     // The line fits an empty send buffer.
-    if (this.first[0] === STAR) this.socket.write("-ERR max number of clients reached\r\n");
+    if (this.first[0] === STAR) this.arrival.socket.write("-ERR max number of clients reached\r\n");
     else {
       const { reply, lineDialect } = options;
       reply.reset();
       reply.dialect = lineDialect;
       reply.error("Too many connections");
-      this.socket.write(reply.bytes.subarray(0, reply.length));
+      this.arrival.socket.write(reply.bytes.subarray(0, reply.length));
     }
-    this.socket.shutdown();
+    this.arrival.socket.shutdown();
     this.sinceMs = options.nowMs();
     this.reception.told(this);
   }

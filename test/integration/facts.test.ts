@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { statsFacts } from "../../src/commands/facts.ts";
 import type { Fact } from "../../src/fact.ts";
 import { infoTable } from "../../src/node-facts.ts";
+import { Authority } from "../support/certificates.ts";
 import { respRequest } from "../support/in-process.ts";
 import { LineClient } from "../support/line-client.ts";
 import { startNodeProcess, type NodeProcess } from "../support/process.ts";
@@ -11,32 +12,45 @@ const CONFIG = `
 node_id = "n1"
 [network]
 bind_port = 0
+tls_port = 0
 [mqtt]
 broker_address = "embedded"
 [mqtt.embedded]
 bind_port = 0
+tls_port = 0
 [storage]
 engine = "log"
 [audit]
 file = "audit.jsonl"
 `;
 
+const authority = new Authority();
+const { cert, key } = authority.issue();
+const TLS = `
+[tls]
+cert_file = "${cert}"
+key_file = "${key}"
+`;
+/** Of what has not happened, or is not there: nothing was healed, nor is a broker spoken to by TLS. */
+const NOT_SHOWN = /^(sync_last_heal_|mqtt_tls_|tls_certificate_problem)/;
+
 let node: NodeProcess;
 let client: LineClient;
 beforeAll(async () => {
-  node = await startNodeProcess({ config: CONFIG });
+  node = await startNodeProcess({ config: CONFIG + TLS });
   client = await LineClient.connect(node.port);
   expect(await client.send("SET key value")).toBe("OK");
 });
 afterAll(async () => {
   await client.close();
   await node.stop();
+  authority.remove();
 });
 
-/** Names of the facts a node of this kind has, of which nothing was healed yet. */
+/** Names of the facts that a node of this kind has. */
 function namesOf(facts: readonly Pick<Fact<never>, "name" | "only">[], only?: Fact<never>["only"]) {
   const shown = facts.filter((it) => it.only === undefined || it.only === only);
-  return shown.map(({ name }) => name).filter((name) => !name.startsWith("sync_last_heal_"));
+  return shown.map(({ name }) => name).filter((name) => !NOT_SHOWN.test(name));
 }
 
 async function textOf(...words: string[]): Promise<string[]> {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runBinary, type BinaryProcess } from "../support/process.ts";
 
-const READY = /ready: node \S+ on \S+:(\d+)$/m;
+const READY = /ready: node \S+ on \S+:(\d+)(?:, TLS on \S+:(\d+))?$/m;
 
 /** Settings of a node as `[section]` to key to value. */
 export type Sections = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
@@ -15,6 +15,7 @@ export class NodeOnDisk {
   private running: BinaryProcess | undefined;
   private written = "";
   private listensOn = 0;
+  private speaksTlsOn = 0;
 
   private constructor(
     readonly id: string,
@@ -47,6 +48,16 @@ export class NodeOnDisk {
     return this.listensOn;
   }
 
+  /** The port for TLS of its present run. */
+  get tlsPort(): number {
+    return this.speaksTlsOn;
+  }
+
+  /** Tells it to read its files again. */
+  hangUp(): void {
+    this.process.signal("SIGHUP");
+  }
+
   get pid(): number {
     return this.process.pid;
   }
@@ -69,7 +80,9 @@ export class NodeOnDisk {
       ...(command !== undefined && { command }),
     });
     this.running = process;
-    this.listensOn = Number((await process.waitFor(READY))[1]);
+    const [, port, tlsPort = "0"] = await process.waitFor(READY);
+    this.listensOn = Number(port);
+    this.speaksTlsOn = Number(tlsPort);
   }
 
   /** SIGKILL. */

@@ -142,7 +142,7 @@ export class Simulation {
   /** What clients and troubles did. */
   readonly acts: Act[] = [];
   readonly oracle: Oracle;
-  readonly mqttSettings: Omit<Config["mqtt"], "embedded">;
+  readonly mqttSettings: Omit<Config["mqtt"], "embedded" | "tls">;
   /** A member that lies; null for none. */
   readonly liar: Liar | null;
   readonly counts: Record<string, number> = {

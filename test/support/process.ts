@@ -31,6 +31,8 @@ export interface BinaryProcess {
 export interface NodeProcess extends BinaryProcess {
   /** The port clients connect to, on 127.0.0.1. */
   readonly port: number;
+  /** And over TLS; 0 where it does not speak it. */
+  readonly tlsPort: number;
   /** Where it was started; removed when the process ends. */
   readonly directory: string;
 }
@@ -150,8 +152,9 @@ export async function startNodeProcess(
   const remove = () => rmSync(directory, { recursive: true, force: true });
   void child.exited.then(remove);
   try {
-    const ready = await child.waitFor(/ready: node \S+ on \S+:(\d+)$/m);
-    return { ...child, port: Number(ready[1]), directory };
+    const ready = await child.waitFor(/ready: node \S+ on \S+:(\d+)(?:, TLS on \S+:(\d+))?$/m);
+    const [, port, tlsPort = "0"] = ready;
+    return { ...child, port: Number(port), tlsPort: Number(tlsPort), directory };
   } catch (error) {
     await child.kill();
     throw error;

@@ -10,6 +10,7 @@ const SOURCE = join(import.meta.dir, "../../src");
 
 /** Importable from anywhere but the pure parts. */
 const EVERYWHERE = [
+  "certificates.ts",
   "config",
   "fact.ts",
   "observability/log.ts",
@@ -40,6 +41,7 @@ const ARROWS: Record<string, string[]> = {
   "version.ts": ["../package.json"],
   "operational-error.ts": [],
   security: ["core/bytes.ts", "operational-error.ts"],
+  "certificates.ts": ["fact.ts", "observability/log.ts", "security", "timing.ts"],
   "fact.ts": [],
   "peer-traffic.ts": ["fact.ts"],
   "ports.ts": ["config/address.ts"],
@@ -55,8 +57,13 @@ const ARROWS: Record<string, string[]> = {
     ...BELOW_ADAPTERS,
     ...["anti-entropy", "clock-watch.ts", "durability", "replication", "sweep-loop.ts", "world.ts"],
   ],
-  "node-facts.ts": ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "clock-watch.ts", "replica.ts"],
+  "node-certificates.ts": [...EVERYWHERE, "world.ts"],
+  "node-facts.ts": [
+    ...["commands", ...BELOW_ADAPTERS, ...ADAPTERS],
+    ...["clock-watch.ts", "node-certificates.ts", "replica.ts"],
+  ],
   "node.ts": [
+    "node-certificates.ts",
     "node-facts.ts",
     "commands",
     ...BELOW_ADAPTERS,

@@ -39,6 +39,8 @@ test("a minimal file gets every default, without a notice", () => {
       network: {
         bind_address: "127.0.0.1",
         bind_port: 7379,
+        tls_port: 7380,
+        plaintext: "on",
         advertise_address: "",
         max_connections: 1000,
         idle_timeout: 0,
@@ -48,6 +50,13 @@ test("a minimal file gets every default, without a notice", () => {
         max_line_bytes: 1048576,
         max_value_bytes: 8388608,
         max_output_bytes: 67108864,
+      },
+      tls: {
+        cert_file: "",
+        key_file: "",
+        ca_file: "",
+        client_certificates: "none",
+        server_name: "",
       },
       mqtt: {
         enabled: true,
@@ -65,9 +74,18 @@ test("a minimal file gets every default, without a notice", () => {
         batch_milliseconds: 5,
         batch_bytes: 65536,
         max_outbox_events: 1000000,
+        tls: {
+          ca_file: "",
+          cert_file: "",
+          key_file: "",
+          server_name: "",
+          alpn: "",
+          insecure: false,
+        },
         embedded: {
           bind_address: "127.0.0.1",
           bind_port: 1883,
+          tls_port: 8883,
           max_clients: 256,
           max_packet_bytes: 4_194_304,
           max_queued_mb: 64,
@@ -446,5 +464,42 @@ describe("a file that is none", () => {
       expect(problems[0]).toStartWith(start);
       expect(problems[0]).not.toMatch(/[\n\r]| at row/);
     }
+  });
+});
+
+describe("TLS and ports", () => {
+  const PAIR = '[tls]\ncert_file = "a.crt"\nkey_file = "a.key"\n';
+  test.each([
+    ["a certificate without a key", '[tls]\ncert_file = "a.crt"', "tls.key_file: missing"],
+    ["a key without a certificate", '[tls]\nkey_file = "a.key"', "tls.cert_file: missing"],
+    [
+      "no plain text and no TLS",
+      '[network]\nplaintext = "off"',
+      "tls.cert_file: missing; allowed: a certificate, because without TLS",
+    ],
+    [
+      "client certificates without authorities",
+      `${PAIR}client_certificates = "require"`,
+      "tls.ca_file: missing",
+    ],
+    [
+      "one port for both",
+      `${PAIR}[network]\ntls_port = 7379`,
+      "network.tls_port: found 7379; allowed: a port other than network.bind_port",
+    ],
+    [
+      "TLS for a broker that speaks none",
+      '[mqtt.tls]\nca_file = "ca.crt"',
+      "mqtt.broker_address: does not speak TLS",
+    ],
+  ])("%s", (_, toml, problem) => {
+    const problems = problemsOf(`${MINIMAL}\n${toml}`);
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toContain(problem);
+  });
+
+  test("without plain text its port is nobody's", () => {
+    const toml = `${MINIMAL}\n${PAIR}[network]\nplaintext = "off"\ntls_port = 7379`;
+    expect(problemsOf(toml)).toEqual([]);
   });
 });

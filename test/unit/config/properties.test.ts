@@ -21,6 +21,7 @@ const printable = (maxLength: number, minLength = 0) =>
     .string({ unit: "grapheme-composite", minLength, maxLength })
     .map((text) => text.replace(/\p{Cc}/gu, "_"));
 const topicSafe = printable(40, 1).map((text) => text.replace(/[/+#$\s]/g, "-"));
+const filePath = printable(30, 1).map((path) => path.replace(/\/$/, "x"));
 const scheme = fc.constantFrom("tcp", "mqtt", "mqtts", "ws", "wss");
 
 /** Valid values for every key that is neither an integer nor a boolean. */
@@ -37,10 +38,21 @@ const TEXTS: {
   description: fc.string({ maxLength: 100 }),
   "cluster.name": topicSafe,
   "cluster.secret": fc.constant(""),
-  "cluster.secret_file": printable(30, 1).map((path) => path.replace(/\/$/, "x")),
+  "cluster.secret_file": filePath,
   "cluster.previous_secret_files": fc.array(fc.constantFrom("a.key", "keys/b"), { maxLength: 3 }),
   "network.bind_address": anyHost,
   "network.advertise_address": fc.oneof(fc.constant(""), anyHost),
+  "network.plaintext": fc.constantFrom("on", "loopback", "off"),
+  "tls.cert_file": filePath,
+  "tls.key_file": filePath,
+  "tls.ca_file": filePath,
+  "tls.client_certificates": fc.constantFrom("none", "request", "require"),
+  "tls.server_name": fc.constantFrom("", "merklekv"),
+  "mqtt.tls.ca_file": filePath,
+  "mqtt.tls.cert_file": filePath,
+  "mqtt.tls.key_file": filePath,
+  "mqtt.tls.server_name": fc.constantFrom("", "broker.example"),
+  "mqtt.tls.alpn": fc.constantFrom("", "mqtt"),
   "network.dialect": fc.constantFrom("plain", "tagged"),
   "mqtt.broker_address": fc.oneof(
     fc.constant("embedded"),
@@ -72,6 +84,22 @@ function valid(key: KeyName): fc.Arbitrary<unknown> {
   return fc.integer({ min: from!, max: to! });
 }
 
+const PORTS = [
+  "network.bind_port",
+  "network.tls_port",
+  "mqtt.embedded.bind_port",
+  "mqtt.embedded.tls_port",
+];
+/** To a broker that does not speak it. */
+const WITHOUT_TLS = {
+  "mqtt.tls.ca_file": "",
+  "mqtt.tls.cert_file": "",
+  "mqtt.tls.key_file": "",
+  "mqtt.tls.server_name": "",
+  "mqtt.tls.alpn": "",
+  "mqtt.tls.insecure": false,
+};
+
 const validValues = fc
   .record(Object.fromEntries(keyNames.map((key) => [key, valid(key)])))
   .map((values) => {
@@ -79,13 +107,16 @@ const validValues = fc
     const bytes = ["network.max_value_bytes", "network.max_output_bytes"];
     const [least, most] = bytes.map((key) => values[key] as number).sort((a, b) => a - b);
     const rate = values["anti_entropy.broker_bytes_per_second"] as number;
-    const clash = values["network.bind_port"] === values["mqtt.embedded.bind_port"];
+    const ports = PORTS.map((key) => values[key] as number);
+    const clash = new Set(ports).size < ports.length;
+    const isSecure = /^(mqtts|wss):/.test(String(values["mqtt.broker_address"]));
     return {
       ...values,
       "anti_entropy.broker_bytes_per_second": rate < 4_096 ? 0 : rate,
       "network.max_value_bytes": least,
       "network.max_output_bytes": Math.max(most!, 1024),
-      ...(clash && { "network.bind_port": 0, "mqtt.embedded.bind_port": 0 }),
+      ...(clash && Object.fromEntries(PORTS.map((key) => [key, 0]))),
+      ...(!isSecure && WITHOUT_TLS),
     };
   });
 
@@ -148,7 +179,9 @@ function wrongType(fallback: unknown): fc.Arbitrary<string> {
 
 const wrongValue = fc
   .constantFrom(...keyNames.filter((key) => key !== "cluster.secret"))
-  .chain((key) => fc.tuple(fc.constant(key), wrongType(fields[key].fallback)));
+  .chain((key) => fc.tuple(fc.constant(key), wrongType(fields[key].fallback)))
+  // Which is no address, but the path of a file.
+  .filter(([key, literal]) => key !== "cluster.previous_secret_files" || literal !== '["a"]');
 
 test("a value of the wrong type is always reported, under its key, and never thrown", () => {
   fc.assert(

@@ -78,7 +78,13 @@ const ALSO_FOLLOWS: Partial<Record<KeyName, KeyName[]>> = {
 };
 
 /** What has to be set with a key. */
+const PAIR = { MERKLE_KV_TLS_CERT_FILE: "a.crt", MERKLE_KV_TLS_KEY_FILE: "a.key" };
 const NEEDED: Partial<Record<KeyName, Record<string, string>>> = {
+  "tls.cert_file": { MERKLE_KV_TLS_KEY_FILE: "a.key" },
+  "tls.key_file": { MERKLE_KV_TLS_CERT_FILE: "a.crt" },
+  "tls.client_certificates": { ...PAIR, MERKLE_KV_TLS_CA_FILE: "ca.crt" },
+  "mqtt.tls.cert_file": { MERKLE_KV_MQTT_TLS_KEY_FILE: "a.key" },
+  "mqtt.tls.key_file": { MERKLE_KV_MQTT_TLS_CERT_FILE: "a.crt" },
   "cluster.previous_secret_files": {
     MERKLE_KV_CLUSTER_SECRET_FILE: "new.key",
     MERKLE_KV_MQTT_ACCEPT_FOREIGN_EVENTS: "true",
@@ -93,9 +99,11 @@ function isNeeded(key: KeyName, name: KeyName): boolean {
 const OTHER: Partial<Record<KeyName, unknown>> = {
   "cluster.previous_secret_files": ["old.key", "keys/older"],
   "network.bind_address": "10.1.1.1",
+  "network.plaintext": "loopback",
   "network.dialect": "tagged",
+  "tls.client_certificates": "require",
   "network.max_output_bytes": 67_108_865,
-  "mqtt.broker_address": "tcp://other",
+  "mqtt.broker_address": "wss://other",
   "mqtt.protocol_version": "5",
   "mqtt.embedded.bind_address": "::",
   "anti_entropy.peer_list": ["a:1", "[::1]:2"],
@@ -114,7 +122,7 @@ function anotherValue(key: KeyName): unknown {
   return "other";
 }
 
-const BASE = 'node_id = "n1"\n[mqtt]\nbroker_address = "tcp://broker"\nusername = "u"\n';
+const BASE = 'node_id = "n1"\n[mqtt]\nbroker_address = "mqtts://broker"\nusername = "u"\n';
 
 function load(env: Record<string, string>): Config {
   const loaded = loadConfig({ randomHex, path: "n.toml", env, readFile: () => BASE });

@@ -25,6 +25,8 @@ function startListener() {
     {
       bind_address: "127.0.0.1",
       bind_port: 0,
+      tls_port: 0,
+      plaintext: "on",
       max_connections: 10,
       connection_timeout: 30,
       idle_timeout: 0,
