@@ -35,6 +35,43 @@ export interface Oddities {
   hidesRetained?: boolean;
   /** Keeps no retained messages. */
   forgetsRetained?: boolean;
+  /** A SUBSCRIBE of more topics ends the connection. */
+  maxTopicsASubscription?: number;
+  /**
+   * Most publishes of a client that are taken in a second, and most messages without
+   * acknowledgement that it is sent. What is above is dropped in silence.
+   */
+  messagesPerSecond?: number;
+}
+
+/**
+ * A broker with the limits of AWS IoT Core, as its pages on quotas have them: 128 KiB a message,
+ * 100 publishes a second and connection (one above is not acknowledged), 8 topics a subscription,
+ * topics of at most 256 bytes and 7 slashes, QoS 0 and 1. What breaks a rule ends the connection.
+ */
+export function hostedLimits(): Oddities {
+  const isFine = (topic: string): boolean => topic.length <= 256 && topic.split("/").length <= 8;
+  return {
+    announced: { maximumPacketSize: 149_504, receiveMaximum: 100, maximumQoS: 1 },
+    messagesPerSecond: 100,
+    onPublish: ({ topic, payload, qos }) =>
+      isFine(topic) && payload.length <= 131_072 && qos < 2 ? undefined : "hang up",
+    onSubscribe: (topic) => (isFine(topic) ? undefined : "hang up"),
+    maxTopicsASubscription: 8,
+  };
+}
+
+/** What a client may still do in this second. */
+class Allowance {
+  private beganMs = -Infinity;
+  private used = 0;
+
+  /** Whether one more is within `most` a second. */
+  take(most: number): boolean {
+    const nowMs = performance.now();
+    if (nowMs - this.beganMs >= 1_000) [this.beganMs, this.used] = [nowMs, 0];
+    return ++this.used <= most;
+  }
 }
 
 interface Client {
@@ -47,6 +84,8 @@ interface Client {
   readonly filters: Map<string, boolean>;
   nextId: number;
   unacknowledged: number;
+  readonly sending: Allowance;
+  readonly receiving: Allowance;
 }
 
 /** See the file header. */
@@ -55,6 +94,8 @@ export class OddBroker {
   readonly connects: IConnectPacket[] = [];
   readonly publishes: { topic: string; bytes: number; qos: number; retain: boolean }[] = [];
   hangUps = 0;
+  /** Publishes that were too many in a second. */
+  throttled = 0;
   /** Most messages of one client that were not acknowledged at the same time. */
   mostUnacknowledged = 0;
   private readonly clients = new Set<Client>();
@@ -65,18 +106,22 @@ export class OddBroker {
     readonly oddities: Oddities,
   ) {}
 
-  /** Starts one on a free port. */
-  static async start(oddities: Oddities = {}): Promise<OddBroker> {
+  /** Starts one on a free port of 127.0.0.1, or where it is told to. */
+  static async start(oddities: Oddities = {}, host = "127.0.0.1"): Promise<OddBroker> {
     const server = createServer();
     const broker = new OddBroker(server, oddities);
     server.on("connection", (socket) => broker.accept(socket));
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) => server.listen(0, host, resolve));
     return broker;
   }
 
   /** The address for `mqtt.broker_address`. */
   get address(): string {
-    return `mqtt://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+    return `mqtt://127.0.0.1:${this.port}`;
+  }
+
+  get port(): number {
+    return (this.server.address() as AddressInfo).port;
   }
 
   /** Ends every connection without a word. */
@@ -95,6 +140,7 @@ export class OddBroker {
       socket,
       ...{ version: 4, id: "", will: undefined, isUp: false, filters: new Map() },
       ...{ nextId: 1, unacknowledged: 0 },
+      ...{ sending: new Allowance(), receiving: new Allowance() },
     };
     this.clients.add(client);
     const incoming = parser();
@@ -143,7 +189,10 @@ export class OddBroker {
     const { topic, qos, retain, messageId } = packet;
     const bytes = generate(packet, { protocolVersion: client.version }).length;
     this.publishes.push({ topic, bytes, qos, retain });
-    const fate = this.oddities.onPublish?.(packet, bytes);
+    const { messagesPerSecond = Infinity } = this.oddities;
+    const isInTime = client.sending.take(messagesPerSecond);
+    if (!isInTime) this.throttled++;
+    const fate = isInTime ? this.oddities.onPublish?.(packet, bytes) : "silence";
     if (fate === "silence") return;
     if (fate === "hang up") return this.hangUp(client);
     if (qos === 1) this.acknowledge(client, messageId!, fate ?? 0);
@@ -175,6 +224,8 @@ export class OddBroker {
 
   private subscribe(client: Client, { subscriptions, messageId }: ISubscribePacket): void {
     const codes: number[] = [];
+    const { maxTopicsASubscription = Infinity } = this.oddities;
+    if (subscriptions.length > maxTopicsASubscription) return this.hangUp(client);
     for (const { topic, nl } of subscriptions) {
       const fate = this.oddities.onSubscribe?.(topic);
       if (fate === "silence") return;
@@ -196,6 +247,8 @@ export class OddBroker {
     qos: 0 | 1,
     retain: boolean,
   ): void {
+    const { messagesPerSecond = Infinity } = this.oddities;
+    if (qos === 0 && !client.receiving.take(messagesPerSecond)) return;
     client.nextId = (client.nextId % 65_535) + 1;
     const id = qos === 0 ? {} : { messageId: client.nextId };
     this.send(client, { cmd: "publish", topic, payload, qos, retain, dup: false, ...id });
