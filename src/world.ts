@@ -4,6 +4,7 @@
  * another world under the very same replica. Beside the command line this is the only file that
  * knows the real clocks, timers and random numbers.
  */
+import { randomFillSync } from "node:crypto";
 import { uptime } from "node:os";
 import { tcpDialler, type Dial } from "./anti-entropy/dial.ts";
 import { realFileSystem, type FileSystem } from "./durability/file-system.ts";
@@ -27,7 +28,10 @@ export interface World {
   threadCpuMs(): number;
   /** From 0 to below 1. */
   random(): number;
-  /** So many words of 32 bits that nobody can guess. */
+  /**
+   * So many words of 32 bits that nobody can guess, drawn at this very moment: a machine that was
+   * copied with its memory draws others than its copy.
+   */
   randomWords(count: number): Uint32Array;
   readonly files: FileSystem;
   /** Keeps other processes off a directory. Rejects with an OperationalError when one has it. */
@@ -62,7 +66,8 @@ export const realWorld: World = {
     return (user + system) / 1000;
   },
   random: () => Math.random(),
-  randomWords: (count) => crypto.getRandomValues(new Uint32Array(count)),
+  // Not `crypto.getRandomValues`, which hands out what the runtime has drawn in advance.
+  randomWords: (count) => randomFillSync(new Uint32Array(count)),
   files: realFileSystem,
   lock: lockDirectory,
   dial: tcpDialler(eventLoop),
