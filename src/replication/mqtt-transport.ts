@@ -297,7 +297,8 @@ export class MqttTransport implements Transport {
     });
   }
 
-  private clientOptions(): IClientOptions {
+  /** `mayHaveWill`: it is for a connection that lasts. */
+  private clientOptions(mayHaveWill = true): IClientOptions {
     const { options } = this;
     const { broker } = options;
     const { version, hasWill, retains, qos } = this.terms.terms;
@@ -317,8 +318,10 @@ export class MqttTransport implements Transport {
       resubscribe: false,
       timerVariant: "native",
     };
-    const will = options.will();
-    if (hasWill) common.will = { ...will, qos, retain: retains };
+    if (mayHaveWill) {
+      const will = options.will();
+      if (hasWill) common.will = { ...will, qos, retain: retains };
+    }
     if (options.username !== "") common.username = options.username;
     if (options.password !== "") common.password = options.password;
     if (version === MQTT_5) {
@@ -434,9 +437,8 @@ export class MqttTransport implements Transport {
   private tryBetterTerms(): void {
     const { clientId } = this.options;
     const protocolVersion = this.options.protocol === "3.1.1" ? MQTT_3 : MQTT_5;
-    const { will: _, ...rest } = this.clientOptions();
     const client = this.connectTo({
-      ...rest,
+      ...this.clientOptions(false),
       clientId: `${clientId}-trial`,
       clean: true,
       protocolVersion,
