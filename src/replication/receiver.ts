@@ -63,6 +63,8 @@ export interface ReceiverOptions {
   readonly maxEventBytes: number;
   /** Messages above this are dropped unread. */
   readonly maxMessageBytes: number;
+  /** Whether single events of other implementations are taken. */
+  readonly acceptsForeign?: boolean;
   /** Events of that source were lost, or left out as `forgotten`. */
   readonly onGap: (source: string) => void;
   /** The source holds a version of the key too large to send; the entry is valid for the call. */
@@ -116,6 +118,7 @@ export class Receiver {
   /** Events, or whole messages, dropped since the start, by reason. */
   readonly dropped: Record<DropReason, number> = {
     malformed: 0,
+    foreign: 0,
     unknown: 0,
     oversized: 0,
     future: 0,
@@ -229,6 +232,7 @@ export class Receiver {
   /** Takes a single event of another implementation. */
   receiveEvent(message: Uint8Array): void {
     const { events, options } = this;
+    if (options.acceptsForeign === false) return this.drop("foreign", "");
     const refusal = message.length > options.maxMessageBytes ? "oversized" : events.read(message);
     if (refusal !== null) {
       this.drop(refusal, "");

@@ -41,6 +41,7 @@ export const OLDEST_FORMAT_VERSION = 1;
  */
 export const DROPPED = {
   malformed: "not CBOR, or a field is missing, of the wrong type or out of range",
+  foreign: "of another implementation, which `mqtt.accept_foreign_events` does not allow",
   unknown: "an operation or a format version that this node does not know",
   oversized: "a key, value or message above its limit, or a counter that would get above its own",
   future: "dated further ahead than `storage.max_clock_skew_ms`",

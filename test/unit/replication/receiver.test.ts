@@ -22,7 +22,7 @@ const set = (key: string, value = "v", unixMs = NOW_MS) => {
   return { op: "set", key: Buffer.from(key), val: Buffer.from(value), ts: timestamp(unixMs) };
 };
 
-function setUp(memoryLimitBytes = 0) {
+function setUp(memoryLimitBytes = 0, acceptsForeign = true) {
   const store = new Store({
     clock: new HybridClock(() => NOW_MS),
     origin: originOf("me"),
@@ -39,6 +39,7 @@ function setUp(memoryLimitBytes = 0) {
     epoch: 5,
     maxEventBytes: 1_000,
     maxMessageBytes: 1_000_000,
+    acceptsForeign,
     onGap: (source) => reports.push(`gap ${source}`),
     onReference: (source, entry) => reports.push(`ref ${source} ${Buffer.from(entry.keyBytes())}`),
     onFuture: ({ timeHigh, timeLow }, source) => {
@@ -255,6 +256,7 @@ test("what is dropped is counted by its reason and changes nothing", () => {
     unknown: 1,
     oversized: 2,
     malformed: 3,
+    foreign: 0,
     invalid: 1,
     forgotten: 0,
     full: 0,
@@ -262,6 +264,13 @@ test("what is dropped is counted by its reason and changes nothing", () => {
   });
   expect(reports.filter((it) => it.startsWith("from"))).toEqual(Array(2).fill("from a in 1001 ms"));
   expect(reports).toContain("dropped future a");
+});
+
+test("events of other implementations are left out where they are not wanted", () => {
+  const { receiver, reports } = setUp(0, false);
+  receiver.receiveEvent(Buffer.from("whatever it is"));
+  expect(receiver.dropped).toMatchObject({ foreign: 1, malformed: 0 });
+  expect(reports).toEqual(["dropped foreign "]);
 });
 
 test("a disk that is full is not called a full memory", () => {
