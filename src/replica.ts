@@ -28,6 +28,7 @@ import {
 } from "./durability/store-metadata.ts";
 import { PeerTraffic } from "./peer-traffic.ts";
 import type { Logger } from "./observability/log.ts";
+import type { Sealing } from "./replication/broker-seal.ts";
 import { Replicator } from "./replication/replicator.ts";
 import type { ClusterSecrets } from "./security/cluster-secrets.ts";
 import { SweepLoop } from "./sweep-loop.ts";
@@ -41,6 +42,8 @@ const FOLD_EVERY_MS = 10_000;
 const FOLD_EVERY_A_PEER_MS = 100;
 /** Under which the journal remembers the replicator's last epoch. */
 const EPOCH_METADATA = "epoch";
+/** Under which it remembers what keeps old messages at the broker from having an effect. */
+const SEAL_METADATA = "seal";
 
 /** What a replica is made with; settings are by the names of the config file. */
 export interface ReplicaOptions {
@@ -289,6 +292,7 @@ export class Replica {
       random: world.random,
       timing: world.timing,
       connect: world.connect,
+      sealing: this.sealing(),
       logger: logger.child("replication"),
       traffic: this.traffic,
       ...(options.capabilities && { capabilities: options.capabilities }),
@@ -303,7 +307,17 @@ export class Replica {
       },
     });
     journal.setMetadata(EPOCH_METADATA, new TextEncoder().encode(String(created.epoch)));
+    const { changes, make } = created.sealMemory();
+    if (options.secrets) journal.followMetadata(SEAL_METADATA, whenChanged(changes, make));
     return created;
+  }
+
+  private sealing(): Sealing | null {
+    const { secrets, world } = this.options;
+    if (!secrets) return null;
+    const { randomWords } = world;
+    const memory = this.journal.metadata(SEAL_METADATA) ?? new Uint8Array(0);
+    return { secrets, randomWords, memory };
   }
 
   /** Whom this node had met when it started, itself left out. */

@@ -68,14 +68,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   // A name for one run has no data to come back to.
   if (path === undefined && !settings.has("storage.engine")) values.set("storage.engine", "memory");
   if (path === undefined && !settings.has("node_id")) values.set("node_id", `node-${randomHex(8)}`);
-  if (values.get("mqtt.client_id") === "") values.set("mqtt.client_id", values.get("node_id"));
-  if (values.get("cluster.name") === "")
-    values.set("cluster.name", values.get("mqtt.topic_prefix"));
-  if (!settings.has("mqtt.accept_foreign_events")) {
-    const isSealed =
-      values.get("cluster.secret") !== "" || values.get("cluster.secret_file") !== "";
-    values.set("mqtt.accept_foreign_events", !isSealed);
-  }
+  follow(values, settings);
 
   const config = nest(values);
   const where = path ?? "configuration";
@@ -185,6 +178,17 @@ function isServiceLink(name: string, text: string): boolean {
     /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)$/.test(name) ||
     (name.endsWith("_PORT") && /^(tcp|udp):\/\//.test(text))
   );
+}
+
+/** Gives keys that were not set what follows from others. */
+function follow(values: Map<KeyName, unknown>, settings: Settings): void {
+  const isEmpty = (key: KeyName): boolean => values.get(key) === "";
+  const isSealed = !isEmpty("cluster.secret") || !isEmpty("cluster.secret_file");
+  // What is sealed is not to be seen by whose it is either: the replicator finds a name.
+  if (isEmpty("mqtt.client_id") && !isSealed) values.set("mqtt.client_id", values.get("node_id"));
+  if (isEmpty("cluster.name")) values.set("cluster.name", values.get("mqtt.topic_prefix"));
+  const isForeignSet = settings.has("mqtt.accept_foreign_events");
+  if (!isForeignSet) values.set("mqtt.accept_foreign_events", !isSealed);
 }
 
 /** The rules between keys: what is wrong although each key is right by itself. */

@@ -184,7 +184,7 @@ export const schema = {
   }),
   "mqtt.client_id": text({
     fallback: "",
-    fallbackText: "`node_id`",
+    fallbackText: "`node_id`; with a cluster secret, a name that hides it",
     allowed: "up to 256 characters without control characters",
     accepts: (id) => /^\P{Cc}{0,256}$/u.test(id),
     doc: "Client name at the broker, unique there.",

@@ -26,7 +26,7 @@ export function presenceTopicName(nodeId: string): string {
 }
 
 /** The opposite; empty when that is no such name. */
-function nodeIdOf(topicName: string): string {
+export function nodeIdOf(topicName: string): string {
   try {
     return decodeURIComponent(topicName);
   } catch {

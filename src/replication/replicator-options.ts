@@ -6,6 +6,7 @@ import type { Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import type { PeerTraffic } from "../peer-traffic.ts";
 import type { Timing } from "../timing.ts";
+import type { Sealing } from "./broker-seal.ts";
 import type { FormerMembers } from "./misconfiguration.ts";
 import type { PeerPresence } from "./presence.ts";
 import type { Transport, TransportOptions } from "./transport.ts";
@@ -69,6 +70,8 @@ export interface ReplicatorOptions {
   readonly hooks?: ReplicationHooks;
   /** The epoch of the start before, 0 for none: this one is above it, whatever the clock says. */
   readonly lastEpoch?: number;
+  /** What is given to the broker is sealed with it; null, and unless given: it is not. */
+  readonly sealing?: Sealing | null;
   /** As in PublisherOptions; at once by default. */
   readonly whenSafe?: (callback: () => void) => void;
   readonly timing: Timing;

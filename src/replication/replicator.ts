@@ -15,6 +15,7 @@ import type { Config } from "../config/schema.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
 import { counter, flag, gauge, within, type Fact } from "../fact.ts";
 import type { Purpose } from "../peer-traffic.ts";
+import { BrokerSeal } from "./broker-seal.ts";
 import { BrokerMessenger } from "./broker-messenger.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import { MEETING_MS, Misconfiguration } from "./misconfiguration.ts";
@@ -63,6 +64,7 @@ export class Replicator {
   private readonly delivery: WriteDelivery;
   private readonly receiver: Receiver;
   private readonly membership: Membership;
+  private readonly seal: BrokerSeal;
   private readonly transport: Transport;
   private readonly misconfiguration: Misconfiguration;
   private readonly timing: Timing;
@@ -131,6 +133,7 @@ export class Replicator {
       (it) => it.membership.crowdedOut,
     ),
     ...within((it: Replicator) => it.receiver, Receiver.droppedFacts),
+    ...within((it: Replicator) => it.seal, BrokerSeal.facts),
   ];
 
   /** Throws an Error of one line when `broker_address` is no address of a broker. */
@@ -146,7 +149,8 @@ export class Replicator {
     this.nodesTopic = `${settings.topic_prefix}/nodes/`;
     this.presenceTopic = this.nodesTopic + presenceTopicName(nodeId);
     const broker = brokerOf(settings);
-    const clientId = settings.client_id || nodeId;
+    this.seal = this.createSeal();
+    const clientId = settings.client_id || this.seal.nodeName;
     const longest = maxMessageBytes(settings);
     this.misconfiguration = new Misconfiguration({
       nodeId,
@@ -165,7 +169,7 @@ export class Replicator {
       () => this.publisher.isBehind,
     );
     this.membership = this.createMembership();
-    this.transport = this.createTransport(broker, longest);
+    this.transport = this.createTransport(broker, clientId, longest);
   }
 
   /** Connects, unless it is disabled, and stays connected. Returns at once. */
@@ -269,6 +273,11 @@ export class Replicator {
     this.toClear.clear();
   }
 
+  /** What a later start is given, as `sealing.memory`. */
+  sealMemory(): { readonly changes: () => number; readonly make: () => Uint8Array } {
+    return { changes: () => this.seal.changes, make: () => this.seal.memory() };
+  }
+
   /** Whether another node with this one's id was heard of in the last so many ms. */
   hasHeardTwinWithin(ms: number): boolean {
     return this.timing.nowMs() - this.twinSeenMs < ms;
@@ -354,7 +363,8 @@ export class Replicator {
       timing: this.timing,
       whenSafe: whenSafe ?? ((callback) => callback()),
       agreement: () => this.membership.agreement(),
-      onSent: (bytes) => this.options.traffic?.note("", "updates", bytes, 0),
+      onSent: (bytes) =>
+        this.options.traffic?.note("", "updates", bytes + this.seal.overheadBytes, 0),
       onQuiet: () => this.tellTheDeaf(),
       onRefused: (problem) => this.noteRefused(this.updatesTopic, problem),
       onHeardChange: (isHeard, isNews) => {
@@ -388,6 +398,7 @@ export class Replicator {
       epoch: this.epoch,
       maxEventBytes: settings.max_event_bytes,
       maxMessageBytes,
+      acceptsForeign: settings.accept_foreign_events,
       capabilities: this.capabilities,
       onGap: (source) => {
         logger.debug("Events were lost on the way", { source });
@@ -425,7 +436,8 @@ export class Replicator {
       clientId: settings.client_id || nodeId,
       hears: () => !this.delivery.isUnheard,
       publish: (message) => {
-        this.options.traffic?.note("", "presence", message.length, 0);
+        const bytes = message.length + this.seal.overheadBytes;
+        this.options.traffic?.note("", "presence", bytes, 0);
         this.transport.publish(this.presenceTopic, message, true, (problem) => {
           if (problem) this.noteRefused(this.presenceTopic, problem);
         });
@@ -448,7 +460,7 @@ export class Replicator {
   /** What the broker sends back of this node's own is traffic, too, and no peer's. */
   private noteReceived(from: string, purpose: Purpose, bytes: number): void {
     const { traffic, nodeId } = this.options;
-    traffic?.note(from === nodeId ? "" : from, purpose, 0, bytes);
+    traffic?.note(from === nodeId ? "" : from, purpose, 0, bytes + this.seal.overheadBytes);
   }
 
   /** Who speaks no version that this node does takes nothing from it, and gives it nothing. */
@@ -460,12 +472,30 @@ export class Replicator {
     this.options.logger.warn("A node cannot be talked to", fields);
   }
 
-  private createTransport(broker: BrokerAddress, maxPacketBytes: number): Transport {
+  private createSeal(): BrokerSeal {
+    const { settings, nodeId, sealing = null, connect, logger } = this.options;
+    return new BrokerSeal({
+      sealing,
+      nodeId,
+      topicPrefix: settings.topic_prefix,
+      start: this.epoch,
+      connect,
+      warn: (trouble, message, fields) => {
+        if (this.isTimeToLog(trouble)) logger.warn(message, fields);
+      },
+    });
+  }
+
+  private createTransport(
+    broker: BrokerAddress,
+    clientId: string,
+    maxPacketBytes: number,
+  ): Transport {
     const { settings, nodeId, random, logger, isRelaying } = this.options;
     const { subscription } = this.messenger;
-    return this.options.connect({
+    return this.seal.connect({
       broker,
-      clientId: settings.client_id || nodeId,
+      clientId,
       username: settings.username,
       password: settings.password,
       keepAliveSeconds: settings.keep_alive,

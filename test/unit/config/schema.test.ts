@@ -69,11 +69,12 @@ test("environment names are distinct, and each overrides its key and no other", 
   }
 });
 
+const OF_SEALING: KeyName[] = ["mqtt.client_id", "mqtt.accept_foreign_events"];
 /** Keys that others follow when they are not set themselves. */
 const ALSO_FOLLOWS: Partial<Record<KeyName, KeyName[]>> = {
   node_id: ["node_id", "mqtt.client_id"],
-  "cluster.secret": ["cluster.secret", "mqtt.accept_foreign_events"],
-  "cluster.secret_file": ["cluster.secret_file", "mqtt.accept_foreign_events"],
+  "cluster.secret": ["cluster.secret", ...OF_SEALING],
+  "cluster.secret_file": ["cluster.secret_file", ...OF_SEALING],
   "mqtt.topic_prefix": ["cluster.name", "mqtt.topic_prefix"],
 };
 
@@ -88,6 +89,7 @@ const NEEDED: Partial<Record<KeyName, Record<string, string>>> = {
   "cluster.previous_secret_files": {
     MERKLE_KV_CLUSTER_SECRET_FILE: "new.key",
     MERKLE_KV_MQTT_ACCEPT_FOREIGN_EVENTS: "true",
+    MERKLE_KV_MQTT_CLIENT_ID: "n1",
   },
 };
 

@@ -1,0 +1,167 @@
+/**
+ * Seals what this node gives to the broker, and opens what comes from there.
+ *
+ * AES-256-GCM must never see one nonce twice under one key. A key is for one purpose, one sender
+ * and one epoch, and the nonce is a counter followed by 48 bits of chance, drawn for each message.
+ *
+ * - A restart draws a new epoch, and so does each connection to the broker; the counter begins
+ *   anew under another key. Nothing of it has to be on disk, where a crash could take it back.
+ * - Copies of a data directory that run at the same time, or one after the other, draw epochs of
+ *   their own: 32 bits of chance are in each, beside the time of the start.
+ * - A machine that was suspended, or copied with its memory, and is resumed twice goes on twice
+ *   with the same epoch and the same counter. There the chance in the nonce tells the two apart:
+ *   it comes from the processor and the kernel at that very moment (`World.randomWords`), and not
+ *   from numbers that were drawn before the machine was copied.
+ *
+ * The key of an epoch is used for at most 2^48 messages, for then the counter is at its end.
+ */
+import type { ClusterSecrets } from "../security/cluster-secrets.ts";
+import { open, seal } from "../security/aead.ts";
+import { ReplayGuard, WILL_SEQUENCE } from "./replay-guard.ts";
+import { originNameOf, SealKeys, topicNameOf, type RingSecret } from "./seal-keys.ts";
+import {
+  decodeHeader,
+  encodeHeader,
+  epochOf,
+  HEADER_BYTES,
+  isSealed,
+  MAX_SEQUENCE,
+  nonceOf,
+  startOf,
+  type SealHeader,
+  type SealPurpose,
+} from "./sealed-message.ts";
+
+/** Why a message is refused: each reason and what it means, as INFO counts them. */
+export const SEAL_REFUSALS = {
+  no_secret: "sealed, and this node has no cluster secret",
+  unsealed: "not sealed, and this node has a cluster secret",
+  other_secret: "sealed with another secret, or for a cluster of another name",
+  forged: "changed on the way, moved to another topic, or made by somebody without the secret",
+  replayed: "came before, or is older than what came; brokers may repeat a few in good order",
+  damaged: "cut short, or sealed in a way that this version does not know",
+} as const;
+
+/** One of the reasons. */
+export type SealRefusal = keyof typeof SEAL_REFUSALS;
+
+/** What a seal is made with. */
+export interface MessageSealOptions {
+  readonly secrets: ClusterSecrets;
+  readonly nodeId: string;
+  /** Tells this start of the node from every other, and is greater than those before. */
+  readonly start: number;
+  /** As in World. */
+  readonly randomWords: (count: number) => Uint32Array;
+  /** What `ReplayGuard.memory` of an earlier run returned. */
+  readonly memory?: Uint8Array;
+}
+
+/** What was sealed, and by whom, as a name at the broker. */
+export interface OpenedMessage {
+  readonly payload: Buffer;
+  readonly senderName: string;
+}
+
+/** See the file header. */
+export class MessageSeal {
+  readonly guard: ReplayGuard;
+  private readonly keys: SealKeys;
+  private readonly origin: string;
+  private start: number;
+  private connection = 0;
+  private epoch = "";
+  /** The latest sequence of each purpose in this epoch. */
+  private sequences: Record<SealPurpose, number> = { updates: 0, presence: 0, sync: 0 };
+
+  constructor(private readonly options: MessageSealOptions) {
+    this.keys = new SealKeys(options.secrets);
+    this.guard = new ReplayGuard(options.memory);
+    this.origin = originNameOf(this.keys.current, options.nodeId);
+    const own = this.guard.latestEpoch(this.keys.current.keyId, this.origin);
+    this.start = Math.max(options.start, own === null ? 0 : startOf(own) + 1);
+    this.begin();
+  }
+
+  /** What a node is called in topics: under the current secret, then under the previous ones. */
+  namesOf(nodeId: string): string[] {
+    return this.keys.secrets.map((secret) => topicNameOf(originNameOf(secret, nodeId)));
+  }
+
+  /** Begins an epoch: a connection to the broker is about to be made. */
+  begin(): void {
+    this.epoch = epochOf(this.start, ++this.connection, this.options.randomWords(1)[0]!);
+    this.sequences = { updates: 0, presence: WILL_SEQUENCE, sync: 0 };
+    // What this node said before that is over, whoever brings it up again.
+    this.guard.noteEpoch(this.keys.current.keyId, this.origin, this.epoch);
+  }
+
+  /** Seals a message for that topic. */
+  seal(purpose: SealPurpose, topic: string, payload: Uint8Array): Buffer {
+    const sequence = ++this.sequences[purpose];
+    if (sequence > MAX_SEQUENCE) throw new Error("an epoch with more messages than can be counted");
+    return this.sealAs(purpose, topic, payload, sequence);
+  }
+
+  /** Seals the will of the connection that is about to be made. Once for each epoch. */
+  sealWill(topic: string, payload: Uint8Array): Buffer {
+    return this.sealAs("presence", topic, payload, WILL_SEQUENCE);
+  }
+
+  /** Opens a message that came on that topic, or says why it is refused. */
+  open(
+    purpose: SealPurpose,
+    topic: string,
+    message: Buffer,
+    isRetained: boolean,
+  ): OpenedMessage | SealRefusal {
+    if (!isSealed(message)) return "unsealed";
+    const header = decodeHeader(message);
+    if (header === null) return "damaged";
+    const secret = this.keys.find(header.keyId);
+    if (secret === undefined) return "other_secret";
+    const key = this.keys.keyOf(secret, purpose, header);
+    const clear = clearPart(message.subarray(0, HEADER_BYTES), topic);
+    const payload = open(key, nonceOf(message), clear, message.subarray(HEADER_BYTES));
+    if (payload === null) return "forged";
+    this.keys.remember(purpose, header, key);
+    const isNew =
+      purpose === "presence"
+        ? this.guard.takePresence(header, isRetained)
+        : this.guard.takeOnce(purpose, header);
+    if (purpose === "presence") this.lookForLaterStart(header, secret);
+    return isNew ? { payload, senderName: topicNameOf(header.origin) } : "replayed";
+  }
+
+  /**
+   * An earlier run of this node, or a twin, was started later by its clock: others have heard of
+   * that start and would take this one for an old one.
+   */
+  private lookForLaterStart(header: SealHeader, secret: RingSecret): void {
+    if (secret !== this.keys.current || header.origin !== this.origin) return;
+    const start = startOf(header.epoch);
+    if (start <= this.start || start >= Number.MAX_SAFE_INTEGER) return;
+    this.start = start + 1;
+    this.begin();
+  }
+
+  private sealAs(
+    purpose: SealPurpose,
+    topic: string,
+    payload: Uint8Array,
+    sequence: number,
+  ): Buffer {
+    const { origin, epoch } = this;
+    const { current } = this.keys;
+    const header: SealHeader = { keyId: current.keyId, origin, epoch, sequence };
+    const clear = encodeHeader(header, this.options.randomWords(2));
+    const key = this.keys.keyOf(current, purpose, header);
+    this.keys.remember(purpose, header, key);
+    const sealed = seal(key, nonceOf(clear), clearPart(clear, topic), payload);
+    return Buffer.concat([clear, sealed]);
+  }
+}
+
+function clearPart(header: Uint8Array, topic: string): Buffer {
+  return Buffer.concat([header, Buffer.from(topic)]);
+}
