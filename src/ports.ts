@@ -88,8 +88,8 @@ export interface LinkHandler {
   receive(bytes: Uint8Array): void;
   /** Everything is sent; called after `queuedBytes` was above 0. */
   drained(): void;
-  /** The connection is over, from this side or the other. */
-  closed(): void;
+  /** The connection is over, from this side or the other; why, if anything was wrong with it. */
+  closed(reason?: string): void;
 }
 
 /**

@@ -356,6 +356,7 @@ export class Replica {
       setAside: this.setAside,
       members: this.members,
       cluster: options.clusterName ?? options.mqtt.topic_prefix,
+      secrets: options.secrets ?? null,
       epoch: replicator?.epoch ?? world.wallMs(),
       maxFrameBytes: options.maxFrameBytes,
       traffic: this.traffic,

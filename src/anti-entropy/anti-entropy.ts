@@ -24,17 +24,19 @@ import type { Store } from "../core/store/store.ts";
 import type { SetAsideEntry } from "../core/sync/options.ts";
 import { counter, gauge, text, within, type Fact } from "../fact.ts";
 import type { PeerTraffic } from "../peer-traffic.ts";
+import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
 import { formatDestination, parseDestination, type Destination } from "./destination.ts";
 import type { Dial } from "./dial.ts";
 import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
 import { Members } from "./members.ts";
+import { PeerSeal } from "./peer-seal.ts";
 import type { PresenceDirectory, PresenceView } from "./presence-view.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { Relay } from "./relay.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
-import { INTERRUPTED, Sessions, yieldOf } from "./sessions.ts";
+import { INTERRUPTED, ROUND_GREETING, Sessions, yieldOf } from "./sessions.ts";
 import { StrangerBudget } from "./stranger-budget.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
 import { LAG_MS, TreeUpdater } from "./tree-updater.ts";
@@ -80,6 +82,8 @@ export interface AntiEntropyOptions {
   readonly members: Members;
   /** Nodes sync only within one: the topic prefix. */
   readonly cluster: string;
+  /** What sessions are sealed with; null, and unless given: they are not. */
+  readonly secrets?: ClusterSecrets | null;
   readonly nodeId: string;
   /** New at each start, a positive safe integer. */
   readonly epoch: number;
@@ -114,6 +118,7 @@ export class AntiEntropy implements SyncControl {
   private readonly ways: Ways;
   /** How often SYNC may call where no peer is known to be, and none answers. */
   private readonly oddCalls = new StrangerBudget();
+  private readonly seal: PeerSeal;
   private readonly sessionSlices: LongestSlice;
   private cancelTicks: Cancel = () => {};
   private isStopping = false;
@@ -142,6 +147,7 @@ export class AntiEntropy implements SyncControl {
     ...within((it: AntiEntropy) => it.options.members, Members.facts),
     ...within((it: AntiEntropy) => it.relay, Relay.facts),
     ...within((it: AntiEntropy) => it.statistics, SyncStatistics.facts),
+    ...within((it: AntiEntropy) => it.seal, PeerSeal.facts),
     ...within((it: AntiEntropy) => it.sessionSlices, longestSliceFacts("sync", "comparing")),
     ...within(
       (it: AntiEntropy) => it.keeper.longestSlice,
@@ -165,6 +171,7 @@ export class AntiEntropy implements SyncControl {
     const listed = new Set(settings.peer_list.map(canonical));
     const isListed = (address: string): boolean => listed.has(address);
     this.ways = new Ways(options.dial, this.relay, isListed, timing, logger);
+    this.seal = new PeerSeal(options.secrets ?? null, options.randomWords);
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
@@ -278,7 +285,7 @@ export class AntiEntropy implements SyncControl {
     if (refusal !== null) return refusal;
     return (link) => {
       const begun = this.scheduler.wants;
-      return this.sessions.serve(link, (result) => {
+      return this.sessions.serve(link, isRound, (result) => {
         if (result.isUpToNow) this.scheduler.noteVisit(result.peerNodeId, begun);
         if (result.ok) this.scheduler.noteServed(yieldOf(result));
       });
@@ -369,7 +376,7 @@ export class AntiEntropy implements SyncControl {
   }
 
   private async runJob(peer: Destination, job: Job, isStranger: boolean): Promise<JobResult> {
-    const greeting = job.mode === "fetch" ? "PEER" : "PEER ROUND";
+    const greeting = job.mode === "fetch" ? "PEER" : ROUND_GREETING;
     const request = { ...job, occasion: isStranger ? "stranger" : "known", greeting } as const;
     const outcome = await this.sessions.run(peer, request);
     const { ok, failure, reason, peerNodeId, hasMoved, hasLearned } = outcome;
@@ -420,6 +427,7 @@ export class AntiEntropy implements SyncControl {
     return new Sessions({
       timing,
       reach: this.ways.reach,
+      seal: this.seal,
       randomWords,
       maxQueuedBytes,
       longestSlice: this.sessionSlices,

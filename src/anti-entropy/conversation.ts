@@ -60,7 +60,8 @@ export class Conversation implements LinkHandler {
   private takenBytes = 0;
   private lastTakenMs: number;
   private isPaused = false;
-  private isLost = false;
+  /** Why the connection is over; null while it is not. */
+  private lostBecause: string | null = null;
   private isOver = false;
 
   constructor(private readonly options: ConversationOptions) {
@@ -106,9 +107,9 @@ export class Conversation implements LinkHandler {
   }
 
   /** What came before the end still counts: it may say why the other side ended. */
-  closed(): void {
+  closed(reason = "the connection was lost"): void {
     if (this.isOver) return;
-    this.isLost = true;
+    this.lostBecause = reason;
     this.session.canSend = false;
     this.work();
   }
@@ -175,8 +176,8 @@ export class Conversation implements LinkHandler {
     };
     this.options.longestSlice.measure(() => this.guard(turn));
     if (this.isOver || !isDue) return;
-    if (!isMore && this.isLost && !this.session.isSettingAside)
-      return this.close("the connection was lost");
+    if (!isMore && this.lostBecause !== null && !this.session.isSettingAside)
+      return this.close(this.lostBecause);
     this.steer();
     if (!isMore) return;
     this.noteLife();
@@ -191,7 +192,7 @@ export class Conversation implements LinkHandler {
     const isPaused = !this.session.canReceive;
     if (isPaused === this.isPaused) return;
     this.isPaused = isPaused;
-    if (this.isLost) return;
+    if (this.lostBecause !== null) return;
     if (isPaused) this.options.link.pause();
     else this.options.link.resume();
   }

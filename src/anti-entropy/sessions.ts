@@ -13,8 +13,9 @@ import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";
 import { formatDestination, hostOf, isRelayAddress, type Destination } from "./destination.ts";
 import { LongestSlice } from "./longest-slice.ts";
-import { Pipe } from "./pipe.ts";
-import { REFUSAL_REASONS } from "./refusal-reasons.ts";
+import { Passages } from "./passages.ts";
+import type { PeerSeal } from "./peer-seal.ts";
+import type { SealedLink } from "./sealed-link.ts";
 import type { SessionYield } from "./news.ts";
 import { Semaphore } from "./semaphore.ts";
 import type { SyncStatistics } from "./sync-statistics.ts";
@@ -39,6 +40,8 @@ export interface SessionsOptions {
   readonly timing: Timing;
   /** How peers are reached. */
   readonly reach: Reach;
+  /** What they are sealed with. */
+  readonly seal: PeerSeal;
   /** So many random words of 32 bits. */
   readonly randomWords: (count: number) => Uint32Array;
   readonly durability: Durability;
@@ -82,6 +85,8 @@ export type SessionOutcome = Pick<
   readonly hasLearned: boolean;
 };
 
+/** The request by which a node comes by itself. */
+export const ROUND_GREETING = "PEER ROUND";
 /** Why a session failed that this node has ended by `interrupt`. */
 export const INTERRUPTED = "the node stops or leaves the cluster";
 /** How long somebody who comes may take to say who it is, in ms. */
@@ -106,7 +111,7 @@ export class Sessions {
   /** Sessions under way, and those about to connect. */
   active = 0;
   private readonly conversations = new Set<Conversation>();
-  private readonly pipes = new Set<Pipe>();
+  private readonly passages: Passages;
   private readonly permits: Record<Occasion, Semaphore>;
   /** Those that have not said who they are, in the order in which they came. */
   private readonly arriving = new Set<Conversation>();
@@ -124,6 +129,7 @@ export class Sessions {
       stranger: new Semaphore(maxSessions, timing),
       command: new Semaphore(maxSessions, timing),
     };
+    this.passages = new Passages(options, this.permits.command);
   }
 
   /** Whether another session may begin on that occasion. */
@@ -145,9 +151,13 @@ export class Sessions {
     return outcome;
   }
 
-  /** Serves a peer on its connection, if there is room when it has said who it is. */
-  serve(link: Link, onEnd: (result: SyncResult) => void): LinkHandler {
-    const { statistics } = this.options;
+  /**
+   * Serves a peer on its connection, if there is room when it has said who it is; `isRound` as in
+   * `PEER ROUND`.
+   */
+  serve(outer: Link, isRound: boolean, onEnd: (result: SyncResult) => void): LinkHandler {
+    const { statistics, seal } = this.options;
+    const link = seal.answer(outer, isRound);
     const isByBroker = isRelayAddress(link.address);
     const arriving = isByBroker ? this.arrivingByBroker : this.arriving;
     if (arriving.size >= (isByBroker ? MAX_ARRIVING_BY_BROKER : MAX_ARRIVING)) {
@@ -176,29 +186,25 @@ export class Sessions {
       this.active--;
       arriving.delete(conversation);
       if (guest !== null) this.admission.leave(guest, result.ok);
-      statistics.record(result, link.address, "responder");
+      statistics.record(withSealing(result, link), link.address, "responder");
       onEnd(result);
     });
     arriving.add(conversation);
+    link.handler = conversation;
     conversation.start(false);
-    return conversation;
+    return link;
   }
 
-  /** Passes a connection on to another node, as soon as there is room for it. */
+  /** Passes a connection on to another node (`Passages`). */
   passOn(link: Link, peer: Destination): LinkHandler {
-    const { timing, silenceMs } = this.options;
-    const pipe = new Pipe(link, timing, silenceMs);
-    this.pipes.add(pipe);
-    void pipe.ended.then(() => this.pipes.delete(pipe));
-    void this.connectPipe(pipe, peer);
-    return pipe.nearHandler;
+    return this.passages.passOn(link, peer);
   }
 
   /** Ends the sessions under way, and those about to connect. */
   interrupt(): void {
     this.interruptions++;
     for (const conversation of this.conversations) conversation.close(INTERRUPTED);
-    for (const pipe of this.pipes) pipe.end();
+    this.passages.interrupt(INTERRUPTED);
   }
 
   /** Ends them and begins no more. */
@@ -208,30 +214,24 @@ export class Sessions {
     for (const semaphore of Object.values(this.permits)) semaphore.close();
   }
 
-  private async connectPipe(pipe: Pipe, peer: Destination): Promise<void> {
-    const line = `ERROR Connection failed - ${REFUSAL_REASONS.unreachable}\n`;
-    const refuse = (): void => pipe.refuse(line);
-    const semaphore = this.permits.command;
-    if (!(await semaphore.acquire(ENTER_MS))) return refuse();
-    await this.options.reach(peer, "PEER", (far) => pipe.connect(far), refuse).catch(refuse);
-    await pipe.ended;
-    semaphore.release();
-  }
-
   private async visit(peer: Destination, request: SessionRequest): Promise<SessionOutcome> {
     const { promise, resolve } = Promise.withResolvers<SessionOutcome>();
     const { interruptions } = this;
     const { occasion, greeting, ...parts } = request;
     const helloMs = occasion === "stranger" ? STRANGER_HELLO_MS : Infinity;
     let address = formatDestination(peer);
-    const converse = (link: Link): LinkHandler => {
-      ({ address } = link);
+    const converse = (outer: Link): LinkHandler => {
+      ({ address } = outer);
+      const { seal } = this.options;
+      const sealed = seal.isSealing ? seal.call(outer, greeting === ROUND_GREETING) : null;
+      const link = sealed ?? outer;
       const conversation = this.converse(link, { role: "initiator", ...parts }, helloMs, (result) =>
-        resolve({ ...result, ...yieldOf(result) }),
+        resolve(outcomeOf(result, sealed)),
       );
+      if (sealed !== null) sealed.handler = conversation;
       conversation.start(true);
       if (this.interruptions > interruptions) conversation.close(INTERRUPTED);
-      return conversation;
+      return sealed ?? conversation;
     };
     const onRefused = (reason: string): void => resolve(failed("unreachable", reason));
     try {
@@ -291,6 +291,21 @@ export class Sessions {
 /** What a session came to. */
 export function yieldOf({ entriesSent, entriesApplied }: SyncResult): SessionYield {
   return { hasMoved: entriesSent + entriesApplied > 0, hasLearned: entriesApplied > 0 };
+}
+
+/** What came of a session that this node began. */
+function outcomeOf(result: SyncResult, sealed: SealedLink | null): SessionOutcome {
+  if (sealed === null) return { ...result, ...yieldOf(result) };
+  const outcome = { ...withSealing(result, sealed), ...yieldOf(result) };
+  // Nobody who has the secret was met, so it may be that another answers at that address.
+  const isReached = result.peerNodeId !== "" || sealed.problem === null;
+  return isReached ? outcome : { ...outcome, failure: "unreachable", reason: sealed.problem! };
+}
+
+/** A result with what sealing added to the bytes. */
+function withSealing(result: SyncResult, link: SealedLink): SyncResult {
+  const bytesSent = result.bytesSent + link.sealingSent;
+  return { ...result, bytesSent, bytesReceived: result.bytesReceived + link.sealingReceived };
 }
 
 function failed(failure: SessionOutcome["failure"], reason: string): SessionOutcome {

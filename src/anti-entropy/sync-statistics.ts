@@ -172,6 +172,11 @@ export class SyncStatistics {
     });
   }
 
+  /** A connection was to be passed on to another node, and was not. */
+  noteNotPassedOn(address: string, reason: string): void {
+    this.logger.warn("A connection was not passed on to another node", { address, reason });
+  }
+
   private noteFailure(session: SessionSummary, address: string, role: string): void {
     const { reason, peerNodeId } = session;
     this.failed++;

@@ -23,8 +23,11 @@ export interface Subcommand {
   /** What it does, in a few lines. */
   readonly about: string;
   readonly options: readonly Option[];
-  /** Whether words may follow the options; the first word ends them. */
-  readonly acceptsOperands?: boolean;
+  /**
+   * Whether words may follow the options; the first word ends them, unless options may be
+   * "anywhere".
+   */
+  readonly acceptsOperands?: boolean | "anywhere";
   /** Does the work; resolves with the exit code. Throws an OperationalError when it cannot. */
   run(given: Arguments): Promise<number>;
 }
@@ -68,8 +71,13 @@ export class UsageError extends Error {}
 export function parseArguments(subcommand: Subcommand, argv: readonly string[]): Arguments {
   const given = new Arguments();
   const rest = [...argv];
-  while (rest.length > 0 && /^-./.test(rest[0])) {
+  const isAnywhere = subcommand.acceptsOperands === "anywhere";
+  while (rest.length > 0 && (isAnywhere || isOption(rest[0]))) {
     const argument = rest.shift()!;
+    if (!isOption(argument)) {
+      given.words.push(argument);
+      continue;
+    }
     if (argument === "--") break;
     const { option, attached } = find(subcommand, argument);
     if (!option.value && attached !== undefined) {
@@ -83,6 +91,10 @@ export function parseArguments(subcommand: Subcommand, argv: readonly string[]):
     throw new UsageError(`unexpected "${rest[0]}"`);
   given.words.push(...rest);
   return given;
+}
+
+function isOption(argument: string): boolean {
+  return /^-./.test(argument);
 }
 
 function find(subcommand: Subcommand, argument: string): { option: Option; attached?: string } {

@@ -23,9 +23,12 @@ import {
   mergeRule,
   writtenMs,
 } from "../core/data/merge.ts";
+import { PeerSeal } from "../anti-entropy/peer-seal.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isoTimeOf } from "../timing.ts";
+import { realWorld } from "../world.ts";
 import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
+import { secretFile, secretsFor } from "./cluster-secret.ts";
 import { Inspection, type Described, type Place } from "./inspection.ts";
 
 /** Buckets asked for at once: what they hold is in memory together. */
@@ -33,23 +36,24 @@ const BUCKETS_A_QUESTION = 256;
 
 /** The subcommand. Exit code 0: equal; 1: different; 2: it could not be found out. */
 export const diff: Subcommand = {
-  usage: "diff HOST:PORT HOST:PORT|NODE_ID [--json]",
+  usage: "diff HOST:PORT HOST:PORT|NODE_ID [--json] [--secret-file FILE]",
   about:
     "Lists the keys in which two nodes differ, which side is newer, and what a sync would do.\n" +
     "A node that cannot be reached from here is given by its id; the first one then asks it,\n" +
     "through the broker if need be.\n" +
     "Changes nothing. Exit code 0: they are equal; 1: they differ; 2: it could not be found out.",
-  options: [{ long: "--json", about: "Print one JSON object a line." }],
-  acceptsOperands: true,
+  options: [{ long: "--json", about: "Print one JSON object a line." }, secretFile],
+  acceptsOperands: "anywhere",
 
   async run(given) {
     const places = placesIn(given);
-    const isJson = given.has("--json") || given.words.includes("--json");
+    const isJson = given.has("--json");
     const open: Inspection[] = [];
     const [high, low] = crypto.getRandomValues(new Uint32Array(2));
     try {
+      const seal = new PeerSeal(secretsFor(given), realWorld.randomWords);
       for (const place of places)
-        open.push(await Inspection.open(place, { high: high!, low: low! }));
+        open.push(await Inspection.open(place, { high: high!, low: low! }, seal));
       const [a, b] = open as [Inspection, Inspection];
       mustBeTwoOfOneCluster(a, b);
       const count = await compare(a, b, (difference) => {
@@ -82,7 +86,7 @@ function mustBeTwoOfOneCluster(a: Inspection, b: Inspection): void {
 }
 
 function placesIn(given: Arguments): [Place, Place] {
-  const words = given.words.filter((word) => word !== "--json");
+  const { words } = given;
   if (words.length !== 2) throw new UsageError(`two nodes are compared; usage: ${diff.usage}`);
   const [first, second] = words as [string, string];
   const hostPort = parseHostPort(first);

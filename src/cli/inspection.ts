@@ -1,6 +1,7 @@
 /** A look into a running node: its `SyncInspector` and the connection that this talks over. */
 import { formatHostPort, type HostPort } from "../config/address.ts";
-import type { Link } from "../ports.ts";
+import type { PeerSeal } from "../anti-entropy/peer-seal.ts";
+import type { Link, LinkHandler } from "../ports.ts";
 import type { Entry } from "../core/data/entry.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
 import type { Hello } from "../core/sync/hello.ts";
@@ -70,10 +71,10 @@ export class Inspection {
   }
 
   /**
-   * Connects and gets the digests of all buckets, which are comparable among those with the same
-   * salt. Throws an OperationalError when that fails.
+   * Connects, with the cluster's secret if it has one, and gets the digests of all buckets, which
+   * are comparable among those with the same salt. Throws an OperationalError when that fails.
    */
-  static async open(place: Place, salt: Salt): Promise<Inspection> {
+  static async open(place: Place, salt: Salt, seal: PeerSeal): Promise<Inspection> {
     const { host, port } = place.hostPort;
     const isDirect = place.nodeId === "";
     const address = isDirect ? formatHostPort(host, port) : await describeWay(place);
@@ -85,7 +86,7 @@ export class Inspection {
         host,
         port,
         isDirect ? "PEER" : `PEER VIA ${place.nodeId}`,
-        (link) => inspection.attach(link),
+        (link) => inspection.attach(link, seal),
         (reason) => inspection.fail(reason),
         true,
       );
@@ -123,14 +124,17 @@ export class Inspection {
     this.link?.end();
   }
 
-  private attach(link: Link) {
-    this.link = link;
-    this.inspector.start();
-    return {
-      receive: (bytes: Uint8Array) => this.inspector.receive(bytes),
+  private attach(outer: Link, seal: PeerSeal): LinkHandler {
+    const handler: LinkHandler = {
+      receive: (bytes) => this.inspector.receive(bytes),
       drained() {},
-      closed: () => this.fail("the connection was lost"),
+      closed: (reason = "the connection was lost") => this.fail(reason),
     };
+    const sealed = seal.isSealing ? seal.call(outer, false) : null;
+    if (sealed !== null) sealed.handler = handler;
+    this.link = sealed ?? outer;
+    this.inspector.start();
+    return sealed ?? handler;
   }
 
   private fail(reason: string): void {

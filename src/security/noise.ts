@@ -37,20 +37,20 @@ export class CipherState {
 
   constructor(private readonly key: Uint8Array) {}
 
-  /** Whether so much was sealed or opened that this key is used no more. */
-  get isSpent(): boolean {
-    return this.count >= MAX_MESSAGES;
+  /** How many messages may still be sealed or opened with this key. */
+  get left(): number {
+    return MAX_MESSAGES - this.count;
   }
 
   /** Seals the next message. `clear` has to be the same for who opens it. */
   encrypt(clear: Uint8Array, plain: Uint8Array): Buffer {
-    if (this.isSpent) throw new Error("a key of a session is used up");
+    if (this.left <= 0) throw new Error("a key of a session is used up");
     return seal(this.key, this.nextNonce(), clear, plain);
   }
 
   /** Opens the next message; null if it is not what was sealed as that. */
   decrypt(clear: Uint8Array, sealed: Uint8Array): Buffer | null {
-    if (this.isSpent) return null;
+    if (this.left <= 0) return null;
     return open(this.key, this.nextNonce(), clear, sealed);
   }
 

@@ -11,6 +11,7 @@ export interface ClusterNodeOptions {
   readonly network?: Readonly<Record<string, number | string>>;
   readonly mqtt?: Readonly<Record<string, number | boolean | string>>;
   readonly antiEntropy?: Readonly<Record<string, unknown>>;
+  readonly cluster?: Readonly<Record<string, unknown>>;
   readonly storage?: Readonly<Record<string, number | string>>;
   readonly env?: Record<string, string>;
   /** What to run instead of the built binary. */
@@ -38,6 +39,7 @@ export class ClusterNode {
       ...section("mqtt", { ...mqtt, ...options.mqtt }),
       // Nothing happens by itself within a test unless the test asks for it.
       ...section("anti_entropy", { interval_seconds: 3600, ...options.antiEntropy }),
+      ...section("cluster", { ...options.cluster }),
       ...section("storage", { ...options.storage }),
       ...section("logging", { level: "debug" }),
     ].join("\n");

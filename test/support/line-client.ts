@@ -69,6 +69,11 @@ export class LineClient {
     return this.take(() => (this.pending.length < count ? -1 : count));
   }
 
+  /** All that has come and was not taken, as latin1. */
+  unread(): string {
+    return this.pending.toString("latin1");
+  }
+
   /** Ends the connection; resolves when it is over. */
   close(): Promise<void> {
     this.socket.destroy();

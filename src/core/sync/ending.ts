@@ -1,6 +1,6 @@
 /** How a session ends: the peer is told when it fails, and whoever began it how it came out. */
 import type { Comparison } from "./comparison.ts";
-import type { FrameWriter } from "./frames.ts";
+import { FrameWriter } from "./frames.ts";
 import { writeText } from "./hello.ts";
 import type { SharedBySides } from "./initiator.ts";
 import { FAIL } from "./items.ts";
@@ -44,6 +44,13 @@ export class Ending {
       ...result,
     });
   }
+}
+
+/** The frame by which a side that never began a session says why it does not. */
+export function failureFrame(failure: SyncFailure, reason: string): Uint8Array {
+  let said = new Uint8Array(0);
+  sayFailure(new FrameWriter((frame) => (said = new Uint8Array(frame))), failure, reason);
+  return said;
 }
 
 function sayFailure(writer: FrameWriter, failure: SyncFailure, reason: string): void {

@@ -1,6 +1,7 @@
 /** Sessions with peers that cannot be reached, or say nothing: they end, and give back their places. */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { LongestSlice } from "../../../src/anti-entropy/longest-slice.ts";
+import type { PeerSeal } from "../../../src/anti-entropy/peer-seal.ts";
 import { Sessions } from "../../../src/anti-entropy/sessions.ts";
 import { SyncStatistics } from "../../../src/anti-entropy/sync-statistics.ts";
 import type { Reach } from "../../../src/anti-entropy/ways.ts";
@@ -12,6 +13,8 @@ import type { Store } from "../../../src/core/store/store.ts";
 import type { Timing } from "../../../src/timing.ts";
 import { Timeline } from "../../sim/timeline.ts";
 import { PipedLink } from "../../support/piped-links.ts";
+import { sealOf } from "../../support/sealed-pair.ts";
+import { clusterSecrets } from "../../support/secrets.ts";
 import { SyncNode } from "../../support/sync-pair.ts";
 
 const SILENCE_MS = 10_000;
@@ -37,14 +40,23 @@ function createWorld(lookMs = 0): World {
 }
 
 /** A node with one place for sessions of each kind, which reaches peers by `reach`. */
-function create(reach: Reach, world = createWorld(), nodeId = "me", maxQueuedBytes = 1_000) {
+function create(
+  reach: Reach,
+  world = createWorld(),
+  nodeId = "me",
+  maxQueuedBytes = 1_000,
+  seal = sealOf(null),
+) {
   const { timeline, timing } = world;
   const wallMs = () => 1_700_000_000_000 + timeline.nowMs;
   const { store, tree } = new SyncNode(nodeId, { nowMs: wallMs });
   const bugs: unknown[] = [];
+  const warnings: unknown[] = [];
+  const logger = { ...silentLogger, warn: (_: string, fields = {}) => void warnings.push(fields) };
   const sessions = new Sessions({
     timing,
     reach,
+    seal,
     randomWords: (count) => new Uint32Array(count),
     durability: new MemoryJournal(),
     maxQueuedBytes,
@@ -52,7 +64,7 @@ function create(reach: Reach, world = createWorld(), nodeId = "me", maxQueuedByt
     isKnown: () => true,
     silenceMs: SILENCE_MS,
     longestSlice: new LongestSlice(timing.nowMs, () => 0),
-    statistics: new SyncStatistics(nodeId, silentLogger, timing.nowMs),
+    statistics: new SyncStatistics(nodeId, logger, timing.nowMs),
     onPostponed() {},
     onBug: (error) => bugs.push(error),
     common: {
@@ -62,23 +74,26 @@ function create(reach: Reach, world = createWorld(), nodeId = "me", maxQueuedByt
       onSetAside() {},
     },
   });
-  return { sessions, store, timeline, bugs };
+  return { sessions, store, timeline, bugs, warnings };
 }
 
 /** A node that calls and one that answers. */
-function createPair(options: { lookMs?: number; maxQueuedBytes?: number } = {}) {
+function createPair(
+  options: { lookMs?: number; maxQueuedBytes?: number; seals?: [PeerSeal, PeerSeal] } = {},
+) {
   const world = createWorld(options.lookMs);
   const { timing } = world;
   const links: PipedLink[] = [];
   const unreachable: Reach = () => Promise.reject(new Error("not asked"));
-  const host = create(unreachable, world, "host", options.maxQueuedBytes);
-  const reach: Reach = async (_peer, _greeting, handle) => {
+  const [guestSeal, hostSeal] = options.seals ?? [sealOf(null), sealOf(null)];
+  const host = create(unreachable, world, "host", options.maxQueuedBytes, hostSeal);
+  const reach: Reach = async (_peer, greeting, handle) => {
     const [mine, theirs] = PipedLink.pair(timing, ["guest:1", "host:1"]);
-    theirs.handler = host.sessions.serve(theirs, () => {});
+    theirs.handler = host.sessions.serve(theirs, greeting === "PEER ROUND", () => {});
     mine.handler = handle(mine);
     links.push(mine, theirs);
   };
-  const guest = create(reach, world, "guest", options.maxQueuedBytes);
+  const guest = create(reach, world, "guest", options.maxQueuedBytes, guestSeal);
   return { guest, host, links, timeline: world.timeline };
 }
 
@@ -132,7 +147,7 @@ test("who says PEER and not who it is does not stay", () => {
   const { link, ended } = silentLink();
   const { sessions, timeline } = create(() => Promise.reject(new Error("not asked")));
   const results: string[] = [];
-  sessions.serve(link, ({ reason }) => results.push(reason));
+  sessions.serve(link, false, ({ reason }) => results.push(reason));
   timeline.runUntil(2 * SILENCE_MS);
   expect([ended.times, sessions.active]).toEqual([1, 0]);
   expect(results).toEqual(["peer:1 did not say who it is within 5 s"]);
@@ -168,4 +183,83 @@ test("a session that had enough to work on reads on when it is done with that", 
   expect(links[0]!.pauses).toBeGreaterThan(0);
   expect([guest.sessions.active, guest.store.size]).toEqual([0, 1_000]);
   expect((await outcome).ok).toBe(true);
+});
+
+describe("in a cluster with a secret", () => {
+  const ONE = clusterSecrets("one");
+  const sealed = (): [PeerSeal, PeerSeal] => [sealOf(ONE), sealOf(ONE)];
+
+  test.each([ROUND, ALL])("nodes compare and heal: $greeting", async (request) => {
+    const pair = createPair({ seals: sealed(), maxQueuedBytes: 100_000 });
+    const { guest, host, timeline } = pair;
+    fill(host, 300, 500);
+    timeline.runUntil(SILENCE_MS);
+    const outcome = guest.sessions.run(PEER, request);
+    timeline.runUntil(timeline.nowMs + SILENCE_MS);
+    const { ok, reason, peerNodeId } = await outcome;
+    expect([ok, reason, peerNodeId]).toEqual([true, "", "host"]);
+    expect(guest.store.size).toBe(300);
+    expect([guest.bugs, host.bugs]).toEqual([[], []]);
+  });
+
+  test("a session that filled the connection goes on once that is empty again", async () => {
+    const { guest, host, timeline } = createPair({ seals: sealed(), maxQueuedBytes: 1_000 });
+    fill(host, 1_000, 500);
+    const outcome = guest.sessions.run(PEER, ALL);
+    timeline.runUntil(SILENCE_MS / 2);
+    expect([guest.sessions.active, guest.store.size]).toEqual([0, 1_000]);
+    expect((await outcome).ok).toBe(true);
+  });
+
+  test("what is more than rides in an opening is fetched, too", async () => {
+    const { guest, host, timeline } = createPair({ seals: sealed(), maxQueuedBytes: 200_000 });
+    const keys = [1, 2, 3].map((n) => Buffer.alloc(60_000, n));
+    for (const key of keys) host.store.set(key, 0, key.length, Buffer.from("value"), 0, 5, 0);
+    const request = {
+      mode: "fetch",
+      occasion: "known",
+      greeting: "PEER",
+      fetchKeys: keys,
+    } as const;
+    const outcome = guest.sessions.run(PEER, request);
+    timeline.runUntil(SILENCE_MS / 2);
+    expect((await outcome).ok).toBe(true);
+    expect(guest.store.size).toBe(3);
+  });
+
+  test.each([
+    ["the host has none", [sealOf(ONE), sealOf(null)], "it has no cluster", "it has a cluster"],
+    ["the guest has none", [sealOf(null), sealOf(ONE)], "the peer ended", "it has no cluster"],
+    [
+      "theirs is another",
+      [sealOf(ONE), sealOf(clusterSecrets("two"))],
+      "it has another",
+      "it has another",
+    ],
+  ] as [string, [PeerSeal, PeerSeal], string, string][])(
+    "nodes without the same refuse each other at once, and both say why: %s",
+    async (_what, seals, guestSays, hostSays) => {
+      const { guest, host, timeline } = createPair({ seals });
+      fill(host, 3, 10);
+      const outcome = guest.sessions.run(PEER, ALL);
+      timeline.runUntil(100);
+      const { ok, reason } = await outcome;
+      expect([ok, guest.store.size]).toEqual([false, 0]);
+      expect(reason).toStartWith(guestSays);
+      expect(reason).toContain("cluster.secret_file");
+      expect(guest.warnings).toEqual([expect.objectContaining({ reason })]);
+      const said = host.warnings as { reason: string }[];
+      expect(said.length).toBe(1);
+      expect(said[0]!.reason).toStartWith(hostSays);
+      expect(said[0]!.reason).toContain("cluster.secret_file");
+      expect([guest.sessions.active, host.sessions.active]).toEqual([0, 0]);
+    },
+  );
+
+  test("who answers without it counts as not reached, so that another way is tried", async () => {
+    const { guest, timeline } = createPair({ seals: [sealOf(ONE), sealOf(null)] });
+    const outcome = guest.sessions.run(PEER, ALL);
+    timeline.runUntil(100);
+    expect((await outcome).failure).toBe("unreachable");
+  });
 });

@@ -1,0 +1,22 @@
+/** Files with secrets of clusters, in a directory that goes with the test process. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+let directory: string | null = null;
+
+/** The path of a file with a secret of that name: the same secret for the same name. */
+export function secretFileNamed(name: string): string {
+  if (directory === null) {
+    const made = (directory = mkdtempSync(join(tmpdir(), "merklekv-secrets-")));
+    process.on("exit", () => rmSync(made, { recursive: true, force: true }));
+  }
+  const path = join(directory, name);
+  writeFileSync(path, secretText(name), { mode: 0o600 });
+  return path;
+}
+
+/** The secret of that name itself. */
+export function secretText(name: string): string {
+  return `the secret ${name} of a test`.padEnd(40, "-");
+}
