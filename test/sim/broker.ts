@@ -69,6 +69,8 @@ export class Broker {
     readonly chanceOf: (name: string) => Chance,
     readonly faults: BrokerFaults,
     readonly maxLatencyMs: number,
+    /** Runs what nodes do again and again: more seldom in quiet hours. */
+    readonly afterAtPace: (delayMs: number, task: () => void) => void,
     private readonly history: History,
   ) {}
 
@@ -381,7 +383,7 @@ export class BrokerTransport implements Transport {
 
   private retry(): void {
     const { broker } = this;
-    broker.timeline.after(RETRY_MS * (0.5 + this.chance.next()), () => this.attempt());
+    broker.afterAtPace(RETRY_MS * (0.5 + this.chance.next()), () => this.attempt());
   }
 }
 

@@ -55,7 +55,9 @@ const MAX_REST_MS = 600_000;
 /** Nobody holds a connection to a peer for longer, in ms: twenty times the time of silence, and a margin. */
 const MAX_SESSION_MS = 630_000;
 /** How many seeds go on for so long after all is mended, to see whether somebody does. */
-const LINGERS = 0.25;
+const LINGERS = 0.1;
+/** When all is mended hours go by with as much going on as in so many ms before. */
+const QUIET_LIKE_MS = 10_000;
 /** Every so many turns the invariants of one node's store and tree are looked at: it takes a while. */
 const TURNS_A_CHECK = 20;
 /** A process is there within this time, whatever its node was at. */
@@ -215,6 +217,7 @@ export class Simulation {
       (name) => this.chanceOf(name),
       { ...plan.broker },
       maxLatencyMs,
+      (delayMs, task) => void this.afterAtPace(delayMs, task),
       this.history,
     );
     this.mqttSettings = {
@@ -352,7 +355,7 @@ export class Simulation {
   }
 
   /** Lets time pass at a pace that fits its length: with as much going on as in `likeMs` before. */
-  pass(ms: number, likeMs = 100_000): void {
+  pass(ms: number, likeMs: number): void {
     this.pace = this.lastPace = Math.max(1, ms / likeMs);
     this.timeline.runUntil(this.timeline.nowMs + ms);
     this.lastPaceMs = this.timeline.nowMs;
@@ -409,12 +412,12 @@ export class Simulation {
     while (this.present.some((node) => !node.isUp) && timeline.nowMs < untilMs);
     if (plan.troubles.clockStep > 0) {
       // Those that believed their clocks unconfirmed are no witnesses for others for a while.
-      timeline.runUntil(timeline.nowMs + 180_000);
+      this.pass(180_000, QUIET_LIKE_MS);
       this.tryWrites();
     }
     // What was written with a clock an hour ahead can be passed on when that hour is over.
     const { clockStep, lostTime } = plan.troubles;
-    if (clockStep > 0 || lostTime > 0) this.pass(HOUR_MS + 60_000);
+    if (clockStep > 0 || lostTime > 0) this.pass(HOUR_MS + 60_000, QUIET_LIKE_MS);
     // The next batch of each node tells the others what they missed.
     if (plan.syncEveryMs === Infinity) {
       for (const node of this.present) {

@@ -218,7 +218,9 @@ export class Troubles {
     this.clients.act(node, `${name}.1`);
     this.clients.act(chance.pick(nodes), `${name}.2`);
     this.clients.act(chance.pick(nodes), `${name}.3`);
-    this.simulation.pass(plan.graceMs * (1 + chance.next()));
+    // Long enough for the others to compare.
+    const roundMs = plan.syncEveryMs === Infinity ? 0 : 1.5 * plan.syncEveryMs;
+    this.simulation.pass(plan.graceMs * (1 + chance.next()), Math.max(10_000, roundMs));
     if (isLeftOut) return;
     for (const [from, to] of lines) network.set(from, to, false);
     history.note(() => `${node.id} is reachable again`);
@@ -246,7 +248,7 @@ export class Troubles {
       const acts = chance.between(0, 3);
       for (let i = 0; i < acts; i++) this.clients.act(chance.pick(nodes), `${name}.${piece}.${i}`);
       timeline.runUntil(timeline.nowMs + chance.next() * 10_000);
-      this.simulation.pass(lengthMs / pieces, 15_000);
+      this.simulation.pass(lengthMs / pieces, 10_000);
     }
     if (isLeftOut) return;
     for (const node of down) node.start();
@@ -277,7 +279,7 @@ export class Troubles {
       const acts = chance.between(0, 3);
       for (let i = 0; i < acts; i++) this.clients.act(chance.pick(nodes), `${name}.${piece}.${i}`);
       timeline.runUntil(timeline.nowMs + chance.next() * 20_000);
-      this.simulation.pass(lengthMs / pieces, 15_000);
+      this.simulation.pass(lengthMs / pieces, 10_000);
     }
     if (isStopped) node.start();
   }

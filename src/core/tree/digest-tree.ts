@@ -39,12 +39,15 @@ export class DigestTree {
   private readonly digest = new Uint8Array(DIGEST_BYTES);
   private readonly digestWords = new Uint32Array(this.digest.buffer);
   private readonly rootDigest = new Uint8Array(DIGEST_BYTES);
+  /** Whether a bucket was marked since a refresh began last. */
+  private hasMarks = false;
   // Where a refresh goes on: the level whose nodes' children are being computed.
   private level = -1;
   private index = 0;
 
   /** Says that a bucket's digest is out of date. */
   mark(bucket: number): void {
+    this.hasMarks = true;
     this.dirty[LEVEL_START[BUCKET_LEVEL - 1] + (bucket >>> 4)] |= 1 << (bucket & 15);
   }
 
@@ -55,6 +58,8 @@ export class DigestTree {
    */
   refresh(buckets: BucketSource, untilMs: number, now: () => number): boolean {
     if (this.level < 0) {
+      if (!this.hasMarks) return false;
+      this.hasMarks = false;
       this.level = BUCKET_LEVEL - 1;
       this.index = 0;
     }
