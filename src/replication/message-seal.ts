@@ -66,6 +66,11 @@ export interface OpenedMessage {
 /** See the file header. */
 export class MessageSeal {
   readonly guard: ReplayGuard;
+  /**
+   * Presence came of an epoch before the latest of its sender: somebody repeats it, or the sender
+   * has lost its memory and its clock has gone back, and is to be told.
+   */
+  onOutdated: (senderName: string, latestEpoch: string) => void = () => {};
   private readonly keys: SealKeys;
   private readonly origin: string;
   private start: number;
@@ -125,24 +130,35 @@ export class MessageSeal {
     const payload = open(key, nonceOf(message), clear, message.subarray(HEADER_BYTES));
     if (payload === null) return "forged";
     this.keys.remember(purpose, header, key);
-    const isNew =
-      purpose === "presence"
-        ? this.guard.takePresence(header, isRetained)
-        : this.guard.takeOnce(purpose, header);
-    if (purpose === "presence") this.lookForLaterStart(header, secret);
-    return isNew ? { payload, senderName: topicNameOf(header.origin) } : "replayed";
+    if (!this.take(purpose, header, isRetained)) return "replayed";
+    if (purpose === "presence" && this.isOwn(header, secret)) this.passBy(header.epoch);
+    return { payload, senderName: topicNameOf(header.origin) };
   }
 
   /**
-   * An earlier run of this node, or a twin, was started later by its clock: others have heard of
-   * that start and would take this one for an old one.
+   * An epoch that others have heard of as this node's, and that is later than this one: an earlier
+   * run was ahead by its clock, or a twin is there. They would take this run for an old one.
    */
-  private lookForLaterStart(header: SealHeader, secret: RingSecret): void {
-    if (secret !== this.keys.current || header.origin !== this.origin) return;
-    const start = startOf(header.epoch);
-    if (start <= this.start || start >= Number.MAX_SAFE_INTEGER) return;
-    this.start = start + 1;
+  passBy(epoch: string): void {
+    const start = startOf(epoch);
+    if (epoch <= this.epoch || start >= Number.MAX_SAFE_INTEGER) return;
+    this.start = Math.max(this.start, start + 1);
     this.begin();
+  }
+
+  private take(purpose: SealPurpose, header: SealHeader, isRetained: boolean): boolean {
+    const { guard } = this;
+    if (purpose === "updates") return guard.takeUpdate(header);
+    if (purpose === "sync") return guard.takeSync(header);
+    if (guard.takePresence(header, isRetained)) return true;
+    const latest = guard.latestEpoch(header.keyId, header.origin);
+    const isOutdated = latest !== null && header.epoch < latest && !isRetained;
+    if (isOutdated) this.onOutdated(topicNameOf(header.origin), latest);
+    return false;
+  }
+
+  private isOwn(header: SealHeader, secret: RingSecret): boolean {
+    return secret === this.keys.current && header.origin === this.origin;
   }
 
   private sealAs(

@@ -2,13 +2,14 @@
  * Keeps messages from having an effect twice: whoever owns the broker can deliver any of them again
  * at any time. What that could do depends on what they are for.
  *
- * - Updates change nothing when they come again, for the store merges them; but they cost time, and
- *   may look like lost ones. Datagrams of sync sessions would fill the boxes of relayed calls. Of
- *   each epoch a window says which of the latest SIZE sequences have come. What is older than the
- *   window is refused, and nodes compare. An epoch earlier than the latest is followed, too: a
- *   broker may have kept its messages for a node that was away. So after a restart of this node, or
- *   for an epoch that it has forgotten, an update may come a second time, and the store passes over
- *   it.
+ * - Updates change nothing when they come again, for the store merges them; but they cost time,
+ *   and may look like lost ones. Of each epoch a window says which of the latest SIZE sequences
+ *   have come. What is older than the window is refused, and nodes compare. An epoch before the
+ *   latest is followed, too: a broker may have kept its messages for a node that was away. So
+ *   after a restart of this node an update may come a second time, and the store passes over it.
+ * - Datagrams of sync sessions are for boxes with random names, and say nothing to others; calls
+ *   take the place of real ones. There is a window for them, too, and what is of an epoch before
+ *   the latest is refused: nobody keeps them, and what was under way is sent again.
  * - Presence that comes again would bring back a node that has left, or an address it had. So it
  *   only ever goes forward: to a later epoch, or to a later sequence of the latest one. The latest
  *   epoch of each node outlasts a restart (`memory`). A broker delivers what it retains over and
@@ -16,7 +17,8 @@
  *   A will is sealed before all other presence of its connection, and comes last: it has
  *   sequence 0, and is taken once for each epoch.
  *
- * Whatever comes, memory is bounded: of the least recently heard of something is forgotten.
+ * Whatever comes, memory is bounded: who was not heard of for longest is forgotten, and of each
+ * sender only the latest epochs are followed.
  */
 import { EPOCH_BYTES, ORIGIN_BYTES, type SealHeader } from "./sealed-message.ts";
 
@@ -88,13 +90,31 @@ export class ReplayGuard {
     }
   }
 
-  /** Whether a message of the purpose is to be taken: it is the first time. */
-  takeOnce(purpose: string, header: SealHeader): boolean {
+  /** Whether an update is to be taken: it is the first time. */
+  takeUpdate(header: SealHeader): boolean {
+    return this.takeOnce("updates", header);
+  }
+
+  /** The same for a datagram, which is of no use once its sender has connected anew. */
+  takeSync(header: SealHeader): boolean {
+    const known = this.latestEpoch(header.keyId, header.origin);
+    if (known !== null && header.epoch < known) return false;
+    if (header.epoch !== known) this.noteEpoch(header.keyId, header.origin, header.epoch);
+    return this.takeOnce("sync", header);
+  }
+
+  private takeOnce(purpose: string, header: SealHeader): boolean {
     const sender = `${purpose} ${senderOf(header)}`;
     const epochs = renewed(this.windows, sender, () => new Map<string, SequenceWindow>());
     trim(this.windows, MAX_SENDERS);
-    const window = renewed(epochs, header.epoch, () => new SequenceWindow());
-    trim(epochs, MAX_EPOCHS);
+    const window = epochs.get(header.epoch) ?? new SequenceWindow();
+    epochs.set(header.epoch, window);
+    if (epochs.size > MAX_EPOCHS) {
+      // Not the one unused for longest: who repeats old epochs must not push out the present one.
+      const [lowest] = [...epochs.keys()].sort();
+      epochs.delete(lowest!);
+      if (lowest === header.epoch) return false;
+    }
     return window.take(header.sequence);
   }
 
@@ -120,7 +140,10 @@ export class ReplayGuard {
 
   /** A sender is in that epoch now. */
   noteEpoch(keyId: number, origin: string, epoch: string): void {
-    this.presences.set(senderOf({ keyId, origin }), newPlace(epoch));
+    const sender = senderOf({ keyId, origin });
+    this.presences.delete(sender);
+    this.presences.set(sender, newPlace(epoch));
+    trim(this.presences, MAX_SENDERS);
     this.changes++;
   }
 

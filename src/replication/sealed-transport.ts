@@ -10,16 +10,22 @@
  * `<name>` is the node's name at the broker (`seal-keys.ts`). While the secret is being changed a
  * node has several, and hears what is sent to any of them.
  *
+ * The box "epoch" is this file's own: there a node is told of an epoch that it has to pass by, for
+ * others have heard of it and take all before it for old (`replay-guard.ts`).
+ *
  * An empty message takes the place of a retained one that is to be forgotten. Anybody can publish
  * it, so it says nothing, and whoever receives it passes over it.
  */
 import { nodeIdOf, presenceTopicName } from "./membership.ts";
 import type { MessageSeal, SealRefusal } from "./message-seal.ts";
-import { SEAL_BYTES, type SealPurpose } from "./sealed-message.ts";
+import { EPOCH_BYTES, SEAL_BYTES, type SealPurpose } from "./sealed-message.ts";
 import type { PublishProblem, Subscription, Transport, TransportOptions } from "./transport.ts";
 
 const LENGTH_BYTES = 2;
 const EMPTY = Buffer.alloc(0);
+const EPOCH_BOX = "epoch";
+/** Between two times that somebody is told of his epoch, in ms: anybody can repeat what is old. */
+const TELL_MS = 1_000;
 
 /** What one is made with. */
 export interface SealedTransportOptions {
@@ -39,6 +45,7 @@ export class SealedTransport implements Transport {
   private readonly syncTopic: string;
   /** Topics, as the broker has them, that only this node has reason to publish presence on. */
   private readonly formerTopics: ReadonlySet<string>;
+  private toldMs = -Infinity;
 
   constructor(
     private readonly options: SealedTransportOptions,
@@ -50,6 +57,7 @@ export class SealedTransport implements Transport {
     const [, ...former] = seal.namesOf(nodeId);
     const names = [presenceTopicName(nodeId), ...former];
     this.formerTopics = new Set(names.map((name) => this.nodesTopic + name));
+    seal.onOutdated = (name, latest) => this.tell(name, latest);
     this.inner = options.connect({
       ...outer,
       maxPacketBytes: outer.maxPacketBytes + SEAL_BYTES,
@@ -167,6 +175,10 @@ export class SealedTransport implements Transport {
     if (purpose === "updates") return outer.onMessage(topic, payload, isRetained, done);
     if (purpose === "sync") {
       const box = topic.slice(topic.lastIndexOf("/"));
+      if (box === `/${EPOCH_BOX}`) {
+        if (payload.length === EPOCH_BYTES) options.seal.passBy(payload.toString("latin1"));
+        return done();
+      }
       const own = this.syncTopic + presenceTopicName(options.nodeId);
       return outer.onMessage(own + box, payload, isRetained, done);
     }
@@ -176,6 +188,15 @@ export class SealedTransport implements Transport {
       return done();
     }
     outer.onMessage(this.nodesTopic + named.name, named.presence, isRetained, done);
+  }
+
+  private tell(name: string, latestEpoch: string): void {
+    const nowMs = this.outer.timing.nowMs();
+    if (!this.inner.connected || nowMs - this.toldMs < TELL_MS) return;
+    this.toldMs = nowMs;
+    const topic = `${this.syncTopic}${name}/${EPOCH_BOX}`;
+    const message = this.options.seal.seal("sync", topic, Buffer.from(latestEpoch, "latin1"));
+    this.inner.send(topic, message, () => {});
   }
 
   private purposeOf(topic: string): SealPurpose {

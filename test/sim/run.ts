@@ -1,6 +1,6 @@
 /**
- * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--jumps] [--versions] [--thin] [--trace]
- * [--shrink SECONDS]`: runs N seeds from S on (1 and 0 by default), tells how far it is, and stops at
+ * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--jumps] [--versions] [--thin] [--sealed]
+ * [--trace] [--shrink SECONDS]`: runs N seeds from S on (1 and 0 by default), tells how far it is, and stops at
  * the first that fails, with exit code 1.
  *
  * A failing seed is made small (`shrink.ts`, two minutes at most by default, not at all with
@@ -13,6 +13,7 @@
  * has a member that lies, which a tenth of them have otherwise. With `--jumps` clocks jump often, which
  * they do in a quarter of them otherwise; with `--versions` nodes are upgraded and downgraded, as they
  * are in a quarter otherwise; with `--thin` one is at the end of a thin line, as in a tenth otherwise.
+ * With `--sealed` the cluster has a secret, which it has in none otherwise.
  */
 import { parseArgs } from "node:util";
 import { shrink } from "./shrink.ts";
@@ -33,6 +34,7 @@ const { values } = parseArgs({
     jumps: { type: "boolean", default: false },
     versions: { type: "boolean", default: false },
     thin: { type: "boolean", default: false },
+    sealed: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
     shrink: { type: "string", default: "120" },
     only: { type: "string" },
@@ -86,6 +88,7 @@ function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
   if (values.liar) Object.assign(options, { hasLiar: true });
   if (values.jumps) Object.assign(options, { hasJumps: true });
   if (values.versions) Object.assign(options, { hasVersions: true });
+  if (values.sealed) Object.assign(options, { isSealed: true });
   if (values.thin) Object.assign(options, { hasThinLine: true });
   return simulate(seed, options);
 }
@@ -94,7 +97,7 @@ function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
 function report(failing: Outcome): void {
   const { seed, failure } = failing;
   console.log(`seed ${seed} fails: ${failure}`);
-  const again = `bun run sim --seed ${seed}${values.forgetting ? " --forgetting" : ""}${values.liar ? " --liar" : ""}${values.jumps ? " --jumps" : ""}${values.versions ? " --versions" : ""}${values.thin ? " --thin" : ""}`;
+  const again = `bun run sim --seed ${seed}${values.forgetting ? " --forgetting" : ""}${values.liar ? " --liar" : ""}${values.jumps ? " --jumps" : ""}${values.versions ? " --versions" : ""}${values.thin ? " --thin" : ""}${values.sealed ? " --sealed" : ""}`;
   let variation = asked;
   if (shrinkSeconds > 0) {
     console.error(`making it small, for ${shrinkSeconds} s at most`);

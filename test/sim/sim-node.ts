@@ -177,6 +177,7 @@ export class SimNode {
     return {
       world: createWorld(simulation, this, process),
       nodeId: this.id,
+      secrets: simulation.secrets,
       storage: {
         engine,
         persistence_enabled: true,

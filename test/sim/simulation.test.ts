@@ -46,9 +46,19 @@ describe("clocks that jump by hours and years take no write that was answered", 
   });
 });
 
+describe("clusters with a secret do as well, whatever is repeated or forged at the broker", () => {
+  test.each([0, 10, 20])("10 seeds from %d on", (first) => {
+    for (let seed = first; seed < first + 10; seed++) {
+      const { failure } = simulate(seed, { isSealed: true });
+      expect(failure && `bun run sim --sealed --seed ${seed}: ${failure}`).toBeNull();
+    }
+  });
+});
+
 test("a seed replays exactly", () => {
   for (const seed of [1, 2, 3]) {
-    const [first, again] = [simulate(seed, { isTraced: true }), simulate(seed, { isTraced: true })];
+    const options = { isTraced: true, isSealed: seed === 3 };
+    const [first, again] = [simulate(seed, options), simulate(seed, options)];
     expect(first.trace.length).toBeGreaterThan(10);
     expect(again).toEqual(first);
   }

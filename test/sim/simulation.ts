@@ -14,6 +14,8 @@ import type { Fact } from "../../src/fact.ts";
 import { Replicator } from "../../src/replication/replicator.ts";
 import { silentLogger, type Log, type Logger } from "../../src/observability/log.ts";
 import type { Replica } from "../../src/replica.ts";
+import type { ClusterSecrets } from "../../src/security/cluster-secrets.ts";
+import { clusterSecrets } from "../support/secrets.ts";
 import { Broker } from "./broker.ts";
 import { Chance } from "./chance.ts";
 import { Clients } from "./clients.ts";
@@ -49,6 +51,8 @@ import { Troubles } from "./troubles.ts";
 import { AS_DRAWN, changedPlan, type Act, type Variation } from "./variation.ts";
 import { OriginNames } from "./watched-store.ts";
 
+/** Its topic prefix, and so its name. */
+const CLUSTER = "sim";
 const HOUR_MS = 3_600_000;
 /** Everything in the simulated world comes to rest within this time, and ten sync rounds. */
 const MAX_REST_MS = 600_000;
@@ -104,6 +108,8 @@ export interface SimulationOptions {
   readonly hasVersions?: boolean;
   /** Whether a node is at the end of a thin line; drawn by default. */
   readonly hasThinLine?: boolean;
+  /** Whether the cluster has a secret. */
+  readonly isSealed?: boolean;
   /** What is left out. */
   readonly variation?: Variation;
 }
@@ -176,6 +182,8 @@ export class Simulation {
   readonly keys = new Map<string, Uint8Array>();
   readonly history: History;
   readonly originNames = new OriginNames(EPOCH_MS);
+  /** What is said over the broker is sealed with it; null for a cluster without a secret. */
+  readonly secrets: ClusterSecrets | null;
   /** Whether troubles go on. */
   isTroubled = true;
   /** Nodes do what they do regularly so many times more seldom: to get through quiet hours quickly. */
@@ -195,6 +203,7 @@ export class Simulation {
     options: SimulationOptions,
   ) {
     this.variation = options.variation ?? AS_DRAWN;
+    this.secrets = options.isSealed ? clusterSecrets("simulated", [], CLUSTER) : null;
     const chance = this.chanceOfAct("plan");
     const drawn = options.isForgetting ? drawForgettingPlan(chance) : drawPlan(chance);
     const jumps = options.hasJumps ?? (!options.isForgetting && this.isDrawn("has jumps", JUMPS));
@@ -223,7 +232,7 @@ export class Simulation {
     this.mqttSettings = {
       enabled: true,
       broker_address: "mqtt://broker:1883",
-      topic_prefix: "sim",
+      topic_prefix: CLUSTER,
       client_id: "",
       username: "",
       password: "",

@@ -155,6 +155,33 @@ describe("what comes again", () => {
     expect(to.open("updates", UPDATES, first, false)).toBe("replayed");
   });
 
+  test("of long ago does not make room for itself, however many epochs it is of", () => {
+    const [from, to] = [sealOf("a"), sealOf("b")];
+    const old: Buffer[] = [];
+    for (let connection = 0; connection < 10; connection++, from.begin()) {
+      old.push(from.seal("updates", UPDATES, Buffer.from("x")));
+    }
+    const isTaken = (message: Buffer): boolean =>
+      typeof to.open("updates", UPDATES, message, false) !== "string";
+    expect(old.filter(isTaken)).toHaveLength(10);
+    for (let round = 0; round < 3; round++) expect(old.filter(isTaken)).toHaveLength(0);
+  });
+
+  test("of sync sessions is refused once its sender has connected anew", () => {
+    const [from, to] = [sealOf("a"), sealOf("b")];
+    const first = from.seal("sync", "kv/sync/b/open", Buffer.from("x"));
+    const second = from.seal("sync", "kv/sync/b/open", Buffer.from("x"));
+    from.begin();
+    const later = from.seal("presence", NODES, Buffer.from("x"));
+    const open = (message: Buffer) => to.open("sync", "kv/sync/b/open", message, false);
+    expect(open(first)).toMatchObject({});
+    expect(open(first)).toBe("replayed");
+    expect(take(to, later)).toBeTrue();
+    expect(open(second)).toBe("replayed");
+    const restarted = sealOf("b", { memory: to.guard.memory() });
+    expect(restarted.open("sync", "kv/sync/b/open", first, false)).toBe("replayed");
+  });
+
   test("of presence only ever goes forward, over restarts of both", () => {
     const from = sealOf("a");
     let to = sealOf("b");
@@ -210,6 +237,23 @@ describe("what comes again", () => {
     // And so does one that remembers.
     const later = sealOf("a", { start: 2_000, memory: now.guard.memory() });
     expect(take(peer, later.seal("presence", NODES, Buffer.from("x")))).toBeTrue();
+  });
+
+  test("who is outdated is told, and passes by what others have heard of", () => {
+    const [peer, now] = [sealOf("b"), sealOf("a", { start: 2_000 })];
+    take(peer, sealOf("a", { start: 9_000 }).seal("presence", NODES, Buffer.from("x")));
+    let told = "";
+    peer.onOutdated = (name, latest) => {
+      expect(now.namesOf("a")).toEqual([name]);
+      told = latest;
+    };
+    expect(take(peer, now.seal("presence", NODES, Buffer.from("x")))).toBeFalse();
+    now.passBy(told);
+    expect(take(peer, now.seal("presence", NODES, Buffer.from("x")))).toBeTrue();
+    const before = now.seal("sync", "t", Buffer.from("x"));
+    now.passBy(told);
+    const after = now.seal("sync", "t", Buffer.from("x"));
+    expect(after.subarray(16, 32)).toEqual(before.subarray(16, 32));
   });
 
   test("takes no more memory than there is for it", () => {
