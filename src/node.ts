@@ -27,6 +27,7 @@ import { noAudit, type ReplicationControl } from "./ports.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { Replica, type ReplicaOptions } from "./replica.ts";
 import { EmbeddedBroker } from "./replication/embedded-broker.ts";
+import { placesBeyondLoopback } from "./replication/exposure.ts";
 import { isLoopback } from "./replication/misconfiguration.ts";
 import { maxMessageBytes, type Replicator } from "./replication/replicator.ts";
 import { Listener } from "./server/listener.ts";
@@ -133,6 +134,7 @@ class RunningNode implements Node {
   /** Serves clients, and resolves when the replica has what its peers have. */
   async start(): Promise<void> {
     const { backups, listener, logger, replica } = this;
+    this.warnOfListeners();
     // Before a client can ask for one, whose beginnings would be taken for leftovers.
     await backups.start();
     try {
@@ -168,6 +170,18 @@ class RunningNode implements Node {
   stop(): Promise<void> {
     this.stopping ??= this.stopParts();
     return this.stopping;
+  }
+
+  /** Without a secret, all that nodes tell each other is as safe as the ways it takes. */
+  private warnOfListeners(): void {
+    const { cluster } = this.config;
+    if (cluster.secret !== "" || cluster.secret_file !== "") return;
+    const places = placesBeyondLoopback(this.config);
+    if (places.length === 0) return;
+    const message =
+      "This cluster has no secret: whoever is at these places, or between here and there, can read and forge what nodes tell each other";
+    const set = "cluster.secret_file, the same on every node; merklekv keygen makes one";
+    this.logger.warn(message, { places, set });
   }
 
   private async stopParts(): Promise<void> {

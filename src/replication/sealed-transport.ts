@@ -45,6 +45,8 @@ export class SealedTransport implements Transport {
   private readonly syncTopic: string;
   /** Topics, as the broker has them, that only this node has reason to publish presence on. */
   private readonly formerTopics: ReadonlySet<string>;
+  /** Of those, where the broker still retains something. */
+  private readonly leftovers = new Set<string>();
   private toldMs = -Infinity;
 
   constructor(
@@ -63,6 +65,10 @@ export class SealedTransport implements Transport {
       maxPacketBytes: outer.maxPacketBytes + SEAL_BYTES,
       subscriptions: outer.subscriptions.flatMap((each) => this.subscriptionsOf(each)),
       will: () => this.will(),
+      onUp: (afterOutage) => {
+        outer.onUp(afterOutage);
+        this.clearLeftovers();
+      },
       onMessage: (topic, message, retained, done) => this.receive(topic, message, retained, done),
     });
   }
@@ -140,6 +146,13 @@ export class SealedTransport implements Transport {
     }
   }
 
+  /** What is retained may come before the connection is up, and nothing can be sent then. */
+  private clearLeftovers(): void {
+    if (!this.inner.connected) return;
+    for (const topic of this.leftovers) this.inner.publish(topic, EMPTY, true, () => {});
+    this.leftovers.clear();
+  }
+
   private will(): { topic: string; payload: Buffer } {
     const { seal } = this.options;
     seal.begin();
@@ -162,7 +175,8 @@ export class SealedTransport implements Transport {
     if (message.length === 0) return done();
     if (isRetained && this.formerTopics.has(topic)) {
       // Of this node's, from before it sealed, or sealed as it does now.
-      this.inner.publish(topic, EMPTY, true, () => {});
+      this.leftovers.add(topic);
+      this.clearLeftovers();
       return done();
     }
     const purpose = this.purposeOf(topic);
