@@ -486,4 +486,5 @@ const ALONE: PresenceView = {
   connections: 0,
   droppedEvents: 0,
   takeChanges: () => [],
+  announceRoot: () => {},
 };

@@ -36,4 +36,6 @@ export interface PresenceView {
   readonly droppedEvents: number;
   /** Of whom something was heard since this was called last, and what is so now. */
   takeChanges(): Iterable<PresenceChange>;
+  /** This node's root has changed and stands still: others are to be told soon. */
+  announceRoot(): void;
 }

@@ -7,6 +7,7 @@ import { relayAddress } from "./destination.ts";
 import type { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 import type { PresenceChange, PresenceView } from "./presence-view.ts";
+import { RootWatch } from "./root-watch.ts";
 
 /** What it is made with; as in SchedulerOptions. */
 export interface PresenceWatchOptions {
@@ -17,8 +18,11 @@ export interface PresenceWatchOptions {
 
 /** What a look at presence has shown. */
 export interface PresenceNews {
-  /** Those that have come anew with another root, or at another place. */
-  readonly fresh: readonly Peer[];
+  /**
+   * Those that have come anew with another root, or at another place, and those that hold something
+   * else while nothing is under way (`root-watch.ts`).
+   */
+  readonly different: readonly Peer[];
   /** This node was not connected, or did not publish all it should have. */
   readonly hasMissed: boolean;
 }
@@ -31,6 +35,7 @@ export class PresenceWatch {
   private droppedEvents = 0;
   private nowMs = 0;
   private moved: Peer[] = [];
+  private readonly roots = new RootWatch();
 
   constructor(
     private readonly peers: PeerList,
@@ -46,16 +51,22 @@ export class PresenceWatch {
     this.connections = connections;
     this.droppedEvents = droppedEvents;
     this.isConnected = connected;
-    const fresh: Peer[] = [];
+    const different = new Set<Peer>();
+    if (this.roots.look(this.options.rootHex(), nowMs)) presence.announceRoot();
     for (const each of presence.takeChanges()) {
       const peer = this.notePresence(each);
-      if (peer !== null) fresh.push(peer);
+      if (peer === null) continue;
+      if (this.isFresh(peer, each)) different.add(this.peers.byNodeId(each.nodeId) ?? peer);
+      else if (each.isLive) this.roots.note(peer, each.root, nowMs);
     }
-    if (this.moved.length > 0) fresh.push(...this.moved.splice(0));
-    return { fresh, hasMissed };
+    for (const peer of this.roots.takeDiffering(nowMs)) {
+      if (peer.announcedBy !== "") different.add(this.peers.byNodeId(peer.announcedBy) ?? peer);
+    }
+    for (const peer of this.moved.splice(0)) different.add(peer);
+    return { different: [...different], hasMissed };
   }
 
-  /** Takes up what presence says of a node. Returns it if it has come anew, with another root. */
+  /** Takes up what presence says of a node. Returns it if it is there. */
   private notePresence(each: PresenceChange): Peer | null {
     const { nodeId, epoch, online } = each;
     const former = this.peers.placeOf(nodeId);
@@ -74,7 +85,7 @@ export class PresenceWatch {
     peer.isLive ||= each.isLive;
     peer.isAcquainted ||= isAcquainted;
     if (!peer.isProven) this.peers.rename(peer, nodeId);
-    return this.isFresh(peer, each) ? (this.peers.byNodeId(nodeId) ?? peer) : null;
+    return peer;
   }
 
   /**

@@ -302,8 +302,8 @@ export class Scheduler {
   }
 
   private lookAtPresence(): void {
-    const { fresh, hasMissed } = this.presences.look(this.nowMs);
-    this.wantFresh(fresh);
+    const { different, hasMissed } = this.presences.look(this.nowMs);
+    this.wantSome(different);
     if (!hasMissed) return;
     const announced = [...this.peers.announced()].map(({ nodeId }) => this.peers.byNodeId(nodeId));
     this.wantFew(announced.filter((peer) => peer !== undefined));
@@ -317,12 +317,12 @@ export class Scheduler {
     this.lastRootHex = rootHex;
   }
 
-  /** Those have come with another root; everybody else notices the same. */
-  private wantFresh(fresh: readonly Peer[]): void {
-    if (fresh.length === 0) return;
+  /** Those have another root; everybody else notices the same. */
+  private wantSome(different: readonly Peer[]): void {
+    if (different.length === 0) return;
     // They count among the others.
     this.crowd.look();
-    for (const peer of fresh) {
+    for (const peer of different) {
       if (this.crowd.draws(peer, CALLERS)) this.want(peer, this.crowd.spreadMs);
     }
   }

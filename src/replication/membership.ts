@@ -127,6 +127,7 @@ export class Membership {
   /** When the next announcement comes, and when the last one was made. */
   private nextAnnouncementMs = Infinity;
   private announcedMs = -Infinity;
+  private announcedRoot: string | null = null;
   /** How many other nodes there were at that time, of which there is more than a message. */
   private members = 0;
   private upMs = 0;
@@ -182,9 +183,19 @@ export class Membership {
     this.cancelAnnouncement?.();
     this.nextAnnouncementMs = Infinity;
     this.announcedMs = this.options.timing.nowMs();
+    this.announcedRoot = this.options.rootHex();
     this.members = this.presences.count(this.options.isMember);
     this.options.publish(this.presence(true));
     this.announceIn(this.refreshMs * (1 - this.options.random() / 4));
+  }
+
+  /**
+   * The root has changed and stands still: announces it, spread over the time in which all announce
+   * themselves anyway. Whose root is another compares then.
+   */
+  announceRoot(): void {
+    if (this.options.rootHex() === this.announcedRoot) return;
+    this.announceIn(this.options.random() * REFRESH_A_NODE_MS * (1 + this.members));
   }
 
   private get refreshMs(): number {

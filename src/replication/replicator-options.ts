@@ -110,4 +110,6 @@ export interface ReplicationPresence {
   readonly droppedEvents: number;
   /** Of whom something was heard since this was called last, and what is so now. */
   takeChanges(): PeerPresence[];
+  /** The root has changed and stands still: others are to be told soon. */
+  announceRoot(): void;
 }

@@ -232,6 +232,7 @@ export class Replicator {
       connections: this.connections,
       droppedEvents: publisher.outbox.dropped + refusedEvents + comparisonsAsked,
       takeChanges: () => this.membership.takeChanges(),
+      announceRoot: () => this.membership.announceRoot(),
     };
   }
 

@@ -2,6 +2,7 @@
  * A cluster of many nodes in the simulated world, without troubles but those that are made here, and
  * what it costs them to stay alike.
  */
+import { Entry, KIND_STRING } from "../../src/core/data/entry.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
 import { PLAIN_BROKER } from "./broker.ts";
@@ -115,6 +116,12 @@ export class Fleet {
     this.expectAlike();
     yield this.measure("equal", () => this.pass(INTERVAL_MS));
 
+    this.leave(0);
+    yield this.measure("left by one gone", () => {
+      this.untilAlike();
+      this.pass(30_000);
+    });
+
     broker.stop(false);
     this.pass(10_000);
     yield this.measure("write, no broker", () => {
@@ -215,6 +222,23 @@ export class Fleet {
     const node = this.simulation.nodes[place];
     const name = this.simulation.names[this.written++];
     this.clients.set(node, node.serving!.store, name, `write ${this.written}`);
+  }
+
+  /**
+   * A node has what nobody else has and nobody will publish, as after a session with a node that went
+   * away before the broker had it.
+   */
+  private leave(place: number): void {
+    const { serving } = this.simulation.nodes[place];
+    const { clock } = serving!.store;
+    const { high, low } = originOf("gone");
+    const name = new TextEncoder().encode(this.simulation.names[this.written++]);
+    const entry = new Entry()
+      .setKey(name, 0, name.length)
+      .setVersion(clock.high, clock.low, high, low);
+    entry.kind = KIND_STRING;
+    entry.setExpiry(0);
+    serving!.store.apply(entry.setValue(name, 0, name.length));
   }
 
   private writeByMany(): void {

@@ -27,6 +27,9 @@ let connections: number;
 let droppedEvents: number;
 let hasRoom: boolean;
 let isHealing: boolean;
+let ownRoot: string;
+/** How often the root was to be announced. */
+let announced: number;
 
 beforeEach(() => {
   started = [];
@@ -37,6 +40,8 @@ beforeEach(() => {
   droppedEvents = 0;
   hasRoom = true;
   isHealing = true;
+  ownRoot = "own root";
+  announced = 0;
 });
 
 function create(options: Partial<SchedulerOptions> = {}): Scheduler {
@@ -45,9 +50,15 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
     peerList: [],
     intervalMs: INTERVAL_MS,
     discoveryMs: 600_000,
-    presence: () => ({ connected, connections, droppedEvents, takeChanges: () => peers }),
+    presence: () => ({
+      connected,
+      connections,
+      droppedEvents,
+      takeChanges: () => peers,
+      announceRoot: () => void announced++,
+    }),
     isAcquainted: () => false,
-    rootHex: () => "own root",
+    rootHex: () => ownRoot,
     isHealing: () => isHealing,
     acceptsUpToMs: () => nowMs,
     hasRoom: () => hasRoom,
@@ -280,8 +291,66 @@ describe("at once", () => {
     pass(scheduler, 1_000);
     expect(addresses()).toEqual(["b:7379", "c:7379"]);
     await settle(scheduler);
+    peers = [];
     pass(scheduler, 5_000);
     expect(started).toEqual([]);
+  });
+
+  test("with a peer that holds something else while nothing is under way", async () => {
+    peers = [presence("a"), presence("b")];
+    const scheduler = create();
+    await settle(scheduler);
+    peers = [presence("a"), presence("b", { root: "other" })];
+    pass(scheduler, 500);
+    peers = [];
+    pass(scheduler, 2_000);
+    expect(addresses()).toEqual([]);
+    pass(scheduler, 2_000);
+    expect(addresses()).toEqual(["b:7379"]);
+    await settle(scheduler);
+    pass(scheduler, 10_000);
+    expect(addresses()).toEqual([]);
+  });
+
+  test("not with one that was heard of while this node's own root changed, or is equal by now", async () => {
+    peers = [presence("a"), presence("b")];
+    const scheduler = create();
+    await settle(scheduler);
+    const hear = (root: string): void => {
+      peers = [presence("b", { root })];
+      pass(scheduler, 500);
+      peers = [];
+    };
+    // What it tells of is on its way here.
+    hear("next");
+    pass(scheduler, 1_500);
+    ownRoot = "next";
+    pass(scheduler, 10_000);
+    // Here it has come, and not there yet.
+    ownRoot = "later";
+    pass(scheduler, 1_500);
+    hear("next");
+    pass(scheduler, 10_000);
+    hear("other");
+    pass(scheduler, 1_000);
+    hear("later");
+    pass(scheduler, 10_000);
+    expect(addresses()).toEqual([]);
+  });
+
+  test("and says what its own root is when that has changed and stands still", async () => {
+    const scheduler = create();
+    pass(scheduler, 10_000);
+    expect(announced).toBe(0);
+    for (const root of ["1", "2", "3"]) {
+      ownRoot = root;
+      pass(scheduler, 2_000);
+    }
+    expect(announced).toBe(0);
+    pass(scheduler, 2_000);
+    expect(announced).toBe(1);
+    pass(scheduler, 60_000);
+    expect(announced).toBe(1);
   });
 });
 
@@ -477,7 +546,7 @@ describe("nodes that are reached through the broker", () => {
   });
 
   test("are asked once, however often they announce themselves", async () => {
-    peers = [hidden("a"), presence("n", { isRelayed: true, root: "other" })];
+    peers = [hidden("a", { root: null }), presence("n", { isRelayed: true, root: null })];
     const scheduler = create();
     pass(scheduler, 1_000);
     for (const each of started.splice(0)) await each.end({ peerNodeId: each.address.slice(-1) });

@@ -24,6 +24,7 @@ let kept: Set<string>;
 let members: Set<string>;
 let forgotten: Set<string>;
 let readyMs: number[];
+let rootHex: string | null;
 
 beforeEach(() => {
   timeline = new Timeline();
@@ -33,13 +34,14 @@ beforeEach(() => {
   members = new Set();
   forgotten = new Set();
   readyMs = [];
+  rootHex = null;
   membership = new Membership({
     nodeId: "me",
     epoch: EPOCH,
     address: () => "127.0.0.1:1",
     isRelayed: () => false,
     version: "1",
-    rootHex: () => null,
+    rootHex: () => rootHex,
     random: () => 0.5,
     sequence: () => 0,
     clientId: "me",
@@ -60,6 +62,10 @@ beforeEach(() => {
     },
   });
 });
+
+function pass(ms: number): void {
+  timeline.runUntil(timeline.nowMs + ms);
+}
 
 function connect(): void {
   membership.nextWill();
@@ -121,6 +127,20 @@ test("what a broker brings back of an earlier run, at every connection, is no tw
     timeline.runUntil(timeline.nowMs + 60_000);
   }
   expect(duplicates).toBe(0);
+});
+
+test("a root that stands still again is announced soon, and once", () => {
+  connect();
+  pass(10_000);
+  published = [];
+  rootHex = "abc";
+  membership.announceRoot();
+  membership.announceRoot();
+  pass(1_000);
+  expect(published).toEqual([true]);
+  membership.announceRoot();
+  pass(10_000);
+  expect(published).toEqual([true]);
 });
 
 test("an epoch that no clock can have said is no twin, is counted, and announced over", () => {
