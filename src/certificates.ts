@@ -12,6 +12,7 @@ import { FileWatch } from "./security/file-watch.ts";
 import {
   readTlsMaterial,
   summaryOfFile,
+  tlsKeys,
   type CertificateSummary,
   type TlsFiles,
   type TlsMaterial,
@@ -58,7 +59,7 @@ export class Certificates {
   /** Reads the files. Throws an OperationalError when they cannot be used. */
   constructor(private readonly options: CertificatesOptions) {
     const { section, files, wallMs, timing } = options;
-    this.current = readTlsMaterial(section, files, wallMs());
+    this.current = readTlsMaterial(tlsKeys(section), files, wallMs());
     this.onDisk = this.current.certificate;
     const paths = Object.values(files).filter((path) => path !== "");
     this.watch = new FileWatch(paths, () => this.checkSoon(SETTLE_MS, true));
@@ -145,7 +146,7 @@ export class Certificates {
     const { section, files, wallMs, logger } = this.options;
     this.watch.start();
     try {
-      const found = readTlsMaterial(section, files, wallMs());
+      const found = readTlsMaterial(tlsKeys(section), files, wallMs());
       this.problem = "";
       this.onDisk = found.certificate;
       if (found.digest === this.current.digest) return;

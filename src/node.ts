@@ -97,6 +97,13 @@ class RunningNode implements Node {
       ...replicaOptions(config, logger, world),
       brokerAddress: startOwnBroker,
       address: () => advertisedAddress(config, node!.listener.plainPort),
+      tlsAddress: () => advertisedTlsAddress(config, node!.listener.tlsPort),
+      peerSecurity: {
+        material: () => certificates.own?.current ?? null,
+        serverName: config.tls.server_name,
+        plaintext: config.network.plaintext,
+        isInsecure: false,
+      },
     });
     const replica = await opening.catch(async (error: unknown) => {
       await audit?.close();
@@ -279,7 +286,7 @@ function replicaOptions(
   config: Config,
   logger: Logger,
   world: World,
-): Omit<ReplicaOptions, "brokerAddress" | "address"> {
+): Omit<ReplicaOptions, "brokerAddress" | "address" | "tlsAddress"> {
   const { network } = config;
   return {
     world,
@@ -313,6 +320,11 @@ function advertisedAddress({ network }: Config, port: number | null): string {
   const host = advertisedHost(network);
   const isReached = network.plaintext === "on" || isLoopback(host);
   return isReached ? formatHostPort(host, port) : NO_ADDRESS;
+}
+
+function advertisedTlsAddress({ network }: Config, port: number | null): string {
+  if (network.advertise_address === NO_ADDRESS || port === null) return "";
+  return formatHostPort(advertisedHost(network), port);
 }
 
 function advertisedHost(network: Config["network"]): string {

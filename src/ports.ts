@@ -2,7 +2,7 @@
  * Where the parts of a node meet: what one part asks of another, as interfaces. Whoever asks and
  * whoever answers both depend on this file and not on each other; `node.ts` puts them together.
  */
-import type { HostPort } from "./config/address.ts";
+import type { NodeAddress } from "./config/address.ts";
 
 /** How replication stands. */
 export interface ReplicationControl {
@@ -167,9 +167,9 @@ export interface SyncControl {
    * Compares this node with another and heals both, up to the present moment. `peer` is where that
    * one listens, or its node id.
    */
-  sync(peer: HostPort | string, isFull: boolean, isVerified: boolean): Promise<SyncReport>;
+  sync(peer: NodeAddress | string, isFull: boolean, isVerified: boolean): Promise<SyncReport>;
   /** Whether that is the address of a peer: from the configuration, or from presence. */
-  isPeer(address: HostPort): boolean;
+  isPeer(address: NodeAddress): boolean;
   /**
    * What takes over a connection on which a peer said PEER, or why it may not. `isRound`: the
    * peer came by itself, not because somebody said SYNC.

@@ -9,6 +9,7 @@ import { Members } from "./anti-entropy/members.ts";
 import { ClockWatch } from "./clock-watch.ts";
 import type { Config } from "./config/schema.ts";
 import { HybridClock } from "./core/data/clock.ts";
+import { OPEN_PEERS, prefersTls, type PeerSecurity } from "./anti-entropy/peer-security.ts";
 import type { Capabilities } from "./core/data/capabilities.ts";
 import { runOrigin, stableStartMs } from "./core/data/counter-fold.ts";
 import { originOf } from "./core/data/origin.ts";
@@ -69,6 +70,10 @@ export interface ReplicaOptions {
   readonly brokerAddress: () => Promise<string>;
   /** `host:port` at which peers reach this node. */
   readonly address: () => string;
+  /** The same where TLS is spoken; empty, and unless given: nowhere. */
+  readonly tlsAddress?: () => string;
+  /** How peers are spoken to; in plain text unless given. */
+  readonly peerSecurity?: PeerSecurity;
   /** The program's version. */
   readonly version: string;
   /** Longest frame between nodes, able to hold the largest entry. */
@@ -274,12 +279,13 @@ export class Replica {
 
   private createReplicator(brokerAddress: string): Replicator {
     const { options, journal, store } = this;
-    const { world, mqtt, nodeId, address, version, logger } = options;
+    const { world, mqtt, nodeId, address, tlsAddress, version, logger } = options;
     const created = new Replicator({
       store,
       settings: { ...mqtt, broker_address: brokerAddress },
       nodeId,
       address,
+      ...(tlsAddress && { tlsAddress }),
       isRelaying: options.antiEntropy.broker_bytes_per_second > 0,
       version,
       rootHex: () => this.antiEntropy.rootHex,
@@ -345,9 +351,12 @@ export class Replica {
   private createAntiEntropy(): AntiEntropy {
     const { options, replicator } = this;
     const { world, nodeId, logger } = options;
-    const { timing, threadCpuMs, random, randomWords, dial } = world;
+    const { timing, threadCpuMs, random, randomWords } = world;
+    const security = options.peerSecurity ?? OPEN_PEERS;
     return new AntiEntropy({
-      ...{ timing, threadCpuMs, random, randomWords, dial, nodeId },
+      ...{ timing, threadCpuMs, random, randomWords, nodeId },
+      dial: world.dialler(security),
+      prefersTls: () => prefersTls(security),
       clock: this.clockWatch.clock,
       messenger: replicator?.messenger ?? null,
       store: this.store,

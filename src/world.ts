@@ -7,6 +7,7 @@
 import { randomFillSync } from "node:crypto";
 import { uptime } from "node:os";
 import { tcpDialler, type Dial } from "./anti-entropy/dial.ts";
+import type { PeerSecurity } from "./anti-entropy/peer-security.ts";
 import { realFileSystem, type FileSystem } from "./durability/file-system.ts";
 import { lockDirectory, type DirectoryLock } from "./durability/lock.ts";
 import { MqttTransport } from "./replication/mqtt-transport.ts";
@@ -36,8 +37,8 @@ export interface World {
   readonly files: FileSystem;
   /** Keeps other processes off a directory. Rejects with an OperationalError when one has it. */
   lock(directory: string): Promise<DirectoryLock>;
-  /** Reaches a peer. */
-  readonly dial: Dial;
+  /** Makes what reaches peers, in the way that is said. */
+  dialler(security: PeerSecurity): Dial;
   /** Makes a connection to a broker, which is opened later. */
   connect(options: TransportOptions): Transport;
 }
@@ -70,7 +71,7 @@ export const realWorld: World = {
   randomWords: (count) => randomFillSync(new Uint32Array(count)),
   files: realFileSystem,
   lock: lockDirectory,
-  dial: tcpDialler(eventLoop),
+  dialler: (security) => tcpDialler(eventLoop, security),
   connect: (options) => new MqttTransport(options),
 };
 

@@ -4,7 +4,7 @@
  * its connections, its timing and its statistics.
  */
 import type { Capabilities } from "../core/data/capabilities.ts";
-import { formatHostPort, type HostPort } from "../config/address.ts";
+import { formatNodeAddress, type NodeAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type {
   Durability,
@@ -66,6 +66,8 @@ export interface AntiEntropyOptions {
   readonly randomWords: (count: number) => Uint32Array;
   /** How peers are reached at their client ports. */
   readonly dial: Dial;
+  /** Whether they are reached where TLS is spoken, if they say where; no unless given. */
+  readonly prefersTls?: () => boolean;
   /** How messages reach them through the broker; null without one. */
   readonly messenger: Messenger | null;
   /** A session produces no more while so many bytes of it wait to be sent; 256 KiB by default. */
@@ -141,7 +143,7 @@ export class AntiEntropy implements SyncControl {
     ),
     text(
       "sync_ways",
-      "By which way peers are reached: `NODE_ID=tcp`, `=broker` or `=untried`, of 32 at most.",
+      "By which way peers are reached: `NODE_ID=tcp`, `=tls`, `=broker` or `=untried`, of 32 at most.",
       (it) => it.ways.describe(it.scheduler.distinctPeers()),
     ),
     ...within((it: AntiEntropy) => it.options.members, Members.facts),
@@ -179,6 +181,7 @@ export class AntiEntropy implements SyncControl {
       intervalMs: settings.interval_seconds * 1_000,
       discoveryMs: settings.peer_discovery_interval * 1_000,
       presence: () => options.presence() ?? ALONE,
+      prefersTls: options.prefersTls ?? (() => false),
       isAcquainted: (nodeId) => options.members.has(nodeId) && !options.members.isGone(nodeId),
       rootHex: () => this.rootHex,
       isHealing: () => this.isHealing(),
@@ -242,7 +245,11 @@ export class AntiEntropy implements SyncControl {
   }
 
   /** `SYNC`. */
-  async sync(peer: HostPort | string, isFull: boolean, isVerified: boolean): Promise<SyncReport> {
+  async sync(
+    peer: NodeAddress | string,
+    isFull: boolean,
+    isVerified: boolean,
+  ): Promise<SyncReport> {
     if (peer === this.options.nodeId) return OWN_ID;
     const mode = isFull ? "full" : "now";
     const destination = this.destinationOf(peer);
@@ -261,8 +268,8 @@ export class AntiEntropy implements SyncControl {
   }
 
   /** Whether that is the address of a peer: from the configuration, or from presence. */
-  isPeer({ host, port }: HostPort): boolean {
-    return this.scheduler.isPeer(formatHostPort(host, port));
+  isPeer(address: NodeAddress): boolean {
+    return this.scheduler.isPeer(formatNodeAddress(address));
   }
 
   /** `FORGET`. */
@@ -303,7 +310,7 @@ export class AntiEntropy implements SyncControl {
     return isRound && !this.isHealing() ? REFUSAL_REASONS.noRounds : null;
   }
 
-  private destinationOf(peer: HostPort | string): Destination {
+  private destinationOf(peer: NodeAddress | string): Destination {
     if (typeof peer === "string") return this.scheduler.destinationOf(peer);
     return { hostPort: peer, relayTo: "" };
   }

@@ -1,14 +1,15 @@
 /**
  * Where a peer is reached: at its client port, or by its node id through the broker, or both. As
- * text the former is `host:port` and the latter `broker/NODE_ID`, which no host can be called.
+ * text the former is `host:port`, or `tls://host:port`, and the latter `broker/NODE_ID`, which no
+ * host can be called.
  */
-import { formatHostPort, parseHostPort, type HostPort } from "../config/address.ts";
+import { formatNodeAddress, parseNodeAddress, type NodeAddress } from "../config/address.ts";
 import { isNodeId } from "../core/data/name.ts";
 
 /** See the file header. */
 export interface Destination {
   /** Its client port; null if nobody reaches it there. */
-  readonly hostPort: HostPort | null;
+  readonly hostPort: NodeAddress | null;
   /** The id by which it can be reached through the broker; empty if it cannot. */
   readonly relayTo: string;
 }
@@ -27,7 +28,7 @@ export function relayAddress(nodeId: string): string {
 
 /** A destination as text, which tells of one way only. */
 export function formatDestination({ hostPort, relayTo }: Destination): string {
-  return hostPort === null ? relayAddress(relayTo) : formatHostPort(hostPort.host, hostPort.port);
+  return hostPort === null ? relayAddress(relayTo) : formatNodeAddress(hostPort);
 }
 
 /** The opposite; undefined when the text is none. */
@@ -36,7 +37,7 @@ export function parseDestination(text: string): Destination | undefined {
     const nodeId = text.slice(RELAYED.length);
     return isNodeId(nodeId) ? relayed(nodeId) : undefined;
   }
-  const hostPort = parseHostPort(text);
+  const hostPort = parseNodeAddress(text);
   return hostPort && { hostPort, relayTo: "" };
 }
 
@@ -50,5 +51,6 @@ export function isRelayAddress(address: string): boolean {
  * through the broker share one, for there anybody may take any name.
  */
 export function hostOf(address: string): string {
-  return isRelayAddress(address) ? RELAYED : address.slice(0, address.lastIndexOf(":"));
+  if (isRelayAddress(address)) return RELAYED;
+  return address.slice(0, address.lastIndexOf(":")).replace(/^tls:\/\//, "");
 }

@@ -6,9 +6,10 @@
 import { dns, type Socket } from "bun";
 import { isIP } from "node:net";
 import type { Link, LinkHandler } from "../ports.ts";
-import { formatHostPort } from "../config/address.ts";
+import { formatNodeAddress, type NodeAddress } from "../config/address.ts";
 import { specialAddress } from "../config/special-address.ts";
 import type { Cancel, Timing } from "../timing.ts";
+import { refusalToCall, reasonOfTls, tlsOptions, type PeerSecurity } from "./peer-security.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { SendQueue } from "../send-queue.ts";
 
@@ -40,27 +41,23 @@ const NO_NODE = "what answers there is no MerkleKV node";
  * the node, it must not be, or lead to, a special one.
  */
 export type Dial = (
-  host: string,
-  port: number,
+  address: NodeAddress,
   greeting: string,
   handle: (link: Link) => LinkHandler,
   onRefused: (reason: string) => void,
   chosen: boolean,
 ) => Promise<void>;
 
-/** Reaches peers by TCP. */
-export function tcpDialler(timing: Timing): Dial {
-  return (host, port, greeting, handle, onRefused, chosen) => {
-    const address = formatHostPort(host, port);
-    const link = new OutgoingLink(address, greeting, onRefused, timing, chosen);
-    return connect(link, host, port, handle, timing);
+/** Reaches peers by TCP, and by TLS where that is spoken. */
+export function tcpDialler(timing: Timing, security: PeerSecurity): Dial {
+  return (address, greeting, handle, onRefused, chosen) => {
+    const link = new OutgoingLink(address, greeting, onRefused, timing, security, chosen);
+    return connect(link, handle, timing);
   };
 }
 
 async function connect(
   link: OutgoingLink,
-  host: string,
-  port: number,
   handle: (link: Link) => LinkHandler,
   timing: Timing,
 ): Promise<void> {
@@ -70,7 +67,7 @@ async function connect(
     reject(new Error(`no connection within ${CONNECT_MS / 1000} s`));
   });
   try {
-    await Promise.race([late, link.open(host, port)]);
+    await Promise.race([late, link.open()]);
   } catch (error) {
     throw new Error(`cannot reach ${link.address}: ${reasonOf(error)}`);
   } finally {
@@ -100,6 +97,7 @@ function refusalOf(special: string): string {
 
 /** One connection made by this node. */
 class OutgoingLink implements Link {
+  readonly address: string;
   private socket: Socket<undefined> | undefined;
   private handler: LinkHandler | null = null;
   private readonly queue = new SendQueue({ write: (...what) => this.socket!.write(...what) });
@@ -112,42 +110,75 @@ class OutgoingLink implements Link {
   private special: string | null = null;
 
   constructor(
-    readonly address: string,
+    private readonly place: NodeAddress,
     /** Said before anything else; empty once it is. */
     private greeting: string,
     private readonly onRefused: (reason: string) => void,
     private readonly timing: Timing,
+    private readonly security: PeerSecurity,
     private readonly isChosen: boolean,
-  ) {}
+  ) {
+    this.address = formatNodeAddress(place);
+  }
 
   get queuedBytes(): number {
     return this.queue.length;
   }
 
-  async open(hostname: string, port: number): Promise<void> {
+  /** Resolves when the other side is there and, with TLS, proven to be who was called. */
+  async open(): Promise<void> {
+    const { host: hostname, port, isSecure } = this.place;
+    const refusal = refusalToCall(this.place, this.security);
+    if (refusal !== null) throw new Error(refusal);
     if (!this.isChosen) await checkAddresses(hostname);
     if (this.isOver) return;
+    const secured = Promise.withResolvers<void>();
+    // Nobody may wait for it when the connection does not come about.
+    secured.promise.catch(() => {});
     await Bun.connect<undefined>({
       hostname,
       port,
+      ...(isSecure && { tls: tlsOptions(this.security) }),
       socket: {
         // Here and not when the promise is kept: the other side may speak, or be gone, before.
-        open: (socket) => {
-          this.socket = socket;
-          socket.setNoDelay(true);
-          // The name may lead elsewhere now than when it was looked up.
-          if (!this.isChosen) this.special = specialAddress(socket.remoteAddress);
-          if (this.isOver || this.special !== null) this.abandon();
-        },
+        open: (socket) => this.onOpen(socket),
+        ...(isSecure && {
+          handshake: (socket: Socket<undefined>, isDone: boolean, error: Error | null) => {
+            const isTrusted = isDone && (socket.authorized || this.security.isInsecure);
+            if (isTrusted) return secured.resolve();
+            secured.reject(new Error(reasonOfTls(error)));
+            this.abandon();
+          },
+        }),
         data: (_socket, chunk) => this.onData(chunk),
         drain: () => this.onDrain(),
         end: () => this.onClose(),
-        close: () => this.onClose(),
-        error: () => this.onClose(),
+        close: () => {
+          secured.reject(new Error("it hung up during the TLS handshake"));
+          this.onClose();
+        },
+        error: (_socket, error) => this.onError(error),
         connectError: () => {}, // the promise is rejected too
       },
     });
     if (this.special !== null) throw new Error(refusalOf(this.special));
+    if (isSecure) await secured.promise;
+  }
+
+  private onOpen(socket: Socket<undefined>): void {
+    this.socket = socket;
+    socket.setNoDelay(true);
+    // The name may lead elsewhere now than when it was looked up.
+    if (!this.isChosen) this.special = specialAddress(socket.remoteAddress);
+    if (this.isOver || this.special !== null) this.abandon();
+  }
+
+  /** With TLS 1.3 a certificate is refused when everything seems to be done. */
+  private onError(error: Error): void {
+    if (this.place.isSecure && this.firstBytes !== null && !this.isOver && this.handler !== null) {
+      this.onRefused(reasonOfTls(error));
+    }
+    this.onClose();
   }
 
   attach(handler: LinkHandler): void {

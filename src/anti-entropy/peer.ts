@@ -2,7 +2,7 @@
  * One address that a scheduler knows and how things stand with the node there: what is wanted of
  * it, and from when on it may be asked. Times are those of the scheduler.
  */
-import type { HostPort } from "../config/address.ts";
+import type { NodeAddress } from "../config/address.ts";
 import type { Destination } from "./destination.ts";
 import { WaitingKeys } from "./waiting-keys.ts";
 
@@ -18,7 +18,7 @@ const BUSY_SPREAD_MS = 500;
 
 /** See the file header. */
 export class Peer implements Destination {
-  readonly hostPort: HostPort | null;
+  readonly hostPort: NodeAddress | null;
   /** Changed as presence says. */
   relayTo: string;
   /** Empty while unknown. Changed by the list that the peer is in. */

@@ -5,6 +5,8 @@ export interface PresenceChange {
   readonly nodeId: string;
   /** `host:port`, or NO_ADDRESS. */
   readonly address: string;
+  /** `host:port` where it speaks TLS; empty if nowhere. */
+  readonly tlsAddress: string;
   /** Whether it can be reached through the broker. */
   readonly isRelayed: boolean;
   /** New at each start of it. */

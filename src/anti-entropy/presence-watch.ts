@@ -2,7 +2,7 @@
  * Keeps the list of peers as presence has it: who is where, and who has come anew with other data
  * than this node's; and notices when this node may have missed what others published.
  */
-import { NO_ADDRESS } from "../config/address.ts";
+import { formatNodeAddress, NO_ADDRESS, parseHostPort } from "../config/address.ts";
 import { relayAddress } from "./destination.ts";
 import type { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
@@ -12,6 +12,7 @@ import { RootWatch } from "./root-watch.ts";
 /** What it is made with; as in SchedulerOptions. */
 export interface PresenceWatchOptions {
   readonly presence: () => PresenceView;
+  readonly prefersTls: () => boolean;
   readonly isAcquainted: (nodeId: string) => boolean;
   readonly rootHex: () => string | null;
 }
@@ -92,12 +93,20 @@ export class PresenceWatch {
    * The address under which a node is kept; null when it can only be reached where another is. Of
    * several nodes at one address, who started last has taken the others' place.
    */
-  private placeFor({ nodeId, address, epoch, isRelayed }: PresenceChange): string | null {
+  private placeFor(change: PresenceChange): string | null {
+    const { nodeId, epoch, isRelayed } = change;
     const throughBroker = isRelayed ? relayAddress(nodeId) : null;
+    const address = this.addressOf(change);
     if (address === NO_ADDRESS) return throughBroker;
     const holder = this.peers.at(address);
     const isClaimed = holder !== undefined && !["", nodeId].includes(holder.announcedBy);
     return isClaimed && holder.epoch >= epoch ? throughBroker : address;
+  }
+
+  private addressOf({ address, tlsAddress }: PresenceChange): string {
+    const hostPort = tlsAddress === "" ? undefined : parseHostPort(tlsAddress);
+    if (hostPort === undefined || !this.options.prefersTls()) return address;
+    return formatNodeAddress({ ...hostPort, isSecure: true });
   }
 
   /** Another node is at the address of this one, which can still be reached through the broker. */

@@ -53,6 +53,8 @@ export interface SchedulerOptions {
   /** After this time, in ms, what was learned of the peers is learned anew. */
   readonly discoveryMs: number;
   readonly presence: () => PresenceView;
+  /** As in AntiEntropyOptions. */
+  readonly prefersTls: () => boolean;
   /**
    * Whether there was contact with the node of that id before, perhaps before this node's start.
    */

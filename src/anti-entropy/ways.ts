@@ -3,7 +3,7 @@
  * the broker nothing; else the broker. What was found out is remembered by address, so that not
  * every session begins with a call to where nobody answers, and is tried again now and then.
  */
-import { formatHostPort } from "../config/address.ts";
+import { formatNodeAddress } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
 import type { Link, LinkHandler } from "../ports.ts";
 import type { Timing } from "../timing.ts";
@@ -58,10 +58,9 @@ export class Ways {
     const { hostPort, relayTo } = destination;
     let failure: Error | null = null;
     if (hostPort !== null && !this.isRelayed(destination)) {
-      const { host, port } = hostPort;
       try {
-        const isListed = this.isListed(formatHostPort(host, port));
-        await this.dial(host, port, greeting, handle, onRefused, isListed);
+        const isListed = this.isListed(formatNodeAddress(hostPort));
+        await this.dial(hostPort, greeting, handle, onRefused, isListed);
         return this.noteReached(destination);
       } catch (error) {
         failure = error as Error;
@@ -86,7 +85,7 @@ export class Ways {
   isRelayed({ hostPort, relayTo }: Destination): boolean {
     if (relayTo === "" || this.relay?.isOpen !== true) return false;
     if (hostPort === null) return true;
-    const avoided = this.avoided.get(formatHostPort(hostPort.host, hostPort.port));
+    const avoided = this.avoided.get(formatNodeAddress(hostPort));
     return avoided !== undefined && this.timing.nowMs() < avoided.untilMs;
   }
 
@@ -95,11 +94,11 @@ export class Ways {
     if (destination.relayTo !== "") this.avoid(destination, "another answers there");
   }
 
-  /** `n2=broker n3=tcp n4=untried`, by node id. */
+  /** `n2=broker n3=tcp n4=tls n5=untried`, by node id. */
   describe(peers: readonly KnownPeer[]): string {
     const named = peers.filter(({ nodeId }) => nodeId !== "");
     const ways = named.map((peer) => {
-      const direct = peer.isMet ? "tcp" : "untried";
+      const direct = !peer.isMet ? "untried" : peer.hostPort?.isSecure ? "tls" : "tcp";
       return `${peer.nodeId}=${this.isRelayed(peer) ? "broker" : direct}`;
     });
     const shown = ways.sort().slice(0, MAX_NAMED).join(" ");
@@ -108,7 +107,7 @@ export class Ways {
 
   private avoid({ hostPort, relayTo: nodeId }: Destination, reason: string): void {
     if (hostPort === null) return;
-    const address = formatHostPort(hostPort.host, hostPort.port);
+    const address = formatNodeAddress(hostPort);
     const former = this.avoided.get(address);
     const pauseMs = former ? Math.min(2 * former.pauseMs, MAX_PAUSE_MS) : FIRST_PAUSE_MS;
     this.avoided.delete(address);
@@ -119,7 +118,7 @@ export class Ways {
   }
 
   private noteReached({ hostPort, relayTo: peer }: Destination): void {
-    const address = formatHostPort(hostPort!.host, hostPort!.port);
+    const address = formatNodeAddress(hostPort!);
     if (!this.avoided.delete(address)) return;
     this.logger.info("A peer is reached at its address again", { peer, address });
   }

@@ -9,13 +9,14 @@ import { withExplanation, placeFile, realFileSystem } from "../durability/file-s
 import { verifyBackup } from "../durability/restore.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
+import { placeGiven, tlsOptions } from "./tls-options.ts";
 import { RespConnection } from "./resp-connection.ts";
 
 const PIECE_BYTES = 1024 * 1024;
 
 /** The subcommand. */
 export const backup: Subcommand = {
-  usage: "backup --to FILE [-h HOST] [-p PORT]",
+  usage: "backup --to FILE [-h HOST] [-p PORT] [--tls …]",
   about:
     "Fetches a backup of a running node into a new file. It holds everything the node held at one\n" +
     "moment; merklekv restore turns it into a data directory.",
@@ -23,6 +24,7 @@ export const backup: Subcommand = {
     { long: "--to", value: "FILE", about: "Where the backup goes; must not exist yet." },
     { long: "--host", short: "-h", value: "HOST", about: "The node's address; 127.0.0.1." },
     { long: "--port", short: "-p", value: "PORT", about: "Its port; 7379." },
+    ...tlsOptions,
   ],
 
   async run(given) {
@@ -31,8 +33,7 @@ export const backup: Subcommand = {
     if ((await withExplanation(`look at ${to}`, realFileSystem.sizeOf(to))) >= 0) {
       throw new OperationalError(`${to} exists; choose another name or remove it`);
     }
-    const port = given.port("--port", 7379);
-    const connection = await RespConnection.open(given.get("--host") ?? "127.0.0.1", port);
+    const connection = await RespConnection.open(placeGiven(given));
     try {
       const { nodeId, bytes, entries } = await fetchBackup(connection, to);
       console.log(`Backup of node ${nodeId}: ${entries} entries, ${bytes} bytes, in ${to}`);

@@ -3,30 +3,30 @@
  * comes back is printed as it is, so everything looks as it does in `nc` and in the documentation.
  */
 import { createInterface } from "node:readline";
+import { formatHostPort } from "../config/address.ts";
 import type { Subcommand } from "./arguments.ts";
 import { HISTORY_LINES, historyPath, loadHistory, saveHistory } from "./history.ts";
+import type { NodePlace } from "./connect.ts";
+import { DEFAULT_HOST, DEFAULT_PORT, placeGiven, tlsOptions } from "./tls-options.ts";
 import { LineConnection, type ReceivedReply } from "./line-connection.ts";
-
-const DEFAULT_HOST = "127.0.0.1";
-const DEFAULT_PORT = 7379;
 
 /** The subcommand. Exit code 1 when a reply was an error or the node went away. */
 export const cli: Subcommand = {
-  usage: "cli [-h HOST] [-p PORT] [COMMAND…]",
+  usage: "cli [-h HOST] [-p PORT] [--tls …] [COMMAND…]",
   about:
     "Sends one command to a node and prints the reply; without a command, a prompt with\n" +
     "history, or one command a line from standard input.",
   options: [
     { long: "--host", short: "-h", value: "HOST", about: `Where the node is (${DEFAULT_HOST}).` },
     { long: "--port", short: "-p", value: "PORT", about: `Its client port (${DEFAULT_PORT}).` },
+    ...tlsOptions,
   ],
   acceptsOperands: true,
 
   async run(given) {
-    const host = given.get("--host") ?? DEFAULT_HOST;
-    const port = given.port("--port", DEFAULT_PORT);
-    if (given.words.length === 0 && process.stdin.isTTY) return prompt(host, port);
-    const connection = await LineConnection.open(host, port);
+    const place = placeGiven(given);
+    if (given.words.length === 0 && process.stdin.isTTY) return prompt(place);
+    const connection = await LineConnection.open(place);
     if (given.words.length === 0) return pipe(connection);
     return (await show(await connection.request(lineOf(given.words)))) ? 0 : 1;
   },
@@ -80,14 +80,14 @@ async function pipe(connection: LineConnection): Promise<number> {
 /**
  * Reads, sends and prints until Ctrl-D, `quit` or `exit`. Connects again when the node was away.
  */
-async function prompt(host: string, port: number): Promise<number> {
-  let connection = await LineConnection.open(host, port);
+async function prompt(place: NodePlace): Promise<number> {
+  let connection = await LineConnection.open(place);
   const path = historyPath(process.env);
   let history = loadHistory(path);
   const terminal = createInterface({
     input: process.stdin,
     output: process.stdout,
-    prompt: `${host}:${port}> `,
+    prompt: `${formatHostPort(place.host, place.port)}> `,
     history: [...history],
     historySize: HISTORY_LINES,
     removeHistoryDuplicates: true,
@@ -102,7 +102,7 @@ async function prompt(host: string, port: number): Promise<number> {
     if (/^\s*(quit|exit)\s*$/i.test(line)) return 0;
     if (line.trim() !== "") {
       try {
-        if (connection.isOver) connection = await LineConnection.open(host, port);
+        if (connection.isOver) connection = await LineConnection.open(place);
         await show(await connection.request(line));
       } catch (error) {
         console.error((error as Error).message);

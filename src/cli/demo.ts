@@ -74,7 +74,8 @@ async function perform(cluster: DemoCluster, data: string): Promise<void> {
   const nodes = await Promise.all(ports.map((port, i) => start(i + 1, port)));
   for (const { name, port } of nodes) console.log(`  ${name}   127.0.0.1:${port}`);
 
-  const open = ({ port }: Child) => LineConnection.open("127.0.0.1", port);
+  const open = ({ port }: Child) =>
+    LineConnection.open({ host: "127.0.0.1", port, security: null });
   const connections = await Promise.all(nodes.map(open));
   try {
     await awaitEachOther(connections);

@@ -2,7 +2,8 @@
  * `merklekv diff`: lists in what two running nodes differ, which of them is newer, and what a
  * sync would do. It only looks. Writes on their way between the nodes show as well.
  */
-import { parseHostPort, type HostPort } from "../config/address.ts";
+import { OPEN_PEERS, type PeerSecurity } from "../anti-entropy/peer-security.ts";
+import { parseNodeAddress, type NodeAddress } from "../config/address.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { latestMissed } from "../core/sync/contacts.ts";
@@ -27,6 +28,7 @@ import { PeerSeal } from "../anti-entropy/peer-seal.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isoTimeOf } from "../timing.ts";
 import { realWorld } from "../world.ts";
+import { tlsGiven, tlsOptions } from "./tls-options.ts";
 import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
 import { secretFile, secretsFor } from "./cluster-secret.ts";
 import { Inspection, type Described, type Place } from "./inspection.ts";
@@ -36,13 +38,14 @@ const BUCKETS_A_QUESTION = 256;
 
 /** The subcommand. Exit code 0: equal; 1: different; 2: it could not be found out. */
 export const diff: Subcommand = {
-  usage: "diff HOST:PORT HOST:PORT|NODE_ID [--json] [--secret-file FILE]",
+  usage: "diff HOST:PORT HOST:PORT|NODE_ID [--json] [--secret-file FILE] [--tls …]",
   about:
     "Lists the keys in which two nodes differ, which side is newer, and what a sync would do.\n" +
     "A node that cannot be reached from here is given by its id; the first one then asks it,\n" +
     "through the broker if need be.\n" +
+    "tls://HOST:PORT speaks TLS to that one, and --tls to both.\n" +
     "Changes nothing. Exit code 0: they are equal; 1: they differ; 2: it could not be found out.",
-  options: [{ long: "--json", about: "Print one JSON object a line." }, secretFile],
+  options: [{ long: "--json", about: "Print one JSON object a line." }, secretFile, ...tlsOptions],
   acceptsOperands: "anywhere",
 
   async run(given) {
@@ -89,17 +92,27 @@ function placesIn(given: Arguments): [Place, Place] {
   const { words } = given;
   if (words.length !== 2) throw new UsageError(`two nodes are compared; usage: ${diff.usage}`);
   const [first, second] = words as [string, string];
-  const hostPort = parseHostPort(first);
+  const tls = tlsGiven(given);
+  const security = tls ?? OPEN_PEERS;
+  const read = (word: string): NodeAddress | undefined => {
+    const address = parseNodeAddress(word);
+    return address && { ...address, isSecure: address.isSecure || tls !== null };
+  };
+  const hostPort = read(first);
   if (hostPort === undefined) throw new UsageError(`"${first}" is not HOST:PORT`);
-  return [{ hostPort, nodeId: "" }, placeOf(second, hostPort)];
+  return [{ hostPort, nodeId: "", security }, placeOf(second, read(second), hostPort, security)];
 }
 
 /** An address, or the id of a node that the one at `first` reaches. */
-function placeOf(word: string, first: HostPort): Place {
-  const hostPort = parseHostPort(word);
-  if (hostPort !== undefined) return { hostPort, nodeId: "" };
+function placeOf(
+  word: string,
+  hostPort: NodeAddress | undefined,
+  first: NodeAddress,
+  security: PeerSecurity,
+): Place {
+  if (hostPort !== undefined) return { hostPort, nodeId: "", security };
   if (!isNodeId(word)) throw new UsageError(`"${word}" is neither HOST:PORT nor a node id`);
-  return { hostPort: first, nodeId: word };
+  return { hostPort: first, nodeId: word, security };
 }
 
 type Side = "a" | "b";

@@ -1,6 +1,7 @@
 /** A look into a running node: its `SyncInspector` and the connection that this talks over. */
-import { formatHostPort, type HostPort } from "../config/address.ts";
+import { formatHostPort, type NodeAddress } from "../config/address.ts";
 import type { PeerSeal } from "../anti-entropy/peer-seal.ts";
+import type { PeerSecurity } from "../anti-entropy/peer-security.ts";
 import type { Link, LinkHandler } from "../ports.ts";
 import type { Entry } from "../core/data/entry.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
@@ -28,14 +29,21 @@ export interface Described {
 
 /** Where a node is reached. */
 export interface Place {
-  readonly hostPort: HostPort;
+  readonly hostPort: NodeAddress;
   /** Which one is meant of those that the node there reaches; empty for that one itself. */
   readonly nodeId: string;
+  /** How TLS is spoken where it is. */
+  readonly security: PeerSecurity;
 }
 
 /** By which way a node is reached, in words, as INFO of the one that is asked for it tells. */
-async function describeWay({ hostPort: { host, port }, nodeId }: Place): Promise<string> {
-  const connection = await LineConnection.open(host, port);
+async function describeWay({ hostPort, nodeId, security }: Place): Promise<string> {
+  const { host, port, isSecure } = hostPort;
+  const connection = await LineConnection.open({
+    host,
+    port,
+    security: isSecure ? security : null,
+  });
   const { bytes } = await connection.request("INFO");
   connection.close();
   const address = formatHostPort(host, port);
@@ -82,9 +90,8 @@ export class Inspection {
     const answered = inspection.answer();
     answered.catch(() => {}); // awaited below, unless there is no connection
     try {
-      await realWorld.dial(
-        host,
-        port,
+      await realWorld.dialler(place.security)(
+        place.hostPort,
         isDirect ? "PEER" : `PEER VIA ${place.nodeId}`,
         (link) => inspection.attach(link, seal),
         (reason) => inspection.fail(reason),

@@ -5,8 +5,10 @@
  * mark: replies come in order, thus all that comes before the mark is the reply. This holds for any
  * command, known here or not.
  */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
+import { formatHostPort } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
+import { connectToNode, reasonOf, type NodePlace } from "./connect.ts";
 
 /** What came back for one request. */
 export interface ReceivedReply {
@@ -16,6 +18,7 @@ export interface ReceivedReply {
   readonly isLast: boolean;
 }
 
+const CONNECT_WITHIN_MS = 10_000;
 /** Length of a mark (a UUID) and its line end. */
 const END_BYTES = 37;
 
@@ -28,8 +31,11 @@ export class LineConnection {
   isOver = false;
   private onChange: () => void = () => {};
 
+  private problem = "the connection was closed at once";
+
   private constructor(
     private readonly socket: Socket,
+    isTls: boolean,
     private readonly mark: string,
   ) {
     socket.on("data", (piece: Buffer) => {
@@ -37,7 +43,8 @@ export class LineConnection {
       this.tail = Buffer.concat([this.tail, piece.subarray(-END_BYTES)]).subarray(-END_BYTES);
       this.onChange();
     });
-    socket.on("error", () => {}); // "close" follows
+    // "close" follows.
+    socket.on("error", (error) => (this.problem = reasonOf(error, isTls)));
     socket.on("close", () => {
       this.isOver = true;
       this.onChange();
@@ -45,27 +52,15 @@ export class LineConnection {
   }
 
   /** Connects, within 10 s. Throws an OperationalError when there is no node. */
-  static async open(host: string, port: number): Promise<LineConnection> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const socket = connect({ host, port, noDelay: true, timeout: 10_000 });
-    socket.once("connect", resolve).once("error", reject);
-    socket.once("timeout", () => reject(new Error("no answer within 10 s")));
-    try {
-      await promise;
-    } catch (error) {
-      socket.destroy();
-      const { code, message } = error as NodeJS.ErrnoException;
-      const reason =
-        code === "ECONNREFUSED" ? "connection refused; is a node running there?" : message;
-      throw new OperationalError(`cannot reach ${host}:${port}: ${reason}`);
-    }
-    socket.setTimeout(0);
-    const connection = new LineConnection(socket, crypto.randomUUID());
+  static async open(place: NodePlace): Promise<LineConnection> {
+    const socket = await connectToNode(place, CONNECT_WITHIN_MS);
+    const isTls = place.security !== null;
+    const connection = new LineConnection(socket, isTls, crypto.randomUUID());
     // A node that turns this connection away says why, to whatever is asked first.
     const { bytes, isLast } = await connection.request("DIALECT plain");
     if (!isLast) return connection;
-    const why = bytes.toString().trim() || "the connection was closed at once";
-    throw new OperationalError(`cannot talk to ${host}:${port}: ${why}`);
+    const why = bytes.toString().trim() || connection.problem;
+    throw new OperationalError(`cannot talk to ${formatHostPort(place.host, place.port)}: ${why}`);
   }
 
   /** Sends one or more lines (without the last line end) and awaits all they are answered with. */

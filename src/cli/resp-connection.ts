@@ -2,8 +2,10 @@
  * A connection to a node in Redis' protocol, for what does not go into lines: one request at a
  * time.
  */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
+import { formatHostPort } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
+import { connectToNode, reasonOf, type NodePlace } from "./connect.ts";
 
 /** A reply: text or number as text, bytes, or several. */
 export type RespValue = string | Buffer | readonly RespValue[];
@@ -23,12 +25,18 @@ export class RespConnection {
   private withinMs = ANSWER_WITHIN_MS;
   private onChange: () => void = () => {};
 
-  private constructor(private readonly socket: Socket) {
+  private problem = "the node closed the connection";
+
+  private constructor(
+    private readonly socket: Socket,
+    isTls: boolean,
+  ) {
     socket.on("data", (piece: Buffer) => {
       this.pending = this.pending.length === 0 ? piece : Buffer.concat([this.pending, piece]);
       this.onChange();
     });
-    socket.on("error", () => {}); // "close" follows
+    // "close" follows.
+    socket.on("error", (error) => (this.problem = reasonOf(error, isTls)));
     socket.on("close", () => {
       this.isOver = true;
       this.onChange();
@@ -36,28 +44,18 @@ export class RespConnection {
   }
 
   /** Connects. Throws an OperationalError when no node answers within that time. */
-  static async open(
-    host: string,
-    port: number,
-    withinMs = CONNECT_WITHIN_MS,
-  ): Promise<RespConnection> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const socket = connect({ host, port, noDelay: true, timeout: withinMs });
-    socket.once("connect", resolve).once("error", reject);
-    socket.once("timeout", () => reject(new Error(`no answer within ${withinMs / 1000} s`)));
-    try {
-      await promise;
-    } catch (error) {
-      socket.destroy();
-      throw new OperationalError(`cannot reach ${host}:${port}: ${(error as Error).message}`);
-    }
-    socket.setTimeout(0).setKeepAlive(true, KEEP_ALIVE_MS);
-    const connection = new RespConnection(socket);
+  static async open(place: NodePlace, withinMs = CONNECT_WITHIN_MS): Promise<RespConnection> {
+    const socket = await connectToNode(place, withinMs);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    const connection = new RespConnection(socket, place.security !== null);
     try {
       await connection.ask(["PING"], withinMs);
     } catch (error) {
       connection.close();
-      throw new OperationalError(`${host}:${port} is no node: ${(error as Error).message}`);
+      const { message } = error as Error;
+      throw new OperationalError(
+        `${formatHostPort(place.host, place.port)} is no node: ${message}`,
+      );
     }
     return connection;
   }
@@ -108,7 +106,7 @@ export class RespConnection {
         this.pending = this.pending.subarray(length + skipped);
         return piece;
       }
-      if (this.isOver) throw new OperationalError("the node closed the connection");
+      if (this.isOver) throw new OperationalError(this.problem);
       await this.change();
     }
   }

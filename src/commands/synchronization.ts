@@ -1,14 +1,14 @@
 /** Commands by which nodes heal their differences. */
-import { isHost, type HostPort } from "../config/address.ts";
+import { isHost, type NodeAddress } from "../config/address.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { command, type Command, type Run } from "./command.ts";
 
-const USAGE = "SYNC host port [--full] [--verify], or SYNC node_id [--full] [--verify]";
+const USAGE = "SYNC host port [--tls] [--full] [--verify], or SYNC node_id [--full] [--verify]";
 
 const sync: Run = (request, reply, context) => {
   const isByNodeId = request.count === 1 || request.text(1).startsWith("--");
-  let peer: HostPort | string = request.text(0);
+  let peer: NodeAddress | string = request.text(0);
   if (isByNodeId && !isNodeId(peer)) {
     return reply.error("Invalid command", `not a node id; ${USAGE}`);
   }
@@ -19,13 +19,14 @@ const sync: Run = (request, reply, context) => {
     if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535) {
       return reply.error("Value is not a valid number", "a port is from 1 to 65535");
     }
-    peer = { host, port: Number(port) };
+    peer = { host, port: Number(port), isSecure: false };
   }
   let isFull = false;
   let isVerified = false;
   for (let i = isByNodeId ? 1 : 2; i < request.count; i++) {
     if (request.is(i, "--FULL")) isFull = true;
     else if (request.is(i, "--VERIFY")) isVerified = true;
+    else if (request.is(i, "--TLS") && typeof peer === "object") peer = { ...peer, isSecure: true };
     else return reply.error("Invalid command", `unknown option; ${USAGE}`);
   }
   const { synchronization } = context.services;
@@ -72,7 +73,7 @@ const peer: Run = (request, reply, context) => {
 
 /** Commands by which nodes heal their differences. */
 export const synchronizationCommands: readonly Command[] = [
-  command("SYNC", "sync", SHAPE_WORDS, 1, 4, sync),
+  command("SYNC", "sync", SHAPE_WORDS, 1, 5, sync),
   command("FORGET", "sync", SHAPE_WORDS, 1, 1, forget),
   command("PEER", "sync", SHAPE_WORDS, 0, 2, peer),
 ];

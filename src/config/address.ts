@@ -11,6 +11,12 @@ export interface HostPort {
   readonly port: number;
 }
 
+/** Where clients and peers reach a node. */
+export interface NodeAddress extends HostPort {
+  /** Whether TLS is spoken there. */
+  readonly isSecure: boolean;
+}
+
 /** In the place of an address: nobody reaches this node at its client port. */
 export const NO_ADDRESS = "none";
 
@@ -62,6 +68,20 @@ export function parseHostPort(text: string): HostPort | undefined {
 /** The opposite of `parseHostPort`: brackets go around an IPv6 host. */
 export function formatHostPort(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+const SECURE = "tls://";
+
+/** Reads `host:port`, or `tls://host:port` for a port at which TLS is spoken. */
+export function parseNodeAddress(text: string): NodeAddress | undefined {
+  const isSecure = text.startsWith(SECURE);
+  const hostPort = parseHostPort(isSecure ? text.slice(SECURE.length) : text);
+  return hostPort && { ...hostPort, isSecure };
+}
+
+/** The opposite. */
+export function formatNodeAddress({ host, port, isSecure }: NodeAddress): string {
+  return `${isSecure ? SECURE : ""}${formatHostPort(host, port)}`;
 }
 
 /**

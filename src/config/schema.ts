@@ -5,7 +5,7 @@
  * is `bind_port` in `[mqtt.embedded]`. Rules between keys are in `load.ts`.
  */
 import { CLUSTER_RULE, isClusterName, isNodeId, NODE_ID_RULE } from "../core/data/name.ts";
-import { isHost, parseBrokerAddress, parseHostPort } from "./address.ts";
+import { isHost, parseBrokerAddress, parseNodeAddress } from "./address.ts";
 import { boolean, choice, type Field, integer, list, text } from "./field.ts";
 
 const HOST = { allowed: "an IP address or a host name", accepts: isHost };
@@ -354,9 +354,9 @@ export const schema = {
   }),
   "anti_entropy.peer_list": list({
     fallback: [],
-    allowed: "a list of `host:port` or `[ipv6]:port`",
-    accepts: (peer) => parseHostPort(peer) !== undefined,
-    doc: "Client addresses of peers, besides those found over MQTT.",
+    allowed: "a list of `host:port` or `[ipv6]:port`, after `tls://` where TLS is spoken",
+    accepts: (peer) => parseNodeAddress(peer) !== undefined,
+    doc: "Client addresses of peers, besides those found over MQTT. `tls://host:port` is one at which TLS is spoken.",
   }),
   "anti_entropy.forget_after_days": integer({
     fallback: 30,

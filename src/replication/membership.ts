@@ -67,6 +67,8 @@ export interface MembershipOptions {
   readonly epoch: number;
   /** `host:port` at which peers reach this node. */
   readonly address: () => string;
+  /** The same where TLS is spoken; empty if nowhere. */
+  readonly tlsAddress: () => string;
   /** Whether peers reach this node through the broker. */
   readonly isRelayed: () => boolean;
   /** The program's version. */
@@ -346,12 +348,13 @@ export class Membership {
 
   private presence(online: boolean): Buffer {
     const { nodeId, epoch, address, version, rootHex, isRelayed } = this.options;
-    const { clientId, sequence, hears } = this.options;
+    const { tlsAddress, clientId, sequence, hears } = this.options;
     return encodePresence({
       nodeId,
       epoch,
       connection: this.connection,
       address: address(),
+      tlsAddress: tlsAddress(),
       version,
       root: rootHex(),
       online,

@@ -4,9 +4,10 @@
  * JSON, so that any MQTT tool shows it.
  *
  *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "seq",
- *     "speaks", "client_id"?, "hears"?, "relay"?, "every"? }
+ *     "speaks", "tls"?, "client_id"?, "hears"?, "relay"?, "every"? }
  *
- * `address` is "none" of a node that nobody reaches at its client port; `relay` is true of one that
+ * `address` is "none" of a node that nobody reaches at its client port in plain text, and `tls` is
+ * where it speaks TLS, to which those turn that know how; `relay` is true of one that
  * can be reached through the broker. `seq` is the number of the last batch of writes that it
  * published, so that who has not received so many knows that some were lost. `client_id` is there
  * when it is not the node id, and `hears`, false, when the node does not receive what others
@@ -35,6 +36,8 @@ export interface Presence {
   readonly connection: number;
   /** `host:port` at which peers reach it, or NO_ADDRESS. */
   readonly address: string;
+  /** The same where it speaks TLS; empty if nowhere. */
+  readonly tlsAddress: string;
   /** Its program version. */
   readonly version: string;
   /** Its Merkle root in hex, null while unknown. */
@@ -82,11 +85,12 @@ const LOOK_EVERY_MS = 5_000;
 /** The message that announces this. */
 export function encodePresence(presence: Presence): Buffer {
   const { nodeId, epoch, connection, address, version, root, online } = presence;
-  const { sequence, clientId, hears, isRelayed, refreshMs } = presence;
+  const { tlsAddress, sequence, clientId, hears, isRelayed, refreshMs } = presence;
   const { lowest, highest, features } = presence.capabilities;
   const message = { v: FORMAT_VERSION, node_id: nodeId, epoch, connection, address, version };
   const rest = {
     ...{ root, online, seq: sequence, speaks: [lowest, highest, features] },
+    ...(tlsAddress !== "" && { tls: tlsAddress }),
     ...(clientId !== nodeId && { client_id: clientId }),
     ...(!hears && { hears }),
     ...(isRelayed && { relay: true }),
@@ -115,7 +119,9 @@ export function decodePresence(message: Buffer): Presence | null {
   const isRelayed = found["relay"] === true;
   if (root !== null && (typeof root !== "string" || !/^[0-9a-f]{1,128}$/.test(root))) return null;
   const { seq: sequence = 0, client_id: clientId = nodeId, hears = true } = found;
-  const { every = REFRESH_MS / 1_000 } = found;
+  const { tls: tlsAddress = "", every = REFRESH_MS / 1_000 } = found;
+  if (typeof tlsAddress !== "string") return null;
+  if (tlsAddress !== "" && parseHostPort(tlsAddress) === undefined) return null;
   if (!isCount(every)) return null;
   const refreshMs = Math.min(Math.max((every as number) * 1_000, REFRESH_MS), MAX_REFRESH_MS);
   if (sequence !== 0 && !isCount(sequence)) return null;
@@ -123,7 +129,15 @@ export function decodePresence(message: Buffer): Presence | null {
   const capabilities = capabilitiesOf(found["speaks"]);
   if (capabilities === null) return null;
   const known = { nodeId, epoch, connection, address, version, root, online, isRelayed };
-  return { ...known, sequence, clientId, hears: hears !== false, refreshMs, capabilities };
+  return {
+    ...known,
+    tlsAddress,
+    sequence,
+    clientId,
+    hears: hears !== false,
+    refreshMs,
+    capabilities,
+  };
 }
 
 function capabilitiesOf(speaks: unknown): Capabilities | null {

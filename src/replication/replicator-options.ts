@@ -56,6 +56,8 @@ export interface ReplicatorOptions {
   readonly nodeId: string;
   /** `host:port` at which peers reach this node, or "none". */
   readonly address: () => string;
+  /** `host:port` where TLS is spoken; empty, and unless given: nowhere. */
+  readonly tlsAddress?: () => string;
   /** Whether peers may reach this node through the broker. */
   readonly isRelaying?: boolean;
   /** The program's version. */

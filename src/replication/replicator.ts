@@ -426,6 +426,7 @@ export class Replicator {
       nodeId,
       epoch: this.epoch,
       address,
+      tlsAddress: this.options.tlsAddress ?? (() => ""),
       isRelayed: () => this.messenger.isOpen,
       version,
       rootHex,

@@ -37,75 +37,87 @@ export interface TlsMaterial {
   readonly digest: string;
 }
 
+/** What each file is called where something is wrong with it: "tls.cert_file" for one. */
+export type TlsFileNames = Readonly<Record<keyof TlsFiles, string>>;
+
+/** The names of the keys of a section of the configuration. */
+export function tlsKeys(section: string): TlsFileNames {
+  const [cert_file, key_file, ca_file] = ["cert_file", "key_file", "ca_file"].map(
+    (key) => `${section}.${key}`,
+  ) as [string, string, string];
+  return { cert_file, key_file, ca_file };
+}
+
 /** The oldest version of TLS that is spoken. */
 export const OLDEST_TLS = "TLSv1.2";
 
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
 /**
- * Reads and checks the files of a section of the configuration, "tls" for one. `wallMs` is the time
- * by which certificates may have expired. Throws an OperationalError of one line that names the key
- * and says what to do.
+ * Reads and checks the files. `wallMs` is the time by which certificates may have expired. Throws
+ * an OperationalError of one line that names the file and says what to do.
  */
-export function readTlsMaterial(section: string, files: TlsFiles, wallMs: number): TlsMaterial {
+export function readTlsMaterial(names: TlsFileNames, files: TlsFiles, wallMs: number): TlsMaterial {
   const { cert_file, key_file, ca_file } = files;
   const hash = createHash("sha256");
-  const read = (path: string, key: string, reader: typeof readPublicFile): string | undefined => {
+  const read = (path: string, name: string, reader: typeof readPublicFile): string | undefined => {
     if (path === "") return undefined;
-    const bytes = reader(path, `${section}.${key}`);
+    const bytes = reader(path, name);
     hash.update(`${bytes.length}:`).update(bytes);
     return bytes.toString("latin1");
   };
-  const cert = read(cert_file, "cert_file", readPublicFile);
-  const key = read(key_file, "key_file", readPrivateFile);
-  const ca = read(ca_file, "ca_file", readPublicFile);
-  const chain = cert === undefined ? [] : parseAll(cert, `${section}.cert_file`, cert_file);
-  if (chain.length > 0) checkPair(chain, parseKey(key!, section, key_file), section, files);
+  const cert = read(cert_file, names.cert_file, readPublicFile);
+  const key = read(key_file, names.key_file, readPrivateFile);
+  const ca = read(ca_file, names.ca_file, readPublicFile);
+  const chain = cert === undefined ? [] : parseAll(cert, `${names.cert_file} "${cert_file}"`);
+  if (chain.length > 0)
+    checkPair(chain, parseKey(key!, `${names.key_file} "${key_file}"`), names, files);
   const certificate = chain.length === 0 ? null : summaryOf(chain);
-  checkValidity(certificate, `the certificate in ${section}.cert_file "${cert_file}"`, wallMs);
-  if (ca !== undefined) checkAuthorities(ca, section, ca_file, wallMs);
+  checkValidity(certificate, `the certificate in ${names.cert_file} "${cert_file}"`, wallMs);
+  if (ca !== undefined) checkAuthorities(ca, `${names.ca_file} "${ca_file}"`, wallMs);
   const pem = { ...(cert && { cert }), ...(key && { key }), ...(ca && { ca }) };
   try {
     const context = createSecureContext({ ...pem, minVersion: OLDEST_TLS });
     return { context, pem, certificate, digest: hash.digest("hex") };
   } catch (error) {
     const reason = (error as Error).message;
-    throw new OperationalError(`[${section}]: the TLS library refuses these files: ${reason}`);
+    throw new OperationalError(
+      `${names.cert_file}, ${names.ca_file}: of no use for TLS: ${reason}`,
+    );
   }
 }
 
 /** What is told of the certificate in a file that may be anything; null when it holds none. */
 export function summaryOfFile(path: string): CertificateSummary | null {
   try {
-    return summaryOf(parseAll(readPublicFile(path, "").toString("latin1"), "", path));
+    return summaryOf(parseAll(readPublicFile(path, "").toString("latin1"), ""));
   } catch {
     return null;
   }
 }
 
-function parseAll(text: string, key: string, path: string): X509Certificate[] {
+function parseAll(text: string, place: string): X509Certificate[] {
   const pieces = text.match(PEM_CERTIFICATE) ?? [];
   if (pieces.length === 0) {
     const advice = text.includes("PRIVATE KEY")
       ? "it is a private key"
       : "convert it with: openssl x509 -in FILE -out NEW_FILE";
-    throw new OperationalError(`${key} "${path}" holds no certificate in PEM form; ${advice}`);
+    throw new OperationalError(`${place} holds no certificate in PEM form; ${advice}`);
   }
   return pieces.map((piece, i) => {
     try {
       return new X509Certificate(piece);
     } catch {
       const which = `certificate ${i + 1} of ${pieces.length}`;
-      throw new OperationalError(`${key} "${path}": ${which} is damaged; copy the file again`);
+      throw new OperationalError(`${place}: ${which} is damaged; copy the file again`);
     }
   });
 }
 
-function parseKey(text: string, section: string, path: string): KeyObject {
+function parseKey(text: string, place: string): KeyObject {
   try {
     return createPrivateKey(text);
   } catch {
-    const place = `${section}.key_file "${path}"`;
     if (text.includes("ENCRYPTED")) {
       const command = "openssl pkey -in FILE -out NEW_FILE";
       throw new OperationalError(`${place} is locked with a passphrase; unlock it: ${command}`);
@@ -118,28 +130,28 @@ function parseKey(text: string, section: string, path: string): KeyObject {
 function checkPair(
   chain: readonly X509Certificate[],
   key: KeyObject,
-  section: string,
+  names: TlsFileNames,
   { cert_file, key_file }: TlsFiles,
 ): void {
   const owner = chain.findIndex((certificate) => certificate.checkPrivateKey(key));
   if (owner === 0) return;
   if (owner > 0) {
-    const place = `${section}.cert_file "${cert_file}"`;
+    const place = `${names.cert_file} "${cert_file}"`;
     throw new OperationalError(
       `${place}: the certificate of the key is number ${owner + 1}; put it first`,
     );
   }
   throw new OperationalError(
-    `${section}.key_file "${key_file}" does not belong to the certificate in ` +
-      `${section}.cert_file "${cert_file}"; give the key that the certificate was made with`,
+    `${names.key_file} "${key_file}" does not belong to the certificate in ` +
+      `${names.cert_file} "${cert_file}"; give the key that the certificate was made with`,
   );
 }
 
-function checkAuthorities(text: string, section: string, path: string, wallMs: number): void {
-  const all = parseAll(text, `${section}.ca_file`, path).map((it) => summaryOf([it]));
+function checkAuthorities(text: string, place: string, wallMs: number): void {
+  const all = parseAll(text, place).map((it) => summaryOf([it]));
   // Of several some may be there for the past; one has to be good.
   if (all.some(({ notAfterMs }) => notAfterMs > wallMs)) return;
-  checkValidity(all[0]!, `the authority in ${section}.ca_file "${path}"`, wallMs);
+  checkValidity(all[0]!, `the authority in ${place}`, wallMs);
 }
 
 /** One that is not valid yet passes: then it may be this machine's clock that is wrong. */

@@ -103,9 +103,8 @@ export class Liar implements Party {
     };
     const greeting = chance.pick(["PEER", "PEER ROUND"] as const);
     const ignore = (): void => {};
-    simulatedDial(simulation, this)(host, Number(port), greeting, handle, ignore, false).catch(
-      ignore,
-    );
+    const address = { host, port: Number(port), isSecure: false };
+    simulatedDial(simulation, this)(address, greeting, handle, ignore, false).catch(ignore);
   }
 
   private publishBatch(chance: Chance): void {
@@ -169,6 +168,7 @@ export class Liar implements Party {
       root: chance.pick([null, "", "00"]),
       online: chance.happens(0.7),
       isRelayed: chance.happens(0.5),
+      tlsAddress: "",
       sequence: chance.pick([0, chance.between(1, 1_000), Number.MAX_SAFE_INTEGER]),
       clientId: chance.pick([nodeId, "somebody"]),
       hears: chance.happens(0.7),

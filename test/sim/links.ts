@@ -29,7 +29,7 @@ const WINDOWS = [0, 1_000, 100_000];
 /** How a party reaches others. */
 export function simulatedDial(simulation: Simulation, caller: Party): Dial {
   const { network, timeline, plan } = simulation;
-  return (host, port, greeting, handle, onRefused) =>
+  return ({ host, port }, greeting, handle, onRefused) =>
     new Promise((resolve, reject) => {
       const address = `${host}:${port}`;
       const found = simulation.partyAt(address);

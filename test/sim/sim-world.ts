@@ -21,7 +21,7 @@ export function createWorld(simulation: Simulation, node: SimNode, process: SimP
     randomWords: (count) => Uint32Array.from({ length: count }, () => chance.below(2 ** 32)),
     files: node.disk.mount(process),
     lock: async () => ({ release() {} }),
-    dial: simulatedDial(simulation, process),
+    dialler: () => simulatedDial(simulation, process),
     connect: (options) =>
       (process.transport = simulation.broker.transport(options, node.place, () => !process.isOver)),
   };

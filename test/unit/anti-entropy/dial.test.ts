@@ -1,16 +1,16 @@
 /** Where a node calls, and where it does not. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { OPEN_PEERS } from "../../../src/anti-entropy/peer-security.ts";
 import { tcpDialler } from "../../../src/anti-entropy/dial.ts";
 import type { LinkHandler } from "../../../src/ports.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
 
 const handler: LinkHandler = { receive() {}, drained() {}, closed() {} };
-const dial = tcpDialler(eventLoop);
+const dial = tcpDialler(eventLoop, OPEN_PEERS);
 const call = (host: string, port: number, isChosen = false): Promise<void> =>
   dial(
-    host,
-    port,
+    { host, port, isSecure: false },
     "PEER",
     (link) => {
       link.send(new Uint8Array(1));

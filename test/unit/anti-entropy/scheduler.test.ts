@@ -50,6 +50,7 @@ function create(options: Partial<SchedulerOptions> = {}): Scheduler {
     peerList: [],
     intervalMs: INTERVAL_MS,
     discoveryMs: 600_000,
+    prefersTls: () => false,
     presence: () => ({
       connected,
       connections,
@@ -96,6 +97,7 @@ const presence = (nodeId: string, facts: Partial<PresenceChange> = {}): Presence
   online: true,
   isLive: true,
   isRelayed: false,
+  tlsAddress: "",
   ...facts,
 });
 

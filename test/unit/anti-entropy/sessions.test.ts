@@ -18,7 +18,7 @@ import { clusterSecrets } from "../../support/secrets.ts";
 import { SyncNode } from "../../support/sync-pair.ts";
 
 const SILENCE_MS = 10_000;
-const PEER = { hostPort: { host: "peer", port: 1 }, relayTo: "" };
+const PEER = { hostPort: { host: "peer", port: 1, isSecure: false }, relayTo: "" };
 const ROUND = { mode: "watermark", occasion: "known", greeting: "PEER ROUND" } as const;
 const ALL = { mode: "now", occasion: "known", greeting: "PEER" } as const;
 

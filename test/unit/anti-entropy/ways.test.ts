@@ -1,13 +1,20 @@
 /** Which way is taken to a peer, and what is remembered of it. */
 import { beforeEach, expect, test } from "bun:test";
+import type { NodeAddress } from "../../../src/config/address.ts";
 import type { Destination } from "../../../src/anti-entropy/destination.ts";
 import { Ways } from "../../../src/anti-entropy/ways.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 
 const MINUTE_MS = 60_000;
-const PEER: Destination = { hostPort: { host: "10.0.0.1", port: 7379 }, relayTo: "n2" };
+const PEER: Destination = {
+  hostPort: { host: "10.0.0.1", port: 7379, isSecure: false },
+  relayTo: "n2",
+};
 const HIDDEN: Destination = { hostPort: null, relayTo: "n3" };
-const STRANGER: Destination = { hostPort: { host: "10.0.0.9", port: 7379 }, relayTo: "" };
+const STRANGER: Destination = {
+  hostPort: { host: "10.0.0.9", port: 7379, isSecure: false },
+  relayTo: "",
+};
 
 let nowMs: number;
 let answersAtPort: boolean;
@@ -24,7 +31,7 @@ beforeEach(() => {
   logged = [];
   const timing = { nowMs: () => nowMs, after: () => () => {}, soon: () => () => {} };
   const logger = { ...silentLogger, info: (message: string) => void logged.push(message) };
-  const dial = async (host: string): Promise<void> => {
+  const dial = async ({ host }: NodeAddress): Promise<void> => {
     tried.push(host);
     if (!answersAtPort) throw new Error(`cannot reach ${host}`);
   };

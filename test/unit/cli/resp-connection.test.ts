@@ -25,7 +25,7 @@ test.each<[string, (socket: Socket) => void, string]>([
   ["another protocol", (socket) => void socket.write("HTTP/1.1 400\r\n"), "the node answers: "],
 ])("%s", async (_what, onClient, message) => {
   await withServer(onClient, async (port) => {
-    const opening = RespConnection.open("127.0.0.1", port, 50);
+    const opening = RespConnection.open({ host: "127.0.0.1", port, security: null }, 50);
     await expect(opening).rejects.toThrow(`127.0.0.1:${port} is no node: ${message}`);
   });
 });

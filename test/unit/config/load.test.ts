@@ -147,7 +147,7 @@ test("all problems are reported at once, each with place, finding and what is al
     'n.toml: mqtt.topic_prefix: found "a/#"; allowed: 1 to 256 characters without `+`, `#`, control characters, a `/` at either end or a `$` at the start',
     'n.toml: mqtt.clean_session: found "yes"; allowed: true or false',
     "n.toml: anti_entropy.max_concurrent_syncs: found 0; allowed: an integer from 1 to 1000",
-    'n.toml: anti_entropy.peer_list: found "b"; allowed: a list of `host:port` or `[ipv6]:port`',
+    'n.toml: anti_entropy.peer_list: found "b"; allowed: a list of `host:port` or `[ipv6]:port`, after `tls://` where TLS is spoken',
     'n.toml: storage.engine: found "lgo"; allowed: "log" or "memory"',
     'environment: MERKLE_KV_LOGGING_LEVEL: found "loud"; allowed: "trace", "debug", "info", "warn" or "error"',
   ]);

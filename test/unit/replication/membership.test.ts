@@ -12,7 +12,14 @@ const ABSURD = 1_000;
 /** What every presence says here. */
 const SAID = {
   ...{ address: "127.0.0.1:1", version: "1", root: null },
-  ...{ sequence: 0, clientId: "me", hears: true, isRelayed: false, refreshMs: 60_000 },
+  ...{
+    tlsAddress: "",
+    sequence: 0,
+    clientId: "me",
+    hears: true,
+    isRelayed: false,
+    refreshMs: 60_000,
+  },
   capabilities: CURRENT,
 };
 
@@ -39,6 +46,7 @@ beforeEach(() => {
     nodeId: "me",
     epoch: EPOCH,
     address: () => "127.0.0.1:1",
+    tlsAddress: () => "",
     isRelayed: () => false,
     version: "1",
     rootHex: () => rootHex,
