@@ -438,10 +438,10 @@ export class AntiEntropy implements SyncControl {
       randomWords,
       maxQueuedBytes,
       longestSlice: this.sessionSlices,
+      onPeerTime: (nodeId, unixMs, address) => clock.noteTime(nodeId, unixMs, address),
       common: {
         nowMs: clock.nowMs,
         isTimeKnown: () => clock.isSure,
-        onPeerTime: (peer, theirMs) => clock.noteTime(peer, theirMs),
         store,
         tree: this.tree,
         contacts: members.contacts,

@@ -34,6 +34,7 @@ export interface SessionsOptions {
     | "monotonicMs"
     | "send"
     | "admit"
+    | "onPeerTime"
     | "onResumable"
     | "onEnd"
   >;
@@ -58,6 +59,11 @@ export interface SessionsOptions {
    * That peer has entries that are not taken yet, the earliest written at that time, in Unix ms.
    */
   readonly onPostponed: (nodeId: string, entryMs: number) => void;
+  /**
+   * Who answered at that address, and calls itself that, says that it is that time, in Unix ms;
+   * null: it is in doubt.
+   */
+  readonly onPeerTime: (nodeId: string, unixMs: number | null, address: string) => void;
   /** Told how long the turns of sessions take. */
   readonly longestSlice: LongestSlice;
   /** A session threw, which is a mistake in the program. */
@@ -252,6 +258,7 @@ export class Sessions {
   ): Conversation {
     const { common, durability, silenceMs, onBug, timing, maxQueuedBytes, longestSlice } =
       this.options;
+    const { onPeerTime } = this.options;
     const conversation: Conversation = new Conversation({
       link,
       timing,
@@ -266,6 +273,7 @@ export class Sessions {
           ...parts,
           salt: this.newSalt(),
           monotonicMs: timing.nowMs,
+          onPeerTime: (nodeId, unixMs) => onPeerTime(nodeId, unixMs, link.address),
           send,
           onResumable,
           onEnd: end,

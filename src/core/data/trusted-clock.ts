@@ -132,6 +132,7 @@ export interface ClockChange {
 
 /** What time a peer said it was: so much more than the monotonic clock showed then. */
 interface Witness {
+  readonly nodeId: string;
   readonly offsetMs: number;
   readonly atMs: number;
 }
@@ -240,17 +241,18 @@ export class TrustedClock {
 
   /**
    * That peer says that it is `theirMs` now, in Unix ms; null: it does not know, and takes back
-   * what it has said before.
+   * what was said there before. Who answers at one address under many names is one peer all the
+   * same, and takes the word of no other by using its name.
    */
-  noteTime(nodeId: string, theirMs: number | null): void {
-    const hasTakenBack = this.witnesses.delete(nodeId) && theirMs === null;
+  noteTime(nodeId: string, theirMs: number | null, address = nodeId): void {
+    const hasTakenBack = this.witnesses.delete(address) && theirMs === null;
     if (hasTakenBack && this.current === "held" && this.offsets(false).length === 0) {
       this.weigh(0, false);
     }
     if (theirMs === null) this.isOtherUnsure = true;
     if (theirMs === null || !isPlausible(theirMs)) return;
     const atMs = this.options.monotonicMs();
-    this.witnesses.set(nodeId, { offsetMs: theirMs - atMs, atMs });
+    this.witnesses.set(address, { nodeId, offsetMs: theirMs - atMs, atMs });
     if (this.witnesses.size > MAX_WITNESSES) {
       this.witnesses.delete(this.witnesses.keys().next().value!);
     }
@@ -383,8 +385,8 @@ export class TrustedClock {
   /** The machine slept: that time has passed, whatever the monotonic clock says. */
   private wakeUp(sleptMs: number): void {
     this.heldOffsetMs += sleptMs;
-    for (const [nodeId, { offsetMs, atMs }] of this.witnesses) {
-      this.witnesses.set(nodeId, { offsetMs: offsetMs + sleptMs, atMs });
+    for (const [address, witness] of this.witnesses) {
+      this.witnesses.set(address, { ...witness, offsetMs: witness.offsetMs + sleptMs });
     }
   }
 
@@ -479,11 +481,17 @@ export class TrustedClock {
   private offsets(sinceStep: boolean): number[] {
     const lateMs = this.options.monotonicMs() - WITNESS_MS;
     const sinceMs = sinceStep ? Math.max(lateMs, this.sinceMs) : lateMs;
-    const offsets: number[] = [];
-    for (const { offsetMs, atMs } of this.witnesses.values()) {
-      if (atMs > sinceMs) offsets.push(offsetMs);
-    }
-    return offsets;
+    const recent = Array.from(this.witnesses.values()).filter(({ atMs }) => atMs > sinceMs);
+    // A node that was asked at two addresses is one.
+    const isRepeated = (witness: Witness, index: number): boolean =>
+      recent.some((it, other) => other < index && this.areOne(it, witness));
+    return recent.filter((it, index) => !isRepeated(it, index)).map(({ offsetMs }) => offsetMs);
+  }
+
+  /** Whether two that have the same name are the same node: or they would not agree. */
+  private areOne(one: Witness, other: Witness): boolean {
+    const closeMs = this.options.maxAheadMs + ROUNDING_MS;
+    return one.nodeId === other.nodeId && Math.abs(one.offsetMs - other.offsetMs) <= closeMs;
   }
 }
 

@@ -66,6 +66,7 @@ function create(
     longestSlice: new LongestSlice(timing.nowMs, () => 0),
     statistics: new SyncStatistics(nodeId, logger, timing.nowMs),
     onPostponed() {},
+    onPeerTime() {},
     onBug: (error) => bugs.push(error),
     common: {
       ...{ store, tree, contacts: new Contacts(), cluster: "test", nodeId, epoch: 1 },

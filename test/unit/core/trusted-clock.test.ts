@@ -505,6 +505,41 @@ describe("after days off", () => {
   });
 });
 
+describe("a peer that has many names", () => {
+  test("has one vote all the same", () => {
+    const clock = create();
+    offMs = HOUR_MS;
+    clock.look();
+    trueMs += 1;
+    clock.noteTime("b", trueMs, "b:1");
+    clock.noteTime("c", trueMs, "c:1");
+    isIn(clock, "held");
+    for (const name of ["x", "y", "z"]) clock.noteTime(name, trueMs + HOUR_MS, "liar:1");
+    isIn(clock, "held");
+    expect(clock.peers).toBe(3);
+  });
+
+  test("takes no other's by its name", () => {
+    const clock = create();
+    offMs = HOUR_MS;
+    clock.look();
+    trueMs += 1;
+    for (const name of ["b", "c"]) clock.noteTime(name, trueMs, `${name}:1`);
+    for (const name of ["b", "c"]) clock.noteTime(name, trueMs + HOUR_MS, "liar:1");
+    isIn(clock, "held");
+  });
+
+  test("and one that has many addresses counts as one", () => {
+    offMs = HOUR_MS;
+    const clock = create();
+    trueMs += 6_000;
+    for (const address of ["b:1", "b:2", "broker/b"]) clock.noteTime("b", trueMs, address);
+    expect(clock.peers).toBe(1);
+    // A single one does not hold back a clock that never stepped.
+    isIn(clock, "trusted");
+  });
+});
+
 describe("of peers that wait for each other, as none knows the time", () => {
   test("each believes its clock in the end", () => {
     const clock = create();
