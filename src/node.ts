@@ -8,9 +8,12 @@
  */
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
+import { Denials } from "./access/denials.ts";
+import type { UserDirectory } from "./access/directory.ts";
 import type { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
 import type { Services } from "./commands/services.ts";
 import { Statistics } from "./commands/statistics.ts";
+import { commandTable } from "./commands/table.ts";
 import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
 import { formatHostPort, NO_ADDRESS } from "./config/address.ts";
@@ -20,6 +23,7 @@ import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts"
 import { MAX_KEY_BYTES } from "./core/data/entry.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { infoSections } from "./node-facts.ts";
+import { announceUsers, openUsers } from "./node-users.ts";
 import { OperationalError } from "./operational-error.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Logger } from "./observability/log.ts";
@@ -87,6 +91,7 @@ class RunningNode implements Node {
     let broker: EmbeddedBroker | null = null;
     let node: RunningNode | null = null;
     const certificates = new NodeCertificates(config, logger, world);
+    const users = openUsers(config, world);
     const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
     const startOwnBroker = async (): Promise<string> => {
       broker = await startBroker(config, logger, world.timing);
@@ -110,7 +115,7 @@ class RunningNode implements Node {
       certificates.stop();
       throw error;
     });
-    node = new RunningNode(config, logger, world, replica, broker, audit, certificates);
+    node = new RunningNode(config, logger, world, replica, broker, audit, certificates, users);
     return node;
   }
 
@@ -122,11 +127,13 @@ class RunningNode implements Node {
     private readonly broker: EmbeddedBroker | null,
     private readonly audit: AuditFile | null,
     private readonly certificates: NodeCertificates,
+    private readonly users: UserDirectory,
   ) {
     this.stopped = this.hasStopped.promise;
     this.startedMs = world.timing.nowMs();
     this.backups = this.createBackups();
     this.listener = this.createListener();
+    users.onGone = (user) => this.listener.endUser(user);
     replica.onFailureChange = (failure) => {
       // Writes that wait to be safe were not answered, and nobody knows what will become of them.
       if (failure !== null) this.listener.onFailure();
@@ -157,6 +164,7 @@ class RunningNode implements Node {
     const started = replica.start();
     const { host } = this.address;
     const { plainPort, tlsPort } = listener;
+    announceUsers(this.config, this.users, logger);
     logger.info("Serving clients", {
       address: plainPort === null ? undefined : formatHostPort(host, plainPort),
       tls: tlsPort === null ? undefined : formatHostPort(host, tlsPort),
@@ -228,9 +236,11 @@ class RunningNode implements Node {
     const context = {
       store: replica.store,
       services: this.createServices(),
-      session: new ClientSession(0, "", 0, PLAIN),
+      commands: commandTable,
+      session: new ClientSession(0, "", 0, PLAIN, this.users.nobody),
       runQueue: new RunQueue(world.timing),
       copiedBytes: 0,
+      rights: null,
     };
     const { own } = this.certificates;
     const servesTls = own !== null && config.tls.cert_file !== "";
@@ -250,6 +260,11 @@ class RunningNode implements Node {
       port: () => this.listener.port,
       uptimeMs: () => world.timing.nowMs() - this.startedMs,
       random: world.random,
+      randomWords: world.randomWords,
+      users: this.users,
+      denials: new Denials(),
+      peersProveThemselves: config.cluster.secret !== "" || config.cluster.secret_file !== "",
+      log: logger.child("server"),
       statistics: new Statistics(),
       limits: {
         maxValueBytes: config.network.max_value_bytes,

@@ -1,4 +1,5 @@
 /** `BACKUP`: makes a backup on the node's disk, and hands it out piece by piece. */
+import { READ } from "../access/permission.ts";
 import { release } from "../core/bytes.ts";
 import { OperationalError } from "../operational-error.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
@@ -77,6 +78,16 @@ const snapshot: Run = (_request, _reply, context) =>
 
 /** Commands on backups and on what is on disk. */
 export const backupCommands: readonly Command[] = [
-  command("BACKUP", "management", SHAPE_WORDS, 0, 4, backup),
-  command("SNAPSHOT BGREWRITEAOF", "management", SHAPE_WORDS, 0, 0, snapshot),
+  command("BACKUP", "management", "admin slow dangerous", SHAPE_WORDS, 0, 4, backup, {
+    wholeAccess: READ,
+  }),
+  command(
+    "SNAPSHOT BGREWRITEAOF",
+    "management",
+    "admin slow dangerous",
+    SHAPE_WORDS,
+    0,
+    0,
+    snapshot,
+  ),
 ];

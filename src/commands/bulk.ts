@@ -5,6 +5,7 @@
  * sees half of it. MSETNX, whose point that is, takes no more than so many: it writes all or
  * nothing.
  */
+import { READ, WRITE } from "../access/permission.ts";
 import { Entry } from "../core/data/entry.ts";
 import { APPLIED, type Outcome } from "../core/store/outcome.ts";
 import { SHAPE_PAIRS, SHAPE_WORDS } from "../protocol/line-parser.ts";
@@ -189,11 +190,21 @@ function writePair(request: Request, i: number, { store }: Context): Outcome {
   return store.set(bytes, keyStart, keyLength, bytes, valueStart, request.length(i + 1), 0);
 }
 
-const pairs = { isWrite: true, keys: [1, -1, 2] } as const;
+const pairs = {
+  isWrite: true,
+  keys: [1, -1, 2],
+  access: WRITE,
+  checksKeys: (request: Request) => !isWhole(request),
+} as const;
+const manyKeys = {
+  keys: [1, -1, 1],
+  access: READ,
+  checksKeys: (request: Request) => !isShort(request),
+} as const;
 
 /** Commands on many string values at once. */
 export const bulkCommands: readonly Command[] = [
-  command("MGET", "bulk", SHAPE_WORDS, 1, -1, getMany, { keys: [1, -1, 1] }),
-  command("MSET", "bulk", SHAPE_PAIRS, 2, -1, setMany, pairs),
-  command("MSETNX", "bulk", SHAPE_PAIRS, 2, -1, setManyIfMissing, pairs),
+  command("MGET", "bulk", "read string fast", SHAPE_WORDS, 1, -1, getMany, manyKeys),
+  command("MSET", "bulk", "write string slow", SHAPE_PAIRS, 2, -1, setMany, pairs),
+  command("MSETNX", "bulk", "write string slow", SHAPE_PAIRS, 2, -1, setManyIfMissing, pairs),
 ];

@@ -1,4 +1,5 @@
 /** What commands know of the connection they serve. */
+import type { User } from "../access/user.ts";
 import { printable } from "../core/data/name.ts";
 import { RESP2, type Dialect } from "../protocol/reply.ts";
 import type { Link, LinkHandler } from "../ports.ts";
@@ -42,6 +43,8 @@ export class ClientSession {
     /** By the monotonic clock. */
     readonly connectedAtMs: number,
     lineDialect: Dialect,
+    /** Who the client is. */
+    public user: User,
   ) {
     this.lineDialect = lineDialect;
   }
@@ -68,7 +71,7 @@ export class ClientSession {
     // What a client calls itself does not end the line.
     return printable(
       `id=${this.id} addr=${this.address} age=${age} idle=${idle} name=${this.name} ` +
-        `db=0 resp=${this.respDialect === RESP2 ? 2 : 3} lib-name=${this.library}`,
+        `db=0 resp=${this.respDialect === RESP2 ? 2 : 3} user=${this.user.name} lib-name=${this.library}`,
       Infinity,
     );
   }

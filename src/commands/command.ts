@@ -5,6 +5,8 @@
 import type { Outcome } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
 import { REFUSED_FULL } from "../core/store/outcome.ts";
+import type { KeyFilter } from "../access/definition.ts";
+import { READ, READ_WRITE, WRITE, type KeyAccess, type Permission } from "../access/permission.ts";
 import type { LineShape } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
@@ -18,6 +20,7 @@ import { MAX_KEY_BYTES } from "../core/data/entry.ts";
 /** What a command works with besides its request: made once a node. */
 export interface Context {
   readonly store: Store;
+  readonly commands: CommandLookup;
   readonly services: Services;
   /** Where long work waits for its turns. */
   readonly runQueue: RunQueue;
@@ -27,6 +30,8 @@ export interface Context {
    * Bytes that commands have copied beside what is journalled and answered: work that takes time.
    */
   copiedBytes: number;
+  /** What the request being run may do, where that is not everything; see `rights.ts`. */
+  rights: RequestRights | null;
 }
 
 /**
@@ -50,6 +55,8 @@ export interface Command {
   /** Name in capitals, then other names for it. */
   readonly names: readonly string[];
   readonly family: Family;
+  /** The categories of rights it belongs to, separated by spaces: `read string fast`. */
+  readonly categories: string;
   /** How arguments lie in a line. */
   readonly shape: LineShape;
   readonly least: number;
@@ -61,25 +68,80 @@ export interface Command {
   readonly isWrite: boolean;
   /** Positions of keys for `COMMAND`: first, last (-1 the last argument), step; none if absent. */
   readonly keys?: readonly [first: number, last: number, step: number];
+  /** What is done to the keys. */
+  readonly access?: Access;
+  /** What is done to all there is, so that rights on some of the keys do not suffice. */
+  readonly wholeAccess?: KeyAccess;
+  /** Subcommands, in capitals, and their categories: each has rights of its own. */
+  readonly subcommands?: Readonly<Record<string, string>>;
+  /** Whether anybody may say it, even before a login. */
+  readonly isFree?: (request: Request, context: Context) => boolean;
+  /** It tells which keys there are: it asks `Context.rights` for those that may be shown. */
+  readonly listsKeys?: true;
+  /** Whether a request is so long that the command itself has its keys' rights checked. */
+  readonly checksKeys?: (request: Request) => boolean;
   readonly run: Run;
 }
 
+/** A name in the table. */
+export interface Row {
+  readonly name: Uint8Array;
+  /** The same as text. */
+  readonly text: string;
+  readonly command: Command;
+  readonly permission: Permission;
+  /** Whether it, or one of its subcommands, is of the category `admin`. */
+  readonly isAdministration: boolean;
+  /** Number of the command's family in FAMILY_NAMES. */
+  readonly family: number;
+}
+
+/** Every command, and how one is found. */
+export interface CommandLookup {
+  readonly commands: readonly Command[];
+  /** The row of the name in these bytes, whatever its case. */
+  row(bytes: Uint8Array, start: number, length: number): Row | undefined;
+}
+
+/** What a request may do whose user may not do everything; see `rights.ts`. */
+export interface RequestRights {
+  /** Which keys may be shown; null for all. */
+  readonly keyFilter: KeyFilter | null;
+  /** Whether argument `i`, the next key of a long request, may be touched as well. */
+  admits(request: Request, i: number): boolean;
+  /** Answers that the key in argument `i` may not be touched. */
+  refuse(request: Request, i: number, reply: Reply): void;
+}
+
+/** What is done to each key, to the first and the second, or to each by what is asked. */
+export type Access = KeyAccess | readonly KeyAccess[] | ((request: Request) => KeyAccess);
+
 /** Marks a command that reads the key in its first argument. */
-export const READS_KEY = { keys: [1, 1, 1] } as const;
-/** Marks a command that writes the key in its first argument. */
-export const WRITES_KEY = { keys: [1, 1, 1], isWrite: true } as const;
+export const READS_KEY = { keys: [1, 1, 1], access: READ } as const;
+/** One that tells of the key in its first argument, but not what it holds. */
+export const KNOWS_KEY = { keys: [1, 1, 1], access: 0 } as const;
+/** One that writes the key in its first argument, and does not tell what it holds. */
+export const WRITES_KEY = { keys: [1, 1, 1], isWrite: true, access: WRITE } as const;
+/** One that writes the key in its first argument, and tells what it held or holds then. */
+export const CHANGES_KEY = { ...WRITES_KEY, access: READ_WRITE } as const;
+/** Marks a command that tells which keys there are. */
+export const LISTS_KEYS = { listsKeys: true } as const;
+/** Marks a command that needs no login and no rights. */
+export const FREE = { isFree: () => true } as const;
 
 /** A row of the command table. `names` are separated by spaces, the proper one first. */
 export function command(
   names: string,
   family: Family,
+  categories: string,
   shape: LineShape,
   least: number,
   most: number,
   run: Run,
   extra: Partial<Command> = {},
 ): Command {
-  return { names: names.split(" "), family, shape, least, most, isWrite: false, ...extra, run };
+  const words = names.split(" ");
+  return { names: words, family, categories, shape, least, most, isWrite: false, ...extra, run };
 }
 
 /**

@@ -1,10 +1,10 @@
 /** Commands on the connection itself. */
 import { SHAPE_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
-import { PLAIN, RESP2, RESP3, TAGGED, type Reply } from "../protocol/reply.ts";
+import { PLAIN, TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import {
+  FREE,
   command,
-  shown,
   unknownSubcommand,
   type Command,
   type Context,
@@ -45,68 +45,13 @@ const dialect: Run = (request, reply, context) => {
   reply.ok();
 };
 
-/** There are no passwords: as in Redis then, the default user may give any. */
-const authenticate: Run = (request, reply) => {
-  if (request.count === 1) return reply.respError(`ERR AUTH <password> ${NO_PASSWORD}`);
-  if (request.is(0, "DEFAULT")) return reply.ok();
-  reply.respError("WRONGPASS invalid username-password pair or user is disabled.");
-};
-
-/** Client libraries know these words. */
-const NO_PASSWORD =
-  "called without any password configured for the default user. " +
-  "Are you sure your configuration is correct?";
-
-/** `HELLO [2|3 [AUTH user password] [SETNAME name]]`. */
-const hello: Run = (request, reply, context) => {
-  const { session, services } = context;
-  if (!request.isResp) return reply.error("Invalid command", "HELLO is for RESP; see DIALECT");
-  let version = session.respDialect === RESP3 ? 3 : 2;
-  if (request.count > 0) {
-    const asked = readInteger(request, 0);
-    if (asked === undefined) {
-      return reply.respError("ERR Protocol version is not an integer or out of range");
-    }
-    if (asked !== 2 && asked !== 3) {
-      return reply.respError("NOPROTO unsupported protocol version");
-    }
-    version = asked;
-  }
-  for (let i = 1; i < request.count; i++) {
-    if (i > MOST_HELLO_WORDS) return reply.respError("ERR syntax error");
-    if (request.is(i, "SETNAME") && i + 1 < request.count) {
-      if (!setName(request, ++i, reply, (name) => (session.name = name))) return;
-    } else if (request.is(i, "AUTH") && i + 2 < request.count) {
-      // Redis without a password accepts its default user with any password.
-      if (!request.is(i + 1, "DEFAULT")) {
-        return reply.respError("WRONGPASS invalid username-password pair or user is disabled.");
-      }
-      i += 2;
-    } else {
-      return reply.respError(`ERR Syntax error in HELLO option '${shown(request, i)}'`);
-    }
-  }
-  session.respDialect = version === 3 ? RESP3 : RESP2;
-  reply.dialect = session.respDialect;
-  reply.map(7);
-  reply.bulkText("server");
-  reply.bulkText("merklekv");
-  reply.bulkText("version");
-  reply.bulkText(services.version);
-  reply.bulkText("proto");
-  reply.count(version, "");
-  reply.bulkText("id");
-  reply.count(session.id, "");
-  reply.bulkText("mode");
-  reply.bulkText("standalone");
-  reply.bulkText("role");
-  reply.bulkText("master");
-  reply.bulkText("modules");
-  reply.array(0);
-};
-
 /** Takes argument `i` as a name. Answers the error if it is none. */
-function setName(request: Request, i: number, reply: Reply, set: (name: string) => void): boolean {
+export function setName(
+  request: Request,
+  i: number,
+  reply: Reply,
+  set: (name: string) => void,
+): boolean {
   if (request.length(i) > MOST_NAME_BYTES) {
     reply.error("Invalid command", `a name is at most ${MOST_NAME_BYTES} bytes long`);
     return false;
@@ -163,8 +108,6 @@ function listClients(reply: Reply, context: Context): ReturnType<Run> {
 const CLIENTS_A_STEP = 16;
 /** The longest name that a client may give itself, or its library. */
 const MOST_NAME_BYTES = 256;
-/** HELLO takes at most this many words. */
-const MOST_HELLO_WORDS = 16;
 
 const client: Run = (request, reply, context): ReturnType<Run> => {
   const { session, services } = context;
@@ -209,14 +152,28 @@ const client: Run = (request, reply, context): ReturnType<Run> => {
   unknownSubcommand(request, reply, known);
 };
 
+const ABOUT_ITSELF = "connection slow";
+const ABOUT_OTHERS = "admin connection slow dangerous";
+const CLIENT_SUBCOMMANDS = {
+  LIST: ABOUT_OTHERS,
+  KILL: ABOUT_OTHERS,
+  ID: ABOUT_ITSELF,
+  INFO: ABOUT_ITSELF,
+  GETNAME: ABOUT_ITSELF,
+  SETNAME: ABOUT_ITSELF,
+  SETINFO: ABOUT_ITSELF,
+  "NO-EVICT": ABOUT_OTHERS,
+  "NO-TOUCH": ABOUT_ITSELF,
+} as const;
+
 /** Commands on the connection itself. */
 export const connectionCommands: readonly Command[] = [
-  command("PING", "ping", SHAPE_VALUE, 0, 1, ping),
-  command("ECHO", "echo", SHAPE_VALUE, 1, 1, echo),
-  command("QUIT EXIT", "management", SHAPE_WORDS, 0, 0, quit),
-  command("SELECT", "management", SHAPE_WORDS, 1, 1, select),
-  command("DIALECT", "management", SHAPE_WORDS, 1, 1, dialect),
-  command("AUTH", "management", SHAPE_WORDS, 1, 2, authenticate),
-  command("HELLO", "management", SHAPE_WORDS, 0, -1, hello),
-  command("CLIENT", "management", SHAPE_WORDS, 1, -1, client),
+  command("PING", "ping", "connection fast", SHAPE_VALUE, 0, 1, ping),
+  command("ECHO", "echo", "connection fast", SHAPE_VALUE, 1, 1, echo),
+  command("QUIT EXIT", "management", "connection fast", SHAPE_WORDS, 0, 0, quit, FREE),
+  command("SELECT", "management", "connection fast", SHAPE_WORDS, 1, 1, select),
+  command("DIALECT", "management", "connection fast", SHAPE_WORDS, 1, 1, dialect, FREE),
+  command("CLIENT", "management", "admin connection slow dangerous", SHAPE_WORDS, 1, -1, client, {
+    subcommands: CLIENT_SUBCOMMANDS,
+  }),
 ];

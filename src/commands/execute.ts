@@ -11,8 +11,9 @@ import {
   type Command,
   type Context,
   type ReplyContinuation,
+  type Row,
 } from "./command.ts";
-import { commandTable, type Row } from "./table.ts";
+import { isDenied } from "./rights.ts";
 
 /** What running a request comes to: the reply is written, or will be later. */
 export type Execution = void | Promise<ReplyContinuation>;
@@ -20,7 +21,7 @@ export type Execution = void | Promise<ReplyContinuation>;
 /** Runs a RESP request. The reply's dialect is the session's. */
 export function executeArray(request: Request, reply: Reply, context: Context): Execution {
   reply.dialect = context.session.respDialect;
-  const row = commandTable.row(request.bytes, request.start(-1), request.length(-1));
+  const row = context.commands.row(request.bytes, request.start(-1), request.length(-1));
   if (row === undefined) {
     return reply.respError(`ERR ${unknown(request, context)}`);
   }
@@ -47,7 +48,7 @@ export function executeLine(
   const isPlain = reply.dialect === PLAIN;
   const at = parseName(request, bytes, start, end, isPlain);
   if (at < 0) return reply.error("Invalid command");
-  const row = commandTable.row(bytes, request.start(-1), request.length(-1));
+  const row = context.commands.row(bytes, request.start(-1), request.length(-1));
   if (row === undefined) {
     return reply.error("Invalid command", unknown(request, context));
   }
@@ -76,6 +77,8 @@ function unknown(request: Request, { session }: Context): string {
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
   context.services.statistics.countCommand(row.family);
+  const mustAsk = row.isAdministration || !context.session.user.definition.isUnlimited;
+  if (mustAsk && isDenied(row, request, reply, context)) return;
   if (row.command.isWrite && isRefusedNow(row.command, request, reply, context)) return;
   const start = reply.length;
   try {
@@ -83,6 +86,8 @@ function run(row: Row, request: Request, reply: Reply, context: Context): Execut
     return execution === undefined ? undefined : guarded(execution, context);
   } catch (error) {
     fail(error, reply, start, context);
+  } finally {
+    if (mustAsk) context.rights = null;
   }
 }
 

@@ -7,6 +7,7 @@ import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import {
+  CHANGES_KEY,
   READS_KEY,
   WRITES_KEY,
   checkKey,
@@ -163,17 +164,90 @@ const getWithExpiry: Run = (request, reply, context) => {
 
 /** To RESP clients too many options are a wrong option, as in Redis. */
 const WITH_OPTIONS = { ...WRITES_KEY, respMost: MOST_WORDS } as const;
+const READ_WITH_OPTIONS = { ...CHANGES_KEY, respMost: MOST_WORDS } as const;
 
 /** Time to live. */
 export const expiryCommands: readonly Command[] = [
-  command("TTL", "string", SHAPE_WORDS, 1, 1, remaining(false, 1000), READS_KEY),
-  command("PTTL", "string", SHAPE_WORDS, 1, 1, remaining(false, 1), READS_KEY),
-  command("EXPIRETIME", "string", SHAPE_WORDS, 1, 1, remaining(true, 1000), READS_KEY),
-  command("PEXPIRETIME", "string", SHAPE_WORDS, 1, 1, remaining(true, 1), READS_KEY),
-  command("EXPIRE", "set", SHAPE_WORDS, 2, 4, expire("expire", false, 1000), WITH_OPTIONS),
-  command("PEXPIRE", "set", SHAPE_WORDS, 2, 4, expire("pexpire", false, 1), WITH_OPTIONS),
-  command("EXPIREAT", "set", SHAPE_WORDS, 2, 4, expire("expireat", true, 1000), WITH_OPTIONS),
-  command("PEXPIREAT", "set", SHAPE_WORDS, 2, 4, expire("pexpireat", true, 1), WITH_OPTIONS),
-  command("PERSIST", "set", SHAPE_WORDS, 1, 1, persist, WRITES_KEY),
-  command("GETEX", "get", SHAPE_WORDS, 1, 3, getWithExpiry, WITH_OPTIONS),
+  command(
+    "TTL",
+    "string",
+    "keyspace read fast",
+    SHAPE_WORDS,
+    1,
+    1,
+    remaining(false, 1000),
+    READS_KEY,
+  ),
+  command(
+    "PTTL",
+    "string",
+    "keyspace read fast",
+    SHAPE_WORDS,
+    1,
+    1,
+    remaining(false, 1),
+    READS_KEY,
+  ),
+  command(
+    "EXPIRETIME",
+    "string",
+    "keyspace read fast",
+    SHAPE_WORDS,
+    1,
+    1,
+    remaining(true, 1000),
+    READS_KEY,
+  ),
+  command(
+    "PEXPIRETIME",
+    "string",
+    "keyspace read fast",
+    SHAPE_WORDS,
+    1,
+    1,
+    remaining(true, 1),
+    READS_KEY,
+  ),
+  command(
+    "EXPIRE",
+    "set",
+    "keyspace write fast",
+    SHAPE_WORDS,
+    2,
+    4,
+    expire("expire", false, 1000),
+    WITH_OPTIONS,
+  ),
+  command(
+    "PEXPIRE",
+    "set",
+    "keyspace write fast",
+    SHAPE_WORDS,
+    2,
+    4,
+    expire("pexpire", false, 1),
+    WITH_OPTIONS,
+  ),
+  command(
+    "EXPIREAT",
+    "set",
+    "keyspace write fast",
+    SHAPE_WORDS,
+    2,
+    4,
+    expire("expireat", true, 1000),
+    WITH_OPTIONS,
+  ),
+  command(
+    "PEXPIREAT",
+    "set",
+    "keyspace write fast",
+    SHAPE_WORDS,
+    2,
+    4,
+    expire("pexpireat", true, 1),
+    WITH_OPTIONS,
+  ),
+  command("PERSIST", "set", "keyspace write fast", SHAPE_WORDS, 1, 1, persist, WRITES_KEY),
+  command("GETEX", "get", "write string fast", SHAPE_WORDS, 1, 3, getWithExpiry, READ_WITH_OPTIONS),
 ];

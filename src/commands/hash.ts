@@ -10,8 +10,15 @@ import { DataFingerprint } from "../core/tree/data-fingerprint.ts";
 import { Entry, KIND_OTHER } from "../core/data/entry.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED } from "../protocol/reply.ts";
-import { checkKey, command, type Command, type ReplyContinuation, type Run } from "./command.ts";
-import { OrderWalk } from "./order-walk.ts";
+import {
+  LISTS_KEYS,
+  checkKey,
+  command,
+  type Command,
+  type ReplyContinuation,
+  type Run,
+} from "./command.ts";
+import { FILTER_WORK, OrderWalk } from "./order-walk.ts";
 import { answerInSlices } from "./slices.ts";
 
 /** What hashing an entry costs (see `STEP_WORK`), and how many bytes of it cost one unit more. */
@@ -28,7 +35,9 @@ const hash: Run = (request, reply, context) => {
   }
   const { store } = context;
   const result = new DataFingerprint();
-  const walk = new OrderWalk(store, prefix, undefined, (_stored, id) => {
+  const filter = context.rights?.keyFilter ?? null;
+  const walk = new OrderWalk(store, prefix, undefined, ({ key, keyOffset, keyLength }, id) => {
+    if (filter !== null && !filter(key, keyOffset, keyLength)) return FILTER_WORK;
     const before = store.countedBytes;
     store.read(id, entry);
     // What only later versions can show counts by its bytes.
@@ -53,4 +62,6 @@ const hash: Run = (request, reply, context) => {
 };
 
 /** Commands that fingerprint data. */
-export const hashCommands: readonly Command[] = [command("HASH", "hash", SHAPE_WORDS, 0, 1, hash)];
+export const hashCommands: readonly Command[] = [
+  command("HASH", "hash", "keyspace read slow", SHAPE_WORDS, 0, 1, hash, LISTS_KEYS),
+];

@@ -1,10 +1,13 @@
 /** Commands on keys as such: deleting, counting, renaming, choosing one, dropping all. */
+import type { KeyFilter } from "../access/definition.ts";
+import { READ_WRITE, WRITE } from "../access/permission.ts";
 import { Entry, compareBytes } from "../core/data/entry.ts";
 import type { Store } from "../core/store/store.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import {
+  LISTS_KEYS,
   answerFailure,
   checkKey,
   checkKeys,
@@ -97,7 +100,8 @@ const STEP_ROWS = 1024;
  */
 const randomKey: Run = (_request, reply, context) => {
   const { store, services } = context;
-  const id = randomRow(store, services.random);
+  const filter = context.rights?.keyFilter ?? null;
+  const id = randomRow(store, services.random, filter);
   if (id >= 0) return answerKey(store, id, reply);
   if (store.size === 0) return reply.missing();
   const start = Math.floor(services.random() * store.idLimit);
@@ -107,7 +111,7 @@ const randomKey: Run = (_request, reply, context) => {
     for (let i = 0; i < STEP_ROWS; i++) {
       if (left-- <= 0 || store.idLimit === 0) return true;
       const row = (start + left) % store.idLimit;
-      if (!isLiveRow(store, row)) continue;
+      if (!isShown(store, row, filter)) continue;
       next = row;
       return true;
     }
@@ -115,28 +119,32 @@ const randomKey: Run = (_request, reply, context) => {
   };
   const write = (late: Reply): void => {
     // Somebody may have deleted it since.
-    if (next >= 0 && isLiveRow(store, next)) answerKey(store, next, late);
+    if (next >= 0 && isShown(store, next, filter)) answerKey(store, next, late);
     else late.missing();
   };
   return answerInSlices(step, write, reply, context);
 };
 
 /** A live key's row by chance, or -1 when a number of tries did not find one. */
-function randomRow(store: Store, random: () => number): number {
+function randomRow(store: Store, random: () => number, filter: KeyFilter | null): number {
   for (let i = 0; i < ROW_TRIES && store.idLimit > 0; i++) {
     const row = Math.floor(random() * store.idLimit);
-    if (isLiveRow(store, row)) return row;
+    if (isShown(store, row, filter)) return row;
   }
   const { order } = store;
   for (let i = 0; i < KEY_TRIES && order.size > 0; i++) {
     const row = order.atRank(Math.floor(random() * order.size));
-    if (isLiveRow(store, row)) return row;
+    if (isShown(store, row, filter)) return row;
   }
   return -1;
 }
 
-function isLiveRow(store: Store, row: number): boolean {
-  return store.isUsed(row) && store.isLive(row);
+/** Whether there is a live key in that row which may be shown. */
+function isShown(store: Store, row: number, filter: KeyFilter | null): boolean {
+  if (!store.isUsed(row) || !store.isLive(row)) return false;
+  if (filter === null) return true;
+  store.read(row, found);
+  return filter(found.key, found.keyOffset, found.keyLength);
 }
 
 function answerKey(store: Store, id: number, reply: Reply): void {
@@ -167,17 +175,25 @@ const rename: Run = (request, reply, context) => {
   reply.ok();
 };
 
-const keysToDelete = { keys: [1, -1, 1], isWrite: true, respMost: -1 } as const;
+const manyKeys = {
+  keys: [1, -1, 1],
+  checksKeys: (request: Request) => !isShort(request),
+} as const;
+const keysToDelete = { ...manyKeys, access: WRITE, isWrite: true, respMost: -1 } as const;
+const keysToFind = { ...manyKeys, access: 0 } as const;
+const twoKeys = { isWrite: true, keys: [1, 2, 1], access: [READ_WRITE, WRITE] } as const;
+
+const allKeys = { isWrite: true, wholeAccess: WRITE } as const;
+const DESTROYING = "keyspace write slow dangerous";
 
 /** Commands on keys as such. */
 export const keyspaceCommands: readonly Command[] = [
-  command("DEL DELETE", "delete", SHAPE_WORDS, 1, 1, remove, keysToDelete),
-  command("UNLINK", "delete", SHAPE_WORDS, 1, 1, remove, keysToDelete),
-  command("EXISTS", "exists", SHAPE_WORDS, 1, -1, exists, { keys: [1, -1, 1] }),
-  command("RANDOMKEY", "scan", SHAPE_WORDS, 0, 0, randomKey),
-  command("RENAME", "set", SHAPE_WORDS, 2, 2, rename, { isWrite: true, keys: [1, 2, 1] }),
-  command("DBSIZE", "dbsize", SHAPE_WORDS, 0, 0, size),
-  command("FLUSH FLUSHDB FLUSHALL TRUNCATE", "management", SHAPE_WORDS, 0, 1, flush, {
-    isWrite: true,
-  }),
+  command("DEL DELETE", "delete", "keyspace write slow", SHAPE_WORDS, 1, 1, remove, keysToDelete),
+  command("UNLINK", "delete", "keyspace write fast", SHAPE_WORDS, 1, 1, remove, keysToDelete),
+  command("EXISTS", "exists", "keyspace read fast", SHAPE_WORDS, 1, -1, exists, keysToFind),
+  command("RANDOMKEY", "scan", "keyspace read slow", SHAPE_WORDS, 0, 0, randomKey, LISTS_KEYS),
+  command("RENAME", "set", "keyspace write slow", SHAPE_WORDS, 2, 2, rename, twoKeys),
+  command("DBSIZE", "dbsize", "keyspace read fast", SHAPE_WORDS, 0, 0, size),
+  command("FLUSHALL FLUSH TRUNCATE", "management", DESTROYING, SHAPE_WORDS, 0, 1, flush, allKeys),
+  command("FLUSHDB", "management", DESTROYING, SHAPE_WORDS, 0, 1, flush, allKeys),
 ];

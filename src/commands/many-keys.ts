@@ -72,6 +72,8 @@ export function eachKeyInSlices(
   context: Context,
 ): ReturnType<Run> {
   const request = given.detach();
+  const { rights } = context;
+  let isForbidden = false;
   let checked = 0;
   let done = 0;
   let isBad = false;
@@ -86,7 +88,8 @@ export function eachKeyInSlices(
     for (; checked < request.count; checked += stride) {
       if (work <= 0) return false;
       work -= CHECK_WORK + workOf(checked);
-      isBad = !isSound(request, checked, stride, nothing.part, context);
+      isForbidden = rights !== null && !rights.admits(request, checked);
+      isBad = isForbidden || !isSound(request, checked, stride, nothing.part, context);
       if (isBad) return true;
     }
     for (; done < request.count; done += stride) {
@@ -100,7 +103,8 @@ export function eachKeyInSlices(
   };
   const answer: ReplyContinuation = (late) => {
     if (!isBad) return write(late);
-    isSound(request, checked, stride, late, context);
+    if (isForbidden) rights!.refuse(request, checked, late);
+    else isSound(request, checked, stride, late, context);
   };
   return answerInSlices(step, answer, reply, isRead ? context : { runQueue: context.runQueue });
 }

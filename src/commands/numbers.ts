@@ -2,7 +2,7 @@
 import { Int64, parseInt64 } from "../core/data/counter.ts";
 import { NOT_A_NUMBER, OUT_OF_RANGE } from "../core/store/outcome.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
-import { WRITES_KEY, checkKey, command, isRefused, type Command, type Run } from "./command.ts";
+import { CHANGES_KEY, checkKey, command, isRefused, type Command, type Run } from "./command.ts";
 
 const delta = new Int64();
 
@@ -33,12 +33,12 @@ function add(isNegative: boolean): Run {
   };
 }
 
-const one = { ...WRITES_KEY, respMost: 1 } as const;
+const one = { ...CHANGES_KEY, respMost: 1 } as const;
 
 /** Counting. */
 export const numberCommands: readonly Command[] = [
-  command("INCR INC", "numeric", SHAPE_WORDS, 1, 2, add(false), one),
-  command("DECR DEC", "numeric", SHAPE_WORDS, 1, 2, add(true), one),
-  command("INCRBY", "numeric", SHAPE_WORDS, 2, 2, add(false), WRITES_KEY),
-  command("DECRBY", "numeric", SHAPE_WORDS, 2, 2, add(true), WRITES_KEY),
+  command("INCR INC", "numeric", "write string fast", SHAPE_WORDS, 1, 2, add(false), one),
+  command("DECR DEC", "numeric", "write string fast", SHAPE_WORDS, 1, 2, add(true), one),
+  command("INCRBY", "numeric", "write string fast", SHAPE_WORDS, 2, 2, add(false), CHANGES_KEY),
+  command("DECRBY", "numeric", "write string fast", SHAPE_WORDS, 2, 2, add(true), CHANGES_KEY),
 ];

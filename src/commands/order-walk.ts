@@ -8,6 +8,9 @@ export const ROW_WORK = 8;
 /** So many bytes of a key cost one more. */
 export const BYTES_A_WORK = 8;
 
+/** What it costs to ask whether a key may be shown. */
+export const FILTER_WORK = 16;
+
 const found = new Entry();
 
 /** A walk over the live keys with a prefix, in order and in steps. */

@@ -26,5 +26,11 @@ const replicate: Run = (request, reply, context) => {
 
 /** Commands on replication. */
 export const replicationCommands: readonly Command[] = [
-  command("REPLICATE", "replicate", SHAPE_WORDS, 1, 1, replicate),
+  command("REPLICATE", "replicate", "admin slow dangerous", SHAPE_WORDS, 1, 1, replicate, {
+    subcommands: {
+      ENABLE: "admin slow dangerous",
+      DISABLE: "admin slow dangerous",
+      STATUS: "admin slow dangerous",
+    },
+  }),
 ];

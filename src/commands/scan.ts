@@ -5,16 +5,17 @@
  * key that is there throughout is always reported, whatever is written meanwhile. The line form
  * and its `AFTER` walk the keys in order, and find their place again by key.
  */
+import type { KeyFilter } from "../access/definition.ts";
 import { Entry } from "../core/data/entry.ts";
 import type { Store } from "../core/store/store.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import { checkKey, command, type Command, type Context, type Run } from "./command.ts";
+import { LISTS_KEYS, checkKey, command, type Command, type Context, type Run } from "./command.ts";
 import { readInteger } from "./expiry-options.ts";
-import { Glob, MAX_PATTERN_BYTES } from "./glob.ts";
+import { Glob, MAX_PATTERN_BYTES } from "../core/glob.ts";
 import { ListReply } from "./list-reply.ts";
-import { BYTES_A_WORK, OrderWalk, ROW_WORK } from "./order-walk.ts";
+import { BYTES_A_WORK, FILTER_WORK, OrderWalk, ROW_WORK } from "./order-walk.ts";
 import { answerInSlices, STEP_WORK } from "./slices.ts";
 
 const found = new Entry();
@@ -27,6 +28,8 @@ const MOST_SCAN_WORDS = 16;
 class RowWalk {
   /** Gets the keys that match. */
   readonly keys: ListReply;
+  /** Which keys may be shown; null for all. */
+  private readonly filter: KeyFilter | null;
   /** Rows in use looked at. */
   private seen = 0;
   /** The pattern is being compared with the key of the row before `id`. */
@@ -37,11 +40,12 @@ class RowWalk {
     private readonly store: Store,
     private readonly glob: Glob | null,
     reply: Reply,
-    { services, session }: Context,
+    { services, session, rights }: Context,
     public id = 0,
     private readonly wanted = Infinity,
   ) {
     this.keys = new ListReply(reply.dialect, services.limits.maxReplyBytes - HEADER_BYTES, session);
+    this.filter = rights?.keyFilter ?? null;
   }
 
   /** See `Step`. At the end `id` is the row to go on from, or all were walked. */
@@ -66,6 +70,10 @@ class RowWalk {
       this.seen++;
       store.read(id, found);
       work -= (found.keyLength / BYTES_A_WORK) | 0;
+      if (this.filter !== null) {
+        work -= FILTER_WORK;
+        if (!this.filter(found.key, found.keyOffset, found.keyLength)) continue;
+      }
       if (glob === null) {
         if (!this.add(found.key, found.keyOffset, found.keyLength)) return true;
       } else {
@@ -193,8 +201,11 @@ function scanInOrder(request: Request, reply: Reply, context: Context): ReturnTy
     }
   }
   const keys = new ListReply(reply.dialect, context.services.limits.maxReplyBytes, context.session);
+  const filter = context.rights?.keyFilter ?? null;
   const walk = new OrderWalk(context.store, prefix, after, (entry) => {
     if (keys.count >= wanted) return -1;
+    const { key, keyOffset, keyLength } = entry;
+    if (filter !== null && !filter(key, keyOffset, keyLength)) return FILTER_WORK;
     return addKey(keys, entry.key, entry.keyOffset, entry.keyLength) ? 0 : -1;
   });
   return answerInSlices(() => walk.step(), listing(keys), reply, context);
@@ -209,6 +220,19 @@ const STAR = 0x2a;
 
 /** Commands that list keys. */
 export const scanCommands: readonly Command[] = [
-  command("SCAN", "scan", SHAPE_WORDS, 0, 5, scan, { respLeast: 1, respMost: -1 }),
-  command("KEYS", "scan", SHAPE_WORDS, 1, 1, keysMatching),
+  command("SCAN", "scan", "keyspace read slow", SHAPE_WORDS, 0, 5, scan, {
+    ...LISTS_KEYS,
+    respLeast: 1,
+    respMost: -1,
+  }),
+  command(
+    "KEYS",
+    "scan",
+    "keyspace read slow dangerous",
+    SHAPE_WORDS,
+    1,
+    1,
+    keysMatching,
+    LISTS_KEYS,
+  ),
 ];

@@ -6,7 +6,7 @@ import type { Request } from "../protocol/request.ts";
 import { command, unknownSubcommand, type Command, type Context, type Run } from "./command.ts";
 import { factLine, factLines } from "./fact-line.ts";
 import { nodeStateOf, statsFacts } from "./facts.ts";
-import { Glob } from "./glob.ts";
+import { Glob } from "../core/glob.ts";
 import { answerInSlices } from "./slices.ts";
 
 const version: Run = (_request, reply, context) => {
@@ -129,11 +129,13 @@ const shutdown: Run = (request, reply, context) => {
 
 /** Commands on the node. */
 export const serverCommands: readonly Command[] = [
-  command("VERSION", "management", SHAPE_WORDS, 0, 0, version),
-  command("INFO", "stat", SHAPE_WORDS, 0, 0, info, { respMost: -1 }),
-  command("STATS", "stat", SHAPE_WORDS, 0, 0, stats),
-  command("MEMORY", "stat", SHAPE_WORDS, 0, 0, memory),
-  command("TIME", "stat", SHAPE_WORDS, 0, 0, time),
-  command("CONFIG", "management", SHAPE_WORDS, 1, -1, config),
-  command("SHUTDOWN", "management", SHAPE_WORDS, 0, 1, shutdown),
+  command("VERSION", "management", "connection fast", SHAPE_WORDS, 0, 0, version),
+  command("INFO", "stat", "slow dangerous", SHAPE_WORDS, 0, 0, info, { respMost: -1 }),
+  command("STATS", "stat", "slow dangerous", SHAPE_WORDS, 0, 0, stats),
+  command("MEMORY", "stat", "slow", SHAPE_WORDS, 0, 0, memory),
+  command("TIME", "stat", "fast", SHAPE_WORDS, 0, 0, time),
+  command("CONFIG", "management", "admin slow dangerous", SHAPE_WORDS, 1, -1, config, {
+    subcommands: { GET: "admin slow dangerous", RESETSTAT: "admin slow dangerous" },
+  }),
+  command("SHUTDOWN", "management", "admin slow dangerous", SHAPE_WORDS, 0, 1, shutdown),
 ];

@@ -2,6 +2,8 @@
  * What commands need from the rest of the node, as an interface, so that commands depend on
  * no adapter. `node.ts` puts the real ones in.
  */
+import type { Denials } from "../access/denials.ts";
+import type { UserDirectory } from "../access/directory.ts";
 import type { FactSection } from "../fact.ts";
 import type {
   Audit,
@@ -11,6 +13,7 @@ import type {
   SyncControl,
   TimeControl,
 } from "../ports.ts";
+import type { Logger } from "../observability/log.ts";
 import type { Statistics } from "./statistics.ts";
 
 /** The bounds that commands keep. */
@@ -29,6 +32,8 @@ export interface Services {
   readonly uptimeMs: () => number;
   /** From 0 to below 1. */
   readonly random: () => number;
+  /** So many words of 32 bits that nobody can guess. */
+  readonly randomWords: (count: number) => Uint32Array;
   readonly statistics: Statistics;
   readonly limits: Limits;
   /** null when the node runs alone. */
@@ -37,6 +42,13 @@ export interface Services {
   readonly durability: Durability;
   readonly time: TimeControl;
   readonly backups: BackupControl;
+  /** Who may do what. */
+  readonly users: UserDirectory;
+  /** What was denied of late. */
+  readonly denials: Denials;
+  /** Whether a peer proves by the cluster secret that it is one. */
+  readonly peersProveThemselves: boolean;
+  readonly log: Pick<Logger, "info" | "warn">;
   /** Told of what only few may do, and of who tries. */
   readonly audit: Audit;
   /** Writes the data on disk anew and drops the log so far. Rejects with an OperationalError. */

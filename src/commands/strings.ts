@@ -1,4 +1,5 @@
 /** Commands on one string value. */
+import { READ_WRITE, WRITE, type KeyAccess } from "../access/permission.ts";
 import { Entry, KIND_OTHER } from "../core/data/entry.ts";
 import { SHAPE_KEY_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
@@ -6,6 +7,8 @@ import type { Request } from "../protocol/request.ts";
 import type { Outcome } from "../core/store/outcome.ts";
 import { KEEP_EXPIRY } from "../core/store/store.ts";
 import {
+  CHANGES_KEY,
+  KNOWS_KEY,
   READS_KEY,
   WRITES_KEY,
   checkKey,
@@ -246,19 +249,74 @@ const typeOf: Run = (request, reply, context) => {
   reply.simple(id < 0 ? "none" : type);
 };
 
+/** With GET, SET answers what was there. */
+function setAccess(request: Request): KeyAccess {
+  for (let i = 2; i < Math.min(request.count, MOST_SET_WORDS); i++) {
+    if (request.is(i, "GET")) return READ_WRITE;
+  }
+  return WRITE;
+}
+
+/** In a line the answer is the whole value. */
+const EXTENDS_KEY = {
+  ...WRITES_KEY,
+  access: (request: Request) => (request.isResp ? WRITE : READ_WRITE),
+} as const;
+
 /** Commands on one string value. */
 export const stringCommands: readonly Command[] = [
-  command("GET", "get", SHAPE_WORDS, 1, 1, get, READS_KEY),
-  command("SET", "set", SHAPE_KEY_VALUE, 2, 2, set, { ...WRITES_KEY, respMost: -1 }),
-  command("SETNX", "set", SHAPE_KEY_VALUE, 2, 2, setIfMissing, WRITES_KEY),
-  command("SETEX", "set", SHAPE_WORDS, 3, 3, setWithExpiry("setex", 1000), WRITES_KEY),
-  command("PSETEX", "set", SHAPE_WORDS, 3, 3, setWithExpiry("psetex", 1), WRITES_KEY),
-  command("GETSET", "set", SHAPE_KEY_VALUE, 2, 2, getAndSet, WRITES_KEY),
-  command("GETDEL", "delete", SHAPE_WORDS, 1, 1, getAndDelete, WRITES_KEY),
-  command("APPEND", "string", SHAPE_KEY_VALUE, 2, 2, extend(false), WRITES_KEY),
-  command("PREPEND", "string", SHAPE_KEY_VALUE, 2, 2, extend(true), WRITES_KEY),
-  command("STRLEN", "string", SHAPE_WORDS, 1, 1, valueLength, READS_KEY),
-  command("GETRANGE SUBSTR", "string", SHAPE_WORDS, 3, 3, getRange, READS_KEY),
-  command("SETRANGE", "string", SHAPE_WORDS, 3, 3, setRange, WRITES_KEY),
-  command("TYPE", "string", SHAPE_WORDS, 1, 1, typeOf, READS_KEY),
+  command("GET", "get", "read string fast", SHAPE_WORDS, 1, 1, get, READS_KEY),
+  command("SET", "set", "write string slow", SHAPE_KEY_VALUE, 2, 2, set, {
+    ...WRITES_KEY,
+    access: setAccess,
+    respMost: -1,
+  }),
+  command("SETNX", "set", "write string fast", SHAPE_KEY_VALUE, 2, 2, setIfMissing, WRITES_KEY),
+  command(
+    "SETEX",
+    "set",
+    "write string slow",
+    SHAPE_WORDS,
+    3,
+    3,
+    setWithExpiry("setex", 1000),
+    WRITES_KEY,
+  ),
+  command(
+    "PSETEX",
+    "set",
+    "write string slow",
+    SHAPE_WORDS,
+    3,
+    3,
+    setWithExpiry("psetex", 1),
+    WRITES_KEY,
+  ),
+  command("GETSET", "set", "write string fast", SHAPE_KEY_VALUE, 2, 2, getAndSet, CHANGES_KEY),
+  command("GETDEL", "delete", "write string fast", SHAPE_WORDS, 1, 1, getAndDelete, CHANGES_KEY),
+  command(
+    "APPEND",
+    "string",
+    "write string fast",
+    SHAPE_KEY_VALUE,
+    2,
+    2,
+    extend(false),
+    EXTENDS_KEY,
+  ),
+  command(
+    "PREPEND",
+    "string",
+    "write string fast",
+    SHAPE_KEY_VALUE,
+    2,
+    2,
+    extend(true),
+    EXTENDS_KEY,
+  ),
+  command("STRLEN", "string", "read string fast", SHAPE_WORDS, 1, 1, valueLength, KNOWS_KEY),
+  command("GETRANGE", "string", "read string slow", SHAPE_WORDS, 3, 3, getRange, READS_KEY),
+  command("SUBSTR", "string", "read string slow", SHAPE_WORDS, 3, 3, getRange, READS_KEY),
+  command("SETRANGE", "string", "write string slow", SHAPE_WORDS, 3, 3, setRange, WRITES_KEY),
+  command("TYPE", "string", "keyspace read fast", SHAPE_WORDS, 1, 1, typeOf, KNOWS_KEY),
 ];

@@ -1,8 +1,10 @@
 /** Commands by which nodes heal their differences. */
+import { READ_WRITE } from "../access/permission.ts";
 import { isHost, type NodeAddress } from "../config/address.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
-import { command, type Command, type Run } from "./command.ts";
+import type { Request } from "../protocol/request.ts";
+import { command, type Command, type Context, type Run } from "./command.ts";
 
 const USAGE = "SYNC host port [--tls] [--full] [--verify], or SYNC node_id [--full] [--verify]";
 
@@ -71,9 +73,19 @@ const peer: Run = (request, reply, context) => {
   } else session.upgrade = accepted;
 };
 
+/** Where there is a cluster secret, whoever comes proves in what follows that he has it. */
+function provesItself(_request: Request, { services }: Context): boolean {
+  return services.peersProveThemselves;
+}
+
 /** Commands by which nodes heal their differences. */
 export const synchronizationCommands: readonly Command[] = [
-  command("SYNC", "sync", SHAPE_WORDS, 1, 5, sync),
-  command("FORGET", "sync", SHAPE_WORDS, 1, 1, forget),
-  command("PEER", "sync", SHAPE_WORDS, 0, 2, peer),
+  command("SYNC", "sync", "admin slow dangerous", SHAPE_WORDS, 1, 5, sync, {
+    wholeAccess: READ_WRITE,
+  }),
+  command("FORGET", "sync", "admin slow dangerous", SHAPE_WORDS, 1, 1, forget),
+  command("PEER", "sync", "admin slow dangerous", SHAPE_WORDS, 0, 2, peer, {
+    wholeAccess: READ_WRITE,
+    isFree: provesItself,
+  }),
 ];

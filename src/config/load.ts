@@ -150,6 +150,9 @@ function isTable(found: unknown): found is object {
   );
 }
 
+/** What `merklekv cli` and its like look for, which is not about this node. */
+const CLIENT_VARIABLES: ReadonlySet<string> = new Set(["MERKLE_KV_PASSWORD", "MERKLE_KV_USER"]);
+
 /** Lays the environment's variables of ours over `settings`. */
 function collectEnvironment(
   env: Record<string, string | undefined>,
@@ -159,6 +162,7 @@ function collectEnvironment(
   const keyOf = new Map(keyNames.map((key) => [environmentName(key), key]));
   for (const [name, text] of Object.entries(env)) {
     if (text === undefined || !name.startsWith(ENVIRONMENT_PREFIX)) continue;
+    if (CLIENT_VARIABLES.has(name)) continue;
     const key = keyOf.get(name);
     if (key !== undefined) {
       settings.set(key, { found: schema[key].fromText(text), at: `environment: ${name}` });
@@ -193,7 +197,7 @@ function follow(values: Map<KeyName, unknown>, settings: Settings): void {
 
 /** The rules between keys: what is wrong although each key is right by itself. */
 function* conflicts(config: Config, settings: Settings): Generator<string> {
-  const { network, mqtt } = config;
+  const { auth, network, mqtt } = config;
   yield* secretConflicts(config, settings);
   if (config.node_id === "" && !settings.has("node_id")) {
     yield `node_id: missing; allowed: ${schema.node_id.allowed} (or set ${environmentName("node_id")})`;
@@ -203,6 +207,9 @@ function* conflicts(config: Config, settings: Settings): Generator<string> {
   }
   if (mqtt.password !== "" && mqtt.username === "") {
     yield "mqtt.username: missing; allowed: the user name that goes with mqtt.password";
+  }
+  if (auth.acl_file !== "" && auth.password !== "") {
+    yield "auth.password: found one beside auth.acl_file; allowed: one of the two (in the file: user default on #SHA256 ~* +@all)";
   }
   if (network.max_output_bytes < network.max_value_bytes) {
     yield `network.max_output_bytes: found ${network.max_output_bytes}; allowed: at least network.max_value_bytes (${network.max_value_bytes}), or that value could never be read`;

@@ -137,6 +137,30 @@ export const schema = {
     doc: "MiB held for all clients together; at least twice the largest reply or request. Past it the greediest is cut.",
   }),
 
+  "network.open_administration": boolean({
+    fallback: false,
+    doc: "Whether clients on other machines may administer the node, and peers there sync without a secret, while no user is configured.",
+  }),
+
+  "auth.acl_file": text({
+    fallback: "",
+    fallbackText: "(none)",
+    allowed: "the path of a file, or empty",
+    accepts: (path) => !path.includes("\0") && !path.endsWith("/"),
+    doc: "Users and their rights, in the syntax of Redis' ACL files; mode 0600.",
+  }),
+  "auth.password": text({
+    fallback: "",
+    allowed: "up to 4096 bytes",
+    accepts: (password) => Buffer.byteLength(password) <= 4_096,
+    secret: true,
+    doc: "Password of the default user, who may do everything, when there is no file of users; better set as `MERKLE_KV_AUTH_PASSWORD`.",
+  }),
+  "auth.certificate_users": choice(["off", "common_name"], {
+    fallback: "off",
+    doc: "Whether a client is, without a login, the user that its certificate names.",
+  }),
+
   "tls.cert_file": text({
     fallback: "",
     ...FILE,

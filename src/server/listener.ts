@@ -3,6 +3,7 @@
  * request, and how they end when the node stops.
  */
 import type { Socket } from "bun";
+import type { User } from "../access/user.ts";
 import type { Context } from "../commands/command.ts";
 import { ClientSession } from "../commands/client-session.ts";
 import { counter, gauge, within, type Fact } from "../fact.ts";
@@ -246,6 +247,18 @@ export class Listener {
     }
   }
 
+  /** Ends the connections of a user; returns how many. */
+  endUser(user: User): number {
+    let count = 0;
+    for (const connection of this.connections) {
+      if (connection.session.user !== user) continue;
+      connection.session.isClosing = true;
+      connection.end();
+      count++;
+    }
+    return count;
+  }
+
   /** Ends the connections with this id or address; returns how many. */
   kill(idOrAddress: string): number {
     let count = 0;
@@ -306,6 +319,7 @@ export class Listener {
       address,
       this.shared.nowMs(),
       this.lineDialect,
+      this.context.services.users.arrive(address, certificateName),
     );
     session.isSecure = isSecure;
     session.certificateName = certificateName;

@@ -25,6 +25,8 @@ import { ThrottledWarnings } from "../../src/server/throttled-warnings.ts";
 import { PipelineSlice } from "../../src/server/pipeline-slice.ts";
 import { RunQueue } from "../../src/timing.ts";
 import { eventLoop } from "../../src/world.ts";
+import { commandTable } from "../../src/commands/table.ts";
+import { testRights } from "./users.ts";
 import { seeded } from "./random.ts";
 
 /** What a server may be made with; sizes in bytes. */
@@ -81,6 +83,9 @@ export class InProcessServer {
       limits: { maxValueBytes, maxReplyBytes: maxOutputBytes },
       replication: null,
       audit: noAudit,
+      ...testRights(),
+      log: silentLogger,
+      randomWords: (count: number) => new Uint32Array(count),
       durability: new MemoryJournal(),
       time: { state: "trusted", writeRefusal: null, knowsExpiries: true, hasPeers: () => false },
       memoryBytes: () => 1_048_576,
@@ -113,9 +118,11 @@ export class InProcessServer {
       context: {
         store: this.store,
         services,
-        session: new ClientSession(0, "", 0, PLAIN),
+        session: new ClientSession(0, "", 0, PLAIN, services.users.nobody),
+        commands: commandTable,
         runQueue,
         copiedBytes: 0,
+        rights: null,
       },
       limits: { maxLineBytes, maxOutputBytes },
       parser: new RespParser(maxValueBytes, maxValueBytes + maxLineBytes),
@@ -139,9 +146,11 @@ export class InProcessServer {
   }
 
   /** A new connection. */
-  connect(dialect: Dialect = PLAIN): InProcessClient {
+  connect(dialect: Dialect = PLAIN, host = "127.0.0.1"): InProcessClient {
     const id = this.nextId++;
-    const session = new ClientSession(id, `127.0.0.1:${id}`, this.nowMs, dialect);
+    const address = `${host}:${id}`;
+    const user = this.shared.context.services.users.arrive(address, null);
+    const session = new ClientSession(id, address, this.nowMs, dialect, user);
     const client = new InProcessClient(this.shared, session);
     this.clients.push(client);
     return client;

@@ -23,7 +23,7 @@ const EVERYWHERE = [
   "timing.ts",
   "version.ts",
 ];
-const BELOW_ADAPTERS = ["core", "protocol", ...EVERYWHERE];
+const BELOW_ADAPTERS = ["access", "core", "protocol", ...EVERYWHERE];
 const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observability"];
 
 /** Part → what it may import besides itself: folders, or single files. */
@@ -46,7 +46,9 @@ const ARROWS: Record<string, string[]> = {
   "peer-traffic.ts": ["fact.ts"],
   "ports.ts": ["config/address.ts"],
   "send-queue.ts": ["core/bytes.ts"],
-  commands: ["core", "protocol", ...EVERYWHERE],
+  "core/glob.ts": ["core/data"],
+  access: ["core", ...EVERYWHERE],
+  commands: BELOW_ADAPTERS,
   ...Object.fromEntries(ADAPTERS.map((adapter) => [adapter, BELOW_ADAPTERS])),
   // The only adapter that runs commands.
   server: ["commands", ...BELOW_ADAPTERS],
@@ -62,9 +64,11 @@ const ARROWS: Record<string, string[]> = {
     ...["commands", ...BELOW_ADAPTERS, ...ADAPTERS],
     ...["clock-watch.ts", "node-certificates.ts", "replica.ts"],
   ],
+  "node-users.ts": ["commands", "durability", "world.ts", ...BELOW_ADAPTERS],
   "node.ts": [
     "node-certificates.ts",
     "node-facts.ts",
+    "node-users.ts",
     "commands",
     ...BELOW_ADAPTERS,
     ...ADAPTERS,

@@ -112,7 +112,8 @@ export class Breakdown {
   }
 
   private connect(): Connection {
-    const session = new ClientSession(1, "127.0.0.1:1", Date.now(), RESP2);
+    const user = this.server.shared.context.services.users.arrive("127.0.0.1:1", null);
+    const session = new ClientSession(1, "127.0.0.1:1", Date.now(), RESP2, user);
     return new Connection(
       new Sink() as unknown as Socket<SocketHandler>,
       session,

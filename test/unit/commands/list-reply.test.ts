@@ -1,10 +1,11 @@
 import { expect, test } from "bun:test";
 import { ListReply } from "../../../src/commands/list-reply.ts";
 import { ClientSession } from "../../../src/commands/client-session.ts";
+import { testUsers } from "../../support/users.ts";
 import { RESP2 } from "../../../src/protocol/reply.ts";
 
 test("a reply of many elements is charged for the memory it takes, not only for what is in it", () => {
-  const session = new ClientSession(1, "client", 0, 0);
+  const session = new ClientSession(1, "client", 0, 0, testUsers().nobody);
   const reply = new ListReply(RESP2, Infinity, session);
   const { part } = reply;
   const handOver = part.handOver.bind(part);

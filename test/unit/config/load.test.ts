@@ -50,6 +50,7 @@ test("a minimal file gets every default, without a notice", () => {
         max_line_bytes: 1048576,
         max_value_bytes: 8388608,
         max_output_bytes: 67108864,
+        open_administration: false,
       },
       tls: {
         cert_file: "",
@@ -58,6 +59,7 @@ test("a minimal file gets every default, without a notice", () => {
         client_certificates: "none",
         server_name: "",
       },
+      auth: { acl_file: "", password: "", certificate_users: "off" },
       mqtt: {
         enabled: true,
         broker_address: "tcp://broker",

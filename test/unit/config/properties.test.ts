@@ -54,6 +54,9 @@ const TEXTS: {
   "mqtt.tls.server_name": fc.constantFrom("", "broker.example"),
   "mqtt.tls.alpn": fc.constantFrom("", "mqtt"),
   "network.dialect": fc.constantFrom("plain", "tagged"),
+  "auth.acl_file": printable(30).map((path) => path.replace(/\/$/, "x")),
+  "auth.password": fc.string(),
+  "auth.certificate_users": fc.constantFrom("off", "common_name"),
   "mqtt.broker_address": fc.oneof(
     fc.constant("embedded"),
     fc.tuple(scheme, fc.oneof(bracketed, hostPort)).map(([name, rest]) => `${name}://${rest}`),
@@ -104,6 +107,7 @@ const validValues = fc
   .record(Object.fromEntries(keyNames.map((key) => [key, valid(key)])))
   .map((values) => {
     // The rules between keys.
+    if (values["auth.acl_file"] !== "") values["auth.password"] = "";
     const bytes = ["network.max_value_bytes", "network.max_output_bytes"];
     const [least, most] = bytes.map((key) => values[key] as number).sort((a, b) => a - b);
     const rate = values["anti_entropy.broker_bytes_per_second"] as number;

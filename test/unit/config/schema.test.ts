@@ -105,6 +105,7 @@ const OTHER: Partial<Record<KeyName, unknown>> = {
   "network.dialect": "tagged",
   "tls.client_certificates": "require",
   "network.max_output_bytes": 67_108_865,
+  "auth.certificate_users": "common_name",
   "mqtt.broker_address": "wss://other",
   "mqtt.protocol_version": "5",
   "mqtt.embedded.bind_address": "::",

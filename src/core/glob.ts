@@ -8,7 +8,7 @@
  * Morris and Pratt, 1977). One with `?` or a class takes segment times key at worst, so all
  * matching is counted in elements compared and may stop in the middle, to go on later.
  */
-import { MAX_KEY_BYTES } from "../core/data/entry.ts";
+import { MAX_KEY_BYTES } from "./data/entry.ts";
 
 /** A longer pattern is refused: it could still match no more than the longest key. */
 export const MAX_PATTERN_BYTES = 2 * MAX_KEY_BYTES;

@@ -1,7 +1,7 @@
 /** Patterns against a naive matcher that follows Redis' own, and however often matching is interrupted. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { Glob } from "../../../src/commands/glob.ts";
+import { Glob } from "../../../src/core/glob.ts";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text, "latin1");
 

@@ -1,0 +1,89 @@
+/**
+ * What is known of a user: whether and how it may log in, and what it may do. Definitions are not
+ * changed: a change makes another one (`rules.ts`).
+ */
+import { READ, type Permission, type Permissions } from "./permission.ts";
+import { Selector } from "./selector.ts";
+
+/** Whether a key may be shown. */
+export type KeyFilter = (key: Uint8Array, offset: number, length: number) => boolean;
+
+/** See the file header. */
+export class UserDefinition {
+  /** Whether it may log in. */
+  isOn = false;
+  /** Whether it is logged in with any password, and the default user without one. */
+  hasNoPassword = false;
+  /** As they are kept; see `password.ts`. */
+  passwords: readonly string[] = [];
+  /** Any of them may permit a command; the first is made by the rules outside of parentheses. */
+  selectors: readonly Selector[];
+  private unlimited: boolean | undefined;
+
+  constructor(readonly permissions: Permissions) {
+    this.selectors = [new Selector(permissions)];
+  }
+
+  /** One that may do everything without a password. */
+  static unlimited(permissions: Permissions): UserDefinition {
+    const definition = new UserDefinition(permissions);
+    definition.isOn = definition.hasNoPassword = true;
+    definition.selectors[0].setAll(true);
+    definition.selectors[0].addAllKeys();
+    return definition;
+  }
+
+  /** The same, to be changed before anybody uses it. */
+  copy(): UserDefinition {
+    const copy = new UserDefinition(this.permissions);
+    copy.isOn = this.isOn;
+    copy.hasNoPassword = this.hasNoPassword;
+    copy.passwords = this.passwords;
+    copy.selectors = this.selectors.map((selector) => selector.copy());
+    return copy;
+  }
+
+  /** Whether everything is permitted. */
+  get isUnlimited(): boolean {
+    return (this.unlimited ??= this.selectors.some((selector) => selector.isUnlimited));
+  }
+
+  /** Whether nobody can log in with a password, though the user is on. */
+  get lacksPassword(): boolean {
+    return this.isOn && !this.hasNoPassword && this.passwords.length === 0;
+  }
+
+  /** The SHA-256 among the passwords. */
+  get sha256s(): readonly string[] {
+    return this.passwords.filter((kept) => !kept.startsWith("$"));
+  }
+
+  /** The argon2id among them. */
+  get argon2ids(): readonly string[] {
+    return this.passwords.filter((kept) => kept.startsWith("$"));
+  }
+
+  /**
+   * Which keys a listing may show: null for all of them. Those are shown that the same selector
+   * lets be read that permits the command.
+   */
+  readableBy(permission: Permission): KeyFilter | null {
+    const those = this.selectors.filter((selector) => selector.permits(permission));
+    if (those.some((selector) => selector.hasAll(READ))) return null;
+    return (key, offset, length) => those.some((it) => it.hasKey(key, offset, length, READ));
+  }
+
+  /** The rules that make this definition of a new user, as they stand in an access file. */
+  describe(): string {
+    const [root, ...others] = this.selectors;
+    const words = [this.isOn ? "on" : "off"];
+    if (this.hasNoPassword) words.push("nopass");
+    words.push(...this.passwords.map((kept) => `#${kept}`), rulesOf(root));
+    words.push(...others.map((selector) => `(${rulesOf(selector)})`));
+    return words.join(" ");
+  }
+}
+
+function rulesOf({ keyRules, commandRules }: Selector): string {
+  return keyRules === "" ? commandRules : `${keyRules} ${commandRules}`;
+}

@@ -1,0 +1,57 @@
+/**
+ * How long a login has to wait, by the address it comes from. Each failure makes the next login
+ * from there wait for twice as long, up to two seconds; each ten seconds one failure is forgiven.
+ * Waiting comes before the check, so hanging up and coming again is no quicker. Nobody is refused:
+ * whoever has the right password gets in after those seconds at most, whatever others at the same
+ * address do.
+ */
+import { hostOf } from "./host.ts";
+
+const FIRST_MS = 250;
+const MAX_MS = 2_000;
+const FORGIVEN_AFTER_MS = 10_000;
+/** Failures that are remembered of one address: as many as matter, and a few minutes' worth. */
+const MAX_FAILURES = 16;
+/** Addresses that are remembered; the one that failed longest ago makes room. */
+const MAX_ADDRESSES = 4_096;
+
+interface Record {
+  readonly failures: number;
+  /** When that number was right. */
+  readonly atMs: number;
+}
+
+/** See the file header. */
+export class LoginDelays {
+  private readonly records = new Map<string, Record>();
+
+  constructor(private readonly nowMs: () => number) {}
+
+  /** How long a login from there (`host:port`) waits before it is checked, in ms. */
+  delayMs(address: string): number {
+    const failures = this.failuresOf(hostOf(address));
+    return failures < 1 ? 0 : Math.min(FIRST_MS * 2 ** (Math.ceil(failures) - 1), MAX_MS);
+  }
+
+  /** A login from there has failed. */
+  noteFailure(address: string): void {
+    const { records } = this;
+    const host = hostOf(address);
+    const failures = Math.min(this.failuresOf(host) + 1, MAX_FAILURES);
+    records.delete(host);
+    records.set(host, { failures, atMs: this.nowMs() });
+    if (records.size > MAX_ADDRESSES) records.delete(records.keys().next().value!);
+  }
+
+  /** How many addresses are remembered. */
+  get addresses(): number {
+    return this.records.size;
+  }
+
+  private failuresOf(host: string): number {
+    const record = this.records.get(host);
+    if (record === undefined) return 0;
+    const forgiven = (this.nowMs() - record.atMs) / FORGIVEN_AFTER_MS;
+    return Math.max(0, record.failures - forgiven);
+  }
+}
