@@ -16,12 +16,15 @@
  * Where deletions are forgotten, it does not say of others that it has their deletions, nor that it is
  * another member: who believes that, and was away for longer than the grace, may bring back what was
  * deleted. It comes to the same as writing the old value again.
+ * In a cluster with a secret it has that, too, and seals its sessions; what it says to the broker it
+ * does not, as anybody might.
  * Nor does anything help who syncs only when messages are lost, for messages can be forged: in
  * plans without rounds there is no liar.
  */
 import { Encoder } from "cbor-x/index-no-eval";
 import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { CURRENT, OLDEST } from "../../src/core/data/capabilities.ts";
+import { PeerSeal } from "../../src/anti-entropy/peer-seal.ts";
 import { encodeCall } from "../../src/anti-entropy/relay-messages.ts";
 import { encodePresence } from "../../src/replication/presence.ts";
 import type { Chance } from "./chance.ts";
@@ -44,6 +47,7 @@ export class Liar implements Party {
   readonly address: string;
   private readonly nodeIds: readonly string[];
   private readonly lies: Lies;
+  private readonly seal: PeerSeal;
   private acts = 0;
 
   /** `place` is its number in the network. */
@@ -56,6 +60,10 @@ export class Liar implements Party {
     const honest = simulation.nodes.map(({ id }) => id);
     this.nodeIds = [LIAR, "nobody", ...honest];
     this.lies = new Lies(simulation, this.nodeIds);
+    const chance = simulation.chanceOf(`${LIAR} seals`);
+    this.seal = new PeerSeal(simulation.drawSecrets(chance), (count) =>
+      Uint32Array.from({ length: count }, () => chance.below(2 ** 32)),
+    );
   }
 
   /** Begins to lie by itself; goes on until everything is mended. */
@@ -73,16 +81,18 @@ export class Liar implements Party {
   }
 
   /** Somebody begins a session with it. */
-  accept(): (link: Link) => LinkHandler {
-    return (link) => {
+  accept(isRound: boolean): (link: Link) => LinkHandler {
+    return (outer) => {
+      const link = this.seal.answer(outer, isRound);
       const { simulation } = this;
       const name = link.address.slice(0, link.address.indexOf(":"));
       const node = simulation.nodes.find(({ id }) => id === name)!;
       const chance = simulation.chanceOf(`${LIAR} answers ${name}`);
       const end = new LiarEnd(link, { ...this.lies.draw(chance, node), role: "responder" });
       end.saysEqual = chance.happens(0.1);
+      link.handler = end;
       end.start(false);
-      return end;
+      return link;
     };
   }
 
@@ -96,12 +106,16 @@ export class Liar implements Party {
     if (what === "presence") return this.publishPresence(chance);
     if (what === "message") return this.publishMessage(chance, node.id);
     const [host, port] = node.address.split(":");
-    const handle = (link: Link): LinkHandler => {
-      const end = new LiarEnd(link, { ...this.lies.draw(chance, node), role: "initiator" });
-      end.start(true);
-      return end;
-    };
     const greeting = chance.pick(["PEER", "PEER ROUND"] as const);
+    const handle = (outer: Link): LinkHandler => {
+      const { seal } = this;
+      const sealed = seal.isSealing ? seal.call(outer, greeting === "PEER ROUND") : null;
+      const lies = this.lies.draw(chance, node);
+      const end = new LiarEnd(sealed ?? outer, { ...lies, role: "initiator" });
+      if (sealed !== null) sealed.handler = end;
+      end.start(true);
+      return sealed ?? end;
+    };
     const ignore = (): void => {};
     const address = { host, port: Number(port), isSecure: false };
     simulatedDial(simulation, this)(address, greeting, handle, ignore, false).catch(ignore);

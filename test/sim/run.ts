@@ -1,6 +1,6 @@
 /**
- * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--jumps] [--versions] [--thin] [--sealed]
- * [--trace] [--shrink SECONDS]`: runs N seeds from S on (1 and 0 by default), tells how far it is, and stops at
+ * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--jumps] [--versions] [--thin]
+ * [--sealed] [--trace] [--shrink SECONDS]`: runs N seeds from S on (1 and 0 by default), tells how far it is, and stops at
  * the first that fails, with exit code 1.
  *
  * A failing seed is made small (`shrink.ts`, two minutes at most by default, not at all with
@@ -12,8 +12,8 @@
  * draws clusters in which deletions are forgotten while few nodes reach each other. With `--liar` each
  * has a member that lies, which a tenth of them have otherwise. With `--jumps` clocks jump often, which
  * they do in a quarter of them otherwise; with `--versions` nodes are upgraded and downgraded, as they
- * are in a quarter otherwise; with `--thin` one is at the end of a thin line, as in a tenth otherwise.
- * With `--sealed` the cluster has a secret, which it has in none otherwise.
+ * are in a quarter otherwise; with `--thin` one is at the end of a thin line, as in a tenth otherwise;
+ * with `--sealed` the cluster has a secret, as in a quarter otherwise.
  */
 import { parseArgs } from "node:util";
 import { shrink } from "./shrink.ts";
@@ -88,8 +88,8 @@ function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
   if (values.liar) Object.assign(options, { hasLiar: true });
   if (values.jumps) Object.assign(options, { hasJumps: true });
   if (values.versions) Object.assign(options, { hasVersions: true });
-  if (values.sealed) Object.assign(options, { isSealed: true });
   if (values.thin) Object.assign(options, { hasThinLine: true });
+  if (values.sealed) Object.assign(options, { isSealed: true });
   return simulate(seed, options);
 }
 

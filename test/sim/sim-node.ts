@@ -177,7 +177,7 @@ export class SimNode {
     return {
       world: createWorld(simulation, this, process),
       nodeId: this.id,
-      secrets: simulation.secrets,
+      secrets: simulation.drawSecrets(simulation.chanceOf(`${this.id} secrets`)),
       storage: {
         engine,
         persistence_enabled: true,

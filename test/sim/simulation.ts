@@ -72,6 +72,8 @@ const LIARS = 0.1;
 const JUMPS = 0.25;
 /** How many seeds have nodes of several versions. */
 const VERSIONS = 0.25;
+/** How many seeds have a cluster with a secret. */
+const SEALED = 0.25;
 /** How many seeds have a node at the end of a thin line. */
 const THIN_LINES = 0.1;
 /** What clients write once all clocks are right all others have after so long, if it has to be fetched, too. */
@@ -108,7 +110,7 @@ export interface SimulationOptions {
   readonly hasVersions?: boolean;
   /** Whether a node is at the end of a thin line; drawn by default. */
   readonly hasThinLine?: boolean;
-  /** Whether the cluster has a secret. */
+  /** Whether the cluster has a secret; drawn by default. */
   readonly isSealed?: boolean;
   /** What is left out. */
   readonly variation?: Variation;
@@ -153,6 +155,8 @@ export class Simulation {
   readonly mqttSettings: Omit<Config["mqtt"], "embedded" | "tls">;
   /** A member that lies; null for none. */
   readonly liar: Liar | null;
+  /** Whether the cluster has a secret, which is being changed all the time. */
+  readonly isSealed: boolean;
   readonly counts: Record<string, number> = {
     writes: 0,
     increments: 0,
@@ -182,8 +186,6 @@ export class Simulation {
   readonly keys = new Map<string, Uint8Array>();
   readonly history: History;
   readonly originNames = new OriginNames(EPOCH_MS);
-  /** What is said over the broker is sealed with it; null for a cluster without a secret. */
-  readonly secrets: ClusterSecrets | null;
   /** Whether troubles go on. */
   isTroubled = true;
   /** Nodes do what they do regularly so many times more seldom: to get through quiet hours quickly. */
@@ -203,7 +205,6 @@ export class Simulation {
     options: SimulationOptions,
   ) {
     this.variation = options.variation ?? AS_DRAWN;
-    this.secrets = options.isSealed ? clusterSecrets("simulated", [], CLUSTER) : null;
     const chance = this.chanceOfAct("plan");
     const drawn = options.isForgetting ? drawForgettingPlan(chance) : drawPlan(chance);
     const jumps = options.hasJumps ?? (!options.isForgetting && this.isDrawn("has jumps", JUMPS));
@@ -255,6 +256,7 @@ export class Simulation {
       this.nodes.push(node);
       if (!this.variation.without.has(node.id)) this.present.push(node);
     }
+    this.isSealed = options.isSealed ?? this.isDrawn("is sealed", SEALED);
     // Who hears little of anybody else believes a liar more of the time than it should: unsolved.
     const isLiarDrawn = !plan.hasThinLine && this.isDrawn("has liar", LIARS);
     this.liar = this.createLiar(options.hasLiar ?? isLiarDrawn);
@@ -304,6 +306,14 @@ export class Simulation {
     this.counts.setAside++;
     if (isLiars(key) || this.plan.troubles.absence > 0) return;
     this.oracle.fail(`${node.id} set something aside without having been away`);
+  }
+
+  /** The secrets of a process that starts, or of the liar: it knows both, and seals with one. */
+  drawSecrets(chance: Chance): ClusterSecrets | null {
+    if (!this.isSealed) return null;
+    return chance.happens(0.5)
+      ? clusterSecrets("one", ["other"])
+      : clusterSecrets("other", ["one"]);
   }
 
   /** Who listens at an address, and where in the network that is. */
