@@ -1,6 +1,6 @@
 /**
- * `bun run fuzz [--count N] [--seed N]`: a million each of random and mutated lines, RESP frames and
- * replication events. Ends at the first thing that is wrong, with exit code 1 and the seed that
+ * `bun run fuzz [--count N] [--seed N]`: a million each of random and mutated lines, RESP frames,
+ * replication events and messages of sealed sessions. Ends at the first thing that is wrong, with exit code 1 and the seed that
  * shows it again. Watches memory as well: after the first tenth it may not grow any more.
  */
 import { parseArgs } from "node:util";
