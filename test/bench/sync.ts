@@ -4,6 +4,7 @@
  *   bun run bench:sync [--keys N] [--quick] [--only PART[,PART…]]
  *
  * - stores: bytes, round trips and slices of a session, between two stores in one process
+ * - sealed: bytes and processor time of a session with a cluster secret, and without
  * - processes: heals between two nodes of the built binary that serve clients meanwhile
  * - relay: a heal of nodes that reach only the broker
  * - resent: what syncs transfer again of writes that go through MQTT
@@ -20,11 +21,13 @@ import { processes } from "./sync-processes.ts";
 import { type Row, type SyncPlan, tableOf } from "./sync-report.ts";
 import { relay } from "./sync-relay.ts";
 import { resent } from "./sync-resent.ts";
+import { sealed } from "./sync-sealed.ts";
 import { stores } from "./sync-stores.ts";
 import { tree } from "./sync-tree.ts";
 
 const parts: Record<string, (plan: SyncPlan) => Promise<Row[]>> = {
   stores,
+  sealed,
   processes,
   relay,
   resent,
