@@ -32,7 +32,7 @@ export interface CertificatesOptions {
 /** Files are looked at this long after the first sign of a change, for several may be replaced. */
 const SETTLE_MS = 500;
 /** What is bad then is looked at again: the key may come later than its certificate. */
-const PATIENCE_MS = 2_000;
+const PATIENCE_MS = 1_000;
 /** Files are looked at this often, even if nothing is heard of them. */
 const LOOK_EVERY_MS = 60_000;
 const DAY_MS = 86_400_000;
