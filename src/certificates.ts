@@ -14,6 +14,7 @@ import {
   summaryOfFile,
   tlsKeys,
   type CertificateSummary,
+  type TlsFileNames,
   type TlsFiles,
   type TlsMaterial,
 } from "./security/tls-material.ts";
@@ -23,6 +24,8 @@ import { every, isoTimeOf, type Cancel, type Timing } from "./timing.ts";
 export interface CertificatesOptions {
   /** Its name: "tls". */
   readonly section: string;
+  /** What its files are called; by their keys in the section unless given. */
+  readonly names?: TlsFileNames;
   readonly files: TlsFiles;
   wallMs(): number;
   readonly timing: Timing;
@@ -52,6 +55,7 @@ export class Certificates {
   /** Why what lies there is not used; empty when it is. */
   private problem = "";
   private warnedMs = -Infinity;
+  private readonly names: TlsFileNames;
   private readonly watch: FileWatch;
   private cancelCheck: Cancel | null = null;
   private readonly cancelLooks: Cancel;
@@ -59,7 +63,8 @@ export class Certificates {
   /** Reads the files. Throws an OperationalError when they cannot be used. */
   constructor(private readonly options: CertificatesOptions) {
     const { section, files, wallMs, timing } = options;
-    this.current = readTlsMaterial(tlsKeys(section), files, wallMs());
+    this.names = options.names ?? tlsKeys(section);
+    this.current = readTlsMaterial(this.names, files, wallMs());
     this.onDisk = this.current.certificate;
     const paths = Object.values(files).filter((path) => path !== "");
     this.watch = new FileWatch(paths, () => this.checkSoon(SETTLE_MS, true));
@@ -146,7 +151,7 @@ export class Certificates {
     const { section, files, wallMs, logger } = this.options;
     this.watch.start();
     try {
-      const found = readTlsMaterial(tlsKeys(section), files, wallMs());
+      const found = readTlsMaterial(this.names, files, wallMs());
       this.problem = "";
       this.onDisk = found.certificate;
       if (found.digest === this.current.digest) return;

@@ -30,9 +30,10 @@ import type { Logger } from "./observability/log.ts";
 import { noAudit, type ReplicationControl } from "./ports.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { Replica, type ReplicaOptions } from "./replica.ts";
-import { EmbeddedBroker } from "./replication/embedded-broker.ts";
+import { EmbeddedBroker, type BrokerAccess } from "./replication/embedded-broker.ts";
 import { placesBeyondLoopback } from "./replication/exposure.ts";
 import { isLoopback } from "./replication/misconfiguration.ts";
+import type { BrokerTls } from "./replication/transport.ts";
 import { maxMessageBytes, type Replicator } from "./replication/replicator.ts";
 import { Listener } from "./server/listener.ts";
 import { loadClusterSecrets } from "./security/cluster-secrets.ts";
@@ -94,9 +95,10 @@ class RunningNode implements Node {
     const users = openUsers(config, world);
     const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
     const startOwnBroker = async (): Promise<string> => {
-      broker = await startBroker(config, logger, world.timing);
+      broker = await startBroker(config, logger, world.timing, certificates);
       if (broker === null) return config.mqtt.broker_address;
-      return `mqtt://${brokerHost(config)}:${broker.port}`;
+      const { port, plainPort } = broker;
+      return `${plainPort === null ? "mqtts" : "mqtt"}://${brokerHost(config)}:${port}`;
     };
     const opening = Replica.open({
       ...replicaOptions(config, logger, world),
@@ -109,6 +111,7 @@ class RunningNode implements Node {
         plaintext: config.network.plaintext,
         isInsecure: false,
       },
+      brokerTls: brokerTls(config, certificates),
     });
     const replica = await opening.catch(async (error: unknown) => {
       await audit?.close();
@@ -134,6 +137,9 @@ class RunningNode implements Node {
     this.backups = this.createBackups();
     this.listener = this.createListener();
     users.onGone = (user) => this.listener.endUser(user);
+    if (certificates.own !== null) {
+      certificates.own.onChange = () => this.broker?.noteCertificates();
+    }
     replica.onFailureChange = (failure) => {
       // Writes that wait to be safe were not answered, and nobody knows what will become of them.
       if (failure !== null) this.listener.onFailure();
@@ -352,15 +358,41 @@ function advertisedHost(network: Config["network"]): string {
   return best?.address ?? "127.0.0.1";
 }
 
+/** How the broker is spoken to. Nobody is on the way to this node's own. */
+function brokerTls({ mqtt }: Config, { own, broker }: NodeCertificates): BrokerTls {
+  const { server_name: serverName, alpn, insecure } = mqtt.tls;
+  const isOwn = mqtt.broker_address === "embedded";
+  const material = () => (isOwn ? own : broker)?.current ?? null;
+  return { material, serverName, alpn, isInsecure: insecure || isOwn };
+}
+
+/** Who may come in at the embedded broker, and how. */
+function brokerAccess({ network, tls, mqtt }: Config, { own }: NodeCertificates): BrokerAccess {
+  const { username, password } = mqtt;
+  const servesTls = own !== null && tls.cert_file !== "";
+  return {
+    plaintext: network.plaintext,
+    account: username === "" ? null : { username, password },
+    tls: servesTls
+      ? {
+          port: mqtt.embedded.tls_port,
+          material: () => own.current,
+          clientCertificates: tls.client_certificates,
+        }
+      : null,
+  };
+}
+
 async function startBroker(
   config: Config,
   logger: Logger,
   timing: Timing,
+  certificates: NodeCertificates,
 ): Promise<EmbeddedBroker | null> {
   const { enabled, broker_address, embedded } = config.mqtt;
   if (!enabled || broker_address !== "embedded") return null;
   try {
-    const { bind_address, bind_port, ...limits } = embedded;
+    const { bind_address, bind_port, tls_port: _, ...limits } = embedded;
     // The node's own messages must get through.
     const max_packet_bytes = Math.max(limits.max_packet_bytes, maxMessageBytes(config.mqtt));
     const broker = await EmbeddedBroker.start(
@@ -369,9 +401,13 @@ async function startBroker(
       bind_port,
       { ...limits, max_packet_bytes },
       logger.child("broker"),
+      brokerAccess(config, certificates),
     );
-    const address = formatHostPort(bind_address, broker.port);
-    logger.info("Embedded broker listening", { address });
+    const { plainPort, tlsPort } = broker;
+    logger.info("Embedded broker listening", {
+      address: plainPort === null ? undefined : formatHostPort(bind_address, plainPort),
+      tls: tlsPort === null ? undefined : formatHostPort(bind_address, tlsPort),
+    });
     const advertised = advertisedHost(config.network);
     if (isLoopback(advertised) && !isLoopback(bind_address)) {
       const set = "network.bind_address or network.advertise_address";

@@ -9,6 +9,7 @@ import { Members } from "./anti-entropy/members.ts";
 import { ClockWatch } from "./clock-watch.ts";
 import type { Config } from "./config/schema.ts";
 import { HybridClock } from "./core/data/clock.ts";
+import type { BrokerTls } from "./replication/transport.ts";
 import { OPEN_PEERS, prefersTls, type PeerSecurity } from "./anti-entropy/peer-security.ts";
 import type { Capabilities } from "./core/data/capabilities.ts";
 import { runOrigin, stableStartMs } from "./core/data/counter-fold.ts";
@@ -65,6 +66,8 @@ export interface ReplicaOptions {
     | "tombstone_grace_seconds"
   >;
   readonly mqtt: Omit<Config["mqtt"], "embedded" | "tls">;
+  /** How TLS is spoken with the broker; as with anybody unless given. */
+  readonly brokerTls?: BrokerTls;
   readonly antiEntropy: Config["anti_entropy"];
   /** The broker's address, asked for once the data is back. When it rejects, so does `open`. */
   readonly brokerAddress: () => Promise<string>;
@@ -279,13 +282,14 @@ export class Replica {
 
   private createReplicator(brokerAddress: string): Replicator {
     const { options, journal, store } = this;
-    const { world, mqtt, nodeId, address, tlsAddress, version, logger } = options;
+    const { world, mqtt, nodeId, address, tlsAddress, brokerTls, version, logger } = options;
     const created = new Replicator({
       store,
       settings: { ...mqtt, broker_address: brokerAddress },
       nodeId,
       address,
       ...(tlsAddress && { tlsAddress }),
+      ...(brokerTls && { brokerTls }),
       isRelaying: options.antiEntropy.broker_bytes_per_second > 0,
       version,
       rootHex: () => this.antiEntropy.rootHex,

@@ -1,7 +1,11 @@
 /** How a node speaks to its peers: over TLS where it is spoken, and in plain text where it may. */
-import type { NodeAddress } from "../config/address.ts";
+import { isLoopbackHost, type NodeAddress, type Plaintext } from "../config/address.ts";
 import type { TlsMaterial } from "../security/tls-material.ts";
-import { explainTlsProblem, type TlsSettingNames } from "../security/tls-problems.ts";
+import {
+  explainTlsProblem,
+  formatTlsProblem,
+  type TlsSettingNames,
+} from "../security/tls-problems.ts";
 
 /** See the file header. */
 export interface PeerSecurity {
@@ -12,8 +16,8 @@ export interface PeerSecurity {
   material(): TlsMaterial | null;
   /** The name that a peer's certificate has to be made for; empty for the host it is reached at. */
   readonly serverName: string;
-  /** Who may be spoken to in plain text: "on" for everybody, "loopback" or "off". */
-  readonly plaintext: "on" | "loopback" | "off";
+  /** Who may be spoken to in plain text. */
+  readonly plaintext: Plaintext;
   /** Whether any certificate will do. */
   readonly isInsecure: boolean;
 }
@@ -32,12 +36,11 @@ const NAMES: TlsSettingNames = {
   certificate: "tls.cert_file",
   serverName: "tls.server_name",
 };
-const LOOPBACK = /^(127\.|::1$|localhost$)/;
 
 /** Why nobody is called at that address; null when it may be done. */
 export function refusalToCall(address: NodeAddress, { plaintext }: PeerSecurity): string | null {
   if (address.isSecure || plaintext === "on") return null;
-  if (plaintext === "loopback" && LOOPBACK.test(address.host)) return null;
+  if (plaintext === "loopback" && isLoopbackHost(address.host)) return null;
   return `plain text is not to be spoken there (network.plaintext = "${plaintext}")`;
 }
 
@@ -60,5 +63,6 @@ export function prefersTls({ material, plaintext }: PeerSecurity): boolean {
 /** Why TLS did not come about. */
 export function reasonOfTls(error: Error | null): string {
   if (error === null) return "its certificate is not valid";
-  return explainTlsProblem(error, NAMES) ?? `TLS failed: ${error.message}`;
+  const problem = explainTlsProblem(error, NAMES);
+  return problem === null ? `TLS failed: ${error.message}` : formatTlsProblem(problem);
 }

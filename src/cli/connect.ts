@@ -5,7 +5,7 @@ import type { PeerSecurity } from "../anti-entropy/peer-security.ts";
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
 import { OLDEST_TLS } from "../security/tls-material.ts";
-import { explainTlsProblem } from "../security/tls-problems.ts";
+import { explainTlsProblem, formatTlsProblem } from "../security/tls-problems.ts";
 
 /** Where a node is, and how it is spoken to: `security` is null for plain text. */
 export interface NodePlace extends HostPort {
@@ -37,7 +37,8 @@ export async function connectToNode(place: NodePlace, withinMs: number): Promise
 /** What an error of a connection means, in words. */
 export function reasonOf(error: NodeJS.ErrnoException, isTls: boolean): string {
   if (error.code === "ECONNREFUSED") return "connection refused; is a node running there?";
-  return (isTls ? explainTlsProblem(error, NAMES) : null) ?? error.message;
+  const problem = isTls ? explainTlsProblem(error, NAMES) : null;
+  return problem === null ? error.message : formatTlsProblem(problem);
 }
 
 function startTls(

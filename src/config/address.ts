@@ -70,6 +70,24 @@ export function formatHostPort(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** Who may speak without TLS: everybody, this machine, or nobody. */
+export type Plaintext = "on" | "loopback" | "off";
+
+const LOOPBACK = /^(127\.|::1$|localhost$)/;
+
+/** Where to listen for plain text on behalf of an address to bind to. */
+export function plainAddresses(address: string, plaintext: Plaintext): string[] {
+  if (plaintext === "off") return [];
+  if (plaintext === "on" || isLoopbackHost(address)) return [address];
+  if (address === "::") return ["127.0.0.1", "::1"];
+  return [address.includes(":") ? "::1" : "127.0.0.1"];
+}
+
+/** Whether a host is this machine, by the way that never leaves it. */
+export function isLoopbackHost(host: string): boolean {
+  return LOOPBACK.test(host);
+}
+
 const SECURE = "tls://";
 
 /** Reads `host:port`, or `tls://host:port` for a port at which TLS is spoken. */

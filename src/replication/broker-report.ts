@@ -4,6 +4,7 @@
  */
 import { formatHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
+import { explainTlsProblem, type TlsSettingNames } from "../security/tls-problems.ts";
 import { CODES, meaningOf, type Meaning } from "./mqtt-codes.ts";
 
 const AWAY = "The broker is away; writes wait here until it is back";
@@ -14,13 +15,17 @@ const NOT_LET_IN = 5;
 /** Most lines on one outage. */
 const MAX_LINES = 4;
 
+const NAMES: TlsSettingNames = {
+  authorities: "mqtt.tls.ca_file",
+  certificate: "mqtt.tls.cert_file, and the broker's own settings",
+  serverName: "mqtt.tls.server_name, and the host in mqtt.broker_address",
+};
+
 /** Something can be done about what the system says of TLS and of WebSockets. */
 function adviceOn(problem: string): Meaning {
-  if (/certificate|self.signed|\bCERT_|ALTNAME/i.test(problem)) {
-    return {
-      reason: problem,
-      advice: "the broker's certificate, and the host in mqtt.broker_address",
-    };
+  const found = explainTlsProblem({ message: problem }, NAMES);
+  if (found !== null) {
+    return { reason: found.reason, advice: found.see || "the broker, and mqtt.broker_address" };
   }
   if (/Unexpected server response/.test(problem)) {
     return { reason: problem, advice: "the path in mqtt.broker_address" };

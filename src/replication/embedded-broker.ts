@@ -1,18 +1,20 @@
 /**
  * An MQTT broker in the node's own process, so that a first cluster needs nothing else:
- * QoS 1, retained messages and wills in memory, MQTT 3.1.1, no authentication. The only
- * file that imports aedes.
+ * QoS 1, retained messages and wills in memory, MQTT 3.1.1, TLS, and one account at most. The only
+ * file that makes one with aedes.
  *
  * It trusts nobody: clients, packets, what is half sent, what waits and what is kept are bounded,
  * so that it cannot take the node's memory.
  */
-import { createServer, type Server, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { Aedes, type AedesOptions } from "aedes";
 import { formatHostPort } from "../config/address.ts";
 import { schema, type Config } from "../config/schema.ts";
 import { silentLogger, type Logger } from "../observability/log.ts";
 import { LARGE_CHUNK_BYTES, ReadingTurns, type Sender } from "../reading-turns.ts";
 import type { Timing } from "../timing.ts";
+import { authentication, type BrokerAccount } from "./broker-account.ts";
+import { BrokerDoors, type BrokerPlace } from "./broker-doors.ts";
 import { BrokerStore } from "./broker-store.ts";
 import { PacketGuard, UnfinishedPackets } from "./packet-guard.ts";
 
@@ -48,6 +50,11 @@ const DEFAULT_LIMITS: BrokerLimits = {
   max_retained_mb: schema["mqtt.embedded.max_retained_mb"].fallback,
 };
 
+/** Who may come in, and how; everybody and in plain text unless given. */
+export interface BrokerAccess extends Omit<BrokerPlace, "address" | "port"> {
+  readonly account?: BrokerAccount | null;
+}
+
 /** A broker that listens. */
 export class EmbeddedBroker {
   /** Connections, and who sends what over them. */
@@ -56,21 +63,32 @@ export class EmbeddedBroker {
   private readonly readingTurns: ReadingTurns;
   private discardedBytes = 0;
   private aedes!: Aedes;
-  private server!: Server;
+  private doors!: BrokerDoors;
 
   private constructor(
     private readonly timing: Timing,
     private readonly limits: BrokerLimits,
     private readonly logger: Logger,
+    private readonly account: BrokerAccount | null,
   ) {
     const maxUnfinishedBytes = limits.max_queued_mb * MIB;
     this.unfinished = new UnfinishedPackets(maxUnfinishedBytes, (bytes) => this.discard(bytes));
     this.readingTurns = new ReadingTurns(timing);
   }
 
-  /** The port it listens on. */
+  /** The port for plain text, or for TLS where that is the only one. */
   get port(): number {
-    return (this.server.address() as { port: number }).port;
+    return this.doors.port ?? this.doors.tlsPort!;
+  }
+
+  /** The port for plain text; null without one. */
+  get plainPort(): number | null {
+    return this.doors.port;
+  }
+
+  /** The port for TLS; null without one. */
+  get tlsPort(): number | null {
+    return this.doors.tlsPort;
   }
 
   /**
@@ -83,22 +101,28 @@ export class EmbeddedBroker {
     port: number,
     limits: BrokerLimits = DEFAULT_LIMITS,
     logger: Logger = silentLogger,
+    access: BrokerAccess = {},
   ): Promise<EmbeddedBroker> {
-    const broker = new EmbeddedBroker(timing, limits, logger);
+    const broker = new EmbeddedBroker(timing, limits, logger, access.account ?? null);
     const aedes = await Aedes.createBroker(broker.options());
     broker.aedes = aedes;
-    const server = createServer((socket) => broker.accept(socket));
-    broker.server = server;
     try {
-      await new Promise<void>((resolve, reject) => {
-        server.once("error", reject);
-        server.listen({ host: address, port }, resolve);
-      });
+      broker.doors = await BrokerDoors.open(
+        { address, port, ...access },
+        logger,
+        (socket) => broker.meet(socket),
+        (socket) => broker.accept(socket),
+      );
     } catch (error) {
       await new Promise<void>((resolve) => aedes.close(() => resolve()));
-      throw new Error(describeListenError(error as NodeJS.ErrnoException, address, port));
+      throw error;
     }
     return broker;
+  }
+
+  /** Other certificates are in use: new connections see them. */
+  noteCertificates(): void {
+    this.doors.noteCertificates();
   }
 
   /**
@@ -128,6 +152,7 @@ export class EmbeddedBroker {
         (what, id) => logger.warn("The embedded broker has no room", { for: what, of: id }),
         timing.nowMs,
       ),
+      ...authentication(this.account, timing, logger),
       preConnect(_client, { clientId }, done) {
         if (clientId.length <= MAX_CLIENT_ID_LENGTH) return done(null, true);
         done(new Error("the client id is too long"), false);
@@ -153,24 +178,29 @@ export class EmbeddedBroker {
     };
   }
 
-  private accept(socket: Socket): void {
+  /** Somebody is at the door; whether there is a place. */
+  private meet(socket: Socket): boolean {
     socket.on("error", () => {}); // "close" follows
-    const address = formatHostPort(socket.remoteAddress ?? "", socket.remotePort ?? 0);
     const places = this.limits.max_clients + (isLoopback(socket) ? OWN_PLACES : 0);
     if (this.sockets.size >= places) {
-      this.logger.warn("The embedded broker has too many clients", { refused: address });
-      return void socket.destroy();
+      const refused = addressOf(socket);
+      this.logger.warn("The embedded broker has too many clients", { refused });
+      socket.destroy();
+      return false;
     }
+    this.sockets.add(socket);
+    socket.on("close", () => this.sockets.delete(socket));
+    return true;
+  }
+
+  private accept(socket: Socket): void {
+    const address = addressOf(socket);
     const cut = (problem: string): void => {
       this.logger.warn("The embedded broker cut off a client", { address, problem });
       socket.destroy();
     };
     const guard = new PacketGuard(this.limits.max_packet_bytes, this.unfinished, cut);
-    this.sockets.add(socket);
-    socket.on("close", () => {
-      this.sockets.delete(socket);
-      guard.end();
-    });
+    socket.on("close", () => guard.end());
     socket.setNoDelay(true);
     this.watchReading(socket, guard);
     this.aedes.handle(socket);
@@ -214,7 +244,7 @@ export class EmbeddedBroker {
 
   /** Stops listening and ends every connection. */
   async stop(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    const closed = this.doors.close();
     const released = new Promise<void>((resolve) => this.aedes.close(() => resolve()));
     for (const socket of this.sockets) socket.destroy();
     await Promise.all([closed, released]);
@@ -235,16 +265,6 @@ function isLoopback({ remoteAddress }: Socket): boolean {
   return /^(127\.|::1$|::ffff:127\.)/.test(remoteAddress ?? "");
 }
 
-function describeListenError(error: NodeJS.ErrnoException, address: string, port: number): string {
-  const place = `mqtt.embedded: cannot listen on ${formatHostPort(address, port)}`;
-  if (error.code === "EADDRINUSE") {
-    return `${place}: the port is in use; stop what uses it or set mqtt.embedded.bind_port`;
-  }
-  if (error.code === "EACCES") {
-    return `${place}: not allowed; choose a port from 1024 on`;
-  }
-  if (error.code === "EADDRNOTAVAIL") {
-    return `${place}: this machine has no such address; set mqtt.embedded.bind_address`;
-  }
-  return `${place}: ${error.message}`;
+function addressOf({ remoteAddress = "", remotePort = 0 }: Socket): string {
+  return formatHostPort(remoteAddress, remotePort);
 }

@@ -14,7 +14,10 @@
 import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { ConnectionOptions } from "node:tls";
 import { connect, type IConnackPacket, type IClientOptions, type MqttClient } from "mqtt";
+import type { BrokerAddress } from "../config/address.ts";
+import { OLDEST_TLS } from "../security/tls-material.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { AnswerWatch } from "./answer-watch.ts";
 import { BrokerReport } from "./broker-report.ts";
@@ -23,7 +26,7 @@ import { ConnectionTerms, MQTT_3, MQTT_5 } from "./connection-terms.ts";
 import { CODES, meaningOf } from "./mqtt-codes.ts";
 import { PacketLimit } from "./packet-limit.ts";
 import { pipeInPieces } from "./pieces.ts";
-import type { PublishProblem, Transport, TransportOptions } from "./transport.ts";
+import type { BrokerTls, PublishProblem, Transport, TransportOptions } from "./transport.ts";
 
 /** How long messages are taken one after the other before others have their turn, in ms. */
 const SLICE_MS = 1;
@@ -319,6 +322,7 @@ export class MqttTransport implements Transport {
       timerVariant: "native",
     };
     if (mayHaveWill) {
+      if (isSecure(broker.protocol)) Object.assign(common, tlsOptions(broker, options.tls));
       const will = options.will();
       if (hasWill) common.will = { ...will, qos, retain: retains };
     }
@@ -455,6 +459,29 @@ export class MqttTransport implements Transport {
       if (this.isUp && this.terms.isGuessed) this.planTrial();
     });
   }
+}
+
+function isSecure(protocol: BrokerAddress["protocol"]): boolean {
+  return protocol === "mqtts" || protocol === "wss";
+}
+
+/** The package hands on what its types do not know of. */
+type TlsOptions = IClientOptions & Pick<ConnectionOptions, "minVersion">;
+
+/** For the runtime: over WebSockets it takes them by another name, and elsewhere. */
+function tlsOptions({ protocol }: BrokerAddress, tls: BrokerTls | undefined): TlsOptions {
+  const { serverName = "", alpn = "", isInsecure = false } = tls ?? {};
+  const common = { ...tls?.material()?.pem, rejectUnauthorized: !isInsecure };
+  if (protocol === "wss") {
+    const inner = { ...common, ...(serverName !== "" && { serverName }) };
+    return { wsOptions: { tls: inner } as object };
+  }
+  return {
+    ...common,
+    minVersion: OLDEST_TLS,
+    ...(serverName !== "" && { servername: serverName }),
+    ...(alpn !== "" && { ALPNProtocols: [alpn] }),
+  };
 }
 
 function problemOf(code: number): PublishProblem {

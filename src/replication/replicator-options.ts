@@ -9,7 +9,7 @@ import type { Timing } from "../timing.ts";
 import type { Sealing } from "./broker-seal.ts";
 import type { FormerMembers } from "./misconfiguration.ts";
 import type { PeerPresence } from "./presence.ts";
-import type { Transport, TransportOptions } from "./transport.ts";
+import type { BrokerTls, Transport, TransportOptions } from "./transport.ts";
 
 /** What other parts want to hear of. All are optional. */
 export interface ReplicationHooks {
@@ -53,6 +53,8 @@ export interface ReplicatorOptions {
   >;
   /** `broker_address` is a broker's, not "embedded"; `enabled` is how it starts. */
   readonly settings: Omit<Config["mqtt"], "embedded" | "tls">;
+  /** How TLS is spoken with the broker; as with anybody unless given. */
+  readonly brokerTls?: BrokerTls;
   readonly nodeId: string;
   /** `host:port` at which peers reach this node, or "none". */
   readonly address: () => string;

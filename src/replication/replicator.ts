@@ -500,6 +500,7 @@ export class Replicator {
       clientId,
       username: settings.username,
       password: settings.password,
+      ...(this.options.brokerTls && { tls: this.options.brokerTls }),
       keepAliveSeconds: settings.keep_alive,
       cleanSession: settings.clean_session,
       protocol: settings.protocol_version,

@@ -4,6 +4,7 @@
  */
 import type { BrokerAddress } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
+import type { TlsMaterial } from "../security/tls-material.ts";
 import type { Timing } from "../timing.ts";
 import type { ProtocolSetting } from "./connection-terms.ts";
 
@@ -19,6 +20,18 @@ export interface Subscription {
   readonly qos?: 0 | 1;
 }
 
+/** How TLS is spoken with a broker. */
+export interface BrokerTls {
+  /** What is in use now; null when there is nothing of this node's own. */
+  material(): TlsMaterial | null;
+  /** The name to ask for; empty for the broker's host. */
+  readonly serverName: string;
+  /** The protocol to ask for by ALPN; empty for none. */
+  readonly alpn: string;
+  /** Whether any certificate will do. */
+  readonly isInsecure: boolean;
+}
+
 /** What a transport is made with. */
 export interface TransportOptions {
   readonly broker: BrokerAddress;
@@ -27,6 +40,8 @@ export interface TransportOptions {
   readonly username: string;
   /** Empty: none. */
   readonly password: string;
+  /** Where the address wants TLS. Unless given it is spoken as with anybody. */
+  readonly tls?: BrokerTls;
   readonly keepAliveSeconds: number;
   readonly cleanSession: boolean;
   readonly protocol: ProtocolSetting;

@@ -10,42 +10,60 @@ export interface TlsSettingNames {
   readonly serverName: string;
 }
 
-/** What a problem means, and what to look at; null for one that is not about TLS. */
+/** What a problem is in words, and the setting to look at; empty where none is to blame. */
+export interface TlsProblem {
+  readonly reason: string;
+  readonly see: string;
+}
+
+/** What a problem means; null for one that is not about TLS. */
 export function explainTlsProblem(
   error: { readonly code?: unknown; readonly message: string },
   names: TlsSettingNames,
-): string | null {
+): TlsProblem | null {
   const text = `${String(error.code ?? "")} ${error.message}`;
-  if (/ALTNAME_INVALID/.test(text)) {
-    const madeFor = /.*(?:altnames|list|cert's CN): (.*)$/.exec(error.message);
-    const found = madeFor?.[1] ?? "";
+  if (/ALTNAME_INVALID|altnames|cert's list/.test(text)) {
+    const found = /.*(?:altnames|list|cert's CN): (.*)$/.exec(error.message)?.[1] ?? "";
     const what = found === "" ? "" : `, but for ${found}`;
-    return `its certificate is not made for that name${what}; see ${names.serverName}`;
+    return { reason: `its certificate is not made for that name${what}`, see: names.serverName };
   }
-  return PROBLEMS.find(([pattern]) => pattern.test(text))?.[1](names) ?? null;
+  const known = PROBLEMS.find(([pattern]) => pattern.test(text));
+  if (known === undefined) return null;
+  const [, reason, setting] = known;
+  return { reason, see: setting === null ? "" : names[setting] };
 }
 
-const PROBLEMS: readonly [RegExp, (names: TlsSettingNames) => string][] = [
-  [/CERT_HAS_EXPIRED|certificate has expired/, () => "its certificate has expired"],
+/** A problem in one line. */
+export function formatTlsProblem({ reason, see }: TlsProblem): string {
+  return see === "" ? reason : `${reason}; see ${see}`;
+}
+
+const PROBLEMS: readonly [RegExp, string, keyof TlsSettingNames | null][] = [
+  [/CERT_HAS_EXPIRED|certificate has expired/, "its certificate has expired", null],
   [
     /CERT_NOT_YET_VALID|certificate is not yet valid/,
-    () => "its certificate is not valid yet; is this machine's clock right?",
+    "its certificate is not valid yet; is this machine's clock right?",
+    null,
   ],
   [
     /self.signed|unable.to.(get|verify)|CERT_UNTRUSTED|CERT_SIGNATURE_FAILURE|INVALID_CA/i,
-    ({ authorities: see }) => `its certificate comes from no authority that is trusted; see ${see}`,
+    "its certificate comes from no authority that is trusted",
+    "authorities",
   ],
   [
     /ALERT_CERTIFICATE_REQUIRED|SSLV3_ALERT_HANDSHAKE_FAILURE/,
-    ({ certificate }) => `it wants to see a certificate, or another cipher; see ${certificate}`,
+    "it wants to see a certificate, or another cipher",
+    "certificate",
   ],
   [
     /ALERT_(UNKNOWN_CA|(BAD|UNSUPPORTED)_CERTIFICATE|CERTIFICATE_(UNKNOWN|EXPIRED|REVOKED))/,
-    ({ certificate }) => `it refuses the certificate it is shown; see ${certificate}`,
+    "it refuses the certificate it is shown",
+    "certificate",
   ],
   [
     /WRONG_VERSION_NUMBER|HTTP_REQUEST|UNEXPECTED_MESSAGE|INVALID_RECORD|PACKET_LENGTH/i,
-    () => "what answers there speaks no TLS",
+    "what answers there speaks no TLS",
+    null,
   ],
-  [/UNSUPPORTED_PROTOCOL|ALERT_PROTOCOL_VERSION/, () => "it speaks no TLS from 1.2 on"],
+  [/UNSUPPORTED_PROTOCOL|ALERT_PROTOCOL_VERSION/, "it speaks no TLS from 1.2 on", null],
 ];

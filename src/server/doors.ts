@@ -3,7 +3,7 @@
  * for the system and the runtime; at the latter TLS takes over (`handshakes.ts`).
  */
 import type { Socket, TCPSocketListener } from "bun";
-import { formatHostPort } from "../config/address.ts";
+import { formatHostPort, plainAddresses, type Plaintext } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
 import type { Handshake } from "./handshakes.ts";
 import type { SocketHandler } from "./socket-handler.ts";
@@ -13,8 +13,7 @@ export interface DoorSettings {
   readonly bind_address: string;
   readonly bind_port: number;
   readonly tls_port: number;
-  /** Who may speak plain text: "on" for everybody, "loopback" or "off". */
-  readonly plaintext: string;
+  readonly plaintext: Plaintext;
 }
 
 /** What is done with those who come. */
@@ -116,14 +115,6 @@ export class Doors {
       throw listenProblem(error, hostname, port, key);
     }
   }
-}
-
-/** Where plain text is spoken. */
-function plainAddresses(address: string, plaintext: string): string[] {
-  if (plaintext === "off") return [];
-  if (plaintext === "on" || /^(127\.|::1$|localhost$)/.test(address)) return [address];
-  if (address === "::") return ["127.0.0.1", "::1"];
-  return [address.includes(":") ? "::1" : "127.0.0.1"];
 }
 
 function listenProblem(error: unknown, host: string, port: number, key: string): OperationalError {
