@@ -16,6 +16,7 @@ import { Statistics } from "./commands/statistics.ts";
 import { commandTable } from "./commands/table.ts";
 import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
+import { loadDiskKeys, type DiskKeys } from "./durability/sealing.ts";
 import { formatHostPort, NO_ADDRESS } from "./config/address.ts";
 import type { Field } from "./config/field.ts";
 import { keyNames, schema, type Config } from "./config/schema.ts";
@@ -93,6 +94,7 @@ class RunningNode implements Node {
     let node: RunningNode | null = null;
     const certificates = new NodeCertificates(config, logger, world);
     const users = openUsers(config, world);
+    const keys = loadDiskKeys(config.storage, world.randomWords);
     const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
     const startOwnBroker = async (): Promise<string> => {
       broker = await startBroker(config, logger, world.timing, certificates);
@@ -101,7 +103,7 @@ class RunningNode implements Node {
       return `${plainPort === null ? "mqtts" : "mqtt"}://${brokerHost(config)}:${port}`;
     };
     const opening = Replica.open({
-      ...replicaOptions(config, logger, world),
+      ...replicaOptions(config, logger, world, keys),
       brokerAddress: startOwnBroker,
       address: () => advertisedAddress(config, node!.listener.plainPort),
       tlsAddress: () => advertisedTlsAddress(config, node!.listener.tlsPort),
@@ -118,7 +120,17 @@ class RunningNode implements Node {
       certificates.stop();
       throw error;
     });
-    node = new RunningNode(config, logger, world, replica, broker, audit, certificates, users);
+    node = new RunningNode(
+      config,
+      logger,
+      world,
+      replica,
+      broker,
+      audit,
+      certificates,
+      users,
+      keys,
+    );
     return node;
   }
 
@@ -131,6 +143,7 @@ class RunningNode implements Node {
     private readonly audit: AuditFile | null,
     private readonly certificates: NodeCertificates,
     private readonly users: UserDirectory,
+    private readonly keys: DiskKeys,
   ) {
     this.stopped = this.hasStopped.promise;
     this.startedMs = world.timing.nowMs();
@@ -224,6 +237,7 @@ class RunningNode implements Node {
     const { max_backups, min_free_mb } = config.storage;
     return new Backups({
       files: world.files,
+      keys: this.keys,
       timing: world.timing,
       store: replica.store,
       nodeId: config.node_id,
@@ -307,6 +321,7 @@ function replicaOptions(
   config: Config,
   logger: Logger,
   world: World,
+  keys: DiskKeys,
 ): Omit<ReplicaOptions, "brokerAddress" | "address" | "tlsAddress"> {
   const { network } = config;
   return {
@@ -315,6 +330,7 @@ function replicaOptions(
     clusterName: config.cluster.name,
     secrets: loadClusterSecrets(config.cluster),
     storage: config.storage,
+    keys,
     mqtt: config.mqtt,
     antiEntropy: config.anti_entropy,
     version,

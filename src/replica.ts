@@ -19,6 +19,7 @@ import type { Contacts } from "./core/sync/contacts.ts";
 import { resumeIncarnation } from "./durability/incarnation.ts";
 import { MemoryJournal, type Journal, type JournalFailure } from "./durability/journal.ts";
 import { openLog } from "./durability/open-log.ts";
+import type { DiskKeys } from "./durability/sealing.ts";
 import { SetAside } from "./durability/set-aside.ts";
 import {
   CONTACTS_METADATA,
@@ -65,6 +66,8 @@ export interface ReplicaOptions {
     | "max_clock_skew_ms"
     | "tombstone_grace_seconds"
   >;
+  /** For what is kept on disk; none unless given. */
+  readonly keys?: DiskKeys;
   readonly mqtt: Omit<Config["mqtt"], "embedded" | "tls">;
   /** How TLS is spoken with the broker; as with anybody unless given. */
   readonly brokerTls?: BrokerTls;
@@ -418,7 +421,7 @@ async function openJournal(
   store: Store,
   onRecovered: (journal: Journal) => void,
 ): Promise<Journal> {
-  const { world, nodeId, storage, bounds } = options;
+  const { world, nodeId, storage, bounds, keys } = options;
   const { engine, persistence_enabled, path, fsync } = storage;
   if (engine === "memory" || !persistence_enabled) {
     const journal = new MemoryJournal();
@@ -435,6 +438,7 @@ async function openJournal(
     timing: world.timing,
     lock: world.lock,
     logger: options.logger.child("storage"),
+    ...(keys && { keys }),
     ...(bounds && { segmentBytes: bounds.segmentBytes }),
   });
   // Before anything is given a time.

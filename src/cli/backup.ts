@@ -6,25 +6,29 @@
  */
 import { FETCHED_PREFIX } from "../durability/backup.ts";
 import { withExplanation, placeFile, realFileSystem } from "../durability/file-system.ts";
-import { verifyBackup } from "../durability/restore.ts";
+import { verifyBackup, verifyFrames } from "../durability/restore.ts";
+import { MissingKey, type DiskKeys } from "../durability/sealing.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
+import { diskKeysOf, keyFile } from "./disk-keys.ts";
 import { placeGiven, tlsOptions } from "./tls-options.ts";
-import { RespConnection } from "./resp-connection.ts";
+import { RespConnection, type RespValue } from "./resp-connection.ts";
 
 const PIECE_BYTES = 1024 * 1024;
 
 /** The subcommand. */
 export const backup: Subcommand = {
-  usage: "backup --to FILE [-h HOST] [-p PORT] [--tls …]",
+  usage: "backup --to FILE [-h HOST] [-p PORT] [--tls …] [--key-file FILE]",
   about:
     "Fetches a backup of a running node into a new file. It holds everything the node held at one\n" +
-    "moment; merklekv restore turns it into a data directory.",
+    "moment; merklekv restore turns it into a data directory. Of one that is sealed only the frames\n" +
+    "are checked if its key is not given.",
   options: [
     { long: "--to", value: "FILE", about: "Where the backup goes; must not exist yet." },
     { long: "--host", short: "-h", value: "HOST", about: "The node's address; 127.0.0.1." },
     { long: "--port", short: "-p", value: "PORT", about: "Its port; 7379." },
     ...tlsOptions,
+    keyFile,
   ],
 
   async run(given) {
@@ -33,10 +37,11 @@ export const backup: Subcommand = {
     if ((await withExplanation(`look at ${to}`, realFileSystem.sizeOf(to))) >= 0) {
       throw new OperationalError(`${to} exists; choose another name or remove it`);
     }
+    const keys = diskKeysOf(given);
     const connection = await RespConnection.open(placeGiven(given));
     try {
-      const { nodeId, bytes, entries } = await fetchBackup(connection, to);
-      console.log(`Backup of node ${nodeId}: ${entries} entries, ${bytes} bytes, in ${to}`);
+      const { of, bytes, entries } = await fetchBackup(connection, to, keys);
+      console.log(`Backup${of}: ${entries} entries, ${bytes} bytes, in ${to}`);
       return 0;
     } finally {
       connection.close();
@@ -44,7 +49,18 @@ export const backup: Subcommand = {
   },
 };
 
-async function fetchBackup(connection: RespConnection, to: string) {
+/** What was fetched, and, if that can be read, of which node. */
+interface Fetched {
+  readonly of: string;
+  readonly bytes: number;
+  readonly entries: number;
+}
+
+async function fetchBackup(
+  connection: RespConnection,
+  to: string,
+  keys: DiskKeys,
+): Promise<Fetched> {
   const name = FETCHED_PREFIX + crypto.randomUUID();
   const unfinished = `${to}.tmp`;
   const file = await withExplanation(
@@ -52,7 +68,7 @@ async function fetchBackup(connection: RespConnection, to: string) {
     realFileSystem.open(unfinished, "create"),
   );
   try {
-    await connection.ask(["BACKUP", name], Infinity); // takes as long as it takes
+    const made = await connection.ask(["BACKUP", name], Infinity); // takes as long as it takes
     for (let position = 0; ;) {
       const piece = await connection.ask(["BACKUP", "READ", name, `${position}`, `${PIECE_BYTES}`]);
       if (!Buffer.isBuffer(piece) || piece.length === 0) break;
@@ -61,7 +77,7 @@ async function fetchBackup(connection: RespConnection, to: string) {
     }
     await connection.ask(["BACKUP", "DROP", name]);
     await withExplanation(`write ${unfinished}`, file.sync());
-    const verified = await verifyBackup(realFileSystem, unfinished);
+    const verified = await verify(unfinished, made, keys);
     await withExplanation(`write ${to}`, placeFile(realFileSystem, unfinished, to));
     return verified;
   } catch (error) {
@@ -69,5 +85,18 @@ async function fetchBackup(connection: RespConnection, to: string) {
     throw error;
   } finally {
     await file.close();
+  }
+}
+
+/** `made` is what the node said of the backup: its name, bytes and entries. */
+async function verify(path: string, made: RespValue, keys: DiskKeys): Promise<Fetched> {
+  try {
+    const { nodeId, bytes, entries } = await verifyBackup(realFileSystem, path, keys);
+    return { of: ` of node ${nodeId}`, bytes, entries };
+  } catch (error) {
+    if (!(error instanceof MissingKey)) throw error;
+    const [bytes, entries] = (made as RespValue[]).slice(1).map(Number);
+    await verifyFrames(realFileSystem, path, bytes!);
+    return { of: `, sealed with the key ${error.keyId}`, bytes: bytes!, entries: entries! };
   }
 }

@@ -5,11 +5,13 @@ import { withExplanation, realFileSystem } from "../durability/file-system.ts";
 import { lockDirectory } from "../durability/lock.ts";
 import { repairDirectory } from "../durability/restore.ts";
 import { OperationalError } from "../operational-error.ts";
+import { NO_KEY } from "../durability/sealing.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
+import { diskKeysOf, keyFile } from "./disk-keys.ts";
 
 /** The subcommand. Exit code 0: good, or repaired; 1: damaged, or it could not be checked. */
 export const check: Subcommand = {
-  usage: "check [--json] [--fix] DIR",
+  usage: "check [--json] [--fix] [--key-file FILE] DIR",
   about:
     "Verifies every frame in the data directory of a node that is stopped. With --fix every good\n" +
     "frame is kept, the files as they were are put aside, and peers heal the rest once the node\n" +
@@ -17,6 +19,7 @@ export const check: Subcommand = {
   options: [
     { long: "--json", about: "Print one JSON object." },
     { long: "--fix", about: "Repair what is damaged." },
+    keyFile,
   ],
   acceptsOperands: true,
 
@@ -27,15 +30,16 @@ export const check: Subcommand = {
     const fixes = given.has("--fix") || flags.delete("--fix");
     if (words.length !== 1 || flags.size > 0) throw new UsageError(`usage: ${check.usage}`);
     const directory = words[0];
+    const keys = diskKeysOf(given);
     await expectData(directory);
     const lock = await lockDirectory(directory);
     try {
-      const report = await checkDirectory(realFileSystem, directory);
+      const report = await checkDirectory(realFileSystem, directory, keys);
       if (report.isGood || !fixes) {
         console.log(isJson ? JSON.stringify(report) : describe(report));
         return report.isGood ? 0 : 1;
       }
-      const repair = await repairDirectory(realFileSystem, report, new Date());
+      const repair = await repairDirectory(realFileSystem, report, new Date(), keys);
       if (isJson) console.log(JSON.stringify({ ...report, repair }));
       else {
         console.log(describe(report));
@@ -61,8 +65,10 @@ async function expectData(directory: string): Promise<void> {
 }
 
 function describe({ directory, nodeId, files, entries, isGood }: DirectoryReport): string {
-  const lines = files.map(({ name, bytes, frames, entries, refused, problem, tornBytes }) => {
-    const what = `${name}  ${bytes} bytes  ${frames} frames  ${entries} entries`;
+  const lines = files.map((file) => {
+    const { name, bytes, frames, entries, refused, problem, tornBytes, key } = file;
+    const sealed = key === NO_KEY ? "" : `  sealed with ${key}`;
+    const what = `${name}  ${bytes} bytes  ${frames} frames  ${entries} entries${sealed}`;
     if (problem !== null) return `${what}  DAMAGED at byte ${problem.offset}: ${problem.flaw}`;
     if (refused > 0) return `${what}  ${refused} of which no node takes`;
     if (tornBytes > 0) return `${what}  good; a crash left ${tornBytes} bytes unfinished`;

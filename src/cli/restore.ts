@@ -3,16 +3,18 @@ import { withExplanation, realFileSystem } from "../durability/file-system.ts";
 import { lockDirectory } from "../durability/lock.ts";
 import { restoreBackup, verifyBackup } from "../durability/restore.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
+import { diskKeysOf, keyFile } from "./disk-keys.ts";
 
 /** The subcommand. */
 export const restore: Subcommand = {
-  usage: "restore [--force] [--node-id ID] FILE DIR",
+  usage: "restore [--force] [--node-id ID] [--key-file FILE] FILE DIR",
   about:
     "Restores a backup into the data directory of a node that is stopped. Started on it, the node\n" +
     "takes from its peers what is newer than the backup, their deletions too.",
   options: [
     { long: "--force", about: "Replace data that is there; it is put aside." },
     { long: "--node-id", value: "ID", about: "Restore for another node than made the backup." },
+    keyFile,
   ],
   acceptsOperands: true,
 
@@ -21,17 +23,15 @@ export const restore: Subcommand = {
     const force = given.has("--force") || words.length < given.words.length;
     if (words.length !== 2) throw new UsageError(`usage: ${restore.usage}`);
     const [from, directory] = words as [string, string];
+    const keys = diskKeysOf(given);
     // First, so that a bad backup leaves not even a directory behind.
-    await verifyBackup(realFileSystem, from);
+    await verifyBackup(realFileSystem, from, keys);
     await withExplanation(`make ${directory}`, realFileSystem.makeDirectory(directory));
     const lock = await lockDirectory(directory);
     try {
       const nodeId = given.get("--node-id");
-      const restored = await restoreBackup(realFileSystem, from, directory, {
-        force,
-        now: new Date(),
-        ...(nodeId === undefined ? {} : { nodeId }),
-      });
+      const how = { force, now: new Date(), ...(nodeId === undefined ? {} : { nodeId }) };
+      const restored = await restoreBackup(realFileSystem, from, directory, how, keys);
       console.log(
         `Restored ${restored.entries} entries of node ${restored.nodeId} into ${directory}` +
           (restored.refused > 0 ? `; left out ${restored.refused} that no node takes` : "") +

@@ -443,6 +443,19 @@ export const schema = {
     accepts: (path) => path !== "" && !path.includes("\0"),
     doc: "Directory for data; `memory` writes only what was set aside there.",
   }),
+  "storage.key_file": text({
+    fallback: "",
+    fallbackText: "(none)",
+    allowed: "the path of a file, or empty",
+    accepts: (path) => !path.includes("\0"),
+    doc: "File with the key that log, snapshots, backups and what is set aside are sealed with; `merklekv keygen` makes one.",
+  }),
+  "storage.previous_key_files": list({
+    fallback: [],
+    allowed: "a list of paths",
+    accepts: (path) => path !== "" && !path.includes("\0"),
+    doc: "Files with former keys, to read what was sealed with them.",
+  }),
   "storage.memory_limit_mb": integer({
     fallback: 0,
     from: 0,

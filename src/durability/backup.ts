@@ -14,6 +14,7 @@ import { OperationalError } from "../operational-error.ts";
 import { UNFINISHED } from "./data-directory.ts";
 import { codeOf, explainError, withExplanation, type FileSystem } from "./file-system.ts";
 import { FILE_BACKUP } from "./record.ts";
+import { DirectorySeals, noKeys, type DiskKeys } from "./sealing.ts";
 import { STOPPING, writeSnapshot, type SnapshotResult } from "./snapshot.ts";
 import type { Timing } from "../timing.ts";
 
@@ -53,6 +54,8 @@ export interface BackupOptions {
   readonly maxCount: number;
   /** None is made that would leave less of the disk free than this; 0 for no matter. */
   readonly minFreeBytes: number;
+  /** What backups are sealed with; none unless given. */
+  readonly keys?: DiskKeys;
   readonly logger: Logger;
 }
 
@@ -164,7 +167,7 @@ export class Backups {
   }
 
   private async write(path: string): Promise<SnapshotResult> {
-    const { files, store, nodeId, timing, metadata } = this.options;
+    const { files, store, nodeId, timing, metadata, keys = noKeys } = this.options;
     let because = "";
     let cancelLook = (): void => {};
     const lookLater = (): void => {
@@ -178,6 +181,7 @@ export class Backups {
     try {
       return await writeSnapshot({
         files,
+        seals: new DirectorySeals(keys),
         path,
         fileKind: FILE_BACKUP,
         number: 0,

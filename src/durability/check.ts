@@ -8,6 +8,7 @@ import { readDataFile, isTornEnd, type DataSink } from "./data-file.ts";
 import { listDataFiles, planOf, segmentPath, snapshotPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { FILE_LOG, FILE_SNAPSHOT, type FileKind } from "./record.ts";
+import { DirectorySeals, NO_KEY, noKeys, type DiskKeys } from "./sealing.ts";
 
 /** What is wrong with a file. */
 export interface Problem {
@@ -24,6 +25,8 @@ export interface FileReport {
   /** Entries among them that no node accepts: a start, or a repair, sets them aside. */
   readonly refused: number;
   readonly problem: Problem | null;
+  /** Id of the key that its frames are sealed with; NO_KEY if they are not. */
+  readonly key: string;
   /** Bytes at the end that a crash left unfinished; no problem, they are cut off at the start. */
   readonly tornBytes: number;
 }
@@ -40,13 +43,15 @@ export interface DirectoryReport {
 }
 
 /**
- * Checks a directory. Throws an OperationalError when it cannot be read, or holds files of
- * another version.
+ * Checks a directory. Throws an OperationalError when it cannot be read, holds files of another
+ * version, or a key is missing.
  */
 export async function checkDirectory(
   files: FileSystem,
   directory: string,
+  keys: DiskKeys = noKeys,
 ): Promise<DirectoryReport> {
+  const seals = new DirectorySeals(keys);
   const plan = planOf(await listDataFiles(files, directory));
   const { snapshot, segments } = plan;
   const metadata = new Set<string>();
@@ -71,7 +76,8 @@ export async function checkDirectory(
   if (missingSegment > 0) {
     const name = basename(segmentPath(directory, missingSegment));
     const problem = { offset: 0, flaw: "it is missing" };
-    reports.push({ name, bytes: 0, frames: 0, entries: 0, refused: 0, problem, tornBytes: 0 });
+    const nothing = { bytes: 0, frames: 0, entries: 0, refused: 0, tornBytes: 0, key: NO_KEY };
+    reports.push({ name, problem, ...nothing });
   }
   return {
     directory,
@@ -83,7 +89,7 @@ export async function checkDirectory(
 
   async function check(path: string, fileKind: FileKind, number: number): Promise<void> {
     refused = 0;
-    const reading = await readDataFile(files, path, { fileKind, number, nodeId }, sink);
+    const reading = await readDataFile(files, path, seals, { fileKind, number, nodeId }, sink);
     nodeId ??= reading.head?.nodeId ?? null;
     const { fileBytes: bytes, goodBytes: offset, frames, entries } = reading;
     const isLast = fileKind === FILE_LOG && number === segments.at(-1);
@@ -96,6 +102,8 @@ export async function checkDirectory(
       flaw = "it has no end, yet another segment follows";
     }
     const problem = flaw === null ? null : { offset, flaw };
-    reports.push({ name: basename(path), bytes, frames, entries, refused, problem, tornBytes });
+    const key = reading.seal?.keyId ?? NO_KEY;
+    const counts = { bytes, frames, entries, refused, tornBytes };
+    reports.push({ name: basename(path), problem, key, ...counts });
   }
 }

@@ -1,6 +1,9 @@
 /**
  * When and how the log gives way to a snapshot.
  *
+ * One is due at once when something on disk is not sealed with the current key: so an unsealed
+ * directory is sealed, and after a change of the key nothing needs the old one any more.
+ *
  * A snapshot is due when snapshot and log together exceed 1.25 times the live data and half a
  * segment. While the next one is written it is on disk too, and so is what is logged
  * meanwhile: together within 2.5 times the live data and a segment, when what is logged stays
@@ -13,6 +16,7 @@ import type { Store } from "../core/store/store.ts";
 import { listDataFiles, segmentPath, snapshotPath } from "./data-directory.ts";
 import { withExplanation, type FileSystem } from "./file-system.ts";
 import { FILE_SNAPSHOT } from "./record.ts";
+import type { DirectorySeals } from "./sealing.ts";
 import { STOPPING, writeSnapshot, type SnapshotSource } from "./snapshot.ts";
 import type { Timing } from "../timing.ts";
 
@@ -33,6 +37,7 @@ const NOTHING = (): number => 0;
 export interface CompactionOptions {
   readonly files: FileSystem;
   readonly directory: string;
+  readonly seals: DirectorySeals;
   readonly nodeId: string;
   readonly store: SnapshotSource & Pick<Store, "bytes">;
   readonly timing: Timing;
@@ -63,9 +68,12 @@ export class Compaction {
 
   /** Whether the log has grown enough for a snapshot. */
   isDue(logBytes: number): boolean {
-    const { store, segmentBytes, timing } = this.options;
+    const { store, segmentBytes, timing, seals } = this.options;
+    if (timing.nowMs() < this.notBeforeMs) return false;
+    // What is sealed with another key, or not at all, is not to lie there until it is outgrown.
+    if (seals.otherKeys.size > 0) return true;
     const grownBytes = logBytes - segmentBytes / 2;
-    if (grownBytes <= 0 || timing.nowMs() < this.notBeforeMs) return false;
+    if (grownBytes <= 0) return false;
     const liveBytes = store.bytes() * this.liveRatio;
     return this.snapshotBytes + grownBytes > DUE_AT_LIVE * liveBytes;
   }
@@ -80,12 +88,13 @@ export class Compaction {
    * snapshots. `loggedBytes` is what was logged since. Rejects with an OperationalError.
    */
   async run(number: number, loggedBytes: () => number, isCancelled: () => boolean): Promise<void> {
-    const { files, directory, nodeId, store, timing, metadata, clockAheadMs } = this.options;
+    const { files, directory, seals, nodeId, store, timing, metadata, clockAheadMs } = this.options;
     this.writtenBytes = 0;
     this.loggedBytes = loggedBytes;
     try {
       const { bytes } = await writeSnapshot({
         files,
+        seals,
         path: snapshotPath(directory, number),
         fileKind: FILE_SNAPSHOT,
         number,
@@ -109,6 +118,7 @@ export class Compaction {
         `remove files that ${snapshotPath(directory, number)} replaces`,
         this.removeOlder(number),
       );
+      seals.otherKeys.clear();
     } catch (error) {
       this.notBeforeMs = timing.nowMs() + RETRY_AFTER_MS;
       throw error;

@@ -16,12 +16,22 @@ import {
   type Reading,
 } from "./frame-reader.ts";
 import { FILE_LOG, type FileHead, type RecordSink } from "./record.ts";
+import {
+  UNSEALED_FILE,
+  UNSEALED_FRAME,
+  WRONG_SEAL,
+  type DirectorySeals,
+  type FileSeal,
+  type FrameOpener,
+} from "./sealing.ts";
 
 /** No head is longer than this, its frame included: a node's id has at most 128 characters. */
-const MAX_HEAD_BYTES = 600;
+const MAX_HEAD_BYTES = 640;
 
 /** What was found in a file. */
 export interface FileReading extends Reading {
+  /** With what its frames are sealed; null if they are not. */
+  readonly seal: FileSeal | null;
   /** Null when not even the head is good. */
   readonly head: FileHead | null;
   /** Whether the last record is an end. */
@@ -40,14 +50,19 @@ export type DataSink = Omit<RecordSink, "head" | "end">;
 export async function readDataFile(
   files: FileSystem,
   path: string,
+  seals: DirectorySeals,
   expected: ExpectedHead,
   sink: DataSink,
   onProgress?: (bytesRead: number) => void,
 ): Promise<FileReading> {
   const file = await withExplanation(`read ${path}`, files.open(path, "read"));
   try {
-    const checker = new FileChecker(path, expected, sink);
-    const reading = await withExplanation(`read ${path}`, readFrames(file, checker, onProgress));
+    const opener = seals.opener(path);
+    const checker = new FileChecker(path, expected, opener, sink);
+    const reading = await withExplanation(
+      `read ${path}`,
+      readFrames(file, opener, checker, onProgress),
+    );
     if (reading.flaw === RECORD_OF_LATER_VERSION) throw laterRecordError(path, reading.goodBytes);
     if (expected.fileKind !== FILE_LOG || reading.flaw === null) return checker.verdict(reading);
     // Zeros at the end of a log are space that was allocated and not needed.
@@ -69,7 +84,7 @@ export async function isTornEnd(
   reading: FileReading,
 ): Promise<boolean> {
   const { goodBytes, fileBytes, flaw } = reading;
-  if (flaw === LOST_RECORDS || flaw === SENSELESS_RECORD) return false;
+  if (flaw !== null && NEVER_TORN.has(flaw)) return false;
   const file = await withExplanation(`read ${path}`, files.open(path, "read"));
   try {
     if (goodBytes === 0 && !(await isTornHead(file, fileBytes))) return false;
@@ -101,6 +116,14 @@ async function wasSyncedBeyond(file: OpenFile, goodBytes: number): Promise<boole
 
 const EMPTY = "it is empty";
 const LOST_RECORDS = "records are missing before its end";
+/** What no crash leaves behind. */
+const NEVER_TORN: ReadonlySet<string> = new Set([
+  LOST_RECORDS,
+  SENSELESS_RECORD,
+  WRONG_SEAL,
+  UNSEALED_FRAME,
+  UNSEALED_FILE,
+]);
 
 /** Passes data on and keeps an eye on head and end. */
 class FileChecker implements RecordSink {
@@ -113,6 +136,7 @@ class FileChecker implements RecordSink {
   constructor(
     private readonly path: string,
     private readonly expected: ExpectedHead,
+    private readonly opener: FrameOpener,
     private readonly sink: DataSink,
   ) {}
 
@@ -166,7 +190,8 @@ class FileChecker implements RecordSink {
     if (flaw === null && head === null) flaw = EMPTY;
     // A log may end without one: its process was killed.
     if (flaw === null && !isEnded && this.expected.fileKind !== FILE_LOG) flaw = "it has no end";
-    return { ...reading, head, isEnded: flaw === null && isEnded, entries, flaw };
+    const seal = this.opener.file ?? null;
+    return { ...reading, head, seal, isEnded: flaw === null && isEnded, entries, flaw };
   }
 
   private count(): void {

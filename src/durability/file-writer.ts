@@ -5,6 +5,7 @@
 import { UNFINISHED } from "./data-directory.ts";
 import { placeFile, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FrameBuffer, type FileKind } from "./record.ts";
+import type { DirectorySeals, FrameSealer } from "./sealing.ts";
 
 /** Synced this often, so that the disk is never left with a mountain that others wait behind. */
 const SYNC_EVERY_BYTES = 4 * 1024 * 1024;
@@ -32,7 +33,10 @@ export class FileWriter {
   private syncing: Promise<void> = Promise.resolve();
 
   /** Use `writeWholeFile`. */
-  constructor(private readonly file: OpenFile) {}
+  constructor(
+    private readonly file: OpenFile,
+    private readonly sealer: FrameSealer | null,
+  ) {}
 
   /** Starts to write what the buffer holds, as a frame, once the one before is written. */
   async append(): Promise<void> {
@@ -46,7 +50,7 @@ export class FileWriter {
     if (full.isEmpty) return;
     this.buffer = this.spare;
     this.spare = full;
-    const frame = full.seal(this.bytes);
+    const frame = full.finish(this.bytes, this.bytes, this.sealer);
     this.writing = watched(this.file.write(frame, this.bytes).then(() => full.reset()));
     this.bytes += frame.length;
     this.unsyncedBytes += frame.length;
@@ -82,11 +86,12 @@ export async function writeWholeFile<T>(
   files: FileSystem,
   path: string,
   identity: Identity,
+  seals: DirectorySeals,
   fill: (writer: FileWriter) => Promise<T>,
 ): Promise<T> {
   const unfinished = path + UNFINISHED;
   const file = await files.open(unfinished, "create");
-  const writer = new FileWriter(file);
+  const writer = new FileWriter(file, seals.newFile());
   try {
     writer.buffer.addHead(identity.fileKind, identity.number, identity.nodeId);
     await writer.append();

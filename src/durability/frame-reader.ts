@@ -6,6 +6,7 @@
 import { FRAME_HEADER_BYTES, findMagic, isIntact, readHeader, type FrameHeader } from "./frame.ts";
 import { readRecords, UNKNOWN_RECORD, type RecordSink } from "./record.ts";
 import type { OpenFile } from "./file-system.ts";
+import type { FrameOpener } from "./sealing.ts";
 
 /** Read at once; more only for a frame that is larger. Small enough to stay in the cache. */
 const WINDOW_BYTES = 1024 * 1024;
@@ -35,16 +36,18 @@ export interface FoundFrame {
   /** Where the frame ends. */
   readonly end: number;
   readonly syncedBytes: number;
-  /** Its records. */
+  /** Its records, sealed or not. */
   readonly payload: Uint8Array;
 }
 
 /**
  * Reads frames from the start of the file and hands their records to `sink`, which may throw
- * to stop. `onWindow` is told how far reading has come, now and then.
+ * to stop, as `opener` does for want of a key. `onWindow` is told how far reading has come, now
+ * and then.
  */
 export async function readFrames(
   file: OpenFile,
+  opener: FrameOpener,
   sink: RecordSink,
   onWindow: (bytesRead: number) => void = () => {},
 ): Promise<Reading> {
@@ -78,7 +81,10 @@ export async function readFrames(
     }
     const start = payloadAt - window.start;
     if (!isIntact(window.bytes, start, header)) return stop("a frame's checksum is wrong");
-    const count = readRecords(window.bytes, start, start + payloadBytes, sink);
+    const payload = window.bytes.subarray(start, start + payloadBytes);
+    const opened = opener.open(payload, position, header.syncedBytes);
+    if (typeof opened === "string") return stop(opened);
+    const count = readRecords(opened, 0, opened.length, sink);
     if (count < 0)
       return stop(count === UNKNOWN_RECORD ? RECORD_OF_LATER_VERSION : SENSELESS_RECORD);
     position = payloadAt + payloadBytes;

@@ -53,7 +53,7 @@ export interface FrameHeader {
  * `length`, to be written at `position` of a file of which `syncedBytes` are durable. Returns
  * the finished frame, a view.
  */
-export function sealFrame(
+export function finishFrame(
   bytes: Uint8Array,
   length: number,
   position: number,
@@ -89,7 +89,7 @@ export function readHeader(
 }
 
 /**
- * Whether the payload that starts at `start`, all of which is there, is the one that was sealed.
+ * Whether the payload that starts at `start`, all of which is there, is the one that was written.
  */
 export function isIntact(bytes: Uint8Array, start: number, header: FrameHeader): boolean {
   const payload = bytes.subarray(start, start + header.payloadBytes);

@@ -43,6 +43,7 @@ import type { Metadata } from "./metadata.ts";
 import type { Journal, JournalFailure } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
 import { FrameBuffer } from "./record.ts";
+import { NO_KEY, type DirectorySeals } from "./sealing.ts";
 import { Segment, SegmentGone, SyncFailed, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
 import {
@@ -73,6 +74,7 @@ const CLOCK_AHEAD_MS = 2 * TICK_MS;
 export interface LogOptions {
   readonly files: FileSystem;
   readonly directory: string;
+  readonly seals: DirectorySeals;
   readonly nodeId: string;
   readonly fsync: FsyncMode;
   readonly store: SnapshotSource & Pick<Store, "bytes" | "deletions">;
@@ -117,7 +119,10 @@ export class LogJournal implements Journal {
   private isClosing = false;
   /** The segment was not found under its name when it was last looked for. */
   private isGone = false;
-  /** The segment was begun in an older format, which has no names for what may come. */
+  /**
+   * The segment was begun in an older format, which has no names for what may come, or is not
+   * sealed with the current key.
+   */
   private isOutdated: boolean;
 
   /** For INFO. */
@@ -145,6 +150,16 @@ export class LogJournal implements Journal {
       "bytes",
       "Written and not yet on disk.",
       (it) => it.position - it.safePosition,
+    ),
+    text(
+      "storage_key",
+      "Id of the key that files are sealed with; `none` without one.",
+      (it) => it.options.seals.keyId,
+    ),
+    text(
+      "storage_other_keys",
+      "Ids of other keys that files still need until all is written anew, `none` among them for files that are not sealed.",
+      (it) => [...it.options.seals.otherKeys].sort().join(","),
     ),
     gauge(
       "snapshot_bytes",
@@ -190,8 +205,7 @@ export class LogJournal implements Journal {
   ) {
     this.segmentOptions = segmentOptionsOf(options);
     this.segmentBytes = this.segmentOptions.segmentBytes;
-    const { formatVersion } = recovered.lastSegment ?? { formatVersion: FORMAT_VERSION };
-    this.isOutdated = formatVersion < FORMAT_VERSION;
+    this.isOutdated = !isAsNew(recovered, options.seals);
     this.logBytes = recovered.logBytes;
     this.remembered = recovered.metadata;
     this.remembered.follow(CLOCK_METADATA, () => clockMetadata(options.store.clock));
@@ -532,7 +546,14 @@ function failureOf(error: unknown, path: string): JournalFailure {
   return { kind: isNoSpace(error) ? "full" : "write", message, isPassing: true };
 }
 
+/** Whether the segment to go on with is as a new one would be. */
+function isAsNew({ lastSegment }: Recovered, seals: DirectorySeals): boolean {
+  if (lastSegment === null) return true;
+  const keyId = lastSegment.seal?.keyId ?? NO_KEY;
+  return lastSegment.formatVersion >= FORMAT_VERSION && keyId === seals.keyId;
+}
+
 function segmentOptionsOf(options: LogOptions): SegmentOptions {
-  const { files, nodeId, fsync, segmentBytes = SEGMENT_BYTES } = options;
-  return { files, nodeId, syncsAppends: fsync === "always", segmentBytes };
+  const { files, nodeId, fsync, seals, segmentBytes = SEGMENT_BYTES } = options;
+  return { files, nodeId, syncsAppends: fsync === "always", segmentBytes, seals };
 }

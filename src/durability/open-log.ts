@@ -7,6 +7,7 @@ import { withExplanation, type FileSystem } from "./file-system.ts";
 import type { DirectoryLock } from "./lock.ts";
 import { LogJournal, type FsyncMode } from "./log.ts";
 import { recover, type Recovered, type RecoveryProgress } from "./recovery.ts";
+import { DirectorySeals, noKeys, type DiskKeys } from "./sealing.ts";
 import type { Timing } from "../timing.ts";
 
 /** Recovery that takes longer than this says how far it is, as often. */
@@ -23,6 +24,8 @@ export interface OpenLogOptions {
   /** Where the directory is. */
   readonly files: FileSystem;
   readonly timing: Timing;
+  /** For what is written there; none unless given. */
+  readonly keys?: DiskKeys;
   readonly lock: (directory: string) => Promise<DirectoryLock>;
   readonly segmentBytes?: number;
 }
@@ -41,17 +44,19 @@ export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
   const { directory, logger, files, timing } = options;
   await withExplanation(`make the data directory ${directory}`, files.makeDirectory(directory));
   const lock = await options.lock(directory);
+  const seals = new DirectorySeals(options.keys ?? noKeys);
   try {
     const startMs = timing.nowMs();
     const recovered = await recover({
       ...options,
+      seals,
       target: options.store,
       onProgress: progressLog(logger, timing),
     });
     report(logger, directory, recovered, timing.nowMs() - startMs);
     const journal = await withExplanation(
       `write to ${directory}`,
-      LogJournal.open({ ...options, onClosed: () => lock.release() }, recovered),
+      LogJournal.open({ ...options, seals, onClosed: () => lock.release() }, recovered),
     );
     return { journal, recovered };
   } catch (error) {

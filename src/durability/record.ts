@@ -14,6 +14,7 @@
  *   expiry 07  key length - 1 u16 · version 16 bytes · expiry in Unix ms u64, 0 when it does not
  *              expire · when its death was learned of u64, 0 if not later than it died · key
  *   splice 08  as a patch, which leaves the expiry as it is: what it says of that means nothing
+ *   09              never a record: a payload that begins so is sealed, see `sealing.ts`
  *   entry  20 + kind, + 4 when it expires, + 8 when that was decided by another write than that of
  *              its base, + 10 when its death was learned of later
  *              key length - 1 u16 · value length u32 · version 16 bytes · [expiry in Unix ms u64] ·
@@ -48,7 +49,8 @@ import {
   type VersionWords,
 } from "../core/data/entry.ts";
 import { Patch } from "../core/data/patch.ts";
-import { FORMAT_VERSION, FRAME_HEADER_BYTES, sealFrame } from "./frame.ts";
+import { finishFrame, FORMAT_VERSION, FRAME_HEADER_BYTES } from "./frame.ts";
+import type { FrameSealer } from "./sealing.ts";
 
 /** A segment of the log. */
 export const FILE_LOG = 1;
@@ -145,9 +147,11 @@ export class FrameBuffer {
     this.bytes = new Uint8Array(INITIAL_BYTES);
   }
 
-  /** The finished frame: a view, valid until the next change. See `sealFrame`. */
-  seal(position: number, syncedBytes = position): Uint8Array {
-    return sealFrame(this.bytes, this.length, position, syncedBytes);
+  /** The finished frame: a view, valid until the next change. See `finishFrame`. */
+  finish(position: number, syncedBytes = position, sealer: FrameSealer | null = null): Uint8Array {
+    const { bytes, length } = this;
+    if (sealer !== null) return sealer.finish(bytes, length, position, syncedBytes);
+    return finishFrame(bytes, length, position, syncedBytes);
   }
 
   /** Adds an entry, copying its bytes. */

@@ -30,6 +30,7 @@ import { Metadata } from "./metadata.ts";
 import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
 import { RefusedEntries, type RefusedReport } from "./refused-entries.ts";
 import { moveAside } from "./salvage.ts";
+import type { DirectorySeals } from "./sealing.ts";
 import type { SegmentEnd } from "./segment.ts";
 import { restoreStoreMetadata } from "./store-metadata.ts";
 
@@ -79,6 +80,7 @@ export interface Recovered {
 export interface RecoveryOptions {
   readonly files: FileSystem;
   readonly directory: string;
+  readonly seals: DirectorySeals;
   readonly nodeId: string;
   readonly target: RecoveryTarget;
   readonly onProgress: (progress: RecoveryProgress) => void;
@@ -164,7 +166,7 @@ class Recovery {
   }
 
   async run(): Promise<Recovered> {
-    const { directory, files, nodeId, target } = this.options;
+    const { directory, files, seals, nodeId, target } = this.options;
     const { snapshot, segments } = this.plan;
     const paths = segments.map((number) => segmentPath(directory, number));
     if (snapshot > 0) paths.unshift(snapshotPath(directory, snapshot));
@@ -202,13 +204,14 @@ class Recovery {
               records: last.records,
               syncedBytes: last.syncedBytes,
               formatVersion: last.head?.formatVersion ?? 0,
+              seal: last.seal,
             },
       nextSegment: last?.goodBytes === 0 ? lastNumber : Math.max(lastNumber + 1, snapshot, 1),
       snapshotBytes,
       logBytes: this.bytesDone - snapshotBytes,
       entries: this.entries,
       tornBytes,
-      refused: await this.refused.keep(files, nodeId),
+      refused: await this.refused.keep(files, nodeId, seals),
       wasStoppedCleanly: last === null || last.isEnded,
     };
   }
@@ -233,7 +236,7 @@ class Recovery {
   }
 
   private async read(path: string, fileKind: 1 | 2, number: number): Promise<FileReading> {
-    const { files, nodeId, onProgress } = this.options;
+    const { files, seals, nodeId, onProgress } = this.options;
     const report = (bytesInFile: number): void =>
       onProgress({
         bytesRead: this.bytesDone + bytesInFile,
@@ -241,7 +244,7 @@ class Recovery {
         entries: this.entries,
       });
     const expected = { fileKind, number, nodeId };
-    const reading = await readDataFile(files, path, expected, this.sink, report);
+    const reading = await readDataFile(files, path, seals, expected, this.sink, report);
     this.bytesDone += reading.goodBytes;
     return reading;
   }

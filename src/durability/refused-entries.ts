@@ -11,6 +11,7 @@ import { OperationalError } from "../operational-error.ts";
 import { withExplanation, type FileSystem } from "./file-system.ts";
 import { writeWholeFile } from "./file-writer.ts";
 import { FILE_BACKUP } from "./record.ts";
+import type { DirectorySeals } from "./sealing.ts";
 
 /** More than this is no odd entry any more; `check --fix` takes any number. */
 const MAX_BYTES = 256 * 1024 * 1024;
@@ -48,12 +49,16 @@ export class RefusedEntries {
   }
 
   /** Writes what was gathered. Null when there was nothing. Throws an OperationalError. */
-  async keep(files: FileSystem, nodeId: string): Promise<RefusedReport | null> {
+  async keep(
+    files: FileSystem,
+    nodeId: string,
+    seals: DirectorySeals,
+  ): Promise<RefusedReport | null> {
     const { entries, directory, because } = this;
     if (entries.length === 0) return null;
     const file = join(directory, `refused-${this.fingerprint()}.mkv`);
     const identity = { fileKind: FILE_BACKUP, number: 0, nodeId } as const;
-    const writing = writeWholeFile(files, file, identity, async (writer) => {
+    const writing = writeWholeFile(files, file, identity, seals, async (writer) => {
       for (const entry of entries) {
         writer.buffer.addEntry(entry);
         await writer.append();

@@ -11,7 +11,9 @@ import { checkDirectory, type DirectoryReport } from "./check.ts";
 import { readDataFile, type DataSink } from "./data-file.ts";
 import { listDataFiles, planOf, segmentPath, snapshotPath } from "./data-directory.ts";
 import { withExplanation, type FileSystem } from "./file-system.ts";
+import { allFrames } from "./frame-reader.ts";
 import { FILE_BACKUP } from "./record.ts";
+import { DirectorySeals, noKeys, type DiskKeys } from "./sealing.ts";
 import { moveAside, writeFromFrames } from "./salvage.ts";
 
 /** What a restore or a repair came to. */
@@ -35,7 +37,11 @@ export interface VerifiedBackup {
 }
 
 /** Reads a backup through. Throws an OperationalError when it is not a whole one. */
-export async function verifyBackup(files: FileSystem, path: string): Promise<VerifiedBackup> {
+export async function verifyBackup(
+  files: FileSystem,
+  path: string,
+  keys: DiskKeys = noKeys,
+): Promise<VerifiedBackup> {
   const expected = { fileKind: FILE_BACKUP, number: null, nodeId: null } as const;
   let refused = 0;
   const sink: DataSink = {
@@ -53,6 +59,7 @@ export async function verifyBackup(files: FileSystem, path: string): Promise<Ver
   const { head, flaw, goodBytes, fileBytes, entries } = await readDataFile(
     files,
     path,
+    new DirectorySeals(keys),
     expected,
     sink,
   );
@@ -61,6 +68,23 @@ export async function verifyBackup(files: FileSystem, path: string): Promise<Ver
     throw new OperationalError(`${path} is not whole: at byte ${goodBytes} of it, ${flaw}`);
   }
   return { nodeId: head.nodeId, bytes: fileBytes, entries, refused };
+}
+
+/**
+ * Checks that a file of so many bytes consists of whole frames, whatever is in them. Throws an
+ * OperationalError if not.
+ */
+export async function verifyFrames(files: FileSystem, path: string, bytes: number): Promise<void> {
+  const file = await withExplanation(`read ${path}`, files.open(path, "read"));
+  try {
+    let end = 0;
+    for await (const frame of allFrames(file)) {
+      if (frame.position === end) ({ end } = frame);
+    }
+    if (end !== bytes) throw new OperationalError(`${path} is not whole: only ${end} bytes of it`);
+  } finally {
+    await file.close();
+  }
 }
 
 /**
@@ -73,15 +97,16 @@ export async function restoreBackup(
   from: string,
   directory: string,
   options: { readonly force: boolean; readonly nodeId?: string; readonly now: Date },
+  keys: DiskKeys = noKeys,
 ): Promise<Restored> {
-  const backup = await verifyBackup(files, from);
+  const backup = await verifyBackup(files, from, keys);
   const present = await listDataFiles(files, directory);
   if (present.segments.length + present.snapshots.length > 0 && !options.force) {
     throw new OperationalError(`${directory} holds data already; --force puts that aside`);
   }
   const nodeId = options.nodeId ?? backup.nodeId;
   const write = async (): Promise<Restored> => {
-    const { entries, refused } = await writeFromFrames(files, directory, nodeId, [from]);
+    const { entries, refused } = await writeFromFrames(files, directory, nodeId, [from], keys);
     return { nodeId, entries, refused, aside: await moveAside(files, directory, options.now) };
   };
   return withExplanation(`write to ${directory}`, write());
@@ -95,6 +120,7 @@ export async function repairDirectory(
   files: FileSystem,
   report: DirectoryReport,
   now: Date,
+  keys: DiskKeys = noKeys,
 ): Promise<Restored> {
   const { directory, nodeId } = report;
   if (nodeId === null) {
@@ -107,12 +133,12 @@ export async function repairDirectory(
   const sources = segments.map((number) => segmentPath(directory, number));
   if (snapshot > 0) sources.unshift(snapshotPath(directory, snapshot));
   const repair = async (): Promise<Restored> => {
-    const { entries, refused } = await writeFromFrames(files, directory, nodeId, sources);
+    const { entries, refused } = await writeFromFrames(files, directory, nodeId, sources, keys);
     const aside = await moveAside(files, directory, now);
     return { nodeId, entries, refused, aside };
   };
   const repaired = await withExplanation(`repair ${directory}`, repair());
-  const { isGood } = await checkDirectory(files, directory);
+  const { isGood } = await checkDirectory(files, directory, keys);
   if (!isGood) throw new Error(`${directory} is not good after it was repaired`);
   return repaired;
 }

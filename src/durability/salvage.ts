@@ -2,6 +2,8 @@
  * Makes data files out of the good frames of others: of a damaged directory's own files, or of
  * a backup. The result is always one snapshot, the newest in its directory.
  *
+ * A frame that was not sealed where and as it should have been is not a good one.
+ *
  * An entry that no store accepts is left out; the files it is in stay as they are, or are put
  * aside.
  *
@@ -23,6 +25,7 @@ import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts
 import { allFrames } from "./frame-reader.ts";
 import { Metadata } from "./metadata.ts";
 import { FILE_SNAPSHOT, readRecords, UNKNOWN_RECORD, type RecordSink } from "./record.ts";
+import { DirectorySeals, type DiskKeys, type FrameOpener } from "./sealing.ts";
 import { INCARNATION_METADATA } from "./store-metadata.ts";
 
 /** A frame is closed at this size. */
@@ -48,15 +51,19 @@ export async function writeFromFrames(
   directory: string,
   nodeId: string,
   sources: readonly string[],
+  keys: DiskKeys,
 ): Promise<Salvaged> {
   const present = await listDataFiles(files, directory);
   const number = Math.max(0, ...present.segments, ...present.snapshots) + 1;
   const path = snapshotPath(directory, number);
   const identity: Identity = { fileKind: FILE_SNAPSHOT, number, nodeId };
-  return writeWholeFile(files, path, identity, async (writer) => {
+  const from = new DirectorySeals(keys);
+  return writeWholeFile(files, path, identity, new DirectorySeals(keys), async (writer) => {
     const copier = new RecordCopier(writer);
     let frames = 0;
-    for (const source of sources) frames += await copyFrames(files, source, copier);
+    for (const source of sources) {
+      frames += await copyFrames(files, source, from.opener(source), copier);
+    }
     await copier.finish();
     return { path, frames, entries: copier.entries, refused: copier.refused };
   });
@@ -88,13 +95,16 @@ export async function moveAside(
 async function copyFrames(
   files: FileSystem,
   source: string,
+  opener: FrameOpener,
   copier: RecordCopier,
 ): Promise<number> {
   const file = await files.open(source, "read");
   try {
     let frames = 0;
-    for await (const { payload, position } of allFrames(file)) {
-      const count = readRecords(payload, 0, payload.length, copier);
+    for await (const { payload, position, syncedBytes } of allFrames(file)) {
+      const records = opener.open(payload, position, syncedBytes);
+      if (typeof records === "string") continue;
+      const count = readRecords(records, 0, records.length, copier);
       if (count === UNKNOWN_RECORD) throw laterRecordError(source, position);
       if (count >= 0) frames++;
       await copier.writeIfLarge();

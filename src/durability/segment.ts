@@ -10,6 +10,7 @@ import { OperationalError } from "../operational-error.ts";
 import { explainError, isNoSpace, type FileSystem, type OpenFile } from "./file-system.ts";
 import { FILE_LOG, FrameBuffer } from "./record.ts";
 import { Preallocation } from "./preallocation.ts";
+import type { DirectorySeals, FileSeal, FrameSealer } from "./sealing.ts";
 
 /** A segment as it was left. */
 export interface SegmentEnd {
@@ -20,6 +21,8 @@ export interface SegmentEnd {
   readonly syncedBytes: number;
   /** The version of the format that its head says it is in. */
   readonly formatVersion: number;
+  /** With what its frames are sealed; null if they are not. */
+  readonly seal: FileSeal | null;
 }
 
 /** It is not found under its name any more: what is written to it is lost with the process. */
@@ -45,6 +48,7 @@ export interface SegmentOptions {
   readonly syncsAppends: boolean;
   /** About how long it gets, in bytes. */
   readonly segmentBytes: number;
+  readonly seals: DirectorySeals;
 }
 
 /** An open segment; see the file header. */
@@ -65,14 +69,16 @@ export class Segment {
     private records: number,
     /** Not null when each append is durable when it returns. */
     private readonly preallocation: Preallocation | null,
+    private readonly sealer: FrameSealer | null,
   ) {
     this.syncedBytes = bytes;
   }
 
   /** Begins a segment, replacing any that was begun under its name. It is durable on return. */
   static async create(options: SegmentOptions, path: string, number: number): Promise<Segment> {
-    const { files, nodeId } = options;
-    const segment = await Segment.open(options, path, "create", { number, bytes: 0, records: 0 });
+    const { files, nodeId, seals } = options;
+    const end = { number, bytes: 0, records: 0 };
+    const segment = await Segment.open(options, path, "create", end, seals.newFile());
     try {
       const head = new FrameBuffer();
       head.addHead(FILE_LOG, number, nodeId);
@@ -92,7 +98,8 @@ export class Segment {
    * it even counts as written.
    */
   static async reopen(options: SegmentOptions, path: string, end: SegmentEnd): Promise<Segment> {
-    const segment = await Segment.open(options, path, "change", end);
+    const sealer = options.seals.goOn(end.seal);
+    const segment = await Segment.open(options, path, "change", end, sealer);
     const { file } = segment;
     try {
       const piece = new Uint8Array(Math.min(end.bytes - end.syncedBytes, PIECE_BYTES));
@@ -112,14 +119,15 @@ export class Segment {
     { files, syncsAppends, segmentBytes }: SegmentOptions,
     path: string,
     mode: "create" | "change",
-    { number, bytes, records }: Omit<SegmentEnd, "syncedBytes" | "formatVersion">,
+    { number, bytes, records }: Pick<SegmentEnd, "number" | "bytes" | "records">,
+    sealer: FrameSealer | null,
   ): Promise<Segment> {
     const file = await files.open(path, mode, syncsAppends);
     try {
       const preallocation = syncsAppends
         ? new Preallocation(await files.open(path, "change"), bytes, segmentBytes)
         : null;
-      return new Segment(file, path, number, bytes, records, preallocation);
+      return new Segment(file, path, number, bytes, records, preallocation, sealer);
     } catch (error) {
       await file.close().catch(() => {});
       throw error;
@@ -128,7 +136,7 @@ export class Segment {
 
   /** Writes what the buffer holds as one frame. Rejects with a system error or SyncFailed. */
   async append(buffer: FrameBuffer): Promise<void> {
-    const frame = buffer.seal(this.bytes, this.syncedBytes);
+    const frame = buffer.finish(this.bytes, this.syncedBytes, this.sealer);
     await this.preallocation?.prepare(this.bytes + frame.length);
     try {
       await this.file.write(frame, this.bytes);

@@ -24,6 +24,7 @@ import { OperationalError } from "../operational-error.ts";
 import { addChange } from "./change.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { withExplanation, type FileSystem } from "./file-system.ts";
+import type { DirectorySeals } from "./sealing.ts";
 import {
   CLOCK_METADATA,
   PURGED_METADATA,
@@ -66,6 +67,7 @@ export const STOPPING = "the node is stopping";
 /** What a snapshot is made with. */
 export interface SnapshotOptions extends Identity {
   readonly files: FileSystem;
+  readonly seals: DirectorySeals;
   /** Where the finished file goes; nothing is left there, or beside it, on failure. */
   readonly path: string;
   readonly store: SnapshotSource;
@@ -92,8 +94,8 @@ export interface SnapshotResult {
 
 /** Writes a snapshot. Rejects with an OperationalError when it cannot, or was cancelled. */
 export async function writeSnapshot(options: SnapshotOptions): Promise<SnapshotResult> {
-  const { files, path } = options;
-  const writing = writeWholeFile(files, path, options, (file) =>
+  const { files, path, seals } = options;
+  const writing = writeWholeFile(files, path, options, seals, (file) =>
     new SnapshotWriter(options, file).write(),
   );
   return withExplanation(`write ${path}`, writing);

@@ -9,7 +9,7 @@ import { APPLIED, REFUSED_INVALID, UNCHANGED } from "../../src/core/store/outcom
 import type { Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import { segmentPath } from "../../src/durability/data-directory.ts";
-import { FRAME_HEADER_BYTES, sealFrame } from "../../src/durability/frame.ts";
+import { FRAME_HEADER_BYTES, finishFrame } from "../../src/durability/frame.ts";
 import { FILE_LOG, FrameBuffer } from "../../src/durability/record.ts";
 import { repairDirectory } from "../../src/durability/restore.ts";
 import { eventually } from "../support/eventually.ts";
@@ -184,11 +184,11 @@ test("a log with records of a later type is left alone: no start, no repair, not
   const path = segmentPath(DIRECTORY, 1);
   const head = new FrameBuffer();
   head.addHead(FILE_LOG, 1, "n1");
-  const whole = head.seal(0).slice();
+  const whole = head.finish(0).slice();
   const frame = new Uint8Array(FRAME_HEADER_BYTES + 5);
   frame[FRAME_HEADER_BYTES] = 0x70;
   const at = whole.length;
-  files.place(path, Buffer.concat([whole, sealFrame(frame, frame.length, at, at)]));
+  files.place(path, Buffer.concat([whole, finishFrame(frame, frame.length, at, at)]));
   const before = files.contents(path);
   const line =
     `${path} holds records of a type that this merklekv does not know, from byte ${at} on: a later ` +

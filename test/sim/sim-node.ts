@@ -14,6 +14,7 @@ import type { Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import type { JournalFailure } from "../../src/durability/journal.ts";
 import { repairDirectory } from "../../src/durability/restore.ts";
+import type { DiskKeys } from "../../src/durability/sealing.ts";
 import { Replica, type ReplicaOptions } from "../../src/replica.ts";
 import { isoTimeOf } from "../../src/timing.ts";
 import { SimulatedDisk } from "../support/simulated-disk.ts";
@@ -21,6 +22,7 @@ import type { Chance } from "./chance.ts";
 import { NodeDisk } from "./disk.ts";
 import { FSYNC_MODES, type DiskKind } from "./plan.ts";
 import { readState, textOf } from "./holding.ts";
+import { SimKeys } from "./sim-keys.ts";
 import { SimProcess } from "./sim-process.ts";
 import { createWorld, MAX_TIMER_DELAY } from "./sim-world.ts";
 import type { Simulation } from "./simulation.ts";
@@ -64,6 +66,7 @@ export class SimNode {
   private readonly chance: Chance;
   private readonly creepChance: Chance;
   private readonly diskChance: Chance;
+  private readonly keys: SimKeys;
   /** What the process speaks that is there, or was last. */
   private capabilities: Capabilities = CURRENT;
   /** How its disk is written to by the process that is there, or was last. */
@@ -91,6 +94,10 @@ export class SimNode {
     this.chance = simulation.chanceOf(this.id);
     this.creepChance = simulation.chanceOf(`${this.id} creeps`);
     this.diskChance = simulation.chanceOf(`${this.id} disk`);
+    this.keys = new SimKeys(simulation.chanceOf(`${this.id} disk key`), (keyId) => {
+      simulation.counts.keyChanges++;
+      simulation.history.note(() => `${this.id} is started with the storage key ${keyId}`);
+    });
     this.mode = plan.disks[place];
     this.disk = new NodeDisk(timeline, this.diskChance, plan.maxDiskMs);
   }
@@ -153,6 +160,7 @@ export class SimNode {
   /** Whoever looks after the node may have set another `fsync` while it was down. */
   private changeMode(): void {
     const { simulation, diskChance, mode, place } = this;
+    if (this.runs > 1 && mode !== "none") this.keys.mayChange();
     if (this.runs === 1 || mode === "none") return;
     if (!diskChance.happens(simulation.plan.modeChange)) return;
     const changed = (this.mode = diskChance.pick(FSYNC_MODES));
@@ -178,6 +186,7 @@ export class SimNode {
       world: createWorld(simulation, this, process),
       nodeId: this.id,
       secrets: simulation.drawSecrets(simulation.chanceOf(`${this.id} secrets`)),
+      keys: this.keys.now(),
       storage: {
         engine,
         persistence_enabled: true,
@@ -322,7 +331,7 @@ export class SimNode {
     disk.contents = backup?.copy() ?? new SimulatedDisk(async () => {});
     simulation.oracle.loseData(this.place);
     if (backup === null || !backup.paths().some((path) => /\.(log|snap)$/.test(path))) return;
-    restore(disk.contents).catch((error) => simulation.oracle.fail(String(error)));
+    restore(disk.contents, this.keys.now()).catch((error) => simulation.oracle.fail(String(error)));
     drainMicrotasks();
   }
 
@@ -381,6 +390,7 @@ export class SimNode {
 }
 
 /** Makes what a node of another time left into what a node may start from, as `merklekv check --fix` does. */
-async function restore(contents: SimulatedDisk): Promise<void> {
-  await repairDirectory(contents, await checkDirectory(contents, DIRECTORY), new Date(0));
+async function restore(contents: SimulatedDisk, keys: DiskKeys): Promise<void> {
+  const report = await checkDirectory(contents, DIRECTORY, keys);
+  await repairDirectory(contents, report, new Date(0), keys);
 }

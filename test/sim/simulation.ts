@@ -176,6 +176,7 @@ export class Simulation {
     absences: 0,
     losses: 0,
     versionChanges: 0,
+    keyChanges: 0,
     forgets: 0,
     setAside: 0,
     expiries: 0,

@@ -114,6 +114,8 @@ test("a minimal file gets every default, without a notice", () => {
         max_backups: 100,
         min_free_mb: 256,
         path: "./data",
+        key_file: "",
+        previous_key_files: [],
         memory_limit_mb: 0,
         max_clock_skew_ms: 60000,
         tombstone_grace_seconds: 86400,

@@ -77,6 +77,8 @@ const TEXTS: {
   "logging.level": fc.constantFrom("trace", "debug", "info", "warn", "error"),
   "logging.format": fc.constantFrom("text", "json"),
   "logging.file_path": printable(30).map((path) => path.replace(/\/$/, "x")),
+  "storage.key_file": printable(30),
+  "storage.previous_key_files": fc.array(fc.constantFrom("a.key", "keys/b"), { maxLength: 3 }),
   "audit.file": printable(30).map((path) => path.replace(/\/$/, "x")),
 };
 

@@ -100,6 +100,7 @@ function isNeeded(key: KeyName, name: KeyName): boolean {
 /** Values for the keys that not just any other value of their type suits. */
 const OTHER: Partial<Record<KeyName, unknown>> = {
   "cluster.previous_secret_files": ["old.key", "keys/older"],
+  "storage.previous_key_files": ["old.key", "keys/older"],
   "network.bind_address": "10.1.1.1",
   "network.plaintext": "loopback",
   "network.dialect": "tagged",

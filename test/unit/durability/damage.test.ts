@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import { DamageError } from "../../../src/durability/data-directory.ts";
+import { DirectorySeals, noKeys } from "../../../src/durability/sealing.ts";
 import { isTornEnd, readDataFile } from "../../../src/durability/data-file.ts";
 import { FORMAT_VERSION, FRAME_HEADER_BYTES } from "../../../src/durability/frame.ts";
 import { FILE_LOG, FILE_SNAPSHOT, FrameBuffer } from "../../../src/durability/record.ts";
@@ -208,7 +209,7 @@ describe("somebody else's files", () => {
   const fileOf = (fill: (buffer: FrameBuffer) => void): Uint8Array => {
     const buffer = new FrameBuffer();
     fill(buffer);
-    return buffer.seal(0).slice();
+    return buffer.finish(0).slice();
   };
 
   test("another node's", async () => {
@@ -223,7 +224,7 @@ describe("somebody else's files", () => {
     bytes.addHead(FILE_LOG, 1, "n1");
     const view = (bytes as unknown as { bytes: Uint8Array }).bytes;
     view[FRAME_HEADER_BYTES + 2] = 99;
-    expect((await openError({ [LOG]: bytes.seal(0).slice() })).message).toBe(
+    expect((await openError({ [LOG]: bytes.finish(0).slice() })).message).toBe(
       `${LOG} is in format 99 and this merklekv reads formats 1 to ${FORMAT_VERSION}; use the version that wrote it`,
     );
   });
@@ -234,7 +235,7 @@ describe("somebody else's files", () => {
     const head = new FrameBuffer();
     head.addHead(FILE_LOG, 1, "n1");
     (head as unknown as { bytes: Uint8Array }).bytes[FRAME_HEADER_BYTES + 2] = 1;
-    bytes.set(head.seal(0));
+    bytes.set(head.finish(0));
     const files = diskWith({ [LOG]: bytes });
     const first = await openStore({ files });
     expect(dataOf(first.store)).toEqual(keysUpTo(5));
@@ -261,7 +262,7 @@ test("a torn end is told from damage by what later frames say was synced", async
   const files = diskWith({ [LOG]: flipped(bytes, ends[1] + 3) });
   const expected = { fileKind: FILE_LOG, number: 1, nodeId: "n1" } as const;
   const sink = { entry() {}, floor() {}, metadata() {}, drop() {}, patch() {}, expiry() {} };
-  const reading = await readDataFile(files, LOG, expected, sink);
+  const reading = await readDataFile(files, LOG, new DirectorySeals(noKeys), expected, sink);
   expect(reading).toMatchObject({ goodBytes: ends[1], frames: 2, entries: 1 });
   expect(await isTornEnd(files, LOG, reading)).toBe(false);
 });

@@ -6,7 +6,7 @@ import { Entry } from "../../../src/core/data/entry.ts";
 import { Patch } from "../../../src/core/data/patch.ts";
 import type { Store } from "../../../src/core/store/store.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
-import { FORMAT_VERSION, sealFrame } from "../../../src/durability/frame.ts";
+import { FORMAT_VERSION, finishFrame } from "../../../src/durability/frame.ts";
 import { repairDirectory } from "../../../src/durability/restore.ts";
 import {
   bytesOf,
@@ -155,7 +155,7 @@ test("a log in an older format is not gone on with: another segment is begun", a
   const bytes = files.contents(log).slice();
   const headEnd = 28 + readU32(bytes, 4);
   bytes[30] = FORMAT_VERSION - 1;
-  sealFrame(bytes, headEnd, 0, 0);
+  finishFrame(bytes, headEnd, 0, 0);
   files.place(log, bytes);
   const second = await openStore({ files });
   overwrite(second.store, "k", 0, "w");

@@ -55,7 +55,7 @@ test("what is written is read back", () => {
     fc.property(fc.array(anyEntry, { minLength: 1, maxLength: 8 }), (entries) => {
       const buffer = new FrameBuffer();
       for (const entry of entries) buffer.addEntry(entry);
-      const payload = buffer.seal(0).subarray(FRAME_HEADER_BYTES);
+      const payload = buffer.finish(0).subarray(FRAME_HEADER_BYTES);
       expect(read(payload).entries.map((it) => it.clone())).toEqual(
         entries.map((it) => it.clone()),
       );
@@ -70,7 +70,7 @@ test("an expiry holds no value", () => {
   entry.learnedMs = 88;
   buffer.addExpiry(entry, new Entry().setVersion(9, 0, 0, 0));
   expect(buffer.length).toBeLessThan(100);
-  const { others } = read(buffer.seal(0).subarray(FRAME_HEADER_BYTES));
+  const { others } = read(buffer.finish(0).subarray(FRAME_HEADER_BYTES));
   expect(others).toEqual([{ expiresAtMs: 77, learnedMs: 88, timeHigh: 9, keyLength: 3 }]);
 });
 

@@ -5,6 +5,7 @@ import { checkDirectory } from "../../../src/durability/check.ts";
 import { LogJournal } from "../../../src/durability/log.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
 import { FILE_BACKUP } from "../../../src/durability/record.ts";
+import { DirectorySeals, noKeys } from "../../../src/durability/sealing.ts";
 import { writeWholeFile } from "../../../src/durability/file-writer.ts";
 import { readFact } from "../../support/facts.ts";
 import { DIRECTORY, dataOf, openStore, set, untilSafe } from "../../support/journalled-store.ts";
@@ -74,7 +75,7 @@ test("check counts them by the same gate, and --fix leaves them in the files put
 test("a backup that holds some is restored without them", async () => {
   const files = new SimulatedDisk();
   const identity = { fileKind: FILE_BACKUP, number: 0, nodeId: "n1" } as const;
-  await writeWholeFile(files, "/backup", identity, async (writer) => {
+  await writeWholeFile(files, "/backup", identity, new DirectorySeals(noKeys), async (writer) => {
     const good = new Entry().setKey(encoder.encode("good")).setValue(encoder.encode("1"));
     for (const entry of [...badEntries(), good.setVersion(1, 2, 3, 4)]) {
       writer.buffer.addEntry(entry);
