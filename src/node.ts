@@ -25,6 +25,7 @@ import { MAX_KEY_BYTES } from "./core/data/entry.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { infoSections } from "./node-facts.ts";
 import { announceUsers, openUsers } from "./node-users.ts";
+import { openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
 import { OperationalError } from "./operational-error.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Logger } from "./observability/log.ts";
@@ -51,6 +52,8 @@ export interface Node {
     readonly port: number;
     /** Null where no TLS is spoken. */
     readonly tlsPort: number | null;
+    /** Where it serves HTTP, `host:port`; null where it does not. */
+    readonly http: string | null;
   };
   /** Opens anew the files it appends to, after they were moved away, and reads certificates. */
   reopenFiles(): void;
@@ -79,12 +82,34 @@ export async function startNode(
   return node;
 }
 
+/** What a node has beside its replica. */
+interface Companions {
+  /** Null unless the node has one of its own. */
+  readonly broker: EmbeddedBroker | null;
+  /** Null when nothing is audited. */
+  readonly audit: AuditFile | null;
+  readonly certificates: NodeCertificates;
+  readonly users: UserDirectory;
+  /** What files are sealed with. */
+  readonly keys: DiskKeys;
+  /** Null when no HTTP is served. */
+  readonly http: NodeHttp | null;
+}
+
 /** The parts of a node, from its start to its stop. */
 class RunningNode implements Node {
   readonly stopped: Promise<void>;
+  private readonly broker: EmbeddedBroker | null;
+  private readonly audit: AuditFile | null;
+  private readonly certificates: NodeCertificates;
+  private readonly users: UserDirectory;
+  private readonly keys: DiskKeys;
+  private readonly http: NodeHttp | null;
   private readonly listener: Listener;
   private readonly backups: Backups;
+  private readonly services: Services;
   private readonly startedMs: number;
+  private hasSynced = false;
   private readonly hasStopped = Promise.withResolvers<void>();
   private stopping: Promise<void> | undefined;
 
@@ -102,6 +127,7 @@ class RunningNode implements Node {
       const { port, plainPort } = broker;
       return `${plainPort === null ? "mqtts" : "mqtt"}://${brokerHost(config)}:${port}`;
     };
+    const http = openNodeHttp(config, world.timing, () => node?.serving ?? null);
     const opening = Replica.open({
       ...replicaOptions(config, logger, world, keys),
       brokerAddress: startOwnBroker,
@@ -117,20 +143,12 @@ class RunningNode implements Node {
     });
     const replica = await opening.catch(async (error: unknown) => {
       await audit?.close();
+      await http?.stop();
       certificates.stop();
       throw error;
     });
-    node = new RunningNode(
-      config,
-      logger,
-      world,
-      replica,
-      broker,
-      audit,
-      certificates,
-      users,
-      keys,
-    );
+    const companions = { broker, audit, certificates, users, keys, http };
+    node = new RunningNode(config, logger, world, replica, companions);
     return node;
   }
 
@@ -139,19 +157,25 @@ class RunningNode implements Node {
     private readonly logger: Logger,
     private readonly world: World,
     private readonly replica: Replica,
-    private readonly broker: EmbeddedBroker | null,
-    private readonly audit: AuditFile | null,
-    private readonly certificates: NodeCertificates,
-    private readonly users: UserDirectory,
-    private readonly keys: DiskKeys,
+    companions: Companions,
   ) {
+    ({
+      broker: this.broker,
+      audit: this.audit,
+      certificates: this.certificates,
+      users: this.users,
+      keys: this.keys,
+      http: this.http,
+    } = companions);
     this.stopped = this.hasStopped.promise;
     this.startedMs = world.timing.nowMs();
     this.backups = this.createBackups();
+    this.services = this.createServices();
     this.listener = this.createListener();
-    users.onGone = (user) => this.listener.endUser(user);
-    if (certificates.own !== null) {
-      certificates.own.onChange = () => this.broker?.noteCertificates();
+    this.users.onGone = (user) => this.listener.endUser(user);
+    const { own } = this.certificates;
+    if (own !== null) {
+      own.onChange = () => this.broker?.noteCertificates();
     }
     replica.onFailureChange = (failure) => {
       // Writes that wait to be safe were not answered, and nobody knows what will become of them.
@@ -161,7 +185,19 @@ class RunningNode implements Node {
 
   get address(): Node["address"] {
     const { port, tlsPort } = this.listener;
-    return { host: this.config.network.bind_address, port, tlsPort };
+    return {
+      host: this.config.network.bind_address,
+      port,
+      tlsPort,
+      http: this.http?.address ?? null,
+    };
+  }
+
+  /** For the HTTP port. */
+  get serving(): ServingNode {
+    const { replica, hasSynced } = this;
+    const { statistics } = this.services;
+    return { replica, statistics, hasSynced, facts: () => this.services.info() };
   }
 
   /** Serves clients, and resolves when the replica has what its peers have. */
@@ -177,6 +213,7 @@ class RunningNode implements Node {
       await this.broker?.stop();
       await replica.journal.close();
       await this.audit?.close();
+      await this.http?.stop();
       this.certificates.stop();
       throw error;
     }
@@ -187,8 +224,10 @@ class RunningNode implements Node {
     logger.info("Serving clients", {
       address: plainPort === null ? undefined : formatHostPort(host, plainPort),
       tls: tlsPort === null ? undefined : formatHostPort(host, tlsPort),
+      http: this.http?.address,
     });
     await started;
+    this.hasSynced = true;
   }
 
   reopenFiles(): void {
@@ -226,6 +265,7 @@ class RunningNode implements Node {
     await this.replica.stop();
     await this.broker?.stop();
     await this.audit?.close();
+    await this.http?.stop();
     this.certificates.stop();
     this.logger.info("Stopped");
     this.hasStopped.resolve();
@@ -255,7 +295,7 @@ class RunningNode implements Node {
     const { config, world, replica, logger } = this;
     const context = {
       store: replica.store,
-      services: this.createServices(),
+      services: this.services,
       commands: commandTable,
       session: new ClientSession(0, "", 0, PLAIN, this.users.nobody),
       runQueue: new RunQueue(world.timing),

@@ -46,10 +46,12 @@ export const serve: Subcommand = {
       logger.reopen();
       node.reopenFiles();
     };
-    const { host, port, tlsPort } = node.address;
+    const { host, port, tlsPort, http } = node.address;
     const tls = tlsPort === null ? "" : `, TLS on ${formatHostPort(host, tlsPort)}`;
+    const watched = http === null ? "" : `, HTTP on ${http}`;
     console.log(
-      `MerkleKV ${version} ready: node ${config.node_id} on ${formatHostPort(host, port)}${tls}`,
+      `MerkleKV ${version} ready: node ${config.node_id} on ` +
+        `${formatHostPort(host, port)}${tls}${watched}`,
     );
 
     await Promise.race([told, node.stopped]);

@@ -161,6 +161,20 @@ export const schema = {
     doc: "Whether a client is, without a login, the user that its certificate names.",
   }),
 
+  "http.bind_address": text({
+    fallback: "",
+    fallbackText: "`127.0.0.1` once there is a `bind_port`",
+    allowed: "an IP address or a host name, or empty",
+    accepts: (host) => host === "" || isHost(host),
+    doc: "Address to listen on for HTTP: `/metrics`, `/healthz`, `/readyz` and `/version`.",
+  }),
+  "http.bind_port": integer({
+    fallback: 0,
+    from: 0,
+    to: 65_535,
+    doc: "Port for HTTP; 0 takes a free one if there is a `bind_address`, and else serves none.",
+  }),
+
   "tls.cert_file": text({
     fallback: "",
     ...FILE,

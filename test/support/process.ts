@@ -152,7 +152,9 @@ export async function startNodeProcess(
   const remove = () => rmSync(directory, { recursive: true, force: true });
   void child.exited.then(remove);
   try {
-    const ready = await child.waitFor(/ready: node \S+ on \S+:(\d+)(?:, TLS on \S+:(\d+))?$/m);
+    const ready = await child.waitFor(
+      /ready: node \S+ on \S+:(\d+)(?:, TLS on \S+:(\d+))?(?:, HTTP on \S+)?$/m,
+    );
     const [, port, tlsPort = "0"] = ready;
     return { ...child, port: Number(port), tlsPort: Number(tlsPort), directory };
   } catch (error) {

@@ -24,7 +24,7 @@ const EVERYWHERE = [
   "version.ts",
 ];
 const BELOW_ADAPTERS = ["access", "core", "protocol", ...EVERYWHERE];
-const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observability"];
+const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observability", "http"];
 
 /** Part → what it may import besides itself: folders, or single files. */
 const ARROWS: Record<string, string[]> = {
@@ -65,9 +65,11 @@ const ARROWS: Record<string, string[]> = {
     ...["clock-watch.ts", "node-certificates.ts", "replica.ts"],
   ],
   "node-users.ts": ["commands", "durability", "world.ts", ...BELOW_ADAPTERS],
+  "node-http.ts": ["commands", "http", "replica.ts", ...BELOW_ADAPTERS],
   "node.ts": [
     "node-certificates.ts",
     "node-facts.ts",
+    "node-http.ts",
     "node-users.ts",
     "commands",
     ...BELOW_ADAPTERS,

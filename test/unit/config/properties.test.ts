@@ -43,6 +43,7 @@ const TEXTS: {
   "network.bind_address": anyHost,
   "network.advertise_address": fc.oneof(fc.constant(""), anyHost),
   "network.plaintext": fc.constantFrom("on", "loopback", "off"),
+  "http.bind_address": fc.oneof(fc.constant(""), anyHost),
   "tls.cert_file": filePath,
   "tls.key_file": filePath,
   "tls.ca_file": filePath,
