@@ -29,6 +29,7 @@ import type { Plan } from "./plan.ts";
 import { replication } from "./replication.ts";
 import { type Measurement, type Result, resultOf, tableOf } from "./report.ts";
 import { redisPath } from "./servers.ts";
+import { sealing } from "./sealing.ts";
 import { startup } from "./startup.ts";
 import { throughput } from "./throughput.ts";
 
@@ -39,6 +40,7 @@ const parts: Record<string, (plan: Plan) => Promise<Measurement[]>> = {
   backlog,
   delay,
   cluster,
+  sealing,
   idle,
   startup,
 };

@@ -1,6 +1,11 @@
 /**
+<<<<<<< HEAD
  * `bun run fuzz [--count N] [--seed N]`: a million each of random and mutated lines, RESP frames,
  * replication events and messages of sealed sessions. Ends at the first thing that is wrong, with exit code 1 and the seed that
+=======
+ * `bun run fuzz [--count N] [--seed N] [--only NAME]`: a million steps each of random and mutated
+ * lines, RESP frames, replication events and sealed messages. Ends at the first thing that is wrong, with exit code 1 and the seed that
+>>>>>>> d02996f (Fuzz and bench: sealed messages)
  * shows it again. Watches memory as well: after the first tenth it may not grow any more.
  */
 import { parseArgs } from "node:util";
@@ -10,12 +15,13 @@ import { fuzzers } from "../support/fuzz.ts";
 const TOLERATED_BYTES = 64 * 1_048_576;
 
 const { values } = parseArgs({
-  options: { count: { type: "string" }, seed: { type: "string" } },
+  options: { count: { type: "string" }, seed: { type: "string" }, only: { type: "string" } },
 });
 const count = Number(values.count ?? 1_000_000);
 const seed = Number(values.seed ?? Date.now() % 1_000_000);
 
 for (const fuzzer of fuzzers(seed)) {
+  if (values.only !== undefined && !fuzzer.name.includes(values.only)) continue;
   let before = Infinity;
   try {
     for (let i = 0; i < count; i++) {

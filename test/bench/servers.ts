@@ -47,6 +47,8 @@ export interface NodeSettings {
   readonly engine?: "log" | "memory";
   /** Whether nobody is to reach it but through the broker, where it keeps nothing to be sent later. */
   readonly isHidden?: boolean;
+  /** Whether its cluster has a secret. */
+  readonly isSealed?: boolean;
   /** What to run instead of the built binary. */
   readonly command?: readonly string[];
 }
@@ -77,8 +79,11 @@ export function nodeConfig(nodeId: string, settings: NodeSettings = {}): string 
 /** Starts the built binary, or `settings.command`; it serves. */
 export async function startMerklekv(nodeId = "bench", settings?: NodeSettings): Promise<Server> {
   const config = nodeConfig(nodeId, settings);
-  const { command } = settings ?? {};
-  const node = await startNodeProcess({ config, ...(command && { command }) });
+  const { command, isSealed = false } = settings ?? {};
+  const env = isSealed
+    ? { MERKLE_KV_CLUSTER_SECRET: "a secret for benchmarks only, of 40 bytes" }
+    : {};
+  const node = await startNodeProcess({ config, env, ...(command && { command }) });
   const stop = async () => void (await node.stop());
   return { name: "merklekv", port: node.port, pid: node.pid, [Symbol.asyncDispose]: stop };
 }

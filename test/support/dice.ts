@@ -1,4 +1,13 @@
-/** Chance for fuzzers: how bad input is made. */
+/** What a fuzzer is, and chance for fuzzers: how bad input is made. */
+
+/** A source of bad input, beside which good input goes on and is remembered. */
+export interface Fuzzer {
+  readonly name: string;
+  /** One more piece of bad input, and now and then some good. Throws when something is wrong. */
+  step(): Promise<void>;
+  /** Throws when what is stored is not what the good input stored. */
+  check(): void;
+}
 
 /** Chance, in the ways a fuzzer wants it. */
 export class Dice {

@@ -10,19 +10,11 @@ import { Entry } from "../../src/core/data/entry.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { Receiver } from "../../src/replication/receiver.ts";
-import { Dice } from "./dice.ts";
+import { Dice, type Fuzzer } from "./dice.ts";
 import { NoiseFuzzer } from "./fuzz-noise.ts";
+import { SealedFuzzer } from "./fuzz-sealed.ts";
 import { InProcessServer, respRequest, type InProcessClient } from "./in-process.ts";
 import { seeded } from "./random.ts";
-
-/** A source of bad input, beside which good input goes on and is remembered. */
-export interface Fuzzer {
-  readonly name: string;
-  /** One more piece of bad input, and now and then some good. Throws when something is wrong. */
-  step(): Promise<void>;
-  /** Throws when what is stored is not what the good input stored. */
-  check(): void;
-}
 
 const LINE_ERROR =
   /^ERROR:? (Invalid command|Missing arguments|Too many arguments|Invalid key|Value is not a valid number|Value out of range|Value too large|Line too long|Storage full|Connection failed|Not authenticated|Permission denied|Read only)( - .+)?$/s;
@@ -401,5 +393,11 @@ export class EventFuzzer implements Fuzzer {
 
 /** One of each. */
 export function fuzzers(seed: number): Fuzzer[] {
-  return [new LineFuzzer(seed), new RespFuzzer(seed), new EventFuzzer(seed), new NoiseFuzzer(seed)];
+  return [
+    new LineFuzzer(seed),
+    new RespFuzzer(seed),
+    new EventFuzzer(seed),
+    new NoiseFuzzer(seed),
+    new SealedFuzzer(seed),
+  ];
 }
