@@ -1,12 +1,8 @@
 /**
-<<<<<<< HEAD
- * `bun run fuzz [--count N] [--seed N]`: a million each of random and mutated lines, RESP frames,
- * replication events and messages of sealed sessions. Ends at the first thing that is wrong, with exit code 1 and the seed that
-=======
  * `bun run fuzz [--count N] [--seed N] [--only NAME]`: a million steps each of random and mutated
- * lines, RESP frames, replication events and sealed messages. Ends at the first thing that is wrong, with exit code 1 and the seed that
->>>>>>> d02996f (Fuzz and bench: sealed messages)
- * shows it again. Watches memory as well: after the first tenth it may not grow any more.
+ * lines, RESP frames, replication events, messages of sealed sessions, and sealed messages at the
+ * broker. Ends at the first thing that is wrong, with exit code 1 and the seed that shows it again.
+ * Watches memory as well: after the first tenth it may not grow any more.
  */
 import { parseArgs } from "node:util";
 import { fuzzers } from "../support/fuzz.ts";

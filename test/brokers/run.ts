@@ -1,6 +1,6 @@
 /**
- * `bun run brokers [--install] [--only NAME[,NAME…]] [--list] [--update-docs]`: tries clusters of three
- * over each broker that is installed, and prints a table. `--install` first installs what is missing;
+ * `bun run brokers [--install] [--only NAME[,NAME…]] [--list] [--sealed] [--update-docs]`: tries clusters of
+ * three over each broker that is installed, with a cluster secret if `--sealed`, and prints a table. `--install` first installs what is missing;
  * that takes a compiler for Go and Rust, Maven, Python and Debian's packages, and a few minutes.
  * `--update-docs` puts the table into `docs/brokers.md`. Exit code 1: something failed.
  */
@@ -19,6 +19,7 @@ const { values } = parseArgs({
     install: { type: "boolean", default: false },
     only: { type: "string", default: "" },
     list: { type: "boolean", default: false },
+    sealed: { type: "boolean", default: false },
     "update-docs": { type: "boolean", default: false },
   },
 });
@@ -42,7 +43,7 @@ for (const kind of kinds) {
     continue;
   }
   console.error(`… ${kind.name} ${version}`);
-  const trial = await tryBroker(kind).catch((error: unknown) => String(error));
+  const trial = await tryBroker(kind, values.sealed).catch((error: unknown) => String(error));
   if (typeof trial === "string") {
     console.error(`${kind.name}: ${trial}`);
     failures++;

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ClusterNode } from "../support/cluster.ts";
+import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort } from "../support/mosquitto.ts";
 import type { BrokerKind } from "./broker-kinds.ts";
@@ -16,6 +16,11 @@ const LARGE_BYTES = 3 * 1_048_576;
 const MEDIUM_BYTES = 100_000;
 /** Settings of the nodes that differ from the defaults: they compare as often as they do, and log less. */
 const NODE = { antiEntropy: { interval_seconds: 300 } };
+/** And of those of a cluster with a secret. */
+const SEALED_NODE = {
+  ...NODE,
+  env: { MERKLE_KV_CLUSTER_SECRET: "a secret for trials only, of 40 bytes..." },
+};
 
 /** What is tried, in this order. */
 export const STEPS = [
@@ -39,16 +44,17 @@ export interface Trial {
   readonly warnings: readonly string[];
 }
 
-/** Tries a broker that is installed. Never rejects for what the broker does. */
-export async function tryBroker(kind: BrokerKind): Promise<Trial> {
+/** Tries a broker that is installed; with a cluster secret if `isSealed`. Never rejects for what the broker does. */
+export async function tryBroker(kind: BrokerKind, isSealed = false): Promise<Trial> {
   const broker = await RunningBroker.start(kind);
   const nodes: ClusterNode[] = [];
   const findings: Findings = new Map();
+  const settings = isSealed ? SEALED_NODE : NODE;
   try {
     for (const [i, id] of ["a", "b", "c"].entries()) {
-      nodes.push(await ClusterNode.start(id, { ...NODE, broker: broker.addressOf(i) }));
+      nodes.push(await ClusterNode.start(id, { ...settings, broker: broker.addressOf(i) }));
     }
-    const steps = new Steps(broker, nodes);
+    const steps = new Steps(broker, nodes, settings);
     for (const name of STEPS) {
       findings.set(name, await outcomeOf(steps.all[name]));
       // Without each other they can do no more.
@@ -85,6 +91,7 @@ class Steps {
   constructor(
     private readonly broker: RunningBroker,
     private readonly nodes: ClusterNode[],
+    private readonly settings: ClusterNodeOptions,
   ) {}
 
   private async meet(): Promise<void> {
@@ -121,7 +128,7 @@ class Steps {
     const killed = this.nodes[2];
     await killed.process.kill();
     const broker = this.broker.addressOf(2);
-    this.nodes[2] = await ClusterNode.start(killed.id, { ...NODE, broker });
+    this.nodes[2] = await ClusterNode.start(killed.id, { ...this.settings, broker });
     await this.untilEqual();
     for (const node of this.nodes) {
       const isAlone = async (): Promise<boolean> =>

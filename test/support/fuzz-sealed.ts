@@ -211,6 +211,7 @@ export class SealedFuzzer implements Fuzzer {
       epoch: 7,
       connection: 1,
       address: "127.0.0.1:7380",
+      tlsAddress: "",
       version: "1",
       root: null,
       online: true,
