@@ -188,7 +188,13 @@ const wrongValue = fc
   .constantFrom(...keyNames.filter((key) => key !== "cluster.secret"))
   .chain((key) => fc.tuple(fc.constant(key), wrongType(fields[key].fallback)))
   // Which is no address, but the path of a file.
-  .filter(([key, literal]) => key !== "cluster.previous_secret_files" || literal !== '["a"]');
+  .filter(([key, literal]) => !key.endsWith("_files") || literal !== '["a"]');
+
+/** What the lists of former files are of no use without. */
+const COMPANIONS: Readonly<Record<string, string>> = {
+  "cluster.previous_secret_files": 'cluster.secret_file = "k"',
+  "storage.previous_key_files": 'storage.key_file = "k"',
+};
 
 test("a value of the wrong type is always reported, under its key, and never thrown", () => {
   fc.assert(
@@ -196,7 +202,7 @@ test("a value of the wrong type is always reported, under its key, and never thr
       const others = ['node_id = "n"', 'mqtt.broker_address = "tcp://b"', 'mqtt.username = "u"'];
       const lines = [
         ...others.filter((line) => !line.startsWith(`${key} `)),
-        ...(key === "cluster.previous_secret_files" ? ['cluster.secret_file = "k"'] : []),
+        ...(key in COMPANIONS ? [COMPANIONS[key]!] : []),
         `${key} = ${literal}`,
       ];
       const loaded = loadConfig({
