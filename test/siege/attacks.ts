@@ -7,6 +7,7 @@ import { disk } from "./attacks/disk.ts";
 import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
+import { openings } from "./attacks/openings.ts";
 import { relay } from "./attacks/relay.ts";
 import { requests } from "./attacks/requests.ts";
 import { variations } from "./attacks/variations.ts";
@@ -19,6 +20,7 @@ export const attacks: readonly Attack[] = [
   ...counters,
   ...neighbours,
   ...relay,
+  ...openings,
   ...lies,
   ...disk,
   ...digests,
