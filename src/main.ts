@@ -40,6 +40,10 @@ const commands: Record<string, { about: string; load(): Promise<Subcommand> }> =
     about: "Make a data directory of a backup",
     load: async () => (await import("./cli/restore.ts")).restore,
   },
+  unseal: {
+    about: "Print entries that were set aside in a sealed file",
+    load: async () => (await import("./cli/unseal.ts")).unseal,
+  },
   diff: {
     about: "List what differs between two nodes, and change nothing",
     load: async () => (await import("./cli/diff.ts")).diff,

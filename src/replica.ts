@@ -344,13 +344,14 @@ export class Replica {
   }
 
   private createSetAside(): SetAside {
-    const { world, storage, antiEntropy, nodeId, logger } = this.options;
+    const { world, storage, antiEntropy, nodeId, logger, keys } = this.options;
     return new SetAside({
       files: world.files,
       wallMs: world.wallMs,
       directory: storage.path,
       nodeId,
       maxBytes: antiEntropy.max_set_aside_mb * 1_048_576,
+      ...(keys && { keys }),
       logger: logger.child("sync"),
     });
   }

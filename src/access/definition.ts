@@ -2,7 +2,7 @@
  * What is known of a user: whether and how it may log in, and what it may do. Definitions are not
  * changed: a change makes another one (`rules.ts`).
  */
-import { READ, type Permission, type Permissions } from "./permission.ts";
+import { READ, type Category, type Permission, type Permissions } from "./permission.ts";
 import { Selector } from "./selector.ts";
 
 /** Whether a key may be shown. */
@@ -46,6 +46,12 @@ export class UserDefinition {
   /** Whether everything is permitted. */
   get isUnlimited(): boolean {
     return (this.unlimited ??= this.selectors.some((selector) => selector.isUnlimited));
+  }
+
+  /** Whether every command of that category is permitted. */
+  mayAll(category: Category): boolean {
+    const all = this.permissions.all.filter(({ categories }) => categories.has(category));
+    return this.selectors.some((selector) => all.every((each) => selector.permits(each)));
   }
 
   /** Whether nobody can log in with a password, though the user is on. */

@@ -32,8 +32,15 @@ const sync: Run = (request, reply, context) => {
     else return reply.error("Invalid command", `unknown option; ${USAGE}`);
   }
   const { synchronization } = context.services;
+  // Who administers the node may have it call anywhere, and learn what is there.
+  const isTrusted = context.session.user.definition.mayAll("admin");
+  if (!isTrusted && typeof peer === "object" && !synchronization.isPeer(peer)) {
+    return reply.error("Permission denied", "only @admin may name an address where no peer is");
+  }
   return synchronization.sync(peer, isFull, isVerified).then((report) => (reply) => {
-    if (!report.ok) return reply.error("Connection failed", report.reason);
+    if (!report.ok) {
+      return reply.error("Connection failed", isTrusted ? report.reason : UNTOLD);
+    }
     if (report.rootsEqual !== false) return reply.ok();
     const because = report.hasSetAside
       ? "for entries that a node would not take; it set them aside in a file"
@@ -41,6 +48,8 @@ const sync: Run = (request, reply, context) => {
     reply.error("Internal error", `the roots differ after the sync, ${because}`);
   });
 };
+
+const UNTOLD = "the sync did not succeed; the node tells @admin why";
 
 /** `FORGET node_id`: a member that is gone for good counts no longer, on any node. */
 const forget: Run = (request, reply, context) => {

@@ -10,6 +10,8 @@
  * and all its parts in "value_base64". Nothing here reads the file back: it is for people. A line
  * that a full disk or a crash cut short stays as it is, and the next one begins on its own.
  *
+ * With a key each line is sealed (`sealed-lines.ts`); `merklekv unseal` prints them.
+ *
  * What a node has that is dated too far in the future is not here: the node is asked for it once
  * its time has come. Only what another implementation published comes here. That may be sent again
  * and again, so it is written once, and leaves room for what a node gave up.
@@ -22,6 +24,8 @@ import { hasValue } from "../core/data/merge.ts";
 import type { SetAsideReason, SetAsideDone } from "../core/sync/options.ts";
 import type { Logger } from "../observability/log.ts";
 import { isoTimeOf } from "../timing.ts";
+import { LineSealer } from "./sealed-lines.ts";
+import { noKeys, type DiskKeys } from "./sealing.ts";
 import { explainError, type FileSystem, type OpenFile } from "./file-system.ts";
 
 const KINDS = ["string", "tombstone", "counter", "expired", "other"] as const;
@@ -47,6 +51,8 @@ export interface SetAsideOptions {
   readonly nodeId: string;
   /** It never grows above this. */
   readonly maxBytes: number;
+  /** With a key its lines are sealed; none unless given. */
+  readonly keys?: DiskKeys;
   readonly logger: Logger;
 }
 
@@ -67,6 +73,8 @@ export class SetAside {
   readonly path: string;
   private readonly files: FileSystem;
   private file: OpenFile | null = null;
+  /** Null when lines are not sealed. */
+  private sealer: LineSealer | null = null;
   private bytes = 0;
   /** The file ends within a line. */
   private isCutShort = false;
@@ -180,9 +188,8 @@ export class SetAside {
     try {
       const file = (this.file ??= await this.open());
       const kept = this.chooseFrom(lines);
-      const parts = [...kept].map((line) => line.bytes);
-      if (parts.length === 0) return kept;
-      const bytes = Buffer.concat(this.isCutShort ? [Buffer.from("\n"), ...parts] : parts);
+      if (kept.size === 0) return kept;
+      const bytes = this.textOf(kept);
       await file.write(bytes, this.bytes);
       await file.sync();
       this.bytes += bytes.length;
@@ -198,15 +205,32 @@ export class SetAside {
     }
   }
 
+  /** The lines as they go into the file, after what there is of it. */
+  private textOf(lines: Iterable<WaitingLine>): Uint8Array {
+    const parts: Uint8Array[] = this.isCutShort ? [Uint8Array.of(LINE_END)] : [];
+    let end = this.bytes + parts.length;
+    for (const { bytes } of lines) {
+      const part = this.sealer?.seal(bytes, end) ?? bytes;
+      parts.push(part);
+      end += part.length;
+    }
+    return Buffer.concat(parts);
+  }
+
+  private lengthOf({ bytes }: WaitingLine): number {
+    return this.sealer === null ? bytes.length : LineSealer.lengthOf(bytes.length);
+  }
+
   private chooseFrom(lines: readonly WaitingLine[]): Set<WaitingLine> {
     const { maxBytes } = this.options;
     const kept = new Set<WaitingLine>();
     let end = this.bytes + (this.isCutShort ? 1 : 0);
     for (const line of lines) {
       const limit = line.reason === "future" ? maxBytes * FUTURE_SHARE : maxBytes;
-      if (end + line.bytes.length <= limit) {
+      const length = this.lengthOf(line);
+      if (end + length <= limit) {
         kept.add(line);
-        end += line.bytes.length;
+        end += length;
       } else if (line.reason === "stale") {
         this.complain("it is full; move it away and restart the node");
       }
@@ -225,6 +249,9 @@ export class SetAside {
       if (this.bytes > 0) await file.read(last, this.bytes - 1);
       this.isCutShort = this.bytes > 0 && last[0] !== LINE_END;
       await files.syncDirectory(dirname(path));
+      const { keys = noKeys } = this.options;
+      const { current, randomWords } = keys;
+      this.sealer = current === null ? null : new LineSealer(current, randomWords);
       return file;
     } catch (error) {
       await file.close().catch(() => {});

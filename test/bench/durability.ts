@@ -30,14 +30,27 @@ interface DurableServer extends Server {
 const PIPELINE = 16;
 const START_DEADLINE_MS = 60_000;
 
-async function merklekvOn(directory: string, mode: Mode): Promise<DurableServer> {
+const merklekvOn: Start = (directory, mode) => startMerklekv(directory, mode, "");
+
+/** With everything on disk sealed. */
+const sealedOn: Start = (directory, mode) => {
+  const keyFile = join(directory, "storage.key");
+  writeFileSync(keyFile, "k".repeat(43), { mode: 0o600 });
+  return startMerklekv(directory, mode, `key_file = ${JSON.stringify(keyFile)}\n`);
+};
+
+async function startMerklekv(
+  directory: string,
+  mode: Mode,
+  storage: string,
+): Promise<DurableServer> {
   const port = await freePort();
   const file = join(directory, "node.toml");
   writeFileSync(
     file,
     `node_id = "bench"\n[network]\nbind_port = ${port}\n[mqtt]\nenabled = false\n` +
       `[anti_entropy]\nenabled = false\n[storage]\nengine = "log"\n` +
-      `path = ${JSON.stringify(join(directory, "data"))}\nfsync = "${mode}"\n`,
+      `path = ${JSON.stringify(join(directory, "data"))}\nfsync = "${mode}"\n${storage}`,
   );
   const child = await runBinary(["serve", "--config", file, "--exit-with-stdin"], {
     cwd: directory,
@@ -150,11 +163,13 @@ const requests = values.quick ? 200_000 : 1_000_000;
 const none = (): Samples => ({ perSecond: { always: [], everysec: [] }, restartMs: [] });
 const ours = none();
 const theirs = none();
+const sealed = none();
 const snapshot: SnapshotSamples = { quietP999Ms: [], busyP999Ms: [], settledMb: [], peakMb: [] };
 for (let round = 0; round < rounds; round++) {
   // In turn, and the other way round every second time.
   const order: [Start, Samples][] = [
     [merklekvOn, ours],
+    [sealedOn, sealed],
     [redisOn, theirs],
   ];
   if (round % 2 === 1) order.reverse();
@@ -180,6 +195,29 @@ const measurements: Measurement[] = [
     otherName: "redis",
     others: theirs.perSecond.always,
     target: { of: "ratio", atLeast: 2 },
+  },
+  {
+    name: "SET, everysec, sealed",
+    unit: "/s",
+    ours: sealed.perSecond.everysec,
+    otherName: "unsealed",
+    others: ours.perSecond.everysec,
+    target: { of: "ratio", atLeast: 0.85 },
+  },
+  {
+    name: "SET, always, sealed",
+    unit: "/s",
+    ours: sealed.perSecond.always,
+    otherName: "unsealed",
+    others: ours.perSecond.always,
+  },
+  {
+    name: "restart, sealed",
+    unit: "ms",
+    ours: sealed.restartMs,
+    otherName: "unsealed",
+    others: ours.restartMs,
+    target: { of: "ratio", atMost: 1.25 },
   },
   {
     name: "restart with a million keys",

@@ -1,6 +1,7 @@
 /** The attacker is a client: what a node calls, or writes, is not for it to choose. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readdirSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually } from "../support/eventually.ts";
 import { respRequest } from "../support/in-process.ts";
@@ -93,4 +94,25 @@ test.each([
     before.filter((path) => !path.endsWith(".log")),
   );
   expect(await Bun.file(outside).text()).toBe("kept");
+});
+
+test("who may SYNC and no more names only peers, and is not told what is there", async () => {
+  const hash = new Bun.CryptoHasher("sha256").update("guess").digest("hex");
+  const directory = mkdtempSync(join(tmpdir(), "merklekv-reach-"));
+  const users = join(directory, "users.acl");
+  const lines = `user default on nopass ~* +@all\nuser syncer on #${hash} ~* +sync\n`;
+  writeFileSync(users, lines, { mode: 0o600 });
+  const rest = `[auth]\nacl_file = "${users}"\n[anti_entropy]\npeer_list = ["127.0.0.1:9"]\n`;
+  const limited = await startNodeProcess({ config: `${soloConfig("limited")}\n${rest}` });
+  const syncer = await LineClient.connect(limited.port);
+  expect(await syncer.send("AUTH syncer guess")).toBe("OK");
+  expect(await syncer.send("SYNC 127.0.0.1 10")).toBe(
+    "ERROR: Permission denied - only @admin may name an address where no peer is",
+  );
+  const answer = await syncer.send("SYNC 127.0.0.1 9");
+  expect(answer).toMatch(/^ERROR: Connection failed - the sync did not succeed/);
+  expect(await syncer.send("SYNC nobody")).toBe(answer);
+  await syncer.close();
+  await limited.stop();
+  rmSync(directory, { recursive: true });
 });

@@ -9,6 +9,9 @@ import { Int64 } from "../../../src/core/data/counter.ts";
 import { Entry, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import type { SetAsideReason } from "../../../src/core/sync/options.ts";
+import { unsealedLine } from "../../../src/durability/sealed-lines.ts";
+import { noKeys, type DiskKeys } from "../../../src/durability/sealing.ts";
+import { diskKeys } from "../../support/disk-keys.ts";
 import { realFileSystem, type FileSystem } from "../../../src/durability/file-system.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
@@ -17,8 +20,14 @@ let directory: string;
 beforeEach(() => (directory = mkdtempSync(join(tmpdir(), "merklekv-aside-"))));
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-const create = (maxBytes = 1_000_000, nodeId = "n1", files: FileSystem = realFileSystem) =>
+const create = (
+  maxBytes = 1_000_000,
+  nodeId = "n1",
+  files: FileSystem = realFileSystem,
+  keys: DiskKeys = noKeys,
+) =>
   new SetAside({
+    keys,
     directory: join(directory, "data"),
     nodeId,
     maxBytes,
@@ -271,3 +280,47 @@ test.each(["../../etc", "ü".repeat(120), "plain-1"])(
     expect(linesOf(aside.path).length).toBe(1);
   },
 );
+
+test("with a key no line tells anything, and each opens where it was written only", async () => {
+  const values = ["v", "", "x".repeat(1_000), 'quo"te\n'];
+  const plain = create();
+  for (const value of values) await put(plain, entryOf(bytes("the-key"), bytes(value)), "stale");
+  await plain.close();
+  const expected = linesOf(plain.path).map((line) => ({ ...(line as object), at: "" }));
+  rmSync(plain.path);
+
+  let path = "";
+  // Two processes, so two openings; with another key for the second.
+  for (const [i, keys] of [diskKeys("one"), diskKeys("two", "one")].entries()) {
+    const aside = create(1_000_000, "n1", realFileSystem, keys);
+    ({ path } = aside);
+    for (const value of values.slice(2 * i, 2 * i + 2)) {
+      await put(aside, entryOf(bytes("the-key"), bytes(value)), "stale");
+    }
+    await aside.close();
+  }
+  const lines = readFileSync(path, "latin1").trimEnd().split("\n");
+  expect(lines).toHaveLength(values.length);
+  expect(lines.join("")).not.toMatch(/the-key|string|stale|xxx/);
+  const keys = diskKeys("", "two", "one");
+  const starts = lines.map((_, i) => lines.slice(0, i).join("\n").length + (i > 0 ? 1 : 0));
+  const opened = lines.map((line, i) => unsealedLine(line, starts[i]!, path, keys));
+  expect(opened.map((line) => ({ ...JSON.parse(line!), at: "" }))).toEqual(expected);
+  for (const [i, line] of lines.entries()) {
+    expect(unsealedLine(line, starts[i]! + 1, path, keys)).toBeNull();
+    expect(() => unsealedLine(line, starts[i]!, path, diskKeys("three"))).toThrow("the key");
+  }
+});
+
+test("a sealed file keeps its limit, and how long its lines get is known before", async () => {
+  const maxBytes = 3_000;
+  const aside = create(maxBytes, "n1", realFileSystem, diskKeys("one"));
+  let kept = 0;
+  for (let i = 0; i < 40; i++) {
+    if (await put(aside, entryOf(bytes(`k${i}`), bytes("v".repeat(i))), "stale")) kept++;
+  }
+  await aside.close();
+  expect(kept).toBeGreaterThan(5);
+  expect(readFileSync(aside.path).length).toBeLessThanOrEqual(maxBytes);
+  expect(readFileSync(aside.path).length).toBeGreaterThan(maxBytes - 500);
+});
