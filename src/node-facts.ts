@@ -5,6 +5,7 @@
 import { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
 import { ClockWatch } from "./clock-watch.ts";
 import {
+  accessFacts,
   clientFacts,
   keyspaceFacts,
   memoryFacts,
@@ -54,6 +55,7 @@ export const infoTable: readonly FactSection<Asked>[] = [
       ...within((it: Asked) => it.certificates, NodeCertificates.facts),
     ],
   },
+  { title: "Access", facts: within(moment, accessFacts) },
   { title: "Memory", facts: within(moment, memoryFacts) },
   {
     title: "Stats",

@@ -344,6 +344,7 @@ class RunningNode implements Node {
         const { listener, audit, certificates } = this;
         return infoSections({ services, replica, listener, certificates, audit });
       },
+      killUser: (user) => this.listener.endUser(user),
       killClients: (idOrAddress) => this.listener.kill(idOrAddress),
       settings: () => settingsOf(config),
       reportBug: (error) =>

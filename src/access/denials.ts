@@ -1,7 +1,7 @@
 /** What was denied of late, for `ACL LOG`: the newest first, and what is alike in one entry. */
 
-/** Why something was denied: a login, a command, or a key of one. */
-export type DenialReason = "auth" | "command" | "key";
+/** Why something was denied: a wrong login, a command, a key of one, or no login at all. */
+export type DenialReason = "auth" | "command" | "key" | "login";
 
 /** Denials that are alike. */
 export interface Denial {
@@ -28,7 +28,7 @@ const LOOKED_AT = 10;
 export class Denials {
   /** Newest first. */
   private entries: Denial[] = [];
-  private readonly counts = { auth: 0, command: 0, key: 0 };
+  private readonly counts = { auth: 0, command: 0, key: 0, login: 0 };
 
   /** Adds one. */
   note(
@@ -51,6 +51,11 @@ export class Denials {
     entry.lastMs = nowMs;
     this.entries.unshift(entry);
     this.entries.length = Math.min(this.entries.length, MAX_ENTRIES);
+  }
+
+  /** Counts a command that was denied to somebody who has not logged in, and lists nothing. */
+  noteBeforeLogin(): void {
+    this.counts.login++;
   }
 
   /** The newest `count`. */

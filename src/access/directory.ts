@@ -61,8 +61,6 @@ export class UserDirectory {
   readonly nobody: User;
   /** Told of a user whose connections are to be closed. */
   onGone: (user: User) => void = () => {};
-  /** Login attempts that failed. */
-  failedLogins = 0;
   private readonly users = new Map<string, User>();
   /** The default user as clients elsewhere are it that came while there were no users. */
   private remote: User | null = null;
@@ -139,7 +137,6 @@ export class UserDirectory {
     const [user, result] = await this.check(name, password);
     if (result === "right" && user?.definition.isOn) return user;
     if (result === "busy") return "busy";
-    this.failedLogins++;
     this.delays.noteFailure(address);
     return "wrong";
   }
@@ -210,6 +207,11 @@ export class UserDirectory {
     } finally {
       this.isBusy = false;
     }
+  }
+
+  /** How many addresses have to wait before they log in. */
+  get delayedAddresses(): number {
+    return this.delays.addresses;
   }
 
   /** Whether there is a file to load from and save to. */

@@ -43,8 +43,12 @@ export class LoginDelays {
     if (records.size > MAX_ADDRESSES) records.delete(records.keys().next().value!);
   }
 
-  /** How many addresses are remembered. */
+  /** How many addresses have to wait, or have had to in the last minutes. */
   get addresses(): number {
+    for (const [host] of this.records) {
+      if (this.failuresOf(host) > 0) break;
+      this.records.delete(host);
+    }
     return this.records.size;
   }
 

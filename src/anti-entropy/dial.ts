@@ -5,6 +5,7 @@
  */
 import { dns, type Socket } from "bun";
 import { isIP } from "node:net";
+import { PEER_REFUSALS } from "../access/refusal-texts.ts";
 import type { Link, LinkHandler } from "../ports.ts";
 import { formatNodeAddress, type NodeAddress } from "../config/address.ts";
 import { specialAddress } from "../config/special-address.ts";
@@ -28,6 +29,7 @@ const KNOWN_REFUSALS: readonly string[] = [
   "Too many connections",
   "Not authenticated",
   "Permission denied",
+  ...PEER_REFUSALS,
   ...Object.values(REFUSAL_REASONS).map((reason) => `Connection failed - ${reason}`),
 ];
 const NO_NODE = "what answers there is no MerkleKV node";

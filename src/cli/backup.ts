@@ -11,6 +11,7 @@ import { MissingKey, type DiskKeys } from "../durability/sealing.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
 import { diskKeysOf, keyFile } from "./disk-keys.ts";
+import { loginGiven, loginOptions } from "./login.ts";
 import { placeGiven, tlsOptions } from "./tls-options.ts";
 import { RespConnection, type RespValue } from "./resp-connection.ts";
 
@@ -18,7 +19,7 @@ const PIECE_BYTES = 1024 * 1024;
 
 /** The subcommand. */
 export const backup: Subcommand = {
-  usage: "backup --to FILE [-h HOST] [-p PORT] [--tls …] [--key-file FILE]",
+  usage: "backup --to FILE [-h HOST] [-p PORT] [--user NAME] [--tls …] [--key-file FILE]",
   about:
     "Fetches a backup of a running node into a new file. It holds everything the node held at one\n" +
     "moment; merklekv restore turns it into a data directory. Of one that is sealed only the frames\n" +
@@ -27,6 +28,7 @@ export const backup: Subcommand = {
     { long: "--to", value: "FILE", about: "Where the backup goes; must not exist yet." },
     { long: "--host", short: "-h", value: "HOST", about: "The node's address; 127.0.0.1." },
     { long: "--port", short: "-p", value: "PORT", about: "Its port; 7379." },
+    ...loginOptions,
     ...tlsOptions,
     keyFile,
   ],
@@ -38,7 +40,10 @@ export const backup: Subcommand = {
       throw new OperationalError(`${to} exists; choose another name or remove it`);
     }
     const keys = diskKeysOf(given);
-    const connection = await RespConnection.open(placeGiven(given));
+    const connection = await RespConnection.open({
+      ...placeGiven(given),
+      login: await loginGiven(given),
+    });
     try {
       const { of, bytes, entries } = await fetchBackup(connection, to, keys);
       console.log(`Backup${of}: ${entries} entries, ${bytes} bytes, in ${to}`);

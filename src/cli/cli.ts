@@ -8,23 +8,25 @@ import type { Subcommand } from "./arguments.ts";
 import { HISTORY_LINES, historyPath, loadHistory, saveHistory } from "./history.ts";
 import type { NodePlace } from "./connect.ts";
 import { DEFAULT_HOST, DEFAULT_PORT, placeGiven, tlsOptions } from "./tls-options.ts";
-import { LineConnection, type ReceivedReply } from "./line-connection.ts";
+import { loginGiven, loginOptions } from "./login.ts";
+import { LineConnection, quoted, type ReceivedReply } from "./line-connection.ts";
 
 /** The subcommand. Exit code 1 when a reply was an error or the node went away. */
 export const cli: Subcommand = {
-  usage: "cli [-h HOST] [-p PORT] [--tls …] [COMMAND…]",
+  usage: "cli [-h HOST] [-p PORT] [--user NAME] [--tls …] [COMMAND…]",
   about:
     "Sends one command to a node and prints the reply; without a command, a prompt with\n" +
     "history, or one command a line from standard input.",
   options: [
     { long: "--host", short: "-h", value: "HOST", about: `Where the node is (${DEFAULT_HOST}).` },
     { long: "--port", short: "-p", value: "PORT", about: `Its client port (${DEFAULT_PORT}).` },
+    ...loginOptions,
     ...tlsOptions,
   ],
   acceptsOperands: true,
 
   async run(given) {
-    const place = placeGiven(given);
+    const place = { ...placeGiven(given), login: await loginGiven(given) };
     if (given.words.length === 0 && process.stdin.isTTY) return prompt(place);
     const connection = await LineConnection.open(place);
     if (given.words.length === 0) return pipe(connection);
@@ -37,15 +39,7 @@ export const cli: Subcommand = {
  * the plain dialect has them.
  */
 export function lineOf(words: readonly string[]): string {
-  return words.map((word) => (/^$|^"|[\s\p{Cc}]/u.test(word) ? quote(word) : word)).join(" ");
-}
-
-function quote(word: string): string {
-  const short: Record<string, string> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
-  const escaped = word.replace(/["\\]/g, "\\$&").replace(/[\x00-\x1f\x7f]/g, (character) => {
-    return short[character] ?? `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
-  });
-  return `"${escaped}"`;
+  return words.map((word) => (/^$|^"|[\s\p{Cc}]/u.test(word) ? quoted(word) : word)).join(" ");
 }
 
 /** Prints a reply; whether it is a good one. */

@@ -2,6 +2,7 @@
 import { connect as connectPlain, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { PeerSecurity } from "../anti-entropy/peer-security.ts";
+import type { Login } from "./login.ts";
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
 import { OLDEST_TLS } from "../security/tls-material.ts";
@@ -10,6 +11,8 @@ import { explainTlsProblem, formatTlsProblem } from "../security/tls-problems.ts
 /** Where a node is, and how it is spoken to: `security` is null for plain text. */
 export interface NodePlace extends HostPort {
   readonly security: PeerSecurity | null;
+  /** Who to be there; nobody in particular unless given. */
+  readonly login?: Login | null;
 }
 
 const NAMES = { authorities: "--cacert", certificate: "--cert", serverName: "--sni" };

@@ -22,11 +22,14 @@ export function loadHistory(path: string): string[] {
 }
 
 /**
- * Writes the lines, for the user's eyes only. A line with a password (AUTH) is left out, and so is
- * one that starts with a space. That the file cannot be written is no reason to stop anybody.
+ * Writes the lines, for the user's eyes only. A line with a password (AUTH, ACL SETUSER) is left
+ * out, and so is one that starts with a space. That the file cannot be written is no reason to stop
+ * anybody.
  */
 export function saveHistory(path: string, lines: readonly string[]): void {
-  const kept = lines.filter((line) => !/^\s|\bAUTH\b/i.test(line)).slice(0, HISTORY_LINES);
+  const kept = lines
+    .filter((line) => !/^\s|\bAUTH\b|\bSETUSER\b/i.test(line))
+    .slice(0, HISTORY_LINES);
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     writeFileSync(path, kept.map((line) => `${line}\n`).join(""), { mode: 0o600 });

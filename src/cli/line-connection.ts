@@ -1,13 +1,14 @@
 /**
  * A connection to a node that sends lines and gets back whole replies.
  *
- * How many lines a reply has depends on the command, so every request is followed by an ECHO of a
- * mark: replies come in order, thus all that comes before the mark is the reply. This holds for any
- * command, known here or not.
+ * How many lines a reply has depends on the command, so every request is followed by a
+ * mark, which is no command: replies come in order, thus all that comes before the error about the
+ * mark is the reply. This holds for any command, known here or not, and whatever the user may do.
  */
 import type { Socket } from "node:net";
 import { formatHostPort } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
+import type { Login } from "./login.ts";
 import { connectToNode, reasonOf, type NodePlace } from "./connect.ts";
 
 /** What came back for one request. */
@@ -19,8 +20,8 @@ export interface ReceivedReply {
 }
 
 const CONNECT_WITHIN_MS = 10_000;
-/** Length of a mark (a UUID) and its line end. */
-const END_BYTES = 37;
+/** Length of a mark (a UUID), what is behind it in the error, and the line's end. */
+const END_BYTES = 39;
 
 /** One connection, in the plain dialect. One request at a time. */
 export class LineConnection {
@@ -58,18 +59,30 @@ export class LineConnection {
     const connection = new LineConnection(socket, isTls, crypto.randomUUID());
     // A node that turns this connection away says why, to whatever is asked first.
     const { bytes, isLast } = await connection.request("DIALECT plain");
-    if (!isLast) return connection;
+    if (!isLast) {
+      if (place.login) await connection.logIn(place.login, place);
+      return connection;
+    }
     const why = bytes.toString().trim() || connection.problem;
     throw new OperationalError(`cannot talk to ${formatHostPort(place.host, place.port)}: ${why}`);
+  }
+
+  private async logIn({ user, password }: Login, { host, port }: NodePlace): Promise<void> {
+    const answer = await this.ask(`AUTH ${user} ${quoted(password)}`);
+    if (answer === "OK") return;
+    this.close();
+    const why = answer.replace(/^ERROR: /, "");
+    throw new OperationalError(`cannot log in at ${formatHostPort(host, port)}: ${why}`);
   }
 
   /** Sends one or more lines (without the last line end) and awaits all they are answered with. */
   async request(lines: string | Uint8Array): Promise<ReceivedReply> {
     this.socket.write(lines);
-    this.socket.write(`\nECHO ${this.mark}\n`);
+    this.socket.write(`\n${this.mark}\n`);
     for (;;) {
       // The mark is looked for at the very end only: nothing was asked for after it.
-      if (this.tail.toString("latin1") === `${this.mark}\n`) {
+      const tail = this.tail.toString("latin1").trimEnd();
+      if (tail.endsWith(`${this.mark}'`)) {
         const all = Buffer.concat(this.pieces.splice(0));
         this.tail = Buffer.alloc(0);
         const bytes = all.subarray(0, all.lastIndexOf(10, all.length - 2) + 1);
@@ -97,4 +110,13 @@ export class LineConnection {
     this.onChange = resolve;
     return promise;
   }
+}
+
+/** A word as the plain dialect has it in quotes. */
+export function quoted(word: string): string {
+  const short: Record<string, string> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+  const escaped = word.replace(/["\\]/g, "\\$&").replace(/[\x00-\x1f\x7f]/g, (character) => {
+    return short[character] ?? `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  });
+  return `"${escaped}"`;
 }

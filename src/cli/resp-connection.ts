@@ -5,6 +5,7 @@
 import type { Socket } from "node:net";
 import { formatHostPort } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
+import type { Login } from "./login.ts";
 import { connectToNode, reasonOf, type NodePlace } from "./connect.ts";
 
 /** A reply: text or number as text, bytes, or several. */
@@ -49,7 +50,10 @@ export class RespConnection {
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     const connection = new RespConnection(socket, place.security !== null);
     try {
-      await connection.ask(["PING"], withinMs);
+      await connection.ask(["PING"], withinMs).catch((error: Error) => {
+        // Whoever may not say that is at a node all the same.
+        if (!/ (NOPERM|NOAUTH) /.test(error.message)) throw error;
+      });
     } catch (error) {
       connection.close();
       const { message } = error as Error;
@@ -57,7 +61,18 @@ export class RespConnection {
         `${formatHostPort(place.host, place.port)} is no node: ${message}`,
       );
     }
+    if (place.login) await connection.logIn(place.login, place);
     return connection;
+  }
+
+  private async logIn({ user, password }: Login, { host, port }: NodePlace): Promise<void> {
+    try {
+      await this.ask(["AUTH", user, password]);
+    } catch (error) {
+      this.close();
+      const why = (error as Error).message;
+      throw new OperationalError(`cannot log in at ${formatHostPort(host, port)}: ${why}`);
+    }
   }
 
   /**

@@ -5,6 +5,7 @@ import type { Request } from "../protocol/request.ts";
 import {
   FREE,
   command,
+  shown,
   unknownSubcommand,
   type Command,
   type Context,
@@ -135,12 +136,17 @@ const client: Run = (request, reply, context): ReturnType<Run> => {
     if (request.is(1, "ON") || request.is(1, "OFF")) return reply.ok();
     return reply.respError("ERR syntax error");
   }
-  // Old form: an address. New form: filters, of which ID and ADDR are known.
+  // Old form: an address. New form: filters, of which ID, ADDR and USER are known.
   if (request.is(0, "KILL") && words === 1) {
     if (services.killClients(request.text(1)) > 0) return reply.ok();
     return reply.respError("ERR No such client");
   }
   if (request.is(0, "KILL") && words === 2) {
+    if (request.is(1, "USER")) {
+      const user = services.users.find(request.text(2));
+      if (user === undefined) return reply.respError(`ERR No such user '${shown(request, 2)}'`);
+      return reply.count(services.killUser(user), "VALUE ");
+    }
     const isId = request.is(1, "ID");
     if (!isId && !request.is(1, "ADDR")) return reply.respError("ERR syntax error");
     if (isId && !((readInteger(request, 2) ?? 0) > 0)) {

@@ -70,6 +70,38 @@ export const clientFacts: Rows = [
   ),
 ];
 
+/** Who may do what, and who tried. */
+export const accessFacts: Rows = [
+  gauge("users", "users", "Users of this node.", ({ services }) => services.users.list().length),
+  counter("acl_access_denied_auth", "logins", "Logins that failed.", ({ services }) =>
+    services.denials.countOf("auth"),
+  ),
+  counter(
+    "acl_access_denied_cmd",
+    "commands",
+    "Commands that were denied to their users.",
+    ({ services }) => services.denials.countOf("command"),
+  ),
+  counter(
+    "acl_access_denied_key",
+    "commands",
+    "Commands that were denied because of a key.",
+    ({ services }) => services.denials.countOf("key"),
+  ),
+  counter(
+    "access_denied_before_login",
+    "commands",
+    "Commands that were denied to clients that had not logged in.",
+    ({ services }) => services.denials.countOf("login"),
+  ),
+  gauge(
+    "login_delayed_addresses",
+    "addresses",
+    "Addresses from which logins have failed of late, so that the next one waits.",
+    ({ services }) => services.users.delayedAddresses,
+  ),
+];
+
 /** What the process holds. */
 export const memoryFacts: Rows = [
   gauge(

@@ -190,7 +190,7 @@ function deny(
     ...about,
   });
   if (row.text === "PEER") log.warn("A peer is refused", { address, reason: detail });
-  if (!isKnown) return;
+  if (!isKnown) return denials.noteBeforeLogin();
   const object = key === null ? name : Buffer.from(key).toString();
   const nowMs = services.uptimeMs();
   denials.note(key === null ? "command" : "key", object, user.name, session.describe(0, 0), nowMs);

@@ -3,6 +3,7 @@
  * no adapter. `node.ts` puts the real ones in.
  */
 import type { Denials } from "../access/denials.ts";
+import type { User } from "../access/user.ts";
 import type { UserDirectory } from "../access/directory.ts";
 import type { FactSection } from "../fact.ts";
 import type {
@@ -65,6 +66,8 @@ export interface Services {
   info(): readonly FactSection<void>[];
   /** Closes the connections with that id or address; returns how many. */
   killClients(idOrAddress: string): number;
+  /** Closes the connections of a user; returns how many. */
+  killUser(user: User): number;
   /** Settings by their name, `section.key`, for CONFIG GET. */
   settings(): ReadonlyMap<string, string>;
   /** Logs an error that should never have happened. */

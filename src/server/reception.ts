@@ -141,7 +141,7 @@ class Visitor implements SocketHandler {
 
 /** What an administrator's tool begins with. */
 const ADMINISTRATION =
-  /^(INFO|STATS|MEMORY|CLIENT|CONFIG|SHUTDOWN|REPLICATE|BACKUP|SYNC|DIALECT)\b/i;
+  /^(AUTH|INFO|STATS|MEMORY|CLIENT|CONFIG|SHUTDOWN|REPLICATE|BACKUP|SYNC|DIALECT)\b/i;
 const LOOPBACK = /^(127\.|\[::1\]|\[::ffff:127\.)/;
 
 function reserveFor(words: string, address: string): Reserve | null {

@@ -6,6 +6,7 @@ import type { Socket } from "bun";
 import { noAudit } from "../../src/ports.ts";
 import { MemoryJournal } from "../../src/durability/journal.ts";
 import { nodeStateOf, serverFacts } from "../../src/commands/facts.ts";
+import type { User } from "../../src/access/user.ts";
 import type { Services } from "../../src/commands/services.ts";
 import { Statistics } from "../../src/commands/statistics.ts";
 import { ReadingTurns } from "../../src/reading-turns.ts";
@@ -94,6 +95,7 @@ export class InProcessServer {
       info: () => [
         { title: "Server", facts: within(() => nodeStateOf(services, this.store), serverFacts) },
       ],
+      killUser: (user: User) => this.killUser(user),
       killClients: (idOrAddress: string) => this.kill(idOrAddress),
       settings: () => new Map([["save", ""]]),
       reportBug: (error: unknown) => this.bugs.push(error),
@@ -154,6 +156,12 @@ export class InProcessServer {
     const client = new InProcessClient(this.shared, session);
     this.clients.push(client);
     return client;
+  }
+
+  private killUser(user: User): number {
+    const found = this.clients.filter(({ session }) => session.user === user);
+    for (const { connection } of found) connection.end();
+    return found.length;
   }
 
   private kill(idOrAddress: string): number {
