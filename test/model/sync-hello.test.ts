@@ -10,6 +10,7 @@ import { HELLO, ROOT_BYTES } from "../../src/core/sync/items.ts";
 import {
   firstMask,
   GroupMask,
+  type DigestKey,
   readGroups,
   readSummary,
   writeGroups,
@@ -141,16 +142,16 @@ function inFull(contacts: Contacts): unknown[] {
 }
 
 /** The groups that are asked for, as they arrive. */
-function asked(responders: Contacts, initiators: Contacts, salt: Hello["salt"]): GroupMask {
+function asked(responders: Contacts, initiators: Contacts, key: DigestKey): GroupMask {
   const frames: Uint8Array[] = [];
   const writer = new FrameWriter((frame) => frames.push(frame.slice()));
   writer.reserve(4_000);
-  writeGroups(writer, responders, salt);
+  writeGroups(writer, responders, key);
   writer.flush();
   const reader = new FrameReader(1_000_000);
   reader.push(frames[0]);
   reader.next();
-  const mask = readGroups(reader, initiators, salt)!;
+  const mask = readGroups(reader, initiators, key)!;
   expect(reader.next()).toBe(false);
   return mask;
 }
@@ -169,7 +170,7 @@ test("however many members are named, each learns the other's contacts as if tol
       const isKnown = heard.recognise(responders);
       if (isAlike || hello.mask.hasAll) expect(isKnown).toBe(true);
       if (!isKnown) {
-        hello.mask = asked(responders, initiators, hello.salt);
+        hello.mask = asked(responders, initiators, hello);
         heard = sent(hello);
         expect(heard.recognise(responders)).toBe(true);
       }
@@ -193,7 +194,7 @@ test("of a thousand members of whom few differ, few are named when they are aske
     return contacts.told(SECONDS);
   });
   const hello = Object.assign(new Hello(), { ...NAMES, clockMs: CLOCK_MS, contacts: initiators });
-  hello.mask = asked(responders, initiators, hello.salt);
+  hello.mask = asked(responders, initiators, hello);
   const heard = sent(hello);
   expect(heard.recognise(responders)).toBe(true);
   expect(heard.summary.named.size).toBeGreaterThan(1);
@@ -215,6 +216,38 @@ test("members that are not named do not look alike under another salt or when on
   heard.salt = hello.salt;
   contacts.note(14, 2, 10_000);
   expect(heard.recognise(contacts)).toBe(false);
+});
+
+test("of members that were in contact later, purges look alike within a step", () => {
+  const [stepMs, graceMs] = [5_400_000, 86_400_000];
+  const startMs = Math.floor((CLOCK_MS - graceMs) / stepMs) * stepMs - stepMs;
+  const tell = (purgedUpToMs: number, ms = CLOCK_MS - 10_000): Contacts => {
+    const contacts = new Contacts();
+    for (let i = 0; i < 20; i++) contacts.note(i, i, ms, purgedUpToMs);
+    return contacts.told(stepMs);
+  };
+  /** Up to when either side takes the other to have forgotten deletions. */
+  const hear = (initiators: Contacts, responders: Contacts, clockMs = CLOCK_MS) => {
+    const hello = Object.assign(new Hello(), { ...NAMES, clockMs, stepMs, graceMs });
+    Object.assign(hello, { contacts: initiators, mask: firstMask(initiators) });
+    const heard = sent(hello);
+    if (!heard.recognise(responders, graceMs)) return "unlike";
+    const answer = Object.assign(new Hello(), { ...NAMES, clockMs, contacts: responders });
+    return [heard, sent(answer, heard, hello)].map((it) => it.forgottenUpToMs());
+  };
+  const [early, late] = [tell(startMs + 1_000), tell(startMs + stepMs - 7_000)];
+  // No less than it may be, nor more than anybody can have forgotten.
+  expect(hear(early, late)).toEqual([startMs + stepMs, startMs + stepMs]);
+  const latestMs = startMs + stepMs - 3_000;
+  expect(hear(early, late, latestMs + graceMs)).toEqual([latestMs, latestMs]);
+  expect(hear(early, tell(startMs))).toBe("unlike");
+  expect(hear(early, tell(startMs + stepMs + 1_000))).toBe("unlike");
+  expect(hear(tell(0), tell(0))).toEqual([0, 0]);
+  expect(hear(early, tell(0))).toBe("unlike");
+  // It concerns whoever was not in contact since, and then every second counts.
+  const before = [startMs + 1_000, startMs + 2_000].map((ms) => tell(ms, startMs + stepMs - 1));
+  expect(hear(before[0], before[1])).toBe("unlike");
+  expect(hear(before[0], before[0])).toEqual([startMs + 1_000, startMs + 1_000]);
 });
 
 test("that a member is gone arrives, and when its purges were learned if contact is long ago", () => {

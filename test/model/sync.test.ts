@@ -193,6 +193,30 @@ describe("a session", () => {
     },
   );
 
+  test("of equal nodes stays so small while deletions are purged all the time", () => {
+    const { time, nodes } = twoNodes();
+    time.ms += 100_000_000;
+    // In the middle of a step, which is a sixteenth of the grace.
+    time.ms += 2_700_000 - (time.ms % 5_400_000);
+    const sizes: number[] = [];
+    for (let round = 0; round < 6; round++) {
+      time.ms += 60_000;
+      for (let member = 1; member <= 1_000; member++) {
+        const { high, low } = originOf(`node-${member}`);
+        nodes.forEach(({ contacts }, i) => {
+          // What it heard of it last is some minutes ago, for each another time.
+          const ms = time.ms - ((member * 7 + i * 13) % 900) * 1_000;
+          contacts.note(high, low, ms, ms - 86_400_000, ms);
+        });
+      }
+      const { initiator } = runPair(nodes[round % 2], nodes[1 - (round % 2)]);
+      expect(initiator.reason).toBe("");
+      sizes.push(initiator.bytesSent + initiator.bytesReceived);
+    }
+    // In the first they come to know each other.
+    expect(Math.max(...sizes.slice(2))).toBeLessThanOrEqual(400);
+  });
+
   test("of nodes that know different members leaves both with all that either knew", () => {
     const { time, nodes } = twoNodes();
     time.ms += 100_000_000;

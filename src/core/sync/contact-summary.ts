@@ -23,12 +23,17 @@
  * whom alone it matters; it differs from node to node, and is in no digest.
  *
  * Contacts change all the time, if by little. So where digests of them are compared they are told
- * in steps, of a length that the initiator says, by which nodes agree for most of the time.
+ * in steps, of a length that the initiator says, by which nodes agree for most of the time. So do
+ * purges, while deletions are purged one after the other. What a member has purged concerns only
+ * who was not in contact with it since. So of a member that was in contact after the end of the step
+ * in which its purge falls, a digest has just that end. Who has the same digest need not learn when
+ * that was, for by then both knew all that the member has purged; and only reckons with it that
+ * the peer may have forgotten deletions up to the end of the step (`Hello.forgottenUpToMs`).
  *
  * Digests are SHA-256 over members in the order of their origins, with the initiator's salt before
  * them, so nobody can have prepared two vectors that look alike.
  */
-import { Contacts, MAX_MEMBERS, type Contact } from "./contacts.ts";
+import { Contacts, purgeInSteps, MAX_MEMBERS, type Contact } from "./contacts.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 import type { Salt } from "./short-digest.ts";
 
@@ -52,6 +57,14 @@ const DIGESTED_BYTES = 32;
 const HAS_PURGED = 1;
 const HAS_LEARNED = 2;
 const IS_FORGOTTEN = 4;
+
+/** What digests of members are made with. */
+export interface DigestKey {
+  /** The initiator's. */
+  readonly salt: Salt;
+  /** The steps that the initiator tells contacts in. */
+  readonly stepMs: number;
+}
 
 /** Which groups are named one by one. */
 export class GroupMask {
@@ -103,8 +116,8 @@ export class ContactSummary {
   others: Contacts | null = null;
   mask = new GroupMask(0);
 
-  /** Names the members of these groups and makes a digest of the others. */
-  static of(told: Contacts, mask: GroupMask, salt: Salt): ContactSummary {
+  /** Names the members of these groups and makes a digest of the others, in such steps. */
+  static of(told: Contacts, mask: GroupMask, key: DigestKey): ContactSummary {
     const summary = new ContactSummary();
     summary.mask = mask;
     const others = new Contacts();
@@ -113,19 +126,19 @@ export class ContactSummary {
       (mask.covers(member.originHigh) ? summary.named : others).append(member);
     }
     summary.others = others;
-    if (!mask.hasAll) summary.digest = digestOf(others, 0, others.size, salt, DIGEST_BYTES);
+    if (!mask.hasAll) summary.digest = digestOf(others, 0, others.size, key, DIGEST_BYTES);
     return summary;
   }
 
   /** Finds out the others by what is told here. False when the digest is of something else. */
-  recognise(told: Contacts, salt: Salt): boolean {
+  recognise(told: Contacts, key: DigestKey): boolean {
     const others = new Contacts();
     for (let at = 0; at < told.size; at++) {
       const member = told.at(at);
       if (!this.mask.covers(member.originHigh)) others.append(member);
     }
     if (this.digest !== null) {
-      const digest = digestOf(others, 0, others.size, salt, DIGEST_BYTES);
+      const digest = digestOf(others, 0, others.size, key, DIGEST_BYTES);
       if (this.digest.some((byte, i) => byte !== digest[i])) return false;
       this.others = others;
     } else this.others = new Contacts();
@@ -147,21 +160,21 @@ export function firstMask(told: Contacts): GroupMask {
 }
 
 /** Writes digests of groups of members, for which there is room. */
-export function writeGroups(writer: FrameWriter, told: Contacts, salt: Salt): void {
+export function writeGroups(writer: FrameWriter, told: Contacts, key: DigestKey): void {
   const bits = Math.ceil(Math.log2(Math.max(1, told.size / GROUP_SIZE)));
-  const groups = groupDigests(told, Math.min(bits, MAX_GROUP_BITS), salt);
+  const groups = groupDigests(told, Math.min(bits, MAX_GROUP_BITS), key);
   writer.u8(Math.min(bits, MAX_GROUP_BITS));
   for (const digest of groups) writer.copy(digest, 0, GROUP_DIGEST_BYTES);
 }
 
 /** Reads them; returns the groups in which these contacts differ. Null when it is none. */
-export function readGroups(reader: FrameReader, told: Contacts, salt: Salt): GroupMask | null {
+export function readGroups(reader: FrameReader, told: Contacts, key: DigestKey): GroupMask | null {
   const bits = reader.u8();
   if (bits > MAX_GROUP_BITS) return null;
   const start = reader.skip(GROUP_DIGEST_BYTES << bits);
   if (reader.overrun) return null;
   const mask = new GroupMask(bits);
-  for (const [group, digest] of groupDigests(told, bits, salt).entries()) {
+  for (const [group, digest] of groupDigests(told, bits, key).entries()) {
     const at = start + group * GROUP_DIGEST_BYTES;
     if (digest.some((byte, i) => byte !== reader.bytes[at + i])) mask.add(group);
   }
@@ -285,13 +298,13 @@ function groupOf(originHigh: number, bits: number): number {
   return bits === 0 ? 0 : originHigh >>> (32 - bits);
 }
 
-function groupDigests(told: Contacts, bits: number, salt: Salt): Uint8Array[] {
+function groupDigests(told: Contacts, bits: number, key: DigestKey): Uint8Array[] {
   const digests: Uint8Array[] = [];
   let from = 0;
   for (let group = 0; group < 1 << bits; group++) {
     let to = from;
     while (to < told.size && groupOf(told.at(to).originHigh, bits) === group) to++;
-    digests.push(digestOf(told, from, to, salt, GROUP_DIGEST_BYTES));
+    digests.push(digestOf(told, from, to, key, GROUP_DIGEST_BYTES));
     from = to;
   }
   return digests;
@@ -302,7 +315,7 @@ function digestOf(
   told: Contacts,
   from: number,
   to: number,
-  salt: Salt,
+  { salt, stepMs }: DigestKey,
   length: number,
 ): Uint8Array {
   const bytes = new Uint8Array(8 + (to - from) * DIGESTED_BYTES);
@@ -315,7 +328,7 @@ function digestOf(
     view.setUint32(at, originHigh);
     view.setUint32(at + 4, originLow);
     view.setFloat64(at + 8, ms);
-    view.setFloat64(at + 16, purgedUpToMs);
+    view.setFloat64(at + 16, purgeInSteps(ms, purgedUpToMs, stepMs));
     view.setFloat64(at + 24, forgottenMs);
   }
   const digest = new Uint8Array(32);

@@ -327,6 +327,18 @@ export class Contacts {
     return told;
   }
 
+  /**
+   * Up to when deletions may have been purged, whoever did, for who has the same digest of these
+   * (`purgeInSteps`).
+   */
+  purgedAtMostMs(stepMs: number): number {
+    let upToMs = 0;
+    for (let at = 0; at < this.count; at++) {
+      upToMs = Math.max(upToMs, purgeInSteps(this.contactMs[at], this.purgedMs[at], stepMs));
+    }
+    return upToMs;
+  }
+
   /** Visits all members, in the order of their origins. */
   forEach(
     visit: (
@@ -451,6 +463,15 @@ export class Contacts {
     const { highs, lows, contactMs, purgedMs, learnedMs, forgottenMs, metMs } = this;
     return [highs, lows, contactMs, purgedMs, learnedMs, forgottenMs, metMs];
   }
+}
+
+/**
+ * What a digest has of a purge: the end of the step in which it falls, if there was contact with
+ * that member later. 0 for none.
+ */
+export function purgeInSteps(contactMs: number, purgedUpToMs: number, stepMs: number): number {
+  const endMs = Math.ceil(purgedUpToMs / stepMs) * stepMs;
+  return contactMs >= endMs ? endMs : purgedUpToMs;
 }
 
 function words(from: Uint32Array, length: number): Uint32Array<ArrayBuffer> {

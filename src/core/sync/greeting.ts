@@ -120,6 +120,11 @@ export class Greeting {
     return Math.max(1, Math.floor(store.deletions.graceMs / STEPS_A_GRACE / 1000)) * 1000;
   }
 
+  /** How long this node keeps deletions, in ms. */
+  get graceMs(): number {
+    return this.options.store.deletions.graceMs;
+  }
+
   /** What this node says, with this root and these contacts. */
   hello(mode: number, root: Uint8Array | null, told: Contacts): Hello {
     const { store, cluster, nodeId, epoch, salt, maxFrameBytes } = this.options;
@@ -141,6 +146,7 @@ export class Greeting {
     hello.floor = store.floor;
     if (root !== null) hello.root.set(root.subarray(0, ROOT_BYTES));
     hello.contacts = told;
+    hello.graceMs = this.graceMs;
     return hello;
   }
 

@@ -85,6 +85,10 @@ export class Hello {
   contacts = new Contacts();
   /** In what steps both sides tell of contacts; whole seconds. The initiator's counts. */
   stepMs = 1_000;
+  /** Up to when deletions may have been purged by members that were not named. Not sent. */
+  othersPurgedMs = 0;
+  /** How long this node keeps deletions. Not sent, for it is the same on all nodes. */
+  graceMs = 0;
   /** Which members an initiator names one by one. */
   mask = new GroupMask(0, Uint8Array.of(1));
   /** The contacts as an initiator sent them, which the answer refers to. */
@@ -92,17 +96,32 @@ export class Hello {
 
   /**
    * Completes the contacts that an initiator sent, if those it did not name are the same as in
-   * `told`. False when they are not: then only those that it named are known.
+   * `told`, by a node that keeps deletions for `graceMs`. False when they are not: then only those
+   * that it named are known.
    */
-  recognise(told: Contacts): boolean {
-    const isKnown = this.summary.recognise(told, this.salt);
+  recognise(told: Contacts, graceMs = 0): boolean {
+    const isKnown = this.summary.recognise(told, this);
+    this.noteOthers(this.summary.others, this.stepMs, graceMs);
     this.contacts = this.summary.all();
     return isKnown;
   }
 
-  /** The time of the latest deletion that the node has forgotten, whoever purged it. */
+  /**
+   * The node has the same digest of these members, in such steps: so it may have forgotten what
+   * whoever has that may have, but nothing that is younger than the grace by its clock.
+   */
+  noteOthers(others: Contacts | null, stepMs: number, graceMs: number): void {
+    if (others === null) return;
+    const latestMs = Math.max(0, this.clockMs - graceMs);
+    this.othersPurgedMs = Math.min(others.purgedAtMostMs(stepMs), latestMs);
+  }
+
+  /**
+   * The time of the latest deletion that the node may have forgotten, whoever purged it, as far as
+   * it says so.
+   */
   forgottenUpToMs(): number {
-    let upToMs = this.purgedUpToMs;
+    let upToMs = Math.max(this.purgedUpToMs, this.othersPurgedMs);
     this.contacts.forEach((_high, _low, _ms, purgedUpToMs) => {
       upToMs = Math.max(upToMs, purgedUpToMs);
     });
@@ -114,7 +133,7 @@ export class Hello {
 export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | null = null): void {
   const { capabilities, clockMs, contacts, purgedUpToMs, floor } = hello;
   const hasFloor = floor.timeHigh !== 0 || floor.timeLow !== 0;
-  if (answered === null) hello.summary = ContactSummary.of(contacts, hello.mask, hello.salt);
+  if (answered === null) hello.summary = ContactSummary.of(contacts, hello.mask, hello);
   const contactBytes =
     answered === null ? summaryBytes(hello.summary) : answerBytes(contacts, answered.summary);
   writer.reserve(256 + 2 * MAX_TEXT_BYTES + contactBytes);
@@ -196,7 +215,9 @@ export function readHello(
   if (answering === null) hello.summary = readSummary(reader, clockMs);
   else {
     const areOthersAlike = (parts & HAS_OTHERS) !== 0;
-    hello.contacts = readAnswer(reader, clockMs, answering.summary, areOthersAlike);
+    const { summary, stepMs, graceMs } = answering;
+    hello.contacts = readAnswer(reader, clockMs, summary, areOthersAlike);
+    if (areOthersAlike) hello.noteOthers(summary.others, stepMs, graceMs);
   }
   reader.skip(reader.varint());
   return reader.overrun ? null : hello;

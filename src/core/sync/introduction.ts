@@ -81,10 +81,10 @@ export class Introduction {
   /** Responder: asks who has introduced itself to name the members of groups that differ. */
   askAgain(): void {
     const { writer } = this.parts;
-    const { stepMs, salt } = this.unrecognised!;
+    const asking = this.unrecognised!;
     writer.reserve(1 + MAX_GROUPS_BYTES);
     writer.u8(AGAIN);
-    writeGroups(writer, this.tell(stepMs), salt);
+    writeGroups(writer, this.tell(asking.stepMs), asking);
     writer.flush();
   }
 
@@ -94,7 +94,7 @@ export class Introduction {
     const isOutOfPlace = this.isComplete || this.isAgain || comparison.mode === "fetch";
     if (isOutOfPlace || own === null) return false;
     this.isAgain = true;
-    this.mask = readGroups(this.parts.reader, own.contacts, own.salt);
+    this.mask = readGroups(this.parts.reader, own.contacts, own);
     return this.mask !== null;
   }
 
@@ -142,7 +142,7 @@ export class Introduction {
   private isRecognised(hello: Hello): boolean {
     // What this node vouches for it tells as of later.
     if (this.told === null) this.onIntroduced();
-    const isKnown = hello.recognise(this.tell(hello.stepMs));
+    const isKnown = hello.recognise(this.tell(hello.stepMs), this.greeting.graceMs);
     // Of a fetch nobody concludes who has what.
     return isKnown || this.comparison.mode === "fetch" || !this.comparison.isMerging;
   }
