@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
+import { Link } from "../support/link.ts";
 import { Mosquitto, MOSQUITTO_MISSING, mosquittoPath } from "../support/mosquitto.ts";
 import {
   createNamespace,
@@ -115,6 +116,49 @@ describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", 
     const lost = /A sync.* failed.*(the connection was lost|nothing came)/;
     expect(n1.logged(lost) + n2.logged(lost)).toBe(0);
   });
+});
+
+describe.skipIf(mosquittoPath === null)("on a thin line to the broker", () => {
+  /** Less than this takes it less than the line does, and more than it more. */
+  const LINE_BYTES_A_SECOND = 16_384;
+  const VALUE_BYTES = 200;
+  const KEYS = 1_500;
+  const noise = (bytes: number): string =>
+    Buffer.from(crypto.getRandomValues(new Uint8Array((bytes * 3) / 4))).toString("base64");
+
+  test.each([8_192, 262_144])(
+    "what is written now comes before what heals at %i bytes a second",
+    async (broker_bytes_per_second) => {
+      const link = await Link.to(broker.port, LINE_BYTES_A_SECOND);
+      try {
+        const antiEntropy = { broker_bytes_per_second };
+        const mqtt = { max_outbox_events: 1 };
+        const n1 = await start("n1", {
+          broker: `mqtt://127.0.0.1:${link.port}`,
+          mqtt,
+          antiEntropy,
+        });
+        const n2 = await start("n2", { antiEntropy });
+        await n1.ask("REPLICATE disable");
+        await n1.askAll(
+          Array.from({ length: KEYS }, (_, i) => `SET missed${i} ${noise(VALUE_BYTES)}`),
+        );
+        await n1.ask("REPLICATE enable");
+        const held = async (): Promise<number> => Number(await n2.ask("DBSIZE"));
+        await eventually("it is being healed", async () => (await held()) > 100, DEADLINE_MS);
+        for (let i = 0; i < 5; i++) {
+          const before = await held();
+          await n1.ask(`SET fresh${i} 1`);
+          const isThere = async (): Promise<boolean> => (await n2.ask(`GET fresh${i}`)) === "1";
+          await eventually("what is written arrives", isThere, DEADLINE_MS);
+          expect((await held()) - before).toBeLessThan(KEYS / 10);
+        }
+      } finally {
+        link.close();
+      }
+    },
+    180_000,
+  );
 });
 
 describe.skipIf(mosquittoPath === null)("a broker that refuses the writes of all", () => {

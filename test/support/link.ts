@@ -10,13 +10,14 @@ export class Link {
     private readonly server: Server,
     /** The port to connect to instead. */
     readonly port: number,
+    private readonly bytesASecond: number,
   ) {}
 
-  /** Opens a way to a port. */
-  static async to(target: number): Promise<Link> {
+  /** Opens a way to a port, which takes so much in either direction. */
+  static async to(target: number, bytesASecond = Infinity): Promise<Link> {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const link = new Link(server, (server.address() as { port: number }).port);
+    const link = new Link(server, (server.address() as { port: number }).port, bytesASecond);
     server.on("connection", (socket) => link.pass(socket, target));
     return link;
   }
@@ -38,6 +39,15 @@ export class Link {
     this.server.close();
   }
 
+  /** What has come is on its way for as long as it takes, and nothing is read meanwhile. */
+  private drip(from: Socket, to: Socket): void {
+    from.on("data", (bytes) => {
+      to.write(bytes);
+      from.pause();
+      setTimeout(() => from.resume(), (bytes.length / this.bytesASecond) * 1_000);
+    });
+  }
+
   private pass(socket: Socket, target: number): void {
     if (this.isCut) return void socket.destroy();
     const other = connect(target, "127.0.0.1");
@@ -46,7 +56,8 @@ export class Link {
       [other, socket],
     ] as const) {
       this.sockets.add(from);
-      from.pipe(to);
+      if (this.bytesASecond === Infinity) from.pipe(to);
+      else this.drip(from, to);
       from.on("error", () => {});
       from.on("close", () => {
         this.sockets.delete(from);
