@@ -25,9 +25,9 @@
  * Contacts change all the time, if by little. So where digests of them are compared they are told
  * in steps, of a length that the initiator says, by which nodes agree for most of the time. So do
  * purges, while deletions are purged one after the other. What a member has purged concerns only
- * who was not in contact with it since. So of a member that was in contact after the end of the step
- * in which its purge falls, a digest has just that end. Who has the same digest need not learn when
- * that was, for by then both knew all that the member has purged; and only reckons with it that
+ * who was not in contact with it since. So of a member that was in contact after the step in which
+ * its purge falls, a digest has just the end of the step. Who has the same digest need not learn
+ * when it was, for by then both knew all that the member has purged; and only reckons with it that
  * the peer may have forgotten deletions up to the end of the step (`Hello.forgottenUpToMs`).
  *
  * Digests are SHA-256 over members in the order of their origins, with the initiator's salt before
