@@ -16,6 +16,7 @@ import { Statistics } from "./commands/statistics.ts";
 import { commandTable } from "./commands/table.ts";
 import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
+import { findLooseFiles } from "./durability/loose-files.ts";
 import { loadDiskKeys, type DiskKeys } from "./durability/sealing.ts";
 import { formatHostPort, NO_ADDRESS } from "./config/address.ts";
 import type { Field } from "./config/field.ts";
@@ -204,6 +205,7 @@ class RunningNode implements Node {
   async start(): Promise<void> {
     const { backups, listener, logger, replica } = this;
     this.warnOfListeners();
+    await this.warnOfLooseFiles();
     // Before a client can ask for one, whose beginnings would be taken for leftovers.
     await backups.start();
     try {
@@ -271,9 +273,21 @@ class RunningNode implements Node {
     this.hasStopped.resolve();
   }
 
+  /** Others may read what was made before, or elsewhere. */
+  private async warnOfLooseFiles(): Promise<void> {
+    const { storage, logging, audit } = this.config;
+    const places = [storage.path, backupDirectory(storage), logging.file_path, audit.file];
+    const paths = places.filter((path) => path !== "");
+    const loose = await findLooseFiles(paths);
+    if (loose === null) return;
+    const { first, count: files, remedy: run } = loose;
+    const message = "Other users of this machine may read or change files of this node";
+    this.logger.warn(message, { files, first: first.path, mode: first.mode, run });
+  }
+
   private createBackups(): Backups {
     const { config, world, replica, logger } = this;
-    const { path, backup_path, backup_interval_hours, backup_keep } = config.storage;
+    const { backup_interval_hours, backup_keep } = config.storage;
     const { max_backups, min_free_mb } = config.storage;
     return new Backups({
       files: world.files,
@@ -282,7 +296,7 @@ class RunningNode implements Node {
       store: replica.store,
       nodeId: config.node_id,
       metadata: () => replica.journal.allMetadata(),
-      directory: backup_path === "" ? join(path, "backups") : backup_path,
+      directory: backupDirectory(config.storage),
       intervalHours: backup_interval_hours,
       keep: backup_keep,
       maxCount: max_backups,
@@ -356,6 +370,10 @@ class RunningNode implements Node {
     };
     return services;
   }
+}
+
+function backupDirectory({ path, backup_path }: Config["storage"]): string {
+  return backup_path === "" ? join(path, "backups") : backup_path;
 }
 
 function replicaOptions(
