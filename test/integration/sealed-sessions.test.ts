@@ -178,6 +178,17 @@ test("without the secret nothing is answered, and what is refused is counted by 
   expect(await node.ask("GET city")).toBe("Hanoi");
 });
 
+test("where clients need a password, members need none beside the secret", async () => {
+  const env = { MERKLE_KV_AUTH_PASSWORD: "correct-horse" };
+  const two = await start("n2", "one", { env });
+  const antiEntropy = { interval_seconds: 1, peer_list: [two.address] };
+  const one = await start("n1", "one", { env, antiEntropy });
+  expect(await one.ask("SET city Hanoi")).toStartWith("ERROR: Not authenticated");
+  for (const node of [one, two]) expect(await node.ask("AUTH correct-horse")).toBe("OK");
+  expect(await two.ask("SET city Hanoi")).toBe("OK");
+  await eventually("it is there", async () => (await one.ask("GET city")) === "Hanoi");
+});
+
 describe.skipIf(mosquittoPath === null)("nodes that see only the broker", () => {
   test("heal through it, values too large for it included", async () => {
     const broker = await Mosquitto.start();
