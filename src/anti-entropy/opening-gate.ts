@@ -5,6 +5,7 @@
 import type { Link, LinkHandler } from "../ports.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import type { Rejection } from "./sealed-format.ts";
+import { UnreadBytes } from "./unread-bytes.ts";
 
 /** What one is made with. */
 export interface OpeningGateOptions {
@@ -22,7 +23,7 @@ export interface OpeningGateOptions {
 
 /** See the file header. */
 export class OpeningGate implements LinkHandler {
-  private came: Uint8Array[] = [];
+  private readonly came = new UnreadBytes();
   private behind: LinkHandler | null = null;
   private isOver = false;
   private readonly cancel: Cancel;
@@ -37,10 +38,9 @@ export class OpeningGate implements LinkHandler {
     if (this.behind !== null) return this.behind.receive(bytes);
     if (this.isOver) return;
     this.came.push(bytes);
-    const all = Buffer.concat(this.came);
-    const found = this.options.examine(all);
+    const found = this.options.examine(this.came.bytes);
     if (found === "more") return;
-    if (found === null) return this.open(all);
+    if (found === null) return this.open(this.came.bytes);
     if (found.reply.length > 0) this.options.link.send(found.reply);
     this.close(found.problem);
   }
@@ -71,7 +71,8 @@ export class OpeningGate implements LinkHandler {
     if (this.isOver) return;
     this.isOver = true;
     this.cancel();
-    this.came = [];
+    this.came.skip(this.came.length);
+    this.came.settle();
     this.options.onEnd(problem);
   }
 }

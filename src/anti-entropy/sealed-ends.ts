@@ -39,7 +39,8 @@ export class CallingLink extends SealedLink {
   }
 
   protected shakeHands(): boolean {
-    const { unopened, handshake } = this;
+    const { handshake } = this;
+    const unopened = this.unopened.bytes;
     const first = unopened[0];
     if (first === format.REFUSAL) {
       if (unopened.length < format.REFUSAL_BYTES) return true;
@@ -54,7 +55,7 @@ export class CallingLink extends SealedLink {
     if (unopened.length < length) return true;
     const riding = handshake.readMessage(unopened.subarray(ANSWER_HEADER_BYTES, length));
     if (riding === null) return this.rejectAll(format.rejectMessage("its answer"));
-    this.takeUnopened(length);
+    this.unopened.skip(length);
     this.sealingReceived += length - riding.length;
     const kept = this.takeKept();
     this.establish(handshake.split(), kept);
@@ -95,7 +96,7 @@ export class AnsweringLink extends SealedLink {
 
   protected shakeHands(): boolean {
     if (this.isPlain) return this.passOn();
-    const found = this.examine(this.unopened);
+    const found = this.examine(this.unopened.bytes);
     if (found === "more") return true;
     if (found === "plain") {
       this.isPlain = true;
@@ -105,7 +106,7 @@ export class AnsweringLink extends SealedLink {
       this.reject(found);
       return true;
     }
-    this.takeUnopened(found.length);
+    this.unopened.skip(found.length);
     this.sealingReceived += found.length - found.payload.length;
     this.isAnswering = true;
     this.deliver(found.payload);
@@ -120,9 +121,9 @@ export class AnsweringLink extends SealedLink {
   }
 
   private passOn(): true {
-    const { unopened } = this;
-    this.takeUnopened(unopened.length);
-    this.deliver(unopened);
+    const { bytes } = this.unopened;
+    this.unopened.skip(bytes.length);
+    this.deliver(bytes);
     return true;
   }
 

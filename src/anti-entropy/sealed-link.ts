@@ -21,6 +21,7 @@ import {
   type Objection,
   type Rejection,
 } from "./sealed-format.ts";
+import { UnreadBytes } from "./unread-bytes.ts";
 
 /**
  * Most bytes in a message. A message is of use only when all of it has come, so over a slow line
@@ -44,7 +45,7 @@ export abstract class SealedLink implements Link, LinkHandler {
   /** See `sealingSent`. */
   sealingReceived = 0;
   /** What came and is not opened yet. */
-  protected unopened: Uint8Array = NOTHING;
+  protected readonly unopened = new UnreadBytes();
   /** What is to be sent once the handshake is done. */
   protected unsent: Uint8Array[] = [];
   private unsentBytes = 0;
@@ -87,9 +88,10 @@ export abstract class SealedLink implements Link, LinkHandler {
 
   receive(bytes: Uint8Array): void {
     if (this.hasEnded) return;
-    this.unopened = joined(this.unopened, bytes);
-    if (this.keys === null && this.shakeHands()) return;
-    if (this.keys !== null) this.open(this.keys);
+    this.unopened.push(bytes);
+    const isWaiting = this.keys === null && this.shakeHands();
+    if (!isWaiting && this.keys !== null) this.open(this.keys);
+    this.unopened.settle();
   }
 
   drained(): void {
@@ -134,13 +136,6 @@ export abstract class SealedLink implements Link, LinkHandler {
     if (kept.length > 0) this.seal(kept);
   }
 
-  /** Removes from what came what was read of it. */
-  protected takeUnopened(count: number): void {
-    // A copy, for what is left may be little of what came.
-    this.unopened =
-      count === this.unopened.length ? NOTHING : new Uint8Array(this.unopened.subarray(count));
-  }
-
   /** Passes on what was opened. */
   protected deliver(bytes: Uint8Array): void {
     if (bytes.length > 0) this.handler?.receive(bytes);
@@ -153,7 +148,7 @@ export abstract class SealedLink implements Link, LinkHandler {
     if (reply.length > 0) this.link.send(reply);
     const { handler } = this;
     this.problem = problem;
-    this.unopened = NOTHING;
+    this.unopened.skip(this.unopened.length);
     this.end();
     handler?.closed(problem);
   }
@@ -176,7 +171,7 @@ export abstract class SealedLink implements Link, LinkHandler {
   }
 
   private open({ receive }: SessionKeys): void {
-    const { unopened } = this;
+    const unopened = this.unopened.bytes;
     const opened: Uint8Array[] = [];
     let rejection: Rejection | null = null;
     let at = 0;
@@ -193,13 +188,9 @@ export abstract class SealedLink implements Link, LinkHandler {
         at = end;
       }
     }
-    this.takeUnopened(at);
+    this.unopened.skip(at);
     this.sealingReceived += opened.length * OVERHEAD_BYTES;
     this.deliver(opened.length === 1 ? opened[0]! : Buffer.concat(opened));
     if (rejection !== null) this.reject(rejection);
   }
-}
-
-function joined(before: Uint8Array, bytes: Uint8Array): Uint8Array {
-  return before.length === 0 ? bytes : Buffer.concat([before, bytes]);
 }

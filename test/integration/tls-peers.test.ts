@@ -6,6 +6,7 @@ import { Authority, type CertificateFiles } from "../support/certificates.ts";
 import { merklekvBinary } from "../support/binary.ts";
 import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
+import { secretFileNamed } from "../support/secret-files.ts";
 import { NodeOnDisk, type Sections } from "../siege/node-on-disk.ts";
 
 let authority: Authority;
@@ -65,6 +66,25 @@ describe("nodes", () => {
     await eventually("the key is there", async () => {
       return (await run("cli", ...tlsOf(b, pair), "GET", "k")).text === "v\n";
     });
+    await stopAll();
+  });
+
+  test("seal their sessions with the cluster secret within TLS, and diff looks into both", async () => {
+    const secretFile = secretFileNamed("one");
+    const strict = { network: { plaintext: "off" }, cluster: { secret_file: secretFile } };
+    const a = await startNode("a", strict);
+    const peer = [`tls://127.0.0.1:${a.tlsPort}`];
+    const b = await startNode("b", { ...strict, anti_entropy: { peer_list: peer } });
+    expect((await run("cli", ...tlsOf(a), "SET", "k", "v")).text).toBe("OK\n");
+    await eventually("the key is there", async () => {
+      return (await run("cli", ...tlsOf(b), "GET", "k")).text === "v\n";
+    });
+    const places = [a, b].map(({ tlsPort }) => `127.0.0.1:${tlsPort}`);
+    const tls = ["--tls", "--cacert", authority.caFile];
+    const found = await run("diff", ...places, ...tls, "--secret-file", secretFile);
+    expect([found.code, found.text]).toEqual([0, expect.stringContaining("hold the same")]);
+    const refused = await run("diff", ...places, ...tls);
+    expect([refused.code, refused.text]).toEqual([2, expect.stringContaining("has a secret")]);
     await stopAll();
   });
 
