@@ -35,7 +35,8 @@ export function readHello(bytes: Uint8Array): "none" | "part" | "whole" {
       const message = (header[1]! << 16) | (header[2]! << 8) | header[3]!;
       if (message > MAX_HELLO_BYTES) return "none";
       wanted = MESSAGE_HEADER_BYTES + message;
-      if (gathered >= wanted) return "whole";
+      // TLS reads no record before it is there as a whole.
+      if (gathered >= wanted) return end === start + length ? "whole" : "part";
     }
     at = start + length;
   }

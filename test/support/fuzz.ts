@@ -11,6 +11,7 @@ import { originOf } from "../../src/core/data/origin.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { Receiver } from "../../src/replication/receiver.ts";
 import { Dice, type Fuzzer } from "./dice.ts";
+import { HelloFuzzer } from "./fuzz-hellos.ts";
 import { NoiseFuzzer } from "./fuzz-noise.ts";
 import { SealedFuzzer } from "./fuzz-sealed.ts";
 import { InProcessServer, respRequest, type InProcessClient } from "./in-process.ts";
@@ -399,5 +400,6 @@ export function fuzzers(seed: number): Fuzzer[] {
     new EventFuzzer(seed),
     new NoiseFuzzer(seed),
     new SealedFuzzer(seed),
+    new HelloFuzzer(seed),
   ];
 }
