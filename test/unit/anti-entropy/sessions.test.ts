@@ -257,6 +257,26 @@ describe("in a cluster with a secret", () => {
     },
   );
 
+  test("who sends an opening byte by byte, and never all of it, does not stay", () => {
+    const { link, ended } = silentLink();
+    const { sessions, timeline } = create(
+      () => Promise.reject(new Error("not asked")),
+      createWorld(),
+      "host",
+      1_000,
+      sealOf(ONE),
+    );
+    const results: string[] = [];
+    const handler = sessions.serve(link, false, ({ reason }) => results.push(reason));
+    handler.receive(Buffer.of(0xc1, ...Buffer.from(ONE.current.id, "hex"), 0xff, 0xff));
+    for (let i = 0; i < 100; i++) {
+      timeline.runUntil(timeline.nowMs + SILENCE_MS / 100);
+      handler.receive(Buffer.alloc(100));
+    }
+    expect([ended.times, sessions.active]).toEqual([1, 0]);
+    expect(results).toEqual(["peer:1 did not say who it is within 5 s"]);
+  });
+
   test("who answers without it counts as not reached, so that another way is tried", async () => {
     const { guest, timeline } = createPair({ seals: [sealOf(ONE), sealOf(null)] });
     const outcome = guest.sessions.run(PEER, ALL);
