@@ -27,8 +27,9 @@ export interface LooseFiles {
 }
 
 /**
- * What is too loose of those paths and of what is directly in them; null for nothing. A directory that others may not enter protects what is in it. What cannot be
- * looked at is left out: whoever needs it finds out.
+ * What is too loose of those paths and of what is directly in them; null for nothing. A directory
+ * that others may not enter protects what is in it. What cannot be looked at is left out: whoever
+ * needs it finds out.
  */
 export async function findLooseFiles(paths: readonly string[]): Promise<LooseFiles | null> {
   const loose: LooseFile[] = [];
