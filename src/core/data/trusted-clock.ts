@@ -195,13 +195,20 @@ export class TrustedClock {
    * The data is back, and `seenMs` is the latest time, in Unix ms, that the node knew of before.
    */
   begin(seenMs: number): void {
-    const { farMs, hasPeers, maxAheadMs, mayHavePeers, monotonicMs, wallMs } = this.options;
+    const { farMs, hasPeers, maxAheadMs, mayHavePeers, monotonicMs } = this.options;
     this.seenMs = seenMs;
-    const offMs = wallMs() - seenMs;
+    // What the clock said while the data was being read says less than the data.
+    this.wallOffsetMs = this.readOffset();
+    const offMs = this.lookedAtMs - seenMs;
     const isLong = seenMs > 0 && offMs > farMs && (mayHavePeers || hasPeers());
-    if (offMs >= -maxAheadMs && !isLong) return;
+    if (offMs >= -maxAheadMs && !isLong) return this.beginAnew();
     this.heldOffsetMs = seenMs - monotonicMs();
     this.weigh(0, false);
+  }
+
+  private beginAnew(): void {
+    this.believe();
+    if (!this.isWallPlausible) this.current = "implausible";
   }
 
   /** Compares the clocks. To be called once in a while even if nobody asks for the time. */

@@ -311,6 +311,31 @@ describe("after a restart with a clock an hour behind what the node has seen", (
   });
 });
 
+describe("a clock that is set while the data is being read", () => {
+  test.each([5_000, -1_000])("by %d days is the one that the data agrees with", (days) => {
+    offMs = days * DAY_MS;
+    const clock = create();
+    clock.nowMs();
+    trueMs += 300;
+    offMs = 0;
+    clock.nowMs();
+    clock.begin(trueMs - 10_000);
+    isIn(clock, "trusted");
+    trueMs += 1_000;
+    expect(off(clock)).toBe(0);
+    isIn(clock, "trusted");
+  });
+
+  test("is not believed where the data speaks against it", () => {
+    const clock = create();
+    trueMs += 300;
+    offMs = 5_000 * DAY_MS;
+    clock.begin(trueMs - 10_000);
+    isIn(clock, "implausible");
+    expect(off(clock)).toBe(-10_000);
+  });
+});
+
 describe("days apart", () => {
   test.each([5 * DAY_MS, -5 * DAY_MS])("by %d ms nothing is believed without a peer", (step) => {
     const clock = create();
