@@ -60,10 +60,10 @@ export interface SessionsOptions {
    */
   readonly onPostponed: (nodeId: string, entryMs: number) => void;
   /**
-   * Who answered at that address, and calls itself that, says that it is that time, in Unix ms;
-   * null: it is in doubt.
+   * Who answered at that address, null for through the broker, and calls itself that, says that it
+   * is that time, in Unix ms; null: it is in doubt.
    */
-  readonly onPeerTime: (nodeId: string, unixMs: number | null, address: string) => void;
+  readonly onPeerTime: (nodeId: string, unixMs: number | null, address: string | null) => void;
   /** Told how long the turns of sessions take. */
   readonly longestSlice: LongestSlice;
   /** A session threw, which is a mistake in the program. */
@@ -258,6 +258,7 @@ export class Sessions {
   ): Conversation {
     const { common, durability, silenceMs, onBug, timing, maxQueuedBytes, longestSlice } =
       this.options;
+    const address = isRelayAddress(link.address) ? null : link.address;
     const { onPeerTime } = this.options;
     const conversation: Conversation = new Conversation({
       link,
@@ -273,7 +274,7 @@ export class Sessions {
           ...parts,
           salt: this.newSalt(),
           monotonicMs: timing.nowMs,
-          onPeerTime: (nodeId, unixMs) => onPeerTime(nodeId, unixMs, link.address),
+          onPeerTime: (nodeId, unixMs) => onPeerTime(nodeId, unixMs, address),
           send,
           onResumable,
           onEnd: end,

@@ -432,7 +432,7 @@ export class Simulation {
     while (this.present.some((node) => !node.isUp) && timeline.nowMs < untilMs);
     if (plan.troubles.clockStep > 0) {
       // Those that believed their clocks unconfirmed are no witnesses for others for a while.
-      this.pass(180_000, QUIET_LIKE_MS);
+      this.pass(360_000, 60_000);
       this.tryWrites();
     }
     // What was written with a clock an hour ahead can be passed on when that hour is over.

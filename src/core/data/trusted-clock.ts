@@ -133,6 +133,7 @@ export interface ClockChange {
 /** What time a peer said it was: so much more than the monotonic clock showed then. */
 interface Witness {
   readonly nodeId: string;
+  readonly address: string | null;
   readonly offsetMs: number;
   readonly atMs: number;
 }
@@ -248,22 +249,33 @@ export class TrustedClock {
 
   /**
    * That peer says that it is `theirMs` now, in Unix ms; null: it does not know, and takes back
-   * what was said there before. Who answers at one address under many names is one peer all the
-   * same, and takes the word of no other by using its name.
+   * what it has said before. `address` is where it answered, null for through the broker, where all
+   * have only names. Who answers at one address under many names is one peer all the same, and
+   * takes the word of nobody at another by using its name.
    */
-  noteTime(nodeId: string, theirMs: number | null, address = nodeId): void {
-    const hasTakenBack = this.witnesses.delete(address) && theirMs === null;
+  noteTime(nodeId: string, theirMs: number | null, address: string | null = null): void {
+    const hasTakenBack = this.dropWitness(nodeId, address) && theirMs === null;
     if (hasTakenBack && this.current === "held" && this.offsets(false).length === 0) {
       this.weigh(0, false);
     }
     if (theirMs === null) this.isOtherUnsure = true;
     if (theirMs === null || !isPlausible(theirMs)) return;
     const atMs = this.options.monotonicMs();
-    this.witnesses.set(address, { nodeId, offsetMs: theirMs - atMs, atMs });
+    this.witnesses.set(`${address}/${nodeId}`, { nodeId, address, offsetMs: theirMs - atMs, atMs });
     if (this.witnesses.size > MAX_WITNESSES) {
       this.witnesses.delete(this.witnesses.keys().next().value!);
     }
     this.look();
+  }
+
+  /** Forgets what that peer has said before. Whether there was something. */
+  private dropWitness(nodeId: string, address: string | null): boolean {
+    const before = this.witnesses.size;
+    for (const [name, { nodeId: of, address: at }] of this.witnesses) {
+      const isNamesake = of === nodeId && (at === null || address === null);
+      if (isNamesake || (address !== null && at === address)) this.witnesses.delete(name);
+    }
+    return this.witnesses.size < before;
   }
 
   /** Whether the wall clock counts, and a peer has agreed with it since its last doubtful step. */
@@ -392,8 +404,8 @@ export class TrustedClock {
   /** The machine slept: that time has passed, whatever the monotonic clock says. */
   private wakeUp(sleptMs: number): void {
     this.heldOffsetMs += sleptMs;
-    for (const [address, witness] of this.witnesses) {
-      this.witnesses.set(address, { ...witness, offsetMs: witness.offsetMs + sleptMs });
+    for (const [name, witness] of this.witnesses) {
+      this.witnesses.set(name, { ...witness, offsetMs: witness.offsetMs + sleptMs });
     }
   }
 
