@@ -34,6 +34,8 @@ export class PresenceWatch {
   isConnected = false;
   private connections = 0;
   private droppedEvents = 0;
+  /** This node did not publish all it should have, and nobody was there to compare with. */
+  private isUntold = false;
   private nowMs = 0;
   private moved: Peer[] = [];
   private readonly roots = new RootWatch();
@@ -48,7 +50,8 @@ export class PresenceWatch {
     this.nowMs = nowMs;
     const presence = this.options.presence();
     const { connections, droppedEvents, connected } = presence;
-    const hasMissed = connections !== this.connections || droppedEvents > this.droppedEvents;
+    this.isUntold ||= droppedEvents > this.droppedEvents;
+    const hasMissed = connections !== this.connections || this.isUntold;
     this.connections = connections;
     this.droppedEvents = droppedEvents;
     this.isConnected = connected;
@@ -64,6 +67,8 @@ export class PresenceWatch {
       if (peer.announcedBy !== "") different.add(this.peers.byNodeId(peer.announcedBy) ?? peer);
     }
     for (const peer of this.moved.splice(0)) different.add(peer);
+    // Who comes later does not show by its root that it misses something, if it is from before.
+    this.isUntold &&= [...this.peers.announced()].length === 0;
     return { different: [...different], hasMissed };
   }
 

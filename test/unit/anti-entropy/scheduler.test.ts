@@ -280,6 +280,20 @@ describe("at once", () => {
     expect(addresses()).toEqual(["a:7379", "b:7379"]);
   });
 
+  test("after writes were dropped while nobody was there, with who comes first", async () => {
+    const scheduler = create();
+    droppedEvents++;
+    pass(scheduler, 5_000);
+    // Its root is that from before the writes, as this node's own still is.
+    peers = [presence("a")];
+    pass(scheduler, 1_000);
+    expect(addresses()).toEqual(["a:7379"]);
+    await settle(scheduler);
+    peers = [presence("a"), presence("b")];
+    pass(scheduler, 5_000);
+    expect(addresses()).toEqual([]);
+  });
+
   test("with a peer that comes online with another root", async () => {
     peers = [presence("a"), presence("b")];
     const scheduler = create();
