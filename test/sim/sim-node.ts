@@ -23,6 +23,7 @@ import { NodeDisk } from "./disk.ts";
 import { FSYNC_MODES, type DiskKind } from "./plan.ts";
 import { readState, textOf } from "./holding.ts";
 import { SimKeys } from "./sim-keys.ts";
+import { unsealedLine } from "../../src/durability/sealed-lines.ts";
 import { SimProcess } from "./sim-process.ts";
 import { createWorld, MAX_TIMER_DELAY } from "./sim-world.ts";
 import type { Simulation } from "./simulation.ts";
@@ -273,11 +274,23 @@ export class SimNode {
           const found = JSON.parse(line) as Record<string, unknown>;
           return found.key === key && found.time === time && found.origin === origin.join("");
         };
-        const lines = textOf(this.disk.contents.durableContents(setAside.path)).split("\n");
-        if (lines.some((line) => line.endsWith("}") && isKept(line))) return;
+        if (this.linesAside(setAside.path).some((line) => line.endsWith("}") && isKept(line)))
+          return;
         this.simulation.oracle.fail(`${this.id} dropped ${key} and its set-aside file lacks it`);
       },
     };
+  }
+
+  /** The lines of what was set aside, as they were before they were sealed. */
+  private linesAside(path: string): string[] {
+    const keys = this.keys.now();
+    const lines: string[] = [];
+    let position = 0;
+    for (const line of textOf(this.disk.contents.durableContents(path)).split("\n")) {
+      lines.push(unsealedLine(line, position, path, keys) ?? "");
+      position += Buffer.byteLength(line) + 1;
+    }
+    return lines;
   }
 
   /** For the history: what a process begins with, and as whom it counts. */
