@@ -2,7 +2,7 @@
  * What a node seals its sessions with: makes sealed links of those over which it calls members and
  * is called by them. Without a secret nothing is sealed, and who seals is told so.
  */
-import { counter, type Fact } from "../fact.ts";
+import { counter, text, type Fact } from "../fact.ts";
 import type { Link } from "../ports.ts";
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import { keyFor, type Secret } from "../security/keys.ts";
@@ -35,6 +35,11 @@ export class PeerSeal {
 
   /** For INFO. */
   static readonly facts: readonly Fact<PeerSeal>[] = [
+    text(
+      "cluster_secret_id",
+      "The id of the cluster secret that this node seals with, which is no secret itself; empty without one.",
+      (it) => it.current,
+    ),
     counter(
       "sync_refused_unsealed",
       "connections",

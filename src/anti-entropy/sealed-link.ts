@@ -40,9 +40,9 @@ export abstract class SealedLink implements Link, LinkHandler {
   handler: LinkHandler | null = null;
   /** What was wrong with what came; null while nothing was. */
   problem: string | null = null;
-  /** How many bytes more than it was given it sent, and came than it passed on. */
+  /** How many bytes more it sent than it was given. */
   sealingSent = 0;
-  /** See `sealingSent`. */
+  /** How many bytes more came than it passed on. */
   sealingReceived = 0;
   /** What came and is not opened yet. */
   protected readonly unopened = new UnreadBytes();
@@ -155,9 +155,9 @@ export abstract class SealedLink implements Link, LinkHandler {
 
   private seal(bytes: Uint8Array): void {
     const { send } = this.keys!;
-    // Nothing goes out any more, and silence ends it.
-    if (send.left < Math.ceil(bytes.length / PIECE_BYTES)) return void (this.problem = SPENT);
     const pieces = Math.ceil(bytes.length / PIECE_BYTES);
+    // Nothing goes out any more, and silence ends it.
+    if (send.left < pieces) return void (this.problem = SPENT);
     const wire = Buffer.allocUnsafe(bytes.length + pieces * OVERHEAD_BYTES);
     let at = 0;
     for (let from = 0; from < bytes.length; from += PIECE_BYTES) {

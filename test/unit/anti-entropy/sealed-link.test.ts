@@ -16,7 +16,8 @@ const bytes = (text: string): Buffer => Buffer.from(text, "latin1");
 
 /** The facts of a node about what it refused, those that are not 0. */
 function refusalsOf(seal: PeerSeal): Record<string, unknown> {
-  const facts = PeerSeal.facts.map(({ name, read }) => [name, read(seal)] as const);
+  const counters = PeerSeal.facts.filter(({ kind }) => kind === "counter");
+  const facts = counters.map(({ name, read }) => [name, read(seal)] as const);
   return Object.fromEntries(facts.filter(([, count]) => count !== 0));
 }
 
