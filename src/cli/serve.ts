@@ -18,7 +18,8 @@ export const serve: Subcommand = {
   usage: "[serve] [--config FILE]",
   about:
     "Runs a node. Every key of the configuration can be overridden by the environment:\n" +
-    "MERKLE_KV_<SECTION>_<KEY>. SIGTERM and SIGINT stop it cleanly, SIGHUP reopens its log.",
+    "MERKLE_KV_<SECTION>_<KEY>. SIGTERM and SIGINT stop it cleanly, SIGHUP reopens its log\n" +
+    "and reads certificates again.",
   options: [
     { long: "--config", short: "-c", value: "FILE", about: "The configuration, in TOML." },
     exitWithStdin,
