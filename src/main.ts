@@ -40,6 +40,10 @@ const commands: Record<string, { about: string; load(): Promise<Subcommand> }> =
     about: "Make a data directory of a backup",
     load: async () => (await import("./cli/restore.ts")).restore,
   },
+  init: {
+    about: "Make a directory for a node: configuration, secret, first user",
+    load: async () => (await import("./cli/init.ts")).init,
+  },
   unseal: {
     about: "Print entries that were set aside in a sealed file",
     load: async () => (await import("./cli/unseal.ts")).unseal,

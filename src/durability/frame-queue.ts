@@ -5,8 +5,11 @@
  */
 import { FrameBuffer } from "./record.ts";
 
-/** A frame takes no further record beyond this, which bounds what recovery holds in memory. */
-const FRAME_BYTES = 8 * 1024 * 1024;
+/**
+ * A frame takes no further record beyond this, which bounds what recovery holds in memory, and for
+ * how long sealing holds up everything else.
+ */
+const FRAME_BYTES = 2 * 1024 * 1024;
 /** Empty buffers kept. */
 const KEPT_BUFFERS = 2;
 

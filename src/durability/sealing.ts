@@ -26,7 +26,7 @@
  */
 import { writeU32, writeU64 } from "../core/bytes.ts";
 import { OperationalError } from "../operational-error.ts";
-import { NONCE_BYTES, open, seal, TAG_BYTES } from "../security/aead.ts";
+import { NONCE_BYTES, openInto, sealInto, TAG_BYTES } from "../security/aead.ts";
 import { KEY_ID_BYTES, keyFor, type Secret } from "../security/keys.ts";
 import { readSecretFile } from "../security/secret-file.ts";
 import { finishFrame, FRAME_HEADER_BYTES } from "./frame.ts";
@@ -42,6 +42,8 @@ const NONCE_AT = FILE_ID_AT + FILE_ID_BYTES;
 const CLEAR_BYTES = NONCE_AT + NONCE_BYTES;
 /** Position u64 and unsynced bytes u32 of the frame. */
 const PLACE_BYTES = 12;
+/** More than this is not kept for the next frame. */
+const KEPT_BYTES = 4 * 1024 * 1024;
 const MAX_COUNT = 0xffff_ffff;
 
 /** In the place of a key's id: no key. */
@@ -177,6 +179,7 @@ export class DirectorySeals {
 /** Seals the frames of one file, for one process. */
 export class FrameSealer {
   private count = 0;
+  private readonly room = new Room();
   private readonly clear = Buffer.alloc(CLEAR_BYTES);
 
   /** Use `DirectorySeals`. */
@@ -192,18 +195,20 @@ export class FrameSealer {
     clear.set(noncePrefix, NONCE_AT);
   }
 
-  /** As `finishFrame`, sealed. What it returns is the caller's. */
+  /** As `finishFrame`, sealed: a view, valid until the next one. */
   finish(bytes: Uint8Array, length: number, position: number, syncedBytes: number): Uint8Array {
     const { clear } = this;
     if (this.count === MAX_COUNT) throw new Error("too many frames in a file");
     writeU32(clear, NONCE_AT + NONCE_PREFIX_BYTES, this.count++);
     const records = bytes.subarray(FRAME_HEADER_BYTES, length);
     const nonce = clear.subarray(NONCE_AT);
-    const sealed = seal(this.key, nonce, withPlace(clear, position, syncedBytes), records);
-    const frame = new Uint8Array(FRAME_HEADER_BYTES + CLEAR_BYTES + sealed.length);
+    const sealedAt = FRAME_HEADER_BYTES + CLEAR_BYTES;
+    const frameBytes = sealedAt + records.length + TAG_BYTES;
+    const frame = this.room.of(frameBytes);
     frame.set(clear, FRAME_HEADER_BYTES);
-    frame.set(sealed, FRAME_HEADER_BYTES + CLEAR_BYTES);
-    return finishFrame(frame, frame.length, position, syncedBytes);
+    const place = withPlace(clear, position, syncedBytes);
+    sealInto(this.key, nonce, place, records, frame, sealedAt);
+    return finishFrame(frame, frameBytes, position, syncedBytes);
   }
 }
 
@@ -212,6 +217,7 @@ export class FrameOpener {
   /** With what the file is sealed, null if it is not; undefined before the first frame. */
   file: FileSeal | null | undefined = undefined;
   private key: Buffer | null = null;
+  private readonly room = new Room();
 
   /** Use `DirectorySeals`. */
   constructor(
@@ -220,8 +226,8 @@ export class FrameOpener {
   ) {}
 
   /**
-   * The records of a payload that was found at that position, or what is wrong with it. Throws an
-   * OperationalError when its key is not there.
+   * The records of a payload that was found at that position, valid until the next is opened; or
+   * what is wrong with it. Throws an OperationalError when its key is not there.
    */
   open(payload: Uint8Array, position: number, syncedBytes: number): Uint8Array | string {
     const isSealed = payload[0] === SEALED_FRAME;
@@ -243,7 +249,23 @@ export class FrameOpener {
     const clear = payload.subarray(0, CLEAR_BYTES);
     const nonce = clear.subarray(NONCE_AT);
     const sealed = payload.subarray(CLEAR_BYTES);
-    return open(this.key!, nonce, withPlace(clear, position, syncedBytes), sealed) ?? WRONG_SEAL;
+    const plainBytes = sealed.length - TAG_BYTES;
+    const records = this.room.of(plainBytes);
+    const place = withPlace(clear, position, syncedBytes);
+    const isRight = openInto(this.key!, nonce, place, sealed, records);
+    return isRight ? records.subarray(0, plainBytes) : WRONG_SEAL;
+  }
+}
+
+/** Memory that is used again and again, unless so much is needed that it should be given back. */
+class Room {
+  private bytes = new Uint8Array(0);
+
+  /** So many bytes at least. */
+  of(length: number): Uint8Array {
+    if (length > KEPT_BYTES) return new Uint8Array(length);
+    if (this.bytes.length < length) this.bytes = new Uint8Array(2 ** Math.ceil(Math.log2(length)));
+    return this.bytes;
   }
 }
 

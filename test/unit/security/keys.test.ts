@@ -1,13 +1,24 @@
 /** Secrets, the keys that follow from them, and the files that hold them. */
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { OperationalError } from "../../../src/operational-error.ts";
-import { KEY_BYTES, NONCE_BYTES, open, seal } from "../../../src/security/aead.ts";
+import {
+  KEY_BYTES,
+  NONCE_BYTES,
+  open,
+  openInto,
+  seal,
+  sealInto,
+  TAG_BYTES,
+} from "../../../src/security/aead.ts";
 import { keyFor, secretOf, secretText, type Secret } from "../../../src/security/keys.ts";
 import { readPrivateFile, readSecretFile } from "../../../src/security/secret-file.ts";
+
+const bytes = (count: number): Buffer => randomBytes(count);
 
 function secret(text: string): Secret {
   const made = secretOf(Buffer.from(text));
@@ -130,4 +141,20 @@ describe("a secret's file", () => {
     );
     expect(messageOf(() => readPrivateFile(directory, what))).toContain("is not a file");
   });
+});
+
+test("long and short, sealing into given memory is sealing", () => {
+  for (const length of [0, 1, 1_000, 65_535, 65_536, 65_537, 300_000]) {
+    const [key, nonce, clear] = [bytes(KEY_BYTES), bytes(NONCE_BYTES), bytes(20)];
+    const plain = bytes(length);
+    const sealed = new Uint8Array(length + TAG_BYTES + 7);
+    sealInto(key, nonce, clear, plain, sealed, 7);
+    expect(Buffer.compare(sealed.subarray(7), seal(key, nonce, clear, plain))).toBe(0);
+    const opened = new Uint8Array(length);
+    expect(openInto(key, nonce, clear, sealed.subarray(7), opened)).toBe(true);
+    expect(Buffer.compare(opened, plain)).toBe(0);
+    sealed[7 + (length >> 1)] ^= 1;
+    expect(openInto(key, nonce, clear, sealed.subarray(7), opened)).toBe(false);
+    expect(openInto(key, nonce, clear, sealed.subarray(0, 5), opened)).toBe(false);
+  }
 });
