@@ -25,6 +25,7 @@ const CONFIG = "node.toml";
 const SECRET = "cluster.key";
 const USERS = "users.acl";
 const DATA = "data";
+const FROM = `--from`;
 
 /** The subcommand. Nothing is changed when anything of it is there already. */
 export const init: Subcommand = {
@@ -38,7 +39,7 @@ export const init: Subcommand = {
     { long: "--bind", value: "HOST", about: `Address to serve clients at (${DEFAULT_HOST}).` },
     { long: "--port", value: "PORT", about: `Port to serve clients at (${DEFAULT_PORT}).` },
     { long: "--node-id", value: "ID", about: "Name of the node (the machine's, and some digits)." },
-    { long: "--from", value: "DIR", about: `Where ${SECRET} and ${USERS} are to be copied from.` },
+    { long: FROM, value: "DIR", about: `Where ${SECRET} and ${USERS} are to be copied from.` },
   ],
   acceptsOperands: true,
 
@@ -78,7 +79,7 @@ function planOf(directory: string, given: Arguments): Plan {
   }
   const bind = given.get("--bind") ?? DEFAULT_HOST;
   if (!isHost(bind)) throw new UsageError("--bind: allowed is an IP address or a host name");
-  const from = given.get("--from");
+  const from = given.get(FROM);
   return {
     ...{ directory, nodeId, broker, bind },
     port: given.port("--port", DEFAULT_PORT),

@@ -55,9 +55,9 @@ export function open(
 }
 
 /**
- * As `seal`, into `into` from `at` on, where there must be room for TAG_BYTES more than `plain` has.
- * Much faster for what is long: the system takes its time to hand out large pieces of memory, so
- * these go through small ones.
+ * As `seal`, into `into` from `at` on, where there must be room for TAG_BYTES more than `plain`
+ * has. Much faster for what is long: the system takes its time to hand out large pieces of memory,
+ * so these go through small ones.
  */
 export function sealInto(
   key: Uint8Array,
