@@ -240,12 +240,12 @@ export class Replica {
     return (replicator?.peers().length ?? 0) > 0;
   }
 
-  /** Whether the broker does not have all that clients of this node wrote. */
+  /** Whether the others may not have, from the broker, all that clients of this node wrote. */
   private hasUnsent(): boolean {
     const { replicator, store } = this;
     if (replicator === null) return store.size > 0;
-    const { waiting, unacknowledged, refused } = replicator.status();
-    return waiting + unacknowledged + refused > 0;
+    const { waiting, unacknowledged, refused, hasUnfetched } = replicator.status();
+    return hasUnfetched || waiting + unacknowledged + refused > 0;
   }
 
   /**

@@ -185,14 +185,15 @@ export class Scheduler {
   /**
    * Syncs with everybody known, without delay; of a crowd with a few. Resolves when `enough` have
    * succeeded, or all have succeeded or failed; who is busy is asked again. For strangers it does
-   * not wait long, and when one is enough, they are left out. Needs ticks meanwhile.
+   * not wait long, and when one is enough, they are left out, but for those that came by themselves
+   * or were met before this start. Needs ticks meanwhile.
    */
   async syncWithAll(enough = Infinity): Promise<void> {
     const begun = this.wants;
     const begunMs = this.nowMs;
     const candidates = this.peers
       .distinct()
-      .filter((peer) => enough === Infinity || !peer.isStranger);
+      .filter((peer) => enough === Infinity || !peer.isStranger || peer.isAcquainted);
     const chosen = new Set(this.crowd.few(candidates, FEW));
     for (const peer of chosen) {
       this.want(peer, 0);

@@ -51,6 +51,8 @@ const MAX_KILLS = 3;
 /** After that nothing is sent for so long, in ms; twice as long each time, up to an hour. */
 const MUTE_MS = 30_000;
 const MAX_MUTE_MS = 3_600_000;
+/** A value that went without its bytes is fetched by then, in ms, where there is anybody. */
+const FETCHED_MS = 60_000;
 /** While nothing is sent, others are told that often that they miss something, in ms. */
 const TELL_MS = 1_000;
 
@@ -172,6 +174,9 @@ export class Publisher {
   private cancelTimer: Cancel | null = null;
   private cancelSoon: Cancel | null = null;
   private drained: (() => void)[] = [];
+  /** How many values went without their bytes, and when the last of them did. */
+  private referred = 0;
+  private referredMs = -Infinity;
 
   constructor(private readonly options: PublisherOptions) {
     this.filler = new BatchFiller(options);
@@ -201,6 +206,11 @@ export class Publisher {
   /** Of the events sent, those without their value. */
   get publishedReferences(): number {
     return this.filler.references;
+  }
+
+  /** A value went without its bytes so lately that nobody may have fetched them. */
+  get hasUnfetched(): boolean {
+    return this.options.timing.nowMs() - this.referredMs < FETCHED_MS;
   }
 
   /** Starts publishing what waits and what comes. */
@@ -390,6 +400,8 @@ export class Publisher {
     const { length } = bytes;
     const { sequence, filler } = this;
     const events = filler.count;
+    if (filler.references !== this.referred) this.referredMs = this.options.timing.nowMs();
+    this.referred = filler.references;
     const message = { ...held, bytes: length, sequence, events, acknowledgedAt: Infinity };
     this.inFlight.add(message);
     this.inFlightBytes += length;

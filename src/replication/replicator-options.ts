@@ -103,6 +103,8 @@ export interface ReplicationStatus {
   readonly unacknowledged: number;
   /** Writes that the broker did not pass on, since the start. */
   readonly refused: number;
+  /** A value went without its bytes so lately that nobody may have fetched them. */
+  readonly hasUnfetched: boolean;
 }
 
 /** Who is there, for whoever compares nodes. */

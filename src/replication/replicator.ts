@@ -296,6 +296,7 @@ export class Replicator {
       waiting: publisher.waiting,
       unacknowledged: publisher.unacknowledged,
       refused: this.delivery.refusedEvents,
+      hasUnfetched: publisher.hasUnfetched,
     };
   }
 

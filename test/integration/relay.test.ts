@@ -74,6 +74,18 @@ describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", 
     expect(await n1.fact("relay_dropped_malformed")).toBe(0);
   });
 
+  test("a node that stops hands over a value that nobody has fetched yet", async () => {
+    const [n1, n2] = [await start("n1"), await start("n2")];
+    for (const node of [n1, n2]) {
+      const knows = async (): Promise<boolean> => (await node.fact("sync_peers")) === 1;
+      await eventually("they know each other", knows);
+    }
+    expect(await n1.ask(`SET large ${LARGE}`)).toBe("OK");
+    await n1.stop();
+    nodes = [n2];
+    expect(await n2.ask("STRLEN large")).toBe(`${LARGE.length}`);
+  });
+
   test("SYNC and diff take a node id", async () => {
     const [n1, n2] = [await start("n1"), await start("n2")];
     await n2.ask("REPLICATE disable");
@@ -166,16 +178,33 @@ describe.skipIf(mosquittoPath === null)("a broker that refuses the writes of all
   beforeEach(() => (directory = mkdtempSync(join(tmpdir(), "merklekv-acl-"))));
   afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-  test("still carries what heals them", async () => {
+  async function startPair(): Promise<[ClusterNode, ClusterNode]> {
     const rules = join(directory, "acl");
     writeFileSync(rules, "topic readwrite merkle-kv/#\ntopic deny merkle-kv/updates\n");
     // It runs under another name than root's.
     chmodSync(directory, 0o755);
     await broker.stop();
     broker = await Mosquitto.start([`acl_file ${rules}`]);
-    const [n1, n2] = [await start("n1"), await start("n2")];
+    const pair: [ClusterNode, ClusterNode] = [await start("n1"), await start("n2")];
+    for (const node of pair) {
+      const knows = async (): Promise<boolean> => (await node.fact("sync_peers")) === 1;
+      await eventually("they know each other", knows);
+    }
+    return pair;
+  }
+
+  test("still carries what heals them", async () => {
+    const [n1, n2] = await startPair();
     await n1.ask("SET first 1");
     await eventually("it has come", async () => (await n2.ask("GET first")) === "1", DEADLINE_MS);
+  });
+
+  test("carries what a node that stops hands over", async () => {
+    const [n1, n2] = await startPair();
+    await n1.ask("SET last 1");
+    await n1.stop();
+    nodes = [n2];
+    expect(await n2.ask("GET last")).toBe("1");
   });
 });
 

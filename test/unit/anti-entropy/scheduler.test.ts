@@ -1020,6 +1020,19 @@ describe("a sync with everybody", () => {
     expect(started.length).toBe(2);
   });
 
+  test("with one success being enough asks who came by himself, too, and no stranger", async () => {
+    peers = [presence("a"), presence("b")];
+    const scheduler = create();
+    scheduler.noteVisit("a", scheduler.wants);
+    let isOver = false;
+    void scheduler.syncWithAll(1).then(() => (isOver = true));
+    expect(addresses()).toEqual(["a:7379"]);
+    await started[0].end();
+    pass(scheduler, 500);
+    await Promise.resolve();
+    expect(isOver).toBe(true);
+  });
+
   test("with one success being enough does not wait for the others", async () => {
     const scheduler = create({ peerList: ["a:1", "b:1"] });
     const done = scheduler.syncWithAll(1);
