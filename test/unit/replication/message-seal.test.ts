@@ -117,6 +117,15 @@ describe("nonces", () => {
     expect(uses.size).toBe(sealed);
   });
 
+  test("nor by copies of a data directory that start at the same moment", () => {
+    // What tells them apart is the chance in the epoch alone.
+    const randomWords = (count: number): Uint32Array =>
+      count === 2 ? new Uint32Array(2) : realWorld.randomWords(count);
+    const copies = Array.from({ length: 20 }, () => sealOf("a", { randomWords }));
+    const uses = copies.map((it) => useOf(it.seal("updates", UPDATES, Buffer.from("x"))));
+    expect(new Set(uses).size).toBe(20);
+  });
+
   test("nor by two copies of one machine that go on from the same moment", () => {
     // The copies have the same memory: epoch and counters are equal. Chance is not.
     const randomWords = (count: number): Uint32Array =>
@@ -153,6 +162,17 @@ describe("what comes again", () => {
       to.open("updates", UPDATES, from.seal("updates", UPDATES, Buffer.from("x")), false);
     }
     expect(to.open("updates", UPDATES, first, false)).toBe("replayed");
+  });
+
+  test("of updates is refused that is older than what is known, though it never came", () => {
+    const [from, to] = [sealOf("a"), sealOf("b")];
+    const messages = Array.from({ length: 1_026 }, () =>
+      from.seal("updates", UPDATES, Buffer.from("x")),
+    );
+    const open = (i: number) => to.open("updates", UPDATES, messages[i]!, false);
+    expect(open(1_025)).toMatchObject({});
+    expect([open(0), open(1)]).toEqual(["replayed", "replayed"]);
+    expect(open(2)).toMatchObject({});
   });
 
   test("of long ago does not make room for itself, however many epochs it is of", () => {

@@ -161,6 +161,17 @@ describe("messages", () => {
     expect(b.refused).toEqual(["replayed"]);
   });
 
+  test("of each connection are of another epoch, its will the first", () => {
+    const epochOf = ({ payload }: { payload: Buffer }): string =>
+      payload.subarray(16, 32).toString("hex");
+    const seen: string[] = [];
+    for (let connection = 0; connection < 3; connection++) {
+      seen.push(epochOf(a.inner.will()));
+      expect(epochOf(a.say("kv/updates", "x"))).toBe(seen.at(-1)!);
+    }
+    expect(seen).toEqual([...new Set(seen)].sort());
+  });
+
   test("fit the broker's packets with their seal", () => {
     expect(a.transport.maxPacketBytes).toBe(1_000 - SEAL_BYTES);
     a.transport.notePassed(100);
