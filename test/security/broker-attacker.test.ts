@@ -5,6 +5,9 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { loadConfig } from "../../src/config/load.ts";
 import { silentLogger, type Fields, type Logger } from "../../src/observability/log.ts";
 import { startNode, type Node } from "../../src/node.ts";
@@ -16,6 +19,7 @@ import { LineClient } from "../support/line-client.ts";
 const PREFIX = "attacked";
 const SECRET = "s3cret".padEnd(43, "x");
 const DEADLINE_MS = 60_000;
+const LIMITS = { timeout: 2 * DEADLINE_MS };
 
 let broker: HostileBroker;
 let nodes: Attacked[];
@@ -59,6 +63,11 @@ class Attacked {
     attacked.client = await LineClient.connect(attacked.node.address.port, "127.0.0.1");
     nodes.push(attacked);
     return attacked;
+  }
+
+  /** What it is called as a client of the broker. */
+  get clientId(): string {
+    return broker.clients.at(nodes.indexOf(this))!;
   }
 
   ask(line: string): Promise<string> {
@@ -226,6 +235,66 @@ describe("who changes, forges, moves and repeats", () => {
   });
 });
 
+describe("who waits until nodes have forgotten", () => {
+  test("finds that they have not, over a restart: who is gone stays gone", LIMITS, async () => {
+    const path = mkdtempSync(join(tmpdir(), "merklekv-attacked-"));
+    const env = { MERKLE_KV_STORAGE_ENGINE: "log", MERKLE_KV_STORAGE_PATH: path };
+    const a = await Attacked.start("plant-north", env);
+    const b = await Attacked.start("plant-south");
+    await eventually("they have met", async () => (await nodesOf(a)).includes("2 nodes"));
+    await b.ask("SET gone soon");
+    await eventually("it is there", async () => (await a.ask("GET gone")) === "soon");
+    // Both connect anew, so that there is something old to say.
+    await b.ask("REPLICATE disable");
+    await b.ask("REPLICATE enable");
+    await eventually("they have met again", async () => (await nodesOf(a)).includes("2 nodes"));
+    const ofLater = topics(/\/nodes\//).length;
+    await b.ask("DEL gone");
+    await eventually("it is gone", async () => (await a.ask("GET gone")) === "(null)");
+    for (const node of nodes.splice(0)) await node.stop();
+    // He keeps their goodbyes to himself.
+    for (const topic of new Set(topics(/\/nodes\//).map((it) => it.topic))) {
+      await broker.publish(topic, Buffer.alloc(0), true);
+    }
+
+    const again = await Attacked.start("plant-north", env);
+    const earlier = topics(/\/nodes\//).slice(0, ofLater - 2);
+    for (const isRetained of [false, true]) {
+      for (const { topic, payload } of earlier) await broker.publish(topic, payload, isRetained);
+      for (const { topic, payload } of topics(/\/(updates|sync\/.*)$/)) {
+        await broker.publish(topic, payload, isRetained);
+      }
+    }
+    await eventually("they have come", async () => {
+      return (await again.fact("replication_refused_replayed")) > 0;
+    });
+    expect(await nodesOf(again)).toContain("1 nodes");
+    expect(await again.ask("GET gone")).toBe("(null)");
+    expect(await again.fact("replication_duplicate_node_id")).toBe(0);
+    await Promise.all(nodes.splice(0).map((node) => node.stop()));
+    rmSync(path, { recursive: true });
+  });
+
+  test("and that the end of a connection is told once", LIMITS, async () => {
+    const [a, b] = await pair();
+    // What the broker says when a connection breaks is b's will, which it has from the start.
+    const wills = broker.wills.get(b.clientId)!;
+    expect(wills).toHaveLength(1);
+    for (let i = 0; i < 5; i++) await broker.publish(wills[0]!.topic, wills[0]!.payload, i % 2 > 0);
+    await eventually("a has refused it", async () => {
+      return (await a.fact("replication_refused_replayed")) > 0;
+    });
+    // b hears of its end, too, and says otherwise.
+    await eventually("b is there", async () => (await nodesOf(a)).includes("2 nodes"));
+    const before = await a.fact("replication_refused_replayed");
+    for (let i = 0; i < 5; i++) await broker.publish(wills[0]!.topic, wills[0]!.payload, i % 2 > 0);
+    await eventually("a has refused all", async () => {
+      return (await a.fact("replication_refused_replayed")) >= before + 5;
+    });
+    expect(await nodesOf(a)).toContain("2 nodes");
+  });
+});
+
 describe("who drops, delays and reorders", () => {
   test("keeps nodes apart for as long as he does, and no longer", async () => {
     const [a, b] = await pair();
@@ -252,7 +321,6 @@ describe("who drops, delays and reorders", () => {
 
 describe("nodes that do not have the same secret", () => {
   const OTHER = { MERKLE_KV_CLUSTER_SECRET: "another".padEnd(43, "y") };
-  const LIMITS = { timeout: DEADLINE_MS };
 
   async function refusals(node: Attacked): Promise<string[]> {
     return node.lines.filter((line) => /sealed|seals/.test(line));

@@ -21,6 +21,9 @@ interface Forwarded {
 export class HostileBroker {
   /** All that nodes published, wills and goodbyes too. */
   readonly overheard: Overheard[] = [];
+  /** Clients in the order in which they came first, and the wills they came with. */
+  readonly clients: string[] = [];
+  readonly wills = new Map<string, { readonly topic: string; readonly payload: Buffer }[]>();
   /** What becomes of a message on its way to a client: another, or null for none. */
   tamper: (message: Forwarded, clientId: string) => Forwarded | null = (message) => message;
 
@@ -44,6 +47,13 @@ export class HostileBroker {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as { port: number };
     const broker = new HostileBroker(aedes, server, `mqtt://127.0.0.1:${port}`);
+    aedes.on("client", (client) => {
+      const { id, will } = client as { id: string; will?: { topic: string; payload: Buffer } };
+      if (!broker.clients.includes(id)) broker.clients.push(id);
+      const { topic = "", payload = "" } = will ?? {};
+      const known = broker.wills.get(id) ?? [];
+      broker.wills.set(id, [...known, { topic, payload: Buffer.from(payload) }]);
+    });
     aedes.on("publish", ({ topic, payload, retain }, client) => {
       if (topic.startsWith("$SYS") || client === null) return;
       broker.overheard.push({ topic, payload: Buffer.from(payload), retain });
