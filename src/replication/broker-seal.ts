@@ -44,7 +44,7 @@ const SAID: Record<SealRefusal, { message: string; set: string } | null> = {
   },
   forged: {
     message: "A sealed message was refused that was changed, moved to another topic, or forged",
-    set: "who may publish at the broker",
+    set: "the same cluster.name on every node; if it is, look at who may publish at the broker",
   },
   damaged: {
     message: "A sealed message was refused that is damaged, or of another version of sealing",

@@ -36,8 +36,9 @@ import {
 export const SEAL_REFUSALS = {
   no_secret: "sealed, and this node has no cluster secret",
   unsealed: "not sealed, and this node has a cluster secret",
-  other_secret: "sealed with another secret, or for a cluster of another name",
-  forged: "changed on the way, moved to another topic, or made by somebody without the secret",
+  other_secret: "sealed with another secret than this node's",
+  forged:
+    "changed on the way, moved to another topic, made up, or of a cluster of another name with the same secret",
   replayed: "came before, or is older than what came; brokers may repeat a few in good order",
   damaged: "cut short, or sealed in a way that this version does not know",
 } as const;

@@ -1,7 +1,7 @@
 /**
  * Who is there: each node keeps a retained message on `<topic_prefix>/nodes/<node id>`
  * that says where it is and what it holds, with a will that says when it is gone. It is
- * JSON, so that any MQTT tool shows it.
+ * JSON, so that any MQTT tool shows it, unless a cluster secret seals it (`sealed-transport.ts`).
  *
  *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "seq",
  *     "speaks", "tls"?, "client_id"?, "hears"?, "relay"?, "every"? }

@@ -9,7 +9,6 @@
  * it is, and nobody else can tell, not even by trying ids.
  */
 import { createHmac } from "node:crypto";
-import { readU32 } from "../core/bytes.ts";
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import { keyFor, type Secret } from "../security/keys.ts";
 import { ORIGIN_BYTES, type SealHeader, type SealPurpose } from "./sealed-message.ts";
@@ -19,7 +18,7 @@ const MAX_KEYS = 4_096;
 
 /** One secret as it is used at the broker. */
 export interface RingSecret {
-  /** Names it, together with the name of the cluster, in every message. */
+  /** Names it in every message: its id as a number. */
   readonly keyId: number;
   readonly secret: Secret;
   readonly nameKey: Buffer;
@@ -34,7 +33,7 @@ export class SealKeys {
   constructor({ name, current, previous }: ClusterSecrets) {
     this.cluster = Buffer.from(name);
     this.secrets = [current, ...previous].map((secret) => ({
-      keyId: readU32(keyFor(secret, "broker key id", this.cluster), 0),
+      keyId: Number.parseInt(secret.id, 16),
       secret,
       nameKey: keyFor(secret, "broker node names", this.cluster),
     }));

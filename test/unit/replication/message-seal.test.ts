@@ -68,13 +68,12 @@ describe("what is sealed", () => {
     expect(b.open("updates", UPDATES, message, false)).toMatchObject({});
   });
 
-  test("with another secret, or for a cluster of another name, is refused by that", () => {
+  test("with another secret, or for a cluster of another name, is refused", () => {
     const message = a.seal("updates", UPDATES, Buffer.from("x"));
     const other = sealOf("b", { secrets: clusterSecrets("two") });
     const elsewhere = sealOf("b", { secrets: clusterSecrets("one", [], "another name") });
-    for (const it of [other, elsewhere]) {
-      expect(it.open("updates", UPDATES, message, false)).toBe("other_secret");
-    }
+    expect(other.open("updates", UPDATES, message, false)).toBe("other_secret");
+    expect(elsewhere.open("updates", UPDATES, message, false)).toBe("forged");
   });
 
   test("opens with a previous secret, too, in both directions and at each step", () => {
