@@ -18,7 +18,7 @@ import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
 import { findLooseFiles } from "./durability/loose-files.ts";
 import { loadDiskKeys, type DiskKeys } from "./durability/sealing.ts";
-import { formatHostPort, NO_ADDRESS } from "./config/address.ts";
+import { formatHostPort, NO_ADDRESS, plainAddresses } from "./config/address.ts";
 import type { Field } from "./config/field.ts";
 import { keyNames, schema, type Config } from "./config/schema.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts";
@@ -496,8 +496,9 @@ async function startBroker(
 }
 
 /** Where the node itself reaches its embedded broker. */
-function brokerHost(config: Config): string {
-  const bound = config.mqtt.embedded.bind_address;
+function brokerHost({ network, mqtt }: Config): string {
+  const { bind_address } = mqtt.embedded;
+  const bound = plainAddresses(bind_address, network.plaintext)[0] ?? bind_address;
   if (bound === "0.0.0.0") return "127.0.0.1";
   if (bound === "::") return "[::1]";
   return bound.includes(":") ? `[${bound}]` : bound;

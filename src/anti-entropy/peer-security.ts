@@ -1,6 +1,6 @@
 /** How a node speaks to its peers: over TLS where it is spoken, and in plain text where it may. */
 import { isLoopbackHost, type NodeAddress, type Plaintext } from "../config/address.ts";
-import type { TlsMaterial } from "../security/tls-material.ts";
+import { strangersContext, type TlsMaterial } from "../security/tls-material.ts";
 import {
   explainTlsProblem,
   formatTlsProblem,
@@ -46,9 +46,9 @@ export function refusalToCall(address: NodeAddress, { plaintext }: PeerSecurity)
 
 /** What the runtime is told of the TLS to speak there. */
 export function tlsOptions({ material, serverName }: PeerSecurity): object {
-  const context = material()?.context as { readonly context: unknown } | undefined;
+  const { context } = (material()?.context ?? strangersContext()) as { readonly context: unknown };
   return {
-    ...(context !== undefined && { secureContext: context.context }),
+    secureContext: context,
     ...(serverName !== "" && { serverName }),
     // Else it ends the connection without a word of what is wrong. What it found is looked at.
     rejectUnauthorized: false,

@@ -5,7 +5,7 @@ import type { PeerSecurity } from "../anti-entropy/peer-security.ts";
 import type { Login } from "./login.ts";
 import { formatHostPort, type HostPort } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
-import { OLDEST_TLS } from "../security/tls-material.ts";
+import { strangersContext } from "../security/tls-material.ts";
 import { explainTlsProblem, formatTlsProblem } from "../security/tls-problems.ts";
 
 /** Where a node is, and how it is spoken to: `security` is null for plain text. */
@@ -52,8 +52,7 @@ function startTls(
   const servername = serverName || (isIP(common.host) === 0 ? common.host : "");
   return connectTls({
     ...common,
-    minVersion: OLDEST_TLS,
-    ...(context && { secureContext: context }),
+    secureContext: context ?? strangersContext(),
     ...(servername && { servername }),
     rejectUnauthorized: !isInsecure,
   });

@@ -7,7 +7,7 @@ import {
 } from "node:tls";
 import { formatHostPort, plainAddresses, type Plaintext } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
-import { OLDEST_TLS, type TlsMaterial } from "../security/tls-material.ts";
+import { TLS_TERMS, type TlsMaterial } from "../security/tls-material.ts";
 
 /** What TLS is served with. */
 export interface BrokerTlsService {
@@ -125,7 +125,7 @@ export class BrokerDoors {
 }
 
 function contextOf({ pem }: TlsMaterial): object {
-  return { ...pem, minVersion: OLDEST_TLS };
+  return { ...pem, ...TLS_TERMS };
 }
 
 function portOf(server: Server): number {

@@ -17,7 +17,7 @@ import type { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import { connect, type IConnackPacket, type IClientOptions, type MqttClient } from "mqtt";
 import type { BrokerAddress } from "../config/address.ts";
-import { OLDEST_TLS } from "../security/tls-material.ts";
+import { TLS_TERMS } from "../security/tls-material.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { AnswerWatch } from "./answer-watch.ts";
 import { BrokerReport } from "./broker-report.ts";
@@ -478,7 +478,7 @@ function tlsOptions({ protocol }: BrokerAddress, tls: BrokerTls | undefined): Tl
   }
   return {
     ...common,
-    minVersion: OLDEST_TLS,
+    minVersion: TLS_TERMS.minVersion,
     ...(serverName !== "" && { servername: serverName }),
     ...(alpn !== "" && { ALPNProtocols: [alpn] }),
   };

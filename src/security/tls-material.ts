@@ -48,8 +48,27 @@ export function tlsKeys(section: string): TlsFileNames {
   return { cert_file, key_file, ca_file };
 }
 
-/** The oldest version of TLS that is spoken. */
-export const OLDEST_TLS = "TLSv1.2";
+/** What TLS is spoken with whatever the files: 1.3, and of 1.2 what is still held to be safe. */
+export const TLS_TERMS = {
+  minVersion: "TLSv1.2",
+  // Keys that are forgotten afterwards, and ciphers that authenticate. TLS 1.3 has no others.
+  ciphers: [
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+  ].join(":"),
+} as const;
+
+let shared: SecureContext | null = null;
+
+/** Without files: what comes from an authority that everybody trusts is trusted. */
+export function strangersContext(): SecureContext {
+  shared ??= createSecureContext(TLS_TERMS);
+  return shared;
+}
 
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
@@ -77,7 +96,7 @@ export function readTlsMaterial(names: TlsFileNames, files: TlsFiles, wallMs: nu
   if (ca !== undefined) checkAuthorities(ca, `${names.ca_file} "${ca_file}"`, wallMs);
   const pem = { ...(cert && { cert }), ...(key && { key }), ...(ca && { ca }) };
   try {
-    const context = createSecureContext({ ...pem, minVersion: OLDEST_TLS });
+    const context = createSecureContext({ ...pem, ...TLS_TERMS });
     return { context, pem, certificate, digest: hash.digest("hex") };
   } catch (error) {
     const reason = (error as Error).message;

@@ -23,12 +23,14 @@ export interface DoorOptions {
   /** Somebody is to speak TLS; null when nobody is. */
   readonly onSecure: ((socket: Socket<SocketHandler>) => void) | null;
   onClose(socket: Socket<SocketHandler>): void;
+  /** What came over TLS is not what its client sent. */
+  onBroken(): void;
   /** A mistake of ours. */
   reportBug(error: Error): void;
 }
 
-/** A client that has reset its connection, or what it sends makes no TLS. */
-const EVENT_CODES = /^(E[A-Z]+|ERR_SSL_.*)$/;
+/** What comes makes no TLS any more. */
+const BROKEN_TLS = /^(EPROTO|ERR_SSL_.*)$/;
 
 /** See the file header. */
 export class Doors {
@@ -75,7 +77,7 @@ export class Doors {
 
   /** What a socket is heard with: whoever has it is its `data`. */
   get events() {
-    const { onClose, reportBug } = this.options;
+    const { onClose, onBroken, reportBug } = this.options;
     return {
       // Not a Buffer, whose slice() makes no copy and keeps the whole chunk.
       binaryType: "uint8array" as const,
@@ -89,8 +91,8 @@ export class Doors {
         (socket.data as Handshake).onHandshake(socket, isDone, error),
       error(socket: Socket<SocketHandler>, error: NodeJS.ErrnoException) {
         // What the system or TLS say of a connection is an event, anything else a mistake of ours.
-        const isEvent = error.syscall !== undefined || EVENT_CODES.test(error.code ?? "");
-        if (!isEvent) reportBug(error);
+        if (BROKEN_TLS.test(error.code ?? "")) onBroken();
+        else if (error.syscall === undefined) reportBug(error);
         socket.terminate();
       },
     };

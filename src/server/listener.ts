@@ -68,6 +68,7 @@ export class Listener {
   private cancelTicks: Cancel = () => {};
   private readonly lineDialect: Dialect;
   private nextId = 1;
+  private brokenConnections = 0;
   /** Of the connections, those that speak TLS. */
   private secureConnections = 0;
   private discardedBytes = 0;
@@ -128,6 +129,12 @@ export class Listener {
       "Of the connected clients, those that speak TLS.",
       (it) => (it.handshakes === null ? null : it.secureConnections),
     ),
+    counter(
+      "tls_broken_connections",
+      "connections",
+      "TLS connections that ended because what came was damaged, or was ended by a TLS alert.",
+      (it) => (it.handshakes === null ? null : it.brokenConnections),
+    ),
     ...within((it: Listener) => it.handshakes, handshakeFacts),
   ];
 
@@ -173,6 +180,7 @@ export class Listener {
       onPlain: (socket) => this.meet(socket, (it) => this.accept(it)),
       onSecure: tls && ((socket) => this.meet(socket, (it) => this.handshakes!.receive(it))),
       onClose: (socket) => this.close(socket),
+      onBroken: () => this.brokenConnections++,
       reportBug: context.services.reportBug,
     });
     this.handshakes = tls && this.createHandshakes(tls);

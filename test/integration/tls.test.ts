@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import Redis from "ioredis";
 import { connect, type Socket } from "node:net";
 import { readFileSync } from "node:fs";
-import type { TLSSocket } from "node:tls";
+import { connect as connectOver, type TLSSocket } from "node:tls";
 import { Authority, type CertificateFiles } from "../support/certificates.ts";
 import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
@@ -250,4 +250,66 @@ test("many handshakes at once end in time, and others are served meanwhile", asy
   );
   for (const socket of [...silent, ...sockets]) socket.destroy();
   await polite.close();
+});
+
+test("what is slow or silent over TLS is ended as it is without", async () => {
+  const hasty = await startNode({}, { connection_timeout: 1, idle_timeout: 2 });
+  const idle = await client(dash, hasty);
+  expect(await ask(idle, "PING")).toBe("PONG");
+  const half = await client(dash, hasty);
+  expect(await ask(half, "PING")).toBe("PONG");
+  const told: string[] = [];
+  half.on("data", (chunk) => void told.push(String(chunk)));
+  const deaf = await client(dash, hasty);
+  deaf.pause();
+  const ended = [idle, half, deaf].map(
+    (it) => new Promise((resolve) => it.once("close", resolve).once("end", () => it.end())),
+  );
+  half.write("SET half");
+  deaf.write(`SET large ${"x".repeat(500_000)}\n`);
+  for (let i = 0; i < 40; i++) deaf.write("GET large\n");
+  await Promise.all(ended.slice(0, 2));
+  expect(told.join("")).toBe("ERROR: Invalid command - not completed within 1 s; closing\n");
+  await logs("Cut a connection that does not read its replies", hasty);
+  deaf.destroy();
+  await hasty.remove();
+}, 20_000);
+
+test("what is damaged on the way ends the connection, and is counted", async () => {
+  const raw = connect({ port: node.tlsPort, host: "127.0.0.1" });
+  const socket = connectOver({
+    socket: raw,
+    ca: readFileSync(authority.caFile),
+    host: "localhost",
+  });
+  socket.on("error", () => {});
+  await new Promise((resolve) => socket.once("secureConnect", resolve));
+  expect(await ask(socket, "PING")).toBe("PONG");
+  const closed = new Promise((resolve) => raw.once("close", resolve));
+  // A record that nobody sealed.
+  raw.write(Buffer.from([23, 3, 3, 0, 32, ...Array.from({ length: 32 }, (_, i) => i)]));
+  await closed;
+  await eventually("it is counted", async () => (await fact("tls_broken_connections")) === "1");
+  expect(node.output()).not.toContain("A bug in MerkleKV");
+});
+
+test("SHUTDOWN over TLS is answered, and everybody is told the end", async () => {
+  const strict = await startNode({}, { plaintext: "off" });
+  const [one, other] = [await client(dash, strict), await client(dash, strict)];
+  expect(await ask(other, "PING")).toBe("PONG");
+  const ended = new Promise((resolve) => other.once("end", resolve));
+  other.resume();
+  expect(await ask(one, "SHUTDOWN")).toBe("OK");
+  await ended;
+  for (const socket of [one, other]) socket.destroy();
+  await eventually("it has stopped", async () => !(await strict.isRunning()));
+  await strict.remove();
+});
+
+test("weak ciphers are not spoken", async () => {
+  const weak = await run([
+    ...["openssl", "s_client", "-connect", `127.0.0.1:${node.tlsPort}`, "-tls1_2"],
+    ...["-cipher", "ECDHE-ECDSA-AES128-SHA:AES128-SHA:@SECLEVEL=0"],
+  ]);
+  expect(weak).toContain("handshake failure");
 });
