@@ -6,7 +6,7 @@
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createServer, type AddressInfo, type Socket } from "node:net";
-import { ClusterNode } from "../support/cluster.ts";
+import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { HostileNetwork, type Meddling, type Unit } from "../support/hostile-network.ts";
 import { LineClient } from "../support/line-client.ts";
@@ -18,6 +18,13 @@ const SECRET = { cluster: { secret_file: secretFileNamed("one"), name: "plant-in
 /** What is silent for a second is given up. */
 const NETWORK = { network: { connection_timeout: 1, max_line_bytes: 2_000_000 } };
 
+/** A node whose client has said something: one that says nothing for a second is cut. */
+async function start(id: string, options: ClusterNodeOptions): Promise<ClusterNode> {
+  const node = await ClusterNode.start(id, options);
+  expect(await node.ask("PING")).toBe("PONG");
+  return node;
+}
+
 let north: ClusterNode;
 let south: ClusterNode;
 /** The way from the first to the second. */
@@ -28,10 +35,10 @@ const written = new Map<string, string>();
 beforeAll(async () => {
   // Sessions begin when the test says so.
   const options = { ...SECRET, ...NETWORK, antiEntropy: { enabled: false } };
-  south = await ClusterNode.start("turbine-south", options);
+  south = await start("turbine-south", options);
   network = await HostileNetwork.to(south.process.port);
   const antiEntropy = { enabled: false, peer_list: [`127.0.0.1:${network.port}`] };
-  north = await ClusterNode.start("turbine-north", { ...options, antiEntropy });
+  north = await start("turbine-north", { ...options, antiEntropy });
 });
 afterAll(async () => {
   network.close();
@@ -114,7 +121,6 @@ describe("who reads everything", () => {
     const first = network.lastHeard.map(({ bytes }) => bytes.toString("hex"));
     await sync();
     const again = network.lastHeard.map(({ bytes }) => bytes.toString("hex"));
-    expect(first.length).toBe(again.length);
     expect(first.filter((it) => again.includes(it))).toEqual([
       Buffer.from("PEER\n").toString("hex"),
     ]);
@@ -181,7 +187,8 @@ describe("who changes what is said", () => {
         network.meddle = meddle;
         const reply = await sync();
         // The last words of a session add nothing to what both have by then.
-        if (reply === "OK") expect([what, index >= units.length - 3]).toEqual([what, true]);
+        const isLate = index >= network.lastHeard.length - 3;
+        if (reply === "OK") expect([what, isLate]).toEqual([what, true]);
       }
     }
     await expectConverged();
@@ -224,7 +231,7 @@ describe("who repeats what he heard", () => {
   test("to another node, changes nothing there and gets nothing he can read", async () => {
     const units = await listen();
     const said = Buffer.concat(units.filter((it) => it.fromCaller).map(({ bytes }) => bytes));
-    const third = await ClusterNode.start("turbine-west", { ...SECRET, ...NETWORK });
+    const third = await start("turbine-west", { ...SECRET, ...NETWORK });
     await third.ask("SET flow:1 confidential-west");
     const hash = await third.ask("HASH");
     const thief = await LineClient.connect(third.process.port);
@@ -326,11 +333,11 @@ test("who does whatever comes to his mind for a while, has changed nothing", asy
 
 test("nodes that sync by themselves hold the same soon after he lets things through", async () => {
   const options = { ...SECRET, ...NETWORK };
-  const first = await ClusterNode.start("pump-east", options);
+  const first = await start("pump-east", options);
   const way = await HostileNetwork.to(first.process.port);
   const antiEntropy = { interval_seconds: 1, peer_list: [`127.0.0.1:${way.port}`] };
   way.meddle = whims();
-  const second = await ClusterNode.start("pump-west", { ...options, antiEntropy });
+  const second = await start("pump-west", { ...options, antiEntropy });
   await first.ask("SET city Hanoi");
   await second.ask("SET river Mekong");
   const same = async (): Promise<boolean> =>
