@@ -432,7 +432,8 @@ export class Simulation {
     while (this.present.some((node) => !node.isUp) && timeline.nowMs < untilMs);
     if (plan.troubles.clockStep > 0) {
       // Those that believed their clocks unconfirmed are no witnesses for others for a while.
-      this.pass(360_000, 60_000);
+      // Not so quickly that they would be taken for gone.
+      this.pass(200_000, 100_000);
       this.tryWrites();
     }
     // What was written with a clock an hour ahead can be passed on when that hour is over.
