@@ -42,8 +42,11 @@ export class Holding {
 
   /** Takes up everything the other holds. */
   join(other: Holding): void {
-    for (const [key, held] of other.keys) this.joinKey(key, held);
     if (other.floor > this.floor) this.raiseFloor(other.floor);
+    for (const [key, held] of other.keys) {
+      // What is flushed here leaves nothing, no expiry either, to what was written since.
+      if (held.base >> 1n >= this.floor) this.joinKey(key, held);
+    }
   }
 
   joinKey(key: string, { base, parts, expiry }: Held): void {

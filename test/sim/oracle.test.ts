@@ -6,6 +6,7 @@ import { Entry } from "../../src/core/data/entry.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { Store } from "../../src/core/store/store.ts";
 import type { SafeWaiter } from "../../src/ports.ts";
+import { Holding } from "./holding.ts";
 import { Oracle } from "./oracle.ts";
 import type { DiskKind } from "./plan.ts";
 
@@ -178,4 +179,17 @@ test("an increment that was safe and is gone is found out", () => {
   node.journal.sync();
   node.cutPower();
   expect(node.oracle.failure).toContain("came back without what it had of k");
+});
+
+test("what a flush took leaves no expiry to what was written since", () => {
+  const [before, since] = [new Holding(), new Holding()];
+  before.joinKey("k", { base: 2n, expiry: 22n, parts: new Map() });
+  since.raiseFloor(9n);
+  since.joinKey("k", { base: 20n, expiry: 20n, parts: new Map() });
+  before.join(since);
+  expect(before.keys.get("k")!.expiry).toBe(20n);
+  const other = new Holding();
+  other.joinKey("k", { base: 2n, expiry: 22n, parts: new Map() });
+  since.join(other);
+  expect(since.keys.get("k")!.expiry).toBe(20n);
 });

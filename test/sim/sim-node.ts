@@ -271,11 +271,10 @@ export class SimNode {
           word.toString(16).padStart(8, "0"),
         );
         const isKept = (line: string): boolean => {
-          const found = JSON.parse(line) as Record<string, unknown>;
-          return found.key === key && found.time === time && found.origin === origin.join("");
+          const found = parsed(line);
+          return found?.key === key && found.time === time && found.origin === origin.join("");
         };
-        if (this.linesAside(setAside.path).some((line) => line.endsWith("}") && isKept(line)))
-          return;
+        if (this.linesAside(setAside.path).some(isKept)) return;
         this.simulation.oracle.fail(`${this.id} dropped ${key} and its set-aside file lacks it`);
       },
     };
@@ -399,6 +398,15 @@ export class SimNode {
       this.crash(this.diskChance.pick(["kill", "power"]));
       this.start();
     });
+  }
+}
+
+/** What a line says; null for one that a full disk or a crash has spoilt. */
+function parsed(line: string): Record<string, unknown> | null {
+  try {
+    return JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return null;
   }
 }
 
