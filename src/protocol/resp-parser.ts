@@ -28,6 +28,10 @@ const MAX_PARTS = 1024 * 1024;
 const PARTS_A_CALL = 8192;
 /** Redis' own limit for a bulk string; lengths above are not RESP. */
 const MAX_BULK_BYTES = 512 * 1024 * 1024;
+/** What somebody may send who has not logged in (Redis' own limits). */
+const STRANGERS_PARTS = 10;
+/** The same of a line, or of one part of an array, in bytes. */
+export const STRANGERS_BYTES = 16 * 1024;
 /** A header line is a type byte, a number and CRLF; longer ones are not RESP. */
 const MAX_HEADER_BYTES = 32;
 
@@ -48,9 +52,10 @@ export class RespParser {
 
   /**
    * Continues to read a request from `request.base + request.readBytes` up to `end`.
-   * Afterwards `request.readBytes` is what was consumed of it.
+   * Afterwards `request.readBytes` is what was consumed of it. Nobody has logged in if it comes
+   * from a stranger.
    */
-  parse(request: Request, bytes: Uint8Array, end: number): ParseStatus {
+  parse(request: Request, bytes: Uint8Array, end: number, isStranger = false): ParseStatus {
     request.bytes = bytes;
     request.isResp = true;
     let at = request.base + request.readBytes;
@@ -59,6 +64,10 @@ export class RespParser {
       if (count === NEED_MORE) return INCOMPLETE;
       if (count === BAD || count > MAX_PARTS) {
         this.problem = "invalid multibulk length";
+        return MALFORMED;
+      }
+      if (isStranger && count > STRANGERS_PARTS) {
+        this.problem = "unauthenticated multibulk length";
         return MALFORMED;
       }
       at = this.lineEnd;
@@ -88,6 +97,10 @@ export class RespParser {
       if (length === NEED_MORE) return INCOMPLETE;
       if (length === BAD || length > MAX_BULK_BYTES) {
         this.problem = "invalid bulk length";
+        return MALFORMED;
+      }
+      if (isStranger && length > STRANGERS_BYTES) {
+        this.problem = "unauthenticated bulk length";
         return MALFORMED;
       }
       const start = this.lineEnd;

@@ -13,6 +13,7 @@ import {
   INCOMPLETE,
   MALFORMED,
   PAUSED,
+  STRANGERS_BYTES,
   type ParseStatus,
   type RespParser,
 } from "../protocol/resp-parser.ts";
@@ -122,7 +123,8 @@ export class RequestReader {
     }
     // What was read of a refused request is not kept; of any other, all is.
     request.base = this.input.start - (request.isRefused ? request.readBytes : 0);
-    const status = parser.parse(request, this.input.bytes, this.input.end);
+    const isStranger = !this.session.user.isSomebody;
+    const status = parser.parse(request, this.input.bytes, this.input.end, isStranger);
     if (status === INCOMPLETE || status === PAUSED) {
       this.isReadingOn = status === PAUSED;
       this.speaksRespNow = true;
@@ -166,8 +168,14 @@ export class RequestReader {
     return done(executeArray(request, reply, context));
   }
 
+  /** Longest line that is taken now. */
+  private get maxLineBytes(): number {
+    const { maxLineBytes } = this.shared.limits;
+    return this.session.user.isSomebody ? maxLineBytes : Math.min(maxLineBytes, STRANGERS_BYTES);
+  }
+
   private readLine(reply: Reply): ReadProgress {
-    const { context, limits } = this.shared;
+    const { context } = this.shared;
     this.speaksRespNow = false;
     const lineEnd = this.input.findLineEnd(this.input.start + this.searchedBytes);
     if (lineEnd < 0) {
@@ -175,7 +183,7 @@ export class RequestReader {
       // A CR in the last place may be half of the line's end.
       const isBeforeEnd = length > 0 && this.input.bytes[this.input.end - 1] === CR;
       const lineLength = isBeforeEnd ? length - 1 : length;
-      if (!this.isSkippingLine && lineLength > limits.maxLineBytes) {
+      if (!this.isSkippingLine && lineLength > this.maxLineBytes) {
         const { bytes, start, end } = this.input;
         if (isHttp(bytes, start, end, false)) return this.refuseHttp(reply);
         this.isFirst = false;
@@ -196,7 +204,7 @@ export class RequestReader {
     if (isHttp(this.input.bytes, start, end, this.isFirst)) return this.refuseHttp(reply);
     // An empty line may come before a request of HTTP, too.
     if (end > start) this.isFirst = false;
-    if (end - start > limits.maxLineBytes) {
+    if (end - start > this.maxLineBytes) {
       this.refuseLine(reply);
       this.isSkippingLine = false;
       return true;
@@ -245,7 +253,9 @@ export class RequestReader {
     const { context, limits } = this.shared;
     context.services.statistics.protocolErrors++;
     reply.dialect = this.session.lineDialect;
-    reply.error("Line too long", `network.max_line_bytes is ${limits.maxLineBytes}`);
+    const least = `before a login a line has at most ${STRANGERS_BYTES} bytes`;
+    const most = `network.max_line_bytes is ${limits.maxLineBytes}`;
+    reply.error("Line too long", this.maxLineBytes < limits.maxLineBytes ? least : most);
     this.isSkippingLine = true;
     this.searchedBytes = 0;
   }

@@ -1,8 +1,8 @@
 /**
  * `bun run fuzz [--count N] [--seed N] [--only NAME]`: a million steps each of random and mutated
  * lines, RESP frames, replication events, messages of sealed sessions, sealed messages at the
- * broker, and TLS hellos. Ends at the first thing that is wrong, with exit code 1 and the seed that
- * shows it again. Watches memory as well: after the first tenth it may not grow any more.
+ * broker, TLS hellos and access rules. Ends at the first thing that is wrong, with exit code 1 and
+ * the seed that shows it again. Watches memory as well: after the first tenth it may not grow any more.
  */
 import { parseArgs } from "node:util";
 import { fuzzers } from "../support/fuzz.ts";

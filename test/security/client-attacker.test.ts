@@ -189,6 +189,19 @@ describe.each(Object.entries(ATTACKERS))("an attacker %s", (_, rule) => {
   });
 });
 
+test("somebody who has not logged in is listened to no longer than a login takes", async () => {
+  const server = serverWith(null, true);
+  const many = server.connect().send(`*11\r\n$4\r\nAUTH\r\n`);
+  expect(many.read()).toBe("-ERR Protocol error: unauthenticated multibulk length\r\n");
+  const long = server.connect().send(`*2\r\n$4\r\nAUTH\r\n$16385\r\n`);
+  expect(long.read()).toBe("-ERR Protocol error: unauthenticated bulk length\r\n");
+  const line = server.connect().send(`AUTH ${"x".repeat(17_000)}`);
+  expect(line.read()).toBe(
+    "ERROR: Line too long - before a login a line has at most 16384 bytes\n",
+  );
+  expect(line.connection.chargedBytes).toBeLessThan(20_000);
+});
+
 test("every command has its categories, and says what it does to keys or to all there is", () => {
   const wrong: string[] = [];
   for (const { names, categories, keys, access, isWrite, wholeAccess } of commandTable.commands) {

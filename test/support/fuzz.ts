@@ -11,6 +11,7 @@ import { originOf } from "../../src/core/data/origin.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { Receiver } from "../../src/replication/receiver.ts";
 import { Dice, type Fuzzer } from "./dice.ts";
+import { UsersFuzzer } from "./fuzz-users.ts";
 import { HelloFuzzer } from "./fuzz-hellos.ts";
 import { NoiseFuzzer } from "./fuzz-noise.ts";
 import { SealedFuzzer } from "./fuzz-sealed.ts";
@@ -58,6 +59,12 @@ const COMMANDS = [
   ["CLIENT", "SETNAME", "me"],
   ["CONFIG", "GET", "*"],
   ["COMMAND", "INFO", "GET"],
+  ["COMMAND", "GETKEYS", "MSET", "z1", "a", "z2", "b"],
+  ["ACL", "SETUSER", "zoe", "on", ">pass", "~z*", "(+get", "%R~y)", "+@read"],
+  ["ACL", "GETUSER", "zoe"],
+  ["ACL", "DRYRUN", "zoe", "GET", "z1"],
+  ["ACL", "LIST"],
+  ["ACL", "LOG", "3"],
   ["REPLICATE", "status"],
   ["STATS"],
   ["INFO"],
@@ -401,5 +408,6 @@ export function fuzzers(seed: number): Fuzzer[] {
     new NoiseFuzzer(seed),
     new SealedFuzzer(seed),
     new HelloFuzzer(seed),
+    new UsersFuzzer(seed),
   ];
 }
