@@ -10,6 +10,8 @@ import { counter, gauge, text, type Fact } from "./fact.ts";
 import type { Logger } from "./observability/log.ts";
 import { FileWatch } from "./security/file-watch.ts";
 import {
+  checkTlsContents,
+  readTlsContents,
   readTlsMaterial,
   summaryOfFile,
   tlsKeys,
@@ -151,10 +153,12 @@ export class Certificates {
     const { section, files, wallMs, logger } = this.options;
     this.watch.start();
     try {
-      const found = readTlsMaterial(this.names, files, wallMs());
+      const contents = readTlsContents(this.names, files);
+      const isNew = contents.digest !== this.current.digest;
+      const found = isNew ? checkTlsContents(contents, this.names, files, wallMs()) : this.current;
       this.problem = "";
       this.onDisk = found.certificate;
-      if (found.digest === this.current.digest) return;
+      if (!isNew) return;
       this.current = found;
       this.changes++;
     } catch (error) {

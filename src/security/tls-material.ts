@@ -72,11 +72,15 @@ export function strangersContext(): SecureContext {
 
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
-/**
- * Reads and checks the files. `wallMs` is the time by which certificates may have expired. Throws
- * an OperationalError of one line that names the file and says what to do.
- */
-export function readTlsMaterial(names: TlsFileNames, files: TlsFiles, wallMs: number): TlsMaterial {
+/** What lies in the files; what there is no file for is left out. */
+export interface TlsContents {
+  readonly pem: TlsMaterial["pem"];
+  /** Equal for equal files. */
+  readonly digest: string;
+}
+
+/** Reads the files. Throws an OperationalError of one line that says what to do. */
+export function readTlsContents(names: TlsFileNames, files: TlsFiles): TlsContents {
   const { cert_file, key_file, ca_file } = files;
   const hash = createHash("sha256");
   const read = (path: string, name: string, reader: typeof readPublicFile): string | undefined => {
@@ -88,22 +92,47 @@ export function readTlsMaterial(names: TlsFileNames, files: TlsFiles, wallMs: nu
   const cert = read(cert_file, names.cert_file, readPublicFile);
   const key = read(key_file, names.key_file, readPrivateFile);
   const ca = read(ca_file, names.ca_file, readPublicFile);
-  const chain = cert === undefined ? [] : parseAll(cert, `${names.cert_file} "${cert_file}"`);
-  if (chain.length > 0)
-    checkPair(chain, parseKey(key!, `${names.key_file} "${key_file}"`), names, files);
+  const pem = {
+    ...(cert !== undefined && { cert }),
+    ...(key !== undefined && { key }),
+    ...(ca !== undefined && { ca }),
+  };
+  return { pem, digest: hash.digest("hex") };
+}
+
+/**
+ * Checks what was read. `wallMs` is the time by which certificates may have expired. Throws an
+ * OperationalError of one line that names the file and says what to do.
+ */
+export function checkTlsContents(
+  { pem, digest }: TlsContents,
+  names: TlsFileNames,
+  files: TlsFiles,
+  wallMs: number,
+): TlsMaterial {
+  const { cert, key, ca } = pem;
+  const [certPlace, keyPlace, caPlace] = (["cert_file", "key_file", "ca_file"] as const).map(
+    (it) => `${names[it]} "${files[it]}"`,
+  ) as [string, string, string];
+  const chain = cert === undefined ? [] : parseAll(cert, certPlace);
+  if (chain.length > 0) checkPair(chain, parseKey(key!, keyPlace), certPlace, keyPlace);
   const certificate = chain.length === 0 ? null : summaryOf(chain);
-  checkValidity(certificate, `the certificate in ${names.cert_file} "${cert_file}"`, wallMs);
-  if (ca !== undefined) checkAuthorities(ca, `${names.ca_file} "${ca_file}"`, wallMs);
-  const pem = { ...(cert && { cert }), ...(key && { key }), ...(ca && { ca }) };
+  checkValidity(certificate, `the certificate in ${certPlace}`, wallMs);
+  if (ca !== undefined) checkAuthorities(ca, caPlace, wallMs);
   try {
     const context = createSecureContext({ ...pem, ...TLS_TERMS });
-    return { context, pem, certificate, digest: hash.digest("hex") };
+    return { context, pem, certificate, digest };
   } catch (error) {
     const reason = (error as Error).message;
     throw new OperationalError(
       `${names.cert_file}, ${names.ca_file}: of no use for TLS: ${reason}`,
     );
   }
+}
+
+/** Reads the files and checks them. */
+export function readTlsMaterial(names: TlsFileNames, files: TlsFiles, wallMs: number): TlsMaterial {
+  return checkTlsContents(readTlsContents(names, files), names, files, wallMs);
 }
 
 /** What is told of the certificate in a file that may be anything; null when it holds none. */
@@ -149,20 +178,19 @@ function parseKey(text: string, place: string): KeyObject {
 function checkPair(
   chain: readonly X509Certificate[],
   key: KeyObject,
-  names: TlsFileNames,
-  { cert_file, key_file }: TlsFiles,
+  certPlace: string,
+  keyPlace: string,
 ): void {
   const owner = chain.findIndex((certificate) => certificate.checkPrivateKey(key));
   if (owner === 0) return;
   if (owner > 0) {
-    const place = `${names.cert_file} "${cert_file}"`;
     throw new OperationalError(
-      `${place}: the certificate of the key is number ${owner + 1}; put it first`,
+      `${certPlace}: the certificate of the key is number ${owner + 1}; put it first`,
     );
   }
   throw new OperationalError(
-    `${names.key_file} "${key_file}" does not belong to the certificate in ` +
-      `${names.cert_file} "${cert_file}"; give the key that the certificate was made with`,
+    `${keyPlace} does not belong to the certificate in ${certPlace}; ` +
+      "give the key that the certificate was made with",
   );
 }
 

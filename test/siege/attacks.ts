@@ -4,6 +4,7 @@ import { connections } from "./attacks/connections.ts";
 import { counters } from "./attacks/counters.ts";
 import { digests } from "./attacks/digests.ts";
 import { disk } from "./attacks/disk.ts";
+import { handshakes } from "./attacks/handshakes.ts";
 import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
@@ -16,6 +17,7 @@ import { variations } from "./attacks/variations.ts";
 export const attacks: readonly Attack[] = [
   ...requests,
   ...connections,
+  ...handshakes,
   ...lengths,
   ...counters,
   ...neighbours,
