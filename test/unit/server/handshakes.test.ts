@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import { within } from "../../../src/fact.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
-import { readTlsMaterial, tlsKeys } from "../../../src/security/tls-material.ts";
+import { readTlsMaterial, tlsKeys, type TlsMaterial } from "../../../src/security/tls-material.ts";
 import { LEAST_HANDSHAKES } from "../../../src/server/handshakes.ts";
 import { Listener } from "../../../src/server/listener.ts";
 import { Authority } from "../../support/certificates.ts";
@@ -15,12 +15,22 @@ let authority: Authority;
 let listener: Listener;
 let sockets: Socket[];
 
+let material: TlsMaterial;
+/** The names by which clients came. */
+let names: (string | null)[];
+
 beforeEach(() => {
   authority = new Authority();
   sockets = [];
-  const { cert, key } = authority.issue();
-  const files = { cert_file: cert, key_file: key, ca_file: "" };
-  const material = readTlsMaterial(tlsKeys("tls"), files, Date.now());
+  names = [];
+  exchangeCertificates();
+  const { context } = new InProcessServer().shared;
+  const { users } = context.services;
+  const arrive = users.arrive.bind(users);
+  users.arrive = (address, name) => {
+    names.push(name);
+    return arrive(address, name);
+  };
   listener = new Listener(
     {
       bind_address: "127.0.0.1",
@@ -36,10 +46,10 @@ beforeEach(() => {
       max_output_bytes: 1_024,
       max_client_memory_mb: 1,
     },
-    new InProcessServer().shared.context,
+    context,
     silentLogger,
     0,
-    { material: () => material, clientCertificates: "none" },
+    { material: () => material, clientCertificates: "request" },
   );
   listener.start();
 });
@@ -48,6 +58,12 @@ afterEach(async () => {
   await listener.stop();
   authority.remove();
 });
+
+function exchangeCertificates(): void {
+  const { cert, key } = authority.issue();
+  const files = { cert_file: cert, key_file: key, ca_file: authority.caFile };
+  material = readTlsMaterial(tlsKeys("tls"), files, Date.now());
+}
 
 function fact(name: string): number {
   const found = within(() => listener, Listener.tlsFacts).find((it) => it.name === name)!;
@@ -72,3 +88,35 @@ test("who says nothing makes room for whoever comes", async () => {
   for (const client of clients) expect(await ask(client, "PING")).toBe("PONG");
   for (const client of clients) client.destroy();
 });
+
+test.each(["TLSv1.2", "TLSv1.3"] as const)(
+  "a resumed session of %s has its name",
+  async (version) => {
+    const certificate = authority.issue({ name: "dash" });
+    const more = { minVersion: version, maxVersion: version };
+    const options = { port: listener.tlsPort!, caFile: authority.caFile, certificate, more };
+    const first = await connectTls(options);
+    let session: Buffer | undefined = first.getSession();
+    first.on("session", (ticket) => (session = ticket));
+    expect(await ask(first, "PING")).toBe("PONG");
+    first.destroy();
+    // Without a certificate it would be nobody, but for what it was.
+    const again = await connectTls({ ...options, more: { ...more, session: session! } });
+    expect(await ask(again, "PING")).toBe("PONG");
+    expect(again.isSessionReused()).toBe(true);
+    again.destroy();
+    const stranger = await connectTls({ port: options.port, caFile: authority.caFile, more });
+    expect(await ask(stranger, "PING")).toBe("PONG");
+    stranger.destroy();
+    expect(names).toEqual(["dash", "dash", null]);
+
+    // With other certificates in use nothing of before counts.
+    exchangeCertificates();
+    const { certificate: _, ...without } = options;
+    const late = await connectTls({ ...without, more: { ...more, session: session! } });
+    expect(await ask(late, "PING")).toBe("PONG");
+    expect(late.isSessionReused()).toBe(false);
+    late.destroy();
+    expect(names.at(-1)).toBeNull();
+  },
+);
