@@ -17,7 +17,7 @@
  */
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import { open, seal } from "../security/aead.ts";
-import { ReplayGuard, WILL_SEQUENCE } from "./replay-guard.ts";
+import { nodeOf, ReplayGuard, WILL_SEQUENCE } from "./replay-guard.ts";
 import { originNameOf, SealKeys, topicNameOf, type RingSecret } from "./seal-keys.ts";
 import {
   decodeHeader,
@@ -28,6 +28,8 @@ import {
   MAX_SEQUENCE,
   nonceOf,
   startOf,
+  takeName,
+  withName,
   type SealHeader,
   type SealPurpose,
 } from "./sealed-message.ts";
@@ -58,10 +60,11 @@ export interface MessageSealOptions {
   readonly memory?: Uint8Array;
 }
 
-/** What was sealed, and by whom, as a name at the broker. */
+/** What was sealed. */
 export interface OpenedMessage {
   readonly payload: Buffer;
-  readonly senderName: string;
+  /** Of presence, whose it is: a node id. */
+  readonly nodeId?: string;
 }
 
 /** See the file header. */
@@ -74,6 +77,7 @@ export class MessageSeal {
   onOutdated: (senderName: string, latestEpoch: string) => void = () => {};
   private readonly keys: SealKeys;
   private readonly origin: string;
+  private readonly ownNode: string;
   private start: number;
   private connection = 0;
   private epoch = "";
@@ -84,7 +88,8 @@ export class MessageSeal {
     this.keys = new SealKeys(options.secrets);
     this.guard = new ReplayGuard(options.memory);
     this.origin = originNameOf(this.keys.current, options.nodeId);
-    const own = this.guard.latestEpoch(this.keys.current.keyId, this.origin);
+    this.ownNode = nodeOf(options.nodeId);
+    const own = this.guard.latestEpoch(this.ownNode);
     this.start = Math.max(options.start, own === null ? 0 : startOf(own) + 1);
     this.begin();
   }
@@ -99,10 +104,10 @@ export class MessageSeal {
     this.epoch = epochOf(this.start, ++this.connection, this.options.randomWords(1)[0]!);
     this.sequences = { updates: 0, presence: WILL_SEQUENCE, sync: 0 };
     // What this node said before that is over, whoever brings it up again.
-    this.guard.noteEpoch(this.keys.current.keyId, this.origin, this.epoch);
+    this.guard.noteEpoch(this.ownNode, this.epoch);
   }
 
-  /** Seals a message for that topic. */
+  /** Seals a message for that topic. Presence is this node's own. */
   seal(purpose: SealPurpose, topic: string, payload: Uint8Array): Buffer {
     const sequence = ++this.sequences[purpose];
     if (sequence > MAX_SEQUENCE) throw new Error("an epoch with more messages than can be counted");
@@ -131,9 +136,11 @@ export class MessageSeal {
     const payload = open(key, nonceOf(message), clear, message.subarray(HEADER_BYTES));
     if (payload === null) return "forged";
     this.keys.remember(purpose, header, key);
-    if (!this.take(purpose, header, isRetained)) return "replayed";
-    if (purpose === "presence" && this.isOwn(header, secret)) this.passBy(header.epoch);
-    return { payload, senderName: topicNameOf(header.origin) };
+    if (purpose === "presence")
+      return this.takePresence(topic, header, secret, payload, isRetained);
+    const { guard } = this;
+    const isNew = purpose === "updates" ? guard.takeUpdate(header) : guard.takeSync(header);
+    return isNew ? { payload } : "replayed";
   }
 
   /**
@@ -147,19 +154,28 @@ export class MessageSeal {
     this.begin();
   }
 
-  private take(purpose: SealPurpose, header: SealHeader, isRetained: boolean): boolean {
+  private takePresence(
+    topic: string,
+    header: SealHeader,
+    secret: RingSecret,
+    payload: Buffer,
+    isRetained: boolean,
+  ): OpenedMessage | SealRefusal {
     const { guard } = this;
-    if (purpose === "updates") return guard.takeUpdate(header);
-    if (purpose === "sync") return guard.takeSync(header);
-    if (guard.takePresence(header, isRetained)) return true;
-    const latest = guard.latestEpoch(header.keyId, header.origin);
+    const named = takeName(payload);
+    const senderName = topicNameOf(header.origin);
+    // A member that speaks for another is none that this program is.
+    if (named === null || originNameOf(secret, named.name) !== header.origin) return "forged";
+    if (!topic.endsWith(`/${senderName}`)) return "forged";
+    const node = nodeOf(named.name);
+    if (guard.takePresence(node, header, isRetained)) {
+      if (node === this.ownNode) this.passBy(header.epoch);
+      return { payload: named.presence, nodeId: named.name };
+    }
+    const latest = guard.latestEpoch(node);
     const isOutdated = latest !== null && header.epoch < latest && !isRetained;
-    if (isOutdated) this.onOutdated(topicNameOf(header.origin), latest);
-    return false;
-  }
-
-  private isOwn(header: SealHeader, secret: RingSecret): boolean {
-    return secret === this.keys.current && header.origin === this.origin;
+    if (isOutdated) this.onOutdated(senderName, latest);
+    return "replayed";
   }
 
   private sealAs(
@@ -168,13 +184,14 @@ export class MessageSeal {
     payload: Uint8Array,
     sequence: number,
   ): Buffer {
-    const { origin, epoch } = this;
+    const { origin, epoch, options } = this;
     const { current } = this.keys;
+    const plain = purpose === "presence" ? withName(options.nodeId, payload) : payload;
     const header: SealHeader = { keyId: current.keyId, origin, epoch, sequence };
-    const clear = encodeHeader(header, this.options.randomWords(2));
+    const clear = encodeHeader(header, options.randomWords(2));
     const key = this.keys.keyOf(current, purpose, header);
     this.keys.remember(purpose, header, key);
-    const sealed = seal(key, nonceOf(clear), clearPart(clear, topic), payload);
+    const sealed = seal(key, nonceOf(clear), clearPart(clear, topic), plain);
     return Buffer.concat([clear, sealed]);
   }
 }

@@ -12,15 +12,19 @@
  *   the latest is refused: nobody keeps them, and what was under way is sent again.
  * - Presence that comes again would bring back a node that has left, or an address it had. So it
  *   only ever goes forward: to a later epoch, or to a later sequence of the latest one. The latest
- *   epoch of each node outlasts a restart (`memory`). A broker delivers what it retains over and
- *   over, so the very message that came last may come again as retained, and says nothing new.
+ *   epoch of each node outlasts a restart (`memory`), and a change of the secret: old messages do
+ *   not become new because their sender seals with another one. A broker delivers what it retains
+ *   over and over, so the very message that came last may come again as retained, and says nothing
+ *   new.
  *   A will is sealed before all other presence of its connection, and comes last: it has
  *   sequence 0, and is taken once for each epoch.
  *
  * Whatever comes, memory is bounded: who was not heard of for longest is forgotten, and of each
  * sender only the latest epochs are followed.
  */
-import { EPOCH_BYTES, ORIGIN_BYTES, type SealHeader } from "./sealed-message.ts";
+import { writeU32 } from "../core/bytes.ts";
+import { originOf } from "../core/data/origin.ts";
+import { EPOCH_BYTES, type SealHeader } from "./sealed-message.ts";
 
 /** Sequences that a window covers. */
 const SIZE = 1_024;
@@ -30,8 +34,9 @@ const MAX_SENDERS = 4_096;
 const MAX_EPOCHS = 4;
 /** The sequence of a will. */
 export const WILL_SEQUENCE = 0;
-const KEY_ID_BYTES = 4;
-const ROW_BYTES = KEY_ID_BYTES + ORIGIN_BYTES + EPOCH_BYTES;
+/** What is remembered of a node: by which name, and its latest epoch. */
+const NODE_BYTES = 8;
+const ROW_BYTES = NODE_BYTES + EPOCH_BYTES;
 
 /** Which of the latest sequences have come. */
 export class SequenceWindow {
@@ -76,7 +81,10 @@ export class ReplayGuard {
   /** Counts changes of what `memory` returns. */
   changes = 0;
   private readonly windows = new Map<string, Map<string, SequenceWindow>>();
+  /** By node, whatever secret it seals with. */
   private readonly presences = new Map<string, PresencePlace>();
+  /** The latest epoch of each sender. */
+  private readonly connections = new Map<string, string>();
 
   /** `memory` is what an earlier run of this node remembered; anything else is passed over. */
   constructor(memory: Uint8Array = new Uint8Array(0)) {
@@ -97,10 +105,15 @@ export class ReplayGuard {
 
   /** The same for a datagram, which is of no use once its sender has connected anew. */
   takeSync(header: SealHeader): boolean {
-    const known = this.latestEpoch(header.keyId, header.origin);
-    if (known !== null && header.epoch < known) return false;
-    if (header.epoch !== known) this.noteEpoch(header.keyId, header.origin, header.epoch);
-    return this.takeOnce("sync", header);
+    return this.isLatest(header) && this.takeOnce("sync", header);
+  }
+
+  private isLatest(header: SealHeader): boolean {
+    const sender = senderOf(header);
+    if (header.epoch < (this.connections.get(sender) ?? "")) return false;
+    this.connections.set(sender, header.epoch);
+    trim(this.connections, MAX_SENDERS);
+    return true;
   }
 
   private takeOnce(purpose: string, header: SealHeader): boolean {
@@ -118,38 +131,42 @@ export class ReplayGuard {
     return window.take(header.sequence);
   }
 
-  /** Whether a message of presence is to be taken: it says something newer, or the same again. */
-  takePresence(header: SealHeader, isRetained: boolean): boolean {
-    const sender = senderOf(header);
-    const known = this.presences.get(sender);
+  /**
+   * Whether a message of presence is to be taken: it says something newer, or the same again. The
+   * node is whose it is; see `nodeOf`.
+   */
+  takePresence(node: string, header: SealHeader, isRetained: boolean): boolean {
+    const known = this.presences.get(node);
     if (known !== undefined && header.epoch < known.epoch) return false;
     const isNewEpoch = known === undefined || header.epoch > known.epoch;
     const place = isNewEpoch ? newPlace(header.epoch) : known;
     if (!advance(place, header.sequence, isRetained)) return false;
-    this.presences.delete(sender);
-    this.presences.set(sender, place);
-    trim(this.presences, MAX_SENDERS);
     if (isNewEpoch) this.changes++;
+    this.remember(node, place);
+    this.isLatest(header);
     return true;
   }
 
-  /** The latest epoch of a sender in which presence came; null for none. */
-  latestEpoch(keyId: number, origin: string): string | null {
-    return this.presences.get(senderOf({ keyId, origin }))?.epoch ?? null;
+  /** The latest epoch of a node in which presence came; null for none. */
+  latestEpoch(node: string): string | null {
+    return this.presences.get(node)?.epoch ?? null;
   }
 
-  /** A sender is in that epoch now. */
-  noteEpoch(keyId: number, origin: string, epoch: string): void {
-    const sender = senderOf({ keyId, origin });
-    this.presences.delete(sender);
-    this.presences.set(sender, newPlace(epoch));
-    trim(this.presences, MAX_SENDERS);
+  /** A node is in that epoch now. */
+  noteEpoch(node: string, epoch: string): void {
     this.changes++;
+    this.remember(node, newPlace(epoch));
+  }
+
+  private remember(node: string, place: PresencePlace): void {
+    this.presences.delete(node);
+    this.presences.set(node, place);
+    trim(this.presences, MAX_SENDERS);
   }
 
   /** What is to outlast this run: of each node the latest epoch in which presence came. */
   memory(): Uint8Array {
-    const rows = [...this.presences].map(([sender, { epoch }]) => sender + epoch);
+    const rows = [...this.presences].map(([node, { epoch }]) => node + epoch);
     return Buffer.from(rows.join(""), "latin1");
   }
 }
@@ -173,10 +190,17 @@ function advance(place: PresencePlace, sequence: number, isRetained: boolean): b
   return true;
 }
 
-function senderOf({ keyId, origin }: Pick<SealHeader, "keyId" | "origin">): string {
-  const key = Buffer.alloc(KEY_ID_BYTES);
-  key.writeUInt32BE(keyId);
-  return key.toString("latin1") + origin;
+/** A node as it is remembered: text of NODE_BYTES characters below 256. */
+export function nodeOf(nodeId: string): string {
+  const { high, low } = originOf(nodeId);
+  const bytes = Buffer.alloc(NODE_BYTES);
+  writeU32(bytes, 0, high);
+  writeU32(bytes, 4, low);
+  return bytes.toString("latin1");
+}
+
+function senderOf({ keyId, origin }: SealHeader): string {
+  return `${keyId} ${origin}`;
 }
 
 /** The value of a key, made if it is not there; it is at the end of the map then. */

@@ -34,6 +34,7 @@ const ORIGIN_AT = 8;
 const EPOCH_AT = 16;
 const SEQUENCE_AT = 32;
 const CHANCE_AT = 38;
+const LENGTH_BYTES = 2;
 
 /** What is said in clear. */
 export interface SealHeader {
@@ -90,4 +91,20 @@ export function epochOf(start: number, connection: number, chance: number): stri
 /** The start that an epoch tells. */
 export function startOf(epoch: string): number {
   return readU64(Buffer.from(epoch, "latin1"), 0);
+}
+
+/** Presence with the node's name in front of it: the broker is not to read whose it is. */
+export function withName(name: string, presence: Uint8Array): Buffer {
+  const bytes = Buffer.from(name);
+  const length = Buffer.alloc(LENGTH_BYTES);
+  length.writeUInt16BE(bytes.length);
+  return Buffer.concat([length, bytes, presence]);
+}
+
+/** The opposite; null when it is none. */
+export function takeName(payload: Buffer): { name: string; presence: Buffer } | null {
+  if (payload.length < LENGTH_BYTES) return null;
+  const end = LENGTH_BYTES + payload.readUInt16BE(0);
+  if (payload.length < end) return null;
+  return { name: payload.toString("utf8", LENGTH_BYTES, end), presence: payload.subarray(end) };
 }

@@ -3,7 +3,7 @@
  * payloads as they are without a secret; what the broker sees is this:
  *
  *   <prefix>/updates              sealed
- *   <prefix>/nodes/<name>         sealed: u16 length of the node's topic name, that name, presence
+ *   <prefix>/nodes/<name>         sealed: u16 length of the node's id, that id, presence
  *   <prefix>/sync/<name>/<box>    sealed
  *   <prefix>/events               as it is: other implementations cannot seal
  *
@@ -21,7 +21,6 @@ import type { MessageSeal, SealRefusal } from "./message-seal.ts";
 import { EPOCH_BYTES, SEAL_BYTES, type SealPurpose } from "./sealed-message.ts";
 import type { PublishProblem, Subscription, Transport, TransportOptions } from "./transport.ts";
 
-const LENGTH_BYTES = 2;
 const EMPTY = Buffer.alloc(0);
 const EPOCH_BOX = "epoch";
 /** Between two times that somebody is told of his epoch, in ms: anybody can repeat what is old. */
@@ -158,13 +157,11 @@ export class SealedTransport implements Transport {
     seal.begin();
     const { topic, payload } = this.outer.will();
     const [at] = this.topicsOf(topic);
-    return { topic: at!, payload: seal.sealWill(at!, this.withName(topic, payload)) };
+    return { topic: at!, payload: seal.sealWill(at!, payload) };
   }
 
   private seal(topic: string, at: string, payload: Uint8Array): Buffer {
-    const purpose = this.purposeOf(topic);
-    const plain = purpose === "presence" ? this.withName(topic, payload) : payload;
-    return this.options.seal.seal(purpose, at, plain);
+    return this.options.seal.seal(this.purposeOf(topic), at, payload);
   }
 
   private receive(topic: string, message: Buffer, isRetained: boolean, done: () => void): void {
@@ -185,7 +182,7 @@ export class SealedTransport implements Transport {
       options.onRefused(opened, topic, message);
       return done();
     }
-    const { payload, senderName } = opened;
+    const { payload, nodeId = "" } = opened;
     if (purpose === "updates") return outer.onMessage(topic, payload, isRetained, done);
     if (purpose === "sync") {
       const box = topic.slice(topic.lastIndexOf("/"));
@@ -196,12 +193,7 @@ export class SealedTransport implements Transport {
       const own = this.syncTopic + presenceTopicName(options.nodeId);
       return outer.onMessage(own + box, payload, isRetained, done);
     }
-    const named = nameIn(payload);
-    if (named === null || topic !== this.nodesTopic + senderName) {
-      options.onRefused("forged", topic, message);
-      return done();
-    }
-    outer.onMessage(this.nodesTopic + named.name, named.presence, isRetained, done);
+    outer.onMessage(this.nodesTopic + presenceTopicName(nodeId), payload, isRetained, done);
   }
 
   private tell(name: string, latestEpoch: string): void {
@@ -234,19 +226,4 @@ export class SealedTransport implements Transport {
     }
     return [topic];
   }
-
-  /** Presence with the last level of the topic it is for: the broker shall not read whose it is. */
-  private withName(topic: string, presence: Uint8Array): Buffer {
-    const name = Buffer.from(topic.slice(this.nodesTopic.length));
-    const length = Buffer.alloc(LENGTH_BYTES);
-    length.writeUInt16BE(name.length);
-    return Buffer.concat([length, name, presence]);
-  }
-}
-
-function nameIn(payload: Buffer): { name: string; presence: Buffer } | null {
-  if (payload.length < LENGTH_BYTES) return null;
-  const end = LENGTH_BYTES + payload.readUInt16BE(0);
-  if (payload.length < end) return null;
-  return { name: payload.toString("utf8", LENGTH_BYTES, end), presence: payload.subarray(end) };
 }

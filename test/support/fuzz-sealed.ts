@@ -206,7 +206,7 @@ export class SealedFuzzer implements Fuzzer {
   }
 
   private presence(sequence: number): Buffer {
-    const said = encodePresence({
+    return encodePresence({
       nodeId: "peer",
       epoch: 7,
       connection: 1,
@@ -222,7 +222,6 @@ export class SealedFuzzer implements Fuzzer {
       refreshMs: 60_000,
       capabilities: CURRENT,
     });
-    return Buffer.concat([Buffer.from("\0\u0004peer"), said]);
   }
 
   /** What a peer says, which is taken and overheard. */

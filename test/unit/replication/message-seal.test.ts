@@ -7,7 +7,6 @@ import { realWorld } from "../../../src/world.ts";
 import { clusterSecrets } from "../../support/secrets.ts";
 
 const UPDATES = "kv/updates";
-const NODES = "kv/nodes/x";
 
 function sealOf(nodeId: string, options: Partial<MessageSealOptions> = {}): MessageSeal {
   return new MessageSeal({
@@ -20,6 +19,10 @@ function sealOf(nodeId: string, options: Partial<MessageSealOptions> = {}): Mess
 }
 
 const a = sealOf("a");
+/** Where a node's presence is, as the broker has it. */
+const topicOf = (seal: MessageSeal, nodeId: string): string =>
+  `kv/nodes/${seal.namesOf(nodeId)[0]}`;
+const NODES = topicOf(a, "a");
 
 describe("what is sealed", () => {
   test("opens for whoever has the secret, and shows nothing of what it holds", () => {
@@ -139,8 +142,8 @@ describe("nonces", () => {
 });
 
 describe("what comes again", () => {
-  const take = (to: MessageSeal, message: Buffer, isRetained = false): boolean =>
-    typeof to.open("presence", NODES, message, isRetained) !== "string";
+  const take = (to: MessageSeal, message: Buffer, isRetained = false, topic = NODES): boolean =>
+    typeof to.open("presence", topic, message, isRetained) !== "string";
 
   test("of updates is taken once, in whatever order, and for earlier connections, too", () => {
     const [from, to] = [sealOf("a"), sealOf("b")];
@@ -197,8 +200,6 @@ describe("what comes again", () => {
     expect(open(first)).toBe("replayed");
     expect(take(to, later)).toBeTrue();
     expect(open(second)).toBe("replayed");
-    const restarted = sealOf("b", { memory: to.guard.memory() });
-    expect(restarted.open("sync", "kv/sync/b/open", first, false)).toBe("replayed");
   });
 
   test("of presence only ever goes forward, over restarts of both", () => {
@@ -222,6 +223,31 @@ describe("what comes again", () => {
       false,
       true,
     ]);
+  });
+
+  test("of presence does not become new as the secret is changed", () => {
+    const both = (current: string, other: string) => ({
+      secrets: clusterSecrets(current, [other]),
+    });
+    const to = sealOf("b", both("two", "one"));
+    const old = sealOf("a", both("one", "two")).seal("presence", NODES, Buffer.from("x"));
+    expect(take(to, old)).toBeTrue();
+    const from = sealOf("a", { ...both("two", "one"), start: 2_000 });
+    const topic = topicOf(from, "a");
+    expect(take(to, from.seal("presence", topic, Buffer.from("x")), false, topic)).toBeTrue();
+    for (const isRetained of [false, true]) expect(take(to, old, isRetained)).toBeFalse();
+    const later = sealOf("b", { ...both("two", "one"), memory: to.guard.memory() });
+    expect(take(later, old, true)).toBeFalse();
+  });
+
+  test("of presence is its sender's own, on its own topic", () => {
+    const to = sealOf("c");
+    const elsewhere = topicOf(a, "b");
+    expect(
+      to.open("presence", elsewhere, a.seal("presence", elsewhere, Buffer.from("x")), false),
+    ).toBe("forged");
+    const opened = to.open("presence", NODES, a.seal("presence", NODES, Buffer.from("x")), false);
+    expect(opened).toEqual({ payload: Buffer.from("x"), nodeId: "a" });
   });
 
   test("of a will is taken once, however late, and not after the next connection", () => {
@@ -279,11 +305,12 @@ describe("what comes again", () => {
     const to = sealOf("b");
     for (let i = 0; i < 5_000; i++) {
       const from = sealOf(`n${i}`);
-      take(to, from.seal("presence", NODES, Buffer.from("x")));
+      const topic = topicOf(from, `n${i}`);
+      expect(take(to, from.seal("presence", topic, Buffer.from("x")), false, topic)).toBeTrue();
     }
-    expect(to.guard.memory().length).toBe(4_096 * 28);
+    expect(to.guard.memory().length).toBe(4_096 * 24);
     expect(sealOf("b", { memory: Buffer.alloc(1_000_003, 1) }).guard.memory().length).toBeLessThan(
-      4_097 * 28,
+      4_097 * 24,
     );
   });
 });
