@@ -75,15 +75,19 @@ async function serve(command: string): Promise<BinaryProcess> {
 test("every section with commands has a test", () => {
   const headings = Array.from(page.matchAll(/^(##+ .*)$/gm), ([, heading]) => heading!);
   const found = headings.filter((heading) => commandsOf(heading).length > 0);
-  const own = ["## Set-up in ten lines", "## Encryption at rest", "### Of the disk key"];
+  const own = [
+    "## Set-up in ten lines",
+    "## Users and rights",
+    "## Encryption at rest",
+    "### Of passwords",
+    "### Of the disk key",
+  ];
   const others = [
     "## The cluster secret",
     "### Sessions between nodes",
     "## TLS",
-    "## Users and rights",
     "### Of the cluster secret",
     "### Of certificates",
-    "### Of passwords",
   ];
   expect(found.filter((heading) => !own.includes(heading) && !others.includes(heading))).toEqual(
     [],
@@ -219,5 +223,82 @@ describe("encryption at rest", () => {
     const last = await startWith(steps[1]!);
     expect(await ask("GET private")).toBe("value-of-it");
     await stop(last);
+  }, 60_000);
+});
+
+describe("users", () => {
+  let port = 0;
+  const sha256 = (text: string) => new Bun.CryptoHasher("sha256").update(text).digest("hex");
+  const PASSWORDS: Readonly<Record<string, string>> = { admin: "admin-pass", dash: "dash-pass" };
+
+  /** A node with the users of the text, whose passwords are those above. */
+  beforeEach(async () => {
+    port = await freePort();
+    const [lines] = blocksOf("## Users and rights", "text");
+    const named = lines!.replace(/^user (\w+) on #\S+/gm, (_, name: string) => {
+      return `user ${name} on #${sha256(PASSWORDS[name]!)}`;
+    });
+    writeFileSync(join(directory, "users.acl"), named, { mode: 0o600 });
+    writeFileSync(join(directory, "dash.password"), `${PASSWORDS["dash"]}\n`, { mode: 0o600 });
+    const [toml] = blocksOf("## Users and rights", "toml");
+    const rest = `[network]\nbind_port = ${port}\n[mqtt]\nenabled = false\n[storage]\nengine = "memory"`;
+    writeFileSync(join(directory, "node.toml"), `node_id = "n"\n${toml}${rest}\n`);
+    await serve("merklekv serve --config node.toml");
+  });
+
+  /** Runs one of the commands against that node, and types the password that it asks for. */
+  const runAs = async (command: string): Promise<string> => {
+    const user = /--user (\w+)/.exec(command)?.[1] ?? "";
+    const there = command
+      .replace(/^merklekv cli/, `merklekv cli -p ${port}`)
+      .replace("-p 7379", `-p ${port}`)
+      // It wants a terminal to ask.
+      .replace(/^redis-cli (.*) --askpass/, `REDISCLI_AUTH=${PASSWORDS[user]} redis-cli $1`);
+    return (await run(there, `${PASSWORDS[user]}\n`)).replace("Password: ", "").trim();
+  };
+
+  test("do what the text says that they may", async () => {
+    const answers: string[] = [];
+    for (const command of commandsOf("## Users and rights")) {
+      if (command.startsWith("redis-cli") && Bun.which("redis-cli") === null) continue;
+      answers.push(await runAs(command));
+    }
+    const denied = "This user has no permissions to access the 'site:1:pin' key";
+    expect(answers.slice(0, 3)).toEqual(["OK", "21", denied]);
+    if (answers.length === 3) return;
+    expect(answers.slice(3)).toEqual(["OK", "OK"]);
+    const saved = readFileSync(join(directory, "users.acl"), "utf8");
+    expect(saved).toContain(" ~site:*:temp %W~inbox:* -@all +@read +set\n");
+  }, 60_000);
+
+  test("get another password, and can log in at every moment", async () => {
+    const [keygen, add, save, useNew, ...rest] = commandsOf("### Of passwords");
+    const at = (file: string): Promise<{ code: number; output: string }> =>
+      runToEnd(
+        [],
+        shell(`merklekv cli -p ${port} --user dash --pass-file ${file} GET site:1:temp`),
+      );
+    const works = { code: 0, output: "(null)\n" };
+    await run(keygen!);
+    expect(await runAs(add!)).toBe("OK");
+    expect(await runAs(save!)).toBe("OK");
+    expect(await at("dash.password")).toEqual(works);
+    expect(await at("dash.password.new")).toEqual(works);
+    expect(useNew).toContain("--pass-file dash.password.new");
+    const program = await runBinary(
+      [],
+      shell(`exec merklekv cli -p ${port} --user dash --pass-file dash.password`),
+    );
+    program.write("GET site:1:temp\n");
+    await program.waitFor(/\(null\)/);
+    const [take, saveAgain, kill, move] = rest;
+    expect([await runAs(take!), await runAs(saveAgain!)]).toEqual(["OK", "OK"]);
+    expect(await runAs(kill!)).toBe("1");
+    program.write("GET site:1:temp\n");
+    expect(await program.exited).toBe(1);
+    expect((await at("dash.password")).output).toContain("Not authenticated");
+    await run(move!);
+    expect(await at("dash.password")).toEqual(works);
+    expect(readFileSync(join(directory, "users.acl"), "utf8")).not.toContain(sha256("dash-pass"));
   }, 60_000);
 });
