@@ -5,10 +5,12 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -16,6 +18,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { merklekvBinary } from "../support/binary.ts";
+import { eventually } from "../support/eventually.ts";
 import { respRequest } from "../support/in-process.ts";
 import { LineClient } from "../support/line-client.ts";
 import { runBinary, runToEnd, type BinaryProcess } from "../support/process.ts";
@@ -91,6 +94,24 @@ test("what is looser is told of once, with what to do", async () => {
     expect(statSync(join(directory, "data", name)).mode & 0o077).toBe(0);
   }
   expect(statSync(join(directory, "data")).mode & 0o077).toBe(0);
+});
+
+test("an audit file that was moved away is begun anew, for the owner alone", async () => {
+  mkdirSync(join(directory, "logs"), { mode: 0o700 });
+  const node = await start(LOGS, "0000");
+  const path = join(directory, "logs/audit.jsonl");
+  expect(await node.client.send("CONFIG GET node_id")).toContain("node_id");
+  expect(await node.client.readLine()).toBe("");
+  await eventually("a line", () => readFileSync(path, "utf8").includes("CONFIG GET"));
+  renameSync(path, `${path}.old`);
+  node.signal("SIGHUP");
+  await eventually("another file", () => existsSync(path));
+  expect(await node.client.send("SNAPSHOT")).toBe("OK");
+  await eventually("its first line", () => readFileSync(path, "utf8").includes("SNAPSHOT"));
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  await node.client.close();
+  await node.stop();
+  expect(readFileSync(`${path}.old`, "utf8")).not.toContain("SNAPSHOT");
 });
 
 /** What would end a line, colour a terminal, or turn text round. */

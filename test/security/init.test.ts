@@ -16,6 +16,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { merklekvBinary } from "../support/binary.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { randomHex } from "../../src/world.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort, Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 import { runBinary, runToEnd } from "../support/process.ts";
@@ -75,6 +77,28 @@ test.each([
   const { code, output } = await runToEnd(["init", ...options, inside("node")]);
   expect([code, output.includes(line)]).toEqual([2, true]);
   expect(existsSync(inside("node"))).toBe(false);
+});
+
+test.each([
+  ["mqtt://127.0.0.1:1883", "127.0.0.1", ""],
+  ["mqtts://broker.example:8883", "127.0.0.1", "none"],
+  ["mqtts://broker.example:8883", "0.0.0.0", ""],
+  ["embedded.example", "::1", null],
+])("what is written is a configuration: broker %s, clients at %s", async (broker, bind, hidden) => {
+  const options = ["--broker", broker, "--bind", bind, "--node-id", 'odd"\\name'];
+  const { code } = await runToEnd(["init", inside("no de"), ...options]);
+  if (hidden === null) return expect(code).toBe(2);
+  const loaded = loadConfig({ path: inside("no de", "node.toml"), env: {}, randomHex });
+  if (!loaded.ok) throw new Error(loaded.problems.join());
+  expect(loaded.notices).toEqual([]);
+  const { config } = loaded;
+  expect(config).toMatchObject({
+    node_id: 'odd"\\name',
+    network: { bind_address: bind, advertise_address: hidden },
+    mqtt: { broker_address: broker },
+    cluster: { secret_file: inside("no de", "cluster.key") },
+    storage: { path: inside("no de", "data") },
+  });
 });
 
 test("a secret that others may read is not taken over", async () => {
