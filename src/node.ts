@@ -6,7 +6,6 @@
  * peers.
  * Stop: the reverse, so that the last writes of clients still reach the broker, or a peer.
  */
-import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { Denials } from "./access/denials.ts";
 import type { UserDirectory } from "./access/directory.ts";
@@ -18,29 +17,28 @@ import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
 import { findLooseFiles } from "./durability/loose-files.ts";
 import { loadDiskKeys, type DiskKeys } from "./durability/sealing.ts";
-import { formatHostPort, NO_ADDRESS, plainAddresses } from "./config/address.ts";
+import { formatHostPort, isLoopbackHost } from "./config/address.ts";
 import type { Field } from "./config/field.ts";
 import { keyNames, schema, type Config } from "./config/schema.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts";
 import { MAX_KEY_BYTES } from "./core/data/entry.ts";
+import { advertisedAddress, advertisedTlsAddress } from "./node-address.ts";
+import { addressOfOwn, brokerTls, startBroker } from "./node-broker.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { infoSections } from "./node-facts.ts";
 import { announceUsers, openUsers } from "./node-users.ts";
 import { openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
-import { OperationalError } from "./operational-error.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Logger } from "./observability/log.ts";
 import { noAudit, type ReplicationControl } from "./ports.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { Replica, type ReplicaOptions } from "./replica.ts";
-import { EmbeddedBroker, type BrokerAccess } from "./replication/embedded-broker.ts";
+import type { EmbeddedBroker } from "./replication/embedded-broker.ts";
 import { placesBeyondLoopback } from "./replication/exposure.ts";
-import { isLoopback } from "./replication/misconfiguration.ts";
-import type { BrokerTls } from "./replication/transport.ts";
-import { maxMessageBytes, type Replicator } from "./replication/replicator.ts";
+import type { Replicator } from "./replication/replicator.ts";
 import { Listener } from "./server/listener.ts";
 import { loadClusterSecrets } from "./security/cluster-secrets.ts";
-import { RunQueue, type Timing } from "./timing.ts";
+import { RunQueue } from "./timing.ts";
 import { version } from "./version.ts";
 import { realWorld, type World } from "./world.ts";
 
@@ -124,9 +122,7 @@ class RunningNode implements Node {
     const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
     const startOwnBroker = async (): Promise<string> => {
       broker = await startBroker(config, logger, world.timing, certificates);
-      if (broker === null) return config.mqtt.broker_address;
-      const { port, plainPort } = broker;
-      return `${plainPort === null ? "mqtts" : "mqtt"}://${brokerHost(config)}:${port}`;
+      return broker === null ? config.mqtt.broker_address : addressOfOwn(broker, config);
     };
     const http = openNodeHttp(config, world.timing, () => node?.serving ?? null);
     const opening = Replica.open({
@@ -228,8 +224,20 @@ class RunningNode implements Node {
       tls: tlsPort === null ? undefined : formatHostPort(host, tlsPort),
       http: this.http?.address,
     });
+    this.warnOfPlainText();
     await started;
     this.hasSynced = true;
+  }
+
+  /** Who has made certificates may think that nothing is said without them. */
+  private warnOfPlainText(): void {
+    const { plaintext, bind_address } = this.config.network;
+    const { plainPort, tlsPort } = this.listener;
+    if (tlsPort === null || plainPort === null) return;
+    if (plaintext !== "on" || isLoopbackHost(bind_address)) return;
+    const message = "Other machines may speak plain text to this node beside TLS";
+    const set = 'network.plaintext = "loopback", or "off"';
+    this.logger.warn(message, { port: plainPort, set });
   }
 
   reopenFiles(): void {
@@ -406,102 +414,6 @@ function replicaOptions(
 function reservedFiles({ anti_entropy, mqtt }: Config): number {
   const forBroker = mqtt.broker_address === "embedded" ? 64 : 0;
   return 32 + 2 * Math.min(anti_entropy.max_concurrent_syncs, 16) + forBroker;
-}
-
-/**
- * Where peers reach this node in plain text: an address to bind to may mean every one there is.
- */
-function advertisedAddress({ network }: Config, port: number | null): string {
-  if (network.advertise_address === NO_ADDRESS || port === null) return NO_ADDRESS;
-  const host = advertisedHost(network);
-  const isReached = network.plaintext === "on" || isLoopback(host);
-  return isReached ? formatHostPort(host, port) : NO_ADDRESS;
-}
-
-function advertisedTlsAddress({ network }: Config, port: number | null): string {
-  if (network.advertise_address === NO_ADDRESS || port === null) return "";
-  return formatHostPort(advertisedHost(network), port);
-}
-
-function advertisedHost(network: Config["network"]): string {
-  const { advertise_address, bind_address } = network;
-  if (advertise_address !== "") return advertise_address;
-  if (bind_address !== "0.0.0.0" && bind_address !== "::") return bind_address;
-  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const reachable = own.filter(({ internal, scopeid }) => !internal && !scopeid);
-  const best = reachable.find(({ family }) => family === "IPv4") ?? reachable[0];
-  return best?.address ?? "127.0.0.1";
-}
-
-/** How the broker is spoken to. Nobody is on the way to this node's own. */
-function brokerTls({ mqtt }: Config, { own, broker }: NodeCertificates): BrokerTls {
-  const { server_name: serverName, alpn, insecure } = mqtt.tls;
-  const isOwn = mqtt.broker_address === "embedded";
-  const material = () => (isOwn ? own : broker)?.current ?? null;
-  return { material, serverName, alpn, isInsecure: insecure || isOwn };
-}
-
-/** Who may come in at the embedded broker, and how. */
-function brokerAccess({ network, tls, mqtt }: Config, { own }: NodeCertificates): BrokerAccess {
-  const { username, password } = mqtt;
-  const servesTls = own !== null && tls.cert_file !== "";
-  return {
-    plaintext: network.plaintext,
-    account: username === "" ? null : { username, password },
-    tls: servesTls
-      ? {
-          port: mqtt.embedded.tls_port,
-          material: () => own.current,
-          clientCertificates: tls.client_certificates,
-        }
-      : null,
-  };
-}
-
-async function startBroker(
-  config: Config,
-  logger: Logger,
-  timing: Timing,
-  certificates: NodeCertificates,
-): Promise<EmbeddedBroker | null> {
-  const { enabled, broker_address, embedded } = config.mqtt;
-  if (!enabled || broker_address !== "embedded") return null;
-  try {
-    const { bind_address, bind_port, tls_port: _, ...limits } = embedded;
-    // The node's own messages must get through.
-    const max_packet_bytes = Math.max(limits.max_packet_bytes, maxMessageBytes(config.mqtt));
-    const broker = await EmbeddedBroker.start(
-      timing,
-      bind_address,
-      bind_port,
-      { ...limits, max_packet_bytes },
-      logger.child("broker"),
-      brokerAccess(config, certificates),
-    );
-    const { plainPort, tlsPort } = broker;
-    logger.info("Embedded broker listening", {
-      address: plainPort === null ? undefined : formatHostPort(bind_address, plainPort),
-      tls: tlsPort === null ? undefined : formatHostPort(bind_address, tlsPort),
-    });
-    const advertised = advertisedHost(config.network);
-    if (isLoopback(advertised) && !isLoopback(bind_address)) {
-      const set = "network.bind_address or network.advertise_address";
-      const message = "Other machines reach this node's broker and not the node itself";
-      logger.warn(message, { advertised, broker: bind_address, set });
-    }
-    return broker;
-  } catch (error) {
-    throw new OperationalError((error as Error).message);
-  }
-}
-
-/** Where the node itself reaches its embedded broker. */
-function brokerHost({ network, mqtt }: Config): string {
-  const { bind_address } = mqtt.embedded;
-  const bound = plainAddresses(bind_address, network.plaintext)[0] ?? bind_address;
-  if (bound === "0.0.0.0") return "127.0.0.1";
-  if (bound === "::") return "[::1]";
-  return bound.includes(":") ? `[${bound}]` : bound;
 }
 
 function replicationControl(replicator: Replicator, antiEntropy: AntiEntropy): ReplicationControl {

@@ -189,6 +189,13 @@ describe("what is no TLS", () => {
 });
 
 describe("ports", () => {
+  test("plain text for everybody beside TLS is warned of, where others can reach it", async () => {
+    const open = await startNode({}, { bind_address: "0.0.0.0" });
+    await logs("Other machines may speak plain text to this node beside TLS", open);
+    await open.remove();
+    expect(node.output()).not.toContain("Other machines may speak plain text");
+  });
+
   test("without plain text there is only the port for TLS", async () => {
     const strict = await startNode({}, { plaintext: "off" });
     expect(strict.port).toBe(strict.tlsPort);

@@ -59,6 +59,8 @@ const ARROWS: Record<string, string[]> = {
     ...BELOW_ADAPTERS,
     ...["anti-entropy", "clock-watch.ts", "durability", "replication", "sweep-loop.ts", "world.ts"],
   ],
+  "node-address.ts": [...EVERYWHERE, "replication"],
+  "node-broker.ts": [...EVERYWHERE, "node-address.ts", "node-certificates.ts", "replication"],
   "node-certificates.ts": [...EVERYWHERE, "world.ts"],
   "node-facts.ts": [
     ...["commands", ...BELOW_ADAPTERS, ...ADAPTERS],
@@ -67,6 +69,8 @@ const ARROWS: Record<string, string[]> = {
   "node-users.ts": ["commands", "durability", "world.ts", ...BELOW_ADAPTERS],
   "node-http.ts": ["commands", "http", "replica.ts", ...BELOW_ADAPTERS],
   "node.ts": [
+    "node-address.ts",
+    "node-broker.ts",
     "node-certificates.ts",
     "node-facts.ts",
     "node-http.ts",
