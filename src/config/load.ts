@@ -211,6 +211,10 @@ function* conflicts(config: Config, settings: Settings): Generator<string> {
   if (auth.acl_file !== "" && auth.password !== "") {
     yield "auth.password: found one beside auth.acl_file; allowed: one of the two (in the file: user default on #SHA256 ~* +@all)";
   }
+  const { audit, logging } = config;
+  if (audit.file !== "" && audit.file === logging.file_path) {
+    yield "audit.file: found the path of logging.file_path; allowed: a file of its own";
+  }
   if (network.max_output_bytes < network.max_value_bytes) {
     yield `network.max_output_bytes: found ${network.max_output_bytes}; allowed: at least network.max_value_bytes (${network.max_value_bytes}), or that value could never be read`;
   }

@@ -296,6 +296,13 @@ describe("rules between keys", () => {
     ]);
   });
 
+  test("what is audited has a file of its own", () => {
+    const both = `${MINIMAL}[logging]\nfile_path = "a.log"\n[audit]\nfile = "a.log"`;
+    expect(problemsOf(both)).toEqual([
+      "n.toml: audit.file: found the path of logging.file_path; allowed: a file of its own",
+    ]);
+  });
+
   test("the embedded broker and the clients cannot share one port", () => {
     const toml = (port: number) =>
       `node_id = "a"\n[mqtt]\nbroker_address = "embedded"\n[mqtt.embedded]\nbind_port = ${port}\n[network]\nbind_port = ${port}`;
