@@ -7,7 +7,7 @@ import { readInteger } from "./expiry-options.ts";
 const DEFAULT_COUNT = 10;
 
 /** See the file header. */
-export const answerLog: Run = (request, reply, { services }) => {
+export const answerLog: Run = (request, reply, { services, runQueue }) => {
   const { denials } = services;
   if (request.is(1, "RESET")) {
     denials.clear();
@@ -16,7 +16,7 @@ export const answerLog: Run = (request, reply, { services }) => {
   const count = request.count === 1 ? DEFAULT_COUNT : readInteger(request, 1);
   if (count === undefined || count < 0) return reply.error("Value is not a valid number");
   const entries = denials.newest(count);
-  const nowMs = services.uptimeMs();
+  const nowMs = runQueue.timing.nowMs();
   if (!reply.isResp) {
     if (reply.dialect === TAGGED) reply.line("ACL LOG");
     for (const { count: times, reason, object, username, client, lastMs } of entries) {

@@ -45,7 +45,7 @@ async function logIn(
   nameAt: number,
   passwordAt: number,
   commandName: string,
-  { session, services }: Context,
+  { session, services, runQueue }: Context,
   then: ReplyContinuation,
 ): Promise<ReplyContinuation> {
   const name = nameAt < 0 ? DEFAULT_USER : textOf(request, nameAt);
@@ -59,7 +59,7 @@ async function logIn(
   if (result === "busy") {
     return (late) => late.respError("ERR too many logins are being checked; try again in a moment");
   }
-  noteFailure(name, commandName, session, services);
+  noteFailure(name, commandName, session, services, runQueue.timing.nowMs());
   return (late) => {
     if (late.isResp) return late.respError(`WRONGPASS ${WRONG}.`);
     late.error("Not authenticated", WRONG);
@@ -72,10 +72,11 @@ function noteFailure(
   name: string,
   commandName: string,
   session: ClientSession,
-  { audit, denials, log, uptimeMs }: Services,
+  { audit, denials, log }: Services,
+  nowMs: number,
 ): void {
   const { address, certificateName: certificate } = session;
-  denials.note("auth", commandName, name, session.describe(0, 0), uptimeMs());
+  denials.note("auth", commandName, name, session.describe(nowMs, 0), nowMs);
   const about = { user: name, address, certificate, command: commandName, key: null };
   audit.record({ event: "login_failed", ...about });
   log.warn("A login failed", { user: name, address });

@@ -12,7 +12,6 @@ import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import type { ClientSession } from "./client-session.ts";
 import { shown, type Command, type Context, type RequestRights, type Row } from "./command.ts";
-import type { Services } from "./services.ts";
 
 /** It is permitted. */
 export const PERMITTED = -3;
@@ -114,9 +113,9 @@ class LimitedRights implements RequestRights {
     private readonly row: Row,
     private readonly permission: Permission,
     request: Request,
-    private readonly services: Services,
-    session: ClientSession,
+    private readonly context: Context,
   ) {
+    const { session } = context;
     this.session = session;
     this.definition = session.user.definition;
     this.selectors = this.definition.selectors.filter(
@@ -138,7 +137,7 @@ class LimitedRights implements RequestRights {
 
   /** Answers that the key in argument `i` may not be touched. */
   refuse(request: Request, i: number, reply: Reply): void {
-    deny(i, this.row, this.permission, request, reply, this.services, this.session);
+    deny(i, this.row, this.permission, request, reply, this.context, this.session);
   }
 }
 
@@ -147,7 +146,7 @@ class LimitedRights implements RequestRights {
  * do everything it sets `context.rights`; the caller takes it away when the command has returned.
  */
 export function isDenied(row: Row, request: Request, reply: Reply, context: Context): boolean {
-  const { session, services } = context;
+  const { session } = context;
   const { command } = row;
   const permission = permissionOf(row, request);
   const { definition } = session.user;
@@ -155,11 +154,11 @@ export function isDenied(row: Row, request: Request, reply: Reply, context: Cont
     const isLong = command.checksKeys?.(request) === true;
     const verdict = verdictOn(request, row, permission, definition, isLong);
     if (verdict !== PERMITTED) {
-      deny(verdict, row, permission, request, reply, services, session);
+      deny(verdict, row, permission, request, reply, context, session);
       return true;
     }
     if (isLong || command.listsKeys === true) {
-      context.rights = new LimitedRights(row, permission, request, services, session);
+      context.rights = new LimitedRights(row, permission, request, context);
     }
   }
   if (permission.categories.has("admin")) noteAdministration(row, permission, request, context);
@@ -172,7 +171,7 @@ function deny(
   permission: Permission,
   request: Request,
   reply: Reply,
-  services: Services,
+  { services, runQueue }: Context,
   session: ClientSession,
 ): void {
   const { users, denials, audit, log } = services;
@@ -192,8 +191,9 @@ function deny(
   if (row.text === "PEER") log.warn("A peer is refused", { address, reason: detail });
   if (!isKnown) return denials.noteBeforeLogin();
   const object = key === null ? name : Buffer.from(key).toString();
-  const nowMs = services.uptimeMs();
-  denials.note(key === null ? "command" : "key", object, user.name, session.describe(0, 0), nowMs);
+  const nowMs = runQueue.timing.nowMs();
+  const client = session.describe(nowMs, 0);
+  denials.note(key === null ? "command" : "key", object, user.name, client, nowMs);
 }
 
 function keyOf(request: Request, i: number): Uint8Array {

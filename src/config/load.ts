@@ -208,6 +208,12 @@ function* conflicts(config: Config, settings: Settings): Generator<string> {
   if (mqtt.password !== "" && mqtt.username === "") {
     yield "mqtt.username: missing; allowed: the user name that goes with mqtt.password";
   }
+  if (auth.certificate_users !== "off") {
+    const { ca_file, client_certificates } = config.tls;
+    if (ca_file === "" || client_certificates === "none") {
+      yield 'auth.certificate_users: found "common_name"; allowed: "off", or with tls.ca_file, whose certificates name users, and tls.client_certificates "request" or "require"';
+    }
+  }
   if (auth.acl_file !== "" && auth.password !== "") {
     yield "auth.password: found one beside auth.acl_file; allowed: one of the two (in the file: user default on #SHA256 ~* +@all)";
   }

@@ -350,6 +350,21 @@ describe("the cluster secret", () => {
   });
 });
 
+test("certificates name users only if their authority is given, and clients are asked for them", () => {
+  const users = '[auth]\ncertificate_users = "common_name"\n';
+  const asks = 'cert_file = "c"\nkey_file = "k"\nclient_certificates = "request"\n';
+  const problem = expect.stringMatching(/^n\.toml: auth\.certificate_users: found "common_name"/);
+  for (const tls of ["", `[tls]\n${asks}`, '[tls]\nca_file = "ca"\n']) {
+    expect(problemsOf(`${MINIMAL}${users}${tls}`)).toContainEqual(problem);
+  }
+  expect(problemsOf(`${MINIMAL}${users}[tls]\nca_file = "ca"\n${asks}`)).toEqual([]);
+  // Not both: the file says what the default user's password is.
+  const both = '[auth]\nacl_file = "x"\npassword = "24681357"\n';
+  const [one] = problemsOf(`${MINIMAL}${both}`);
+  expect(one).toMatch(/^n\.toml: auth\.password: found one beside auth\.acl_file/);
+  expect(one).not.toContain("24681357");
+});
+
 test("passwords never appear in a problem", () => {
   const problems = problemsOf(
     'node_id = "a"\n[mqtt]\npassword = 24681357\nbroker_address = "mqtt://me:24681357/@x@broker"',

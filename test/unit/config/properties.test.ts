@@ -111,6 +111,8 @@ const validValues = fc
   .map((values) => {
     // The rules between keys.
     if (values["auth.acl_file"] !== "") values["auth.password"] = "";
+    const namesUsers = values["tls.ca_file"] !== "" && values["tls.client_certificates"] !== "none";
+    if (!namesUsers) values["auth.certificate_users"] = "off";
     const bytes = ["network.max_value_bytes", "network.max_output_bytes"];
     const [least, most] = bytes.map((key) => values[key] as number).sort((a, b) => a - b);
     const rate = values["anti_entropy.broker_bytes_per_second"] as number;

@@ -106,6 +106,7 @@ const OTHER: Partial<Record<KeyName, unknown>> = {
   "network.dialect": "tagged",
   "tls.client_certificates": "require",
   "network.max_output_bytes": 67_108_865,
+  "network.tls_port": 7_390,
   "auth.certificate_users": "common_name",
   "mqtt.broker_address": "wss://other",
   "mqtt.protocol_version": "5",
@@ -126,7 +127,9 @@ function anotherValue(key: KeyName): unknown {
   return "other";
 }
 
-const BASE = 'node_id = "n1"\n[mqtt]\nbroker_address = "mqtts://broker"\nusername = "u"\n';
+const BASE =
+  'node_id = "n1"\n[mqtt]\nbroker_address = "mqtts://broker"\nusername = "u"\n' +
+  '[tls]\ncert_file = "c"\nkey_file = "k"\nca_file = "ca"\nclient_certificates = "request"\n';
 
 function load(env: Record<string, string>): Config {
   const loaded = loadConfig({ randomHex, path: "n.toml", env, readFile: () => BASE });
