@@ -87,6 +87,10 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
         "clocks that are off by as much as the grace make nodes forget deletions too soon",
     );
   }
+  if (config.mqtt.tls.insecure) {
+    const who = "whoever is on the way to the broker can be the broker";
+    notices.push(`${where}: mqtt.tls.insecure takes any certificate: ${who}`);
+  }
   return { ok: true, config, notices };
 }
 

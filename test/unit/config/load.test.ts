@@ -525,6 +525,14 @@ describe("TLS and ports", () => {
     expect(problems[0]).toContain(problem);
   });
 
+  test("to take any certificate of the broker's is remarked on", () => {
+    const toml = MINIMAL.replace("tcp:", "mqtts:") + "[mqtt.tls]\ninsecure = true";
+    const loaded = load(toml);
+    expect(loaded.ok && loaded.notices).toEqual([
+      "n.toml: mqtt.tls.insecure takes any certificate: whoever is on the way to the broker can be the broker",
+    ]);
+  });
+
   test("without plain text its port is nobody's", () => {
     const toml = `${MINIMAL}\n${PAIR}[network]\nplaintext = "off"\ntls_port = 7379`;
     expect(problemsOf(toml)).toEqual([]);
