@@ -2,7 +2,13 @@
  * What is known of a user: whether and how it may log in, and what it may do. Definitions are not
  * changed: a change makes another one (`rules.ts`).
  */
-import { READ, type Category, type Permission, type Permissions } from "./permission.ts";
+import {
+  READ,
+  READ_WRITE,
+  type Category,
+  type Permission,
+  type Permissions,
+} from "./permission.ts";
 import { Selector } from "./selector.ts";
 
 /** Whether a key may be shown. */
@@ -18,7 +24,7 @@ export class UserDefinition {
   passwords: readonly string[] = [];
   /** Any of them may permit a command; the first is made by the rules outside of parentheses. */
   selectors: readonly Selector[];
-  private unlimited: boolean | undefined;
+  private passed: Uint8Array | undefined;
 
   constructor(readonly permissions: Permissions) {
     this.selectors = [new Selector(permissions)];
@@ -43,9 +49,24 @@ export class UserDefinition {
     return copy;
   }
 
+  /**
+   * By the numbers of permissions, 1 for commands about which there is nothing to ask: they are
+   * permitted on all keys, have no subcommands, and nobody writes down that they are used.
+   * Requested first when nobody changes the definition any more.
+   */
+  get passes(): Uint8Array {
+    if (this.passed !== undefined) return this.passed;
+    const { all } = this.permissions;
+    const passed = Uint8Array.from(all, (permission) => {
+      if (permission.parts.length > 0 || permission.isAudited) return 0;
+      return this.selectors.some((it) => it.permits(permission) && it.hasAll(READ_WRITE)) ? 1 : 0;
+    });
+    return (this.passed = passed);
+  }
+
   /** Whether everything is permitted. */
   get isUnlimited(): boolean {
-    return (this.unlimited ??= this.selectors.some((selector) => selector.isUnlimited));
+    return this.selectors.some((selector) => selector.isUnlimited);
   }
 
   /** Whether every command of that category is permitted. */

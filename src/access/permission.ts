@@ -48,6 +48,8 @@ export interface Permission {
   /** In lower case: `get`, `config|get`. */
   readonly name: string;
   readonly categories: ReadonlySet<Category>;
+  /** Whether it is written down that it is used: administration, and what destroys all data. */
+  readonly isAudited: boolean;
   /** Those of subcommands, by their names in capitals; none for most commands. */
   readonly parts: readonly (readonly [name: string, permission: Permission])[];
 }
@@ -76,7 +78,7 @@ export class Permissions {
       const name = names[0].toLowerCase();
       const parts: [string, Permission][] = [];
       const id = all.length;
-      const permission = { id, name, categories: categoriesIn(name, categories), parts };
+      const permission = { id, name, ...belonging(name, categories), parts };
       all.push(permission);
       for (const each of names) this.byName.set(each.toLowerCase(), permission);
       for (const [part, partCategories] of Object.entries(subcommands)) {
@@ -84,7 +86,7 @@ export class Permissions {
         const own = {
           id: all.length,
           name: partName,
-          categories: categoriesIn(partName, partCategories),
+          ...belonging(partName, partCategories),
           parts: [],
         };
         all.push(own);
@@ -112,6 +114,12 @@ export class Permissions {
   get names(): readonly string[] {
     return [...this.byName.keys()];
   }
+}
+
+function belonging(name: string, text: string): Pick<Permission, "categories" | "isAudited"> {
+  const categories = categoriesIn(name, text);
+  const destroys = categories.has("dangerous") && categories.has("write");
+  return { categories, isAudited: categories.has("admin") || destroys };
 }
 
 function categoriesIn(name: string, text: string): ReadonlySet<Category> {

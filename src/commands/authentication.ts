@@ -72,14 +72,16 @@ function noteFailure(
   name: string,
   commandName: string,
   session: ClientSession,
-  { audit, denials, log }: Services,
+  { audit, denials, log, users }: Services,
   nowMs: number,
 ): void {
   const { address, certificateName: certificate } = session;
   denials.note("auth", commandName, name, session.describe(nowMs, 0), nowMs);
   const about = { user: name, address, certificate, command: commandName, key: null };
   audit.record({ event: "login_failed", ...about });
-  log.warn("A login failed", { user: name, address });
+  // A name that nobody has may be a password in the wrong place.
+  const isKnown = users.find(name) !== undefined;
+  log.warn("A login failed", { user: isKnown ? name : undefined, address });
 }
 
 /** Longer names and passwords are wrong, and not worth hashing. */

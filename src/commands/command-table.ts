@@ -42,9 +42,6 @@ export class CommandTable implements CommandLookup {
     let slot = hashName(bytes, 0, bytes.length);
     while (this.slots[slot] !== undefined) slot = (slot + 1) & (SLOTS - 1);
     const permission = this.permissions.find(name)!;
-    const isAdministration = [permission, ...permission.parts.map(([, part]) => part)].some(
-      ({ categories }) => categories.has("admin"),
-    );
     const family = FAMILY_NAMES.indexOf(each.family);
     this.slots[slot] = {
       name: bytes,
@@ -52,7 +49,6 @@ export class CommandTable implements CommandLookup {
       command: each,
       family,
       permission,
-      isAdministration,
     };
   }
 }

@@ -90,8 +90,6 @@ export interface Row {
   readonly text: string;
   readonly command: Command;
   readonly permission: Permission;
-  /** Whether it, or one of its subcommands, is of the category `admin`. */
-  readonly isAdministration: boolean;
   /** Number of the command's family in FAMILY_NAMES. */
   readonly family: number;
 }

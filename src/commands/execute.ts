@@ -77,7 +77,7 @@ function unknown(request: Request, { session }: Context): string {
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
   context.services.statistics.countCommand(row.family);
-  const mustAsk = row.isAdministration || !context.session.user.definition.isUnlimited;
+  const mustAsk = context.session.user.definition.passes[row.permission.id] === 0;
   if (mustAsk && isDenied(row, request, reply, context)) return;
   if (row.command.isWrite && isRefusedNow(row.command, request, reply, context)) return;
   const start = reply.length;

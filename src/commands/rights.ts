@@ -150,7 +150,7 @@ export function isDenied(row: Row, request: Request, reply: Reply, context: Cont
   const { command } = row;
   const permission = permissionOf(row, request);
   const { definition } = session.user;
-  if (!definition.isUnlimited && command.isFree?.(request, context) !== true) {
+  if (command.isFree?.(request, context) !== true) {
     const isLong = command.checksKeys?.(request) === true;
     const verdict = verdictOn(request, row, permission, definition, isLong);
     if (verdict !== PERMITTED) {
@@ -161,7 +161,7 @@ export function isDenied(row: Row, request: Request, reply: Reply, context: Cont
       context.rights = new LimitedRights(row, permission, request, context);
     }
   }
-  if (permission.categories.has("admin")) noteAdministration(row, permission, request, context);
+  if (permission.isAudited) noteAdministration(row, permission, request, context);
   return false;
 }
 
