@@ -8,6 +8,7 @@ import { DIGEST_WORDS, type DigestList } from "./digest-list.ts";
 const CHUNK_SHIFT = 15;
 const CHUNK_IDS = 1 << CHUNK_SHIFT;
 const CHUNK_MASK = CHUNK_IDS - 1;
+const FIRST_IDS = 256;
 
 const ROW_WORDS = DIGEST_WORDS + 1;
 const NEXT = DIGEST_WORDS;
@@ -20,7 +21,9 @@ export class BucketRows {
 
   /** Whether an entry is in a chain. */
   has(id: number): boolean {
-    return id >>> CHUNK_SHIFT < this.rows.length && this.nextOf(id) !== UNLINKED;
+    const chunk = id >>> CHUNK_SHIFT;
+    if (chunk >= this.rows.length || (id & CHUNK_MASK) >= this.buckets[chunk].length) return false;
+    return this.nextOf(id) !== UNLINKED;
   }
 
   /** The bucket that was set for an entry. */
@@ -31,11 +34,24 @@ export class BucketRows {
   /** Sets an entry's bucket, the first thing to be done with it. */
   setBucket(id: number, bucket: number): void {
     const chunk = id >>> CHUNK_SHIFT;
+    const at = id & CHUNK_MASK;
     while (chunk >= this.rows.length) {
-      this.rows.push(new Uint32Array(CHUNK_IDS * ROW_WORDS).fill(UNLINKED));
-      this.buckets.push(new Uint16Array(CHUNK_IDS));
+      this.rows.push(new Uint32Array(0));
+      this.buckets.push(new Uint16Array(0));
     }
-    this.buckets[chunk][id & CHUNK_MASK] = bucket;
+    if (at >= this.buckets[chunk].length) this.enlarge(chunk, at + 1);
+    this.buckets[chunk][at] = bucket;
+  }
+
+  /** Small stores are many, so the first chunk begins small and doubles; the others are whole. */
+  private enlarge(chunk: number, needed: number): void {
+    const [rows, buckets] = [this.rows[chunk], this.buckets[chunk]];
+    const wanted = chunk > 0 ? CHUNK_IDS : Math.max(FIRST_IDS, needed, 2 * buckets.length);
+    const ids = Math.min(CHUNK_IDS, wanted);
+    this.rows[chunk] = new Uint32Array(ids * ROW_WORDS).fill(UNLINKED, rows.length);
+    this.rows[chunk].set(rows);
+    this.buckets[chunk] = new Uint16Array(ids);
+    this.buckets[chunk].set(buckets);
   }
 
   /** The next in the chain of an entry, or END. */
@@ -109,7 +125,9 @@ export class BucketRows {
 
   /** Memory held, in bytes. */
   bytes(): number {
-    return this.rows.length * CHUNK_IDS * (ROW_WORDS * 4 + 2);
+    let ids = 0;
+    for (const { length } of this.buckets) ids += length;
+    return ids * (ROW_WORDS * 4 + 2);
   }
 
   private setNext(id: number, next: number): void {
