@@ -22,30 +22,53 @@ export function isUserName(name: string): boolean {
   return /^[^\s\p{Cc}\p{Cs}\ufffd]+$/u.test(name) && Buffer.byteLength(name) <= MAX_NAME_BYTES;
 }
 
-/**
- * The users in the text of an access file, or everything that is wrong with it, a line each.
- * `path` is named in those. With `byCertificate`, a user may have no password.
- */
-export function readAccessFile(
-  content: Uint8Array,
-  path: string,
-  permissions: Permissions,
-  byCertificate: boolean,
-): Definitions | readonly string[] {
-  const users: Definitions = new Map();
-  const problems: string[] = [];
-  const lines = Buffer.from(content).toString("latin1").split("\n");
-  for (const [i, line] of lines.entries()) {
-    const words = line.trim().split(/[ \t]+/);
-    if (words[0] === "" || words[0].startsWith("#")) continue;
-    const problem = readUser(words, users, permissions, byCertificate);
-    if (problem !== null) problems.push(`${path}:${i + 1}: ${printable(problem, 300)}`);
-    if (problems.length >= MAX_PROBLEMS) break;
+/** Reads an access file, some lines at a time: it may have thousands. */
+export class AccessFileReader {
+  private readonly users: Definitions = new Map();
+  private readonly problems: string[] = [];
+  private readonly lines: readonly string[];
+  private next = 0;
+
+  /** `path` is named in problems. With `byCertificate`, a user may have no password. */
+  constructor(
+    content: Uint8Array,
+    private readonly path: string,
+    private readonly permissions: Permissions,
+    private readonly byCertificate: boolean,
+  ) {
+    this.lines = Buffer.from(content).toString("latin1").split("\n");
   }
-  if (users.size > MAX_USERS) problems.push(`${path}: more than ${MAX_USERS} users`);
-  return problems.length > 0 ? problems : users;
+
+  /** Reads on; true when all is read. */
+  step(): boolean {
+    const { lines, problems, users, path } = this;
+    const end = Math.min(this.next + LINES_A_STEP, lines.length);
+    for (; this.next < end && problems.length < MAX_PROBLEMS; this.next++) {
+      const words = lines[this.next].trim().split(/[ \t]+/);
+      if (words[0] === "" || words[0].startsWith("#")) continue;
+      const problem = readUser(words, users, this.permissions, this.byCertificate);
+      if (problem !== null) problems.push(`${path}:${this.next + 1}: ${printable(problem, 300)}`);
+    }
+    if (users.size > MAX_USERS) problems.push(`${path}: more than ${MAX_USERS} users`);
+    return this.next >= lines.length || problems.length >= MAX_PROBLEMS || users.size > MAX_USERS;
+  }
+
+  /** The users, or everything that is wrong with the file, a line each. */
+  get result(): Definitions | readonly string[] {
+    return this.problems.length > 0 ? this.problems : this.users;
+  }
 }
 
+/** The same in one go. */
+export function readAccessFile(
+  ...given: ConstructorParameters<typeof AccessFileReader>
+): Definitions | readonly string[] {
+  const reader = new AccessFileReader(...given);
+  while (!reader.step());
+  return reader.result;
+}
+
+const LINES_A_STEP = 2;
 /** More are not told of. */
 const MAX_PROBLEMS = 100;
 
@@ -86,10 +109,35 @@ function placeOf(rule: string, rules: readonly string[]): string {
   return at < 0 ? `"${rule}"` : `${at + 1}`;
 }
 
-/** The text of an access file with these users. */
+/** Writes the text of an access file, some users at a time. */
+export class AccessFileWriter {
+  private readonly lines: Buffer[] = [];
+  private readonly users: readonly (readonly [string, UserDefinition])[];
+
+  constructor(users: ReadonlyMap<string, UserDefinition>) {
+    this.users = [...users];
+  }
+
+  /** Writes on; true when all is written. */
+  step(): boolean {
+    for (let i = 0; i < LINES_A_STEP && this.lines.length < this.users.length; i++) {
+      const [name, definition] = this.users[this.lines.length];
+      this.lines.push(Buffer.concat([formatUser(name, definition), NEWLINE]));
+    }
+    return this.lines.length === this.users.length;
+  }
+
+  /** The text, once all is written: in the order of names. */
+  get text(): Buffer {
+    return Buffer.concat(this.lines.sort(Buffer.compare));
+  }
+}
+
+/** The same in one go. */
 export function formatAccessFile(users: ReadonlyMap<string, UserDefinition>): Buffer {
-  const lines = Array.from(users, ([name, definition]) => formatUser(name, definition));
-  return Buffer.concat(lines.sort(Buffer.compare).flatMap((line) => [line, NEWLINE]));
+  const writer = new AccessFileWriter(users);
+  while (!writer.step());
+  return writer.text;
 }
 
 /** A user's line, without its end. */

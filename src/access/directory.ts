@@ -9,11 +9,11 @@
 import { OperationalError } from "../operational-error.ts";
 import { delay, type Timing } from "../timing.ts";
 import {
-  formatAccessFile,
+  AccessFileReader,
+  AccessFileWriter,
   isUserName,
   lackOf,
   MAX_USERS,
-  readAccessFile,
   type Definitions,
 } from "./access-file.ts";
 import { UserDefinition } from "./definition.ts";
@@ -79,8 +79,11 @@ export class UserDirectory {
     this.nobody = new User("", new UserDefinition(permissions), false);
     const all = UserDefinition.unlimited(permissions);
     const isOpen = file.path === "" && password === "";
-    if (file.path !== "") this.replace(this.readFile());
-    else {
+    if (file.path !== "") {
+      const reader = this.beginLoad();
+      while (!reader.step());
+      this.finishLoad(reader);
+    } else {
       if (password !== "") applyAll(all, [`>${Buffer.from(password).toString("latin1")}`]);
       this.users.set(DEFAULT_USER, new User(DEFAULT_USER, all));
     }
@@ -186,13 +189,23 @@ export class UserDirectory {
     return true;
   }
 
-  /** Takes the users that the file has now. Throws an OperationalError and changes nothing. */
-  load(): void {
-    this.replace(this.readFile());
+  /** Begins to read the file. Throws an OperationalError. */
+  beginLoad(): AccessFileReader {
+    const { file, permissions, byCertificate } = this.options;
+    return new AccessFileReader(file.read(), file.path, permissions, byCertificate);
   }
 
-  /** Writes the users into the file. Rejects with an OperationalError. */
-  async save(): Promise<void> {
+  /** Takes the users that were read. Throws an OperationalError and changes nothing. */
+  finishLoad({ result }: AccessFileReader): void {
+    if (!(result instanceof Map)) throw new OperationalError(result.join("; "));
+    this.replace(result);
+  }
+
+  /**
+   * Writes the users into the file; `run` does what takes long, by steps until one is true. Rejects
+   * with an OperationalError.
+   */
+  async save(run: (step: () => boolean) => Promise<void>): Promise<void> {
     if (this.isBusy) throw new OperationalError("the access file is being written");
     const definitions: Definitions = new Map();
     for (const { name, definition } of this.users.values()) {
@@ -203,7 +216,9 @@ export class UserDirectory {
     }
     this.isBusy = true;
     try {
-      await this.options.file.write(formatAccessFile(definitions));
+      const writer = new AccessFileWriter(definitions);
+      await run(() => writer.step());
+      await this.options.file.write(writer.text);
     } finally {
       this.isBusy = false;
     }
@@ -217,13 +232,6 @@ export class UserDirectory {
   /** Whether there is a file to load from and save to. */
   get hasFile(): boolean {
     return this.options.file.path !== "";
-  }
-
-  private readFile(): Definitions {
-    const { file, permissions, byCertificate } = this.options;
-    const read = readAccessFile(file.read(), file.path, permissions, byCertificate);
-    if (read instanceof Map) return read;
-    throw new OperationalError(read.join("; "));
   }
 
   /** Those who are not among them are gone, and the default user is off then. */

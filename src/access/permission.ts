@@ -70,6 +70,7 @@ export class Permissions {
   readonly all: readonly Permission[];
   /** By name, other names of commands included. */
   private readonly byName = new Map<string, Permission>();
+  private readonly byCategory: ReadonlyMap<string, readonly Permission[]>;
 
   /** Throws an Error for a command without categories, or with one that is not known. */
   constructor(commands: readonly Permissible[]) {
@@ -97,6 +98,9 @@ export class Permissions {
       }
     }
     this.all = all;
+    this.byCategory = new Map(
+      CATEGORIES.map((it) => [it, all.filter(({ categories }) => categories.has(it))]),
+    );
   }
 
   /** The permission with this name, whatever its case; undefined if there is none. */
@@ -106,8 +110,7 @@ export class Permissions {
 
   /** Those in a category, whatever its case; undefined if there is none of that name. */
   inCategory(name: string): readonly Permission[] | undefined {
-    const category = CATEGORIES.find((it) => it === name.toLowerCase());
-    return category && this.all.filter(({ categories }) => categories.has(category));
+    return this.byCategory.get(name.toLowerCase());
   }
 
   /** Every name that `find` knows. */

@@ -3,7 +3,7 @@
  * (https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl). The rules are in
  * `access/`; here is what is asked and answered.
  */
-import { formatUser } from "../access/access-file.ts";
+import { formatUser, type AccessFileReader } from "../access/access-file.ts";
 import type { UserDefinition } from "../access/definition.ts";
 import { DEFAULT_USER, type ChangeProblem } from "../access/directory.ts";
 import { CATEGORIES } from "../access/permission.ts";
@@ -19,7 +19,7 @@ import { answerLog } from "./acl-log.ts";
 import { command, shown, type Command, type Context, type Run } from "./command.ts";
 import { readInteger } from "./expiry-options.ts";
 import { ListReply } from "./list-reply.ts";
-import { answerInSlices } from "./slices.ts";
+import { answerInSlices, finish } from "./slices.ts";
 
 /** A user is changed by no more rules at once. */
 const MOST_RULES = 1_000;
@@ -195,29 +195,42 @@ const NO_FILE =
   "this node has no file of users: set auth.acl_file to one, which may be empty but for a line " +
   "'user default on nopass ~* +@all', and start the node again";
 
-const load: Run = (_request, reply, { services, session }) => {
+const load: Run = (_request, reply, { services, session, runQueue }) => {
   const { users, log } = services;
   if (!users.hasFile) return reply.respError(`ERR ${NO_FILE}`);
-  try {
-    users.load();
-  } catch (error) {
+  const refuse = (error: unknown, late: Reply): void => {
     if (!(error instanceof OperationalError)) throw error;
-    return reply.respError(`ERR ${error.message}; nothing was changed`);
+    late.respError(`ERR ${error.message}; nothing was changed`);
+  };
+  let reader: AccessFileReader;
+  try {
+    reader = users.beginLoad();
+  } catch (error) {
+    return refuse(error, reply);
   }
-  log.info("The users were read from their file again", { by: session.user.name });
-  reply.ok();
+  return finish(() => reader.step(), runQueue).then(() => (late) => {
+    try {
+      users.finishLoad(reader);
+    } catch (error) {
+      return refuse(error, late);
+    }
+    log.info("The users were read from their file again", { by: session.user.name });
+    late.ok();
+  });
 };
 
-const save: Run = (_request, reply, { services }) => {
+const save: Run = (_request, reply, { services, runQueue }) => {
   const { users } = services;
   if (!users.hasFile) return reply.respError(`ERR ${NO_FILE}`);
-  return users.save().then(
-    () => (late) => late.ok(),
-    (error) => (late) => {
-      if (!(error instanceof OperationalError)) throw error;
-      late.respError(`ERR ${error.message}`);
-    },
-  );
+  return users
+    .save((step) => finish(step, runQueue))
+    .then(
+      () => (late) => late.ok(),
+      (error) => (late) => {
+        if (!(error instanceof OperationalError)) throw error;
+        late.respError(`ERR ${error.message}`);
+      },
+    );
 };
 
 const help: Run = (_request, reply, context) =>

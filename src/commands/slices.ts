@@ -46,7 +46,8 @@ function runSlice(step: Step, budgetMs: number, { timing }: RunQueue): boolean {
   return false;
 }
 
-function finish(step: Step, runQueue: RunQueue, session?: ClientSession): Promise<void> {
+/** Does the steps when it is their turn. With a session, they are given up with the connection. */
+export function finish(step: Step, runQueue: RunQueue, session?: ClientSession): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const runTurn = (): void => {
     try {

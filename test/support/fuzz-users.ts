@@ -88,7 +88,9 @@ export class UsersFuzzer implements Fuzzer {
     const kept = this.users.find(KEEPER)!.definition;
     this.content = text;
     try {
-      this.users.load();
+      const reader = this.users.beginLoad();
+      while (!reader.step());
+      this.users.finishLoad(reader);
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error;
       checkProblem(error.message);

@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import type { AuditEvent } from "../../../src/ports.ts";
 import { InProcessServer } from "../../support/in-process.ts";
-import { testRights, usersOf } from "../../support/users.ts";
+import { eventually } from "../../support/eventually.ts";
+import { testRights, testUsers, usersOf } from "../../support/users.ts";
 
 test("administration, changes of users and denials are told of, with names and without passwords", () => {
   const events: AuditEvent[] = [];
@@ -37,4 +38,27 @@ test("administration, changes of users and denials are told of, with names and w
     reason: "command",
     object: "acl|whoami",
   });
+});
+
+test("thousands of users are read and written while others are served", async () => {
+  const lines = Array.from({ length: 3_000 }, (_, i) => `user u${i} on nopass ~u${i}:* +@read`);
+  let written: Uint8Array = new Uint8Array(0);
+  const file = {
+    path: "users.acl",
+    read: () => Buffer.from(["user default on nopass ~* +@all", ...lines].join("\n")),
+    write: async (content: Uint8Array) => void (written = content),
+  };
+  const server = new InProcessServer({ services: testRights(testUsers({ file })) });
+  const [admin, other] = [server.connect(), server.connect()];
+  for (const line of ["ACL LOAD", "ACL SAVE", "ACL USERS"]) {
+    admin.send(`${line}\n`);
+    expect([line, admin.read()]).toEqual([line, ""]);
+    expect(other.send("PING\n").read()).toBe("PONG\n");
+    let answer = "";
+    await eventually(line, () => (answer += admin.read()).endsWith("\n"));
+    if (line !== "ACL USERS") expect(answer).toBe("OK\n");
+  }
+  const text = Buffer.from(written).toString();
+  expect(text.split("\n")).toHaveLength(3_002);
+  expect(text).toContain("user u2999 on nopass ~u2999:* -@all +@read\n");
 });
