@@ -55,6 +55,22 @@ describe("a node that has forgotten deletions and is not sent what was deleted",
     expect([get(away, "key"), get(home, "key")]).toEqual([null, null]);
   });
 
+  test("because both clocks are behind its purge: meeting it is no contact", () => {
+    const { time, nodes } = cluster("home", "away");
+    const [home, away] = nodes;
+    const deletedMs = time.ms + 10_000;
+    deleteAndForget(home, time);
+    const rightMs = time.ms;
+    for (const late of [10_000, 20_000]) {
+      time.ms = deletedMs + late;
+      for (const [a, b] of [nodes, [away, home]]) runPair(a, b);
+      expect([get(away, "key"), get(home, "key")]).toEqual(["v", null]);
+    }
+    time.ms = rightMs + 30_000;
+    for (const [a, b] of [[away, home], nodes]) runPair(a, b);
+    expect([get(away, "key"), get(home, "key")]).toEqual([null, null]);
+  });
+
   test("because its memory is full: meeting it is no contact", () => {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;

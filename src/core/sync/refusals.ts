@@ -31,9 +31,8 @@ type Verdict = "nothing" | "forget" | "keep for now" | "set aside";
 /** The refusals of one session. */
 export class Refusals {
   /**
-   * An entry that the peer refused stays here for now, so this session counts as no contact. Either
-   * the entry changed meanwhile and is as old as before, as a counter with another increment is. Or
-   * it is not old enough to be given up.
+   * An entry that the peer refused stays here for now, so this session counts as no contact: the
+   * two still differ, whoever is right.
    */
   preventsContact = false;
   private waiting = 0;
@@ -126,14 +125,14 @@ export class Refusals {
       return !hasChanged && this.mayBeForgotten(entry) ? "forget" : "nothing";
     }
     const { purgedUpToMs, purgerHigh, purgerLow } = refusal;
-    if (contacts.of(purgerHigh, purgerLow) >= purgedUpToMs) return "nothing";
-    const isLater = writtenMs(entry) > purgedUpToMs;
-    if (hasChanged) return isLater ? "nothing" : "keep for now";
+    // This node has heard of that purge meanwhile; or the peer's clock is behind what it purged, so
+    // that it claims less than it refuses by.
+    const isKnown = contacts.of(purgerHigh, purgerLow) >= purgedUpToMs;
+    if (isKnown || hasChanged || writtenMs(entry) > purgedUpToMs) return "keep for now";
     // Nobody can have forgotten the deletion of what was written within the grace. Whatever the
     // peer says, and whichever clock is wrong, such an entry stays here until it is older.
-    return isLater || writtenMs(entry) >= store.deletions.latestPurgeMs()
-      ? "keep for now"
-      : "set aside";
+    const isOld = writtenMs(entry) < store.deletions.latestPurgeMs();
+    return isOld ? "set aside" : "keep for now";
   }
 
   /** Whether the peer can have forgotten this deletion, by its own words and by the grace. */
