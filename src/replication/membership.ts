@@ -52,6 +52,11 @@ const HEARING_MS = 10_000;
  * of it is left to chance. So a node receives about 1.5 KB/s of it, however many there are.
  */
 const REFRESH_A_NODE_MS = 250;
+/**
+ * When the root has changed it is announced within so much for each node. With writes now and then
+ * all do so again and again, and a node receives about as much of it as of the above.
+ */
+const ROOT_A_NODE_MS = 375;
 
 /** After a connection it takes so long, in ms, until the broker has delivered what it kept. */
 const DELIVERY_MS = 3_000;
@@ -192,12 +197,12 @@ export class Membership {
   }
 
   /**
-   * The root has changed and stands still: announces it, spread over the time in which all announce
-   * themselves anyway. Whose root is another compares then.
+   * The root has changed and stands still: announces it, at some moment soon. Whose root is another
+   * compares then.
    */
   announceRoot(): void {
     if (this.options.rootHex() === this.announcedRoot) return;
-    this.announceIn(this.options.random() * REFRESH_A_NODE_MS * (1 + this.members));
+    this.announceIn(this.options.random() * ROOT_A_NODE_MS * (1 + this.members));
   }
 
   private get refreshMs(): number {

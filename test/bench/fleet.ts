@@ -5,6 +5,7 @@
  * how long one waits for it. They find each other over a simulated broker and sync every five minutes.
  *
  *   equal            five minutes of a cluster that knows each other and in which nothing is written
+ *   left by one gone what one node has, and the one that wrote it is gone: until all have it
  *   write, no broker one write while the broker is away, until all have it
  *   broker restart   one node in ten writes while the broker is away; it comes back and has
  *                    forgotten everything

@@ -41,7 +41,7 @@ function planOf(nodes: number): Plan {
     disks: Array.from({ length: nodes }, () => "everysec" as const),
     maxDiskMs: 1,
     segmentBytes: 1_000_000,
-    keys: 32 + nodes,
+    keys: 33 + nodes,
     actions: 0,
     pauseMs: 0,
     maxLatencyMs: 20,
