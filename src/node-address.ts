@@ -1,8 +1,7 @@
 /** Where a node tells its peers to reach it. */
 import { networkInterfaces } from "node:os";
-import { formatHostPort, NO_ADDRESS } from "./config/address.ts";
+import { formatHostPort, isLoopbackHost, NO_ADDRESS } from "./config/address.ts";
 import type { Config } from "./config/schema.ts";
-import { isLoopback } from "./replication/misconfiguration.ts";
 
 /**
  * Where peers reach this node in plain text: an address to bind to may mean every one there is.
@@ -10,7 +9,7 @@ import { isLoopback } from "./replication/misconfiguration.ts";
 export function advertisedAddress({ network }: Config, port: number | null): string {
   if (network.advertise_address === NO_ADDRESS || port === null) return NO_ADDRESS;
   const host = advertisedHost(network);
-  const isReached = network.plaintext === "on" || isLoopback(host);
+  const isReached = network.plaintext === "on" || isLoopbackHost(host);
   return isReached ? formatHostPort(host, port) : NO_ADDRESS;
 }
 

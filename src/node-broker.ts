@@ -1,12 +1,11 @@
 /** The broker of a node: the one that it hosts, and how it speaks to whichever it has. */
-import { formatHostPort, plainAddresses } from "./config/address.ts";
+import { formatHostPort, isLoopbackHost, plainAddresses } from "./config/address.ts";
 import type { Config } from "./config/schema.ts";
 import { advertisedHost } from "./node-address.ts";
 import type { NodeCertificates } from "./node-certificates.ts";
 import type { Logger } from "./observability/log.ts";
 import { OperationalError } from "./operational-error.ts";
 import { EmbeddedBroker, type BrokerAccess } from "./replication/embedded-broker.ts";
-import { isLoopback } from "./replication/misconfiguration.ts";
 import { maxMessageBytes } from "./replication/replicator.ts";
 import type { BrokerTls } from "./replication/transport.ts";
 import type { Timing } from "./timing.ts";
@@ -63,7 +62,7 @@ export async function startBroker(
       tls: tlsPort === null ? undefined : formatHostPort(bind_address, tlsPort),
     });
     const advertised = advertisedHost(config.network);
-    if (isLoopback(advertised) && !isLoopback(bind_address)) {
+    if (isLoopbackHost(advertised) && !isLoopbackHost(bind_address)) {
       const set = "network.bind_address or network.advertise_address";
       const message = "Other machines reach this node's broker and not the node itself";
       logger.warn(message, { advertised, broker: bind_address, set });

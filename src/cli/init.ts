@@ -7,11 +7,10 @@ import { chmod, mkdir, open } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { sha256Of } from "../access/password.ts";
-import { isHost, parseBrokerAddress } from "../config/address.ts";
+import { isHost, isLoopbackHost, parseBrokerAddress } from "../config/address.ts";
 import { isNodeId, NODE_ID_RULE } from "../core/data/name.ts";
 import { explainError, realFileSystem, withExplanation } from "../durability/file-system.ts";
 import { OperationalError } from "../operational-error.ts";
-import { isLoopback } from "../replication/misconfiguration.ts";
 import { MIN_SECRET_BYTES, secretText } from "../security/keys.ts";
 import { readPrivateFile, readSecretFile } from "../security/secret-file.ts";
 import { randomHex } from "../world.ts";
@@ -149,7 +148,7 @@ function configOf({ directory, nodeId, broker, bind, port }: Plan): string {
   const path = (name: string): string => JSON.stringify(join(directory, name));
   const { host } = parseBrokerAddress(broker)!;
   // Others cannot reach it there, so they come through the broker.
-  const isHidden = isLoopback(bind) && !isLoopback(host);
+  const isHidden = isLoopbackHost(bind) && !isLoopbackHost(host);
   const lines = [
     "# Made by merklekv init. docs/configuration.md has every key.",
     "",

@@ -73,7 +73,8 @@ export function formatHostPort(host: string, port: number): string {
 /** Who may speak without TLS: everybody, this machine, or nobody. */
 export type Plaintext = "on" | "loopback" | "off";
 
-const LOOPBACK = /^(127\.|::1$|localhost$)/;
+/** A name such as `127.example.org` may lead anywhere. */
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost\.?)$/i;
 
 /** Where to listen for plain text on behalf of an address to bind to. */
 export function plainAddresses(address: string, plaintext: Plaintext): string[] {
@@ -85,7 +86,7 @@ export function plainAddresses(address: string, plaintext: Plaintext): string[] 
 
 /** Whether a host is this machine, by the way that never leaves it. */
 export function isLoopbackHost(host: string): boolean {
-  return LOOPBACK.test(host);
+  return LOOPBACK.test(host.replace(/^::ffff:/i, ""));
 }
 
 const SECURE = "tls://";

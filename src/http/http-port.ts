@@ -3,7 +3,8 @@
  * for whatever starts and stops nodes, `/version`. It only reads. It serves from before the data
  * is back from disk, so that a long recovery looks like one and not like a dead node.
  */
-import { formatHostPort } from "../config/address.ts";
+import { isIP } from "node:net";
+import { formatHostPort, isLoopbackHost } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
 import { CONTENT_TYPES, metricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
 
@@ -82,10 +83,21 @@ export class HttpPort {
       refusal.headers.set("allow", "GET, HEAD");
       return refusal;
     }
+    if (this.isMisnamed(request)) return text("This port is not called that", 403);
     const response = this.respond(request);
     response.headers.set("x-content-type-options", "nosniff");
     response.headers.set("cache-control", "no-store");
     return isHead ? new Response(null, response) : response;
+  }
+
+  /**
+   * Whether a port for this machine alone is called by the name of another: so it is by a web page
+   * whose name was made to lead here, which would read what it is told.
+   */
+  private isMisnamed(request: Request): boolean {
+    const { hostname } = new URL(request.url);
+    const name = hostname.replace(/^\[(.*)\]$/, "$1");
+    return isLoopbackHost(this.host) && isIP(name) === 0 && !isLoopbackHost(name);
   }
 
   private respond(request: Request): Response {

@@ -1,7 +1,6 @@
 /** Where what nodes tell each other can be read and forged, as the configuration has it. */
-import { parseBrokerAddress, parseHostPort } from "../config/address.ts";
+import { isLoopbackHost, parseBrokerAddress, parseHostPort } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
-import { isLoopback } from "./misconfiguration.ts";
 
 /** Most places that are named. */
 const MAX_NAMED = 8;
@@ -10,7 +9,7 @@ const MAX_NAMED = 8;
 export function placesBeyondLoopback({ mqtt, anti_entropy }: Config): string[] {
   const places: string[] = [];
   const note = (what: string, host: string | undefined): void => {
-    if (host !== undefined && !isLoopback(host)) places.push(`${what} ${host}`);
+    if (host !== undefined && !isLoopbackHost(host)) places.push(`${what} ${host}`);
   };
   if (mqtt.enabled) {
     const { broker_address, embedded } = mqtt;

@@ -1,6 +1,7 @@
 /**
  * Recognises settings that cannot be meant, each by what it does, and says once which to change.
  */
+import { isLoopbackHost } from "../config/address.ts";
 import type { Logger } from "../observability/log.ts";
 import type { PeerPresence } from "./presence.ts";
 
@@ -40,7 +41,7 @@ export class Misconfiguration {
   noteUp(remoteAddress: string, advertisedHost: string, nowMs: number): void {
     this.upMs = nowMs;
     const brokerHost = remoteAddress || this.options.brokerHost;
-    if (!isLoopback(advertisedHost) || isLoopback(brokerHost)) return;
+    if (!isLoopbackHost(advertisedHost) || isLoopbackHost(brokerHost)) return;
     this.say(
       "loopback",
       "Peers on other machines cannot reach this node: the address it advertises is their own",
@@ -114,9 +115,3 @@ const LOOPBACK_ADVICE =
   "network.bind_address to 0.0.0.0, or network.advertise_address to where peers reach this node";
 const CLIENT_ID_ADVICE =
   "mqtt.client_id: each node needs one of its own, or none, to use its node_id";
-
-/** Whether only this machine itself is reached there. */
-export function isLoopback(host: string): boolean {
-  const bare = host.replace(/^::ffff:/i, "");
-  return /^127\.|^::1$|^localhost\.?$/i.test(bare);
-}

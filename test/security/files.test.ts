@@ -186,6 +186,20 @@ test("with a key, nobody who gets the disk learns a key, a value or a name", asy
   expect(open.output).toContain(`forbid it with: chmod 600 ${key}`);
   chmodSync(key, 0o600);
 
+  const other = join(directory, "other.key");
+  await runToEnd(["keygen", other]);
+  writeFileSync(
+    join(directory, "node.toml"),
+    `node_id = "n1"\n[mqtt]\nenabled = false\n${storage.replace(key, other)}`,
+  );
+  const locked = await runToEnd(["serve", "--config", join(directory, "node.toml")], {
+    cwd: directory,
+  });
+  expect(locked.code).toBe(1);
+  expect(locked.output).toMatch(
+    /^merklekv: \S+ is sealed with the key [0-9a-f]{8}, which is not there; .*$/m,
+  );
+
   const again = await start(storage);
   expect(await again.client.send("GET private-key-7")).toBe("private-value-7");
   await again.client.close();

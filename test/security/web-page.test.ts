@@ -5,7 +5,8 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { browse, chromium } from "../support/chromium.ts";
 import { LineClient } from "../support/line-client.ts";
-import { startNodeProcess, type NodeProcess } from "../support/process.ts";
+import { freePort } from "../support/mosquitto.ts";
+import { soloConfig, startNodeProcess, type NodeProcess } from "../support/process.ts";
 
 /** What the page would have the node do, in every form that the node understands. */
 const COMMANDS = [
@@ -121,6 +122,28 @@ test("a TLS hello with commands in its session ticket is closed, and the log say
   }
   await expectUntouched();
   await node.waitFor(/Closed a connection that speaks TLS.*network\.tls_port/);
+});
+
+test("the port for watching tells nothing to a page whose name leads there", async () => {
+  const config = `${soloConfig("watched")}\n[http]\nbind_port = ${await freePort()}\n`;
+  const watched = await startNodeProcess({ config });
+  const port = /bind_port = (\d+)\n$/.exec(config)![1]!;
+  const ask = async (host: string, path: string) => {
+    const url = `http://127.0.0.1:${port}${path}`;
+    const response = await fetch(url, { headers: { Host: `${host}:${port}` } });
+    return { status: response.status, body: await response.text() };
+  };
+  for (const path of ["/metrics", "/version", "/readyz", "/healthz", "/"]) {
+    for (const host of ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example"]) {
+      const { status, body } = await ask(host, path);
+      expect(status).toBe(403);
+      expect(body).not.toContain("watched");
+    }
+  }
+  for (const host of ["127.0.0.1", "localhost", "[::1]", "10.0.0.1"]) {
+    expect((await ask(host, "/version")).body).toContain("watched");
+  }
+  await watched.stop();
 });
 
 /** What the page does; `PORT` is the node's. It tells its own server of every answer it could read. */

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import {
   formatHostPort,
+  isLoopbackHost,
   isHost,
   parseBrokerAddress,
   parseHostPort,
@@ -101,5 +102,14 @@ test("broker addresses name protocol, host, port and, over WebSocket, a path", (
     "tcp://a\n",
   ]) {
     expect([text, read(text)]).toEqual([text, undefined]);
+  }
+});
+
+test("this machine is what never leaves it; a name that only looks so may lead anywhere", () => {
+  const own = ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST."];
+  for (const host of own) expect([host, isLoopbackHost(host)]).toEqual([host, true]);
+  const others = ["127.example.org", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0"];
+  for (const host of [...others, "128.0.0.1", "::", "x127.0.0.1", ""]) {
+    expect([host, isLoopbackHost(host)]).toEqual([host, false]);
   }
 });
