@@ -210,8 +210,12 @@ describe("the embedded broker", () => {
     tls: { cert_file: server.cert, key_file: server.key, ca_file: authority.caFile },
     "mqtt.embedded": { bind_port: 0, tls_port: 0 },
   });
-  const portOf = (node: NodeOnDisk): string =>
-    /Embedded broker listening.* tls=127\.0\.0\.1:(\d+)/.exec(node.output())![1]!;
+  /** The line may come a moment after the one that says that the node is ready. */
+  const portOf = async (node: NodeOnDisk): Promise<string> => {
+    const line = /Embedded broker listening.* tls=127\.0\.0\.1:(\d+)/;
+    const found = await eventually("it says its port", () => line.exec(node.output()));
+    return found[1]!;
+  };
 
   test("serves TLS alone, and asks for a name and a password", async () => {
     const mqtt = { broker_address: "embedded", ...account };
@@ -224,7 +228,7 @@ describe("the embedded broker", () => {
         network: { bind_port: 0, tls_port: 0, plaintext: "loopback" },
       },
     );
-    const broker_address = `mqtts://127.0.0.1:${portOf(a)}`;
+    const broker_address = `mqtts://127.0.0.1:${await portOf(a)}`;
     const tls = { ca_file: authority.caFile };
     const b = await startNode("b", { broker_address, ...account }, tls);
     await expectReplication(b, a);
@@ -252,7 +256,7 @@ describe("the embedded broker", () => {
     );
     await eventually("it connects", () => a.output().includes("Connected to the broker"));
     expect(a.output()).not.toContain("Embedded broker listening address");
-    const port = Number(portOf(a));
+    const port = Number(await portOf(a));
     const options = {
       protocol: "mqtts" as const,
       host: "127.0.0.1",
