@@ -7,6 +7,9 @@ import { join } from "node:path";
 import { createClient } from "redis";
 import { Authority } from "../support/certificates.ts";
 import { ask, connectTls } from "../support/tls-client.ts";
+import { secretFileNamed } from "../support/secret-files.ts";
+import { eventually } from "../support/eventually.ts";
+import { freePort } from "../support/mosquitto.ts";
 import { LineClient } from "../support/line-client.ts";
 import { runBinary, runToEnd, startNodeProcess, type NodeProcess } from "../support/process.ts";
 import { redisCli } from "../support/redis.ts";
@@ -316,6 +319,27 @@ describe("with a password only", () => {
   });
 });
 
+test("nodes with users and one secret sync, and nobody else says PEER", async () => {
+  const path = usersFile(LINES);
+  const start = (secret: string, id: string): Promise<NodeProcess> => {
+    const auth = `[auth]\nacl_file = "${path}"\n[cluster]\nsecret_file = "${secretFileNamed(secret)}"`;
+    return startNodeProcess({ config: settings(auth).replace('"n"', `"${id}"`) });
+  };
+  const [a, b, stranger] = [
+    await start("one", "a"),
+    await start("one", "b"),
+    await start("two", "c"),
+  ];
+  const [onA, onB] = [await LineClient.connect(a.port), await LineClient.connect(b.port)];
+  for (const client of [onA, onB]) expect(await client.send(`AUTH admin ${ADMIN}`)).toBe("OK");
+  expect(await onA.send("SET k v")).toBe("OK");
+  expect(await onB.send(`SYNC 127.0.0.1 ${a.port} --verify`)).toBe("OK");
+  expect(await onB.send("GET k")).toBe("v");
+  expect(await onB.send(`SYNC 127.0.0.1 ${stranger.port}`)).toContain("ERROR: Connection failed");
+  for (const client of [onA, onB]) await client.close();
+  for (const node of [a, b, stranger]) await node.stop();
+});
+
 test("the name in a certificate is the user, and needs no password", async () => {
   const authority = new Authority();
   const own = authority.issue();
@@ -399,6 +423,30 @@ describe.skipIf(outward === undefined)("without users, from another address", ()
     await client.close();
     await node.stop();
   });
+
+  test("nodes without a secret heal through the broker, and nothing is lost", async () => {
+    const brokerPort = await freePort();
+    const start = (id: string, broker: string): Promise<NodeProcess> => {
+      const network = `bind_address = "0.0.0.0"\nbind_port = 0\nadvertise_address = "${outward}"`;
+      const mqtt = `broker_address = "${broker}"\nembedded.bind_port = ${brokerPort}`;
+      const more = `[mqtt]\n${mqtt}\n[anti_entropy]\ninterval_seconds = 2\n[storage]\nengine = "memory"`;
+      return startNodeProcess({ config: `node_id = "${id}"\n[network]\n${network}\n${more}\n` });
+    };
+    const first = await start("a", "embedded");
+    const onFirst = await LineClient.connect(first.port);
+    expect(await onFirst.send("SET before v")).toBe("OK");
+    // What is written before a node is there comes by a sync or not at all.
+    const second = await start("b", `mqtt://127.0.0.1:${brokerPort}`);
+    const onSecond = await LineClient.connect(second.port);
+    await eventually(
+      "it is healed",
+      async () => (await onSecond.send("GET before")) === "v",
+      30_000,
+    );
+    await second.waitFor(/A peer is reached through the broker/);
+    for (const client of [onFirst, onSecond]) await client.close();
+    for (const node of [second, first]) await node.stop();
+  }, 60_000);
 
   test("peers say in both logs why they do not sync", async () => {
     const network = 'bind_address = "0.0.0.0"';
