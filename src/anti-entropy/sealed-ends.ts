@@ -142,6 +142,8 @@ export class AnsweringLink extends SealedLink {
     this.link.send(Buffer.concat([header, message]));
     this.establish(handshake.split(), kept.subarray(riding.length));
     if (this.isEnding) super.endLink();
+    // What was kept counted as queued, and the link below need not have queued any of it.
+    else if (kept.length > 0 && this.link.queuedBytes === 0) this.drained();
     return this.isEnding;
   }
 }

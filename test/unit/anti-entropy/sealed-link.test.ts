@@ -98,6 +98,18 @@ describe("what is said", () => {
     );
   });
 
+  test("by who is called counts as queued until the answer goes out, and then no more", () => {
+    const pair = new SealedPair(sealOf(ONE), sealOf(ONE));
+    let queuedBytes = 0;
+    pair.atCallee.onReceive = () => {
+      pair.callee.send(bytes("answer."));
+      ({ queuedBytes } = pair.callee);
+    };
+    pair.caller.send(bytes("hello."));
+    pair.run();
+    expect([queuedBytes, pair.callee.queuedBytes, pair.atCallee.drains]).toEqual([7, 0, 1]);
+  });
+
   test("that does not ride in the opening waits for the answer, and counts as queued", () => {
     const pair = new SealedPair(sealOf(ONE), sealOf(ONE));
     pair.caller.send(Buffer.alloc(70_000, 1));
