@@ -75,9 +75,9 @@ export class Clients {
     // Its time may just have been set back.
     store.clock.settle();
     if (journal.failure !== null || clockWatch.writeRefusal !== null) return true;
-    // By a clock that is years ahead, and that no peer has spoken of, nobody writes here: no node
-    // could know, and what is written stays where it is until its time.
-    if (node.clockOffsetMs > YEAR_MS / 2 && clockWatch.clock.peers === 0) return true;
+    // By a clock that is years ahead, and that is believed, nobody writes here: no node could know,
+    // and what is written stays where it is until its time.
+    if (node.clockOffsetMs > YEAR_MS / 2 && clockWatch.state === "trusted") return true;
     const key = name === null ? null : this.simulation.keys.get(name)!;
     return clockWatch.hasPeers() && store.aheadUntilMs(key, 0, key?.length) > 0;
   }

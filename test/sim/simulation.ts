@@ -452,7 +452,8 @@ export class Simulation {
     const { clients, oracle, present, timeline } = this;
     checkClocks(this);
     const tries = present.flatMap((node) => clients.tryWrites(node));
-    const untilMs = timeline.nowMs + SOON_MS;
+    // Over a thin line a session may take so long that others want its place.
+    const untilMs = timeline.nowMs + (this.plan.hasThinLine ? 5 : 1) * SOON_MS;
     let problem: string | null;
     do {
       timeline.runUntil(timeline.nowMs + 10_000);
