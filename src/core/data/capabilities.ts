@@ -24,6 +24,9 @@ export interface Agreement {
 /** Feature: reads frames and batches that are compressed (`compression.ts`). */
 export const READS_COMPRESSED = 1;
 
+/** Feature: finds the buckets that differ by a sketch (`sync/sketch.ts`) where they are few. */
+export const FINDS_BY_SKETCH = 2;
+
 /** The highest version that can be told. */
 export const MAX_VERSION = 255;
 /** The largest set of features that can be told. */
@@ -45,7 +48,7 @@ declare const MERKLEKV_CAPABILITIES: string | undefined;
 export const CURRENT: Capabilities =
   typeof MERKLEKV_CAPABILITIES === "string"
     ? parseCapabilities(MERKLEKV_CAPABILITIES)
-    : { lowest: 5, highest: 5, features: READS_COMPRESSED };
+    : { lowest: 5, highest: 5, features: READS_COMPRESSED | FINDS_BY_SKETCH };
 
 function parseCapabilities(text: string): Capabilities {
   const [lowest, highest, features] = text.split(" ").map(Number);

@@ -1,44 +1,52 @@
 /**
  * The half of a session that is particular to the side that asked for it, once both have introduced
- * themselves. The initiator walks down the tree. Then it answers the lists of the buckets that
- * differ: it asks for what it lacks (WANT), and sends what the peer lacks (ENTRY). If a value is
- * large and the peer may have a newer one under the same key, it only says what it could send
- * (OFFER). Of a large bucket the peer tells the digests of its parts, and the initiator says which
- * of those are to be listed (EXPAND).
+ * themselves. The initiator finds out from a sketch which buckets differ and names them with their
+ * cells (CELLS), or walks down the tree. What a cell tells to be missing the peer asks for (WANT).
+ * The lists of the other buckets the initiator answers: it asks for what it lacks (WANT), and sends
+ * what the peer lacks (ENTRY). If a value is large and the peer may have a newer one under the same
+ * key, it only says what it could send (OFFER). Of a large bucket the peer tells the digests of its
+ * parts, and the initiator says which of those are to be listed (EXPAND).
  *
  * Lists are kept as they come and worked on in this side's turn, piece by piece, because an answer
  * can be longer than there is room to send. How much waits is bounded by what the responder lists
  * in one turn.
  */
-import { isSamePart, type Part, partOf, PartQueue } from "../tree/bucket-part.ts";
+import { FINDS_BY_SKETCH } from "../data/capabilities.ts";
+import { isSamePart, type Part, partOf, PartQueue, wholeBucket } from "../tree/bucket-part.ts";
 import { readPart, writePart } from "./part-frames.ts";
 import { DIGEST_WORDS } from "../tree/digest-list.ts";
 import { FANOUT } from "../tree/digest-tree.ts";
 import { Entry } from "../data/entry.ts";
 import { hasValue } from "../data/merge.ts";
 import { IdQueue } from "../store/id-queue.ts";
+import type { Store } from "../store/store.ts";
 import type { MerkleTree } from "../tree/merkle.ts";
 import type { DigestShortener } from "./short-digest.ts";
-import { DigestSet, digestOfId, writeDigest } from "./digest-set.ts";
+import { DigestSet, digestOfId, readDigest, writeDigest } from "./digest-set.ts";
 import type { EntryFlow } from "./entries.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 import {
   DIGESTS,
   digestListBytes,
   entryItemBytes,
+  ESTIMATE,
   LIST,
   NEED,
   OFFER,
   EXPAND,
   PARTS,
+  SYMBOLS,
   TURN_DONE,
   WANT,
   writeHead,
 } from "./items.ts";
 import { MAX_OFFERS_A_TURN, MAX_LISTED_ENTRIES, MIN_OFFERED_BYTES } from "./limits.ts";
 import { ListBuffer } from "./lists.ts";
+import { BucketNaming } from "./named-buckets.ts";
 import type { SyncCounts } from "./result.ts";
+import { SketchFinder } from "./sketch.ts";
 import { LevelWalk } from "./walk.ts";
+import { Wanted } from "./wanted.ts";
 
 /**
  * What follows when a piece of a side's turn was said: more of it, the peer's turn, the peer's turn
@@ -54,10 +62,20 @@ export interface SharedBySides {
   readonly flow: EntryFlow;
   readonly counts: SyncCounts;
   readonly shortener: DigestShortener;
+  /** The features that both sides have (`capabilities.ts`); 0 until the other has said which. */
+  features: number;
 }
 
 /** The initiator's half of a session. */
 export class Initiator {
+  /** The sketch, until it is known which buckets differ. */
+  private sketch: SketchFinder | null = null;
+  /** Those that are being named, or were last. */
+  private naming: BucketNaming | null = null;
+  /** Buckets of which the peer wanted what is not here; they are named again, to be listed. */
+  private again: number[] = [];
+  private readonly wanted: Wanted;
+
   private readonly walk: LevelWalk;
   private readonly theirs = new DigestSet();
   private isMatched = new Uint8Array(64);
@@ -84,24 +102,81 @@ export class Initiator {
 
   constructor(
     private readonly parts: SharedBySides,
+    store: Store,
     private isWalking: boolean,
   ) {
     this.walk = new LevelWalk(parts.tree.levels, parts.shortener);
+    this.wanted = new Wanted(parts.flow, store);
   }
 
   /** Handles an item of the peer's turn, whose tag has been read. False when it is out of place. */
   handle(tag: number): boolean {
     const { reader } = this.parts;
-    if (tag === DIGESTS) return this.isWalking && this.walk.hear(reader);
+    if (tag === SYMBOLS || tag === ESTIMATE) return this.handleSketch(tag);
+    if (tag === DIGESTS) return this.isWalking && this.handleDigests();
     if (tag === LIST || tag === PARTS) return !this.isWalking && this.handleList(tag);
+    if (tag === WANT) return this.naming !== null && this.handleWant(this.naming);
     if (tag === NEED) return this.handleNeed(reader);
     return false;
+  }
+
+  /** An entry of the peer was merged. */
+  noteMerged(arrived: Entry): void {
+    this.wanted.noteMerged(arrived);
+  }
+
+  /** Gives back what it holds. */
+  release(): void {
+    this.sketch?.release();
+    this.sketch = null;
+  }
+
+  /** Handles SYMBOLS or an ESTIMATE behind its tag. False when it is malformed or out of place. */
+  private handleSketch(tag: number): boolean {
+    const { parts } = this;
+    if (!this.isWalking || (parts.features & FINDS_BY_SKETCH) === 0) return false;
+    if (this.sketch === null && !this.walk.isAtStart) return false;
+    const sketch = (this.sketch ??= new SketchFinder(parts));
+    return tag === SYMBOLS
+      ? sketch.handleSymbols(parts.reader)
+      : sketch.handleEstimate(parts.reader);
+  }
+
+  private handleDigests(): boolean {
+    if (this.sketch !== null) {
+      this.release();
+      // The peer has found out that there is too much for a sketch.
+      this.walk.skipTo(2, false);
+    }
+    return this.walk.hear(this.parts.reader);
+  }
+
+  /** Handles a WANT behind its tag. False when it is malformed or out of place. */
+  private handleWant(naming: BucketNaming): boolean {
+    const { flow, reader, tree, shortener } = this.parts;
+    const part = readPart(reader);
+    const count = reader.varint();
+    const digest = readDigest(reader);
+    if (reader.overrun || part.depth > 0 || count !== 1) return false;
+    if (!naming.mayBeAsked(part.bucket)) return false;
+    this.wanted.begin();
+    let isHere = false;
+    if (!tree.buckets.isLarge(part)) {
+      tree.buckets.visit(part, (id) => {
+        if (digestOfId(tree.buckets, id, shortener) !== digest) return;
+        isHere = true;
+        flow.queue.push(id);
+      });
+    }
+    if (!isHere) this.again.push(part.bucket);
+    return true;
   }
 
   /** The peer's turn is over. False when it ended too soon. */
   endHearing(flags: number): boolean {
     this.isPeerDone = (flags & TURN_DONE) !== 0;
     this.offered.clear();
+    if (this.sketch !== null) return this.sketch.mayEndHearing;
     return !this.isWalking || this.walk.endHearing();
   }
 
@@ -114,6 +189,8 @@ export class Initiator {
   /** Says the next piece. */
   speak(): SpokenPart {
     const { flow, writer } = this.parts;
+    if (this.sketch !== null) return this.sayOfSketch(this.sketch);
+    if (this.naming !== null && this.naming.say(this.parts)) return "more";
     if (this.isWalking) {
       if (this.walk.say(writer)) return "more";
       this.isWalking = !this.walk.isDown;
@@ -127,10 +204,43 @@ export class Initiator {
       this.workOnLists();
       return "more";
     }
+    this.wanted.reset();
+    if (this.again.length > 0 && this.isPeerDone) {
+      this.name(this.again, false);
+      this.again = [];
+      return "more";
+    }
     const isExpecting = this.expectsAnswer || this.isBehind || this.expanded.length > 0;
     if (!isExpecting && this.isPeerDone) return "end";
     this.expectsAnswer = false;
     return "turn";
+  }
+
+  /** Says the next piece while it is not known which buckets differ. */
+  private sayOfSketch(sketch: SketchFinder): SpokenPart {
+    const step = sketch.speak(this.parts.writer);
+    if (step === "more" || step === "turn") return step;
+    if (step === "walk") this.walk.skipTo(1, true);
+    else {
+      this.isWalking = false;
+      const differing = sketch.differing();
+      for (const bucket of differing) {
+        if (sketch.isAbsent(bucket)) this.aloneParts.push(wholeBucket(bucket));
+      }
+      this.name(
+        differing.filter((bucket) => !sketch.isAbsent(bucket)),
+        true,
+      );
+    }
+    this.release();
+    return "more";
+  }
+
+  /** Begins to name buckets that differ, which the peer answers in its turn. */
+  private name(buckets: readonly number[], byCells: boolean): void {
+    this.naming = new BucketNaming(buckets, byCells);
+    this.lists.beginAgain();
+    this.expectsAnswer = true;
   }
 
   /** Whether more may be offered in this turn. A part that is nearly done is not broken off. */

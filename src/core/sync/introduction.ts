@@ -134,6 +134,7 @@ export class Introduction {
   private noteCapabilities({ capabilities }: Hello): void {
     const { capabilities: own = CURRENT, compresses = true } = this.options;
     const features = agree(own, capabilities)?.features ?? 0;
+    this.parts.features = features;
     const isRead = (features & READS_COMPRESSED) !== 0;
     if (compresses && isRead) this.parts.writer.compressor = new Compressor();
   }

@@ -12,6 +12,11 @@
  *   WITHHELD  count: so many entries were not sent because of that
  *   END       nothing more is to be said
  *   FAIL      code u8 · text; the session is over. In place of END, when entries were missed
+ *   SYMBOLS   count · count × symbol (`coded-symbols.ts`): those that follow the ones sent before
+ *   ESTIMATE  the binary logarithm of the columns u8 · cells: see `difference-estimate.ts`
+ *   MORE      count: so many symbols are needed in all, or as many as an ESTIMATE before it says
+ *   CELLS     count · count × (4 × the buckets passed over since the last one + what is to be done
+ *             with it, as a varint · [cell]): buckets that differ, see `cells.ts`
  *   DIGESTS   a step down the tree, see `sync/walk.ts`
  *   LIST      part · count · count × digest: what that part of a bucket holds
  *   PARTS     part · presence u16 · for each bit set, the lowest first, the digest of one of its 16
@@ -84,6 +89,14 @@ export const FULL = 21;
 export const WITHHELD = 22;
 /** First byte of an EXPAND item. */
 export const EXPAND = 20;
+/** First byte of a SYMBOLS item. */
+export const SYMBOLS = 23;
+/** First byte of an ESTIMATE item. */
+export const ESTIMATE = 24;
+/** First byte of a MORE item. */
+export const MORE = 25;
+/** First byte of a CELLS item. */
+export const CELLS = 26;
 /** An AGAIN item, which passes the word too. */
 export const AGAIN = 17;
 /** First byte of a LATER item. */

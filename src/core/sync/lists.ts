@@ -29,6 +29,11 @@ export class ListBuffer {
     return this.at < this.end;
   }
 
+  /** Other buckets come now, from the first on. */
+  beginAgain(): void {
+    this.lastBucket = -1;
+  }
+
   /** Copies an item from behind its part. False when it is malformed or too much. */
   add(reader: FrameReader, tag: number, { bucket, depth, path }: Part): boolean {
     const present = tag === LIST ? 0 : reader.u16();

@@ -1,9 +1,10 @@
 /**
  * The half of a session that is particular to the side that was asked for it, once both have
- * introduced themselves. The responder walks down the tree, lists the buckets that differ, sends
- * what the initiator wants, and decides about what the initiator offers. Buckets that are empty on
- * the other side it sends without being asked. It also answers initiators that only want to look:
- * for keys (FETCH), digests (ASK_ALL) and descriptions (ASK).
+ * introduced themselves. The responder makes a sketch, or walks down the tree. Of the buckets that
+ * differ it compares those whose cells it was told, lists the others, sends what the initiator
+ * wants, and decides about what the initiator offers. Buckets that are empty on the other side it
+ * sends without being asked. It also answers initiators that only want to look: for keys (FETCH),
+ * digests (ASK_ALL) and descriptions (ASK).
  *
  * The initiator cannot tell which of the entries that only it has and those that only the responder
  * has are under the same key. So it may send an entry and want one of the same key. The responder
@@ -14,16 +15,15 @@ import { readPart, writePart } from "./part-frames.ts";
 import { DIGEST_WORDS } from "../tree/digest-list.ts";
 import { FANOUT } from "../tree/digest-tree.ts";
 import {
-  compareBytes,
   compareVersions,
   Entry,
   KIND_COUNTER,
   KIND_OTHER,
-  KIND_STRING,
   type VersionWords,
 } from "../data/entry.ts";
-import { baseVersionOf, compareExpiries } from "../data/merge.ts";
+import { baseVersionOf, compareExpiries, hasValue } from "../data/merge.ts";
 import type { Store } from "../store/store.ts";
+import { CellComparison } from "./cells.ts";
 import { DigestSet, digestOfId, readDigest, writeDigest } from "./digest-set.ts";
 import type { SpokenPart, SharedBySides } from "./initiator.ts";
 import {
@@ -31,11 +31,14 @@ import {
   ABOUT_VALUE_BYTES,
   ASK,
   ASK_ALL,
+  CELLS,
   DIGESTS,
   digestListBytes,
   entryItemBytes,
+  ESTIMATE,
   FETCH,
   LIST,
+  MORE,
   NEED,
   OFFER,
   EXPAND,
@@ -51,10 +54,14 @@ import {
   MAX_OFFERS_A_TURN,
   MAX_LISTED_ENTRIES,
   EXTRA_WANTED_ENTRIES,
+  MIN_OFFERED_BYTES,
 } from "./limits.ts";
 import { costOf } from "./lists.ts";
+import { type NamedBucket, NamedBuckets } from "./named-buckets.ts";
 import type { SyncMode } from "./options.ts";
+import { SketchTeller } from "./sketch.ts";
 import { LevelWalk, writeDigests } from "./walk.ts";
+import { hasSameString, Wanted } from "./wanted.ts";
 
 /**
  * A part that is to be expanded: it is listed; or, when the peer has nothing of it or asked for a
@@ -71,6 +78,13 @@ interface ToldPart extends Part {
 
 /** The responder's half of a session. */
 export class Responder {
+  /** The sketch, until the initiator knows which buckets differ, or walks. */
+  private sketch: SketchTeller | null = null;
+  /** Those buckets. */
+  private readonly named = new NamedBuckets();
+  private hasNamed = false;
+  private readonly comparison: CellComparison;
+
   private readonly walk: LevelWalk;
   private isWalking = false;
   /** What is done with the buckets that `walk` arrived at. */
@@ -87,8 +101,7 @@ export class Responder {
   private listedBytes = 0;
   private listedKeys = 0;
   private wantedKeys = 0;
-  /** Where in the queue begins what the peer wants of the bucket that it is working on. */
-  private wantedFrom = 0;
+  private readonly wanted: Wanted;
 
   private readonly fetched = new Set<number>();
   private needs = new Uint8Array(0);
@@ -102,13 +115,23 @@ export class Responder {
     private readonly store: Store,
     private readonly mode: SyncMode,
   ) {
+    this.comparison = new CellComparison(parts.tree.buckets, parts.shortener);
     this.walk = new LevelWalk(parts.tree.levels, parts.shortener);
+    this.wanted = new Wanted(parts.flow, store);
   }
 
-  /** The roots differ: the walk begins. */
-  beginWalk(): void {
+  /** The roots differ: begins with a sketch if `mayBeFew` buckets differ, else with the walk. */
+  begin(mayBeFew: boolean): void {
+    this.sketch = mayBeFew ? SketchTeller.begin(this.parts) : null;
+    if (this.sketch !== null) return;
     this.isWalking = true;
     this.walk.lead();
+  }
+
+  /** Gives back what it holds. */
+  release(): void {
+    this.sketch?.release();
+    this.sketch = null;
   }
 
   /** Compares every bucket, without a walk. */
@@ -121,8 +144,14 @@ export class Responder {
     const { reader } = this.parts;
     const isInspected = this.mode === "inspect";
     switch (tag) {
+      case ESTIMATE:
+        return this.sketch !== null && this.sketch.handleEstimate(reader);
+      case MORE:
+        return this.sketch !== null && this.sketch.handleMore(reader);
+      case CELLS:
+        return this.handleCells();
       case DIGESTS:
-        return this.isWalking && this.walk.hear(reader);
+        return this.handleDigests();
       case WANT:
         return !isInspected && this.handleWant();
       case EXPAND:
@@ -153,17 +182,27 @@ export class Responder {
     }
   }
 
-  /** An entry of the peer was merged. If that is what is here now, it need not be sent back. */
+  /** An entry of the peer was merged. */
   noteMerged(arrived: Entry): void {
-    const { queue } = this.parts.flow;
-    if (this.wantedFrom === queue.position) return;
-    const id = this.store.locate(arrived.key, arrived.keyOffset, arrived.keyLength);
-    const at = this.wantedAt(id);
-    if (at < 0) return;
-    this.store.read(id, this.entry);
-    if (isSame(this.entry, arrived)) return queue.strike(at);
-    if (hasSameString(this.entry, arrived)) this.parts.flow.spareValue(id, arrived);
-    if (this.entry.valueLength <= arrived.valueLength) this.parts.flow.allow(id);
+    this.wanted.noteMerged(arrived);
+  }
+
+  private handleCells(): boolean {
+    if (this.sketch !== null) {
+      this.release();
+      this.hasNamed = true;
+    }
+    return this.hasNamed && this.named.add(this.parts.reader);
+  }
+
+  private handleDigests(): boolean {
+    if (this.sketch !== null) {
+      this.release();
+      // The peer goes on with a walk in place of the sketch.
+      this.isWalking = true;
+      this.walk.skipTo(1, false);
+    }
+    return this.isWalking && this.walk.hear(this.parts.reader);
   }
 
   /** The peer's turn is over. False when it ended too soon. */
@@ -173,6 +212,14 @@ export class Responder {
     if ((flags & TURN_BEHIND) === 0) {
       if (this.told.length > 0) return false;
       this.listedBytes = this.listedKeys = this.wantedKeys = 0;
+    }
+    this.named.beginTurn();
+    if (this.sketch !== null && !this.sketch.isAsked) return false;
+    if (this.sketch !== null && this.sketch.hasTooMany) {
+      this.release();
+      this.isWalking = true;
+      this.walk.skipTo(2, true);
+      return true;
     }
     return !this.isWalking || this.walk.endHearing();
   }
@@ -186,19 +233,54 @@ export class Responder {
       else flow.sendNext();
       return "more";
     }
-    this.wantedFrom = 0;
+    this.wanted.reset();
+    if (this.sketch !== null) return this.sketch.speak(writer) ? "more" : "turn";
     if (this.isWalking && !this.walk.isDown) {
       if (this.walk.say(writer)) return "more";
       this.isWalking = !this.walk.isDown;
       return "turn";
     }
     this.isWalking = false;
-    const isThrough = this.nextBucket >= this.walk.count * FANOUT;
+    const isThrough = this.nextBucket >= this.walk.count * FANOUT && this.named.length === 0;
     if (isThrough && this.pending.length === 0) return this.told.length > 0 ? "turn" : "done";
     if (this.listedBytes > LISTED_BYTES_A_TURN) return "turn";
     if (this.pending.length > 0) this.expand(this.pending.shift()!);
+    else if (this.named.length > 0) this.answer(this.named.shift()!);
     else this.expandBucket(this.nextBucket++);
     return "more";
+  }
+
+  /** Says what differs in a bucket that was named, or lists or sends it. */
+  private answer({ bucket, action, cell }: NamedBucket): void {
+    const { comparison, parts } = this;
+    const part = wholeBucket(bucket);
+    const isSmall = cell !== null && !parts.tree.buckets.isLarge(part);
+    if (!isSmall || !comparison.compare(bucket, cell)) {
+      return this.expand({ ...part, isAbsent: action === "send" });
+    }
+    const { ownId, theirDigest } = comparison;
+    // They may be two versions of one key, of which only the newer one should travel.
+    if (ownId >= 0 && theirDigest !== 0 && this.isWorthAnOffer(ownId)) return this.list(part);
+    parts.counts.keysCompared += parts.tree.buckets.count(part);
+    if (theirDigest !== 0) this.want(part, theirDigest);
+    if (ownId >= 0) parts.flow.queue.push(ownId);
+  }
+
+  /** Whether the initiator should be asked before an entry is sent that it may have a newer one of. */
+  private isWorthAnOffer(id: number): boolean {
+    this.store.read(id, this.entry);
+    if (this.parts.flow.peer.isFull) return hasValue(this.entry.kind);
+    return this.entry.valueLength >= MIN_OFFERED_BYTES;
+  }
+
+  /** Asks for the one entry of a bucket that was found to be missing. */
+  private want(part: Part, digest: number): void {
+    const { writer } = this.parts;
+    writer.reserve(digestListBytes(1));
+    writer.u8(WANT);
+    writePart(writer, part);
+    writer.varint(1);
+    writeDigest(writer, digest);
   }
 
   private expandBucket(index: number): void {
@@ -295,7 +377,7 @@ export class Responder {
     const part = readPart(reader);
     const count = reader.varint();
     if (reader.overrun) return false;
-    this.wantedFrom = flow.queue.position;
+    this.wanted.begin();
     // A peer can only want what was listed, or was added since.
     const here = buckets.count(part);
     this.wantedKeys += here;
@@ -361,7 +443,7 @@ export class Responder {
     const order = compareVersions(offer, this.base);
     const expiryOrder = compareExpiries(offer, this.entry);
     const isHere = expiryOrder !== 0 && hasSameString(this.entry, offer);
-    if ((isHere || order > 0) && expiryOrder >= 0) this.strike(id);
+    if ((isHere || order > 0) && expiryOrder >= 0) this.wanted.strike(id);
     if (order < 0 && this.entry.valueLength <= offer.valueLength) flow.allow(id);
     if (isHere) flow.spareValue(id, offer);
     if ((isHere || order < 0) && expiryOrder > 0) flow.mergeExpiry(offer);
@@ -390,34 +472,4 @@ export class Responder {
     writeDigest(writer, digestOfId(tree.buckets, id, shortener));
     writeAbout(writer, this.entry);
   }
-
-  /** What was wanted of an entry need not be sent. */
-  private strike(id: number): void {
-    const at = this.wantedAt(id);
-    if (at >= 0) this.parts.flow.queue.strike(at);
-  }
-
-  /** Where in the queue an entry of the bucket under work is wanted, or -1. */
-  private wantedAt(id: number): number {
-    const { queue } = this.parts.flow;
-    for (let at = this.wantedFrom; id >= 0 && at < queue.position; at++) {
-      if (queue.at(at) === id) return at;
-    }
-    return -1;
-  }
-}
-
-/** Whether two entries with one key are the same; an expired one and its husk are not. */
-function isSame(a: Entry, b: Entry): boolean {
-  if (a.kind !== b.kind || a.valueLength !== b.valueLength) return false;
-  if (compareVersions(a, b) !== 0 || compareExpiries(a, b) !== 0) return false;
-  if (a.kind !== KIND_COUNTER && a.kind !== KIND_OTHER) return true;
-  return (
-    compareBytes(a.value, a.valueOffset, a.valueLength, b.value, b.valueOffset, b.valueLength) === 0
-  );
-}
-
-/** Whether two entries with one key are one string, by its version, whatever their expiries are. */
-function hasSameString(a: Entry, b: Entry): boolean {
-  return a.kind === KIND_STRING && b.kind === KIND_STRING && compareVersions(a, b) === 0;
 }

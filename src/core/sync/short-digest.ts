@@ -35,6 +35,11 @@ export class DigestShortener {
   private low = 0;
   private high = 0;
 
+  /** 32 bits of the salt, for what needs no more. */
+  get key(): number {
+    return this.low;
+  }
+
   /** Sets the salt, which has to be done before anything is compared. */
   setSalt(salt: Salt): void {
     this.low = salt.low | 0;

@@ -3,6 +3,7 @@
  * parts of the protocol that both roles have. The halves that differ are `initiator.ts` and
  * `responder.ts`; the course of a session is drawn in `session.ts`.
  */
+import { FINDS_BY_SKETCH } from "../data/capabilities.ts";
 import { printable } from "../data/name.ts";
 import { Comparison } from "./comparison.ts";
 import { Ending } from "./ending.ts";
@@ -61,7 +62,8 @@ export class SyncProtocol {
     const { store, tree } = options;
     const counts = new SyncCounts();
     const flow = new EntryFlow(options, reader, writer, counts);
-    const parts = { tree, reader, writer, flow, counts, shortener: new DigestShortener() };
+    const shortener = new DigestShortener();
+    const parts = { tree, reader, writer, flow, counts, shortener, features: 0 };
     this.isInitiator = options.role === "initiator";
     this.parts = parts;
     this.refusals = new Refusals(options, reader, flow, counts);
@@ -77,8 +79,9 @@ export class SyncProtocol {
     this.ending = new Ending(options, parts, this.comparison, () => {
       this.watch.stop();
       this.purgeGuard.end();
+      this.half?.release();
     });
-    if (this.isInitiator) this.half = new Initiator(parts, this.comparison.isWalking);
+    if (this.isInitiator) this.half = new Initiator(parts, store, this.comparison.isWalking);
   }
 
   /** Initiator: begins. */
@@ -128,7 +131,7 @@ export class SyncProtocol {
     switch (tag) {
       case ENTRY:
         if (!flow.handleEntry()) return false;
-        if (half instanceof Responder) half.noteMerged(flow.arrived);
+        half?.noteMerged(flow.arrived);
         return true;
       case LATER:
         return flow.handleLater();
@@ -276,8 +279,17 @@ export class SyncProtocol {
     if (isSame) {
       this.passWord(true);
       this.finishComplete();
-    } else if (comparison.isWalking) half.beginWalk();
+    } else if (comparison.isWalking) half.begin(this.mayBeFew);
     else if (comparison.mode === "full") half.compareAll();
+  }
+
+  /** Whether it may be few buckets that differ, and the peer can find those by a sketch. */
+  private get mayBeFew(): boolean {
+    const { features, flow } = this.parts;
+    if ((features & FINDS_BY_SKETCH) === 0) return false;
+    return [flow.peer.root, this.comparison.root()].every((root) =>
+      root.some((byte) => byte !== 0),
+    );
   }
 
   /** Says the root of the tree as of now. */

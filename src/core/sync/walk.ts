@@ -8,7 +8,8 @@
  * A message has one such item for each node whose children's digests the other side sent last, in
  * that order. The mask says which of those children differ. For each child that does, the digests
  * of its own children follow, without those that are empty. The first message answers no other: it
- * is one item with the root's children.
+ * is one item with the root's children. After a sketch that did not help (`sketch.ts`) the walk
+ * begins further down, as if all above differed: so that it takes no more messages for that.
  *
  * The tree may change between two messages, by writes or by other sessions. Then the walk may look
  * into a node where nothing differs any more; but it never wrongly passes over one, because equal
@@ -58,6 +59,22 @@ export class LevelWalk {
     this.count = 1;
   }
 
+  /**
+   * Begins with the message that tells the digests of the level below `level`, as if those above
+   * had been told and all differed. Then this side's is next (`isSpeaker`), or the peer's.
+   */
+  skipTo(level: number, isSpeaker: boolean): void {
+    const parents = FANOUT ** (level - 1);
+    this.makeRoom(parents);
+    this.told = new Uint16Array(Math.max(parents, FANOUT));
+    for (let node = 0; node < parents; node++) this.nodes[node] = this.told[node] = node;
+    this.differing.fill(0xffff);
+    this.level = level;
+    this.count = isSpeaker ? parents : 0;
+    this.toldCount = parents;
+    this.heard = this.said = this.tellingCount = 0;
+  }
+
   /** Replaces the walk: arrives at all buckets at once, or with a mask of 0 at none for now. */
   select(mask: number): void {
     this.makeRoom(MAX_NODES);
@@ -76,6 +93,11 @@ export class LevelWalk {
     this.differing.fill(0xffff);
     this.heard = this.toldCount = 0;
     this.level = BUCKET_LEVEL - 2;
+  }
+
+  /** Whether nothing was said or heard yet. */
+  get isAtStart(): boolean {
+    return this.level === 0 && this.heard === 0;
   }
 
   /** Whether the buckets have been compared: `nodes` are their parents then. */

@@ -35,6 +35,8 @@ export interface BucketSource {
 export class DigestTree {
   /** The digest of each node, where `offsetOf` says. Do not change it. */
   readonly words = new Uint32Array(NODES * DIGEST_WORDS);
+  /** How many sessions hold a copy of the buckets' digests; they see to it that it is bounded. */
+  copies = 0;
   private readonly dirty = new Uint16Array(LEVEL_START[BUCKET_LEVEL]);
   private readonly digest = new Uint8Array(DIGEST_BYTES);
   private readonly digestWords = new Uint32Array(this.digest.buffer);
