@@ -4,6 +4,7 @@
  */
 import { wholeBucket } from "../tree/bucket-part.ts";
 import { BUCKETS } from "../tree/digest-tree.ts";
+import { PREFETCHED_BUCKETS, type MerkleBuckets } from "../tree/merkle-buckets.ts";
 import { Cell, CELL_BYTES } from "./cells.ts";
 import type { FrameReader } from "./frames.ts";
 import type { SharedBySides } from "./initiator.ts";
@@ -16,7 +17,7 @@ const ACTIONS: readonly BucketAction[] = ["list", "compare", "send"];
 /** Numbers of buckets are multiplied by this, so that there is room for an action. */
 const SHIFT = 4;
 
-const BUCKETS_AN_ITEM = 64;
+const BUCKETS_AN_ITEM = PREFETCHED_BUCKETS;
 /** Each once, and once more when what the initiator was asked for was not there. */
 const MAX_NAMED = 2 * BUCKETS;
 
@@ -45,6 +46,7 @@ export class BucketNaming {
     writer.reserve(6 + BUCKETS_AN_ITEM * (4 + CELL_BYTES));
     writer.u8(CELLS);
     writer.varint(end - this.next);
+    parts.tree.buckets.prefetch(this.buckets.slice(this.next, end));
     for (; this.next < end; this.next++) this.name(this.buckets[this.next], parts);
     this.isSaid = this.next === this.buckets.length;
     return true;
@@ -115,8 +117,12 @@ export class NamedBuckets {
     return !reader.overrun;
   }
 
-  /** Takes the first. */
-  shift(): NamedBucket | undefined {
+  /** Takes the first. What it and those behind it hold is prefetched, some at a time. */
+  shift(buckets: MerkleBuckets): NamedBucket | undefined {
+    if (this.head % PREFETCHED_BUCKETS === 0) {
+      const upcoming = this.waiting.slice(this.head, this.head + PREFETCHED_BUCKETS);
+      buckets.prefetch(upcoming.map(({ bucket }) => bucket));
+    }
     const first = this.waiting[this.head++];
     if (this.head >= this.waiting.length) {
       this.waiting = [];

@@ -245,7 +245,7 @@ export class Responder {
     if (isThrough && this.pending.length === 0) return this.told.length > 0 ? "turn" : "done";
     if (this.listedBytes > LISTED_BYTES_A_TURN) return "turn";
     if (this.pending.length > 0) this.expand(this.pending.shift()!);
-    else if (this.named.length > 0) this.answer(this.named.shift()!);
+    else if (this.named.length > 0) this.answer(this.named.shift(this.parts.tree.buckets)!);
     else this.expandBucket(this.nextBucket++);
     return "more";
   }

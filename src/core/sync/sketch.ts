@@ -34,7 +34,7 @@ const SPARE_SYMBOLS = 20;
 /** So often the initiator tries to make do with the symbols it has. */
 const MAX_ATTEMPTS = 4;
 /** How many of its standard deviations an estimate may be too low without harm. */
-const DEVIATIONS = 1.6;
+const DEVIATIONS = 2;
 /** From so many differing buckets on a finer estimate costs less than what it saves. */
 const WORTH_SOME_COLUMNS = 30;
 const WORTH_MANY_COLUMNS = 1_000;
@@ -184,10 +184,9 @@ export class SketchFinder {
   /** False when that would cost more than a walk. */
   private askForMore(copy: BucketCopy, writer: FrameWriter): boolean {
     const { symbols } = this;
-    let count = SPARE_SYMBOLS + Math.ceil(1.15 * symbols.count);
+    let count = SPARE_SYMBOLS + Math.ceil(1.25 * symbols.count);
     if (this.attempts === 1) {
       const differing = copy.estimate.differing(this.theirs!);
-      if (differing > 1.5 * MAX_DIFFERING) return false;
       count = Math.max(symbolsForEstimate(differing, COLUMNS.few), SPARE_SYMBOLS);
       if (differing > WORTH_MANY_COLUMNS) copy.estimate.write(writer, COLUMNS.many);
       else if (differing > WORTH_SOME_COLUMNS) copy.estimate.write(writer, COLUMNS.some);
