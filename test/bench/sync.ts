@@ -5,6 +5,7 @@
  *
  * - stores: bytes, round trips and slices of a session, between two stores in one process
  * - sealed: bytes and processor time of a session with a cluster secret, and without
+ * - link: the same over a way of 50 ms with and without loss, in a cluster of 128 members
  * - processes: heals between two nodes of the built binary that serve clients meanwhile
  * - relay: a heal of nodes that reach only the broker
  * - resent: what syncs transfer again of writes that go through MQTT
@@ -19,6 +20,7 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { processes } from "./sync-processes.ts";
 import { type Row, type SyncPlan, tableOf } from "./sync-report.ts";
+import { link } from "./sync-link.ts";
 import { relay } from "./sync-relay.ts";
 import { resent } from "./sync-resent.ts";
 import { sealed } from "./sync-sealed.ts";
@@ -27,6 +29,7 @@ import { tree } from "./sync-tree.ts";
 
 const parts: Record<string, (plan: SyncPlan) => Promise<Row[]>> = {
   stores,
+  link,
   sealed,
   processes,
   relay,

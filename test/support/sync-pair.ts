@@ -106,8 +106,10 @@ export interface PipeOptions {
   tamper?: (fromInitiator: boolean, frame: Uint8Array) => Uint8Array | null;
   /** Called after each slice of either side. */
   betweenSlices?: () => void;
-  /** Told the length of each slice, in ms. */
-  onSlice?: (ms: number) => void;
+  /** Told the length of each slice, in ms, and whose it was: the initiator's is 0. */
+  onSlice?: (ms: number, end: number) => void;
+  /** By what slices are measured, in ms; the clock by default. */
+  sliceClock?: () => number;
 }
 
 /** What came of a run. */
@@ -190,9 +192,10 @@ export class Pair {
     const { pipe } = this;
     const end = this.ends[i];
     const other = this.ends[1 - i];
-    const before = performance.now();
+    const clock = pipe.sliceClock ?? (() => performance.now());
+    const before = clock();
     let isMoving = end.result === null && end.session.step();
-    pipe.onSlice?.(performance.now() - before);
+    pipe.onSlice?.(clock() - before, i);
     pipe.betweenSlices?.();
     while (end.queue.length > 0 && (other.result !== null || other.session.canReceive)) {
       other.session.receive(end.take(pipe.pieceBytes?.() ?? 65_536));

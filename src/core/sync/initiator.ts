@@ -158,7 +158,7 @@ export class Initiator {
     const count = reader.varint();
     const digest = readDigest(reader);
     if (reader.overrun || part.depth > 0 || count !== 1) return false;
-    if (!naming.mayBeAsked(part.bucket)) return false;
+    if (!naming.mayBeAsked(part.bucket, this.parts)) return false;
     this.wanted.begin();
     let isHere = false;
     if (!tree.buckets.isLarge(part)) {

@@ -29,6 +29,8 @@ export class BucketNaming {
   /** Which of them were named with a cell, and the first that may be asked about. */
   private readonly hasCell: Uint8Array;
   private firstToAsk = 0;
+  /** Up to which of them what they hold was prefetched, to be looked through. */
+  private prefetched = 0;
 
   /** `buckets` in ascending order. `byCells`: those that are not large are compared by cells. */
   constructor(
@@ -67,12 +69,17 @@ export class BucketNaming {
    * Whether the peer may ask for an entry of a bucket, which was named with a cell: once each, in
    * the order in which they were named.
    */
-  mayBeAsked(bucket: number): boolean {
-    while (this.firstToAsk < this.buckets.length && this.buckets[this.firstToAsk] < bucket) {
+  mayBeAsked(bucket: number, { tree }: SharedBySides): boolean {
+    const { buckets } = this;
+    while (this.firstToAsk < buckets.length && buckets[this.firstToAsk] < bucket) {
       this.firstToAsk++;
     }
     const at = this.firstToAsk++;
-    return this.buckets[at] === bucket && this.hasCell[at] === 1;
+    if (at >= this.prefetched) {
+      this.prefetched = at + PREFETCHED_BUCKETS;
+      tree.buckets.prefetch(buckets.slice(at, this.prefetched));
+    }
+    return buckets[at] === bucket && this.hasCell[at] === 1;
   }
 }
 
