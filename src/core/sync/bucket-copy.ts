@@ -50,7 +50,9 @@ export class BucketCopy {
     this.isHeld = false;
   }
 
-  /** Does a piece of adding all buckets to all of the symbols. False when there is nothing to do. */
+  /**
+   * Does a piece of adding all buckets to all of the symbols. False when there is nothing to do.
+   */
   work(symbols: CodedSymbols): boolean {
     if (this.copied < BUCKETS) return this.copyNext();
     if (this.added === symbols.count) return false;

@@ -1,9 +1,9 @@
 /**
- * What a bucket that differs holds, in 10 bytes: the XOR of its entries' digests, cut short, and the
- * XOR of a check of each of those, which is a hash of it. What two nodes' cells differ by is made of
- * those entries alone that only one of them has. If that is one entry, the check fits the digest; if
- * it is one on either side, as when both have a key in different versions, whoever looks tries
- * which of its own entries leaves a digest that the rest of the check fits.
+ * What a bucket that differs holds, in 10 bytes: the XOR of its entries' digests, cut short, and
+ * the XOR of a check of each of those, which is a hash of it. What two nodes' cells differ by is
+ * made of those entries alone that only one of them has. If that is one entry, the check fits the
+ * digest; if it is one on either side, as when both have a key in different versions, whoever looks
+ * tries which of its own entries leaves a digest that the rest of the check fits.
  *
  * Once in 2^32 tries a check fits by chance. Then the other side is asked for an entry that it has
  * not got, and asks for the list of the bucket in turn.

@@ -9,14 +9,14 @@
  *
  * The sum of one node's symbol and the other's depends on those buckets alone that differ. If there
  * is just one of them in it, its number is the quotient of the two sums, in all three parts; by
- * chance that looks so once in 2^32 times. So there is one unknown for each bucket that differs, and
- * not one for each node's value of it.
+ * chance that looks so once in 2^32 times. So there is one unknown for each bucket that differs,
+ * and not one for each node's value of it.
  *
- * Which buckets belong to which symbols is the mapping of Yang, Gilad, Alizadeh, "Practical Rateless
- * Set Reconciliation" (SIGCOMM 2024): to symbol j with probability 1 / (1 + j / 2), by jumps that a
- * small generator draws, seeded by bucket and salt. The symbols are a stream without an end, each
- * longer beginning of which finds more: about 1.36 of them are needed for each bucket that differs,
- * where those are many, and up to 1.75 where they are few.
+ * Which buckets belong to which symbols is the mapping of Yang, Gilad, Alizadeh, "Practical
+ * Rateless Set Reconciliation" (SIGCOMM 2024): to symbol j with probability 1 / (1 + j / 2), by
+ * jumps that a small generator draws, seeded by bucket and salt. The symbols are a stream without
+ * an end, each longer beginning of which finds more: about 1.36 of them are needed for each bucket
+ * that differs, where those are many, and up to 1.75 where they are few.
  */
 import { Field } from "./gf16.ts";
 
@@ -145,7 +145,9 @@ function following(state: number): number {
   return state ^ (state << 5);
 }
 
-/** From one symbol of a bucket to the next. The same everywhere: a square root is rounded exactly. */
+/**
+ * From one symbol of a bucket to the next. The same everywhere: a square root is rounded exactly.
+ */
 function jumpFrom(at: number, state: number): number {
   return Math.ceil((at + 1.5) * (TWO_TO_16 / Math.sqrt((state >>> 0) + 1) - 1)) || 1;
 }

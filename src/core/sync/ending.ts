@@ -2,7 +2,7 @@
 import type { Comparison } from "./comparison.ts";
 import { FrameWriter } from "./frames.ts";
 import { writeText } from "./hello.ts";
-import type { SharedBySides } from "./initiator.ts";
+import type { SharedBySides } from "./shared.ts";
 import { FAIL } from "./items.ts";
 import { UP_TO_NOW, type SyncSessionOptions } from "./options.ts";
 import { FAILURES, type SyncFailure } from "./result.ts";

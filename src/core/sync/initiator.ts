@@ -20,11 +20,8 @@ import { Entry } from "../data/entry.ts";
 import { hasValue } from "../data/merge.ts";
 import { IdQueue } from "../store/id-queue.ts";
 import type { Store } from "../store/store.ts";
-import type { MerkleTree } from "../tree/merkle.ts";
-import type { DigestShortener } from "./short-digest.ts";
 import { DigestSet, digestOfId, readDigest, writeDigest } from "./digest-set.ts";
-import type { EntryFlow } from "./entries.ts";
-import type { FrameReader, FrameWriter } from "./frames.ts";
+import type { FrameReader } from "./frames.ts";
 import {
   DIGESTS,
   digestListBytes,
@@ -43,28 +40,10 @@ import {
 import { MAX_OFFERS_A_TURN, MAX_LISTED_ENTRIES, MIN_OFFERED_BYTES } from "./limits.ts";
 import { ListBuffer } from "./lists.ts";
 import { BucketNaming } from "./named-buckets.ts";
-import type { SyncCounts } from "./result.ts";
+import type { SharedBySides, SpokenPart } from "./shared.ts";
 import { SketchFinder } from "./sketch.ts";
 import { LevelWalk } from "./walk.ts";
 import { Wanted } from "./wanted.ts";
-
-/**
- * What follows when a piece of a side's turn was said: more of it, the peer's turn, the peer's turn
- * with nothing left to list here, or the end.
- */
-export type SpokenPart = "more" | "turn" | "done" | "end";
-
-/** The parts of a session that both sides use. */
-export interface SharedBySides {
-  readonly tree: MerkleTree;
-  readonly reader: FrameReader;
-  readonly writer: FrameWriter;
-  readonly flow: EntryFlow;
-  readonly counts: SyncCounts;
-  readonly shortener: DigestShortener;
-  /** The features that both sides have (`capabilities.ts`); 0 until the other has said which. */
-  features: number;
-}
 
 /** The initiator's half of a session. */
 export class Initiator {

@@ -19,7 +19,7 @@ import type { Contacts } from "./contacts.ts";
 import type { Comparison } from "./comparison.ts";
 import type { FailureReason, Greeting } from "./greeting.ts";
 import { type Hello, readHello, writeHello } from "./hello.ts";
-import type { SharedBySides } from "./initiator.ts";
+import type { SharedBySides } from "./shared.ts";
 import { AGAIN, FAIL, FETCH, HELLO, TURN } from "./items.ts";
 import { MODES, type SyncSessionOptions } from "./options.ts";
 import { type Salt, sessionSalt } from "./short-digest.ts";

@@ -1,13 +1,13 @@
 /**
- * The buckets that differ, as the initiator names them to the responder in CELLS items: in ascending
- * order, and each with what is to be done about it.
+ * The buckets that differ, as the initiator names them to the responder in CELLS items: in
+ * ascending order, and each with what is to be done about it.
  */
 import { wholeBucket } from "../tree/bucket-part.ts";
 import { BUCKETS } from "../tree/digest-tree.ts";
 import { PREFETCHED_BUCKETS, type MerkleBuckets } from "../tree/merkle-buckets.ts";
 import { Cell, CELL_BYTES } from "./cells.ts";
 import type { FrameReader } from "./frames.ts";
-import type { SharedBySides } from "./initiator.ts";
+import type { SharedBySides } from "./shared.ts";
 import { CELLS } from "./items.ts";
 
 /** What the responder does about a bucket: lists it, compares it with the cell, or sends it all. */

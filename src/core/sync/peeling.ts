@@ -3,8 +3,8 @@
  * one out of a symbol that has just this one, then out of all others that it belongs to, which may
  * leave just one in those, and so on.
  *
- * Once in 2^32 looks several look like one, and then it may go round in circles until it is given up.
- * It is complete when all symbols are 0, and not before.
+ * Once in 2^32 looks several look like one, and then it may go round in circles until it is given
+ * up. It is complete when all symbols are 0, and not before.
  */
 import { BUCKETS } from "../tree/digest-tree.ts";
 import type { CodedSymbols } from "./coded-symbols.ts";

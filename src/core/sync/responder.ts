@@ -25,7 +25,7 @@ import { baseVersionOf, compareExpiries, hasValue } from "../data/merge.ts";
 import type { Store } from "../store/store.ts";
 import { CellComparison } from "./cells.ts";
 import { DigestSet, digestOfId, readDigest, writeDigest } from "./digest-set.ts";
-import type { SpokenPart, SharedBySides } from "./initiator.ts";
+import type { SpokenPart, SharedBySides } from "./shared.ts";
 import {
   ABOUT,
   ABOUT_VALUE_BYTES,
@@ -266,7 +266,9 @@ export class Responder {
     if (ownId >= 0) parts.flow.queue.push(ownId);
   }
 
-  /** Whether the initiator should be asked before an entry is sent that it may have a newer one of. */
+  /**
+   * Whether the initiator should be asked before an entry is sent that it may have a newer one of.
+   */
   private isWorthAnOffer(id: number): boolean {
     this.store.read(id, this.entry);
     if (this.parts.flow.peer.isFull) return hasValue(this.entry.kind);

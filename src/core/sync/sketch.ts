@@ -10,15 +10,15 @@
  * found by the first symbols, which takes 50 bytes and no further round trip. Of many the two sides
  * first find out how many there are, so that the next symbols are enough, with a few to spare.
  *
- * The walk is there for all else: when it costs no more, because most buckets differ or one side has
- * nothing; when too many sessions hold a copy of the digests already; when the symbols
- * turn out not to be enough again and again. Either side begins with it in place of an answer.
+ * The walk is there for all else: when it costs no more, because most buckets differ or one side
+ * has nothing; when too many sessions hold a copy of the digests already; when the symbols turn out
+ * not to be enough again and again. Either side begins with it in place of an answer.
  */
 import { BucketCopy } from "./bucket-copy.ts";
 import { CodedSymbols, SYMBOL_BYTES } from "./coded-symbols.ts";
 import { COLUMNS, columnsOf, ESTIMATE_ERROR, readEstimate } from "./difference-estimate.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
-import type { SharedBySides } from "./initiator.ts";
+import type { SharedBySides } from "./shared.ts";
 import { MORE, SYMBOLS } from "./items.ts";
 import { Peeling } from "./peeling.ts";
 

@@ -11,7 +11,8 @@ import { EntryFlow } from "./entries.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 import { Greeting } from "./greeting.ts";
 import { Hello, readText } from "./hello.ts";
-import { Initiator, type SharedBySides } from "./initiator.ts";
+import { Initiator } from "./initiator.ts";
+import type { SharedBySides } from "./shared.ts";
 import { Introduction, ROOTS_ARE_EQUAL } from "./introduction.ts";
 import {
   AGAIN,

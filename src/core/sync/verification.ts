@@ -3,7 +3,7 @@
  * (ROOT), and the initiator says whether they are equal.
  */
 import type { Comparison } from "./comparison.ts";
-import type { SharedBySides } from "./initiator.ts";
+import type { SharedBySides } from "./shared.ts";
 import { HAS_SET_ASIDE, OTHERS_WROTE, ROOT, ROOT_BYTES } from "./items.ts";
 import type { WriteWatch } from "./write-watch.ts";
 

@@ -1,7 +1,7 @@
 /**
- * What the peer wants of the bucket it is working on, and what became of that meanwhile. A side that
- * wants an entry may send one of the same key, for it does not know what the keys are. So what waits
- * to be sent is looked at again when something of the peer arrives.
+ * What the peer wants of the bucket it is working on, and what became of that meanwhile. A side
+ * that wants an entry may send one of the same key, for it does not know what the keys are. So what
+ * waits to be sent is looked at again when something of the peer arrives.
  */
 import {
   compareBytes,
