@@ -1,9 +1,11 @@
 /** What the HTTP port of a node tells: the facts as metrics, and what it takes to be ready. */
+import type { UserDirectory } from "./access/directory.ts";
+import type { User } from "./access/user.ts";
 import { FAMILY_NAMES, type Statistics } from "./commands/statistics.ts";
 import { formatHostPort } from "./config/address.ts";
 import type { Config } from "./config/schema.ts";
 import type { FactSection } from "./fact.ts";
-import { HttpPort, type Check } from "./http/http-port.ts";
+import { HttpPort, type Check, type Credentials } from "./http/http-port.ts";
 import { LoopDelay } from "./http/loop-delay.ts";
 import type { Replica } from "./replica.ts";
 import type { Timing } from "./timing.ts";
@@ -34,6 +36,7 @@ export interface NodeHttp {
 export function openNodeHttp(
   { http, node_id }: Config,
   timing: Timing,
+  users: UserDirectory,
   serving: () => ServingNode | null,
 ): NodeHttp | null {
   if (http.bind_address === "" && http.bind_port === 0) return null;
@@ -49,6 +52,12 @@ export function openNodeHttp(
       return { sections: node.facts(), commands: new Map(commands), loopDelay };
     },
     readiness: () => checksOf(serving()),
+    async mayRead(address: string, credentials: Credentials | null) {
+      if (credentials === null) return maySayInfo(users, users.arrive(address, null));
+      const { name, password } = credentials;
+      const user = await users.logIn(name, password, address, () => false);
+      return typeof user === "object" && maySayInfo(users, user);
+    },
   };
   try {
     const host = http.bind_address === "" ? LOOPBACK : http.bind_address;
@@ -62,6 +71,12 @@ export function openNodeHttp(
     loopDelay.stop();
     throw error;
   }
+}
+
+/** Metrics are the facts of INFO: who may not say that may not read them either. */
+function maySayInfo(users: UserDirectory, { definition }: User): boolean {
+  const info = users.permissions.find("info")!;
+  return definition.selectors.some((selector) => selector.permits(info));
 }
 
 /** What it takes to be ready: whoever sends clients here looks at it. */

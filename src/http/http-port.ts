@@ -23,6 +23,17 @@ export interface HttpPortSource {
   /** Null while there is nothing to measure yet. */
   metrics(): MetricsSource | null;
   readiness(): readonly Check[];
+  /**
+   * Whether who comes from that address may read what is said of the node. `credentials` are those
+   * of HTTP's Basic scheme, if there are any.
+   */
+  mayRead(address: string, credentials: Credentials | null): Promise<boolean>;
+}
+
+/** A name and its password. */
+export interface Credentials {
+  readonly name: string;
+  readonly password: Uint8Array;
 }
 
 /** Certificate and key in PEM; null for plain text. */
@@ -53,7 +64,7 @@ export class HttpPort {
         idleTimeout: IDLE_SECONDS,
         maxRequestBodySize: MAX_BODY_BYTES,
         ...(tls !== null && { tls }),
-        fetch: (request) => this.answer(request),
+        fetch: (request, server) => this.answer(request, server.requestIP(request)?.address ?? ""),
         error: () => text("Internal error", 500),
       });
     } catch (error) {
@@ -76,7 +87,7 @@ export class HttpPort {
     await this.server.stop(true);
   }
 
-  private answer(request: Request): Response {
+  private async answer(request: Request, address: string): Promise<Response> {
     const isHead = request.method === "HEAD";
     if (request.method !== "GET" && !isHead) {
       const refusal = text("Only GET and HEAD are served here", 405);
@@ -84,7 +95,7 @@ export class HttpPort {
       return refusal;
     }
     if (this.isMisnamed(request)) return text("This port is not called that", 403);
-    const response = this.respond(request);
+    const response = await this.respond(request, address);
     response.headers.set("x-content-type-options", "nosniff");
     response.headers.set("cache-control", "no-store");
     return isHead ? new Response(null, response) : response;
@@ -100,13 +111,16 @@ export class HttpPort {
     return isLoopbackHost(this.host) && isIP(name) === 0 && !isLoopbackHost(name);
   }
 
-  private respond(request: Request): Response {
+  private async respond(request: Request, address: string): Promise<Response> {
     const { source } = this;
-    switch (new URL(request.url).pathname) {
+    const { pathname } = new URL(request.url);
+    // Whatever starts and stops nodes has no password, and learns no more than that.
+    if (pathname === "/healthz") return text("ok", 200);
+    const isFree = pathname === "/readyz";
+    if (!isFree && !(await source.mayRead(address, credentialsOf(request)))) return refused();
+    switch (pathname) {
       case "/metrics":
         return this.metrics(request);
-      case "/healthz":
-        return text("ok", 200);
       case "/readyz": {
         const checks = source.readiness();
         const isReady = checks.every(({ ok }) => ok);
@@ -129,6 +143,22 @@ export class HttpPort {
       headers: { "content-type": CONTENT_TYPES[format] },
     });
   }
+}
+
+/** The credentials in a request, by RFC 7617; null for none. */
+function credentialsOf(request: Request): Credentials | null {
+  const [scheme, encoded = ""] = (request.headers.get("authorization") ?? "").split(" ");
+  if (scheme!.toLowerCase() !== "basic") return null;
+  const pair = Buffer.from(encoded, "base64");
+  const colon = pair.indexOf(":");
+  if (colon < 0) return null;
+  return { name: pair.toString("utf8", 0, colon), password: pair.subarray(colon + 1) };
+}
+
+function refused(): Response {
+  const response = text("A user who may say INFO is needed, with its password", 401);
+  response.headers.set("www-authenticate", 'Basic realm="MerkleKV", charset="UTF-8"');
+  return response;
 }
 
 function text(body: string, status: number): Response {

@@ -1,11 +1,14 @@
 /** What it takes to be ready, check by check. */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import type { UserDirectory } from "../../../src/access/directory.ts";
 import { Statistics } from "../../../src/commands/statistics.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import { openNodeHttp, type NodeHttp, type ServingNode } from "../../../src/node-http.ts";
-import { eventLoop, randomHex } from "../../../src/world.ts";
+import { openUsers } from "../../../src/node-users.ts";
+import { eventLoop, randomHex, realWorld } from "../../../src/world.ts";
 
 let http: NodeHttp;
+let users: UserDirectory;
 let serving: ServingNode | null;
 
 beforeEach(() => {
@@ -13,7 +16,8 @@ beforeEach(() => {
   const loaded = loadConfig({ randomHex, env });
   if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
   serving = null;
-  http = openNodeHttp(loaded.config, eventLoop, () => serving)!;
+  users = openUsers(loaded.config, realWorld);
+  http = openNodeHttp(loaded.config, eventLoop, users, () => serving)!;
 });
 afterEach(() => http.stop());
 
@@ -62,4 +66,34 @@ test.each([
 ])("%j is why it is not", async (trouble, problem) => {
   serving = nodeWith(trouble);
   expect(await readiness()).toEqual([503, [problem]]);
+});
+
+describe("with users", () => {
+  const statusOf = async (path: string, login?: string): Promise<number> => {
+    const headers: Record<string, string> =
+      login === undefined ? {} : { authorization: `Basic ${btoa(login)}` };
+    return (await fetch(`http://${http.address}${path}`, { headers })).status;
+  };
+
+  beforeEach(() => {
+    serving = nodeWith({});
+    expect(users.change("watch", ["on", ">secret:1", "+info"])).toBeNull();
+    expect(users.change("dash", ["on", ">secret2", "~*", "+get"])).toBeNull();
+    expect(users.change("default", ["off"])).toBeNull();
+  });
+
+  test("metrics and version are for who may say INFO", async () => {
+    for (const path of ["/metrics", "/version", "/other"]) {
+      expect(await statusOf(path)).toBe(401);
+      expect(await statusOf(path, "dash:secret2")).toBe(401);
+      expect(await statusOf(path, "watch:secret2")).toBe(401);
+    }
+    expect(await statusOf("/metrics", "watch:secret:1")).toBe(200);
+    expect(await statusOf("/version", "watch:secret:1")).toBe(200);
+  });
+
+  test("whether it lives and is ready anybody learns", async () => {
+    expect(await statusOf("/healthz")).toBe(200);
+    expect(await statusOf("/readyz")).toBe(200);
+  });
 });
