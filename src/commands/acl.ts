@@ -271,9 +271,10 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
 };
 
 const acl: Run = (request, reply, context) => {
-  const name = request.text(0).toUpperCase();
+  // By its bytes, as rights look for it: what only Unicode takes for the same has other rights.
+  const name = Object.keys(SUBCOMMANDS).find((it) => request.is(0, it));
   const words = request.count - 1;
-  if (!Object.hasOwn(SUBCOMMANDS, name)) {
+  if (name === undefined) {
     return reply.respError(`ERR unknown subcommand '${shown(request, 0)}'. Try ACL HELP.`);
   }
   const { least, most, run } = SUBCOMMANDS[name];

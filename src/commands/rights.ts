@@ -181,7 +181,10 @@ function deny(
   const isKnown = user.isSomebody;
   reply.error(isKnown ? "Permission denied" : "Not authenticated", detail);
   const key = verdict >= 0 ? keyOf(request, verdict) : null;
-  const about = { user: user.name, address, certificate, key };
+  // What was to be done, and to what, is worth knowing of a command that is denied as well.
+  const [first] = row.command.keys ?? [0];
+  const meant = first > 0 && first <= request.count ? keyOf(request, first - 1) : null;
+  const about = { user: user.name, address, certificate, key: key ?? meant };
   audit.record({
     event: "denied",
     command: name.replace("|", " ").toUpperCase(),

@@ -28,7 +28,7 @@ test("administration, changes of users and denials are told of, with names and w
     ["administration", "default", "CONFIG GET", null, null, undefined],
     ["acl", "default", "ACL SETUSER", null, null, "new"],
     ["denied", "dash", "GET", "b", "dash.example", oneKey],
-    ["denied", "dash", "SET", null, "dash.example", denied("set")],
+    ["denied", "dash", "SET", "a", "dash.example", denied("set")],
     ["denied", "dash", "FLUSHALL", null, "dash.example", denied("flushall")],
     ["denied", "dash", "MGET", "b", "dash.example", oneKey],
     ["denied", "dash", "ACL WHOAMI", null, "dash.example", denied("acl|whoami")],
@@ -61,4 +61,20 @@ test("thousands of users are read and written while others are served", async ()
   const text = Buffer.from(written).toString();
   expect(text.split("\n")).toHaveLength(3_002);
   expect(text).toContain("user u2999 on nopass ~u2999:* -@all +@read\n");
+});
+
+test("a subcommand has its own letters only, so that no other spelling of it has other rights", () => {
+  const users = usersOf(["user default on nopass ~* +acl -acl|setuser -acl|list"]);
+  const server = new InProcessServer({ services: testRights(users) });
+  const client = server.connect();
+  // What Unicode takes for capital S and I, and a mark that decoders leave out.
+  for (const name of ["\u017fETUSER", "\ufeffSETUSER", "setu\u017fer"]) {
+    client.send(Buffer.from(`ACL ${name} evil on nopass ~* +@all\n`).toString("latin1"));
+    expect(client.read()).toContain("unknown subcommand");
+  }
+  client.send(Buffer.from("ACL L\u0131ST\n").toString("latin1"));
+  expect(client.read()).toContain("unknown subcommand");
+  expect(users.find("evil")).toBeUndefined();
+  client.send("acl whoami\n");
+  expect(client.read()).toContain("default");
 });
