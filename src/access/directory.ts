@@ -114,9 +114,15 @@ export class UserDirectory {
   arrive(address: string, certificateName: string | null): User {
     const named = certificateName === null ? undefined : this.users.get(certificateName);
     if (this.options.byCertificate && named?.definition.isOn) return named;
+    const user = this.defaultFor(address);
+    const { isOn, hasNoPassword } = user.definition;
+    return isOn && hasNoPassword ? user : this.nobody;
+  }
+
+  /** The default user, as a client from there may be it. */
+  private defaultFor(address: string): User {
     if (!this.hasUsers && this.remote !== null && !isLocal(address)) return this.remote;
-    const { definition } = this.find(DEFAULT_USER)!;
-    return definition.isOn && definition.hasNoPassword ? this.find(DEFAULT_USER)! : this.nobody;
+    return this.find(DEFAULT_USER)!;
   }
 
   /** Whether what that one is denied is so because there are no users. */
@@ -138,7 +144,10 @@ export class UserDirectory {
     if (waitMs > 0) await delay(this.options.timing, waitMs);
     if (isOver()) return "busy";
     const [user, result] = await this.check(name, password);
-    if (result === "right" && user?.definition.isOn) return user;
+    if (result === "right" && user?.definition.isOn) {
+      // While there are no users any password will do, so it must give nothing.
+      return name === DEFAULT_USER ? this.defaultFor(address) : user;
+    }
     if (result === "busy") return "busy";
     this.delays.noteFailure(address);
     return "wrong";

@@ -161,6 +161,19 @@ describe("logins", () => {
 
 describe("who a client is when it arrives", () => {
   const openRules = ["-@admin"];
+
+  test("logging in as the default user, with any password, gives no more than coming did", async () => {
+    const users = testUsers({ openRules });
+    const logIn = (address: string) =>
+      users.logIn("default", Buffer.from("anything"), address, () => false);
+    const remote = users.arrive("10.0.0.1:1", null);
+    expect(await logIn("10.0.0.1:1")).toBe(remote);
+    expect(await logIn("[2001:db8::1]:1")).toBe(remote);
+    expect(remote.definition.isUnlimited).toBe(false);
+    expect(await logIn("127.0.0.1:1")).toBe(users.find("default")!);
+    expect(users.change("default", ["resetpass", ">secret"])).toBeNull();
+    expect(await logIn("10.0.0.1:1")).toBe("wrong");
+  });
   test("without users, everything here and less elsewhere, until somebody changes the default user", () => {
     const users = testUsers({ openRules });
     const [near, far] = [users.arrive("127.0.0.1:1", null), users.arrive(here, null)];
