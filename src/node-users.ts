@@ -64,7 +64,11 @@ export function announceUsers(config: Config, users: UserDirectory, logger: Logg
     const message = "There are no users: every client that reaches the port may do everything";
     logger.warn(message, { address: network.bind_address, set: "auth.acl_file or auth.password" });
   } else {
-    const names = users.list().length;
-    logger.info("Clients have the rights of their users", { users: names, file: auth.acl_file });
+    const all = users.list();
+    const file = auth.acl_file;
+    logger.info("Clients have the rights of their users", { users: all.length, file });
+    if (all.some(({ definition }) => definition.isOn)) return;
+    const set = "user admin on #SHA256 ~* +@all";
+    logger.warn("Nobody can log in: no user of the file is on", { file, set });
   }
 }

@@ -3,6 +3,7 @@ import { rm } from "node:fs/promises";
 import { formatHostPort } from "../config/address.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
+import { findLooseFiles } from "../durability/loose-files.ts";
 import { startNode } from "../node.ts";
 import { createLogger, type RootLogger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -27,14 +28,16 @@ export const serve: Subcommand = {
   ],
 
   async run(given) {
-    const loaded = loadConfig({ path: given.get("--config"), env: process.env, randomHex });
+    const path = given.get("--config");
+    const loaded = loadConfig({ path, env: process.env, randomHex });
     if (!loaded.ok) {
       for (const problem of loaded.problems) console.error(problem);
       return 1;
     }
-    const { config, notices } = loaded;
+    const { config, notices, passwordsInFile } = loaded;
     const logger = createLog(config);
     for (const notice of notices) logger.warn(notice);
+    if (path !== undefined) await warnOfOpenPasswords(path, passwordsInFile, logger);
 
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
     let reopen = (): void => logger.reopen();
@@ -62,6 +65,19 @@ export const serve: Subcommand = {
     return 0;
   },
 };
+
+/** All may read many a configuration, which is well until there is a password in it. */
+async function warnOfOpenPasswords(
+  file: string,
+  keys: readonly string[],
+  logger: RootLogger,
+): Promise<void> {
+  const loose = keys.length > 0 ? await findLooseFiles([file]) : null;
+  if (loose === null) return;
+  const { first, remedy: run } = loose;
+  const message = "Other users of this machine may read the passwords in the configuration";
+  logger.warn(message, { file, keys: keys.join(","), mode: first.mode, run });
+}
 
 function createLog(config: Config): RootLogger {
   try {

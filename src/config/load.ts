@@ -35,9 +35,13 @@ export interface ConfigSources {
   randomHex: (digits: number) => string;
 }
 
-/** A configuration with remarks for the log, or every problem found, one line each. */
+/**
+ * A configuration with remarks for the log and the names of the keys whose passwords stand in the
+ * file itself; or every problem found, one line each.
+ */
 export type LoadedConfig =
-  { ok: true; config: Config; notices: string[] } | { ok: false; problems: string[] };
+  | { ok: true; config: Config; notices: string[]; passwordsInFile: string[] }
+  | { ok: false; problems: string[] };
 
 /** Loads and checks the configuration. Never throws for anything a user can get wrong. */
 export function loadConfig(sources: ConfigSources): LoadedConfig {
@@ -91,7 +95,15 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
     const who = "whoever is on the way to the broker can be the broker";
     notices.push(`${where}: mqtt.tls.insecure takes any certificate: ${who}`);
   }
-  return { ok: true, config, notices };
+  for (const key of ["network.tls_port", "mqtt.embedded.tls_port"]) {
+    if (config.tls.cert_file !== "" || !settings.has(key)) continue;
+    notices.push(`${where}: nothing listens at ${key} without a certificate: set tls.cert_file`);
+  }
+  const passwordsInFile = keyNames.filter((key) => {
+    const isInFile = settings.get(key)?.at.startsWith("environment") === false;
+    return isInFile && schema[key].secret === true && values.get(key) !== "";
+  });
+  return { ok: true, config, notices, passwordsInFile };
 }
 
 /** The file as a table, or the one line that says why it cannot be one. */

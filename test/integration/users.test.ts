@@ -377,6 +377,12 @@ const outward = Object.values(networkInterfaces())
 if (outward === undefined)
   console.warn("skipped: this machine has no address but its own loopback");
 
+test("a file in which no user is on is taken, and the log says that nobody can log in", async () => {
+  const node = await startWithUsers(usersFile(["# none yet"]));
+  await node.waitFor(/WARN .*Nobody can log in: no user of the file is on/);
+  await node.stop();
+});
+
 describe.skipIf(outward === undefined)("without users, from another address", () => {
   const ADMINISTRATION =
     "SHUTDOWN;FLUSH;FLUSHDB;FLUSHALL;TRUNCATE;CONFIG GET x;CONFIG RESETSTAT;BACKUP;SNAPSHOT;" +
@@ -402,6 +408,8 @@ describe.skipIf(outward === undefined)("without users, from another address", ()
     expect(await client.send("SCAN")).toBe("KEYS 1");
     expect(await client.readLine()).toBe("k");
     expect(await client.send("CLIENT ID")).toMatch(/^\d+$/);
+    expect(await client.send("AUTH default anything")).toBe("OK");
+    expect(await client.send("FLUSH")).toContain("ERROR: Permission denied - ");
     // As soon as there is a user, the default one is the same everywhere.
     const local = await LineClient.connect(node.port);
     expect(await local.send("ACL SETUSER default resetkeys ~a*")).toBe("OK");

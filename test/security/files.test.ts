@@ -96,6 +96,22 @@ test("what is looser is told of once, with what to do", async () => {
   expect(statSync(join(directory, "data")).mode & 0o077).toBe(0);
 });
 
+test("passwords in a configuration that others may read are told of, and those elsewhere not", async () => {
+  const warning = /WARN .*may read the passwords in the configuration.*/;
+  const node = await start('[auth]\npassword = "hunter2"\n');
+  const [line] = await node.waitFor(warning);
+  expect(line).toContain("keys=auth.password mode=0644");
+  expect(line).toContain(`run="chmod -R go= ${join(directory, "node.toml")}"`);
+  expect(line).not.toContain("hunter2");
+  await node.client.close();
+  await node.stop();
+  mkdirSync(join(directory, "logs"));
+  const other = await start(LOGS);
+  await other.client.close();
+  await other.stop();
+  expect(readFileSync(join(directory, "logs/node.log"), "utf8")).not.toMatch(warning);
+});
+
 test("an audit file that was moved away is begun anew, for the owner alone", async () => {
   mkdirSync(join(directory, "logs"), { mode: 0o700 });
   const node = await start(LOGS, "0000");

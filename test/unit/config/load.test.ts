@@ -27,6 +27,7 @@ test("a minimal file gets every default, without a notice", () => {
   expect(load(MINIMAL)).toEqual({
     ok: true,
     notices: [],
+    passwordsInFile: [],
     config: {
       node_id: "n1",
       description: "",
@@ -531,6 +532,15 @@ describe("TLS and ports", () => {
     expect(loaded.ok && loaded.notices).toEqual([
       "n.toml: mqtt.tls.insecure takes any certificate: whoever is on the way to the broker can be the broker",
     ]);
+  });
+
+  test("a port for TLS without a certificate is remarked on, for nothing listens there", () => {
+    const loaded = load(`${MINIMAL}\n[network]\ntls_port = 7390`);
+    expect(loaded.ok && loaded.notices).toEqual([
+      "n.toml: nothing listens at network.tls_port without a certificate: set tls.cert_file",
+    ]);
+    const withTls = load(`${MINIMAL}\n${PAIR}[network]\ntls_port = 7390`);
+    expect(withTls.ok && withTls.notices).toEqual([]);
   });
 
   test("without plain text its port is nobody's", () => {
