@@ -414,11 +414,10 @@ export class TrustedClock {
    * set before: then what is held is only a time that it cannot be before.
    */
   private weigh(stepMs: number, isSet: boolean): void {
-    const { farMs, hasPeers, monotonicMs } = this.options;
     const from = this.current;
-    this.sinceMs = monotonicMs();
+    this.sinceMs = this.options.monotonicMs();
     this.isOtherUnsure = false;
-    const isFar = Math.abs(this.gapMs) > farMs && hasPeers();
+    const { isFar } = this;
     this.doesTimeTell = !isFar || this.isJustAStart;
     this.doubtedOffsetMs = null;
     this.current = isFar || !this.isWallPlausible ? "implausible" : "doubtful";
@@ -438,10 +437,12 @@ export class TrustedClock {
   /** Decides between the two times, if that can be. */
   private settle(stepMs: number, from: ClockState, isSetAtLast = false): void {
     const { gapMs } = this;
-    const votes = this.votes();
-    if (votes > 0) this.confirm();
-    if (isSetAtLast || this.areAlike || votes > 0) this.believe();
-    else if (votes < 0) this.current = "held";
+    const { forWall, forHeld } = this.votes();
+    if (forWall > forHeld) this.confirm();
+    if (isSetAtLast || this.areAlike || forWall > forHeld) this.believe();
+    else if (forHeld > forWall) this.current = "held";
+    // It takes most of them to hold it back.
+    else if (from === "held" && forWall > 0 && !this.isFar) return this.weigh(0, false);
     else if (this.mayDecide) {
       this.isConfirmed = false;
       this.doubtedOffsetMs = this.heldOffsetMs;
@@ -469,6 +470,12 @@ export class TrustedClock {
     return Math.round(this.wallOffsetMs - this.heldOffsetMs);
   }
 
+  /** Whether the two times differ by so much that it takes a peer to tell which is right. */
+  private get isFar(): boolean {
+    const { farMs, hasPeers } = this.options;
+    return Math.abs(this.gapMs) > farMs && hasPeers();
+  }
+
   private get isWallPlausible(): boolean {
     return isPlausible(this.lookedAtMs);
   }
@@ -480,20 +487,21 @@ export class TrustedClock {
     return Math.abs(this.gapMs) <= this.options.maxAheadMs || !isPlausible(heldMs);
   }
 
-  /** How many more peers are for the wall clock than for the time held. */
-  private votes(): number {
+  /** How many peers are for the wall clock, and how many for the time held. */
+  private votes(): { forWall: number; forHeld: number } {
     const { wallOffsetMs, heldOffsetMs, isWallPlausible } = this;
     const closeMs = this.options.maxAheadMs + ROUNDING_MS;
-    let votes = 0;
+    let [forWall, forHeld] = [0, 0];
     for (const offsetMs of this.offsets(this.gapMs > 0)) {
       const fromHeldMs = Math.abs(offsetMs - heldOffsetMs);
       const fromWallMs = Math.abs(offsetMs - wallOffsetMs);
-      if (!isWallPlausible) votes -= fromHeldMs <= closeMs ? 1 : 0;
+      if (!isWallPlausible) forHeld += fromHeldMs <= closeMs ? 1 : 0;
       // Who is further from both than they are from each other has a third time.
       else if (Math.min(fromHeldMs, fromWallMs) > Math.abs(this.gapMs)) continue;
-      else votes += fromWallMs < fromHeldMs ? 1 : -1;
+      else if (fromWallMs < fromHeldMs) forWall++;
+      else forHeld++;
     }
-    return votes;
+    return { forWall, forHeld };
   }
 
   /** What peers have said of late, or since the wall clock has stepped. */

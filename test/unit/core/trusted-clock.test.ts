@@ -530,6 +530,22 @@ describe("after days off", () => {
   });
 });
 
+test("half of the peers do not hold back a clock: the doubt begins again", () => {
+  offMs = HOUR_MS;
+  const clock = create();
+  clock.noteTime("b", trueMs + HOUR_MS);
+  trueMs += 1_000;
+  offMs = 0;
+  clock.look();
+  isIn(clock, "held");
+  clock.noteTime("c", trueMs);
+  isIn(clock, "doubtful");
+  expect(off(clock)).toBe(0);
+  trueMs += DOUBT_MS + 500;
+  clock.look();
+  isIn(clock, "trusted");
+});
+
 describe("a peer that has many names", () => {
   test("has one vote all the same", () => {
     const clock = create();
