@@ -7,6 +7,7 @@ import type { Config } from "./config/schema.ts";
 import type { FactSection } from "./fact.ts";
 import { HttpPort, type Check, type Credentials } from "./http/http-port.ts";
 import { LoopDelay } from "./http/loop-delay.ts";
+import type { Audit } from "./ports.ts";
 import type { Replica } from "./replica.ts";
 import type { Timing } from "./timing.ts";
 import { version } from "./version.ts";
@@ -37,6 +38,7 @@ export function openNodeHttp(
   { http, node_id }: Config,
   timing: Timing,
   users: UserDirectory,
+  audit: Audit,
   serving: () => ServingNode | null,
 ): NodeHttp | null {
   if (http.bind_address === "" && http.bind_port === 0) return null;
@@ -53,10 +55,14 @@ export function openNodeHttp(
     },
     readiness: () => checksOf(serving()),
     async mayRead(address: string, credentials: Credentials | null) {
-      if (credentials === null) return maySayInfo(users, users.arrive(address, null));
-      const { name, password } = credentials;
-      const user = await users.logIn(name, password, address, () => false);
-      return typeof user === "object" && maySayInfo(users, user);
+      const found = await userOf(users, address, credentials);
+      const isUser = typeof found === "object";
+      if (isUser && maySayInfo(users, found)) return true;
+      if (found === "busy") return false;
+      const event = isUser ? "denied" : "login_failed";
+      const user = isUser ? found.name : credentials!.name;
+      audit.record({ event, user, address, certificate: null, command: "HTTP", key: null });
+      return false;
     },
   };
   try {
@@ -71,6 +77,16 @@ export function openNodeHttp(
     loopDelay.stop();
     throw error;
   }
+}
+
+/** Who asks; or why that one is not logged in. */
+async function userOf(
+  users: UserDirectory,
+  address: string,
+  credentials: Credentials | null,
+): Promise<User | "wrong" | "busy"> {
+  if (credentials === null) return users.arrive(address, null);
+  return users.logIn(credentials.name, credentials.password, address, () => false);
 }
 
 /** Metrics are the facts of INFO: who may not say that may not read them either. */

@@ -124,7 +124,13 @@ class RunningNode implements Node {
       broker = await startBroker(config, logger, world.timing, certificates);
       return broker === null ? config.mqtt.broker_address : addressOfOwn(broker, config);
     };
-    const http = openNodeHttp(config, world.timing, users, () => node?.serving ?? null);
+    const http = openNodeHttp(
+      config,
+      world.timing,
+      users,
+      audit ?? noAudit,
+      () => node?.serving ?? null,
+    );
     const opening = Replica.open({
       ...replicaOptions(config, logger, world, keys),
       brokerAddress: startOwnBroker,

@@ -24,8 +24,8 @@ export interface HttpPortSource {
   metrics(): MetricsSource | null;
   readiness(): readonly Check[];
   /**
-   * Whether who comes from that address may read what is said of the node. `credentials` are those
-   * of HTTP's Basic scheme, if there are any.
+   * Whether who comes from that address, `host:port`, may read what is said of the node.
+   * `credentials` are those of HTTP's Basic scheme, if there are any.
    */
   mayRead(address: string, credentials: Credentials | null): Promise<boolean>;
 }
@@ -64,7 +64,10 @@ export class HttpPort {
         idleTimeout: IDLE_SECONDS,
         maxRequestBodySize: MAX_BODY_BYTES,
         ...(tls !== null && { tls }),
-        fetch: (request, server) => this.answer(request, server.requestIP(request)?.address ?? ""),
+        fetch: (request, server) => {
+          const from = server.requestIP(request);
+          return this.answer(request, from === null ? "" : formatHostPort(from.address, from.port));
+        },
         error: () => text("Internal error", 500),
       });
     } catch (error) {

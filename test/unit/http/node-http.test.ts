@@ -4,12 +4,14 @@ import type { UserDirectory } from "../../../src/access/directory.ts";
 import { Statistics } from "../../../src/commands/statistics.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import { openNodeHttp, type NodeHttp, type ServingNode } from "../../../src/node-http.ts";
+import type { AuditEvent } from "../../../src/ports.ts";
 import { openUsers } from "../../../src/node-users.ts";
 import { eventLoop, randomHex, realWorld } from "../../../src/world.ts";
 
 let http: NodeHttp;
 let users: UserDirectory;
 let serving: ServingNode | null;
+let audited: AuditEvent[];
 
 beforeEach(() => {
   const env = { MERKLE_KV_NODE_ID: "n", MERKLE_KV_HTTP_BIND_ADDRESS: "127.0.0.1" };
@@ -17,7 +19,9 @@ beforeEach(() => {
   if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
   serving = null;
   users = openUsers(loaded.config, realWorld);
-  http = openNodeHttp(loaded.config, eventLoop, users, () => serving)!;
+  audited = [];
+  const audit = { record: (event: AuditEvent) => void audited.push(event) };
+  http = openNodeHttp(loaded.config, eventLoop, users, audit, () => serving)!;
 });
 afterEach(() => http.stop());
 
@@ -90,6 +94,22 @@ describe("with users", () => {
     }
     expect(await statusOf("/metrics", "watch:secret:1")).toBe(200);
     expect(await statusOf("/version", "watch:secret:1")).toBe(200);
+  });
+
+  test("who is refused is written down, with the address that delays the next login", async () => {
+    for (const login of [undefined, "dash:secret2", "watch:wrong", "nobody:x"]) {
+      expect(await statusOf("/metrics", login)).toBe(401);
+    }
+    expect(audited.map(({ event, user, command }) => [event, user, command])).toEqual([
+      ["denied", "", "HTTP"],
+      ["denied", "dash", "HTTP"],
+      ["login_failed", "watch", "HTTP"],
+      ["login_failed", "nobody", "HTTP"],
+    ]);
+    for (const { address } of audited) expect(address).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(JSON.stringify(audited)).not.toMatch(/secret2|wrong/);
+    expect(await statusOf("/metrics", "watch:secret:1")).toBe(200);
+    expect(audited).toHaveLength(4);
   });
 
   test("whether it lives and is ready anybody learns", async () => {
