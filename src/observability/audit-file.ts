@@ -12,6 +12,7 @@
  * at its end one line, { "time", "event", "repeats", "last" }, for the rest. What administrators do
  * is written each time.
  */
+import { hostOf } from "../access/host.ts";
 import type { Config } from "../config/schema.ts";
 import { printable } from "../core/data/name.ts";
 import { counter, type Fact } from "../fact.ts";
@@ -75,7 +76,11 @@ export class AuditFile implements Audit {
       this.writer.push(this.line({ event: event.event, repeats, last }));
     };
     const facts = { user: cut(user), address, command: cut(command) };
-    if (this.suppressor.admit(event.event, facts, report)) this.write(event);
+    // To each his own measure, or a stranger's many would hide what others try meanwhile. The name
+    // of a failed login is the stranger's to choose.
+    const who = event.event === "denied" ? user : "";
+    const source = `${event.event} ${hostOf(address)} ${who}`;
+    if (this.suppressor.admit(source, facts, report)) this.write(event);
   }
 
   /** Opens the file anew after it was moved away. Throws the system error when it cannot be. */

@@ -259,7 +259,8 @@ export class Listener {
   endUser(user: User): number {
     let count = 0;
     for (const connection of this.connections) {
-      if (connection.session.user !== user) continue;
+      // By name: clients elsewhere may be the default user in another way than those here.
+      if (connection.session.user.name !== user.name) continue;
       connection.session.isClosing = true;
       connection.end();
       count++;

@@ -415,6 +415,7 @@ describe.skipIf(outward === undefined)("without users, from another address", ()
     expect(await local.send("ACL SETUSER default resetkeys ~a*")).toBe("OK");
     expect(await client.send("GET k")).toContain("this user has no permissions");
     expect(await client.send("ACL WHOAMI")).toBe("default");
+    expect(await local.send("CLIENT KILL USER default")).toBe("2");
     await local.close();
     await client.close();
     await node.stop();

@@ -110,6 +110,28 @@ test("a stranger's repeats are counted, and an administrator's never left out", 
   expect(valueOf("audit_dropped_lines", audit)).toBe(0);
 });
 
+test("nobody hides what others tried behind what he repeats himself", async () => {
+  const audit = open();
+  const stranger = { ...denied, user: "", address: "10.0.0.66:1000" };
+  const word = (i: number): string => "abcdefghij"[Math.floor(i / 10)]! + "klmnopqrst"[i % 10]!;
+  for (let i = 0; i < 100; i++) {
+    audit.record({ ...stranger, command: word(i) });
+    audit.record({ ...stranger, event: "login_failed", user: word(i) });
+    audit.record({ ...denied, user: "dash", command: word(i) });
+  }
+  audit.record({ ...denied, user: "ops", command: "SHUTDOWN" });
+  audit.record({ ...denied, event: "login_failed", user: "admin", address: "10.0.0.7:1" });
+  // Of IPv6 one machine has as many addresses as it likes.
+  for (let i = 0; i < 100; i++) {
+    audit.record({ ...stranger, command: word(i), address: `[2001:db8::${i}]:1` });
+  }
+  await audit.close();
+  const lines = linesOf().filter((line) => line.repeats === undefined);
+  expect(lines.filter(({ user }) => user === "ops")).toHaveLength(1);
+  expect(lines.filter(({ user }) => user === "admin")).toHaveLength(1);
+  expect(lines.length).toBeLessThanOrEqual(4 * 50 + 2);
+});
+
 test("what the disk does not take is counted", async () => {
   const audit = open("/dev/full");
   for (let i = 0; i < 3; i++) audit.record(flush);
