@@ -143,7 +143,7 @@ export class UserDirectory {
     const waitMs = this.delays.delayMs(address);
     if (waitMs > 0) await delay(this.options.timing, waitMs);
     if (isOver()) return "busy";
-    const [user, result] = await this.check(name, password);
+    const [user, result] = await this.checkInTurn(name, password, address, waitMs > 0);
     if (result === "right" && user?.definition.isOn) {
       // While there are no users any password will do, so it must give nothing.
       return name === DEFAULT_USER ? this.defaultFor(address) : user;
@@ -151,6 +151,22 @@ export class UserDirectory {
     if (result === "busy") return "busy";
     this.delays.noteFailure(address);
     return "wrong";
+  }
+
+  /** Checks that take long have few places, of which those that failed get a part only. */
+  private async checkInTurn(
+    name: string,
+    password: Uint8Array,
+    address: string,
+    hasFailed: boolean,
+  ): Promise<[User | null, LoginResult]> {
+    if (!hasFailed || this.findDecoy() === null) return this.check(name, password);
+    if (!this.delays.beginCheck(address)) return [null, "busy"];
+    try {
+      return await this.check(name, password);
+    } finally {
+      this.delays.endCheck(address);
+    }
   }
 
   /** Once more if the user was changed meanwhile: an old password is worth nothing. */

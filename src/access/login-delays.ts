@@ -12,6 +12,8 @@ const MAX_MS = 2_000;
 const FORGIVEN_AFTER_MS = 10_000;
 /** Failures that are remembered of one address: as many as matter, and a few minutes' worth. */
 const MAX_FAILURES = 16;
+/** Checks that take long, at once, for an address that has failed of late. */
+const MAX_CHECKS = 8;
 /** Addresses that are remembered; the one that failed longest ago makes room. */
 const MAX_ADDRESSES = 4_096;
 
@@ -24,6 +26,8 @@ interface Record {
 /** See the file header. */
 export class LoginDelays {
   private readonly records = new Map<string, Record>();
+  /** Checks under way, by those hosts that have some. */
+  private readonly checks = new Map<string, number>();
 
   constructor(private readonly nowMs: () => number) {}
 
@@ -41,6 +45,26 @@ export class LoginDelays {
     records.delete(host);
     records.set(host, { failures, atMs: this.nowMs() });
     if (records.size > MAX_ADDRESSES) records.delete(records.keys().next().value!);
+  }
+
+  /**
+   * Whether one more login from there, which has had to wait, may be checked at once: there are
+   * places for so many only, and others need them, too. Then `endCheck` has to follow.
+   */
+  beginCheck(address: string): boolean {
+    const host = hostOf(address);
+    const count = this.checks.get(host) ?? 0;
+    if (count >= MAX_CHECKS) return false;
+    this.checks.set(host, count + 1);
+    return true;
+  }
+
+  /** A check that was begun is over. */
+  endCheck(address: string): void {
+    const host = hostOf(address);
+    const left = (this.checks.get(host) ?? 0) - 1;
+    if (left > 0) this.checks.set(host, left);
+    else this.checks.delete(host);
   }
 
   /** How many addresses have to wait, or have had to in the last minutes. */

@@ -146,6 +146,30 @@ describe("logins", () => {
     expect(await users.logIn("a", password, here, stays)).toBe("wrong");
   });
 
+  test("who fails and comes many at once keeps nobody else from being checked", async () => {
+    const kept = await Bun.password.hash("right", {
+      algorithm: "argon2id",
+      memoryCost: 64,
+      timeCost: 1,
+    });
+    const timing = manual();
+    const users = usersOf([`user a on ${kept} ~* +@all`], { timing });
+    const guess = (name: string) => users.logIn(name, Buffer.from("wrong"), "10.0.0.9:1", stays);
+    expect(await guess("a")).toBe("wrong");
+    const guesses = Array.from({ length: 400 }, (_, i) => guess(i % 2 === 0 ? "a" : "nobody"));
+    timing.pass(2_000);
+    await Promise.resolve();
+    const right = users.logIn("a", password, here, stays);
+    const results = await Promise.all(guesses);
+    expect(await right).toBe(users.find("a")!);
+    expect(results.filter((it) => it === "wrong")).toHaveLength(8);
+    expect(results.filter((it) => it === "busy")).toHaveLength(392);
+    // The places are free again.
+    const next = guess("a");
+    timing.pass(2_000);
+    expect(await next).toBe("wrong");
+  });
+
   test("a password that is changed while it is checked is worth nothing", async () => {
     const kept = await Bun.password.hash("right", {
       algorithm: "argon2id",
