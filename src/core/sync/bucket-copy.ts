@@ -9,6 +9,7 @@
  * It takes 390 KB and the symbols up to 720 KB, so only MAX_COPIES sessions of a node have one at a
  * time. The others walk.
  */
+import { DIGEST_WORDS } from "../tree/digest-list.ts";
 import { BUCKET_LEVEL, BUCKETS, type DigestTree } from "../tree/digest-tree.ts";
 import { CodedSymbols } from "./coded-symbols.ts";
 import { DifferenceEstimate } from "./difference-estimate.ts";
@@ -69,9 +70,13 @@ export class BucketCopy {
 
   private copyNext(): true {
     const { tree, shortener, low, high, estimate } = this;
+    const { words } = tree;
     const end = this.copied + BUCKETS_A_LOOK;
-    for (let bucket = this.copied; bucket < end; bucket++) {
-      const value = shortener.of(tree.words, tree.offsetOf(BUCKET_LEVEL, bucket));
+    let at = tree.offsetOf(BUCKET_LEVEL, this.copied);
+    for (let bucket = this.copied; bucket < end; bucket++, at += DIGEST_WORDS) {
+      // An empty one changes nothing, and most are in a small store.
+      if ((words[at] | words[at + 1] | words[at + 2] | words[at + 3]) === 0) continue;
+      const value = shortener.of(words, at);
       low[bucket] = value >>> 0;
       high[bucket] = Math.floor(value / TWO_TO_32);
       estimate.add(bucket, low[bucket]);
