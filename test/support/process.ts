@@ -129,7 +129,8 @@ export async function runToEnd(
   options: { env?: Record<string, string>; cwd?: string; input?: string } = {},
 ): Promise<{ code: number; output: string }> {
   const child = await runBinary(args, options);
-  if (options.input !== undefined) child.write(options.input);
+  // Who reads nothing may have ended before it is written.
+  if (options.input) child.write(options.input);
   child.endInput();
   return { code: await child.exited, output: child.output() };
 }
