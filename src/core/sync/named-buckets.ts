@@ -54,7 +54,8 @@ export class BucketNaming {
     return true;
   }
 
-  private name(bucket: number, { writer, tree: { buckets }, shortener }: SharedBySides): void {
+  private name(bucket: number, { writer, tree, shortener, counts }: SharedBySides): void {
+    const { buckets } = tree;
     const part = wholeBucket(bucket);
     const isComparable = this.byCells && !buckets.isLarge(part);
     const action = buckets.count(part) === 0 ? "send" : isComparable ? "compare" : "list";
@@ -63,6 +64,7 @@ export class BucketNaming {
     if (action !== "compare") return;
     Cell.of(buckets, bucket, shortener).write(writer);
     this.hasCell[this.next] = 1;
+    counts.keysCompared += buckets.count(part);
   }
 
   /**
