@@ -137,6 +137,11 @@ export const neighbours: readonly Attack[] = [
 /** A node that lost touch has, some time after it is back, what the other wrote meanwhile. */
 export async function heals(stage: Stage): Promise<void> {
   const { node, peer } = stage;
+  // An attack that took all places has just ended: they are given back within moments.
+  await eventually("there is room for a client", async () => {
+    await (await LineClient.connect(node.port)).close();
+    return true;
+  });
   const [here, there] = [await LineClient.connect(node.port), await LineClient.connect(peer.port)];
   await there.send("REPLICATE disable");
   const round = crypto.randomUUID();
