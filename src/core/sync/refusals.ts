@@ -7,7 +7,7 @@
  * only if nothing has changed in between. Meanwhile the session hears further refusals and nothing
  * else, and says nothing, so that it cannot end as if all were done.
  */
-import { Entry, compareVersions, type VersionWords } from "../data/entry.ts";
+import { Entry, KIND_TOMBSTONE, compareVersions, type VersionWords } from "../data/entry.ts";
 import type { EntryFlow, EntryFlowOptions } from "./entries.ts";
 import type { FrameReader } from "./frames.ts";
 import { findUntruePurge, notePurges } from "./greeting.ts";
@@ -122,7 +122,9 @@ export class Refusals {
     // It may have changed since it was sent.
     const hasChanged = compareVersions(entry, refusal) !== 0;
     if (flow.isDead(entry)) {
-      return !hasChanged && this.mayBeForgotten(entry) ? "forget" : "nothing";
+      if (!hasChanged && this.mayBeForgotten(entry)) return "forget";
+      // Dead only by this node's clock, it may live again: the two still differ.
+      return entry.kind === KIND_TOMBSTONE ? "nothing" : "keep for now";
     }
     const { purgedUpToMs, purgerHigh, purgerLow } = refusal;
     // This node has heard of that purge meanwhile; or the peer's clock is behind what it purged, so
