@@ -5,10 +5,8 @@
  */
 import { Encoder } from "cbor-x/index-no-eval";
 import { CURRENT } from "../../src/core/data/capabilities.ts";
-import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
+import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { Entry } from "../../src/core/data/entry.ts";
-import { originOf } from "../../src/core/data/origin.ts";
-import { Store } from "../../src/core/store/store.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { MessageSeal } from "../../src/replication/message-seal.ts";
 import { encodePresence } from "../../src/replication/presence.ts";
@@ -18,10 +16,11 @@ import type { Transport, TransportOptions } from "../../src/replication/transpor
 import type { Timing } from "../../src/timing.ts";
 import { Dice, type Fuzzer } from "./dice.ts";
 import { readFact } from "./facts.ts";
+import { FUZZED_NOW_MS, fuzzedStore } from "./fuzzed-store.ts";
+import { mqttSettings } from "./mqtt-settings.ts";
 import { seeded } from "./random.ts";
 import { clusterSecrets } from "./secrets.ts";
 
-const NOW_MS = 1_700_000_000_000;
 const PREFIX = "kv";
 /** Bad messages a step, and how often there is a good one. */
 const BAD_A_STEP = 4;
@@ -47,15 +46,7 @@ interface Message {
 export class SealedFuzzer implements Fuzzer {
   readonly name = "sealed messages";
   private readonly dice: Dice;
-  private readonly store = new Store({
-    clock: new HybridClock(() => NOW_MS),
-    origin: originOf("me"),
-    hashSeed: { high: 1, low: 2 },
-    random: seeded(1),
-    memoryLimitBytes: 16 * 1_048_576,
-    maxClockSkewMs: 1_000,
-    tombstoneGraceMs: 1_000,
-  });
+  private readonly store = fuzzedStore();
   private readonly replicator: Replicator;
   private readonly peer: MessageSeal;
   private readonly stranger: MessageSeal;
@@ -77,29 +68,13 @@ export class SealedFuzzer implements Fuzzer {
     this.replicator = new Replicator({
       store: this.store,
       nodeId: "me",
-      settings: {
-        enabled: true,
-        broker_address: "mqtt://127.0.0.1",
-        topic_prefix: PREFIX,
-        client_id: "",
-        username: "",
-        password: "",
-        keep_alive: 60,
-        clean_session: true,
-        protocol_version: "auto",
-        max_packet_bytes: 131_072,
-        max_event_bytes: 1_000,
-        accept_foreign_events: false,
-        batch_milliseconds: 2,
-        batch_bytes: 4_096,
-        max_outbox_events: 1_000,
-      },
+      settings: { ...mqttSettings, topic_prefix: PREFIX, accept_foreign_events: false },
       sealing: { secrets: clusterSecrets("one"), randomWords },
       address: () => "127.0.0.1:7379",
       isRelaying: true,
       version: "1",
       rootHex: () => null,
-      now: () => NOW_MS,
+      now: () => FUZZED_NOW_MS,
       random,
       timing,
       logger: silentLogger,
@@ -194,7 +169,7 @@ export class SealedFuzzer implements Fuzzer {
     const { dice, steps } = this;
     const key = `k${dice.below(300)}`;
     const value = `${dice.below(1_000_000)}`;
-    const unixMs = NOW_MS - 500;
+    const unixMs = FUZZED_NOW_MS - 500;
     const time = (BigInt(timeHighOf(unixMs)) << 32n) | BigInt(timeLowOf(unixMs));
     const event = { op: "set", key: Buffer.from(key), val: Buffer.from(value) };
     const events = [{ ...event, ts: time + BigInt(steps) }];

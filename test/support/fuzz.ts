@@ -5,10 +5,8 @@
  */
 import { Encoder } from "cbor-x/index-no-eval";
 import { eventLoop } from "../../src/world.ts";
-import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
+import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { Entry } from "../../src/core/data/entry.ts";
-import { originOf } from "../../src/core/data/origin.ts";
-import { Store } from "../../src/core/store/store.ts";
 import { Receiver } from "../../src/replication/receiver.ts";
 import { Dice, type Fuzzer } from "./dice.ts";
 import { UsersFuzzer } from "./fuzz-users.ts";
@@ -16,6 +14,7 @@ import { HelloFuzzer } from "./fuzz-hellos.ts";
 import { NoiseFuzzer } from "./fuzz-noise.ts";
 import { SealedFuzzer } from "./fuzz-sealed.ts";
 import { InProcessServer, respRequest, type InProcessClient } from "./in-process.ts";
+import { FUZZED_NOW_MS, fuzzedStore } from "./fuzzed-store.ts";
 import { seeded } from "./random.ts";
 
 const LINE_ERROR =
@@ -279,7 +278,6 @@ export class RespFuzzer extends ServerFuzzer {
   }
 }
 
-const NOW_MS = 1_700_000_000_000;
 const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });
 const timestampAt = (unixMs: number): bigint =>
   (BigInt(timeHighOf(unixMs)) << 32n) | BigInt(timeLowOf(unixMs));
@@ -288,15 +286,7 @@ const timestampAt = (unixMs: number): bigint =>
 export class EventFuzzer implements Fuzzer {
   readonly name = "events";
   private readonly dice: Dice;
-  private readonly store = new Store({
-    clock: new HybridClock(() => NOW_MS),
-    origin: originOf("me"),
-    hashSeed: { high: 1, low: 2 },
-    random: seeded(1),
-    memoryLimitBytes: 16 * 1_048_576,
-    maxClockSkewMs: 1_000,
-    tombstoneGraceMs: 1_000,
-  });
+  private readonly store = fuzzedStore();
   private readonly values = new Map<string, string>();
   private readonly receiver: Receiver;
   private readonly bad: Buffer[];
@@ -318,18 +308,25 @@ export class EventFuzzer implements Fuzzer {
       onDuplicateNodeId: () => {},
       timing: eventLoop,
     });
-    const ts = timestampAt(NOW_MS);
+    const ts = timestampAt(FUZZED_NOW_MS);
     const key = Buffer.from("z1");
     const batch = (...events: unknown[]) =>
       Buffer.from(encoder.encode({ v: 1, src: "peer", epoch: 1, seq: 1, events }));
     const single = (op: string, val: unknown, more: object = {}) => {
-      const event = { v: 1, op, key: "z1", val, ts: BigInt(NOW_MS) * 1_000_000n, src: "other" };
+      const event = {
+        v: 1,
+        op,
+        key: "z1",
+        val,
+        ts: BigInt(FUZZED_NOW_MS) * 1_000_000n,
+        src: "other",
+      };
       return Buffer.from(encoder.encode({ ...event, op_id: Array(16).fill(7), ...more }));
     };
     this.bad = [
       batch({ op: "set", key, val: Buffer.from("value"), ts }),
       batch(
-        { op: "set", key, val: Buffer.from("value"), ts, exp: NOW_MS + 5 },
+        { op: "set", key, val: Buffer.from("value"), ts, exp: FUZZED_NOW_MS + 5 },
         { op: "del", key, ts },
       ),
       batch({ op: "counter", key, val: Buffer.alloc(57, 1), ts }),
@@ -386,7 +383,7 @@ export class EventFuzzer implements Fuzzer {
     const key = `model-key-${this.dice.below(500)}`;
     const value = latin1(this.dice.bytes(40));
     // Later than the one before, never ahead, and not so old that its deletion may be forgotten.
-    const ts = timestampAt(NOW_MS - 500) + BigInt(this.steps);
+    const ts = timestampAt(FUZZED_NOW_MS - 500) + BigInt(this.steps);
     const event = { op: "set", key: Buffer.from(key), val: Buffer.from(value, "latin1"), ts };
     const batch = { v: 1, src: "good", epoch: 1, seq: this.steps, events: [event] };
     this.receiver.receiveBatch(encoder.encode(batch), () => {});

@@ -10,6 +10,7 @@ import { Replicator } from "../../src/replication/replicator.ts";
 import type { Timing } from "../../src/timing.ts";
 import { eventLoop, realWorld } from "../../src/world.ts";
 import { readFact } from "./facts.ts";
+import { mqttSettings } from "./mqtt-settings.ts";
 
 /** UTF-8. */
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -75,21 +76,8 @@ export class ReplicatingNode {
       store: this.store,
       nodeId: id,
       settings: {
-        enabled: true,
+        ...mqttSettings,
         broker_address: broker,
-        topic_prefix: "test",
-        client_id: "",
-        username: "",
-        password: "",
-        keep_alive: 60,
-        clean_session: true,
-        protocol_version: "auto",
-        max_packet_bytes: 131_072,
-        max_event_bytes: 1_000,
-        accept_foreign_events: true,
-        batch_milliseconds: 2,
-        batch_bytes: 4_096,
-        max_outbox_events: 100_000,
         ...options.settings,
       },
       address: () => "127.0.0.1:7379",
