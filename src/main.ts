@@ -1,58 +1,12 @@
 /**
  * The entry point: argv → subcommand → exit code. 0: done; 1: it could not be done; 2: the command
- * line makes no sense. Subcommands are loaded on demand, which keeps the small ones quick to start.
+ * line makes no sense.
  */
-import { type Subcommand, helpOf, parseArguments, UsageError } from "./cli/arguments.ts";
+import { helpOf, parseArguments, UsageError } from "./cli/arguments.ts";
+import { subcommands } from "./cli/subcommands.ts";
 import { nearest } from "./config/nearest.ts";
 import { OperationalError } from "./operational-error.ts";
 import { version } from "./version.ts";
-
-const commands: Record<string, { about: string; load(): Promise<Subcommand> }> = {
-  serve: {
-    about: "Run a node (the default)",
-    load: async () => (await import("./cli/serve.ts")).serve,
-  },
-  demo: {
-    about: "Run a broker and three nodes, and show them replicate and heal",
-    load: async () => (await import("./cli/demo.ts")).demo,
-  },
-  broker: {
-    about: "Run an MQTT broker alone",
-    load: async () => (await import("./cli/broker.ts")).broker,
-  },
-  cli: {
-    about: "Talk to a node: a prompt, or one command",
-    load: async () => (await import("./cli/cli.ts")).cli,
-  },
-  keygen: {
-    about: "Make a secret for a cluster",
-    load: async () => (await import("./cli/keygen.ts")).keygen,
-  },
-  check: {
-    about: "Verify a data directory, and repair it",
-    load: async () => (await import("./cli/check.ts")).check,
-  },
-  backup: {
-    about: "Fetch a backup of a running node",
-    load: async () => (await import("./cli/backup.ts")).backup,
-  },
-  restore: {
-    about: "Make a data directory of a backup",
-    load: async () => (await import("./cli/restore.ts")).restore,
-  },
-  init: {
-    about: "Make a directory for a node: configuration, secret, first user",
-    load: async () => (await import("./cli/init.ts")).init,
-  },
-  unseal: {
-    about: "Print entries that were set aside in a sealed file",
-    load: async () => (await import("./cli/unseal.ts")).unseal,
-  },
-  diff: {
-    about: "List what differs between two nodes, and change nothing",
-    load: async () => (await import("./cli/diff.ts")).diff,
-  },
-};
 
 /**
  * Variables by which the runtime inside the executable can be made to run other code beside this
@@ -77,7 +31,9 @@ function checkRuntime(): void {
 }
 
 function overview(): string {
-  const rows = Object.entries(commands).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`);
+  const rows = Object.entries(subcommands).map(
+    ([name, { about }]) => `  ${name.padEnd(8)} ${about}`,
+  );
   return [
     `MerkleKV ${version}: a distributed, eventually consistent key-value store that heals itself`,
     "",
@@ -114,11 +70,11 @@ async function run(argv: string[]): Promise<number> {
   }
   const isNamed = first !== undefined && !first.startsWith("-");
   const name = isNamed ? first : "serve";
-  if (!Object.hasOwn(commands, name)) {
-    const near = nearest(name, Object.keys(commands));
+  if (!Object.hasOwn(subcommands, name)) {
+    const near = nearest(name, Object.keys(subcommands));
     throw new UsageError(`unknown command "${name}"; did you mean ${near}?`);
   }
-  const command = await commands[name].load();
+  const command = await subcommands[name].load();
   const rest = isNamed ? argv.slice(1) : argv;
   if (rest[0] === "--help") {
     console.log(helpOf(command));
