@@ -96,7 +96,7 @@ function maySayInfo(users: UserDirectory, { definition }: User): boolean {
 }
 
 /** What it takes to be ready: whoever sends clients here looks at it. */
-function checksOf(node: ServingNode | null): Check[] {
+export function checksOf(node: ServingNode | null): Check[] {
   if (node === null) {
     return [{ name: "recovered", ok: false, reason: "the data is being read from disk" }];
   }

@@ -27,7 +27,8 @@ import { addressOfOwn, brokerTls, startBroker } from "./node-broker.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { infoSections } from "./node-facts.ts";
 import { announceUsers, openUsers } from "./node-users.ts";
-import { openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
+import { checksOf, openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
+import type { Check } from "./http/http-port.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Logger } from "./observability/log.ts";
 import { noAudit, type ReplicationControl } from "./ports.ts";
@@ -54,6 +55,8 @@ export interface Node {
     /** Where it serves HTTP, `host:port`; null where it does not. */
     readonly http: string | null;
   };
+  /** What it takes to be ready, and how that stands now; as `/readyz` tells it. */
+  readiness(): readonly Check[];
   /** Opens anew the files it appends to, after they were moved away, and reads certificates. */
   reopenFiles(): void;
   /** Stops it gracefully; further calls wait for the same stop. */
@@ -244,6 +247,10 @@ class RunningNode implements Node {
     const message = "Other machines may speak plain text to this node beside TLS";
     const set = 'network.plaintext = "loopback", or "off"';
     this.logger.warn(message, { port: plainPort, set });
+  }
+
+  readiness(): readonly Check[] {
+    return checksOf(this.serving);
   }
 
   reopenFiles(): void {

@@ -4,12 +4,13 @@ import { formatHostPort } from "../config/address.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { findLooseFiles } from "../durability/loose-files.ts";
-import { startNode } from "../node.ts";
+import { startNode, type Node } from "../node.ts";
 import { createLogger, type RootLogger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { version } from "../version.ts";
 import { randomHex, realWorld } from "../world.ts";
 import type { Subcommand } from "./arguments.ts";
+import { openServiceManager, type ServiceManager } from "./service-manager.ts";
 import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
 
 /**
@@ -42,7 +43,11 @@ export const serve: Subcommand = {
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
     let reopen = (): void => logger.reopen();
     process.on("SIGHUP", () => reopen()); // unhandled it would kill
-    const node = await startNode(config, logger).catch(async (error) => {
+    const open = async (): Promise<[ServiceManager, Node]> => [
+      await openServiceManager(process.env, realWorld.timing, logger),
+      await startNode(config, logger),
+    ];
+    const [manager, node] = await open().catch(async (error) => {
       await logger.close(); // what it says comes before the error, and once
       throw error;
     });
@@ -53,13 +58,14 @@ export const serve: Subcommand = {
     const { host, port, tlsPort, http } = node.address;
     const tls = tlsPort === null ? "" : `, TLS on ${formatHostPort(host, tlsPort)}`;
     const watched = http === null ? "" : `, HTTP on ${http}`;
-    console.log(
-      `MerkleKV ${version} ready: node ${config.node_id} on ` +
-        `${formatHostPort(host, port)}${tls}${watched}`,
-    );
+    const serving = `node ${config.node_id} on ${formatHostPort(host, port)}${tls}${watched}`;
+    console.log(`MerkleKV ${version} ready: ${serving}`);
+    manager.watch(() => node.readiness(), serving);
 
     await Promise.race([told, node.stopped]);
+    manager.stopping();
     await node.stop();
+    manager.close();
     if (given.has(removeData.long)) await rm(config.storage.path, { recursive: true, force: true });
     await logger.close();
     return 0;
