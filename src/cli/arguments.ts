@@ -109,14 +109,15 @@ function find(subcommand: Subcommand, argument: string): { option: Option; attac
   return cut === -1 ? { option } : { option, attached: argument.slice(isLong ? cut + 1 : cut) };
 }
 
+/** What every subcommand understands as its first word. */
+export const helpOption: Option = { long: "--help", about: "Print this and exit." };
+
 /** The text of `merklekv NAME --help`. */
 export function helpOf(subcommand: Subcommand): string {
-  const rows = [...subcommand.options, { long: "--help", about: "Print this and exit." }].map(
-    ({ long, short, value, about }: Option) => {
-      const names = `${short ? `${short}, ` : "    "}${long}${value ? ` ${value}` : ""}`;
-      return `  ${names.padEnd(24)} ${about}`;
-    },
-  );
+  const rows = [...subcommand.options, helpOption].map(({ long, short, value, about }: Option) => {
+    const names = `${short ? `${short}, ` : "    "}${long}${value ? ` ${value}` : ""}`;
+    return `  ${names.padEnd(24)} ${about}`;
+  });
   return [
     `Usage: merklekv ${subcommand.usage}`,
     "",

@@ -81,7 +81,7 @@ const ARROWS: Record<string, string[]> = {
     "replica.ts",
     "world.ts",
   ],
-  documentation: ["node-facts.ts", "commands", ...EVERYWHERE],
+  documentation: ["cli", "node-facts.ts", "commands", ...EVERYWHERE],
   cli: [...BELOW_ADAPTERS, ...ADAPTERS, "node.ts", "world.ts"],
   "main.ts": ["cli", ...EVERYWHERE],
 };
