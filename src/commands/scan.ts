@@ -104,8 +104,12 @@ function addKey(keys: ListReply, key: Uint8Array, offset: number, length: number
   return keys.add();
 }
 
-const scan: Run = (request, reply, context) =>
-  request.isResp ? scanByCursor(request, reply, context) : scanInOrder(request, reply, context);
+const scan: Run = (request, reply, context) => {
+  if (!request.isResp) return scanInOrder(request, 0, reply, context);
+  // No cursor: RESP clients, too, may want a prefix, and the keys in order.
+  if (request.is(0, "ORDERED")) return scanInOrder(request, 1, reply, context);
+  return scanByCursor(request, reply, context);
+};
 
 /**
  * The Redis form. A cursor is the number of the row to go on from. A reply that reaches
@@ -178,15 +182,23 @@ function tooLarge(reply: Reply, why: string): void {
   reply.error("Value too large", `the list exceeds network.max_output_bytes; ${why}`);
 }
 
-/** The line form: `SCAN [prefix] [AFTER key] [COUNT n]`, in lexicographic order. */
-function scanInOrder(request: Request, reply: Reply, context: Context): ReturnType<Run> {
+/**
+ * The line form: `SCAN [prefix] [AFTER key] [COUNT n]`, in lexicographic order. Its words begin
+ * with argument `first`.
+ */
+function scanInOrder(
+  request: Request,
+  first: number,
+  reply: Reply,
+  context: Context,
+): ReturnType<Run> {
   let prefix: Uint8Array = NOTHING;
   let after: Uint8Array | undefined;
   let wanted = Infinity;
   // An odd number of words begins with the prefix; options come in twos.
-  let i = request.count % 2;
-  if (i === 1) prefix = argumentBytes(request, 0);
-  for (; i < request.count; i += 2) {
+  const hasPrefix = (request.count - first) % 2 === 1;
+  if (hasPrefix) prefix = argumentBytes(request, first);
+  for (let i = hasPrefix ? first + 1 : first; i < request.count; i += 2) {
     if (request.is(i, "AFTER")) {
       if (!checkKey(request, i + 1, reply)) return;
       after = argumentBytes(request, i + 1);

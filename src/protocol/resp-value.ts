@@ -1,0 +1,74 @@
+/**
+ * Reads replies in Redis' protocol as values, for whoever runs commands within the node. It reads
+ * what `reply.ts` writes in RESP3, whole: bytes that are nothing of the kind are a mistake of ours.
+ */
+
+/** An error as RESP has it: a code in capitals, then words. */
+export class RespError {
+  constructor(
+    readonly code: string,
+    readonly message: string,
+  ) {}
+}
+
+/**
+ * A reply: null for what is not there, bytes for a value, a string for a word such as `OK`, a
+ * bigint for a number. A map is a list of its keys and values in turn.
+ */
+export type RespReply = null | string | bigint | Uint8Array | RespError | readonly RespReply[];
+
+/** The first reply in `bytes`. Its byte strings are views. Throws when there is none. */
+export function readRespReply(bytes: Uint8Array): RespReply {
+  return new RespReader(bytes).next();
+}
+
+class RespReader {
+  private at = 0;
+
+  constructor(private readonly bytes: Uint8Array) {}
+
+  next(): RespReply {
+    const type = String.fromCharCode(this.bytes[this.at]);
+    const lineEnd = this.bytes.indexOf(CR, this.at);
+    if (lineEnd < 0) throw new Error("a reply ends early");
+    const line = Buffer.from(this.bytes.subarray(this.at + 1, lineEnd)).toString();
+    this.at = lineEnd + 2;
+    switch (type) {
+      case "+":
+        return line;
+      case "-": {
+        const space = line.indexOf(" ");
+        return space < 0
+          ? new RespError(line, "")
+          : new RespError(line.slice(0, space), line.slice(space + 1));
+      }
+      case ":":
+        return BigInt(line);
+      case "_":
+        return null;
+      case "$":
+        return this.bulk(Number(line));
+      case "*":
+        return this.list(Number(line));
+      case "%":
+        return this.list(2 * Number(line));
+      default:
+        throw new Error(`a reply begins with ${JSON.stringify(type)}`);
+    }
+  }
+
+  private bulk(length: number): Uint8Array {
+    const start = this.at;
+    if (start + length + 2 > this.bytes.length) throw new Error("a reply ends early");
+    this.at = start + length + 2;
+    return this.bytes.subarray(start, start + length);
+  }
+
+  private list(count: number): RespReply[] {
+    const values: RespReply[] = [];
+    for (let i = 0; i < count; i++) values.push(this.next());
+    return values;
+  }
+}
+
+const CR = 0x0d;
