@@ -3,6 +3,7 @@
  * whoever answers both depend on this file and not on each other; `node.ts` puts them together.
  */
 import type { NodeAddress } from "./config/address.ts";
+import type { RespReply } from "./protocol/resp-value.ts";
 
 /** How replication stands. */
 export interface ReplicationControl {
@@ -33,6 +34,65 @@ export interface Durability {
   /** Calls the waiter once all that is written by now is safe. */
   whenSafe(waiter: SafeWaiter): void;
 }
+
+/** What is told of an entry beside its value. */
+export interface EntryFacts {
+  /** `string` or `counter`. */
+  readonly kind: string;
+  /** Another one with every write, the same on every node that has the same. */
+  readonly version: string;
+  /** Who wrote it: the first 8 bytes of SHA-256 of its node id, for strings, in hexadecimal. */
+  readonly origin: string;
+  /** When it was written, in Unix ms by the writer's clock. */
+  readonly writtenAtMs: number;
+  /** Unix ms; 0 for never. */
+  readonly expiresAtMs: number;
+}
+
+/** Runs commands one after the other, with nobody else's between them. */
+export interface RequestTurn {
+  /** Runs one that answers at once, as those on single keys do. */
+  run(words: readonly (Uint8Array | string)[]): RespReply;
+  /** What is told of a live key; null when there is none. No rights are asked for. */
+  entry(key: Uint8Array): EntryFacts | null;
+}
+
+/** A change of a key, as those are told of it who watch. */
+export interface KeyChange {
+  readonly key: Uint8Array;
+  /** Null when the key is not there any more. */
+  readonly facts: EntryFacts | null;
+}
+
+/** Who watches keys. */
+export interface Watcher {
+  /** Keys that begin so are watched. */
+  readonly prefix: Uint8Array;
+  /** Keys have changed, each of which is named once, as it is now. All of it is safe. */
+  onChanges(changes: readonly KeyChange[]): void;
+  /** So much changed that not all of it is told: look at everything again. */
+  onLost(): void;
+  /** There will be nothing any more: its user is gone, or the node stops. */
+  onEnd(): void;
+}
+
+/** Requests of a user that do not come on the client port, and are run as if they did. */
+export interface InnerClient {
+  /**
+   * Runs commands in one go. Resolves when what was written is safe; rejects with a LostWrite when
+   * it may never be.
+   */
+  inTurn<T>(work: (turn: RequestTurn) => T): Promise<T>;
+  /** Runs a command whose reply may take a while. Rejects as `inTurn`. */
+  ask(words: readonly (Uint8Array | string)[]): Promise<RespReply>;
+  /** Tells a watcher of keys that the user may read. Null when there are too many watchers. */
+  watch(watcher: Watcher): (() => void) | null;
+  /** Nobody waits for replies any more. */
+  end(): void;
+}
+
+/** Thrown when a write was made that may be lost in a crash, as the disk fails. */
+export class LostWrite extends Error {}
 
 /** What is known of the time, and what clients cannot do because of it. */
 export interface TimeControl {

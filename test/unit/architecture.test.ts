@@ -44,7 +44,7 @@ const ARROWS: Record<string, string[]> = {
   "certificates.ts": ["fact.ts", "observability/log.ts", "security", "timing.ts"],
   "fact.ts": [],
   "peer-traffic.ts": ["fact.ts"],
-  "ports.ts": ["config/address.ts"],
+  "ports.ts": ["config/address.ts", "protocol/resp-value.ts"],
   "send-queue.ts": ["core/bytes.ts"],
   "core/glob.ts": ["core/data"],
   access: ["core", ...EVERYWHERE],

@@ -210,7 +210,7 @@ export class KeyedEntries {
   /**
    * Marks an entry as one whose time is over, or as one whose time is not. A string gives up its
    * value then. This is no change of what is known of the key, so the observers are not told, but
-   * for those that want to know whether a value is missing.
+   * for those that want to know of just that, or whether a value is missing.
    */
   setOver(id: number, isOver: boolean): void {
     const { table, husk } = this;
@@ -226,6 +226,7 @@ export class KeyedEntries {
     table.setOver(id, isOver);
     const isOrdered = this.isOrdered(id);
     if (wasOrdered !== isOrdered) this.moveInOrder(id, isOrdered);
+    if (isOver) for (let i = 0; i < this.observers.length; i++) this.observers[i].expired?.(id);
     if (kind !== KIND_HUSK) return;
     if (wasMissing === isOver) this.missing += wasMissing ? -1 : 1;
     for (let i = 0; i < this.observers.length; i++) this.observers[i].missed?.(id);

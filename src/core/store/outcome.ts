@@ -44,6 +44,8 @@ export interface ChangeObserver {
    * not to be missing after all. Nothing was written.
    */
   missed?(id: number): void;
+  /** An entry was found to have expired. Nothing was written. */
+  expired?(id: number): void;
   /**
    * An entry is about to be dropped for good; its id may name another one later. `flushed`: the
    * flush floor says so already; else it was a deletion past its grace, or was discarded.

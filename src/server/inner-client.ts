@@ -1,0 +1,190 @@
+/**
+ * Requests that do not come on the client port, run as if they did: by the same commands, with the
+ * rights of a user, counted and audited, held back while the journal is behind, and answered when
+ * what they wrote, or may have read, is safe.
+ */
+import type { User } from "../access/user.ts";
+import { ClientSession } from "../commands/client-session.ts";
+import type { Context, ReplyContinuation } from "../commands/command.ts";
+import { executeArray } from "../commands/execute.ts";
+import {
+  LostWrite,
+  type EntryFacts,
+  type InnerClient,
+  type RequestTurn,
+  type Watcher,
+} from "../ports.ts";
+import { PLAIN, RESP3, Reply } from "../protocol/reply.ts";
+import { Request } from "../protocol/request.ts";
+import { readRespReply, type RespReply } from "../protocol/resp-value.ts";
+import { KeyWatch, entryFacts } from "./key-watch.ts";
+import { JournalGate } from "./journal-gate.ts";
+
+type Words = readonly (Uint8Array | string)[];
+
+const FIRST_REPLY_BYTES = 1_024;
+
+/** All of them at a node. */
+export class InnerClients {
+  private readonly gate: JournalGate;
+  /** Those whose writes are not safe yet. */
+  private readonly unsafe = new Set<(error: LostWrite) => void>();
+  private readonly keyWatch: KeyWatch;
+
+  /** `context` is theirs alone. */
+  constructor(private readonly context: Context) {
+    const { services, runQueue, store } = context;
+    this.gate = new JournalGate(services.durability, runQueue);
+    this.keyWatch = new KeyWatch(store, services.durability, runQueue.timing);
+  }
+
+  /** A client of that user, who comes from there. */
+  open(user: User, address: string): InnerClient {
+    const session = new ClientSession(
+      0,
+      address,
+      this.context.runQueue.timing.nowMs(),
+      PLAIN,
+      user,
+    );
+    session.respDialect = RESP3;
+    return {
+      inTurn: (work) => this.inTurn(session, work),
+      ask: (words) => this.ask(session, words),
+      watch: (watcher) => this.watch(user, watcher),
+      end: () => session.end(),
+    };
+  }
+
+  /** Ends what goes on for a user. */
+  endUser(user: User): void {
+    this.keyWatch.endUser(user);
+  }
+
+  /** Nobody is told of changes any more. */
+  stop(): void {
+    this.keyWatch.stop();
+  }
+
+  /** The disk has failed: nobody knows what becomes of writes that were not safe. */
+  onFailure(): void {
+    const { failure } = this.context.services.durability;
+    const error = new LostWrite(failure?.message ?? "the disk has failed");
+    for (const reject of this.unsafe) reject(error);
+    this.unsafe.clear();
+    this.gate.onSafe();
+  }
+
+  private async inTurn<T>(session: ClientSession, work: (turn: RequestTurn) => T): Promise<T> {
+    const turn: RequestTurn = {
+      run: (words) => {
+        const reply = this.newReply();
+        const later = this.execute(session, words, reply);
+        if (later !== undefined) throw new Error(`${String(words[0])} does not answer at once`);
+        return readRespReply(reply.handOver());
+      },
+      entry: (key) => this.entry(key),
+    };
+    const [value, safe] = await this.enter(() => work(turn));
+    await safe;
+    return value;
+  }
+
+  private async ask(session: ClientSession, words: Words): Promise<RespReply> {
+    const reply = this.newReply();
+    const [later, safe] = await this.enter(() => this.execute(session, words, reply));
+    if (later !== undefined) {
+      const write = await later;
+      reply.dialect = RESP3;
+      while (write(reply) === true);
+    }
+    await safe;
+    return readRespReply(reply.handOver());
+  }
+
+  private newReply(): Reply {
+    const { maxReplyBytes } = this.context.services.limits;
+    return new Reply(2 * maxReplyBytes, FIRST_REPLY_BYTES);
+  }
+
+  /**
+   * Does it when the journal has room. With its result comes a promise that what was written is
+   * safe, to be awaited at once.
+   */
+  private enter<T>(work: () => T): Promise<readonly [T, Promise<void> | undefined]> {
+    const { promise, resolve, reject } =
+      Promise.withResolvers<readonly [T, Promise<void> | undefined]>();
+    const run = (): void => {
+      const { durability } = this.context.services;
+      const before = durability.position;
+      const { store } = this.context;
+      store.beginRun();
+      try {
+        const value = work();
+        resolve([value, this.whenSafe(before)]);
+      } catch (error) {
+        reject(error);
+      } finally {
+        store.endRun();
+      }
+    };
+    if (this.gate.canEnter) run();
+    else this.gate.wait(run, true);
+    return promise;
+  }
+
+  /** Undefined when there is nothing to wait for. */
+  private whenSafe(positionBefore: number): Promise<void> | undefined {
+    const { durability } = this.context.services;
+    const { position, safePosition, failure } = durability;
+    if (safePosition >= position) return undefined;
+    // Reads are answered at once only while nothing can be kept.
+    if (failure !== null && position === positionBefore) return undefined;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.unsafe.add(reject);
+    const onSafe = (): void => {
+      this.unsafe.delete(reject);
+      resolve();
+    };
+    durability.whenSafe({ onSafe });
+    return promise;
+  }
+
+  private execute(
+    session: ClientSession,
+    words: Words,
+    reply: Reply,
+  ): Promise<ReplyContinuation> | undefined {
+    const { context } = this;
+    context.session = session;
+    const execution = executeArray(requestOf(words), reply, context);
+    return execution === undefined ? undefined : execution;
+  }
+
+  private entry(key: Uint8Array): EntryFacts | null {
+    const { store } = this.context;
+    const id = store.find(key, 0, key.length);
+    return id < 0 ? null : entryFacts(store, id);
+  }
+
+  private watch(user: User, watcher: Watcher): (() => void) | null {
+    const { users } = this.context.services;
+    const get = users.permissions.find("get")!;
+    return this.keyWatch.add(user, watcher, () => user.definition.readableBy(get));
+  }
+}
+
+function requestOf(words: Words): Request {
+  const parts = words.map((word) => (typeof word === "string" ? encoder.encode(word) : word));
+  const request = new Request();
+  request.isResp = true;
+  request.bytes = Buffer.concat(parts);
+  let at = 0;
+  for (const { length } of parts) {
+    request.add(at, length);
+    at += length;
+  }
+  return request;
+}
+
+const encoder = new TextEncoder();

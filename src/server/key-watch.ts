@@ -1,0 +1,182 @@
+/**
+ * Tells of keys that change to whoever watches a prefix. Changes are gathered for a moment and told
+ * when they are safe from a crash; of a key that changed more than once the last state is told. The
+ * store is only listened to while somebody watches.
+ */
+import type { KeyFilter } from "../access/definition.ts";
+import type { User } from "../access/user.ts";
+import { unixMsOf } from "../core/data/clock.ts";
+import { Entry, KIND_COUNTER } from "../core/data/entry.ts";
+import type { ChangeObserver } from "../core/store/outcome.ts";
+import type { Store } from "../core/store/store.ts";
+import type { Durability, EntryFacts, KeyChange, Watcher } from "../ports.ts";
+import type { Timing } from "../timing.ts";
+
+/** How long changes are gathered, in ms. */
+const GATHER_MS = 20;
+/** Keys that may be gathered for one watcher; with more it is told to look at everything. */
+export const MOST_GATHERED_KEYS = 10_000;
+/** Keys told of in one turn of the event loop. */
+const KEYS_A_TURN = 200;
+/** Who may watch at a time. */
+export const MOST_WATCHERS = 64;
+
+const found = new Entry();
+
+/** What is told of an entry beside its value. */
+export function entryFacts(store: Store, id: number): EntryFacts {
+  store.read(id, found);
+  const origin = hex(found.originHigh) + hex(found.originLow);
+  const isCounter = found.kind === KIND_COUNTER;
+  // Counters of one version may have other increments besides, which came from other nodes.
+  const parts = isCounter ? `-${hex(Bun.hash.crc32(found.valueBytes()))}` : "";
+  return {
+    kind: isCounter ? "counter" : "string",
+    version: `${hex(found.timeHigh)}${hex(found.timeLow)}-${origin}${parts}`,
+    origin,
+    writtenAtMs: unixMsOf(found.timeHigh, found.timeLow),
+    expiresAtMs: found.expiresAtMs,
+  };
+}
+
+function hex(word: number): string {
+  return word.toString(16).padStart(8, "0");
+}
+
+/** One that watches, and what it is to be told. */
+interface Watching {
+  readonly user: User;
+  readonly watcher: Watcher;
+  /** Which keys may be shown now; null for all. */
+  readonly filter: () => KeyFilter | null;
+  /** Keys that changed, as text of one byte a character. */
+  readonly changed: Set<string>;
+  isLost: boolean;
+}
+
+/** See the file header. */
+export class KeyWatch implements ChangeObserver {
+  private readonly watchings = new Set<Watching>();
+  private isDue = false;
+  private readonly entry = new Entry();
+
+  constructor(
+    private readonly store: Store,
+    private readonly durability: Durability,
+    private readonly timing: Timing,
+  ) {}
+
+  /** Begins to tell a watcher; returns what ends it, or null when there are too many. */
+  add(user: User, watcher: Watcher, filter: () => KeyFilter | null): (() => void) | null {
+    if (this.watchings.size >= MOST_WATCHERS) return null;
+    const watching = { user, watcher, filter, changed: new Set<string>(), isLost: false };
+    if (this.watchings.size === 0) this.store.observers.push(this);
+    this.watchings.add(watching);
+    return () => this.remove(watching);
+  }
+
+  /** Ends all that a user watches. */
+  endUser(user: User): void {
+    for (const watching of [...this.watchings]) {
+      if (watching.user.name === user.name) this.end(watching);
+    }
+  }
+
+  /** Ends everything. */
+  stop(): void {
+    for (const watching of [...this.watchings]) this.end(watching);
+  }
+
+  changed(id: number): void {
+    this.store.read(id, this.entry);
+    this.note(this.entry);
+  }
+
+  expired(id: number): void {
+    this.changed(id);
+  }
+
+  removed(id: number, flushed: boolean): void {
+    // A deletion that is forgotten was told of when it was made.
+    if (flushed) this.changed(id);
+  }
+
+  flushed(_local: boolean, cleared: boolean): void {
+    if (!cleared) return;
+    for (const watching of this.watchings) this.lose(watching);
+  }
+
+  private end(watching: Watching): void {
+    this.remove(watching);
+    watching.watcher.onEnd();
+  }
+
+  private remove(watching: Watching): void {
+    if (!this.watchings.delete(watching) || this.watchings.size > 0) return;
+    const { observers } = this.store;
+    observers.splice(observers.indexOf(this), 1);
+  }
+
+  private note({ key, keyOffset, keyLength }: Entry): void {
+    let text: string | null = null;
+    for (const watching of this.watchings) {
+      const { prefix } = watching.watcher;
+      if (watching.isLost || !startsWith(key, keyOffset, keyLength, prefix)) continue;
+      text ??= Buffer.from(key.buffer, key.byteOffset + keyOffset, keyLength).toString("latin1");
+      watching.changed.add(text);
+      if (watching.changed.size > MOST_GATHERED_KEYS) this.lose(watching);
+      this.tellSoon();
+    }
+  }
+
+  private lose(watching: Watching): void {
+    watching.isLost = true;
+    watching.changed.clear();
+    this.tellSoon();
+  }
+
+  private tellSoon(): void {
+    if (this.isDue) return;
+    this.isDue = true;
+    this.timing.after(GATHER_MS, () => {
+      const tell = (): void => this.tell();
+      this.durability.whenSafe({ onSafe: tell });
+    });
+  }
+
+  private tell(): void {
+    this.isDue = false;
+    for (const watching of [...this.watchings]) {
+      const { watcher, changed } = watching;
+      if (watching.isLost) {
+        watching.isLost = false;
+        watcher.onLost();
+        continue;
+      }
+      const changes = this.changesOf(watching);
+      if (changes.length > 0) watcher.onChanges(changes);
+      if (changed.size > 0) this.tellSoon();
+    }
+  }
+
+  /** The next of them, as they are now. */
+  private changesOf({ changed, filter }: Watching): KeyChange[] {
+    const mayShow = filter();
+    const changes: KeyChange[] = [];
+    for (const text of changed) {
+      if (changes.length >= KEYS_A_TURN) break;
+      changed.delete(text);
+      const key = new Uint8Array(Buffer.from(text, "latin1"));
+      if (mayShow !== null && !mayShow(key, 0, key.length)) continue;
+      const id = this.store.find(key, 0, key.length);
+      changes.push({ key, facts: id < 0 ? null : entryFacts(this.store, id) });
+    }
+    return changes;
+  }
+}
+
+function startsWith(key: Uint8Array, offset: number, length: number, prefix: Uint8Array): boolean {
+  if (length < prefix.length) return false;
+  for (let i = 0; i < prefix.length; i++) if (key[offset + i] !== prefix[i]) return false;
+  return true;
+}

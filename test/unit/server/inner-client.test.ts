@@ -1,0 +1,147 @@
+/** Requests from within: when they are answered, and what watchers are told. */
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { LostWrite, type InnerClient, type KeyChange } from "../../../src/ports.ts";
+import { InnerClients } from "../../../src/server/inner-client.ts";
+import { MOST_GATHERED_KEYS, MOST_WATCHERS } from "../../../src/server/key-watch.ts";
+import { nextTurn } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
+import { eventually } from "../../support/eventually.ts";
+import { InProcessServer, type ServerOptions } from "../../support/in-process.ts";
+import { ManualDurability } from "../../support/manual-durability.ts";
+
+function open(options: ServerOptions = {}): {
+  server: InProcessServer;
+  clients: InnerClients;
+  client: InnerClient;
+} {
+  const server = new InProcessServer(options);
+  const { context } = server.shared;
+  const clients = new InnerClients({ ...context });
+  const { users } = context.services;
+  const client = clients.open(users.arrive("127.0.0.1:1", null), "127.0.0.1:1");
+  return { server, clients, client };
+}
+
+/** Of a promise that may be settled: how. */
+async function stateOf(promise: Promise<unknown>): Promise<string> {
+  const state = promise.then(
+    () => "done",
+    (error: unknown) => (error instanceof LostWrite ? "lost" : "failed"),
+  );
+  await nextTurn(eventLoop);
+  return Promise.race([state, Promise.resolve("waits")]);
+}
+
+test("a write is answered when it is safe, and a read of what is not, too", async () => {
+  const durability = new ManualDurability();
+  const { server, client } = open({ services: { durability } });
+  server.store.observers.push({
+    changed: () => void durability.position++,
+    removed() {},
+    flushed() {},
+  });
+  const write = client.inTurn((turn) => turn.run(["SET", "k", "v"]));
+  const read = client.ask(["GET", "k"]);
+  expect([await stateOf(write), await stateOf(read)]).toEqual(["waits", "waits"]);
+  durability.reach(1);
+  expect([await stateOf(write), await stateOf(read)]).toEqual(["done", "done"]);
+});
+
+test("when the disk fails nobody says that a write is done", async () => {
+  const durability = new ManualDurability();
+  const { server, clients, client } = open({ services: { durability } });
+  server.store.observers.push({
+    changed: () => void durability.position++,
+    removed() {},
+    flushed() {},
+  });
+  const write = client.inTurn((turn) => turn.run(["SET", "k", "v"]));
+  durability.failure = { kind: "write", message: "the disk fails" };
+  clients.onFailure();
+  expect(await stateOf(write)).toBe("lost");
+  // Reading goes on.
+  expect(await client.ask(["GET", "k"])).toEqual(new Uint8Array([0x76]));
+  expect(await client.ask(["SET", "k", "w"])).toMatchObject({ code: "READONLY" });
+});
+
+test("commands that take their time answer whole, and none may be used within a turn", async () => {
+  const { server, client } = open();
+  const keys = Array.from({ length: 50_000 }, (_, i) => `key:${String(i).padStart(6, "0")}`);
+  for (const key of keys) await client.inTurn((turn) => turn.run(["SET", key, ""]));
+  const found = (await client.ask(["SCAN", "ORDERED", "key:"])) as Uint8Array[];
+  expect(found.map((each) => Buffer.from(each).toString())).toEqual(keys);
+  server.shared.runQueue.add(() => {});
+  const scan = client.inTurn((turn) => turn.run(["SCAN", "ORDERED"]));
+  expect(await stateOf(scan)).toBe("failed");
+});
+
+test("who watches ends up with what is there, whatever happens", async () => {
+  const operation = fc.tuple(
+    fc.constantFrom("SET", "DEL", "INCR", "FLUSHDB", "look"),
+    fc.constantFrom("a1", "a2", "a3", "b1"),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(operation, { maxLength: 30 }), async (operations) => {
+      const { server, client } = open();
+      const seen = new Map<string, string>();
+      let lost = 0;
+      const stop = client.watch({
+        prefix: Buffer.from("a"),
+        onChanges(changes: readonly KeyChange[]) {
+          for (const { key, facts } of changes) {
+            const text = Buffer.from(key).toString();
+            if (facts === null) seen.delete(text);
+            else seen.set(text, facts.version);
+          }
+        },
+        onLost() {
+          lost++;
+          seen.clear();
+        },
+        onEnd() {},
+      })!;
+      for (const [name, key] of operations) {
+        if (name === "look") await eventually("a look", () => true);
+        else
+          await client.ask(
+            name === "SET" ? [name, key, "1"] : name === "FLUSHDB" ? [name] : [name, key],
+          );
+      }
+      const there = async (): Promise<Map<string, string>> => {
+        const facts = await client.inTurn((turn) =>
+          ["a1", "a2", "a3"].map((key) => [key, turn.entry(Buffer.from(key))?.version] as const),
+        );
+        return new Map(facts.filter((each): each is [string, string] => each[1] !== undefined));
+      };
+      const now = await there();
+      // After a flush the watcher would look at the keys again.
+      await eventually("it has been told", () => {
+        if (lost > 0) for (const [key, version] of now) seen.set(key, version);
+        return Bun.deepEquals(seen, now);
+      });
+      stop();
+      expect(server.store.observers).toEqual([]);
+    }),
+    { numRuns: 15 },
+  );
+});
+
+test("a watcher with too much to be told is told to look itself, and there is a bound of them", async () => {
+  const { client } = open();
+  const told: string[] = [];
+  const watcher = {
+    prefix: new Uint8Array(0),
+    onChanges: (changes: readonly KeyChange[]) => void told.push(`${changes.length} changes`),
+    onLost: () => void told.push("lost"),
+    onEnd() {},
+  };
+  client.watch(watcher);
+  await client.inTurn((turn) => {
+    for (let i = 0; i <= MOST_GATHERED_KEYS; i++) turn.run(["SET", `k${i}`, ""]);
+  });
+  await eventually("it was told", () => told.length > 0);
+  expect(told).toEqual(["lost"]);
+  for (let i = 1; i < MOST_WATCHERS; i++) expect(client.watch(watcher)).not.toBeNull();
+  expect(client.watch(watcher)).toBeNull();
+});
