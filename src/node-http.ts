@@ -1,13 +1,19 @@
-/** What the HTTP port of a node tells: the facts as metrics, and what it takes to be ready. */
+/**
+ * What the HTTP port of a node tells: the facts as metrics, what it takes to be ready, and, by the
+ * API, its keys.
+ */
 import type { UserDirectory } from "./access/directory.ts";
+import { isLocal } from "./access/host.ts";
 import type { User } from "./access/user.ts";
 import { FAMILY_NAMES, type Statistics } from "./commands/statistics.ts";
 import { formatHostPort } from "./config/address.ts";
 import type { Config } from "./config/schema.ts";
 import type { FactSection } from "./fact.ts";
-import { HttpPort, type Check, type Credentials } from "./http/http-port.ts";
+import { ApiError, LOGIN } from "./http/api-answers.ts";
+import { answerApi, maxBodyBytes } from "./http/api.ts";
+import { HttpPort, nameOf, type Check, type Credentials } from "./http/http-port.ts";
 import { LoopDelay } from "./http/loop-delay.ts";
-import type { Audit } from "./ports.ts";
+import type { Audit, InnerClient } from "./ports.ts";
 import type { Replica } from "./replica.ts";
 import type { Timing } from "./timing.ts";
 import { version } from "./version.ts";
@@ -21,6 +27,10 @@ export interface ServingNode {
   /** Whether the first sync with the peers is done, or was given up. */
   readonly hasSynced: boolean;
   facts(): readonly FactSection<void>[];
+  /** A client of that user who comes from that address, `host:port`. */
+  openClient(user: User, address: string): InnerClient;
+  /** Logs an error that should never have happened. */
+  reportBug(error: unknown): void;
 }
 
 /** An open port. */
@@ -35,7 +45,7 @@ export interface NodeHttp {
  * back. Throws an OperationalError when the port cannot be opened.
  */
 export function openNodeHttp(
-  { http, node_id }: Config,
+  { http, network, node_id }: Config,
   timing: Timing,
   users: UserDirectory,
   audit: Audit,
@@ -43,7 +53,31 @@ export function openNodeHttp(
 ): NodeHttp | null {
   if (http.bind_address === "" && http.bind_port === 0) return null;
   const loopDelay = new LoopDelay(timing);
+  const noteDenied = (event: "denied" | "login_failed", user: string, address: string): void =>
+    audit.record({ event, user, address, certificate: null, command: "HTTP", key: null });
+  const options = { maxValueBytes: network.max_value_bytes, version, timing };
+  const api = async (
+    request: Request,
+    address: string,
+    credentials: Credentials | null,
+  ): Promise<Response> => {
+    const node = serving();
+    if (node === null) return notYet().toResponse();
+    const user = await userOf(users, address, credentials);
+    if (user === "wrong") noteDenied("login_failed", credentials!.name, address);
+    const refusal =
+      typeof user === "string"
+        ? loginRefusal(user)
+        : refusalOf(users, user, request, address, http.host_names);
+    if (refusal !== null) return refusal.toResponse();
+    const client = node.openClient(user as User, address);
+    request.signal.addEventListener("abort", () => client.end());
+    return answerApi(request, client, options);
+  };
   const source = {
+    api: http.api ? api : null,
+    maxBodyBytes: maxBodyBytes(network.max_value_bytes),
+    reportBug: (error: unknown) => serving()?.reportBug(error),
     version,
     nodeId: node_id,
     metrics() {
@@ -58,10 +92,8 @@ export function openNodeHttp(
       const found = await userOf(users, address, credentials);
       const isUser = typeof found === "object";
       if (isUser && maySayInfo(users, found)) return true;
-      if (found === "busy") return false;
-      const event = isUser ? "denied" : "login_failed";
-      const user = isUser ? found.name : credentials!.name;
-      audit.record({ event, user, address, certificate: null, command: "HTTP", key: null });
+      if (isUser) noteDenied("denied", found.name, address);
+      else if (found === "wrong") noteDenied("login_failed", credentials!.name, address);
       return false;
     },
   };
@@ -87,6 +119,38 @@ async function userOf(
 ): Promise<User | "wrong" | "busy"> {
   if (credentials === null) return users.arrive(address, null);
   return users.logIn(credentials.name, credentials.password, address, () => false);
+}
+
+function notYet(): ApiError {
+  const message = "The data is not back from disk yet; see /readyz";
+  return new ApiError(503, "recovering", message, { "retry-after": "1" });
+}
+
+function loginRefusal(result: "wrong" | "busy"): ApiError {
+  if (result === "wrong")
+    return new ApiError(401, "login_failed", "Name or password is wrong", LOGIN);
+  return new ApiError(503, "busy", "Too many logins at a time; try again", { "retry-after": "1" });
+}
+
+/** Why somebody is refused before the body of the request is read; null for no such reason. */
+function refusalOf(
+  users: UserDirectory,
+  user: User,
+  request: Request,
+  address: string,
+  hostNames: readonly string[],
+): ApiError | null {
+  if (!user.isSomebody) return new ApiError(401, "login_needed", "A login is needed", LOGIN);
+  if (!users.isOpen) return null;
+  // A web page whose name was made to lead here calls this port by that name.
+  const name = nameOf(request);
+  if (name !== null && !hostNames.includes(name)) {
+    const message = `There are no users, and ${name} is not among http.host_names`;
+    return new ApiError(403, "not_permitted", message);
+  }
+  if (request.method === "GET" || request.method === "HEAD" || isLocal(address)) return null;
+  const message = "There are no users, so only whoever is on this machine may write here";
+  return new ApiError(403, "not_permitted", message);
 }
 
 /** Metrics are the facts of INFO: who may not say that may not read them either. */

@@ -9,7 +9,9 @@
 import { join } from "node:path";
 import { Denials } from "./access/denials.ts";
 import type { UserDirectory } from "./access/directory.ts";
+import type { User } from "./access/user.ts";
 import type { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
+import type { Context } from "./commands/command.ts";
 import type { Services } from "./commands/services.ts";
 import { Statistics } from "./commands/statistics.ts";
 import { commandTable } from "./commands/table.ts";
@@ -37,6 +39,7 @@ import { Replica, type ReplicaOptions } from "./replica.ts";
 import type { EmbeddedBroker } from "./replication/embedded-broker.ts";
 import { placesBeyondLoopback } from "./replication/exposure.ts";
 import type { Replicator } from "./replication/replicator.ts";
+import { InnerClients } from "./server/inner-client.ts";
 import { Listener } from "./server/listener.ts";
 import { loadClusterSecrets } from "./security/cluster-secrets.ts";
 import { RunQueue } from "./timing.ts";
@@ -108,9 +111,12 @@ class RunningNode implements Node {
   private readonly keys: DiskKeys;
   private readonly http: NodeHttp | null;
   private readonly listener: Listener;
+  /** Who comes by HTTP. */
+  private readonly innerClients: InnerClients;
   private readonly backups: Backups;
   private readonly services: Services;
   private readonly startedMs: number;
+  private readonly runQueue: RunQueue;
   private hasSynced = false;
   private readonly hasStopped = Promise.withResolvers<void>();
   private stopping: Promise<void> | undefined;
@@ -174,18 +180,22 @@ class RunningNode implements Node {
       http: this.http,
     } = companions);
     this.stopped = this.hasStopped.promise;
+    this.runQueue = new RunQueue(world.timing);
     this.startedMs = world.timing.nowMs();
     this.backups = this.createBackups();
     this.services = this.createServices();
     this.listener = this.createListener();
-    this.users.onGone = (user) => this.listener.endUser(user);
+    this.innerClients = new InnerClients(this.createContext());
+    this.users.onGone = (user) => this.endUser(user);
     const { own } = this.certificates;
     if (own !== null) {
       own.onChange = () => this.broker?.noteCertificates();
     }
     replica.onFailureChange = (failure) => {
       // Writes that wait to be safe were not answered, and nobody knows what will become of them.
-      if (failure !== null) this.listener.onFailure();
+      if (failure === null) return;
+      this.listener.onFailure();
+      this.innerClients.onFailure();
     };
   }
 
@@ -203,7 +213,14 @@ class RunningNode implements Node {
   get serving(): ServingNode {
     const { replica, hasSynced } = this;
     const { statistics } = this.services;
-    return { replica, statistics, hasSynced, facts: () => this.services.info() };
+    return {
+      replica,
+      statistics,
+      hasSynced,
+      facts: () => this.services.info(),
+      openClient: (user, address) => this.innerClients.open(user, address),
+      reportBug: (error) => this.services.reportBug(error),
+    };
   }
 
   /** Serves clients, and resolves when the replica has what its peers have. */
@@ -283,6 +300,7 @@ class RunningNode implements Node {
   private async stopParts(): Promise<void> {
     this.logger.info("Stopping");
     this.replica.interrupt();
+    this.innerClients.stop();
     await this.listener.stop();
     await this.backups.stop();
     await this.replica.stop();
@@ -326,24 +344,33 @@ class RunningNode implements Node {
     });
   }
 
-  private createListener(): Listener {
-    const { config, world, replica, logger } = this;
-    const context = {
-      store: replica.store,
+  /** Closes the connections of a user; returns how many. */
+  private endUser(user: User): number {
+    this.innerClients.endUser(user);
+    return this.listener.endUser(user);
+  }
+
+  private createContext(): Context {
+    return {
+      store: this.replica.store,
       services: this.services,
       commands: commandTable,
       session: new ClientSession(0, "", 0, PLAIN, this.users.nobody),
-      runQueue: new RunQueue(world.timing),
+      runQueue: this.runQueue,
       copiedBytes: 0,
       rights: null,
     };
+  }
+
+  private createListener(): Listener {
+    const { config, logger } = this;
     const { own } = this.certificates;
     const servesTls = own !== null && config.tls.cert_file !== "";
     const tls = servesTls
       ? { material: () => own.current, clientCertificates: config.tls.client_certificates }
       : null;
     const files = reservedFiles(config);
-    return new Listener(config.network, context, logger.child("server"), files, tls);
+    return new Listener(config.network, this.createContext(), logger.child("server"), files, tls);
   }
 
   private createServices(): Services {
@@ -379,7 +406,7 @@ class RunningNode implements Node {
         const { listener, audit, certificates } = this;
         return infoSections({ services, replica, listener, certificates, audit });
       },
-      killUser: (user) => this.listener.endUser(user),
+      killUser: (user) => this.endUser(user),
       killClients: (idOrAddress) => this.listener.kill(idOrAddress),
       settings: () => settingsOf(config),
       reportBug: (error) =>

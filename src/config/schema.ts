@@ -166,13 +166,23 @@ export const schema = {
     fallbackText: "`127.0.0.1` once there is a `bind_port`",
     allowed: "an IP address or a host name, or empty",
     accepts: (host) => host === "" || isHost(host),
-    doc: "Address to listen on for HTTP: `/metrics`, `/healthz`, `/readyz` and `/version`.",
+    doc: "Address to listen on for HTTP: `/metrics`, `/healthz`, `/readyz`, `/version` and the API below `/v1/`.",
   }),
   "http.bind_port": integer({
     fallback: 0,
     from: 0,
     to: 65_535,
     doc: "Port for HTTP; 0 takes a free one if there is a `bind_address`, and else serves none.",
+  }),
+  "http.api": boolean({
+    fallback: true,
+    doc: "Whether keys are served over HTTP, below `/v1/`; see [http.md](http.md).",
+  }),
+  "http.host_names": list({
+    fallback: [],
+    allowed: "host names",
+    accepts: isHost,
+    doc: "Names by which the API may be called where there are no users; addresses always may.",
   }),
 
   "tls.cert_file": text({

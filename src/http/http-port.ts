@@ -1,11 +1,13 @@
 /**
- * The HTTP port, for whoever watches a node: `/metrics` for Prometheus, `/healthz` and `/readyz`
- * for whatever starts and stops nodes, `/version`. It only reads. It serves from before the data
- * is back from disk, so that a long recovery looks like one and not like a dead node.
+ * The HTTP port. For whoever watches a node: `/metrics` for Prometheus, `/healthz` and `/readyz`
+ * for whatever starts and stops nodes, `/version`. For programs: the API below `/v1/`. It serves
+ * from before the data is back from disk, so that a long recovery looks like one and not like a
+ * dead node.
  */
 import { isIP } from "node:net";
 import { formatHostPort, isLoopbackHost } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
+import { ApiError } from "./api-answers.ts";
 import { CONTENT_TYPES, metricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
 
 /** Something that a node must be to serve well. */
@@ -28,6 +30,14 @@ export interface HttpPortSource {
    * `credentials` are those of HTTP's Basic scheme, if there are any.
    */
   mayRead(address: string, credentials: Credentials | null): Promise<boolean>;
+  /** Answers a request below `/v1/`; null when that is not served. */
+  readonly api:
+    | ((request: Request, address: string, credentials: Credentials | null) => Promise<Response>)
+    | null;
+  /** Longest body of a request, in bytes. */
+  readonly maxBodyBytes: number;
+  /** Logs an error that should never have happened. */
+  reportBug(error: unknown): void;
 }
 
 /** A name and its password. */
@@ -40,12 +50,17 @@ export interface Credentials {
 export type HttpTls = { readonly cert: string; readonly key: string } | null;
 
 const IDLE_SECONDS = 30;
-const MAX_BODY_BYTES = 1_024;
-const PATHS = "/metrics, /healthz, /readyz and /version";
+const PATHS = "/metrics, /healthz, /readyz, /version and /v1/";
+const API = "/v1/";
+/** Requests to the API that may be answered at a time, and what their bodies may hold together. */
+const MOST_AT_ONCE = 64;
+const LEAST_BODY_BUDGET_BYTES = 32 * 1024 * 1024;
 
 /** A port that is open until it is stopped. */
 export class HttpPort {
   private readonly server: Bun.Server<undefined>;
+  private requestsUnderWay = 0;
+  private bodyBytesUnderWay = 0;
 
   /** Opens it. Throws an OperationalError when that is not possible. */
   constructor(
@@ -62,13 +77,16 @@ export class HttpPort {
         development: false,
         reusePort: false,
         idleTimeout: IDLE_SECONDS,
-        maxRequestBodySize: MAX_BODY_BYTES,
+        maxRequestBodySize: source.maxBodyBytes,
         ...(tls !== null && { tls }),
         fetch: (request, server) => {
           const from = server.requestIP(request);
           return this.answer(request, from === null ? "" : formatHostPort(from.address, from.port));
         },
-        error: () => text("Internal error", 500),
+        error: (error) => {
+          source.reportBug(error);
+          return text("Internal error; see the node's log", 500);
+        },
       });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -91,17 +109,51 @@ export class HttpPort {
   }
 
   private async answer(request: Request, address: string): Promise<Response> {
-    const isHead = request.method === "HEAD";
-    if (request.method !== "GET" && !isHead) {
-      const refusal = text("Only GET and HEAD are served here", 405);
-      refusal.headers.set("allow", "GET, HEAD");
-      return refusal;
-    }
     if (this.isMisnamed(request)) return text("This port is not called that", 403);
-    const response = await this.respond(request, address);
+    if (isFromAnotherSite(request)) return text("A page of another site may not ask here", 403);
+    const { api } = this.source;
+    const isApi = api !== null && new URL(request.url).pathname.startsWith(API);
+    const response = isApi
+      ? await this.callApi(api, request, address)
+      : await this.tell(request, address);
     response.headers.set("x-content-type-options", "nosniff");
     response.headers.set("cache-control", "no-store");
-    return isHead ? new Response(null, response) : response;
+    return request.method === "HEAD" ? new Response(null, response) : response;
+  }
+
+  /** As many at a time as memory is meant for; a client that is told "later" tries again. */
+  private async callApi(
+    api: NonNullable<HttpPortSource["api"]>,
+    request: Request,
+    address: string,
+  ): Promise<Response> {
+    const { maxBodyBytes } = this.source;
+    const announced = request.headers.get("content-length");
+    const bodyBytes =
+      announced === null && request.body !== null ? maxBodyBytes : Number(announced);
+    const budgetBytes = Math.max(2 * maxBodyBytes, LEAST_BODY_BUDGET_BYTES);
+    const isFull = this.bodyBytesUnderWay + bodyBytes > budgetBytes;
+    if (isFull || this.requestsUnderWay >= MOST_AT_ONCE) {
+      const message = "Too many requests are being answered; try again";
+      return new ApiError(503, "busy", message, { "retry-after": "1" }).toResponse();
+    }
+    this.requestsUnderWay++;
+    this.bodyBytesUnderWay += bodyBytes;
+    try {
+      return await api(request, address, credentialsOf(request));
+    } finally {
+      this.requestsUnderWay--;
+      this.bodyBytesUnderWay -= bodyBytes;
+    }
+  }
+
+  private async tell(request: Request, address: string): Promise<Response> {
+    if (request.method === "GET" || request.method === "HEAD") {
+      return this.respond(request, address);
+    }
+    const refusal = text("Only GET and HEAD are served here", 405);
+    refusal.headers.set("allow", "GET, HEAD");
+    return refusal;
   }
 
   /**
@@ -109,9 +161,7 @@ export class HttpPort {
    * whose name was made to lead here, which would read what it is told.
    */
   private isMisnamed(request: Request): boolean {
-    const { hostname } = new URL(request.url);
-    const name = hostname.replace(/^\[(.*)\]$/, "$1");
-    return isLoopbackHost(this.host) && isIP(name) === 0 && !isLoopbackHost(name);
+    return isLoopbackHost(this.host) && nameOf(request) !== null;
   }
 
   private async respond(request: Request, address: string): Promise<Response> {
@@ -146,6 +196,25 @@ export class HttpPort {
       headers: { "content-type": CONTENT_TYPES[format] },
     });
   }
+}
+
+/** The name a request calls this port by; null for an address, or a name of this machine alone. */
+export function nameOf(request: Request): string | null {
+  const { hostname } = new URL(request.url);
+  const name = hostname.replace(/^\[(.*)\]$/, "$1");
+  return isIP(name) !== 0 || isLoopbackHost(name) ? null : name;
+}
+
+/**
+ * Whether a browser says that a page from elsewhere asks. It sends along what the person at it has
+ * logged in with, so whoever made that page must not be answered.
+ */
+function isFromAnotherSite({ headers }: Request): boolean {
+  const site = headers.get("sec-fetch-site");
+  if (site !== null && site !== "same-origin" && site !== "none") return true;
+  const origin = headers.get("origin");
+  if (origin === null) return false;
+  return !URL.canParse(origin) || new URL(origin).host !== headers.get("host");
 }
 
 /** The credentials in a request, by RFC 7617; null for none. */

@@ -44,6 +44,7 @@ const TEXTS: {
   "network.advertise_address": fc.oneof(fc.constant(""), anyHost),
   "network.plaintext": fc.constantFrom("on", "loopback", "off"),
   "http.bind_address": fc.oneof(fc.constant(""), anyHost),
+  "http.host_names": fc.array(fc.constantFrom("kv.example", "10.0.0.1"), { maxLength: 3 }),
   "tls.cert_file": filePath,
   "tls.key_file": filePath,
   "tls.ca_file": filePath,
@@ -189,8 +190,8 @@ function wrongType(fallback: unknown): fc.Arbitrary<string> {
 const wrongValue = fc
   .constantFrom(...keyNames.filter((key) => key !== "cluster.secret"))
   .chain((key) => fc.tuple(fc.constant(key), wrongType(fields[key].fallback)))
-  // Which is no address, but the path of a file.
-  .filter(([key, literal]) => !key.endsWith("_files") || literal !== '["a"]');
+  // Which is no address, but the path of a file, or a name.
+  .filter(([key, literal]) => !/_(files|names)$/.test(key) || literal !== '["a"]');
 
 /** What the lists of former files are of no use without. */
 const COMPANIONS: Readonly<Record<string, string>> = {

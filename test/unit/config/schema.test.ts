@@ -123,6 +123,7 @@ function anotherValue(key: KeyName): unknown {
   const { fallback } = fields[key];
   if (key in OTHER) return OTHER[key];
   if (typeof fallback === "boolean") return !fallback;
+  if (Array.isArray(fallback)) return ["other"];
   if (typeof fallback === "number") return fallback === 0 ? 1 : fallback - 1;
   return "other";
 }

@@ -1,10 +1,11 @@
 /** What it takes to be ready, check by check. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { networkInterfaces } from "node:os";
 import type { UserDirectory } from "../../../src/access/directory.ts";
 import { Statistics } from "../../../src/commands/statistics.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import { openNodeHttp, type NodeHttp, type ServingNode } from "../../../src/node-http.ts";
-import type { AuditEvent } from "../../../src/ports.ts";
+import type { AuditEvent, InnerClient } from "../../../src/ports.ts";
 import { openUsers } from "../../../src/node-users.ts";
 import { eventLoop, randomHex, realWorld } from "../../../src/world.ts";
 
@@ -13,8 +14,11 @@ let users: UserDirectory;
 let serving: ServingNode | null;
 let audited: AuditEvent[];
 
-beforeEach(() => {
-  const env = { MERKLE_KV_NODE_ID: "n", MERKLE_KV_HTTP_BIND_ADDRESS: "127.0.0.1" };
+beforeEach(() => open({ MERKLE_KV_HTTP_BIND_ADDRESS: "127.0.0.1" }));
+afterEach(() => http.stop());
+
+function open(settings: Record<string, string>): void {
+  const env = { MERKLE_KV_NODE_ID: "n", ...settings };
   const loaded = loadConfig({ randomHex, env });
   if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
   serving = null;
@@ -22,8 +26,7 @@ beforeEach(() => {
   audited = [];
   const audit = { record: (event: AuditEvent) => void audited.push(event) };
   http = openNodeHttp(loaded.config, eventLoop, users, audit, () => serving)!;
-});
-afterEach(() => http.stop());
+}
 
 /** A node of which only that is not well. */
 function nodeWith(trouble: {
@@ -39,6 +42,12 @@ function nodeWith(trouble: {
     statistics: new Statistics(),
     hasSynced,
     facts: () => [],
+    openClient: () => {
+      throw new Error("nobody asks for keys");
+    },
+    reportBug: (error) => {
+      throw error;
+    },
   };
 }
 
@@ -116,4 +125,27 @@ describe("with users", () => {
     expect(await statusOf("/healthz")).toBe(200);
     expect(await statusOf("/readyz")).toBe(200);
   });
+});
+
+test("without users, who is not on this machine reads only, and calls the port by no strange name", async () => {
+  const beyond = Object.values(networkInterfaces())
+    .flat()
+    .find((it) => it !== undefined && !it.internal && it.family === "IPv4");
+  if (beyond === undefined) return;
+  await http.stop();
+  open({ MERKLE_KV_HTTP_BIND_ADDRESS: "0.0.0.0", MERKLE_KV_HTTP_HOST_NAMES: "kv.example" });
+  const asked: string[] = [];
+  const client = { ask: async () => [], end() {} } as unknown as InnerClient;
+  serving = { ...nodeWith({}), openClient: (_user, from) => (asked.push(from), client) };
+  const port = http.address.split(":").pop()!;
+  const statusOf = async (method: string, host?: string): Promise<number> => {
+    const headers: Record<string, string> = host === undefined ? {} : { host };
+    const url = `http://${beyond.address}:${port}/v1/keys`;
+    return (await fetch(url, { method, headers })).status;
+  };
+  expect(await statusOf("GET")).toBe(200);
+  expect(await statusOf("PUT")).toBe(403);
+  expect(await statusOf("GET", "evil.example")).toBe(403);
+  expect(await statusOf("GET", "kv.example")).toBe(200);
+  expect(asked.length).toBe(2);
 });

@@ -1,0 +1,278 @@
+/**
+ * The HTTP API: keys as resources, below `/v1/`. Whatever it does is done by the commands of the
+ * client port, so rights, limits and durability are those of any client. `openapi.ts` describes it.
+ */
+import { LostWrite, type EntryFacts, type InnerClient, type RequestTurn } from "../ports.ts";
+import type { Timing } from "../timing.ts";
+import { ApiError, factsField, invalid, notFound, valueOf } from "./api-answers.ts";
+import { runBatch } from "./api-batch.ts";
+import { bytesField, decodePercent, encodePercent } from "./api-keys.ts";
+import { watchKeys } from "./api-watch.ts";
+import { openApi } from "./openapi.ts";
+
+/** What answering needs to know of the node. */
+export interface ApiOptions {
+  /** Longest value that a request may carry, in bytes. */
+  readonly maxValueBytes: number;
+  readonly timing: Timing;
+  readonly version: string;
+}
+
+const KEYS = "/v1/keys";
+const INCREMENT = ":increment";
+const DEFAULT_LIMIT = 100;
+const MAX_LIMIT = 1_000;
+/** Longest body of JSON that asks for something beside a value, in bytes. */
+const MAX_JSON_BYTES = 4_096;
+
+/** Longest body of any request, in bytes: a batch with a value of the longest, in base64. */
+export function maxBodyBytes(maxValueBytes: number): number {
+  return Math.ceil((maxValueBytes * 4) / 3) + MAX_JSON_BYTES;
+}
+
+/** Answers a request whose path begins with `/v1/`, as that client. */
+export async function answerApi(
+  request: Request,
+  client: InnerClient,
+  options: ApiOptions,
+): Promise<Response> {
+  try {
+    return await route(request, new URL(request.url), client, options);
+  } catch (error) {
+    if (error instanceof ApiError) return error.toResponse();
+    if (error instanceof LostWrite) {
+      return new ApiError(503, "unknown", `It may be done or not: ${error.message}`).toResponse();
+    }
+    throw error;
+  }
+}
+
+async function route(
+  request: Request,
+  url: URL,
+  client: InnerClient,
+  options: ApiOptions,
+): Promise<Response> {
+  const { pathname } = url;
+  if (pathname === "/v1/openapi.json") {
+    return allow(request, { GET: async () => Response.json(openApi(options.version)) });
+  }
+  if (pathname === "/v1/watch") {
+    return allow(request, {
+      GET: () => watchKeys(client, queryBytes(url, "prefix"), options.timing),
+    });
+  }
+  if (pathname === KEYS) return allow(request, { GET: () => list(url, client) });
+  if (pathname === `${KEYS}:batch`) {
+    const most = maxBodyBytes(options.maxValueBytes);
+    return allow(request, { POST: async () => runBatch(await jsonOf(request, most), client) });
+  }
+  if (pathname.startsWith(`${KEYS}/`)) {
+    const raw = pathname.slice(KEYS.length + 1);
+    if (request.method === "POST") return increment(request, raw, client);
+    const key = keyOf(raw);
+    return allow(request, {
+      GET: () => read(request, key, client),
+      PUT: () => write(request, url, key, client, options.maxValueBytes),
+      DELETE: () => remove(request, key, client),
+    });
+  }
+  throw new ApiError(404, "not_found", "There is nothing here; see /v1/openapi.json");
+}
+
+async function allow(
+  request: Request,
+  methods: Readonly<Record<string, () => Promise<Response>>>,
+): Promise<Response> {
+  const method = request.method === "HEAD" ? "GET" : request.method;
+  if (Object.hasOwn(methods, method)) return methods[method]();
+  const known = Object.keys(methods).join(", ");
+  throw new ApiError(405, "no_such_method", `Here ${known} can be said`, { allow: known });
+}
+
+async function read(request: Request, key: Uint8Array, client: InnerClient): Promise<Response> {
+  const [value, facts] = await client.inTurn((turn) => {
+    const reply = valueOf(turn.run(["GET", key])) as Uint8Array | null;
+    return [reply, reply === null ? null : turn.entry(key)] as const;
+  });
+  if (value === null || facts === null) throw notFound();
+  const headers = headersOf(facts);
+  const known = tagsOf(request.headers.get("if-none-match"));
+  if (known.includes("*") || known.includes(facts.version)) {
+    return new Response(null, { status: 304, headers });
+  }
+  if ((request.headers.get("accept") ?? "").includes("application/json")) {
+    const body = { ...bytesField("key", key), ...bytesField("value", value), ...factsField(facts) };
+    return Response.json(body, { headers });
+  }
+  headers.set("content-type", "application/octet-stream");
+  return new Response(value as Uint8Array<ArrayBuffer>, { headers });
+}
+
+async function write(
+  request: Request,
+  url: URL,
+  key: Uint8Array,
+  client: InnerClient,
+  maxValueBytes: number,
+): Promise<Response> {
+  const ttlMs = ttlOf(url.searchParams.get("ttl_ms") ?? request.headers.get("merklekv-ttl-ms"));
+  const value = await bodyOf(request, maxValueBytes);
+  const expiry = ttlMs === null ? [] : ["PX", ttlMs];
+  const [isNew, facts] = await client.inTurn((turn) => {
+    const isNew = checkConditions(request, turn, key);
+    valueOf(turn.run(["SET", key, value, ...expiry]));
+    return [isNew, turn.entry(key)] as const;
+  });
+  // A lease may be so short that it is over.
+  const headers = facts === null ? {} : headersOf(facts);
+  return new Response(null, { status: isNew ? 201 : 204, headers });
+}
+
+async function remove(request: Request, key: Uint8Array, client: InnerClient): Promise<Response> {
+  const count = await client.inTurn((turn) => {
+    checkConditions(request, turn, key);
+    return valueOf(turn.run(["DEL", key]));
+  });
+  if (count === 0n) throw notFound();
+  return new Response(null, { status: 204 });
+}
+
+async function increment(request: Request, raw: string, client: InnerClient): Promise<Response> {
+  if (!raw.endsWith(INCREMENT)) {
+    throw new ApiError(405, "no_such_method", "POST to a key ends with :increment", {
+      allow: "GET, PUT, DELETE",
+    });
+  }
+  const key = keyOf(raw.slice(0, -INCREMENT.length));
+  const { by = 1 } = await jsonOf(request, MAX_JSON_BYTES);
+  const isWhole = typeof by === "string" ? /^-?\d{1,19}$/.test(by) : Number.isSafeInteger(by);
+  if (!isWhole) throw invalid("by is a whole number; beyond 2^53 a string of its digits");
+  const [value, facts] = await client.inTurn((turn) => {
+    checkConditions(request, turn, key);
+    return [valueOf(turn.run(["INCRBY", key, String(by)])), turn.entry(key)] as const;
+  });
+  const headers = facts === null ? {} : headersOf(facts);
+  // Numbers beyond 2^53 do not survive many readers of JSON.
+  return Response.json({ value: String(value), ...(facts && factsField(facts)) }, { headers });
+}
+
+async function list(url: URL, client: InnerClient): Promise<Response> {
+  const prefix = queryBytes(url, "prefix");
+  const after = queryBytes(url, "after");
+  const limit = limitOf(url.searchParams.get("limit"));
+  const from = after.length === 0 ? [] : ["AFTER", after];
+  const words = ["SCAN", "ORDERED", prefix, ...from, "COUNT", String(limit)];
+  const keys = valueOf(await client.ask(words)) as readonly Uint8Array[];
+  const isAll = keys.length < limit;
+  return Response.json({
+    keys: keys.map((key) => bytesField("key", key)),
+    next: isAll ? null : encodePercent(keys[keys.length - 1]),
+  });
+}
+
+/** Throws unless the conditions of the request hold. Returns whether the key is new. */
+function checkConditions(request: Request, turn: RequestTurn, key: Uint8Array): boolean {
+  const { headers } = request;
+  const wanted = headers.get("if-match");
+  const unwanted = headers.get("if-none-match");
+  // Who is told by a refusal what there is must be one who may read it.
+  if (wanted !== null || unwanted !== null) valueOf(turn.run(["GET", key]));
+  const facts = turn.entry(key);
+  const holds = (tags: readonly string[]): boolean =>
+    facts !== null && (tags.includes("*") || tags.includes(facts.version));
+  if ((wanted !== null && !holds(tagsOf(wanted))) || holds(tagsOf(unwanted))) {
+    const message = "The key is not, or no longer, what it was to be";
+    throw new ApiError(412, "changed", message, facts === null ? {} : { etag: tag(facts) });
+  }
+  return facts === null;
+}
+
+function headersOf(facts: EntryFacts): Headers {
+  const headers = new Headers({
+    etag: tag(facts),
+    "merklekv-kind": facts.kind,
+    "merklekv-origin": facts.origin,
+    "merklekv-written-ms": String(facts.writtenAtMs),
+  });
+  if (facts.expiresAtMs > 0) headers.set("merklekv-expires-ms", String(facts.expiresAtMs));
+  return headers;
+}
+
+function tag({ version }: EntryFacts): string {
+  return `"${version}"`;
+}
+
+/** The versions, or `*`, in a header of RFC 9110. Weak tags are never equal, as it says. */
+function tagsOf(header: string | null): string[] {
+  return (header ?? "")
+    .split(",")
+    .map((each) => each.trim())
+    .filter((each) => /^(\*|"[^"]*")$/.test(each))
+    .map((each) => each.replaceAll('"', ""));
+}
+
+function keyOf(raw: string): Uint8Array {
+  const key = decodePercent(raw);
+  if (key === undefined) throw invalid("A % in the path is not followed by two hexadecimal digits");
+  if (key.length === 0) throw invalid("The key is empty");
+  return key;
+}
+
+/** The bytes of a parameter; none when it is absent. */
+function queryBytes(url: URL, name: string): Uint8Array {
+  for (const pair of url.search.slice(1).split("&")) {
+    const equals = pair.indexOf("=");
+    if (equals < 0 || pair.slice(0, equals) !== name) continue;
+    const bytes = decodePercent(pair.slice(equals + 1).replaceAll("+", " "));
+    if (bytes === undefined) throw invalid(`A % in ${name} lacks two hexadecimal digits`);
+    return bytes;
+  }
+  return new Uint8Array(0);
+}
+
+function limitOf(text: string | null): number {
+  if (text === null) return DEFAULT_LIMIT;
+  const limit = /^\d{1,6}$/.test(text) ? Number(text) : 0;
+  if (limit < 1 || limit > MAX_LIMIT) throw invalid(`limit is a whole number up to ${MAX_LIMIT}`);
+  return limit;
+}
+
+function ttlOf(text: string | null): string | null {
+  if (text === null) return null;
+  if (!/^[1-9]\d{0,14}$/.test(text))
+    throw invalid("A time to live is whole milliseconds from 1 on");
+  return text;
+}
+
+async function bodyOf(request: Request, mostBytes: number): Promise<Uint8Array> {
+  const tooLarge = (): ApiError =>
+    new ApiError(413, "too_large", `The body may have ${mostBytes} bytes`);
+  if (Number(request.headers.get("content-length") ?? 0) > mostBytes) throw tooLarge();
+  const bytes = await request.bytes();
+  if (bytes.length > mostBytes) throw tooLarge();
+  return bytes;
+}
+
+/** The object in the body of a request; an empty one when there is no body. */
+async function jsonOf(
+  request: Request,
+  mostBytes: number,
+): Promise<Readonly<Record<string, unknown>>> {
+  const type = request.headers.get("content-type") ?? "";
+  // What a form on somebody's page can send is no JSON.
+  if (!/^application\/json\b/i.test(type)) {
+    throw new ApiError(415, "not_json", "The content-type is to be application/json");
+  }
+  const bytes = await bodyOf(request, mostBytes);
+  if (bytes.length === 0) return {};
+  try {
+    const value: unknown = JSON.parse(Buffer.from(bytes).toString());
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+      return value as Readonly<Record<string, unknown>>;
+    }
+  } catch {
+    // Told below.
+  }
+  throw invalid("The body is no JSON object");
+}
