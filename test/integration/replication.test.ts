@@ -24,8 +24,8 @@ interface Broker {
 }
 
 async function embedded(): Promise<Broker> {
-  let broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", 0);
-  const { port } = broker;
+  const port = await freePort();
+  let broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", port);
   return {
     address: `mqtt://127.0.0.1:${port}`,
     pause: () => broker.stop(),

@@ -85,13 +85,21 @@ export class Mosquitto {
   }
 }
 
-/** A port on 127.0.0.1 that nobody listens on just now. */
+/**
+ * A port that nobody listens on just now. It is below those that the system gives out by itself, so
+ * nobody is given it before it is used, nor while who uses it is restarted.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.on("error", () => resolve(false)).listen(port, () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+    return port;
+  }
 }
 
 function canConnect(port: number): Promise<boolean> {
