@@ -143,28 +143,24 @@ describe.each(VERSIONS)("a limit that is not announced, over MQTT %s,", (protoco
     ["rumqttd's", 20_480],
     ["Moquette's", 8_092],
     ["a tiny one", 1_500],
-  ])(
-    "by which the broker hangs up: %s",
-    async (_, maxBytes) => {
-      const broker = await startBroker({
-        onPublish: (_packet, bytes) => (bytes > maxBytes ? "hang up" : undefined),
-      });
-      const [a, b] = await startPair(broker.address, { protocol_version });
-      fill(a, 5_000);
-      a.node.set("large", noise(100_000));
-      await eventually("all arrives", () => b.node.store.size === 5_000, 30_000);
-      await eventually("or is told of", () => b.references.includes("large"));
-      const { hangUps } = broker;
-      expect(hangUps).toBeLessThan(14);
-      expect(said(a, /mqtt\.max_packet_bytes/).length).toBeGreaterThan(0);
-      // What was learned is kept to.
-      for (let i = 0; i < 5; i++) a.node.set(`larger${i}`, noise(100_000));
-      fill(a, 2_000, 70);
-      await eventually("it is told of", () => b.references.includes("larger4"));
-      expect(broker.hangUps).toBe(hangUps);
-    },
-    60_000,
-  );
+  ])("by which the broker hangs up: %s", async (_, maxBytes) => {
+    const broker = await startBroker({
+      onPublish: (_packet, bytes) => (bytes > maxBytes ? "hang up" : undefined),
+    });
+    const [a, b] = await startPair(broker.address, { protocol_version });
+    fill(a, 5_000);
+    a.node.set("large", noise(100_000));
+    await eventually("all arrives", () => b.node.store.size === 5_000);
+    await eventually("or is told of", () => b.references.includes("large"));
+    const { hangUps } = broker;
+    expect(hangUps).toBeLessThan(14);
+    expect(said(a, /mqtt\.max_packet_bytes/).length).toBeGreaterThan(0);
+    // What was learned is kept to.
+    for (let i = 0; i < 5; i++) a.node.set(`larger${i}`, noise(100_000));
+    fill(a, 2_000, 70);
+    await eventually("it is told of", () => b.references.includes("larger4"));
+    expect(broker.hangUps).toBe(hangUps);
+  });
 
   test("by which it drops what it acknowledges, or says that it does", async () => {
     const tooLarge = (bytes: number) => bytes > 20_000;
@@ -195,10 +191,10 @@ describe.each(VERSIONS)("a limit that is not announced, over MQTT %s,", (protoco
     await eventually("it is sent", () => broker.publishes.some(({ bytes }) => bytes > 50_000));
     fill(a, 100);
     await eventually("the others arrive", () => b.node.store.size === 100);
-    await eventually("it is told of", () => b.references.includes("large"), 30_000);
+    await eventually("it is told of", () => b.references.includes("large"));
     const { status } = a;
     await eventually("nothing is left", () => status().waiting + status().unacknowledged === 0);
-  }, 60_000);
+  });
 });
 
 describe.skipIf(mosquittoPath === null)("mosquitto's message_size_limit", () => {
@@ -234,29 +230,23 @@ describe("what a broker lacks is done without:", () => {
     ["all of it", { onPublish: ({ qos, retain }) => (qos > 0 || retain ? "hang up" : undefined) }],
     ["a will", { onConnect: ({ will }) => (will ? "hang up" : undefined) }],
     ["a will, not authorized", { onConnect: ({ will }) => (will ? 5 : undefined) }],
-  ] as [string, Oddities][])(
-    "%s",
-    async (what, oddities) => {
-      for (const protocol_version of ["auto", ...VERSIONS]) {
-        const broker = await startBroker({ ...oddities, forgetsRetained: true });
-        const settings = { protocol_version };
-        const a = startNode(broker.address, `a${protocol_version}`, settings);
-        await eventually("a is there", () => a.status().connected);
-        const b = startNode(broker.address, `b${protocol_version}`, settings);
-        await eventually(
-          `they meet: ${what}, ${protocol_version}`,
-          () => [a, b].every((it) => it.status().nodes === 2),
-          20_000,
-        );
-        fill(a, 500);
-        await eventually("all arrives", () => b.node.store.size === 500, 20_000);
-        // MQTT 3.1.1 has no words for it, and the broker would take it.
-        if (what === "QoS 1, said so" && protocol_version === "3.1.1") continue;
-        expect(said(a, /without/)).not.toEqual([]);
-      }
-    },
-    90_000,
-  );
+  ] as [string, Oddities][])("%s", async (what, oddities) => {
+    for (const protocol_version of ["auto", ...VERSIONS]) {
+      const broker = await startBroker({ ...oddities, forgetsRetained: true });
+      const settings = { protocol_version };
+      const a = startNode(broker.address, `a${protocol_version}`, settings);
+      await eventually("a is there", () => a.status().connected);
+      const b = startNode(broker.address, `b${protocol_version}`, settings);
+      await eventually(`they meet: ${what}, ${protocol_version}`, () =>
+        [a, b].every((it) => it.status().nodes === 2),
+      );
+      fill(a, 500);
+      await eventually("all arrives", () => b.node.store.size === 500);
+      // MQTT 3.1.1 has no words for it, and the broker would take it.
+      if (what === "QoS 1, said so" && protocol_version === "3.1.1") continue;
+      expect(said(a, /without/)).not.toEqual([]);
+    }
+  });
 });
 
 describe("what a broker refuses is known:", () => {
@@ -317,18 +307,14 @@ describe("what a broker refuses is known:", () => {
     const a = startNode(broker.address, "a", {}, { timing });
     await eventually("it is connected", () => a.status().connected);
     fill(a, 10);
-    await eventually(
-      "it is given up",
-      () => said(a, /refused a message.*updates/).length > 0,
-      30_000,
-    );
+    await eventually("it is given up", () => said(a, /refused a message.*updates/).length > 0);
     await eventually("it is connected", () => a.status().connected);
     const { hangUps } = broker;
     fill(a, 10, 61);
     const before = asked(a);
     await eventually("others are asked instead", () => asked(a) > before + 2);
     expect(broker.hangUps).toBe(hangUps);
-  }, 60_000);
+  });
 
   test.each([
     [
@@ -360,7 +346,7 @@ describe("the version", () => {
     const a = startNode(broker.address, "a", {}, { timing: fasterBy(20) });
     await eventually("it is connected", () => a.status().connected);
     expect(broker.connects.map(({ protocolVersion }) => protocolVersion)).toEqual([5, 4]);
-  }, 30_000);
+  });
 
   test("goes up again after something else hung up on it, and nothing is lost", async () => {
     let isProxyAway = true;
@@ -372,7 +358,7 @@ describe("the version", () => {
     const a = startNode(broker.address, "a", {}, { timing });
     await eventually("it is connected", () => a.status().connected);
     isProxyAway = false;
-    await eventually("it is connected anew", () => a.status().connections === 2);
+    await eventually("it is connected anew", () => a.status().connections > 1);
     expect(broker.connects.at(-1)).toMatchObject({ protocolVersion: 5, clientId: "a" });
     await eventually("and stays so", () => a.status().connected);
   });
@@ -417,7 +403,7 @@ describe("what cannot be meant", () => {
     const again = startNode(broker.address, "a", {}, { timing });
     await eventually("it is back", () => b.status().nodes === 2 && again.status().nodes === 2);
     broker.dropAll();
-    await eventually("and once more", () => again.status().connections === 2);
+    await eventually("and once more", () => again.status().connections > 1);
     await eventually("they meet", () => again.status().nodes === 2);
     expect(again.status().duplicateNodeId).toBe(false);
     expect(again.log.lines.filter((line) => line.startsWith("error"))).toEqual([]);

@@ -17,7 +17,6 @@ import {
 import { runToEnd } from "../support/process.ts";
 
 const LARGE = "x".repeat(3 * 1_048_576);
-const DEADLINE_MS = 60_000;
 
 let broker: Mosquitto;
 let nodes: ClusterNode[];
@@ -63,11 +62,11 @@ describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", 
     await n2.ask("REPLICATE enable");
     // And one that has nothing yet.
     const n3 = await start("n3");
-    await eventually("all hold the same", equalHashes, DEADLINE_MS);
+    await eventually("all hold the same", equalHashes);
     expect(await n3.ask("DBSIZE")).toBe("4000");
 
     expect(await n3.ask(`SET large ${LARGE}`)).toBe("OK");
-    await eventually("the large value is everywhere", equalHashes, DEADLINE_MS);
+    await eventually("the large value is everywhere", equalHashes);
     expect(await n1.ask("STRLEN large")).toBe(`${LARGE.length}`);
     const ways = (await n1.info()).get("sync_ways");
     expect(ways).toBe("n2=broker n3=broker");
@@ -121,7 +120,7 @@ describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", 
     expect(Number(held)).toBeLessThan(4_000);
     await broker.crash();
     await broker.resume();
-    await eventually("all hold the same", equalHashes, DEADLINE_MS);
+    await eventually("all hold the same", equalHashes);
     expect(await n2.ask("DBSIZE")).toBe("5000");
     // The session that was under way has gone on; none could begin meanwhile.
     expect(links).toBeGreaterThan(0);
@@ -157,19 +156,18 @@ describe.skipIf(mosquittoPath === null)("on a thin line to the broker", () => {
         );
         await n1.ask("REPLICATE enable");
         const held = async (): Promise<number> => Number(await n2.ask("DBSIZE"));
-        await eventually("it is being healed", async () => (await held()) > 100, DEADLINE_MS);
+        await eventually("it is being healed", async () => (await held()) > 100);
         for (let i = 0; i < 5; i++) {
           const before = await held();
           await n1.ask(`SET fresh${i} 1`);
           const isThere = async (): Promise<boolean> => (await n2.ask(`GET fresh${i}`)) === "1";
-          await eventually("what is written arrives", isThere, DEADLINE_MS);
+          await eventually("what is written arrives", isThere);
           expect((await held()) - before).toBeLessThan(KEYS / 10);
         }
       } finally {
         link.close();
       }
     },
-    180_000,
   );
 });
 
@@ -196,7 +194,7 @@ describe.skipIf(mosquittoPath === null)("a broker that refuses the writes of all
   test("still carries what heals them", async () => {
     const [n1, n2] = await startPair();
     await n1.ask("SET first 1");
-    await eventually("it has come", async () => (await n2.ask("GET first")) === "1", DEADLINE_MS);
+    await eventually("it has come", async () => (await n2.ask("GET first")) === "1");
   });
 
   test("carries what a node that stops hands over", async () => {
@@ -235,10 +233,10 @@ describe.skipIf(missing !== null)("three nodes in networks of their own", () => 
       await setKeys(n2, "alone", 500);
       await n2.ask("REPLICATE enable");
       const n3 = await create(3);
-      await eventually("all hold the same", equalHashes, DEADLINE_MS);
+      await eventually("all hold the same", equalHashes);
       expect(await n3.ask("DBSIZE")).toBe("1000");
       expect(await n2.ask(`SET large ${LARGE}`)).toBe("OK");
-      await eventually("the large value is everywhere", equalHashes, DEADLINE_MS);
+      await eventually("the large value is everywhere", equalHashes);
       expect(await n1.ask("STRLEN large")).toBe(`${LARGE.length}`);
       expect((await n1.info()).get("sync_ways")).toMatch(/^n2=broker n3=(broker|untried)$/);
     },

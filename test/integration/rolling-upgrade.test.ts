@@ -26,7 +26,6 @@ const IDS = ["n1", "n2", "n3"];
 const AT_ONCE = 100;
 /** Between two rounds of them: nodes and test share a machine. */
 const PAUSE_MS = 100;
-const TOGETHER_MS = 60_000;
 
 let directory: string;
 
@@ -160,7 +159,6 @@ async function expectAllThere(cluster: Cluster, writers: readonly Writer[]): Pro
   await eventually(
     "all nodes have the same",
     async () => new Set(await cluster.hashes()).size === 1,
-    TOGETHER_MS,
   );
   for (const node of cluster.nodes.values()) {
     for (const { acknowledged } of writers) {
@@ -194,42 +192,38 @@ describe.skipIf(mosquittoPath === null)("three nodes under load are upgraded", (
   test.each([
     ["from the version before to this one", older, CURRENT],
     ["from this version to the next", CURRENT, newer],
-  ])(
-    "%s, and downgraded again",
-    async (_, before, after) => {
-      const [old, young] = await Promise.all([
-        binaryAs(before, directory),
-        binaryAs(after, directory),
-      ]);
-      const broker = await Mosquitto.start();
-      const cluster = new Cluster(broker);
-      await cluster.open(old);
-      const writers = IDS.map((id) => new Writer(cluster, id));
-      const isKnown = (features: number): boolean => (features & READS_COMPRESSED) !== 0;
+  ])("%s, and downgraded again", async (_, before, after) => {
+    const [old, young] = await Promise.all([
+      binaryAs(before, directory),
+      binaryAs(after, directory),
+    ]);
+    const broker = await Mosquitto.start();
+    const cluster = new Cluster(broker);
+    await cluster.open(old);
+    const writers = IDS.map((id) => new Writer(cluster, id));
+    const isKnown = (features: number): boolean => (features & READS_COMPRESSED) !== 0;
+    expect(await areCompressed(cluster)).toBe(isKnown(before.features));
+    for (const id of IDS) {
+      await cluster.replace(id, young);
+      const areAllNew = id === IDS.at(-1);
+      const features = areAllNew ? after.features : before.features;
+      expect(await areCompressed(cluster)).toBe(isKnown(features));
+    }
+    for (const id of IDS) {
+      await cluster.replace(id, old);
       expect(await areCompressed(cluster)).toBe(isKnown(before.features));
-      for (const id of IDS) {
-        await cluster.replace(id, young);
-        const areAllNew = id === IDS.at(-1);
-        const features = areAllNew ? after.features : before.features;
-        expect(await areCompressed(cluster)).toBe(isKnown(features));
-      }
-      for (const id of IDS) {
-        await cluster.replace(id, old);
-        expect(await areCompressed(cluster)).toBe(isKnown(before.features));
-      }
-      await Promise.all(writers.map((writer) => writer.stop()));
-      await expectAllThere(cluster, writers);
-      const written = writers.reduce((sum, it) => sum + it.acknowledged.length, 0);
-      expect(written).toBeGreaterThan(10 * AT_ONCE);
-      await cluster.close();
-      await broker.stop();
-      // At most what was said while a node was just coming it could not read, and then compared.
-      for (const trouble of [/cannot be talked to/, /reason=malformed/, /does not keep to/]) {
-        expect(cluster.logs.split("\n").filter((line) => trouble.test(line))).toEqual([]);
-      }
-    },
-    180_000,
-  );
+    }
+    await Promise.all(writers.map((writer) => writer.stop()));
+    await expectAllThere(cluster, writers);
+    const written = writers.reduce((sum, it) => sum + it.acknowledged.length, 0);
+    expect(written).toBeGreaterThan(10 * AT_ONCE);
+    await cluster.close();
+    await broker.stop();
+    // At most what was said while a node was just coming it could not read, and then compared.
+    for (const trouble of [/cannot be talked to/, /reason=malformed/, /does not keep to/]) {
+      expect(cluster.logs.split("\n").filter((line) => trouble.test(line))).toEqual([]);
+    }
+  });
 
   test("to one that speaks no version of theirs: each says so in one line", async () => {
     const strange = { lowest: CURRENT.highest + 3, highest: CURRENT.highest + 4, features: 0 };

@@ -280,7 +280,7 @@ test("what is slow or silent over TLS is ended as it is without", async () => {
   await logs("Cut a connection that does not read its replies", hasty);
   deaf.destroy();
   await hasty.remove();
-}, 20_000);
+});
 
 test("what is damaged on the way ends the connection, and is counted", async () => {
   const raw = connect({ port: node.tlsPort, host: "127.0.0.1" });

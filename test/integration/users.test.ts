@@ -204,12 +204,11 @@ describe("with a file of users", () => {
     const client = await connect();
     const wrong = "ERROR: Not authenticated - invalid username-password pair or user is disabled";
     expect(await client.send("AUTH dash nope")).toBe(wrong);
-    client.sendRaw("AUTH dash nope\n");
-    const began = performance.now();
-    expect(await admin.send("GET site:1:temp")).toBe("21");
-    expect(client.unread()).toBe("");
+    // The answers are due after 0.25, 0.75, 1.75, 3.75 and 5.75 s.
+    client.sendRaw("AUTH dash nope\n".repeat(5));
     expect(await client.readLine()).toBe(wrong);
-    expect(performance.now()).toBeGreaterThan(began);
+    expect(await admin.send("GET site:1:temp")).toBe("21");
+    expect(client.unread().split(wrong).length - 1).toBeLessThan(4);
     await client.close();
   });
 
@@ -447,15 +446,11 @@ describe.skipIf(outward === undefined)("without users, from another address", ()
     // What is written before a node is there comes by a sync or not at all.
     const second = await start("b", `mqtt://127.0.0.1:${brokerPort}`);
     const onSecond = await LineClient.connect(second.port);
-    await eventually(
-      "it is healed",
-      async () => (await onSecond.send("GET before")) === "v",
-      30_000,
-    );
+    await eventually("it is healed", async () => (await onSecond.send("GET before")) === "v");
     await second.waitFor(/A peer is reached through the broker/);
     for (const client of [onFirst, onSecond]) await client.close();
     for (const node of [second, first]) await node.stop();
-  }, 60_000);
+  });
 
   test("peers say in both logs why they do not sync", async () => {
     const network = 'bind_address = "0.0.0.0"';
@@ -520,4 +515,4 @@ test("passwords are nowhere but where they were put", async () => {
   for (const secret of [ADMIN, made, DASH]) {
     expect(heard.filter((text) => text.includes(secret))).toEqual([]);
   }
-}, 30_000);
+});

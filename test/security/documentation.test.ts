@@ -210,7 +210,7 @@ describe("encryption at rest", () => {
     // What a node without a key set aside is printed as it is.
     writeFileSync(join(directory, "data/set-aside-node1.jsonl"), '{"key":"old"}\n');
     expect(await run(unseal!)).toBe('{"key":"old"}\n');
-  }, 60_000);
+  });
 
   test("its key is changed as it stands there", async () => {
     await run("merklekv keygen storage.key");
@@ -229,7 +229,7 @@ describe("encryption at rest", () => {
     const last = await startWith(steps[1]!);
     expect(await ask("GET private")).toBe("value-of-it");
     await stop(last);
-  }, 60_000);
+  });
 });
 
 describe("users", () => {
@@ -275,7 +275,7 @@ describe("users", () => {
     expect(answers.slice(3)).toEqual(["OK", "OK"]);
     const saved = readFileSync(join(directory, "users.acl"), "utf8");
     expect(saved).toContain(" ~site:*:temp %W~inbox:* -@all +@read +set\n");
-  }, 60_000);
+  });
 
   test("get another password, and can log in at every moment", async () => {
     const [keygen, add, save, useNew, ...rest] = commandsOf("### Of passwords");
@@ -306,5 +306,5 @@ describe("users", () => {
     await run(move!);
     expect(await at("dash.password")).toEqual(works);
     expect(readFileSync(join(directory, "users.acl"), "utf8")).not.toContain(sha256("dash-pass"));
-  }, 60_000);
+  });
 });

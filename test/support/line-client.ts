@@ -1,7 +1,6 @@
 /** A client for tests that talks lines over TCP, byte for byte what somebody types into `nc`. */
 import { connect, type Socket } from "node:net";
-
-const DEADLINE_MS = 10_000;
+import { DEADLINE_MS } from "./eventually.ts";
 
 /** One connection. Replies are queued as they arrive, so `send` may be called in a row (pipelining). */
 export class LineClient {
@@ -47,7 +46,7 @@ export class LineClient {
     this.socket.write(data);
   }
 
-  /** The next line without its line end. Rejects after 10 s, or when the connection ends first. */
+  /** The next line without its line end. Rejects after a deadline, or when the connection ends first. */
   async readLine(): Promise<string> {
     return (await this.takeLine()).toString().replace(/\r?\n$/, "");
   }

@@ -3,23 +3,21 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { merklekvBinary } from "./binary.ts";
-
-const START_DEADLINE_MS = 20_000;
-const STOP_DEADLINE_MS = 20_000;
+import { DEADLINE_MS } from "./eventually.ts";
 
 /** Any run of the binary. */
 export interface BinaryProcess {
   readonly pid: number;
   /** Everything written to stdout and stderr so far. */
   output(): string;
-  /** Resolves with the first match in the output; rejects when the process ends or 20 s pass. */
+  /** Resolves with the first match in the output; rejects when the process ends or a deadline passes. */
   waitFor(pattern: RegExp): Promise<RegExpExecArray>;
   /** Sends a line, or whatever text, to its standard input. */
   write(text: string): void;
   /** Ends its standard input. */
   endInput(): void;
   signal(name: NodeJS.Signals): void;
-  /** SIGTERM, then waits; the exit code. Throws when it does not end within 20 s (it is killed). */
+  /** SIGTERM, then waits; the exit code. Throws when it does not end by a deadline (it is killed). */
   stop(): Promise<number>;
   /** SIGKILL, then waits. */
   kill(): Promise<void>;
@@ -80,13 +78,13 @@ export async function runBinary(
 
   const waitFor = async (pattern: RegExp) => {
     const { promise: late, resolve } = Promise.withResolvers<"late">();
-    const timer = setTimeout(() => resolve("late"), START_DEADLINE_MS);
+    const timer = setTimeout(() => resolve("late"), DEADLINE_MS);
     try {
       for (let timedOut: unknown; ; timedOut = await Promise.race([news.promise, late])) {
         const match = pattern.exec(output);
         if (match) return match;
         if (!ended && !timedOut) continue;
-        const problem = ended ? "ended" : "went on for 20 s";
+        const problem = ended ? "ended" : `went on for ${DEADLINE_MS} ms`;
         throw new Error(`merklekv ${problem} without ${pattern}; its output:\n${output}`);
       }
     } finally {
@@ -100,12 +98,12 @@ export async function runBinary(
   const stop = async () => {
     child.kill("SIGTERM");
     const { promise: late, resolve } = Promise.withResolvers<"late">();
-    const timer = setTimeout(() => resolve("late"), STOP_DEADLINE_MS);
+    const timer = setTimeout(() => resolve("late"), DEADLINE_MS);
     const code = await Promise.race([exited, late]);
     clearTimeout(timer);
     if (code !== "late") return code;
     await kill();
-    throw new Error(`merklekv did not stop within ${STOP_DEADLINE_MS} ms; its output:\n${output}`);
+    throw new Error(`merklekv did not stop within ${DEADLINE_MS} ms; its output:\n${output}`);
   };
   return {
     pid: child.pid,

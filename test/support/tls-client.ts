@@ -2,8 +2,7 @@
 import { readFileSync } from "node:fs";
 import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
 import type { CertificateFiles } from "./certificates.ts";
-
-const DEADLINE_MS = 10_000;
+import { DEADLINE_MS } from "./eventually.ts";
 
 /** How it connects. */
 export interface TlsClientOptions {

@@ -11,7 +11,6 @@ import type { NodeOnDisk } from "../node-on-disk.ts";
 
 const PREFIX = "merkle-kv";
 const GREETING = Buffer.from("PEER\n");
-const HEALED_MS = 60_000;
 /** A core is not to be taken: so much processor time in each second at most. */
 const MOST_CPU = 0.5;
 
@@ -150,7 +149,7 @@ export async function heals(stage: Stage): Promise<void> {
   await here.readLines(1_000);
   await there.send("REPLICATE enable");
   const isThere = async () => (await there.send(`GET heal:${round}:999`)) === "999";
-  await eventually("the peer is healed", isThere, HEALED_MS);
+  await eventually("the peer is healed", isThere);
   await Promise.all([here.close(), there.close()]);
 }
 

@@ -1,5 +1,6 @@
 /** Requests that take long: what they answer, while others are served and write in between. */
 import { expect, test } from "bun:test";
+import { DEADLINE_MS } from "../../support/eventually.ts";
 import type { Durability } from "../../../src/ports.ts";
 import { MemoryJournal } from "../../../src/durability/journal.ts";
 import { PLAIN, TAGGED } from "../../../src/protocol/reply.ts";
@@ -31,7 +32,7 @@ async function replyOf(
   isWhole: (text: string) => boolean,
 ): Promise<string> {
   let text = "";
-  for (const deadline = Date.now() + 10_000; Date.now() < deadline;) {
+  for (const deadline = Date.now() + DEADLINE_MS; Date.now() < deadline;) {
     text += client.read();
     if (isWhole(text)) return text;
     await new Promise((resolve) => setImmediate(resolve));

@@ -343,13 +343,7 @@ describe("a power cut takes what was not synced", () => {
       fc.asyncProperty(actions, fc.nat(), (work, seed) =>
         crashRound("always", work, seed, (files) => files.crash(kind, seeded(seed + 1))),
       ),
-      {
-        numRuns: 150,
-        endOnFailure: true,
-        interruptAfterTimeLimit: 20_000,
-        markInterruptAsFailure: true,
-        timeout: 3000,
-      },
+      { numRuns: 150 },
     );
   });
 
@@ -385,13 +379,7 @@ describe("a power cut takes what was not synced", () => {
           set(second.store, "goes", "on");
           await untilSafe(second);
         }),
-        {
-          numRuns: 150,
-          endOnFailure: true,
-          interruptAfterTimeLimit: 20_000,
-          markInterruptAsFailure: true,
-          timeout: 3000,
-        },
+        { numRuns: 150 },
       );
     },
   );
