@@ -518,7 +518,7 @@ test("what is dated too far ahead is kept where it is, and asked for when its ti
     antiEntropy: { peer_list: [one.address] },
   });
   const ahead = new SyncPeer("ahead");
-  const edgeMs = Date.now() + 5_000;
+  const edgeMs = Date.now() + 8_000;
   ahead.store.clock.observe(timeHighOf(edgeMs), timeLowOf(edgeMs));
   ahead.set("edge", "x");
   expect((await ahead.visit(one.process.port)).ok).toBe(true);

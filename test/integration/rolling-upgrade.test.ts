@@ -25,7 +25,7 @@ const IDS = ["n1", "n2", "n3"];
 /** Writes that are sent at once, so that batches are long enough to be compressed. */
 const AT_ONCE = 100;
 /** Between two rounds of them: nodes and test share a machine. */
-const PAUSE_MS = 100;
+const PAUSE_MS = 50;
 
 let directory: string;
 

@@ -15,10 +15,10 @@ import { secretFileNamed } from "../support/secret-files.ts";
 import { SyncPeer } from "../support/sync-peer.ts";
 
 const SECRET = { cluster: { secret_file: secretFileNamed("one"), name: "plant-in-hanoi" } };
-/** What is silent for a second is given up. */
-const NETWORK = { network: { connection_timeout: 1, max_line_bytes: 2_000_000 } };
+/** What is silent for two seconds is given up. */
+const NETWORK = { network: { connection_timeout: 2, max_line_bytes: 2_000_000 } };
 
-/** A node whose client has said something: one that says nothing for a second is cut. */
+/** A node whose client has said something: one that says nothing for that long is cut. */
 async function start(id: string, options: ClusterNodeOptions): Promise<ClusterNode> {
   const node = await ClusterNode.start(id, options);
   expect(await node.ask("PING")).toBe("PONG");
