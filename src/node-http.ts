@@ -8,9 +8,9 @@ import type { User } from "./access/user.ts";
 import { FAMILY_NAMES, type Statistics } from "./commands/statistics.ts";
 import { formatHostPort } from "./config/address.ts";
 import type { Config } from "./config/schema.ts";
-import type { FactSection } from "./fact.ts";
 import { ApiError, LOGIN } from "./http/api-answers.ts";
 import { answerApi, maxBodyBytes } from "./http/api.ts";
+import type { NodeView } from "./http/api-node.ts";
 import { HttpPort, nameOf, type Check, type Credentials } from "./http/http-port.ts";
 import { LoopDelay } from "./http/loop-delay.ts";
 import type { Audit, InnerClient } from "./ports.ts";
@@ -26,7 +26,8 @@ export interface ServingNode {
   readonly statistics: Statistics;
   /** Whether the first sync with the peers is done, or was given up. */
   readonly hasSynced: boolean;
-  facts(): readonly FactSection<void>[];
+  /** What the API tells of it. */
+  readonly view: NodeView;
   /** A client of that user who comes from that address, `host:port`. */
   openClient(user: User, address: string): InnerClient;
   /** Logs an error that should never have happened. */
@@ -55,7 +56,6 @@ export function openNodeHttp(
   const loopDelay = new LoopDelay(timing);
   const noteDenied = (event: "denied" | "login_failed", user: string, address: string): void =>
     audit.record({ event, user, address, certificate: null, command: "HTTP", key: null });
-  const options = { maxValueBytes: network.max_value_bytes, version, timing };
   const api = async (
     request: Request,
     address: string,
@@ -72,7 +72,8 @@ export function openNodeHttp(
     if (refusal !== null) return refusal.toResponse();
     const client = node.openClient(user as User, address);
     request.signal.addEventListener("abort", () => client.end());
-    return answerApi(request, client, options);
+    const maxValueBytes = network.max_value_bytes;
+    return answerApi(request, client, { maxValueBytes, version, timing, node: node.view });
   };
   const source = {
     api: http.api ? api : null,
@@ -85,7 +86,7 @@ export function openNodeHttp(
       if (node === null) return null;
       const { statistics } = node;
       const commands = FAMILY_NAMES.map((it) => [it, statistics.commandsOf(it)] as const);
-      return { sections: node.facts(), commands: new Map(commands), loopDelay };
+      return { sections: node.view.facts(), commands: new Map(commands), loopDelay };
     },
     readiness: () => checksOf(serving()),
     async mayRead(address: string, credentials: Credentials | null) {

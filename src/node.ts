@@ -27,6 +27,7 @@ import { MAX_KEY_BYTES } from "./core/data/entry.ts";
 import { advertisedAddress, advertisedTlsAddress } from "./node-address.ts";
 import { addressOfOwn, brokerTls, startBroker } from "./node-broker.ts";
 import { NodeCertificates } from "./node-certificates.ts";
+import { membersOf, treeCellsOf } from "./node-view.ts";
 import { infoSections } from "./node-facts.ts";
 import { announceUsers, openUsers } from "./node-users.ts";
 import { checksOf, openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
@@ -217,7 +218,15 @@ class RunningNode implements Node {
       replica,
       statistics,
       hasSynced,
-      facts: () => this.services.info(),
+      view: {
+        facts: () => this.services.info(),
+        members: () => {
+          const { config, world } = this;
+          const { host, port } = this.address;
+          return membersOf(replica, config.node_id, { host, port }, world.timing.nowMs());
+        },
+        treeCells: () => treeCellsOf(replica),
+      },
       openClient: (user, address) => this.innerClients.open(user, address),
       reportBug: (error) => this.services.reportBug(error),
     };

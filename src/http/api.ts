@@ -7,6 +7,7 @@ import type { Timing } from "../timing.ts";
 import { ApiError, factsField, invalid, notFound, valueOf } from "./api-answers.ts";
 import { runBatch } from "./api-batch.ts";
 import { bytesField, decodePercent, encodePercent } from "./api-keys.ts";
+import { runCommand, tellCluster, tellFacts, tellTree, type NodeView } from "./api-node.ts";
 import { watchKeys } from "./api-watch.ts";
 import { openApi } from "./openapi.ts";
 
@@ -15,6 +16,7 @@ export interface ApiOptions {
   /** Longest value that a request may carry, in bytes. */
   readonly maxValueBytes: number;
   readonly timing: Timing;
+  readonly node: NodeView;
   readonly version: string;
 }
 
@@ -61,6 +63,19 @@ async function route(
     return allow(request, {
       GET: () => watchKeys(client, queryBytes(url, "prefix"), options.timing),
     });
+  }
+  if (pathname === "/v1/facts") {
+    return allow(request, { GET: () => tellFacts(client, options.node) });
+  }
+  if (pathname === "/v1/cluster") {
+    return allow(request, { GET: () => tellCluster(client, options.node) });
+  }
+  if (pathname === "/v1/tree") {
+    return allow(request, { GET: () => tellTree(client, options.node) });
+  }
+  if (pathname === "/v1/command") {
+    const most = maxBodyBytes(options.maxValueBytes);
+    return allow(request, { POST: async () => runCommand(await jsonOf(request, most), client) });
   }
   if (pathname === KEYS) return allow(request, { GET: () => list(url, client) });
   if (pathname === `${KEYS}:batch`) {

@@ -245,6 +245,44 @@ const watchPath = {
   },
 };
 
+function told(operationId: string, summary: string, properties: object): object {
+  const content = json({ type: "object", properties });
+  return {
+    get: { operationId, summary, responses: { "200": answer("It.", content), ...REFUSALS } },
+  };
+}
+
+const commandPath = {
+  post: {
+    operationId: "runCommand",
+    summary: "Runs any command of the client port that needs no connection.",
+    requestBody: {
+      required: true,
+      content: json({
+        type: "object",
+        required: ["words"],
+        properties: {
+          words: {
+            type: "array",
+            minItems: 1,
+            maxItems: 1_000,
+            items: { oneOf: [text, { type: "object", properties: bytes("word") }] },
+          },
+        },
+      }),
+    },
+    responses: {
+      "200": answer(
+        "Its reply: null, or an object with `status`, `integer`, `value`, `error` or `items`.",
+        json({ type: "object", required: ["reply"] }),
+      ),
+      "413": answer("The body is too large.", json(ERROR)),
+      "415": answer("The body is no JSON.", json(ERROR)),
+      ...REFUSALS,
+    },
+  },
+};
+
 /** The document, for that version of the program. */
 export function openApi(version: string): object {
   return {
@@ -264,6 +302,16 @@ export function openApi(version: string): object {
       "/v1/keys/{key}:increment": incrementPath,
       "/v1/keys:batch": batchPath,
       "/v1/watch": watchPath,
+      "/v1/command": commandPath,
+      "/v1/facts": told("getFacts", "What INFO tells. For users who may say that.", {
+        sections: { type: "array", items: { type: "object" } },
+      }),
+      "/v1/cluster": told("getCluster", "Who is there, as far as this node knows.", {
+        members: { type: "array", items: { type: "object" } },
+      }),
+      "/v1/tree": told("getTree", "The Merkle tree as 4,096 cells of 4 bytes.", {
+        cells_base64: text,
+      }),
       "/v1/openapi.json": {
         get: {
           operationId: "openApi",

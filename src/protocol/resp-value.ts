@@ -47,7 +47,8 @@ class RespReader {
       case "_":
         return null;
       case "$":
-        return this.bulk(Number(line));
+        // A command may have chosen RESP2.
+        return line === "-1" ? null : this.bulk(Number(line));
       case "*":
         return this.list(Number(line));
       case "%":

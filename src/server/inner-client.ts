@@ -16,7 +16,7 @@ import {
 } from "../ports.ts";
 import { PLAIN, RESP3, Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
-import { readRespReply, type RespReply } from "../protocol/resp-value.ts";
+import { readRespReply, RespError, type RespReply } from "../protocol/resp-value.ts";
 import { KeyWatch, entryFacts } from "./key-watch.ts";
 import { JournalGate } from "./journal-gate.ts";
 
@@ -81,7 +81,7 @@ export class InnerClients {
         const reply = this.newReply();
         const later = this.execute(session, words, reply);
         if (later !== undefined) throw new Error(`${String(words[0])} does not answer at once`);
-        return readRespReply(reply.handOver());
+        return replyOf(session, reply);
       },
       entry: (key) => this.entry(key),
     };
@@ -99,7 +99,7 @@ export class InnerClients {
       while (write(reply) === true);
     }
     await safe;
-    return readRespReply(reply.handOver());
+    return replyOf(session, reply);
   }
 
   private newReply(): Reply {
@@ -172,6 +172,13 @@ export class InnerClients {
     const get = users.permissions.find("get")!;
     return this.keyWatch.add(user, watcher, () => user.definition.readableBy(get));
   }
+}
+
+/** There is no connection that a command could take over. */
+function replyOf(session: ClientSession, reply: Reply): RespReply {
+  if (session.upgrade === null) return readRespReply(reply.handOver());
+  session.upgrade = null;
+  return new RespError("ERR", "this command needs a connection of the client port");
 }
 
 function requestOf(words: Words): Request {

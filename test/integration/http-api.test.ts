@@ -234,6 +234,35 @@ describe("a web page from elsewhere", () => {
   });
 });
 
+describe("the node", () => {
+  test("tells its facts, who is there, and its tree", async () => {
+    const { sections } = (await (await send("/v1/facts")).json()) as {
+      sections: { facts: { name: string; value: unknown }[] }[];
+    };
+    const facts = new Map(sections.flatMap((it) => it.facts).map((it) => [it.name, it.value]));
+    expect(facts.get("node_id")).toBe("n");
+    const { members } = (await (await send("/v1/cluster")).json()) as { members: unknown[] };
+    expect(members).toMatchObject([{ node_id: "n", online: true, seen_ms_ago: 0 }]);
+    const tree = (await (await send("/v1/tree")).json()) as { cells_base64: string };
+    expect(Buffer.from(tree.cells_base64, "base64").length).toBe(4 * 4_096);
+  });
+
+  test("runs commands, but none that needs a connection", async () => {
+    const run = async (...words: unknown[]): Promise<unknown> =>
+      ((await (await post("/v1/command", { words })).json()) as { reply: unknown }).reply;
+    expect(await run("SET", { word_base64: "/w==" }, "v")).toEqual({ status: "OK" });
+    expect(await run("GET", { word_base64: "/w==" })).toEqual({ value: "v" });
+    expect(await run("GET", "nothing")).toBeNull();
+    expect(await run("INCR", "counted")).toEqual({ integer: "1" });
+    expect(await run("MGET", "counted", "nothing")).toEqual({ items: [{ value: "1" }, null] });
+    expect(await run("HELLO", "2")).toHaveProperty("items");
+    expect(await run("PEER")).toMatchObject({ error: { code: "ERR" } });
+    expect(await run("NONSENSE")).toMatchObject({ error: { code: "ERR" } });
+    expect(await refusal(post("/v1/command", { words: [] }))).toEqual([400, "invalid"]);
+    expect(await refusal(post("/v1/command", { words: [5] }))).toEqual([400, "invalid"]);
+  });
+});
+
 test("the description names what there is", async () => {
   const document = (await (await send("/v1/openapi.json")).json()) as {
     paths: Record<string, Record<string, unknown>>;

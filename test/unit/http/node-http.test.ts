@@ -41,7 +41,7 @@ function nodeWith(trouble: {
     replica: replica as unknown as ServingNode["replica"],
     statistics: new Statistics(),
     hasSynced,
-    facts: () => [],
+    view: { facts: () => [], members: () => [], treeCells: () => new Uint8Array(0) },
     openClient: () => {
       throw new Error("nobody asks for keys");
     },

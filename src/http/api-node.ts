@@ -1,0 +1,95 @@
+/** The node itself by the HTTP API: its facts, who else is there, its tree, and any command. */
+import type { FactSection } from "../fact.ts";
+import type { InnerClient } from "../ports.ts";
+import { RespError, type RespReply } from "../protocol/resp-value.ts";
+import { ApiError, invalid, valueOf } from "./api-answers.ts";
+import { bytesField, bytesOfField } from "./api-keys.ts";
+
+/** A node of the cluster, as another one knows it. */
+export interface MemberView {
+  readonly node_id: string;
+  /** `host:port`; empty when it says none. */
+  readonly address: string;
+  readonly version: string;
+  readonly online: boolean;
+  /** Its Merkle root in hexadecimal; null while unknown. */
+  readonly root: string | null;
+  /** Whether it says that it hears of what others write. */
+  readonly hears: boolean;
+  /** Milliseconds since it was heard of; 0 for the node that is asked. */
+  readonly seen_ms_ago: number;
+}
+
+/** What the API tells of the node. */
+export interface NodeView {
+  facts(): readonly FactSection<void>[];
+  /** This node first. */
+  members(): readonly MemberView[];
+  /** The first 4 bytes of the digests of the tree's lowest inner level. */
+  treeCells(): Uint8Array;
+}
+
+/** Names and values of all facts, by their sections. For who may say INFO. */
+export async function tellFacts(client: InnerClient, node: NodeView): Promise<Response> {
+  await checkInfo(client);
+  const sections = node.facts().map(({ title, facts }) => ({
+    title,
+    facts: facts.flatMap(({ name, kind, unit, help, read }) => {
+      const value = read();
+      return value === null ? [] : [{ name, kind, unit, help, value }];
+    }),
+  }));
+  return Response.json({ sections });
+}
+
+/** Who is there. For who may say INFO. */
+export async function tellCluster(client: InnerClient, node: NodeView): Promise<Response> {
+  await checkInfo(client);
+  return Response.json({ members: node.members() });
+}
+
+/** The tree as a map: cells that differ between two looks, or two nodes, hold other keys. */
+export async function tellTree(client: InnerClient, node: NodeView): Promise<Response> {
+  await checkInfo(client);
+  return Response.json({ cells_base64: Buffer.from(node.treeCells()).toString("base64") });
+}
+
+/** Runs the words of a request's body as a command, and tells its reply. */
+export async function runCommand(
+  { words }: Readonly<Record<string, unknown>>,
+  client: InnerClient,
+): Promise<Response> {
+  if (!Array.isArray(words) || words.length === 0 || words.length > MAX_WORDS) {
+    throw invalid(`words is a list of 1 to ${MAX_WORDS}`);
+  }
+  const parts = words.map((word: unknown) => {
+    const fields = typeof word === "object" && word !== null ? { ...word } : { word };
+    const part = bytesOfField(fields, "word");
+    if (part === undefined) throw invalid("A word is a text, or an object with word_base64");
+    return part;
+  });
+  const reply = await client.ask(parts);
+  if (reply instanceof RespError && reply.code === "NOAUTH") valueOf(reply);
+  return Response.json({ reply: replyField(reply) });
+}
+
+/** Most words of a command. */
+const MAX_WORDS = 1_000;
+
+function replyField(reply: RespReply): unknown {
+  if (reply === null) return null;
+  if (typeof reply === "string") return { status: reply };
+  if (typeof reply === "bigint") return { integer: String(reply) };
+  if (reply instanceof Uint8Array) return bytesField("value", reply);
+  if (reply instanceof RespError) {
+    return { error: { code: reply.code, message: reply.message } };
+  }
+  return { items: reply.map(replyField) };
+}
+
+async function checkInfo(client: InnerClient): Promise<void> {
+  const reply = await client.ask(["INFO", "server"]);
+  if (!(reply instanceof RespError)) return;
+  if (reply.code !== "NOPERM") valueOf(reply);
+  throw new ApiError(403, "not_permitted", "This is for users who may say INFO");
+}
