@@ -8,6 +8,7 @@ import { isIP } from "node:net";
 import { formatHostPort, isLoopbackHost } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
 import { ApiError } from "./api-answers.ts";
+import { consoleFile } from "./console.ts";
 import { CONTENT_TYPES, metricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
 
 /** Something that a node must be to serve well. */
@@ -112,13 +113,14 @@ export class HttpPort {
     if (this.isMisnamed(request)) return text("This port is not called that", 403);
     if (isFromAnotherSite(request)) return text("A page of another site may not ask here", 403);
     const { api } = this.source;
-    const isApi = api !== null && new URL(request.url).pathname.startsWith(API);
+    const { pathname } = new URL(request.url);
+    const isApi = api !== null && pathname.startsWith(API);
+    const page = api !== null && request.method === "GET" ? consoleFile(pathname) : null;
+    if (page !== null) return withSafety(page);
     const response = isApi
       ? await this.callApi(api, request, address)
       : await this.tell(request, address);
-    response.headers.set("x-content-type-options", "nosniff");
-    response.headers.set("cache-control", "no-store");
-    return request.method === "HEAD" ? new Response(null, response) : response;
+    return withSafety(request.method === "HEAD" ? new Response(null, response) : response);
   }
 
   /** As many at a time as memory is meant for; a client that is told "later" tries again. */
@@ -140,7 +142,11 @@ export class HttpPort {
     this.requestsUnderWay++;
     this.bodyBytesUnderWay += bodyBytes;
     try {
-      return await api(request, address, credentialsOf(request));
+      const response = await api(request, address, credentialsOf(request));
+      // The console asks for name and password itself; a browser would, too.
+      const mode = request.headers.get("sec-fetch-mode");
+      if (mode !== null && mode !== "navigate") response.headers.delete("www-authenticate");
+      return response;
     } finally {
       this.requestsUnderWay--;
       this.bodyBytesUnderWay -= bodyBytes;
@@ -225,6 +231,14 @@ function credentialsOf(request: Request): Credentials | null {
   const colon = pair.indexOf(":");
   if (colon < 0) return null;
   return { name: pair.toString("utf8", 0, colon), password: pair.subarray(colon + 1) };
+}
+
+/** Nothing here is to be guessed at or kept by a browser. */
+function withSafety(response: Response): Response {
+  response.headers.set("x-content-type-options", "nosniff");
+  response.headers.set("referrer-policy", "no-referrer");
+  response.headers.set("cache-control", "no-store");
+  return response;
 }
 
 function refused(): Response {

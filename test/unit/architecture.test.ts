@@ -67,6 +67,7 @@ const ARROWS: Record<string, string[]> = {
     ...["clock-watch.ts", "node-certificates.ts", "replica.ts"],
   ],
   "node-users.ts": ["commands", "durability", "world.ts", ...BELOW_ADAPTERS],
+  "node-view.ts": ["http", "replica.ts", "replication", ...BELOW_ADAPTERS],
   "node-http.ts": ["commands", "http", "replica.ts", ...BELOW_ADAPTERS],
   "node.ts": [
     "node-address.ts",
@@ -75,6 +76,7 @@ const ARROWS: Record<string, string[]> = {
     "node-facts.ts",
     "node-http.ts",
     "node-users.ts",
+    "node-view.ts",
     "commands",
     ...BELOW_ADAPTERS,
     ...ADAPTERS,
@@ -92,6 +94,7 @@ const OWNERS: Record<string, string> = {
   aedes: "replication/embedded-broker.ts",
   "aedes-persistence": "replication/broker-store.ts",
   "cbor-x": "replication/event-codec.ts",
+  htm: "http/console.ts",
   mqtt: "replication/mqtt-transport.ts",
   // Of the runtime's own the pure parts import nothing else: this is a function of its arguments.
   "node:zlib": "core/data/compression.ts",
