@@ -72,8 +72,13 @@ export function openNodeHttp(
     if (refusal !== null) return refusal.toResponse();
     const client = node.openClient(user as User, address);
     request.signal.addEventListener("abort", () => client.end());
-    const maxValueBytes = network.max_value_bytes;
-    return answerApi(request, client, { maxValueBytes, version, timing, node: node.view });
+    return answerApi(request, client, {
+      maxValueBytes: network.max_value_bytes,
+      bodyTimeoutMs: network.connection_timeout * 1_000,
+      version,
+      timing,
+      node: node.view,
+    });
   };
   const source = {
     api: http.api ? api : null,

@@ -15,6 +15,8 @@ import { openApi } from "./openapi.ts";
 export interface ApiOptions {
   /** Longest value that a request may carry, in bytes. */
   readonly maxValueBytes: number;
+  /** How long a body may take to come, in ms. */
+  readonly bodyTimeoutMs: number;
   readonly timing: Timing;
   readonly node: NodeView;
   readonly version: string;
@@ -75,20 +77,24 @@ async function route(
   }
   if (pathname === "/v1/command") {
     const most = maxBodyBytes(options.maxValueBytes);
-    return allow(request, { POST: async () => runCommand(await jsonOf(request, most), client) });
+    return allow(request, {
+      POST: async () => runCommand(await jsonOf(request, most, options), client),
+    });
   }
   if (pathname === KEYS) return allow(request, { GET: () => list(url, client) });
   if (pathname === `${KEYS}:batch`) {
     const most = maxBodyBytes(options.maxValueBytes);
-    return allow(request, { POST: async () => runBatch(await jsonOf(request, most), client) });
+    return allow(request, {
+      POST: async () => runBatch(await jsonOf(request, most, options), client),
+    });
   }
   if (pathname.startsWith(`${KEYS}/`)) {
     const raw = pathname.slice(KEYS.length + 1);
-    if (request.method === "POST") return increment(request, raw, client);
+    if (request.method === "POST") return increment(request, raw, client, options);
     const key = keyOf(raw);
     return allow(request, {
       GET: () => read(request, key, client),
-      PUT: () => write(request, url, key, client, options.maxValueBytes),
+      PUT: () => write(request, url, key, client, options),
       DELETE: () => remove(request, key, client),
     });
   }
@@ -129,10 +135,10 @@ async function write(
   url: URL,
   key: Uint8Array,
   client: InnerClient,
-  maxValueBytes: number,
+  options: ApiOptions,
 ): Promise<Response> {
   const ttlMs = ttlOf(url.searchParams.get("ttl_ms") ?? request.headers.get("merklekv-ttl-ms"));
-  const value = await bodyOf(request, maxValueBytes);
+  const value = await bodyOf(request, options.maxValueBytes, options);
   const expiry = ttlMs === null ? [] : ["PX", ttlMs];
   const [isNew, facts] = await client.inTurn((turn) => {
     const isNew = checkConditions(request, turn, key);
@@ -153,14 +159,19 @@ async function remove(request: Request, key: Uint8Array, client: InnerClient): P
   return new Response(null, { status: 204 });
 }
 
-async function increment(request: Request, raw: string, client: InnerClient): Promise<Response> {
+async function increment(
+  request: Request,
+  raw: string,
+  client: InnerClient,
+  options: ApiOptions,
+): Promise<Response> {
   if (!raw.endsWith(INCREMENT)) {
     throw new ApiError(405, "no_such_method", "POST to a key ends with :increment", {
       allow: "GET, PUT, DELETE",
     });
   }
   const key = keyOf(raw.slice(0, -INCREMENT.length));
-  const { by = 1 } = await jsonOf(request, MAX_JSON_BYTES);
+  const { by = 1 } = await jsonOf(request, MAX_JSON_BYTES, options);
   const isWhole = typeof by === "string" ? /^-?\d{1,19}$/.test(by) : Number.isSafeInteger(by);
   if (!isWhole) throw invalid("by is a whole number; beyond 2^53 a string of its digits");
   const [value, facts] = await client.inTurn((turn) => {
@@ -260,11 +271,21 @@ function ttlOf(text: string | null): string | null {
   return text;
 }
 
-async function bodyOf(request: Request, mostBytes: number): Promise<Uint8Array> {
+async function bodyOf(
+  request: Request,
+  mostBytes: number,
+  { bodyTimeoutMs, timing }: ApiOptions,
+): Promise<Uint8Array> {
   const tooLarge = (): ApiError =>
     new ApiError(413, "too_large", `The body may have ${mostBytes} bytes`);
   if (Number(request.headers.get("content-length") ?? 0) > mostBytes) throw tooLarge();
-  const bytes = await request.bytes();
+  // Room is kept for it meanwhile, which others wait for.
+  const late = Promise.withResolvers<never>();
+  const seconds = bodyTimeoutMs / 1_000;
+  const cancel = timing.after(bodyTimeoutMs, () => {
+    late.reject(new ApiError(408, "too_slow", `The body did not come within ${seconds} s`));
+  });
+  const bytes = await Promise.race([request.bytes(), late.promise]).finally(cancel);
   if (bytes.length > mostBytes) throw tooLarge();
   return bytes;
 }
@@ -273,13 +294,14 @@ async function bodyOf(request: Request, mostBytes: number): Promise<Uint8Array> 
 async function jsonOf(
   request: Request,
   mostBytes: number,
+  options: ApiOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
   const type = request.headers.get("content-type") ?? "";
   // What a form on somebody's page can send is no JSON.
   if (!/^application\/json\b/i.test(type)) {
     throw new ApiError(415, "not_json", "The content-type is to be application/json");
   }
-  const bytes = await bodyOf(request, mostBytes);
+  const bytes = await bodyOf(request, mostBytes, options);
   if (bytes.length === 0) return {};
   try {
     const value: unknown = JSON.parse(Buffer.from(bytes).toString());

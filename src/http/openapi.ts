@@ -1,5 +1,8 @@
 /** The HTTP API as an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0). */
 
+/** The longest time to live, in ms: some 30,000 years. */
+const MAX_TTL_MS = 999_999_999_999_999;
+
 const text = { type: "string" } as const;
 const wholeNumber = { type: "integer" } as const;
 
@@ -54,7 +57,8 @@ const REFUSALS = {
 };
 const CHANGED = { "412": answer("The key is not what `If-Match` says.", json(ERROR)) };
 const MISSING = { "404": answer("There is no such key.", json(ERROR)) };
-const TOO_LARGE = { "413": answer("The value is too large.", json(ERROR)) };
+const SLOW = { "408": answer("The body did not come in time.", json(ERROR)) };
+const TOO_LARGE = { ...SLOW, "413": answer("The value is too large.", json(ERROR)) };
 const FULL = { "507": answer("The memory limit is reached, or the disk is full.", json(ERROR)) };
 
 const keyParameter = {
@@ -101,7 +105,11 @@ const keyPath = {
     summary: "Writes the body as the value.",
     parameters: [
       ...CONDITIONS,
-      query("ttl_ms", "Milliseconds after which it expires.", { ...wholeNumber, minimum: 1 }),
+      query("ttl_ms", "Milliseconds after which it expires.", {
+        ...wholeNumber,
+        minimum: 1,
+        maximum: MAX_TTL_MS,
+      }),
     ],
     requestBody: {
       required: false,
@@ -148,6 +156,7 @@ const incrementPath = {
         json({ type: "object", required: ["value"], properties: { value: text, ...FACTS } }),
       ),
       "409": answer("The value is no number, or the sum has no room in 64 bits.", json(ERROR)),
+      ...SLOW,
       "413": answer("The body is too large.", json(ERROR)),
       "415": answer("The body is no JSON.", json(ERROR)),
       ...CHANGED,
@@ -209,7 +218,7 @@ const batchPath = {
                 op: { type: "string", enum: ["get", "put", "delete"] },
                 ...bytes("key"),
                 ...bytes("value"),
-                ttl_ms: { ...wholeNumber, minimum: 1 },
+                ttl_ms: { ...wholeNumber, minimum: 1, maximum: MAX_TTL_MS },
               },
             },
           },
@@ -225,6 +234,7 @@ const batchPath = {
           properties: { results: { type: "array", items: { type: "object" } } },
         }),
       ),
+      ...SLOW,
       "413": answer("The body is too large.", json(ERROR)),
       "415": answer("The body is no JSON.", json(ERROR)),
       ...REFUSALS,
@@ -252,6 +262,13 @@ function told(operationId: string, summary: string, properties: object): object 
   };
 }
 
+const BASE64_WORD = {
+  type: "object",
+  required: ["word_base64"],
+  additionalProperties: false,
+  properties: { word_base64: { ...text, contentEncoding: "base64" } },
+};
+
 const commandPath = {
   post: {
     operationId: "runCommand",
@@ -266,7 +283,7 @@ const commandPath = {
             type: "array",
             minItems: 1,
             maxItems: 1_000,
-            items: { oneOf: [text, { type: "object", properties: bytes("word") }] },
+            items: { oneOf: [text, BASE64_WORD] },
           },
         },
       }),
@@ -276,6 +293,7 @@ const commandPath = {
         "Its reply: null, or an object with `status`, `integer`, `value`, `error` or `items`.",
         json({ type: "object", required: ["reply"] }),
       ),
+      ...SLOW,
       "413": answer("The body is too large.", json(ERROR)),
       "415": answer("The body is no JSON.", json(ERROR)),
       ...REFUSALS,

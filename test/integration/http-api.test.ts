@@ -234,6 +234,16 @@ describe("a web page from elsewhere", () => {
   });
 });
 
+test("a body that does not come ends the request, and makes room for others", async () => {
+  const hasty = await startNodeProcess({ config: settings(HTTP, "connection_timeout = 1") });
+  const { hostname, port } = new URL(baseOf(hasty));
+  const client = await LineClient.connect(Number(port), hostname);
+  client.sendRaw(`PUT /v1/keys/k HTTP/1.1\r\nHost: ${hostname}\r\nContent-Length: 9\r\n\r\nhalf`);
+  expect(await client.readLine()).toStartWith("HTTP/1.1 408");
+  await client.close();
+  await hasty.stop();
+});
+
 describe("the node", () => {
   test("tells its facts, who is there, and its tree", async () => {
     const { sections } = (await (await send("/v1/facts")).json()) as {
