@@ -11,24 +11,39 @@ import type { BrokerTls } from "./replication/transport.ts";
 import type { Timing } from "./timing.ts";
 
 /** How the broker is spoken to. Nobody is on the way to this node's own. */
-export function brokerTls({ mqtt }: Config, { own, broker }: NodeCertificates): BrokerTls {
-  const { server_name: serverName, alpn, insecure } = mqtt.tls;
+export function brokerTls({ mqtt }: Config, certificates: NodeCertificates): BrokerTls {
   const isOwn = mqtt.broker_address === "embedded";
-  const material = () => (isOwn ? own : broker)?.current ?? null;
-  return { material, serverName, alpn, isInsecure: insecure || isOwn };
+  return {
+    material: () => (isOwn ? certificates.own : certificates.broker)?.current ?? null,
+    get serverName() {
+      return mqtt.tls.server_name;
+    },
+    get alpn() {
+      return mqtt.tls.alpn;
+    },
+    get isInsecure() {
+      return mqtt.tls.insecure || isOwn;
+    },
+  };
 }
 
 /** Who may come in at the embedded broker, and how. */
-function brokerAccess({ network, tls, mqtt }: Config, { own }: NodeCertificates): BrokerAccess {
-  const { username, password } = mqtt;
+function brokerAccess(
+  { network, tls, mqtt }: Config,
+  certificates: NodeCertificates,
+): BrokerAccess {
+  const { own } = certificates;
   const servesTls = own !== null && tls.cert_file !== "";
   return {
     plaintext: network.plaintext,
-    account: username === "" ? null : { username, password },
+    account() {
+      const { username, password } = mqtt;
+      return username === "" ? null : { username, password };
+    },
     tls: servesTls
       ? {
           port: mqtt.embedded.tls_port,
-          material: () => own.current,
+          material: () => certificates.own!.current,
           clientCertificates: tls.client_certificates,
         }
       : null,

@@ -17,6 +17,7 @@ import {
   type NodeState,
 } from "./commands/facts.ts";
 import type { Services } from "./commands/services.ts";
+import { LiveConfig } from "./config/live-config.ts";
 import { journalFacts } from "./durability/log.ts";
 import { within, type FactSection } from "./fact.ts";
 import { NodeCertificates } from "./node-certificates.ts";
@@ -32,6 +33,7 @@ export interface NodeParts {
   readonly listener: Listener;
   readonly certificates: NodeCertificates;
   readonly replica: Replica;
+  readonly live: LiveConfig;
   /** Null when nothing is audited. */
   readonly audit: AuditFile | null;
 }
@@ -43,7 +45,10 @@ const moment = (asked: Asked): NodeState => asked.moment;
 
 /** Everything that INFO may show, in its order. */
 export const infoTable: readonly FactSection<Asked>[] = [
-  { title: "Server", facts: within(moment, serverFacts) },
+  {
+    title: "Server",
+    facts: [...within(moment, serverFacts), ...within((it: Asked) => it.live, LiveConfig.facts)],
+  },
   {
     title: "Clients",
     facts: [...within(moment, clientFacts), ...within((it: Asked) => it.listener, Listener.facts)],

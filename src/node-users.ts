@@ -1,11 +1,17 @@
 /** The users of a node: what the configuration says of them, and the file that they are in. */
+import { createHash } from "node:crypto";
 import { resolve } from "node:path";
-import { UserDirectory, type UserSource } from "./access/directory.ts";
+import { UserDirectory, type UserOptions, type UserSource } from "./access/directory.ts";
+import { finish } from "./commands/slices.ts";
 import { commandTable } from "./commands/table.ts";
-import type { Config } from "./config/schema.ts";
+import type { Change, Commit } from "./config/live-config.ts";
+import type { Config, KeyName } from "./config/schema.ts";
 import { placeFile, withExplanation, type FileSystem } from "./durability/file-system.ts";
 import type { Logger } from "./observability/log.ts";
+import { OperationalError } from "./operational-error.ts";
 import { readPrivateFile } from "./security/secret-file.ts";
+import { SettledWatch } from "./security/settled-watch.ts";
+import { RunQueue } from "./timing.ts";
 import type { World } from "./world.ts";
 
 /**
@@ -14,30 +20,138 @@ import type { World } from "./world.ts";
  */
 const OPEN_RULES = ["-@admin", "-flushall", "-flushdb", "-acl", "+client", "-client|kill"];
 
-/** Throws an OperationalError that says all that is wrong with the file of users. */
-export function openUsers(config: Config, world: World): UserDirectory {
-  const { acl_file, password, certificate_users } = config.auth;
-  return new UserDirectory({
-    permissions: commandTable.permissions,
-    timing: world.timing,
-    key: new Uint8Array(world.randomWords(8).buffer),
-    file: fileOfUsers(acl_file, world.files),
-    password,
-    byCertificate: certificate_users === "common_name",
-    openRules: config.network.open_administration ? null : OPEN_RULES,
-  });
+/** What of a change is about users. */
+const KEYS: readonly KeyName[] = [
+  "auth.acl_file",
+  "auth.password",
+  "auth.certificate_users",
+  "network.open_administration",
+];
+
+/** The users of a node, from its start to its stop. */
+export class NodeUsers {
+  readonly directory: UserDirectory;
+  private file: UsersFile;
+  private readonly watch: SettledWatch;
+  private readonly runQueue: RunQueue;
+  /** What was wrong when it was looked at last, so that it is said once. */
+  private problem = "";
+
+  /** Throws an OperationalError that says all that is wrong with the file of users. */
+  constructor(
+    config: Config,
+    private readonly logger: Logger,
+    private readonly world: World,
+  ) {
+    const { timing, files } = world;
+    this.runQueue = new RunQueue(timing);
+    this.file = new UsersFile(config.auth.acl_file, files);
+    this.directory = new UserDirectory({
+      permissions: commandTable.permissions,
+      timing,
+      key: new Uint8Array(world.randomWords(8).buffer),
+      ...optionsIn(config),
+      file: this.file,
+    });
+    this.watch = new SettledWatch(timing, () => void this.load(false));
+    this.startWatch();
+  }
+
+  /** Takes users from elsewhere, once it is known that they are good. */
+  async prepare({ next, changed }: Change): Promise<Commit | void> {
+    if (!KEYS.some((key) => changed.has(key))) return;
+    const isOther = changed.has("auth.acl_file");
+    const file = isOther ? new UsersFile(next.auth.acl_file, this.world.files) : this.file;
+    const take = await this.directory.prepare({ ...optionsIn(next), file }, this.inSlices);
+    const apply = (): void => {
+      this.file = file;
+      take();
+      if (isOther) this.startWatch();
+    };
+    return { apply };
+  }
+
+  /** Reads the file if it is another than it was when it was read or written last. */
+  reopen(): void {
+    void this.load(true);
+  }
+
+  /** Looks at the file no more. */
+  stop(): void {
+    this.watch.stop();
+  }
+
+  private startWatch(): void {
+    const { path } = this.file;
+    if (path === "") this.watch.stop();
+    else this.watch.start([path]);
+  }
+
+  private readonly inSlices = (step: () => boolean): Promise<void> => finish(step, this.runQueue);
+
+  private async load(isAsked: boolean): Promise<void> {
+    const { file, directory, logger } = this;
+    if (file.path === "") return;
+    try {
+      if (!file.isOther()) return;
+      const reader = directory.beginLoad();
+      await this.inSlices(() => reader.step());
+      directory.finishLoad(reader);
+      this.problem = "";
+      logger.info("The users are those of the file again", { users: directory.list().length });
+    } catch (error) {
+      if (!(error instanceof OperationalError)) throw error;
+      const isNews = error.message !== this.problem;
+      this.problem = error.message;
+      if (!isNews && !isAsked) return;
+      logger.warn("The file of users is not used; the users stay as they are", { error });
+    }
+  }
 }
 
-function fileOfUsers(path: string, files: FileSystem): UserSource {
+function optionsIn({ auth, network }: Config): Required<Omit<UserOptions, "file">> {
   return {
-    path,
-    read: () => readPrivateFile(path, "the file of users (auth.acl_file)"),
-    async write(content) {
-      const unfinished = `${path}.tmp`;
-      await withExplanation(`write ${unfinished}`, writeFile(files, unfinished, content));
-      await withExplanation(`write ${path}`, placeFile(files, unfinished, resolve(path)));
-    },
+    password: auth.password,
+    byCertificate: auth.certificate_users === "common_name",
+    openRules: network.open_administration ? null : OPEN_RULES,
   };
+}
+
+/** The file, and whether it has changed. */
+class UsersFile implements UserSource {
+  private digest = "";
+
+  constructor(
+    readonly path: string,
+    private readonly files: FileSystem,
+  ) {}
+
+  /** Whether it holds something else than when it was read or written last. */
+  isOther(): boolean {
+    return digestOf(this.readNow()) !== this.digest;
+  }
+
+  read(): Uint8Array {
+    const content = this.readNow();
+    this.digest = digestOf(content);
+    return content;
+  }
+
+  async write(content: Uint8Array): Promise<void> {
+    const { path, files } = this;
+    const unfinished = `${path}.tmp`;
+    await withExplanation(`write ${unfinished}`, writeFile(files, unfinished, content));
+    this.digest = digestOf(content);
+    await withExplanation(`write ${path}`, placeFile(files, unfinished, resolve(path)));
+  }
+
+  private readNow(): Uint8Array {
+    return readPrivateFile(this.path, "the file of users (auth.acl_file)");
+  }
+}
+
+function digestOf(content: Uint8Array): string {
+  return createHash("sha256").update(content).digest("hex");
 }
 
 async function writeFile(files: FileSystem, path: string, content: Uint8Array): Promise<void> {

@@ -20,8 +20,8 @@ import { Backups } from "./durability/backup.ts";
 import { findLooseFiles } from "./durability/loose-files.ts";
 import { loadDiskKeys, type DiskKeys } from "./durability/sealing.ts";
 import { formatHostPort, isLoopbackHost } from "./config/address.ts";
-import type { Field } from "./config/field.ts";
-import { keyNames, schema, type Config } from "./config/schema.ts";
+import { LiveConfig, type Change, type Commit, type Outcome } from "./config/live-config.ts";
+import type { Config } from "./config/schema.ts";
 import { BASE_BYTES, MAX_ENTRY_PARTS, PART_BYTES } from "./core/data/counter.ts";
 import { MAX_KEY_BYTES } from "./core/data/entry.ts";
 import { advertisedAddress, advertisedTlsAddress } from "./node-address.ts";
@@ -29,11 +29,13 @@ import { addressOfOwn, brokerTls, startBroker } from "./node-broker.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { membersOf, treeCellsOf } from "./node-view.ts";
 import { infoSections } from "./node-facts.ts";
-import { announceUsers, openUsers } from "./node-users.ts";
+import { isAboutConnection, reportChange, settingsControl } from "./node-settings.ts";
+import { announceUsers, NodeUsers } from "./node-users.ts";
 import { checksOf, openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
 import type { Check } from "./http/http-port.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Logger } from "./observability/log.ts";
+import { OperationalError } from "./operational-error.ts";
 import { noAudit, type ReplicationControl } from "./ports.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { Replica, type ReplicaOptions } from "./replica.ts";
@@ -61,8 +63,10 @@ export interface Node {
   };
   /** What it takes to be ready, and how that stands now; as `/readyz` tells it. */
   readiness(): readonly Check[];
-  /** Opens anew the files it appends to, after they were moved away, and reads certificates. */
+  /** Opens anew what it appends to, after it was moved away; reads certificates and users. */
   reopenFiles(): void;
+  /** Takes what the file of settings says now; `cause` is for the log. */
+  reload(cause: string): Promise<Outcome>;
   /** Stops it gracefully; further calls wait for the same stop. */
   stop(): Promise<void>;
   /** Settles once the node has stopped, for instance because a client said SHUTDOWN. */
@@ -79,11 +83,12 @@ const FRAME_MARGIN_BYTES = MAX_KEY_BYTES + 1_024;
  * one line when it cannot: a port in use, for one.
  */
 export async function startNode(
-  config: Config,
+  settings: Config | LiveConfig,
   logger: Logger,
   world: World = realWorld,
 ): Promise<Node> {
-  const node = await RunningNode.open(config, logger, world);
+  const live = settings instanceof LiveConfig ? settings : LiveConfig.fixed(settings);
+  const node = await RunningNode.open(live, logger, world);
   await node.start();
   return node;
 }
@@ -95,7 +100,7 @@ interface Companions {
   /** Null when nothing is audited. */
   readonly audit: AuditFile | null;
   readonly certificates: NodeCertificates;
-  readonly users: UserDirectory;
+  readonly nodeUsers: NodeUsers;
   /** What files are sealed with. */
   readonly keys: DiskKeys;
   /** Null when no HTTP is served. */
@@ -108,7 +113,8 @@ class RunningNode implements Node {
   private readonly broker: EmbeddedBroker | null;
   private readonly audit: AuditFile | null;
   private readonly certificates: NodeCertificates;
-  private readonly users: UserDirectory;
+  private readonly nodeUsers: NodeUsers;
+  private readonly config: Config;
   private readonly keys: DiskKeys;
   private readonly http: NodeHttp | null;
   private readonly listener: Listener;
@@ -123,11 +129,12 @@ class RunningNode implements Node {
   private stopping: Promise<void> | undefined;
 
   /** With its data back, and the broker there if it has its own. Nobody is served yet. */
-  static async open(config: Config, logger: Logger, world: World): Promise<RunningNode> {
+  static async open(live: LiveConfig, logger: Logger, world: World): Promise<RunningNode> {
+    const { config } = live;
     let broker: EmbeddedBroker | null = null;
     let node: RunningNode | null = null;
     const certificates = new NodeCertificates(config, logger, world);
-    const users = openUsers(config, world);
+    const nodeUsers = new NodeUsers(config, logger.child("access"), world);
     const keys = loadDiskKeys(config.storage, world.randomWords);
     const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
     const startOwnBroker = async (): Promise<string> => {
@@ -137,36 +144,40 @@ class RunningNode implements Node {
     const http = openNodeHttp(
       config,
       world.timing,
-      users,
+      nodeUsers.directory,
       audit ?? noAudit,
       () => node?.serving ?? null,
     );
-    const opening = Replica.open({
-      ...replicaOptions(config, logger, world, keys),
+    const { tls } = config;
+    const surroundings = {
       brokerAddress: startOwnBroker,
       address: () => advertisedAddress(config, node!.listener.plainPort),
       tlsAddress: () => advertisedTlsAddress(config, node!.listener.tlsPort),
       peerSecurity: {
         material: () => certificates.own?.current ?? null,
-        serverName: config.tls.server_name,
+        get serverName() {
+          return tls.server_name;
+        },
         plaintext: config.network.plaintext,
         isInsecure: false,
       },
       brokerTls: brokerTls(config, certificates),
-    });
+    };
+    const opening = Replica.open(replicaOptions(config, logger, world, keys, surroundings));
     const replica = await opening.catch(async (error: unknown) => {
       await audit?.close();
       await http?.stop();
       certificates.stop();
+      nodeUsers.stop();
       throw error;
     });
-    const companions = { broker, audit, certificates, users, keys, http };
-    node = new RunningNode(config, logger, world, replica, companions);
+    const companions = { broker, audit, certificates, nodeUsers, keys, http };
+    node = new RunningNode(live, logger, world, replica, companions);
     return node;
   }
 
   private constructor(
-    private readonly config: Config,
+    private readonly live: LiveConfig,
     private readonly logger: Logger,
     private readonly world: World,
     private readonly replica: Replica,
@@ -176,10 +187,11 @@ class RunningNode implements Node {
       broker: this.broker,
       audit: this.audit,
       certificates: this.certificates,
-      users: this.users,
+      nodeUsers: this.nodeUsers,
       keys: this.keys,
       http: this.http,
     } = companions);
+    this.config = live.config;
     this.stopped = this.hasStopped.promise;
     this.runQueue = new RunQueue(world.timing);
     this.startedMs = world.timing.nowMs();
@@ -188,16 +200,32 @@ class RunningNode implements Node {
     this.listener = this.createListener();
     this.innerClients = new InnerClients(this.createContext());
     this.users.onGone = (user) => this.endUser(user);
-    const { own } = this.certificates;
-    if (own !== null) {
-      own.onChange = () => this.broker?.noteCertificates();
-    }
+    this.certificates.onChange = () => this.broker?.noteCertificates();
+    live.parts.push(this.certificates, this.nodeUsers, this);
+    if (this.audit !== null) live.parts.push(this.audit);
     replica.onFailureChange = (failure) => {
       // Writes that wait to be safe were not answered, and nobody knows what will become of them.
       if (failure === null) return;
       this.listener.onFailure();
       this.innerClients.onFailure();
     };
+  }
+
+  private get users(): UserDirectory {
+    return this.nodeUsers.directory;
+  }
+
+  /** What is made of settings, but for what is a part of its own. */
+  prepare({ changed }: Change): Commit {
+    if (this.broker?.tlsPort != null && changed.has("tls.client_certificates")) {
+      const why = "the embedded broker speaks TLS, and asks for others only after a restart";
+      throw new OperationalError(`tls.client_certificates: ${why}`);
+    }
+    const apply = (): void => {
+      this.listener.reconfigure();
+      this.replica.reconfigure(isAboutConnection(changed));
+    };
+    return { apply };
   }
 
   get address(): Node["address"] {
@@ -248,6 +276,7 @@ class RunningNode implements Node {
       await this.audit?.close();
       await this.http?.stop();
       this.certificates.stop();
+      this.nodeUsers.stop();
       throw error;
     }
     const started = replica.start();
@@ -281,12 +310,17 @@ class RunningNode implements Node {
 
   reopenFiles(): void {
     this.certificates.reopen();
+    this.nodeUsers.reopen();
     try {
       this.audit?.reopen();
     } catch (error) {
       const message = "The audit file cannot be reopened; the old one stays in use";
       this.logger.error(message, { error });
     }
+  }
+
+  reload(cause: string): Promise<Outcome> {
+    return reportChange(cause, this.live.reload(), this.logger);
   }
 
   stop(): Promise<void> {
@@ -317,6 +351,7 @@ class RunningNode implements Node {
     await this.audit?.close();
     await this.http?.stop();
     this.certificates.stop();
+    this.nodeUsers.stop();
     this.logger.info("Stopped");
     this.hasStopped.resolve();
   }
@@ -335,8 +370,7 @@ class RunningNode implements Node {
 
   private createBackups(): Backups {
     const { config, world, replica, logger } = this;
-    const { backup_interval_hours, backup_keep } = config.storage;
-    const { max_backups, min_free_mb } = config.storage;
+    const { storage } = config;
     return new Backups({
       files: world.files,
       keys: this.keys,
@@ -344,11 +378,21 @@ class RunningNode implements Node {
       store: replica.store,
       nodeId: config.node_id,
       metadata: () => replica.journal.allMetadata(),
-      directory: backupDirectory(config.storage),
-      intervalHours: backup_interval_hours,
-      keep: backup_keep,
-      maxCount: max_backups,
-      minFreeBytes: min_free_mb * 1_048_576,
+      get directory() {
+        return backupDirectory(storage);
+      },
+      get intervalHours() {
+        return storage.backup_interval_hours;
+      },
+      get keep() {
+        return storage.backup_keep;
+      },
+      get maxCount() {
+        return storage.max_backups;
+      },
+      get minFreeBytes() {
+        return storage.min_free_mb * 1_048_576;
+      },
       logger: logger.child("backup"),
     });
   }
@@ -373,11 +417,14 @@ class RunningNode implements Node {
 
   private createListener(): Listener {
     const { config, logger } = this;
-    const { own } = this.certificates;
-    const servesTls = own !== null && config.tls.cert_file !== "";
-    const tls = servesTls
-      ? { material: () => own.current, clientCertificates: config.tls.client_certificates }
-      : null;
+    const { certificates } = this;
+    const tls =
+      config.tls.cert_file === ""
+        ? null
+        : {
+            material: () => certificates.own!.current,
+            clientCertificates: () => config.tls.client_certificates,
+          };
     const files = reservedFiles(config);
     return new Listener(config.network, this.createContext(), logger.child("server"), files, tls);
   }
@@ -398,8 +445,12 @@ class RunningNode implements Node {
       log: logger.child("server"),
       statistics: new Statistics(),
       limits: {
-        maxValueBytes: config.network.max_value_bytes,
-        maxReplyBytes: config.network.max_output_bytes,
+        get maxValueBytes() {
+          return config.network.max_value_bytes;
+        },
+        get maxReplyBytes() {
+          return config.network.max_output_bytes;
+        },
       },
       replication: replicator === null ? null : replicationControl(replicator, antiEntropy),
       durability: journal,
@@ -412,12 +463,12 @@ class RunningNode implements Node {
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => this.listener.list(),
       info: () => {
-        const { listener, audit, certificates } = this;
-        return infoSections({ services, replica, listener, certificates, audit });
+        const { listener, audit, certificates, live } = this;
+        return infoSections({ services, replica, listener, certificates, audit, live });
       },
       killUser: (user) => this.endUser(user),
       killClients: (idOrAddress) => this.listener.kill(idOrAddress),
-      settings: () => settingsOf(config),
+      settings: settingsControl(this.live, logger),
       reportBug: (error) =>
         logger.error("A bug in MerkleKV", {
           error: String(error),
@@ -438,9 +489,14 @@ function replicaOptions(
   logger: Logger,
   world: World,
   keys: DiskKeys,
-): Omit<ReplicaOptions, "brokerAddress" | "address" | "tlsAddress"> {
+  surroundings: Pick<
+    ReplicaOptions,
+    "brokerAddress" | "address" | "tlsAddress" | "peerSecurity" | "brokerTls"
+  >,
+): ReplicaOptions {
   const { network } = config;
   return {
+    ...surroundings,
     world,
     nodeId: config.node_id,
     clusterName: config.cluster.name,
@@ -450,8 +506,12 @@ function replicaOptions(
     mqtt: config.mqtt,
     antiEntropy: config.anti_entropy,
     version,
-    maxFrameBytes: Math.max(network.max_value_bytes, MAX_COUNTER_BYTES) + FRAME_MARGIN_BYTES,
-    silenceMs: network.connection_timeout * 1_000,
+    get maxFrameBytes() {
+      return Math.max(network.max_value_bytes, MAX_COUNTER_BYTES) + FRAME_MARGIN_BYTES;
+    },
+    get silenceMs() {
+      return network.connection_timeout * 1_000;
+    },
     logger,
   };
 }
@@ -476,19 +536,4 @@ function replicationControl(replicator: Replicator, antiEntropy: AntiEntropy): R
       antiEntropy.interrupt();
     },
   };
-}
-
-/** The settings for CONFIG GET, and the two that redis-benchmark asks for. */
-function settingsOf(config: Config): Map<string, string> {
-  const settings = new Map([
-    ["save", ""],
-    ["appendonly", "no"],
-  ]);
-  for (const name of keyNames) {
-    let value: unknown = config;
-    for (const part of name.split(".")) value = (value as Record<string, unknown>)[part];
-    const { secret = false }: Field<unknown> = schema[name];
-    settings.set(name, secret ? "" : String(value));
-  }
-  return settings;
 }

@@ -184,7 +184,7 @@ export class Replica {
       );
     follow(CONTACTS_METADATA, contactsMetadata);
     follow(FORGOTTEN_METADATA, forgottenMetadata);
-    this.members = new Members(this.contacts, store, options.antiEntropy.forget_after_days);
+    this.members = new Members(this.contacts, store, () => options.antiEntropy.forget_after_days);
     this.replicator = options.mqtt.enabled ? this.createReplicator(brokerAddress) : null;
     if (this.replicator !== null) store.observers.push(this.replicator.observer);
     this.setAside = this.createSetAside();
@@ -213,6 +213,16 @@ export class Replica {
     this.clockWatch.start();
     this.replicator?.start();
     await this.antiEntropy.start();
+  }
+
+  /**
+   * Some of the settings in the options are others than before. `reconnects`: those that a
+   * connection to the broker has.
+   */
+  reconfigure(reconnects: boolean): void {
+    this.store.setMemoryLimit(this.options.storage.memory_limit_mb * 1_048_576);
+    this.replicator?.reconfigure(reconnects);
+    this.antiEntropy.reconfigure();
   }
 
   /** Ends sessions with peers, for a node that is about to stop. */
@@ -288,7 +298,7 @@ export class Replica {
     const { world, mqtt, nodeId, address, tlsAddress, brokerTls, version, logger } = options;
     const created = new Replicator({
       store,
-      settings: { ...mqtt, broker_address: brokerAddress },
+      settings: withBroker(mqtt, brokerAddress),
       nodeId,
       address,
       ...(tlsAddress && { tlsAddress }),
@@ -350,7 +360,9 @@ export class Replica {
       wallMs: world.wallMs,
       directory: storage.path,
       nodeId,
-      maxBytes: antiEntropy.max_set_aside_mb * 1_048_576,
+      get maxBytes() {
+        return antiEntropy.max_set_aside_mb * 1_048_576;
+      },
       ...(keys && { keys }),
       logger: logger.child("sync"),
     });
@@ -375,10 +387,14 @@ export class Replica {
       cluster: options.clusterName ?? options.mqtt.topic_prefix,
       secrets: options.secrets ?? null,
       epoch: replicator?.epoch ?? world.wallMs(),
-      maxFrameBytes: options.maxFrameBytes,
+      get maxFrameBytes() {
+        return options.maxFrameBytes;
+      },
       traffic: this.traffic,
       ...(options.capabilities && { capabilities: options.capabilities }),
-      silenceMs: options.silenceMs,
+      get silenceMs() {
+        return options.silenceMs;
+      },
       ...(options.bounds && { maxQueuedBytes: options.bounds.maxQueuedBytes }),
       presence: () => replicator?.presence() ?? null,
       directory: () => replicator?.directory() ?? null,
@@ -386,6 +402,12 @@ export class Replica {
       logger: logger.child("sync"),
     });
   }
+}
+
+/** The settings as they are whenever one is read, but for a broker of the node's own. */
+function withBroker(mqtt: ReplicaOptions["mqtt"], brokerAddress: string): ReplicaOptions["mqtt"] {
+  if (brokerAddress === mqtt.broker_address) return mqtt;
+  return Object.create(mqtt, { broker_address: { value: brokerAddress } });
 }
 
 function createClockWatch(options: ReplicaOptions, hasPeers: () => boolean): ClockWatch {

@@ -52,6 +52,11 @@ export interface DirectoryOptions {
   readonly openRules: readonly string[] | null;
 }
 
+/** What of it may change meanwhile. */
+export type UserOptions = Partial<
+  Pick<DirectoryOptions, "file" | "password" | "byCertificate" | "openRules">
+>;
+
 /** Why a user cannot be changed: by which rule, or in a sentence. */
 export type ChangeProblem = RuleProblem | string;
 
@@ -72,26 +77,52 @@ export class UserDirectory {
   private isBusy = false;
 
   /** Throws an OperationalError that says all that is wrong with the access file. */
-  constructor(private readonly options: DirectoryOptions) {
-    const { permissions, file, password, timing, openRules } = options;
+  constructor(private options: DirectoryOptions) {
+    const { permissions, file, timing } = options;
     this.logins = new Logins(options.key);
     this.delays = new LoginDelays(timing.nowMs);
     this.nobody = new User("", new UserDefinition(permissions), false);
-    const all = UserDefinition.unlimited(permissions);
-    const isOpen = file.path === "" && password === "";
+    let definitions: Definitions | null = null;
     if (file.path !== "") {
       const reader = this.beginLoad();
       while (!reader.step());
-      this.finishLoad(reader);
-    } else {
-      if (password !== "") applyAll(all, [`>${Buffer.from(password).toString("latin1")}`]);
-      this.users.set(DEFAULT_USER, new User(DEFAULT_USER, all));
+      definitions = definitionsIn(reader);
     }
-    if (!isOpen || openRules === null) return;
+    this.take(options, definitions);
+  }
+
+  /**
+   * Reads the users that there are with other options; `run` does what takes long, by steps until
+   * one is true. Resolves with what makes it so; rejects with an OperationalError.
+   */
+  async prepare(
+    change: UserOptions,
+    run: (step: () => boolean) => Promise<void>,
+  ): Promise<() => void> {
+    const options = { ...this.options, ...change };
+    if (options.file.path === "") return () => this.take(options, null);
+    const reader = readerOf(options);
+    await run(() => reader.step());
+    const definitions = definitionsIn(reader);
+    return () => this.take(options, definitions);
+  }
+
+  /** From now on these users; null where all there is follows from the options. */
+  private take(options: DirectoryOptions, definitions: Definitions | null): void {
+    const neededNoLogin = isOpen(this.options) && this.users.size > 0;
+    this.options = options;
+    this.replace(definitions ?? new Map([[DEFAULT_USER, defaultUser(options)]]));
+    const { permissions, openRules } = options;
+    this.hasUsers = !isOpen(options) || openRules === null;
+    if (this.hasUsers) {
+      // Whoever came without a login may have to have one now.
+      if (neededNoLogin && !isOpen(options)) this.onGone(this.find(DEFAULT_USER)!);
+      return;
+    }
     const restricted = UserDefinition.unlimited(permissions);
-    applyAll(restricted, openRules);
-    this.remote = new User(DEFAULT_USER, restricted);
-    this.hasUsers = false;
+    applyAll(restricted, openRules!);
+    this.remote ??= new User(DEFAULT_USER, restricted);
+    this.remote.definition = restricted;
   }
 
   /** What users can be permitted. */
@@ -216,14 +247,12 @@ export class UserDirectory {
 
   /** Begins to read the file. Throws an OperationalError. */
   beginLoad(): AccessFileReader {
-    const { file, permissions, byCertificate } = this.options;
-    return new AccessFileReader(file.read(), file.path, permissions, byCertificate);
+    return readerOf(this.options);
   }
 
   /** Takes the users that were read. Throws an OperationalError and changes nothing. */
-  finishLoad({ result }: AccessFileReader): void {
-    if (!(result instanceof Map)) throw new OperationalError(result.join("; "));
-    this.replace(result);
+  finishLoad(reader: AccessFileReader): void {
+    this.replace(definitionsIn(reader));
   }
 
   /**
@@ -291,6 +320,28 @@ export class UserDirectory {
     this.decoy = found?.definition.argon2ids[0] ?? null;
     return this.decoy;
   }
+}
+
+/** Whether nobody needs a login. */
+function isOpen({ file, password }: DirectoryOptions): boolean {
+  return file.path === "" && password === "";
+}
+
+/** The only user, where there is no file with others. */
+function defaultUser({ permissions, password }: DirectoryOptions): UserDefinition {
+  const all = UserDefinition.unlimited(permissions);
+  if (password !== "") applyAll(all, [`>${Buffer.from(password).toString("latin1")}`]);
+  return all;
+}
+
+function readerOf({ file, permissions, byCertificate }: DirectoryOptions): AccessFileReader {
+  return new AccessFileReader(file.read(), file.path, permissions, byCertificate);
+}
+
+/** Throws an OperationalError that says all that is wrong. */
+function definitionsIn({ result }: AccessFileReader): Definitions {
+  if (result instanceof Map) return result;
+  throw new OperationalError(result.join("; "));
 }
 
 /** Rules that are ours. */

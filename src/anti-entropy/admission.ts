@@ -41,7 +41,8 @@ export class Admission {
    * `isKnown` tells whether this node has met a node of that id at an address of its own choice.
    */
   constructor(
-    private readonly places: number,
+    /** How many there may be. */
+    public places: number,
     private readonly isKnown: (nodeId: string) => boolean,
   ) {}
 

@@ -124,6 +124,8 @@ export class AntiEntropy implements SyncControl {
   private readonly sessionSlices: LongestSlice;
   private cancelTicks: Cancel = () => {};
   private isStopping = false;
+  /** The addresses in the configuration. */
+  private listed: ReadonlySet<string>;
   private readonly present = new Entry();
 
   /** For INFO. */
@@ -170,16 +172,22 @@ export class AntiEntropy implements SyncControl {
     this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs, options.traffic);
     this.sessionSlices = this.createGauge();
     this.relay = this.createRelay();
-    const listed = new Set(settings.peer_list.map(canonical));
-    const isListed = (address: string): boolean => listed.has(address);
+    this.listed = listedIn(settings);
+    const isListed = (address: string): boolean => this.listed.has(address);
     this.ways = new Ways(options.dial, this.relay, isListed, timing, logger);
     this.seal = new PeerSeal(options.secrets ?? null, options.randomWords);
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
       nodeId,
-      peerList: settings.peer_list,
-      intervalMs: settings.interval_seconds * 1_000,
-      discoveryMs: settings.peer_discovery_interval * 1_000,
+      get peerList() {
+        return settings.peer_list;
+      },
+      get intervalMs() {
+        return settings.interval_seconds * 1_000;
+      },
+      get discoveryMs() {
+        return settings.peer_discovery_interval * 1_000;
+      },
       presence: () => options.presence() ?? ALONE,
       prefersTls: options.prefersTls ?? (() => false),
       isAcquainted: (nodeId) => options.members.has(nodeId) && !options.members.isGone(nodeId),
@@ -358,6 +366,13 @@ export class AntiEntropy implements SyncControl {
     return this.scheduler.knows(nodeId);
   }
 
+  /** Some of the settings are others than before. */
+  reconfigure(): void {
+    this.listed = listedIn(this.options.settings);
+    this.scheduler.reconfigure();
+    this.sessions.reconfigure();
+  }
+
   /** `CONFIG RESETSTAT`. */
   resetPeaks(): void {
     this.sessionSlices.reset();
@@ -415,7 +430,9 @@ export class AntiEntropy implements SyncControl {
       timing,
       randomWords,
       nodeId,
-      bytesASecond: settings.broker_bytes_per_second,
+      get bytesASecond() {
+        return settings.broker_bytes_per_second;
+      },
       refusal: (isRound) => this.refusal(isRound),
       accept: (isRound) => this.accept(isRound),
       logger,
@@ -427,9 +444,9 @@ export class AntiEntropy implements SyncControl {
   }
 
   private createSessions(): Sessions {
-    const { store, settings, cluster, nodeId, epoch, maxFrameBytes, silenceMs, logger } =
-      this.options;
-    const { timing, randomWords, clock, members } = this.options;
+    const { options } = this;
+    const { store, settings, cluster, nodeId, epoch, logger } = options;
+    const { timing, randomWords, clock, members } = options;
     const { maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
     return new Sessions({
       timing,
@@ -445,19 +462,27 @@ export class AntiEntropy implements SyncControl {
         store,
         tree: this.tree,
         contacts: members.contacts,
-        forgetAfterMs: members.forgetAfterMs,
+        get forgetAfterMs() {
+          return members.forgetAfterMs;
+        },
         cluster,
         nodeId,
         epoch,
         lagMs: LAG_MS,
-        maxFrameBytes,
+        get maxFrameBytes() {
+          return options.maxFrameBytes;
+        },
         ...(this.options.capabilities && { capabilities: this.options.capabilities }),
         onSetAside: (entry, reason, done) => this.options.setAside.put(entry, reason, done),
       },
       durability: this.options.durability,
-      maxSessions: settings.max_concurrent_syncs,
+      get maxSessions() {
+        return settings.max_concurrent_syncs;
+      },
       isKnown: (nodeId) => this.knows(nodeId),
-      silenceMs,
+      get silenceMs() {
+        return options.silenceMs;
+      },
       statistics: this.statistics,
       onPostponed: (peer, entryMs) => this.scheduler.notePostponed(peer, entryMs),
       onBug: (error) =>
@@ -475,6 +500,10 @@ const OWN_ID: SyncReport = {
   rootsEqual: null,
   hasSetAside: false,
 };
+
+function listedIn({ peer_list }: Config["anti_entropy"]): ReadonlySet<string> {
+  return new Set(peer_list.map(canonical));
+}
 
 function canonical(address: string): string {
   const destination = parseDestination(address);

@@ -14,9 +14,6 @@ const DAY_MS = 86_400_000;
 
 /** See the file header. */
 export class Members {
-  /** Nothing was heard of a member for so long when it is dropped, in ms. */
-  readonly forgetAfterMs: number;
-
   private dropped = 0;
 
   /** For INFO. */
@@ -44,11 +41,14 @@ export class Members {
   constructor(
     readonly contacts: Contacts,
     private readonly store: Pick<Store, "clockMs" | "deletions">,
-    forgetAfterDays: number,
-  ) {
+    private readonly forgetAfterDays: () => number,
+  ) {}
+
+  /** Nothing was heard of a member for so long when it is dropped, in ms. */
+  get forgetAfterMs(): number {
     // Parts of counters are kept apart for a member that is away for so long.
-    const leastMs = (GONE_AFTER + 1) * store.deletions.graceMs;
-    this.forgetAfterMs = Math.max(forgetAfterDays * DAY_MS, leastMs);
+    const leastMs = (GONE_AFTER + 1) * this.store.deletions.graceMs;
+    return Math.max(this.forgetAfterDays() * DAY_MS, leastMs);
   }
 
   /** Whether the node of that id was ever met, here or by others. */

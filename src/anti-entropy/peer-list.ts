@@ -64,6 +64,15 @@ export class PeerList {
     if (this.peers.get(peer.address) === peer) this.peers.delete(peer.address);
   }
 
+  /**
+   * The configuration names it no more: it is forgotten, unless somebody says that a node is there.
+   */
+  delist(peer: Peer): void {
+    if (peer.announcedBy === "") return this.remove(peer);
+    peer.isListed = false;
+    (peer.isMet ? this.met : this.strangers).add(peer);
+  }
+
   /** Where the node of that id says it is; undefined when it says nothing. */
   placeOf(nodeId: string): Peer | undefined {
     return this.places.get(nodeId);

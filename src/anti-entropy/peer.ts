@@ -63,7 +63,7 @@ export class Peer implements Destination {
   /** `isListed`: whether it is in the configuration. */
   constructor(
     readonly address: string,
-    readonly isListed: boolean,
+    public isListed: boolean,
     { hostPort, relayTo }: Destination,
     nowMs: number,
   ) {

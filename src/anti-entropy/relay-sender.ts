@@ -47,7 +47,7 @@ export class RelaySender {
   constructor(
     private readonly messenger: Messenger,
     private readonly timing: Timing,
-    private readonly bytesASecond: number,
+    private readonly bytesASecond: () => number,
   ) {
     this.credit = this.maxCredit;
     this.creditMs = timing.nowMs();
@@ -84,7 +84,7 @@ export class RelaySender {
   }
 
   private get maxCredit(): number {
-    return Math.max(1, (this.bytesASecond * BURST_MS) / 1_000);
+    return Math.max(1, (this.bytesASecond() * BURST_MS) / 1_000);
   }
 
   /** One datagram of each in turn, until nobody has one or no more may be sent. */
@@ -125,7 +125,7 @@ export class RelaySender {
   }
 
   private earn(nowMs: number): void {
-    const earned = ((nowMs - this.creditMs) / 1_000) * this.bytesASecond;
+    const earned = ((nowMs - this.creditMs) / 1_000) * this.bytesASecond();
     this.credit = Math.min(this.maxCredit, this.credit + earned);
     this.creditMs = nowMs;
   }
@@ -133,7 +133,7 @@ export class RelaySender {
   /** For how long nothing but receipts may be sent; 0 when anything may. */
   private pauseMs(nowMs: number): number {
     if (this.untakenBytes >= MAX_UNTAKEN_BYTES) return Infinity;
-    if (this.credit <= 0) return Math.max(1, (-this.credit / this.bytesASecond) * 1_000);
+    if (this.credit <= 0) return Math.max(1, (-this.credit / this.bytesASecond()) * 1_000);
     return this.messenger.isCrowded && nowMs - this.sentMs < TRICKLE_MS ? LOOK_MS : 0;
   }
 

@@ -104,9 +104,9 @@ export class Relay {
   ];
 
   constructor(private readonly options: RelayOptions) {
-    const { messenger, timing, bytesASecond } = options;
+    const { messenger, timing } = options;
     this.answersMs = timing.nowMs();
-    this.sender = new RelaySender(messenger, timing, bytesASecond);
+    this.sender = new RelaySender(messenger, timing, () => options.bytesASecond);
     messenger.onMessage = (box, message) => this.receive(box, message);
     messenger.onOpen = () => this.sender.noteOpen();
   }

@@ -163,6 +163,16 @@ export class Scheduler {
     return this.met.has(nodeId);
   }
 
+  /** The addresses or the times among the options are others than before. */
+  reconfigure(): void {
+    const listed = new Set(this.options.peerList);
+    for (const peer of [...this.peers.all()]) {
+      if (peer.isListed && !listed.has(peer.address)) this.peers.delist(peer);
+    }
+    this.nextDiscoveryMs = 0;
+    this.nextRoundMs = Infinity;
+  }
+
   /** Looks for peers and begins what is due. `nowMs` never decreases. */
   tick(nowMs: number): void {
     this.nowMs = nowMs;

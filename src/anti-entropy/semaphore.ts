@@ -9,9 +9,18 @@ export class Semaphore {
   private isClosed = false;
 
   constructor(
-    private readonly permits: number,
+    private permits: number,
     private readonly timing: Timing,
   ) {}
+
+  /** Another number of permits from now on; who has one keeps it. */
+  setPermits(permits: number): void {
+    this.permits = permits;
+    while (this.waiting.length > 0 && this.isFree) {
+      this.acquired++;
+      this.waiting.shift()!(true);
+    }
+  }
 
   /** Whether a permit could be had now. */
   get isFree(): boolean {
@@ -41,9 +50,11 @@ export class Semaphore {
 
   /** Gives a permit back; who has waited for longest gets it. */
   release(): void {
-    const next = this.waiting.shift();
-    if (next !== undefined) next(true);
-    else this.acquired--;
+    this.acquired--;
+    const next = this.isFree ? this.waiting.shift() : undefined;
+    if (next === undefined) return;
+    this.acquired++;
+    next(true);
   }
 
   /** Nobody gets a permit any more. */

@@ -138,6 +138,13 @@ export class Sessions {
     this.passages = new Passages(options, this.permits.command);
   }
 
+  /** `maxSessions` in the options is another one than before. */
+  reconfigure(): void {
+    const { maxSessions } = this.options;
+    this.admission.places = maxSessions;
+    for (const semaphore of Object.values(this.permits)) semaphore.setPermits(maxSessions);
+  }
+
   /** Whether another session may begin on that occasion. */
   hasRoom(occasion: Occasion): boolean {
     return this.permits[occasion].isFree;

@@ -104,9 +104,10 @@ function accessGiven(given: Arguments, certificates: Certificates | null): Broke
     readPrivateFile(passwordFile, "the password")
       .toString()
       .replace(/\r?\n$/, "");
+  const account = username === "" ? null : { username, password: password() };
   return {
     plaintext: given.has("--tls-only") ? "off" : "on",
-    account: username === "" ? null : { username, password: password() },
+    account: () => account,
     tls: certificates && {
       port: given.port("--tls-port", tlsPort.fallback),
       material: () => certificates.current,

@@ -1,12 +1,14 @@
 /** `merklekv serve`: runs one node until it is told to stop. */
+import { readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { formatHostPort } from "../config/address.ts";
-import { loadConfig } from "../config/load.ts";
+import { LiveConfig } from "../config/live-config.ts";
 import type { Config } from "../config/schema.ts";
 import { findLooseFiles } from "../durability/loose-files.ts";
 import { startNode, type Node } from "../node.ts";
 import { createLogger, type RootLogger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
+import { SettledWatch } from "../security/settled-watch.ts";
 import { version } from "../version.ts";
 import { randomHex, realWorld } from "../world.ts";
 import type { Subcommand } from "./arguments.ts";
@@ -21,7 +23,7 @@ export const serve: Subcommand = {
   about:
     "Runs a node. Every key of the configuration can be overridden by the environment:\n" +
     "MERKLE_KV_<SECTION>_<KEY>. SIGTERM and SIGINT stop it cleanly, SIGHUP reopens its log\n" +
-    "and reads certificates again.",
+    "and reads settings, users and certificates again; so does a change of those files.",
   options: [
     { long: "--config", short: "-c", value: "FILE", about: "The configuration, in TOML." },
     exitWithStdin,
@@ -30,31 +32,36 @@ export const serve: Subcommand = {
 
   async run(given) {
     const path = given.get("--config");
-    const loaded = loadConfig({ path, env: process.env, randomHex });
-    if (!loaded.ok) {
-      for (const problem of loaded.problems) console.error(problem);
+    const opened = LiveConfig.load({ path, env: process.env, randomHex });
+    if (!("live" in opened)) {
+      for (const problem of opened) console.error(problem);
       return 1;
     }
-    const { config, notices, passwordsInFile } = loaded;
+    const { live } = opened;
+    const content = path === undefined ? null : contentOf(path);
+    const { config, notices, passwordsInFile } = opened.loaded;
     const logger = createLog(config);
     for (const notice of notices) logger.warn(notice);
     if (path !== undefined) await warnOfOpenPasswords(path, passwordsInFile, logger);
 
     const told = untilStopped({ orStdinEnds: given.has(exitWithStdin.long) });
-    let reopen = (): void => logger.reopen();
-    process.on("SIGHUP", () => reopen()); // unhandled it would kill
+    let hangUp = (): void => logger.reopen();
+    process.on("SIGHUP", () => hangUp()); // unhandled it would kill
+    live.parts.push(logger);
     const open = async (): Promise<[ServiceManager, Node]> => [
       await openServiceManager(process.env, realWorld.timing, logger),
-      await startNode(config, logger),
+      await startNode(live, logger),
     ];
     const [manager, node] = await open().catch(async (error) => {
       await logger.close(); // what it says comes before the error, and once
       throw error;
     });
-    reopen = () => {
+    hangUp = () => {
       logger.reopen();
       node.reopenFiles();
+      void node.reload("SIGHUP");
     };
+    const watch = watchFile(path, content, () => node.reload("the file has changed"));
     const { host, port, tlsPort, http } = node.address;
     const tls = tlsPort === null ? "" : `, TLS on ${formatHostPort(host, tlsPort)}`;
     const watched = http === null ? "" : `, HTTP on ${http}`;
@@ -63,6 +70,7 @@ export const serve: Subcommand = {
     manager.watch(() => node.readiness(), serving);
 
     await Promise.race([told, node.stopped]);
+    watch?.stop();
     manager.stopping();
     await node.stop();
     manager.close();
@@ -83,6 +91,33 @@ async function warnOfOpenPasswords(
   const { first, remedy: run } = loose;
   const message = "Other users of this machine may read the passwords in the configuration";
   logger.warn(message, { file, keys: keys.join(","), mode: first.mode, run });
+}
+
+/** Reloads when the file holds something else than before, good or bad. */
+function watchFile(
+  path: string | undefined,
+  first: string | null,
+  reload: () => Promise<unknown>,
+): SettledWatch | null {
+  if (path === undefined) return null;
+  let last = first;
+  const watch = new SettledWatch(realWorld.timing, () => {
+    const content = contentOf(path);
+    if (content === last) return;
+    last = content;
+    void reload();
+  });
+  watch.start([path]);
+  return watch;
+}
+
+/** Null when it cannot be read. */
+function contentOf(path: string): string | null {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return null;
+  }
 }
 
 function createLog(config: Config): RootLogger {

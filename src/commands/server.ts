@@ -3,11 +3,9 @@ import type { FactSection } from "../fact.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
-import { command, unknownSubcommand, type Command, type Context, type Run } from "./command.ts";
-import { factLine, factLines } from "./fact-line.ts";
+import { command, type Command, type Run } from "./command.ts";
+import { factLines } from "./fact-line.ts";
 import { nodeStateOf, statsFacts } from "./facts.ts";
-import { Glob } from "../core/glob.ts";
-import { answerInSlices } from "./slices.ts";
 
 const version: Run = (_request, reply, context) => {
   const { version } = context.services;
@@ -75,50 +73,6 @@ function listFacts(reply: Reply, title: string, lines: Iterable<string>): void {
   if (reply.dialect !== TAGGED) reply.line("");
 }
 
-/** `CONFIG GET pattern …`: every setting whose name matches one of them, once. */
-function getSettings(given: Request, reply: Reply, context: Context): ReturnType<Run> {
-  const settings = Array.from(context.services.settings(), ([name, value]) => ({
-    name,
-    value,
-    bytes: new TextEncoder().encode(name),
-    isWanted: false,
-  }));
-  const request = given.detach();
-  let next = 1;
-  // A pattern a step.
-  const step = (): boolean => {
-    const pattern = new TextEncoder().encode(request.text(next).toLowerCase());
-    const glob = new Glob(pattern);
-    for (const each of settings) {
-      each.isWanted ||= glob.matches(each.bytes, 0, each.bytes.length);
-    }
-    return ++next === request.count;
-  };
-  const write = (late: Reply): void => {
-    const wanted = settings.filter(({ isWanted }) => isWanted);
-    if (late.isResp) late.map(wanted.length);
-    for (const { name, value } of wanted) {
-      if (!late.isResp) late.line(factLine(name, value));
-      else {
-        late.bulkText(name);
-        late.bulkText(value);
-      }
-    }
-    if (!late.isResp) late.line("");
-  };
-  return answerInSlices(step, write, reply, context);
-}
-
-const config: Run = (request, reply, context) => {
-  if (request.is(0, "GET") && request.count >= 2) return getSettings(request, reply, context);
-  if (request.is(0, "RESETSTAT") && request.count === 1) {
-    context.services.synchronization.resetPeaks();
-    return reply.ok();
-  }
-  const known = "CONFIG GET and RESETSTAT are what there is; settings change in the config file";
-  unknownSubcommand(request, reply, known);
-};
-
 const shutdown: Run = (request, reply, context) => {
   if (request.count === 1 && !request.is(0, "NOSAVE") && !request.is(0, "SAVE")) {
     return reply.respError("ERR syntax error");
@@ -134,8 +88,5 @@ export const serverCommands: readonly Command[] = [
   command("STATS", "stat", "slow dangerous", SHAPE_WORDS, 0, 0, stats),
   command("MEMORY", "stat", "slow", SHAPE_WORDS, 0, 0, memory),
   command("TIME", "stat", "fast", SHAPE_WORDS, 0, 0, time),
-  command("CONFIG", "management", "admin slow dangerous", SHAPE_WORDS, 1, -1, config, {
-    subcommands: { GET: "admin slow dangerous", RESETSTAT: "admin slow dangerous" },
-  }),
   command("SHUTDOWN", "management", "admin slow dangerous", SHAPE_WORDS, 0, 1, shutdown),
 ];

@@ -5,6 +5,7 @@
 import type { Denials } from "../access/denials.ts";
 import type { User } from "../access/user.ts";
 import type { UserDirectory } from "../access/directory.ts";
+import type { LiveConfig } from "../config/live-config.ts";
 import type { FactSection } from "../fact.ts";
 import type {
   Audit,
@@ -22,6 +23,12 @@ export interface Limits {
   readonly maxValueBytes: number;
   /** No single reply is larger than this. */
   readonly maxReplyBytes: number;
+}
+
+/** The settings of the node, and how they change. */
+export interface SettingsControl extends Pick<LiveConfig, "set" | "unset" | "reload"> {
+  /** By their name, `section.key`, as they are in effect; secrets are empty. */
+  values(): ReadonlyMap<string, string>;
 }
 
 /** The node, as commands see it. */
@@ -68,8 +75,7 @@ export interface Services {
   killClients(idOrAddress: string): number;
   /** Closes the connections of a user; returns how many. */
   killUser(user: User): number;
-  /** Settings by their name, `section.key`, for CONFIG GET. */
-  settings(): ReadonlyMap<string, string>;
+  readonly settings: SettingsControl;
   /** Logs an error that should never have happened. */
   reportBug(error: unknown): void;
   /** Begins a graceful stop. */

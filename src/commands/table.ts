@@ -4,6 +4,7 @@ import { authenticationCommands } from "./authentication.ts";
 import { backupCommands } from "./backup.ts";
 import { bulkCommands } from "./bulk.ts";
 import { CommandTable } from "./command-table.ts";
+import { configCommands } from "./config.ts";
 import { connectionCommands } from "./connection.ts";
 import { expiryCommands } from "./expiry.ts";
 import { hashCommands } from "./hash.ts";
@@ -29,6 +30,7 @@ export const commandTable = new CommandTable([
   ...authenticationCommands,
   ...accessCommands,
   ...serverCommands,
+  ...configCommands,
   ...backupCommands,
   ...replicationCommands,
   ...synchronizationCommands,

@@ -18,10 +18,34 @@ export interface Field<T> {
   readonly doc: string;
   /** True for a value that must never be shown. */
   readonly secret?: boolean;
+  /** True for what names a place on this machine, where the node then reads or writes. */
+  readonly isPath?: boolean;
+  /** When a change comes into effect; left out: with the next start. */
+  readonly reloads?: Reloading;
   /** Checks a value as the TOML parser gives it. Never throws. */
   read(found: unknown): Reading<T>;
   /** Turns the text of an environment variable into what TOML would have held. */
   fromText(text: string): unknown;
+}
+
+/**
+ * A running node takes a change at once; but from or to one of these values, which switch something
+ * on or off, only with the next start.
+ */
+export type Reloading = "at once" | { readonly notFromOrTo: readonly (string | number)[] };
+
+/** Whether a change from one value to another waits for the next start. */
+export function needsRestart({ reloads }: Field<unknown>, from: unknown, to: unknown): boolean {
+  if (reloads === undefined || reloads === "at once") return reloads === undefined;
+  return reloads.notFromOrTo.some((it) => it === from || it === to);
+}
+
+/** When a change comes into effect, in words. */
+export function describeReloading({ reloads }: Field<unknown>): string {
+  if (reloads === undefined) return "at a restart";
+  if (reloads === "at once") return "at once";
+  const words = reloads.notFromOrTo.map((it) => (it === "" ? "empty" : JSON.stringify(it)));
+  return `at once; from or to ${inWords(words)} at a restart`;
 }
 
 /** What every kind of field is described with. */
@@ -30,6 +54,8 @@ interface Described<T> {
   readonly fallbackText?: string;
   readonly doc: string;
   readonly secret?: boolean;
+  readonly isPath?: boolean;
+  readonly reloads?: Reloading;
 }
 
 /** Any text for which `accepts` holds; `allowed` puts that into words. */

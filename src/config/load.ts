@@ -8,6 +8,7 @@
  */
 import { readFileSync } from "node:fs";
 import TOML from "@iarna/toml";
+import { conflicts, hasBroker } from "./conflicts.ts";
 import { describeFound } from "./field.ts";
 import { nearest } from "./nearest.ts";
 import { translateOlderKeys, translateOlderEngine, olderNames } from "./older-keys.ts";
@@ -20,8 +21,7 @@ import {
   schema,
   sectionNames,
 } from "./schema.ts";
-import { type Settings, readSetting } from "./settings.ts";
-import { tlsConflicts } from "./tls-conflicts.ts";
+import { type Origin, type Settings, readSetting } from "./settings.ts";
 
 /** Where the configuration comes from. */
 export interface ConfigSources {
@@ -31,6 +31,8 @@ export interface ConfigSources {
   env: Record<string, string | undefined>;
   /** Reads a whole text file; throws a system error when it cannot. For tests. */
   readFile?: (path: string) => string;
+  /** What was set by CONFIG SET: name → value, as in the environment. It wins over all else. */
+  given?: ReadonlyMap<KeyName, string>;
   /** So many random hexadecimal digits, for the name of a node that was given none. */
   randomHex: (digits: number) => string;
 }
@@ -40,12 +42,19 @@ export interface ConfigSources {
  * file itself; or every problem found, one line each.
  */
 export type LoadedConfig =
-  | { ok: true; config: Config; notices: string[]; passwordsInFile: string[] }
+  | {
+      ok: true;
+      config: Config;
+      notices: string[];
+      passwordsInFile: string[];
+      /** Where the values that are no defaults come from. */
+      origins: ReadonlyMap<KeyName, Origin>;
+    }
   | { ok: false; problems: string[] };
 
 /** Loads and checks the configuration. Never throws for anything a user can get wrong. */
 export function loadConfig(sources: ConfigSources): LoadedConfig {
-  const { path, env, readFile = readUtf8, randomHex } = sources;
+  const { path, env, readFile = readUtf8, given, randomHex } = sources;
   const problems: string[] = [];
   const settings: Settings = new Map();
 
@@ -62,6 +71,10 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const replicates = path !== undefined && !olderAlone;
   collectEnvironment(env, settings, problems);
   renamed.push(...translateOlderEngine(settings));
+  for (const [key, text] of given ?? []) {
+    const found = schema[key].fromText(text);
+    settings.set(key, { found, at: `CONFIG SET: ${key}`, from: "CONFIG SET" });
+  }
 
   const values = new Map<KeyName, unknown>();
   for (const key of keyNames)
@@ -79,6 +92,24 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   for (const problem of conflicts(config, settings)) problems.push(`${where}: ${problem}`);
   if (problems.length > 0) return { ok: false, problems };
 
+  const notices = noticesOn(config, settings, path, renamed);
+  const passwordsInFile = keyNames.filter((key) => {
+    const isInFile = settings.get(key)?.from === "file";
+    return isInFile && schema[key].secret === true && values.get(key) !== "";
+  });
+  const found = keyNames.filter((key) => settings.has(key));
+  const origins = new Map(found.map((key) => [key, settings.get(key)!.from] as const));
+  return { ok: true, config, notices, passwordsInFile, origins };
+}
+
+/** What is not wrong, and yet somebody may want to know. */
+function noticesOn(
+  config: Config,
+  settings: Settings,
+  path: string | undefined,
+  renamed: readonly string[],
+): string[] {
+  const where = path ?? "configuration";
   const notices: string[] = [];
   if (path === undefined) notices.push(withoutFile(config, settings.has("node_id")));
   if (renamed.length > 0)
@@ -99,11 +130,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
     if (config.tls.cert_file !== "" || !settings.has(key)) continue;
     notices.push(`${where}: nothing listens at ${key} without a certificate: set tls.cert_file`);
   }
-  const passwordsInFile = keyNames.filter((key) => {
-    const isInFile = settings.get(key)?.at.startsWith("environment") === false;
-    return isInFile && schema[key].secret === true && values.get(key) !== "";
-  });
-  return { ok: true, config, notices, passwordsInFile };
+  return notices;
 }
 
 /** The file as a table, or the one line that says why it cannot be one. */
@@ -144,7 +171,7 @@ function collectTable(
     const name = prefix + key;
     const at = `${path}: ${name}`;
     if (Object.hasOwn(schema, name) || olderNames.has(name)) {
-      settings.set(name, { found, at });
+      settings.set(name, { found, at, from: "file" });
     } else if (sectionNames.has(name) || name === "replication") {
       if (isTable(found)) collectTable(found, `${name}.`, path, settings, problems);
       else problems.push(`${at}: found ${describeFound(found)}; allowed: a section [${name}]`);
@@ -181,7 +208,8 @@ function collectEnvironment(
     if (CLIENT_VARIABLES.has(name)) continue;
     const key = keyOf.get(name);
     if (key !== undefined) {
-      settings.set(key, { found: schema[key].fromText(text), at: `environment: ${name}` });
+      const found = schema[key].fromText(text);
+      settings.set(key, { found, at: `environment: ${name}`, from: "environment" });
     } else if (!isServiceLink(name, text)) {
       const near = nearest(name, [...keyOf.keys()]);
       problems.push(`environment: unknown ${bounded(name)}; the nearest known one is ${near}`);
@@ -211,63 +239,6 @@ function follow(values: Map<KeyName, unknown>, settings: Settings): void {
   if (!isForeignSet) values.set("mqtt.accept_foreign_events", !isSealed);
 }
 
-/** The rules between keys: what is wrong although each key is right by itself. */
-function* conflicts(config: Config, settings: Settings): Generator<string> {
-  const { auth, network, mqtt } = config;
-  yield* secretConflicts(config, settings);
-  if (config.node_id === "" && !settings.has("node_id")) {
-    yield `node_id: missing; allowed: ${schema.node_id.allowed} (or set ${environmentName("node_id")})`;
-  }
-  if (mqtt.enabled && !hasBroker(settings)) {
-    yield `mqtt.broker_address: missing; allowed: ${schema["mqtt.broker_address"].allowed} (or set mqtt.enabled = false)`;
-  }
-  if (mqtt.password !== "" && mqtt.username === "") {
-    yield "mqtt.username: missing; allowed: the user name that goes with mqtt.password";
-  }
-  if (auth.certificate_users !== "off") {
-    const { ca_file, client_certificates } = config.tls;
-    if (ca_file === "" || client_certificates === "none") {
-      yield 'auth.certificate_users: found "common_name"; allowed: "off", or with tls.ca_file, whose certificates name users, and tls.client_certificates "request" or "require"';
-    }
-  }
-  if (auth.acl_file !== "" && auth.password !== "") {
-    yield "auth.password: found one beside auth.acl_file; allowed: one of the two (in the file: user default on #SHA256 ~* +@all)";
-  }
-  const { audit, logging } = config;
-  if (audit.file !== "" && audit.file === logging.file_path) {
-    yield "audit.file: found the path of logging.file_path; allowed: a file of its own";
-  }
-  if (network.max_output_bytes < network.max_value_bytes) {
-    yield `network.max_output_bytes: found ${network.max_output_bytes}; allowed: at least network.max_value_bytes (${network.max_value_bytes}), or that value could never be read`;
-  }
-  const { broker_bytes_per_second } = config.anti_entropy;
-  if (broker_bytes_per_second > 0 && broker_bytes_per_second < 4_096) {
-    yield `anti_entropy.broker_bytes_per_second: found ${broker_bytes_per_second}; allowed: at least 4096, or 0 for none`;
-  }
-  yield* tlsConflicts(config);
-}
-
-/** A secret that is not where it belongs, or less of one than somebody may count on. */
-function* secretConflicts({ cluster }: Config, settings: Settings): Generator<string> {
-  const variable = environmentName("cluster.secret");
-  const direct = settings.get("cluster.secret");
-  if (direct !== undefined && !direct.at.startsWith("environment")) {
-    yield `cluster.secret: found in the file; allowed: cluster.secret_file, or ${variable} in the environment`;
-  } else if (direct !== undefined && cluster.secret === "") {
-    yield `${variable}: found ""; allowed: a secret (merklekv keygen makes one), or no such variable`;
-  } else if (direct !== undefined && cluster.secret_file !== "") {
-    yield `cluster.secret_file: found beside ${variable}; allowed: one of the two`;
-  }
-  if (cluster.secret + cluster.secret_file === "" && cluster.previous_secret_files.length > 0) {
-    yield `cluster.secret_file: missing; allowed: the current secret beside cluster.previous_secret_files (or set ${variable})`;
-  }
-}
-
-/** Whether a broker address was given, good or bad; an empty one counts as none. */
-function hasBroker(settings: Settings): boolean {
-  return (settings.get("mqtt.broker_address")?.found ?? "") !== "";
-}
-
 /** Turns `network.bind_port` → 7379 into { network: { bind_port: 7379 } }. */
 function nest(values: Map<KeyName, unknown>): Config {
   const root: Record<string, unknown> = {};
@@ -295,6 +266,7 @@ function bounded(name: string): string {
   return /^[\w.-]{1,100}$/.test(name) ? name : describeFound(name);
 }
 
-function readUtf8(path: string): string {
+/** Reads a file of UTF-8. Throws the system error, or a TypeError for other bytes. */
+export function readUtf8(path: string): string {
   return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
 }

@@ -1,9 +1,13 @@
 /** What was found in the file and the environment, before it is checked. */
 import { describeFound, type Field } from "./field.ts";
 
+/** Where a value may come from, besides the defaults. What comes later wins. */
+export type Origin = "file" | "environment" | "CONFIG SET";
+
 /** A value as it was found, of any type. */
 export interface Setting {
   readonly found: unknown;
+  readonly from: Origin;
   /** Where, as somebody would look for it: "node1.toml: network.bind_port". */
   readonly at: string;
 }

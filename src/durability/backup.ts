@@ -81,7 +81,7 @@ export class Backups {
   /** Removes what a process that died left half done, and starts the schedule. */
   async start(): Promise<void> {
     await this.removeLeftovers().catch((error: unknown) => this.complain("tidy up", error));
-    if (this.options.intervalHours > 0) this.checkLater(0);
+    this.checkLater(0);
   }
 
   /** Ends the schedule, and gives up on a backup that is being made. */
@@ -286,6 +286,7 @@ export class Backups {
   /** Goes by the names, so that a restart neither skips a backup nor makes one more. */
   private async createIfDue(): Promise<void> {
     const { store, intervalHours, logger } = this.options;
+    if (intervalHours === 0) return;
     try {
       const newest = (await this.unnamed()).at(-1);
       const dueMs = newest === undefined ? 0 : timeOf(newest) + intervalHours * HOUR_MS;

@@ -13,6 +13,7 @@
  * is written each time.
  */
 import { hostOf } from "../access/host.ts";
+import type { Change, Commit } from "../config/live-config.ts";
 import type { Config } from "../config/schema.ts";
 import { printable } from "../core/data/name.ts";
 import { counter, type Fact } from "../fact.ts";
@@ -50,21 +51,35 @@ export class AuditFile implements Audit {
   private readonly suppressor: RepeatSuppressor;
   private readonly writer: LineWriter;
 
-  /** Opens the file. Throws an OperationalError of one line when it cannot be opened. */
+  /**
+   * Opens the file; its limits in `config` may change meanwhile. Throws an OperationalError of one
+   * line when it cannot be opened.
+   */
   constructor(
     config: Config["audit"],
     private readonly clocks: LogClocks,
   ) {
     this.suppressor = new RepeatSuppressor(clocks.timing);
-    const limits = { maxBytes: config.max_file_mb * MIB, keep: config.keep_files };
+    const limits = {
+      get maxBytes() {
+        return config.max_file_mb * MIB;
+      },
+      get keep() {
+        return config.keep_files;
+      },
+    };
     const lostLine = (lines: number): string => this.line({ event: "lost", lines });
-    try {
-      this.writer = new LineWriter(config.file, lostLine, clocks.timing, limits);
-    } catch (error) {
-      const reason = printable((error as Error).message);
-      const path = printable(config.file);
-      throw new OperationalError(`audit.file: cannot open ${path} for appending: ${reason}`);
-    }
+    const { file } = config;
+    const { timing } = clocks;
+    this.writer = withAuditFile(file, () => new LineWriter(file, lostLine, timing, limits));
+  }
+
+  /** Another file, from the moment on when the settings are others. */
+  prepare({ next, changed }: Change): Commit | void {
+    if (!changed.has("audit.file")) return;
+    const { file } = next.audit;
+    const opened = withAuditFile(file, () => this.writer.openNext(file));
+    return { apply: opened.use, abandon: opened.close };
   }
 
   record(event: AuditEvent): void {
@@ -112,6 +127,17 @@ export class AuditFile implements Audit {
   private line(facts: object): string {
     const time = new Date(this.clocks.wallMs()).toISOString();
     return `${printable(JSON.stringify({ time, ...facts }), Infinity)}\n`;
+  }
+}
+
+function withAuditFile<T>(file: string, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    const reason = printable((error as Error).message);
+    throw new OperationalError(
+      `audit.file: cannot open ${printable(file)} for appending: ${reason}`,
+    );
   }
 }
 

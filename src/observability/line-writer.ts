@@ -54,7 +54,7 @@ export class LineWriter {
    * system error when the file cannot be opened. `lostLine` words the report of dropped lines.
    */
   constructor(
-    private readonly path: string,
+    private path: string,
     private readonly lostLine: (count: number) => string,
     private readonly timing: Timing,
     private readonly limits: FileLimits = { maxBytes: 0, keep: 0 },
@@ -86,6 +86,26 @@ export class LineWriter {
     this.descriptor = open(this.path);
     this.fileBytes = lengthOf(this.descriptor);
     this.whenWritten(() => closeSync(old));
+  }
+
+  /**
+   * Opens another path, for when it is decided that lines go there: `use` does that, `close` lets
+   * go of it. Throws the system error when it cannot be opened.
+   */
+  openNext(path: string): { readonly use: () => void; readonly close: () => void } {
+    const next = open(path);
+    const closeOne = (it: number): void => {
+      if (it !== STANDARD_ERROR) closeSync(it);
+    };
+    const use = (): void => {
+      if (this.isClosed) return closeOne(next);
+      const old = this.descriptor;
+      this.path = path;
+      this.descriptor = next;
+      this.fileBytes = lengthOf(next);
+      this.whenWritten(() => closeOne(old));
+    };
+    return { use, close: () => closeOne(next) };
   }
 
   /** Calls `done` once every line taken so far is written or lost. */

@@ -6,8 +6,10 @@
  * what repeats is left out and counted (`repeat-suppressor.ts`); who asks for `debug` gets
  * every line.
  */
+import type { Change, Commit } from "../config/live-config.ts";
 import type { Config } from "../config/schema.ts";
 import { printable } from "../core/data/name.ts";
+import { OperationalError } from "../operational-error.ts";
 import type { Timing } from "../timing.ts";
 import { LineWriter } from "./line-writer.ts";
 import { RepeatSuppressor, type ReportRepeats } from "./repeat-suppressor.ts";
@@ -37,11 +39,14 @@ export interface RootLogger extends Logger {
   reopen(): void;
   /** Writes what is still waiting, for 2 seconds at most, and closes the file. */
   close(): Promise<void>;
+  /** Another file, from the moment on when the settings are others. */
+  prepare(change: Change): Commit | void;
 }
 
 /** Levels from the chattiest to the gravest. */
 const LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 type Level = (typeof LEVELS)[number];
+const RANKS: Record<Level, number> = { trace: 0, debug: 1, info: 2, warn: 3, error: 4 };
 
 /** From this level on, what repeats is left out. */
 const FIRST_THROTTLED = LEVELS.indexOf("info");
@@ -68,7 +73,8 @@ export interface LogClocks {
 }
 
 /**
- * Opens the log. Throws an Error with one clear line when `file_path` cannot be opened.
+ * Opens the log. The level, the form and the limits of `config` may change meanwhile. Throws an
+ * OperationalError of one line when `file_path` cannot be opened.
  * Tests give a `write`, which gets the lines instead.
  */
 export function createLogger(
@@ -77,9 +83,9 @@ export function createLogger(
 ): RootLogger {
   const { wallMs, write, timing } = parts;
   const repeats = new RepeatSuppressor(timing);
-  const format = config.format === "json" ? jsonLine : textLine;
   const lineOf = (level: Level, component: string, message: string, fields: Fields): string => {
     const time = new Date(wallMs()).toISOString();
+    const format = config.format === "json" ? jsonLine : textLine;
     try {
       return format(time, level, component, message, fields);
     } catch {
@@ -95,7 +101,6 @@ export function createLogger(
 
   const loggerFor = (component: string): Logger => {
     const logs = LEVELS.map((level, rank): Log => {
-      if (rank < LEVELS.indexOf(config.level)) return silentLogger[level];
       const line: Log = (message, fields = {}) => push(lineOf(level, component, message, fields));
       if (rank < FIRST_THROTTLED) return line;
       return (message, fields = {}) => {
@@ -105,9 +110,8 @@ export function createLogger(
         if (repeats.admit(source, fields, report)) line(message, fields);
       };
     });
-    const [trace, debug, info, warn, error] = logs as [Log, Log, Log, Log, Log];
     const child = (name: string): Logger => loggerFor(component ? `${component}.${name}` : name);
-    return { trace, debug, info, warn, error, child };
+    return levelled(logs, () => RANKS[config.level], child);
   };
 
   const root = loggerFor("");
@@ -122,22 +126,65 @@ export function createLogger(
     repeats.flush();
     await writer?.close();
   };
-  return { ...root, reopen, close };
+  const prepare = ({ next, changed }: Change): Commit | void => {
+    if (writer === undefined || !changed.has("logging.file_path")) return;
+    const { file_path } = next.logging;
+    const opened = withLogFile(file_path, () => writer.openNext(file_path));
+    return { apply: opened.use, abandon: opened.close };
+  };
+  return Object.assign(root, { reopen, close, prepare });
+}
+
+/** Each level as it is wanted whenever something is logged. */
+function levelled(
+  logs: readonly Log[],
+  least: () => number,
+  child: (component: string) => Logger,
+): Logger {
+  const at = (rank: number): Log => (rank < least() ? silentLogger[LEVELS[rank]!] : logs[rank]!);
+  return {
+    get trace() {
+      return at(0);
+    },
+    get debug() {
+      return at(1);
+    },
+    get info() {
+      return at(2);
+    },
+    get warn() {
+      return at(3);
+    },
+    get error() {
+      return at(4);
+    },
+    child,
+  };
 }
 
 function createWriter(
-  { file_path, max_file_mb, keep_files }: Config["logging"],
+  config: Config["logging"],
   timing: Timing,
   lostLine: (count: number) => string,
 ): LineWriter {
+  const limits = {
+    get maxBytes() {
+      return config.max_file_mb * MIB;
+    },
+    get keep() {
+      return config.keep_files;
+    },
+  };
+  const { file_path } = config;
+  return withLogFile(file_path, () => new LineWriter(file_path, lostLine, timing, limits));
+}
+
+function withLogFile<T>(file_path: string, open: () => T): T {
   try {
-    return new LineWriter(file_path, lostLine, timing, {
-      maxBytes: max_file_mb * MIB,
-      keep: keep_files,
-    });
+    return open();
   } catch (error) {
     const reason = (error as Error).message;
-    throw new Error(
+    throw new OperationalError(
       `logging.file_path: cannot open ${printable(file_path)} for appending: ${printable(reason)}`,
     );
   }

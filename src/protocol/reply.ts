@@ -58,7 +58,7 @@ export class Reply {
    * starts with `firstBytes`.
    */
   constructor(
-    private readonly maxBytes = Infinity,
+    public maxBytes = Infinity,
     private readonly firstBytes = INITIAL_BYTES,
   ) {
     this.bytes = new Uint8Array(firstBytes);

@@ -46,9 +46,15 @@ export class RespParser {
   problem = "";
 
   constructor(
-    private readonly maxValueBytes: number,
-    private readonly maxRequestBytes: number,
+    private maxValueBytes: number,
+    private maxRequestBytes: number,
   ) {}
+
+  /** Other limits from now on, as given to the constructor. */
+  setLimits(maxValueBytes: number, maxRequestBytes: number): void {
+    this.maxValueBytes = maxValueBytes;
+    this.maxRequestBytes = maxRequestBytes;
+  }
 
   /**
    * Continues to read a request from `request.base + request.readBytes` up to `end`.

@@ -17,6 +17,12 @@ export interface BatchFillerOptions {
   readonly nodeId: string;
   /** New at each start, a positive safe integer. */
   readonly epoch: number;
+  /** They may change meanwhile. */
+  readonly limits: BatchLimits;
+}
+
+/** How much goes into a batch. */
+export interface BatchLimits {
   /** A batch is closed when it is at least this long, in bytes. */
   readonly batchBytes: number;
   /** Values above this travel as a bare version. */
@@ -84,7 +90,7 @@ export class BatchFiller {
   /** Takes ids until the batch is full or there are no more. */
   fill(source: IdSource): void {
     const { writer } = this;
-    const fullBytes = Math.min(this.options.batchBytes, this.maxBytes);
+    const fullBytes = Math.min(this.options.limits.batchBytes, this.maxBytes);
     while (writer.length < fullBytes && this.idCount < MAX_BATCH_IDS) {
       const id = source.take();
       if (id < 0) return;
@@ -120,7 +126,7 @@ export class BatchFiller {
     }
     const contentBytes = entry.keyLength + entry.valueLength;
     const mayFit =
-      entry.valueLength <= this.options.maxEventBytes &&
+      entry.valueLength <= this.options.limits.maxEventBytes &&
       writer.emptyLength + contentBytes < maxBytes;
     if (mayFit) {
       if (this.addWhole()) return true;

@@ -88,7 +88,7 @@ export class BatchReader {
 
   /** Values above `maxValueBytes` are dropped as oversized. */
   constructor(
-    private readonly maxValueBytes: number,
+    public maxValueBytes: number,
     private readonly capabilities: Capabilities = CURRENT,
   ) {}
 

@@ -52,7 +52,7 @@ const DEFAULT_LIMITS: BrokerLimits = {
 
 /** Who may come in, and how; everybody and in plain text unless given. */
 export interface BrokerAccess extends Omit<BrokerPlace, "address" | "port"> {
-  readonly account?: BrokerAccount | null;
+  readonly account?: () => BrokerAccount | null;
 }
 
 /** A broker that listens. */
@@ -69,7 +69,7 @@ export class EmbeddedBroker {
     private readonly timing: Timing,
     private readonly limits: BrokerLimits,
     private readonly logger: Logger,
-    private readonly account: BrokerAccount | null,
+    private readonly account: () => BrokerAccount | null,
   ) {
     const maxUnfinishedBytes = limits.max_queued_mb * MIB;
     this.unfinished = new UnfinishedPackets(maxUnfinishedBytes, (bytes) => this.discard(bytes));
@@ -103,7 +103,7 @@ export class EmbeddedBroker {
     logger: Logger = silentLogger,
     access: BrokerAccess = {},
   ): Promise<EmbeddedBroker> {
-    const broker = new EmbeddedBroker(timing, limits, logger, access.account ?? null);
+    const broker = new EmbeddedBroker(timing, limits, logger, access.account ?? (() => null));
     const aedes = await Aedes.createBroker(broker.options());
     broker.aedes = aedes;
     try {

@@ -66,7 +66,7 @@ export class EventReader {
   private readonly decoder = new Decoder({ mapsAsObjects: false, useRecords: false });
 
   /** Values above `maxValueBytes` are dropped as oversized. */
-  constructor(private readonly maxValueBytes: number) {}
+  constructor(public maxValueBytes: number) {}
 
   /** Reads a message. Null when `source` and `entry` are filled, else why it is dropped. */
   read(message: Uint8Array): DropReason | null {

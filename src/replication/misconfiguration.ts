@@ -16,7 +16,7 @@ export interface MisconfigurationOptions {
   readonly nodeId: string;
   readonly clientId: string;
   readonly topicPrefix: string;
-  readonly brokerHost: string;
+  readonly brokerHost: () => string;
   readonly logger: Logger;
 }
 
@@ -40,7 +40,7 @@ export class Misconfiguration {
    */
   noteUp(remoteAddress: string, advertisedHost: string, nowMs: number): void {
     this.upMs = nowMs;
-    const brokerHost = remoteAddress || this.options.brokerHost;
+    const brokerHost = remoteAddress || this.options.brokerHost();
     if (!isLoopbackHost(advertisedHost) || isLoopbackHost(brokerHost)) return;
     this.say(
       "loopback",

@@ -43,7 +43,7 @@ export class Outbox implements ChangeObserver {
    * empty outbox (`full` false) and when there is a batch's worth (`full` true).
    */
   constructor(
-    private readonly limit: number,
+    private readonly limit: () => number,
     private readonly wake: (full: boolean) => void,
   ) {}
 
@@ -122,7 +122,7 @@ export class Outbox implements ChangeObserver {
     if (id >= this.flags.length) this.growFlags(id);
     if (hasValue && (this.flags[id] & PENDING) !== 0) this.flags[id] |= VALUE;
     if ((this.flags[id] & PENDING) !== 0) return;
-    if (this.size >= this.limit) {
+    if (this.size >= this.limit()) {
       this.dropped++;
       this.unreportedLoss = true;
       return;

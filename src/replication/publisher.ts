@@ -26,7 +26,7 @@ import { READS_COMPRESSED, type Agreement } from "../core/data/capabilities.ts";
 import { Compressor } from "../core/data/compression.ts";
 import type { Store } from "../core/store/store.ts";
 import { counter, type Fact } from "../fact.ts";
-import { BatchFiller, type BatchFillerOptions } from "./batch-filler.ts";
+import { BatchFiller, type BatchFillerOptions, type BatchLimits } from "./batch-filler.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Outbox } from "./outbox.ts";
 import { Suspects, type Suspect } from "./suspects.ts";
@@ -56,13 +56,18 @@ const FETCHED_MS = 60_000;
 /** While nothing is sent, others are told that often that they miss something, in ms. */
 const TELL_MS = 1_000;
 
-/** What the publisher is made with. */
-export interface PublisherOptions extends BatchFillerOptions {
-  readonly store: Pick<Store, "read" | "floor" | "origin">;
+/** What waits, and for how long. */
+export interface PublisherLimits extends BatchLimits {
   /** How long a write may wait for company, in ms. */
   readonly batchMs: number;
   /** Most ids in the outbox. */
   readonly maxOutboxEvents: number;
+}
+
+/** What the publisher is made with. */
+export interface PublisherOptions extends BatchFillerOptions {
+  readonly store: Pick<Store, "read" | "floor" | "origin">;
+  readonly limits: PublisherLimits;
   readonly timing: Timing;
   /** Calls back, in order, once all that is written by now is safe from a crash. */
   readonly whenSafe: (callback: () => void) => void;
@@ -180,7 +185,10 @@ export class Publisher {
 
   constructor(private readonly options: PublisherOptions) {
     this.filler = new BatchFiller(options);
-    this.outbox = new Outbox(options.maxOutboxEvents, (full) => this.wake(full));
+    this.outbox = new Outbox(
+      () => options.limits.maxOutboxEvents,
+      (full) => this.wake(full),
+    );
     this.suspects = new Suspects(this.outbox);
     this.heartbeat = new Heartbeat(options.timing, (isFirst) => {
       this.beat();
@@ -300,14 +308,14 @@ export class Publisher {
 
   /** For as long as a write may wait for company nothing was sent: it would wait alone. */
   private get isQuiet(): boolean {
-    const { timing, batchMs } = this.options;
-    return this.inFlight.size === 0 && timing.nowMs() - this.lastSentMs >= batchMs;
+    const { timing, limits } = this.options;
+    return this.inFlight.size === 0 && timing.nowMs() - this.lastSentMs >= limits.batchMs;
   }
 
   private wake(full: boolean): void {
     if (this.sink === null || this.cancelSoon !== null) return;
     if (full || this.isQuiet) this.pumpSoon();
-    else this.cancelTimer ??= this.options.timing.after(this.options.batchMs, this.pump);
+    else this.cancelTimer ??= this.options.timing.after(this.options.limits.batchMs, this.pump);
   }
 
   private pumpSoon(): void {
@@ -365,7 +373,7 @@ export class Publisher {
     // A number nobody will see tells the receivers that something was lost.
     if (outbox.takeLoss()) this.sequence++;
     const eventBytes = filler.length / filler.count;
-    const batchBytes = Math.min(this.options.batchBytes, sink.maxMessageBytes);
+    const batchBytes = Math.min(this.options.limits.batchBytes, sink.maxMessageBytes);
     outbox.fullAt = Math.max(2, Math.ceil(batchBytes / eventBytes));
     this.send(sink, { ...filler.taken(), flush, kills: 0, isAlone: false });
   }

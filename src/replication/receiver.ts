@@ -195,6 +195,12 @@ export class Receiver {
     this.events = new EventReader(options.maxEventBytes);
   }
 
+  /** The limits in the options are others than before. */
+  reconfigure(): void {
+    this.batches.maxValueBytes = this.options.maxEventBytes;
+    this.events.maxValueBytes = this.options.maxEventBytes;
+  }
+
   /**
    * Takes a batch; `done` is called when all of it is applied. Usually that comes before
    * the next batch; one that comes sooner, over a new connection, waits until it is.

@@ -20,7 +20,7 @@ import { BrokerMessenger } from "./broker-messenger.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import { MEETING_MS, Misconfiguration } from "./misconfiguration.ts";
 import type { PeerPresence, Presence } from "./presence.ts";
-import { Publisher } from "./publisher.ts";
+import { Publisher, type PublisherLimits } from "./publisher.ts";
 import { Receiver } from "./receiver.ts";
 import type {
   ReplicationPresence,
@@ -65,7 +65,7 @@ export class Replicator {
   private readonly receiver: Receiver;
   private readonly membership: Membership;
   private readonly seal: BrokerSeal;
-  private readonly transport: Transport;
+  private transport: Transport;
   private readonly misconfiguration: Misconfiguration;
   private readonly timing: Timing;
   private readonly capabilities: Capabilities;
@@ -148,20 +148,18 @@ export class Replicator {
     this.eventsTopic = `${settings.topic_prefix}/events`;
     this.nodesTopic = `${settings.topic_prefix}/nodes/`;
     this.presenceTopic = this.nodesTopic + presenceTopicName(nodeId);
-    const broker = brokerOf(settings);
     this.seal = this.createSeal();
-    const clientId = settings.client_id || this.seal.nodeName;
-    const longest = maxMessageBytes(settings);
+    const { clientId } = this;
     this.misconfiguration = new Misconfiguration({
       nodeId,
       clientId,
       topicPrefix: settings.topic_prefix,
-      brokerHost: broker.host,
+      brokerHost: () => brokerOf(settings).host,
       logger: options.logger,
     });
     this.delivery = this.createDelivery();
     this.observer = this.publisher.outbox;
-    this.receiver = this.createReceiver(longest);
+    this.receiver = this.createReceiver();
     this.messenger = new BrokerMessenger(
       settings.topic_prefix,
       nodeId,
@@ -169,7 +167,7 @@ export class Replicator {
       () => this.publisher.isBehind,
     );
     this.membership = this.createMembership();
-    this.transport = this.createTransport(broker, clientId, longest);
+    this.transport = this.createTransport();
   }
 
   /** Connects, unless it is disabled, and stays connected. Returns at once. */
@@ -212,6 +210,29 @@ export class Replicator {
     await this.leave();
     // It may have been enabled again meanwhile.
     if (this.enabled) this.enable();
+  }
+
+  /** Some of the settings are others than before. `reconnects`: those that a connection has. */
+  reconfigure(reconnects: boolean): void {
+    this.receiver.reconfigure();
+    if (reconnects) void this.reconnect();
+  }
+
+  /** Says goodbye to the broker, and connects as the settings have it now. */
+  private async reconnect(): Promise<void> {
+    if (this.stopping) return;
+    const former = this.transport;
+    await this.leave();
+    // Somebody may have enabled replication meanwhile, over the connection that there was.
+    await former.close();
+    // Whoever came meanwhile as well has done it.
+    if (this.stopping || this.transport !== former) return;
+    this.transport = this.createTransport();
+    if (this.enabled) this.transport.open();
+  }
+
+  private get clientId(): string {
+    return this.options.settings.client_id || this.seal.nodeName;
   }
 
   /** Whether this node takes part in replication now. */
@@ -358,10 +379,7 @@ export class Replicator {
       epoch: this.epoch,
       topic: this.updatesTopic,
       transport: () => this.transport,
-      batchMs: settings.batch_milliseconds,
-      batchBytes: settings.batch_bytes,
-      maxEventBytes: settings.max_event_bytes,
-      maxOutboxEvents: settings.max_outbox_events,
+      limits: limitsIn(settings),
       timing: this.timing,
       whenSafe: whenSafe ?? ((callback) => callback()),
       agreement: () => this.membership.agreement(),
@@ -392,15 +410,21 @@ export class Replicator {
     }
   }
 
-  private createReceiver(maxMessageBytes: number): Receiver {
+  private createReceiver(): Receiver {
     const { settings, nodeId, store, logger, hooks } = this.options;
     return new Receiver({
       store,
       nodeId,
       epoch: this.epoch,
-      maxEventBytes: settings.max_event_bytes,
-      maxMessageBytes,
-      acceptsForeign: settings.accept_foreign_events,
+      get maxEventBytes() {
+        return settings.max_event_bytes;
+      },
+      get maxMessageBytes() {
+        return maxMessageBytes(settings);
+      },
+      get acceptsForeign() {
+        return settings.accept_foreign_events;
+      },
       capabilities: this.capabilities,
       onGap: (source) => {
         logger.debug("Events were lost on the way", { source });
@@ -489,23 +513,19 @@ export class Replicator {
     });
   }
 
-  private createTransport(
-    broker: BrokerAddress,
-    clientId: string,
-    maxPacketBytes: number,
-  ): Transport {
+  private createTransport(): Transport {
     const { settings, nodeId, random, logger, isRelaying } = this.options;
     const { subscription } = this.messenger;
     return this.seal.connect({
-      broker,
-      clientId,
+      broker: brokerOf(settings),
+      clientId: this.clientId,
       username: settings.username,
       password: settings.password,
       ...(this.options.brokerTls && { tls: this.options.brokerTls }),
       keepAliveSeconds: settings.keep_alive,
       cleanSession: settings.clean_session,
       protocol: settings.protocol_version,
-      maxPacketBytes,
+      maxPacketBytes: maxMessageBytes(settings),
       maxSentBytes: settings.max_packet_bytes,
       subscriptions: [
         { topic: this.updatesTopic, ownToo: "at first" },
@@ -567,6 +587,24 @@ export class Replicator {
     this.loggedAt.set(trouble, now);
     return true;
   }
+}
+
+/** As they are whenever one is looked at. */
+function limitsIn(settings: ReplicatorOptions["settings"]): PublisherLimits {
+  return {
+    get batchMs() {
+      return settings.batch_milliseconds;
+    },
+    get batchBytes() {
+      return settings.batch_bytes;
+    },
+    get maxEventBytes() {
+      return settings.max_event_bytes;
+    },
+    get maxOutboxEvents() {
+      return settings.max_outbox_events;
+    },
+  };
 }
 
 function brokerOf({ broker_address }: Pick<Config["mqtt"], "broker_address">): BrokerAddress {

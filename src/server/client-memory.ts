@@ -43,7 +43,7 @@ export class ClientMemory {
   private isLookDue = false;
 
   constructor(
-    readonly limitBytes: number,
+    public limitBytes: number,
     private readonly holders: Iterable<MemoryHolder>,
     private readonly runQueue: RunQueue,
     private readonly nowMs: () => number,

@@ -37,7 +37,7 @@ export class Deadlines {
 
   /** `timeoutSeconds`: for completing a request, and for reading some of the replies. */
   constructor(
-    private readonly timeoutSeconds: number,
+    private readonly timeoutSeconds: () => number,
     private readonly statistics: Statistics,
     private readonly notices: ThrottledWarnings,
     private readonly nowMs: () => number,
@@ -93,8 +93,8 @@ export class Deadlines {
   /** Ends those whose time is over. Called a few times a second. */
   tick(): void {
     const nowMs = this.nowMs();
-    const timeoutMs = this.timeoutSeconds * 1000;
-    const words = `not completed within ${this.timeoutSeconds} s; closing`;
+    const timeoutMs = this.timeoutSeconds() * 1000;
+    const words = `not completed within ${this.timeoutSeconds()} s; closing`;
     for (const [connection, sinceMs] of this.halfSent) {
       if (nowMs - sinceMs < timeoutMs) break;
       this.statistics.cutConnections++;

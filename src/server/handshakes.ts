@@ -26,13 +26,13 @@ export type ClientCertificates = "none" | "request" | "require";
 export interface TlsService {
   /** What is in use now. */
   material(): TlsMaterial;
-  readonly clientCertificates: ClientCertificates;
+  clientCertificates(): ClientCertificates;
 }
 
 /** What handshakes are made with, and where they lead. */
 export interface HandshakesOptions extends TlsService {
   /** How long one may take, unless that is longer than any should take. */
-  readonly timeoutMs: number;
+  timeoutMs(): number;
   /** How many there may be just now. */
   places(): number;
   /** Takes over those of whom it is known who they are. */
@@ -103,7 +103,7 @@ export class Handshakes {
   /** Ends those that take too long; called a few times a second. */
   tick(): void {
     const now = this.options.nowMs();
-    const timeoutMs = Math.min(this.options.timeoutMs, MAX_HANDSHAKE_MS);
+    const timeoutMs = Math.min(this.options.timeoutMs(), MAX_HANDSHAKE_MS);
     for (const handshake of this.waiting) {
       const ageMs = now - handshake.sinceMs;
       if (handshake.isRefused && ageMs >= REFUSED_MS) handshake.leave();
@@ -214,7 +214,8 @@ export class Handshake implements SocketHandler {
   private begin(): void {
     if (this.isOver) return;
     const { options } = this.all;
-    const { clientCertificates, events } = options;
+    const { events } = options;
+    const clientCertificates = options.clientCertificates();
     const raw = this.socket as unknown as Upgradable;
     const { context } = options.material().context as SecureContext & { context: unknown };
     const requestCert = clientCertificates !== "none";
@@ -240,7 +241,8 @@ export class Handshake implements SocketHandler {
   onHandshake(socket: Socket<SocketHandler>, isDone: boolean, error: Error | null): void {
     if (this.isOver) return void socket.terminate();
     this.socket = socket;
-    const { clientCertificates, onSecure } = this.all.options;
+    const { onSecure } = this.all.options;
+    const clientCertificates = this.all.options.clientCertificates();
     if (!isDone) return this.fail(error);
     let certificateName: string | null = null;
     if (clientCertificates !== "none") {

@@ -61,12 +61,13 @@ export class Listener {
   private readonly reception: Reception;
   /** `max_connections`, or what the limit of open files allows. */
   private connectionLimit: number;
+  /** `max_connections` when it was last looked at. */
+  private wantedConnections = 0;
   private readonly shared: SharedByConnections;
   private readonly doors: Doors;
   /** Null when nobody is to speak TLS. */
   private readonly handshakes: Handshakes | null;
   private cancelTicks: Cancel = () => {};
-  private readonly lineDialect: Dialect;
   private nextId = 1;
   private brokenConnections = 0;
   /** Of the connections, those that speak TLS. */
@@ -147,7 +148,6 @@ export class Listener {
     tls: TlsService | null = null,
   ) {
     this.connectionLimit = settings.max_connections;
-    this.lineDialect = settings.dialect === "tagged" ? TAGGED : PLAIN;
     const { max_value_bytes, max_line_bytes, max_output_bytes } = settings;
     const { runQueue } = context;
     const { nowMs } = runQueue.timing;
@@ -165,14 +165,14 @@ export class Listener {
       slice: new PipelineSlice(nowMs),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),
       memory: new ClientMemory(budgetOf(settings), this.connections, runQueue, nowMs),
-      deadlines: new Deadlines(settings.connection_timeout, statistics, notices, nowMs),
+      deadlines: new Deadlines(() => settings.connection_timeout, statistics, notices, nowMs),
       nowMs,
       onDiscarded: (bytes) => this.collectDiscarded(bytes),
     };
     this.reception = new Reception({
       admit: (arrival, reserve, first) => this.admitReserved(arrival, reserve, first),
       onRefused: (address) => this.noteRefused(address),
-      lineDialect: this.lineDialect,
+      lineDialect: () => this.lineDialect,
       reply: this.shared.reply,
       nowMs,
     });
@@ -190,7 +190,7 @@ export class Listener {
     const { nowMs, runQueue, notices } = this.shared;
     return new Handshakes({
       ...tls,
-      timeoutMs: this.settings.connection_timeout * 1_000,
+      timeoutMs: () => this.settings.connection_timeout * 1_000,
       places: () => this.freePlaces,
       onSecure: (arrival) => this.accept(arrival),
       events: this.doors.events,
@@ -198,6 +198,22 @@ export class Listener {
       notices,
       nowMs,
     });
+  }
+
+  private get lineDialect(): Dialect {
+    return this.settings.dialect === "tagged" ? TAGGED : PLAIN;
+  }
+
+  /** Some of the settings are others than before: takes what was made of them anew. */
+  reconfigure(): void {
+    const { settings, shared } = this;
+    const { max_value_bytes, max_line_bytes, max_output_bytes, max_connections } = settings;
+    shared.limits.maxLineBytes = max_line_bytes;
+    shared.limits.maxOutputBytes = max_output_bytes;
+    shared.parser.setLimits(max_value_bytes, max_value_bytes + max_line_bytes);
+    shared.reply.maxBytes = max_output_bytes + GATHERED_BYTES;
+    shared.memory.limitBytes = budgetOf(settings);
+    if (max_connections !== this.wantedConnections) this.limitConnections();
   }
 
   /** The port for plain text, or for TLS where that is the only one. */
@@ -286,6 +302,7 @@ export class Listener {
    */
   private limitConnections(): void {
     const { max_connections } = this.settings;
+    this.wantedConnections = max_connections;
     const files = openFiles();
     const forHandshakes = this.handshakes === null ? 0 : LEAST_HANDSHAKES;
     const reserved = this.reservedFiles + RESERVED_PLACES + forHandshakes;

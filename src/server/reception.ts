@@ -29,7 +29,7 @@ export interface ReceptionOptions {
   admit(arrival: Arrival, reserve: Reserve, first: Uint8Array): boolean;
   /** Told of everyone turned away. */
   onRefused(address: string): void;
-  readonly lineDialect: Dialect;
+  readonly lineDialect: () => Dialect;
   readonly reply: Reply;
   nowMs(): number;
 }
@@ -129,7 +129,7 @@ class Visitor implements SocketHandler {
     else {
       const { reply, lineDialect } = options;
       reply.reset();
-      reply.dialect = lineDialect;
+      reply.dialect = lineDialect();
       reply.error("Too many connections");
       this.arrival.socket.write(reply.bytes.subarray(0, reply.length));
     }

@@ -22,8 +22,8 @@ import type { ThrottledWarnings } from "./throttled-warnings.ts";
 
 /** Limits of a connection, all in bytes. */
 export interface ConnectionLimits {
-  readonly maxLineBytes: number;
-  readonly maxOutputBytes: number;
+  maxLineBytes: number;
+  maxOutputBytes: number;
 }
 
 /** What all readers share. */

@@ -98,7 +98,7 @@ export class HelloFuzzer {
     const files = { cert_file: cert, key_file: key, ca_file: authority.caFile };
     const material = readTlsMaterial(tlsKeys("tls"), files, Date.now());
     const core = new InProcessServer();
-    const tls = { material: () => material, clientCertificates: "request" as const };
+    const tls = { material: () => material, clientCertificates: () => "request" as const };
     const listener = new Listener(SETTINGS, core.shared.context, silentLogger, 0, tls);
     listener.start();
     this.server = { authority, listener, core };

@@ -97,7 +97,7 @@ export class InProcessServer {
       ],
       killUser: (user: User) => this.killUser(user),
       killClients: (idOrAddress: string) => this.kill(idOrAddress),
-      settings: () => new Map([["save", ""]]),
+      settings: { values: () => new Map([["save", ""]]) },
       reportBug: (error: unknown) => this.bugs.push(error),
       shutdown: () => {
         for (const { connection } of this.clients) connection.end();
@@ -141,7 +141,12 @@ export class InProcessServer {
         runQueue,
         () => this.nowMs,
       ),
-      deadlines: new Deadlines(30, this.statistics, notices, () => this.nowMs),
+      deadlines: new Deadlines(
+        () => 30,
+        this.statistics,
+        notices,
+        () => this.nowMs,
+      ),
       nowMs: () => this.nowMs,
       onDiscarded: (count) => (this.discardedBytes += count),
     };

@@ -50,7 +50,7 @@ export class KeyedEntries {
   /** See `Store.beginRecovery`. */
   isRecovering = false;
   /** Writes are refused beyond this many bytes, and merges beyond a reserve above. */
-  readonly limitBytes: number;
+  limitBytes = Infinity;
 
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
@@ -71,7 +71,13 @@ export class KeyedEntries {
     memoryLimitBytes: number,
   ) {
     this.order = new BlockSkipList(this.table, random);
-    this.limitBytes = memoryLimitBytes === 0 ? Infinity : memoryLimitBytes;
+    this.setLimit(memoryLimitBytes);
+  }
+
+  /** Sets `limitBytes`; 0 means no limit. What is there stays. */
+  setLimit(bytes: number): void {
+    this.limitBytes = bytes === 0 ? Infinity : bytes;
+    this.isFull = false;
   }
 
   /** How many there are, tombstones too. */

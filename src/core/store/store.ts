@@ -175,6 +175,11 @@ export class Store {
     return this.entries.isFull;
   }
 
+  /** Another limit, in bytes, from now on; 0 for none. What is there stays. */
+  setMemoryLimit(bytes: number): void {
+    this.entries.setLimit(bytes);
+  }
+
   /**
    * No entry but a client's own is accepted, and `sweep` changes none: that could not be written
    * down.

@@ -28,6 +28,10 @@ test("a minimal file gets every default, without a notice", () => {
     ok: true,
     notices: [],
     passwordsInFile: [],
+    origins: new Map([
+      ["node_id", "file"],
+      ["mqtt.broker_address", "file"],
+    ]),
     config: {
       node_id: "n1",
       description: "",

@@ -6,7 +6,8 @@ import { Statistics } from "../../../src/commands/statistics.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import { openNodeHttp, type NodeHttp, type ServingNode } from "../../../src/node-http.ts";
 import type { AuditEvent, InnerClient } from "../../../src/ports.ts";
-import { openUsers } from "../../../src/node-users.ts";
+import { NodeUsers } from "../../../src/node-users.ts";
+import { silentLogger } from "../../../src/observability/log.ts";
 import { eventLoop, randomHex, realWorld } from "../../../src/world.ts";
 
 let http: NodeHttp;
@@ -22,7 +23,7 @@ function open(settings: Record<string, string>): void {
   const loaded = loadConfig({ randomHex, env });
   if (!loaded.ok) throw new Error(loaded.problems.join("\n"));
   serving = null;
-  users = openUsers(loaded.config, realWorld);
+  users = new NodeUsers(loaded.config, silentLogger, realWorld).directory;
   audited = [];
   const audit = { record: (event: AuditEvent) => void audited.push(event) };
   http = openNodeHttp(loaded.config, eventLoop, users, audit, () => serving)!;

@@ -38,7 +38,10 @@ test("ids come out once each, in order, and never more than the limit", () => {
   fc.assert(
     fc.property(fc.array(operation, { maxLength: 300 }), (operations) => {
       const model = new Model();
-      const outbox = new Outbox(LIMIT, () => {});
+      const outbox = new Outbox(
+        () => LIMIT,
+        () => {},
+      );
       for (const step of operations) {
         if (step.do === "write") {
           outbox.changed(step.id, true, CHANGED_VALUE);
@@ -71,14 +74,20 @@ test("ids come out once each, in order, and never more than the limit", () => {
 
 describe("an id whose entry is gone", () => {
   test("is passed over", () => {
-    const outbox = new Outbox(LIMIT, () => {});
+    const outbox = new Outbox(
+      () => LIMIT,
+      () => {},
+    );
     for (const each of [1, 2, 3]) outbox.changed(each, true, CHANGED_VALUE);
     outbox.removed(2);
     expect([outbox.take(), outbox.take(), outbox.take()]).toEqual([1, 3, -1]);
   });
 
   test("comes out once when it names another entry", () => {
-    const outbox = new Outbox(LIMIT, () => {});
+    const outbox = new Outbox(
+      () => LIMIT,
+      () => {},
+    );
     outbox.changed(1, true, CHANGED_VALUE);
     outbox.removed(1);
     outbox.changed(1, true, CHANGED_VALUE);
@@ -86,7 +95,10 @@ describe("an id whose entry is gone", () => {
   });
 
   test("is not put back", () => {
-    const outbox = new Outbox(LIMIT, () => {});
+    const outbox = new Outbox(
+      () => LIMIT,
+      () => {},
+    );
     outbox.changed(1, true, CHANGED_VALUE);
     outbox.take();
     outbox.removed(1);
@@ -97,7 +109,10 @@ describe("an id whose entry is gone", () => {
 
 test("it wakes for the first id, and for a batch's worth", () => {
   const woken: boolean[] = [];
-  const outbox = new Outbox(LIMIT, (full) => woken.push(full));
+  const outbox = new Outbox(
+    () => LIMIT,
+    (full) => woken.push(full),
+  );
   outbox.fullAt = 3;
   for (const each of [1, 1, 2, 3, 4]) outbox.changed(each, true, CHANGED_VALUE);
   expect(woken).toEqual([false, true]);
@@ -107,7 +122,10 @@ test("it wakes for the first id, and for a batch's worth", () => {
 });
 
 test("a loss is told once", () => {
-  const outbox = new Outbox(1, () => {});
+  const outbox = new Outbox(
+    () => 1,
+    () => {},
+  );
   outbox.changed(1, true, CHANGED_VALUE);
   expect(outbox.takeLoss()).toBe(false);
   outbox.changed(2, true, CHANGED_VALUE);
@@ -115,7 +133,10 @@ test("a loss is told once", () => {
 });
 
 test("a local flush waits, a foreign one does not", () => {
-  const outbox = new Outbox(LIMIT, () => {});
+  const outbox = new Outbox(
+    () => LIMIT,
+    () => {},
+  );
   outbox.flushed(false, true);
   expect(outbox.isEmpty).toBe(true);
   outbox.flushed(true, true);
@@ -123,7 +144,10 @@ test("a local flush waits, a foreign one does not", () => {
 });
 
 test("many ids, far apart", () => {
-  const outbox = new Outbox(1_000_000, () => {});
+  const outbox = new Outbox(
+    () => 1_000_000,
+    () => {},
+  );
   for (let i = 0; i < 5_000; i++) outbox.changed(i * 1_000, true, CHANGED_VALUE);
   for (let i = 0; i < 2_500; i++) expect(outbox.take()).toBe(i * 1_000);
   for (let i = 0; i < 5_000; i++) outbox.changed(i, true, CHANGED_VALUE);

@@ -59,15 +59,14 @@ beforeEach(() => {
   };
 });
 
+const LIMITS = { batchMs: 1, batchBytes: 500, maxEventBytes: 100, maxOutboxEvents: 1_000 };
+
 function createPublisher(more: Partial<PublisherOptions> = {}): Publisher {
   const created = new Publisher({
     store,
     nodeId: "me",
     epoch: 1,
-    batchMs: 1,
-    batchBytes: 500,
-    maxEventBytes: 100,
-    maxOutboxEvents: 1_000,
+    limits: LIMITS,
     timing: eventLoop,
     whenSafe: (callback) => callback(),
     ...more,
@@ -119,7 +118,7 @@ describe("a batch", () => {
 
   const LENGTH = 5_000;
   beforeEach(() => {
-    publisher = createPublisher({ batchBytes: LENGTH });
+    publisher = createPublisher({ limits: { ...LIMITS, batchBytes: LENGTH } });
     for (let i = 0; i < 300; i++) set(`key ${i}`, `value ${i}`);
   });
 
@@ -197,7 +196,7 @@ test("a write after a quiet while leaves at once, and the next ones wait for com
   const soon: (() => void)[] = [];
   const timers: { delayMs: number; task: () => void }[] = [];
   publisher = createPublisher({
-    batchMs: 5,
+    limits: { ...LIMITS, batchMs: 5 },
     timing: {
       nowMs: () => nowMs,
       after(delayMs, task) {
@@ -295,7 +294,7 @@ test("drain ends at once while nothing can be published", async () => {
 test("one acknowledgement that never comes holds back nothing, and nothing gathers behind it", async () => {
   // No time passes, so that all are remembered that may be.
   const timing = { ...eventLoop, nowMs: () => 0 };
-  publisher = createPublisher({ timing, maxOutboxEvents: 10_000 });
+  publisher = createPublisher({ timing, limits: { ...LIMITS, maxOutboxEvents: 10_000 } });
   let isFirst = true;
   publisher.start({
     ...sink,

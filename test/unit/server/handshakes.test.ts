@@ -49,7 +49,7 @@ beforeEach(() => {
     context,
     silentLogger,
     0,
-    { material: () => material, clientCertificates: "request" },
+    { material: () => material, clientCertificates: () => "request" },
   );
   listener.start();
 });
