@@ -223,6 +223,7 @@ class RunningNode implements Node {
     }
     const apply = (): void => {
       this.listener.reconfigure();
+      this.backups.reconfigure();
       this.replica.reconfigure(isAboutConnection(changed));
     };
     return { apply };

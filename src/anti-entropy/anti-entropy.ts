@@ -77,7 +77,11 @@ export interface AntiEntropyOptions {
   readonly durability: Durability;
   readonly settings: Config["anti_entropy"];
   /** Takes what goes no further; `entries` counts it. */
-  readonly setAside: { readonly entries: number; readonly put: SetAsideEntry };
+  readonly setAside: {
+    readonly entries: number;
+    readonly limitBytes: number;
+    readonly put: SetAsideEntry;
+  };
   /**
    * Who belongs to the cluster, and what this node has of each; kept over restarts by the caller.
    */
@@ -132,6 +136,24 @@ export class AntiEntropy implements SyncControl {
   static readonly facts: readonly Fact<AntiEntropy>[] = [
     gauge("sync_active", "sessions", "Comparisons under way.", (it) => it.sessions.active),
     gauge(
+      "sync_limit",
+      "sessions",
+      "Comparisons that this node begins at once, at most.",
+      (it) => it.sessions.limit,
+    ),
+    gauge(
+      "sync_discovery_in_seconds",
+      "seconds",
+      "Until it is learned anew where peers are.",
+      (it) => Math.ceil(it.scheduler.discoveryInMs / 1_000),
+    ),
+    gauge(
+      "sync_forget_after_seconds",
+      "seconds",
+      "Without contact, after which a member is forgotten.",
+      (it) => it.options.members.forgetAfterMs / 1_000,
+    ),
+    gauge(
       "sync_peers",
       "nodes",
       "Peers that this node compares itself with.",
@@ -156,6 +178,12 @@ export class AntiEntropy implements SyncControl {
     ...within(
       (it: AntiEntropy) => it.keeper.longestSlice,
       longestSliceFacts("tree", "keeping the Merkle tree"),
+    ),
+    gauge(
+      "set_aside_limit_bytes",
+      "bytes",
+      "Largest file of entries that were set aside.",
+      (it) => it.options.setAside.limitBytes,
     ),
     gauge(
       "set_aside_entries",

@@ -83,6 +83,11 @@ export class RelaySender {
     this.wake();
   }
 
+  /** Most bytes it sends in a second, over a while. */
+  get limitBytes(): number {
+    return this.bytesASecond();
+  }
+
   private get maxCredit(): number {
     return Math.max(1, (this.bytesASecond() * BURST_MS) / 1_000);
   }

@@ -77,6 +77,12 @@ export class Relay {
       (it) => it.begun,
     ),
     ...within((it: Relay) => it.sender, RelaySender.facts),
+    gauge(
+      "relay_limit_bytes_per_second",
+      "bytes",
+      "What comparing sends through the broker in a second at most.",
+      (it) => it.sender.limitBytes,
+    ),
     counter(
       "relay_resends",
       "messages",

@@ -163,6 +163,11 @@ export class Scheduler {
     return this.met.has(nodeId);
   }
 
+  /** When what was learned of the peers is learned anew, in ms from the last tick on. */
+  get discoveryInMs(): number {
+    return Math.max(0, this.nextDiscoveryMs - this.nowMs);
+  }
+
   /** The addresses or the times among the options are others than before. */
   reconfigure(): void {
     const listed = new Set(this.options.peerList);

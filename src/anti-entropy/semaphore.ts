@@ -9,7 +9,8 @@ export class Semaphore {
   private isClosed = false;
 
   constructor(
-    private permits: number,
+    /** How many there are in all. */
+    public permits: number,
     private readonly timing: Timing,
   ) {}
 

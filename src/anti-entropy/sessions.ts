@@ -138,6 +138,11 @@ export class Sessions {
     this.passages = new Passages(options, this.permits.command);
   }
 
+  /** How many this node may begin at once. */
+  get limit(): number {
+    return this.permits.known.permits;
+  }
+
   /** `maxSessions` in the options is another one than before. */
   reconfigure(): void {
     const { maxSessions } = this.options;

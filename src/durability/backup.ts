@@ -84,6 +84,12 @@ export class Backups {
     this.checkLater(0);
   }
 
+  /** The options are others than before: the schedule may be, too. */
+  reconfigure(): void {
+    this.cancelCheck();
+    if (!this.isStopping) this.checkLater(0);
+  }
+
   /** Ends the schedule, and gives up on a backup that is being made. */
   async stop(): Promise<void> {
     this.isStopping = true;

@@ -95,6 +95,11 @@ export class SetAside {
     this.files = files;
   }
 
+  /** Most bytes the file grows to. */
+  get limitBytes(): number {
+    return this.options.maxBytes;
+  }
+
   /** Counts what earlier processes set aside, before anything else is. Never rejects. */
   async countEarlier(): Promise<void> {
     try {

@@ -312,6 +312,11 @@ export class Publisher {
     return this.inFlight.size === 0 && timing.nowMs() - this.lastSentMs >= limits.batchMs;
   }
 
+  /** The limits in the options are others than before: what waits may be due. */
+  reconfigure(): void {
+    if (this.cancelTimer !== null) this.pumpSoon();
+  }
+
   private wake(full: boolean): void {
     if (this.sink === null || this.cancelSoon !== null) return;
     if (full || this.isQuiet) this.pumpSoon();

@@ -215,7 +215,10 @@ export class Replicator {
   /** Some of the settings are others than before. `reconnects`: those that a connection has. */
   reconfigure(reconnects: boolean): void {
     this.receiver.reconfigure();
+    this.publisher.reconfigure();
     if (reconnects) void this.reconnect();
+    // Where this node is reached may be said otherwise.
+    else if (this.transport.connected) this.membership.announce();
   }
 
   /** Says goodbye to the broker, and connects as the settings have it now. */

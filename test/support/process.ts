@@ -135,15 +135,21 @@ export async function runToEnd(
 
 /**
  * Starts a node and waits until it is ready. `config` is TOML; without one the node is alone on a
- * free port. The node ends with the test process, however that ends.
+ * free port, and `file` is one that is there. The node ends with the test process, however that
+ * ends.
  * Rejects with the node's output when it does not come up.
  */
 export async function startNodeProcess(
-  options: { config?: string; env?: Record<string, string>; command?: readonly string[] } = {},
+  options: {
+    config?: string;
+    file?: string;
+    env?: Record<string, string>;
+    command?: readonly string[];
+  } = {},
 ): Promise<NodeProcess> {
   const directory = mkdtempSync(join(tmpdir(), "merklekv-test-"));
-  const file = join(directory, "node.toml");
-  writeFileSync(file, options.config ?? soloConfig("solo"));
+  const { file = join(directory, "node.toml"), config = soloConfig("solo") } = options;
+  if (options.file === undefined) writeFileSync(file, config);
   const child = await runBinary(["serve", "--config", file, "--exit-with-stdin"], {
     ...options,
     cwd: directory,
