@@ -106,6 +106,18 @@ export class Certificates {
         "Until the certificate in use expires; below 0 when it has.",
         (it) => it.daysLeft,
       ),
+      gauge(
+        `${prefix}_certificate_expires_unix`,
+        "Unix seconds",
+        "The same as a time.",
+        (it) => (it.current.certificate?.notAfterMs ?? 0) / 1000 || null,
+      ),
+      gauge(
+        `${prefix}_certificate_files_refused`,
+        "0 or 1",
+        "Whether what lies in the files is not used.",
+        (it) => Number(it.problem !== ""),
+      ),
       text(
         `${prefix}_disk_certificate_fingerprint`,
         "The same of the certificate that lies in the file now.",

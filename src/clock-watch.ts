@@ -4,7 +4,7 @@
  */
 import { unixMsOf, type HybridClock } from "./core/data/clock.ts";
 import { TrustedClock, type ClockChange, type ClockState } from "./core/data/trusted-clock.ts";
-import { counter, flag, gauge, text, type Fact } from "./fact.ts";
+import { byPeer, counter, flag, gauge, text, type Fact, type Series } from "./fact.ts";
 import type { Logger } from "./observability/log.ts";
 import type { TimeControl } from "./ports.ts";
 import { every, isoTimeOf, type Cancel, type Timing } from "./timing.ts";
@@ -60,6 +60,7 @@ export class ClockWatch implements TimeControl {
       "clock_state",
       "What is thought of the wall clock: `trusted`, `doubtful`, `held`, or `implausible`.",
       (it) => it.clock.state,
+      { states: ["trusted", "doubtful", "held", "implausible"] },
     ),
     counter(
       "clock_steps",
@@ -90,6 +91,19 @@ export class ClockWatch implements TimeControl {
       "Whether that is more than `storage.max_clock_skew_ms`.",
       (it) => it.clock.isOff,
     ),
+  ];
+
+  /** For metrics. */
+  static readonly series: readonly Series<ClockWatch>[] = [
+    {
+      name: "clock_ahead_of_peer_ms",
+      kind: "gauge",
+      unit: "ms",
+      help: "How far this node's clock is ahead of a peer's, to a second or so, negative for behind.",
+      labels: ["peer"],
+      // A node reached at two addresses has a namesake when it does not agree with itself.
+      read: (it) => byPeer(new Map(it.clock.aheadOfEach()), furthest),
+    },
   ];
 
   constructor(private readonly options: ClockWatchOptions) {
@@ -219,3 +233,7 @@ const FOLLOWS: Readonly<Record<ClockState, string>> = {
   held: "the time from before counts; set the clock",
   implausible: "writes are refused until the clock is set, or a peer confirms the time",
 };
+
+function furthest(one: number, other: number): number {
+  return Math.abs(one) > Math.abs(other) ? one : other;
+}

@@ -16,10 +16,12 @@ import {
   trafficFacts,
   type NodeState,
 } from "./commands/facts.ts";
+import { CommandWatch } from "./commands/command-watch.ts";
 import type { Services } from "./commands/services.ts";
+import { Statistics } from "./commands/statistics.ts";
 import { LiveConfig } from "./config/live-config.ts";
-import { journalFacts } from "./durability/log.ts";
-import { within, type FactSection } from "./fact.ts";
+import { journalFacts, journalSeries } from "./durability/log.ts";
+import { seriesWithin, within, type FactSection, type Series } from "./fact.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { PeerTraffic } from "./peer-traffic.ts";
 import { AuditFile } from "./observability/audit-file.ts";
@@ -87,4 +89,20 @@ export const infoTable: readonly FactSection<Asked>[] = [
 export function infoSections(node: NodeParts): readonly FactSection<void>[] {
   const asked = { ...node, moment: nodeStateOf(node.services, node.replica.store) };
   return infoTable.map(({ title, facts }) => ({ title, facts: within(() => asked, facts) }));
+}
+
+/** Everything that only metrics show, as there are many of a kind. */
+export const seriesTable: readonly Series<NodeParts>[] = [
+  ...seriesWithin((it: NodeParts) => it.services.statistics, Statistics.series),
+  ...seriesWithin((it: NodeParts) => it.services.watch, CommandWatch.series),
+  ...seriesWithin((it: NodeParts) => it.replica.replicator, Replicator.series),
+  ...seriesWithin((it: NodeParts) => it.replica.antiEntropy, AntiEntropy.series),
+  ...seriesWithin((it: NodeParts) => it.replica.traffic, PeerTraffic.series),
+  ...seriesWithin((it: NodeParts) => it.replica.clockWatch, ClockWatch.series),
+  ...seriesWithin((it: NodeParts) => it.replica.journal, journalSeries),
+];
+
+/** The same of this node. */
+export function nodeSeries(node: NodeParts): readonly Series<void>[] {
+  return seriesWithin(() => node, seriesTable);
 }

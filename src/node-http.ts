@@ -5,9 +5,9 @@
 import type { UserDirectory } from "./access/directory.ts";
 import { isLocal } from "./access/host.ts";
 import type { User } from "./access/user.ts";
-import { FAMILY_NAMES, type Statistics } from "./commands/statistics.ts";
 import { formatHostPort } from "./config/address.ts";
 import type { Config } from "./config/schema.ts";
+import { seriesWithin, type Series } from "./fact.ts";
 import { ApiError, LOGIN } from "./http/api-answers.ts";
 import { answerApi, maxBodyBytes } from "./http/api.ts";
 import type { NodeView } from "./http/api-node.ts";
@@ -23,11 +23,12 @@ const LOOPBACK = "127.0.0.1";
 /** A node whose data is back from disk. */
 export interface ServingNode {
   readonly replica: Replica;
-  readonly statistics: Statistics;
   /** Whether the first sync with the peers is done, or was given up. */
   readonly hasSynced: boolean;
   /** What the API tells of it. */
   readonly view: NodeView;
+  /** What only metrics show. */
+  series(): readonly Series<void>[];
   /** A client of that user who comes from that address, `host:port`. */
   openClient(user: User, address: string): InnerClient;
   /** Logs an error that should never have happened. */
@@ -89,9 +90,8 @@ export function openNodeHttp(
     metrics() {
       const node = serving();
       if (node === null) return null;
-      const { statistics } = node;
-      const commands = FAMILY_NAMES.map((it) => [it, statistics.commandsOf(it)] as const);
-      return { sections: node.view.facts(), commands: new Map(commands), loopDelay };
+      const delays = seriesWithin(() => loopDelay, LoopDelay.series);
+      return { sections: node.view.facts(), series: [...node.series(), ...delays] };
     },
     readiness: () => checksOf(serving()),
     async mayRead(address: string, credentials: Credentials | null) {

@@ -2,7 +2,14 @@
 import type { SettingsControl } from "./commands/services.ts";
 import type { Field } from "./config/field.ts";
 import type { LiveConfig, Outcome } from "./config/live-config.ts";
-import { keyNames, schema, valueOf, type Config, type KeyName } from "./config/schema.ts";
+import {
+  keyNames,
+  REDIS_NAMES,
+  schema,
+  valueOf,
+  type Config,
+  type KeyName,
+} from "./config/schema.ts";
 import type { Logger } from "./observability/log.ts";
 
 /** What a connection to the broker has, so that another value takes another connection. */
@@ -69,6 +76,9 @@ function settingsOf(config: Config): Map<string, string> {
     ["save", ""],
     ["appendonly", "no"],
   ]);
+  for (const [name, key] of Object.entries(REDIS_NAMES)) {
+    settings.set(name, String(valueOf(config, key)));
+  }
   for (const name of keyNames) {
     const value = valueOf(config, name);
     const { secret = false }: Field<unknown> = schema[name];

@@ -12,6 +12,7 @@ import type { UserDirectory } from "./access/directory.ts";
 import type { User } from "./access/user.ts";
 import type { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
 import type { Context } from "./commands/command.ts";
+import { CommandWatch } from "./commands/command-watch.ts";
 import type { Services } from "./commands/services.ts";
 import { Statistics } from "./commands/statistics.ts";
 import { commandTable } from "./commands/table.ts";
@@ -28,7 +29,7 @@ import { advertisedAddress, advertisedTlsAddress } from "./node-address.ts";
 import { addressOfOwn, brokerTls, startBroker } from "./node-broker.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { membersOf, treeCellsOf } from "./node-view.ts";
-import { infoSections } from "./node-facts.ts";
+import { infoSections, nodeSeries, type NodeParts } from "./node-facts.ts";
 import { isAboutConnection, reportChange, settingsControl } from "./node-settings.ts";
 import { announceUsers, NodeUsers } from "./node-users.ts";
 import { checksOf, openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
@@ -223,6 +224,7 @@ class RunningNode implements Node {
     }
     const apply = (): void => {
       this.listener.reconfigure();
+      this.services.watch.configure(this.config.slowlog);
       this.backups.reconfigure();
       this.replica.reconfigure(isAboutConnection(changed));
     };
@@ -241,14 +243,12 @@ class RunningNode implements Node {
 
   /** For the HTTP port. */
   get serving(): ServingNode {
-    const { replica, hasSynced } = this;
-    const { statistics } = this.services;
+    const { replica, hasSynced, services } = this;
     return {
       replica,
-      statistics,
       hasSynced,
       view: {
-        facts: () => this.services.info(),
+        facts: () => services.info(),
         members: () => {
           const { config, world } = this;
           const { host, port } = this.address;
@@ -256,8 +256,9 @@ class RunningNode implements Node {
         },
         treeCells: () => treeCellsOf(replica),
       },
+      series: () => nodeSeries(this.partsWith(services)),
       openClient: (user, address) => this.innerClients.open(user, address),
-      reportBug: (error) => this.services.reportBug(error),
+      reportBug: (error) => services.reportBug(error),
     };
   }
 
@@ -430,6 +431,11 @@ class RunningNode implements Node {
     return new Listener(config.network, this.createContext(), logger.child("server"), files, tls);
   }
 
+  private partsWith(services: Services): NodeParts {
+    const { replica, listener, certificates, audit, live } = this;
+    return { services, replica, listener, certificates, audit, live };
+  }
+
   private createServices(): Services {
     const { config, world, replica, logger } = this;
     const { journal, replicator, antiEntropy } = replica;
@@ -445,6 +451,7 @@ class RunningNode implements Node {
       peersProveThemselves: config.cluster.secret !== "" || config.cluster.secret_file !== "",
       log: logger.child("server"),
       statistics: new Statistics(),
+      watch: new CommandWatch(config.slowlog),
       limits: {
         get maxValueBytes() {
           return config.network.max_value_bytes;
@@ -460,13 +467,11 @@ class RunningNode implements Node {
       audit: this.audit ?? noAudit,
       compact: () => journal.compact(),
       memoryBytes: () => process.memoryUsage.rss(),
+      heapBytes: () => process.memoryUsage().heapUsed,
       synchronization: antiEntropy,
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => this.listener.list(),
-      info: () => {
-        const { listener, audit, certificates, live } = this;
-        return infoSections({ services, replica, listener, certificates, audit, live });
-      },
+      info: () => infoSections(this.partsWith(services)),
       killUser: (user) => this.endUser(user),
       killClients: (idOrAddress) => this.listener.kill(idOrAddress),
       settings: settingsControl(this.live, logger),

@@ -2,7 +2,7 @@
  * How many bytes go between this node and others, by what for and by whom: for who pays for each
  * byte, or wonders what fills a thin line. As they travel, compressed if they are.
  */
-import { counter, text, type Fact } from "./fact.ts";
+import { counter, MAX_PEERS_NAMED, OTHERS, text, type Fact, type Series } from "./fact.ts";
 
 /** What bytes are for, and what that means. */
 export const PURPOSES = {
@@ -18,8 +18,7 @@ export type Purpose = keyof typeof PURPOSES;
 
 const NAMES = Object.keys(PURPOSES) as readonly Purpose[];
 /** Most peers that are counted one by one; of more, those with the fewest bytes are "others". */
-const MAX_PEERS = 32;
-const OTHERS = "others";
+const MAX_PEERS = MAX_PEERS_NAMED;
 
 /** For each purpose what was sent, then for each what was received. */
 type Bytes = Float64Array;
@@ -38,12 +37,14 @@ export class PeerTraffic {
         "bytes",
         `Sent to other nodes for ${PURPOSES[purpose]}.`,
         (it) => it.total[i]!,
+        metricOf(purpose, "sent"),
       ),
       counter<PeerTraffic>(
         `traffic_${purpose}_received_bytes`,
         "bytes",
         `Received from other nodes for ${PURPOSES[purpose]}.`,
         (it) => it.total[NAMES.length + i]!,
+        metricOf(purpose, "received"),
       ),
     ]),
     text(
@@ -51,6 +52,23 @@ export class PeerTraffic {
       "Bytes sent to each peer and received from it, of 32 peers at most: `NODE_ID PURPOSE=SENT/RECEIVED …; …`.",
       (it) => it.describe(),
     ),
+  ];
+
+  /** For metrics. */
+  static readonly series: readonly Series<PeerTraffic>[] = [
+    {
+      name: "peer_traffic_bytes",
+      kind: "counter",
+      unit: "bytes",
+      help: "Bytes that went between this node and each peer, for whatever purpose.",
+      labels: ["peer", "direction"],
+      *read(it) {
+        for (const [peer, bytes] of it.peers()) {
+          yield [[peer, "sent"], sumOf(bytes.subarray(0, NAMES.length))];
+          yield [[peer, "received"], sumOf(bytes.subarray(NAMES.length))];
+        }
+      },
+    },
   ];
 
   /** Counts what went to a node or came from it; "" when it went to all, or was no peer's. */
@@ -64,9 +82,16 @@ export class PeerTraffic {
 
   /** Who has most comes first. */
   describe(): string {
-    const peers = [...this.byPeer].sort(([, a], [, b]) => sumOf(b) - sumOf(a));
-    if (sumOf(this.others) > 0) peers.push([OTHERS, this.others]);
+    const peers = this.peers((a, b) => sumOf(b) - sumOf(a));
     return peers.map(([peer, bytes]) => `${peer} ${textOf(bytes)}`).join("; ");
+  }
+
+  /** All others come last. */
+  private peers(order?: (one: Bytes, other: Bytes) => number): [peer: string, bytes: Bytes][] {
+    const peers = [...this.byPeer];
+    if (order !== undefined) peers.sort(([, a], [, b]) => order(a, b));
+    if (sumOf(this.others) > 0) peers.push([OTHERS, this.others]);
+    return peers;
   }
 
   private of(peer: string): Bytes {
@@ -99,4 +124,9 @@ function textOf(bytes: Bytes): string {
   const parts = NAMES.map((purpose, i) => [purpose, bytes[i], bytes[NAMES.length + i]] as const);
   const said = parts.filter(([, sent, received]) => sent !== 0 || received !== 0);
   return said.map(([purpose, sent, received]) => `${purpose}=${sent}/${received}`).join(" ");
+}
+
+function metricOf(purpose: Purpose, direction: "sent" | "received") {
+  const help = "Bytes that went between this node and others, by what for.";
+  return { metric: { name: "traffic_bytes", help, labels: { purpose, direction } } };
 }

@@ -22,7 +22,16 @@ import type { TrustedClock } from "../core/data/trusted-clock.ts";
 import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
 import type { Store } from "../core/store/store.ts";
 import type { SetAsideEntry } from "../core/sync/options.ts";
-import { counter, gauge, text, within, type Fact } from "../fact.ts";
+import {
+  byPeer,
+  counter,
+  gauge,
+  seriesWithin,
+  text,
+  within,
+  type Fact,
+  type Series,
+} from "../fact.ts";
 import type { PeerTraffic } from "../peer-traffic.ts";
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import type { Logger } from "../observability/log.ts";
@@ -193,6 +202,19 @@ export class AntiEntropy implements SyncControl {
     ),
   ];
 
+  /** For metrics. */
+  static readonly series: readonly Series<AntiEntropy>[] = [
+    {
+      name: "peer_last_sync_unix",
+      kind: "gauge",
+      unit: "Unix seconds",
+      help: "When a comparison with a peer came to its end last, after which both have what either had.",
+      labels: ["peer"],
+      read: (it) => byPeer(it.lastSyncs(), Math.min),
+    },
+    ...seriesWithin((it: AntiEntropy) => it.statistics, SyncStatistics.series),
+  ];
+
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, logger, timing, random } = options;
     this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
@@ -254,6 +276,14 @@ export class AntiEntropy implements SyncControl {
     // What this node did not take before a peer told it the time it takes now.
     if (wasTimeKnown || !this.isTimeKnown) return;
     await Promise.race([this.scheduler.syncWithAll(), delay(timing, START_SYNC_MS)]);
+  }
+
+  private *lastSyncs(): Iterable<[peer: string, unixSeconds: number]> {
+    const { clock, members } = this.options;
+    const nowMs = clock.nowMs();
+    for (const [peer, agoMs] of this.statistics.sinceSuccess()) {
+      if (!members.isGone(peer)) yield [peer, (nowMs - agoMs) / 1000];
+    }
   }
 
   /** Ends the sessions under way, for a node that stops or takes part no longer. */

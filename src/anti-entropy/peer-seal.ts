@@ -45,36 +45,42 @@ export class PeerSeal {
       "connections",
       "With nodes without a cluster secret, which this one has.",
       (it) => it.objections.unsealed,
+      refusedBy("unsealed"),
     ),
     counter(
       "sync_refused_no_secret",
       "connections",
       "With nodes with a cluster secret, which this one has not.",
       (it) => it.objections.no_secret,
+      refusedBy("no_secret"),
     ),
     counter(
       "sync_refused_other_secret",
       "connections",
       "With nodes with another cluster secret.",
       (it) => it.objections.other_secret,
+      refusedBy("other_secret"),
     ),
     counter(
       "sync_refused_forged",
       "connections",
       "On which something came that was changed on the way, or made without the cluster secret.",
       (it) => it.objections.forged,
+      refusedBy("forged"),
     ),
     counter(
       "sync_refused_replayed",
       "connections",
       "That began with what another one had begun with: somebody repeats what he heard.",
       (it) => it.objections.replayed,
+      refusedBy("replayed"),
     ),
     counter(
       "sync_refused_damaged",
       "connections",
       "On which something came that can be no sealed message.",
       (it) => it.objections.damaged,
+      refusedBy("damaged"),
     ),
   ];
 
@@ -167,4 +173,9 @@ export class PeerSeal {
 
 function keyOf(secret: Secret): Uint8Array {
   return keyFor(secret, PURPOSE);
+}
+
+function refusedBy(reason: string) {
+  const help = "Connections with other nodes that were refused for what they are sealed with.";
+  return { metric: { name: "sync_refused_connections", help, labels: { reason } } };
 }

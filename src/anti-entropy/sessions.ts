@@ -174,7 +174,8 @@ export class Sessions {
    * `PEER ROUND`.
    */
   serve(outer: Link, isRound: boolean, onEnd: (result: SyncResult) => void): LinkHandler {
-    const { statistics, seal } = this.options;
+    const { statistics, seal, timing } = this.options;
+    const beganMs = timing.nowMs();
     const link = seal.answer(outer, isRound);
     const isByBroker = isRelayAddress(link.address);
     const arriving = isByBroker ? this.arrivingByBroker : this.arriving;
@@ -204,7 +205,8 @@ export class Sessions {
       this.active--;
       arriving.delete(conversation);
       if (guest !== null) this.admission.leave(guest, result.ok);
-      statistics.record(withSealing(result, link), link.address, "responder");
+      const tookMs = timing.nowMs() - beganMs;
+      statistics.record(withSealing(result, link), link.address, "responder", tookMs);
       onEnd(result);
     });
     arriving.add(conversation);
@@ -235,6 +237,7 @@ export class Sessions {
   private async visit(peer: Destination, request: SessionRequest): Promise<SessionOutcome> {
     const { promise, resolve } = Promise.withResolvers<SessionOutcome>();
     const { interruptions } = this;
+    const beganMs = this.options.timing.nowMs();
     const { occasion, greeting, ...parts } = request;
     const helloMs = occasion === "stranger" ? STRANGER_HELLO_MS : Infinity;
     let address = formatDestination(peer);
@@ -258,7 +261,8 @@ export class Sessions {
       resolve(failed("unreachable", (error as Error).message));
     }
     const outcome = await promise;
-    this.options.statistics.record(outcome, address, "initiator");
+    const { statistics, timing } = this.options;
+    statistics.record(outcome, address, "initiator", timing.nowMs() - beganMs);
     return outcome;
   }
 

@@ -2,7 +2,8 @@
 import type { SyncResult } from "../core/sync/result.ts";
 import { PeerTraffic } from "../peer-traffic.ts";
 import { isRelayAddress } from "./destination.ts";
-import { counter, flag, gauge, text, type Fact } from "../fact.ts";
+import { counter, flag, gauge, text, type Fact, type Series } from "../fact.ts";
+import { Histogram, TRAVEL_BOUNDS_MS } from "../histogram.ts";
 import type { Logger } from "../observability/log.ts";
 
 /** How a session ended. Where the other node could not be reached there are no figures. */
@@ -44,6 +45,8 @@ const LAST: readonly [Figure | "roundTrips" | "keysCompared", ...[string, string
   ...SUMS,
 ];
 
+/** Most peers of whom it is remembered when there was a session. */
+const MAX_PEERS = 4_096;
 /** Most addresses whose troubles are remembered; the one that began its own first is forgotten. */
 const MAX_TROUBLES = 1_000;
 /** A trouble that goes on is told again after this time, and then after twice as long each time. */
@@ -85,6 +88,9 @@ export class SyncStatistics {
   /** The last session that brought this node something new, or went only the other way. */
   private lastHeal: SessionSummary | null = null;
   private readonly troubles = new Map<string, Trouble>();
+  /** When a session with each peer came to its end last, the latest at the end. */
+  private readonly succeededMs = new Map<string, number>();
+  private readonly durations = new Histogram(TRAVEL_BOUNDS_MS);
 
   /** For INFO. */
   static readonly facts: readonly Fact<SyncStatistics>[] = [
@@ -127,6 +133,18 @@ export class SyncStatistics {
     ),
   ];
 
+  /** For metrics. */
+  static readonly series: readonly Series<SyncStatistics>[] = [
+    {
+      name: "sync_duration_ms",
+      kind: "histogram",
+      unit: "ms",
+      help: "How long comparisons with peers took that came to their end.",
+      labels: [],
+      read: (it) => [[[], it.durations]],
+    },
+  ];
+
   constructor(
     private readonly nodeId: string,
     private readonly logger: Logger,
@@ -135,8 +153,13 @@ export class SyncStatistics {
     private readonly traffic = new PeerTraffic(),
   ) {}
 
-  /** Counts and logs a session that ended. `address` is the other side's. */
-  record(session: SessionSummary, address: string, role: "initiator" | "responder"): void {
+  /** Counts and logs a session that ended after `tookMs`. `address` is the other side's. */
+  record(
+    session: SessionSummary,
+    address: string,
+    role: "initiator" | "responder",
+    tookMs: number,
+  ): void {
     for (const [figure] of SUMS) this.sums[figure] += session[figure] ?? 0;
     const { bytesSent = 0, bytesReceived = 0, isFetch = false } = session;
     const purpose = isFetch ? "values" : isRelayAddress(address) ? "sync_broker" : "sync_tcp";
@@ -160,6 +183,8 @@ export class SyncStatistics {
     }
     if (!session.ok) return this.noteFailure(session, address, role);
     this.completed++;
+    this.noteSuccess(session);
+    this.durations.note(tookMs);
     if (role === "initiator") this.noteRecovery(session, address);
     const log = moved > 0 ? this.logger.info : this.logger.debug;
     log(moved > 0 ? "Synced with a peer" : "Compared with a peer: nothing differs", {
@@ -168,8 +193,25 @@ export class SyncStatistics {
       sent: session.entriesSent,
       received: session.entriesReceived,
       applied: session.entriesApplied,
-      bytes: (session.bytesSent ?? 0) + (session.bytesReceived ?? 0),
+      set_aside: session.entriesSetAside || undefined,
+      round_trips: session.roundTrips,
+      bytes_sent: bytesSent,
+      bytes_received: bytesReceived,
+      ms: Math.round(tookMs),
     });
+  }
+
+  /** How long ago a session with each peer came to its end, in ms. */
+  *sinceSuccess(): Iterable<[peer: string, ms: number]> {
+    const nowMs = this.nowMs();
+    for (const [peer, atMs] of this.succeededMs) yield [peer, nowMs - atMs];
+  }
+
+  private noteSuccess({ peerNodeId }: SessionSummary): void {
+    const { succeededMs } = this;
+    succeededMs.delete(peerNodeId);
+    succeededMs.set(peerNodeId, this.nowMs());
+    if (succeededMs.size > MAX_PEERS) succeededMs.delete(succeededMs.keys().next().value!);
   }
 
   /** A connection was to be passed on to another node, and was not. */

@@ -1,7 +1,8 @@
 /** `ACL DRYRUN user command …`: whether a user may do something, without doing it. */
 import { Request } from "../protocol/request.ts";
 import { shown, type Command, type Run } from "./command.ts";
-import { nameOf, NO_COMMAND, PERMITTED, permissionOf, verdictOn } from "./rights.ts";
+import { permissionOf } from "./asked-row.ts";
+import { nameOf, NO_COMMAND, PERMITTED, verdictOn } from "./rights.ts";
 
 /** More words are not looked through in one go. */
 const MOST_WORDS = 10_000;

@@ -1,7 +1,7 @@
 /** What commands know of the connection they serve. */
 import type { User } from "../access/user.ts";
 import { printable } from "../core/data/name.ts";
-import { RESP2, type Dialect } from "../protocol/reply.ts";
+import { PLAIN, RESP2, type Dialect } from "../protocol/reply.ts";
 import type { Link, LinkHandler } from "../ports.ts";
 
 /** The state of one client connection that commands read and change. */
@@ -22,6 +22,8 @@ export class ClientSession {
   lineDialect: Dialect;
   /** Replies to RESP requests: RESP2 or, after HELLO 3, RESP3. */
   respDialect: Dialect = RESP2;
+  /** Whether the client monitors in RESP; else in lines. Set by MONITOR. */
+  speaksResp = false;
   /** Set by QUIT: no further request is read, and the connection ends after the reply. */
   isClosing = false;
   /** The connection is gone: nobody waits for replies any more. */
@@ -32,6 +34,10 @@ export class ClientSession {
   held: { release(): void } | null = null;
   /** Called when `heldBytes` has changed. */
   onHeld = (): void => {};
+  /** Sends what is no reply; false when a reply is under way, so that it has to wait. */
+  push: (bytes: Uint8Array) => boolean = () => true;
+  /** Cuts the connection. */
+  cut = (): void => {};
   /** Set by PEER: the bytes after the request are no requests but belong to this. */
   upgrade: ((link: Link) => LinkHandler) | null = null;
 
@@ -62,6 +68,11 @@ export class ClientSession {
     this.held?.release();
     this.held = null;
     this.heldBytes = 0;
+  }
+
+  /** A line that is no reply to a request, for a client that monitors. */
+  monitorLine(line: string): string {
+    return this.speaksResp ? `+${line}\r\n` : `${line}${this.lineDialect === PLAIN ? "" : "\r"}\n`;
   }
 
   /** The line about this connection in CLIENT LIST. `idleMs` since its last request. */

@@ -3,7 +3,7 @@ import { isLocal } from "../access/host.ts";
 import type { Field } from "../config/field.ts";
 import type { Outcome } from "../config/live-config.ts";
 import { nearest } from "../config/nearest.ts";
-import { keyNames, schema, type KeyName } from "../config/schema.ts";
+import { keyNames, REDIS_NAMES, schema, type KeyName } from "../config/schema.ts";
 import { Glob } from "../core/glob.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
@@ -78,7 +78,8 @@ function unset(request: Request, reply: Reply, context: Context): ReturnType<Run
 }
 
 function keyIn(request: Request, i: number): string {
-  return request.text(i).toLowerCase();
+  const name = request.text(i).toLowerCase();
+  return Object.hasOwn(REDIS_NAMES, name) ? REDIS_NAMES[name] : name;
 }
 
 /** Why a client may not change that; null if it may. */

@@ -13,6 +13,7 @@ import {
   type ReplyContinuation,
   type Row,
 } from "./command.ts";
+import type { LateRequest } from "./command-watch.ts";
 import { isDenied } from "./rights.ts";
 
 /** What running a request comes to: the reply is written, or will be later. */
@@ -68,7 +69,8 @@ export function executeLine(
  */
 const TRANSACTIONS = new Set(["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"]);
 
-function unknown(request: Request, { session }: Context): string {
+function unknown(request: Request, { session, services }: Context): string {
+  services.statistics.unknownCommands++;
   const name = shown(request, -1);
   if (!TRANSACTIONS.has(name.toUpperCase())) return `unknown command '${name}'`;
   session.isClosing = true;
@@ -76,20 +78,36 @@ function unknown(request: Request, { session }: Context): string {
 }
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
-  context.services.statistics.countCommand(row.family);
+  const { statistics } = context.services;
+  const { errors } = reply;
+  statistics.countCommand(row.family);
+  const execution = runPermitted(row, request, reply, context);
+  if (reply.errors !== errors) statistics.countError(row.family);
+  return execution;
+}
+
+function runPermitted(row: Row, request: Request, reply: Reply, context: Context): Execution {
   const mustAsk = context.session.user.definition.passes[row.permission.id] === 0;
   if (mustAsk && isDenied(row, request, reply, context)) return;
   if (row.command.isWrite && isRefusedNow(row.command, request, reply, context)) return;
+  const { watch } = context.services;
   const start = reply.length;
+  const beganMs = watch.isDue(request) ? watch.begin(row, request, context) : NOT_WATCHED;
+  let execution: Execution = undefined;
   try {
-    const execution = row.command.run(request, reply, context);
-    return execution === undefined ? undefined : guarded(execution, context);
+    execution = row.command.run(request, reply, context);
   } catch (error) {
     fail(error, reply, start, context);
   } finally {
     if (mustAsk) context.rights = null;
   }
+  if (execution !== undefined) {
+    return guarded(execution, watch.goOn(row, request, context, beganMs), context);
+  }
+  if (beganMs !== NOT_WATCHED) watch.end(row, request, context, beganMs);
 }
+
+const NOT_WATCHED = -1;
 
 /** Whether no such write is taken now, whatever it is. Answers the error if so. */
 function isRefusedNow(
@@ -139,17 +157,22 @@ function isDatedAhead(
 /** A later reply that cannot fail: neither while it is awaited nor while it is written. */
 async function guarded(
   execution: Promise<ReplyContinuation>,
+  late: LateRequest,
   context: Context,
 ): Promise<ReplyContinuation> {
+  const { watch, statistics } = context.services;
   const write = await execution.catch((error) => () => {
     throw error;
   });
+  watch.endLate(late, context);
   return (reply) => {
-    const start = reply.length;
+    const { errors, length: start } = reply;
     try {
       return write(reply);
     } catch (error) {
       fail(error, reply, start, context);
+    } finally {
+      if (reply.errors !== errors) statistics.countError(late.family);
     }
   };
 }

@@ -102,6 +102,36 @@ export const accessFacts: Rows = [
   ),
 ];
 
+const MEMORY_PART_HELP =
+  "Memory by part: of the data set `entries`, `index` and `order`, and the JavaScript `heap`.";
+
+const MEMORY_PARTS: readonly (readonly [
+  name: string,
+  part: string,
+  help: string,
+  read: (moment: NodeState) => number,
+])[] = [
+  [
+    "store_entries_bytes",
+    "entries",
+    "keys, values and what is known of each",
+    ({ store }) => store.memory().entries,
+  ],
+  [
+    "store_index_bytes",
+    "index",
+    "the index by which keys are found",
+    ({ store }) => store.memory().index,
+  ],
+  [
+    "store_order_bytes",
+    "order",
+    "the order in which keys are listed",
+    ({ store }) => store.memory().order,
+  ],
+  ["heap_bytes", "heap", "JavaScript objects", ({ services }) => services.heapBytes()],
+];
+
 /** What the process holds. */
 export const memoryFacts: Rows = [
   gauge(
@@ -117,6 +147,24 @@ export const memoryFacts: Rows = [
     "bytes",
     "Memory of the data set, which `storage.memory_limit_mb` bounds.",
     ({ store }) => store.bytes(),
+  ),
+  gauge(
+    "store_limit_bytes",
+    "bytes",
+    "`storage.memory_limit_mb` in bytes; 0 sets no limit.",
+    ({ store }) => store.limitBytes,
+  ),
+  gauge(
+    "maxmemory",
+    "bytes",
+    "The same, by the name that Redis' tools look for.",
+    ({ store }) => store.limitBytes,
+    { only: "resp" },
+  ),
+  ...MEMORY_PARTS.map(([name, part, help, read]) =>
+    gauge<NodeState>(name, "bytes", `Memory: ${help}.`, read, {
+      metric: { name: "memory_part_bytes", help: MEMORY_PART_HELP, labels: { part } },
+    }),
   ),
 ];
 
@@ -140,6 +188,36 @@ export const trafficFacts: Rows = [
     "Requests answered with an error of the protocol itself.",
     ({ services }) => services.statistics.protocolErrors,
   ),
+  counter(
+    "total_error_replies",
+    "commands",
+    "Commands that were answered with an error.",
+    ({ services }) => services.statistics.totalErrors,
+  ),
+  counter(
+    "total_net_input_bytes",
+    "bytes",
+    "Bytes that clients have sent.",
+    ({ services }) => services.statistics.receivedBytes,
+  ),
+  counter(
+    "total_net_output_bytes",
+    "bytes",
+    "Bytes that clients were answered with.",
+    ({ services }) => services.statistics.sentBytes,
+  ),
+  counter(
+    "slow_commands",
+    "commands",
+    "Commands that took longer than `slowlog.log_slower_than`.",
+    ({ services }) => services.watch.slowLog.total,
+  ),
+  gauge(
+    "monitors",
+    "connections",
+    "Clients that have said `MONITOR`.",
+    ({ services }) => services.watch.monitors.count,
+  ),
 ];
 
 /** How replication stands, also where there is none. */
@@ -162,6 +240,18 @@ export const replicationFacts: Rows = [
 export const keyspaceFacts: Rows = [
   gauge("total_keys", "keys", "Keys that are there.", ({ store }) => store.size),
   gauge(
+    "expiring_keys",
+    "keys",
+    "Of those, the ones that have an expiry.",
+    ({ store }) => store.expiringCount,
+  ),
+  counter(
+    "expired_keys",
+    "keys",
+    "Keys that were found to have expired.",
+    ({ store }) => store.expiredCount,
+  ),
+  gauge(
     "tombstones",
     "keys",
     "Deleted and expired keys that are remembered, for `storage.tombstone_grace_seconds`.",
@@ -181,10 +271,14 @@ export const keyspaceFacts: Rows = [
   text(
     "db0",
     "What Redis' clients look for: the number of keys, unless it is 0.",
-    ({ store }) => (store.size === 0 ? null : `keys=${store.size},expires=0,avg_ttl=0`),
+    ({ store }) => (store.size === 0 ? null : dbLine(store)),
     { only: "resp" },
   ),
 ];
+
+function dbLine({ size, expiringCount }: Store): string {
+  return `keys=${size},expires=${expiringCount},avg_ttl=0`;
+}
 
 const TAGGED = { only: "tagged" } as const;
 

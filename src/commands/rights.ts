@@ -11,6 +11,7 @@ import type { User } from "../access/user.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import type { ClientSession } from "./client-session.ts";
+import { permissionOf } from "./asked-row.ts";
 import { shown, type Command, type Context, type RequestRights, type Row } from "./command.ts";
 
 /** It is permitted. */
@@ -22,14 +23,6 @@ export const NO_WHOLE = -1;
 
 /** One of those above, or the number of the argument that is a key which is not permitted. */
 export type Verdict = number;
-
-/** What is asked for, as far as rights go: the command, or one of its subcommands. */
-export function permissionOf(row: Row, request: Request): Permission {
-  const { permission } = row;
-  if (request.count === 0) return permission;
-  for (const [name, part] of permission.parts) if (request.is(0, name)) return part;
-  return permission;
-}
 
 /** The command's name as it was said, and its subcommand: `config|get`. */
 export function nameOf(row: Row, permission: Permission): string {

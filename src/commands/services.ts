@@ -16,6 +16,7 @@ import type {
   TimeControl,
 } from "../ports.ts";
 import type { Logger } from "../observability/log.ts";
+import type { CommandWatch } from "./command-watch.ts";
 import type { Statistics } from "./statistics.ts";
 
 /** The bounds that commands keep. */
@@ -43,6 +44,8 @@ export interface Services {
   /** So many words of 32 bits that nobody can guess. */
   readonly randomWords: (count: number) => Uint32Array;
   readonly statistics: Statistics;
+  /** How long requests take, and who sees them. */
+  readonly watch: CommandWatch;
   readonly limits: Limits;
   /** null when the node runs alone. */
   readonly replication: ReplicationControl | null;
@@ -63,6 +66,8 @@ export interface Services {
   compact(): Promise<void>;
   /** Resident memory of the process, in bytes. */
   memoryBytes(): number;
+  /** Memory of JavaScript objects, in bytes. */
+  heapBytes(): number;
   /** The Merkle root in hexadecimal. */
   merkleRoot(): string;
   /**

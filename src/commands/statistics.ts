@@ -1,4 +1,5 @@
 /** What is counted of connections and commands. */
+import type { Series } from "../fact.ts";
 
 /** The families of commands, each counted as `<family>_commands`, and what belongs to them. */
 export const FAMILIES = {
@@ -33,6 +34,11 @@ export class Statistics {
   /** Connections turned away because of `max_connections`. */
   refusedConnections = 0;
   totalCommands = 0;
+  /** Requests for what is no command. */
+  unknownCommands = 0;
+  /** Bytes of requests that came, and of replies. */
+  receivedBytes = 0;
+  sentBytes = 0;
   /** Requests that were answered with an error of the protocol itself. */
   protocolErrors = 0;
   /** Connections ended because nothing came for `idle_timeout`. */
@@ -42,11 +48,48 @@ export class Statistics {
   /** Connections cut because they did not read, or did not finish a request. */
   cutConnections = 0;
   private readonly byFamily = new Float64Array(FAMILY_NAMES.length);
+  private readonly errors = new Float64Array(FAMILY_NAMES.length);
+
+  /** For metrics. */
+  static readonly series: readonly Series<Statistics>[] = [
+    {
+      name: "commands",
+      kind: "counter",
+      unit: "",
+      help: "Commands that were run, by family.",
+      labels: ["family"],
+      read: (it) => FAMILY_NAMES.map((family, i) => [[family], it.byFamily[i]] as const),
+    },
+    {
+      name: "command_errors",
+      kind: "counter",
+      unit: "",
+      help: "Commands that were answered with an error, by family; `unknown` is what is no command.",
+      labels: ["family"],
+      read: (it) => Object.entries(it.errorsByFamily()).map(([family, n]) => [[family], n]),
+    },
+  ];
 
   /** Counts one command of the family with this number in FAMILY_NAMES. */
   countCommand(family: number): void {
     this.totalCommands++;
     this.byFamily[family]++;
+  }
+
+  /** Commands that were answered with an error. */
+  get totalErrors(): number {
+    return this.errors.reduce((sum, it) => sum + it, this.unknownCommands);
+  }
+
+  /** Commands that were answered with an error, by family. */
+  errorsByFamily(): Record<Family | "unknown", number> {
+    const counts = FAMILY_NAMES.map((family, i) => [family, this.errors[i]]);
+    return { ...Object.fromEntries(counts), unknown: this.unknownCommands };
+  }
+
+  /** One of that family was answered with an error. */
+  countError(family: number): void {
+    this.errors[family]++;
   }
 
   /** Commands of a family so far. */

@@ -16,6 +16,7 @@ import { scanCommands } from "./scan.ts";
 import { serverCommands } from "./server.ts";
 import { stringCommands } from "./strings.ts";
 import { synchronizationCommands } from "./synchronization.ts";
+import { watchingCommands } from "./watching.ts";
 
 /** Every command there is. */
 export const commandTable = new CommandTable([
@@ -35,4 +36,5 @@ export const commandTable = new CommandTable([
   ...replicationCommands,
   ...synchronizationCommands,
   ...introspectionCommands,
+  ...watchingCommands,
 ]);

@@ -552,6 +552,21 @@ export const schema = {
     doc: "Seconds a deletion is remembered for peers that are away; the same everywhere.",
   }),
 
+  "slowlog.log_slower_than": integer({
+    fallback: 10_000,
+    from: -1,
+    to: 3_600_000_000,
+    reloads: "at once",
+    doc: "Microseconds a command may take before `SLOWLOG` keeps it; 0 keeps all, -1 none. Below 1000 every command is timed.",
+  }),
+  "slowlog.max_len": integer({
+    fallback: 128,
+    from: 0,
+    to: 10_000,
+    reloads: "at once",
+    doc: "Commands that `SLOWLOG` keeps.",
+  }),
+
   "logging.level": choice(["trace", "debug", "info", "warn", "error"], {
     fallback: "info",
     reloads: "at once",
@@ -606,6 +621,12 @@ export const schema = {
     doc: "How many of the renamed files are kept, `.1` being the newest.",
   }),
 } satisfies Record<string, Field<unknown>>;
+
+/** What Redis calls settings that are here, too. */
+export const REDIS_NAMES: Readonly<Record<string, KeyName>> = {
+  "slowlog-log-slower-than": "slowlog.log_slower_than",
+  "slowlog-max-len": "slowlog.max_len",
+};
 
 /** Full name of a key: `network.bind_port`. */
 export type KeyName = keyof typeof schema;

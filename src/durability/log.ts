@@ -30,7 +30,8 @@ import { Entry } from "../core/data/entry.ts";
 import { hasValue } from "../core/data/merge.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
-import { flag, gauge, text, within, type Fact } from "../fact.ts";
+import { flag, gauge, seriesWithin, text, within, type Fact, type Series } from "../fact.ts";
+import { Histogram, WAIT_BOUNDS_MS } from "../histogram.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { addChange } from "./change.ts";
@@ -132,6 +133,7 @@ export class LogJournal implements Journal {
       "storage_state",
       "`ok`; or why no writes are taken: `full`, `write` (a write failed), `sync` (a sync failed) or `gone` (the files were removed or replaced).",
       (it) => it.failure?.kind ?? "ok",
+      { states: ["ok", "full", "write", "sync", "gone"] },
     ),
     gauge(
       "log_segment",
@@ -197,6 +199,29 @@ export class LogJournal implements Journal {
       (it) => it.recovered.refused?.entries ?? 0,
     ),
   ];
+
+  /** For metrics. */
+  static readonly series: readonly Series<LogJournal>[] = [
+    {
+      name: "log_write_ms",
+      kind: "histogram",
+      unit: "ms",
+      help: 'How long writes to the log took; with `storage.fsync = "always"` until they are on disk.',
+      labels: [],
+      read: (it) => [[[], it.writeTimes]],
+    },
+    {
+      name: "log_sync_ms",
+      kind: "histogram",
+      unit: "ms",
+      help: 'How long syncs of the log took, of which there is one a second with `storage.fsync = "everysec"`.',
+      labels: [],
+      read: (it) => [[[], it.syncTimes]],
+    },
+  ];
+
+  private readonly writeTimes = new Histogram(WAIT_BOUNDS_MS);
+  private readonly syncTimes = new Histogram(WAIT_BOUNDS_MS);
 
   private constructor(
     private readonly options: LogOptions,
@@ -376,7 +401,8 @@ export class LogJournal implements Journal {
       const frame = this.frames.take();
       if (frame === null) break;
       const bytesBefore = this.segment.bytes;
-      if (!(await this.retry(() => this.segment.append(frame.buffer)))) break;
+      const append = (): Promise<void> => this.segment.append(frame.buffer);
+      if (!(await this.retry(() => this.timed(append, this.writeTimes)))) break;
       this.logBytes += this.segment.bytes - bytesBefore;
       this.frames.recycle(frame);
       this.safePosition = frame.end;
@@ -470,7 +496,15 @@ export class LogJournal implements Journal {
   }
 
   private sync(): void {
-    this.segment.sync().catch((error: unknown) => this.fail(error));
+    const sync = this.timed(() => this.segment.sync(), this.syncTimes);
+    sync.catch((error: unknown) => this.fail(error));
+  }
+
+  private async timed(work: () => Promise<void>, times: Histogram): Promise<void> {
+    const { timing } = this.options;
+    const beganMs = timing.nowMs();
+    await work();
+    times.note(timing.nowMs() - beganMs);
   }
 
   // Failing.
@@ -531,6 +565,12 @@ export const journalFacts: readonly Fact<Journal>[] = [
   text("storage_engine", "The setting `storage.engine`.", (it) => it.engine),
   ...within((it: Journal) => (it instanceof LogJournal ? it : null), LogJournal.facts),
 ];
+
+/** Metrics of the same. */
+export const journalSeries: readonly Series<Journal>[] = seriesWithin(
+  (it: Journal) => (it instanceof LogJournal ? it : null),
+  LogJournal.series,
+);
 
 /** What an error of writing to that path means for who wants to write. */
 function failureOf(error: unknown, path: string): JournalFailure {

@@ -50,6 +50,8 @@ export class Reply {
   length = 0;
   /** How the next reply is written. */
   dialect: Dialect = PLAIN;
+  /** Errors written so far, since the start. */
+  errors = 0;
 
   private readonly number = new Int64();
 
@@ -152,6 +154,7 @@ export class Reply {
   /** An error in the words of the line dialects, or in Redis' own for RESP. */
   error(text: ErrorText, detail = ""): void {
     if (this.isResp) return this.respError(respErrorText(text, detail));
+    this.errors++;
     // The client libraries that speak `tagged` look for the word and a space.
     const prefix = this.dialect === TAGGED ? "ERROR " : "ERROR: ";
     this.line(detail === "" ? prefix + text : `${prefix}${text} - ${detail}`);
@@ -162,8 +165,9 @@ export class Reply {
    * without their code the detail.
    */
   respError(text: string): void {
-    if (this.isResp) this.raw(`-${oneLine(text)}\r\n`);
-    else this.error("Invalid command", text.slice(text.indexOf(" ") + 1));
+    if (!this.isResp) return this.error("Invalid command", text.slice(text.indexOf(" ") + 1));
+    this.errors++;
+    this.raw(`-${oneLine(text)}\r\n`);
   }
 
   /** One line of text, line dialects only. Line breaks in it become spaces. */

@@ -31,6 +31,9 @@ export class Request {
   /** RESP: an argument was too large; the request is read to its end and refused. */
   isRefused = false;
 
+  /** What `detach` made of it; null unless it was called. */
+  detached: Request | null = null;
+
   private ranges = new Int32Array(FIRST_PARTS * 2);
 
   /** Number of arguments, the command's name not counted. */
@@ -83,12 +86,14 @@ export class Request {
     kept.ranges = this.ranges;
     this.ranges = new Int32Array(FIRST_PARTS * 2);
     this.parts = 0;
+    this.detached = kept;
     return kept;
   }
 
   /** Forgets the parts, for the next request. */
   reset(): void {
     this.parts = 0;
+    this.detached = null;
     this.isResp = false;
     this.expectedParts = 0;
     this.readBytes = 0;

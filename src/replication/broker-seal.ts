@@ -68,6 +68,13 @@ export class BrokerSeal {
         "messages",
         `Refused as they came from the broker: ${SEAL_REFUSALS[reason]}.`,
         (it) => it.refused[reason],
+        {
+          metric: {
+            name: "replication_refused_messages",
+            help: "Messages refused as they came from the broker, by reason.",
+            labels: { reason },
+          },
+        },
       ),
     ),
   ];

@@ -8,6 +8,7 @@
  * longest pause between two attempts to connect, so by then everybody is back.
  */
 import { agreeWithAll, type Agreement, type Capabilities } from "../core/data/capabilities.ts";
+import { byPeer, type Series } from "../fact.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import {
   decodePresence,
@@ -113,6 +114,30 @@ export interface MembershipOptions {
 
 /** Presence of this node and its peers. */
 export class Membership {
+  /** For metrics. */
+  static readonly series: readonly Series<Membership>[] = [
+    {
+      name: "peer_online",
+      kind: "gauge",
+      unit: "0 or 1",
+      help: "Whether a peer is there, as far as it is heard of over the broker.",
+      labels: ["peer"],
+      read: (it) =>
+        byPeer(
+          it.states().map(([peer, isOnline]) => [peer, Number(isOnline)]),
+          add,
+        ),
+    },
+    {
+      name: "peer_roots_equal",
+      kind: "gauge",
+      unit: "0 or 1",
+      help: "Whether the Merkle root that a peer announced last, which is there, is this node's now.",
+      labels: ["peer"],
+      read: (it) => byPeer(it.equalities(), Math.min),
+    },
+  ];
+
   private readonly presences: PresenceTable;
   private connection = 0;
   /** Connections that came about. */
@@ -251,6 +276,17 @@ export class Membership {
     return this.presences.list(this.options.timing.nowMs());
   }
 
+  private states(): [peer: string, isOnline: boolean, root: string | null][] {
+    return this.presences.states(this.options.timing.nowMs());
+  }
+
+  private *equalities(): Iterable<[peer: string, value: number]> {
+    const own = this.options.rootHex();
+    for (const [peer, isOnline, root] of this.states()) {
+      if (isOnline && root !== null && own !== null) yield [peer, Number(root === own)];
+    }
+  }
+
   /** The ids of everybody else who is known. */
   nodeIds(): string[] {
     return this.presences.nodeIds();
@@ -371,4 +407,8 @@ export class Membership {
       capabilities: this.options.capabilities,
     });
   }
+}
+
+function add(one: number, other: number): number {
+  return one + other;
 }

@@ -213,6 +213,11 @@ export class PresenceTable {
     }));
   }
 
+  /** Of everybody who is known: id, whether it is online, and its root as it said it last. */
+  states(nowMs: number): [nodeId: string, isOnline: boolean, root: string | null][] {
+    return Array.from(this.rows.values(), (row) => [row.nodeId, isOnline(row, nowMs), row.root]);
+  }
+
   /** Whether a node is online; null when it is not known. */
   isOnline(nodeId: string, nowMs: number): boolean | null {
     const row = this.rows.get(nodeId);

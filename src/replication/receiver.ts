@@ -12,8 +12,10 @@
 import { CURRENT, READS_COMPRESSED, type Capabilities } from "../core/data/capabilities.ts";
 import { decompress, isCompressed, MAX_UNPACKED_BYTES } from "../core/data/compression.ts";
 import type { Store } from "../core/store/store.ts";
+import { unixMsOf } from "../core/data/clock.ts";
 import type { Entry } from "../core/data/entry.ts";
-import { counter, type Fact } from "../fact.ts";
+import { byPeer, counter, type Fact, type Series } from "../fact.ts";
+import { Histogram, TRAVEL_BOUNDS_MS } from "../histogram.ts";
 import {
   REFUSED_FULL,
   REFUSED_FUTURE,
@@ -54,7 +56,14 @@ const MAX_REPEATED = 1_000;
 export interface ReceiverOptions {
   readonly store: Pick<
     Store,
-    "apply" | "applyExpiry" | "applyFloor" | "isLive" | "isMissing" | "locate" | "deletions"
+    | "apply"
+    | "applyExpiry"
+    | "applyFloor"
+    | "clockMs"
+    | "isLive"
+    | "isMissing"
+    | "locate"
+    | "deletions"
   >;
   readonly nodeId: string;
   /** This node's own epoch, by which it knows its own batches. */
@@ -175,9 +184,41 @@ export class Receiver {
       "events",
       `Events, or whole messages, that were not taken: ${DROPPED[reason]}.`,
       (it) => it.dropped[reason],
+      {
+        metric: {
+          name: "replication_dropped_events",
+          help: "Events, or whole messages, that were not taken, by reason.",
+          labels: { reason },
+        },
+      },
     ),
   );
 
+  /** For metrics. */
+  static readonly series: readonly Series<Receiver>[] = [
+    {
+      name: "replication_delay_ms",
+      kind: "histogram",
+      unit: "ms",
+      help: "How long after its newest write each batch of a peer arrived, by the clocks of both.",
+      labels: [],
+      read: (it) => [[[], it.delays]],
+    },
+    {
+      name: "replication_lag_seconds",
+      kind: "gauge",
+      unit: "seconds",
+      help: "How long ago the newest write was that this node heard of by a peer's batches.",
+      labels: ["peer"],
+      read: ({ newestMs, options }) => byPeer(agesOf(newestMs, options.store.clockMs()), Math.max),
+    },
+  ];
+
+  private readonly delays = new Histogram(TRAVEL_BOUNDS_MS);
+  /** When the newest write was made of which each source has told, in Unix ms. */
+  private readonly newestMs = new Map<string, number>();
+  /** The same of the batch under work; 0 before its first event. */
+  private newestOfBatchMs = 0;
   private readonly batches: BatchReader;
   private readonly events: EventReader;
   private readonly sources = new Map<string, Start[]>();
@@ -310,11 +351,27 @@ export class Receiver {
     const { timing } = this.options;
     for (let applied = 1; ; applied++) {
       const kind = this.batches.next();
-      if (kind === EVENT_END) return true;
+      if (kind === EVENT_END) {
+        this.noteNewest();
+        return true;
+      }
+      const { timeHigh, timeLow } = this.batches.entry;
+      this.newestOfBatchMs = Math.max(this.newestOfBatchMs, unixMsOf(timeHigh, timeLow));
       this.receivedEvents++;
       this.applyEvent(kind);
       if (applied % EVENTS_A_LOOK === 0 && timing.nowMs() > deadline) return false;
     }
+  }
+
+  /** A batch was applied. What is dated ahead of this node's clock has taken no time. */
+  private noteNewest(): void {
+    const { newestMs, newestOfBatchMs: ms } = this;
+    const { source } = this.batches;
+    this.newestOfBatchMs = 0;
+    if (ms === 0) return;
+    this.delays.note(this.options.store.clockMs() - ms);
+    newestMs.set(source, Math.max(newestMs.get(source) ?? 0, ms));
+    if (newestMs.size > MAX_SOURCES) newestMs.delete(newestMs.keys().next().value!);
   }
 
   private applyEvent(kind: EventKind): void {
@@ -454,4 +511,9 @@ export class Receiver {
     }
     this.sources.set(source, starts);
   }
+}
+
+/** How long ago something was, in seconds, never less than 0. */
+function* agesOf(timesMs: ReadonlyMap<string, number>, nowMs: number): Iterable<[string, number]> {
+  for (const [source, ms] of timesMs) yield [source, Math.max(0, nowMs - ms) / 1000];
 }

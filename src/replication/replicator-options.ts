@@ -40,6 +40,7 @@ export interface ReplicatorOptions {
   readonly store: Pick<
     Store,
     | "read"
+    | "clockMs"
     | "apply"
     | "applyExpiry"
     | "isMissing"

@@ -13,7 +13,7 @@ import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import { parseBrokerAddress, parseHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
-import { counter, flag, gauge, within, type Fact } from "../fact.ts";
+import { counter, flag, gauge, seriesWithin, within, type Fact, type Series } from "../fact.ts";
 import type { Purpose } from "../peer-traffic.ts";
 import { BrokerSeal } from "./broker-seal.ts";
 import { BrokerMessenger } from "./broker-messenger.ts";
@@ -134,6 +134,12 @@ export class Replicator {
     ),
     ...within((it: Replicator) => it.receiver, Receiver.droppedFacts),
     ...within((it: Replicator) => it.seal, BrokerSeal.facts),
+  ];
+
+  /** For metrics. */
+  static readonly series: readonly Series<Replicator>[] = [
+    ...seriesWithin((it: Replicator) => it.receiver, Receiver.series),
+    ...seriesWithin((it: Replicator) => it.membership, Membership.series),
   ];
 
   /** Throws an Error of one line when `broker_address` is no address of a broker. */

@@ -60,6 +60,8 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
     this.reading = new SocketReading(socket, shared.readingTurns);
     this.runner = new RequestRunner(this, shared);
     session.onHeld = () => this.account();
+    session.push = (bytes) => this.push(bytes);
+    session.cut = () => this.cutCounted();
     shared.deadlines.noteOpened(this);
   }
 
@@ -117,6 +119,7 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
     if (this.isOver) return releaseLarge(chunk);
     const { runner, handler } = this;
     this.lastActiveMs = this.shared.nowMs();
+    if (handler === null) this.shared.context.services.statistics.receivedBytes += chunk.length;
     if (chunk.length >= LARGE_CHUNK_BYTES) this.reading.awaitTurn();
     if (handler !== null) return handler.receive(chunk);
     runner.add(chunk);
@@ -315,8 +318,28 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
   /** Sends what the reply holds, as far as it may leave, and empties it. */
   send(reply: Reply): void {
     if (reply.length === 0 || this.isClosed) return;
+    this.shared.context.services.statistics.sentBytes += reply.length;
     this.output.send(reply);
-    if (this.output.length <= this.shared.limits.maxOutputBytes) return;
+    this.cutIfUnread();
+  }
+
+  /** Sends what is no reply, unless one is under way. */
+  private push(bytes: Uint8Array): boolean {
+    if (this.runner.isBusy) return false;
+    if (this.isOver || this.handler !== null) return true;
+    this.shared.context.services.statistics.sentBytes += bytes.length;
+    this.output.transmit(bytes);
+    this.cutIfUnread();
+    this.pauseOrResume();
+    return true;
+  }
+
+  private cutIfUnread(): void {
+    if (this.output.length > this.shared.limits.maxOutputBytes) this.cutCounted();
+  }
+
+  private cutCounted(): void {
+    if (this.isClosed) return;
     this.shared.context.services.statistics.cutConnections++;
     this.cut();
   }

@@ -150,7 +150,19 @@ export const handshakeFacts: readonly Fact<Handshakes>[] = [
       ["failed", "TLS handshakes that failed for any other reason."],
     ] as const
   ).map(([refusal, help]) =>
-    counter<Handshakes>(`tls_refused_${refusal}`, "connections", help, (it) => it.refused[refusal]),
+    counter<Handshakes>(
+      `tls_refused_${refusal}`,
+      "connections",
+      help,
+      (it) => it.refused[refusal],
+      {
+        metric: {
+          name: "tls_refused_connections",
+          help: "Connections at the TLS port that came to nothing, by reason.",
+          labels: { reason: refusal },
+        },
+      },
+    ),
   ),
 ];
 

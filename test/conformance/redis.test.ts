@@ -134,6 +134,16 @@ const REQUESTS: Record<string, () => string[][]> = {
     ["PING", ""],
     ["ECHO", ""],
   ],
+  "what SLOWLOG takes": () => [
+    ["SLOWLOG", "len", "1"],
+    ["SLOWLOG", "RESET"],
+    ["SLOWLOG", "HELP"],
+    ["SLOWLOG", "FOO"],
+    ["SLOWLOG"],
+    ...over(["SLOWLOG"], ["GET"], ["0", "-2", "x", "", "99999999999999999999999"]),
+    ["SLOWLOG", "GET", "1", "2"],
+    ["MONITOR", "x"],
+  ],
 };
 
 /** Every combination of one of each, in order. */

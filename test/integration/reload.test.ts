@@ -511,6 +511,21 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     await change(node, { "storage.memory_limit_mb": 1 });
     expect(await fill(40)).toBe(true);
   },
+  async "slowlog.log_slower_than"() {
+    const node = await start({ "slowlog.log_slower_than": -1 });
+    expect(await node.ask("SLOWLOG LEN")).toBe("0");
+    await change(node, { "slowlog.log_slower_than": 0 });
+    await node.ask("PING");
+    expect(Number(await node.ask("SLOWLOG LEN"))).toBeGreaterThan(0);
+    expect(await node.ask("CONFIG SET slowlog-log-slower-than -1")).toBe("OK");
+    expect(await node.setting("slowlog.log_slower_than")).toBe("-1");
+  },
+  async "slowlog.max_len"() {
+    const node = await start({ "slowlog.log_slower_than": 0 });
+    for (let i = 0; i < 5; i++) await node.ask("PING");
+    await change(node, { "slowlog.max_len": 2 });
+    expect(await node.ask("SLOWLOG LEN")).toBe("2");
+  },
   async "logging.level"() {
     const node = await start({ "logging.level": "error" });
     const child = node.logger.child("part");

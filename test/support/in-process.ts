@@ -7,6 +7,7 @@ import { noAudit } from "../../src/ports.ts";
 import { MemoryJournal } from "../../src/durability/journal.ts";
 import { nodeStateOf, serverFacts } from "../../src/commands/facts.ts";
 import type { User } from "../../src/access/user.ts";
+import { CommandWatch } from "../../src/commands/command-watch.ts";
 import type { Services } from "../../src/commands/services.ts";
 import { Statistics } from "../../src/commands/statistics.ts";
 import { ReadingTurns } from "../../src/reading-turns.ts";
@@ -51,6 +52,7 @@ export class InProcessServer {
   private runMs = 0;
   readonly store: Store;
   readonly statistics = new Statistics();
+  readonly watch = new CommandWatch({ log_slower_than: -1, max_len: 128 });
   readonly shared: SharedByConnections;
   readonly clients: InProcessClient[] = [];
   /** What commands reported as bugs; a test expects none. */
@@ -81,6 +83,7 @@ export class InProcessServer {
       uptimeMs: () => this.nowMs,
       random: seeded(2),
       statistics: this.statistics,
+      watch: this.watch,
       limits: { maxValueBytes, maxReplyBytes: maxOutputBytes },
       replication: null,
       audit: noAudit,
@@ -90,6 +93,7 @@ export class InProcessServer {
       durability: new MemoryJournal(),
       time: { state: "trusted", writeRefusal: null, knowsExpiries: true, hasPeers: () => false },
       memoryBytes: () => 1_048_576,
+      heapBytes: () => 1_048_576,
       merkleRoot: () => "0".repeat(64),
       clientList: () => this.clients.map(({ session }) => session.describe(this.nowMs, 0)),
       info: () => [

@@ -296,6 +296,12 @@ export class TrustedClock {
     return this.comparedMs;
   }
 
+  /** The same for each that has said of late what time it is. */
+  *aheadOfEach(): Iterable<[nodeId: string, ms: number]> {
+    const ownMs = this.read() - this.options.monotonicMs();
+    for (const { nodeId, offsetMs } of this.recent(false)) yield [nodeId, ownMs - offsetMs];
+  }
+
   /** Whether it differs from most of its peers' by more than is allowed for. */
   get isOff(): boolean {
     const ms = this.comparedMs;
@@ -504,15 +510,19 @@ export class TrustedClock {
     return { forWall, forHeld };
   }
 
-  /** What peers have said of late, or since the wall clock has stepped. */
   private offsets(sinceStep: boolean): number[] {
+    return this.recent(sinceStep).map(({ offsetMs }) => offsetMs);
+  }
+
+  /** What peers have said of late, or since the wall clock has stepped. */
+  private recent(sinceStep: boolean): Witness[] {
     const lateMs = this.options.monotonicMs() - WITNESS_MS;
     const sinceMs = sinceStep ? Math.max(lateMs, this.sinceMs) : lateMs;
     const recent = Array.from(this.witnesses.values()).filter(({ atMs }) => atMs > sinceMs);
     // A node that was asked at two addresses is one.
     const isRepeated = (witness: Witness, index: number): boolean =>
       recent.some((it, other) => other < index && this.areOne(it, witness));
-    return recent.filter((it, index) => !isRepeated(it, index)).map(({ offsetMs }) => offsetMs);
+    return recent.filter((it, index) => !isRepeated(it, index));
   }
 
   /** Whether two that have the same name are the same node: or they would not agree. */

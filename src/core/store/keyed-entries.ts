@@ -33,6 +33,16 @@ const MERGE_RESERVE = 1 / 8;
 /** The least of that: some rows and a slab of each of the small sizes. */
 const LEAST_RESERVE_BYTES = 4 * 1024 * 1024;
 
+/** Memory of a store by part, in bytes. */
+export interface StoreMemory {
+  /** Keys, values, and what is known of each. */
+  readonly entries: number;
+  /** By which keys are found. */
+  readonly index: number;
+  /** By which keys are listed. */
+  readonly order: number;
+}
+
 /** The entries of one store. */
 export class KeyedEntries {
   /** Ids of all entries that have a value and are not over, by key. */
@@ -128,6 +138,12 @@ export class KeyedEntries {
   /** Memory used by entries, index and order, in bytes. */
   bytes(): number {
     return this.table.bytes() + this.index.bytes() + this.order.bytes();
+  }
+
+  /** The same by part. */
+  memory(): StoreMemory {
+    const { table, index, order } = this;
+    return { entries: table.bytes(), index: index.bytes(), order: order.bytes() };
   }
 
   // Finding.

@@ -59,6 +59,7 @@ import {
   type ChangeObserver,
   type Outcome,
 } from "./outcome.ts";
+import type { StoreMemory } from "./keyed-entries.ts";
 import { OwnCounts } from "./own-counts.ts";
 import { StringPatches } from "./string-patches.ts";
 import { UnknownKind } from "./unknown-kind.ts";
@@ -165,6 +166,16 @@ export class Store {
     return this.entries.tombstones;
   }
 
+  /** Number of keys that have an expiry, those past it included until swept. */
+  get expiringCount(): number {
+    return this.entries.expiring;
+  }
+
+  /** Keys found to have expired, since the start. */
+  get expiredCount(): number {
+    return this.sweeper.expired;
+  }
+
   /** Number of keys that live and whose value is not here (`isMissing`). */
   get missingCount(): number {
     return this.entries.missing;
@@ -196,6 +207,17 @@ export class Store {
   /** Memory used by entries, index and order, in bytes. */
   bytes(): number {
     return this.entries.bytes();
+  }
+
+  /** The same by part. */
+  memory(): StoreMemory {
+    return this.entries.memory();
+  }
+
+  /** Writes are refused beyond this many bytes; 0 means no limit. */
+  get limitBytes(): number {
+    const { limitBytes } = this.entries;
+    return limitBytes === Infinity ? 0 : limitBytes;
   }
 
   /** Id of the live entry with this key, or -1 when it is missing, deleted or expired. */

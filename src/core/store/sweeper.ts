@@ -12,6 +12,8 @@ const ROWS_A_LOOK = 64;
 
 /** Goes round and round over a store's rows. */
 export class Sweeper {
+  /** Keys whose time was found to be over, since the start. */
+  expired = 0;
   private row = 0;
   private readonly present = new Entry();
 
@@ -58,6 +60,7 @@ export class Sweeper {
       const isOver = entries.hasExpired(id, expiredMs);
       if (isOver !== entries.isOver(id)) {
         entries.setOver(id, isOver);
+        if (isOver) this.expired++;
         return true;
       }
       if (!isOver) return false;

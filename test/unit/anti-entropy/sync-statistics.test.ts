@@ -25,7 +25,7 @@ const outcome = (reason: string): SessionSummary => ({
   peerNodeId: "n2",
 });
 const note = (reason: string, address = "n2:1") =>
-  statistics.record(outcome(reason), address, "initiator");
+  statistics.record(outcome(reason), address, "initiator", 5);
 
 test("a peer that stays away is told of less and less often, and when it is back", () => {
   for (; nowMs < 3_600_000; nowMs += 10_000) note("refused");
@@ -56,7 +56,7 @@ test("many addresses are remembered, but not all there are", () => {
 
 test("another node of this name is believed while sessions meet it, not for ever", () => {
   const meet = () =>
-    statistics.record({ ...outcome("same name"), failure: "duplicate" }, "n2:1", "responder");
+    statistics.record({ ...outcome("same name"), failure: "duplicate" }, "n2:1", "responder", 5);
   const isTold = () => readFact(SyncStatistics.facts, statistics, "sync_duplicate_node_id");
   expect(isTold()).toBe(0);
   for (; nowMs < 3_600_000; nowMs += 300_000) {

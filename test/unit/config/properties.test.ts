@@ -87,7 +87,7 @@ const TEXTS: {
 function valid(key: KeyName): fc.Arbitrary<unknown> {
   if (key in TEXTS) return TEXTS[key as keyof typeof TEXTS];
   if (typeof fields[key].fallback === "boolean") return fc.boolean();
-  const [from, to] = /from (\d+) to (\d+)/.exec(fields[key].allowed)!.slice(1).map(Number);
+  const [from, to] = /from (-?\d+) to (\d+)/.exec(fields[key].allowed)!.slice(1).map(Number);
   return fc.integer({ min: from!, max: to! });
 }
 
@@ -114,6 +114,7 @@ const validValues = fc
     if (values["auth.acl_file"] !== "") values["auth.password"] = "";
     const namesUsers = values["tls.ca_file"] !== "" && values["tls.client_certificates"] !== "none";
     if (!namesUsers) values["auth.certificate_users"] = "off";
+    if (values["audit.file"] === values["logging.file_path"]) values["audit.file"] = "";
     const bytes = ["network.max_value_bytes", "network.max_output_bytes"];
     const [least, most] = bytes.map((key) => values[key] as number).sort((a, b) => a - b);
     const rate = values["anti_entropy.broker_bytes_per_second"] as number;
@@ -181,7 +182,7 @@ function wrongType(fallback: unknown): fc.Arbitrary<string> {
     typeof fallback !== "number" && fc.maxSafeInteger().map(String),
     !Array.isArray(fallback) && fc.constantFrom("[]", "[1]", '["a:1"]', "[[]]"),
     fc.constantFrom("1.5", "inf", "nan", "1979-05-27", "07:32:00", "1979-05-27T07:32:00Z"),
-    fc.constantFrom("{}", "{ x = 1 }", "9007199254740993", "99999999999999999999999", "-1"),
+    fc.constantFrom("{}", "{ x = 1 }", "9007199254740993", "99999999999999999999999", "-2"),
     Array.isArray(fallback) && fc.constantFrom("[1]", '["a"]', "[{}]", '[["a:1"]]', "[true]"),
   ];
   return fc.oneof(...literals.filter((literal) => literal !== false));

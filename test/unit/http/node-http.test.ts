@@ -2,7 +2,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { networkInterfaces } from "node:os";
 import type { UserDirectory } from "../../../src/access/directory.ts";
-import { Statistics } from "../../../src/commands/statistics.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import { openNodeHttp, type NodeHttp, type ServingNode } from "../../../src/node-http.ts";
 import type { AuditEvent, InnerClient } from "../../../src/ports.ts";
@@ -40,9 +39,9 @@ function nodeWith(trouble: {
   const replica = { journal: { failure }, store: { isFull }, clockWatch: { writeRefusal } };
   return {
     replica: replica as unknown as ServingNode["replica"],
-    statistics: new Statistics(),
     hasSynced,
     view: { facts: () => [], members: () => [], treeCells: () => new Uint8Array(0) },
+    series: () => [],
     openClient: () => {
       throw new Error("nobody asks for keys");
     },

@@ -1,0 +1,150 @@
+/**
+ * Which metrics there are: the numbers among the facts, and the series.
+ *
+ * Names follow from the facts, by the conventions of Prometheus: `merklekv_` in front, base units
+ * (seconds and bytes) and the unit at the end, `_total` behind what only goes up. What is a text
+ * stays out, as it would make a new series with every change, unless there are only a few that it
+ * may say; `merklekv_info` has those that name the node. Facts that repeat another one, for the
+ * clients of Redis, stay out too.
+ */
+import type { Fact, FactSection, Series } from "../fact.ts";
+import type { Histogram } from "../histogram.ts";
+
+/** Facts that say again what others say, or what only a person makes use of. */
+const LEFT_OUT = new Set([
+  "tcp_port",
+  "tls_port",
+  "process_id",
+  "loading",
+  "uptime",
+  "uptime_in_seconds",
+  "memory_usage_mb",
+  "maxmemory",
+  "db_keys",
+  "server_time_unix",
+]);
+/** Texts that name a node. */
+const NAMES = ["version", "node_id"];
+
+/** What a unit of facts is in base units: the end of the name, and the factor. */
+const UNITS: Readonly<Record<string, readonly [suffix: string, factor: number]>> = {
+  bytes: ["bytes", 1],
+  seconds: ["seconds", 1],
+  ms: ["seconds", 0.001],
+  days: ["seconds", 86_400],
+  "Unix seconds": ["timestamp_seconds", 1],
+};
+/** Words in the names of facts that stand for their unit, or for counting. */
+const UNIT_WORDS = new Set(["bytes", "seconds", "ms", "days", "unix", "total"]);
+
+/** Names and values of the labels of one sample. */
+export type Labels = readonly (readonly [name: string, value: string])[];
+
+/** A metric and all that is known of it now. */
+export interface MetricFamily {
+  /** Without `_total` and `_info`. */
+  readonly name: string;
+  readonly kind: "gauge" | "counter" | "histogram" | "info";
+  readonly help: string;
+  /** Numbers are in base units, durations of histograms in ms. */
+  readonly samples: [labels: Labels, value: number | Histogram][];
+}
+
+/** What a metric is, whatever it says now. */
+export interface MetricDescription extends Pick<MetricFamily, "kind" | "help"> {
+  /** As Prometheus knows it, with `_total`. */
+  readonly name: string;
+  readonly labels: readonly string[];
+}
+
+type AnyFact = Pick<Fact<never>, "kind" | "name" | "only" | "states">;
+
+/** Whether a fact is a metric. */
+export function isMetric({ kind, name, only, states }: AnyFact): boolean {
+  return (kind !== "text" || states !== undefined) && only !== "tagged" && !LEFT_OUT.has(name);
+}
+
+/** The name of a fact or series as a metric, without `_total`. */
+export function metricName({ name, unit }: Pick<Fact<never>, "name" | "unit">): string {
+  const words = name.split("_").filter((word) => !UNIT_WORDS.has(word));
+  const [suffix] = UNITS[unit] ?? [];
+  return ["merklekv", ...words, ...(suffix === undefined ? [] : [suffix])].join("_");
+}
+
+/** All metrics there are now. */
+export function metricFamilies(
+  sections: readonly FactSection<void>[],
+  series: readonly Series<void>[],
+): MetricFamily[] {
+  const facts = sections.flatMap((section) => section.facts);
+  const names = facts.filter(({ name }) => NAMES.includes(name));
+  const labels = names.map((it) => [it.name, String(it.read())] as const);
+  const families = new Map<string, MetricFamily>();
+  const familyOf = (name: string, kind: MetricFamily["kind"], help: string): MetricFamily => {
+    const known = families.get(name) ?? { name, kind, help, samples: [] };
+    families.set(name, known);
+    return known;
+  };
+  familyOf("merklekv", "info", INFO_HELP).samples.push([labels, 1]);
+  for (const fact of facts) if (isMetric(fact)) addFact(fact, familyOf);
+  for (const each of series) {
+    const [, factor] = each.kind === "histogram" ? ["", 1] : factorOf(each.unit);
+    const family = familyOf(metricName(each), each.kind, each.help);
+    for (const [values, value] of each.read()) {
+      const pairs = each.labels.map((name, i) => [name, values[i] ?? ""] as const);
+      family.samples.push([pairs, typeof value === "number" ? value * factor : value]);
+    }
+  }
+  return [...families.values()].filter(({ samples }) => samples.length > 0);
+}
+
+const INFO_HELP = "Which node this is, and its version.";
+
+function addFact(
+  fact: Fact<void>,
+  familyOf: (name: string, kind: "gauge" | "counter", help: string) => MetricFamily,
+): void {
+  const value = fact.read();
+  if (value === null) return;
+  const { kind, help, metric, states, unit } = fact;
+  if (kind === "text") {
+    const { samples } = familyOf(metricName(fact), "gauge", statesHelp(help));
+    for (const state of states!) samples.push([[["state", state]], Number(value === state)]);
+    return;
+  }
+  const [, factor] = factorOf(unit);
+  const labels = Object.entries(metric?.labels ?? {});
+  const name = metricName({ name: metric?.name ?? fact.name, unit });
+  familyOf(name, kind, metric?.help ?? help).samples.push([labels, Number(value) * factor]);
+}
+
+function statesHelp(help: string): string {
+  return `${help} Each is 1 while it is so, else 0.`;
+}
+
+function factorOf(unit: string): readonly [suffix: string, factor: number] {
+  return UNITS[unit] ?? ["", 1];
+}
+
+/** All metrics that there may be, for the documentation and for tests. */
+export function describeMetrics(
+  facts: readonly Omit<Fact<never>, "read">[],
+  series: readonly Omit<Series<never>, "read">[],
+): MetricDescription[] {
+  const described = new Map<string, MetricDescription>();
+  const add = (name: string, kind: MetricFamily["kind"], help: string, labels: string[]): void => {
+    const full = kind === "counter" ? `${name}_total` : kind === "info" ? `${name}_info` : name;
+    if (!described.has(full)) described.set(full, { name: full, kind, help, labels });
+  };
+  add("merklekv", "info", INFO_HELP, [...NAMES]);
+  for (const fact of facts.filter(isMetric)) {
+    const { kind, help, metric, unit } = fact;
+    if (kind === "text") add(metricName(fact), "gauge", statesHelp(help), ["state"]);
+    else {
+      const name = metricName({ name: metric?.name ?? fact.name, unit });
+      add(name, kind, metric?.help ?? help, Object.keys(metric?.labels ?? {}));
+    }
+  }
+  for (const each of series) add(metricName(each), each.kind, each.help, [...each.labels]);
+  return [...described.values()];
+}
