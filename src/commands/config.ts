@@ -60,7 +60,7 @@ function set(request: Request, reply: Reply, context: Context): ReturnType<Run> 
     const key = keyIn(request, i);
     const problem = values.has(key as KeyName) ? `${key} is there twice` : lackOf(key, context);
     if (problem !== null) return refuse(reply, problem);
-    values.set(key as KeyName, request.text(i + 1));
+    values.set(key as KeyName, request.text(i + 1, request.length(i + 1)));
   }
   return report(context.services.settings.set(values));
 }

@@ -689,6 +689,13 @@ describe("a change of settings", () => {
     expect(await node.setting("description")).toBe("other");
   });
 
+  test("CONFIG SET takes long values whole", async () => {
+    const node = await start();
+    const peers = Array.from({ length: 100 }, (_, i) => `127.0.0.1:${20_000 + i}`).join(",");
+    expect(await node.ask(`CONFIG SET anti_entropy.peer_list ${peers}`)).toBe("OK");
+    expect(await node.setting("anti_entropy.peer_list")).toBe(peers);
+  });
+
   test("CONFIG SET sets all or nothing, and says why it does not", async () => {
     const node = await start();
     const refused = "ERROR: Invalid command - the settings stay as they are: ";
