@@ -76,6 +76,8 @@ export interface Command {
   readonly subcommands?: Readonly<Record<string, string>>;
   /** Whether anybody may say it, even before a login. */
   readonly isFree?: (request: Request, context: Context) => boolean;
+  /** What it is for is the connection it comes on, which goes on to carry something else. */
+  readonly needsConnection?: true;
   /** It tells which keys there are: it asks `Context.rights` for those that may be shown. */
   readonly listsKeys?: true;
   /** Whether a request is so long that the command itself has its keys' rights checked. */

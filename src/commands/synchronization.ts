@@ -95,6 +95,7 @@ export const synchronizationCommands: readonly Command[] = [
   command("FORGET", "sync", "admin slow dangerous", SHAPE_WORDS, 1, 1, forget),
   command("PEER", "sync", "admin slow dangerous", SHAPE_WORDS, 0, 2, peer, {
     wholeAccess: READ_WRITE,
+    needsConnection: true,
     isFree: provesItself,
   }),
 ];

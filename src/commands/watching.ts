@@ -97,5 +97,7 @@ export const watchingCommands: readonly Command[] = [
       HELP: "slow",
     },
   }),
-  command("MONITOR", "management", ADMINISTRATION, SHAPE_WORDS, 0, 0, monitor),
+  command("MONITOR", "management", ADMINISTRATION, SHAPE_WORDS, 0, 0, monitor, {
+    needsConnection: true,
+  }),
 ];

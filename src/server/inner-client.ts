@@ -16,7 +16,7 @@ import {
 } from "../ports.ts";
 import { PLAIN, RESP3, Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
-import { readRespReply, RespError, type RespReply } from "../protocol/resp-value.ts";
+import { readRespReply, type RespReply } from "../protocol/resp-value.ts";
 import { KeyWatch, entryFacts } from "./key-watch.ts";
 import { JournalGate } from "./journal-gate.ts";
 
@@ -81,7 +81,7 @@ export class InnerClients {
         const reply = this.newReply();
         const later = this.execute(session, words, reply);
         if (later !== undefined) throw new Error(`${String(words[0])} does not answer at once`);
-        return replyOf(session, reply);
+        return readRespReply(reply.handOver());
       },
       entry: (key) => this.entry(key),
     };
@@ -99,7 +99,7 @@ export class InnerClients {
       while (write(reply) === true);
     }
     await safe;
-    return replyOf(session, reply);
+    return readRespReply(reply.handOver());
   }
 
   private newReply(): Reply {
@@ -157,7 +157,13 @@ export class InnerClients {
   ): Promise<ReplyContinuation> | undefined {
     const { context } = this;
     context.session = session;
-    const execution = executeArray(requestOf(words), reply, context);
+    const request = requestOf(words);
+    const row = context.commands.row(request.bytes, request.start(-1), request.length(-1));
+    if (row?.command.needsConnection === true) {
+      reply.dialect = session.respDialect;
+      return void reply.respError("ERR this command needs a connection of the client port");
+    }
+    const execution = executeArray(request, reply, context);
     return execution === undefined ? undefined : execution;
   }
 
@@ -172,13 +178,6 @@ export class InnerClients {
     const get = users.permissions.find("get")!;
     return this.keyWatch.add(user, watcher, () => user.definition.readableBy(get));
   }
-}
-
-/** There is no connection that a command could take over. */
-function replyOf(session: ClientSession, reply: Reply): RespReply {
-  if (session.upgrade === null) return readRespReply(reply.handOver());
-  session.upgrade = null;
-  return new RespError("ERR", "this command needs a connection of the client port");
 }
 
 function requestOf(words: Words): Request {

@@ -266,7 +266,10 @@ describe("the node", () => {
     expect(await run("INCR", "counted")).toEqual({ integer: "1" });
     expect(await run("MGET", "counted", "nothing")).toEqual({ items: [{ value: "1" }, null] });
     expect(await run("HELLO", "2")).toHaveProperty("items");
-    expect(await run("PEER")).toMatchObject({ error: { code: "ERR" } });
+    for (const name of ["PEER", "monitor"]) {
+      const message = "this command needs a connection of the client port";
+      expect(await run(name)).toEqual({ error: { code: "ERR", message } });
+    }
     expect(await run("NONSENSE")).toMatchObject({ error: { code: "ERR" } });
     expect(await refusal(post("/v1/command", { words: [] }))).toEqual([400, "invalid"]);
     expect(await refusal(post("/v1/command", { words: [5] }))).toEqual([400, "invalid"]);
