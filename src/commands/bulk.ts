@@ -102,7 +102,7 @@ function answerOne(request: Request, i: number, reply: Reply, context: Context):
     reply.missing();
     return false;
   }
-  context.store.readValue(id, found);
+  context.store.readValueAlone(id, found);
   reply.value(found.value, found.valueOffset, found.valueLength, "");
   return true;
 }

@@ -44,7 +44,7 @@ export function answerValue(request: Request, i: number, reply: Reply, context: 
     reply.missing();
     return false;
   }
-  store.readValue(id, found);
+  store.readValueAlone(id, found);
   reply.value(found.value, found.valueOffset, found.valueLength);
   return true;
 }
@@ -101,7 +101,7 @@ function setWithOptions(request: Request, reply: Reply, context: Context): void 
   if (!checkValueLength(request.length(1), reply, context)) return;
   const { store } = context;
   const id = store.find(request.bytes, request.start(0), request.length(0));
-  if (answerOld && id >= 0) store.readValue(id, found);
+  if (answerOld && id >= 0) store.readValueAlone(id, found);
   const start = reply.length;
   // The old value is answered from the store before the write moves it.
   if (answerOld) {
@@ -162,7 +162,7 @@ function extend(atFront: boolean): Run {
     const { store } = context;
     const id = store.find(request.bytes, request.start(0), request.length(0));
     found.setValue(request.bytes, 0, 0);
-    if (id >= 0) store.readValue(id, found);
+    if (id >= 0) store.readValueAlone(id, found);
     const length = found.valueLength + request.length(1);
     if (!checkValueLength(length, reply, context)) return;
     built.reset(length);
@@ -188,7 +188,7 @@ function writeBuilt(request: Request, context: Context): Outcome {
 const valueLength: Run = (request, reply, context) => {
   if (!checkKey(request, 0, reply)) return;
   const id = context.store.find(request.bytes, request.start(0), request.length(0));
-  if (id >= 0) context.store.readValue(id, found);
+  if (id >= 0) context.store.readValueAlone(id, found);
   reply.count(id < 0 ? 0 : found.valueLength, "VALUE ");
 };
 
@@ -199,7 +199,7 @@ const getRange: Run = (request, reply, context) => {
   if (first === undefined || last === undefined) return reply.error("Value is not a valid number");
   const id = context.store.find(request.bytes, request.start(0), request.length(0));
   found.setValue(request.bytes, 0, 0);
-  if (id >= 0) context.store.readValue(id, found);
+  if (id >= 0) context.store.readValueAlone(id, found);
   const length = found.valueLength;
   // As in Redis: what lies before the first byte is the first byte, unless both ends do and are
   // swapped.
@@ -219,7 +219,7 @@ const setRange: Run = (request, reply, context) => {
   const { store } = context;
   const id = store.find(request.bytes, request.start(0), request.length(0));
   found.setValue(request.bytes, 0, 0);
-  if (id >= 0) store.readValue(id, found);
+  if (id >= 0) store.readValueAlone(id, found);
   const patchLength = request.length(2);
   if (patchLength === 0) return reply.count(found.valueLength, "VALUE ");
   const end = offset + patchLength;

@@ -55,11 +55,16 @@ function verify({ store, tree }: Parts): void {
   tree.verify(store.idLimit, (id) => store.isUsed(id));
 }
 
+/** Of the entry table. */
+const ROW_WORDS = 6;
+const FREE = 7 << 8;
+
 const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
   [
     "arena: a slot freed that is in use",
-    ({ inside: { store } }) => store.entries.table.arena.free(store.entries.table.referenceOf(1)),
-    /^entry table: the slot of row 1 names/,
+    ({ inside: { store } }) =>
+      store.entries.table.arena.free(store.entries.table.rows[0][ROW_WORDS]),
+    /^arena: slot \d+ of slab \d+ is in use, free/,
   ],
   [
     "arena: a slot that nobody has",
@@ -83,13 +88,12 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
     /^arena: the free list of slab \d+ is broken/,
   ],
   [
-    "entry table: a slot that names another row",
+    "entry table: a row that names another's slot",
     ({ inside: { store } }) => {
-      const { arena } = store.entries.table;
-      const reference = store.entries.table.referenceOf(5);
-      arena.words[reference >>> 15][(reference & 0x7fff) << 1] = 6;
+      const [rows] = store.entries.table.rows;
+      rows[ROW_WORDS * 6] = rows[ROW_WORDS * 5];
     },
-    /^entry table: the slot of row 5 names row 6/,
+    /^entry table: row 6 has another's slot/,
   ],
   [
     "entry table: rows miscounted",
@@ -98,7 +102,7 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
   ],
   [
     "entry table: a row that is neither used nor free",
-    ({ inside: { store } }) => (store.entries.table.rows[0][8 * 9 + 1] = 0),
+    ({ inside: { store } }) => (store.entries.table.rows[0][ROW_WORDS * 9 + 1] = FREE),
     /^entry table: free row 9 is lost/,
   ],
   [

@@ -86,6 +86,9 @@ export class Entry {
    */
   learnedMs = 0;
 
+  /** Where a store writes a value out that it keeps in another form; its own, made when needed. */
+  room: Uint8Array | null = null;
+
   /** Points the key at `length` bytes of `bytes`, all of them by default. */
   setKey(bytes: Uint8Array, offset = 0, length = bytes.length): this {
     this.key = bytes;

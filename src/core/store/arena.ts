@@ -14,10 +14,12 @@
  * - A slab with room is on its class's stack of partial slabs, or is the class's current
  *   slab. The stack may also hold stale numbers; they are checked when popped.
  * - Free slots of a slab form a list through their first word.
+ * - `freeSlots` counts those of a class that may be allocated: not those of slabs being emptied, in
+ *   which `leaving` counts what is still in use.
  * - `bytesReserved` is the sum of the sizes of all slabs.
  *
  * Fragmentation: a slot wastes at most 1/8 of its bytes (`size-classes.ts`), and
- * `sparseSlab` names slabs under half full, which the owner of the slots empties by
+ * `markSparse` marks slabs under half full, which the owner of the slots empties by
  * moving them; so under any churn memory stays within about twice what is live.
  */
 
@@ -37,8 +39,8 @@ const PAGE_BYTES = 4_096;
 const LARGE = 255;
 /** Marks a slab number that is not in use. */
 const VACANT = 254;
-/** Bits of a reference at most: 2^25 slabs, which is 8 TiB of full ones. */
-export const REFERENCE_BITS = 40;
+/** Bits of a reference at most: 2^23 slabs, which is 2 TiB of full ones. */
+export const REFERENCE_BITS = 38;
 const MAX_SLABS = 2 ** (REFERENCE_BITS - UNIT_BITS);
 const SLAB_STEP = 1 << UNIT_BITS;
 const WORD = 2 ** 32;
@@ -73,7 +75,13 @@ export class Arena {
   private readonly currentSlab = new Int32Array(classBytes.length).fill(-1);
   private readonly freeSlots = new Int32Array(classBytes.length);
   private readonly slabCount = new Int32Array(classBytes.length);
+  private readonly leaving = new Int32Array(classBytes.length);
+  /** Slabs that were marked as being emptied; some may be empty and gone. */
+  private readonly marked: number[] = [];
   private scanPosition = 0;
+
+  /** How many slabs are being emptied and are not empty yet. */
+  emptyingCount = 0;
 
   /** True when a slot holding `oldBytes` can hold `newBytes` without waste. */
   fitsInPlace(reference: number, newBytes: number): boolean {
@@ -126,7 +134,8 @@ export class Arena {
     const unit = reference & UNIT_MASK;
     this.words[slab][unit << 1] = this.freeUnit[slab];
     this.freeUnit[slab] = unit;
-    this.freeSlots[slabClass]++;
+    if (this.slabState[slab] === EMPTYING) this.leaving[slabClass]--;
+    else this.freeSlots[slabClass]++;
     if (--this.liveSlots[slab] === 0 && slab !== this.currentSlab[slabClass]) {
       return this.releaseSlab(slab);
     }
@@ -137,39 +146,61 @@ export class Arena {
   }
 
   /**
-   * The next slab, going round, that is under half full while its live slots fit into
-   * the free slots of other slabs of its class; -1 when none was found among `count`
-   * slabs looked at. From then on nothing is allocated in it: the caller moves
-   * every live slot out, and the slab vanishes with the last one.
+   * Looks at the next `count` slabs, going round, and marks those as being emptied that are under
+   * half full while their live slots fit into the free slots of others of their class. From then on
+   * nothing is allocated in them: the caller moves every live slot out, and a slab vanishes with
+   * its last one. True when all slabs have been looked at once more.
    */
-  sparseSlab(count: number): number {
-    for (let i = 0; i < count && i < this.bytes.length; i++) {
-      const slab = this.scanPosition;
-      this.scanPosition = slab + 1 >= this.bytes.length ? 0 : slab + 1;
-      const slabClass = this.slabClass[slab];
-      if (slabClass >= VACANT || slab === this.currentSlab[slabClass]) continue;
-      const capacity = slotsPerSlab(slabClass);
-      const live = this.liveSlots[slab];
-      if (live * 2 >= capacity) continue;
-      const freeElsewhere = this.freeSlots[slabClass] - (capacity - live);
-      if (this.slabCount[slabClass] < 3 || freeElsewhere < live) continue;
-      this.slabState[slab] = EMPTYING;
-      return slab;
+  markSparse(count: number): boolean {
+    for (let i = 0; i < count && this.scanPosition < this.bytes.length; i++) {
+      const slab = this.scanPosition++;
+      if (this.isSparse(slab)) this.markEmptying(slab);
     }
-    return -1;
+    if (this.scanPosition < this.bytes.length) return false;
+    this.scanPosition = 0;
+    return true;
   }
 
-  /** Takes back what `sparseSlab` said: slots may be allocated in it again. */
-  keepSlab(slab: number): void {
-    this.slabState[slab] = PARTIAL;
-    this.partialSlabs[this.slabClass[slab]].push(slab);
+  /** Whether a slot is in a slab that is being emptied. */
+  isLeaving(reference: number): boolean {
+    return this.slabState[slabOf(reference)] === EMPTYING;
   }
 
-  /** Calls `visit` with the reference of every slot, live or free, that was ever handed out. */
-  forEachSlot(slab: number, visit: (reference: number) => void): void {
-    const step = classBytes[this.slabClass[slab]] >>> 3;
-    const end = this.nextUnit[slab];
-    for (let unit = 0; unit < end; unit += step) visit(slab * SLAB_STEP + unit);
+  /** Takes back what `markSparse` said: slots may be allocated in what is not empty yet. */
+  keepMarked(): void {
+    for (const slab of this.marked) {
+      if (this.slabState[slab] !== EMPTYING) continue;
+      const slabClass = this.slabClass[slab];
+      const live = this.liveSlots[slab];
+      this.slabState[slab] = PARTIAL;
+      this.partialSlabs[slabClass].push(slab);
+      this.leaving[slabClass] -= live;
+      this.freeSlots[slabClass] += slotsPerSlab(slabClass) - live;
+    }
+    this.marked.length = 0;
+    this.emptyingCount = 0;
+  }
+
+  private isSparse(slab: number): boolean {
+    const slabClass = this.slabClass[slab];
+    // Neither vacant nor large.
+    if (!(slabClass < VACANT) || this.slabState[slab] === EMPTYING) return false;
+    if (slab === this.currentSlab[slabClass]) return false;
+    const capacity = slotsPerSlab(slabClass);
+    const live = this.liveSlots[slab];
+    if (live * 2 >= capacity || this.slabCount[slabClass] < 3) return false;
+    const freeElsewhere = this.freeSlots[slabClass] - (capacity - live);
+    return freeElsewhere >= live + this.leaving[slabClass];
+  }
+
+  private markEmptying(slab: number): void {
+    const slabClass = this.slabClass[slab];
+    const live = this.liveSlots[slab];
+    this.slabState[slab] = EMPTYING;
+    this.leaving[slabClass] += live;
+    this.freeSlots[slabClass] -= slotsPerSlab(slabClass) - live;
+    this.marked.push(slab);
+    this.emptyingCount++;
   }
 
   /** Drops everything at once. */
@@ -181,7 +212,9 @@ export class Arena {
     this.currentSlab.fill(-1);
     this.freeSlots.fill(0);
     this.slabCount.fill(0);
+    this.leaving.fill(0);
     this.slabState.fill(0);
+    this.marked.length = this.emptyingCount = 0;
     this.bytesReserved = 0;
     this.scanPosition = 0;
   }
@@ -192,6 +225,7 @@ export class Arena {
    */
   verify(held: ReadonlySet<number>): void {
     const free = new Int32Array(classBytes.length);
+    const leaving = new Int32Array(classBytes.length);
     const slabs = new Int32Array(classBytes.length);
     let reserved = 0;
     let live = 0;
@@ -206,7 +240,8 @@ export class Arena {
       }
       this.verifySlab(slab, slabClass, held);
       live += this.liveSlots[slab];
-      free[slabClass] += slotsPerSlab(slabClass) - this.liveSlots[slab];
+      if (this.slabState[slab] === EMPTYING) leaving[slabClass] += this.liveSlots[slab];
+      else free[slabClass] += slotsPerSlab(slabClass) - this.liveSlots[slab];
       slabs[slabClass]++;
     });
     if (reserved !== this.bytesReserved) {
@@ -216,6 +251,9 @@ export class Arena {
     for (let slabClass = 0; slabClass < classBytes.length; slabClass++) {
       if (free[slabClass] !== this.freeSlots[slabClass]) {
         throw new Error(`arena: the free slots of class ${slabClass} are miscounted`);
+      }
+      if (leaving[slabClass] !== this.leaving[slabClass]) {
+        throw new Error(`arena: what leaves slabs of class ${slabClass} is miscounted`);
       }
       if (slabs[slabClass] !== this.slabCount[slabClass]) {
         throw new Error(`arena: the slabs of class ${slabClass} are miscounted`);
@@ -317,7 +355,8 @@ export class Arena {
   private releaseSlab(slab: number): void {
     const slabClass = this.slabClass[slab];
     if (slabClass !== LARGE) {
-      this.freeSlots[slabClass] -= slotsPerSlab(slabClass);
+      if (this.slabState[slab] === EMPTYING) this.emptyingCount--;
+      else this.freeSlots[slabClass] -= slotsPerSlab(slabClass);
       this.slabCount[slabClass]--;
     }
     this.bytesReserved -= this.bytes[slab].length;

@@ -8,6 +8,7 @@
  * - `tombstones` is how many are not, `expiring` how many have an expiry.
  */
 import { Entry, KIND_HUSK, KIND_STRING, type Kind } from "../data/entry.ts";
+import type { Int64 } from "../data/counter.ts";
 import { hasValue } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
 import { BlockSkipList } from "./block-skip-list.ts";
@@ -73,6 +74,7 @@ export class KeyedEntries {
   private readonly hashes = new Uint32Array(PREFETCH_KEYS);
   private readonly ids = new Int32Array(PREFETCH_KEYS);
   private readonly husk = new Entry();
+  private readonly revised = new Entry();
 
   /** `memoryLimitBytes`: 0 means no limit. */
   constructor(
@@ -133,6 +135,11 @@ export class KeyedEntries {
   /** Points `into` at the entry. Valid until the next write. */
   read(id: number, into: Entry): void {
     this.table.read(id, into);
+  }
+
+  /** Points `into` at the entry's kind and value alone, which is no packed counter. */
+  readValue(id: number, into: Entry): void {
+    this.table.readValue(id, into);
   }
 
   /** Memory used by entries, index and order, in bytes. */
@@ -225,7 +232,35 @@ export class KeyedEntries {
 
   /** Gives an entry whose value this node has changed where it lies another version. */
   revise(id: number, timeHigh: number, timeLow: number, origin: Origin): void {
-    this.table.setVersion(id, timeHigh, timeLow, origin.high, origin.low);
+    const { table, revised } = this;
+    if (!table.setVersion(id, timeHigh, timeLow, origin)) {
+      table.read(id, revised);
+      revised.setVersion(timeHigh, timeLow, origin.high, origin.low);
+      if (!table.replace(id, revised, Infinity)) throw new Error("a version cannot be changed");
+    }
+    this.announce(id, true, CHANGED_VALUE);
+  }
+
+  // Counters that lie packed, because only one origin has added to them.
+
+  /** Whether the entry is one. */
+  isPacked(id: number): boolean {
+    return this.table.isPacked(id);
+  }
+
+  /** Reads what clients see of one. */
+  readNumber(id: number, into: Int64): void {
+    this.table.readNumber(id, into);
+  }
+
+  /** Whether an origin can add to one where it lies; see `EntryTable.canAddToPacked`. */
+  canAddToPacked(id: number, delta: Int64, origin: Origin, into: Int64): boolean {
+    return this.table.canAddToPacked(id, delta, origin, into);
+  }
+
+  /** Adds what `canAddToPacked` was asked about last, at that time. */
+  addToPacked(id: number, timeHigh: number, timeLow: number): void {
+    this.table.addToPacked(id, timeHigh, timeLow);
     this.announce(id, true, CHANGED_VALUE);
   }
 
@@ -274,9 +309,9 @@ export class KeyedEntries {
     this.tombstones = this.expiring = this.missing = 0;
   }
 
-  /** Moves entries out of a slab that is under half full, among the next `slabs` ones. */
-  compact(slabs: number): void {
-    this.table.compact(slabs, this.limitBytes);
+  /** A slice of emptying slabs that are under half full; see `EntryTable.compact`. */
+  compact(rows: number, isOver: () => boolean): void {
+    this.table.compact(rows, this.limitBytes, isOver);
   }
 
   /** From here to `endRecovery` the order is empty, and there is no memory limit. */

@@ -68,8 +68,8 @@ import { Sweeper } from "./sweeper.ts";
 const never = (): boolean => false;
 /** In place of an expiry: the one that the key has. */
 export const KEEP_EXPIRY = -1;
-/** Slabs that `sweep` looks at for one that is hardly used. */
-const SLABS_A_SWEEP = 16;
+/** Rows that `sweep` goes over for what lies in slabs that are hardly used. */
+const COMPACTED_ROWS = 16_384;
 
 /** What a store is made with. */
 export interface StoreOptions {
@@ -304,12 +304,27 @@ export class Store {
    */
   readValue(id: number, into: Entry): void {
     this.entries.read(id, into);
+    this.showValue(id, into);
+  }
+
+  /** The same, but of `into` only kind and value are set, which takes half the time. */
+  readValueAlone(id: number, into: Entry): void {
+    const { entries } = this;
+    if (entries.isPacked(id)) into.kind = KIND_COUNTER;
+    else entries.readValue(id, into);
+    if (into.kind !== KIND_STRING) this.showValue(id, into);
+  }
+
+  private showValue(id: number, into: Entry): void {
+    const { entries, number, numberText } = this;
     if (into.kind === KIND_OTHER) throw new UnknownKind(into);
-    if (into.kind === KIND_COUNTER) {
+    if (into.kind !== KIND_COUNTER) return;
+    if (entries.isPacked(id)) entries.readNumber(id, number);
+    else {
       this.countedBytes += into.valueLength;
-      sumOf(into.value, into.valueOffset, into.valueLength, this.number);
-      into.setValue(this.numberText, 0, formatInt64(this.number, this.numberText, 0));
+      sumOf(into.value, into.valueOffset, into.valueLength, number);
     }
+    into.setValue(numberText, 0, formatInt64(number, numberText, 0));
   }
 
   /** Throws unless the invariants hold, of all parts too; for tests, for it looks at everything. */
@@ -501,10 +516,13 @@ export class Store {
     own.setKey(key, offset, length);
     const hash = entries.hash(key, offset, length);
     const id = entries.locate(hash, key, offset, length);
-    if (id >= 0) entries.read(id, present);
     const isLive = id >= 0 && this.isLive(id);
+    if (isLive && entries.isPacked(id) && this.incrementPacked(id, delta)) return APPLIED;
+    if (id >= 0) entries.read(id, present);
     if (isLive && present.kind === KIND_OTHER) throw new UnknownKind(present);
-    if (isLive && present.kind === KIND_COUNTER && this.incrementInPlace(id, delta)) return APPLIED;
+    if (isLive && present.kind === KIND_COUNTER && !entries.isPacked(id)) {
+      if (this.incrementInPlace(id, delta)) return APPLIED;
+    }
     if (!counts.start(id < 0 ? null : present, isLive, this.flushFloor, own)) return NOT_A_NUMBER;
     this.stamp();
     const isInRange = counts.add(own, delta);
@@ -515,6 +533,17 @@ export class Store {
     const outcome = entries.replace(id, own, true, CHANGED_VALUE);
     this.change = null;
     return outcome;
+  }
+
+  /** The same for one that lies packed. */
+  private incrementPacked(id: number, delta: Int64): boolean {
+    const { clock, counts, entries } = this;
+    if (!entries.canAddToPacked(id, delta, counts.origin, this.number)) return false;
+    clock.next();
+    // Below what it has seen: then the next time has to be above what is here.
+    if (clock.isOutrun) return false;
+    entries.addToPacked(id, clock.high, clock.low);
+    return true;
   }
 
   /** Adds to the counter in `present` where it lies. False, with nothing done, if it cannot be. */
@@ -616,7 +645,7 @@ export class Store {
    * asked after each entry that was changed, and once in a while besides.
    */
   sweep(rows: number, isOver: () => boolean = never): boolean {
-    this.entries.compact(SLABS_A_SWEEP);
+    this.entries.compact(COMPACTED_ROWS, isOver);
     // What cannot be written down is left as it is.
     if (this.isReadOnly) return false;
     this.sweeper.sweep(rows, this.options.expiredMs?.() ?? this.clock.nowMs(), isOver);

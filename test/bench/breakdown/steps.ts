@@ -194,7 +194,7 @@ export class Breakdown {
         const at = keyStarts[i];
         if (command === "SET") store.set(chunk, at, KEY_BYTES, chunk, at + valueAt, 22, 0);
         else if (command === "INCR") store.increment(chunk, at, KEY_BYTES, one);
-        else store.readValue(store.find(chunk, at, KEY_BYTES), entry);
+        else store.readValueAlone(store.find(chunk, at, KEY_BYTES), entry);
       }
       store.endRun();
     });
