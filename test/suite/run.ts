@@ -12,8 +12,8 @@ import { projectRoot } from "../support/binary.ts";
 import { partsOf } from "./parts.ts";
 import { outcomeOf, report, type Outcome } from "./report.ts";
 
-/** How many processes run tests at a time. */
-const LANES = Math.min(4, Math.max(2, availableParallelism()));
+/** How many processes run tests at a time: one more than there are cores, because many wait. */
+const LANES = Math.min(4, availableParallelism() + 1);
 /** One that takes longer hangs, and is ended. */
 const MOST_MS = 600_000;
 
@@ -24,8 +24,8 @@ try {
   await check("run", "build");
   const files = [...new Bun.Glob("**/*.test.ts").scanSync(join(projectRoot, "test"))];
   const jobs = [
-    ...partsOf(files).map((part) => () => runTests(part)),
     ...[["fmt", "--check"], ["check"], ["run", "lint"]].map((args) => () => check(...args)),
+    ...partsOf(files).map((part) => () => runTests(part)),
   ];
   const lane = async (): Promise<void> => {
     for (let job; (job = jobs.shift()) !== undefined;) await job();
