@@ -10,8 +10,8 @@ import { SyncSession } from "../../src/core/sync/session.ts";
 import type { SyncResult, SyncSessionOptions } from "../../src/core/sync/session.ts";
 import { seeded } from "./random.ts";
 
-const chance = seeded(1);
-const below32 = (): number => Math.floor(chance() * 2 ** 32);
+/** How far the clock of slices goes on with each look at it. */
+const LOOK_MS = 0.005;
 
 /** What a node of a test may be made with; times in ms. */
 export interface SyncNodeOptions {
@@ -27,7 +27,10 @@ export interface SyncNodeOptions {
   epoch?: number;
   /** In place of the cluster's. */
   digester?: RecordDigester;
-  /** For the length of slices; a function that counts up makes every piece of work a slice. */
+  /**
+   * For the length of slices; a function that counts up makes every piece of work a slice. Unless
+   * given, so much work is a slice, not so much time: a session is the same whenever it is run.
+   */
   monotonicMs?: () => number;
 }
 
@@ -39,11 +42,15 @@ export class SyncNode {
   /** Changes to what its sessions are made with. */
   moreOptions: Partial<SyncSessionOptions> = {};
   readonly setAside: { key: string; reason: string; entry: Entry }[] = [];
+  private lookedMs = 0;
+  /** For salts: a node's own, so that sessions do not depend on which tests ran before. */
+  private readonly chance: () => number;
 
   constructor(
     readonly nodeId: string,
     readonly options: SyncNodeOptions = {},
   ) {
+    this.chance = seeded(Bun.hash.crc32(nodeId));
     this.store = new Store({
       clock: new HybridClock(options.nowMs ?? Date.now),
       origin: originOf(nodeId),
@@ -67,6 +74,7 @@ export class SyncNode {
     more: Partial<SyncSessionOptions> = {},
   ): SyncSession {
     const { options } = this;
+    const below32 = (): number => Math.floor(this.chance() * 2 ** 32);
     return new SyncSession({
       role,
       store: this.store,
@@ -79,7 +87,7 @@ export class SyncNode {
       lagMs: options.lagMs ?? 2_000,
       maxFrameBytes: options.maxFrameBytes ?? 1_048_576,
       nowMs: options.nowMs ?? Date.now,
-      monotonicMs: options.monotonicMs ?? (() => performance.now()),
+      monotonicMs: options.monotonicMs ?? (() => (this.lookedMs += LOOK_MS)),
       send,
       onSetAside: (entry, reason, done) => {
         this.setAside.push({
