@@ -11,7 +11,14 @@ import { seriesWithin, type Series } from "./fact.ts";
 import { ApiError, LOGIN } from "./http/api-answers.ts";
 import { answerApi, maxBodyBytes } from "./http/api.ts";
 import type { NodeView } from "./http/api-node.ts";
-import { HttpPort, nameOf, type Check, type Credentials } from "./http/http-port.ts";
+import {
+  HttpPort,
+  nameOf,
+  type Check,
+  type Credentials,
+  type HttpPortSource,
+  type HttpTls,
+} from "./http/http-port.ts";
 import { LoopDelay } from "./http/loop-delay.ts";
 import type { Audit, InnerClient } from "./ports.ts";
 import type { Replica } from "./replica.ts";
@@ -39,22 +46,52 @@ export interface ServingNode {
 export interface NodeHttp {
   /** Where it listens, `host:port`. */
   readonly address: string;
+  /** Other certificates are in use. */
+  noteCertificates(): void;
   stop(): Promise<void>;
 }
 
 /**
  * Opens the port; null when the configuration has none. `serving` returns null until the data is
- * back. Throws an OperationalError when the port cannot be opened.
+ * back; `tls` is for where `http.tls` asks for it. Throws an OperationalError when the port cannot
+ * be opened.
  */
 export function openNodeHttp(
+  config: Config,
+  timing: Timing,
+  users: UserDirectory,
+  audit: Audit,
+  serving: () => ServingNode | null,
+  tls: HttpTls,
+): NodeHttp | null {
+  const { http } = config;
+  if (http.bind_address === "" && http.bind_port === 0) return null;
+  const loopDelay = new LoopDelay(timing);
+  const source = sourceOf(config, timing, users, audit, serving, loopDelay);
+  try {
+    const host = http.bind_address === "" ? LOOPBACK : http.bind_address;
+    const port = new HttpPort(source, host, http.bind_port, http.tls ? tls : null);
+    const stop = async (): Promise<void> => {
+      loopDelay.stop();
+      await port.stop();
+    };
+    const address = formatHostPort(host, port.port);
+    return { address, noteCertificates: () => port.noteCertificates(), stop };
+  } catch (error) {
+    loopDelay.stop();
+    throw error;
+  }
+}
+
+/** What the port asks of the node. */
+function sourceOf(
   { http, network, node_id }: Config,
   timing: Timing,
   users: UserDirectory,
   audit: Audit,
   serving: () => ServingNode | null,
-): NodeHttp | null {
-  if (http.bind_address === "" && http.bind_port === 0) return null;
-  const loopDelay = new LoopDelay(timing);
+  loopDelay: LoopDelay,
+): HttpPortSource {
   const noteDenied = (event: "denied" | "login_failed", user: string, address: string): void =>
     audit.record({ event, user, address, certificate: null, command: "HTTP", key: null });
   const api = async (
@@ -81,7 +118,7 @@ export function openNodeHttp(
       node: node.view,
     });
   };
-  const source = {
+  return {
     api: http.api ? api : null,
     maxBodyBytes: maxBodyBytes(network.max_value_bytes),
     reportBug: (error: unknown) => serving()?.reportBug(error),
@@ -94,6 +131,9 @@ export function openNodeHttp(
       return { sections: node.view.facts(), series: [...node.series(), ...delays] };
     },
     readiness: () => checksOf(serving()),
+    // A web page whose name was made to lead here calls it by that; such names have a dot.
+    admitsName: (name: string) =>
+      !users.isOpen || !name.includes(".") || http.host_names.includes(name),
     async mayRead(address: string, credentials: Credentials | null) {
       const found = await userOf(users, address, credentials);
       const isUser = typeof found === "object";
@@ -103,18 +143,6 @@ export function openNodeHttp(
       return false;
     },
   };
-  try {
-    const host = http.bind_address === "" ? LOOPBACK : http.bind_address;
-    const port = new HttpPort(source, host, http.bind_port);
-    const stop = async (): Promise<void> => {
-      loopDelay.stop();
-      await port.stop();
-    };
-    return { address: formatHostPort(host, port.port), stop };
-  } catch (error) {
-    loopDelay.stop();
-    throw error;
-  }
 }
 
 /** Who asks; or why that one is not logged in. */

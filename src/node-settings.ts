@@ -70,11 +70,12 @@ export async function reportChange(
   return outcome;
 }
 
-/** The settings for CONFIG GET, and the two that redis-benchmark asks for. */
+/** The settings for CONFIG GET, and those that tools for Redis ask for. */
 function settingsOf(config: Config): Map<string, string> {
   const settings = new Map([
     ["save", ""],
     ["appendonly", "no"],
+    ["databases", "1"],
   ]);
   for (const [name, key] of Object.entries(REDIS_NAMES)) {
     settings.set(name, String(valueOf(config, key)));

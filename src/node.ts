@@ -148,6 +148,10 @@ class RunningNode implements Node {
       nodeUsers.directory,
       audit ?? noAudit,
       () => node?.serving ?? null,
+      {
+        pem: () => certificates.own!.current.pem,
+        needsCertificate: () => config.tls.client_certificates === "require",
+      },
     );
     const { tls } = config;
     const surroundings = {
@@ -201,7 +205,10 @@ class RunningNode implements Node {
     this.listener = this.createListener();
     this.innerClients = new InnerClients(this.createContext());
     this.users.onGone = (user) => this.endUser(user);
-    this.certificates.onChange = () => this.broker?.noteCertificates();
+    this.certificates.onChange = () => {
+      this.broker?.noteCertificates();
+      this.showCertificates();
+    };
     live.parts.push(this.certificates, this.nodeUsers, this);
     if (this.audit !== null) live.parts.push(this.audit);
     replica.onFailureChange = (failure) => {
@@ -293,6 +300,15 @@ class RunningNode implements Node {
     this.warnOfPlainText();
     await started;
     this.hasSynced = true;
+  }
+
+  /** Of HTTP. If the port cannot be opened again, somebody has taken it. */
+  private showCertificates(): void {
+    try {
+      this.http?.noteCertificates();
+    } catch (error) {
+      this.logger.error("HTTP is served no more until a restart", { error });
+    }
   }
 
   /** Who has made certificates may think that nothing is said without them. */

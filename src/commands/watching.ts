@@ -1,7 +1,7 @@
 /** Commands for who watches what clients do: `SLOWLOG` and `MONITOR`, as Redis has them. */
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
-import { command, shown, type Command, type Run } from "./command.ts";
+import { command, shown, unknownSubcommand, type Command, type Run } from "./command.ts";
 import { readInteger } from "./expiry-options.ts";
 import { quotedPart } from "./shown-request.ts";
 import type { SlowRequest } from "./slow-log.ts";
@@ -85,6 +85,21 @@ const monitor: Run = (_request, reply, { services, session }) => {
   services.watch.monitors.add(session);
 };
 
+/**
+ * What Redis answers as long as it is not told to watch for latencies, which tools ask for: here
+ * histograms among the metrics tell more.
+ */
+const latency: Run = (request, reply) => {
+  if (request.is(0, "RESET")) return reply.count(0, "VALUE ");
+  const isList =
+    (request.is(0, "LATEST") && request.count === 1) ||
+    (request.is(0, "HISTORY") && request.count === 2);
+  if (isList && reply.isResp) return reply.array(0);
+  if (request.is(0, "HISTOGRAM") && reply.isResp) return reply.map(0);
+  const known = "LATENCY LATEST, HISTORY event, HISTOGRAM and RESET are what there is, over RESP";
+  unknownSubcommand(request, reply, known);
+};
+
 const ADMINISTRATION = "admin slow dangerous";
 
 /** See the file header. */
@@ -95,6 +110,14 @@ export const watchingCommands: readonly Command[] = [
       LEN: ADMINISTRATION,
       RESET: ADMINISTRATION,
       HELP: "slow",
+    },
+  }),
+  command("LATENCY", "management", ADMINISTRATION, SHAPE_WORDS, 1, -1, latency, {
+    subcommands: {
+      LATEST: ADMINISTRATION,
+      HISTORY: ADMINISTRATION,
+      HISTOGRAM: ADMINISTRATION,
+      RESET: ADMINISTRATION,
     },
   }),
   command("MONITOR", "management", ADMINISTRATION, SHAPE_WORDS, 0, 0, monitor, {

@@ -189,6 +189,10 @@ export const schema = {
     to: 65_535,
     doc: "Port for HTTP; 0 takes a free one if there is a `bind_address`, and else serves none.",
   }),
+  "http.tls": boolean({
+    fallback: false,
+    doc: "Whether the port for HTTP speaks TLS, with the certificates of `[tls]`, and nothing else.",
+  }),
   "http.api": boolean({
     fallback: true,
     doc: "Whether keys are served over HTTP, below `/v1/`; see [http.md](http.md).",

@@ -1,5 +1,5 @@
 /** The rules between the keys for TLS and for ports. */
-import { parseBrokerAddress } from "./address.ts";
+import { isLoopbackHost, parseBrokerAddress } from "./address.ts";
 import type { Config } from "./schema.ts";
 
 /** What is wrong although each key is right by itself. */
@@ -20,7 +20,20 @@ export function* tlsConflicts(config: Config): Generator<string> {
   if (mqtt.enabled && usesTls(mqtt.tls) && !isSecure) {
     yield "mqtt.broker_address: does not speak TLS, which [mqtt.tls] is about; allowed: an address that begins with mqtts:// or wss://";
   }
+  yield* httpConflicts(config);
   yield* portConflicts(config);
+}
+
+function* httpConflicts({ network, tls, http }: Config): Generator<string> {
+  if (http.tls && tls.cert_file === "") {
+    yield "tls.cert_file: missing; allowed: a certificate, which http.tls needs";
+  }
+  const isServed = http.bind_address !== "" || http.bind_port > 0;
+  const isNear = http.bind_address === "" || isLoopbackHost(http.bind_address);
+  const isPlainAllowed = network.plaintext === "on" || (network.plaintext === "loopback" && isNear);
+  if (isServed && !http.tls && !isPlainAllowed) {
+    yield `http.tls: found false; allowed: true, with network.plaintext = "${network.plaintext}"`;
+  }
 }
 
 function* pairConflicts(

@@ -7,6 +7,7 @@
 import { isIP } from "node:net";
 import { formatHostPort, isLoopbackHost } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
+import { TLS_TERMS } from "../security/tls-material.ts";
 import { ApiError } from "./api-answers.ts";
 import { consoleFile } from "./console.ts";
 import { CONTENT_TYPES, metricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
@@ -31,6 +32,8 @@ export interface HttpPortSource {
    * `credentials` are those of HTTP's Basic scheme, if there are any.
    */
   mayRead(address: string, credentials: Credentials | null): Promise<boolean>;
+  /** Whether this port may be called that by whoever reads what is said of the node. */
+  admitsName(name: string): boolean;
   /** Answers a request below `/v1/`; null when that is not served. */
   readonly api:
     | ((request: Request, address: string, credentials: Credentials | null) => Promise<Response>)
@@ -47,8 +50,13 @@ export interface Credentials {
   readonly password: Uint8Array;
 }
 
-/** Certificate and key in PEM; null for plain text. */
-export type HttpTls = { readonly cert: string; readonly key: string } | null;
+/** What TLS is spoken with; null for plain text. */
+export type HttpTls = {
+  /** Certificate, key and authorities in PEM, as they are now. */
+  pem(): { readonly cert?: string; readonly key?: string; readonly ca?: string };
+  /** Whether clients need a certificate. */
+  readonly needsCertificate: () => boolean;
+} | null;
 
 const IDLE_SECONDS = 30;
 const PATHS = "/metrics, /healthz, /readyz, /version and /v1/";
@@ -59,7 +67,7 @@ const LEAST_BODY_BUDGET_BYTES = 32 * 1024 * 1024;
 
 /** A port that is open until it is stopped. */
 export class HttpPort {
-  private readonly server: Bun.Server<undefined>;
+  private server: Bun.Server<undefined>;
   private requestsUnderWay = 0;
   private bodyBytesUnderWay = 0;
 
@@ -68,10 +76,15 @@ export class HttpPort {
     private readonly source: HttpPortSource,
     readonly host: string,
     port: number,
-    tls: HttpTls = null,
+    private readonly tls: HttpTls = null,
   ) {
+    this.server = this.open(port);
+  }
+
+  private open(port: number): Bun.Server<undefined> {
+    const { source, host, tls } = this;
     try {
-      this.server = Bun.serve({
+      return Bun.serve({
         hostname: host,
         port,
         // Outside of development the default is to share the port with whoever has it already.
@@ -79,7 +92,7 @@ export class HttpPort {
         reusePort: false,
         idleTimeout: IDLE_SECONDS,
         maxRequestBodySize: source.maxBodyBytes,
-        ...(tls !== null && { tls }),
+        ...(tls !== null && { tls: tlsOptions(tls) }),
         fetch: (request, server) => {
           const from = server.requestIP(request);
           return this.answer(request, from === null ? "" : formatHostPort(from.address, from.port));
@@ -102,6 +115,18 @@ export class HttpPort {
   /** Where it listens. */
   get port(): number {
     return this.server.port ?? 0;
+  }
+
+  /**
+   * Other certificates are in use: from now on they are shown. The port closes and opens for it, in
+   * one turn of the event loop; who is connected stays. Throws an OperationalError when that is not
+   * possible.
+   */
+  noteCertificates(): void {
+    if (this.tls === null) return;
+    const { port } = this;
+    void this.server.stop(false);
+    this.server = this.open(port);
   }
 
   /** Closes it, and what is open. */
@@ -176,6 +201,10 @@ export class HttpPort {
     // Whatever starts and stops nodes has no password, and learns no more than that.
     if (pathname === "/healthz") return text("ok", 200);
     const isFree = pathname === "/readyz";
+    const name = nameOf(request);
+    if (!isFree && name !== null && !source.admitsName(name)) {
+      return text(`There are no users, and ${name} is not among http.host_names`, 403);
+    }
     if (!isFree && !(await source.mayRead(address, credentialsOf(request)))) return refused();
     switch (pathname) {
       case "/metrics":
@@ -203,6 +232,20 @@ export class HttpPort {
     });
   }
 }
+
+/**
+ * As on the client port, but for what this runtime's HTTP cannot tell: who a client's certificate
+ * names. So clients are asked for one only where they need it.
+ */
+function tlsOptions({ pem, needsCertificate }: NonNullable<HttpTls>): Bun.TLSOptions {
+  const requestCert = needsCertificate();
+  const { ciphers } = TLS_TERMS;
+  const more = { ciphers, minVersion: TLS_1_2, requestCert, rejectUnauthorized: requestCert };
+  return { ...pem(), ...more } as Bun.TLSOptions;
+}
+
+/** As it stands in a handshake, which is how this runtime's HTTP has it. */
+const TLS_1_2 = 0x0303;
 
 /** The name a request calls this port by; null for an address, or a name of this machine alone. */
 export function nameOf(request: Request): string | null {

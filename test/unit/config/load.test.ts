@@ -57,7 +57,7 @@ test("a minimal file gets every default, without a notice", () => {
         max_output_bytes: 67108864,
         open_administration: false,
       },
-      http: { bind_address: "", bind_port: 0, api: true, host_names: [] },
+      http: { bind_address: "", bind_port: 0, tls: false, api: true, host_names: [] },
       tls: {
         cert_file: "",
         key_file: "",

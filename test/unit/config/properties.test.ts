@@ -115,6 +115,7 @@ const validValues = fc
     const namesUsers = values["tls.ca_file"] !== "" && values["tls.client_certificates"] !== "none";
     if (!namesUsers) values["auth.certificate_users"] = "off";
     if (values["audit.file"] === values["logging.file_path"]) values["audit.file"] = "";
+    if (values["network.plaintext"] !== "on") values["http.tls"] = true;
     const bytes = ["network.max_value_bytes", "network.max_output_bytes"];
     const [least, most] = bytes.map((key) => values[key] as number).sort((a, b) => a - b);
     const rate = values["anti_entropy.broker_bytes_per_second"] as number;

@@ -25,7 +25,7 @@ function open(settings: Record<string, string>): void {
   users = new NodeUsers(loaded.config, silentLogger, realWorld).directory;
   audited = [];
   const audit = { record: (event: AuditEvent) => void audited.push(event) };
-  http = openNodeHttp(loaded.config, eventLoop, users, audit, () => serving)!;
+  http = openNodeHttp(loaded.config, eventLoop, users, audit, () => serving, null)!;
 }
 
 /** A node of which only that is not well. */
