@@ -29,6 +29,10 @@ export const subcommands: Record<string, SubcommandRow> = {
     about: "Talk to a node: a prompt, or one command",
     load: async () => (await import("./cli.ts")).cli,
   },
+  config: {
+    about: "Check a configuration, or show what is in effect",
+    load: async () => (await import("./config.ts")).config,
+  },
   keygen: {
     about: "Make a secret for a cluster",
     load: async () => (await import("./keygen.ts")).keygen,
