@@ -20,6 +20,7 @@ import { CommandWatch } from "./commands/command-watch.ts";
 import type { Services } from "./commands/services.ts";
 import { Statistics } from "./commands/statistics.ts";
 import { LiveConfig } from "./config/live-config.ts";
+import { DiskSpace } from "./durability/disk-space.ts";
 import { journalFacts, journalSeries } from "./durability/log.ts";
 import { seriesWithin, within, type FactSection, type Series } from "./fact.ts";
 import { NodeCertificates } from "./node-certificates.ts";
@@ -36,6 +37,7 @@ export interface NodeParts {
   readonly certificates: NodeCertificates;
   readonly replica: Replica;
   readonly live: LiveConfig;
+  readonly diskSpace: DiskSpace;
   /** Null when nothing is audited. */
   readonly audit: AuditFile | null;
 }
@@ -78,7 +80,13 @@ export const infoTable: readonly FactSection<Asked>[] = [
     ],
   },
   { title: "Clock", facts: within((it: Asked) => it.replica.clockWatch, ClockWatch.facts) },
-  { title: "Persistence", facts: within((it: Asked) => it.replica.journal, journalFacts) },
+  {
+    title: "Persistence",
+    facts: [
+      ...within((it: Asked) => it.replica.journal, journalFacts),
+      ...within((it: Asked) => it.diskSpace, DiskSpace.facts),
+    ],
+  },
   {
     title: "Keyspace",
     facts: [...within(moment, keyspaceFacts), ...within(moment, taggedFacts)],

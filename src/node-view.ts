@@ -2,7 +2,7 @@
 import { formatHostPort } from "./config/address.ts";
 import { DIGEST_WORDS } from "./core/tree/digest-list.ts";
 import { BUCKET_LEVEL, BUCKETS, FANOUT } from "./core/tree/digest-tree.ts";
-import type { MemberView } from "./http/api-node.ts";
+import type { MemberView } from "./ports.ts";
 import type { Replica } from "./replica.ts";
 import type { PeerPresence } from "./replication/presence.ts";
 import { version } from "./version.ts";
@@ -11,33 +11,42 @@ import { version } from "./version.ts";
 export function membersOf(
   { antiEntropy, replicator }: Replica,
   nodeId: string,
-  address: { readonly host: string; readonly port: number },
+  { host, port, tlsPort }: { host: string; port: number; tlsPort: number | null },
   nowMs: number,
 ): MemberView[] {
   const own: MemberView = {
     node_id: nodeId,
-    address: formatHostPort(address.host, address.port),
+    address: formatHostPort(host, port),
+    tls_address: tlsPort === null ? "" : formatHostPort(host, tlsPort),
     version,
     online: true,
     root: antiEntropy.rootHex,
     hears: replicator?.presence().connected ?? false,
     seen_ms_ago: 0,
+    way: "",
   };
-  const others = (replicator?.peers() ?? []).map((peer) => memberOf(peer, nowMs));
+  const ways = antiEntropy.ways();
+  const others = (replicator?.peers() ?? []).map((peer) => memberOf(peer, nowMs, ways));
   others.sort((a, b) => (a.node_id < b.node_id ? -1 : 1));
   return [own, ...others];
 }
 
-function memberOf(peer: PeerPresence, nowMs: number): MemberView {
+function memberOf(
+  peer: PeerPresence,
+  nowMs: number,
+  ways: ReadonlyMap<string, string>,
+): MemberView {
   const { nodeId, address, online, root, hears, lastSeenMs } = peer;
   return {
     node_id: nodeId,
     address,
+    tls_address: peer.tlsAddress,
     version: peer.version,
     online,
     root,
     hears,
     seen_ms_ago: Math.max(0, Math.round(nowMs - lastSeenMs)),
+    way: ways.get(nodeId) ?? "",
   };
 }
 

@@ -18,6 +18,7 @@ import { Statistics } from "./commands/statistics.ts";
 import { commandTable } from "./commands/table.ts";
 import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
+import { DiskSpace } from "./durability/disk-space.ts";
 import { findLooseFiles } from "./durability/loose-files.ts";
 import { loadDiskKeys, type DiskKeys } from "./durability/sealing.ts";
 import { formatHostPort, isLoopbackHost } from "./config/address.ts";
@@ -124,6 +125,7 @@ class RunningNode implements Node {
   private readonly backups: Backups;
   private readonly services: Services;
   private readonly startedMs: number;
+  private readonly diskSpace: DiskSpace;
   private readonly runQueue: RunQueue;
   private hasSynced = false;
   private readonly hasStopped = Promise.withResolvers<void>();
@@ -200,6 +202,7 @@ class RunningNode implements Node {
     this.stopped = this.hasStopped.promise;
     this.runQueue = new RunQueue(world.timing);
     this.startedMs = world.timing.nowMs();
+    this.diskSpace = new DiskSpace(world.files, live.config.storage.path);
     this.backups = this.createBackups();
     this.services = this.createServices();
     this.listener = this.createListener();
@@ -256,11 +259,7 @@ class RunningNode implements Node {
       hasSynced,
       view: {
         facts: () => services.info(),
-        members: () => {
-          const { config, world } = this;
-          const { host, port } = this.address;
-          return membersOf(replica, config.node_id, { host, port }, world.timing.nowMs());
-        },
+        members: () => services.members(),
         treeCells: () => treeCellsOf(replica),
       },
       series: () => nodeSeries(this.partsWith(services)),
@@ -448,8 +447,8 @@ class RunningNode implements Node {
   }
 
   private partsWith(services: Services): NodeParts {
-    const { replica, listener, certificates, audit, live } = this;
-    return { services, replica, listener, certificates, audit, live };
+    const { replica, listener, certificates, audit, live, diskSpace } = this;
+    return { services, replica, listener, certificates, audit, live, diskSpace };
   }
 
   private createServices(): Services {
@@ -488,6 +487,7 @@ class RunningNode implements Node {
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => this.listener.list(),
       info: () => infoSections(this.partsWith(services)),
+      members: () => membersOf(replica, config.node_id, this.address, world.timing.nowMs()),
       killUser: (user) => this.endUser(user),
       killClients: (idOrAddress) => this.listener.kill(idOrAddress),
       settings: settingsControl(this.live, logger),

@@ -248,3 +248,22 @@ export interface SyncControl {
   /** Begins anew with the facts that say how much something was at most. */
   resetPeaks(): void;
 }
+
+/** A node of the cluster, as another one knows it. */
+export interface MemberView {
+  readonly node_id: string;
+  /** `host:port`; empty when it says none. */
+  readonly address: string;
+  /** The same where it speaks TLS; empty if nowhere. */
+  readonly tls_address: string;
+  readonly version: string;
+  readonly online: boolean;
+  /** Its Merkle root in hexadecimal; null while unknown. */
+  readonly root: string | null;
+  /** Whether it says that it hears of what others write. */
+  readonly hears: boolean;
+  /** Milliseconds since it was heard of; 0 for the node that is asked. */
+  readonly seen_ms_ago: number;
+  /** By which way the node that is asked reaches it: "tcp", "tls", "broker"; empty if untried. */
+  readonly way: string;
+}

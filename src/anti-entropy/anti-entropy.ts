@@ -130,7 +130,7 @@ export class AntiEntropy implements SyncControl {
   private readonly sessions: Sessions;
   /** Null when nothing goes through the broker. */
   private readonly relay: Relay | null;
-  private readonly ways: Ways;
+  private readonly waysTo: Ways;
   /** How often SYNC may call where no peer is known to be, and none answers. */
   private readonly oddCalls = new StrangerBudget();
   private readonly seal: PeerSeal;
@@ -177,7 +177,7 @@ export class AntiEntropy implements SyncControl {
     text(
       "sync_ways",
       "By which way peers are reached: `NODE_ID=tcp`, `=tls`, `=broker` or `=untried`, of 32 at most.",
-      (it) => it.ways.describe(it.scheduler.distinctPeers()),
+      (it) => it.waysTo.describe(it.scheduler.distinctPeers()),
     ),
     ...within((it: AntiEntropy) => it.options.members, Members.facts),
     ...within((it: AntiEntropy) => it.relay, Relay.facts),
@@ -224,7 +224,7 @@ export class AntiEntropy implements SyncControl {
     this.relay = this.createRelay();
     this.listed = listedIn(settings);
     const isListed = (address: string): boolean => this.listed.has(address);
-    this.ways = new Ways(options.dial, this.relay, isListed, timing, logger);
+    this.waysTo = new Ways(options.dial, this.relay, isListed, timing, logger);
     this.seal = new PeerSeal(options.secrets ?? null, options.randomWords);
     this.sessions = this.createSessions();
     this.scheduler = new Scheduler({
@@ -254,6 +254,11 @@ export class AntiEntropy implements SyncControl {
   /** The Merkle root in hex as of a few seconds ago; null before it is first computed. */
   get rootHex(): string | null {
     return this.keeper.rootHex;
+  }
+
+  /** By which way each peer is reached that was met, by its id: "tcp", "tls" or "broker". */
+  ways(): ReadonlyMap<string, string> {
+    return this.waysTo.of(this.scheduler.distinctPeers());
   }
 
   /**
@@ -465,7 +470,7 @@ export class AntiEntropy implements SyncControl {
     const isBusy = failure === "busy" || reason === INTERRUPTED;
     const nodeId = isSelf ? this.options.nodeId : peerNodeId;
     if (this.isMisled(peer, nodeId, failure)) {
-      this.ways.noteStranger(peer);
+      this.waysTo.noteStranger(peer);
       return { ok: false, isBusy, hasMoved, hasLearned, peerNodeId: "" };
     }
     return { ok: ok || isSelf, isBusy, hasMoved, hasLearned, peerNodeId: nodeId };
@@ -508,7 +513,7 @@ export class AntiEntropy implements SyncControl {
     const { maxQueuedBytes = MAX_QUEUED_BYTES } = this.options;
     return new Sessions({
       timing,
-      reach: this.ways.reach,
+      reach: this.waysTo.reach,
       seal: this.seal,
       randomWords,
       maxQueuedBytes,

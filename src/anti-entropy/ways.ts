@@ -94,13 +94,20 @@ export class Ways {
     if (destination.relayTo !== "") this.avoid(destination, "another answers there");
   }
 
+  /** By node id: "broker", "tcp", "tls"; empty if untried. */
+  of(peers: readonly KnownPeer[]): Map<string, string> {
+    const named = peers.filter(({ nodeId }) => nodeId !== "");
+    return new Map(
+      named.map((peer) => {
+        const direct = !peer.isMet ? "" : peer.hostPort?.isSecure ? "tls" : "tcp";
+        return [peer.nodeId, this.isRelayed(peer) ? "broker" : direct];
+      }),
+    );
+  }
+
   /** `n2=broker n3=tcp n4=tls n5=untried`, by node id. */
   describe(peers: readonly KnownPeer[]): string {
-    const named = peers.filter(({ nodeId }) => nodeId !== "");
-    const ways = named.map((peer) => {
-      const direct = !peer.isMet ? "untried" : peer.hostPort?.isSecure ? "tls" : "tcp";
-      return `${peer.nodeId}=${this.isRelayed(peer) ? "broker" : direct}`;
-    });
+    const ways = Array.from(this.of(peers), ([nodeId, way]) => `${nodeId}=${way || "untried"}`);
     const shown = ways.sort().slice(0, MAX_NAMED).join(" ");
     return ways.length > MAX_NAMED ? `${shown} …` : shown;
   }

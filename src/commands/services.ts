@@ -10,6 +10,7 @@ import type { FactSection } from "../fact.ts";
 import type {
   Audit,
   BackupControl,
+  MemberView,
   Durability,
   ReplicationControl,
   SyncControl,
@@ -76,6 +77,8 @@ export interface Services {
   clientList(): Iterable<string>;
   /** What INFO shows, of the node as it is when this is called. */
   info(): readonly FactSection<void>[];
+  /** The nodes that are known, this one first. */
+  members(): readonly MemberView[];
   /** Closes the connections with that id or address; returns how many. */
   killClients(idOrAddress: string): number;
   /** Closes the connections of a user; returns how many. */

@@ -1,24 +1,9 @@
 /** The node itself by the HTTP API: its facts, who else is there, its tree, and any command. */
 import type { FactSection } from "../fact.ts";
-import type { InnerClient } from "../ports.ts";
+import type { InnerClient, MemberView } from "../ports.ts";
 import { RespError, type RespReply } from "../protocol/resp-value.ts";
 import { ApiError, invalid, valueOf } from "./api-answers.ts";
 import { bytesField, bytesOfField } from "./api-keys.ts";
-
-/** A node of the cluster, as another one knows it. */
-export interface MemberView {
-  readonly node_id: string;
-  /** `host:port`; empty when it says none. */
-  readonly address: string;
-  readonly version: string;
-  readonly online: boolean;
-  /** Its Merkle root in hexadecimal; null while unknown. */
-  readonly root: string | null;
-  /** Whether it says that it hears of what others write. */
-  readonly hears: boolean;
-  /** Milliseconds since it was heard of; 0 for the node that is asked. */
-  readonly seen_ms_ago: number;
-}
 
 /** What the API tells of the node. */
 export interface NodeView {

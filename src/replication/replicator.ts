@@ -13,7 +13,16 @@ import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import { parseBrokerAddress, parseHostPort, type BrokerAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
-import { counter, flag, gauge, seriesWithin, within, type Fact, type Series } from "../fact.ts";
+import {
+  counter,
+  flag,
+  gauge,
+  seriesWithin,
+  text,
+  within,
+  type Fact,
+  type Series,
+} from "../fact.ts";
 import type { Purpose } from "../peer-traffic.ts";
 import { BrokerSeal } from "./broker-seal.ts";
 import { BrokerMessenger } from "./broker-messenger.ts";
@@ -111,6 +120,11 @@ export class Replicator {
       "bytes",
       "Longest packet sent to the broker, as far as its limits are known.",
       (it) => it.transport.maxPacketBytes,
+    ),
+    text(
+      "replication_broker_lacks",
+      "What the broker does without, of what nodes use; left out when it is nothing.",
+      (it) => it.transport.lacks?.join(", ") || null,
     ),
     ...within((it: Replicator) => it.publisher, Publisher.facts),
     ...within((it: Replicator) => it.receiver, Receiver.facts),

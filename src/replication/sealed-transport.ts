@@ -80,6 +80,10 @@ export class SealedTransport implements Transport {
     return this.inner.protocolVersion;
   }
 
+  get lacks(): readonly string[] {
+    return this.inner.lacks ?? [];
+  }
+
   get remoteAddress(): string {
     return this.inner.remoteAddress;
   }

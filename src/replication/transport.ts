@@ -88,6 +88,8 @@ export interface Transport {
   readonly receiveMaximum: number;
   /** Longest packet to be sent, as far as is known; it may change. */
   readonly maxPacketBytes: number;
+  /** What this broker does without, in words. */
+  readonly lacks?: readonly string[];
   /** A packet of that length has arrived. */
   notePassed(bytes: number): void;
   /** One of that length did not. False when its length cannot be why. */
