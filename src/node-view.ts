@@ -1,4 +1,5 @@
 /** A node as its HTTP API tells of it: who is there, and the tree as a map. */
+import type { MetPeer } from "./anti-entropy/anti-entropy.ts";
 import { formatHostPort } from "./config/address.ts";
 import { DIGEST_WORDS } from "./core/tree/digest-list.ts";
 import { BUCKET_LEVEL, BUCKETS, FANOUT } from "./core/tree/digest-tree.ts";
@@ -23,19 +24,20 @@ export function membersOf(
     root: antiEntropy.rootHex,
     hears: replicator?.presence().connected ?? false,
     seen_ms_ago: 0,
+    last_sync_ms_ago: null,
     way: "",
   };
-  const ways = antiEntropy.ways();
-  const others = (replicator?.peers() ?? []).map((peer) => memberOf(peer, nowMs, ways));
+  const met = antiEntropy.peersMet();
+  const heard = replicator?.peers() ?? [];
+  const others = heard.map((peer) => memberOf(peer, nowMs, met.get(peer.nodeId)?.way ?? ""));
+  const known = new Set([nodeId, ...heard.map((peer) => peer.nodeId)]);
+  // Without a broker nobody says anything of himself.
+  for (const [id, peer] of met) if (!known.has(id)) others.push(memberMet(id, peer));
   others.sort((a, b) => (a.node_id < b.node_id ? -1 : 1));
   return [own, ...others];
 }
 
-function memberOf(
-  peer: PeerPresence,
-  nowMs: number,
-  ways: ReadonlyMap<string, string>,
-): MemberView {
+function memberOf(peer: PeerPresence, nowMs: number, way: string): MemberView {
   const { nodeId, address, online, root, hears, lastSeenMs } = peer;
   return {
     node_id: nodeId,
@@ -46,7 +48,24 @@ function memberOf(
     root,
     hears,
     seen_ms_ago: Math.max(0, Math.round(nowMs - lastSeenMs)),
-    way: ways.get(nodeId) ?? "",
+    last_sync_ms_ago: null,
+    way,
+  };
+}
+
+function memberMet(node_id: string, { hostPort, way, isThere }: MetPeer): MemberView {
+  const address = hostPort === null ? "" : formatHostPort(hostPort.host, hostPort.port);
+  return {
+    node_id,
+    address: hostPort?.isSecure === true ? "" : address,
+    tls_address: hostPort?.isSecure === true ? address : "",
+    version: "",
+    online: isThere,
+    root: null,
+    hears: false,
+    seen_ms_ago: 0,
+    last_sync_ms_ago: null,
+    way,
   };
 }
 

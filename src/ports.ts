@@ -264,6 +264,8 @@ export interface MemberView {
   readonly hears: boolean;
   /** Milliseconds since it was heard of; 0 for the node that is asked. */
   readonly seen_ms_ago: number;
+  /** Milliseconds since the node that is asked compared itself with it; null if it did not. */
+  readonly last_sync_ms_ago: number | null;
   /** By which way the node that is asked reaches it: "tcp", "tls", "broker"; empty if untried. */
   readonly way: string;
 }

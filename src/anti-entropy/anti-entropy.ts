@@ -119,6 +119,16 @@ export interface AntiEntropyOptions {
   readonly logger: Logger;
 }
 
+/** A peer with which a session has succeeded. */
+export interface MetPeer {
+  /** Where it is; null where it is reached through the broker only. */
+  readonly hostPort: NodeAddress | null;
+  /** By which way it is reached: "tcp", "tls" or "broker". */
+  readonly way: string;
+  /** Whether the last session with it succeeded, too. */
+  readonly isThere: boolean;
+}
+
 /** See the file header. */
 export class AntiEntropy implements SyncControl {
   /** Belongs into `store.observers`. */
@@ -256,9 +266,16 @@ export class AntiEntropy implements SyncControl {
     return this.keeper.rootHex;
   }
 
-  /** By which way each peer is reached that was met, by its id: "tcp", "tls" or "broker". */
-  ways(): ReadonlyMap<string, string> {
-    return this.waysTo.of(this.scheduler.distinctPeers());
+  /** Each peer that was met, by its id. */
+  peersMet(): ReadonlyMap<string, MetPeer> {
+    const peers = this.scheduler.distinctPeers();
+    const ways = this.waysTo.of(peers);
+    const met = peers.filter(({ nodeId, isMet }) => nodeId !== "" && isMet);
+    return new Map(
+      met.map(({ nodeId, hostPort, failures }) => {
+        return [nodeId, { hostPort, way: ways.get(nodeId) ?? "", isThere: failures === 0 }];
+      }),
+    );
   }
 
   /**

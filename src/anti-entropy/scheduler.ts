@@ -23,7 +23,6 @@ import type { PresenceView } from "./presence-view.ts";
 import { PresenceWatch } from "./presence-watch.ts";
 import { StrangerBudget } from "./stranger-budget.ts";
 import { WaitingKeys } from "./waiting-keys.ts";
-import type { KnownPeer } from "./ways.ts";
 
 /** What to do with a peer: a round as of the watermark, all up to now, or certain keys only. */
 export type Job =
@@ -144,7 +143,7 @@ export class Scheduler {
   }
 
   /** Every other node once, as far as is known. */
-  distinctPeers(): readonly KnownPeer[] {
+  distinctPeers(): readonly Peer[] {
     return this.peers.distinct();
   }
 

@@ -1,4 +1,4 @@
-/** `merklekv config`: checks a configuration without starting a node, and shows what is in effect. */
+/** `merklekv config`: checks a configuration without a node, and shows what is in effect. */
 import { AccessFileReader } from "../access/access-file.ts";
 import { commandTable } from "../commands/table.ts";
 import type { Field } from "../config/field.ts";

@@ -33,6 +33,14 @@ export const subcommands: Record<string, SubcommandRow> = {
     about: "Check a configuration, or show what is in effect",
     load: async () => (await import("./config.ts")).config,
   },
+  status: {
+    about: "Show the whole cluster from one node",
+    load: async () => (await import("./status.ts")).status,
+  },
+  doctor: {
+    about: "Look at what a node needs, and say what to do",
+    load: async () => (await import("./doctor.ts")).doctor,
+  },
   keygen: {
     about: "Make a secret for a cluster",
     load: async () => (await import("./keygen.ts")).keygen,

@@ -70,7 +70,7 @@ const ARROWS: Record<string, string[]> = {
   ],
   "node-settings.ts": ["commands", ...EVERYWHERE],
   "node-users.ts": ["commands", "durability", "world.ts", ...BELOW_ADAPTERS],
-  "node-view.ts": ["http", "replica.ts", "replication", ...BELOW_ADAPTERS],
+  "node-view.ts": ["anti-entropy", "http", "replica.ts", "replication", ...BELOW_ADAPTERS],
   "node-http.ts": ["commands", "http", "replica.ts", ...BELOW_ADAPTERS],
   "node.ts": [
     "node-address.ts",
@@ -88,7 +88,7 @@ const ARROWS: Record<string, string[]> = {
     "world.ts",
   ],
   documentation: ["cli", "node-facts.ts", "commands", ...EVERYWHERE],
-  cli: [...BELOW_ADAPTERS, ...ADAPTERS, "node.ts", "world.ts"],
+  cli: ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "node.ts", "world.ts"],
   "main.ts": ["cli", ...EVERYWHERE],
 };
 
