@@ -124,7 +124,12 @@ export async function runBinary(
 /** Runs the binary to its end. Standard input holds `input` and no more. */
 export async function runToEnd(
   args: string[],
-  options: { env?: Record<string, string>; cwd?: string; input?: string } = {},
+  options: {
+    env?: Record<string, string>;
+    cwd?: string;
+    input?: string;
+    command?: readonly string[];
+  } = {},
 ): Promise<{ code: number; output: string }> {
   const child = await runBinary(args, options);
   // Who reads nothing may have ended before it is written.
