@@ -1,20 +1,24 @@
 /** A node as its HTTP API tells of it: who is there, and the tree as a map. */
-import type { MetPeer } from "./anti-entropy/anti-entropy.ts";
+import { AntiEntropy, type MetPeer } from "./anti-entropy/anti-entropy.ts";
+import { ClockWatch } from "./clock-watch.ts";
 import { formatHostPort } from "./config/address.ts";
 import { DIGEST_WORDS } from "./core/tree/digest-list.ts";
 import { BUCKET_LEVEL, BUCKETS, FANOUT } from "./core/tree/digest-tree.ts";
+import type { Series } from "./fact.ts";
 import type { MemberView } from "./ports.ts";
 import type { Replica } from "./replica.ts";
 import type { PeerPresence } from "./replication/presence.ts";
+import { Replicator } from "./replication/replicator.ts";
 import { version } from "./version.ts";
 
 /** The nodes that are known, this one first, the others by their ids. */
 export function membersOf(
-  { antiEntropy, replicator }: Replica,
+  replica: Replica,
   nodeId: string,
   { host, port, tlsPort }: { host: string; port: number; tlsPort: number | null },
   nowMs: number,
 ): MemberView[] {
+  const { antiEntropy, replicator } = replica;
   const own: MemberView = {
     node_id: nodeId,
     address: formatHostPort(host, port),
@@ -24,8 +28,8 @@ export function membersOf(
     root: antiEntropy.rootHex,
     hears: replicator?.presence().connected ?? false,
     seen_ms_ago: 0,
-    last_sync_ms_ago: null,
     way: "",
+    ...UNKNOWN,
   };
   const met = antiEntropy.peersMet();
   const heard = replicator?.peers() ?? [];
@@ -34,7 +38,44 @@ export function membersOf(
   // Without a broker nobody says anything of himself.
   for (const [id, peer] of met) if (!known.has(id)) others.push(memberMet(id, peer));
   others.sort((a, b) => (a.node_id < b.node_id ? -1 : 1));
-  return [own, ...others];
+  return [own, ...withFigures(others, replica)];
+}
+
+const UNKNOWN = {
+  last_sync_ms_ago: null,
+  newest_write_seconds_ago: null,
+  clock_ahead_ms: null,
+} as const;
+
+/** With what metrics tell of each. */
+function withFigures(members: readonly MemberView[], replica: Replica): MemberView[] {
+  const { antiEntropy, replicator, clockWatch } = replica;
+  const syncs = byPeerIn("peer_last_sync_unix", AntiEntropy.series, antiEntropy);
+  const lags = byPeerIn("replication_lag_seconds", Replicator.series, replicator);
+  const clocks = byPeerIn("clock_ahead_of_peer_ms", ClockWatch.series, clockWatch);
+  const nowMs = clockWatch.clock.nowMs();
+  return members.map((member) => {
+    const { node_id } = member;
+    const lastSync = syncs.get(node_id);
+    return {
+      ...member,
+      last_sync_ms_ago: lastSync === undefined ? null : Math.max(0, nowMs - lastSync * 1_000),
+      newest_write_seconds_ago: lags.get(node_id) ?? null,
+      clock_ahead_ms: clocks.get(node_id) ?? null,
+    };
+  });
+}
+
+/** What a series says of each peer. */
+function byPeerIn<Part>(
+  name: string,
+  series: readonly Series<Part>[],
+  part: Part | null,
+): Map<string, number> {
+  const found = series.find((it) => it.name === name);
+  if (found === undefined) throw new Error(`there is no series ${name}`);
+  const values = part === null ? [] : Array.from(found.read(part));
+  return new Map(values.map(([labels, value]) => [labels[0]!, value as number]));
 }
 
 function memberOf(peer: PeerPresence, nowMs: number, way: string): MemberView {
@@ -48,8 +89,8 @@ function memberOf(peer: PeerPresence, nowMs: number, way: string): MemberView {
     root,
     hears,
     seen_ms_ago: Math.max(0, Math.round(nowMs - lastSeenMs)),
-    last_sync_ms_ago: null,
     way,
+    ...UNKNOWN,
   };
 }
 
@@ -64,8 +105,8 @@ function memberMet(node_id: string, { hostPort, way, isThere }: MetPeer): Member
     root: null,
     hears: false,
     seen_ms_ago: 0,
-    last_sync_ms_ago: null,
     way,
+    ...UNKNOWN,
   };
 }
 

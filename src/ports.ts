@@ -266,6 +266,10 @@ export interface MemberView {
   readonly seen_ms_ago: number;
   /** Milliseconds since the node that is asked compared itself with it; null if it did not. */
   readonly last_sync_ms_ago: number | null;
+  /** Seconds since the newest write that its messages told of; null if there were none. */
+  readonly newest_write_seconds_ago: number | null;
+  /** How far the clock of the node that is asked is ahead of its clock; null if not known. */
+  readonly clock_ahead_ms: number | null;
   /** By which way the node that is asked reaches it: "tcp", "tls", "broker"; empty if untried. */
   readonly way: string;
 }

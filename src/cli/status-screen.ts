@@ -25,6 +25,7 @@ const COLUMNS: readonly [title: string, of: (node: NodeStatus) => Cell][] = [
   ["KEYS", (node) => ({ text: withFacts(node, (it) => grouped(numberOf(it, "total_keys"))) })],
   ["DATA", dataOf],
   ["WAITING", waitingOf],
+  ["HEARD", heardOf],
   ["LAST SYNC", lastSyncOf],
   ["DISK", diskOf],
   ["MEMORY", (node) => ({ text: withFacts(node, (it) => `${it.get("memory_usage_mb")} MiB`) })],
@@ -92,6 +93,12 @@ function waitingOf(node: NodeStatus): Cell {
     return Number.isNaN(waiting) ? "-" : grouped(waiting);
   });
   return { text };
+}
+
+/** How new the writes are that were heard of it. */
+function heardOf({ member }: NodeStatus): Cell {
+  const { newest_write_seconds_ago: seconds } = member;
+  return { text: seconds === null ? "-" : `${formatAgo(seconds * 1_000)} ago` };
 }
 
 function lastSyncOf({ member }: NodeStatus): Cell {

@@ -70,7 +70,10 @@ const ARROWS: Record<string, string[]> = {
   ],
   "node-settings.ts": ["commands", ...EVERYWHERE],
   "node-users.ts": ["commands", "durability", "world.ts", ...BELOW_ADAPTERS],
-  "node-view.ts": ["anti-entropy", "http", "replica.ts", "replication", ...BELOW_ADAPTERS],
+  "node-view.ts": [
+    ...["anti-entropy", "clock-watch.ts", "http", "replica.ts", "replication"],
+    ...BELOW_ADAPTERS,
+  ],
   "node-http.ts": ["commands", "http", "replica.ts", ...BELOW_ADAPTERS],
   "node.ts": [
     "node-address.ts",
