@@ -26,7 +26,11 @@ type Bytes = Float64Array;
 /** Counts of one node. */
 export class PeerTraffic {
   private readonly total: Bytes = newBytes();
-  private readonly byPeer = new Map<string, Bytes>();
+  /** Where a peer is in the three that follow: what its bytes were for, its name, and their sum. */
+  private readonly places = new Map<string, number>();
+  private readonly rows: Bytes[] = [];
+  private readonly names: string[] = [];
+  private readonly sums = new Float64Array(MAX_PEERS);
   private readonly others: Bytes = newBytes();
 
   /** For INFO. */
@@ -74,46 +78,61 @@ export class PeerTraffic {
   /** Counts what went to a node or came from it; "" when it went to all, or was no peer's. */
   note(peer: string, purpose: Purpose, sentBytes: number, receivedBytes: number): void {
     const at = NAMES.indexOf(purpose);
-    for (const bytes of peer === "" ? [this.total] : [this.total, this.of(peer)]) {
-      bytes[at]! += sentBytes;
-      bytes[NAMES.length + at]! += receivedBytes;
-    }
+    add(this.total, at, sentBytes, receivedBytes);
+    if (peer === "") return;
+    const place = this.places.get(peer) ?? this.take(peer);
+    add(this.rows[place]!, at, sentBytes, receivedBytes);
+    this.sums[place]! += sentBytes + receivedBytes;
   }
 
   /** Who has most comes first. */
   describe(): string {
-    const peers = this.peers((a, b) => sumOf(b) - sumOf(a));
-    return peers.map(([peer, bytes]) => `${peer} ${textOf(bytes)}`).join("; ");
+    const { places, sums } = this;
+    const order = [...places.keys()].sort((a, b) => sums[places.get(b)!]! - sums[places.get(a)!]!);
+    return this.peers(order)
+      .map(([peer, bytes]) => `${peer} ${textOf(bytes)}`)
+      .join("; ");
   }
 
   /** All others come last. */
-  private peers(order?: (one: Bytes, other: Bytes) => number): [peer: string, bytes: Bytes][] {
-    const peers = [...this.byPeer];
-    if (order !== undefined) peers.sort(([, a], [, b]) => order(a, b));
+  private peers(order: Iterable<string> = this.places.keys()): [peer: string, bytes: Bytes][] {
+    const peers: [string, Bytes][] = [];
+    for (const peer of order) peers.push([peer, this.rows[this.places.get(peer)!]!]);
     if (sumOf(this.others) > 0) peers.push([OTHERS, this.others]);
     return peers;
   }
 
-  private of(peer: string): Bytes {
-    const known = this.byPeer.get(peer);
-    if (known !== undefined) return known;
-    if (this.byPeer.size >= MAX_PEERS) this.makeRoom();
-    const bytes = newBytes();
-    this.byPeer.set(peer, bytes);
-    return bytes;
+  /** A place for a peer: a new one, or that of whoever has the fewest bytes. */
+  private take(peer: string): number {
+    const { places, rows } = this;
+    const place = rows.length < MAX_PEERS ? rows.push(newBytes()) - 1 : this.vacate();
+    places.set(peer, place);
+    this.names[place] = peer;
+    return place;
   }
 
-  private makeRoom(): void {
-    let [least] = this.byPeer;
-    for (const each of this.byPeer) if (sumOf(each[1]) < sumOf(least![1])) least = each;
-    const [peer, bytes] = least!;
-    this.byPeer.delete(peer);
-    for (let i = 0; i < bytes.length; i++) this.others[i]! += bytes[i]!;
+  private vacate(): number {
+    const { places, rows, sums, others } = this;
+    let least = 0;
+    for (let place = 1; place < sums.length; place++) {
+      if (sums[place]! < sums[least]!) least = place;
+    }
+    places.delete(this.names[least]!);
+    const bytes = rows[least]!;
+    for (let i = 0; i < bytes.length; i++) others[i]! += bytes[i]!;
+    bytes.fill(0);
+    sums[least] = 0;
+    return least;
   }
 }
 
 function newBytes(): Bytes {
   return new Float64Array(2 * NAMES.length);
+}
+
+function add(bytes: Bytes, at: number, sentBytes: number, receivedBytes: number): void {
+  bytes[at]! += sentBytes;
+  bytes[NAMES.length + at]! += receivedBytes;
 }
 
 function sumOf(bytes: Bytes): number {

@@ -85,6 +85,7 @@ export class PeerList {
 
   /** The node of that id says it is there; the empty one stands for nobody. */
   announce(peer: Peer, nodeId: string): void {
+    if (peer.announcedBy === nodeId && this.places.get(nodeId) === peer) return;
     if (peer.announcedBy !== "") this.places.delete(peer.announcedBy);
     peer.announcedBy = nodeId;
     if (nodeId !== "") this.places.set(nodeId, peer);

@@ -29,9 +29,11 @@ export class Peer implements Destination {
   isMet = false;
   /** Whose presence names this address; empty when nobody's does. Changed by the list, too. */
   announcedBy = "";
-  /** Epoch in that presence, and with it the connection. */
+  /** Epoch in that presence. */
   epoch = 0;
-  incarnation = "";
+  /** Which start and connection of it was looked at last, to compare with it; 0 for none. */
+  seenEpoch = 0;
+  seenConnection = 0;
   /** It was announced by somebody who is there, not only remembered by the broker. */
   isLive = false;
   /** A node of that id has come by itself, or was met before this node started. */

@@ -126,9 +126,9 @@ export class PresenceWatch {
   }
 
   private isFresh(peer: Peer, { epoch, connection, root }: PresenceChange): boolean {
-    const incarnation = `${epoch}/${connection}`;
-    if (incarnation === peer.incarnation) return false;
-    peer.incarnation = incarnation;
+    if (epoch === peer.seenEpoch && connection === peer.seenConnection) return false;
+    peer.seenEpoch = epoch;
+    peer.seenConnection = connection;
     peer.forgive(this.nowMs);
     return root === null || root !== this.options.rootHex();
   }
@@ -138,7 +138,7 @@ export class PresenceWatch {
    */
   private noteLeft(peer: Peer): void {
     this.peers.announce(peer, "");
-    peer.incarnation = "";
+    peer.seenEpoch = peer.seenConnection = 0;
     if (peer.isStranger) this.peers.remove(peer);
   }
 }

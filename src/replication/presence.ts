@@ -23,7 +23,7 @@
  * listens, whatever the broker remembered or forgot.
  */
 
-import { areCapabilities, OLDEST, type Capabilities } from "../core/data/capabilities.ts";
+import { areCapabilities, CURRENT, OLDEST, type Capabilities } from "../core/data/capabilities.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { NO_ADDRESS, parseHostPort } from "../config/address.ts";
 
@@ -145,7 +145,13 @@ function capabilitiesOf(speaks: unknown): Capabilities | null {
   if (!Array.isArray(speaks)) return null;
   const [lowest, highest, features] = speaks as number[];
   const found = { lowest: lowest!, highest: highest!, features: features! };
+  // Most speak what this program does: one object for all of them.
+  if (isSame(found, CURRENT)) return CURRENT;
   return areCapabilities(found) ? found : null;
+}
+
+function isSame(a: Capabilities, b: Capabilities): boolean {
+  return a.lowest === b.lowest && a.highest === b.highest && a.features === b.features;
 }
 
 function isCount(value: unknown): value is number {

@@ -1,5 +1,5 @@
 /**
- * `bun run bench:fleet [10 100 1000]`: what it costs so many nodes to stay alike: sessions, bytes and
+ * `bun run bench:fleet [10 100 1000] ["power cut" …]`: what it costs so many nodes to stay alike: sessions, bytes and
  * simulated time. Each node is the replica that the program runs, in the world of the simulation
  * (`test/sim`), so a thousand of them fit into one process; nothing here depends on the machine but
  * how long one waits for it. They find each other over a simulated broker and sync every five minutes.
@@ -13,13 +13,24 @@
  *                    once and are started again within ten seconds, the broker after five
  *
  * A session is counted where it was begun, if it came to its end; "turned away" are those for which
- * there was no room. "Most at once" is what any node had under way, begun there or elsewhere.
+ * there was no room. "Most at once" is what any node had under way, begun there or elsewhere. All
+ * is done in turn, or what is named. How far it is goes to standard error: a thousand nodes take
+ * a quarter of an hour or more.
  */
-import { Fleet, type FleetCost } from "../sim/fleet.ts";
+import { Fleet, SCENARIOS, type FleetCost, type Scenario } from "../sim/fleet.ts";
 
 const SIZES = [10, 100, 1_000];
 
-const sizes = process.argv.slice(2).map(Number);
+const PROGRESS_EVERY_MS = 20_000;
+
+const named = process.argv.slice(2);
+const sizes = named.map(Number).filter((size) => size > 0);
+const scenarios = SCENARIOS.filter((it) => named.includes(it));
+const unknown = named.filter((it) => !(Number(it) > 0 || SCENARIOS.includes(it as Scenario)));
+if (unknown.length > 0) {
+  console.error(`no such thing: ${unknown.join(", ")}; there are ${SCENARIOS.join(", ")}`);
+  process.exit(2);
+}
 const columns: readonly (readonly [title: string, cell: (row: FleetCost) => string])[] = [
   ["nodes", ({ nodes }) => String(nodes)],
   ["", ({ what }) => what],
@@ -40,6 +51,20 @@ const widths = [5, 16, 8, 8, 7, 8, 11, 12, 12, 9, 15];
 const line = (cells: readonly string[]): string =>
   cells.map((it, i) => (i === 1 ? it.padEnd(widths[i]) : it.padStart(widths[i]))).join("  ");
 console.log(line(columns.map(([title]) => title)));
+/** Says now and then how far a fleet of that size is. */
+function progressOf(size: number): (seconds: number) => void {
+  let saidMs = performance.now();
+  return (seconds) => {
+    if (performance.now() - saidMs < PROGRESS_EVERY_MS) return;
+    saidMs = performance.now();
+    const mb = Math.round(process.memoryUsage.rss() / 1_000_000);
+    console.error(`${size} nodes: ${Math.round(seconds)} s have passed there; ${mb} MB`);
+  };
+}
+
 for (const size of sizes.length > 0 ? sizes : SIZES) {
-  for (const row of new Fleet(size).run()) console.log(line(columns.map(([, cell]) => cell(row))));
+  const fleet = new Fleet(size, progressOf(size));
+  for (const row of fleet.run(scenarios.length > 0 ? scenarios : SCENARIOS)) {
+    console.log(line(columns.map(([, cell]) => cell(row))));
+  }
 }

@@ -16,9 +16,10 @@ const SEED = 940_000_000;
 const WRITERS = 10;
 const INTERVAL_MS = 300_000;
 const LOOK_EVERY_MS = 250;
-const START_MS = 30_000;
+const START_MS = 10_000;
 /** With so much memory, and a third more each time, garbage is collected. */
 const COLLECTED_FROM_BYTES = 3_000_000_000;
+const GIVING_BACK_MS = 1_000;
 const DEADLINE_MS = 1_800_000;
 
 /** The cluster: no troubles but those that are made here. */
@@ -40,7 +41,7 @@ function planOf(nodes: number): Plan {
     nodes,
     disks: Array.from({ length: nodes }, () => "everysec" as const),
     maxDiskMs: 1,
-    segmentBytes: 1_000_000,
+    segmentBytes: 100_000,
     keys: 33 + nodes,
     actions: 0,
     pauseMs: 0,
@@ -63,6 +64,17 @@ function planOf(nodes: number): Plan {
     troubles: none,
   };
 }
+
+/** What there is to be measured, as `test/bench/fleet.ts` explains. */
+export const SCENARIOS = [
+  "equal",
+  "left by one gone",
+  "write, no broker",
+  "broker restart",
+  "power cut",
+] as const;
+/** One of them. */
+export type Scenario = (typeof SCENARIOS)[number];
 
 /** What was counted up to a moment. */
 interface Counts {
@@ -94,16 +106,26 @@ export class Fleet {
   private collectAtBytes = COLLECTED_FROM_BYTES;
   private written = 0;
 
-  constructor(private readonly size: number) {
+  /** `onProgress` is told again and again how many seconds have passed there. */
+  constructor(
+    private readonly size: number,
+    private readonly onProgress: (seconds: number) => void = () => {},
+  ) {
     const variation = { only: null, without: new Set<string>(), change: planOf(size) };
-    this.simulation = new Simulation(SEED, { hasLiar: false, variation });
+    this.simulation = new Simulation(SEED, { hasLiar: false, isSealed: false, variation });
     this.simulation.isTroubled = false;
     this.clients = new Clients(this.simulation);
   }
 
-  /** All scenarios, in turn. */
-  *run(): Generator<FleetCost> {
-    const { broker, timeline } = this.simulation;
+  /** These scenarios, in turn. */
+  *run(scenarios: readonly Scenario[] = SCENARIOS): Generator<FleetCost> {
+    this.begin();
+    for (const what of scenarios) yield this.play(what);
+  }
+
+  /** All are started and have met. */
+  private begin(): void {
+    const { timeline } = this.simulation;
     // One after the other, or all would tell each other of all at the same moment.
     for (const [i, node] of this.simulation.present.entries()) {
       timeline.after((i * START_MS) / this.size, () => node.start());
@@ -114,31 +136,46 @@ export class Fleet {
     this.acquaint();
     this.pass(90_000);
     this.expectAlike();
-    yield this.measure("equal", () => this.pass(INTERVAL_MS));
+  }
 
+  private play(what: Scenario): FleetCost {
+    if (what === "equal") return this.measure(what, () => this.pass(INTERVAL_MS));
+    if (what === "left by one gone") return this.playLeft(what);
+    if (what === "write, no broker") return this.playWithoutBroker(what);
+    return what === "broker restart" ? this.playRestart(what) : this.playPowerCut(what);
+  }
+
+  private playLeft(what: Scenario): FleetCost {
     this.leave(0);
-    yield this.measure("left by one gone", () => {
+    return this.measure(what, () => {
       this.untilAlike();
       this.pass(30_000);
     });
+  }
 
-    broker.stop(false);
-    this.pass(10_000);
-    yield this.measure("write, no broker", () => {
+  private playWithoutBroker(what: Scenario): FleetCost {
+    this.stopBroker();
+    const cost = this.measure(what, () => {
       this.write(0);
       this.untilAlike();
     });
     this.pass(60_000);
+    return cost;
+  }
 
+  private playRestart(what: Scenario): FleetCost {
+    this.stopBroker();
     this.writeByMany();
-    yield this.measure("broker restart", () => {
-      broker.start();
+    return this.measure(what, () => {
+      this.simulation.broker.start();
       this.untilAlike();
       this.pass(45_000);
     });
+  }
 
-    broker.stop(false);
-    this.pass(20_000);
+  private playPowerCut(what: Scenario): FleetCost {
+    const { broker, timeline } = this.simulation;
+    this.stopBroker();
     this.writeByMany();
     this.pass(3_000);
     for (const node of this.simulation.present) this.cut(node.place);
@@ -147,10 +184,16 @@ export class Fleet {
       timeline.after(chance.next() * 10_000, () => node.start());
     }
     timeline.after(5_000, () => broker.start());
-    yield this.measure("power cut", () => {
+    return this.measure(what, () => {
       this.untilAlike();
       this.pass(45_000);
     });
+  }
+
+  private stopBroker(): void {
+    if (!this.simulation.broker.isUp) return;
+    this.simulation.broker.stop(false);
+    this.pass(20_000);
   }
 
   /** Does something and tells what it cost; the time is that until all were alike, if it waited. */
@@ -185,6 +228,7 @@ export class Fleet {
     while (timeline.nowMs < untilMs) {
       timeline.runUntil(Math.min(untilMs, timeline.nowMs + LOOK_EVERY_MS));
       this.collectGarbage();
+      this.onProgress(timeline.nowMs / 1_000);
       for (const { serving } of this.simulation.present) {
         if (serving === null) continue;
         this.mostAtOnce = Math.max(this.mostAtOnce, factOf(serving.antiEntropy, "sync_active"));
@@ -196,6 +240,8 @@ export class Fleet {
   private collectGarbage(): void {
     if (process.memoryUsage.rss() < this.collectAtBytes) return;
     Bun.gc(true);
+    // Only when nothing runs for a moment is what was freed given back to the system.
+    Bun.sleepSync(GIVING_BACK_MS);
     this.collectAtBytes = Math.max(COLLECTED_FROM_BYTES, 1.3 * process.memoryUsage.rss());
   }
 

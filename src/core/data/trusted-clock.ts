@@ -166,6 +166,8 @@ export class TrustedClock {
   private comparedPeers = 0;
   private comparedMs: number | null = null;
   private readonly witnesses = new Map<string, Witness>();
+  /** What `recentOffsets` returned, and until when that is so; null once somebody said otherwise. */
+  private known: { readonly offsets: readonly number[]; readonly untilMs: number } | null = null;
   /** Whether a peer has said since `sinceMs` that it does not know the time either. */
   private isOtherUnsure = false;
 
@@ -261,6 +263,7 @@ export class TrustedClock {
     if (theirMs === null) this.isOtherUnsure = true;
     if (theirMs === null || !isPlausible(theirMs)) return;
     const atMs = this.options.monotonicMs();
+    this.known = null;
     this.witnesses.set(`${address}/${nodeId}`, { nodeId, address, offsetMs: theirMs - atMs, atMs });
     if (this.witnesses.size > MAX_WITNESSES) {
       this.witnesses.delete(this.witnesses.keys().next().value!);
@@ -271,6 +274,7 @@ export class TrustedClock {
   /** Forgets what that peer has said before. Whether there was something. */
   private dropWitness(nodeId: string, address: string | null): boolean {
     const before = this.witnesses.size;
+    this.known = null;
     for (const [name, { nodeId: of, address: at }] of this.witnesses) {
       const isNamesake = of === nodeId && (at === null || address === null);
       if (isNamesake || (address !== null && at === address)) this.witnesses.delete(name);
@@ -345,7 +349,7 @@ export class TrustedClock {
 
   /** Compares this node's time with its peers'. */
   private compare(): void {
-    const offsets = this.offsets(false).sort((a, b) => a - b);
+    const offsets = this.recentOffsets();
     this.comparedPeers = offsets.length;
     this.comparedMs = null;
     if (offsets.length === 0) return;
@@ -410,6 +414,7 @@ export class TrustedClock {
   /** The machine slept: that time has passed, whatever the monotonic clock says. */
   private wakeUp(sleptMs: number): void {
     this.heldOffsetMs += sleptMs;
+    this.known = null;
     for (const [name, witness] of this.witnesses) {
       this.witnesses.set(name, { ...witness, offsetMs: witness.offsetMs + sleptMs });
     }
@@ -510,6 +515,20 @@ export class TrustedClock {
     return { forWall, forHeld };
   }
 
+  /** What peers have said of late, the earliest time first. It is asked for all the time. */
+  private recentOffsets(): readonly number[] {
+    const nowMs = this.options.monotonicMs();
+    if (this.known !== null && nowMs < this.known.untilMs) return this.known.offsets;
+    const offsets = this.offsets(false).sort((a, b) => a - b);
+    let untilMs = Infinity;
+    for (const { atMs } of this.witnesses.values()) {
+      const oldMs = atMs + WITNESS_MS;
+      if (oldMs > nowMs) untilMs = Math.min(untilMs, oldMs);
+    }
+    this.known = { offsets, untilMs };
+    return offsets;
+  }
+
   private offsets(sinceStep: boolean): number[] {
     return this.recent(sinceStep).map(({ offsetMs }) => offsetMs);
   }
@@ -518,11 +537,16 @@ export class TrustedClock {
   private recent(sinceStep: boolean): Witness[] {
     const lateMs = this.options.monotonicMs() - WITNESS_MS;
     const sinceMs = sinceStep ? Math.max(lateMs, this.sinceMs) : lateMs;
-    const recent = Array.from(this.witnesses.values()).filter(({ atMs }) => atMs > sinceMs);
     // A node that was asked at two addresses is one.
-    const isRepeated = (witness: Witness, index: number): boolean =>
-      recent.some((it, other) => other < index && this.areOne(it, witness));
-    return recent.filter((it, index) => !isRepeated(it, index));
+    const byNode = new Map<string, Witness[]>();
+    const recent: Witness[] = [];
+    for (const witness of this.witnesses.values()) {
+      if (witness.atMs <= sinceMs) continue;
+      const namesakes = byNode.get(witness.nodeId) ?? [];
+      if (!namesakes.some((it) => this.areOne(it, witness))) recent.push(witness);
+      if (namesakes.push(witness) === 1) byNode.set(witness.nodeId, namesakes);
+    }
+    return recent;
   }
 
   /** Whether two that have the same name are the same node: or they would not agree. */
