@@ -21,6 +21,7 @@ const CONNECTION_KEYS: readonly KeyName[] = [
   "mqtt.clean_session",
   "mqtt.protocol_version",
   "mqtt.max_packet_bytes",
+  "mqtt.max_messages_per_second",
   "mqtt.max_event_bytes",
   "mqtt.batch_bytes",
   "mqtt.tls.ca_file",

@@ -163,6 +163,13 @@ export interface Messenger {
   readonly maxMessageBytes: number;
   /** Whether this node's own writes wait for the broker, which are to go first. */
   readonly isCrowded: boolean;
+  /** Whether the broker takes only so many messages a second. */
+  readonly isPaced: boolean;
+  /**
+   * For how long nothing is to be sent, in ms, as the broker takes only so many messages a second
+   * and there is to be room for this node's writes; 0 when something may be.
+   */
+  pauseMs(): number;
   /**
    * Sends a message to a box of that node; its bytes are the messenger's from now on. `taken` is
    * called when the system has them, and not at all when the connection to the broker ends first.

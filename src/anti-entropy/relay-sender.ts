@@ -1,7 +1,8 @@
 /**
  * Sends what the links of a node have for the broker, within a budget of bytes a second, and behind
- * what matters more: while this node's own writes wait for the broker next to nothing is sent, and
- * what was given to the system and has not left is little at any time. Links take turns.
+ * what matters more: while this node's own writes wait for the broker next to nothing is sent, of
+ * the messages that the broker takes in a second some are left for them, and what was given to the
+ * system and has not left is little at any time. Links take turns.
  */
 import { counter, type Fact } from "../fact.ts";
 import type { Messenger } from "../ports.ts";
@@ -99,8 +100,9 @@ export class RelaySender {
     const nowMs = this.timing.nowMs();
     this.earn(nowMs);
     const waiting = new Set(this.links);
-    while (waiting.size > 0) {
+    while (waiting.size > 0 && this.messenger.pauseMs() === 0) {
       for (const link of waiting) {
+        if (this.messenger.pauseMs() > 0) break;
         const isReceipt = this.pauseMs(nowMs) > 0;
         const datagram = link.next(nowMs, isReceipt);
         if (datagram === null) waiting.delete(link);
@@ -150,11 +152,13 @@ export class RelaySender {
       dueMs = Math.min(dueMs, link.dueMs);
       hasUnsent ||= link.hasToSend;
     }
-    const pauseMs = this.pauseMs(nowMs);
+    const paceMs = this.messenger.pauseMs();
+    const pauseMs = Math.max(this.pauseMs(nowMs), paceMs);
     if (hasUnsent && pauseMs > 0) dueMs = Math.min(dueMs, nowMs + pauseMs);
     if (dueMs === Infinity) return;
     // What is due and may not be sent is looked at again when it may.
-    const delayMs = Math.max(dueMs - nowMs, pauseMs === Infinity ? LOOK_MS : pauseMs, 1);
+    const notBeforeMs = pauseMs === Infinity ? Math.max(LOOK_MS, paceMs) : pauseMs;
+    const delayMs = Math.max(dueMs - nowMs, notBeforeMs, 1);
     this.cancelTimer = this.timing.after(delayMs, () => this.pump());
   }
 }

@@ -29,6 +29,8 @@ const CALLER_MS = 20_000;
 const MAX_ANSWERS = 32;
 /** Longest datagram: brokers that bill or limit by size are content with less than 5 KiB. */
 const MAX_DATAGRAM_BYTES = 4_096;
+/** The same where messages count, and not only their bytes. */
+const MAX_PACED_DATAGRAM_BYTES = 16_384;
 /** Most connections at once that others have begun, whatever their sessions are at. */
 const MAX_ACCEPTED = 64;
 
@@ -167,7 +169,8 @@ export class Relay {
   }
 
   private get maxDatagramBytes(): number {
-    return Math.min(MAX_DATAGRAM_BYTES, this.options.messenger.maxMessageBytes);
+    const { isPaced, maxMessageBytes } = this.options.messenger;
+    return Math.min(isPaced ? MAX_PACED_DATAGRAM_BYTES : MAX_DATAGRAM_BYTES, maxMessageBytes);
   }
 
   private receive(box: string, message: Uint8Array): void {

@@ -89,6 +89,12 @@ export class Ways {
     return avoided !== undefined && this.timing.nowMs() < avoided.untilMs;
   }
 
+  /** The same, or the other way is to be tried again, and led nowhere when it was tried last. */
+  private wasRelayed(peer: Destination): boolean {
+    if (this.isRelayed(peer)) return true;
+    return peer.hostPort !== null && this.avoided.has(formatNodeAddress(peer.hostPort));
+  }
+
   /** What answers at that client port is not who was wanted, or no node at all. */
   noteStranger(destination: Destination): void {
     if (destination.relayTo !== "") this.avoid(destination, "another answers there");
@@ -100,7 +106,7 @@ export class Ways {
     return new Map(
       named.map((peer) => {
         const direct = !peer.isMet ? "" : peer.hostPort?.isSecure ? "tls" : "tcp";
-        return [peer.nodeId, this.isRelayed(peer) ? "broker" : direct];
+        return [peer.nodeId, this.wasRelayed(peer) ? "broker" : direct];
       }),
     );
   }

@@ -301,6 +301,13 @@ export const schema = {
     reloads: "at once",
     doc: "Longest packet sent to the broker, less if it announces less; a larger value travels as a notice that peers fetch it by.",
   }),
+  "mqtt.max_messages_per_second": integer({
+    fallback: 0,
+    from: 0,
+    to: 1_000_000,
+    reloads: "at once",
+    doc: "Messages sent to the broker in a second at most; batches are longer instead. 0: as many as it takes, which is found out when it says that there are too many, drops some, or ends connections.",
+  }),
   "mqtt.max_event_bytes": integer({
     fallback: 1_048_576,
     from: 256,

@@ -23,8 +23,6 @@ export interface BatchFillerOptions {
 
 /** How much goes into a batch. */
 export interface BatchLimits {
-  /** A batch is closed when it is at least this long, in bytes. */
-  readonly batchBytes: number;
   /** Values above this travel as a bare version. */
   readonly maxEventBytes: number;
 }
@@ -87,10 +85,9 @@ export class BatchFiller {
     }
   }
 
-  /** Takes ids until the batch is full or there are no more. */
-  fill(source: IdSource): void {
+  /** Takes ids until the batch is `fullBytes` long or there are no more. */
+  fill(source: IdSource, fullBytes: number): void {
     const { writer } = this;
-    const fullBytes = Math.min(this.options.limits.batchBytes, this.maxBytes);
     while (writer.length < fullBytes && this.idCount < MAX_BATCH_IDS) {
       const id = source.take();
       if (id < 0) return;

@@ -24,7 +24,10 @@ export class BrokerMessenger implements Messenger {
   constructor(
     private readonly prefix: string,
     nodeId: string,
-    private readonly transport: () => Pick<Transport, "isGranted" | "maxPacketBytes" | "send">,
+    private readonly transport: () => Pick<
+      Transport,
+      "isGranted" | "maxPacketBytes" | "messagesPerSecond" | "pauseMs" | "send"
+    >,
     private readonly crowded: () => boolean,
   ) {
     this.ownTopic = this.topicOf(nodeId, "");
@@ -43,6 +46,14 @@ export class BrokerMessenger implements Messenger {
     const topicBytes = Buffer.byteLength(this.ownTopic) + LONGEST_BOX;
     // The other side's id may be longer than this one's.
     return this.transport().maxPacketBytes - 2 * topicBytes - PACKET_BYTES;
+  }
+
+  get isPaced(): boolean {
+    return this.transport().messagesPerSecond < Infinity;
+  }
+
+  pauseMs(): number {
+    return this.transport().pauseMs(true);
   }
 
   send(nodeId: string, box: string, message: Uint8Array, taken: () => void): void {

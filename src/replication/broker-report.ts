@@ -107,6 +107,13 @@ export class BrokerReport {
     this.logger.warn(message, { bytes, max_bytes: maxBytes, see });
   }
 
+  /** Fewer messages are sent from now on: so many in a second at most. */
+  tooMany(perSecond: number): void {
+    const see = "mqtt.max_messages_per_second, and the broker's limit of messages a second";
+    const message = "The broker does not take so many messages a second; fewer are sent";
+    this.logger.warn(message, { messages_per_second: perSecond, see });
+  }
+
   private place(): string {
     const { protocol, host, port } = this.broker;
     return `${protocol}://${formatHostPort(host, port)}`;

@@ -8,11 +8,14 @@ import constants from "mqtt-packet/constants.js";
 export const CODES = {
   notAuthorized: 0x87,
   sessionTakenOver: 0x8e,
+  receiveMaximumExceeded: 0x93,
   packetTooLarge: 0x95,
   retainNotSupported: 0x9a,
   qosNotSupported: 0x9b,
 } as const;
 
+/** Too many messages in a second, or beyond a quota. */
+export const EXCESS_CODES: readonly number[] = [0x96, 0x97];
 /** "Unacceptable protocol version", in the codes of 3.1.1 and of 5. */
 export const REFUSED_VERSION_CODES: readonly number[] = [1, 0x84];
 /** User name, password or rights, in the codes of 3.1.1 and of 5. */

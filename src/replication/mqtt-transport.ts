@@ -8,8 +8,8 @@
  * all) and when it is down, and what was not acknowledged then is the owner's again.
  *
  * What is asked of the broker is settled in `connection-terms.ts`, how long packets may be in
- * `packet-limit.ts`, and `answer-watch.ts` notices what it never answers: then the connection is
- * ended, for neither side knows any more what is under way.
+ * `packet-limit.ts`, how many in `message-pace.ts`, and `answer-watch.ts` notices what it never
+ * answers: then the connection is ended, for neither side knows any more what is under way.
  */
 import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
@@ -23,7 +23,8 @@ import { AnswerWatch } from "./answer-watch.ts";
 import { BrokerReport } from "./broker-report.ts";
 import { codeOf, ConnectionAttempt, grantOf } from "./connection-attempt.ts";
 import { ConnectionTerms, MQTT_3, MQTT_5 } from "./connection-terms.ts";
-import { CODES, meaningOf } from "./mqtt-codes.ts";
+import { MessagePace } from "./message-pace.ts";
+import { CODES, EXCESS_CODES, meaningOf } from "./mqtt-codes.ts";
 import { PacketLimit } from "./packet-limit.ts";
 import { pipeInPieces } from "./pieces.ts";
 import type { BrokerTls, PublishProblem, Transport, TransportOptions } from "./transport.ts";
@@ -47,6 +48,8 @@ const BETTER_TERMS = "it offers more than was agreed on";
 /** A subscription over which so many connections ended is left out. */
 const MAX_STRIKES = 2;
 const MAX_RECEIVE_MAXIMUM = 65_535;
+/** Of a broker that has more under way than it takes without having said how many: half of that. */
+const FOUND_RECEIVE_MAXIMUM = 32;
 /** What a stream emits when it has reached the other side; one over WebSockets says nothing. */
 const REACHED_EVENTS = ["connect", "secureConnect"];
 
@@ -66,6 +69,7 @@ export class MqttTransport implements Transport {
 
   private readonly terms: ConnectionTerms;
   private readonly limit: PacketLimit;
+  private readonly pace: MessagePace;
   private readonly report: BrokerReport;
   private readonly watch: AnswerWatch;
   private client: MqttClient | null = null;
@@ -86,6 +90,9 @@ export class MqttTransport implements Transport {
   private trialMs = TRIAL_MS;
   private cancelAttempt: Cancel = () => {};
   private cancelTrial: Cancel = () => {};
+  private cancelQueued: Cancel | null = null;
+  /** As `receiveMaximum`, as far as it was found out. */
+  private foundReceiveMaximum = MAX_RECEIVE_MAXIMUM;
   /** When it is time to let others have their turn before the next message. */
   private sliceEndMs = 0;
 
@@ -99,11 +106,12 @@ export class MqttTransport implements Transport {
     const { timing } = options;
     this.terms = new ConnectionTerms(options.protocol);
     this.limit = new PacketLimit(options.maxSentBytes, timing.nowMs);
+    this.pace = new MessagePace(options.maxMessagesPerSecond, timing.nowMs);
     this.report = new BrokerReport(options.broker, options.logger);
     this.watch = new AnswerWatch(
       timing,
       () => this.client?.sendPing(),
-      () => this.end("it left a message unanswered", true),
+      () => this.noteUnanswered(),
     );
   }
 
@@ -125,6 +133,17 @@ export class MqttTransport implements Transport {
   /** What this broker does without, in words. */
   get lacks(): string[] {
     return this.terms.lacks;
+  }
+
+  /** Most messages to be sent in a second, as far as is known; Infinity for any number. */
+  get messagesPerSecond(): number {
+    return this.pace.perSecond;
+  }
+
+  /** For how long nothing more is sent, in ms; see `Transport`. */
+  pauseMs(leavesRoom = false): number {
+    const pauseMs = this.pace.pauseMs(leavesRoom);
+    return this.cancelQueued === null ? pauseMs : Math.max(1, pauseMs);
   }
 
   /** A packet of that length has arrived. */
@@ -173,6 +192,7 @@ export class MqttTransport implements Transport {
   send(topic: string, payload: Uint8Array, sent: () => void): void {
     const client = this.client;
     if (!this.isUp || client === null) return;
+    this.pace.spend();
     client.publish(topic, payload as Buffer, { qos: 0 }, () => {
       if (this.client === client && this.isUp) sent();
     });
@@ -199,7 +219,7 @@ export class MqttTransport implements Transport {
     this.current?.cancelTimeout();
     this.client = null;
     this.isUp = false;
-    this.watch.stop();
+    this.stopSending();
     if (client === null) return;
     if (wasUp) await this.sayGoodbye(client);
     else client.end(true);
@@ -216,22 +236,60 @@ export class MqttTransport implements Transport {
 
   private publishQueued(): void {
     const { client, watch } = this;
-    const { retains, qos } = this.terms.terms;
     while (client !== null && this.queued.length > 0 && watch.size < this.receiveMaximum) {
-      const { topic, payload, retain, done } = this.queued.shift()!;
-      const awaited = qos === 0 ? null : watch.add();
-      client.publish(topic, payload, { qos, retain: retain && retains }, (error) => {
-        if (this.client !== client || !this.isUp) return;
-        // Without a code it is no answer: the package ends what is under way before it says so.
-        if (error && codeOf(error) === null) return;
-        if (awaited !== null) {
-          watch.remove(awaited);
-          this.prove();
-        }
-        done(error ? problemOf(codeOf(error)!) : undefined);
-        this.publishQueued();
-      });
+      const pauseMs = this.pace.pauseMs();
+      if (pauseMs > 0) return this.publishLater(pauseMs);
+      this.publishNow(client, this.queued.shift()!);
     }
+  }
+
+  private publishNow(client: MqttClient, message: QueuedMessage): void {
+    const { watch } = this;
+    const { retains, qos } = this.terms.terms;
+    const { topic, payload, retain, done } = message;
+    const awaited = qos === 0 ? null : watch.add();
+    this.pace.spend();
+    client.publish(topic, payload, { qos, retain: retain && retains }, (error) => {
+      if (this.client !== client || !this.isUp) return;
+      const code = error ? codeOf(error) : null;
+      // Without a code it is no answer: the package ends what is under way before it says so.
+      if (error && code === null) return;
+      if (awaited !== null) {
+        watch.remove(awaited);
+        this.prove();
+      }
+      if (code !== null && EXCESS_CODES.includes(code) && this.slowDown()) {
+        this.queued.unshift(message);
+      } else done(code === null ? undefined : problemOf(code));
+      this.publishQueued();
+    });
+  }
+
+  private publishLater(delayMs: number): void {
+    this.cancelQueued ??= this.options.timing.after(delayMs, () => {
+      this.cancelQueued = null;
+      this.publishQueued();
+    });
+  }
+
+  private stopSending(): void {
+    this.queued = [];
+    this.watch.stop();
+    this.cancelQueued?.();
+    this.cancelQueued = null;
+  }
+
+  /** The broker had too many messages. False when it cannot be for that. */
+  private slowDown(): boolean {
+    const before = this.pace.perSecond;
+    const isExcess = this.pace.noteExcess();
+    if (this.pace.perSecond < before) this.report.tooMany(this.pace.perSecond);
+    return isExcess;
+  }
+
+  private noteUnanswered(): void {
+    if (this.pace.isBusy) this.slowDown();
+    this.end("it left a message unanswered", true);
   }
 
   /** The broker does what was asked of it, so that what it lacks is known. */
@@ -337,7 +395,8 @@ export class MqttTransport implements Transport {
 
   private subscribe(client: MqttClient, connack: IConnackPacket, attempt: ConnectionAttempt): void {
     const offer = connack.properties ?? {};
-    this.receiveMaximum = offer.receiveMaximum ?? MAX_RECEIVE_MAXIMUM;
+    const { receiveMaximum = MAX_RECEIVE_MAXIMUM } = offer;
+    this.receiveMaximum = Math.min(receiveMaximum, this.foundReceiveMaximum);
     this.limit.announce(offer.maximumPacketSize ?? Infinity);
     this.terms.noteAccepted(offer);
     this.remoteAddress = (client.stream as Socket | undefined)?.remoteAddress ?? "";
@@ -364,6 +423,7 @@ export class MqttTransport implements Transport {
   private up(): void {
     this.isUp = true;
     this.isProven = false;
+    this.pace.begin();
     this.upSince = this.options.timing.nowMs();
     const afterOutage = this.report.isAway;
     this.report.connected(this.protocolVersion === MQTT_5 ? "MQTT 5" : "MQTT 3.1.1");
@@ -385,8 +445,7 @@ export class MqttTransport implements Transport {
     attempt.cancelTimeout();
     this.client = null;
     this.isUp = false;
-    this.queued = [];
-    this.watch.stop();
+    this.stopSending();
     this.cancelTrial();
     if (wasUp) {
       if (this.options.timing.nowMs() - this.upSince >= STABLE_MS) this.attempts = 0;
@@ -406,8 +465,12 @@ export class MqttTransport implements Transport {
   private settle(wasUp: boolean, attempt: ConnectionAttempt): boolean {
     const { terms, strikes } = this;
     if (wasUp) terms.forgetRefusals();
-    if (attempt.code !== null) return terms.noteCode(attempt.code);
+    if (attempt.code !== null) {
+      this.noteLimit(attempt.code);
+      return terms.noteCode(attempt.code);
+    }
     if (!attempt.isHungUp) return false;
+    if (wasUp && this.pace.noteHungUp()) this.report.tooMany(this.pace.perSecond);
     if (!attempt.isAccepted) return terms.noteUnanswered();
     const [topic] = attempt.unanswered;
     if (topic !== undefined) {
@@ -417,6 +480,14 @@ export class MqttTransport implements Transport {
       return false;
     }
     return !this.isProven && terms.noteUnproven();
+  }
+
+  /** The broker said that there was too much of something. */
+  private noteLimit(code: number): void {
+    if (EXCESS_CODES.includes(code)) this.slowDown();
+    if (code !== CODES.receiveMaximumExceeded) return;
+    const most = Math.min(this.receiveMaximum, 2 * FOUND_RECEIVE_MAXIMUM);
+    this.foundReceiveMaximum = Math.max(1, Math.floor(most / 2));
   }
 
   /** Doubles from FIRST_DELAY_MS to MAX_DELAY_MS; the upper half of it is left to chance. */

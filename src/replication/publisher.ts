@@ -9,6 +9,9 @@
  * The events of a batch are read from the store when it is made: own writes that a newer foreign
  * one has replaced are passed over, for whoever wrote that publishes it.
  *
+ * Where the broker takes only so many messages a second, a batch leaves when the next one may, with
+ * all that waits by then and fits: the more is written, the longer batches are.
+ *
  * The messages in flight are bounded in number and bytes. When the broker cannot keep
  * up, nothing is encoded until it acknowledges; meanwhile writes gather in the outbox,
  * where they are only ids, so memory stays flat.
@@ -60,6 +63,8 @@ const TELL_MS = 1_000;
 export interface PublisherLimits extends BatchLimits {
   /** How long a write may wait for company, in ms. */
   readonly batchMs: number;
+  /** A batch is closed when it is at least this long, in bytes. */
+  readonly batchBytes: number;
   /** Most ids in the outbox. */
   readonly maxOutboxEvents: number;
 }
@@ -87,6 +92,10 @@ export interface MessageSink {
   readonly agreement: Agreement;
   /** Longest message the broker takes, in bytes, as far as is known; it may change. */
   readonly maxMessageBytes: number;
+  /** Only so many messages may be sent in a second: each is to be as long as it may. */
+  readonly isPaced: boolean;
+  /** For how long nothing may be sent for that reason, in ms. */
+  pauseMs(): number;
   /** `acknowledged` is called once, with the problem when it was refused. */
   send(message: Buffer, acknowledged: (problem?: PublishProblem) => void): void;
   /** A message of that length arrived. */
@@ -347,8 +356,11 @@ export class Publisher {
       if (timing.nowMs() > deadline) return this.pumpSoon();
       this.sendBatch(sink);
     }
-    if (this.suspects.size > 0 && this.inFlight.size === 0) this.sendSuspect(sink);
+    const pauseMs = sink.pauseMs();
+    const isFree = pauseMs === 0 && this.inFlight.size === 0;
+    if (this.suspects.size > 0 && isFree) this.sendSuspect(sink);
     this.stalled = !this.isIdle;
+    if (this.stalled && pauseMs > 0) this.cancelTimer ??= timing.after(pauseMs, this.pump);
     if (this.isIdle && this.inFlight.size === 0) this.resolveDrained();
   };
 
@@ -360,9 +372,9 @@ export class Publisher {
   }
 
   /** Whether there is room for one more of what is new, and no suspect's turn. */
-  private mayGoOn({ receiveMaximum }: MessageSink): boolean {
-    if (this.inFlight.size >= Math.min(WINDOW_MESSAGES, receiveMaximum)) return false;
-    if (this.inFlightBytes >= WINDOW_BYTES) return false;
+  private mayGoOn(sink: MessageSink): boolean {
+    if (this.inFlight.size >= Math.min(WINDOW_MESSAGES, sink.receiveMaximum)) return false;
+    if (this.inFlightBytes >= WINDOW_BYTES || sink.pauseMs() > 0) return false;
     for (const message of this.inFlight) if (message.isAlone) return false;
     return this.suspects.size === 0 || this.options.timing.nowMs() < this.freshUntilMs;
   }
@@ -371,15 +383,15 @@ export class Publisher {
     const { outbox, filler } = this;
     const flush = outbox.flushPending;
     outbox.flushPending = false;
+    const fullBytes = this.fullBytes(sink);
     filler.begin(sink.maxMessageBytes, flush, sink.agreement.version);
-    filler.fill(outbox);
+    filler.fill(outbox, fullBytes);
     this.noteUnsendable();
     if (filler.count === 0) return;
     // A number nobody will see tells the receivers that something was lost.
     if (outbox.takeLoss()) this.sequence++;
     const eventBytes = filler.length / filler.count;
-    const batchBytes = Math.min(this.options.limits.batchBytes, sink.maxMessageBytes);
-    outbox.fullAt = Math.max(2, Math.ceil(batchBytes / eventBytes));
+    outbox.fullAt = Math.max(2, Math.ceil(fullBytes / eventBytes));
     this.send(sink, { ...filler.taken(), flush, kills: 0, isAlone: false });
   }
 
@@ -387,11 +399,17 @@ export class Publisher {
     const { suspects, filler } = this;
     const { flush, kills } = suspects.next();
     filler.begin(sink.maxMessageBytes, flush, sink.agreement.version);
-    filler.fill(suspects);
+    filler.fill(suspects, this.fullBytes(sink));
     suspects.finish();
     this.noteUnsendable();
     if (filler.count === 0) return this.pumpSoon();
     this.send(sink, { ...filler.taken(), flush, kills, isAlone: true });
+  }
+
+  /** A batch is closed when it is at least so long. */
+  private fullBytes({ isPaced, maxMessageBytes }: MessageSink): number {
+    const { batchBytes } = this.options.limits;
+    return isPaced ? maxMessageBytes : Math.min(batchBytes, maxMessageBytes);
   }
 
   private noteUnsendable(): void {

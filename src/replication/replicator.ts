@@ -126,6 +126,13 @@ export class Replicator {
       "What the broker does without, of what nodes use; left out when it is nothing.",
       (it) => it.transport.lacks?.join(", ") || null,
     ),
+    gauge(
+      "replication_max_messages_per_second",
+      "",
+      "Most messages sent to the broker in a second, as far as its limit is known; 0 for none.",
+      ({ transport: { messagesPerSecond } }) =>
+        messagesPerSecond === Infinity ? 0 : messagesPerSecond,
+    ),
     ...within((it: Replicator) => it.publisher, Publisher.facts),
     ...within((it: Replicator) => it.receiver, Receiver.facts),
     counter(
@@ -550,6 +557,7 @@ export class Replicator {
       protocol: settings.protocol_version,
       maxPacketBytes: maxMessageBytes(settings),
       maxSentBytes: settings.max_packet_bytes,
+      maxMessagesPerSecond: settings.max_messages_per_second,
       subscriptions: [
         { topic: this.updatesTopic, ownToo: "at first" },
         { topic: this.eventsTopic, ownToo: false },

@@ -96,6 +96,14 @@ export class SealedTransport implements Transport {
     return this.inner.maxPacketBytes - SEAL_BYTES;
   }
 
+  get messagesPerSecond(): number {
+    return this.inner.messagesPerSecond;
+  }
+
+  pauseMs(leavesRoom?: boolean): number {
+    return this.inner.pauseMs(leavesRoom);
+  }
+
   notePassed(bytes: number): void {
     this.inner.notePassed(bytes + SEAL_BYTES);
   }

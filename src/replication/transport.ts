@@ -49,6 +49,8 @@ export interface TransportOptions {
   readonly maxPacketBytes: number;
   /** Longest packet this client sends, in bytes. */
   readonly maxSentBytes: number;
+  /** Most messages this client sends in a second; 0 for as many as the broker takes. */
+  readonly maxMessagesPerSecond: number;
   readonly subscriptions: readonly Subscription[];
   readonly logger: Logger;
   /** From 0 to below 1, for the jitter of delays. */
@@ -90,6 +92,13 @@ export interface Transport {
   readonly maxPacketBytes: number;
   /** What this broker does without, in words. */
   readonly lacks?: readonly string[];
+  /** Most messages to be sent in a second, as far as is known; Infinity for any number. */
+  readonly messagesPerSecond: number;
+  /**
+   * For how long nothing more is sent, in ms, as there were so many messages in this second; 0 when
+   * something may be. With `leavesRoom`, what matters more still may be.
+   */
+  pauseMs(leavesRoom?: boolean): number;
   /** A packet of that length has arrived. */
   notePassed(bytes: number): void;
   /** One of that length did not. False when its length cannot be why. */

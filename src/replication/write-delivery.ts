@@ -107,6 +107,10 @@ export class WriteDelivery {
       get agreement() {
         return agreement();
       },
+      get isPaced() {
+        return transport.messagesPerSecond < Infinity;
+      },
+      pauseMs: () => transport.pauseMs(),
       send: (message, acknowledged) => {
         onSent(message.length);
         transport.publish(topic, message, false, (problem) => {

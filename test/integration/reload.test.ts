@@ -327,6 +327,12 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     const mqtt = { "mqtt.enabled": true, "mqtt.broker_address": broker_address };
     await shownBy("replication_max_packet_bytes", "mqtt.max_packet_bytes", 9_999, "9999", mqtt)();
   },
+  async "mqtt.max_messages_per_second"() {
+    const broker_address = await startBroker();
+    const mqtt = { "mqtt.enabled": true, "mqtt.broker_address": broker_address };
+    const fact = "replication_max_messages_per_second";
+    await shownBy(fact, "mqtt.max_messages_per_second", 70, "70", mqtt)();
+  },
   async "mqtt.max_event_bytes"() {
     const broker_address = await startBroker();
     const node = await start({ "mqtt.enabled": true, "mqtt.broker_address": broker_address });

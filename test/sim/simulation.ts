@@ -242,6 +242,7 @@ export class Simulation {
       clean_session: plan.cleanSession,
       protocol_version: "auto",
       max_packet_bytes: 131_072,
+      max_messages_per_second: 0,
       max_event_bytes: MAX_EVENT_BYTES,
       accept_foreign_events: true,
       batch_milliseconds: 5,

@@ -224,6 +224,8 @@ function deafTransport(): Transport {
     protocolVersion: 5,
     remoteAddress: "",
     receiveMaximum: 10,
+    messagesPerSecond: Infinity,
+    pauseMs: () => 0,
     maxPacketBytes: 131_072,
     notePassed() {},
     noteTooLong: () => false,

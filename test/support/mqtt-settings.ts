@@ -13,6 +13,7 @@ export const mqttSettings: ReplicatorOptions["settings"] = {
   clean_session: true,
   protocol_version: "auto",
   max_packet_bytes: 131_072,
+  max_messages_per_second: 0,
   max_event_bytes: 1_000,
   accept_foreign_events: true,
   batch_milliseconds: 2,

@@ -39,10 +39,20 @@ export interface Oddities {
   maxTopicsASubscription?: number;
   /**
    * Most publishes of a client that are taken in a second, and most messages without
-   * acknowledgement that it is sent. What is above is dropped in silence.
+   * acknowledgement that it is sent.
    */
   messagesPerSecond?: number;
+  /** How long such a second is, in ms. */
+  secondMs?: number;
+  /**
+   * What becomes of a publish above that: it is dropped in silence by default, or refused; or the
+   * connection is ended, with a word (MQTT 5) or without.
+   */
+  onTooMany?: "silence" | "refuse" | "disconnect" | "hang up";
 }
+
+/** "Quota exceeded". */
+const QUOTA = 0x97;
 
 /**
  * A broker with the limits of AWS IoT Core, as its pages on quotas have them: 128 KiB a message,
@@ -66,10 +76,10 @@ class Allowance {
   private beganMs = -Infinity;
   private used = 0;
 
-  /** Whether one more is within `most` a second. */
-  take(most: number): boolean {
+  /** Whether one more is within `most` in so many ms. */
+  take(most: number, secondMs = 1_000): boolean {
     const nowMs = performance.now();
-    if (nowMs - this.beganMs >= 1_000) [this.beganMs, this.used] = [nowMs, 0];
+    if (nowMs - this.beganMs >= secondMs) [this.beganMs, this.used] = [nowMs, 0];
     return ++this.used <= most;
   }
 }
@@ -151,7 +161,7 @@ export class OddBroker {
     });
     incoming.on("error", () => this.hangUp(client));
     incoming.on("packet", (packet) => {
-      if (!socket.destroyed) this.take(client, packet);
+      if (this.clients.has(client)) this.take(client, packet);
     });
   }
 
@@ -189,15 +199,23 @@ export class OddBroker {
     const { topic, qos, retain, messageId } = packet;
     const bytes = generate(packet, { protocolVersion: client.version }).length;
     this.publishes.push({ topic, bytes, qos, retain });
-    const { messagesPerSecond = Infinity } = this.oddities;
-    const isInTime = client.sending.take(messagesPerSecond);
+    const { messagesPerSecond = Infinity, secondMs } = this.oddities;
+    const isInTime = client.sending.take(messagesPerSecond, secondMs);
     if (!isInTime) this.throttled++;
-    const fate = isInTime ? this.oddities.onPublish?.(packet, bytes) : "silence";
+    const fate = isInTime ? this.oddities.onPublish?.(packet, bytes) : this.tooMany(client);
     if (fate === "silence") return;
     if (fate === "hang up") return this.hangUp(client);
     if (qos === 1) this.acknowledge(client, messageId!, fate ?? 0);
     if (fate !== undefined || this.oddities.swallows?.(packet)) return;
     this.passOn(client, packet);
+  }
+
+  private tooMany(client: Client): Fate {
+    const { onTooMany = "silence" } = this.oddities;
+    if (onTooMany === "refuse") return QUOTA;
+    if (onTooMany !== "disconnect") return onTooMany;
+    this.send(client, { cmd: "disconnect", reasonCode: QUOTA });
+    return "hang up";
   }
 
   private acknowledge(client: Client, messageId: number, reasonCode: number): void {
@@ -247,8 +265,8 @@ export class OddBroker {
     qos: 0 | 1,
     retain: boolean,
   ): void {
-    const { messagesPerSecond = Infinity } = this.oddities;
-    if (qos === 0 && !client.receiving.take(messagesPerSecond)) return;
+    const { messagesPerSecond = Infinity, secondMs } = this.oddities;
+    if (qos === 0 && !client.receiving.take(messagesPerSecond, secondMs)) return;
     client.nextId = (client.nextId % 65_535) + 1;
     const id = qos === 0 ? {} : { messageId: client.nextId };
     this.send(client, { cmd: "publish", topic, payload, qos, retain, dup: false, ...id });
@@ -262,7 +280,7 @@ export class OddBroker {
 
   private hangUp(client: Client): void {
     this.hangUps++;
-    client.socket.destroy();
+    client.socket.destroySoon();
     this.leave(client);
   }
 

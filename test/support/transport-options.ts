@@ -20,6 +20,7 @@ export function transportOptions(
     protocol: "auto",
     maxPacketBytes: 1_000_000,
     maxSentBytes: 1_000_000,
+    maxMessagesPerSecond: 0,
     subscriptions: [],
     logger: { ...silentLogger, warn, error: warn },
     random: () => 0,

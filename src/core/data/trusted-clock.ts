@@ -166,7 +166,7 @@ export class TrustedClock {
   private comparedPeers = 0;
   private comparedMs: number | null = null;
   private readonly witnesses = new Map<string, Witness>();
-  /** What `recentOffsets` returned, and until when that is so; null once somebody said otherwise. */
+  /** What `recentOffsets` returned, and until when that is so; null when it has changed. */
   private known: { readonly offsets: readonly number[]; readonly untilMs: number } | null = null;
   /** Whether a peer has said since `sinceMs` that it does not know the time either. */
   private isOtherUnsure = false;

@@ -119,6 +119,8 @@ class Stranger implements AsyncDisposable {
     const messenger: Messenger = {
       isOpen: true,
       isCrowded: false,
+      isPaced: false,
+      pauseMs: () => 0,
       maxMessageBytes: 4_096,
       send: (to, box, message, taken) => {
         this.send(`${to}/${box}`, message);

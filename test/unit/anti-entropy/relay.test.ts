@@ -83,6 +83,9 @@ class TestNode {
   readonly accepted: End[] = [];
   refusal: string | null = null;
   isCrowded = false;
+  isPaced = false;
+  /** For how long nothing is to be sent. */
+  pauseMs: () => number = () => 0;
 
   constructor(
     broker: Broker,
@@ -92,6 +95,7 @@ class TestNode {
   ) {
     const { timing } = broker;
     const isCrowded = () => this.isCrowded;
+    const isPaced = () => this.isPaced;
     this.messenger = {
       get isOpen() {
         return broker.isUp;
@@ -100,6 +104,10 @@ class TestNode {
         return isCrowded();
       },
       maxMessageBytes,
+      get isPaced() {
+        return isPaced();
+      },
+      pauseMs: () => this.pauseMs(),
       send(to, box, message, taken) {
         broker.send(to, box, message);
         if (broker.isUp) timing.after(1, taken);
@@ -290,6 +298,34 @@ describe("the budget", () => {
     broker.run(5_000);
     expect(far.received.length).toBe(160_005);
   });
+});
+
+test("nothing at all is sent while the broker takes no more messages", () => {
+  const broker = new Broker();
+  const [a, b] = [broker.node("a"), broker.node("b")];
+  a.isPaced = b.isPaced = true;
+  const { near, far } = connect(broker, a, b);
+  const { timeline } = broker;
+  // One message in 200 ms, both ways.
+  for (const node of [a, b]) {
+    let lastMs = timeline.nowMs;
+    const { send } = node.messenger;
+    node.messenger.send = (...message) => {
+      lastMs = timeline.nowMs;
+      send.call(node.messenger, ...message);
+    };
+    node.pauseMs = () => Math.max(0, lastMs + 200 - timeline.nowMs);
+  }
+  const startMs = timeline.nowMs;
+  near.link.send(Buffer.from(text(160_000)));
+  broker.run(10_000);
+  for (const to of ["a", "b"]) {
+    const times = broker.messages.filter((it) => it.to === to && it.atMs > startMs);
+    expect(times.length).toBeLessThanOrEqual(50);
+  }
+  // And each is longer than usual.
+  expect(Math.max(...broker.messages.map(({ bytes }) => bytes))).toBeGreaterThan(10_000);
+  expect(far.received.length).toBe(160_005);
 });
 
 describe("strangers at the broker", () => {

@@ -77,6 +77,7 @@ test("a minimal file gets every default, without a notice", () => {
         clean_session: true,
         protocol_version: "auto",
         max_packet_bytes: 131_072,
+        max_messages_per_second: 0,
         max_event_bytes: 1048576,
         accept_foreign_events: true,
         batch_milliseconds: 5,

@@ -15,6 +15,8 @@ beforeEach(() => {
   opened = 0;
   const transport = {
     maxPacketBytes: 1_000,
+    messagesPerSecond: Infinity,
+    pauseMs: () => 0,
     isGranted: (topic: string) => granted && topic === "home/kv/sync/n%201/+",
     send: (topic: string, message: Uint8Array) =>
       void sent.push(`${topic} ${Buffer.from(message).toString()}`),

@@ -66,6 +66,7 @@ test("others have their turn between messages, however many came at once", async
     protocol: "auto",
     maxPacketBytes: 1_000_000,
     maxSentBytes: 1_000_000,
+    maxMessagesPerSecond: 0,
     subscriptions: [{ topic: "t", ownToo: true }],
     logger: silentLogger,
     random: Math.random,

@@ -47,6 +47,8 @@ beforeEach(() => {
     isEchoing: false,
     agreement: { version: 5, features: 0 },
     maxMessageBytes: 1_000_000,
+    isPaced: false,
+    pauseMs: () => 0,
     notePassed() {},
     noteTooLong: () => false,
     send(message, acknowledge) {
@@ -257,6 +259,21 @@ test("no more is sent unacknowledged than the broker takes", async () => {
   sent[1].acknowledge();
   await eventually("one more is sent", () => sent.length === 4);
   expect(publisher.unacknowledged).toBe(3);
+});
+
+test("where only so many messages may be sent, one waits for its time and takes all that waits", async () => {
+  let pauseMs = 20;
+  sink = { ...sink, isPaced: true, maxMessageBytes: 20_000, pauseMs: () => pauseMs };
+  publisher.start(sink);
+  for (let i = 0; i < 100; i++) set(`key${i}`);
+  const waited = Promise.withResolvers<void>();
+  setTimeout(waited.resolve, 3 * pauseMs);
+  await waited.promise;
+  expect(sent).toEqual([]);
+  pauseMs = 0;
+  await eventually("it is sent", () => sent.length > 0);
+  // Longer than batches are otherwise.
+  expect(sent.map(({ events }) => events.length)).toEqual([100]);
 });
 
 test("what was in flight or just acknowledged when the connection broke is sent again", async () => {

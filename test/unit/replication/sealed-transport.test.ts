@@ -77,6 +77,8 @@ class Member {
       protocolVersion: 5,
       remoteAddress: "",
       receiveMaximum: 7,
+      messagesPerSecond: Infinity,
+      pauseMs: () => 0,
       maxPacketBytes: 1_000,
       notePassed: (bytes) => (this.longest = bytes),
       noteTooLong: (bytes) => bytes > 500,
