@@ -2,6 +2,7 @@
  * What the HTTP port of a node tells: the facts as metrics, what it takes to be ready, and, by the
  * API, its keys.
  */
+import type { RecoveryProgress } from "./durability/recovery.ts";
 import type { UserDirectory } from "./access/directory.ts";
 import { isLocal } from "./access/host.ts";
 import type { User } from "./access/user.ts";
@@ -63,11 +64,12 @@ export function openNodeHttp(
   audit: Audit,
   serving: () => ServingNode | null,
   tls: HttpTls,
+  recovery: () => RecoveryProgress | null = () => null,
 ): NodeHttp | null {
   const { http } = config;
   if (http.bind_address === "" && http.bind_port === 0) return null;
   const loopDelay = new LoopDelay(timing);
-  const source = sourceOf(config, timing, users, audit, serving, loopDelay);
+  const source = sourceOf(config, timing, users, audit, serving, recovery, loopDelay);
   try {
     const host = http.bind_address === "" ? LOOPBACK : http.bind_address;
     const port = new HttpPort(source, host, http.bind_port, http.tls ? tls : null);
@@ -90,6 +92,7 @@ function sourceOf(
   users: UserDirectory,
   audit: Audit,
   serving: () => ServingNode | null,
+  recovery: () => RecoveryProgress | null,
   loopDelay: LoopDelay,
 ): HttpPortSource {
   const noteDenied = (event: "denied" | "login_failed", user: string, address: string): void =>
@@ -130,7 +133,7 @@ function sourceOf(
       const delays = seriesWithin(() => loopDelay, LoopDelay.series);
       return { sections: node.view.facts(), series: [...node.series(), ...delays] };
     },
-    readiness: () => checksOf(serving()),
+    readiness: () => checksOf(serving(), recovery()),
     // A web page whose name was made to lead here calls it by that; such names have a dot.
     admitsName: (name: string) =>
       !users.isOpen || !name.includes(".") || http.host_names.includes(name),
@@ -193,11 +196,22 @@ function maySayInfo(users: UserDirectory, { definition }: User): boolean {
   return definition.selectors.some((selector) => selector.permits(info));
 }
 
+function recoveryOf(recovery: RecoveryProgress | null): Check {
+  const reason = "the data is being read from disk";
+  const check = { name: "recovered", ok: false };
+  if (recovery === null) return { ...check, reason };
+  const { bytesRead, bytesTotal, entries } = recovery;
+  const percent = Math.floor((100 * bytesRead) / Math.max(1, bytesTotal));
+  const progress = { bytes_read: bytesRead, bytes_total: bytesTotal, entries };
+  return { ...check, reason: `${reason}: ${percent} % so far`, progress };
+}
+
 /** What it takes to be ready: whoever sends clients here looks at it. */
-export function checksOf(node: ServingNode | null): Check[] {
-  if (node === null) {
-    return [{ name: "recovered", ok: false, reason: "the data is being read from disk" }];
-  }
+export function checksOf(
+  node: ServingNode | null,
+  recovery: RecoveryProgress | null = null,
+): Check[] {
+  if (node === null) return [recoveryOf(recovery)];
   const { replica, hasSynced } = node;
   const { failure } = replica.journal;
   const { isFull } = replica.store;
@@ -207,7 +221,9 @@ export function checksOf(node: ServingNode | null): Check[] {
     {
       name: "first_sync",
       ok: hasSynced,
-      reason: hasSynced ? "done, or nobody was there" : "the first sync with the peers goes on",
+      reason: hasSynced
+        ? "done, or nobody was there"
+        : `the first sync with the peers goes on; ${replica.store.size} keys are here`,
     },
     { name: "journal", ok: failure === null, reason: failure?.message ?? "it takes writes" },
     {

@@ -20,6 +20,7 @@ import { ClientSession } from "./commands/client-session.ts";
 import { Backups } from "./durability/backup.ts";
 import { DiskSpace } from "./durability/disk-space.ts";
 import { findLooseFiles } from "./durability/loose-files.ts";
+import type { RecoveryProgress } from "./durability/recovery.ts";
 import { loadDiskKeys, type DiskKeys } from "./durability/sealing.ts";
 import { formatHostPort, isLoopbackHost } from "./config/address.ts";
 import { LiveConfig, type Change, type Commit, type Outcome } from "./config/live-config.ts";
@@ -136,6 +137,7 @@ class RunningNode implements Node {
     const { config } = live;
     let broker: EmbeddedBroker | null = null;
     let node: RunningNode | null = null;
+    let recovery: RecoveryProgress | null = null;
     const certificates = new NodeCertificates(config, logger, world);
     const nodeUsers = new NodeUsers(config, logger.child("access"), world);
     const keys = loadDiskKeys(config.storage, world.randomWords);
@@ -154,9 +156,11 @@ class RunningNode implements Node {
         pem: () => certificates.own!.current.pem,
         needsCertificate: () => config.tls.client_certificates === "require",
       },
+      () => recovery,
     );
     const { tls } = config;
     const surroundings = {
+      onRecovery: (progress: RecoveryProgress) => void (recovery = progress),
       brokerAddress: startOwnBroker,
       address: () => advertisedAddress(config, node!.listener.plainPort),
       tlsAddress: () => advertisedTlsAddress(config, node!.listener.tlsPort),
@@ -513,7 +517,7 @@ function replicaOptions(
   keys: DiskKeys,
   surroundings: Pick<
     ReplicaOptions,
-    "brokerAddress" | "address" | "tlsAddress" | "peerSecurity" | "brokerTls"
+    "brokerAddress" | "address" | "tlsAddress" | "peerSecurity" | "brokerTls" | "onRecovery"
   >,
 ): ReplicaOptions {
   const { network } = config;

@@ -19,6 +19,7 @@ import type { Contacts } from "./core/sync/contacts.ts";
 import { resumeIncarnation } from "./durability/incarnation.ts";
 import { MemoryJournal, type Journal, type JournalFailure } from "./durability/journal.ts";
 import { openLog } from "./durability/open-log.ts";
+import type { RecoveryProgress } from "./durability/recovery.ts";
 import type { DiskKeys } from "./durability/sealing.ts";
 import { SetAside } from "./durability/set-aside.ts";
 import {
@@ -87,6 +88,8 @@ export interface ReplicaOptions {
   /** A peer that is silent for so long in a session is given up, in ms. */
   readonly silenceMs: number;
   readonly logger: Logger;
+  /** Told how far the data is back from disk, now and then. */
+  readonly onRecovery?: (progress: RecoveryProgress) => void;
   readonly bounds?: ReplicaBounds;
   /** What this node speaks to others; what the program does, unless given. */
   readonly capabilities?: Capabilities;
@@ -461,6 +464,7 @@ async function openJournal(
     timing: world.timing,
     lock: world.lock,
     logger: options.logger.child("storage"),
+    ...(options.onRecovery && { onRecovery: options.onRecovery }),
     ...(keys && { keys }),
     ...(bounds && { segmentBytes: bounds.segmentBytes }),
   });

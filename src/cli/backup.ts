@@ -11,6 +11,8 @@ import { MissingKey, type DiskKeys } from "../durability/sealing.ts";
 import { OperationalError } from "../operational-error.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
 import { diskKeysOf, keyFile } from "./disk-keys.ts";
+import { Progress } from "./progress.ts";
+import { withProgress } from "./watched-files.ts";
 import { loginGiven, loginOptions } from "./login.ts";
 import { placeGiven, tlsOptions } from "./tls-options.ts";
 import { RespConnection, type RespValue } from "./resp-connection.ts";
@@ -74,12 +76,9 @@ async function fetchBackup(
   );
   try {
     const made = await connection.ask(["BACKUP", name], Infinity); // takes as long as it takes
-    for (let position = 0; ;) {
-      const piece = await connection.ask(["BACKUP", "READ", name, `${position}`, `${PIECE_BYTES}`]);
-      if (!Buffer.isBuffer(piece) || piece.length === 0) break;
-      await withExplanation(`write ${unfinished}`, file.write(piece, position));
-      position += piece.length;
-    }
+    const write = (piece: Buffer, position: number): Promise<void> =>
+      withExplanation(`write ${unfinished}`, file.write(piece, position));
+    await fetchPieces(connection, name, bytesMade(made), write);
     await connection.ask(["BACKUP", "DROP", name]);
     await withExplanation(`write ${unfinished}`, file.sync());
     const verified = await verify(unfinished, made, keys);
@@ -93,15 +92,44 @@ async function fetchBackup(
   }
 }
 
+async function fetchPieces(
+  connection: RespConnection,
+  name: string,
+  totalBytes: number,
+  write: (piece: Buffer, position: number) => Promise<void>,
+): Promise<void> {
+  const progress = new Progress("fetching the backup", totalBytes, "bytes");
+  try {
+    for (let position = 0; ;) {
+      const piece = await connection.ask(["BACKUP", "READ", name, `${position}`, `${PIECE_BYTES}`]);
+      if (!Buffer.isBuffer(piece) || piece.length === 0) return;
+      await write(piece, position);
+      position += piece.length;
+      progress.add(piece.length);
+    }
+  } finally {
+    progress.end();
+  }
+}
+
+function bytesMade(made: RespValue): number {
+  return Number((made as RespValue[])[1]);
+}
+
 /** `made` is what the node said of the backup: its name, bytes and entries. */
 async function verify(path: string, made: RespValue, keys: DiskKeys): Promise<Fetched> {
   try {
-    const { nodeId, bytes, entries } = await verifyBackup(realFileSystem, path, keys);
+    const { nodeId, bytes, entries } = await withProgress(
+      "verifying the backup",
+      bytesMade(made),
+      (files) => verifyBackup(files, path, keys),
+    );
     return { of: ` of node ${nodeId}`, bytes, entries };
   } catch (error) {
     if (!(error instanceof MissingKey)) throw error;
-    const [bytes, entries] = (made as RespValue[]).slice(1).map(Number);
-    await verifyFrames(realFileSystem, path, bytes!);
-    return { of: `, sealed with the key ${error.keyId}`, bytes: bytes!, entries: entries! };
+    const bytes = bytesMade(made);
+    await verifyFrames(realFileSystem, path, bytes);
+    const entries = Number((made as RespValue[])[2]);
+    return { of: `, sealed with the key ${error.keyId}`, bytes, entries };
   }
 }

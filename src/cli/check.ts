@@ -1,6 +1,6 @@
 /** `merklekv check`: verifies a data directory, and repairs it when asked to. */
 import { checkDirectory, type DirectoryReport } from "../durability/check.ts";
-import { listDataFiles } from "../durability/data-directory.ts";
+import { listDataFiles, segmentPath, snapshotPath } from "../durability/data-directory.ts";
 import { withExplanation, realFileSystem } from "../durability/file-system.ts";
 import { lockDirectory } from "../durability/lock.ts";
 import { repairDirectory } from "../durability/restore.ts";
@@ -8,6 +8,7 @@ import { OperationalError } from "../operational-error.ts";
 import { NO_KEY } from "../durability/sealing.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
 import { diskKeysOf, keyFile } from "./disk-keys.ts";
+import { bytesOf, withProgress } from "./watched-files.ts";
 
 /** The subcommand. Exit code 0: good, or repaired; 1: damaged, or it could not be checked. */
 export const check: Subcommand = {
@@ -34,12 +35,18 @@ export const check: Subcommand = {
     await expectData(directory);
     const lock = await lockDirectory(directory);
     try {
-      const report = await checkDirectory(realFileSystem, directory, keys);
+      const bytes = await dataBytes(directory);
+      const report = await withProgress(`checking ${directory}`, bytes, (files) =>
+        checkDirectory(files, directory, keys),
+      );
       if (report.isGood || !fixes) {
         console.log(isJson ? JSON.stringify(report) : describe(report));
         return report.isGood ? 0 : 1;
       }
-      const repair = await repairDirectory(realFileSystem, report, new Date(), keys);
+      // Read once to be copied, and the copy once to be checked.
+      const repair = await withProgress(`repairing ${directory}`, 2 * bytes, (files) =>
+        repairDirectory(files, report, new Date(), keys),
+      );
       if (isJson) console.log(JSON.stringify({ ...report, repair }));
       else {
         console.log(describe(report));
@@ -62,6 +69,14 @@ async function expectData(directory: string): Promise<void> {
   if (segments.length + snapshots.length === 0) {
     throw new OperationalError(`${directory} is no data directory: it holds no log or snapshot`);
   }
+}
+
+async function dataBytes(directory: string): Promise<number> {
+  const { segments, snapshots } = await listDataFiles(realFileSystem, directory);
+  return bytesOf([
+    ...segments.map((number) => segmentPath(directory, number)),
+    ...snapshots.map((number) => snapshotPath(directory, number)),
+  ]);
 }
 
 function describe({ directory, nodeId, files, entries, isGood }: DirectoryReport): string {

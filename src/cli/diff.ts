@@ -31,6 +31,7 @@ import { realWorld } from "../world.ts";
 import { tlsGiven, tlsOptions } from "./tls-options.ts";
 import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
 import { secretFile, secretsFor } from "./cluster-secret.ts";
+import { Progress } from "./progress.ts";
 import { Inspection, type Described, type Place } from "./inspection.ts";
 
 /** Buckets asked for at once: what they hold is in memory together. */
@@ -143,8 +144,11 @@ async function compare(
     if (a.digests[bucket] !== b.digests[bucket]) differing.push(bucket);
   }
   let count = 0;
+  const progress = new Progress("comparing", differing.length, "buckets");
   for (let i = 0; i < differing.length; i += BUCKETS_A_QUESTION) {
     const buckets = differing.slice(i, i + BUCKETS_A_QUESTION);
+    // Lines take its place.
+    progress.end();
     const [inA, inB] = await Promise.all([a.describe(buckets), b.describe(buckets)]);
     for (const key of [...new Set([...inA.keys(), ...inB.keys()])].sort()) {
       const difference = judge(key, inA.get(key), inB.get(key), a, b);
@@ -152,7 +156,9 @@ async function compare(
       count++;
       visit(difference);
     }
+    progress.add(buckets.length);
   }
+  progress.end();
   return count;
 }
 

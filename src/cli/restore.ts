@@ -4,6 +4,7 @@ import { lockDirectory } from "../durability/lock.ts";
 import { restoreBackup, verifyBackup } from "../durability/restore.ts";
 import { UsageError, type Subcommand } from "./arguments.ts";
 import { diskKeysOf, keyFile } from "./disk-keys.ts";
+import { bytesOf, withProgress } from "./watched-files.ts";
 
 /** The subcommand. */
 export const restore: Subcommand = {
@@ -25,13 +26,17 @@ export const restore: Subcommand = {
     const [from, directory] = words as [string, string];
     const keys = diskKeysOf(given);
     // First, so that a bad backup leaves not even a directory behind.
-    await verifyBackup(realFileSystem, from, keys);
+    const bytes = await bytesOf([from]);
+    await withProgress(`reading ${from}`, bytes, (files) => verifyBackup(files, from, keys));
     await withExplanation(`make ${directory}`, realFileSystem.makeDirectory(directory));
     const lock = await lockDirectory(directory);
     try {
       const nodeId = given.get("--node-id");
       const how = { force, now: new Date(), ...(nodeId === undefined ? {} : { nodeId }) };
-      const restored = await restoreBackup(realFileSystem, from, directory, how, keys);
+      // Read once more, in case it was changed, and once to be copied.
+      const restored = await withProgress(`restoring ${from}`, 2 * bytes, (files) =>
+        restoreBackup(files, from, directory, how, keys),
+      );
       console.log(
         `Restored ${restored.entries} entries of node ${restored.nodeId} into ${directory}` +
           (restored.refused > 0 ? `; left out ${restored.refused} that no node takes` : "") +

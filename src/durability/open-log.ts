@@ -28,6 +28,8 @@ export interface OpenLogOptions {
   readonly keys?: DiskKeys;
   readonly lock: (directory: string) => Promise<DirectoryLock>;
   readonly segmentBytes?: number;
+  /** Told how far recovery is, now and then. */
+  readonly onRecovery?: (progress: RecoveryProgress) => void;
 }
 
 /** An open log, and what it began with. */
@@ -51,7 +53,7 @@ export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
       ...options,
       seals,
       target: options.store,
-      onProgress: progressLog(logger, timing),
+      onProgress: progressLog(logger, timing, options.onRecovery),
     });
     report(logger, directory, recovered, timing.nowMs() - startMs);
     const journal = await withExplanation(
@@ -65,9 +67,15 @@ export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
   }
 }
 
-function progressLog(logger: Logger, timing: Timing): (progress: RecoveryProgress) => void {
+function progressLog(
+  logger: Logger,
+  timing: Timing,
+  tell: (progress: RecoveryProgress) => void = () => {},
+): (progress: RecoveryProgress) => void {
   let nextMs = timing.nowMs() + PROGRESS_EVERY_MS;
-  return ({ bytesRead, bytesTotal, entries }) => {
+  return (progress) => {
+    tell(progress);
+    const { bytesRead, bytesTotal, entries } = progress;
     if (timing.nowMs() < nextMs) return;
     nextMs = timing.nowMs() + PROGRESS_EVERY_MS;
     const percent = Math.floor((100 * bytesRead) / Math.max(1, bytesTotal));

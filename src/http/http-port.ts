@@ -18,6 +18,8 @@ export interface Check {
   readonly ok: boolean;
   /** Why, or how it stands. */
   readonly reason: string;
+  /** How far it is, of what takes long. */
+  readonly progress?: Readonly<Record<string, number>>;
 }
 
 /** What a port tells of. */

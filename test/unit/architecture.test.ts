@@ -74,7 +74,7 @@ const ARROWS: Record<string, string[]> = {
     ...["anti-entropy", "clock-watch.ts", "http", "replica.ts", "replication"],
     ...BELOW_ADAPTERS,
   ],
-  "node-http.ts": ["commands", "http", "replica.ts", ...BELOW_ADAPTERS],
+  "node-http.ts": ["commands", "durability", "http", "replica.ts", ...BELOW_ADAPTERS],
   "node.ts": [
     "node-address.ts",
     "node-broker.ts",

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { networkInterfaces } from "node:os";
 import type { UserDirectory } from "../../../src/access/directory.ts";
 import { loadConfig } from "../../../src/config/load.ts";
+import type { RecoveryProgress } from "../../../src/durability/recovery.ts";
 import { openNodeHttp, type NodeHttp, type ServingNode } from "../../../src/node-http.ts";
 import type { AuditEvent, InnerClient } from "../../../src/ports.ts";
 import { NodeUsers } from "../../../src/node-users.ts";
@@ -12,6 +13,7 @@ import { eventLoop, randomHex, realWorld } from "../../../src/world.ts";
 let http: NodeHttp;
 let users: UserDirectory;
 let serving: ServingNode | null;
+let recovery: RecoveryProgress | null = null;
 let audited: AuditEvent[];
 
 beforeEach(() => open({ MERKLE_KV_HTTP_BIND_ADDRESS: "127.0.0.1" }));
@@ -25,7 +27,15 @@ function open(settings: Record<string, string>): void {
   users = new NodeUsers(loaded.config, silentLogger, realWorld).directory;
   audited = [];
   const audit = { record: (event: AuditEvent) => void audited.push(event) };
-  http = openNodeHttp(loaded.config, eventLoop, users, audit, () => serving, null)!;
+  http = openNodeHttp(
+    loaded.config,
+    eventLoop,
+    users,
+    audit,
+    () => serving,
+    null,
+    () => recovery,
+  )!;
 }
 
 /** A node of which only that is not well. */
@@ -36,7 +46,11 @@ function nodeWith(trouble: {
   hasSynced?: boolean;
 }): ServingNode {
   const { failure = null, isFull = false, writeRefusal = null, hasSynced = true } = trouble;
-  const replica = { journal: { failure }, store: { isFull }, clockWatch: { writeRefusal } };
+  const replica = {
+    journal: { failure },
+    store: { isFull, size: 3 },
+    clockWatch: { writeRefusal },
+  };
   return {
     replica: replica as unknown as ServingNode["replica"],
     hasSynced,
@@ -66,6 +80,16 @@ test("while the data is read from disk it lives, is not ready, and has no metric
   expect((await fetch(`http://${http.address}/metrics`)).status).toBe(503);
 });
 
+test("how far the data is back from disk is told", async () => {
+  recovery = { bytesRead: 50, bytesTotal: 200, entries: 7 };
+  const reason = "recovered: the data is being read from disk: 25 % so far";
+  expect(await readiness()).toEqual([503, [reason]]);
+  const body = await (await fetch(`http://${http.address}/readyz`)).json();
+  const progress = { bytes_read: 50, bytes_total: 200, entries: 7 };
+  expect(body).toMatchObject({ checks: [{ name: "recovered", progress }] });
+  recovery = null;
+});
+
 test("a node with nothing wrong is ready", async () => {
   serving = nodeWith({});
   expect(await readiness()).toEqual([200, []]);
@@ -75,7 +99,7 @@ test.each([
   [{ failure: { message: "the disk is full" } }, "journal: the disk is full"],
   [{ isFull: true }, "memory: storage.memory_limit_mb is reached"],
   [{ writeRefusal: "the clock was stepped" }, "clock: the clock was stepped"],
-  [{ hasSynced: false }, "first_sync: the first sync with the peers goes on"],
+  [{ hasSynced: false }, "first_sync: the first sync with the peers goes on; 3 keys are here"],
 ])("%j is why it is not", async (trouble, problem) => {
   serving = nodeWith(trouble);
   expect(await readiness()).toEqual([503, [problem]]);
