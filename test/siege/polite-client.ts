@@ -4,7 +4,7 @@
  * of the node as its arguments; it says "begun" once it is answered, goes on until its standard input ends, and then prints a
  * `PoliteReport` as a line of JSON.
  */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 
 /** What it saw. */
@@ -15,8 +15,14 @@ export interface PoliteReport {
   readonly worstMs: number;
   readonly p99Ms: number;
   /**
+   * The longest wait without the time in which the node's event loop, this client, or whoever works
+   * for the event loop while that sleeps (who writes the journal) could have gone on and the machine
+   * had no processor for it: what the wait would be on an idle machine.
+   */
+  readonly worstIdleMs: number;
+  /**
    * The most that the event loop of the node worked during one such wait, in ms of processor time.
-   * Unlike the wait, it does not depend on what else the machine does.
+   * Like `worstIdleMs`, and unlike the wait, it does not depend on what else the machine does.
    */
   readonly worstWorkMs: number;
   /** Why it could not go on; null when it could. */
@@ -39,6 +45,7 @@ async function visit(port: number, nodePid: number): Promise<void> {
   const acknowledged: Record<string, string> = {};
   let wrongReads = 0;
   let worstWorkMs = 0;
+  let worstIdleMs = 0;
   let isOver = false;
   let failure: string | null = null;
   let received = "";
@@ -57,14 +64,25 @@ async function visit(port: number, nodePid: number): Promise<void> {
   process.stdin.on("end", () => (isOver = true));
 
   const ask = async (line: string): Promise<string | null> => {
-    const workedMs = workMs(nodePid);
+    const nodeBefore = timesOf(nodePid);
+    const helpersBefore = helpersOf(nodePid);
+    const ownBefore = timesOf(process.pid);
     const begunMs = performance.now();
     socket.write(`${line}\n`);
     while (!received.includes("\n") && failure === null) {
       await new Promise<void>((resolve) => (wake = resolve));
     }
-    waits.push(performance.now() - begunMs);
-    worstWorkMs = Math.max(worstWorkMs, workMs(nodePid) - workedMs);
+    const waitMs = performance.now() - begunMs;
+    const ownAfter = timesOf(process.pid);
+    const nodeAfter = timesOf(nodePid);
+    const workMs = nodeAfter.workMs - nodeBefore.workMs;
+    const delayedMs =
+      nodeAfter.delayedMs - nodeBefore.delayedMs + ownAfter.delayedMs - ownBefore.delayedMs;
+    const asleepMs = Math.max(0, waitMs - workMs - delayedMs);
+    const helpedLateMs = Math.min(asleepMs, longestDelayMs(helpersBefore, helpersOf(nodePid)));
+    waits.push(waitMs);
+    worstIdleMs = Math.max(worstIdleMs, waitMs - delayedMs - helpedLateMs);
+    worstWorkMs = Math.max(worstWorkMs, workMs);
     if (failure !== null) return null;
     const end = received.indexOf("\n");
     const reply = received.slice(0, end);
@@ -89,6 +107,7 @@ async function visit(port: number, nodePid: number): Promise<void> {
     requests: waits.length,
     worstMs: waits.at(-1) ?? 0,
     p99Ms: waits[Math.floor(waits.length * 0.99)] ?? 0,
+    worstIdleMs,
     worstWorkMs,
     failure,
     wrongReads,
@@ -98,15 +117,44 @@ async function visit(port: number, nodePid: number): Promise<void> {
   process.exit(0);
 }
 
-/**
- * Processor time that the first thread of a process, which has the event loop, has used so far. 0
- * where the system does not tell, or the process is gone.
- */
-function workMs(pid: number): number {
+/** What a thread has had of the processors so far. */
+interface Times {
+  /** How long it ran. */
+  readonly workMs: number;
+  /** How long it could have run, and had to wait. */
+  readonly delayedMs: number;
+}
+
+const NONE: Times = { workMs: 0, delayedMs: 0 };
+
+/** Those of a thread: by default of the first one of the process, which has the event loop. */
+function timesOf(pid: number, thread: number | string = pid): Times {
   try {
-    const [nanoseconds] = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8").split(" ");
-    return Number(nanoseconds) / 1e6;
+    const [ran, delayed] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ");
+    return { workMs: Number(ran) / 1e6, delayedMs: Number(delayed) / 1e6 };
   } catch {
-    return 0;
+    // The system does not tell, or the thread is gone.
+    return NONE;
   }
+}
+
+/** Those of all other threads of a process. */
+function helpersOf(pid: number): ReadonlyMap<string, Times> {
+  const found = new Map<string, Times>();
+  try {
+    for (const thread of readdirSync(`/proc/${pid}/task`)) {
+      if (thread !== `${pid}`) found.set(thread, timesOf(pid, thread));
+    }
+  } catch {
+    // Likewise.
+  }
+  return found;
+}
+
+function longestDelayMs(before: ReadonlyMap<string, Times>, after: typeof before): number {
+  let longestMs = 0;
+  for (const [thread, { delayedMs }] of after) {
+    longestMs = Math.max(longestMs, delayedMs - (before.get(thread) ?? NONE).delayedMs);
+  }
+  return longestMs;
 }

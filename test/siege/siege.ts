@@ -4,11 +4,12 @@
  *
  *   bun run siege [--only NAME[,NAME…]] [--scale 0.1] [--list]
  *
- * The table tells the longest that the polite client waited, the most that the node's event loop
- * worked in such a time (in processor time: so this one says something on a busy machine, too), the memory taken at the most and at the end
- * (beyond the data), and how many acknowledged writes were lost. Waits are those of a machine that
- * also runs the attacker: on a busy one they say little. The exit code is 1 when anything was
- * lost, a node ended, memory or a wait went beyond its limit, or the log said what is not so.
+ * The table tells the longest that the polite client waited, the same without the time in which the
+ * machine, which also runs the attacker, had no processor for the node or the client (so this is
+ * the wait on an idle machine), the most that the node's event loop worked in such a time (in
+ * processor time), the memory taken at the most and at the end (beyond the data), and how many
+ * acknowledged writes were lost. The exit code is 1 when anything was lost, a node ended, memory or
+ * a wait on an idle machine went beyond its limit, or the log said what is not so.
  */
 import { parseArgs } from "node:util";
 import { merklekvBinary } from "../support/binary.ts";
@@ -39,7 +40,17 @@ if (values.list) {
 }
 await merklekvBinary();
 console.log(
-  row("attack", "worst wait", "work in it", "p99", "memory, peak", "at the end", "lost", ""),
+  row(
+    "attack",
+    "worst wait",
+    "when idle",
+    "work in it",
+    "p99",
+    "memory, peak",
+    "at the end",
+    "lost",
+    "",
+  ),
 );
 let hasFailed = false;
 for (const attack of chosen) {
@@ -51,6 +62,7 @@ for (const attack of chosen) {
     row(
       attack.name,
       `${polite.worstMs.toFixed(1)} ms`,
+      `${polite.worstIdleMs.toFixed(1)} ms`,
       `${polite.worstWorkMs.toFixed(1)} ms`,
       `${polite.p99Ms.toFixed(1)} ms`,
       megabytes(peakBytes),
@@ -73,7 +85,7 @@ function choose(names: readonly string[] | undefined): readonly Attack[] | strin
 
 function problemsOf({ polite, peakBytes, lost, faults }: Verdict): string[] {
   const problems = [...faults];
-  if (polite.worstMs > MOST_WAIT_MS) problems.push(`a wait above ${MOST_WAIT_MS} ms`);
+  if (polite.worstIdleMs > MOST_WAIT_MS) problems.push(`a wait above ${MOST_WAIT_MS} ms`);
   if (peakBytes > MOST_BYTES) problems.push(`memory above ${megabytes(MOST_BYTES)}`);
   if (lost > 0) problems.push(`${lost} acknowledged writes lost`);
   return problems;

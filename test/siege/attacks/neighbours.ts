@@ -137,11 +137,8 @@ export const neighbours: readonly Attack[] = [
 export async function heals(stage: Stage): Promise<void> {
   const { node, peer } = stage;
   // An attack that took all places has just ended: they are given back within moments.
-  await eventually("there is room for a client", async () => {
-    await (await LineClient.connect(node.port)).close();
-    return true;
-  });
-  const [here, there] = [await LineClient.connect(node.port), await LineClient.connect(peer.port)];
+  const here = await newcomer(node);
+  const there = await LineClient.connect(peer.port);
   await there.send("REPLICATE disable");
   const round = crypto.randomUUID();
   const lines = Array.from({ length: 1_000 }, (_, i) => `SET heal:${round}:${i} ${i}\n`).join("");
@@ -151,6 +148,17 @@ export async function heals(stage: Stage): Promise<void> {
   const isThere = async () => (await there.send(`GET heal:${round}:999`)) === "999";
   await eventually("the peer is healed", isThere);
   await Promise.all([here.close(), there.close()]);
+}
+
+/** A client that got a place and an answer. */
+async function newcomer(node: NodeOnDisk): Promise<LineClient> {
+  for (const endMs = performance.now() + HEALED_MS; ; await Bun.sleep(50)) {
+    const client = await LineClient.connect(node.port);
+    const answer = await client.send("PING").catch((error: Error) => error.message);
+    if (answer === "PONG") return client;
+    await client.close();
+    if (performance.now() > endMs) throw new Error(`no room for a client: ${answer}`);
+  }
 }
 
 async function stillServes(stage: Stage): Promise<void> {
