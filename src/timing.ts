@@ -57,15 +57,22 @@ const TURN_MS = 1;
 /**
  * Work that is too long for one turn of the event loop, cut into slices by whoever does it. What
  * shares a queue takes turns: so the event loop is held for about a millisecond at a time, however
- * many have something to do.
+ * many have something to do. Some slices cannot be cut, above all those that copy a large value: of
+ * them a turn holds one.
  */
 export class RunQueue {
+  /**
+   * Whoever comes now should wait in the queue: others do, or a whole slice was used in this turn.
+   */
+  isSpent = false;
   /** Who has used little so far goes first. */
   private readonly light: (() => void)[] = [];
   private readonly heavy: (() => void)[] = [];
   private isScheduled = false;
-  /** A whole slice was used in this turn, outside of the queue: whoever comes now should wait. */
-  isSpent = false;
+  /** A whole slice was used in this turn outside of the queue. */
+  private isUsed = false;
+  /** In the turn before there was no time for those who have used much. */
+  private isHeavyDue = false;
 
   constructor(readonly timing: Timing) {}
 
@@ -75,8 +82,8 @@ export class RunQueue {
   }
 
   /**
-   * Runs a slice of work when its turn comes. It takes well below a millisecond, never throws, and
-   * adds itself again if more is left.
+   * Runs a slice of work when its turn comes. It takes well below a millisecond where it can be cut
+   * at all, never throws, and adds itself again if more is left.
    */
   add(slice: () => void, isLight = false): void {
     (isLight ? this.light : this.heavy).push(slice);
@@ -85,7 +92,7 @@ export class RunQueue {
 
   /** Says that a slice was used outside of the queue. */
   spend(): void {
-    this.isSpent = true;
+    this.isSpent = this.isUsed = true;
     this.schedule();
   }
 
@@ -99,12 +106,17 @@ export class RunQueue {
     const { light, heavy, timing } = this;
     const endMs = timing.nowMs() + TURN_MS;
     const hasTime = (): boolean => timing.nowMs() < endMs;
+    this.isSpent = true;
     while (light.length > 0 && hasTime()) light.shift()!();
-    // One at least, so that many who use little do not keep it from going on for ever.
-    if (heavy.length > 0) heavy.shift()!();
-    while (light.length + heavy.length > 0 && hasTime()) (light.shift() ?? heavy.shift()!)();
-    this.isSpent = false;
-    this.isScheduled = false;
-    if (light.length + heavy.length > 0) this.schedule();
+    // Those who have used much wait for one turn at the most, whatever comes before them.
+    const isHeavyNext = this.isHeavyDue || (hasTime() && !this.isUsed);
+    this.isHeavyDue = heavy.length > 0 && !isHeavyNext;
+    if (heavy.length > 0 && isHeavyNext) {
+      heavy.shift()!();
+      while (light.length + heavy.length > 0 && hasTime()) (light.shift() ?? heavy.shift()!)();
+    }
+    this.isUsed = this.isScheduled = false;
+    this.isSpent = light.length + heavy.length > 0;
+    if (this.isSpent) this.schedule();
   }
 }

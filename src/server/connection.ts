@@ -155,8 +155,9 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
     const { runQueue } = this.shared;
     if (this.output.length < LARGE_CHUNK_BYTES) return void this.sendOn();
     if (!runQueue.isSpent) {
-      this.sendOn();
-      return runQueue.spend();
+      // So that what the room is for comes in a turn of its own.
+      runQueue.spend();
+      return void this.sendOn();
     }
     if (this.isSendingDue) return;
     this.isSendingDue = true;
