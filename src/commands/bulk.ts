@@ -7,6 +7,7 @@
  */
 import { READ, WRITE } from "../access/permission.ts";
 import { Entry } from "../core/data/entry.ts";
+import type { SharedValue } from "../core/store/entry-table.ts";
 import { APPLIED, type Outcome } from "../core/store/outcome.ts";
 import { SHAPE_PAIRS, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { TAGGED, type Reply } from "../protocol/reply.ts";
@@ -22,9 +23,9 @@ import {
   type Run,
 } from "./command.ts";
 import { ListReply } from "./list-reply.ts";
+import { isLong } from "./long-value.ts";
 import { eachKeyInSlices, FIND_WORK, isShort, isSound, WRITE_WORK } from "./many-keys.ts";
 import type { Durability } from "../ports.ts";
-import { answerValue } from "./strings.ts";
 
 /** What MSET and MSETNX do in one go: a few milliseconds at most. */
 const WHOLE_KEYS = 1_000;
@@ -50,8 +51,9 @@ const getMany: Run = (request, reply, context) => {
     reply.array(request.count);
   }
   for (let i = 0; i < request.count; i++) {
-    answerOne(request, i, reply, context);
-    if (reply.length - start <= SHORT_REPLY_BYTES && store.countedBytes <= most) continue;
+    const answer = answerOne(request, i, reply, context);
+    if (typeof answer === "object") answer.release();
+    else if (reply.length - start <= SHORT_REPLY_BYTES && store.countedBytes <= most) continue;
     reply.length = start;
     return getManyInSlices(request, reply, context);
   }
@@ -65,8 +67,9 @@ function getManyInSlices(request: Request, reply: Reply, context: Context): Retu
   );
   let count = 0;
   const each = (kept: Request, i: number): boolean => {
-    if (answerOne(kept, i, values.part, context)) count++;
-    return values.add();
+    const answer = answerOne(kept, i, values.part, context);
+    if (answer !== false) count++;
+    return typeof answer === "object" ? values.addLong(answer) : values.add();
   };
   const write = values.after((late) => {
     if (values.isFull) {
@@ -92,19 +95,35 @@ function getManyInSlices(request: Request, reply: Reply, context: Context): Retu
   return eachKeyInSlices(request, work, reply, context);
 }
 
-/** Writes the value of key argument `i`, or that there is none. Whether there is one. */
-function answerOne(request: Request, i: number, reply: Reply, context: Context): boolean {
-  if (reply.dialect !== TAGGED) return answerValue(request, i, reply, context);
-  reply.key(request.bytes, request.start(i), request.length(i));
-  reply.raw(" ");
-  const id = context.store.find(request.bytes, request.start(i), request.length(i));
+/**
+ * Writes the value of key argument `i`, or that there is none. Whether there is one. Of a long value
+ * it writes only what comes before, and returns it.
+ */
+function answerOne(
+  request: Request,
+  i: number,
+  reply: Reply,
+  context: Context,
+): boolean | SharedValue {
+  const isTagged = reply.dialect === TAGGED;
+  if (isTagged) {
+    reply.key(request.bytes, request.start(i), request.length(i));
+    reply.raw(" ");
+  }
+  const { store } = context;
+  const id = store.find(request.bytes, request.start(i), request.length(i));
   if (id < 0) {
     reply.missing();
     return false;
   }
-  context.store.readValueAlone(id, found);
-  reply.value(found.value, found.valueOffset, found.valueLength, "");
-  return true;
+  store.readValueAlone(id, found);
+  const long = isLong(found, reply, context) ? store.shareValue(id, found) : null;
+  if (long === null) {
+    reply.value(found.value, found.valueOffset, found.valueLength, isTagged ? "" : undefined);
+    return true;
+  }
+  if (!isTagged) reply.beginValue(long.length);
+  return long;
 }
 
 function countFound(request: Request, context: Context): number {

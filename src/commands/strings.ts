@@ -26,6 +26,7 @@ import {
   readExpiry,
   readInteger,
 } from "./expiry-options.ts";
+import { answerInPieces, isLong } from "./long-value.ts";
 import { ValueBuilder } from "./value-builder.ts";
 
 const found = new Entry();
@@ -33,11 +34,19 @@ const built = new ValueBuilder();
 
 const get: Run = (request, reply, context) => {
   if (!checkKey(request, 0, reply)) return;
-  answerValue(request, 0, reply, context);
+  const { store } = context;
+  const id = store.find(request.bytes, request.start(0), request.length(0));
+  if (id < 0) return reply.missing();
+  store.readValueAlone(id, found);
+  if (isLong(found, reply, context)) {
+    const value = store.shareValue(id, found);
+    if (value !== null) return answerInPieces(value, context.session);
+  }
+  reply.value(found.value, found.valueOffset, found.valueLength);
 };
 
 /** Answers the value of key argument `i`, or that it is missing. Whether it is there. */
-export function answerValue(request: Request, i: number, reply: Reply, context: Context): boolean {
+function answerValue(request: Request, i: number, reply: Reply, context: Context): boolean {
   const { store } = context;
   const id = store.find(request.bytes, request.start(i), request.length(i));
   if (id < 0) {

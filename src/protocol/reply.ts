@@ -122,6 +122,17 @@ export class Reply {
     this.endLine();
   }
 
+  /** Whether a value is printed as it is: `beginValue`, the bytes themselves, `endOfLine`. */
+  isVerbatim(bytes: Uint8Array, offset: number, length: number): boolean {
+    return this.dialect !== PLAIN || !needsQuotes(bytes, offset, length);
+  }
+
+  /** What comes before a value of so many bytes that is printed as it is. */
+  beginValue(length: number): void {
+    if (this.isResp) this.bulkHeader(length);
+    else if (this.dialect === TAGGED) this.raw("VALUE ");
+  }
+
   /** A value that is not there. */
   missing(): void {
     switch (this.dialect) {

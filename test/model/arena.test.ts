@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "../../src/core/store/arena.ts";
-import { EntryTable } from "../../src/core/store/entry-table.ts";
+import { EntryTable, type SharedValue } from "../../src/core/store/entry-table.ts";
 import { compareBytes, Entry, KIND_STRING, type Kind } from "../../src/core/data/entry.ts";
 import { seeded } from "../support/random.ts";
 
@@ -186,6 +186,18 @@ function entryOf(r: Row): Entry {
   return entry;
 }
 
+/** The value of a row, to be read while others write. */
+function share(table: EntryTable, id: number): SharedValue | null {
+  const entry = new Entry();
+  table.read(id, entry);
+  return table.shareValue(id, entry);
+}
+
+/** Whether what is read is still the value that the row had. */
+function isStill({ bytes, offset, length }: SharedValue, row: Row): boolean {
+  return Buffer.compare(bytes.subarray(offset, offset + length), row.value) === 0;
+}
+
 function checkRow(table: EntryTable, id: number, r: Row): void {
   const entry = new Entry();
   table.read(id, entry);
@@ -209,6 +221,8 @@ describe("entry table", () => {
     { weight: 4, arbitrary: fc.record({ do: fc.constant("replace" as const), row, n: fc.nat() }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("release" as const), row, n: fc.nat() }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant("compact" as const), row, n: fc.nat() }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant("share" as const), row, n: fc.nat() }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant("unshare" as const), row, n: fc.nat() }) },
   );
 
   /** A table with so many slabs already, as a large store has, that cost this test nothing. */
@@ -226,7 +240,9 @@ describe("entry table", () => {
         fc.property(fc.array(step, { maxLength: 80, size: "max" }), (steps) => {
           const table = tableWith(slabs);
           const naive = new Map<number, Row>();
+          const read: { value: SharedValue; row: Row }[] = [];
           for (const s of steps) {
+            for (const { value, row } of read) expect(isStill(value, row)).toBeTrue();
             const ids = [...naive.keys()];
             const id = ids[s.n % Math.max(1, ids.length)];
             if (s.do === "create") {
@@ -235,13 +251,21 @@ describe("entry table", () => {
               naive.set(created, s.row);
             } else if (s.do === "compact") {
               table.compact(64, Infinity);
+            } else if (s.do === "unshare") {
+              for (const { value } of read.splice(0, 1)) value.release();
             } else if (id === undefined) {
               continue;
+            } else if (s.do === "share") {
+              const row = naive.get(id)!;
+              const value = share(table, id);
+              if (value !== null) read.push({ value, row });
             } else if (s.do === "replace") {
               const { key, hash } = naive.get(id)!;
               const replacement = { ...s.row, key, hash };
-              expect(table.replace(id, entryOf(replacement), Infinity)).toBeTrue();
-              naive.set(id, replacement);
+              // Without memory, as far as it goes.
+              const limit = s.n % 4 === 0 ? 0 : Infinity;
+              if (table.replace(id, entryOf(replacement), limit)) naive.set(id, replacement);
+              else expect(limit).toBe(0);
             } else {
               table.release(id);
               naive.delete(id);
@@ -326,6 +350,32 @@ describe("entry table", () => {
       checkRow(table, id, make(""));
       expect(table.replace(id, entryOf(make("x".repeat(length / 2))), 0)).toBeTrue();
       checkRow(table, id, make("x".repeat(length / 2)));
+    }
+  });
+
+  test("a long value that is read is not written over, and is again when it is not read", () => {
+    const long = (byte: number): Row => ({
+      key: Buffer.from("key"),
+      value: new Uint8Array(100_000).fill(byte),
+      kind: KIND_STRING,
+      version: [1, 2, 3, 4],
+      expiresAtMs: 0,
+      hash: 6,
+    });
+    for (const limit of [Infinity, 0]) {
+      const table = new EntryTable();
+      const id = table.create(entryOf(long(1)), 6, Infinity);
+      const values = [share(table, id)!, share(table, id)!];
+      values[0].release();
+      values[0].release();
+      expect(table.replace(id, entryOf(long(2)), limit)).toBeTrue();
+      expect(isStill(values[1], long(1))).toBeTrue();
+      checkRow(table, id, long(2));
+      const again = share(table, id)!;
+      again.release();
+      expect(table.replace(id, entryOf(long(3)), limit)).toBeTrue();
+      // In place: what was not read any more is what was written over.
+      expect(isStill(again, long(3))).toBeTrue();
     }
   });
 

@@ -17,6 +17,8 @@
  * - `freeSlots` counts those of a class that may be allocated: not those of slabs being emptied, in
  *   which `leaving` counts what is still in use.
  * - `bytesReserved` is the sum of the sizes of all slabs.
+ * - The live slots of a large slab are counted as 0. What is counted instead is who reads it
+ *   (`share`): as long as there is somebody, nothing is written into it.
  *
  * Fragmentation: a slot wastes at most 1/8 of its bytes (`size-classes.ts`), and
  * `markSparse` marks slabs under half full, which the owner of the slots empties by
@@ -45,6 +47,7 @@ const MAX_SLABS = 2 ** (REFERENCE_BITS - UNIT_BITS);
 const SLAB_STEP = 1 << UNIT_BITS;
 const WORD = 2 ** 32;
 const NO_UNIT = 0xffff;
+const MOST_READERS = 0xffff;
 
 /** States of a slab: on no stack, on its class's stack, or being emptied by its owner. */
 const UNLISTED = 0;
@@ -90,6 +93,7 @@ export class Arena {
     if (slabClass !== LARGE) {
       return newBytes <= LARGEST_SLOT_BYTES && classOfUnits[(newBytes + 7) >>> 3] === slabClass;
     }
+    if (this.liveSlots[slab] > 0) return false;
     const capacity = this.bytes[slab].length;
     return newBytes <= capacity && newBytes > LARGEST_SLOT_BYTES && newBytes * 2 > capacity;
   }
@@ -143,6 +147,41 @@ export class Arena {
       this.slabState[slab] = PARTIAL;
       this.partialSlabs[slabClass].push(slab);
     }
+  }
+
+  /**
+   * The bytes that a slot lies in, to be read for as long as anybody likes: they stay as they are,
+   * whatever becomes of the slot, until `unshare` was called as often as this. Null for a slot that
+   * shares its slab with others.
+   */
+  share(reference: number): Uint8Array | null {
+    const slab = slabOf(reference);
+    if (this.slabClass[slab] !== LARGE || this.liveSlots[slab] === MOST_READERS) return null;
+    this.liveSlots[slab]++;
+    return this.bytes[slab];
+  }
+
+  /** The bytes that `share` returned for this slot are not read any more. */
+  unshare(reference: number, bytes: Uint8Array): void {
+    const slab = slabOf(reference);
+    if (this.bytes[slab] === bytes) this.liveSlots[slab]--;
+  }
+
+  /**
+   * Makes sure that a slot may be written into: one that others read moves, under its reference, to
+   * bytes that are its own. False when the system has no memory for that.
+   */
+  own(reference: number): boolean {
+    const slab = slabOf(reference);
+    if (this.slabClass[slab] !== LARGE || this.liveSlots[slab] === 0) return true;
+    const buffer = bufferOf(this.bytes[slab].length);
+    if (buffer === null) return false;
+    const bytes = new Uint8Array(buffer);
+    bytes.set(this.bytes[slab]);
+    this.bytes[slab] = bytes;
+    this.words[slab] = new Uint32Array(buffer);
+    this.liveSlots[slab] = 0;
+    return true;
   }
 
   /**

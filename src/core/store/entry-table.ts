@@ -24,6 +24,7 @@ import type { Origin } from "../data/origin.ts";
 import { MAX_IDS } from "./hash-index.ts";
 import { NO_NUMBER, OriginTable } from "./origin-table.ts";
 import { ONE_PART_BYTES, PackedCounter, PackedView, packedBytes } from "./packed-counter.ts";
+import { LARGEST_SLOT_BYTES } from "./size-classes.ts";
 
 const ROW_WORDS = 6;
 /** Words of a row. What is only written comes last, as some rows are in two lines of a cache. */
@@ -134,7 +135,9 @@ export class EntryTable {
     const reference = referenceAt(row, at);
     const bytes = this.shape(entry);
     const facts = row[at + FACTS] & BELOW_REFERENCE;
-    if (facts === this.facts && row[at + VALUE] === entry.valueLength && isPlain(facts)) {
+    const isLike = facts === this.facts && row[at + VALUE] === entry.valueLength;
+    // Others may be reading what is larger.
+    if (isLike && isPlain(facts) && bytes <= LARGEST_SLOT_BYTES) {
       this.overwrite(row, at, reference, entry);
       return true;
     }
@@ -145,6 +148,7 @@ export class EntryTable {
     const moved = this.arena.allocate(bytes, limitBytes - this.rowBytes());
     if (moved === OUT_OF_MEMORY) {
       if (bytes > this.arena.capacityOf(reference)) return false;
+      if (!this.arena.own(reference)) return false;
       this.fillInPlace(row, at, reference, entry);
       return true;
     }
@@ -289,6 +293,34 @@ export class EntryTable {
     const keyAt = offsetOf(reference) + keyOffset(facts);
     into.valueOffset = keyAt + this.keyLengthAt(facts, reference);
     into.valueLength = row[at + VALUE];
+  }
+
+  /**
+   * Like `read`, for who writes into the value where it lies. False, and nothing is read, when
+   * others read it and the system has no memory for them.
+   */
+  readToWrite(id: number, into: Entry): boolean {
+    const row = this.rows[id >>> CHUNK_BITS];
+    if (!this.arena.own(referenceAt(row, (id & CHUNK_MASK) * ROW_WORDS))) return false;
+    this.read(id, into);
+    return true;
+  }
+
+  /**
+   * What `entry`, which `read` points at the entry `id`, has for its value, to be read while others
+   * write. Null for a value that is not worth it: it has to be copied.
+   */
+  shareValue(id: number, { valueOffset, valueLength }: Entry): SharedValue | null {
+    const row = this.rows[id >>> CHUNK_BITS];
+    const reference = referenceAt(row, (id & CHUNK_MASK) * ROW_WORDS);
+    const bytes = this.arena.share(reference);
+    if (bytes === null) return null;
+    let isShared = true;
+    const release = (): void => {
+      if (isShared) this.arena.unshare(reference, bytes);
+      isShared = false;
+    };
+    return { bytes, offset: valueOffset, length: valueLength, release };
   }
 
   /** Whether the id names an entry now. */
@@ -593,6 +625,15 @@ export class EntryTable {
     }
     if ((facts & HEADER_MASK) !== 0) writeHeader(this.arena.words[slab], offset, facts, entry);
   }
+}
+
+/** A value that stays as it is while others write, until `release` is called. */
+export interface SharedValue {
+  readonly bytes: Uint8Array;
+  readonly offset: number;
+  readonly length: number;
+  /** It is not read any more. May be called more than once. */
+  release(): void;
 }
 
 /** Whether key and value are all there is, and lie as they are. */

@@ -12,7 +12,7 @@ import type { Int64 } from "../data/counter.ts";
 import { hasValue } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
 import { BlockSkipList } from "./block-skip-list.ts";
-import { EntryTable } from "./entry-table.ts";
+import { EntryTable, type SharedValue } from "./entry-table.ts";
 import { HashIndex } from "./hash-index.ts";
 import { hashKey } from "./key-hash.ts";
 import { sortByKey } from "./key-sort.ts";
@@ -140,6 +140,16 @@ export class KeyedEntries {
   /** Points `into` at the entry's kind and value alone, which is no packed counter. */
   readValue(id: number, into: Entry): void {
     this.table.readValue(id, into);
+  }
+
+  /** See EntryTable. */
+  readToWrite(id: number, into: Entry): boolean {
+    return this.table.readToWrite(id, into);
+  }
+
+  /** See EntryTable. */
+  shareValue(id: number, entry: Entry): SharedValue | null {
+    return this.table.shareValue(id, entry);
   }
 
   /** Memory used by entries, index and order, in bytes. */

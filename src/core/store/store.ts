@@ -43,6 +43,7 @@ import type { Patch } from "../data/patch.ts";
 import type { BlockSkipList } from "./block-skip-list.ts";
 import { Deletions } from "./deletions.ts";
 import { FlushFloor } from "./flush-floor.ts";
+import type { SharedValue } from "./entry-table.ts";
 import { KeyedEntries } from "./keyed-entries.ts";
 import { LARGE_COUNTER_BYTES, Merger } from "./merger.ts";
 import {
@@ -327,6 +328,14 @@ export class Store {
     into.setValue(numberText, 0, formatInt64(number, numberText, 0));
   }
 
+  /**
+   * The value that `readValue` has read of the entry `id`, to be read while others write; null for
+   * one that is too short for that.
+   */
+  shareValue(id: number, value: Entry): SharedValue | null {
+    return this.entries.shareValue(id, value);
+  }
+
   /** Throws unless the invariants hold, of all parts too; for tests, for it looks at everything. */
   verify(): void {
     const { clock, entries, flushFloor, present } = this;
@@ -469,11 +478,11 @@ export class Store {
 
   /**
    * Writes bytes over some of a string, from its byte `at` on, and copies nothing else of it. False
-   * when entry `id` is no string of that length.
+   * when entry `id` is no string of that length, or is just being read and there is no memory.
    */
   overwrite(id: number, at: number, bytes: Uint8Array, offset: number, length: number): boolean {
     const { own, present } = this;
-    this.entries.read(id, present);
+    if (!this.entries.readToWrite(id, present)) return false;
     if (present.kind !== KIND_STRING || at + length > present.valueLength) return false;
     copyBytes(bytes, offset, length, present.value, present.valueOffset + at);
     own.kind = KIND_STRING;

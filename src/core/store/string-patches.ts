@@ -50,7 +50,7 @@ export class StringPatches {
   /** Changes entry `id` again, if it is in exactly the version that was changed. */
   repeat(id: number, { entry, at, previous, hasExpiry }: Patch): void {
     const { entries, present, patched } = this;
-    entries.read(id, present);
+    if (!entries.readToWrite(id, present)) return;
     if (present.kind !== KIND_STRING || compareVersions(present, previous) !== 0) return;
     if (at + entry.valueLength > present.valueLength) return;
     const { value, valueOffset, valueLength } = present;
