@@ -15,6 +15,7 @@ import { Connection, type SharedByConnections } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { ReadingTurns } from "../reading-turns.ts";
+import { Arrivals } from "./arrivals.ts";
 import { ClientMemory } from "./client-memory.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Arrival, SocketHandler } from "./socket-handler.ts";
@@ -58,6 +59,7 @@ export class Listener {
   private readonly connections = new Set<Connection>();
   /** Those of them in places that are kept for what they do. */
   private readonly reserved = new Map<Connection, Reserve>();
+  private readonly arrivals: Arrivals;
   private readonly reception: Reception;
   /** `max_connections`, or what the limit of open files allows. */
   private connectionLimit: number;
@@ -169,6 +171,7 @@ export class Listener {
       nowMs,
       onDiscarded: (bytes) => this.collectDiscarded(bytes),
     };
+    this.arrivals = new Arrivals(runQueue.timing);
     this.reception = new Reception({
       admit: (arrival, reserve, first) => this.admitReserved(arrival, reserve, first),
       onRefused: (address) => this.noteRefused(address),
@@ -325,6 +328,7 @@ export class Listener {
     // A client that has reset its connection before it was accepted has no address any more.
     if (socket.remoteAddress === undefined) return void socket.terminate();
     receive({ socket, address: addressOf(socket), isSecure: false, certificateName: null });
+    this.arrivals.add(socket);
   }
 
   /** How many may still come in by ordinary places. */

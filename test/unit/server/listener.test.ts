@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import { silentLogger } from "../../../src/observability/log.ts";
+import { HEARD_A_TURN } from "../../../src/server/arrivals.ts";
 import { Listener } from "../../../src/server/listener.ts";
 import { RunQueue, type Timing } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
@@ -8,7 +9,7 @@ import { eventually } from "../../support/eventually.ts";
 import { InProcessServer } from "../../support/in-process.ts";
 
 /** A listener on a free port, whose clock the test moves. */
-function startListener() {
+function startListener(maxConnections = 10) {
   let nowMs = 1_000;
   const due: { atMs: number; task: () => void }[] = [];
   const timing: Timing = {
@@ -27,7 +28,7 @@ function startListener() {
       bind_port: 0,
       tls_port: 0,
       plaintext: "on",
-      max_connections: 10,
+      max_connections: maxConnections,
       connection_timeout: 30,
       idle_timeout: 0,
       dialect: "plain",
@@ -51,7 +52,7 @@ function startListener() {
     }
     nowMs = untilMs;
   };
-  return { listener, advance };
+  return { listener, advance, statistics: context.services.statistics };
 }
 
 /** A client that does not close its side when the node has closed its own. */
@@ -77,4 +78,26 @@ test("a stopping node does not wait long for clients that have been silent anywa
   advance(5_000);
   await stopped;
   for (const socket of [silent, busy]) socket.destroy();
+});
+
+test("of many that come at once a few are heard in each turn, and all are answered", async () => {
+  const { listener, statistics } = startListener(200);
+  let [inTurn, most] = [0, 0];
+  statistics.countCommand = () => void (most = Math.max(most, ++inTurn));
+  let isOver = false;
+  const turn = (): void => {
+    inTurn = 0;
+    if (!isOver) setImmediate(turn);
+  };
+  turn();
+  const clients = Array.from({ length: 150 }, () => {
+    const socket = connect({ port: listener.port, host: "127.0.0.1" });
+    socket.write("PING\n");
+    return new Promise<string>((resolve) => socket.once("data", (it) => resolve(`${it}`)));
+  });
+  expect(new Set(await Promise.all(clients))).toEqual(new Set(["PONG\n"]));
+  isOver = true;
+  // Those of one turn, and those who were let speak before and had nothing to say until now.
+  expect(most).toBeLessThanOrEqual(4 * HEARD_A_TURN);
+  await listener.stop();
 });
