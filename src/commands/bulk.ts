@@ -96,8 +96,8 @@ function getManyInSlices(request: Request, reply: Reply, context: Context): Retu
 }
 
 /**
- * Writes the value of key argument `i`, or that there is none. Whether there is one. Of a long value
- * it writes only what comes before, and returns it.
+ * Writes the value of key argument `i`, or that there is none. Whether there is one. Of a long
+ * value it writes only what comes before, and returns it.
  */
 function answerOne(
   request: Request,

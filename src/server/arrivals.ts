@@ -1,9 +1,9 @@
 /**
  * New connections are read from in turns. The runtime takes in all that wait at the door, and then
  * hands over, in a single turn of the event loop, what each of them has said meanwhile: up to
- * 64 KiB, in memory that is new to the process, which costs more than to work on it does. So of many
- * that come at once a few are heard in each turn, in the order in which they came, and those who
- * were there before are served between.
+ * 64 KiB, in memory that is new to the process, which costs more than to work on it does. So of
+ * many that come at once a few are heard in each turn, in the order in which they came, and those
+ * who were there before are served between.
  */
 import type { Timing } from "../timing.ts";
 

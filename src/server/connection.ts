@@ -123,9 +123,9 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
     if (chunk.length >= LARGE_CHUNK_BYTES) this.reading.awaitTurn();
     if (handler !== null) return handler.receive(chunk);
     runner.add(chunk);
-    if (runner.isInLine) return this.pauseOrResume();
     const { runQueue } = this.shared;
-    if (runQueue.isSpent) return runner.goOn();
+    if (runQueue.isSpent) runner.goOn();
+    if (runner.isInLine) return this.pauseOrResume();
     // To look through so much, and to keep it, is work, too.
     if (chunk.length >= LARGE_CHUNK_BYTES) runQueue.spend();
     runner.work();
