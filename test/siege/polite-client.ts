@@ -33,6 +33,16 @@ export interface PoliteReport {
   readonly acknowledged: Readonly<Record<string, string>>;
 }
 
+/** What a thread has had of the processors so far. */
+interface Times {
+  /** How long it ran. */
+  readonly workMs: number;
+  /** How long it could have run, and had to wait. */
+  readonly delayedMs: number;
+}
+
+const NONE: Times = { workMs: 0, delayedMs: 0 };
+
 /** Keys it writes to, one after the other. */
 const KEYS = 500;
 const PAUSE_MS = 2;
@@ -116,16 +126,6 @@ async function visit(port: number, nodePid: number): Promise<void> {
   console.log(JSON.stringify(report));
   process.exit(0);
 }
-
-/** What a thread has had of the processors so far. */
-interface Times {
-  /** How long it ran. */
-  readonly workMs: number;
-  /** How long it could have run, and had to wait. */
-  readonly delayedMs: number;
-}
-
-const NONE: Times = { workMs: 0, delayedMs: 0 };
 
 /** Those of a thread: by default of the first one of the process, which has the event loop. */
 function timesOf(pid: number, thread: number | string = pid): Times {
