@@ -9,7 +9,7 @@
  * What is set with CONFIG SET wins over the environment, that over the file, and that over the
  * defaults, at the start and at every change. CONFIG SET is forgotten with the process.
  */
-import { counter, text, type Fact } from "../fact.ts";
+import { counter, flag, text, type Fact } from "../fact.ts";
 import { OperationalError } from "../operational-error.ts";
 import { needsRestart } from "./field.ts";
 import { loadConfig, readUtf8, type ConfigSources, type LoadedConfig } from "./load.ts";
@@ -69,6 +69,11 @@ export class LiveConfig {
       "config_problem",
       "Why the file of settings, as it was found last, is not in effect; left out when it is.",
       (it) => it.problem || null,
+    ),
+    flag(
+      "config_refused",
+      "Whether the file of settings, as it was found last, is not in effect.",
+      (it) => it.problem !== "",
     ),
     text(
       "config_needs_restart",
