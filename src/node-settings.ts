@@ -41,9 +41,9 @@ export function isAboutConnection(changed: ReadonlySet<KeyName>): boolean {
 export function settingsControl(live: LiveConfig, logger: Logger): SettingsControl {
   return {
     values: () => settingsOf(live.config),
-    set: (values) => reportChange("CONFIG SET", live.set(values), logger),
-    unset: (keys) => reportChange("CONFIG UNSET", live.unset(keys), logger),
-    reload: () => reportChange("CONFIG RELOAD", live.reload(), logger),
+    set: (values, by) => reportChange(`CONFIG SET by ${by}`, live.set(values), logger),
+    unset: (keys, by) => reportChange(`CONFIG UNSET by ${by}`, live.unset(keys), logger),
+    reload: (by) => reportChange(`CONFIG RELOAD by ${by}`, live.reload(), logger),
   };
 }
 

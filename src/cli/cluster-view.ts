@@ -2,8 +2,13 @@
  * A cluster as one of its nodes shows it: that node knows who is there, and every other one is
  * asked itself where it can be reached from here.
  */
+import { OPEN_PEERS } from "../anti-entropy/peer-security.ts";
+import { PeerSeal } from "../anti-entropy/peer-seal.ts";
 import { parseHostPort } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
+import type { ClusterSecrets } from "../security/cluster-secrets.ts";
+import { realWorld } from "../world.ts";
+import { Inspection } from "./inspection.ts";
 import type { MemberView } from "../ports.ts";
 import type { NodePlace } from "./connect.ts";
 import { findingsIn, numberOf, type Facts, type Finding } from "./findings.ts";
@@ -25,6 +30,8 @@ export interface NodeStatus {
   readonly isEqual: boolean | null;
   /** How many keys it has more than the one that was named, below 0 for fewer; null if unknown. */
   readonly moreKeys: number | null;
+  /** In about how many keys it differs from what most hold; null if that could not be seen. */
+  readonly differingKeys: number | null;
   readonly findings: readonly Finding[];
 }
 
@@ -43,7 +50,10 @@ interface Answer {
 }
 
 /** Asks the node at `place` and all that it knows of. Throws an OperationalError without it. */
-export async function askCluster(place: NodePlace): Promise<ClusterStatus> {
+export async function askCluster(
+  place: NodePlace,
+  secrets: ClusterSecrets | null = null,
+): Promise<ClusterStatus> {
   const connection = await RespConnection.open(place);
   let members: MemberView[];
   let first: Answer;
@@ -55,7 +65,50 @@ export async function askCluster(place: NodePlace): Promise<ClusterStatus> {
     connection.close();
   }
   const answers = [first, ...(await askAll(members.slice(1), place))];
-  return judge(members, answers);
+  const status = judge(members, answers);
+  const nodes = await measured(status.nodes, place, secrets);
+  return { ...status, nodes };
+}
+
+/** How many places of the tree differ is about how many keys do, while they are few. */
+async function measured(
+  nodes: readonly NodeStatus[],
+  place: NodePlace,
+  secrets: ClusterSecrets | null,
+): Promise<NodeStatus[]> {
+  const differing = nodes.filter(({ isEqual, facts }) => isEqual === false && facts !== null);
+  const like = nodes.find(({ isEqual, facts }) => isEqual === true && facts !== null);
+  if (differing.length === 0 || like === undefined) return [...nodes];
+  const [high, low] = realWorld.randomWords(2);
+  const seal = new PeerSeal(secrets, realWorld.randomWords);
+  const digestsOf = async ({ member }: NodeStatus): Promise<Float64Array | null> => {
+    const isNamed = member === nodes[0]!.member;
+    const address = place.security === null ? member.address : member.tls_address;
+    const hostPort = isNamed ? place : parseHostPort(address)!;
+    const security = place.security ?? OPEN_PEERS;
+    const at = { hostPort: { ...hostPort, isSecure: place.security !== null }, nodeId: "" };
+    try {
+      const salt = { high: high!, low: low! };
+      const inspection = await Inspection.open({ ...at, security }, salt, seal);
+      inspection.close();
+      return inspection.digests;
+    } catch (error) {
+      // Who may not look into a node sees that it differs, and not how far.
+      if (!(error instanceof OperationalError)) throw error;
+      return null;
+    }
+  };
+  const whole = await digestsOf(like);
+  const result: NodeStatus[] = [];
+  for (const node of nodes) {
+    const own = whole !== null && differing.includes(node) ? await digestsOf(node) : null;
+    result.push(own === null ? node : { ...node, differingKeys: countOther(own, whole!) });
+  }
+  return result;
+}
+
+function countOther(one: Float64Array, other: Float64Array): number {
+  return one.reduce((count, digest, i) => count + Number(digest !== other[i]), 0);
 }
 
 async function askAll(members: readonly MemberView[], place: NodePlace): Promise<Answer[]> {
@@ -113,6 +166,7 @@ function judge(members: readonly MemberView[], answers: readonly Answer[]): Clus
       reason,
       isEqual: roots[i] === null ? null : roots[i] === common,
       moreKeys: Number.isNaN(more) ? null : more,
+      differingKeys: null,
       findings: [...(facts === null ? [] : findingsIn(facts)), ...aboutMember(member, reason)],
     };
   });

@@ -79,9 +79,12 @@ function brokerOf({ member, facts }: NodeStatus): Cell {
   return isHeard ? { text: "connected", paint: "good" } : { text: "not heard", paint: "bad" };
 }
 
-function dataOf({ isEqual, moreKeys }: NodeStatus): Cell {
+function dataOf({ isEqual, moreKeys, differingKeys }: NodeStatus): Cell {
   if (isEqual === null) return { text: "?" };
   if (isEqual) return { text: "equal", paint: "good" };
+  if (differingKeys !== null && differingKeys > 0) {
+    return { text: `differs in about ${grouped(differingKeys)} keys`, paint: "bad" };
+  }
   if (moreKeys === null || moreKeys === 0) return { text: "differs", paint: "bad" };
   const sign = moreKeys > 0 ? "+" : "-";
   return { text: `differs, ${sign}${grouped(Math.abs(moreKeys))} keys`, paint: "bad" };

@@ -4,6 +4,8 @@ import { delay } from "../timing.ts";
 import { realWorld } from "../world.ts";
 import type { Subcommand } from "./arguments.ts";
 import { askCluster, type ClusterStatus } from "./cluster-view.ts";
+import type { ClusterSecrets } from "../security/cluster-secrets.ts";
+import { secretFile, secretsFor } from "./cluster-secret.ts";
 import type { NodePlace } from "./connect.ts";
 import { loginGiven, loginOptions } from "./login.ts";
 import { screenOf } from "./status-screen.ts";
@@ -17,7 +19,8 @@ const CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J";
  * that was named cannot be asked.
  */
 export const status: Subcommand = {
-  usage: "status [-h HOST] [-p PORT] [--user NAME] [--tls …] [--json] [--watch]",
+  usage:
+    "status [-h HOST] [-p PORT] [--user NAME] [--tls …] [--secret-file FILE] [--json] [--watch]",
   about:
     "Shows every node of the cluster, as far as the one that is named knows of it: the broker, keys,\n" +
     "whether all hold the same, disk, memory, clock, and what to do something about. The others are\n" +
@@ -28,25 +31,32 @@ export const status: Subcommand = {
     { long: "--port", short: "-p", value: "PORT", about: "Its port; 7379." },
     ...loginOptions,
     ...tlsOptions,
+    secretFile,
     { long: "--json", about: "Print one JSON object." },
     { long: "--watch", about: "Show it anew every 2 seconds, until Ctrl-C." },
   ],
 
   async run(given) {
     const place = { ...placeGiven(given), login: await loginGiven(given) };
+    const secrets = secretsFor(given);
     const isJson = given.has("--json");
-    if (!given.has("--watch")) return show(place, isJson, "");
+    if (!given.has("--watch")) return show(place, secrets, isJson, "");
     const clear = process.stdout.isTTY && !isJson ? CLEAR_SCREEN : "";
     for (;;) {
-      await show(place, isJson, clear);
+      await show(place, secrets, isJson, clear);
       await delay(realWorld.timing, WATCH_EVERY_MS);
     }
   },
 };
 
-async function show(place: NodePlace, isJson: boolean, clear: string): Promise<number> {
+async function show(
+  place: NodePlace,
+  secrets: ClusterSecrets | null,
+  isJson: boolean,
+  clear: string,
+): Promise<number> {
   try {
-    const found = await askCluster(place);
+    const found = await askCluster(place, secrets);
     const text = isJson ? jsonOf(found) : screenOf(found, hasColours());
     process.stdout.write(`${clear}${text}\n`);
     return found.isWell ? 0 : 1;
@@ -65,12 +75,13 @@ function hasColours(): boolean {
 function jsonOf({ nodes, isWell }: ClusterStatus): string {
   return JSON.stringify({
     ok: isWell,
-    nodes: nodes.map(({ member, facts, reason, isEqual, moreKeys, findings }) => ({
+    nodes: nodes.map(({ member, facts, reason, isEqual, moreKeys, differingKeys, findings }) => ({
       ...member,
       asked: facts !== null,
       ...(reason !== "" && { reason }),
       equal: isEqual,
       more_keys: moreKeys,
+      differing_keys: differingKeys,
       findings: findings.map(({ isWarning, what, advice }) => ({
         severity: isWarning ? "warning" : "note",
         what,

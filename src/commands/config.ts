@@ -62,7 +62,7 @@ function set(request: Request, reply: Reply, context: Context): ReturnType<Run> 
     if (problem !== null) return refuse(reply, problem);
     values.set(key as KeyName, request.text(i + 1, request.length(i + 1)));
   }
-  return report(context.services.settings.set(values));
+  return report(context.services.settings.set(values, whoIn(context)));
 }
 
 /** `CONFIG UNSET key …`: what the file and the environment say counts again. */
@@ -74,7 +74,7 @@ function unset(request: Request, reply: Reply, context: Context): ReturnType<Run
     if (problem !== null) return refuse(reply, problem);
     keys.push(key as KeyName);
   }
-  return report(context.services.settings.unset(keys));
+  return report(context.services.settings.unset(keys, whoIn(context)));
 }
 
 function keyIn(request: Request, i: number): string {
@@ -94,6 +94,10 @@ function lackOf(key: string, { services, session }: Context): string | null {
   return `${key} names a place on the node's machine: only who has logged in there may set it here`;
 }
 
+function whoIn({ session }: Context): string {
+  return `${session.user.name} at ${session.address}`;
+}
+
 function refuse(reply: Reply, problem: string): void {
   reply.respError(`ERR the settings stay as they are: ${problem}`);
 }
@@ -111,7 +115,9 @@ const config: Run = (request, reply, context) => {
   if (request.is(0, "GET") && count >= 2) return getSettings(request, reply, context);
   if (request.is(0, "SET") && count >= 3 && count % 2 === 1) return set(request, reply, context);
   if (request.is(0, "UNSET") && count >= 2) return unset(request, reply, context);
-  if (request.is(0, "RELOAD") && count === 1) return report(context.services.settings.reload());
+  if (request.is(0, "RELOAD") && count === 1) {
+    return report(context.services.settings.reload(whoIn(context)));
+  }
   if (request.is(0, "RESETSTAT") && count === 1) {
     context.services.synchronization.resetPeaks();
     return reply.ok();

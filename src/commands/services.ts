@@ -5,7 +5,8 @@
 import type { Denials } from "../access/denials.ts";
 import type { User } from "../access/user.ts";
 import type { UserDirectory } from "../access/directory.ts";
-import type { LiveConfig } from "../config/live-config.ts";
+import type { Outcome } from "../config/live-config.ts";
+import type { KeyName } from "../config/schema.ts";
 import type { FactSection } from "../fact.ts";
 import type {
   Audit,
@@ -28,7 +29,11 @@ export interface Limits {
 }
 
 /** The settings of the node, and how they change. */
-export interface SettingsControl extends Pick<LiveConfig, "set" | "unset" | "reload"> {
+export interface SettingsControl {
+  /** As of LiveConfig; `by` says who wants it, for the log. */
+  set(values: ReadonlyMap<KeyName, string>, by: string): Promise<Outcome>;
+  unset(keys: readonly KeyName[], by: string): Promise<Outcome>;
+  reload(by: string): Promise<Outcome>;
   /** By their name, `section.key`, as they are in effect; secrets are empty. */
   values(): ReadonlyMap<string, string>;
 }

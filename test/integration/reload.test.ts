@@ -764,6 +764,21 @@ describe("the file of settings is watched", () => {
     }
   }
 
+  test("and SIGHUP has it read at once, with the users", async () => {
+    const users = usersFile(["user default on nopass ~* +@all"]);
+    const config = `${soloConfig("n")}[auth]\nacl_file = "${users}"\n`;
+    const node = await startNodeProcess({ config });
+    const client = await LineClient.connect(node.port);
+    writeFileSync(join(node.directory, "node.toml"), `description = "new"\n${config}`);
+    writeFileSync(users, "user default on nopass ~* +@all\nuser eve on >secret ~* +@all\n");
+    node.signal("SIGHUP");
+    await node.waitFor(/Settings have changed cause=.* keys=description/);
+    await node.waitFor(/The users are those of the file again users=2/);
+    expect(await client.send("CONFIG GET description")).toBe("description:new");
+    await client.close();
+    await node.stop();
+  });
+
   test("when another takes its name", async () => {
     const directory = mkdtempSync(join(tmpdir(), "merklekv-reload-"));
     const path = join(directory, "node.toml");
