@@ -193,29 +193,47 @@ describe("a session", () => {
     },
   );
 
-  test("of equal nodes stays so small while deletions are purged all the time", () => {
-    const { time, nodes } = twoNodes();
-    time.ms += 100_000_000;
-    // In the middle of a step, which is a sixteenth of the grace.
-    time.ms += 2_700_000 - (time.ms % 5_400_000);
-    const sizes: number[] = [];
-    for (let round = 0; round < 6; round++) {
-      time.ms += 60_000;
-      for (let member = 1; member <= 1_000; member++) {
-        const { high, low } = originOf(`node-${member}`);
-        nodes.forEach(({ contacts }, i) => {
-          // What it heard of it last is some minutes ago, for each another time.
-          const ms = time.ms - ((member * 7 + i * 13) % 900) * 1_000;
-          contacts.note(high, low, ms, ms - 86_400_000, ms);
-        });
+  test.each([1_000, 4_094])(
+    "of equal nodes that know %i members stays so small while deletions are purged all the time",
+    (count) => {
+      const { time, nodes } = twoNodes();
+      const origins = Array.from({ length: count }, (_, i) => originOf(`node-${i}`));
+      // From the middle of a step on, which is a sixteenth of the grace, a deletion every minute,
+      // which both nodes get to know.
+      time.ms += 2_700_000 - (time.ms % 5_400_000);
+      const firstMs = time.ms;
+      for (let i = 0; i < 10; i++) {
+        time.ms += 60_000;
+        set(nodes[i % 2], `key ${i}`, "value");
+        del(nodes[i % 2], `key ${i}`);
+        for (const entry of entriesOf(nodes[i % 2])) nodes[1 - (i % 2)].store.apply(entry);
       }
-      const { initiator } = runPair(nodes[round % 2], nodes[1 - (round % 2)]);
-      expect(initiator.reason).toBe("");
-      sizes.push(initiator.bytesSent + initiator.bytesReceived);
-    }
-    // In the first they come to know each other.
-    expect(Math.max(...sizes.slice(2))).toBeLessThanOrEqual(400);
-  });
+      time.ms = firstMs + 86_400_000;
+      const sizes: number[] = [];
+      const purged: number[] = [];
+      for (let round = 0; round < 8; round++) {
+        time.ms += 60_000;
+        for (const [member, { high, low }] of origins.entries()) {
+          nodes.forEach(({ contacts }, i) => {
+            // What it heard of it last is some minutes ago, for each another time.
+            const ms = time.ms - ((member * 7 + i * 13) % 900) * 1_000;
+            contacts.note(high, low, ms, ms - 86_400_000, ms);
+          });
+        }
+        for (const { store } of nodes) {
+          for (let pass = 0; pass < 2; pass++) store.sweep(1_000_000);
+        }
+        purged.push(nodes[0].store.deletions.purgedUpToMs);
+        const { initiator } = runPair(nodes[round % 2], nodes[1 - (round % 2)]);
+        expect(initiator.reason).toBe("");
+        sizes.push(initiator.bytesSent + initiator.bytesReceived);
+        if (round >= 3) expect(initiator.roundTrips).toBe(1);
+      }
+      expect(new Set(purged).size).toBeGreaterThan(4);
+      // In the first they come to know each other, and that the other purges.
+      expect(Math.max(...sizes.slice(3))).toBeLessThanOrEqual(400);
+    },
+  );
 
   test("of nodes that know different members leaves both with all that either knew", () => {
     const { time, nodes } = twoNodes();

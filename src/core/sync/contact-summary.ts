@@ -120,11 +120,8 @@ export class ContactSummary {
   static of(told: Contacts, mask: GroupMask, key: DigestKey): ContactSummary {
     const summary = new ContactSummary();
     summary.mask = mask;
-    const others = new Contacts();
-    for (let at = 0; at < told.size; at++) {
-      const member = told.at(at);
-      (mask.covers(member.originHigh) ? summary.named : others).append(member);
-    }
+    const { named, others } = divided(told, mask);
+    summary.named = named;
     summary.others = others;
     if (!mask.hasAll) summary.digest = digestOf(others, 0, others.size, key, DIGEST_BYTES);
     return summary;
@@ -132,12 +129,8 @@ export class ContactSummary {
 
   /** Finds out the others by what is told here. False when the digest is of something else. */
   recognise(told: Contacts, key: DigestKey): boolean {
-    const others = new Contacts();
-    for (let at = 0; at < told.size; at++) {
-      const member = told.at(at);
-      if (!this.mask.covers(member.originHigh)) others.append(member);
-    }
     if (this.digest !== null) {
+      const { others } = divided(told, this.mask);
       const digest = digestOf(others, 0, others.size, key, DIGEST_BYTES);
       if (this.digest.some((byte, i) => byte !== digest[i])) return false;
       this.others = others;
@@ -148,7 +141,8 @@ export class ContactSummary {
   /** All members, as far as they are known. */
   all(): Contacts {
     const { named, others } = this;
-    return others === null ? named.clone() : joined(named, others);
+    if (others === null) return named.clone();
+    return named.size === 0 ? others.clone() : joined(named, others);
   }
 }
 
@@ -267,6 +261,18 @@ export function readAnswer(
   return areOthersAlike && others !== null ? joined(told, others) : told;
 }
 
+/** The members that are named, and the others. Mostly there are none of one kind. */
+function divided(told: Contacts, mask: GroupMask): { named: Contacts; others: Contacts } {
+  if (mask.hasNone) return { named: new Contacts(), others: told };
+  if (mask.hasAll) return { named: told, others: new Contacts() };
+  const [named, others] = [new Contacts(), new Contacts()];
+  for (let at = 0; at < told.size; at++) {
+    const member = told.at(at);
+    (mask.covers(member.originHigh) ? named : others).append(member);
+  }
+  return { named, others };
+}
+
 /** Of two vectors without a member in common, all members. */
 function joined(a: Contacts, b: Contacts): Contacts {
   const all = new Contacts();
@@ -322,15 +328,23 @@ function digestOf(
   const view = new DataView(bytes.buffer);
   view.setUint32(0, salt.high);
   view.setUint32(4, salt.low);
-  for (let i = from; i < to; i++) {
-    const { originHigh, originLow, ms, purgedUpToMs, forgottenMs } = told.at(i);
-    const at = 8 + (i - from) * DIGESTED_BYTES;
+  let at = 8;
+  const add = (
+    originHigh: number,
+    originLow: number,
+    ms: number,
+    purgedUpToMs: number,
+    _learnedMs: number,
+    forgottenMs: number,
+  ): void => {
     view.setUint32(at, originHigh);
     view.setUint32(at + 4, originLow);
     view.setFloat64(at + 8, ms);
     view.setFloat64(at + 16, purgeInSteps(ms, purgedUpToMs, stepMs));
     view.setFloat64(at + 24, forgottenMs);
-  }
+    at += DIGESTED_BYTES;
+  };
+  told.forEach(add, from, to);
   const digest = new Uint8Array(32);
   Bun.SHA256.hash(bytes, digest);
   return digest.subarray(0, length);

@@ -339,7 +339,7 @@ export class Contacts {
     return upToMs;
   }
 
-  /** Visits all members, in the order of their origins. */
+  /** Visits members in the order of their origins: all, or from one place to below another. */
   forEach(
     visit: (
       originHigh: number,
@@ -349,8 +349,10 @@ export class Contacts {
       learnedMs: number,
       forgottenMs: number,
     ) => void,
+    from = 0,
+    to = this.count,
   ): void {
-    for (let at = 0; at < this.count; at++) {
+    for (let at = from; at < to; at++) {
       visit(
         this.highs[at],
         this.lows[at],
@@ -364,12 +366,15 @@ export class Contacts {
 
   /** Adds members behind all those that are known, in the order of their origins. */
   append(contact: Contact): void {
-    const at = this.count;
-    this.insert(at, contact.originHigh, contact.originLow);
+    if (this.count === this.highs.length) this.grow();
+    const at = this.count++;
+    this.highs[at] = contact.originHigh;
+    this.lows[at] = contact.originLow;
     this.contactMs[at] = contact.ms;
     this.purgedMs[at] = contact.purgedUpToMs;
     this.learnedMs[at] = contact.learnedMs;
     this.forgottenMs[at] = contact.forgottenMs;
+    this.metMs[at] = 0;
     this.hasForgotten ||= contact.forgottenMs > 0;
   }
 
