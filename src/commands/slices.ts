@@ -36,7 +36,8 @@ export function answerInSlices(
   if (!runSlice(step, runQueue.isBusy ? 0 : SLICE_MS, runQueue)) {
     return finish(step, runQueue, session).then(() => write);
   }
-  while (write(reply) === true);
+  // What is long is sent in pieces.
+  return write(reply) === true ? Promise.resolve(write) : undefined;
 }
 
 function runSlice(step: Step, budgetMs: number, { timing }: RunQueue): boolean {

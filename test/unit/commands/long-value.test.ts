@@ -1,6 +1,9 @@
-/** Long values are answered in pieces, from where they lie. */
+/** Long values, and long lists, are answered in pieces, from where they lie. */
 import { describe, expect, test } from "bun:test";
-import { PLAIN, RESP2, TAGGED, type Dialect } from "../../../src/protocol/reply.ts";
+import { answerInSlices } from "../../../src/commands/slices.ts";
+import { PLAIN, Reply, RESP2, TAGGED, type Dialect } from "../../../src/protocol/reply.ts";
+import { RunQueue } from "../../../src/timing.ts";
+import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
 import { InProcessServer, respRequest, type InProcessClient } from "../../support/in-process.ts";
 
@@ -89,6 +92,17 @@ describe("a long value", () => {
     }
   });
 
+  test.each([
+    ["GET", "long"],
+    ["MGET", ...Array<string>(10).fill("long")],
+  ])("is not gathered for a client that does not read: %s", async (...words) => {
+    const client = serverWith(LONG).connect();
+    client.capacity = 10;
+    say(client, RESP2, ...words);
+    await eventually("some was sent", () => client.capacity === 0);
+    expect(client.connection.output.heldBytes).toBeLessThanOrEqual(MOST_GATHERED_BYTES);
+  });
+
   test("is held for the client until it is sent, and no longer than the connection lives", async () => {
     const server = serverWith(LONG);
     const client = server.connect();
@@ -109,4 +123,25 @@ describe("a long value", () => {
     expect(client.read()).toContain("exceeds network.max_output_bytes");
     expect(client.isTerminated).toBe(false);
   });
+});
+
+test("what is long is sent in pieces, however soon it is found", async () => {
+  const reply = new Reply();
+  let pieces = 0;
+  const write = (it: Reply): boolean => {
+    it.raw("piece");
+    return ++pieces < 3;
+  };
+  const more = answerInSlices(() => true, write, reply, { runQueue: new RunQueue(eventLoop) });
+  expect(pieces).toBe(1);
+  expect(await more).toBe(write);
+  reply.reset();
+  expect(
+    answerInSlices(
+      () => true,
+      () => {},
+      reply,
+      { runQueue: new RunQueue(eventLoop) },
+    ),
+  ).toBe(undefined);
 });
