@@ -31,7 +31,14 @@ function twoTrees(seed: number, differing: number, filled: number) {
     const isFull = trees[0].words.subarray(at, at + 4).some((word) => word !== 0);
     fill(trees[below(2)]!, bucket, isFull && random() < 0.3);
   }
+  for (const tree of trees) refreshAll(tree);
   return { trees, where: [...where].toSorted((a, b) => a - b) };
+}
+
+/** Brings the nodes above the buckets up to date with what the buckets are. */
+function refreshAll(tree: DigestTree): void {
+  for (let bucket = 0; bucket < BUCKETS; bucket++) tree.mark(bucket);
+  while (tree.refresh({ digest() {} }, Infinity, () => 0));
 }
 
 function shortenerOf(seed: number): DigestShortener {
@@ -81,8 +88,7 @@ describe("coded symbols", () => {
           const at = trees[0].offsetOf(BUCKET_LEVEL, bucket);
           const isEmpty = trees[0].words.subarray(at, at + 4).every((word) => word === 0);
           const [low, high] = peeling.differenceOf(bucket);
-          const isOwn = low === copies[1]!.low[bucket] && high === copies[1]!.high[bucket];
-          expect(isOwn).toBe(isEmpty);
+          expect(copies[1]!.has(bucket, low, high)).toBe(isEmpty);
         }
         for (const copy of copies) copy.release();
         expect(trees.map((tree) => tree.copies)).toEqual([0, 0]);
@@ -116,6 +122,36 @@ describe("coded symbols", () => {
     while (peeling.work()) if (++pieces > 1_000) throw new Error("it works on and on");
     expect(peeling.isComplete).toBe(false);
   });
+});
+
+test("a copy has what is in the tree, whether or not the nodes above are up to date", () => {
+  const random = seeded(11);
+  const tree = new DigestTree();
+  const digests = new Map<number, number>();
+  const source = {
+    digest(bucket: number, out: Uint32Array, at: number) {
+      out.fill(digests.get(bucket) ?? 0, at, at + 4);
+    },
+  };
+  let looks = 0;
+  for (let run = 0; run < 200; run++) {
+    const bucket = Math.floor(random() * BUCKETS);
+    const [first = bucket] = digests.keys();
+    const changed = random() < 0.3 ? first : bucket;
+    if (!digests.delete(changed)) digests.set(changed, run + 1);
+    tree.mark(changed);
+    // Of two looks one stops it in the midst.
+    if (random() < 0.8) tree.refresh(source, random() < 0.5 ? 0 : 1, () => looks++ % 2);
+    const copy = BucketCopy.take(tree, shortenerOf(run))!;
+    const symbols = new CodedSymbols(1);
+    while (copy.work(symbols));
+    for (const bucket of [...digests.keys(), Math.floor(random() * BUCKETS)]) {
+      const at = tree.offsetOf(BUCKET_LEVEL, bucket);
+      const isEmpty = tree.words.subarray(at, at + 4).every((word) => word === 0);
+      expect(copy.has(bucket, 0, 0)).toBe(isEmpty);
+    }
+    copy.release();
+  }
 });
 
 test("no more copies are made than there may be, and a copy is given back once", () => {

@@ -178,7 +178,7 @@ export class SketchFinder {
   /** Whether a bucket is empty at the peer. */
   isAbsent(bucket: number): boolean {
     const [low, high] = this.peeling.differenceOf(bucket);
-    return low === this.copy?.low[bucket] && high === this.copy.high[bucket];
+    return this.copy?.has(bucket, low, high) ?? false;
   }
 
   /** False when that would cost more than a walk. */

@@ -93,6 +93,18 @@ export class DigestTree {
     return (LEVEL_START[level] + index) * DIGEST_WORDS;
   }
 
+  /**
+   * Whether all the FANOUT buckets under the node of that number in the level above them are
+   * empty, as far as they have been computed.
+   */
+  isEmptyAboveBuckets(index: number): boolean {
+    const at = this.offsetOf(BUCKET_LEVEL - 1, index);
+    if (!isZero(this.words, at, at + DIGEST_WORDS)) return false;
+    // In the midst of a refresh its buckets may be done, and it is still to come.
+    const above = LEVEL_START[BUCKET_LEVEL - 2] + (index >>> 4);
+    return (this.dirty[above] & (1 << (index & 15))) === 0;
+  }
+
   /** A copy of the root, all 32 bytes. */
   root(): Uint8Array {
     return this.rootDigest.slice();
