@@ -13,7 +13,7 @@
  * has a member that lies, which a tenth of them have otherwise. With `--jumps` clocks jump often, which
  * they do in a quarter of them otherwise; with `--versions` nodes are upgraded and downgraded, as they
  * are in a quarter otherwise; with `--thin` one is at the end of a thin line, as in a tenth otherwise;
- * with `--sealed` the cluster has a secret, as in a quarter otherwise.
+ * with `--sealed` the cluster has a secret, as in a tenth otherwise.
  */
 import { parseArgs } from "node:util";
 import { shrink } from "./shrink.ts";

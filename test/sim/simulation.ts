@@ -60,8 +60,11 @@ const MAX_REST_MS = 600_000;
 const MAX_SESSION_MS = 630_000;
 /** How many seeds go on for so long after all is mended, to see whether somebody does. */
 const LINGERS = 0.1;
-/** When all is mended hours go by with as much going on as in so many ms before. */
-const QUIET_LIKE_MS = 10_000;
+/**
+ * Long quiet times go by with as much going on as in so many ms before. That is enough for a dozen
+ * rounds of every node, whatever their interval: more would find nothing new, as all is equal by then.
+ */
+export const QUIET_LIKE_MS = 3_000;
 /** Every so many turns the invariants of one node's store and tree are looked at: it takes a while. */
 const TURNS_A_CHECK = 20;
 /** A process is there within this time, whatever its node was at. */
@@ -73,7 +76,7 @@ const JUMPS = 0.25;
 /** How many seeds have nodes of several versions. */
 const VERSIONS = 0.25;
 /** How many seeds have a cluster with a secret. */
-const SEALED = 0.25;
+const SEALED = 0.1;
 /** How many seeds have a node at the end of a thin line. */
 const THIN_LINES = 0.1;
 /** What clients write once all clocks are right all others have after so long, if it has to be fetched, too. */

@@ -4,7 +4,7 @@ import type { Clients } from "./clients.ts";
 import type { SimulatedDisk } from "../support/simulated-disk.ts";
 import { EPOCH_MS, type SimNode } from "./sim-node.ts";
 import type { Plan } from "./plan.ts";
-import type { Simulation } from "./simulation.ts";
+import { QUIET_LIKE_MS, type Simulation } from "./simulation.ts";
 
 const HOUR_MS = 3_600_000;
 const YEAR_MS = 365 * 24 * HOUR_MS;
@@ -219,8 +219,7 @@ export class Troubles {
     this.clients.act(chance.pick(nodes), `${name}.2`);
     this.clients.act(chance.pick(nodes), `${name}.3`);
     // Long enough for the others to compare.
-    const roundMs = plan.syncEveryMs === Infinity ? 0 : 1.5 * plan.syncEveryMs;
-    this.simulation.pass(plan.graceMs * (1 + chance.next()), Math.max(10_000, roundMs));
+    this.simulation.pass(plan.graceMs * (1 + chance.next()), QUIET_LIKE_MS);
     if (isLeftOut) return;
     for (const [from, to] of lines) network.set(from, to, false);
     history.note(() => `${node.id} is reachable again`);
@@ -248,7 +247,7 @@ export class Troubles {
       const acts = chance.between(0, 3);
       for (let i = 0; i < acts; i++) this.clients.act(chance.pick(nodes), `${name}.${piece}.${i}`);
       timeline.runUntil(timeline.nowMs + chance.next() * 10_000);
-      this.simulation.pass(lengthMs / pieces, 10_000);
+      this.simulation.pass(lengthMs / pieces, QUIET_LIKE_MS);
     }
     if (isLeftOut) return;
     for (const node of down) node.start();
@@ -279,7 +278,7 @@ export class Troubles {
       const acts = chance.between(0, 3);
       for (let i = 0; i < acts; i++) this.clients.act(chance.pick(nodes), `${name}.${piece}.${i}`);
       timeline.runUntil(timeline.nowMs + chance.next() * 20_000);
-      this.simulation.pass(lengthMs / pieces, 10_000);
+      this.simulation.pass(lengthMs / pieces, QUIET_LIKE_MS);
     }
     if (isStopped) node.start();
   }
