@@ -71,6 +71,34 @@ describe("a node that has forgotten deletions and is not sent what was deleted",
     expect([get(away, "key"), get(home, "key")]).toEqual([null, null]);
   });
 
+  test.each(["away", "home"] as const)(
+    "because by a clock that is ahead it is dead: meeting it is no contact: %s begins",
+    (first) => {
+      const { time, nodes } = cluster("home");
+      const [home] = nodes;
+      let aheadMs = 0;
+      const nowMs = (): number => time.ms + aheadMs;
+      // It keeps what has expired until its peers say so, too.
+      const expiredMs = (): number => time.ms;
+      const away = new SyncNode("away", { nowMs, expiredMs, tombstoneGraceMs: GRACE_MS });
+      set(home, "key", "v", time.ms + GRACE_MS + 50_000);
+      time.ms += 10_000;
+      heal(home, away);
+      deleteAndForget(home, time);
+      aheadMs = 40_000;
+      const pair = first === "away" ? [away, home] : [home, away];
+      runPair(pair[0], pair[1]);
+      time.ms += 10_000;
+      runPair(pair[0], pair[1]);
+      aheadMs = 0;
+      expect(get(away, "key")).toBe("v");
+      // It still has to be told that the key is gone.
+      heal(away, home);
+      heal(home, away);
+      expect([get(away, "key"), get(home, "key")]).toEqual([null, null]);
+    },
+  );
+
   test("because its memory is full: meeting it is no contact", () => {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;
