@@ -11,6 +11,7 @@ import type { Config } from "../config/schema.ts";
 import { printable } from "../core/data/name.ts";
 import { OperationalError } from "../operational-error.ts";
 import type { Timing } from "../timing.ts";
+import { eventOf } from "./events.ts";
 import { LineWriter } from "./line-writer.ts";
 import { RepeatSuppressor, type ReportRepeats } from "./repeat-suppressor.ts";
 
@@ -207,7 +208,7 @@ function textLine(
   return `${line}\n`;
 }
 
-/** One object a line: time, level, component, message, then the fields under their own names. */
+/** One object a line: time, level, component, event, message, then the fields by their names. */
 function jsonLine(
   time: string,
   level: Level,
@@ -218,6 +219,7 @@ function jsonLine(
   // Without a prototype, so that a field called "__proto__" is a field like any other.
   const record: Record<string, unknown> = Object.assign(Object.create(null), { time, level });
   if (component !== "") record["component"] = component;
+  record["event"] = eventOf(message.replace(REPEATED, ""));
   record["message"] = cut(message);
   for (const [name, value] of Object.entries(fields)) {
     if (value === undefined) continue;
@@ -226,6 +228,9 @@ function jsonLine(
   }
   return `${printable(JSON.stringify(record), Infinity)}\n`;
 }
+
+/** What stands before a message that was left out and counted. */
+const REPEATED = /^… \d+ more like this in the last \d+ s: /;
 
 /** A field's value as text. May throw for an object that resists. */
 function plain(value: unknown): string {

@@ -90,7 +90,7 @@ const ARROWS: Record<string, string[]> = {
     "replica.ts",
     "world.ts",
   ],
-  documentation: ["cli", "node-facts.ts", "commands", ...EVERYWHERE],
+  documentation: ["cli", "commands", "http", "node-facts.ts", "observability", ...EVERYWHERE],
   cli: ["commands", ...BELOW_ADAPTERS, ...ADAPTERS, "node.ts", "world.ts"],
   "main.ts": ["cli", ...EVERYWHERE],
 };

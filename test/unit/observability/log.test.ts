@@ -105,6 +105,7 @@ describe("json", () => {
       time: "2026-01-02T12:00:00.007Z",
       level: "warn",
       component: "mqtt",
+      event: "other",
       message: "Hello",
       count: 3,
       on: false,
@@ -112,6 +113,12 @@ describe("json", () => {
       text: "a\nb",
       big: "1",
     });
+  });
+
+  test("what has a name is found by it, also when it was counted", () => {
+    expect(record("Stopped")).toMatchObject({ event: "stopped" });
+    const counted = "… 7 more like this in the last 10 s: A sync failed";
+    expect(record(counted)).toMatchObject({ event: "sync_failed", message: counted });
   });
 
   test("a field cannot take the place of a standard one", () => {
