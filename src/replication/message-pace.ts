@@ -11,9 +11,10 @@
  * that, and so on: after a few steps it is less than the broker takes, and no less than half of it.
  * It is forgotten after a while: the broker may have been given another limit.
  *
- * A broker that ends a connection in a busy second may do so for many a reason: it was restarted,
- * or a message was too long. So the next connection begins slowly. If that one ends as well, it was
- * not the number of messages. If it ends later on in another busy second, it was.
+ * A broker that ends a connection in a busy second may do so for many a reason. One that was away
+ * afterwards was restarted. Else a message may have been too long. So the next connection begins
+ * slowly. If that one ends as well, it was not the number of messages. If it ends later on in
+ * another busy second, it was.
  */
 
 /** What was found out is believed for so long, in ms. */
@@ -92,12 +93,13 @@ export class MessagePace {
     this.tokens--;
   }
 
-  /** A connection came about. */
-  begin(): void {
+  /** A connection came about; `wasAway`: the broker could not be reached in between. */
+  begin(wasAway = false): void {
     this.counts.fill(0);
-    if (!this.isWary) return;
+    if (wasAway) this.suspectedMs = -Infinity;
+    const { isWary } = this;
     this.isWary = false;
-    this.carefulUntilMs = this.nowMs() + CAREFUL_MS;
+    if (isWary && !wasAway) this.carefulUntilMs = this.nowMs() + CAREFUL_MS;
   }
 
   /**

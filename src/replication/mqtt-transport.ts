@@ -91,6 +91,8 @@ export class MqttTransport implements Transport {
   private cancelAttempt: Cancel = () => {};
   private cancelTrial: Cancel = () => {};
   private cancelQueued: Cancel | null = null;
+  /** An attempt has failed since the last connection. */
+  private wasAway = false;
   /** As `receiveMaximum`, as far as it was found out. */
   private foundReceiveMaximum = MAX_RECEIVE_MAXIMUM;
   /** When it is time to let others have their turn before the next message. */
@@ -423,7 +425,8 @@ export class MqttTransport implements Transport {
   private up(): void {
     this.isUp = true;
     this.isProven = false;
-    this.pace.begin();
+    this.pace.begin(this.wasAway);
+    this.wasAway = false;
     this.upSince = this.options.timing.nowMs();
     const afterOutage = this.report.isAway;
     this.report.connected(this.protocolVersion === MQTT_5 ? "MQTT 5" : "MQTT 3.1.1");
@@ -447,6 +450,7 @@ export class MqttTransport implements Transport {
     this.isUp = false;
     this.stopSending();
     this.cancelTrial();
+    if (!wasUp) this.wasAway = true;
     if (wasUp) {
       if (this.options.timing.nowMs() - this.upSince >= STABLE_MS) this.attempts = 0;
       this.options.onDown(attempt.isHungUp, this.isProven);

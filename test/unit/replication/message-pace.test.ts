@@ -128,6 +128,17 @@ describe("what a broker takes is found out", () => {
     expect(sender.pace.perSecond).toBeLessThanOrEqual(100);
   });
 
+  test("and not where it was away after that", () => {
+    const sender = new Sender();
+    for (let i = 0; i < 5; i++) {
+      sender.pace.begin(i > 0);
+      sender.run(1_000, 1);
+      expect(sender.pace.noteHungUp()).toBe(false);
+    }
+    sender.pace.begin(true);
+    expect(sender.pace.perSecond).toBe(Infinity);
+  });
+
   test("and not where it ends one that begins slowly, or hours later", () => {
     const sender = new Sender();
     sender.run(1_000, 1);
