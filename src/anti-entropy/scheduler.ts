@@ -173,8 +173,13 @@ export class Scheduler {
     for (const peer of [...this.peers.all()]) {
       if (peer.isListed && !listed.has(peer.address)) this.peers.delist(peer);
     }
-    this.nextDiscoveryMs = 0;
-    this.nextRoundMs = Infinity;
+    this.addListed();
+    // What comes later than it would now comes sooner; what is known of the peers stays.
+    this.nextDiscoveryMs = Math.min(this.nextDiscoveryMs, this.nowMs + this.options.discoveryMs);
+    const plannedMs = this.nextRoundMs;
+    if (plannedMs === Infinity) return;
+    this.planRound();
+    this.nextRoundMs = Math.min(this.nextRoundMs, plannedMs);
   }
 
   /** Looks for peers and begins what is due. `nowMs` never decreases. */
@@ -350,6 +355,10 @@ export class Scheduler {
       peer.isProven = false;
       this.peers.rename(peer, peer.announcedBy);
     }
+    this.addListed();
+  }
+
+  private addListed(): void {
     for (const address of this.options.peerList) this.peers.findOrAdd(address, true, 2, this.nowMs);
   }
 

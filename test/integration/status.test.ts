@@ -106,7 +106,7 @@ describe("status", () => {
     );
     const { port } = nodes[1]!;
     expect((await untilWell(port)).nodes[1]).toMatchObject({ node_id: "n2", asked: true });
-    // Nothing brings these over before the next comparison, in an hour.
+    for (const node of nodes) await node.change({ "anti_entropy.enabled": false });
     await nodes[1]!.askAll(["SET a 1", "SET b 2", "SET c 3"]);
     // Trees follow the data with some delay.
     await eventually("it is seen", async () => {
