@@ -71,8 +71,8 @@ export interface OpenedMessage {
 export class MessageSeal {
   readonly guard: ReplayGuard;
   /**
-   * Presence came of an epoch before the latest of its sender: somebody repeats it, or the sender
-   * has lost its memory and its clock has gone back, and is to be told.
+   * Presence or a datagram came of an epoch before the latest of its sender: somebody repeats it,
+   * or the sender has lost its memory and its clock has gone back, and is to be told.
    */
   onOutdated: (senderName: string, latestEpoch: string) => void = () => {};
   private readonly keys: SealKeys;
@@ -140,7 +140,12 @@ export class MessageSeal {
       return this.takePresence(topic, header, secret, payload, isRetained);
     const { guard } = this;
     const isNew = purpose === "updates" ? guard.takeUpdate(header) : guard.takeSync(header);
-    return isNew ? { payload } : "replayed";
+    if (isNew) return { payload };
+    // It may be later than all presence that came: that of an earlier run may have been lost.
+    const latest = guard.latestConnection(header);
+    const isOutdated = purpose === "sync" && header.epoch < latest;
+    if (isOutdated) this.onOutdated(topicNameOf(header.origin), latest);
+    return "replayed";
   }
 
   /**

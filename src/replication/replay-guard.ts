@@ -9,7 +9,8 @@
  *   after a restart of this node an update may come a second time, and the store passes over it.
  * - Datagrams of sync sessions are for boxes with random names, and say nothing to others; calls
  *   take the place of real ones. There is a window for them, too, and what is of an epoch before
- *   the latest is refused: nobody keeps them, and what was under way is sent again.
+ *   the latest is refused: nobody keeps them, and what was under way is sent again. Its sender is
+ *   told, for it may be one that has forgotten in which epoch it was.
  * - Presence that comes again would bring back a node that has left, or an address it had. So it
  *   only ever goes forward: to a later epoch, or to a later sequence of the latest one. The latest
  *   epoch of each node outlasts a restart (`memory`), and a change of the secret: old messages do
@@ -108,10 +109,14 @@ export class ReplayGuard {
     return this.isLatest(header) && this.takeOnce("sync", header);
   }
 
+  /** The latest epoch of a sender of which a datagram or presence came; "" for none. */
+  latestConnection(header: SealHeader): string {
+    return this.connections.get(senderOf(header)) ?? "";
+  }
+
   private isLatest(header: SealHeader): boolean {
-    const sender = senderOf(header);
-    if (header.epoch < (this.connections.get(sender) ?? "")) return false;
-    this.connections.set(sender, header.epoch);
+    if (header.epoch < this.latestConnection(header)) return false;
+    this.connections.set(senderOf(header), header.epoch);
     trim(this.connections, MAX_SENDERS);
     return true;
   }

@@ -301,6 +301,35 @@ describe("what comes again", () => {
     expect(after.subarray(16, 32)).toEqual(before.subarray(16, 32));
   });
 
+  test("who is outdated by what came of sync sessions alone is told, too", () => {
+    const peer = sealOf("b");
+    let told = "";
+    peer.onOutdated = (name, latest) => {
+      expect(peer.namesOf("a")).toEqual([name]);
+      told = latest;
+    };
+    const first = sealOf("a", { start: 9_000 });
+    expect(take(peer, first.seal("presence", NODES, Buffer.from("x")))).toBeTrue();
+    // Two runs whose clock is behind learn of the first; the presence of the second is lost.
+    const [second, third] = [sealOf("a", { start: 2_000 }), sealOf("a", { start: 2_000 })];
+    for (const seal of [second, third]) {
+      expect(take(peer, seal.seal("presence", NODES, Buffer.from("x")))).toBeFalse();
+      seal.passBy(told);
+    }
+    const call = "kv/sync/b/open";
+    const open = (message: Buffer) => typeof peer.open("sync", call, message, false) === "object";
+    // It connects once more than the third.
+    second.begin();
+    expect(open(second.seal("sync", call, Buffer.from("x")))).toBeTrue();
+    expect(open(third.seal("sync", call, Buffer.from("x")))).toBeFalse();
+    third.passBy(told);
+    const message = third.seal("sync", call, Buffer.from("x"));
+    expect(open(message)).toBeTrue();
+    // What comes a second time says nothing of anybody.
+    told = "";
+    expect([open(message), told]).toEqual([false, ""]);
+  });
+
   test("takes no more memory than there is for it", () => {
     const to = sealOf("b");
     for (let i = 0; i < 5_000; i++) {
