@@ -26,7 +26,7 @@ export class ReadAhead {
   constructor(private readonly store: Store) {}
 
   /**
-   * Touches what the requests from `from` on will need, up to PREFETCH_KEYS of them. Returns where
+   * Touches what the requests from `from` on will need, up to PREFETCH_KEYS keys. Returns where
    * it stopped looking: no need to call again before execution has come that far.
    */
   look(input: Uint8Array, from: number, end: number): number {
@@ -34,10 +34,14 @@ export class ReadAhead {
     let at = from;
     let keys = 0;
     while (keys < PREFETCH_KEYS && at + LEAST_REQUEST_BYTES <= end && input[at] === STAR) {
-      const parts = input[at + 1] - 0x30;
-      // Ten parts and more: a request that does enough by itself.
-      if (input[at + 2] !== CR || parts < 2) break;
-      at += 4;
+      let parts = input[at + 1] - 0x30;
+      at += 2;
+      if (input[at] !== CR) parts = parts * 10 + input[at++] - 0x30;
+      // A hundred parts and more: a request that does enough by itself.
+      if (input[at] !== CR || parts < 2) break;
+      at += 2;
+      let nextKey = 1;
+      let step = parts;
       for (let part = 0; part < parts && at < end; part++) {
         let length = 0;
         let digit = 0;
@@ -47,9 +51,13 @@ export class ReadAhead {
           length = length * 10 + digit;
         }
         at += 2;
-        if (part === 1 && at + length <= end && length <= LONGEST_KEY_BYTES) {
-          starts[keys] = at;
-          lengths[keys++] = length;
+        if (part === 0) step = keyStep(input, at, length, parts);
+        else if (part === nextKey) {
+          nextKey += step;
+          if (at + length <= end && length <= LONGEST_KEY_BYTES && keys < PREFETCH_KEYS) {
+            starts[keys] = at;
+            lengths[keys++] = length;
+          }
         }
         at += length + 2;
       }
@@ -59,5 +67,19 @@ export class ReadAhead {
   }
 }
 
+/**
+ * How far from one key to the next, by the name of a command at `at`: MGET has nothing but keys,
+ * MSET a value behind each, and nearly all others a single key.
+ */
+function keyStep(input: Uint8Array, at: number, length: number, parts: number): number {
+  if (length < 4 || (input[at] | LOWER) !== LOWER_M) return parts;
+  const second = input[at + 1] | LOWER;
+  return second === LOWER_G ? 1 : second === LOWER_S ? 2 : parts;
+}
+
+const LOWER = 0x20;
+const LOWER_M = 0x6d;
+const LOWER_G = 0x67;
+const LOWER_S = 0x73;
 /** Hashing longer keys twice would cost more than it saves. */
 const LONGEST_KEY_BYTES = 128;
