@@ -152,6 +152,20 @@ function isEven(request: Request, name: string, reply: Reply): boolean {
 
 const setMany: Run = (request, reply, context) => {
   if (!isEven(request, "mset", reply)) return;
+  if (!isWhole(request)) return setManyInSlices(request, reply, context);
+  for (let i = 0; i < request.count; i += 2) if (!isSound(request, i, 2, reply, context)) return;
+  const { durability } = context.services;
+  for (let i = 0; i < request.count; i += 2) {
+    const { failure } = durability;
+    const outcome = failure === null ? writePair(request, i, context) : APPLIED;
+    if (failure !== null || outcome < 0) {
+      return answerUnwritten(i / 2, request.count / 2, failure, outcome, reply);
+    }
+  }
+  reply.ok();
+};
+
+function setManyInSlices(request: Request, reply: Reply, context: Context): ReturnType<Run> {
   const keys = request.count / 2;
   let written = 0;
   let outcome: Outcome = APPLIED;
@@ -164,18 +178,25 @@ const setMany: Run = (request, reply, context) => {
     return outcome >= 0;
   };
   const write: ReplyContinuation = (late) => {
-    const done = `${written} of ${keys} keys were written`;
-    if (failure !== null) answerFailure(failure, late, done);
-    else if (!isRefused(outcome, late, `${MEMORY_USED}; ${done}`)) late.ok();
+    if (failure === null && outcome >= 0) late.ok();
+    else answerUnwritten(written, keys, failure, outcome, late);
   };
-  if (!isWhole(request)) {
-    const work = { stride: 2, keyWork: WRITE_WORK, each, write, isRead: false } as const;
-    return eachKeyInSlices(request, work, reply, context);
-  }
-  for (let i = 0; i < request.count; i += 2) if (!isSound(request, i, 2, reply, context)) return;
-  for (let i = 0; i < request.count && each(request, i); i += 2);
-  write(reply);
-};
+  const work = { stride: 2, keyWork: WRITE_WORK, each, write, isRead: false } as const;
+  return eachKeyInSlices(request, work, reply, context);
+}
+
+/** Answers why no more keys were written, by the failure of the disk or the outcome of the last. */
+function answerUnwritten(
+  written: number,
+  keys: number,
+  failure: Durability["failure"],
+  outcome: Outcome,
+  reply: Reply,
+): void {
+  const done = `${written} of ${keys} keys were written`;
+  if (failure !== null) answerFailure(failure, reply, done);
+  else isRefused(outcome, reply, `${MEMORY_USED}; ${done}`);
+}
 
 const setManyIfMissing: Run = (request, reply, context) => {
   if (!isEven(request, "msetnx", reply)) return;
