@@ -18,7 +18,8 @@
 import { parseArgs } from "node:util";
 import { Breakdown, COMMANDS, type Row } from "./breakdown/steps.ts";
 import { socketRows } from "./breakdown/socket.ts";
-import { markdownOf, updateFigures } from "./breakdown/figures.ts";
+import { markdownTable } from "../../src/documentation/markdown-table.ts";
+import { measuredOn, updateFigures } from "./figures.ts";
 
 const CACHED_KEYS = 1_000;
 
@@ -45,6 +46,8 @@ if (values.socket) rows.push(...(await socketRows()));
 const heads = [CACHED_KEYS, keys].flatMap((count) =>
   COMMANDS.map((command) => `${command}, ${count.toLocaleString("en-US")} keys`),
 );
-const table = markdownOf(heads, rows);
+const shown = (ns: number | null): string => (ns === null ? "" : ns.toFixed(ns < 10 ? 1 : 0));
+const body = rows.map(({ name, ns }) => [name, ...heads.map((_, i) => shown(ns[i] ?? null))]);
+const table = markdownTable([["ns a request", ...heads], ...body]);
 console.log(table);
-if (values["update-docs"]) updateFigures(table);
+if (values["update-docs"]) updateFigures("bun run bench:breakdown", `${measuredOn()}:\n\n${table}`);

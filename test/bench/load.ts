@@ -1,7 +1,7 @@
 /** The load: redis-benchmark as everybody has it, and a fast loader for exactly the keys it uses. */
 import { LineClient } from "../support/line-client.ts";
 import { seeded } from "../support/random.ts";
-import type { Server } from "./servers.ts";
+import { processorMs, type Server } from "./servers.ts";
 
 /** How many keys there are. */
 export const KEYS = 1_000_000;
@@ -9,8 +9,16 @@ export const KEYS = 1_000_000;
 const BATCH = 2_000;
 const VALUE = "x".repeat(22);
 
-/** A command that redis-benchmark knows. */
-export type Command = "SET" | "GET" | "INCR";
+/** A command that redis-benchmark knows, or is told. MSET and MGET have ten keys a request. */
+export type Command = "SET" | "GET" | "INCR" | "MSET" | "MGET";
+
+/** How redis-benchmark is to ask, where that is not as usual. */
+export interface Shape {
+  readonly connections?: number;
+  /** Random keys are out of so many. */
+  readonly keys?: number;
+  readonly valueBytes?: number;
+}
 
 /** Where redis-benchmark is installed; null when it is not. */
 export const benchmarkPath: string | null = Bun.which("redis-benchmark");
@@ -21,19 +29,28 @@ export interface Run {
   readonly perSecond: number;
   /** Latency in ms that 99.9 % of the requests (with pipelining: of the batches) stayed within. */
   readonly p999Ms: number;
+  /** Processor time that the server took for a request, the kernel's part included, in µs. */
+  readonly processorUs: number;
 }
 
-/** Runs redis-benchmark: 50 connections, random keys out of a million, 22-byte values. */
+/**
+ * Runs redis-benchmark: 50 connections, random keys out of a million, 22-byte values, unless
+ * `shape` says otherwise.
+ */
 export async function redisBenchmark(
   server: Server,
   command: Command,
   pipeline: number,
   requests: number,
+  { connections = 50, keys = KEYS, valueBytes = VALUE.length }: Shape = {},
 ): Promise<Run> {
   if (benchmarkPath === null) throw new Error("redis-benchmark is not installed");
-  const load = ["-c", "50", "-r", `${KEYS}`, "-d", `${VALUE.length}`, "--precision", "3"];
-  const run = ["-t", command.toLowerCase(), "-P", `${pipeline}`, "-n", `${requests}`];
-  const child = Bun.spawn([benchmarkPath, "-p", `${server.port}`, ...load, ...run], {
+  const load = ["-c", `${connections}`, "-r", `${keys}`, "-d", `${valueBytes}`];
+  const run = ["-P", `${pipeline}`, "-n", `${requests}`, "--precision", "3"];
+  const many = Array.from({ length: 10 }, () => "key:__rand_int__");
+  const what = command === "MGET" ? ["MGET", ...many] : ["-t", command.toLowerCase()];
+  const before = processorMs(server.pid);
+  const child = Bun.spawn([benchmarkPath, "-p", `${server.port}`, ...load, ...run, ...what], {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
@@ -45,7 +62,8 @@ export async function redisBenchmark(
       `redis-benchmark against ${server.name} failed:\n${errors}${output.slice(-500)}`,
     );
   }
-  return { perSecond: Number(perSecond), p999Ms: p999Of(output) };
+  const processorUs = ((processorMs(server.pid) - before) * 1_000) / requests;
+  return { perSecond: Number(perSecond), p999Ms: p999Of(output), processorUs };
 }
 
 /** The finer one of its two distributions comes first; its step nearest to 99.9 % is 99.902 %. */
@@ -57,29 +75,55 @@ function p999Of(output: string): number {
 }
 
 /**
- * Writes each of the million keys of redis-benchmark once, in a random order that is always the
- * same: `key:…` with SET, `counter:…` with INCR. Throws when the server does not hold as many
- * keys more afterwards.
+ * Writes each of the million keys of redis-benchmark once: `key:…` with SET, `counter:…` with INCR.
  */
-export async function fill(server: Server, command: "SET" | "INCR"): Promise<void> {
+export function fill(server: Server, command: "SET" | "INCR"): Promise<void> {
+  return fillWith(server, KEYS, (number) =>
+    command === "SET"
+      ? request("SET", keyName(number), VALUE)
+      : request("INCR", `counter:${padded(number)}`),
+  );
+}
+
+/**
+ * Writes so many keys, each by a request of its own, in a random order that is always the same.
+ * Throws when the server does not hold as many keys more afterwards.
+ */
+export async function fillWith(
+  server: Server,
+  keys: number,
+  requestOf: (number: number) => string,
+): Promise<void> {
   const before = await keyCount(server);
-  const order = shuffledNumbers();
+  await sendEach(server, shuffledNumbers(keys), requestOf);
+  const added = (await keyCount(server)) - before;
+  if (added !== keys) throw new Error(`${server.name} holds ${added} keys more, not ${keys}`);
+}
+
+/** Sends a request for each number, many at a time, and waits for all answers. */
+export async function sendEach(
+  server: Server,
+  numbers: ArrayLike<number>,
+  requestOf: (number: number) => string,
+): Promise<void> {
   const filler = new Filler();
   const socket = await Bun.connect({ hostname: "127.0.0.1", port: server.port, socket: filler });
-  for (let first = 0; first < KEYS; first += BATCH) {
+  for (let first = 0; first < numbers.length; first += BATCH) {
+    const count = Math.min(BATCH, numbers.length - first);
     let batch = "";
-    for (let i = first; i < first + BATCH; i++) {
-      const number = String(order[i]).padStart(12, "0");
-      batch +=
-        command === "SET"
-          ? request("SET", `key:${number}`, VALUE)
-          : request("INCR", `counter:${number}`);
-    }
-    await filler.exchange(socket, Buffer.from(batch), BATCH);
+    for (let i = first; i < first + count; i++) batch += requestOf(numbers[i]);
+    await filler.exchange(socket, Buffer.from(batch), count);
   }
   socket.end();
-  const added = (await keyCount(server)) - before;
-  if (added !== KEYS) throw new Error(`${server.name} holds ${added} keys more, not ${KEYS}`);
+}
+
+/** The name that redis-benchmark gives a key. */
+export function keyName(number: number): string {
+  return `key:${padded(number)}`;
+}
+
+function padded(number: number): string {
+  return String(number).padStart(12, "0");
 }
 
 /** Sends requests that are answered with a line each, at once, and waits for all answers. */
@@ -140,10 +184,10 @@ class Filler {
   readonly close = (): void => this.exchanged.reject(new Error("the server hung up"));
 }
 
-function shuffledNumbers(): Uint32Array {
+function shuffledNumbers(count: number): Uint32Array {
   const random = seeded(1);
-  const numbers = Uint32Array.from({ length: KEYS }, (_, i) => i);
-  for (let i = KEYS - 1; i > 0; i--) {
+  const numbers = Uint32Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
     const swap = numbers[i];
     numbers[i] = numbers[j];

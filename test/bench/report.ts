@@ -1,7 +1,9 @@
 /** What measurements are and how they are printed: medians, ratios, targets, one aligned table. */
 
+import { markdownTable } from "../../src/documentation/markdown-table.ts";
+
 /** Units, as they are printed after a number. */
-export type Unit = "/s" | "ms" | "MB";
+export type Unit = "/s" | "ms" | "µs" | "MB";
 
 /** What a measurement is to reach; `ratio` is ours divided by the other's. */
 export interface Target {
@@ -65,10 +67,9 @@ export function resultOf(measurement: Measurement): Result {
 
 /** The table, with a last line that counts the targets met. */
 export function tableOf(results: readonly Result[]): string {
-  const header = ["measurement", "merklekv", "compared with", "ratio", "spread", "target", "met"];
-  const rows = [header, ...results.map(cellsOf)];
-  const widths = header.map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  const isText = (column: number) => column === 0 || column === header.length - 1;
+  const rows = [HEADER, ...results.map(cellsOf)];
+  const widths = HEADER.map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const isText = (column: number) => column === 0 || column === HEADER.length - 1;
   const lines = rows.map((row) =>
     row
       .map((cell, i) => (isText(i) ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
@@ -76,9 +77,20 @@ export function tableOf(results: readonly Result[]): string {
       .trimEnd(),
   );
   lines.splice(1, 0, "-".repeat(Math.max(...lines.map((line) => line.length))));
+  return [...lines, "", metOf(results)].join("\n");
+}
+
+/** The same as Markdown, for the documentation. */
+export function markdownOf(results: readonly Result[]): string {
+  return `${markdownTable([[...HEADER], ...results.map(cellsOf)])}\n\n${metOf(results)}.`;
+}
+
+const HEADER = ["measurement", "merklekv", "compared with", "ratio", "spread", "target", "met"];
+
+function metOf(results: readonly Result[]): string {
   const judged = results.filter((result) => result.isMet !== null);
   const met = judged.filter((result) => result.isMet).length;
-  return [...lines, "", `${met} of ${judged.length} targets met`].join("\n");
+  return `${met} of ${judged.length} targets met`;
 }
 
 function cellsOf(result: Result): string[] {
@@ -106,5 +118,5 @@ function limit({ of, atLeast, atMost }: Target, unit: Unit): string {
 
 function quantity(value: number, unit: Unit): string {
   if (unit === "/s") return `${Math.round(value).toLocaleString("en-US")} /s`;
-  return `${value.toFixed(unit === "ms" ? 2 : 1)} ${unit}`;
+  return `${value.toFixed(unit === "MB" ? 1 : 2)} ${unit}`;
 }

@@ -36,6 +36,9 @@ export interface Server extends AsyncDisposable {
 /** Where redis-server is installed; null when it is not. */
 export const redisPath: string | null = Bun.which("redis-server");
 
+/** The server that VALKEY names; null when it names none. */
+export const valkeyPath: string | null = process.env["VALKEY"] ?? null;
+
 /** What a bench node is told besides its name. */
 export interface NodeSettings {
   /** The port of the broker; without one nothing is replicated. */
@@ -102,6 +105,13 @@ export function redisCommand(port: number, maxClients = 1000): string[] {
 export async function startRedis(maxClients?: number): Promise<Server> {
   const port = await freePort();
   return start("redis", redisCommand(port, maxClients), port);
+}
+
+/** Starts the server of valkey, which is told the same as redis. */
+export async function startValkey(maxClients?: number): Promise<Server> {
+  const port = await freePort();
+  const [, ...settings] = redisCommand(port, maxClients);
+  return start("valkey", [valkeyPath!, ...settings], port);
 }
 
 /** Starts mosquitto as it is without configuration; it listens. */
