@@ -239,6 +239,7 @@ class RunningNode implements Node {
     const apply = (): void => {
       this.listener.reconfigure();
       this.services.watch.configure(this.config.slowlog);
+      if (changed.has("tls.client_certificates")) this.showCertificates();
       this.backups.reconfigure();
       this.replica.reconfigure(isAboutConnection(changed));
     };
@@ -486,7 +487,11 @@ class RunningNode implements Node {
       audit: this.audit ?? noAudit,
       compact: () => journal.compact(),
       memoryBytes: () => process.memoryUsage.rss(),
-      heapBytes: () => process.memoryUsage().heapUsed,
+      heapBytes() {
+        // What is used counts buffers, too, in which the data set lies.
+        const { heapUsed, external } = process.memoryUsage();
+        return Math.max(0, heapUsed - external);
+      },
       synchronization: antiEntropy,
       merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
       clientList: () => this.listener.list(),

@@ -8,6 +8,7 @@ import { loadConfig } from "../../src/config/load.ts";
 import { randomHex } from "../../src/world.ts";
 import { Authority, type CertificateFiles } from "../support/certificates.ts";
 import { eventually } from "../support/eventually.ts";
+import { LineClient } from "../support/line-client.ts";
 import { startNodeProcess, type NodeProcess } from "../support/process.ts";
 
 const authority = new Authority();
@@ -119,9 +120,13 @@ describe("with http.tls", () => {
 
 test('with client_certificates = "require" nobody is answered without one', async () => {
   place(authority.issue({ name: "node" }));
-  const node = await start(`ca_file = "${authority.caFile}"\nclient_certificates = "require"`);
+  const node = await start(`ca_file = "${authority.caFile}"`);
   try {
     const port = portOf(node);
+    expect((await ask(port, "/healthz")).status).toBe(200);
+    const client = await LineClient.connect(node.port);
+    expect(await client.send("CONFIG SET tls.client_certificates require")).toBe("OK");
+    await client.close();
     const refused = ask(port, "/healthz").then(({ status }) => status);
     expect(await refused.catch(() => "refused")).toBe("refused");
     const stranger = new Authority();
