@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { BlockSkipList } from "../../src/core/store/block-skip-list.ts";
+import { sortByKey } from "../../src/core/store/key-sort.ts";
 import { seeded } from "../support/random.ts";
 import { awkwardKey, bytes, nameOf, TestKeys } from "../support/test-keys.ts";
 
@@ -37,10 +38,11 @@ class Pair {
     this.list.clear();
   }
 
-  /** Makes the list anew in one go. */
+  /** Makes the list anew in one go, of ids in the order in which the keys came. */
   refill(): void {
     this.list.clear();
-    this.list.fill(Uint32Array.from(this.sorted(), (name) => this.naive.get(name)!));
+    const ids = Uint32Array.from(this.naive.values());
+    this.list.fill(ids, sortByKey(ids, this.keys));
   }
 
   sorted(): string[] {

@@ -21,6 +21,7 @@
 
 import { KeySlice, PROBE_WORDS } from "./key-order.ts";
 import type { KeyProbe, KeySource } from "./key-order.ts";
+import type { KeyWindow } from "./key-sort.ts";
 
 /** How many ids a block can hold. */
 export const BLOCK_IDS = 256;
@@ -221,12 +222,22 @@ export class KeyBlocks {
     else if (count < BLOCK_IDS / 2 && (count & (count + 1)) === 0) this.refineWords(block);
   }
 
-  /** Puts ids, which ascend by key, into an empty block. */
-  fill(block: number, ids: Uint32Array): void {
-    this.ids[block >>> 8].set(ids, (block & 255) * BLOCK_IDS);
+  /**
+   * Puts ids, which ascend by key, into an empty block. `window` is what is known of their keys,
+   * which begins with that of number `from`.
+   */
+  fill(block: number, ids: Uint32Array, window: KeyWindow | null, from: number): void {
+    const start = (block & 255) * BLOCK_IDS;
+    this.ids[block >>> 8].set(ids, start);
     this.setCount(block, ids.length);
     this.setSeparator(block);
-    this.setWords(block);
+    const shift = window === null ? -1 : (this.commonBytes(block) - window.skip) * 8;
+    if (window === null || shift < 0 || shift > 32) return this.setWords(block);
+    this.headers[block >>> 8][(block & 255) * HEADER_WORDS + SKIP] = window.skip + shift / 8;
+    const words = this.words[block >>> 8];
+    for (let i = 0; i < ids.length; i++) {
+      words[start + i] = wordWithin(window.high[from + i], window.low[from + i], shift);
+    }
   }
 
   /** Takes the id at an index out of a block. */
@@ -332,4 +343,11 @@ export class KeyBlocks {
     }
     return MAX_SKIP;
   }
+}
+
+/** Four of the eight bytes of a window, from so many bits on, as `prefix32` has them. */
+function wordWithin(high: number, low: number, shift: number): number {
+  if (shift === 0) return high ^ 0x8000_0000;
+  if (shift === 32) return low ^ 0x8000_0000;
+  return ((high << shift) | (low >>> (32 - shift))) ^ 0x8000_0000;
 }

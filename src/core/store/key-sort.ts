@@ -19,21 +19,33 @@ const DEEP_BYTES = 256;
 
 type Compare = (a: number, b: number) => number;
 
-/** Sorts ids by key, in place. No two of them have the same key. */
-export function sortByKey(ids: Uint32Array, keys: KeySource): void {
+/** Eight bytes of each of some keys, in the order of the keys. */
+export interface KeyWindow {
+  /** Where in the keys these bytes begin. All keys share what comes before. */
+  readonly skip: number;
+  /** The first four of them, and the others, big-endian, zeros past the end of a key. */
+  readonly high: Uint32Array;
+  readonly low: Uint32Array;
+}
+
+/**
+ * Sorts ids by key, in place. No two of them have the same key. Returns what was looked at of each
+ * key, so that nobody has to look again; null if that was not the same of all.
+ */
+export function sortByKey(ids: Uint32Array, keys: KeySource): KeyWindow | null {
   const key = new KeySlice();
   const compare: Compare = (a, b) => {
     keys.locateKey(b, key);
     return keys.compareToKey(a, key.bytes, key.offset, key.length);
   };
   const run = ascendingRun(ids, compare);
-  if (run < ids.length / 2) {
-    sortRange(ids, 0, ids.length, 0, keys, compare);
-  } else if (run < ids.length) {
+  if (run < ids.length / 2) return sortRange(ids, 0, ids.length, 0, keys, compare);
+  if (run < ids.length) {
     const rest = ids.slice(run);
     sortRange(rest, 0, rest.length, 0, keys, compare);
     mergeFromEnd(ids, run, rest, compare);
   }
+  return null;
 }
 
 /** How many ids at the start ascend. */
@@ -61,15 +73,15 @@ function sortRange(
   skip: number,
   keys: KeySource,
   compare: Compare,
-): void {
+): KeyWindow | null {
   if (end - start <= FEW) {
     insertionSort(ids, start, end, compare);
-    return;
+    return null;
   }
   const shared = sharedBytes(ids, start, end, skip, keys);
   if (shared >= DEEP_BYTES) {
     ids.subarray(start, end).sort(compare);
-    return;
+    return null;
   }
   const unsorted = ids.slice(start, end);
   const high = wordsOf(unsorted, shared, keys);
@@ -84,6 +96,11 @@ function sortRange(
     if (to - from > 1) sortRange(ids, start + from, start + to, shared + 8, keys, compare);
     from = to;
   }
+  return {
+    skip: shared,
+    high: high.map((_, i) => high[order[i]]),
+    low: low.map((_, i) => low[order[i]]),
+  };
 }
 
 function insertionSort(ids: Uint32Array, start: number, end: number, compare: Compare): void {

@@ -337,8 +337,7 @@ export class KeyedEntries {
     for (let id = 0; id < this.table.idLimit; id++) {
       if (this.table.isUsed(id) && this.isOrdered(id)) ids[count++] = id;
     }
-    sortByKey(ids, this.table);
-    this.order.fill(ids);
+    this.order.fill(ids, sortByKey(ids, this.table));
     this.isRecovering = false;
   }
 
