@@ -146,6 +146,10 @@ class FileChecker implements RecordSink {
     this.records++;
   }
 
+  ahead(...[bytes, starts, lengths, count]: Parameters<NonNullable<RecordSink["ahead"]>>): void {
+    this.sink.ahead?.(bytes, starts, lengths, count);
+  }
+
   entry(entry: Parameters<RecordSink["entry"]>[0]): void {
     this.count();
     this.entries++;

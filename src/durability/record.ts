@@ -49,6 +49,7 @@ import {
   type VersionWords,
 } from "../core/data/entry.ts";
 import { Patch } from "../core/data/patch.ts";
+import { PREFETCH_KEYS } from "../core/store/keyed-entries.ts";
 import { finishFrame, FORMAT_VERSION, FRAME_HEADER_BYTES } from "./frame.ts";
 import type { FrameSealer } from "./sealing.ts";
 
@@ -87,6 +88,11 @@ export interface RecordSink {
   /** The version of the entry is that of its expiry; of the rest only the key counts. */
   expiry(entry: Entry): void;
   end(records: number): void;
+  /**
+   * The keys of entries that come next, up to PREFETCH_KEYS of them. Nothing depends on it: it is
+   * a chance to have the memory loaded that looking them up needs.
+   */
+  ahead?(bytes: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): void;
 }
 
 const HEAD = 0x01;
@@ -306,13 +312,40 @@ export function readRecords(
   sink: RecordSink,
 ): number {
   let count = 0;
+  let lookedTo = sink.ahead === undefined ? end : start;
   for (let at = start; at < end; count++) {
+    if (at >= lookedTo) lookedTo = lookAhead(bytes, at, end, sink);
     const type = bytes[at] & ~FLAGS;
     const isEntry = (type & ~ENTRY_KINDS) === ENTRY || type === OTHER_ENTRY;
     at = isEntry ? readEntry(bytes, at, end, sink) : readOther(bytes, at, end, sink);
     if (at < 0) return at;
   }
   return count;
+}
+
+const aheadStarts = new Int32Array(PREFETCH_KEYS);
+const aheadLengths = new Int32Array(PREFETCH_KEYS);
+
+/**
+ * Says what keys the entries from `at` on have, as far as they follow each other. Returns how far
+ * it has looked.
+ */
+function lookAhead(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
+  let count = 0;
+  while (count < PREFETCH_KEYS && at < end) {
+    const tag = bytes[at];
+    const keyAt = at + ENTRY_RECORD_BYTES + extraBytes(tag);
+    if ((tag & ~FLAGS & ~ENTRY_KINDS) !== ENTRY || keyAt > end) break;
+    const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
+    aheadStarts[count] = keyAt;
+    aheadLengths[count] = keyLength;
+    at = keyAt + keyLength + readU32(bytes, at + 3);
+    if (at > end) break;
+    count++;
+  }
+  if (count > 1) sink.ahead!(bytes, aheadStarts, aheadLengths, count);
+  // The next look is for what comes behind what is no entry.
+  return count === PREFETCH_KEYS ? at : at + 1;
 }
 
 /** Returns where the next record starts, or one of those two; so do the others. */

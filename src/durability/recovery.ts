@@ -42,6 +42,7 @@ export type RecoveryTarget = Pick<
   | "apply"
   | "applyExpiry"
   | "applyFloor"
+  | "prefetch"
   | "dropAgain"
   | "patchAgain"
   | "clock"
@@ -152,6 +153,9 @@ class Recovery {
       floor: (floor) => {
         const { timeHigh, timeLow, originHigh, originLow } = floor;
         target.applyFloor(timeHigh, timeLow, originHigh, originLow);
+      },
+      ahead: (bytes, starts, lengths, count) => {
+        target.prefetch(bytes, starts, lengths, count);
       },
       metadata: (name, value) => this.metadata.set(name, value),
       drop: (entry) => target.dropAgain(entry),

@@ -2,20 +2,28 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { copyVersion, Entry, newVersion, type Kind } from "../../../src/core/data/entry.ts";
+import { PREFETCH_KEYS } from "../../../src/core/store/keyed-entries.ts";
 import { hasValue } from "../../../src/core/data/merge.ts";
 import { FRAME_HEADER_BYTES } from "../../../src/durability/frame.ts";
 import { FrameBuffer, readRecords, type RecordSink } from "../../../src/durability/record.ts";
+
+const NOTHING: RecordSink = {
+  head: () => {},
+  end: () => {},
+  floor: () => {},
+  metadata: () => {},
+  drop: () => {},
+  entry: () => {},
+  patch: () => {},
+  expiry: () => {},
+};
 
 /** What a payload comes to: entries, and the rest as text. */
 function read(payload: Uint8Array): { entries: Entry[]; others: unknown[] } {
   const entries: Entry[] = [];
   const others: unknown[] = [];
   const sink: RecordSink = {
-    head: () => {},
-    end: () => {},
-    floor: () => {},
-    metadata: () => {},
-    drop: () => {},
+    ...NOTHING,
     entry: (entry) => void entries.push(entry.clone()),
     patch: ({ entry, at, hasExpiry }) =>
       void others.push({ at, hasExpiry, expiresAtMs: entry.expiresAtMs, bytes: entry.valueLength }),
@@ -60,6 +68,44 @@ test("what is written is read back", () => {
         entries.map((it) => it.clone()),
       );
     }),
+  );
+});
+
+test("keys are known before their entries are read, and each of them once", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.option(anyEntry), { minLength: 1, maxLength: 60, size: "max" }),
+      fc.nat(),
+      (entries, cut) => {
+        const buffer = new FrameBuffer();
+        // What is no entry may stand anywhere between.
+        for (const entry of entries) {
+          if (entry === null) buffer.addFloor(newVersion());
+          else buffer.addEntry(entry);
+        }
+        const whole = buffer.finish(0).subarray(FRAME_HEADER_BYTES);
+        const ahead: string[] = [];
+        let next = 0;
+        const sink: RecordSink = {
+          ...NOTHING,
+          ahead(bytes, starts, lengths, count) {
+            expect(count).toBeLessThanOrEqual(PREFETCH_KEYS);
+            for (let i = 0; i < count; i++) {
+              ahead.push(Buffer.from(bytes).toString("hex", starts[i], starts[i] + lengths[i]));
+            }
+          },
+          entry(entry) {
+            // A single one is not worth it.
+            const key = Buffer.from(entry.keyBytes()).toString("hex");
+            if (ahead[next] === key) next++;
+          },
+        };
+        // Also where the records end in the middle of one.
+        readRecords(whole, 0, whole.length - (cut % 20), sink);
+        if (cut % 20 === 0) expect(next).toBe(ahead.length);
+        else expect(ahead.length - next).toBeLessThan(PREFETCH_KEYS);
+      },
+    ),
   );
 });
 
