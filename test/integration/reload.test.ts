@@ -743,6 +743,37 @@ describe("a change of settings", () => {
   });
 });
 
+test("a cluster with a secret moves to another broker, one node after the other", async () => {
+  const [first, second] = [await startBroker(), await startBroker()];
+  const directory = mkdtempSync(join(tmpdir(), "merklekv-reload-"));
+  closers.push(() => rmSync(directory, { recursive: true }));
+  const secret_file = join(directory, "secret");
+  writeFileSync(secret_file, "a secret that is long enough for a cluster", { mode: 0o600 });
+  const common: Values = {
+    "cluster.secret_file": secret_file,
+    "mqtt.enabled": true,
+    "mqtt.broker_address": first,
+    "anti_entropy.enabled": false,
+  };
+  const [one, two] = [
+    await start({ ...common, node_id: "one" }),
+    await start({ ...common, node_id: "two" }),
+  ];
+  const comes = async (key: string) => {
+    await one.ask(`SET ${key} v`);
+    await eventually(`${key} has come`, async () => (await two.ask(`GET ${key}`)) === "v");
+  };
+  await comes("before");
+  await change(two, { "mqtt.broker_address": second });
+  await one.ask("SET meanwhile v");
+  await change(one, { "mqtt.broker_address": second });
+  await eventually("both are there", async () => (await one.fact("replication_nodes")) === "2");
+  await comes("after");
+  await two.ask("SET back v");
+  await eventually("it has come back", async () => (await one.ask("GET back")) === "v");
+  expect(await two.fact("replication_refused_forged")).toBe("0");
+});
+
 describe("the file of settings is watched", () => {
   const withDescription = (text: string) => `description = "${text}"\n${soloConfig("n")}`;
 

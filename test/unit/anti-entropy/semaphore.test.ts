@@ -35,3 +35,20 @@ test("nobody waits for longer than he wants to, and none enters what is closed",
   semaphore.close();
   expect([semaphore.isFree, await semaphore.acquire(LONG_MS)]).toEqual([false, false]);
 });
+
+test("with more permits those who wait go on, with fewer nobody loses one", async () => {
+  const semaphore = new Semaphore(1, eventLoop);
+  expect(await semaphore.acquire(10_000)).toBe(true);
+  const waiting = [semaphore.acquire(10_000), semaphore.acquire(10_000)];
+  semaphore.setPermits(3);
+  expect(await Promise.all(waiting)).toEqual([true, true]);
+  expect(semaphore.isFree).toBe(false);
+  semaphore.setPermits(2);
+  const last = semaphore.acquire(10_000);
+  semaphore.release();
+  expect(semaphore.isFree).toBe(false);
+  semaphore.release();
+  expect(await last).toBe(true);
+  semaphore.release();
+  expect(semaphore.isFree).toBe(true);
+});
