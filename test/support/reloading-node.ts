@@ -1,4 +1,5 @@
 /** A node in this process whose file of settings can be written anew, and is then reloaded. */
+import { expect } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,7 +7,8 @@ import { LiveConfig, type Outcome } from "../../src/config/live-config.ts";
 import type { KeyName } from "../../src/config/schema.ts";
 import { startNode, type Node } from "../../src/node.ts";
 import { createLogger, type RootLogger } from "../../src/observability/log.ts";
-import { randomHex, realWorld } from "../../src/world.ts";
+import { eventLoop, randomHex, realWorld } from "../../src/world.ts";
+import { EmbeddedBroker } from "../../src/replication/embedded-broker.ts";
 import { LineClient } from "./line-client.ts";
 
 /** Values by the full names of their keys. */
@@ -134,4 +136,42 @@ export function tomlOf(values: Values): string {
   return Object.entries(values)
     .map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`)
     .join("");
+}
+
+/** What a test has started, to be taken away after it. */
+export class Started {
+  private readonly closers: (() => unknown)[] = [];
+
+  /** Starts a node. */
+  async node(values: Values = {}, env: Record<string, string> = {}): Promise<ReloadingNode> {
+    const node = await ReloadingNode.start(values, env);
+    this.closers.push(() => node.remove());
+    return node;
+  }
+
+  /** Starts a broker; its address. */
+  async broker(): Promise<string> {
+    const broker = await EmbeddedBroker.start(eventLoop, "127.0.0.1", 0);
+    this.closers.push(() => broker.stop());
+    return `mqtt://127.0.0.1:${broker.port}`;
+  }
+
+  /** `close` is called at the end, too. */
+  also(close: () => unknown): void {
+    this.closers.push(close);
+  }
+
+  /** Ends all, what was started last first. */
+  async end(): Promise<void> {
+    for (const close of this.closers.splice(0).reverse()) await close();
+  }
+}
+
+/** Changes these values; expects that all of that is in effect then. */
+export async function change(node: ReloadingNode, values: Values): Promise<void> {
+  const outcome = await node.change(values);
+  expect(outcome).toMatchObject({ ok: true, needRestart: [] });
+  expect(outcome.ok && [...outcome.changed].sort()).toEqual(
+    Object.keys(values).sort() as KeyName[],
+  );
 }
