@@ -99,6 +99,7 @@ export class InProcessServer {
       info: () => [
         { title: "Server", facts: within(() => nodeStateOf(services, this.store), serverFacts) },
       ],
+      members: () => [],
       killUser: (user: User) => this.killUser(user),
       killClients: (idOrAddress: string) => this.kill(idOrAddress),
       settings: { values: () => new Map([["save", ""]]) },
