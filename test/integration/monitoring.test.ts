@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describeMetrics } from "../../src/http/metric-family.ts";
@@ -14,6 +14,7 @@ import { Authority } from "../support/certificates.ts";
 import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
 import { readMetrics, type Sample } from "../support/metrics-text.ts";
+import { freePort } from "../support/mosquitto.ts";
 import { startNodeProcess, type NodeProcess } from "../support/process.ts";
 
 const CONFIGS = join(import.meta.dir, "../../configs");
@@ -204,3 +205,64 @@ describe.skipIf(promtool === null)("Prometheus' tool agrees with", () => {
     rmSync(directory, { recursive: true });
   });
 });
+
+/** Prometheus itself comes in the same package as its tool. */
+const server = promtool === null ? null : join(dirname(promtool), "prometheus");
+
+describe.skipIf(server === null || !existsSync(server))("Prometheus itself", () => {
+  test("has an answer to every query of the dashboard, and takes every alert", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "merklekv-prometheus-"));
+    const targets = nodes.map((it) => httpOf(it).slice("http://".length));
+    const jobs = [{ job_name: "merklekv", static_configs: [{ targets }] }];
+    const global = { scrape_interval: "1s", evaluation_interval: "1s" };
+    const config = { global, rule_files: [ALERTS], scrape_configs: jobs };
+    writeFileSync(join(directory, "prometheus.yml"), JSON.stringify(config));
+    const address = `127.0.0.1:${await freePort()}`;
+    const child = Bun.spawn(
+      [
+        server!,
+        `--config.file=${join(directory, "prometheus.yml")}`,
+        `--storage.tsdb.path=${join(directory, "data")}`,
+        `--web.listen-address=${address}`,
+      ],
+      { stdout: "ignore", stderr: "ignore" },
+    );
+    try {
+      const get = async (path: string): Promise<Answer> =>
+        (await (await fetch(`http://${address}/api/v1/${path}`)).json()) as Answer;
+      const ask = (query: string): Promise<Answer> =>
+        get(`query?query=${encodeURIComponent(query)}`);
+      await eventually("both nodes were scraped three times", async () => {
+        const answer = await ask("count_over_time(up{job='merklekv'}[1m]) > 2").catch(() => null);
+        return answer?.data.result?.length === nodes.length;
+      });
+      const empty: string[] = [];
+      for (const query of queries) {
+        const expr = query.replaceAll("$job", "merklekv").replaceAll("$instance", ".*");
+        const { status, error, data } = await ask(expr);
+        expect([expr, status, error]).toEqual([expr, "success", undefined]);
+        // What asks for more than nothing may find none.
+        if (data.result!.length === 0 && !expr.includes("> 0")) empty.push(expr);
+      }
+      expect(empty).toEqual([]);
+      const { data } = await get("rules");
+      const taken = data.groups!.flatMap((group) => group.rules);
+      expect(taken.map(({ name }) => name).sort()).toEqual(rules.map((it) => it.alert).sort());
+      expect(taken.filter(({ state }) => state === "firing").map(({ name }) => name)).toEqual([]);
+    } finally {
+      child.kill();
+      await child.exited;
+      rmSync(directory, { recursive: true });
+    }
+  });
+});
+
+/** What Prometheus' HTTP API answers. */
+interface Answer {
+  readonly status: string;
+  readonly error?: string;
+  readonly data: {
+    readonly result?: readonly unknown[];
+    readonly groups?: readonly { readonly rules: readonly { name: string; state: string }[] }[];
+  };
+}
