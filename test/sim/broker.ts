@@ -5,6 +5,7 @@
  * come back with or without its memory.
  */
 import type { Subscription, Transport, TransportOptions } from "../../src/replication/transport.ts";
+import { MessagePace } from "../../src/replication/message-pace.ts";
 import { PacketLimit } from "../../src/replication/packet-limit.ts";
 import type { Chance } from "./chance.ts";
 import type { History } from "./history.ts";
@@ -18,6 +19,8 @@ export interface BrokerFaults {
   reorder: number;
   /** Who publishes a longer packet is cut off, without a word; 0: however long. */
   maxPacketBytes: number;
+  /** Who publishes more messages in a second is cut off as well; 0: however many. */
+  mostASecond: number;
   /** It keeps no retained messages. */
   forgets: boolean;
   /** It acknowledges and drops the writes that this node publishes, by its number; -1: nobody's. */
@@ -25,7 +28,12 @@ export interface BrokerFaults {
 }
 
 /** Of a broker that takes whatever it is sent. */
-export const PLAIN_BROKER = { maxPacketBytes: 0, forgets: false, muted: -1 } as const;
+export const PLAIN_BROKER = {
+  maxPacketBytes: 0,
+  mostASecond: 0,
+  forgets: false,
+  muted: -1,
+} as const;
 
 /** How long a message that is out of order is late at most, in ms. */
 const LATE_MS = 3_000;
@@ -55,6 +63,7 @@ export class Broker {
     kept: 0,
     presenceBytes: 0,
     tooLong: 0,
+    tooMany: 0,
   };
   private readonly connections: Connection[] = [];
   private readonly retained = new Map<string, Buffer>();
@@ -114,9 +123,28 @@ export class Broker {
     const { clientId } = transport.options;
     const earlier = this.connections.find((it) => it.transport.options.clientId === clientId);
     if (earlier !== undefined) this.lose(earlier, true);
-    const connection: Connection = { transport, will, waiting: [], isBusy: false, lastMs: 0 };
+    const connection: Connection = {
+      ...{ transport, will, waiting: [], isBusy: false, lastMs: 0 },
+      ...{ secondMs: -Infinity, inSecond: 0 },
+    };
     this.connections.push(connection);
     return connection;
+  }
+
+  /** A message of so many bytes has come; false if it cuts off whoever sent it. */
+  admits(connection: Connection, bytes: number): boolean {
+    const { counts, faults, timeline } = this;
+    const isTooLong = faults.maxPacketBytes > 0 && bytes > faults.maxPacketBytes;
+    if (timeline.nowMs - connection.secondMs >= 1_000) {
+      connection.secondMs = timeline.nowMs;
+      connection.inSecond = 0;
+    }
+    const isTooMany = ++connection.inSecond > faults.mostASecond && faults.mostASecond > 0;
+    if (isTooLong) counts.tooLong++;
+    else if (isTooMany) counts.tooMany++;
+    else return true;
+    this.lose(connection, true);
+    return false;
   }
 
   /** Sends it what was retained and kept for it. */
@@ -240,12 +268,14 @@ interface Connection {
   readonly waiting: Message[];
   isBusy: boolean;
   lastMs: number;
+  /** When the second began in which so many messages have come. */
+  secondMs: number;
+  inSecond: number;
 }
 
 /** A node's connection to the broker, as a Replicator sees it. */
 export class BrokerTransport implements Transport {
   readonly receiveMaximum = 16;
-  readonly messagesPerSecond = Infinity;
   readonly protocolVersion = 5;
   readonly remoteAddress = "";
   /** Topics of which this client's own messages are not sent to it any more. */
@@ -256,6 +286,10 @@ export class BrokerTransport implements Transport {
   /** What happens on this connection. */
   readonly chance: Chance;
   private readonly limit: PacketLimit;
+  private readonly pace: MessagePace;
+  /** What waits until more may be sent. */
+  private queued: (() => void)[] = [];
+  private isWaiting = false;
 
   constructor(
     private readonly broker: Broker,
@@ -266,14 +300,20 @@ export class BrokerTransport implements Transport {
   ) {
     this.chance = broker.chanceOf(`n${place} and the broker`);
     this.limit = new PacketLimit(options.maxSentBytes, () => broker.timeline.nowMs);
+    this.pace = new MessagePace(options.maxMessagesPerSecond, () => broker.timeline.nowMs);
   }
 
   get maxPacketBytes(): number {
     return this.limit.bytes;
   }
 
-  pauseMs(): number {
-    return 0;
+  get messagesPerSecond(): number {
+    return this.pace.perSecond;
+  }
+
+  pauseMs(leavesRoom = false): number {
+    const pauseMs = this.pace.pauseMs(leavesRoom);
+    return this.isWaiting ? Math.max(1, pauseMs) : pauseMs;
   }
 
   get connected(): boolean {
@@ -292,19 +332,39 @@ export class BrokerTransport implements Transport {
   }
 
   publish(topic: string, payload: Buffer, retain: boolean, done: () => void): void {
-    const { broker, connection } = this;
-    if (connection === null) return;
+    if (this.connection === null) return;
     const copy = Buffer.from(payload);
+    this.queued.push(() => this.publishNow(topic, copy, retain, done));
+    this.publishQueued();
+  }
+
+  private publishQueued(): void {
+    while (this.queued.length > 0 && !this.isWaiting) {
+      const pauseMs = this.pace.pauseMs();
+      if (pauseMs === 0) this.queued.shift()!();
+      else this.publishLater(pauseMs);
+    }
+  }
+
+  private publishLater(delayMs: number): void {
+    this.isWaiting = true;
+    this.broker.timeline.after(delayMs, () => {
+      this.isWaiting = false;
+      if (this.isAlive()) this.publishQueued();
+    });
+  }
+
+  private publishNow(topic: string, copy: Buffer, retain: boolean, done: () => void): void {
+    const { broker, connection } = this;
+    this.pace.spend();
     broker.notePublished(this.place, copy);
     const latencyMs = this.latencyMs(topic, copy);
     broker.timeline.after(latencyMs, () => {
       if (this.connection !== connection && !retain) return;
       if (!broker.isUp || !broker.network.reaches(this.place, broker.place)) return;
-      const { maxPacketBytes } = broker.faults;
-      if (maxPacketBytes > 0 && topic.length + copy.length + 5 > maxPacketBytes) {
-        broker.counts.tooLong++;
-        return broker.lose(connection, true);
-      }
+      // What is retained counts even when the connection is gone by now.
+      const bytes = topic.length + copy.length + 5;
+      if (connection !== null && !broker.admits(connection, bytes)) return;
       broker.publish(connection, topic, copy, retain);
       broker.timeline.after(latencyMs, () => {
         if (this.connection === connection && this.isAlive()) done();
@@ -316,9 +376,11 @@ export class BrokerTransport implements Transport {
     const { broker, connection } = this;
     if (connection === null) return;
     const copy = Buffer.from(payload);
+    this.pace.spend();
     broker.timeline.after(this.latencyMs(topic, copy), () => {
       if (this.connection !== connection) return;
       if (broker.isUp && broker.network.reaches(this.place, broker.place)) {
+        if (!broker.admits(connection, 0)) return;
         broker.publish(connection, topic, copy, false);
       }
       if (this.isAlive()) sent();
@@ -375,7 +437,9 @@ export class BrokerTransport implements Transport {
   lost(connection: Connection, isHungUp: boolean): void {
     if (this.connection !== connection || !this.isAlive()) return;
     this.connection = null;
+    this.queued = [];
     this.options.onDown(isHungUp, true);
+    if (isHungUp) this.pace.noteHungUp();
     this.retry();
   }
 
@@ -389,6 +453,7 @@ export class BrokerTransport implements Transport {
     this.silenced.clear();
     const afterOutage = this.hasFailed;
     this.hasFailed = false;
+    this.pace.begin(afterOutage);
     this.options.onUp(afterOutage);
     if (this.connection !== null) this.broker.greet(this.connection);
   }

@@ -85,6 +85,7 @@ export function drawPlan(chance: Chance): Plan {
   const broker = {
     ...plan.broker,
     maxPacketBytes: chance.happens(0.6) ? chance.magnitude(600, 3_000) : 0,
+    mostASecond: 0,
     forgets: chance.happens(0.4),
     muted: chance.happens(0.4) ? chance.between(0, plan.nodes - 1) : -1,
   };
@@ -172,6 +173,11 @@ export function withJumps(plan: Plan): Plan {
 /** The plan, with nodes of several versions, which change when a node is started. */
 export function withVersions(plan: Plan): Plan {
   return { ...plan, versionChange: 0.6, troubles: { ...plan.troubles, crash: 0.06 } };
+}
+
+/** The plan, with a broker that takes so many messages of a client in a second. */
+export function withMostASecond(plan: Plan, mostASecond: number): Plan {
+  return { ...plan, broker: { ...plan.broker, mostASecond } };
 }
 
 /** The plan, with one node at the end of a thin line. */

@@ -1,7 +1,7 @@
 /**
  * `bun run sim --seeds N [--seed S] [--forgetting] [--liar] [--jumps] [--versions] [--thin]
- * [--sealed] [--trace] [--shrink SECONDS]`: runs N seeds from S on (1 and 0 by default), tells how far it is, and stops at
- * the first that fails, with exit code 1.
+ * [--paced] [--sealed] [--trace] [--shrink SECONDS]`: runs N seeds from S on (1 and 0 by default),
+ * tells how far it is, and stops at the first that fails, with exit code 1.
  *
  * A failing seed is made small (`shrink.ts`, two minutes at most by default, not at all with
  * `--shrink 0`), and what is left tells the whole history of the key at fault: its writes and merges,
@@ -13,7 +13,8 @@
  * has a member that lies, which a tenth of them have otherwise. With `--jumps` clocks jump often, which
  * they do in a quarter of them otherwise; with `--versions` nodes are upgraded and downgraded, as they
  * are in a quarter otherwise; with `--thin` one is at the end of a thin line, as in a tenth otherwise;
- * with `--sealed` the cluster has a secret, as in a tenth otherwise.
+ * with `--paced` the broker takes few messages a second, as in a tenth otherwise; with `--sealed` the
+ * cluster has a secret, as in a quarter otherwise.
  */
 import { parseArgs } from "node:util";
 import { shrink } from "./shrink.ts";
@@ -22,6 +23,8 @@ import { argumentsOf, parseVariation, type Variation } from "./variation.ts";
 
 /** Of a failure that is of no key in particular. */
 const SHOWN_LINES = 300;
+/** Of what kind seeds are to be, besides what is drawn. */
+const KINDS = ["forgetting", "liar", "jumps", "versions", "thin", "paced", "sealed"] as const;
 /** Between two words on how far it is. */
 const PROGRESS_MS = 5_000;
 
@@ -34,6 +37,7 @@ const { values } = parseArgs({
     jumps: { type: "boolean", default: false },
     versions: { type: "boolean", default: false },
     thin: { type: "boolean", default: false },
+    paced: { type: "boolean", default: false },
     sealed: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
     shrink: { type: "string", default: "120" },
@@ -89,6 +93,7 @@ function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
   if (values.jumps) Object.assign(options, { hasJumps: true });
   if (values.versions) Object.assign(options, { hasVersions: true });
   if (values.thin) Object.assign(options, { hasThinLine: true });
+  if (values.paced) Object.assign(options, { isPaced: true });
   if (values.sealed) Object.assign(options, { isSealed: true });
   return simulate(seed, options);
 }
@@ -97,7 +102,8 @@ function run(seed: number, variation: Variation, isTraced: boolean): Outcome {
 function report(failing: Outcome): void {
   const { seed, failure } = failing;
   console.log(`seed ${seed} fails: ${failure}`);
-  const again = `bun run sim --seed ${seed}${values.forgetting ? " --forgetting" : ""}${values.liar ? " --liar" : ""}${values.jumps ? " --jumps" : ""}${values.versions ? " --versions" : ""}${values.thin ? " --thin" : ""}${values.sealed ? " --sealed" : ""}`;
+  const kinds = KINDS.filter((kind) => values[kind]).map((kind) => ` --${kind}`);
+  const again = `bun run sim --seed ${seed}${kinds.join("")}`;
   let variation = asked;
   if (shrinkSeconds > 0) {
     console.error(`making it small, for ${shrinkSeconds} s at most`);

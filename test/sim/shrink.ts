@@ -12,6 +12,7 @@ const SIMPLER: readonly PlanChange[] = [
   { broker: { duplicate: 0 } },
   { broker: { reorder: 0 } },
   { broker: { maxPacketBytes: 0 } },
+  { broker: { mostASecond: 0 } },
   { broker: { forgets: false } },
   { broker: { muted: -1 } },
   { cuts: 0 },

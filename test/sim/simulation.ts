@@ -30,6 +30,7 @@ import {
   drawForgettingPlan,
   drawPlan,
   withJumps,
+  withMostASecond,
   withThinLine,
   withVersions,
   type Plan,
@@ -77,6 +78,9 @@ const JUMPS = 0.25;
 const VERSIONS = 0.25;
 /** How many seeds have a cluster with a secret. */
 const SEALED = 0.1;
+/** How many seeds have a broker that takes few messages a second, and how many it takes. */
+const PACED = 0.1;
+const MOST_A_SECOND = [5, 60] as const;
 /** How many seeds have a node at the end of a thin line. */
 const THIN_LINES = 0.1;
 /** What clients write once all clocks are right all others have after so long, if it has to be fetched, too. */
@@ -113,6 +117,8 @@ export interface SimulationOptions {
   readonly hasVersions?: boolean;
   /** Whether a node is at the end of a thin line; drawn by default. */
   readonly hasThinLine?: boolean;
+  /** Whether the broker takes few messages a second; drawn by default. */
+  readonly isPaced?: boolean;
   /** Whether the cluster has a secret; drawn by default. */
   readonly isSealed?: boolean;
   /** What is left out. */
@@ -217,7 +223,10 @@ export class Simulation {
     const mixed = versions ? withVersions(jumping) : jumping;
     const thin = options.hasThinLine ?? this.isDrawn("has a thin line", THIN_LINES);
     const varied = thin ? withThinLine(mixed) : mixed;
-    const plan = (this.plan = changedPlan(varied, this.variation.change));
+    const isPaced = options.isPaced ?? this.isDrawn("is paced", PACED);
+    const most = isPaced ? this.chanceOfAct("most a second").between(...MOST_A_SECOND) : 0;
+    const paced = withMostASecond(varied, most);
+    const plan = (this.plan = changedPlan(paced, this.variation.change));
     if (plan.hasThinLine) this.network.thinPlace = 0;
     const nowMs = () => this.timeline.nowMs;
     this.history = new History(options.isTraced ?? false, nowMs, this.names);
@@ -487,7 +496,7 @@ export class Simulation {
     // A session that comes to a standstill is begun anew in the end, and hides that way.
     const failed = countFailedSyncs(this.present) - failedBefore;
     // Over a thin line now and then something is not there in time.
-    const mayFail = this.liar !== null || plan.hasThinLine;
+    const mayFail = this.liar !== null || plan.hasThinLine || plan.broker.mostASecond > 0;
     if (failed > 0 && !mayFail) oracle.fail(`${failed} syncs failed, and all was well`);
     checkContents(this);
     checkInvariants(this, this.present);
