@@ -181,11 +181,13 @@ describe("doctor", () => {
     const config = join(directory, "node.toml");
     writeFileSync(
       config,
-      `node_id = "n"\n[network]\nbind_port = 1\nmax_connections = 1000000\n` +
+      `node_id = "n"\n[network]\nbind_port = 1\nmax_connections = 1000\n` +
         `[mqtt]\nbroker_address = "mqtt://127.0.0.1:1"\n[tls]\ncert_file = "a"\nkey_file = "b"\n` +
-        `[storage]\npath = "${directory}/data"\nmin_free_mb = 1048576\n`,
+        `[storage]\npath = "${directory}/nowhere/data"\n`,
     );
-    const { code, output } = await runToEnd(["doctor", "--config", config, "--json"]);
+    const binary = await merklekvBinary();
+    const command = `ulimit -n 500 && exec ${binary} doctor --config ${config} --json`;
+    const { code, output } = await runToEnd([], { command: ["bash", "-c", command] });
     expect(code).toBe(1);
     const { looks } = JSON.parse(output) as { looks: { at: string; result: string }[] };
     const found = looks.filter(({ result }) => result === "warning").map(({ at }) => at);
