@@ -60,9 +60,12 @@ function bashValues({ name, options }: CommandLine): string[] {
 
 function bashWords({ name, options, operands }: CommandLine): string {
   const words = [...options.flatMap(namesOf), ...operands.words].join(" ");
-  const files = operands.areFiles ? " [[ $current == -* ]] || { _merklekv_files; return; };" : "";
-  const literal = operands.words.length > 0 && operands.areFiles;
-  return literal ? `    ${name}) words="${words}" ;;` : `    ${name})${files} words="${words}" ;;`;
+  // Where a word is meant, it comes first and files after it.
+  const isWord = operands.words.length > 0 ? "((COMP_CWORD == 2)) || " : "";
+  const files = operands.areFiles
+    ? ` ${isWord}[[ $current == -* ]] || { _merklekv_files; return; };`
+    : "";
+  return `    ${name})${files} words="${words}" ;;`;
 }
 
 /** For zsh: a function to be found in `fpath` as `_merklekv`. */
@@ -91,8 +94,8 @@ export function zshCompletion(lines: readonly CommandLine[]): string {
 
 function zshCase({ name, options, operands }: CommandLine): string[] {
   const specs = options.map(zshOption);
-  if (operands.words.length > 0) specs.push(quoted(`*:word:(${operands.words.join(" ")})`));
-  else if (operands.areFiles) specs.push(quoted("*:file:_files"));
+  if (operands.words.length > 0) specs.push(quoted(`1:word:(${operands.words.join(" ")})`));
+  if (operands.areFiles) specs.push(quoted("*:file:_files"));
   return [`  ${name})`, "    _arguments -S \\", `      ${specs.join(" \\\n      ")}`, "    ;;"];
 }
 

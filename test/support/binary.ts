@@ -9,12 +9,14 @@ export const projectRoot: string = join(import.meta.dir, "../..");
 let building: Promise<string> | undefined;
 
 /**
- * The path of an up-to-date `dist/merklekv`. Builds at most once per process; two processes that
+ * The path of an up-to-date `dist/merklekv`, or what MERKLEKV_BINARY names instead: an executable
+ * for another kind of machine, say, in a script that emulates that. Builds at most once per process; two processes that
  * build at the same time do no harm, because a build puts the finished file in place by rename.
  * Throws with the compiler's output when the build fails.
  */
 export function merklekvBinary(): Promise<string> {
-  return (building ??= build());
+  const { MERKLEKV_BINARY: other } = process.env;
+  return (building ??= other ? Promise.resolve(other) : build());
 }
 
 async function build(): Promise<string> {

@@ -73,6 +73,8 @@ const TYPED: [string[], string[]][] = [
   [["restore", "merklekv-ser"], ["merklekv-serve.1"]],
   [["restore", "--node-id", "merklekv-ser"], []],
   [["backup", "merklekv-ser"], []],
+  [["config", "ch"], ["check"]],
+  [["config", "check", "merklekv-se"], ["merklekv-serve.1"]],
   [["cli", "DBS"], ["DBSIZE"]],
   [["cli", "--askp"], ["--askpass"]],
 ];
