@@ -1,6 +1,6 @@
 /**
- * Resident memory that 10,000 connections add which said PING once and are silent since. Fewer,
- * scaled up, when the limit on open files does not allow as many; that is said then.
+ * Resident memory of a server that has just started and has nothing to do, and what 10,000 connections
+ * add to it which said PING once and are silent since. Fewer, scaled up, when the limit on open files does not allow as many; that is said then.
  */
 import { readFileSync } from "node:fs";
 import { request } from "./load.ts";
@@ -10,6 +10,7 @@ import { redisPath, type Server, settledMemoryMb, startMerklekv, startRedis } fr
 
 const CONNECTIONS = 10_000;
 const ADDED_AT_MOST_MB = 150;
+const IDLE_AT_MOST_MB = 60;
 /** Connections opened at the same time: well within a listener's backlog. */
 const OPENED_AT_ONCE = 100;
 /** What a process has open besides. */
@@ -29,8 +30,18 @@ export async function idle(plan: Plan): Promise<Measurement[]> {
   ];
   if (redisPath === null) starters.pop();
   const runs = await inTurns(plan, starters, "idle connections", (start) => added(start, count));
-  const scaled = runs.map((samples) => samples.map((mb) => (mb / count) * CONNECTIONS));
+  const before = runs.map((samples) => samples.map((sample) => sample.beforeMb));
+  const scaled = runs.map((samples) =>
+    samples.map(({ addedMb }) => (addedMb / count) * CONNECTIONS),
+  );
   return [
+    {
+      name: "memory of an idle server",
+      unit: "MB",
+      ours: before[0],
+      ...(before[1] && { otherName: "redis", others: before[1] }),
+      target: { of: "value", atMost: IDLE_AT_MOST_MB },
+    },
     {
       name: "memory added by 10,000 idle connections",
       unit: "MB",
@@ -41,16 +52,21 @@ export async function idle(plan: Plan): Promise<Measurement[]> {
   ];
 }
 
-async function added(start: () => Promise<Server>, count: number): Promise<number> {
+interface Sample {
+  readonly beforeMb: number;
+  readonly addedMb: number;
+}
+
+async function added(start: () => Promise<Server>, count: number): Promise<Sample> {
   await using server = await start();
-  const before = await settledMemoryMb(server.pid);
+  const beforeMb = await settledMemoryMb(server.pid);
   const open: Bun.Socket[] = [];
   try {
     while (open.length < count) {
       const some = Math.min(OPENED_AT_ONCE, count - open.length);
       open.push(...(await Promise.all(Array.from({ length: some }, () => connected(server)))));
     }
-    return (await settledMemoryMb(server.pid)) - before;
+    return { beforeMb, addedMb: (await settledMemoryMb(server.pid)) - beforeMb };
   } finally {
     for (const socket of open) socket.terminate();
   }
