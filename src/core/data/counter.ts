@@ -148,11 +148,18 @@ const BILLION = 1_000_000_000;
 function formatSafe(number: number, out: Uint8Array, offset: number): number {
   let length = 1;
   for (let limit = 10; number >= limit; limit *= 10) length++;
+  let at = offset + length - 1;
   let rest = number;
-  for (let i = length - 1; i >= 0; i--) {
+  // A whole number of 32 bits is divided several times as fast.
+  for (; rest > 0x7fff_ffff; at--) {
     const next = Math.floor(rest / 10);
-    out[offset + i] = 0x30 + (rest - next * 10);
+    out[at] = 0x30 + (rest - next * 10);
     rest = next;
+  }
+  for (let left = rest | 0; at >= offset; at--) {
+    const next = (left / 10) | 0;
+    out[at] = 0x30 + (left - next * 10);
+    left = next;
   }
   return length;
 }

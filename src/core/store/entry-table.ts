@@ -97,6 +97,8 @@ export class EntryTable {
   // What `shape` found out of an entry.
   private facts = 0;
   private valueBytes = 0;
+  /** What `canAddToPacked` would make of the lower half of a total. */
+  private nextTotal = 0;
 
   /**
    * Adds a row for `entry`. Returns its id, or -1 when memory would grow above
@@ -211,14 +213,24 @@ export class EntryTable {
     const { highs, lows } = this.origins;
     const origin = (facts >>> ORIGIN_SHIFT) & ORIGIN_MASK;
     if ((facts & HAS_ORIGIN) !== 0 || lows[origin] !== low || highs[origin] !== high) return false;
-    return this.viewOf(row, at).add(delta, into);
+    if ((facts & HAS_BASE) !== 0 || delta.high !== delta.low >> 31) {
+      const canAdd = this.viewOf(row, at).add(delta, into);
+      this.nextTotal = this.view.sumLow;
+      return canAdd;
+    }
+    // Mostly all is in the row, and within 32 bits.
+    const sum = (row[at + VALUE] | 0) + (delta.low | 0);
+    this.nextTotal = sum >>> 0;
+    into.set(sum >> 31, sum);
+    return sum === (sum | 0);
   }
 
   /** Adds what `canAddToPacked` was asked about last, at that time. */
   addToPacked(id: number, timeHigh: number, timeLow: number): void {
     const row = this.rows[id >>> CHUNK_BITS];
     const at = (id & CHUNK_MASK) * ROW_WORDS;
-    row[at + VALUE] = this.view.commit();
+    if ((row[at + FACTS] & HAS_BASE) !== 0) this.view.commit();
+    row[at + VALUE] = this.nextTotal;
     row[at + TIME_HIGH] = timeHigh;
     row[at + TIME_LOW] = timeLow;
   }

@@ -152,10 +152,14 @@ export class PackedView {
     return addInt64(into, total);
   }
 
-  /** Does what `add` was asked about last. Returns the lower half of its total, for its row. */
-  commit(): number {
-    if ((this.flags & HAS_UPPER) !== 0) writeU32(this.bytes, this.baseAt + 1, total.high);
+  /** The lower half of the total that `add` was asked about last, for the row of the counter. */
+  get sumLow(): number {
     return total.low;
+  }
+
+  /** Writes the upper half of that, if it has a place. */
+  commit(): void {
+    if ((this.flags & HAS_UPPER) !== 0) writeU32(this.bytes, this.baseAt + 1, total.high);
   }
 
   /** Writes it as it travels, ONE_PART_BYTES; the version of `entry` is that of its part. */
