@@ -201,6 +201,7 @@ export const schema = {
     fallback: [],
     allowed: "host names",
     accepts: isHost,
+    reloads: "at once",
     doc: "Names by which the API may be called where there are no users; addresses always may.",
   }),
 

@@ -210,6 +210,15 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     await change(node, { "auth.certificate_users": "common_name" });
     expect((await answerOverTls(node, other)).answer).toBe("other");
   },
+  async "http.host_names"() {
+    // A port for this machine alone has no names.
+    const node = await start({ "http.bind_address": "0.0.0.0" });
+    const url = `http://${node.http.replace("0.0.0.0", "127.0.0.1")}/v1/keys/none`;
+    const statusBy = async (host: string) => (await fetch(url, { headers: { host } })).status;
+    expect(await statusBy("db.example")).toBe(403);
+    await change(node, { "http.host_names": ["db.example"] });
+    expect(await statusBy("db.example")).toBe(404);
+  },
   async "tls.cert_file"() {
     const node = await start(tls());
     expect((await answerOverTls(node)).by).toBe("own");

@@ -62,6 +62,11 @@ export class ReloadingNode {
     return this.node.address.tlsPort!;
   }
 
+  /** Where it serves HTTP, `host:port`. */
+  get http(): string {
+    return this.node.address.http!;
+  }
+
   get address(): string {
     return `127.0.0.1:${this.port}`;
   }
