@@ -59,7 +59,7 @@ export interface ReceiverOptions {
     | "apply"
     | "applyExpiry"
     | "applyFloor"
-    | "clockMs"
+    | "clock"
     | "isLive"
     | "isMissing"
     | "locate"
@@ -210,7 +210,8 @@ export class Receiver {
       unit: "seconds",
       help: "How long ago the newest write was that this node heard of by a peer's batches.",
       labels: ["peer"],
-      read: ({ newestMs, options }) => byPeer(agesOf(newestMs, options.store.clockMs()), Math.max),
+      read: ({ newestMs, options }) =>
+        byPeer(agesOf(newestMs, options.store.clock.nowMs()), Math.max),
     },
   ];
 
@@ -369,7 +370,7 @@ export class Receiver {
     const { source } = this.batches;
     this.newestOfBatchMs = 0;
     if (ms === 0) return;
-    this.delays.note(this.options.store.clockMs() - ms);
+    this.delays.note(this.options.store.clock.nowMs() - ms);
     newestMs.set(source, Math.max(newestMs.get(source) ?? 0, ms));
     if (newestMs.size > MAX_SOURCES) newestMs.delete(newestMs.keys().next().value!);
   }

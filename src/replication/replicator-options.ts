@@ -40,7 +40,7 @@ export interface ReplicatorOptions {
   readonly store: Pick<
     Store,
     | "read"
-    | "clockMs"
+    | "clock"
     | "apply"
     | "applyExpiry"
     | "isMissing"

@@ -3,6 +3,7 @@ import { beforeEach, expect, test } from "bun:test";
 import { SyncStatistics, type SessionSummary } from "../../../src/anti-entropy/sync-statistics.ts";
 import { silentLogger, type Fields, type Logger } from "../../../src/observability/log.ts";
 import { readFact } from "../../support/facts.ts";
+import { readSeries } from "../../support/series.ts";
 
 let nowMs: number;
 let lines: string[];
@@ -69,4 +70,27 @@ test("another node of this name is believed while sessions meet it, not for ever
   meet();
   expect(isTold()).toBe(1);
   expect(lines.length).toBe(2);
+});
+
+test("metrics tell how long ago each peer was compared with, and the log how it went", () => {
+  const fields: Fields[] = [];
+  const logger = { ...silentLogger, info: (_: string, it: Fields = {}) => void fields.push(it) };
+  statistics = new SyncStatistics("me", logger, () => nowMs);
+  note("refused");
+  expect([...statistics.sinceSuccess()]).toEqual([]);
+  const moved = { entriesSent: 3, entriesReceived: 1, entriesApplied: 1, roundTrips: 2 };
+  const session = { ...outcome(""), ...moved, bytesSent: 40, bytesReceived: 30 };
+  statistics.record(session, "n2:1", "responder", 12.4);
+  nowMs += 500;
+  statistics.record({ ...outcome(""), peerNodeId: "n3" }, "n3:1", "initiator", 1);
+  nowMs += 1;
+  expect([...statistics.sinceSuccess()]).toEqual([
+    ["n2", 501],
+    ["n3", 1],
+  ]);
+  expect(readSeries(SyncStatistics.series, statistics, "sync_duration_ms")).toEqual({ "": 2 });
+  expect(fields[0]).toMatchObject({
+    ...{ peer: "n2", sent: 3, received: 1, applied: 1 },
+    ...{ round_trips: 2, bytes_sent: 40, bytes_received: 30, ms: 12 },
+  });
 });

@@ -653,3 +653,13 @@ test("deletions are forgotten by a time that a peer confirms, or that has held f
   hasPeers = false;
   expect(create().mayForget).toBe(true);
 });
+
+test("how far it is ahead of each peer that has said of late what time it is", () => {
+  const clock = create();
+  clock.noteTime("n2", trueMs - 5_000, "n2:1");
+  clock.noteTime("n3", trueMs + 2_000);
+  clock.noteTime("n3", null);
+  expect([...clock.aheadOfEach()]).toEqual([["n2", 5_000]]);
+  trueMs += HOUR_MS;
+  expect([...clock.aheadOfEach()]).toEqual([]);
+});

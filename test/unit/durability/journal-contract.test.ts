@@ -5,10 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Store } from "../../../src/core/store/store.ts";
 import { MemoryJournal, type Journal } from "../../../src/durability/journal.ts";
-import { journalFacts, type FsyncMode } from "../../../src/durability/log.ts";
+import { journalFacts, journalSeries, type FsyncMode } from "../../../src/durability/log.ts";
+import { eventually } from "../../support/eventually.ts";
 import { readFact } from "../../support/facts.ts";
 import { createStore, openStore, set } from "../../support/journalled-store.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
+import { readSeries } from "../../support/series.ts";
 
 interface Opened {
   readonly store: Store;
@@ -133,4 +135,15 @@ describe.each(journals)("%s", (_name, open) => {
     expect(readFact(journalFacts, journal, "storage_engine")).toBeOneOf(["memory", "log"]);
     await journal.close();
   });
+});
+
+test("metrics count the writes and the syncs of a log", async () => {
+  const { store, journal } = await simulated("everysec")();
+  const counted = (name: string): number => readSeries(journalSeries, journal, name)[""] ?? 0;
+  const before = [counted("log_write_ms"), counted("log_sync_ms")];
+  set(store, "k", "v");
+  await new Promise<void>((resolve) => journal.whenSafe({ onSafe: () => resolve() }));
+  expect(counted("log_write_ms")).toBeGreaterThan(before[0]!);
+  await eventually("it was synced", () => counted("log_sync_ms") > before[1]!);
+  await journal.close();
 });

@@ -4,6 +4,7 @@ import { Membership } from "../../../src/replication/membership.ts";
 import { CURRENT, OLDEST, type Capabilities } from "../../../src/core/data/capabilities.ts";
 import { decodePresence, encodePresence } from "../../../src/replication/presence.ts";
 import { Timeline } from "../../sim/timeline.ts";
+import { readSeries } from "../../support/series.ts";
 
 const EPOCH = 7;
 const EARLIER = 6;
@@ -402,4 +403,24 @@ test("what the broker remembers of a node that is gone for good does not count, 
   membership.receive("n1", Buffer.alloc(0), false);
   membership.receive("%", Buffer.alloc(0), false);
   expect(known()).toEqual([]);
+});
+
+test("metrics tell which peers are there, and which of them have the same root", () => {
+  const hear = (nodeId: string, root: string | null, online = true): void => {
+    const presence = { ...SAID, nodeId, clientId: nodeId, epoch: 1, connection: 1, online, root };
+    membership.receive(nodeId, encodePresence(presence), false);
+  };
+  rootHex = "aa";
+  hear("n2", "aa");
+  hear("n3", "bb");
+  hear("n4", null);
+  hear("n5", "aa", false);
+  const online = readSeries(Membership.series, membership, "peer_online");
+  expect(online).toEqual({ n2: 1, n3: 1, n4: 1, n5: 0 });
+  const equal = (): unknown => readSeries(Membership.series, membership, "peer_roots_equal");
+  expect(equal()).toEqual({ n2: 1, n3: 0 });
+  rootHex = "bb";
+  expect(equal()).toEqual({ n2: 0, n3: 1 });
+  rootHex = null;
+  expect(equal()).toEqual({});
 });

@@ -10,6 +10,7 @@ import { Receiver } from "../../../src/replication/receiver.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
+import { readSeries } from "../../support/series.ts";
 
 const NOW_MS = 1_700_000_000_000;
 const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });
@@ -370,4 +371,17 @@ test("mutated batches throw nothing and never leave the store in disorder", () =
   expect(received).toBeGreaterThan(applied);
   expect(receiver.dropped.malformed).toBeGreaterThan(0);
   expect(store.size).toBeLessThanOrEqual(applied);
+});
+
+test("metrics tell of each source how old the newest write is, and how long batches took", () => {
+  const { receiver, receive } = setUp();
+  const series = (name: string) => readSeries(Receiver.series, receiver, name);
+  expect(series("replication_lag_seconds")).toEqual({});
+  receive("a", 1, 1, set("x", "v", NOW_MS - 9_000), set("y", "v", NOW_MS - 4_000));
+  receive("a", 1, 2, set("z", "v", NOW_MS - 7_000));
+  receive("b", 1, 1, set("q", "v", NOW_MS + 500));
+  // Its own comes back.
+  receive("me", 5, 1, set("own"));
+  expect(series("replication_lag_seconds")).toEqual({ a: 4, b: 0 });
+  expect(series("replication_delay_ms")).toEqual({ "": 3 });
 });
