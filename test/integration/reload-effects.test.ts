@@ -330,7 +330,7 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     await node.ask("SET b 2");
     expect(await isSent()).toBe(false);
     await change(node, { "mqtt.batch_milliseconds": 1 });
-    await eventually("the second leaves, too", isSent, 5_000);
+    await eventually("the second leaves, too", isSent, 9_000);
   },
   async "mqtt.batch_bytes"() {
     const broker_address = await started.broker();
@@ -342,7 +342,7 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     await change(node, { "mqtt.batch_bytes": 256 });
     await node.askAll(Array.from({ length: 20 }, (_, i) => `SET key${i} ${"v".repeat(200)}`));
     const batches = async () => Number(await node.fact("replication_published_batches"));
-    await eventually("they leave in many batches", async () => (await batches()) >= 8, 5_000);
+    await eventually("they leave in many batches", async () => (await batches()) >= 8, 9_000);
   },
   async "mqtt.max_outbox_events"() {
     const node = await start({
