@@ -4,6 +4,7 @@ import { CommandWatch } from "../../../src/commands/command-watch.ts";
 import { nextTurn } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { RESP2 } from "../../../src/protocol/reply.ts";
+import { eventually } from "../../support/eventually.ts";
 import { InProcessServer, respRequest } from "../../support/in-process.ts";
 
 /** How many commands of each family were timed. */
@@ -44,7 +45,7 @@ test("a long command is timed, and so is one that is answered later", async () =
   client.send(respRequest("SET", "k", "x".repeat(20_000)));
   client.send(respRequest("DEL", ...Array.from({ length: 40 }, (_, i) => `k${i}`)));
   client.send(respRequest("SYNC", "127.0.0.1", "1"));
-  await nextTurn(eventLoop);
+  await eventually("the last is answered", () => timed(server.watch)["sync"] === 1);
   expect(timed(server.watch)).toMatchObject({ set: 1, delete: 1, sync: 1 });
 });
 
@@ -53,7 +54,7 @@ test("errors are counted by family, whenever they come", async () => {
   const client = server.connect();
   client.send("SET a b\nINCR a\nINCR b\nNOSUCH\nGET\n");
   client.send(respRequest("SYNC", "127.0.0.1", "1"));
-  await nextTurn(eventLoop);
+  await eventually("the last is answered", () => server.statistics.totalErrors === 3);
   const errors = server.statistics.errorsByFamily();
   expect(errors).toMatchObject({ numeric: 1, set: 0, unknown: 1, sync: 1 });
   expect(server.statistics.totalErrors).toBe(3);
