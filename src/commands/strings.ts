@@ -26,7 +26,7 @@ import {
   readExpiry,
   readInteger,
 } from "./expiry-options.ts";
-import { answerInPieces, isLong } from "./long-value.ts";
+import { answerInPieces, isLong, PIECE_BYTES } from "./long-value.ts";
 import { ValueBuilder } from "./value-builder.ts";
 
 const found = new Entry();
@@ -38,12 +38,16 @@ const get: Run = (request, reply, context) => {
   const id = store.find(request.bytes, request.start(0), request.length(0));
   if (id < 0) return reply.missing();
   store.readValueAlone(id, found);
-  if (isLong(found, reply, context)) {
-    const value = store.shareValue(id, found);
-    if (value !== null) return answerInPieces(value, context.session);
-  }
+  if (found.valueLength > PIECE_BYTES) return answerLong(id, reply, context);
   reply.value(found.value, found.valueOffset, found.valueLength);
 };
+
+/** Answers the value that was found of the entry `id`, in pieces if that can be. */
+function answerLong(id: number, reply: Reply, context: Context): ReturnType<Run> {
+  const value = isLong(found, reply, context) ? context.store.shareValue(id, found) : null;
+  if (value !== null) return answerInPieces(value, context.session);
+  reply.value(found.value, found.valueOffset, found.valueLength);
+}
 
 /** Answers the value of key argument `i`, or that it is missing. Whether it is there. */
 function answerValue(request: Request, i: number, reply: Reply, context: Context): boolean {
