@@ -7,6 +7,7 @@
  */
 import { enlarged, release } from "../core/bytes.ts";
 import { Int64, formatInt64 } from "../core/data/counter.ts";
+import { copyBytes } from "../core/data/entry.ts";
 import { needsQuotes, quotedLength, writeQuoted } from "./quoting.ts";
 
 /** Lines for people and scripts: `GET` prints the bare value. */
@@ -274,11 +275,8 @@ export class Reply {
   private copy(bytes: Uint8Array, offset: number, length: number): void {
     const out = this.bytes;
     const at = this.length;
-    if (length <= LOOP_COPY_BYTES) {
-      for (let i = 0; i < length; i++) out[at + i] = bytes[offset + i];
-    } else {
-      out.set(bytes.subarray(offset, offset + length), at);
-    }
+    if (length > LOOP_COPY_BYTES) copyBytes(bytes, offset, length, out, at);
+    else for (let i = 0; i < length; i++) out[at + i] = bytes[offset + i];
     this.length = at + length;
   }
 
@@ -308,7 +306,8 @@ export class Reply {
 const INITIAL_BYTES = 64 * 1024;
 /** A buffer that grew beyond this is not kept. */
 const KEPT_BYTES = 1024 * 1024;
-const LOOP_COPY_BYTES = 48;
+
+const LOOP_COPY_BYTES = 24;
 
 const PLUS = 0x2b;
 const COLON = 0x3a;

@@ -21,6 +21,7 @@ const key = (i: number): string => `key:${i % KEYS}`;
 const COMMANDS: readonly [name: string, requestOf: (i: number) => Buffer][] = [
   ["SET", (i) => respRequest("SET", key(i), "x".repeat(22))],
   ["SET of other lengths", (i) => respRequest("SET", key(i), "x".repeat(i % 61))],
+  ["SET of a long value", (i) => respRequest("SET", key(i), "x".repeat(1_000))],
   ["GET", (i) => respRequest("GET", key(i))],
   ["INCR", (i) => respRequest("INCR", `counter:${i % KEYS}`)],
   ["MSET", (i) => respRequest("MSET", key(i), "one", key(i + 1), "two")],
