@@ -59,7 +59,8 @@ export const serve: Subcommand = {
     hangUp = () => {
       logger.reopen();
       node.reopenFiles();
-      void node.reload("SIGHUP");
+      manager.reloading();
+      void node.reload("SIGHUP").finally(() => manager.reloaded());
     };
     const watch = watchFile(path, content, () => node.reload("the file has changed"));
     const { host, port, tlsPort, http } = node.address;

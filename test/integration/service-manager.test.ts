@@ -33,6 +33,20 @@ describe("sd_notify", () => {
     await node.stop();
   });
 
+  test("a reload begins and ends", async () => {
+    using manager = listenAsServiceManager("path");
+    const node = await startNodeProcess({ env: { NOTIFY_SOCKET: manager.path } });
+    await eventually("it is ready", () => manager.heard().includes("READY=1"));
+    node.signal("SIGHUP");
+    const begins = await eventually("it reloads", () => {
+      const at = manager.heard().indexOf("RELOADING=1");
+      return at < 0 ? null : at;
+    });
+    await eventually("it is ready again", () => manager.heard().includes("READY=1", begins));
+    expect(manager.heard()[begins + 1]).toMatch(/^MONOTONIC_USEC=[1-9]\d+$/);
+    await node.stop();
+  });
+
   test.each([
     ["relative", "only a path or @name is understood"],
     [`/${"x".repeat(120)}`, "it is longer than 108 bytes"],
