@@ -100,6 +100,25 @@ describe.skipIf(chromium === null)("the console", () => {
     await page.close();
   });
 
+  test("keys that begin alike are one line, however many there are", async () => {
+    const client = await LineClient.connect(node.port);
+    for (let i = 0; i < 450; i++) await client.send(`SET many:${i} x`);
+    await client.send("SET other:1 x");
+    await client.send("SET zulu x");
+    const page = await open(baseOf(node), "keys");
+    await page.getByRole("button", { name: "other: 1 …" }).waitFor();
+    await page.getByRole("button", { name: "zulu" }).waitFor();
+    await page.getByRole("button", { name: "many: 200 or more …" }).click();
+    await page.getByRole("button", { name: "many:0", exact: true }).waitFor();
+    // In the order of their bytes: many:379 is on the second page, many:99 on the third.
+    await page.getByRole("button", { name: "More" }).click();
+    await page.getByRole("button", { name: "many:379", exact: true }).waitFor();
+    await page.getByRole("button", { name: "More" }).click();
+    await page.getByRole("button", { name: "many:99", exact: true }).waitFor();
+    await client.send("FLUSH");
+    await Promise.all([client.close(), page.close()]);
+  });
+
   test("commands are completed and run, and a heal lights up the tree", async () => {
     const client = await LineClient.connect(other.port);
     for (let i = 0; i < 50; i++) await client.send(`SET healed:${i} x`);

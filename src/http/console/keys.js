@@ -3,21 +3,49 @@ import { html, useEffect, useState } from "/console/preact.js";
 import { ask, bytesOf, keyPath, percent, send, shown, stream } from "/console/server.js";
 
 const PAGE = 200;
+/** A listing is shown when it has so many lines, or when so many pages were asked for. */
+const MANY_LINES = 100;
+const MANY_PAGES = 25;
+/** Behind all keys of a group, but for those that nobody has. */
+const BEHIND_GROUP = "%FF%FF%FF%FF";
 
-/** What a separator after the prefix makes of many keys: one entry for all that begin alike. */
-function grouped(keys, prefixLength) {
-  const groups = new Map();
+/**
+ * What a separator after the prefix makes of many keys: one line for all that begin alike, added to
+ * those that there are. The one that came last is returned.
+ */
+function group(keys, prefixLength, groups) {
+  let last = null;
   for (const bytes of keys) {
     const rest = bytes.subarray(prefixLength);
     const at = rest.findIndex((byte) => byte === 0x3a || byte === 0x2f);
     const end = at < 0 ? bytes.length : prefixLength + at + 1;
     const head = bytes.subarray(0, end);
     const id = percent(head);
-    const group = groups.get(id);
-    if (group === undefined) groups.set(id, { head, count: 1, isKey: at < 0 });
-    else group.count++;
+    last = groups.get(id) ?? { head, count: 0, isKey: at < 0, isAll: true };
+    last.count++;
+    groups.set(id, last);
   }
-  return [...groups.values()];
+  return last;
+}
+
+/** Lines for what there is below a prefix, and what to go on from. */
+async function look(prefix, after) {
+  const groups = new Map();
+  let next = after;
+  for (let pages = 0; pages < MANY_PAGES && groups.size < MANY_LINES; pages++) {
+    const from = next === null ? "" : `&after=${next}`;
+    const found = await ask(`/v1/keys?prefix=${percent(prefix)}&limit=${PAGE}${from}`);
+    const keys = found.keys.map((it) => bytesOf(it, "key"));
+    const last = group(keys, prefix.length, groups);
+    next = found.next;
+    if (next === null) break;
+    // The rest of a group is not needed to know that there is one.
+    if (last !== null && !last.isKey) {
+      last.isAll = false;
+      next = percent(last.head) + BEHIND_GROUP;
+    }
+  }
+  return { lines: [...groups.values()], next };
 }
 
 function when(ms) {
@@ -152,17 +180,15 @@ function NewKey({ onMade }) {
 /** The second view. */
 export function Keys() {
   const [prefix, setPrefix] = useState(new Uint8Array(0));
-  const [page, setPage] = useState({ keys: [], next: null });
+  const [page, setPage] = useState({ lines: [], next: null });
   const [chosen, setChosen] = useState(null);
   const [error, setError] = useState(null);
   const load = async (after = null) => {
     try {
-      const from = after === null ? "" : `&after=${after}`;
-      const found = await ask(`/v1/keys?prefix=${percent(prefix)}&limit=${PAGE}${from}`);
-      const keys = found.keys.map((it) => bytesOf(it, "key"));
+      const { lines, next } = await look(prefix, after);
       setPage((before) => ({
-        keys: after === null ? keys : [...before.keys, ...keys],
-        next: found.next,
+        lines: after === null ? lines : [...before.lines, ...lines],
+        next,
       }));
       setError(null);
     } catch (problem) {
@@ -170,7 +196,7 @@ export function Keys() {
     }
   };
   useEffect(() => void load(), [percent(prefix)]);
-  const groups = grouped(page.keys, prefix.length);
+  const { lines } = page;
   const choose = ({ head, isKey }) => (isKey ? setChosen(head) : setPrefix(head));
   return html`<div class="columns">
     <section>
@@ -190,21 +216,21 @@ export function Keys() {
       </div>
       ${error && html`<p class="bad" role="alert">${error.message}</p>`}
       <ul class="keys" aria-label="Keys">
-        ${groups.map(
-          (group) =>
-            html`<li key=${percent(group.head)}>
+        ${lines.map(
+          ({ head, isKey, count, isAll }) =>
+            html`<li key=${percent(head)}>
               <button
                 class="mono"
-                onClick=${() => choose(group)}
-                aria-pressed=${chosen !== null && percent(chosen) === percent(group.head)}
+                onClick=${() => choose({ head, isKey })}
+                aria-pressed=${chosen !== null && percent(chosen) === percent(head)}
               >
-                ${shown(group.head)}
-                ${!group.isKey && html` <span class="quiet">${group.count} or more …</span>`}
+                ${shown(head)}
+                ${!isKey && html` <span class="quiet">${count}${isAll ? "" : " or more"} …</span>`}
               </button>
             </li>`,
         )}
       </ul>
-      ${groups.length === 0 && html`<p class="quiet">There are none.</p>`}
+      ${lines.length === 0 && html`<p class="quiet">There are none.</p>`}
       ${page.next !== null && html`<button onClick=${() => load(page.next)}>More</button>`}
       <${NewKey}
         onMade=${(bytes) => {
