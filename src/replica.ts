@@ -174,7 +174,7 @@ export class Replica {
     this.contacts = readContacts(
       journal.metadata(CONTACTS_METADATA),
       journal.metadata(FORGOTTEN_METADATA),
-      store.clockMs(),
+      store.deletions.learningMs(),
     );
     const { contacts } = this;
     const follow = (name: string, make: (contacts: Contacts) => Uint8Array): void =>

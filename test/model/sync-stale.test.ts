@@ -325,6 +325,22 @@ describe.each([
     expect(rootOf(home)).toBe(rootOf(away));
   });
 
+  test("a purge that comes late counts from when it came, though the clock is behind by then", () => {
+    const { time, nodes } = cluster("home", "away", "back");
+    const [home, away, back] = nodes;
+    // As after a restart with a clock that has begun anew: what was vouched for is remembered.
+    const vouchedMs = time.ms + 2 * GRACE_MS;
+    const { high, low } = back.store.origin;
+    back.store.deletions.vouch(vouchedMs);
+    away.contacts.meet(high, low, vouchedMs);
+    deleteAndForget(home, time);
+    heal(back, home);
+    expect(get(back, "key")).toBeNull();
+    time.ms += 10_000;
+    heal(away, back);
+    expect([get(away, "key"), get(back, "key")]).toEqual([null, null]);
+  });
+
   test("a deletion that comes late counts from when it came", () => {
     const { time, nodes } = cluster("home", "late", "away");
     const [home, late, away] = nodes;

@@ -66,6 +66,8 @@ const LINGERS = 0.1;
  * rounds of every node, whatever their interval: more would find nothing new, as all is equal by then.
  */
 export const QUIET_LIKE_MS = 3_000;
+/** Within this time each node has stored its clock, and what a disk takes for that. */
+const STORED_MS = 1_200;
 /** Every so many turns the invariants of one node's store and tree are looked at: it takes a while. */
 const TURNS_A_CHECK = 20;
 /** A process is there within this time, whatever its node was at. */
@@ -401,6 +403,10 @@ export class Simulation {
       timer.cancel = this.timeline.after(leftMs, timer.run);
     }
     this.pace = 1;
+    // A node stores its clock every second, and what it vouches for to peers is older than that.
+    // At a slower pace it does not. So it does once more, or after a crash with a wrong clock it
+    // would be behind what it vouched for, as no node is that had a disk (`contacts.ts`).
+    this.timeline.runUntil(this.timeline.nowMs + STORED_MS + 10 * this.plan.maxDiskMs);
   }
 
   /** Runs the task when so many milliseconds have passed at the pace there is. */

@@ -178,6 +178,14 @@ export class Deletions {
     const toldMs = Math.min(entry.learnedMs, latestMs);
     const endMs = endedMs(entry);
     if (Math.max(endMs, toldMs) > this.vouchedMs) return toldMs > endMs ? toldMs : 0;
-    return Math.max(latestMs, this.vouchedMs + 1);
+    return this.learningMs();
+  }
+
+  /**
+   * The time of what this node learns now, in Unix ms: after all that peers were told it knew
+   * everything by, though its clock may have begun anew at an earlier time since.
+   */
+  learningMs(): number {
+    return Math.max(this.clock.latestMs(), this.vouchedMs + 1);
   }
 }

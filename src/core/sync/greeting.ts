@@ -272,10 +272,10 @@ export function notePurges(
   // clock. That part is told again, and noted, in a later session; until then this node does not
   // refuse anything younger than the grace.
   const latestMs = store.deletions.latestPurgeMs();
-  const nowMs = store.clockMs();
+  const learnedMs = store.deletions.learningMs();
   const note = (high: number, low: number, purgedUpToMs: number): void => {
     const upToMs = Math.min(purgedUpToMs, latestMs);
-    contacts.note(high, low, 0, upToMs, nowMs);
+    contacts.note(high, low, 0, upToMs, learnedMs);
     store.deletions.notePurgedElsewhere(upToMs);
   };
   note(theirs.origin.high, theirs.origin.low, theirs.purgedUpToMs);

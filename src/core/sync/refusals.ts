@@ -76,7 +76,7 @@ export class Refusals {
       // case that it lies, this is a purge of this node's own, too: then also those are stale who
       // had no contact with this node for as long.
       notePurges(this.options, this.flow.peer);
-      this.options.contacts.relearn(store.clockMs());
+      this.options.contacts.relearn(store.deletions.learningMs());
       store.deletions.purgeAtOnce(this.entry);
       this.flow.discard(id);
     } else if (verdict === "set aside") this.setAside(refusal);
