@@ -468,8 +468,10 @@ export class LogJournal implements Journal {
   }
 
   private tick(): void {
-    const isIdle = this.position === this.tickedPosition;
+    // New metadata are reason enough to sync. To peers this node vouched for what it knew at a
+    // contact, and so it has to know after a power cut when that was, however little is written.
     this.journalMetadata();
+    const isIdle = this.position === this.tickedPosition;
     if (this.options.fsync === "everysec" && !isIdle) {
       this.setMetadata(CLOCK_METADATA, clockMetadata(this.options.store.clock, CLOCK_AHEAD_MS));
       this.whenSafe({ onSafe: () => this.sync() });

@@ -71,7 +71,8 @@
  * begins anew at an earlier time (`clock.ts`), what was seen is stored all the same, and a deletion
  * made below a watermark counts as one of later (`Deletions.vouch`). A node that lost its data lost
  * that clock too. It is then as stale towards its former self as towards anybody
- * else; but its machine's clock must not be behind what it vouched for before.
+ * else; but its machine's clock must not be behind what it vouched for before. The same goes for
+ * one whose power went within the second, or so, until its disk had the clock and the contacts.
  *
  * A node has to set entries aside only when it was away for longer than the grace, less what clocks
  * differ and, among many members, a sixteenth (`contact-summary.ts`): it holds them from before

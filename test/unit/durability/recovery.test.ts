@@ -401,3 +401,32 @@ describe("a power cut takes what was not synced", () => {
     expect(second.recovered.wasStoppedCleanly).toBe(false);
   });
 });
+
+test("everysec: a contact is there after a power cut, though nothing was written since", async () => {
+  const files = new SimulatedDisk();
+  const ticks: (() => void)[] = [];
+  const after = (_delayMs: number, tick: () => void): (() => void) => {
+    ticks.push(tick);
+    return () => {};
+  };
+  const timing = { ...eventLoop, after };
+  const first = await openStore({ files, fsync: "everysec", timing });
+  const contacts = new Contacts();
+  first.journal.followMetadata(CONTACTS_METADATA, () => contactsMetadata(contacts));
+  const tick = async (): Promise<void> => {
+    for (const callback of ticks.splice(0)) callback();
+    await turns(20);
+  };
+  for (let i = 0; i < 3; i++) await tick();
+  const { syncs } = files;
+  await tick();
+  // Who knows nothing new leaves the disk alone.
+  expect(files.syncs).toBe(syncs);
+  contacts.meet(1, 2, 1_700_000_000_000);
+  await tick();
+  files.crash("none", seeded(1));
+  const second = await openStore({ files, fsync: "everysec", now: () => 5 });
+  expect(readContacts(second.journal.metadata(CONTACTS_METADATA)).of(1, 2)).toBe(1_700_000_000_000);
+  // It vouched for knowing all up to then, and its machine's clock is back in 1970.
+  expect(second.store.clock.seenMs()).toBeGreaterThanOrEqual(1_700_000_000_000);
+});
