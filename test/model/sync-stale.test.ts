@@ -10,10 +10,12 @@ const START_MS = 1_700_000_000_000;
 const GRACE_MS = 100_000;
 
 /** Nodes on one clock that have met, and a key on all of them. */
-function cluster(...names: string[]): { time: { ms: number }; nodes: SyncNode[] } {
-  const time = { ms: START_MS };
+function cluster(...names: string[]) {
+  const time = { ms: START_MS, isCertain: true };
   const nowMs = (): number => time.ms;
-  const nodes = names.map((name) => new SyncNode(name, { nowMs, tombstoneGraceMs: GRACE_MS }));
+  const mayForget = (): boolean => time.isCertain;
+  const options = { nowMs, mayForget, tombstoneGraceMs: GRACE_MS };
+  const nodes = names.map((name) => new SyncNode(name, options));
   set(nodes[0], "key", "v");
   set(nodes[0], "counter", "7");
   time.ms += 10_000;
@@ -55,18 +57,20 @@ describe("a node that has forgotten deletions and is not sent what was deleted",
     expect([get(away, "key"), get(home, "key")]).toEqual([null, null]);
   });
 
-  test("because both clocks are behind its purge: meeting it is no contact", () => {
+  test("because both clocks are behind its purge, and unsure: meeting it is no contact", () => {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;
     const deletedMs = time.ms + 10_000;
     deleteAndForget(home, time);
     const rightMs = time.ms;
+    time.isCertain = false;
     for (const late of [10_000, 20_000]) {
       time.ms = deletedMs + late;
       for (const [a, b] of [nodes, [away, home]]) runPair(a, b);
       expect([get(away, "key"), get(home, "key")]).toEqual(["v", null]);
     }
     time.ms = rightMs + 30_000;
+    time.isCertain = true;
     for (const [a, b] of [[away, home], nodes]) runPair(a, b);
     expect([get(away, "key"), get(home, "key")]).toEqual([null, null]);
   });

@@ -18,6 +18,7 @@ export function lyingStore(
 ): Store {
   const deletions = withTold<Deletions>(store.deletions, {
     latestPurgeMs: () => Infinity,
+    latestForgottenMs: () => Infinity,
     purgedUpToMs,
     purgedElsewhereMs: refusedUpToMs,
     mayHaveForgotten: (entry: Entry) => writtenMs(entry) <= Math.max(purgedUpToMs, refusedUpToMs),

@@ -20,6 +20,8 @@ export interface SyncNodeOptions {
   tombstoneGraceMs?: number;
   /** As in StoreOptions. */
   expiredMs?: () => number;
+  /** As in StoreOptions. */
+  mayForget?: () => boolean;
   memoryLimitBytes?: number;
   cluster?: string;
   maxFrameBytes?: number;
@@ -60,6 +62,7 @@ export class SyncNode {
       maxClockSkewMs: options.maxClockSkewMs ?? 60_000,
       tombstoneGraceMs: options.tombstoneGraceMs ?? 86_400_000,
       ...(options.expiredMs && { expiredMs: options.expiredMs }),
+      ...(options.mayForget && { mayForget: options.mayForget }),
     });
     const treeKey = treeKeyOf(options.cluster ?? "merkle-kv");
     this.tree = new MerkleTree(this.store, options.digester ?? new RecordDigester(treeKey));

@@ -73,6 +73,18 @@ export class Deletions {
     return Math.max(this.purgedMs, this.elsewhereMs);
   }
 
+  /**
+   * Up to when a deletion can have been forgotten here before all had a grace to hear of it, in
+   * Unix ms; Infinity while the time is not certain. What was purged by a clock that was ahead is
+   * dated later, at times by years. If it counted, nothing new would be taken from anybody for as
+   * long. The later of this clock and that of a peer counts, in Unix ms: whichever is behind, what
+   * was rightly forgotten is included.
+   */
+  latestForgottenMs(peerClockMs: number): number {
+    if (!this.mayForget()) return Infinity;
+    return this.latestPurgeMs(Math.max(this.clock.nowMs(), peerClockMs));
+  }
+
   // What was purged.
 
   /** Deletions up to then were purged here. */

@@ -30,6 +30,14 @@
  *    deletes, so that is refused too. X may have accepted an older deletion of that key since. That
  *    changes nothing, because holding the older one is not knowing D.
  *
+ * All this is so while nobody forgets a deletion before its grace is over. A node whose clock was
+ * ahead did, and says so, of times up to years ahead, with which nobody can have had contact. Once
+ * it is certain of the time again, it refuses nothing that is younger than the grace, and takes
+ * nobody to be stale who was met within the grace (`Deletions.latestForgottenMs`). Nobody would
+ * give such an entry up anyway, so that the two would differ until it is older, and then what was
+ * written by clocks that were right would be set aside. A deletion that no other node had heard of
+ * when it was forgotten so early is lost.
+ *
  * Members come and go, and those that are gone for good need not be named for ever (5 to 7).
  *
  * 5. X also notes when it came to know what Z had purged, as `learnedMs`: when Z's purge time rose
@@ -494,14 +502,16 @@ function times(from: Float64Array, length: number): Float64Array<ArrayBuffer> {
 
 /**
  * Of those whose deletions are forgotten at `here`, and of which `there` may have missed some, the
- * one who purged last; `upToMs` is 0 when there is none.
+ * one who purged last; `upToMs` is 0 when there is none. What they say they purged later than
+ * `latestMs` they purged up to then.
  */
-export function latestMissed(here: Standing, there: Standing): Purger {
+export function latestMissed(here: Standing, there: Standing, latestMs = Infinity): Purger {
   const { origin, purgedUpToMs } = here;
   const latest: Purger = { originHigh: 0, originLow: 0, upToMs: 0 };
   // What `here` knew by then, `there` knows.
   const sharedMs = there.contacts.of(origin.high, origin.low);
-  const look = (originHigh: number, originLow: number, upToMs: number): void => {
+  const look = (originHigh: number, originLow: number, purgedUpToMs: number): void => {
+    const upToMs = Math.min(purgedUpToMs, latestMs);
     if (upToMs <= latest.upToMs || knownOf(there, originHigh, originLow) >= upToMs) return;
     Object.assign(latest, { originHigh, originLow, upToMs });
   };

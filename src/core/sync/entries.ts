@@ -44,6 +44,7 @@ import { IdQueue } from "../store/id-queue.ts";
 import {
   baseVersionOf,
   diedMs,
+  endedMs,
   hasValue,
   isDeadBy,
   latestVersionOf,
@@ -333,9 +334,11 @@ export class EntryFlow {
     const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
     if (id >= 0 && this.decides(id, entry)) return false;
     const { purgedUpToMs } = deletions;
-    const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer);
+    const latestMs = deletions.latestForgottenMs(this.peer.clockMs);
+    const purger = latestMissed({ origin, purgedUpToMs, contacts }, this.peer, latestMs);
     if (this.isDead(entry)) {
-      if (!this.isKnown(entry)) return false;
+      // Forgotten by a clock that was ahead, it is taken again: the peer does not drop it.
+      if (!this.isKnown(entry) || endedMs(entry) > latestMs) return false;
     } else if (purger.upToMs === 0 || writtenMs(entry) > purger.upToMs) return false;
     const { writer } = this;
     writer.reserve(40 + entry.keyLength);

@@ -167,7 +167,8 @@ export class Greeting {
     const { store, contacts } = this.options;
     const { purgedUpToMs } = store.deletions;
     const own = { origin: store.origin, purgedUpToMs, contacts };
-    return latestMissed(own, theirs).upToMs > 0 || latestMissed(theirs, own).upToMs > 0;
+    const latestMs = store.deletions.latestForgottenMs(theirs.clockMs);
+    return latestMissed(own, theirs, latestMs).upToMs > 0 || latestMissed(theirs, own).upToMs > 0;
   }
 
   /**
