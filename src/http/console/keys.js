@@ -1,5 +1,5 @@
 /** A browser of keys: by prefix, a page at a time, each with its value and where it is from. */
-import { html, useEffect, useState } from "/console/preact.js";
+import { html, useEffect, useRef, useState } from "/console/preact.js";
 import { ask, bytesOf, keyPath, percent, send, shown, stream } from "/console/server.js";
 
 const PAGE = 200;
@@ -53,31 +53,36 @@ function when(ms) {
 }
 
 function Entry({ bytes, onGone }) {
-  const [state, setState] = useState({});
+  const [{ entry, error }, setFound] = useState({});
   const [edited, setEdited] = useState(null);
-  const load = async () => {
+  const [hasChanged, setHasChanged] = useState(false);
+  const [said, setSaid] = useState({ text: "", isBad: false });
+  // As it is when an answer comes: what somebody has typed by then is not to be lost.
+  const isEdited = useRef(false);
+  isEdited.current = edited !== null;
+  const load = async (isAsked) => {
     try {
-      const entry = await ask(keyPath(bytes), { headers: { accept: "application/json" } });
-      setState({ entry });
+      const found = await ask(keyPath(bytes), { headers: { accept: "application/json" } });
+      if (isEdited.current && !isAsked) return;
+      setFound({ entry: found });
+      setHasChanged(false);
       setEdited(null);
-    } catch (error) {
-      setState({ error });
+    } catch (problem) {
+      setFound({ error: problem });
     }
   };
   useEffect(() => {
-    void load();
+    void load(true);
     const abort = new AbortController();
     const onEvent = (name, data) => {
       const isThis = name === "lost" || percent(bytesOf(data, "key")) === percent(bytes);
-      // What somebody types here is not to be lost.
-      if (isThis) setState((before) => ({ ...before, hasChanged: true }));
+      if (isThis) setHasChanged(true);
     };
     stream(`/v1/watch?prefix=${percent(bytes)}`, abort.signal, onEvent).catch(() => {});
     return () => abort.abort();
   }, [percent(bytes)]);
-  const { entry, error, hasChanged, said } = state;
   useEffect(() => {
-    if (hasChanged && edited === null) void load();
+    if (hasChanged && edited === null) void load(false);
   }, [hasChanged, edited]);
   if (error) return html`<p class="bad" role="alert">${error.message}</p>`;
   if (!entry) return html`<p class="quiet">Reading …</p>`;
@@ -87,10 +92,10 @@ function Entry({ bytes, onGone }) {
     try {
       await send(keyPath(bytes), options);
       if (options.method === "DELETE") return onGone();
-      await load();
-      setState((before) => ({ ...before, said: what }));
+      await load(true);
+      setSaid({ text: what, isBad: false });
     } catch (refusal) {
-      setState((before) => ({ ...before, said: refusal.message, isBad: true }));
+      setSaid({ text: refusal.message, isBad: true });
     }
   };
   const guard = { "if-match": `"${entry.version}"` };
@@ -145,11 +150,11 @@ function Entry({ bytes, onGone }) {
       >
         Save
       </button>
-      <button onClick=${load}>Look again</button>
+      <button onClick=${() => load(true)}>Look again</button>
       <button onClick=${() => attempt("Deleted", { method: "DELETE", headers: guard })}>
         Delete
       </button>
-      <span role="status" class=${state.isBad ? "bad" : "good"}>${said}</span>
+      <span role="status" class=${said.isBad ? "bad" : "good"}>${said.text}</span>
     </div>
   `;
 }
