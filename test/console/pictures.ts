@@ -1,7 +1,7 @@
 /**
  * Takes the pictures of the console that docs/http.md shows, of three nodes of which one is behind:
  *
- *     bun test/openapi/pictures.ts
+ *     bun test/console/pictures.ts
  */
 import { join } from "node:path";
 import { chromium as playwright } from "playwright-core";
