@@ -42,7 +42,7 @@ const getMany: Run = (request, reply, context) => {
   for (let i = 0; i < request.count; i++) if (!checkKey(request, i, reply)) return;
   const start = reply.length;
   const { store } = context;
-  const most = store.countedBytes + SHORT_REPLY_BYTES;
+  const most = store.workedBytes + SHORT_REPLY_BYTES;
   if (reply.dialect === TAGGED) {
     const count = countFound(request, context);
     if (count === 0) return reply.missing();
@@ -53,7 +53,7 @@ const getMany: Run = (request, reply, context) => {
   for (let i = 0; i < request.count; i++) {
     const answer = answerOne(request, i, reply, context);
     if (typeof answer === "object") answer.release();
-    else if (reply.length - start <= SHORT_REPLY_BYTES && store.countedBytes <= most) continue;
+    else if (reply.length - start <= SHORT_REPLY_BYTES && store.workedBytes <= most) continue;
     reply.length = start;
     return getManyInSlices(request, reply, context);
   }

@@ -38,12 +38,12 @@ const hash: Run = (request, reply, context) => {
   const filter = context.rights?.keyFilter ?? null;
   const walk = new OrderWalk(store, prefix, undefined, ({ key, keyOffset, keyLength }, id) => {
     if (filter !== null && !filter(key, keyOffset, keyLength)) return FILTER_WORK;
-    const before = store.countedBytes;
+    const before = store.workedBytes;
     store.read(id, entry);
     // What only later versions can show counts by its bytes.
     if (entry.kind !== KIND_OTHER) store.readValue(id, entry);
     result.add(entry);
-    const bytes = entry.keyLength + entry.valueLength + store.countedBytes - before;
+    const bytes = entry.keyLength + entry.valueLength + store.workedBytes - before;
     return ENTRY_WORK + ((bytes / BYTES_A_WORK) | 0);
   });
   const write: ReplyContinuation = (reply) => {

@@ -82,7 +82,7 @@ export function eachKeyInSlices(
     const bytes = request.length(i) + (stride === 2 ? request.length(i + 1) : 0);
     return (bytes / BYTES_A_WORK) | 0;
   };
-  const bytesBeside = (): number => (gathered?.bytes ?? 0) + context.store.countedBytes;
+  const bytesBeside = (): number => (gathered?.bytes ?? 0) + context.store.workedBytes;
   const step = (): boolean => {
     let work = STEP_WORK;
     for (; checked < request.count; checked += stride) {

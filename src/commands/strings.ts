@@ -1,6 +1,6 @@
 /** Commands on one string value. */
 import { READ_WRITE, WRITE, type KeyAccess } from "../access/permission.ts";
-import { Entry, KIND_OTHER } from "../core/data/entry.ts";
+import { Entry, KIND_OTHER, KIND_STRING } from "../core/data/entry.ts";
 import { SHAPE_KEY_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
@@ -31,6 +31,7 @@ import { ValueBuilder } from "./value-builder.ts";
 
 const found = new Entry();
 const built = new ValueBuilder();
+const whole = new ValueBuilder();
 
 const get: Run = (request, reply, context) => {
   if (!checkKey(request, 0, reply)) return;
@@ -172,30 +173,58 @@ const getAndDelete: Run = (request, reply, context) => {
 function extend(atFront: boolean): Run {
   return (request, reply, context) => {
     if (!checkKey(request, 0, reply)) return;
-    const { store } = context;
-    const id = store.find(request.bytes, request.start(0), request.length(0));
-    found.setValue(request.bytes, 0, 0);
-    if (id >= 0) store.readValueAlone(id, found);
+    const id = findToChange(request, context);
     const length = found.valueLength + request.length(1);
     if (!checkValueLength(length, reply, context)) return;
-    built.reset(length);
-    if (atFront) built.add(request.bytes, request.start(1), request.length(1));
-    built.add(found.value, found.valueOffset, found.valueLength);
-    if (!atFront) built.add(request.bytes, request.start(1), request.length(1));
-    if (isRefused(writeBuilt(request, context), reply)) return;
-    if (request.isResp) reply.count(built.length, "");
-    else reply.value(built.bytes, 0, built.length);
-    built.reset();
+    built.reset(request.length(1));
+    built.add(request.bytes, request.start(1), request.length(1));
+    if (isRefused(putBuilt(id, atFront ? 0 : found.valueLength, 0, request, context), reply))
+      return;
+    if (request.isResp) return reply.count(length, "");
+    return get(request, reply, context);
   };
 }
 
-/** Stores what was built under key argument 0, which keeps its expiry. */
-function writeBuilt(request: Request, context: Context): Outcome {
+/** Points `found` at what key argument 0 holds, or at nothing. The id, or -1. */
+function findToChange(request: Request, { store }: Context): number {
+  const id = store.find(request.bytes, request.start(0), request.length(0));
+  found.setValue(request.bytes, 0, 0);
+  if (id >= 0) store.readValueAlone(id, found);
+  return id;
+}
+
+/**
+ * Puts what was built in the place of `removed` bytes, from `at` on, of what `findToChange` found.
+ * The key keeps its expiry.
+ */
+function putBuilt(
+  id: number,
+  at: number,
+  removed: number,
+  request: Request,
+  context: Context,
+): Outcome {
+  const { store } = context;
+  context.copiedBytes += built.length;
+  if (id >= 0 && found.kind === KIND_STRING) {
+    const outcome = store.splice(id, at, removed, built.bytes, 0, built.length);
+    built.reset();
+    return outcome;
+  }
+  // Nothing was there, or a counter, of which clients see a few digits.
+  const { value, valueOffset, valueLength } = found;
+  const tailAt = at + removed;
+  whole.reset();
+  whole.add(value, valueOffset, at);
+  whole.add(built.bytes, 0, built.length);
+  whole.add(value, valueOffset + tailAt, valueLength - tailAt);
   const keyStart = request.start(0);
   const keyLength = request.length(0);
-  const { bytes, length } = built;
-  context.copiedBytes += length;
-  return context.store.set(request.bytes, keyStart, keyLength, bytes, 0, length, KEEP_EXPIRY);
+  const { bytes, length } = whole;
+  built.reset();
+  const outcome = store.set(request.bytes, keyStart, keyLength, bytes, 0, length, KEEP_EXPIRY);
+  whole.reset();
+  return outcome;
 }
 
 const valueLength: Run = (request, reply, context) => {
@@ -229,28 +258,19 @@ const setRange: Run = (request, reply, context) => {
   const offset = readInteger(request, 1);
   if (offset === undefined) return reply.error("Value is not a valid number");
   if (offset < 0) return reply.error("Value out of range", "offset is out of range");
-  const { store } = context;
-  const id = store.find(request.bytes, request.start(0), request.length(0));
-  found.setValue(request.bytes, 0, 0);
-  if (id >= 0) store.readValueAlone(id, found);
-  const patchLength = request.length(2);
-  if (patchLength === 0) return reply.count(found.valueLength, "VALUE ");
-  const end = offset + patchLength;
-  const length = Math.max(end, found.valueLength);
+  const id = findToChange(request, context);
+  const { valueLength } = found;
+  const givenLength = request.length(2);
+  if (givenLength === 0) return reply.count(valueLength, "VALUE ");
+  const length = Math.max(offset + givenLength, valueLength);
   if (!checkValueLength(length, reply, context)) return;
-  if (id >= 0 && store.overwrite(id, offset, request.bytes, request.start(2), patchLength)) {
-    return reply.count(found.valueLength, "VALUE ");
-  }
-  built.reset(length);
-  built.add(found.value, found.valueOffset, Math.min(offset, found.valueLength));
-  built.addZeros(offset - built.length);
-  built.add(request.bytes, request.start(2), patchLength);
-  if (end < found.valueLength) {
-    built.add(found.value, found.valueOffset + end, found.valueLength - end);
-  }
-  if (isRefused(writeBuilt(request, context), reply)) return;
-  reply.count(built.length, "VALUE ");
-  built.reset();
+  const at = Math.min(offset, valueLength);
+  const removed = Math.min(givenLength, valueLength - at);
+  built.reset(offset - at + givenLength);
+  built.addZeros(offset - at);
+  built.add(request.bytes, request.start(2), givenLength);
+  if (isRefused(putBuilt(id, at, removed, request, context), reply)) return;
+  reply.count(length, "VALUE ");
 };
 
 const typeOf: Run = (request, reply, context) => {

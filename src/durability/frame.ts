@@ -29,9 +29,10 @@ import { readU32, writeU32, readU64, writeU64 } from "../core/bytes.ts";
 export const FRAME_HEADER_BYTES = 28;
 /**
  * The version of frames and records together; in the first record of every file. Since 2 there are
- * drop records, since 3 patch records, since 4 expiries with versions of their own.
+ * drop records, since 3 patch records, since 4 expiries with versions of their own, and since 5
+ * splices.
  */
-export const FORMAT_VERSION = 4;
+export const FORMAT_VERSION = 5;
 /** The first version that can still be read. */
 export const OLDEST_FORMAT_VERSION = 1;
 

@@ -13,8 +13,10 @@
  *              expiry in Unix ms u64, 0 when it does not expire · at u32 · bytes u32 · key · bytes
  *   expiry 07  key length - 1 u16 · version 16 bytes · expiry in Unix ms u64, 0 when it does not
  *              expire · when its death was learned of u64, 0 if not later than it died · key
- *   splice 08  as a patch, which leaves the expiry as it is: what it says of that means nothing
+ *   over   08  as a patch, which leaves the expiry as it is: what it says of that means nothing
  *   09              never a record: a payload that begins so is sealed, see `sealing.ts`
+ *   splice 0a  key length - 1 u16 · version 16 bytes · version before 16 bytes · at u32 ·
+ *              bytes removed u32 · bytes u32 · key · bytes
  *   entry  20 + kind, + 4 when it expires, + 8 when that was decided by another write than that of
  *              its base, + 10 when its death was learned of later
  *              key length - 1 u16 · value length u32 · version 16 bytes · [expiry in Unix ms u64] ·
@@ -26,14 +28,15 @@
  * after it. Metadata are small values to remember by name (the clock, an epoch, the purge time, …):
  * the last one counts, and an empty value means that there is none. A drop says that an entry is no
  * longer there, in this version or an older one, without a deletion that merging would know of:
- * it was purged, or it was set aside. A patch says that a string, in exactly the version before,
- * got another version, and bytes in place of as many from `at` on. With any other version it means
- * nothing. An expiry says that an entry got another one, of that version. These are the records
- * whose place among the others matters: they undo, or change, what stands before them.
+ * it was purged, or it was set aside. A splice says that a string, in exactly the version before,
+ * got another version, and bytes in place of those removed from `at` on. With any other version it
+ * means nothing. An expiry says that an entry got another one, of that version. These are the
+ * records whose place among the others matters: they undo, or change, what stands before them.
  *
- * Files of the formats 1 to 3 are read as well. They know one version for value and expiry; what a
- * tombstone has there in the place of an expiry is when it was learned of; and patches, 06, change
- * the expiry too, and are not written any more.
+ * Files of the formats 1 to 4 are read as well. Up to 3 they know one version for value and expiry,
+ * and what a tombstone has in the place of an expiry is when it was learned of. In place of splices
+ * they have patches, of the formats 3 and 4, which remove as many bytes as they bring: 06, which
+ * change the expiry too, and 08.
  */
 import { readU32, writeU32, readU64, writeU64, enlarged, release } from "../core/bytes.ts";
 import {
@@ -102,7 +105,8 @@ const METADATA = 0x04;
 const DROP = 0x05;
 const PATCH = 0x06;
 const EXPIRY = 0x07;
-const SPLICE = 0x08;
+const OVERWRITE = 0x08;
+const SPLICE = 0x0a;
 const ENTRY = 0x20;
 const OTHER_ENTRY = 0x40;
 const ENTRY_KINDS = 3;
@@ -120,7 +124,8 @@ const MAX_EXTRA_BYTES = TIME_BYTES + VERSION_BYTES + TIME_BYTES;
 const EXPIRY_RECORD_BYTES = 35;
 /** Bytes of a drop record besides the key. */
 const DROP_RECORD_BYTES = 19;
-/** Bytes of a patch record besides key and bytes. */
+/** Bytes of a splice record, and of a patch, besides key and bytes. */
+const SPLICE_RECORD_BYTES = 47;
 const PATCH_RECORD_BYTES = 51;
 /** The longest name of metadata, and the longest node id, in bytes. */
 const MAX_METADATA_NAME_BYTES = 255;
@@ -236,19 +241,19 @@ export class FrameBuffer {
   }
 
   /** Adds what changed of a string. */
-  addPatch({ entry, at: patchAt, previous, hasExpiry }: Patch): void {
+  addPatch({ entry, at: patchAt, removed, previous }: Patch): void {
     const { keyLength, valueLength } = entry;
-    let at = this.reserve(PATCH_RECORD_BYTES + keyLength + valueLength);
+    let at = this.reserve(SPLICE_RECORD_BYTES + keyLength + valueLength);
     const { bytes } = this;
-    bytes[at] = hasExpiry ? PATCH : SPLICE;
+    bytes[at] = SPLICE;
     bytes[at + 1] = (keyLength - 1) >>> 8;
     bytes[at + 2] = keyLength - 1;
     writeVersion(bytes, at + 3, entry);
     writeVersion(bytes, at + 19, previous);
-    writeU64(bytes, at + 35, entry.expiresAtMs);
-    writeU32(bytes, at + 43, patchAt);
-    writeU32(bytes, at + 47, valueLength);
-    at += PATCH_RECORD_BYTES;
+    writeU32(bytes, at + 35, patchAt);
+    writeU32(bytes, at + 39, removed);
+    writeU32(bytes, at + 43, valueLength);
+    at += SPLICE_RECORD_BYTES;
     copyBytes(entry.key, entry.keyOffset, keyLength, bytes, at);
     copyBytes(entry.value, entry.valueOffset, valueLength, bytes, at + keyLength);
     this.length = at + keyLength + valueLength;
@@ -409,6 +414,7 @@ function readOther(bytes: Uint8Array, at: number, end: number, sink: RecordSink)
     case DROP:
       return readDrop(bytes, at, end, sink);
     case PATCH:
+    case OVERWRITE:
     case SPLICE:
       return readPatch(bytes, at, end, sink);
     case EXPIRY:
@@ -443,17 +449,19 @@ function readExpiry(bytes: Uint8Array, at: number, end: number, sink: RecordSink
 }
 
 function readPatch(bytes: Uint8Array, at: number, end: number, sink: RecordSink): number {
-  const keyAt = at + PATCH_RECORD_BYTES;
+  const isSplice = bytes[at] === SPLICE;
+  const keyAt = at + (isSplice ? SPLICE_RECORD_BYTES : PATCH_RECORD_BYTES);
   if (keyAt > end) return SENSELESS;
   const keyLength = ((bytes[at + 1] << 8) | bytes[at + 2]) + 1;
-  const valueLength = readU32(bytes, at + 47);
+  const valueLength = readU32(bytes, keyAt - 4);
   const next = keyAt + keyLength + valueLength;
   if (next > end || keyLength > MAX_KEY_BYTES) return SENSELESS;
   readVersion(bytes, at + 3, patch.entry);
   readVersion(bytes, at + 19, patch.previous);
   patch.hasExpiry = bytes[at] === PATCH;
   patch.entry.setExpiry(patch.hasExpiry ? readTime(bytes, at + 35) : 0);
-  patch.at = readU32(bytes, at + 43);
+  patch.at = readU32(bytes, isSplice ? at + 35 : at + 43);
+  patch.removed = isSplice ? readU32(bytes, at + 39) : valueLength;
   patch.entry.setKey(bytes, keyAt, keyLength);
   patch.entry.setValue(bytes, keyAt + keyLength, valueLength);
   sink.patch(patch);

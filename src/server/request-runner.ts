@@ -178,7 +178,7 @@ export class RequestRunner {
     reply.reset();
     let hasCompleted = false;
     let isOver = false;
-    slice.begin(output.beginRun() + context.copiedBytes + store.countedBytes);
+    slice.begin(output.beginRun() + context.copiedBytes + store.workedBytes);
     this.isWorking = true;
     let lookedTo = input.start;
     store.beginRun();
@@ -195,7 +195,7 @@ export class RequestRunner {
         // Of a request with very many parts the rest is read when others had their turn.
         isOver = reader.isReadingOn;
         if (!goesOn || session.isClosing || session.upgrade !== null) break;
-        const bytes = durability.position + context.copiedBytes + store.countedBytes;
+        const bytes = durability.position + context.copiedBytes + store.workedBytes;
         isOver = reply.length >= SEND_AT_BYTES || slice.isOver(bytes + reply.length);
       }
     } finally {

@@ -925,10 +925,10 @@ describe("memory", () => {
     const before = real.observed.get(real.store.find(key, 0, key.length));
     const patch = bytes("??patch");
     const write = (at: number) =>
-      real.store.overwrite(real.store.find(key, 0, key.length), at, patch, 2, 5);
-    expect(write(0)).toBeTrue();
-    expect(write(95)).toBeTrue();
-    expect(write(96)).toBeFalse();
+      real.store.splice(real.store.find(key, 0, key.length), at, 5, patch, 2, 5);
+    expect(write(0)).toBe(APPLIED);
+    expect(write(95)).toBe(APPLIED);
+    expect(() => write(96)).toThrow("no such part");
     expect(real.get("key7")).toBe(`patch${"v".repeat(90)}patch`);
     expect(real.observed.get(real.store.find(key, 0, key.length))).not.toBe(before);
     real.checkObserved();
@@ -936,7 +936,7 @@ describe("memory", () => {
     const other = new TestStore();
     expect(other.increment("key7", 12_345n)).toBe(APPLIED);
     const id = other.store.find(key, 0, key.length);
-    expect(other.store.overwrite(id, 0, patch, 2, 5)).toBeFalse();
+    expect(() => other.store.splice(id, 0, 5, patch, 2, 5)).toThrow("no such part");
     expect(other.get("key7")).toBe("12345");
   });
 

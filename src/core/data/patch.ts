@@ -5,8 +5,10 @@ import { Entry, newVersion, type VersionWords } from "./entry.ts";
 export class Patch {
   /** Key and version of the string as it is now. The value is only what was written. */
   readonly entry = new Entry();
-  /** From which byte of the string on the value was written over what was there. */
+  /** From which byte of the string on the value took the place of what was there. */
   at = 0;
+  /** Of how many bytes it took the place. */
+  removed = 0;
   /** The version that was changed. To any other one the patch means nothing. */
   readonly previous: VersionWords = newVersion();
   /** It is one of an earlier version, whose patches gave the string another expiry, too. */

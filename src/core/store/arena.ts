@@ -161,6 +161,12 @@ export class Arena {
     return this.bytes[slab];
   }
 
+  /** Whether somebody reads a slot, so that `own` would have to copy it. */
+  isShared(reference: number): boolean {
+    const slab = slabOf(reference);
+    return this.slabClass[slab] === LARGE && this.liveSlots[slab] > 0;
+  }
+
   /** The bytes that `share` returned for this slot are not read any more. */
   unshare(reference: number, bytes: Uint8Array): void {
     const slab = slabOf(reference);
@@ -172,8 +178,8 @@ export class Arena {
    * bytes that are its own. False when the system has no memory for that.
    */
   own(reference: number): boolean {
+    if (!this.isShared(reference)) return true;
     const slab = slabOf(reference);
-    if (this.slabClass[slab] !== LARGE || this.liveSlots[slab] === 0) return true;
     const buffer = bufferOf(this.bytes[slab].length);
     if (buffer === null) return false;
     const bytes = new Uint8Array(buffer);

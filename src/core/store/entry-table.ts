@@ -78,6 +78,8 @@ const NO_ROW = 0xffff_ffff;
 const SLABS_A_LOOK = 1024;
 const WORTH_SHARE = 1 / 64;
 const ROWS_A_LOOK = 64;
+/** Room behind a long string that has become longer, as a share of it. */
+const ROOM_TO_GROW = 1 / 8;
 
 /** Rows and slots; knows nothing of merging, order or hashing. */
 export class EntryTable {
@@ -85,6 +87,8 @@ export class EntryTable {
   idLimit = 0;
   /** Rows in use. */
   count = 0;
+  /** Bytes of values that `splice` has moved so far. */
+  movedBytes = 0;
   private readonly arena = new Arena();
   private readonly origins = new OriginTable();
   private readonly rows: Uint32Array[] = [];
@@ -159,6 +163,65 @@ export class EntryTable {
     this.fillRow(row, at, moved, entry);
     this.arena.free(reference);
     return true;
+  }
+
+  /**
+   * Replaces what row `id` holds, which is a string, by `entry`: a string of the same key whose
+   * value is that of `entry` in the place of `removed` bytes of the present one, from `at` on. It
+   * does not lie here. False when memory is used up, and then nothing has changed.
+   */
+  splice(id: number, entry: Entry, at: number, removed: number, limitBytes: number): boolean {
+    const row = this.rows[id >>> CHUNK_BITS];
+    const rowAt = (id & CHUNK_MASK) * ROW_WORDS;
+    const reference = referenceAt(row, rowAt);
+    const presentFacts = row[rowAt + FACTS];
+    const presentBytes = row[rowAt + VALUE];
+    const tailAt = at + removed;
+    const tailBytes = presentBytes - tailAt;
+    const length = at + entry.valueLength + tailBytes;
+    const slotBytes = this.shape(entry, length);
+    const { arena, facts } = this;
+    const valueAt = keyOffset(presentFacts) + entry.keyLength;
+    const isInPlace =
+      keyOffset(presentFacts) === keyOffset(facts) && slotBytes <= arena.capacityOf(reference);
+    if (isInPlace) {
+      if (arena.isShared(reference)) this.movedBytes += presentBytes;
+      if (!arena.own(reference)) return false;
+    }
+    const target = isInPlace ? reference : this.allocateToGrow(slotBytes, limitBytes);
+    if (target === OUT_OF_MEMORY) return false;
+    const from = arena.bytes[slabOf(reference)];
+    const fromAt = offsetOf(reference) + valueAt;
+    const to = arena.bytes[slabOf(target)];
+    const toAt = offsetOf(target) + keyOffset(facts) + entry.keyLength;
+    const { key, value } = entry;
+    if (!isInPlace) {
+      copyBytes(key, entry.keyOffset, entry.keyLength, to, toAt - entry.keyLength);
+      copyBytes(from, fromAt, at, to, toAt);
+      copyBytes(from, fromAt + tailAt, tailBytes, to, toAt + at + entry.valueLength);
+      this.movedBytes += presentBytes;
+    } else if (removed !== entry.valueLength && tailBytes > 0) {
+      to.copyWithin(toAt + at + entry.valueLength, fromAt + tailAt, fromAt + presentBytes);
+      this.movedBytes += tailBytes;
+    }
+    copyBytes(value, entry.valueOffset, entry.valueLength, to, toAt + at);
+    if ((facts & HEADER_MASK) !== 0) {
+      writeHeader(arena.words[slabOf(target)], offsetOf(target), facts, entry);
+    }
+    this.fillRow(row, rowAt, target, entry, length);
+    if (!isInPlace) arena.free(reference);
+    return true;
+  }
+
+  /** A slot for what is long and grows: with room for more, if there is any. */
+  private allocateToGrow(bytes: number, limitBytes: number): number {
+    const { arena } = this;
+    const mostBytes = limitBytes - this.rowBytes();
+    if (bytes > LARGEST_SLOT_BYTES) {
+      const reference = arena.allocate(Math.ceil(bytes * (1 + ROOM_TO_GROW)), mostBytes);
+      if (reference !== OUT_OF_MEMORY) return reference;
+    }
+    return arena.allocate(bytes, mostBytes);
   }
 
   /** What `replace` mostly comes to: another value of the same length, and another time. */
@@ -305,17 +368,6 @@ export class EntryTable {
     const keyAt = offsetOf(reference) + keyOffset(facts);
     into.valueOffset = keyAt + this.keyLengthAt(facts, reference);
     into.valueLength = row[at + VALUE];
-  }
-
-  /**
-   * Like `read`, for who writes into the value where it lies. False, and nothing is read, when
-   * others read it and the system has no memory for them.
-   */
-  readToWrite(id: number, into: Entry): boolean {
-    const row = this.rows[id >>> CHUNK_BITS];
-    if (!this.arena.own(referenceAt(row, (id & CHUNK_MASK) * ROW_WORDS))) return false;
-    this.read(id, into);
-    return true;
   }
 
   /**
@@ -574,8 +626,11 @@ export class EntryTable {
     return keyBytes + packedBytes(bytes, offsetOf(reference) + keyBytes);
   }
 
-  /** Finds out how an entry will lie here. Returns how many bytes its slot takes. */
-  private shape(entry: Entry): number {
+  /**
+   * Finds out how an entry will lie here, with a value of that length if it is a string. Returns
+   * how many bytes its slot takes.
+   */
+  private shape(entry: Entry, valueLength = entry.valueLength): number {
     const { packed } = this;
     const { keyLength, kind, expiryVersion } = entry;
     let facts = kind << KIND_SHIFT;
@@ -589,7 +644,7 @@ export class EntryTable {
     if (kind === KIND_COUNTER && packed.pack(entry, this.origins)) {
       facts |= packed.length > 0 ? IS_PACKED | HAS_BASE : IS_PACKED;
       this.valueBytes = packed.length;
-    } else this.valueBytes = entry.valueLength;
+    } else this.valueBytes = valueLength;
     this.facts = facts;
     return keyOffset(facts) + keyLength + this.valueBytes;
   }
@@ -603,10 +658,16 @@ export class EntryTable {
     this.fillRow(row, at, reference, entry);
   }
 
-  private fillRow(row: Uint32Array, at: number, reference: number, entry: Entry): void {
+  private fillRow(
+    row: Uint32Array,
+    at: number,
+    reference: number,
+    entry: Entry,
+    valueLength = entry.valueLength,
+  ): void {
     setReference(row, at, reference, this.facts);
     const isPacked = (this.facts & IS_PACKED) !== 0;
-    row[at + VALUE] = isPacked ? this.packed.totalLow : entry.valueLength;
+    row[at + VALUE] = isPacked ? this.packed.totalLow : valueLength;
     row[at + TIME_HIGH] = entry.timeHigh;
     row[at + TIME_LOW] = entry.timeLow;
   }

@@ -143,11 +143,6 @@ export class KeyedEntries {
   }
 
   /** See EntryTable. */
-  readToWrite(id: number, into: Entry): boolean {
-    return this.table.readToWrite(id, into);
-  }
-
-  /** See EntryTable. */
   shareValue(id: number, entry: Entry): SharedValue | null {
     return this.table.shareValue(id, entry);
   }
@@ -238,6 +233,28 @@ export class KeyedEntries {
     if (wasMissing !== (entry.kind === KIND_HUSK)) this.missing += wasMissing ? -1 : 1;
     this.announce(id, local, change);
     return APPLIED;
+  }
+
+  /**
+   * Puts an entry in the place of a string with the same key: a string whose value is that of
+   * `entry` in the place of `removed` bytes of the present one, from `at` on. APPLIED or
+   * REFUSED_FULL.
+   */
+  splice(id: number, entry: Entry, at: number, removed: number, local: boolean): Outcome {
+    const { table } = this;
+    const hadExpiry = table.hasExpiry(id);
+    const presentBytes = table.valueLengthOf(id);
+    const length = presentBytes - removed + entry.valueLength;
+    const limitBytes = this.limitFor(entry, local, presentBytes, length);
+    if (!table.splice(id, entry, at, removed, limitBytes)) return this.refuseFull(local);
+    if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
+    this.announce(id, local, CHANGED_VALUE);
+    return APPLIED;
+  }
+
+  /** Bytes of values that were moved so far, by changes of parts of them. */
+  get movedBytes(): number {
+    return this.table.movedBytes;
   }
 
   /** Gives an entry whose value this node has changed where it lies another version. */
@@ -417,12 +434,17 @@ export class KeyedEntries {
    * here: another expiry, a value that is no longer. The deletion of a key that is here takes no
    * memory, so it always goes through: it is how room is made.
    */
-  private limitFor(entry: Entry, local: boolean, presentBytes: number): number {
+  private limitFor(
+    entry: Entry,
+    local: boolean,
+    presentBytes: number,
+    valueLength = entry.valueLength,
+  ): number {
     if (this.limitBytes === Infinity || this.isRecovering) return Infinity;
     const isDeletion = !hasValue(entry.kind);
     const isHere = presentBytes !== NOT_HERE;
     if (isDeletion && isHere) return Infinity;
-    const isLonger = entry.valueLength > presentBytes;
+    const isLonger = valueLength > presentBytes;
     const usesReserve = (!local && (isDeletion || isHere)) || !isLonger;
     const reserveBytes = Math.max(LEAST_RESERVE_BYTES, this.limitBytes * MERGE_RESERVE);
     const limitBytes = this.limitBytes + (usesReserve ? reserveBytes : 0);

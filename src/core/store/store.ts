@@ -32,7 +32,6 @@ import {
   KIND_STRING,
   KIND_TOMBSTONE,
   compareVersions,
-  copyBytes,
   isNoVersion,
   type VersionWords,
 } from "../data/entry.ts";
@@ -120,10 +119,10 @@ export class Store {
   /** The number `increment` arrived at, or `readValue` read. */
   readonly number: Int64;
   /**
-   * Bytes of counters that were gone through so far to add them up: work that no length of a reply
-   * tells of.
+   * Bytes of counters that were gone through so far to add them up, and of strings that were moved
+   * when some of them changed: work that no length of a reply tells of.
    */
-  countedBytes = 0;
+  workedBytes = 0;
 
   private readonly entries: KeyedEntries;
   private readonly flushFloor = new FlushFloor();
@@ -322,7 +321,7 @@ export class Store {
     if (into.kind !== KIND_COUNTER) return;
     if (entries.isPacked(id)) entries.readNumber(id, number);
     else {
-      this.countedBytes += into.valueLength;
+      this.workedBytes += into.valueLength;
       sumOf(into.value, into.valueOffset, into.valueLength, number);
     }
     into.setValue(numberText, 0, formatInt64(number, numberText, 0));
@@ -477,23 +476,30 @@ export class Store {
   }
 
   /**
-   * Writes bytes over some of a string, from its byte `at` on, and copies nothing else of it. False
-   * when entry `id` is no string of that length, or is just being read and there is no memory.
+   * Puts bytes, which do not lie in this store, in the place of `removed` bytes of the string `id`,
+   * from its byte `at` on, and moves as little as can be of the rest. APPLIED or REFUSED_FULL.
    */
-  overwrite(id: number, at: number, bytes: Uint8Array, offset: number, length: number): boolean {
-    const { own, present } = this;
-    if (!this.entries.readToWrite(id, present)) return false;
-    if (present.kind !== KIND_STRING || at + length > present.valueLength) return false;
-    copyBytes(bytes, offset, length, present.value, present.valueOffset + at);
+  splice(
+    id: number,
+    at: number,
+    removed: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): Outcome {
+    const { entries, own, present } = this;
+    entries.read(id, present);
+    if (present.kind !== KIND_STRING || at + removed > present.valueLength) {
+      throw new Error("there is no such part of a string");
+    }
     own.kind = KIND_STRING;
-    own.setKey(present.key, present.keyOffset, present.keyLength);
-    own.setValue(present.value, present.valueOffset, present.valueLength);
+    own.setKey(present.key, present.keyOffset, present.keyLength).setValue(bytes, offset, length);
     this.stamp();
     setExpiryOf(own, present);
-    if (this.patches.replaceWithin(id, present, own, at, length) !== APPLIED) {
-      throw new Error("a write in place was refused");
-    }
-    return true;
+    const { movedBytes } = entries;
+    const outcome = this.patches.splice(id, present, own, at, removed);
+    this.workedBytes += entries.movedBytes - movedBytes;
+    return outcome;
   }
 
   /**
@@ -535,7 +541,7 @@ export class Store {
     if (!counts.start(id < 0 ? null : present, isLive, this.flushFloor, own)) return NOT_A_NUMBER;
     this.stamp();
     const isInRange = counts.add(own, delta);
-    this.countedBytes += own.valueLength;
+    this.workedBytes += own.valueLength;
     if (!isInRange) return OUT_OF_RANGE;
     if (id < 0) return entries.add(hash, own, true);
     if (own.valueLength >= LARGE_COUNTER_BYTES) this.change = counts.changeOf(own);
@@ -559,7 +565,7 @@ export class Store {
   private incrementInPlace(id: number, delta: Int64): boolean {
     const { clock, counts, present } = this;
     if (!counts.addInPlace(present, delta)) return false;
-    this.countedBytes += present.valueLength;
+    this.workedBytes += present.valueLength;
     if (present.valueLength >= LARGE_COUNTER_BYTES) {
       const { high, low } = counts.origin;
       present.setVersion(clock.high, clock.low, high, low);

@@ -25,8 +25,10 @@ function read(payload: Uint8Array): { entries: Entry[]; others: unknown[] } {
   const sink: RecordSink = {
     ...NOTHING,
     entry: (entry) => void entries.push(entry.clone()),
-    patch: ({ entry, at, hasExpiry }) =>
-      void others.push({ at, hasExpiry, expiresAtMs: entry.expiresAtMs, bytes: entry.valueLength }),
+    patch: ({ entry, at, removed, hasExpiry }) => {
+      const { expiresAtMs, valueLength } = entry;
+      others.push({ at, removed, hasExpiry, expiresAtMs, bytes: valueLength });
+    },
     expiry: ({ expiresAtMs, learnedMs, timeHigh, keyLength }) =>
       void others.push({ expiresAtMs, learnedMs, timeHigh, keyLength }),
   };
@@ -155,6 +157,19 @@ describe("of the formats before 4", () => {
     bytes.writeBigUInt64BE(1_234n, 35);
     bytes.writeUInt32BE(40, 43);
     bytes.writeUInt32BE(2, 47);
-    expect(read(bytes).others).toEqual([{ at: 40, hasExpiry: true, expiresAtMs: 1_234, bytes: 2 }]);
+    expect(read(bytes).others).toEqual([
+      { at: 40, removed: 2, hasExpiry: true, expiresAtMs: 1_234, bytes: 2 },
+    ]);
   });
+});
+
+test("a patch of format 4 leaves the expiry as it is", () => {
+  const bytes = Buffer.alloc(51 + 3);
+  bytes[0] = 0x08;
+  bytes.writeBigUInt64BE(1_234n, 35);
+  bytes.writeUInt32BE(40, 43);
+  bytes.writeUInt32BE(2, 47);
+  expect(read(bytes).others).toEqual([
+    { at: 40, removed: 2, hasExpiry: false, expiresAtMs: 0, bytes: 2 },
+  ]);
 });
