@@ -24,6 +24,7 @@ import { DiskSpace } from "./durability/disk-space.ts";
 import { journalFacts, journalSeries } from "./durability/log.ts";
 import { seriesWithin, within, type FactSection, type Series } from "./fact.ts";
 import { NodeCertificates } from "./node-certificates.ts";
+import { NodeSecrets } from "./node-secrets.ts";
 import { PeerTraffic } from "./peer-traffic.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Replica } from "./replica.ts";
@@ -35,6 +36,7 @@ export interface NodeParts {
   readonly services: Services;
   readonly listener: Listener;
   readonly certificates: NodeCertificates;
+  readonly secrets: NodeSecrets;
   readonly replica: Replica;
   readonly live: LiveConfig;
   readonly diskSpace: DiskSpace;
@@ -76,6 +78,7 @@ export const infoTable: readonly FactSection<Asked>[] = [
       ...within(moment, replicationFacts),
       ...within((it: Asked) => it.replica.replicator, Replicator.facts),
       ...within((it: Asked) => it.replica.antiEntropy, AntiEntropy.facts),
+      ...within((it: Asked) => it.secrets, NodeSecrets.facts),
       ...within((it: Asked) => it.replica.traffic, PeerTraffic.facts),
     ],
   },

@@ -15,6 +15,7 @@ import type { Logger } from "./observability/log.ts";
 /** What a connection to the broker has, so that another value takes another connection. */
 const CONNECTION_KEYS: readonly KeyName[] = [
   "mqtt.broker_address",
+  "mqtt.client_id",
   "mqtt.username",
   "mqtt.password",
   "mqtt.keep_alive",

@@ -30,6 +30,7 @@ import { MAX_KEY_BYTES } from "./core/data/entry.ts";
 import { advertisedAddress, advertisedTlsAddress } from "./node-address.ts";
 import { addressOfOwn, brokerTls, startBroker } from "./node-broker.ts";
 import { NodeCertificates } from "./node-certificates.ts";
+import { NodeSecrets } from "./node-secrets.ts";
 import { membersOf, treeCellsOf } from "./node-view.ts";
 import { infoSections, nodeSeries, type NodeParts } from "./node-facts.ts";
 import { isAboutConnection, reportChange, settingsControl } from "./node-settings.ts";
@@ -47,7 +48,7 @@ import { placesBeyondLoopback } from "./replication/exposure.ts";
 import type { Replicator } from "./replication/replicator.ts";
 import { InnerClients } from "./server/inner-client.ts";
 import { Listener } from "./server/listener.ts";
-import { loadClusterSecrets } from "./security/cluster-secrets.ts";
+import type { ClusterSecrets } from "./security/cluster-secrets.ts";
 import { RunQueue } from "./timing.ts";
 import { version } from "./version.ts";
 import { realWorld, type World } from "./world.ts";
@@ -104,6 +105,7 @@ interface Companions {
   readonly audit: AuditFile | null;
   readonly certificates: NodeCertificates;
   readonly nodeUsers: NodeUsers;
+  readonly secrets: NodeSecrets;
   /** What files are sealed with. */
   readonly keys: DiskKeys;
   /** Null when no HTTP is served. */
@@ -117,6 +119,7 @@ class RunningNode implements Node {
   private readonly audit: AuditFile | null;
   private readonly certificates: NodeCertificates;
   private readonly nodeUsers: NodeUsers;
+  private readonly secrets: NodeSecrets;
   private readonly config: Config;
   private readonly keys: DiskKeys;
   private readonly http: NodeHttp | null;
@@ -140,6 +143,7 @@ class RunningNode implements Node {
     let recovery: RecoveryProgress | null = null;
     const certificates = new NodeCertificates(config, logger, world);
     const nodeUsers = new NodeUsers(config, logger.child("access"), world);
+    const secrets = new NodeSecrets(config, logger.child("secrets"), world);
     const keys = loadDiskKeys(config.storage, world.randomWords);
     const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
     const startOwnBroker = async (): Promise<string> => {
@@ -174,15 +178,17 @@ class RunningNode implements Node {
       },
       brokerTls: brokerTls(config, certificates),
     };
-    const opening = Replica.open(replicaOptions(config, logger, world, keys, surroundings));
+    const options = replicaOptions(config, logger, world, keys, secrets.current, surroundings);
+    const opening = Replica.open(options);
     const replica = await opening.catch(async (error: unknown) => {
       await audit?.close();
       await http?.stop();
       certificates.stop();
       nodeUsers.stop();
+      secrets.stop();
       throw error;
     });
-    const companions = { broker, audit, certificates, nodeUsers, keys, http };
+    const companions = { broker, audit, certificates, nodeUsers, secrets, keys, http };
     node = new RunningNode(live, logger, world, replica, companions);
     return node;
   }
@@ -199,6 +205,7 @@ class RunningNode implements Node {
       audit: this.audit,
       certificates: this.certificates,
       nodeUsers: this.nodeUsers,
+      secrets: this.secrets,
       keys: this.keys,
       http: this.http,
     } = companions);
@@ -216,7 +223,11 @@ class RunningNode implements Node {
       this.broker?.noteCertificates();
       this.showCertificates();
     };
-    live.parts.push(this.certificates, this.nodeUsers, this);
+    this.secrets.onChange = () => {
+      replica.renewSecrets(this.secrets.current);
+      this.warnOfListeners();
+    };
+    live.parts.push(this.certificates, this.nodeUsers, this.secrets, this);
     if (this.audit !== null) live.parts.push(this.audit);
     replica.onFailureChange = (failure) => {
       // Writes that wait to be safe were not answered, and nobody knows what will become of them.
@@ -290,6 +301,7 @@ class RunningNode implements Node {
       await this.http?.stop();
       this.certificates.stop();
       this.nodeUsers.stop();
+      this.secrets.stop();
       throw error;
     }
     const started = replica.start();
@@ -333,6 +345,7 @@ class RunningNode implements Node {
   reopenFiles(): void {
     this.certificates.reopen();
     this.nodeUsers.reopen();
+    this.secrets.reopen();
     try {
       this.audit?.reopen();
     } catch (error) {
@@ -352,8 +365,7 @@ class RunningNode implements Node {
 
   /** Without a secret, all that nodes tell each other is as safe as the ways it takes. */
   private warnOfListeners(): void {
-    const { cluster } = this.config;
-    if (cluster.secret !== "" || cluster.secret_file !== "") return;
+    if (this.secrets.current !== null) return;
     const places = placesBeyondLoopback(this.config);
     if (places.length === 0) return;
     const message =
@@ -374,6 +386,7 @@ class RunningNode implements Node {
     await this.http?.stop();
     this.certificates.stop();
     this.nodeUsers.stop();
+    this.secrets.stop();
     this.logger.info("Stopped");
     this.hasStopped.resolve();
   }
@@ -452,8 +465,8 @@ class RunningNode implements Node {
   }
 
   private partsWith(services: Services): NodeParts {
-    const { replica, listener, certificates, audit, live, diskSpace } = this;
-    return { services, replica, listener, certificates, audit, live, diskSpace };
+    const { replica, listener, certificates, secrets, audit, live, diskSpace } = this;
+    return { services, replica, listener, certificates, secrets, audit, live, diskSpace };
   }
 
   private createServices(): Services {
@@ -468,7 +481,7 @@ class RunningNode implements Node {
       randomWords: world.randomWords,
       users: this.users,
       denials: new Denials(),
-      peersProveThemselves: config.cluster.secret !== "" || config.cluster.secret_file !== "",
+      peersProveThemselves: () => this.secrets.current !== null,
       log: logger.child("server"),
       statistics: new Statistics(),
       watch: new CommandWatch(config.slowlog),
@@ -520,6 +533,7 @@ function replicaOptions(
   logger: Logger,
   world: World,
   keys: DiskKeys,
+  secrets: ClusterSecrets | null,
   surroundings: Pick<
     ReplicaOptions,
     "brokerAddress" | "address" | "tlsAddress" | "peerSecurity" | "brokerTls" | "onRecovery"
@@ -531,7 +545,7 @@ function replicaOptions(
     world,
     nodeId: config.node_id,
     clusterName: config.cluster.name,
-    secrets: loadClusterSecrets(config.cluster),
+    secrets,
     storage: config.storage,
     keys,
     mqtt: config.mqtt,

@@ -228,6 +228,12 @@ export class Replica {
     this.antiEntropy.reconfigure();
   }
 
+  /** What is said to other nodes is sealed with these from now on, or not at all. */
+  renewSecrets(secrets: ClusterSecrets | null): void {
+    this.antiEntropy.renewSecrets(secrets);
+    this.replicator?.renewSecrets(secrets);
+  }
+
   /** Ends sessions with peers, for a node that is about to stop. */
   interrupt(): void {
     this.antiEntropy.interrupt();
@@ -334,13 +340,12 @@ export class Replica {
     });
     journal.setMetadata(EPOCH_METADATA, new TextEncoder().encode(String(created.epoch)));
     const { changes, make } = created.sealMemory();
-    if (options.secrets) journal.followMetadata(SEAL_METADATA, whenChanged(changes, make));
+    journal.followMetadata(SEAL_METADATA, whenChanged(changes, make));
     return created;
   }
 
-  private sealing(): Sealing | null {
-    const { secrets, world } = this.options;
-    if (!secrets) return null;
+  private sealing(): Sealing {
+    const { secrets = null, world } = this.options;
     const { randomWords } = world;
     const memory = this.journal.metadata(SEAL_METADATA) ?? new Uint8Array(0);
     return { secrets, randomWords, memory };

@@ -453,6 +453,11 @@ export class AntiEntropy implements SyncControl {
     this.sessions.reconfigure();
   }
 
+  /** Sessions are sealed with these from now on, or not at all. */
+  renewSecrets(secrets: ClusterSecrets | null): void {
+    this.seal.renew(secrets);
+  }
+
   /** `CONFIG RESETSTAT`. */
   resetPeaks(): void {
     this.sessionSlices.reset();

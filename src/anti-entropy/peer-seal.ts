@@ -20,8 +20,8 @@ const EPHEMERAL_WORDS = 8;
 
 /** See the file header. */
 export class PeerSeal {
-  private readonly keys = new Map<string, Uint8Array>();
-  private readonly current: string;
+  private keys: ReadonlyMap<string, Uint8Array> = new Map();
+  private current = "";
   private readonly answered = new ReplayFilter(REMEMBERED_OPENINGS);
   private readonly passedOn = new ReplayFilter(REMEMBERED_OPENINGS);
   private readonly objections: Record<format.Objection, number> = {
@@ -39,6 +39,11 @@ export class PeerSeal {
       "cluster_secret_id",
       "The id of the cluster secret that this node seals with, which is no secret itself; empty without one.",
       (it) => it.current,
+    ),
+    text(
+      "cluster_previous_secret_ids",
+      "The ids of the secrets that are understood besides, with commas between; empty without any.",
+      (it) => [...it.keys.keys()].filter((id) => id !== it.current).join(","),
     ),
     counter(
       "sync_refused_unsealed",
@@ -89,9 +94,14 @@ export class PeerSeal {
     secrets: ClusterSecrets | null,
     private readonly randomWords: (count: number) => Uint32Array,
   ) {
+    this.renew(secrets);
+  }
+
+  /** Sessions begin with these from now on. Those under way go on with the keys they have made. */
+  renew(secrets: ClusterSecrets | null): void {
     this.current = secrets?.current.id ?? "";
     const all = secrets === null ? [] : [...secrets.previous, secrets.current];
-    for (const secret of all) this.keys.set(secret.id, keyOf(secret));
+    this.keys = new Map(all.map((secret) => [secret.id, keyOf(secret)]));
   }
 
   /** Whether anything is sealed. */

@@ -64,7 +64,7 @@ export interface Services {
   /** What was denied of late. */
   readonly denials: Denials;
   /** Whether a peer proves by the cluster secret that it is one. */
-  readonly peersProveThemselves: boolean;
+  peersProveThemselves(): boolean;
   readonly log: Pick<Logger, "info" | "warn">;
   /** Told of what only few may do, and of who tries. */
   readonly audit: Audit;

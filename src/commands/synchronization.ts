@@ -84,7 +84,7 @@ const peer: Run = (request, reply, context) => {
 
 /** Where there is a cluster secret, whoever comes proves in what follows that he has it. */
 function provesItself(_request: Request, { services }: Context): boolean {
-  return services.peersProveThemselves;
+  return services.peersProveThemselves();
 }
 
 /** Commands by which nodes heal their differences. */

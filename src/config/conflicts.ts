@@ -43,11 +43,11 @@ export function* conflicts(config: Config, settings: Settings): Generator<string
 function* secretConflicts({ cluster }: Config, settings: Settings): Generator<string> {
   const variable = environmentName("cluster.secret");
   const direct = settings.get("cluster.secret");
-  if (direct !== undefined && direct.from !== "environment") {
+  if (direct?.from === "file") {
     yield `cluster.secret: found in the file; allowed: cluster.secret_file, or ${variable} in the environment`;
-  } else if (direct !== undefined && cluster.secret === "") {
+  } else if (direct?.from === "environment" && cluster.secret === "") {
     yield `${variable}: found ""; allowed: a secret (merklekv keygen makes one), or no such variable`;
-  } else if (direct !== undefined && cluster.secret_file !== "") {
+  } else if (cluster.secret !== "" && cluster.secret_file !== "") {
     yield `cluster.secret_file: found beside ${variable}; allowed: one of the two`;
   }
   if (cluster.secret + cluster.secret_file === "" && cluster.previous_secret_files.length > 0) {

@@ -51,17 +51,21 @@ export const schema = {
     allowed: "a text of 32 to 1024 bytes, in the environment only",
     accepts: () => true,
     secret: true,
+    reloads: "at once",
     doc: "The cluster's secret itself, only ever set as `MERKLE_KV_CLUSTER_SECRET`; a file is safer.",
   }),
   "cluster.secret_file": text({
     fallback: "",
     ...FILE,
+    reloads: "at once",
     doc: "File with the cluster's secret, the same for all nodes (`merklekv keygen` makes one). With it, all that nodes tell each other is sealed.",
   }),
   "cluster.previous_secret_files": list({
     fallback: [],
     allowed: "a list of paths of files",
     accepts: (path) => path !== "" && isFilePath(path),
+    isPath: true,
+    reloads: "at once",
     doc: "Files with secrets that are understood beside the current one, for as long as it is being changed.",
   }),
 
@@ -261,6 +265,7 @@ export const schema = {
     fallbackText: "`node_id`; with a cluster secret, a name that hides it",
     allowed: "up to 256 characters without control characters",
     accepts: (id) => /^\P{Cc}{0,256}$/u.test(id),
+    reloads: "at once",
     doc: "Client name at the broker, unique there.",
   }),
   "mqtt.username": text({

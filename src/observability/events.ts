@@ -13,6 +13,8 @@ export const EVENTS: Readonly<Record<string, readonly Row[]>> = {
     ["stopping", "Stopping"],
     ["stopped", "Stopped"],
     ["service_manager_unreachable", "The service manager that NOTIFY_SOCKET names cannot be told…"],
+    ["cluster_secrets_changed", "Other cluster secrets are in use"],
+    ["cluster_secrets_refused", "The cluster secrets on disk are not used; those in use stay"],
     ["no_cluster_secret", "This cluster has no secret: whoever is at these places,…"],
     ["plain_text_beside_tls", "Other machines may speak plain text to this node beside TLS"],
     ["loose_files", "Other users of this machine may read or change files of this node"],

@@ -4,19 +4,24 @@
  * which one has a secret, or another secret, both say why they do not hear each other.
  */
 import { counter, flag, type Fact } from "../fact.ts";
+import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import { MessageSeal, SEAL_REFUSALS, type SealRefusal } from "./message-seal.ts";
 import type { MessageSealOptions } from "./message-seal.ts";
 import { decodeHeader, isSealed, SEAL_BYTES } from "./sealed-message.ts";
 import { SealedTransport } from "./sealed-transport.ts";
+import { ReplayGuard } from "./replay-guard.ts";
 import type { Transport, TransportOptions } from "./transport.ts";
 
-/** Secrets, and what has to outlast a restart; see MessageSealOptions. */
-export type Sealing = Pick<MessageSealOptions, "secrets" | "randomWords" | "memory">;
+/** Secrets, null for none, and what has outlasted a restart. */
+export interface Sealing extends Pick<MessageSealOptions, "randomWords"> {
+  readonly secrets: ClusterSecrets | null;
+  /** What `ReplayGuard.memory` of an earlier run returned. */
+  readonly memory?: Uint8Array;
+}
 
 /** What one is made with. */
 export interface BrokerSealOptions {
-  /** Null: nothing is sealed. */
-  readonly sealing: Sealing | null;
+  readonly sealing: Sealing;
   readonly nodeId: string;
   readonly topicPrefix: string;
   /** As in MessageSealOptions. */
@@ -79,17 +84,36 @@ export class BrokerSeal {
     ),
   ];
 
-  /** By how much a message is longer at the broker, in bytes. */
-  readonly overheadBytes: number;
-  private readonly seal: MessageSeal | null;
+  private seal: MessageSeal | null;
+  private readonly guard: ReplayGuard;
   private readonly refused = Object.fromEntries(
     Object.keys(SEAL_REFUSALS).map((reason) => [reason, 0]),
   ) as Record<SealRefusal, number>;
 
   constructor(private readonly options: BrokerSealOptions) {
-    const { sealing, nodeId, start } = options;
-    this.seal = sealing === null ? null : new MessageSeal({ ...sealing, nodeId, start });
-    this.overheadBytes = this.seal === null ? 0 : SEAL_BYTES;
+    this.guard = new ReplayGuard(options.sealing.memory);
+    this.seal = this.create(options.sealing.secrets);
+  }
+
+  /**
+   * The next connection is sealed with these, or not at all; there is none when this is called.
+   */
+  renew(secrets: ClusterSecrets | null): void {
+    const { seal } = this;
+    if (secrets !== null && seal !== null) seal.renew(secrets);
+    else this.seal = this.create(secrets);
+  }
+
+  private create(secrets: ClusterSecrets | null): MessageSeal | null {
+    if (secrets === null) return null;
+    const { guard, options } = this;
+    const { nodeId, start, sealing } = options;
+    return new MessageSeal({ secrets, nodeId, start, randomWords: sealing.randomWords, guard });
+  }
+
+  /** By how much a message is longer at the broker, in bytes. */
+  get overheadBytes(): number {
+    return this.seal === null ? 0 : SEAL_BYTES;
   }
 
   /** Whether everything is sealed. */
@@ -105,12 +129,12 @@ export class BrokerSeal {
 
   /** Counts changes of what is to outlast a restart. */
   get changes(): number {
-    return this.seal?.guard.changes ?? 0;
+    return this.guard.changes;
   }
 
-  /** What is to outlast a restart; empty when nothing is sealed. */
+  /** What is to outlast a restart. */
   memory(): Uint8Array {
-    return this.seal?.guard.memory() ?? new Uint8Array(0);
+    return this.guard.memory();
   }
 
   /** The connection to the broker. */

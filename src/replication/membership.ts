@@ -86,7 +86,7 @@ export interface MembershipOptions {
   /** Number of the batch published last. */
   readonly sequence: () => number;
   /** This node's name at the broker. */
-  readonly clientId: string;
+  readonly clientId: () => string;
   /** Whether this node receives what others publish, as far as it knows. */
   readonly hears: () => boolean;
   /** Publishes this node's presence, retained. */
@@ -401,7 +401,7 @@ export class Membership {
       online,
       isRelayed: isRelayed(),
       sequence: sequence(),
-      clientId,
+      clientId: clientId(),
       hears: hears(),
       refreshMs: this.refreshMs,
       capabilities: this.options.capabilities,

@@ -56,8 +56,8 @@ export interface MessageSealOptions {
   readonly start: number;
   /** As in World. */
   readonly randomWords: (count: number) => Uint32Array;
-  /** What `ReplayGuard.memory` of an earlier run returned. */
-  readonly memory?: Uint8Array;
+  /** Knows what came before; a new one unless given. */
+  readonly guard?: ReplayGuard;
 }
 
 /** What was sealed. */
@@ -75,8 +75,10 @@ export class MessageSeal {
    * or the sender has lost its memory and its clock has gone back, and is to be told.
    */
   onOutdated: (senderName: string, latestEpoch: string) => void = () => {};
-  private readonly keys: SealKeys;
-  private readonly origin: string;
+  private keys: SealKeys;
+  private origin: string;
+  /** Names of this node under the secrets with which it sealed before, in this run. */
+  private readonly formerNames = new Set<string>();
   private readonly ownNode: string;
   private start: number;
   private connection = 0;
@@ -86,12 +88,30 @@ export class MessageSeal {
 
   constructor(private readonly options: MessageSealOptions) {
     this.keys = new SealKeys(options.secrets);
-    this.guard = new ReplayGuard(options.memory);
+    this.guard = options.guard ?? new ReplayGuard();
     this.origin = originNameOf(this.keys.current, options.nodeId);
     this.ownNode = nodeOf(options.nodeId);
     const own = this.guard.latestEpoch(this.ownNode);
     this.start = Math.max(options.start, own === null ? 0 : startOf(own) + 1);
     this.begin();
+  }
+
+  /**
+   * Seals and opens with these from the next epoch on; `begin` is to follow. What keeps messages
+   * from having an effect twice stays: none becomes new because its sender seals otherwise.
+   */
+  renew(secrets: ClusterSecrets): void {
+    this.formerNames.add(topicNameOf(this.origin));
+    this.keys = new SealKeys(secrets);
+    this.origin = originNameOf(this.keys.current, this.options.nodeId);
+  }
+
+  /** What this node was called in topics before, and is no more: by the secrets of before. */
+  formerNamesOfOwn(): string[] {
+    const [current, ...previous] = this.namesOf(this.options.nodeId);
+    const names = new Set([...previous, ...this.formerNames]);
+    names.delete(current!);
+    return [...names];
   }
 
   /** What a node is called in topics: under the current secret, then under the previous ones. */

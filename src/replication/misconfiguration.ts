@@ -14,7 +14,7 @@ const SHORT_MS = 10_000;
 /** What it is made with. */
 export interface MisconfigurationOptions {
   readonly nodeId: string;
-  readonly clientId: string;
+  readonly clientId: () => string;
   readonly topicPrefix: string;
   readonly brokerHost: () => string;
   readonly logger: Logger;
@@ -56,7 +56,7 @@ export class Misconfiguration {
     this.say(
       "client id",
       "The broker ends one connection after the other: another client may use this client id",
-      { client_id: this.options.clientId, set: CLIENT_ID_ADVICE },
+      { client_id: this.options.clientId(), set: CLIENT_ID_ADVICE },
     );
   }
 
@@ -67,7 +67,7 @@ export class Misconfiguration {
 
   /** Another node announced itself. */
   notePresence({ nodeId, clientId }: Pick<PeerPresence, "nodeId" | "clientId">): void {
-    if (nodeId !== this.options.nodeId && clientId === this.options.clientId) {
+    if (nodeId !== this.options.nodeId && clientId === this.options.clientId()) {
       this.sayClientId(nodeId);
     }
   }
@@ -92,7 +92,7 @@ export class Misconfiguration {
   }
 
   private sayClientId(other: string): void {
-    const { clientId } = this.options;
+    const clientId = this.options.clientId();
     this.say(
       "client id",
       "Two clients of the broker share a client id, and end each other's connections",

@@ -75,8 +75,8 @@ export interface ReplicatorOptions {
   readonly hooks?: ReplicationHooks;
   /** The epoch of the start before, 0 for none: this one is above it, whatever the clock says. */
   readonly lastEpoch?: number;
-  /** What is given to the broker is sealed with it; null, and unless given: it is not. */
-  readonly sealing?: Sealing | null;
+  /** What is given to the broker is sealed with, if there are secrets. */
+  readonly sealing: Sealing;
   /** As in PublisherOptions; at once by default. */
   readonly whenSafe?: (callback: () => void) => void;
   readonly timing: Timing;

@@ -24,6 +24,7 @@ import {
   type Series,
 } from "../fact.ts";
 import type { Purpose } from "../peer-traffic.ts";
+import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import { BrokerSeal } from "./broker-seal.ts";
 import { BrokerMessenger } from "./broker-messenger.ts";
 import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
@@ -87,6 +88,8 @@ export class Replicator {
   private stopping = false;
   private finishing: Promise<void> | null = null;
   private leaving: Promise<void> | null = null;
+  /** What is sealed with from the next connection on; null as long as it is what was before. */
+  private nextSecrets: { readonly secrets: ClusterSecrets | null } | null = null;
   /** When a node with this one's id was heard of last; anybody may have made it up, once. */
   private twinSeenMs = -Infinity;
 
@@ -176,10 +179,9 @@ export class Replicator {
     this.nodesTopic = `${settings.topic_prefix}/nodes/`;
     this.presenceTopic = this.nodesTopic + presenceTopicName(nodeId);
     this.seal = this.createSeal();
-    const { clientId } = this;
     this.misconfiguration = new Misconfiguration({
       nodeId,
-      clientId,
+      clientId: () => this.clientId,
       topicPrefix: settings.topic_prefix,
       brokerHost: () => brokerOf(settings).host,
       logger: options.logger,
@@ -248,6 +250,15 @@ export class Replicator {
     else if (this.transport.connected) this.membership.announce();
   }
 
+  /**
+   * What is given to the broker is sealed with these from now on, or not at all. It takes another
+   * connection, for this node is called otherwise there, and has to hear what is sent to each name.
+   */
+  renewSecrets(secrets: ClusterSecrets | null): void {
+    this.nextSecrets = { secrets };
+    void this.reconnect();
+  }
+
   /** Says goodbye to the broker, and connects as the settings have it now. */
   private async reconnect(): Promise<void> {
     if (this.stopping) return;
@@ -257,6 +268,8 @@ export class Replicator {
     await former.close();
     // Whoever came meanwhile as well has done it.
     if (this.stopping || this.transport !== former) return;
+    if (this.nextSecrets !== null) this.seal.renew(this.nextSecrets.secrets);
+    this.nextSecrets = null;
     this.transport = this.createTransport();
     if (this.enabled) this.transport.open();
   }
@@ -490,7 +503,7 @@ export class Replicator {
       isMember: (id) => hooks?.isMember?.(id) ?? false,
       isForgotten: (id) => hooks?.isForgotten?.(id) ?? false,
       sequence: () => this.publisher.sequence,
-      clientId: settings.client_id || nodeId,
+      clientId: () => settings.client_id || nodeId,
       hears: () => !this.delivery.isUnheard,
       publish: (message) => {
         const bytes = message.length + this.seal.overheadBytes;
@@ -530,7 +543,7 @@ export class Replicator {
   }
 
   private createSeal(): BrokerSeal {
-    const { settings, nodeId, sealing = null, connect, logger } = this.options;
+    const { settings, nodeId, sealing, connect, logger } = this.options;
     return new BrokerSeal({
       sealing,
       nodeId,

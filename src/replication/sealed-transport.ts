@@ -55,8 +55,7 @@ export class SealedTransport implements Transport {
     const { topicPrefix, nodeId, seal } = options;
     this.nodesTopic = `${topicPrefix}/nodes/`;
     this.syncTopic = `${topicPrefix}/sync/`;
-    const [, ...former] = seal.namesOf(nodeId);
-    const names = [presenceTopicName(nodeId), ...former];
+    const names = [presenceTopicName(nodeId), ...seal.formerNamesOfOwn()];
     this.formerTopics = new Set(names.map((name) => this.nodesTopic + name));
     seal.onOutdated = (name, latest) => this.tell(name, latest);
     this.inner = options.connect({

@@ -33,7 +33,7 @@ key_file = "${key}"
 `;
 /** Of what has not happened, or is not there: nothing was healed, nor is a broker spoken to by TLS. */
 const NOT_SHOWN =
-  /^(sync_last_heal_|mqtt_tls_|tls_certificate_problem|config_problem|config_needs_restart|replication_broker_lacks)/;
+  /^(sync_last_heal_|mqtt_tls_|tls_certificate_problem|config_problem|cluster_secret_problem|config_needs_restart|replication_broker_lacks)/;
 
 let node: NodeProcess;
 let client: LineClient;

@@ -12,6 +12,7 @@ import type { Field } from "../../src/config/field.ts";
 import { Authority, type CertificateFiles } from "../support/certificates.ts";
 import { ConnectPackets } from "../support/connect-packets.ts";
 import { eventually } from "../support/eventually.ts";
+import { secretFileNamed, secretIdOf, secretText } from "../support/secret-files.ts";
 import { change, Started, type ReloadingNode, type Values } from "../support/reloading-node.ts";
 import { ask, connectTls } from "../support/tls-client.ts";
 import { usersFile } from "../support/users-node.ts";
@@ -125,6 +126,24 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     await eventually("it is there", () => seen.includes(`127.0.0.1:${node.port}`));
     await change(node, { "network.advertise_address": "192.0.2.7" });
     await eventually("it says so", () => seen.includes(`192.0.2.7:${node.port}`));
+  },
+  async "cluster.secret"() {
+    // What the environment says of a running process does not change, so it is said to the node.
+    const node = await start({ "auth.password": "secret" });
+    await node.ask("AUTH secret");
+    expect(await node.ask(`CONFIG SET cluster.secret ${secretText("said")}`)).toBe("OK");
+    expect(await node.fact("cluster_secret_id")).toBe(secretIdOf("said"));
+  },
+  async "cluster.secret_file"() {
+    const node = await start({ "cluster.secret_file": secretFileNamed("one") });
+    await change(node, { "cluster.secret_file": secretFileNamed("two") });
+    expect(await node.fact("cluster_secret_id")).toBe(secretIdOf("two"));
+  },
+  async "cluster.previous_secret_files"() {
+    const node = await start({ "cluster.secret_file": secretFileNamed("one") });
+    await change(node, { "cluster.previous_secret_files": [secretFileNamed("two")] });
+    expect(await node.fact("cluster_secret_id")).toBe(secretIdOf("one"));
+    expect(await node.fact("cluster_previous_secret_ids")).toBe(secretIdOf("two"));
   },
   "network.max_connections": shownBy("connection_limit", "network.max_connections", 9, "9"),
   async "network.connection_timeout"() {
@@ -276,6 +295,7 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
       return heard > 0;
     });
   },
+  "mqtt.client_id": sentToBroker("mqtt.client_id", "another", { clientId: "another" }),
   "mqtt.username": sentToBroker("mqtt.username", "eve", { username: "eve" }),
   "mqtt.password": sentToBroker(
     "mqtt.password",

@@ -31,6 +31,7 @@ function planOf(nodes: number): Plan {
       clockStep: 0,
       lostTime: 0,
       absence: 0,
+      secretChange: 0,
       isolation: 0,
       loss: 0,
       flush: 0,

@@ -55,6 +55,8 @@ export interface Plan {
     readonly departure: number;
     /** A node loses its disk, or gets a backup in its place. */
     readonly loss: number;
+    /** A running node seals with the other secret, where there are secrets. */
+    readonly secretChange: number;
     readonly flush: number;
   };
   /** Clocks run too fast or slow by up to this part. */
@@ -143,6 +145,7 @@ function drawPlainPlan(chance: Chance): Plan {
       isolation: 0,
       departure: 0,
       loss: 0,
+      secretChange: 0.02,
       flush: chance.happens(0.3) ? 0.02 : 0,
     },
     drift: isOn(0.3) ? 1e-3 : 0,

@@ -14,6 +14,7 @@ import type { Store } from "../../src/core/store/store.ts";
 import { checkDirectory } from "../../src/durability/check.ts";
 import type { JournalFailure } from "../../src/durability/journal.ts";
 import { repairDirectory } from "../../src/durability/restore.ts";
+import type { ClusterSecrets } from "../../src/security/cluster-secrets.ts";
 import type { DiskKeys } from "../../src/durability/sealing.ts";
 import { Replica, type ReplicaOptions } from "../../src/replica.ts";
 import { isoTimeOf } from "../../src/timing.ts";
@@ -316,6 +317,12 @@ export class SimNode {
   compact(): void {
     this.simulation.history.note(() => `${this.id} writes a snapshot`);
     this.serving?.journal.compact().catch(() => {});
+  }
+
+  /** The running process seals with others from now on. */
+  renewSecrets(secrets: ClusterSecrets | null): void {
+    this.simulation.history.note(() => `${this.id} seals with ${secrets?.current.id}`);
+    this.serving?.renewSecrets(secrets);
   }
 
   /** The process ends, at once and without a word; with "power", all of the machine does. */

@@ -188,6 +188,7 @@ export class Simulation {
     losses: 0,
     versionChanges: 0,
     keyChanges: 0,
+    secretChanges: 0,
     forgets: 0,
     setAside: 0,
     expiries: 0,

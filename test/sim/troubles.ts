@@ -39,6 +39,9 @@ export class Troubles {
     this.attempt(turn, "isolation", this.isolate.bind(this));
     this.attempt(turn, "departure", this.depart.bind(this));
     this.attempt(turn, "loss", (node, chance) => this.lose(node, chance));
+    if (this.simulation.isSealed) {
+      this.attempt(turn, "secretChange", (node, chance) => this.changeSecret(node, chance));
+    }
   }
 
   /** An act of its own, of a node or of all. One that takes time lets it pass when it is left out. */
@@ -118,6 +121,12 @@ export class Troubles {
   private snapshot(node: SimNode): void {
     this.simulation.counts.snapshots++;
     node.compact();
+  }
+
+  private changeSecret(node: SimNode, chance: Chance): void {
+    const secrets = this.simulation.drawSecrets(chance);
+    this.simulation.counts.secretChanges++;
+    node.renewSecrets(secrets);
   }
 
   private stall(node: SimNode, chance: Chance): void {

@@ -1,4 +1,6 @@
 /** Nodes as processes of the real binary, spoken to in lines. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { merklekvBinary } from "./binary.ts";
 import { LineClient } from "./line-client.ts";
 import type { Namespace } from "./namespaces.ts";
@@ -31,18 +33,7 @@ export class ClusterNode {
 
   /** Starts a node on a free port; it logs everything. */
   static async start(id: string, options: ClusterNodeOptions = {}): Promise<ClusterNode> {
-    const { broker } = options;
-    const mqtt = broker === undefined ? { enabled: false } : { broker_address: broker };
-    const config = [
-      `node_id = "${id}"`,
-      ...section("network", { bind_port: 0, ...options.network }),
-      ...section("mqtt", { ...mqtt, ...options.mqtt }),
-      // Nothing happens by itself within a test unless the test asks for it.
-      ...section("anti_entropy", { interval_seconds: 3600, ...options.antiEntropy }),
-      ...section("cluster", { ...options.cluster }),
-      ...section("storage", { ...options.storage }),
-      ...section("logging", { level: "debug" }),
-    ].join("\n");
+    const config = configOf(id, options);
     const { env, namespace, binary } = options;
     const host = namespace?.address ?? "127.0.0.1";
     const enter = namespace && ["ip", "netns", "exec", namespace.name, await merklekvBinary()];
@@ -53,6 +44,11 @@ export class ClusterNode {
       ...(env && { env }),
     });
     return new ClusterNode(id, process, host, await LineClient.connect(process.port, host));
+  }
+
+  /** Writes its file of settings anew. */
+  configure(options: ClusterNodeOptions): void {
+    writeFileSync(join(this.process.directory, "node.toml"), configOf(this.id, options));
   }
 
   /** `host:port` of its client port. */
@@ -103,6 +99,21 @@ export class ClusterNode {
     await this.client.close();
     await this.process.stop();
   }
+}
+
+function configOf(id: string, options: ClusterNodeOptions): string {
+  const { broker } = options;
+  const mqtt = broker === undefined ? { enabled: false } : { broker_address: broker };
+  return [
+    `node_id = "${id}"`,
+    ...section("network", { bind_port: 0, ...options.network }),
+    ...section("mqtt", { ...mqtt, ...options.mqtt }),
+    // Nothing happens by itself within a test unless the test asks for it.
+    ...section("anti_entropy", { interval_seconds: 3600, ...options.antiEntropy }),
+    ...section("cluster", { ...options.cluster }),
+    ...section("storage", { ...options.storage }),
+    ...section("logging", { level: "debug" }),
+  ].join("\n");
 }
 
 function section(name: string, values: Record<string, unknown>): string[] {

@@ -88,6 +88,7 @@ export class ReplicatingNode {
       logger: options.logger ?? silentLogger,
       ...(options.hooks ? { hooks: options.hooks } : {}),
       timing: options.timing ?? eventLoop,
+      sealing: { secrets: null, randomWords: realWorld.randomWords },
       connect: realWorld.connect,
     });
     this.store.observers.push(this.replicator.observer);

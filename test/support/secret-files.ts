@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { secretOf } from "../../src/security/keys.ts";
 
 let directory: string | null = null;
 
@@ -18,5 +19,12 @@ export function secretFileNamed(name: string): string {
 
 /** The secret of that name itself. */
 export function secretText(name: string): string {
-  return `the secret ${name} of a test`.padEnd(40, "-");
+  return `the-secret-${name}-of-a-test`.padEnd(40, "-");
+}
+
+/** The id of the secret of that name, as facts show it. */
+export function secretIdOf(name: string): string {
+  const secret = secretOf(Buffer.from(secretText(name)));
+  if ("problem" in secret) throw new Error(secret.problem);
+  return secret.id;
 }

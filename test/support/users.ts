@@ -30,5 +30,5 @@ export function usersOf(lines: readonly string[], options: Partial<DirectoryOpti
 
 /** What services need to know of rights. */
 export function testRights(users = testUsers()) {
-  return { users, denials: new Denials(), peersProveThemselves: false };
+  return { users, denials: new Denials(), peersProveThemselves: () => false };
 }

@@ -66,9 +66,10 @@ const ARROWS: Record<string, string[]> = {
   "node-certificates.ts": [...EVERYWHERE, "world.ts"],
   "node-facts.ts": [
     ...["commands", ...BELOW_ADAPTERS, ...ADAPTERS],
-    ...["clock-watch.ts", "node-certificates.ts", "replica.ts"],
+    ...["clock-watch.ts", "node-certificates.ts", "node-secrets.ts", "replica.ts"],
   ],
   "node-settings.ts": ["commands", ...EVERYWHERE],
+  "node-secrets.ts": ["world.ts", ...BELOW_ADAPTERS],
   "node-users.ts": ["commands", "durability", "world.ts", ...BELOW_ADAPTERS],
   "node-view.ts": [
     ...["anti-entropy", "clock-watch.ts", "http", "replica.ts", "replication"],
@@ -82,6 +83,7 @@ const ARROWS: Record<string, string[]> = {
     "node-facts.ts",
     "node-http.ts",
     "node-settings.ts",
+    "node-secrets.ts",
     "node-users.ts",
     "node-view.ts",
     "commands",

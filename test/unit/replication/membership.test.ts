@@ -53,7 +53,7 @@ beforeEach(() => {
     rootHex: () => rootHex,
     random: () => 0.5,
     sequence: () => 0,
-    clientId: "me",
+    clientId: () => "me",
     hears: () => true,
     isMember: (nodeId) => members.has(nodeId),
     isForgotten: (nodeId) => forgotten.has(nodeId),

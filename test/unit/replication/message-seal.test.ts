@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { MessageSeal, type MessageSealOptions } from "../../../src/replication/message-seal.ts";
+import { ReplayGuard } from "../../../src/replication/replay-guard.ts";
 import { HEADER_BYTES, nonceOf, SEAL_BYTES } from "../../../src/replication/sealed-message.ts";
 import { realWorld } from "../../../src/world.ts";
 import { clusterSecrets } from "../../support/secrets.ts";
@@ -217,7 +218,7 @@ describe("what comes again", () => {
     ]);
     const later = sealOf("a", { start: 2_000 }).seal("presence", NODES, Buffer.from("again"));
     expect([take(to, later), take(to, second, true)]).toEqual([true, false]);
-    to = sealOf("b", { start: 3_000, memory: to.guard.memory() });
+    to = sealOf("b", { start: 3_000, guard: new ReplayGuard(to.guard.memory()) });
     expect([take(to, second), take(to, first, true), take(to, later, true)]).toEqual([
       false,
       false,
@@ -236,7 +237,7 @@ describe("what comes again", () => {
     const topic = topicOf(from, "a");
     expect(take(to, from.seal("presence", topic, Buffer.from("x")), false, topic)).toBeTrue();
     for (const isRetained of [false, true]) expect(take(to, old, isRetained)).toBeFalse();
-    const later = sealOf("b", { ...both("two", "one"), memory: to.guard.memory() });
+    const later = sealOf("b", { ...both("two", "one"), guard: new ReplayGuard(to.guard.memory()) });
     expect(take(later, old, true)).toBeFalse();
   });
 
@@ -280,7 +281,7 @@ describe("what comes again", () => {
     expect(take(now, retained, true)).toBeTrue();
     expect(take(peer, now.seal("presence", NODES, Buffer.from("x")))).toBeTrue();
     // And so does one that remembers.
-    const later = sealOf("a", { start: 2_000, memory: now.guard.memory() });
+    const later = sealOf("a", { start: 2_000, guard: new ReplayGuard(now.guard.memory()) });
     expect(take(peer, later.seal("presence", NODES, Buffer.from("x")))).toBeTrue();
   });
 
@@ -338,8 +339,8 @@ describe("what comes again", () => {
       expect(take(to, from.seal("presence", topic, Buffer.from("x")), false, topic)).toBeTrue();
     }
     expect(to.guard.memory().length).toBe(4_096 * 24);
-    expect(sealOf("b", { memory: Buffer.alloc(1_000_003, 1) }).guard.memory().length).toBeLessThan(
-      4_097 * 24,
-    );
+    expect(
+      sealOf("b", { guard: new ReplayGuard(Buffer.alloc(1_000_003, 1)) }).guard.memory().length,
+    ).toBeLessThan(4_097 * 24);
   });
 });
