@@ -206,6 +206,13 @@ function recoveryOf(recovery: RecoveryProgress | null): Check {
   return { ...check, reason: `${reason}: ${percent} % so far`, progress };
 }
 
+/** What is refused for lack of memory; null when nothing is. */
+function fullnessOf({ isFull, isFullForClients }: Replica["store"]): string | null {
+  if (!isFull && !isFullForClients) return null;
+  const refused = isFullForClients ? "clients' writes" : "what other nodes write";
+  return `storage.memory_limit_mb is reached: ${refused} cannot be taken; raise it, or delete`;
+}
+
 /** What it takes to be ready: whoever sends clients here looks at it. */
 export function checksOf(
   node: ServingNode | null,
@@ -214,7 +221,7 @@ export function checksOf(
   if (node === null) return [recoveryOf(recovery)];
   const { replica, hasSynced } = node;
   const { failure } = replica.journal;
-  const { isFull } = replica.store;
+  const fullness = fullnessOf(replica.store);
   const { writeRefusal } = replica.clockWatch;
   return [
     { name: "recovered", ok: true, reason: "the data is here" },
@@ -228,8 +235,8 @@ export function checksOf(
     { name: "journal", ok: failure === null, reason: failure?.message ?? "it takes writes" },
     {
       name: "memory",
-      ok: !isFull,
-      reason: isFull ? "storage.memory_limit_mb is reached" : "below storage.memory_limit_mb",
+      ok: fullness === null,
+      reason: fullness ?? "below storage.memory_limit_mb",
     },
     { name: "clock", ok: writeRefusal === null, reason: writeRefusal ?? "the time is known" },
   ];

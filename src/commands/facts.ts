@@ -154,6 +154,11 @@ export const memoryFacts: Rows = [
     "`storage.memory_limit_mb` in bytes; 0 sets no limit.",
     ({ store }) => store.limitBytes,
   ),
+  flag(
+    "memory_full",
+    "Whether writes of clients or of other nodes were refused at `storage.memory_limit_mb`, and nothing was removed since.",
+    ({ store }) => store.isFull || store.isFullForClients,
+  ),
   gauge(
     "maxmemory",
     "bytes",

@@ -63,6 +63,25 @@ describe("the HTTP port", () => {
   });
 });
 
+test("a node that answers writes with Storage full is not ready, and says so", async () => {
+  const client = await LineClient.connect(node.port);
+  const isFull = async () => /^merklekv_memory_full 1$/m.test(await (await get("/metrics")).text());
+  try {
+    await eventually("it is ready", async () => (await problems()).length === 0);
+    expect(await client.send("CONFIG SET storage.memory_limit_mb 4")).toBe("OK");
+    expect(await isFull()).toBeFalse();
+    let written = 0;
+    while ((await client.send(`SET full:${written} ${"v".repeat(60_000)}`)) === "OK") written++;
+    expect(await client.send(`SET more ${"v".repeat(60_000)}`)).toMatch(/Storage full/);
+    expect([await problems(), await isFull()]).toEqual([["memory"], true]);
+    for (let i = 0; i < written; i++) await client.send(`DELETE full:${i}`);
+    expect([await problems(), await isFull()]).toEqual([[], false]);
+  } finally {
+    await client.send("CONFIG UNSET storage.memory_limit_mb");
+    await client.close();
+  }
+});
+
 test("a port that is taken ends the start with one line", async () => {
   const port = base.slice(base.lastIndexOf(":") + 1);
   const { code, output } = await runToEnd([], {

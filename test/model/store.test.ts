@@ -839,12 +839,22 @@ describe("background work", () => {
 describe("memory", () => {
   const LIMIT = 6 * 1_048_576;
 
+  test("where there is room for others, one value that is too large says nothing", () => {
+    const real = new TestStore(32 * 1_048_576);
+    expect(real.set("key", "v".repeat(40_000_000))).toBe(REFUSED_FULL);
+    expect(real.store.isFullForClients).toBeFalse();
+  });
+
   test("past the limit writes are refused, reads and deletes go on, and deleting makes room", () => {
     const real = new TestStore(LIMIT);
     const value = "v".repeat(100);
     let count = 0;
     while (real.set(`key${count}`, value) === APPLIED) count++;
     expect(count).toBeGreaterThan(5_000);
+    expect(real.store.isFullForClients).toBeTrue();
+    expect(real.delete("key1")).toBeTrue();
+    expect(real.store.isFullForClients).toBeFalse();
+    expect(real.set("key1", value)).toBe(APPLIED);
     // The index may split once more after the last write that was let in.
     expect(real.store.bytes()).toBeLessThanOrEqual(LIMIT + 65_536);
     const before = real.dump();

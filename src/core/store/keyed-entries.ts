@@ -29,6 +29,8 @@ import {
 export const PREFETCH_KEYS = 16;
 /** In place of the length of the value that is here. */
 const NOT_HERE = -1;
+/** With less than this share of the memory limit there is room for hardly any write. */
+const LITTLE_ROOM = 0.1;
 /** What may be taken above the memory limit so that nodes agree, as a share of it. */
 const MERGE_RESERVE = 1 / 8;
 /** The least of that: some rows and a slab of each of the small sizes. */
@@ -58,6 +60,8 @@ export class KeyedEntries {
   missing = 0;
   /** An entry of another node did not fit into the memory limit, and nothing was removed since. */
   isFull = false;
+  /** See `Store.isFullForClients`. */
+  isFullForClients = false;
   /** See `Store.beginRecovery`. */
   isRecovering = false;
   /** Writes are refused beyond this many bytes, and merges beyond a reserve above. */
@@ -89,7 +93,7 @@ export class KeyedEntries {
   /** Sets `limitBytes`; 0 means no limit. What is there stays. */
   setLimit(bytes: number): void {
     this.limitBytes = bytes === 0 ? Infinity : bytes;
-    this.isFull = false;
+    this.noteRoom();
   }
 
   /** How many there are, tombstones too. */
@@ -318,7 +322,7 @@ export class KeyedEntries {
 
   /** Drops an entry for good. `flushed`: the flush floor says so already. */
   drop(id: number, flushed: boolean): void {
-    this.isFull = false;
+    this.noteRoom();
     for (let i = 0; i < this.observers.length; i++) this.observers[i].removed(id, flushed);
     if (this.isOrdered(id)) this.removeFromOrder(id);
     else this.tombstones--;
@@ -396,7 +400,16 @@ export class KeyedEntries {
 
   private refuseFull(local: boolean): Outcome {
     if (!local) this.isFull = true;
+    // A value may be too large where there is room for others.
+    const littleBytes = Math.max(LEAST_RESERVE_BYTES, LITTLE_ROOM * this.limitBytes);
+    if (local && this.bytes() + littleBytes > this.limitBytes) this.isFullForClients = true;
     return REFUSED_FULL;
+  }
+
+  /** Something was removed, or may be: what was refused may be tried again. */
+  noteRoom(): void {
+    this.isFull = false;
+    this.isFullForClients = false;
   }
 
   private isOrdered(id: number): boolean {
@@ -408,7 +421,7 @@ export class KeyedEntries {
       this.addToOrder(id);
       this.tombstones--;
     } else {
-      this.isFull = false;
+      this.noteRoom();
       this.removeFromOrder(id);
       this.tombstones++;
     }

@@ -186,6 +186,14 @@ export class Store {
     return this.entries.isFull;
   }
 
+  /**
+   * A client's write was refused as the memory limit is all but reached, and nothing was removed
+   * since.
+   */
+  get isFullForClients(): boolean {
+    return this.entries.isFullForClients;
+  }
+
   /** Another limit, in bytes, from now on; 0 for none. What is there stays. */
   setMemoryLimit(bytes: number): void {
     this.entries.setLimit(bytes);
@@ -728,7 +736,7 @@ export class Store {
     if (clearsAll) entries.clear();
     this.flushFloor.isCarriedOut = clearsAll;
     this.sweeper.restart();
-    entries.isFull = false;
+    entries.noteRoom();
     for (let i = 0; i < this.observers.length; i++) this.observers[i].flushed(local, clearsAll);
   }
 

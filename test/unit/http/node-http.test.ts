@@ -42,13 +42,15 @@ function open(settings: Record<string, string>): void {
 function nodeWith(trouble: {
   failure?: { message: string };
   isFull?: boolean;
+  isFullForClients?: boolean;
   writeRefusal?: string;
   hasSynced?: boolean;
 }): ServingNode {
-  const { failure = null, isFull = false, writeRefusal = null, hasSynced = true } = trouble;
+  const { failure = null, writeRefusal = null, hasSynced = true } = trouble;
+  const { isFull = false, isFullForClients = false } = trouble;
   const replica = {
     journal: { failure },
-    store: { isFull, size: 3 },
+    store: { isFull, isFullForClients, size: 3 },
     clockWatch: { writeRefusal },
   };
   return {
@@ -97,7 +99,14 @@ test("a node with nothing wrong is ready", async () => {
 
 test.each([
   [{ failure: { message: "the disk is full" } }, "journal: the disk is full"],
-  [{ isFull: true }, "memory: storage.memory_limit_mb is reached"],
+  [
+    { isFull: true },
+    "memory: storage.memory_limit_mb is reached: what other nodes write cannot be taken; raise it, or delete",
+  ],
+  [
+    { isFullForClients: true },
+    "memory: storage.memory_limit_mb is reached: clients' writes cannot be taken; raise it, or delete",
+  ],
   [{ writeRefusal: "the clock was stepped" }, "clock: the clock was stepped"],
   [{ hasSynced: false }, "first_sync: the first sync with the peers goes on; 3 keys are here"],
 ])("%j is why it is not", async (trouble, problem) => {
