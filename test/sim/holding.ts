@@ -92,11 +92,6 @@ export function includes(one: Held, other: Held): boolean {
   return [...other.parts].every(([origin, time]) => heldUntil(one.parts, origin) >= time);
 }
 
-/** Whether a key is deleted as one has it. */
-export function isDead({ base, parts }: Pick<Held, "base" | "parts">): boolean {
-  return (base & 1n) === 1n && parts.size === 0;
-}
-
 /** What an entry is to the oracle. */
 export function readState(entry: Entry): Held {
   const parts = new Map<bigint, bigint>();

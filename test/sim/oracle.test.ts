@@ -72,6 +72,11 @@ class Node {
     this.oracle.wrote(0, this.store, new TextDecoder().decode(key), value, 0);
   }
 
+  expire(key: Uint8Array, atMs: number): void {
+    this.store.expire(key, 0, key.length, atMs);
+    this.oracle.expired(0, this.store, new TextDecoder().decode(key), atMs);
+  }
+
   /** The journal calls everything safe. */
   sync(): void {
     this.journal.sync();
@@ -85,10 +90,21 @@ class Node {
 
   /** The power goes, and comes back: only what was safe is there. */
   cutPower(): void {
+    this.comeBack((store) => {
+      for (const entry of this.safe) store.apply(entry);
+    });
+  }
+
+  /** The power goes, and comes back after all the keys have ended, which is forgotten. */
+  cutPowerForLong(): void {
+    this.comeBack((store) => store.deletions.notePurgedHere(1_000));
+  }
+
+  private comeBack(recover: (store: Store) => void): void {
     this.oracle.end(0, { kind: "power", syncedMs: 0 });
     this.store = makeStore();
     this.journal = new SlowJournal();
-    for (const entry of this.safe) this.store.apply(entry);
+    recover(this.store);
     this.begin();
   }
 
@@ -159,6 +175,24 @@ test("a node without a disk may give a version again, of which nobody has heard"
   node.store.apply(copy);
   expect(node.oracle.expected("k", 0)).toEqual({ value: "zzz", expiresAtMs: 0 });
   expect(node.oracle.failure).toBeNull();
+});
+
+test("what is gone, though it must be there, had expired by an expiry that was perhaps lost", () => {
+  const node = new Node();
+  node.set(KEY, "first");
+  node.sync();
+  node.expire(KEY, 999);
+  node.cutPowerForLong();
+  expect(node.oracle.expected("k", 1_000)).toBeNull();
+  expect(node.oracle.failure).toBeNull();
+});
+
+test("what may never have been there need not have expired", () => {
+  const node = new Node();
+  node.set(KEY, "first");
+  node.expire(KEY, 999);
+  node.cutPowerForLong();
+  expect(node.oracle.heldBy(0).has("k")).toBe(false);
 });
 
 test("a SET that was safe and is gone is found out", () => {

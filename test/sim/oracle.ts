@@ -373,7 +373,7 @@ export class Oracle {
     }
     if (before?.base === base) this.noteFolds(key, base, before, parts);
     holding.joinKey(key, state);
-    this.survivals[node].note({ key, ...state });
+    this.survivals[node].note({ key, expiresAtMs: view.expiresAtMs, ...state });
   }
 
   /** A copy of a write that seemed to be held by nobody has arrived. */

@@ -36,14 +36,16 @@ export interface End {
 
 /** A change of the store: an entry, the flush floor, or an entry that was set aside. */
 type Change =
-  | ({ readonly key: string } & Held)
+  | ({ readonly key: string; readonly expiresAtMs: number } & Held)
   | { readonly floor: bigint }
   | { readonly gone: string; readonly base: bigint };
 
-/** A key and the base that says that it is deleted. */
-interface Deletion {
+/** After which a key is not there, and may be forgotten some time: a deletion, or an expiry that passes. */
+interface Ending {
   readonly key: string;
-  readonly base: bigint;
+  readonly held: Held;
+  /** When the key is gone by that, in Unix ms. */
+  readonly endsMs: number;
 }
 
 /** What is on a disk for certain. */
@@ -83,10 +85,10 @@ export class Survival {
   private changes: (readonly [number, Change])[] = [];
   /** When the journal called what safe. */
   private safe: { readonly atMs: number; readonly position: number }[] = [];
-  /** The deletions that the last process made and that may be on the disk or not. */
-  private uncertain: Deletion[] = [];
+  /** What the last process ended so that it may be on the disk or not. */
+  private uncertain: Ending[] = [];
   /** The same should the power go before the next process is there. */
-  private unsynced: Deletion[] = [];
+  private unsynced: Ending[] = [];
   private journal: SafetyJournal | null = null;
   private isWaiting = false;
 
@@ -148,8 +150,8 @@ export class Survival {
     else if (how.kind === "power") this.kept = copyOf(this.synced);
     if (this.journal !== null) {
       const isSafeSynced = this.disk === "always" || isStop;
-      this.uncertain = deletionsAfter(limit, changes);
-      this.unsynced = deletionsAfter(isSafeSynced ? limit : syncLimit, changes);
+      this.uncertain = endingsAfter(limit, changes);
+      this.unsynced = endingsAfter(isSafeSynced ? limit : syncLimit, changes);
     }
     if (how.kind === "power") this.uncertain = this.unsynced;
     this.changes = [];
@@ -172,13 +174,16 @@ export class Survival {
     });
   }
 
-  /** What is not here although it must be was deleted, and that forgotten: these deletions are known. */
+  /**
+   * What is not here although it must be was deleted or has expired, and that was forgotten: so
+   * what ended it had come to the disk.
+   */
   private joinForgotten(found: Holding, store: Store): void {
     const forgottenMs = store.deletions.forgottenUpToMs;
     const here = readStore(store);
-    for (const { key, base } of this.uncertain) {
-      if (here.keys.has(key) || baseMs(base) > forgottenMs) continue;
-      found.joinKey(key, { base, parts: new Map(), expiry: 0n });
+    for (const { key, held, endsMs } of this.uncertain) {
+      if (here.keys.has(key) || endsMs > forgottenMs) continue;
+      if (isDeletion(held) || this.kept.holding.keys.has(key)) found.joinKey(key, held);
     }
     this.uncertain = [];
   }
@@ -204,13 +209,20 @@ export class Survival {
   }
 }
 
-function deletionsAfter(
-  position: number,
-  changes: readonly (readonly [number, Change])[],
-): Deletion[] {
-  return changes.flatMap(([at, it]) =>
-    at > position && "key" in it && (it.base & 1n) === 1n ? [it] : [],
-  );
+function endingsAfter(position: number, changes: readonly (readonly [number, Change])[]): Ending[] {
+  return changes.flatMap(([at, it]) => {
+    if (at <= position || !("key" in it)) return [];
+    const { key, base, expiry, expiresAtMs } = it;
+    if (isDeletion(it)) {
+      return [{ key, held: { base, parts: new Map(), expiry: 0n }, endsMs: baseMs(base) }];
+    }
+    if (expiresAtMs === 0) return [];
+    return [{ key, held: it, endsMs: Math.max(baseMs(base), baseMs(expiry), expiresAtMs) }];
+  });
+}
+
+function isDeletion({ base }: Pick<Held, "base">): boolean {
+  return (base & 1n) === 1n;
 }
 
 function copyOf({ holding, gone }: Kept): Kept {
