@@ -18,6 +18,7 @@ import { readPrivateFile } from "../security/secret-file.ts";
 import { readTlsMaterial, tlsKeys } from "../security/tls-material.ts";
 import { randomHex, realWorld } from "../world.ts";
 import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
+import { environmentFor } from "./service-environment.ts";
 
 /** The subcommand. Exit code 0: good; 1: something is wrong with it. */
 export const config: Subcommand = {
@@ -43,7 +44,7 @@ export const config: Subcommand = {
 };
 
 function load(path: string | undefined): LoadedConfig {
-  return loadConfig({ path, env: process.env, randomHex });
+  return loadConfig({ path, env: environmentFor(path, process.env), randomHex });
 }
 
 function check(path: string, given: Arguments): number {

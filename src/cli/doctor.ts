@@ -12,6 +12,9 @@ import { connectToNode } from "./connect.ts";
 import { diskFindings } from "./disk-trial.ts";
 import { numberOf, type Look } from "./findings.ts";
 import { loginGiven, loginOptions } from "./login.ts";
+import { formatLead } from "./status-screen.ts";
+import { NODE_ANSWERS } from "./resp-connection.ts";
+import { environmentFor } from "./service-environment.ts";
 import { placeGiven, tlsOptions } from "./tls-options.ts";
 
 /** Files that a node opens beside its connections. */
@@ -76,7 +79,7 @@ function warning(at: string, what: string, advice: string): Look {
 
 function lookAtConfiguration(path: string, looks: Look[]): Config | null {
   const at = "configuration";
-  const loaded = loadConfig({ path, env: process.env, randomHex });
+  const loaded = loadConfig({ path, env: environmentFor(path, process.env), randomHex });
   const problems = loaded.ok ? [...problemsAround(loaded.config)] : loaded.problems;
   for (const problem of problems) looks.push(warning(at, problem, "mend it"));
   if (!loaded.ok) return null;
@@ -128,7 +131,8 @@ async function lookAtNode(
     return true;
   } catch (error) {
     if (!(error instanceof OperationalError)) throw error;
-    const advice = "start it, or say where it is with -h and -p";
+    const isThere = error.message.startsWith(NODE_ANSWERS);
+    const advice = isThere ? "" : "start it, or say where it is with -h and -p";
     // Before its first start there is none.
     const isExpected = config === null || given.has("--host") || given.has("--port");
     const result = isExpected ? "warning" : "note";
@@ -146,7 +150,7 @@ export function looksInto({ nodes }: ClusterStatus): Look[] {
   const peers = numberOf(facts!, "clock_peers");
   if (facts!.get("clock_off") !== "1") {
     const none = "no peer has said the time yet";
-    const what = peers > 0 ? `${Math.round(ahead)} ms ahead of its peers'` : none;
+    const what = peers > 0 ? `against its peers': ${formatLead(ahead)}` : none;
     looks.push(ok("clock", what));
   }
   looks.push(lookAtLimit(node));

@@ -19,6 +19,15 @@ const ANSWER_WITHIN_MS = 60_000;
  */
 const KEEP_ALIVE_MS = 30_000;
 
+/** With what the message begins of an error that a node answered with. */
+export const NODE_ANSWERS = "the node answers: ";
+
+/** What to do about an error of a node's, where that is for who asks. */
+function adviceOn(error: string): string {
+  if (!error.startsWith("NOAUTH ")) return "";
+  return " Log in: --user NAME, and --askpass or --pass-file FILE";
+}
+
 /** See the file header. */
 export class RespConnection {
   private pending: Buffer = Buffer.alloc(0);
@@ -107,7 +116,7 @@ export class RespConnection {
         return rest;
       default:
         throw new OperationalError(
-          `the node answers: ${rest.replace(/^ERR (Internal error - )?/, "")}`,
+          `${NODE_ANSWERS}${rest.replace(/^ERR (Internal error - )?/, "")}${adviceOn(rest)}`,
         );
     }
   }

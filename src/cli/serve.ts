@@ -12,6 +12,7 @@ import { SettledWatch } from "../security/settled-watch.ts";
 import { version } from "../version.ts";
 import { randomHex, realWorld } from "../world.ts";
 import type { Subcommand } from "./arguments.ts";
+import { environmentFor } from "./service-environment.ts";
 import { openServiceManager, type ServiceManager } from "./service-manager.ts";
 import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
 
@@ -32,7 +33,7 @@ export const serve: Subcommand = {
 
   async run(given) {
     const path = given.get("--config");
-    const opened = LiveConfig.load({ path, env: process.env, randomHex });
+    const opened = LiveConfig.load({ path, env: environmentFor(path, process.env), randomHex });
     if (!("live" in opened)) {
       for (const problem of opened) console.error(problem);
       return 1;

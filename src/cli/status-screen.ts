@@ -7,6 +7,8 @@ type Paint = "good" | "bad" | "dim" | "bold";
 
 const CODES: Record<Paint, number> = { good: 32, bad: 31, dim: 2, bold: 1 };
 const MIB = 1_048_576;
+/** Nodes tell each other whole seconds, and a message takes a while. */
+const CLOCK_PRECISION_MS = 2_000;
 
 interface Cell {
   readonly text: string;
@@ -124,7 +126,13 @@ function clockOf({ facts }: NodeStatus): Cell {
   const ahead = numberOf(facts, "clock_ahead_of_peers_ms");
   const paint: Paint = facts.get("clock_off") === "1" ? "bad" : "good";
   if (Number.isNaN(ahead)) return { text: "-" };
-  return { text: `${ahead > 0 ? "+" : ""}${Math.round(ahead)} ms`, paint };
+  return { text: formatLead(ahead), paint };
+}
+
+/** How far a clock is ahead of others. Less than the precision says nothing. */
+export function formatLead(ms: number): string {
+  if (Math.abs(ms) <= CLOCK_PRECISION_MS) return "in step";
+  return `${ms > 0 ? "+" : "-"}${formatAgo(Math.abs(ms))}`;
 }
 
 function grouped(number: number): string {

@@ -29,3 +29,15 @@ test.each<[string, (socket: Socket) => void, string]>([
     await expect(opening).rejects.toThrow(`127.0.0.1:${port} is no node: ${message}`);
   });
 });
+
+test("a node that wants a login: the error says how", async () => {
+  const answers = (socket: Socket): void => {
+    socket.on("data", () => socket.write("-NOAUTH Authentication required.\r\n"));
+  };
+  await withServer(answers, async (port) => {
+    const connection = await RespConnection.open({ host: "127.0.0.1", port, security: null });
+    const login = "Authentication required. Log in: --user NAME, and --askpass or --pass-file FILE";
+    await expect(connection.ask(["INFO"])).rejects.toThrow(login);
+    connection.close();
+  });
+});
