@@ -130,6 +130,8 @@ export class Replica {
   /** How many values were missing when peers were asked last, and when they may be asked again. */
   private askedFor = 0;
   private askAtMs = 0;
+  /** Whether it was said that clients' writes are refused for lack of memory. */
+  private wasFull = false;
 
   /**
    * Brings back what is on disk and puts the parts together; nothing goes on by itself before
@@ -204,6 +206,7 @@ export class Replica {
       prepare: () => {
         this.letCountersFold();
         this.askForMissing();
+        this.tellOfMemory();
       },
       ...(sweepEveryMs && { everyMs: sweepEveryMs }),
       ...(sweepRows && { sliceRows: sweepRows }),
@@ -232,6 +235,23 @@ export class Replica {
   renewSecrets(secrets: ClusterSecrets | null): void {
     this.antiEntropy.renewSecrets(secrets);
     this.replicator?.renewSecrets(secrets);
+  }
+
+  /** Says when clients' writes are refused for lack of memory, and when there is room again. */
+  private tellOfMemory(): void {
+    const { isFullForClients } = this.store;
+    if (isFullForClients === this.wasFull) return;
+    this.wasFull = isFullForClients;
+    const { logger, storage } = this.options;
+    const facts = { memory_limit_mb: storage.memory_limit_mb };
+    if (!isFullForClients)
+      return logger.child("storage").info("There is memory for writes again", facts);
+    logger
+      .child("storage")
+      .warn("Memory is used up to storage.memory_limit_mb: writes are refused", {
+        ...facts,
+        remedy: "raise it while the node runs, or delete what is not needed",
+      });
   }
 
   /** Ends sessions with peers, for a node that is about to stop. */

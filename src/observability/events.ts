@@ -65,6 +65,10 @@ export const EVENTS: Readonly<Record<string, readonly Row[]>> = {
     ["certificate_expired", "The certificate of […has expired;…"],
     ["certificate_expiring", "The certificate of […expires soon;…"],
   ],
+  Memory: [
+    ["memory_full", "Memory is used up to storage.memory_limit_mb: writes are refused"],
+    ["memory_free", "There is memory for writes again"],
+  ],
   Disk: [
     ["recovering", "Recovering"],
     ["recovered", "Recovered from disk"],

@@ -74,7 +74,9 @@ test("a node that answers writes with Storage full is not ready, and says so", a
     while ((await client.send(`SET full:${written} ${"v".repeat(60_000)}`)) === "OK") written++;
     expect(await client.send(`SET more ${"v".repeat(60_000)}`)).toMatch(/Storage full/);
     expect([await problems(), await isFull()]).toEqual([["memory"], true]);
+    await node.waitFor(/WARN .*Memory is used up to storage.memory_limit_mb: writes are refused/);
     for (let i = 0; i < written; i++) await client.send(`DELETE full:${i}`);
+    await node.waitFor(/There is memory for writes again/);
     expect([await problems(), await isFull()]).toEqual([[], false]);
   } finally {
     await client.send("CONFIG UNSET storage.memory_limit_mb");
