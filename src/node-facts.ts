@@ -25,6 +25,7 @@ import { journalFacts, journalSeries } from "./durability/log.ts";
 import { seriesWithin, within, type FactSection, type Series } from "./fact.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { NodeSecrets } from "./node-secrets.ts";
+import { NodeTracing } from "./node-tracing.ts";
 import { PeerTraffic } from "./peer-traffic.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Replica } from "./replica.ts";
@@ -40,6 +41,7 @@ export interface NodeParts {
   readonly replica: Replica;
   readonly live: LiveConfig;
   readonly diskSpace: DiskSpace;
+  readonly tracing: NodeTracing;
   /** Null when nothing is audited. */
   readonly audit: AuditFile | null;
 }
@@ -72,6 +74,7 @@ export const infoTable: readonly FactSection<Asked>[] = [
     title: "Stats",
     facts: [...within(moment, trafficFacts), ...within((it: Asked) => it.audit, AuditFile.facts)],
   },
+  { title: "Tracing", facts: within((it: Asked) => it.tracing, NodeTracing.facts) },
   {
     title: "Replication",
     facts: [

@@ -12,6 +12,7 @@ import { seriesWithin, type Series } from "./fact.ts";
 import { ApiError, LOGIN } from "./http/api-answers.ts";
 import { answerApi, maxBodyBytes } from "./http/api.ts";
 import type { NodeView } from "./http/api-node.ts";
+import { tracedRequest } from "./http/api-trace.ts";
 import {
   HttpPort,
   nameOf,
@@ -24,6 +25,8 @@ import { LoopDelay } from "./http/loop-delay.ts";
 import type { Audit, InnerClient } from "./ports.ts";
 import type { Replica } from "./replica.ts";
 import type { Timing } from "./timing.ts";
+import type { TraceContext } from "./trace-context.ts";
+import type { Tracer } from "./tracer.ts";
 import { version } from "./version.ts";
 
 const LOOPBACK = "127.0.0.1";
@@ -37,8 +40,12 @@ export interface ServingNode {
   readonly view: NodeView;
   /** What only metrics show. */
   series(): readonly Series<void>[];
-  /** A client of that user who comes from that address, `host:port`. */
-  openClient(user: User, address: string): InnerClient;
+  /**
+   * A client of that user who comes from that address, `host:port`, and whose commands belong to
+   * that trace.
+   */
+  openClient(user: User, address: string, trace: TraceContext | null): InnerClient;
+  readonly tracer: Tracer;
   /** Logs an error that should never have happened. */
   reportBug(error: unknown): void;
 }
@@ -111,14 +118,16 @@ function sourceOf(
         ? loginRefusal(user)
         : refusalOf(users, user, request, address, http.host_names);
     if (refusal !== null) return refusal.toResponse();
-    const client = node.openClient(user as User, address);
-    request.signal.addEventListener("abort", () => client.end());
-    return answerApi(request, client, {
-      maxValueBytes: network.max_value_bytes,
-      bodyTimeoutMs: network.connection_timeout * 1_000,
-      version,
-      timing,
-      node: node.view,
+    return tracedRequest(request, node.tracer, (trace) => {
+      const client = node.openClient(user as User, address, trace);
+      request.signal.addEventListener("abort", () => client.end());
+      return answerApi(request, client, {
+        maxValueBytes: network.max_value_bytes,
+        bodyTimeoutMs: network.connection_timeout * 1_000,
+        version,
+        timing,
+        node: node.view,
+      });
     });
   };
   return {

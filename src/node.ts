@@ -12,6 +12,7 @@ import type { UserDirectory } from "./access/directory.ts";
 import type { User } from "./access/user.ts";
 import type { AntiEntropy } from "./anti-entropy/anti-entropy.ts";
 import type { Context } from "./commands/command.ts";
+import { CommandTracing } from "./commands/command-tracing.ts";
 import { CommandWatch } from "./commands/command-watch.ts";
 import type { Services } from "./commands/services.ts";
 import { Statistics } from "./commands/statistics.ts";
@@ -34,6 +35,7 @@ import { NodeSecrets } from "./node-secrets.ts";
 import { membersOf, treeCellsOf } from "./node-view.ts";
 import { infoSections, nodeSeries, type NodeParts } from "./node-facts.ts";
 import { isAboutConnection, reportChange, settingsControl } from "./node-settings.ts";
+import { NodeTracing } from "./node-tracing.ts";
 import { announceUsers, NodeUsers } from "./node-users.ts";
 import { checksOf, openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
 import type { Check } from "./http/http-port.ts";
@@ -106,6 +108,7 @@ interface Companions {
   readonly certificates: NodeCertificates;
   readonly nodeUsers: NodeUsers;
   readonly secrets: NodeSecrets;
+  readonly tracing: NodeTracing;
   /** What files are sealed with. */
   readonly keys: DiskKeys;
   /** Null when no HTTP is served. */
@@ -120,6 +123,7 @@ class RunningNode implements Node {
   private readonly certificates: NodeCertificates;
   private readonly nodeUsers: NodeUsers;
   private readonly secrets: NodeSecrets;
+  private readonly tracing: NodeTracing;
   private readonly config: Config;
   private readonly keys: DiskKeys;
   private readonly http: NodeHttp | null;
@@ -146,6 +150,7 @@ class RunningNode implements Node {
     const secrets = new NodeSecrets(config, logger.child("secrets"), world);
     const keys = loadDiskKeys(config.storage, world.randomWords);
     const audit = config.audit.file === "" ? null : new AuditFile(config.audit, world);
+    const tracing = await NodeTracing.open(config, logger.child("tracing"), world.timing);
     const startOwnBroker = async (): Promise<string> => {
       broker = await startBroker(config, logger, world.timing, certificates);
       return broker === null ? config.mqtt.broker_address : addressOfOwn(broker, config);
@@ -177,6 +182,7 @@ class RunningNode implements Node {
         isInsecure: false,
       },
       brokerTls: brokerTls(config, certificates),
+      tracer: tracing,
     };
     const options = replicaOptions(config, logger, world, keys, secrets.current, surroundings);
     const opening = Replica.open(options);
@@ -186,9 +192,10 @@ class RunningNode implements Node {
       certificates.stop();
       nodeUsers.stop();
       secrets.stop();
+      await tracing.stop();
       throw error;
     });
-    const companions = { broker, audit, certificates, nodeUsers, secrets, keys, http };
+    const companions = { broker, audit, certificates, nodeUsers, secrets, tracing, keys, http };
     node = new RunningNode(live, logger, world, replica, companions);
     return node;
   }
@@ -206,6 +213,7 @@ class RunningNode implements Node {
       certificates: this.certificates,
       nodeUsers: this.nodeUsers,
       secrets: this.secrets,
+      tracing: this.tracing,
       keys: this.keys,
       http: this.http,
     } = companions);
@@ -227,7 +235,9 @@ class RunningNode implements Node {
       replica.renewSecrets(this.secrets.current);
       this.warnOfListeners();
     };
-    live.parts.push(this.certificates, this.nodeUsers, this.secrets, this);
+    this.tracing.onChange = () => this.services.tracing.arrange();
+    const { secrets, tracing } = this;
+    live.parts.push(this.certificates, this.nodeUsers, secrets, tracing, this);
     if (this.audit !== null) live.parts.push(this.audit);
     replica.onFailureChange = (failure) => {
       // Writes that wait to be safe were not answered, and nobody knows what will become of them.
@@ -279,7 +289,8 @@ class RunningNode implements Node {
         treeCells: () => treeCellsOf(replica),
       },
       series: () => nodeSeries(this.partsWith(services)),
-      openClient: (user, address) => this.innerClients.open(user, address),
+      openClient: (user, address, trace) => this.innerClients.open(user, address, trace),
+      tracer: this.tracing,
       reportBug: (error) => services.reportBug(error),
     };
   }
@@ -302,6 +313,7 @@ class RunningNode implements Node {
       this.certificates.stop();
       this.nodeUsers.stop();
       this.secrets.stop();
+      await this.tracing.stop();
       throw error;
     }
     const started = replica.start();
@@ -387,6 +399,7 @@ class RunningNode implements Node {
     this.certificates.stop();
     this.nodeUsers.stop();
     this.secrets.stop();
+    await this.tracing.stop();
     this.logger.info("Stopped");
     this.hasStopped.resolve();
   }
@@ -465,8 +478,9 @@ class RunningNode implements Node {
   }
 
   private partsWith(services: Services): NodeParts {
-    const { replica, listener, certificates, secrets, audit, live, diskSpace } = this;
-    return { services, replica, listener, certificates, secrets, audit, live, diskSpace };
+    const { replica, listener, certificates, secrets, audit, live, diskSpace, tracing } = this;
+    const about = { services, replica, listener, certificates, secrets, audit, live };
+    return { ...about, diskSpace, tracing };
   }
 
   private createServices(): Services {
@@ -485,6 +499,12 @@ class RunningNode implements Node {
       log: logger.child("server"),
       statistics: new Statistics(),
       watch: new CommandWatch(config.slowlog),
+      tracing: new CommandTracing({
+        tracer: this.tracing,
+        writes: replicator?.tracedWrites ?? null,
+        random: world.random,
+        nowMs: world.timing.nowMs,
+      }),
       limits: {
         get maxValueBytes() {
           return config.network.max_value_bytes;
@@ -536,7 +556,13 @@ function replicaOptions(
   secrets: ClusterSecrets | null,
   surroundings: Pick<
     ReplicaOptions,
-    "brokerAddress" | "address" | "tlsAddress" | "peerSecurity" | "brokerTls" | "onRecovery"
+    | "brokerAddress"
+    | "address"
+    | "tlsAddress"
+    | "peerSecurity"
+    | "brokerTls"
+    | "onRecovery"
+    | "tracer"
   >,
 ): ReplicaOptions {
   const { network } = config;

@@ -36,6 +36,7 @@ import type { Sealing } from "./replication/broker-seal.ts";
 import { Replicator } from "./replication/replicator.ts";
 import type { ClusterSecrets } from "./security/cluster-secrets.ts";
 import { SweepLoop } from "./sweep-loop.ts";
+import type { Tracer } from "./tracer.ts";
 import type { World } from "./world.ts";
 
 /** Peers are not asked for missing values more often than this, in ms. */
@@ -88,6 +89,8 @@ export interface ReplicaOptions {
   /** A peer that is silent for so long in a session is given up, in ms. */
   readonly silenceMs: number;
   readonly logger: Logger;
+  /** Told of what belongs to traces; nobody is unless given. */
+  readonly tracer?: Tracer;
   /** Told how far the data is back from disk, now and then. */
   readonly onRecovery?: (progress: RecoveryProgress) => void;
   readonly bounds?: ReplicaBounds;
@@ -347,6 +350,7 @@ export class Replica {
       sealing: this.sealing(),
       logger: logger.child("replication"),
       traffic: this.traffic,
+      ...(options.tracer && { tracer: options.tracer }),
       ...(options.capabilities && { capabilities: options.capabilities }),
       hooks: {
         onGap: (source) => this.antiEntropy.noteGap(source),

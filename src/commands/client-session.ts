@@ -3,6 +3,7 @@ import type { User } from "../access/user.ts";
 import { printable } from "../core/data/name.ts";
 import { PLAIN, RESP2, type Dialect } from "../protocol/reply.ts";
 import type { Link, LinkHandler } from "../ports.ts";
+import type { TraceContext } from "../trace-context.ts";
 
 /** The state of one client connection that commands read and change. */
 export class ClientSession {
@@ -24,6 +25,8 @@ export class ClientSession {
   respDialect: Dialect = RESP2;
   /** Whether the client monitors in RESP; else in lines. Set by MONITOR. */
   speaksResp = false;
+  /** What its commands are parts of, as set by CLIENT TRACE and TRACE; null: of nothing yet. */
+  trace: TraceContext | null = null;
   /** Set by QUIT: no further request is read, and the connection ends after the reply. */
   isClosing = false;
   /** The connection is gone: nobody waits for replies any more. */

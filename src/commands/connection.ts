@@ -2,6 +2,7 @@
 import { SHAPE_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { PLAIN, TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
+import { TRACEPARENT_FORM } from "../trace-context.ts";
 import {
   FREE,
   command,
@@ -14,6 +15,7 @@ import {
 import { readInteger } from "./expiry-options.ts";
 import { ListReply } from "./list-reply.ts";
 import { answerInSlices } from "./slices.ts";
+import { contextIn, wantedTrace } from "./trace-prefix.ts";
 
 const ping: Run = (request, reply) => {
   if (request.count === 0) return reply.simple("PONG");
@@ -132,6 +134,16 @@ const client: Run = (request, reply, context): ReturnType<Run> => {
       return;
     return reply.ok();
   }
+  if (request.is(0, "TRACE") && words === 1) {
+    const isOff = request.is(1, "OFF");
+    const trace = isOff ? null : contextIn(request, 1);
+    if (trace === null && !isOff) {
+      const use = `CLIENT TRACE takes a traceparent, ${TRACEPARENT_FORM}, or OFF`;
+      return reply.isResp ? reply.respError(`ERR ${use}`) : reply.error("Invalid command", use);
+    }
+    session.trace = trace === null ? null : wantedTrace(trace, session);
+    return reply.ok();
+  }
   if ((request.is(0, "NO-EVICT") || request.is(0, "NO-TOUCH")) && words === 1) {
     if (request.is(1, "ON") || request.is(1, "OFF")) return reply.ok();
     return reply.respError("ERR syntax error");
@@ -154,7 +166,7 @@ const client: Run = (request, reply, context): ReturnType<Run> => {
     }
     return reply.count(services.killClients(request.text(2)), "VALUE ");
   }
-  const known = "CLIENT LIST, ID, GETNAME, INFO, SETNAME name and KILL are what there is";
+  const known = "CLIENT LIST, ID, GETNAME, INFO, SETNAME name, TRACE and KILL are what there is";
   unknownSubcommand(request, reply, known);
 };
 
@@ -168,6 +180,7 @@ const CLIENT_SUBCOMMANDS = {
   GETNAME: ABOUT_ITSELF,
   SETNAME: ABOUT_ITSELF,
   SETINFO: ABOUT_ITSELF,
+  TRACE: ABOUT_ITSELF,
   "NO-EVICT": ABOUT_OTHERS,
   "NO-TOUCH": ABOUT_ITSELF,
 } as const;

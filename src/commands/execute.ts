@@ -4,6 +4,8 @@ import { PLAIN, ReplyTooLarge, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { UnknownKind } from "../core/store/unknown-kind.ts";
 import { isoTimeOf } from "../timing.ts";
+import type { TraceContext } from "../trace-context.ts";
+import type { ClientSession } from "./client-session.ts";
 import {
   answerClock,
   answerFailure,
@@ -15,6 +17,7 @@ import {
 } from "./command.ts";
 import type { LateRequest } from "./command-watch.ts";
 import { isDenied } from "./rights.ts";
+import { contextIn, isTracePrefix, TRACE_USE, wantedTrace } from "./trace-prefix.ts";
 
 /** What running a request comes to: the reply is written, or will be later. */
 export type Execution = void | Promise<ReplyContinuation>;
@@ -24,6 +27,7 @@ export function executeArray(request: Request, reply: Reply, context: Context): 
   reply.dialect = context.session.respDialect;
   const row = context.commands.row(request.bytes, request.start(-1), request.length(-1));
   if (row === undefined) {
+    if (isTracePrefix(request)) return executeTracedArray(request, reply, context);
     return reply.respError(`ERR ${unknown(request, context)}`);
   }
   const { command } = row;
@@ -51,6 +55,7 @@ export function executeLine(
   if (at < 0) return reply.error("Invalid command");
   const row = context.commands.row(bytes, request.start(-1), request.length(-1));
   if (row === undefined) {
+    if (isTracePrefix(request)) return executeTracedLine(request, at, end, reply, context);
     return reply.error("Invalid command", unknown(request, context));
   }
   const { command } = row;
@@ -62,6 +67,53 @@ export function executeLine(
     return reply.error("Too many arguments", `${command.names[0]} takes ${takes(row)}`);
   }
   return run(row, request, reply, context);
+}
+
+/** The command of a RESP request behind TRACE and its argument. */
+function executeTracedArray(request: Request, reply: Reply, context: Context): Execution {
+  const trace = request.count >= 2 ? contextIn(request, 0) : null;
+  // Another one behind it would be the next word of a request of a million.
+  if (trace === null || request.is(1, "TRACE")) return reply.respError(`ERR ${TRACE_USE}`);
+  request.drop(2);
+  return asPartOf(trace, context.session, () => executeArray(request, reply, context));
+}
+
+/** The same of a line, where TRACE's arguments lie in `at` to `end`. */
+function executeTracedLine(
+  request: Request,
+  at: number,
+  end: number,
+  reply: Reply,
+  context: Context,
+): Execution {
+  const { bytes } = request;
+  const isPlain = reply.dialect === PLAIN;
+  request.reset();
+  const next = parseName(request, bytes, at, end, isPlain);
+  const trace = next < 0 ? null : contextIn(request, -1);
+  request.reset();
+  const isFollowed = trace !== null && parseName(request, bytes, next, end, isPlain) >= 0;
+  if (!isFollowed || isTracePrefix(request)) return reply.error("Invalid command", TRACE_USE);
+  request.reset();
+  const execute = (): Execution => executeLine(request, bytes, next, end, reply, context);
+  return asPartOf(trace, context.session, execute);
+}
+
+/** Runs one command of a client as a part of that trace. */
+function asPartOf(
+  trace: TraceContext,
+  session: ClientSession,
+  execute: () => Execution,
+): Execution {
+  const before = session.trace;
+  const during = wantedTrace(trace, session);
+  session.trace = during;
+  try {
+    return execute();
+  } finally {
+    // Unless the command was CLIENT TRACE.
+    if (session.trace === during) session.trace = before;
+  }
 }
 
 /**
@@ -78,6 +130,12 @@ function unknown(request: Request, { session, services }: Context): string {
 }
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
+  const { tracing } = context.services;
+  if (!tracing.isDue(context.session)) return runCounted(row, request, reply, context);
+  return tracing.run(row, reply, context, () => runCounted(row, request, reply, context));
+}
+
+function runCounted(row: Row, request: Request, reply: Reply, context: Context): Execution {
   const { statistics } = context.services;
   const { errors } = reply;
   statistics.countCommand(row.family);

@@ -18,6 +18,7 @@ import type {
   TimeControl,
 } from "../ports.ts";
 import type { Logger } from "../observability/log.ts";
+import type { CommandTracing } from "./command-tracing.ts";
 import type { CommandWatch } from "./command-watch.ts";
 import type { Statistics } from "./statistics.ts";
 
@@ -52,6 +53,8 @@ export interface Services {
   readonly statistics: Statistics;
   /** How long requests take, and who sees them. */
   readonly watch: CommandWatch;
+  /** Which of them are traced. */
+  readonly tracing: CommandTracing;
   readonly limits: Limits;
   /** null when the node runs alone. */
   readonly replication: ReplicationControl | null;

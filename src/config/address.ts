@@ -119,3 +119,10 @@ export function parseBrokerAddress(text: string): BrokerAddress | undefined {
   const address = parseHostPort(authority!) ?? parseHostPort(`${authority}:${port}`);
   return address && { protocol, ...address, path: overWebSocket ? path || "/" : "" };
 }
+
+/** Whether a text is the address of something that speaks HTTP, with nobody's name in it. */
+export function isWebAddress(text: string): boolean {
+  if (!/^https?:\/\/[!-~]+$/i.test(text) || !URL.canParse(text)) return false;
+  const { username, password } = new URL(text);
+  return username === "" && password === "";
+}

@@ -103,6 +103,20 @@ export function integer(about: Described<number> & { from: number; to: number })
   };
 }
 
+/** A number from 0 to 1. */
+export function fraction(about: Described<number>): Field<number> {
+  return {
+    ...about,
+    allowed: "a number from 0 to 1",
+    read: (found) =>
+      typeof found === "number" && found >= 0 && found <= 1
+        ? { value: found + 0 } // turns -0 into 0
+        : { refused: found },
+    fromText: (text) =>
+      /^\s*\+?(\d{1,15}(\.\d{0,15})?|\.\d{1,15})\s*$/.test(text) ? Number(text) : text,
+  };
+}
+
 /** True or false. */
 export function boolean(about: Described<boolean>): Field<boolean> {
   const words: Record<string, boolean> = { true: true, false: false, "1": true, "0": false };

@@ -5,8 +5,8 @@
  * is `bind_port` in `[mqtt.embedded]`. Rules between keys are in `load.ts`.
  */
 import { CLUSTER_RULE, isClusterName, isNodeId, NODE_ID_RULE } from "../core/data/name.ts";
-import { isHost, parseBrokerAddress, parseNodeAddress } from "./address.ts";
-import { boolean, choice, type Field, integer, list, text } from "./field.ts";
+import { isHost, isWebAddress, parseBrokerAddress, parseNodeAddress } from "./address.ts";
+import { boolean, choice, type Field, fraction, integer, list, text } from "./field.ts";
 
 const HOST = { allowed: "an IP address or a host name", accepts: isHost };
 /** Whether a text can be the path of a file; empty stands for none. */
@@ -582,6 +582,28 @@ export const schema = {
     to: 10_000,
     reloads: "at once",
     doc: "Commands that `SLOWLOG` keeps.",
+  }),
+
+  "tracing.endpoint": text({
+    fallback: "",
+    fallbackText: "(none)",
+    allowed: "an http:// or https:// URL without a user, or empty",
+    accepts: (url) => url === "" || isWebAddress(url),
+    reloads: "at once",
+    doc: "Where traces are sent, by OTLP over HTTP: a collector, such as `http://127.0.0.1:4318`; without a path `/v1/traces` is meant.",
+  }),
+  "tracing.sample_ratio": fraction({
+    fallback: 0.01,
+    reloads: "at once",
+    doc: "The part of the commands and syncs that is traced where no client asks for it; of commands never more than 10,000 times this in a second.",
+  }),
+  "tracing.headers": list({
+    fallback: [],
+    allowed: 'a list of headers, each as "name: value"',
+    accepts: (header) => /^[\w!#$%&'*+.^`|~-]+:[\t\x20-\x7e]*$/.test(header),
+    secret: true,
+    reloads: "at once",
+    doc: "Headers to send with traces, such as a key that the collector asks for.",
   }),
 
   "logging.level": choice(["trace", "debug", "info", "warn", "error"], {

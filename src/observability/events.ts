@@ -179,6 +179,10 @@ export const EVENTS: Readonly<Record<string, readonly Row[]>> = {
     ["embedded_login_failed", "The embedded broker refused a user name or password"],
     ["embedded_tls_refused", "The embedded broker sent away a TLS client"],
   ],
+  Traces: [
+    ["traces_dropped", "Traces do not reach the collector, and are dropped"],
+    ["traces_arrive", "Traces reach the collector again"],
+  ],
   Log: [
     ["lines_lost", "Lines were lost because they could not be written"],
     ["log_not_reopened", "The log file cannot be reopened; the old one stays in use"],

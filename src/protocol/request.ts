@@ -90,6 +90,12 @@ export class Request {
     return kept;
   }
 
+  /** Forgets the name and what follows it, `count` parts in all: then the next one is the name. */
+  drop(count: number): void {
+    this.ranges.copyWithin(0, count << 1, this.parts << 1);
+    this.parts -= count;
+  }
+
   /** Forgets the parts, for the next request. */
   reset(): void {
     this.parts = 0;

@@ -6,6 +6,7 @@
 import { Entry, KIND_COUNTER, newVersion, type Kind } from "../core/data/entry.ts";
 import { expiryVersionOf } from "../core/data/merge.ts";
 import type { Store } from "../core/store/store.ts";
+import type { TraceContext } from "../trace-context.ts";
 import { BatchWriter } from "./batch-writer.ts";
 
 /** Most ids looked at for one batch, so that passing over many takes slices too. */
@@ -104,6 +105,16 @@ export class BatchFiller {
       ids: this.ids.slice(0, this.idCount),
       expiries: this.expiries.slice(0, this.idCount),
     };
+  }
+
+  /** The ids in the batch; valid until the next one begins. */
+  get takenIds(): Int32Array {
+    return this.ids.subarray(0, this.idCount);
+  }
+
+  /** Tells of traces that the batch's events belong to, as far as there is room. */
+  addTraces(contexts: readonly TraceContext[]): void {
+    this.writer.addTraces(contexts, this.maxBytes);
   }
 
   /** The batch as bytes of its own. */

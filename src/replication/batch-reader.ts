@@ -17,6 +17,8 @@ import {
 import { ARRAY, BYTES, CborError, CborReader, MAP, TEXT, UINT } from "./cbor.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { originOf } from "../core/data/origin.ts";
+import { decodeContext, type TraceContext } from "../trace-context.ts";
+import { MAX_BATCH_TRACES } from "./batch-traces.ts";
 import { OLDEST_FORMAT_VERSION, type DropReason } from "./wire.ts";
 
 /** There is no further event. */
@@ -81,6 +83,8 @@ export class BatchReader {
   private walk: Generator<void, DropReason | null> = this.readHeader(NOTHING);
   private remaining = 0;
   private version = 0;
+  /** Where what is said of traces begins; -1 when nothing is. */
+  private tracesAt = -1;
   /** Whose origin that is; a name that is none until there was a batch. */
   private originSource = " ";
   private originHigh = 0;
@@ -109,6 +113,33 @@ export class BatchReader {
     } catch (error) {
       if (error instanceof CborError) return "malformed";
       throw error;
+    }
+  }
+
+  /**
+   * What the batch says of traces that it belongs to; none if that is malformed. To be asked before
+   * the first event is read.
+   */
+  traces(): readonly TraceContext[] {
+    const { reader, tracesAt } = this;
+    if (tracesAt < 0) return [];
+    const back = reader.offset;
+    try {
+      reader.offset = tracesAt;
+      const found: TraceContext[] = [];
+      const count = Math.min(reader.expect(ARRAY), MAX_BATCH_TRACES);
+      for (let i = 0; i < count; i++) {
+        const length = this.readBytes();
+        const end = reader.offset;
+        const context = decodeContext(reader.bytes.subarray(end - length, end));
+        if (context !== null) found.push(context);
+      }
+      return found;
+    } catch (error) {
+      if (error instanceof CborError) return [];
+      throw error;
+    } finally {
+      reader.offset = back;
     }
   }
 
@@ -141,6 +172,7 @@ export class BatchReader {
     let source = "";
     this.epoch = 0;
     this.sequence = 0;
+    this.tracesAt = -1;
     let walked = 0;
     for (let pairs = reader.expect(MAP); pairs > 0; pairs--) {
       switch (reader.text()) {
@@ -162,6 +194,10 @@ export class BatchReader {
             reader.skip();
             if (++walked % ITEMS_A_LOOK === 0) yield;
           }
+          break;
+        case "traces":
+          this.tracesAt = reader.offset;
+          reader.skip();
           break;
         default:
           reader.skip();

@@ -15,11 +15,18 @@ import {
   type VersionWords,
 } from "../core/data/entry.ts";
 import { hasValue } from "../core/data/merge.ts";
+import { encodeContext, type TraceContext } from "../trace-context.ts";
 import { ARRAY, CborWriter, MAP, UINT } from "./cbor.ts";
 
 /** Most bytes of an event besides its key and value. */
 const EVENT_OVERHEAD_BYTES = 96;
 const INITIAL_BYTES = 128 * 1024;
+/** Fields of a batch, and with one that tells of traces; the head of either is one byte. */
+const PAIRS = 5;
+const PAIRS_WITH_TRACES = 6;
+/** The name of that field and the head of its array; the length of each of its strings. */
+const TRACES_HEAD_BYTES = 12;
+const LENGTH_BYTES = 3;
 
 /** The first bytes of an event: a map of so many pairs, the operation, the next field's name. */
 function headOf(pairs: number, operation: string, next: string): Uint8Array {
@@ -92,7 +99,7 @@ export class BatchWriter {
   begin(version = CURRENT.highest): void {
     const { writer } = this;
     writer.length = 0;
-    writer.head(MAP, 5);
+    writer.head(MAP, PAIRS);
     writer.text("v");
     writer.head(UINT, version);
     writer.text("src");
@@ -172,6 +179,25 @@ export class BatchWriter {
     this.writer.raw(FLUSH_HEAD, 0, FLUSH_HEAD.length);
     this.writer.uint64(timeHigh, timeLow);
     this.count++;
+  }
+
+  /** Tells of traces that events belong to, as far as they fit. The last that is added. */
+  addTraces(contexts: readonly TraceContext[], maxBytes: number): void {
+    const { writer } = this;
+    let roomBytes = maxBytes - writer.length - TRACES_HEAD_BYTES;
+    const told: Uint8Array[] = [];
+    for (const context of contexts) {
+      const bytes = encodeContext(context);
+      roomBytes -= bytes.length + LENGTH_BYTES;
+      if (roomBytes < 0) break;
+      told.push(bytes);
+    }
+    if (told.length === 0) return;
+    writer.bytes[0] = (MAP << 5) | PAIRS_WITH_TRACES;
+    writer.text("traces");
+    writer.room(maxBytes - writer.length);
+    writer.head(ARRAY, told.length);
+    for (const bytes of told) writer.byteString(bytes, 0, bytes.length);
   }
 
   /** The finished batch, as bytes of its own. `sequence` is a safe integer. */

@@ -15,7 +15,13 @@ import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
-import { connect, type IConnackPacket, type IClientOptions, type MqttClient } from "mqtt";
+import {
+  connect,
+  type IConnackPacket,
+  type IClientOptions,
+  type IClientPublishOptions,
+  type MqttClient,
+} from "mqtt";
 import type { BrokerAddress } from "../config/address.ts";
 import { TLS_TERMS } from "../security/tls-material.ts";
 import type { Cancel, Timing } from "../timing.ts";
@@ -58,6 +64,7 @@ interface QueuedMessage {
   readonly payload: Buffer;
   readonly retain: boolean;
   readonly done: (problem?: PublishProblem) => void;
+  readonly traceparent: string | undefined;
 }
 
 /** One client of one broker. */
@@ -181,9 +188,10 @@ export class MqttTransport implements Transport {
     payload: Buffer,
     retain: boolean,
     done: (problem?: PublishProblem) => void,
+    traceparent?: string,
   ): void {
     if (!this.isUp) return;
-    this.queued.push({ topic, payload, retain, done });
+    this.queued.push({ topic, payload, retain, done, traceparent });
     this.publishQueued();
   }
 
@@ -248,10 +256,14 @@ export class MqttTransport implements Transport {
   private publishNow(client: MqttClient, message: QueuedMessage): void {
     const { watch } = this;
     const { retains, qos } = this.terms.terms;
-    const { topic, payload, retain, done } = message;
+    const { topic, payload, retain, done, traceparent } = message;
     const awaited = qos === 0 ? null : watch.add();
     this.pace.spend();
-    client.publish(topic, payload, { qos, retain: retain && retains }, (error) => {
+    const options: IClientPublishOptions = { qos, retain: retain && retains };
+    if (traceparent !== undefined && this.protocolVersion === MQTT_5) {
+      options.properties = { userProperties: { traceparent } };
+    }
+    client.publish(topic, payload, options, (error) => {
       if (this.client !== client || !this.isUp) return;
       const code = error ? codeOf(error) : null;
       // Without a code it is no answer: the package ends what is under way before it says so.

@@ -29,7 +29,10 @@ import { READS_COMPRESSED, type Agreement } from "../core/data/capabilities.ts";
 import { Compressor } from "../core/data/compression.ts";
 import type { Store } from "../core/store/store.ts";
 import { counter, type Fact } from "../fact.ts";
+import { formatTraceparent } from "../trace-context.ts";
+import { noTracer, type Tracer } from "../tracer.ts";
 import { BatchFiller, type BatchFillerOptions, type BatchLimits } from "./batch-filler.ts";
+import { BatchTraces, WaitingTraces } from "./batch-traces.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Outbox } from "./outbox.ts";
 import { Suspects, type Suspect } from "./suspects.ts";
@@ -56,6 +59,8 @@ const MUTE_MS = 30_000;
 const MAX_MUTE_MS = 3_600_000;
 /** A value that went without its bytes is fetched by then, in ms, where there is anybody. */
 const FETCHED_MS = 60_000;
+/** Kept free in a batch to say what it is a part of; as much as a few traces take. */
+const TRACES_BYTES = 256;
 /** While nothing is sent, others are told that often that they miss something, in ms. */
 const TELL_MS = 1_000;
 
@@ -80,6 +85,8 @@ export interface PublisherOptions extends BatchFillerOptions {
   readonly onQuiet?: () => void;
   /** So many events will reach nobody over the broker, for this reason; others have to be told. */
   readonly onMissed?: (events: number, reason: string) => void;
+  /** Told what becomes of traced writes; nobody is unless given. */
+  readonly tracer?: Tracer;
 }
 
 /** Where messages go. */
@@ -96,8 +103,15 @@ export interface MessageSink {
   readonly isPaced: boolean;
   /** For how long nothing may be sent for that reason, in ms. */
   pauseMs(): number;
-  /** `acknowledged` is called once, with the problem when it was refused. */
-  send(message: Buffer, acknowledged: (problem?: PublishProblem) => void): void;
+  /**
+   * `acknowledged` is called once, with the problem when it was refused. `traceparent` is what the
+   * broker may take part in a trace by.
+   */
+  send(
+    message: Buffer,
+    acknowledged: (problem?: PublishProblem) => void,
+    traceparent?: string,
+  ): void;
   /** A message of that length arrived. */
   notePassed(bytes: number): void;
   /** One of that length did not. False when its length cannot be why. */
@@ -109,6 +123,8 @@ interface SentMessage extends Suspect {
   readonly events: number;
   /** Nothing else was in flight with it. */
   readonly isAlone: boolean;
+  /** What events in it belong to; null when none is traced. */
+  readonly traces: BatchTraces | null;
   /** By the timing's clock, once it is. */
   acknowledgedAt: number;
 }
@@ -117,6 +133,8 @@ interface SentMessage extends Suspect {
 export class Publisher {
   /** Observes the store and holds what waits. */
   readonly outbox: Outbox;
+  /** Traced writes among them. */
+  readonly traces = new WaitingTraces();
   /** Batches and events sent since the start, and how long the batches were. */
   publishedBatches = 0;
   publishedEvents = 0;
@@ -256,6 +274,7 @@ export class Publisher {
     this.inFlightBytes = 0;
     const isSolved = isHungUp && sink !== null && this.suspect(unanswered, sink);
     if (!isHungUp) uncertain.unshift(...unanswered);
+    for (const message of unanswered) message.traces?.end("the connection to the broker ended");
     for (const message of uncertain) this.restore(message);
     for (const message of this.unheard.splice(0)) this.restore(message);
     this.resolveDrained();
@@ -385,14 +404,18 @@ export class Publisher {
     outbox.flushPending = false;
     const fullBytes = this.fullBytes(sink);
     filler.begin(sink.maxMessageBytes, flush, sink.agreement.version);
-    filler.fill(outbox, fullBytes);
+    const isTraced = !this.traces.isEmpty;
+    // So that there is room to say so, where a batch is as long as it may be.
+    const leavesRoom = isTraced && fullBytes > 8 * TRACES_BYTES;
+    filler.fill(outbox, leavesRoom ? fullBytes - TRACES_BYTES : fullBytes);
     this.noteUnsendable();
     if (filler.count === 0) return;
     // A number nobody will see tells the receivers that something was lost.
     if (outbox.takeLoss()) this.sequence++;
     const eventBytes = filler.length / filler.count;
     outbox.fullAt = Math.max(2, Math.ceil(fullBytes / eventBytes));
-    this.send(sink, { ...filler.taken(), flush, kills: 0, isAlone: false });
+    const traces = isTraced ? this.takeTraces(flush) : null;
+    this.send(sink, { ...filler.taken(), flush, kills: 0, isAlone: false, traces });
   }
 
   private sendSuspect(sink: MessageSink): void {
@@ -403,7 +426,24 @@ export class Publisher {
     suspects.finish();
     this.noteUnsendable();
     if (filler.count === 0) return this.pumpSoon();
-    this.send(sink, { ...filler.taken(), flush, kills, isAlone: true });
+    this.send(sink, { ...filler.taken(), flush, kills, isAlone: true, traces: null });
+  }
+
+  /** What is traced of the batch that was just filled, which then says so. */
+  private takeTraces(flush: boolean): BatchTraces | null {
+    const { filler, traces, outbox } = this;
+    const { tracer = noTracer } = this.options;
+    const taken = traces.take(filler.takenIds, flush);
+    // What was not taken belongs to entries that are gone.
+    if (outbox.isEmpty) traces.clear();
+    if (!tracer.isOn || (taken.writes.size === 0 && taken.flush === null)) return null;
+    const made = new BatchTraces(tracer, taken, {
+      "messaging.system": "mqtt",
+      "messaging.batch.message_count": filler.count,
+      "merklekv.batch.sequence": this.sequence + 1,
+    });
+    filler.addTraces(made.contexts);
+    return made;
   }
 
   /** A batch is closed when it is at least so long. */
@@ -421,7 +461,7 @@ export class Publisher {
 
   private send(
     sink: MessageSink,
-    held: Pick<SentMessage, "ids" | "expiries" | "flush" | "kills" | "isAlone">,
+    held: Pick<SentMessage, "ids" | "expiries" | "flush" | "kills" | "isAlone" | "traces">,
   ): void {
     const batch = this.filler.finish(++this.sequence);
     const isCompressing = (sink.agreement.features & READS_COMPRESSED) !== 0;
@@ -446,9 +486,14 @@ export class Publisher {
       if (!this.inFlight.has(message)) return;
       if (sink.isEchoing) this.unheard.push(message);
       if (this.unheard.length > MAX_UNHEARD_MESSAGES) this.unheard.shift();
-      sink.send(bytes, (problem) => {
+      const { traces } = message;
+      traces?.sent();
+      const acknowledged = (problem?: PublishProblem): void => {
+        traces?.end(problem?.message);
         if (this.inFlight.delete(message)) this.acknowledge(sink, message, problem);
-      });
+      };
+      if (traces === null) sink.send(bytes, acknowledged);
+      else sink.send(bytes, acknowledged, formatTraceparent(traces.contexts[0]!));
     };
     // Nobody learns of a write that a crash could still undo.
     this.options.whenSafe(deliver);
@@ -519,8 +564,9 @@ export class Publisher {
     this.beatKills = 0;
   }
 
-  private restore({ ids, expiries, flush }: Suspect): void {
+  private restore({ ids, expiries, flush, traces }: SentMessage): void {
     this.outbox.restore(ids, expiries);
+    if (traces?.isDelivered === false) this.traces.putBack(traces.taken);
     if (flush) this.outbox.flushPending = true;
   }
 

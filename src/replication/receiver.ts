@@ -35,6 +35,8 @@ import {
   EVENT_FLUSH,
   type EventKind,
 } from "./batch-reader.ts";
+import type { TraceContext } from "../trace-context.ts";
+import { inTrace, noTracer, type Span, type Tracer } from "../tracer.ts";
 import type { Timing } from "../timing.ts";
 import { DROPPED, DROP_REASONS, type DropReason } from "./wire.ts";
 import { EventReader } from "./event-codec.ts";
@@ -97,6 +99,8 @@ export interface ReceiverOptions {
   readonly timing: Timing;
   /** What this node speaks; what the program does, unless given. */
   readonly capabilities?: Capabilities;
+  /** Told of batches that belong to traces; nobody is unless given. */
+  readonly tracer?: Tracer;
 }
 
 /** A start of a source, and the number of the last batch of it. */
@@ -231,6 +235,9 @@ export class Receiver {
   private messageBytes = 0;
   /** The batch is still being looked through; none of it is applied. */
   private isLooking = false;
+  /** Of the batch under work, in the traces that it says it belongs to. */
+  private spans: readonly Span[] = [];
+  private appliedBefore = 0;
 
   constructor(private readonly options: ReceiverOptions) {
     this.batches = new BatchReader(options.maxEventBytes, options.capabilities);
@@ -295,7 +302,7 @@ export class Receiver {
     const { done } = this;
     const { timing } = this.options;
     if (done === null) return;
-    if (!this.look(deadline) || !this.apply(deadline)) {
+    if (!this.look(deadline) || !inTrace(this.trace, () => this.apply(deadline))) {
       timing.soon(() => this.goOn(timing.nowMs() + SLICE_MS));
       return;
     }
@@ -345,6 +352,31 @@ export class Receiver {
       options.onDuplicateNodeId();
     }
     this.receivedBatches++;
+    const { tracer = noTracer } = options;
+    if (tracer.isOn) this.beginSpans(tracer);
+  }
+
+  private beginSpans(tracer: Tracer): void {
+    const { batches } = this;
+    this.appliedBefore = this.appliedEvents;
+    const facts = {
+      "messaging.system": "mqtt",
+      "merklekv.batch.source": batches.source,
+      "merklekv.batch.sequence": batches.sequence,
+    };
+    const wanted = batches.traces().filter(({ isSampled }) => isSampled);
+    this.spans = wanted.map((parent) => tracer.begin("apply", "consumer", parent, facts));
+  }
+
+  private endSpans(): void {
+    const applied = this.appliedEvents - this.appliedBefore;
+    for (const span of this.spans) span.end({ "merklekv.batch.applied_events": applied });
+    this.spans = [];
+  }
+
+  /** The trace that what is logged of the batch belongs to. */
+  private get trace(): TraceContext | null {
+    return this.spans[0]?.context ?? null;
   }
 
   /** False when the deadline came before all events were applied. */
@@ -354,6 +386,7 @@ export class Receiver {
       const kind = this.batches.next();
       if (kind === EVENT_END) {
         this.noteNewest();
+        this.endSpans();
         return true;
       }
       const { timeHigh, timeLow } = this.batches.entry;

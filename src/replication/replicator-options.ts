@@ -6,6 +6,7 @@ import type { Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import type { PeerTraffic } from "../peer-traffic.ts";
 import type { Timing } from "../timing.ts";
+import type { Tracer } from "../tracer.ts";
 import type { Sealing } from "./broker-seal.ts";
 import type { FormerMembers } from "./misconfiguration.ts";
 import type { PeerPresence } from "./presence.ts";
@@ -82,6 +83,8 @@ export interface ReplicatorOptions {
   readonly timing: Timing;
   /** What this node speaks; what the program does, unless given. */
   readonly capabilities?: Capabilities;
+  /** Told of what belongs to traces; nobody is unless given. */
+  readonly tracer?: Tracer;
   /** Counts what goes between the nodes. */
   readonly traffic?: PeerTraffic;
   /** Makes the connection to the broker. */

@@ -40,6 +40,7 @@ import type {
 import type { PublishProblem, Transport } from "./transport.ts";
 import { WriteDelivery } from "./write-delivery.ts";
 import type { Cancel, Timing } from "../timing.ts";
+import type { TracedWrites, Tracer } from "../tracer.ts";
 
 /** How long `stop` and `disable` go on publishing what waits, in ms. */
 const DRAIN_MS = 2_000;
@@ -414,6 +415,16 @@ export class Replicator {
     return this.delivery.publisher;
   }
 
+  /** Told what traced commands write. */
+  get tracedWrites(): TracedWrites {
+    return this.publisher.traces;
+  }
+
+  private get tracing(): { readonly tracer?: Tracer } {
+    const { tracer } = this.options;
+    return tracer === undefined ? {} : { tracer };
+  }
+
   private createDelivery(): WriteDelivery {
     const { settings, nodeId, store, whenSafe } = this.options;
     return new WriteDelivery({
@@ -430,6 +441,7 @@ export class Replicator {
         this.options.traffic?.note("", "updates", bytes + this.seal.overheadBytes, 0),
       onQuiet: () => this.tellTheDeaf(),
       onRefused: (problem) => this.noteRefused(this.updatesTopic, problem),
+      ...this.tracing,
       onHeardChange: (isHeard, isNews) => {
         if (!isHeard) this.noteUnheard();
         if (isNews) this.membership.announce();
@@ -485,6 +497,7 @@ export class Replicator {
       isPossibleEpoch: (epoch) => this.isPossibleEpoch(epoch),
       onDuplicateNodeId: () => this.noteDuplicate(),
       timing: this.timing,
+      ...this.tracing,
     });
   }
 

@@ -109,13 +109,15 @@ export interface Transport {
   open(): void;
   /**
    * Publishes with QoS 1, or 0 where the broker offers no more. `done` is called with the problem
-   * when the broker refuses it, and not at all when the connection ends first.
+   * when the broker refuses it, and not at all when the connection ends first. `traceparent` goes
+   * with it for the broker to see, where that has a way to be told and may be.
    */
   publish(
     topic: string,
     payload: Buffer,
     retain: boolean,
     done: (problem?: PublishProblem) => void,
+    traceparent?: string,
   ): void;
   /**
    * Publishes with QoS 0. `sent` is called when the system has taken the bytes, and not at all when

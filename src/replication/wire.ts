@@ -2,10 +2,13 @@
  * The wire form of replication: a batch of one node's own writes, as one CBOR map on
  * `<topic_prefix>/updates`.
  *
- *   { "v", "src": node id (text), "epoch": u64, "seq": u64, "events": [event, …] }
+ *   { "v", "src": node id (text), "epoch": u64, "seq": u64, "events": [event, …], "traces"? }
  *
  * `v` is the version of the protocol between nodes (`capabilities.ts`), the highest that all speak
  * who are there. A batch may be compressed as a whole (`compression.ts`), if all of them read that.
+ * `traces`, if there, says which traces events in it belong to: an array of byte strings, each 16
+ * bytes of a trace id, 8 of a span id, 1 of flags, and what `tracestate` holds
+ * (`trace-context.ts`). Whoever does not trace passes over it.
  * `epoch` is new at each start of the node and `seq` counts its batches from 1, so that
  * a receiver sees what it missed. An event is one of
  *

@@ -11,6 +11,9 @@ import type { PublishProblem, Transport } from "./transport.ts";
 /** What a packet has around topic and message, at most: an identifier, and no properties. */
 const PACKET_OVERHEAD_BYTES = 10;
 
+/** What a traceparent adds to that, as a user property. */
+const TRACEPARENT_BYTES = 80;
+
 /** What it is made with. */
 export interface WriteDeliveryOptions extends Omit<PublisherOptions, "onMissed"> {
   readonly topic: string;
@@ -111,12 +114,16 @@ export class WriteDelivery {
         return transport.messagesPerSecond < Infinity;
       },
       pauseMs: () => transport.pauseMs(),
-      send: (message, acknowledged) => {
+      send: (message, acknowledged, traceparent) => {
         onSent(message.length);
-        transport.publish(topic, message, false, (problem) => {
+        const done = (problem?: PublishProblem): void => {
           if (problem === undefined && echo.isUnheard) this.refusedEvents++;
           acknowledged(problem);
-        });
+        };
+        const length = message.length + overheadBytes + TRACEPARENT_BYTES;
+        const hasRoom = traceparent !== undefined && length <= transport.maxPacketBytes;
+        if (hasRoom) transport.publish(topic, message, false, done, traceparent);
+        else transport.publish(topic, message, false, done);
       },
       notePassed: (bytes) => transport.notePassed(bytes + overheadBytes),
       noteTooLong: (bytes) => transport.noteTooLong(bytes + overheadBytes),

@@ -17,6 +17,7 @@ import {
 import { PLAIN, RESP3, Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
 import { readRespReply, type RespReply } from "../protocol/resp-value.ts";
+import type { TraceContext } from "../trace-context.ts";
 import { KeyWatch, entryFacts } from "./key-watch.ts";
 import { JournalGate } from "./journal-gate.ts";
 
@@ -38,8 +39,8 @@ export class InnerClients {
     this.keyWatch = new KeyWatch(store, services.durability, runQueue.timing);
   }
 
-  /** A client of that user, who comes from there. */
-  open(user: User, address: string): InnerClient {
+  /** A client of that user, who comes from there, and whose commands belong to that trace. */
+  open(user: User, address: string, trace: TraceContext | null = null): InnerClient {
     const session = new ClientSession(
       0,
       address,
@@ -48,6 +49,7 @@ export class InnerClients {
       user,
     );
     session.respDialect = RESP3;
+    session.trace = trace;
     return {
       inTurn: (work) => this.inTurn(session, work),
       ask: (words) => this.ask(session, words),

@@ -13,6 +13,7 @@ import { Authority, type CertificateFiles } from "../support/certificates.ts";
 import { ConnectPackets } from "../support/connect-packets.ts";
 import { eventually } from "../support/eventually.ts";
 import { secretFileNamed, secretIdOf, secretText } from "../support/secret-files.ts";
+import { OtlpReceiver } from "../support/otlp-receiver.ts";
 import { change, Started, type ReloadingNode, type Values } from "../support/reloading-node.ts";
 import { ask, connectTls } from "../support/tls-client.ts";
 import { usersFile } from "../support/users-node.ts";
@@ -30,6 +31,16 @@ beforeAll(() => {
 });
 afterEach(() => started.end());
 afterAll(() => authority.remove());
+
+function collector(): OtlpReceiver {
+  const receiver = new OtlpReceiver();
+  started.also(() => receiver.stop());
+  return receiver;
+}
+
+/** A traceparent of a client. */
+const tracedAs = (trace: number): string =>
+  `00-${String(trace).padStart(32, "0")}-00f067aa0ba902b7-01`;
 
 /** Becomes a value that a fact shows. */
 function shownBy(fact: string, key: KeyName, value: unknown, shown: string, more: Values = {}) {
@@ -518,6 +529,43 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     for (let i = 0; i < 5; i++) await node.ask("PING");
     await change(node, { "slowlog.max_len": 2 });
     expect(await node.ask("SLOWLOG LEN")).toBe("2");
+  },
+  async "tracing.endpoint"() {
+    const [one, other] = [collector(), collector()];
+    const node = await start();
+    await node.ask(`TRACE ${tracedAs(1)} PING`);
+    expect(await node.fact("tracing_enabled")).toBe("0");
+    await change(node, { "tracing.endpoint": one.url });
+    await node.ask(`TRACE ${tracedAs(2)} PING`);
+    await change(node, { "tracing.endpoint": `${other.url}/elsewhere` });
+    await node.ask(`TRACE ${tracedAs(3)} PING`);
+    await eventually("both have theirs", () => one.spans.length > 0 && other.spans.length > 0);
+    expect([one, other].map((it) => it.requests[0]!.path)).toEqual(["/v1/traces", "/elsewhere"]);
+    const ids = [one, other].map((it) => it.spans.map(({ traceId }) => Number(traceId)));
+    expect(ids).toEqual([[2], [3]]);
+    await change(node, { "tracing.endpoint": "" });
+    expect(await node.fact("tracing_enabled")).toBe("0");
+  },
+  async "tracing.sample_ratio"() {
+    const receiver = collector();
+    const node = await start({ "tracing.endpoint": receiver.url, "tracing.sample_ratio": 0 });
+    await node.ask("ECHO 1");
+    await change(node, { "tracing.sample_ratio": 1 });
+    await node.ask("PING");
+    await eventually("it is traced", () => receiver.spans.length > 0);
+    expect(receiver.spans.map(({ name }) => name)).not.toContain("ECHO");
+  },
+  async "tracing.headers"() {
+    const receiver = collector();
+    const node = await start({ "tracing.endpoint": receiver.url });
+    await node.ask(`TRACE ${tracedAs(1)} PING`);
+    await eventually("it has come", () => receiver.requests.length > 0);
+    expect(receiver.requests[0]!.headers.get("api-key")).toBeNull();
+    await change(node, { "tracing.headers": ["api-key: open sesame"] });
+    await node.ask(`TRACE ${tracedAs(2)} PING`);
+    await eventually("it has come", () => receiver.requests.length > 1);
+    expect(receiver.requests[1]!.headers.get("api-key")).toBe("open sesame");
+    expect(await node.setting("tracing.headers")).toBe("");
   },
   async "logging.level"() {
     const node = await start({ "logging.level": "error" });

@@ -7,6 +7,7 @@ import { noAudit } from "../../src/ports.ts";
 import { MemoryJournal } from "../../src/durability/journal.ts";
 import { nodeStateOf, serverFacts } from "../../src/commands/facts.ts";
 import type { User } from "../../src/access/user.ts";
+import { CommandTracing } from "../../src/commands/command-tracing.ts";
 import { CommandWatch } from "../../src/commands/command-watch.ts";
 import type { Services } from "../../src/commands/services.ts";
 import { Statistics } from "../../src/commands/statistics.ts";
@@ -84,6 +85,7 @@ export class InProcessServer {
       random: seeded(2),
       statistics: this.statistics,
       watch: this.watch,
+      tracing: CommandTracing.none(),
       limits: { maxValueBytes, maxReplyBytes: maxOutputBytes },
       replication: null,
       audit: noAudit,

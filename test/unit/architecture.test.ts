@@ -22,10 +22,15 @@ const EVERYWHERE = [
   "security",
   "send-queue.ts",
   "timing.ts",
+  "trace-context.ts",
+  "tracer.ts",
   "version.ts",
 ];
 const BELOW_ADAPTERS = ["access", "core", "protocol", ...EVERYWHERE];
-const ADAPTERS = ["server", "durability", "replication", "anti-entropy", "observability", "http"];
+const ADAPTERS = [
+  ...["server", "durability", "replication", "anti-entropy", "observability", "http"],
+  "tracing",
+];
 
 /** Part → what it may import besides itself: folders, or single files. */
 const ARROWS: Record<string, string[]> = {
@@ -38,6 +43,8 @@ const ARROWS: Record<string, string[]> = {
   protocol: ["core"],
   config: ["core/data/name.ts", "fact.ts", "operational-error.ts"],
   "timing.ts": [],
+  "trace-context.ts": [],
+  "tracer.ts": ["core/store/outcome.ts", "trace-context.ts"],
   "reading-turns.ts": ["timing.ts"],
   "version.ts": ["../package.json"],
   "operational-error.ts": [],
@@ -66,10 +73,12 @@ const ARROWS: Record<string, string[]> = {
   "node-certificates.ts": [...EVERYWHERE, "world.ts"],
   "node-facts.ts": [
     ...["commands", ...BELOW_ADAPTERS, ...ADAPTERS],
-    ...["clock-watch.ts", "node-certificates.ts", "node-secrets.ts", "replica.ts"],
+    ...["clock-watch.ts", "node-certificates.ts", "node-secrets.ts", "node-tracing.ts"],
+    "replica.ts",
   ],
   "node-settings.ts": ["commands", ...EVERYWHERE],
   "node-secrets.ts": ["world.ts", ...BELOW_ADAPTERS],
+  "node-tracing.ts": ["tracing", ...EVERYWHERE],
   "node-users.ts": ["commands", "durability", "world.ts", ...BELOW_ADAPTERS],
   "node-view.ts": [
     ...["anti-entropy", "clock-watch.ts", "http", "replica.ts", "replication"],
@@ -84,6 +93,7 @@ const ARROWS: Record<string, string[]> = {
     "node-http.ts",
     "node-settings.ts",
     "node-secrets.ts",
+    "node-tracing.ts",
     "node-users.ts",
     "node-view.ts",
     "commands",
@@ -100,6 +110,7 @@ const ARROWS: Record<string, string[]> = {
 /** Package → the one file that may import it. */
 const OWNERS: Record<string, string> = {
   "@iarna/toml": "config/load.ts",
+  "@opentelemetry": "tracing/open-telemetry.ts",
   aedes: "replication/embedded-broker.ts",
   "aedes-persistence": "replication/broker-store.ts",
   "cbor-x": "replication/event-codec.ts",

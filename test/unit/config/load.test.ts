@@ -128,6 +128,7 @@ test("a minimal file gets every default, without a notice", () => {
         tombstone_grace_seconds: 86400,
       },
       slowlog: { log_slower_than: 10_000, max_len: 128 },
+      tracing: { endpoint: "", sample_ratio: 0.01, headers: [] },
       logging: { level: "info", format: "text", file_path: "", max_file_mb: 64, keep_files: 3 },
       audit: { file: "", max_file_mb: 64, keep_files: 10 },
     },

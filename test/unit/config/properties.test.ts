@@ -81,6 +81,8 @@ const TEXTS: {
   "logging.file_path": printable(30).map((path) => path.replace(/\/$/, "x")),
   "storage.key_file": printable(30),
   "storage.previous_key_files": fc.array(fc.constantFrom("a.key", "keys/b"), { maxLength: 3 }),
+  "tracing.endpoint": fc.constantFrom("", "http://127.0.0.1:4318", "https://traces.example/in"),
+  "tracing.headers": fc.array(fc.constantFrom("api-key: a b", "x:"), { maxLength: 2 }),
   "audit.file": printable(30).map((path) => path.replace(/\/$/, "x")),
 };
 

@@ -39,7 +39,7 @@ test("every default is a value its own field allows, except the node id, which h
 });
 
 test("every integer field allows its bounds and nothing beyond them", () => {
-  const integers = keyNames.filter((key) => typeof fields[key].fallback === "number");
+  const integers = keyNames.filter((key) => /^an integer/.test(fields[key].allowed));
   expect(integers.length).toBeGreaterThan(15);
   for (const key of integers) {
     const [, from, to] = /^an integer from (-?\d+) to (\d+)$/
@@ -50,6 +50,38 @@ test("every integer field allows its bounds and nothing beyond them", () => {
       expect(fields[key].read(bad)).toEqual({ refused: bad });
     }
   }
+});
+
+test("a fraction is from 0 to 1, also in the environment", () => {
+  const field = fields["tracing.sample_ratio"];
+  for (const good of [0, 1, 0.01, 1e-9]) expect(field.read(good)).toEqual({ value: good });
+  for (const bad of [-0.1, 1.1, NaN, Infinity, "0.5", 1n, true]) {
+    expect(field.read(bad)).toEqual({ refused: bad });
+  }
+  const texts = ["0", "1", " 0.25 ", ".5", "1.0", "+0.5"];
+  expect(texts.map((text) => field.fromText(text))).toEqual([0, 1, 0.25, 0.5, 1, 0.5]);
+  for (const text of ["", ".", "1e-3", "0x1", "-0", "half"])
+    expect(field.fromText(text)).toBe(text);
+});
+
+test("a collector is at an address without a user", () => {
+  const field = fields["tracing.endpoint"];
+  const good = [
+    "",
+    "http://localhost:4318",
+    "https://traces.example/v1/traces?a=b",
+    "http://[::1]",
+  ];
+  for (const url of good) expect(field.read(url)).toEqual({ value: url });
+  const bad = [
+    "localhost:4318",
+    "ftp://a",
+    "http://",
+    "http://u:p@a",
+    "http://a b",
+    "grpc://a:4317",
+  ];
+  for (const url of bad) expect(field.read(url)).toEqual({ refused: url });
 });
 
 test("environment names are distinct, and each overrides its key and no other", () => {
@@ -116,6 +148,9 @@ const OTHER: Partial<Record<KeyName, unknown>> = {
   "anti_entropy.peer_list": ["a:1", "[::1]:2"],
   "storage.engine": "memory",
   "storage.fsync": "always",
+  "tracing.endpoint": "http://127.0.0.1:4318",
+  "tracing.sample_ratio": 0.5,
+  "tracing.headers": ["other: one"],
   "logging.level": "trace",
   "logging.format": "json",
 };

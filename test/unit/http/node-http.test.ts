@@ -5,6 +5,7 @@ import type { UserDirectory } from "../../../src/access/directory.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import type { RecoveryProgress } from "../../../src/durability/recovery.ts";
 import { openNodeHttp, type NodeHttp, type ServingNode } from "../../../src/node-http.ts";
+import { noTracer } from "../../../src/tracer.ts";
 import type { AuditEvent, InnerClient } from "../../../src/ports.ts";
 import { NodeUsers } from "../../../src/node-users.ts";
 import { silentLogger } from "../../../src/observability/log.ts";
@@ -64,6 +65,7 @@ function nodeWith(trouble: {
     reportBug: (error) => {
       throw error;
     },
+    tracer: noTracer,
   };
 }
 

@@ -1,0 +1,142 @@
+/**
+ * Which commands are traced, and their spans: one for the command, from its beginning until its
+ * reply may leave, and in it one for the time that its writes wait for the disk.
+ *
+ * Traced is what a client asks for by a context of its own, and of all else one in so many. Those
+ * are counted down to, which costs next to nothing for all between, and are bounded in a second:
+ * where commands come by the hundred thousand, the spans of one in a hundred would take more time
+ * than all the others.
+ */
+import type { ChangeObserver } from "../core/store/outcome.ts";
+import type { Durability } from "../ports.ts";
+import type { Reply } from "../protocol/reply.ts";
+import { inTrace, noTracer, type Span, type TracedWrites, type Tracer } from "../tracer.ts";
+import type { AskedRow } from "./asked-row.ts";
+import type { ClientSession } from "./client-session.ts";
+
+/** No more than this part of so many commands are traced in a second by the ratio alone. */
+const MOST_CANDIDATES_A_SECOND = 10_000;
+/** What was not traced of that in this time may be made up for at once, in ms. */
+const BURST_MS = 1_000;
+
+/** Where a command is run. */
+interface Surroundings {
+  readonly session: ClientSession;
+  readonly store: { readonly observers: ChangeObserver[] };
+  readonly services: { readonly durability: Durability };
+}
+
+/** What it is made with. */
+export interface CommandTracingOptions {
+  readonly tracer: Tracer;
+  /** Told what traced commands write; null where that is told nobody. */
+  readonly writes: TracedWrites | null;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  /** Milliseconds of a monotonic clock. */
+  readonly nowMs: () => number;
+}
+
+/** See the file header. */
+export class CommandTracing {
+  private readonly tracer: Tracer;
+  /** So many more commands until the next that is traced. */
+  private left = 1;
+  /** Not before this time, in ms. */
+  private nextMs = 0;
+
+  constructor(private readonly options: CommandTracingOptions) {
+    this.tracer = options.tracer;
+    this.arrange();
+  }
+
+  /** Traces nothing. */
+  static none(): CommandTracing {
+    return new CommandTracing({ tracer: noTracer, writes: null, random: () => 0, nowMs: () => 0 });
+  }
+
+  /** The tracer's ratio is another than before. */
+  arrange(): void {
+    this.left = this.distance();
+    this.nextMs = 0;
+  }
+
+  /** Whether the command that this client gives now is traced: then it is run by `run`. */
+  isDue(session: ClientSession): boolean {
+    if (!this.tracer.isOn) return false;
+    return session.trace !== null || (--this.left <= 0 && this.isTurn());
+  }
+
+  /** Runs a command by `execute`, and tells of it. */
+  run<Later extends Promise<unknown>>(
+    row: AskedRow,
+    reply: Reply,
+    { session, services, store }: Surroundings,
+    execute: () => void | Later,
+  ): void | Later {
+    const { durability } = services;
+    const { errors } = reply;
+    const { writes } = this.options;
+    const span = this.begin(row, session);
+    const before = durability.position;
+    if (writes !== null) {
+      writes.context = span.context;
+      store.observers.push(writes);
+    }
+    try {
+      const execution = inTrace(span.context, execute);
+      if (execution === undefined) this.end(span, reply.errors > errors, before, durability);
+      else void execution.then(() => this.end(span, false, before, durability));
+      return execution;
+    } finally {
+      if (writes !== null) store.observers.splice(store.observers.indexOf(writes), 1);
+    }
+  }
+
+  private begin({ command }: AskedRow, { id, address, trace }: ClientSession): Span {
+    const [name] = command.names;
+    // Who comes by HTTP has no connection here; the request of HTTP is what is answered.
+    const kind = id === 0 ? "internal" : "server";
+    return this.tracer.begin(name!, kind, trace, {
+      "db.system.name": "merklekv",
+      "db.operation.name": name!,
+      "network.peer.address": address,
+    });
+  }
+
+  /** The command has run; its reply leaves when what was written before it is safe. */
+  private end(span: Span, hasFailed: boolean, before: number, durability: Durability): void {
+    const { position, safePosition } = durability;
+    const failure = hasFailed ? "the reply is an error" : undefined;
+    if (position === before) return span.end({}, failure);
+    const journal = this.tracer.begin("journal", "internal", span.context);
+    const onSafe = (): void => {
+      journal.end({ "merklekv.journal.bytes": position - before });
+      span.end({}, failure);
+    };
+    if (safePosition >= position) onSafe();
+    else durability.whenSafe({ onSafe });
+  }
+
+  /** It is a command's turn by the ratio; false when it comes too soon after the last. */
+  private isTurn(): boolean {
+    const { ratio } = this.tracer;
+    this.left = this.distance();
+    if (ratio <= 0) return false;
+    const nowMs = this.options.nowMs();
+    if (nowMs < this.nextMs) return false;
+    const everyMs = 1_000 / (ratio * MOST_CANDIDATES_A_SECOND);
+    this.nextMs = Math.max(this.nextMs, nowMs - BURST_MS) + everyMs;
+    return true;
+  }
+
+  /** To the next that is traced: by chance, so that no pattern of commands keeps step with it. */
+  private distance(): number {
+    const { ratio } = this.tracer;
+    if (ratio <= 0) return NEVER;
+    return 1 + Math.floor(this.options.random() * (2 / ratio - 1));
+  }
+}
+
+/** A whole number of 32 bits, as the count is kept in one. */
+const NEVER = 2 ** 30;

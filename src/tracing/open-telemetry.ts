@@ -1,0 +1,155 @@
+/**
+ * Spans in the hands of the OpenTelemetry packages, which bring them to a collector by OTLP over
+ * HTTP. The only file that imports them, and loaded only when there is somewhere to bring spans:
+ * they take 15 MB of memory.
+ *
+ * Nothing waits for the collector. Spans wait for it, up to a bound, and those beyond are dropped
+ * and counted, as are those that it did not take. A few are sent at a time, because making the
+ * message holds up everything else.
+ */
+import {
+  createTraceState,
+  ROOT_CONTEXT,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  TraceFlags,
+  type Context,
+  type Span as RecordedSpan,
+} from "@opentelemetry/api";
+import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
+import { resourceFromAttributes } from "@opentelemetry/resources";
+import {
+  AlwaysOnSampler,
+  BatchSpanProcessor,
+  TracerProvider,
+  type SpanExporter,
+} from "@opentelemetry/sdk-trace";
+import type { TraceContext } from "../trace-context.ts";
+import type { Span, SpanFacts, SpanKind as Kind } from "../tracer.ts";
+
+/** Most spans that wait for the collector. */
+const MAX_WAITING = 2_048;
+/** Most spans in a message: about a millisecond's work. */
+const MESSAGE_SPANS = 64;
+/** A span waits so long for others, in ms. */
+const DELAY_MS = 500;
+/** How long the collector may take for a message, repetitions included, in ms. */
+const TIMEOUT_MS = 5_000;
+/** Longest text among the facts of a span, in UTF-16 units. */
+const MAX_FACT_LENGTH = 256;
+
+/** Where spans go, and what is told of it. */
+export interface ExportOptions {
+  /** A URL of a collector, such as `http://127.0.0.1:4318/v1/traces`. */
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Facts of the node, by the names of the semantic conventions. */
+  readonly resource: SpanFacts;
+  readonly version: string;
+  /** So many spans have reached the collector. */
+  readonly onExported: (spans: number) => void;
+  /** So many spans were dropped, for that reason. */
+  readonly onDropped: (spans: number, reason: string) => void;
+}
+
+/** Spans on their way to one collector. */
+export interface SpanExport {
+  begin(name: string, kind: Kind, parent: TraceContext | null, facts: SpanFacts | undefined): Span;
+  /** Sends what waits, which may take as long as the collector may, and takes no more. */
+  stop(): Promise<void>;
+}
+
+/** Begins to export. Connects with the first spans. */
+export function startExport(options: ExportOptions): SpanExport {
+  const { url, version, resource } = options;
+  const headers = { ...options.headers };
+  const exporter = new OTLPTraceExporter({ url, headers, timeoutMillis: TIMEOUT_MS });
+  const waiting = { spans: 0 };
+  const batches = new BatchSpanProcessor({
+    exporter: counted(exporter, waiting, options),
+    maxQueueSize: MAX_WAITING,
+    maxExportBatchSize: MESSAGE_SPANS,
+    scheduledDelayMillis: DELAY_MS,
+    exportTimeoutMillis: 2 * TIMEOUT_MS,
+  });
+  const provider = new TracerProvider({
+    resource: resourceFromAttributes(resource),
+    // Whoever begins a span has decided.
+    sampler: new AlwaysOnSampler(),
+    spanLimits: { attributeValueLengthLimit: MAX_FACT_LENGTH },
+    spanProcessors: [
+      {
+        onStart() {},
+        onEnd(span) {
+          if (waiting.spans >= MAX_WAITING) {
+            return options.onDropped(1, "the collector takes them too slowly");
+          }
+          waiting.spans++;
+          batches.onEnd(span);
+        },
+        forceFlush: () => batches.forceFlush(),
+        shutdown: () => batches.shutdown(),
+      },
+    ],
+  });
+  const tracer = provider.getTracer("merklekv", version);
+  return {
+    begin(name, kind, parent, attributes = {}) {
+      const context = parent === null ? ROOT_CONTEXT : within(parent, REMOTE.has(kind));
+      return spanOf(tracer.startSpan(name, { kind: KINDS[kind], attributes }, context), parent);
+    },
+    // What it rejects with was told as dropped.
+    stop: () => provider.shutdown().catch(() => {}),
+  };
+}
+
+/** The exporter, and how many spans it takes of those that wait. */
+function counted(
+  exporter: SpanExporter,
+  waiting: { spans: number },
+  { onExported, onDropped }: ExportOptions,
+): SpanExporter {
+  return {
+    export(spans, done) {
+      exporter.export(spans, (result) => {
+        waiting.spans -= spans.length;
+        if (result.error === undefined && result.code === 0) onExported(spans.length);
+        else onDropped(spans.length, result.error?.message || "the collector did not take them");
+        done(result);
+      });
+    },
+    shutdown: () => exporter.shutdown(),
+    forceFlush: () => exporter.forceFlush?.() ?? Promise.resolve(),
+  };
+}
+
+function within({ traceId, spanId, state }: TraceContext, isRemote: boolean): Context {
+  const traceFlags = TraceFlags.SAMPLED;
+  const common = { traceId, spanId, traceFlags, isRemote };
+  const context = state === "" ? common : { ...common, traceState: createTraceState(state) };
+  return trace.setSpanContext(ROOT_CONTEXT, context);
+}
+
+function spanOf(span: RecordedSpan, parent: TraceContext | null): Span {
+  const { traceId, spanId } = span.spanContext();
+  return {
+    context: { traceId, spanId, isSampled: true, state: parent?.state ?? "" },
+    end(facts, failure) {
+      if (facts !== undefined) span.setAttributes(facts);
+      if (failure !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, message: failure });
+      span.end();
+    },
+  };
+}
+
+/** What these belong to is somebody else's. */
+const REMOTE: ReadonlySet<Kind> = new Set(["server", "consumer"]);
+
+const KINDS: Readonly<Record<Kind, SpanKind>> = {
+  internal: SpanKind.INTERNAL,
+  server: SpanKind.SERVER,
+  client: SpanKind.CLIENT,
+  producer: SpanKind.PRODUCER,
+  consumer: SpanKind.CONSUMER,
+};
