@@ -36,7 +36,8 @@ const NO_NODE = "what answers there is no MerkleKV node";
 
 /**
  * How a node reaches a peer. Connects and sends `greeting` and a line end, together with the first
- * that is sent over the link. `handle` is given the link once there is one and
+ * that is sent over the link. Of a greeting of several lines, all but the last are answered with a
+ * line each, which nobody is given. `handle` is given the link once there is one and
  * returns who gets what comes. `onRefused` is called with what happened when the other side
  * answers with an error instead of a frame; the connection is then ended. Rejects with
  * an Error for people when there is no connection. Unless the address is `chosen` by whoever runs
@@ -105,6 +106,8 @@ class OutgoingLink implements Link {
   private readonly queue = new SendQueue({ write: (...what) => this.socket!.write(...what) });
   /** What came until it is clear that it is no refusal; null from then on. */
   private firstBytes: Buffer | null = Buffer.alloc(0);
+  /** Lines of those that come first that answer lines of the greeting. */
+  private answersLeft: number;
   private isOver = false;
   private hasEnded = false;
   private cancelClosing: Cancel = () => {};
@@ -121,6 +124,7 @@ class OutgoingLink implements Link {
     private readonly isChosen: boolean,
   ) {
     this.address = formatNodeAddress(place);
+    this.answersLeft = greeting.split("\n").length - 1;
   }
 
   get queuedBytes(): number {
@@ -229,6 +233,7 @@ class OutgoingLink implements Link {
     const isRefusal = text.startsWith(REFUSAL);
     if (!isRefusal && REFUSAL.startsWith(text)) return;
     if (isRefusal && !text.includes("\n") && text.length < MAX_REFUSAL_BYTES) return;
+    if (!isRefusal && this.answersLeft > 0) return this.passOverAnswer(firstBytes);
     this.firstBytes = null;
     if (!isRefusal) return this.handler?.receive(firstBytes);
     const { handler } = this;
@@ -237,6 +242,14 @@ class OutgoingLink implements Link {
     this.onRefused(known === undefined ? NO_NODE : `the node there answered "${known}"`);
     this.end();
     handler?.closed();
+  }
+
+  private passOverAnswer(firstBytes: Buffer): void {
+    const end = firstBytes.indexOf("\n") + 1;
+    if (end === 0) return;
+    this.answersLeft--;
+    this.firstBytes = Buffer.alloc(0);
+    if (end < firstBytes.length) this.onData(firstBytes.subarray(end));
   }
 
   private onDrain(): void {

@@ -86,7 +86,8 @@ async function measured(
     const address = place.security === null ? member.address : member.tls_address;
     const hostPort = isNamed ? place : parseHostPort(address)!;
     const security = place.security ?? OPEN_PEERS;
-    const at = { hostPort: { ...hostPort, isSecure: place.security !== null }, nodeId: "" };
+    const secured = { ...hostPort, isSecure: place.security !== null };
+    const at = { hostPort: secured, nodeId: "", login: place.login ?? null };
     try {
       const salt = { high: high!, low: low! };
       const inspection = await Inspection.open({ ...at, security }, salt, seal);

@@ -2,7 +2,7 @@
  * `merklekv diff`: lists in what two running nodes differ, which of them is newer, and what a
  * sync would do. It only looks. Writes on their way between the nodes show as well.
  */
-import { OPEN_PEERS, type PeerSecurity } from "../anti-entropy/peer-security.ts";
+import { OPEN_PEERS } from "../anti-entropy/peer-security.ts";
 import { parseNodeAddress, type NodeAddress } from "../config/address.ts";
 import { isNodeId } from "../core/data/name.ts";
 import { unixMsOf } from "../core/data/clock.ts";
@@ -31,6 +31,7 @@ import { realWorld } from "../world.ts";
 import { tlsGiven, tlsOptions } from "./tls-options.ts";
 import { UsageError, type Arguments, type Subcommand } from "./arguments.ts";
 import { secretFile, secretsFor } from "./cluster-secret.ts";
+import { loginGiven, loginOptions, type Login } from "./login.ts";
 import { Progress } from "./progress.ts";
 import { Inspection, type Described, type Place } from "./inspection.ts";
 
@@ -39,22 +40,28 @@ const BUCKETS_A_QUESTION = 256;
 
 /** The subcommand. Exit code 0: equal; 1: different; 2: it could not be found out. */
 export const diff: Subcommand = {
-  usage: "diff HOST:PORT HOST:PORT|NODE_ID [--json] [--secret-file FILE] [--tls …]",
+  usage: "diff HOST:PORT HOST:PORT|NODE_ID [--json] [--secret-file FILE] [--user NAME] [--tls …]",
   about:
     "Lists the keys in which two nodes differ, which side is newer, and what a sync would do.\n" +
     "A node that cannot be reached from here is given by its id; the first one then asks it,\n" +
     "through the broker if need be.\n" +
-    "tls://HOST:PORT speaks TLS to that one, and --tls to both.\n" +
+    "tls://HOST:PORT speaks TLS to that one, and --tls to both. With a cluster secret no login is\n" +
+    "needed; without one, a user who may run PEER and use all keys, at both nodes.\n" +
     "Changes nothing. Exit code 0: they are equal; 1: they differ; 2: it could not be found out.",
-  options: [{ long: "--json", about: "Print one JSON object a line." }, secretFile, ...tlsOptions],
+  options: [
+    { long: "--json", about: "Print one JSON object a line." },
+    secretFile,
+    ...loginOptions,
+    ...tlsOptions,
+  ],
   acceptsOperands: "anywhere",
 
   async run(given) {
-    const places = placesIn(given);
     const isJson = given.has("--json");
     const open: Inspection[] = [];
     const [high, low] = crypto.getRandomValues(new Uint32Array(2));
     try {
+      const places = placesIn(given, await loginGiven(given));
       const seal = new PeerSeal(secretsFor(given), realWorld.randomWords);
       for (const place of places)
         open.push(await Inspection.open(place, { high: high!, low: low! }, seal));
@@ -89,7 +96,7 @@ function mustBeTwoOfOneCluster(a: Inspection, b: Inspection): void {
   throw new OperationalError(`${clusters}: nothing goes over between the two`);
 }
 
-function placesIn(given: Arguments): [Place, Place] {
+function placesIn(given: Arguments, login: Login | null): [Place, Place] {
   const { words } = given;
   if (words.length !== 2) throw new UsageError(`two nodes are compared; usage: ${diff.usage}`);
   const [first, second] = words as [string, string];
@@ -101,7 +108,8 @@ function placesIn(given: Arguments): [Place, Place] {
   };
   const hostPort = read(first);
   if (hostPort === undefined) throw new UsageError(`"${first}" is not HOST:PORT`);
-  return [{ hostPort, nodeId: "", security }, placeOf(second, read(second), hostPort, security)];
+  const common = { security, login };
+  return [{ hostPort, nodeId: "", ...common }, placeOf(second, read(second), hostPort, common)];
 }
 
 /** An address, or the id of a node that the one at `first` reaches. */
@@ -109,11 +117,11 @@ function placeOf(
   word: string,
   hostPort: NodeAddress | undefined,
   first: NodeAddress,
-  security: PeerSecurity,
+  common: Pick<Place, "security" | "login">,
 ): Place {
-  if (hostPort !== undefined) return { hostPort, nodeId: "", security };
+  if (hostPort !== undefined) return { hostPort, nodeId: "", ...common };
   if (!isNodeId(word)) throw new UsageError(`"${word}" is neither HOST:PORT nor a node id`);
-  return { hostPort: first, nodeId: word, security };
+  return { hostPort: first, nodeId: word, ...common };
 }
 
 type Side = "a" | "b";

@@ -8,7 +8,8 @@ import type { Salt } from "../core/sync/short-digest.ts";
 import type { Hello } from "../core/sync/hello.ts";
 import { SyncInspector } from "../core/sync/inspector.ts";
 import { OperationalError } from "../operational-error.ts";
-import { LineConnection } from "./line-connection.ts";
+import { authLine, LineConnection } from "./line-connection.ts";
+import type { Login } from "./login.ts";
 import { realWorld } from "../world.ts";
 
 /** Descriptions hold little of a value, so frames are small. */
@@ -34,19 +35,23 @@ export interface Place {
   readonly nodeId: string;
   /** How TLS is spoken where it is. */
   readonly security: PeerSecurity;
+  /** Who to be there; nobody in particular when null. */
+  readonly login: Login | null;
+}
+
+/** A connection in lines, with the login of the place. */
+function openLines({ hostPort, security, login }: Place): Promise<LineConnection> {
+  const { host, port, isSecure } = hostPort;
+  return LineConnection.open({ host, port, security: isSecure ? security : null, login });
 }
 
 /** By which way a node is reached, in words, as INFO of the one that is asked for it tells. */
-async function describeWay({ hostPort, nodeId, security }: Place): Promise<string> {
-  const { host, port, isSecure } = hostPort;
-  const connection = await LineConnection.open({
-    host,
-    port,
-    security: isSecure ? security : null,
-  });
+async function describeWay(place: Place): Promise<string> {
+  const { hostPort, nodeId } = place;
+  const connection = await openLines(place);
   const { bytes } = await connection.request("INFO");
   connection.close();
-  const address = formatHostPort(host, port);
+  const address = formatHostPort(hostPort.host, hostPort.port);
   const ways = /^sync_ways:(.*)$/m.exec(bytes.toString())?.[1]?.trim().split(" ") ?? [];
   const way = ways.find((it) => it.startsWith(`${nodeId}=`))?.slice(nodeId.length + 1);
   return `through ${address}${way === "broker" ? " and the broker" : ""}`;
@@ -85,14 +90,18 @@ export class Inspection {
   static async open(place: Place, salt: Salt, seal: PeerSeal): Promise<Inspection> {
     const { host, port } = place.hostPort;
     const isDirect = place.nodeId === "";
+    const { login } = place;
+    // A login that fails is told of in a line; after a greeting there is no room for one.
+    if (isDirect && login !== null) (await openLines(place)).close();
     const address = isDirect ? formatHostPort(host, port) : await describeWay(place);
     const inspection = new Inspection(address, salt);
+    const peer = isDirect ? "PEER" : `PEER VIA ${place.nodeId}`;
     const answered = inspection.answer();
     answered.catch(() => {}); // awaited below, unless there is no connection
     try {
       await realWorld.dialler(place.security)(
         place.hostPort,
-        isDirect ? "PEER" : `PEER VIA ${place.nodeId}`,
+        login === null ? peer : `${authLine(login)}\n${peer}`,
         (link) => inspection.attach(link, seal),
         (reason) => inspection.fail(reason),
         true,

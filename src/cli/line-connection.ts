@@ -67,8 +67,8 @@ export class LineConnection {
     throw new OperationalError(`cannot talk to ${formatHostPort(place.host, place.port)}: ${why}`);
   }
 
-  private async logIn({ user, password }: Login, { host, port }: NodePlace): Promise<void> {
-    const answer = await this.ask(`AUTH ${user} ${quoted(password)}`);
+  private async logIn(login: Login, { host, port }: NodePlace): Promise<void> {
+    const answer = await this.ask(authLine(login));
     if (answer === "OK") return;
     this.close();
     const why = answer.replace(/^ERROR: /, "");
@@ -110,6 +110,11 @@ export class LineConnection {
     this.onChange = resolve;
     return promise;
   }
+}
+
+/** The line with which one logs in. */
+export function authLine({ user, password }: Login): string {
+  return `AUTH ${user} ${quoted(password)}`;
 }
 
 /** A word as the plain dialect has it in quotes. */

@@ -6,6 +6,7 @@ import { LineClient } from "../support/line-client.ts";
 import { Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 import { runToEnd } from "../support/process.ts";
 import { secretFileNamed, secretText } from "../support/secret-files.ts";
+import { usersFile } from "../support/users-node.ts";
 import { SyncPeer } from "../support/sync-peer.ts";
 
 let nodes: ClusterNode[] = [];
@@ -54,6 +55,61 @@ test("rounds heal by themselves, and who is forgotten is forgotten by all", asyn
   expect(await one.ask("FORGET n3")).toBe("OK");
   await eventually("the other one hears of it", async () => {
     return (await two.fact("sync_members_gone")) === 1;
+  });
+});
+
+describe("diff of nodes with users", () => {
+  const users = usersFile([
+    `user admin on >secret ~* +@all`,
+    `user dash on >dash ~site:* +@read`,
+    `user default off`,
+  ]);
+  const settings = { env: { MERKLE_KV_AUTH_ACL_FILE: users } };
+  const diff = (words: string[], env: Record<string, string> = {}) =>
+    runToEnd(["diff", ...words], { env });
+  const as = (user: string, password: string) => ({
+    MERKLE_KV_USER: user,
+    MERKLE_KV_PASSWORD: password,
+  });
+  const pair = async () => {
+    const [one, two] = await Promise.all([
+      start("n1", null, settings),
+      start("n2", null, settings),
+    ]);
+    for (const node of [one, two]) expect(await node.ask("AUTH admin secret")).toBe("OK");
+    await one.ask("SET city Hanoi");
+    return [one.address, two.address];
+  };
+
+  test("logs in, and lists what differs", async () => {
+    const places = await pair();
+    const found = await diff([...places, "--json"], as("admin", "secret"));
+    expect([found.code, found.output]).toEqual([1, expect.stringContaining('"city"')]);
+  });
+
+  test("says why it cannot", async () => {
+    const places = await pair();
+    const [none, wrong, lacking] = [
+      await diff(places),
+      await diff(places, as("admin", "other")),
+      await diff(places, as("dash", "dash")),
+    ];
+    expect([none.code, wrong.code, lacking.code]).toEqual([2, 2, 2]);
+    expect(none.output).toMatch(/cannot look into .*Not authenticated - log in with AUTH/);
+    expect(wrong.output).toMatch(/cannot log in at .*Not authenticated/);
+    expect(lacking.output).toMatch(/no permissions to run the 'peer' command/);
+    const file = await diff([...places, "--user", "admin", "--pass-file", "/nowhere"]);
+    expect([file.code, file.output]).toEqual([2, expect.stringContaining("there is no such file")]);
+  });
+
+  test("where there is a secret, too, it takes both", async () => {
+    const nodes = [await start("n1", "one", settings), await start("n2", "one", settings)];
+    const places = nodes.map(({ address }) => address);
+    const secret = ["--secret-file", secretFileNamed("one")];
+    for (const env of [{}, as("admin", "secret"), as("dash", "dash")]) {
+      const found = await diff([...places, ...secret], env);
+      expect([found.code, found.output]).toEqual([0, expect.stringContaining("hold the same")]);
+    }
   });
 });
 

@@ -3,12 +3,13 @@
  * a test controls byte by byte. Time stands still until it is moved.
  */
 import type { Socket } from "bun";
-import { noAudit } from "../../src/ports.ts";
+import { noAudit, type SyncControl } from "../../src/ports.ts";
 import { MemoryJournal } from "../../src/durability/journal.ts";
 import { nodeStateOf, serverFacts } from "../../src/commands/facts.ts";
 import type { User } from "../../src/access/user.ts";
 import { CommandTracing } from "../../src/commands/command-tracing.ts";
 import { CommandWatch } from "../../src/commands/command-watch.ts";
+import type { Outcome } from "../../src/config/live-config.ts";
 import type { Services } from "../../src/commands/services.ts";
 import { Statistics } from "../../src/commands/statistics.ts";
 import { ReadingTurns } from "../../src/reading-turns.ts";
@@ -16,6 +17,7 @@ import { ClientSession } from "../../src/commands/client-session.ts";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { within } from "../../src/fact.ts";
+import { OperationalError } from "../../src/operational-error.ts";
 import { silentLogger, type Fields } from "../../src/observability/log.ts";
 import { PLAIN, Reply, type Dialect } from "../../src/protocol/reply.ts";
 import { RespParser } from "../../src/protocol/resp-parser.ts";
@@ -44,6 +46,21 @@ export interface ServerOptions {
   /** Replaces what `Services` would do. */
   readonly services?: Partial<Services>;
 }
+
+const NO_NETWORK = "there is no network";
+/** Of a node that reaches nobody. */
+export const noSynchronization: SyncControl = {
+  sync: async () => ({ ok: false, reason: NO_NETWORK, rootsEqual: null, hasSetAside: false }),
+  isPeer: () => false,
+  accept: () => NO_NETWORK,
+  passOn: () => NO_NETWORK,
+  forget: () => NO_NETWORK,
+  resetPeaks() {},
+};
+const noDisk = async (): Promise<never> => {
+  throw new OperationalError("there is no disk");
+};
+const UNCHANGEABLE: Outcome = { ok: false, problems: ["the settings of a test stay"] };
 
 /** See the file header. */
 export class InProcessServer {
@@ -94,6 +111,8 @@ export class InProcessServer {
       randomWords: (count: number) => new Uint32Array(count),
       durability: new MemoryJournal(),
       time: { state: "trusted", writeRefusal: null, knowsExpiries: true, hasPeers: () => false },
+      backups: { create: noDisk, read: noDisk, remove: noDisk },
+      compact: noDisk,
       memoryBytes: () => 1_048_576,
       heapBytes: () => 1_048_576,
       merkleRoot: () => "0".repeat(64),
@@ -104,18 +123,19 @@ export class InProcessServer {
       members: () => [],
       killUser: (user: User) => this.killUser(user),
       killClients: (idOrAddress: string) => this.kill(idOrAddress),
-      settings: { values: () => new Map([["save", ""]]) },
-      reportBug: (error: unknown) => this.bugs.push(error),
+      settings: {
+        values: () => new Map([["save", ""]]),
+        set: async () => UNCHANGEABLE,
+        unset: async () => UNCHANGEABLE,
+        reload: async () => UNCHANGEABLE,
+      },
+      reportBug: (error: unknown) => void this.bugs.push(error),
       shutdown: () => {
         for (const { connection } of this.clients) connection.end();
       },
-      synchronization: {
-        sync: async () => ({ ok: false, reason: "there is no network", rootsEqual: null }),
-        accept: () => "there is no network",
-        resetPeaks() {},
-      },
+      synchronization: noSynchronization,
       ...options.services,
-    } as Services;
+    };
     const runQueue = new RunQueue(eventLoop);
     const notices = new ThrottledWarnings(
       { ...silentLogger, warn: (message, fields) => this.warnings.push({ message, ...fields }) },

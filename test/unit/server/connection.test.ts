@@ -1,7 +1,6 @@
 /** Connections: every split of the input, what waits, what is bounded, and how they end. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { Services } from "../../../src/commands/services.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { TAGGED } from "../../../src/protocol/reply.ts";
 import {
@@ -9,6 +8,7 @@ import {
   respRequest,
   type InProcessClient,
   type ServerOptions,
+  noSynchronization,
 } from "../../support/in-process.ts";
 import { eventually } from "../../support/eventually.ts";
 import { ManualDurability } from "../../support/manual-durability.ts";
@@ -542,7 +542,7 @@ describe("a connection on which nothing was asked", () => {
 
   test("a peer's is the peer's", () => {
     const accept = () => () => ({ receive() {}, drained() {}, closed() {} });
-    const synchronization = { accept } as unknown as Services["synchronization"];
+    const synchronization = { ...noSynchronization, accept };
     const server = new InProcessServer({ services: { synchronization } });
     server.nowMs = 0;
     const peer = server.connect();
