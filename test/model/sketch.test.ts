@@ -38,7 +38,7 @@ function twoTrees(seed: number, differing: number, filled: number) {
 /** Brings the nodes above the buckets up to date with what the buckets are. */
 function refreshAll(tree: DigestTree): void {
   for (let bucket = 0; bucket < BUCKETS; bucket++) tree.mark(bucket);
-  while (tree.refresh({ digest() {} }, Infinity, () => 0));
+  while (tree.refresh({ digest() {}, prefetch() {} }, Infinity, () => 0));
 }
 
 function shortenerOf(seed: number): DigestShortener {
@@ -132,6 +132,7 @@ test("a copy has what is in the tree, whether or not the nodes above are up to d
     digest(bucket: number, out: Uint32Array, at: number) {
       out.fill(digests.get(bucket) ?? 0, at, at + 4);
     },
+    prefetch() {},
   };
   let looks = 0;
   for (let run = 0; run < 200; run++) {

@@ -141,6 +141,16 @@ export class KeyedEntries {
     this.table.read(id, into);
   }
 
+  /** See EntryTable. */
+  touchRow(id: number): number {
+    return this.table.touchRow(id);
+  }
+
+  /** See EntryTable. */
+  touchSlot(id: number): number {
+    return this.table.touchSlot(id);
+  }
+
   /** Points `into` at the entry's kind and value alone, which is no packed counter. */
   readValue(id: number, into: Entry): void {
     this.table.readValue(id, into);

@@ -287,6 +287,16 @@ export class Store {
     this.entries.read(id, into);
   }
 
+  /** Loads what `read` reads of an entry into the processor's caches. Returns no meaning. */
+  touchRow(id: number): number {
+    return this.entries.touchRow(id);
+  }
+
+  /** The same of its key and value, or of their beginning and end, once its row is there. */
+  touchSlot(id: number): number {
+    return this.entries.touchSlot(id);
+  }
+
   /**
    * For an observer that is told of a change: points `into` at what came in. Merged with what was
    * there before, it gives what is there now, and is much less when a large counter changed in a

@@ -18,6 +18,8 @@ export class BucketRows {
   /** Five words an id: its digest, and the next in its chain. */
   private rows: Uint32Array[] = [];
   private buckets: Uint16Array[] = [];
+  /** Of no meaning, but written, so that no load is optimised away. */
+  private touched = 0;
 
   /** Whether an entry is in a chain. */
   has(id: number): boolean {
@@ -57,6 +59,17 @@ export class BucketRows {
   /** The next in the chain of an entry, or END. */
   nextOf(id: number): number {
     return this.rows[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) * ROW_WORDS + NEXT];
+  }
+
+  /**
+   * Loads an entry's row into the processor's caches, of which it may be in two lines. Returns the
+   * next in its chain.
+   */
+  touch(id: number): number {
+    const rows = this.rows[id >>> CHUNK_SHIFT];
+    const row = (id & CHUNK_MASK) * ROW_WORDS;
+    this.touched ^= rows[row];
+    return rows[row + NEXT];
   }
 
   /** Puts an entry at the head of the chain in a cell. */

@@ -23,12 +23,16 @@ export const BUCKETS = 65_536;
 /** Number of the first node of each level, counting from the root level by level. */
 const LEVEL_START = [0, 1, 17, 273, 4369];
 const NODES = 4369 + BUCKETS;
+/** So many buckets are loaded at once. */
+const UPCOMING_BUCKETS = 2 * FANOUT;
 const CHILDREN_WORDS = FANOUT * DIGEST_WORDS;
 
 /** Where the tree gets the digests of buckets from. */
 export interface BucketSource {
   /** Writes a bucket's digest of DIGEST_WORDS to `at` in `out`; zeros when the bucket is empty. */
   digest(bucket: number, out: Uint32Array, at: number): void;
+  /** Loads what the digests of the first `count` of these buckets are made of into the caches. */
+  prefetch(buckets: Uint32Array, count: number): void;
 }
 
 /** Digests of buckets and inner nodes, and which of them have to be computed anew. */
@@ -46,6 +50,9 @@ export class DigestTree {
   // Where a refresh goes on: the level whose nodes' children are being computed.
   private level = -1;
   private index = 0;
+  /** Buckets below nodes in front of this one have been loaded. */
+  private prefetchedTo = 0;
+  private readonly upcoming = new Uint32Array(UPCOMING_BUCKETS);
 
   /** Says that a bucket's digest is out of date. */
   mark(bucket: number): void {
@@ -65,6 +72,7 @@ export class DigestTree {
       this.level = BUCKET_LEVEL - 1;
       this.index = 0;
     }
+    this.prefetchedTo = 0;
     while (this.level >= 0) {
       const start = LEVEL_START[this.level];
       const end = LEVEL_START[this.level + 1] - start;
@@ -72,6 +80,9 @@ export class DigestTree {
         const index = this.index++;
         const children = this.dirty[start + index];
         if (children === 0) continue;
+        if (this.level === BUCKET_LEVEL - 1 && index >= this.prefetchedTo) {
+          this.prefetch(index, buckets);
+        }
         this.dirty[start + index] = 0;
         for (let child = 0; child < FANOUT; child++) {
           if ((children & (1 << child)) !== 0)
@@ -86,6 +97,22 @@ export class DigestTree {
       this.index = 0;
     }
     return false;
+  }
+
+  /** Loads what the next buckets are made of, from those below the node of that number on. */
+  private prefetch(from: number, buckets: BucketSource): void {
+    const { dirty, upcoming } = this;
+    const start = LEVEL_START[BUCKET_LEVEL - 1];
+    let count = 0;
+    let index = from;
+    for (; start + index < dirty.length && count + FANOUT <= upcoming.length; index++) {
+      const children = dirty[start + index];
+      for (let child = 0; child < FANOUT; child++) {
+        if ((children & (1 << child)) !== 0) upcoming[count++] = index * FANOUT + child;
+      }
+    }
+    this.prefetchedTo = index;
+    buckets.prefetch(upcoming, count);
   }
 
   /** Where in `words` a node's digest is; its siblings' follow. */

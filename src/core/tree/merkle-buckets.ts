@@ -191,29 +191,31 @@ export class MerkleBuckets {
     this.visitCell(cell, visit);
   }
 
+  /** Loads what there is of an entry into the processor's caches, if it is in a bucket. */
+  touch(id: number): number {
+    return this.has(id) ? this.rows.touch(id) : 0;
+  }
+
   /**
-   * Goes through the chains of several buckets side by side, so that the processor loads entries of
-   * all of them at once; what visits those buckets next finds them in its cache. It halves
-   * what they take. Returns something of what it found, so that it is not optimised away.
+   * Goes through the chains of the first `count` of several buckets side by side, so that the
+   * processor loads entries of all of them at once; what visits those buckets next finds them in
+   * its cache.
    */
-  prefetch(buckets: readonly number[]): number {
+  prefetch(buckets: ArrayLike<number>, count = buckets.length): void {
     const { cells } = this;
-    let found = 0;
     let left = 0;
-    for (const bucket of buckets) {
-      const head = this.heads[bucket];
-      if (left < cells.length && head !== END && !isDivision(head)) cells[left++] = head;
+    for (let i = 0; i < count && left < cells.length; i++) {
+      const head = this.heads[buckets[i]];
+      if (head !== END && !isDivision(head)) cells[left++] = head;
     }
     while (left > 0) {
       let kept = 0;
       for (let i = 0; i < left; i++) {
-        const next = this.rows.nextOf(cells[i]);
-        found ^= next;
+        const next = this.rows.touch(cells[i]);
         if (next !== END) cells[kept++] = next;
       }
       left = kept;
     }
-    return found;
   }
 
   /**

@@ -38,12 +38,17 @@ import { DIGEST_WORDS } from "./digest-list.ts";
 import { DigestTree } from "./digest-tree.ts";
 import { Entry } from "../data/entry.ts";
 import { latestVersionOf } from "../data/merge.ts";
+import { IdMarks } from "./id-marks.ts";
 import { MerkleBuckets } from "./merkle-buckets.ts";
 import { DIGEST_BYTES, type RecordDigester } from "./record-digest.ts";
 import type { ChangeObserver } from "../store/outcome.ts";
 
 /** How the tree reads entries: the store. */
 export interface RecordSource {
+  /** Loads what says when an entry was written into the processor's caches. */
+  touchRow(id: number): number;
+  /** The same with its key and value, once that of before is there. Both return no meaning. */
+  touchSlot(id: number): number;
   /** Points `into` at the entry; valid until the next write. */
   read(id: number, into: Entry): void;
   /** Whether its value should be there and is not. */
@@ -53,10 +58,8 @@ export interface RecordSource {
 /** Both words of the watermark that is above every version. */
 export const LATEST = 0xffff_ffff;
 
-const CHUNK_SHIFT = 15;
-const CHUNK_IDS = 1 << CHUNK_SHIFT;
-const CHUNK_MASK = CHUNK_IDS - 1;
-
+/** So many entries are looked at together; a processor has about as many loads under way. */
+const BATCH_ENTRIES = 32;
 /** The clock is looked at after so many entries, or so many bytes. */
 const ENTRIES_A_LOOK = 16;
 const BYTES_A_LOOK = 65_536;
@@ -67,15 +70,13 @@ export class MerkleTree implements ChangeObserver {
   readonly buckets: MerkleBuckets;
   /** Buckets and the levels above. Read it between updates; do not change it. */
   readonly levels = new DigestTree();
-  /** How many entries have changed and wait for an update to take them in. */
-  waiting = 0;
   /** The watermark of the last completed update, upper word of a `HybridClock` timestamp. */
   watermarkHigh = 0;
   /** Lower word of that. */
   watermarkLow = 0;
 
-  /** A bit an id, in chunks: the entry waits. */
-  private marks: Int32Array[] = [];
+  /** The entries that have changed and wait for an update to take them in. */
+  private readonly marks = new IdMarks();
 
   // The update under way.
   private stage: "none" | "entries" | "parts" | "levels" = "none";
@@ -83,6 +84,9 @@ export class MerkleTree implements ChangeObserver {
   private limitHigh = 0;
   private limitLow = 0;
 
+  /** Of no meaning, but written, so that no load is optimised away. */
+  private touched = 0;
+  private readonly batch = new Int32Array(BATCH_ENTRIES);
   private readonly entry = new Entry();
   private readonly digest = new Uint8Array(DIGEST_BYTES);
   private readonly digestWords = new Uint32Array(this.digest.buffer);
@@ -99,19 +103,16 @@ export class MerkleTree implements ChangeObserver {
     });
   }
 
+  /** How many entries have changed and wait for an update to take them in. */
+  get waiting(): number {
+    return this.marks.count;
+  }
+
   // What the store reports.
 
   /** Marks an entry that was added or replaced. */
   changed(id: number): void {
-    const chunk = id >>> CHUNK_SHIFT;
-    while (chunk >= this.marks.length) this.marks.push(new Int32Array(CHUNK_IDS / 32));
-    const marks = this.marks[chunk];
-    const word = (id & CHUNK_MASK) >>> 5;
-    const before = marks[word];
-    const after = before | (1 << (id & 31));
-    if (after === before) return;
-    marks[word] = after;
-    this.waiting++;
+    this.marks.mark(id);
   }
 
   /** Marks an entry whose value is found to be missing, or not to be. */
@@ -121,7 +122,7 @@ export class MerkleTree implements ChangeObserver {
 
   /** Forgets an entry that is about to be dropped. */
   removed(id: number): void {
-    this.unmark(id);
+    this.marks.unmark(id);
     if (!this.buckets.has(id)) return;
     this.levels.mark(this.buckets.bucketOf(id));
     this.buckets.remove(id);
@@ -136,8 +137,7 @@ export class MerkleTree implements ChangeObserver {
   clear(): void {
     this.buckets.clear();
     this.levels.clear();
-    this.marks = [];
-    this.waiting = 0;
+    this.marks.clear();
     this.stage = "none";
   }
 
@@ -191,7 +191,7 @@ export class MerkleTree implements ChangeObserver {
 
   /** Memory held, in bytes. */
   bytes(): number {
-    return this.buckets.bytes() + this.levels.bytes() + (this.marks.length * CHUNK_IDS) / 8;
+    return this.buckets.bytes() + this.levels.bytes() + this.marks.bytes();
   }
 
   /**
@@ -204,8 +204,8 @@ export class MerkleTree implements ChangeObserver {
     this.levels.verify(buckets);
     const shown = new Uint32Array(DIGEST_WORDS);
     let waiting = 0;
-    for (let id = 0; id < Math.max(idLimit, this.marks.length * CHUNK_IDS); id++) {
-      const isMarked = this.isMarked(id);
+    for (let id = 0; id < Math.max(idLimit, this.marks.idLimit); id++) {
+      const isMarked = this.marks.has(id);
       if (isMarked) waiting++;
       if (id >= idLimit || !isUsed(id)) {
         if (isMarked || buckets.has(id)) throw new Error(`merkle tree: entry ${id} is gone`);
@@ -225,44 +225,55 @@ export class MerkleTree implements ChangeObserver {
     }
   }
 
-  private isMarked(id: number): boolean {
-    const marks = this.marks[id >>> CHUNK_SHIFT];
-    return marks !== undefined && (marks[(id & CHUNK_MASK) >>> 5] & (1 << (id & 31))) !== 0;
-  }
-
   /** Goes over the marks from `nextId` on. True when time is up. */
   private absorb(untilMs: number, now: () => number): boolean {
+    const { batch, marks } = this;
     let looks = 0;
-    while (this.nextId < this.marks.length * CHUNK_IDS) {
-      const first = this.nextId & ~31;
-      const word = this.marks[first >>> CHUNK_SHIFT][(first & CHUNK_MASK) >>> 5];
-      let bits = word & (-1 << (this.nextId & 31));
-      while (bits !== 0) {
-        const bit = 31 - Math.clz32(bits & -bits);
-        bits &= bits - 1;
-        const hashedBytes = this.absorbEntry(first + bit);
+    while (this.nextId < marks.idLimit) {
+      const marked = marks.copyFrom(this.nextId, batch);
+      const after = marked < batch.length ? marks.idLimit : batch[marked - 1] + 1;
+      const count = this.prefetchDue(marked);
+      looks += (marked - count) / (4 * ENTRIES_A_LOOK);
+      for (let i = 0; i < count; i++) {
+        const hashedBytes = this.absorbEntry(batch[i]);
         looks += 1 / ENTRIES_A_LOOK + hashedBytes / BYTES_A_LOOK;
         if (looks < 1) continue;
         looks = 0;
         if (now() < untilMs) continue;
-        this.nextId = first + bit + 1;
+        this.nextId = batch[i] + 1;
         return true;
       }
-      this.nextId = first + 32;
+      this.nextId = after;
+      if (looks >= 1 && now() >= untilMs) return true;
     }
     return false;
   }
 
   /**
-   * Hashes a waiting entry unless it is above the watermark. Returns how many bytes it read for
-   * that.
+   * Of the first `marked` entries in `batch` keeps those at or below the watermark, and loads what
+   * taking them in needs, a step at a time for all of them, so that the processor waits for many
+   * loads at once. Returns how many there are.
    */
+  private prefetchDue(marked: number): number {
+    const { batch, buckets, entry, source } = this;
+    let sum = 0;
+    for (let i = 0; i < marked; i++) sum ^= source.touchRow(batch[i]);
+    let count = 0;
+    for (let i = 0; i < marked; i++) {
+      source.read(batch[i], entry);
+      const { timeHigh, timeLow } = latestVersionOf(entry);
+      if (isAtOrBelow(timeHigh, timeLow, this.limitHigh, this.limitLow)) batch[count++] = batch[i];
+    }
+    for (let i = 0; i < count; i++) sum ^= source.touchSlot(batch[i]) ^ buckets.touch(batch[i]);
+    this.touched ^= sum;
+    return count;
+  }
+
+  /** Hashes a waiting entry. Returns how many bytes it read for that. */
   private absorbEntry(id: number): number {
     const { buckets, digester, digest, entry } = this;
+    this.marks.unmark(id);
     this.source.read(id, entry);
-    const { timeHigh, timeLow } = latestVersionOf(entry);
-    if (!isAtOrBelow(timeHigh, timeLow, this.limitHigh, this.limitLow)) return 0;
-    this.unmark(id);
     const isNew = !buckets.has(id);
     if (isNew) {
       digester.ofKey(entry, digest);
@@ -271,16 +282,6 @@ export class MerkleTree implements ChangeObserver {
     digester.ofEntry(entry, digest, this.source.isMissing(id));
     if (buckets.setDigest(id, this.digestWords) || isNew) this.levels.mark(buckets.bucketOf(id));
     return entry.keyLength + entry.valueLength;
-  }
-
-  private unmark(id: number): void {
-    const marks = this.marks[id >>> CHUNK_SHIFT];
-    if (marks === undefined) return;
-    const word = (id & CHUNK_MASK) >>> 5;
-    const bit = 1 << (id & 31);
-    if ((marks[word] & bit) === 0) return;
-    marks[word] &= ~bit;
-    this.waiting--;
   }
 }
 
