@@ -16,6 +16,7 @@ import { tracedRequest } from "./http/api-trace.ts";
 import {
   HttpPort,
   nameOf,
+  type ApiRequest,
   type Check,
   type Credentials,
   type HttpPortSource,
@@ -79,7 +80,7 @@ export function openNodeHttp(
   const source = sourceOf(config, timing, users, audit, serving, recovery, loopDelay);
   try {
     const host = http.bind_address === "" ? LOOPBACK : http.bind_address;
-    const port = new HttpPort(source, host, http.bind_port, http.tls ? tls : null);
+    const port = new HttpPort(source, timing, host, http.bind_port, http.tls ? tls : null);
     const stop = async (): Promise<void> => {
       loopDelay.stop();
       await port.stop();
@@ -104,24 +105,34 @@ function sourceOf(
 ): HttpPortSource {
   const noteDenied = (event: "denied" | "login_failed", user: string, address: string): void =>
     audit.record({ event, user, address, certificate: null, command: "HTTP", key: null });
-  const api = async (
-    request: Request,
-    address: string,
-    credentials: Credentials | null,
-  ): Promise<Response> => {
+  const api = async ({
+    request,
+    url,
+    address,
+    credentials,
+    place,
+  }: ApiRequest): Promise<Response> => {
     const node = serving();
     if (node === null) return notYet().toResponse();
-    const user = await userOf(users, address, credentials);
-    if (user === "wrong") noteDenied("login_failed", credentials!.name, address);
+    // Who has to wait makes room for others.
+    const { promise: cut, resolve } = Promise.withResolvers<"busy">();
+    place.waitsForClient(() => resolve("busy"));
+    const login = userOf(users, address, credentials).then((found) => {
+      if (found === "wrong") noteDenied("login_failed", credentials!.name, address);
+      return found;
+    });
+    const user = await Promise.race([login, cut]);
+    place.waitsForClient(null);
     const refusal =
       typeof user === "string"
         ? loginRefusal(user)
-        : refusalOf(users, user, request, address, http.host_names);
+        : refusalOf(users, user, request.method, url, address, http.host_names);
     if (refusal !== null) return refusal.toResponse();
     return tracedRequest(request, node.tracer, (trace) => {
       const client = node.openClient(user as User, address, trace);
       request.signal.addEventListener("abort", () => client.end());
-      return answerApi(request, client, {
+      return answerApi(request, url, client, {
+        place,
         maxValueBytes: network.max_value_bytes,
         bodyTimeoutMs: network.connection_timeout * 1_000,
         version,
@@ -182,19 +193,20 @@ function loginRefusal(result: "wrong" | "busy"): ApiError {
 function refusalOf(
   users: UserDirectory,
   user: User,
-  request: Request,
+  method: string,
+  url: URL,
   address: string,
   hostNames: readonly string[],
 ): ApiError | null {
   if (!user.isSomebody) return new ApiError(401, "login_needed", "A login is needed", LOGIN);
   if (!users.isOpen) return null;
   // A web page whose name was made to lead here calls this port by that name.
-  const name = nameOf(request);
+  const name = nameOf(url);
   if (name !== null && !hostNames.includes(name)) {
     const message = `There are no users, and ${name} is not among http.host_names`;
     return new ApiError(403, "not_permitted", message);
   }
-  if (request.method === "GET" || request.method === "HEAD" || isLocal(address)) return null;
+  if (method === "GET" || method === "HEAD" || isLocal(address)) return null;
   const message = "There are no users, so only whoever is on this machine may write here";
   return new ApiError(403, "not_permitted", message);
 }

@@ -3,7 +3,7 @@
  * whoever answers both depend on this file and not on each other; `node.ts` puts them together.
  */
 import type { NodeAddress } from "./config/address.ts";
-import type { RespReply } from "./protocol/resp-value.ts";
+import type { RespError, RespReply } from "./protocol/resp-value.ts";
 
 /** How replication stands. */
 export interface ReplicationControl {
@@ -51,8 +51,10 @@ export interface EntryFacts {
 
 /** Runs commands one after the other, with nobody else's between them. */
 export interface RequestTurn {
-  /** Runs one that answers at once, as those on single keys do. */
+  /** Runs one that answers at once, as those do that write single keys. */
   run(words: readonly (Uint8Array | string)[]): RespReply;
+  /** Runs GET. */
+  get(key: Uint8Array): HeldValue | RespError | null;
   /** What is told of a live key; null when there is none. No rights are asked for. */
   entry(key: Uint8Array): EntryFacts | null;
 }
@@ -76,6 +78,13 @@ export interface Watcher {
   onEnd(): void;
 }
 
+/** A value as it was read, whatever becomes of the key, until it is released. */
+export interface HeldValue {
+  readonly bytes: Uint8Array;
+  /** May be called again. */
+  release(): void;
+}
+
 /** Requests of a user that do not come on the client port, and are run as if they did. */
 export interface InnerClient {
   /**
@@ -85,6 +94,8 @@ export interface InnerClient {
   inTurn<T>(work: (turn: RequestTurn) => T): Promise<T>;
   /** Runs a command whose reply may take a while. Rejects as `inTurn`. */
   ask(words: readonly (Uint8Array | string)[]): Promise<RespReply>;
+  /** The same, for a reply that may be long: as it is in RESP3. */
+  askForBytes(words: readonly (Uint8Array | string)[]): Promise<Uint8Array>;
   /** Tells a watcher of keys that the user may read. Null when there are too many watchers. */
   watch(watcher: Watcher): (() => void) | null;
   /** Nobody waits for replies any more. */

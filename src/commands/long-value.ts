@@ -6,6 +6,7 @@
  */
 import type { SharedValue } from "../core/store/entry-table.ts";
 import type { Entry } from "../core/data/entry.ts";
+import type { HeldValue } from "../ports.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { ClientSession } from "./client-session.ts";
 import type { Context, ReplyContinuation } from "./command.ts";
@@ -26,6 +27,14 @@ export function isLong(
     valueLength + FRAME_BYTES <= services.limits.maxReplyBytes &&
     reply.isVerbatim(value, valueOffset, valueLength)
   );
+}
+
+/** The value that a session holds for the answer to GET: it is the caller's to release. */
+export function heldValue(session: ClientSession): HeldValue {
+  const { bytes, offset, length, release } = session.held as SharedValue;
+  session.held = null;
+  session.hold(-length);
+  return { bytes: bytes.subarray(offset, offset + length), release };
 }
 
 /**

@@ -49,8 +49,14 @@ export function valueOf(reply: RespReply): RespReply {
   return reply;
 }
 
+/** There is no room for it now. */
+export function busy(): ApiError {
+  const message = "Too many requests are being answered; try again";
+  return new ApiError(503, "busy", message, { "retry-after": "1" });
+}
+
 /** What a command answered, as whoever asked by HTTP is told. */
-function commandError({ code, message }: RespError): ApiError {
+export function commandError({ code, message }: RespError): ApiError {
   const [status, name] = STATUSES[code] ?? [400, "invalid"];
   if (/^value is not an integer|overflow/.test(message)) {
     return new ApiError(409, "not_a_number", message);

@@ -3,34 +3,58 @@
  * by itself, and others may write between them.
  */
 import type { EntryFacts, InnerClient, RequestTurn } from "../ports.ts";
-import { ApiError, factsField, invalid, notFound, valueOf } from "./api-answers.ts";
-import { bytesField, bytesOfField } from "./api-keys.ts";
+import { RespError } from "../protocol/resp-value.ts";
+import type { Timing } from "../timing.ts";
+import { ApiError, commandError, factsField, invalid, notFound, valueOf } from "./api-answers.ts";
+import { answerJson, bytesField } from "./api-json.ts";
+import { bytesOfField } from "./api-keys.ts";
+import type { Place } from "./places.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
 /** Most operations of a batch. */
 const MAX_OPERATIONS = 1_000;
-/** Run in one turn; then others have theirs. */
-const OPERATIONS_A_TURN = 16;
+/** How long operations are run before others have their turn, in ms. */
+const TURN_MS = 1;
 
 /** Runs `operations` of the body; answers a list of results, each with its status. */
-export async function runBatch(body: Json, client: InnerClient): Promise<Response> {
+export async function runBatch(
+  body: Json,
+  client: InnerClient,
+  { place, timing }: { readonly place: Place; readonly timing: Timing },
+): Promise<Response> {
   const { operations } = body;
   if (!Array.isArray(operations) || operations.length > MAX_OPERATIONS) {
     throw invalid(`operations is a list of at most ${MAX_OPERATIONS}`);
   }
-  const results: unknown[] = [];
-  let isFirst = true;
-  for (let at = 0; at < operations.length; at += OPERATIONS_A_TURN) {
-    const some = operations.slice(at, at + OPERATIONS_A_TURN);
-    const answers = await client.inTurn((turn) => some.map((each) => runOne(each, turn)));
-    // Who is not logged in is asked to, as by any other request.
-    const [first] = answers;
-    if (isFirst && first instanceof ApiError && first.status === 401) throw first;
-    isFirst = false;
-    results.push(...answers.map(toJson));
+  const held: (() => void)[] = [];
+  const end = (): void => {
+    for (const release of held.splice(0)) release();
+    place.leave();
+  };
+  const batch = new Batch(place, held);
+  const results: object[] = [];
+  try {
+    for (let at = 0; at < operations.length;) {
+      const answers = await client.inTurn((turn) => {
+        const some: object[] = [];
+        const endMs = timing.nowMs() + TURN_MS;
+        do some.push(batch.run(operations[at++], turn));
+        while (at < operations.length && timing.nowMs() < endMs);
+        return some;
+      });
+      // Who is not logged in is asked to, as by any other request.
+      const [first] = answers;
+      if (results.length === 0 && first instanceof ApiError && first.status === 401) throw first;
+      results.push(...answers.map(toJson));
+    }
+  } catch (error) {
+    end();
+    throw error;
   }
-  return Response.json({ results });
+  const { response, cut } = answerJson({ results }, timing, end);
+  place.waitsForClient(cut);
+  return response;
 }
 
 function toJson(answer: object): object {
@@ -39,30 +63,47 @@ function toJson(answer: object): object {
   return { status, error: { code, message } };
 }
 
-function runOne(operation: unknown, turn: RequestTurn): object {
-  try {
-    const { op, ...fields } = operation as Json;
-    const key = bytesOfField(fields, "key");
-    if (key === undefined) throw invalid("An operation has a key, or key_base64");
-    switch (op) {
-      case "get": {
-        const value = valueOf(turn.run(["GET", key])) as Uint8Array | null;
-        const facts = value === null ? null : turn.entry(key);
-        if (value === null || facts === null) throw notFound();
-        return { status: 200, ...bytesField("value", value), ...factsField(facts) };
+class Batch {
+  constructor(
+    private readonly place: Place,
+    /** What releases the values that were read. */
+    private readonly held: (() => void)[],
+  ) {}
+
+  run(operation: unknown, turn: RequestTurn): object {
+    try {
+      const { op, ...fields } = operation as Json;
+      const key = bytesOfField(fields, "key");
+      if (key === undefined) throw invalid("An operation has a key, or key_base64");
+      switch (op) {
+        case "get":
+          return this.get(key, turn);
+        case "put":
+          return put(key, fields, turn);
+        case "delete":
+          if (valueOf(turn.run(["DEL", key])) === 0n) throw notFound();
+          return { status: 204 };
+        default:
+          throw invalid("op is get, put or delete");
       }
-      case "put":
-        return put(key, fields, turn);
-      case "delete":
-        if (valueOf(turn.run(["DEL", key])) === 0n) throw notFound();
-        return { status: 204 };
-      default:
-        throw invalid("op is get, put or delete");
+    } catch (error) {
+      if (error instanceof ApiError) return error;
+      if (error instanceof TypeError) return invalid("An operation is an object");
+      throw error;
     }
-  } catch (error) {
-    if (error instanceof ApiError) return error;
-    if (error instanceof TypeError) return invalid("An operation is an object");
-    throw error;
+  }
+
+  private get(key: Uint8Array, turn: RequestTurn): object {
+    const value = turn.get(key);
+    if (value instanceof RespError) throw commandError(value);
+    const facts = value === null ? null : turn.entry(key);
+    if (value === null || facts === null) throw notFound();
+    if (!this.place.grow(value.bytes.length)) {
+      value.release();
+      throw new ApiError(413, "too_large", "The values of this batch are too long together");
+    }
+    this.held.push(() => value.release());
+    return { status: 200, ...bytesField("value", value.bytes), ...factsField(facts) };
   }
 }
 

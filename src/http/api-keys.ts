@@ -1,16 +1,7 @@
 /**
- * Keys and values on their way through URLs and JSON. A key is bytes: in a URL they are
+ * Keys and values on their way in through URLs and JSON. A key is bytes: in a URL they are
  * percent-encoded, in JSON a text where they are UTF-8 and base64 under another name where not.
  */
-
-/** Bytes as fields of a JSON object: `name`, or `name_base64` when they are no UTF-8. */
-export function bytesField(name: string, bytes: Uint8Array): Record<string, string> {
-  try {
-    return { [name]: strict.decode(bytes) };
-  } catch {
-    return { [`${name}_base64`]: Buffer.from(bytes).toString("base64") };
-  }
-}
 
 /** What `bytesField` wrote; undefined when there is neither field, or not as text. */
 export function bytesOfField(
@@ -20,8 +11,18 @@ export function bytesOfField(
   const text = object[name];
   const encoded = object[`${name}_base64`];
   if (typeof text === "string" && encoded === undefined) return Buffer.from(text);
-  if (typeof encoded !== "string" || text !== undefined || !BASE64.test(encoded)) return undefined;
-  return Buffer.from(encoded, "base64");
+  return typeof encoded === "string" && text === undefined ? bytesOfBase64(encoded) : undefined;
+}
+
+/** Undefined unless every character counts. */
+function bytesOfBase64(text: string): Uint8Array | undefined {
+  const bytes = Buffer.from(text, "base64");
+  const padding = /={0,2}$/.exec(text.slice(-2))![0].length;
+  const characters = text.length - padding;
+  const isPadded = padding === 0 || text.length % 4 === 0;
+  // What is no base64 is skipped by whoever decodes, and leaves fewer bytes.
+  const isAll = bytes.length === Math.floor((characters * 3) / 4) && characters % 4 !== 1;
+  return isAll && isPadded && !/[-_\s]/.test(text) ? bytes : undefined;
 }
 
 /** Percent-encoded bytes; undefined when a `%` is not followed by two hexadecimal digits. */
@@ -49,8 +50,5 @@ export function encodePercent(bytes: Uint8Array): string {
   return text;
 }
 
-// Without a byte order mark taken off: it is data.
-const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/;
 const UNRESERVED = /[A-Za-z0-9\-._~]/;
 const PERCENT = 0x25;

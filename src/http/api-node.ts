@@ -1,9 +1,12 @@
 /** The node itself by the HTTP API: its facts, who else is there, its tree, and any command. */
 import type { FactSection } from "../fact.ts";
 import type { InnerClient, MemberView } from "../ports.ts";
-import { RespError, type RespReply } from "../protocol/resp-value.ts";
-import { ApiError, invalid, valueOf } from "./api-answers.ts";
-import { bytesField, bytesOfField } from "./api-keys.ts";
+import { RespError, readRespReply, respItems, type RespReply } from "../protocol/resp-value.ts";
+import type { Timing } from "../timing.ts";
+import { ApiError, busy, invalid, valueOf } from "./api-answers.ts";
+import { answerJson, bytesField, LazyList } from "./api-json.ts";
+import { bytesOfField } from "./api-keys.ts";
+import type { Place } from "./places.ts";
 
 /** What the API tells of the node. */
 export interface NodeView {
@@ -43,6 +46,7 @@ export async function tellTree(client: InnerClient, node: NodeView): Promise<Res
 export async function runCommand(
   { words }: Readonly<Record<string, unknown>>,
   client: InnerClient,
+  { place, timing }: { readonly place: Place; readonly timing: Timing },
 ): Promise<Response> {
   if (!Array.isArray(words) || words.length === 0 || words.length > MAX_WORDS) {
     throw invalid(`words is a list of 1 to ${MAX_WORDS}`);
@@ -53,9 +57,18 @@ export async function runCommand(
     if (part === undefined) throw invalid("A word is a text, or an object with word_base64");
     return part;
   });
-  const reply = await client.ask(parts);
+  const bytes = await client.askForBytes(parts);
+  if (!place.grow(bytes.length)) throw busy();
+  const items = respItems(bytes);
+  const reply = items === null ? readRespReply(bytes) : null;
   if (reply instanceof RespError && reply.code === "NOAUTH") valueOf(reply);
-  return Response.json({ reply: replyField(reply) });
+  const field =
+    items === null
+      ? replyField(reply)
+      : { items: new LazyList(Iterator.from(items).map(replyField)) };
+  const { response, cut } = answerJson({ reply: field }, timing, () => place.leave());
+  place.waitsForClient(cut);
+  return response;
 }
 
 /** Most words of a command. */

@@ -9,7 +9,7 @@
 import type { InnerClient, KeyChange } from "../ports.ts";
 import { every, type Timing } from "../timing.ts";
 import { ApiError, factsField, valueOf } from "./api-answers.ts";
-import { bytesField } from "./api-keys.ts";
+import { bytesField, jsonText } from "./api-json.ts";
 
 /** Bytes that may wait to be read. */
 const MAX_UNREAD_BYTES = 1024 * 1024;
@@ -66,7 +66,7 @@ export async function watchKeys(
 
 function eventOf({ key, facts }: KeyChange): string {
   const rest = facts === null ? { deleted: true } : factsField(facts);
-  return `event: change\ndata: ${JSON.stringify({ ...bytesField("key", key), ...rest })}\n\n`;
+  return `event: change\ndata: ${jsonText({ ...bytesField("key", key), ...rest })}\n\n`;
 }
 
 const encoder = new TextEncoder();

@@ -3,13 +3,31 @@
  * client port, so rights, limits and durability are those of any client. `openapi.ts` describes it.
  */
 import { LostWrite, type EntryFacts, type InnerClient, type RequestTurn } from "../ports.ts";
+import { RespError, readRespReply } from "../protocol/resp-value.ts";
 import type { Timing } from "../timing.ts";
-import { ApiError, factsField, invalid, notFound, valueOf } from "./api-answers.ts";
+import {
+  ApiError,
+  busy,
+  commandError,
+  factsField,
+  invalid,
+  notFound,
+  valueOf,
+} from "./api-answers.ts";
 import { runBatch } from "./api-batch.ts";
-import { bytesField, decodePercent, encodePercent } from "./api-keys.ts";
+import {
+  answerJson,
+  bytesField,
+  LazyList,
+  MAX_JSON_BYTES,
+  parseObject,
+  streamOf,
+} from "./api-json.ts";
+import { decodePercent, encodePercent } from "./api-keys.ts";
 import { runCommand, tellCluster, tellFacts, tellTree, type NodeView } from "./api-node.ts";
 import { watchKeys } from "./api-watch.ts";
 import { openApi } from "./openapi.ts";
+import type { Place } from "./places.ts";
 
 /** What answering needs to know of the node. */
 export interface ApiOptions {
@@ -18,6 +36,8 @@ export interface ApiOptions {
   /** How long a body may take to come, in ms. */
   readonly bodyTimeoutMs: number;
   readonly timing: Timing;
+  /** What the request takes up until it is answered. */
+  readonly place: Place;
   readonly node: NodeView;
   readonly version: string;
 }
@@ -26,22 +46,24 @@ const KEYS = "/v1/keys";
 const INCREMENT = ":increment";
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1_000;
-/** Longest body of JSON that asks for something beside a value, in bytes. */
-const MAX_JSON_BYTES = 4_096;
+/** A value above this is sent piece by piece from where it lies. */
+const COPIED_BYTES = 16 * 1024;
+const PIECE_BYTES = 256 * 1024;
 
-/** Longest body of any request, in bytes: a batch with a value of the longest, in base64. */
+/** Longest body of any request, in bytes. */
 export function maxBodyBytes(maxValueBytes: number): number {
-  return Math.ceil((maxValueBytes * 4) / 3) + MAX_JSON_BYTES;
+  return Math.max(maxValueBytes, MAX_JSON_BYTES);
 }
 
 /** Answers a request whose path begins with `/v1/`, as that client. */
 export async function answerApi(
   request: Request,
+  url: URL,
   client: InnerClient,
   options: ApiOptions,
 ): Promise<Response> {
   try {
-    return await route(request, new URL(request.url), client, options);
+    return await route(request, url, client, options);
   } catch (error) {
     if (error instanceof ApiError) return error.toResponse();
     if (error instanceof LostWrite) {
@@ -76,16 +98,14 @@ async function route(
     return allow(request, { GET: () => tellTree(client, options.node) });
   }
   if (pathname === "/v1/command") {
-    const most = maxBodyBytes(options.maxValueBytes);
     return allow(request, {
-      POST: async () => runCommand(await jsonOf(request, most, options), client),
+      POST: async () => runCommand(await jsonOf(request, options), client, options),
     });
   }
-  if (pathname === KEYS) return allow(request, { GET: () => list(url, client) });
+  if (pathname === KEYS) return allow(request, { GET: () => list(url, client, options) });
   if (pathname === `${KEYS}:batch`) {
-    const most = maxBodyBytes(options.maxValueBytes);
     return allow(request, {
-      POST: async () => runBatch(await jsonOf(request, most, options), client),
+      POST: async () => runBatch(await jsonOf(request, options), client, options),
     });
   }
   if (pathname.startsWith(`${KEYS}/`)) {
@@ -93,7 +113,7 @@ async function route(
     if (request.method === "POST") return increment(request, raw, client, options);
     const key = keyOf(raw);
     return allow(request, {
-      GET: () => read(request, key, client),
+      GET: () => read(request, key, client, options),
       PUT: () => write(request, url, key, client, options),
       DELETE: () => remove(request, key, client),
     });
@@ -111,23 +131,56 @@ async function allow(
   throw new ApiError(405, "no_such_method", `Here ${known} can be said`, { allow: known });
 }
 
-async function read(request: Request, key: Uint8Array, client: InnerClient): Promise<Response> {
-  const [value, facts] = await client.inTurn((turn) => {
-    const reply = valueOf(turn.run(["GET", key])) as Uint8Array | null;
-    return [reply, reply === null ? null : turn.entry(key)] as const;
-  });
+async function read(
+  request: Request,
+  key: Uint8Array,
+  client: InnerClient,
+  { place, timing }: ApiOptions,
+): Promise<Response> {
+  const [value, facts] = await client.inTurn((turn) => [turn.get(key), turn.entry(key)] as const);
   if (value === null || facts === null) throw notFound();
+  if (value instanceof RespError) throw commandError(value);
+  const release = (): void => {
+    value.release();
+    place.leave();
+  };
   const headers = headersOf(facts);
   const known = tagsOf(request.headers.get("if-none-match"));
   if (known.includes("*") || known.includes(facts.version)) {
+    release();
     return new Response(null, { status: 304, headers });
   }
+  const { bytes } = value;
+  if (!place.grow(bytes.length)) {
+    release();
+    throw busy();
+  }
   if ((request.headers.get("accept") ?? "").includes("application/json")) {
-    const body = { ...bytesField("key", key), ...bytesField("value", value), ...factsField(facts) };
-    return Response.json(body, { headers });
+    const body = { ...bytesField("key", key), ...bytesField("value", bytes), ...factsField(facts) };
+    const { response, cut } = answerJson(body, timing, release, headers);
+    place.waitsForClient(cut);
+    return response;
   }
   headers.set("content-type", "application/octet-stream");
-  return new Response(value as Uint8Array<ArrayBuffer>, { headers });
+  if (request.method === "HEAD") {
+    headers.set("content-length", String(bytes.length));
+    release();
+    return new Response(null, { headers });
+  }
+  if (bytes.length <= COPIED_BYTES) {
+    const copy = new Uint8Array(bytes);
+    release();
+    return new Response(copy, { headers });
+  }
+  let sent = 0;
+  const { stream, cut } = streamOf(release, async () => {
+    // Copied, as what is sent may be read after it was released.
+    const piece = bytes.slice(sent, sent + PIECE_BYTES);
+    sent += piece.length;
+    return { bytes: piece, isAll: sent === bytes.length };
+  });
+  place.waitsForClient(cut);
+  return new Response(stream, { headers });
 }
 
 async function write(
@@ -171,7 +224,7 @@ async function increment(
     });
   }
   const key = keyOf(raw.slice(0, -INCREMENT.length));
-  const { by = 1 } = await jsonOf(request, MAX_JSON_BYTES, options);
+  const { by = 1 } = await jsonOf(request, options);
   const isWhole = typeof by === "string" ? /^-?\d{1,19}$/.test(by) : Number.isSafeInteger(by);
   if (!isWhole) throw invalid("by is a whole number; beyond 2^53 a string of its digits");
   const [value, facts] = await client.inTurn((turn) => {
@@ -183,18 +236,24 @@ async function increment(
   return Response.json({ value: String(value), ...(facts && factsField(facts)) }, { headers });
 }
 
-async function list(url: URL, client: InnerClient): Promise<Response> {
+async function list(url: URL, client: InnerClient, options: ApiOptions): Promise<Response> {
+  const { place, timing } = options;
   const prefix = queryBytes(url, "prefix");
   const after = queryBytes(url, "after");
   const limit = limitOf(url.searchParams.get("limit"));
   const from = after.length === 0 ? [] : ["AFTER", after];
   const words = ["SCAN", "ORDERED", prefix, ...from, "COUNT", String(limit)];
-  const keys = valueOf(await client.ask(words)) as readonly Uint8Array[];
+  const reply = await client.askForBytes(words);
+  const keys = valueOf(readRespReply(reply)) as readonly Uint8Array[];
+  if (!place.grow(reply.length)) throw busy();
   const isAll = keys.length < limit;
-  return Response.json({
-    keys: keys.map((key) => bytesField("key", key)),
+  const body = {
+    keys: new LazyList(keys.values().map((key) => bytesField("key", key))),
     next: isAll ? null : encodePercent(keys[keys.length - 1]),
-  });
+  };
+  const { response, cut } = answerJson(body, timing, () => place.leave());
+  place.waitsForClient(cut);
+  return response;
 }
 
 /** Throws unless the conditions of the request hold. Returns whether the key is new. */
@@ -203,7 +262,11 @@ function checkConditions(request: Request, turn: RequestTurn, key: Uint8Array): 
   const wanted = headers.get("if-match");
   const unwanted = headers.get("if-none-match");
   // Who is told by a refusal what there is must be one who may read it.
-  if (wanted !== null || unwanted !== null) valueOf(turn.run(["GET", key]));
+  if (wanted !== null || unwanted !== null) {
+    const value = turn.get(key);
+    if (value instanceof RespError) throw commandError(value);
+    value?.release();
+  }
   const facts = turn.entry(key);
   const holds = (tags: readonly string[]): boolean =>
     facts !== null && (tags.includes("*") || tags.includes(facts.version));
@@ -274,18 +337,22 @@ function ttlOf(text: string | null): string | null {
 async function bodyOf(
   request: Request,
   mostBytes: number,
-  { bodyTimeoutMs, timing }: ApiOptions,
+  { bodyTimeoutMs, timing, place }: ApiOptions,
 ): Promise<Uint8Array> {
   const tooLarge = (): ApiError =>
     new ApiError(413, "too_large", `The body may have ${mostBytes} bytes`);
   if (Number(request.headers.get("content-length") ?? 0) > mostBytes) throw tooLarge();
-  // Room is kept for it meanwhile, which others wait for.
   const late = Promise.withResolvers<never>();
+  const tooSlow = (why: string): void => late.reject(new ApiError(408, "too_slow", why));
   const seconds = bodyTimeoutMs / 1_000;
   const cancel = timing.after(bodyTimeoutMs, () => {
-    late.reject(new ApiError(408, "too_slow", `The body did not come within ${seconds} s`));
+    tooSlow(`The body did not come within ${seconds} s`);
   });
-  const bytes = await Promise.race([request.bytes(), late.promise]).finally(cancel);
+  place.waitsForClient(() => tooSlow("The body did not come, and others need the room"));
+  const bytes = await Promise.race([request.bytes(), late.promise]).finally(() => {
+    cancel();
+    place.waitsForClient(null);
+  });
   if (bytes.length > mostBytes) throw tooLarge();
   return bytes;
 }
@@ -293,7 +360,6 @@ async function bodyOf(
 /** The object in the body of a request; an empty one when there is no body. */
 async function jsonOf(
   request: Request,
-  mostBytes: number,
   options: ApiOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
   const type = request.headers.get("content-type") ?? "";
@@ -301,15 +367,9 @@ async function jsonOf(
   if (!/^application\/json\b/i.test(type)) {
     throw new ApiError(415, "not_json", "The content-type is to be application/json");
   }
-  const bytes = await bodyOf(request, mostBytes, options);
+  const bytes = await bodyOf(request, MAX_JSON_BYTES, options);
   if (bytes.length === 0) return {};
-  try {
-    const value: unknown = JSON.parse(Buffer.from(bytes).toString());
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-      return value as Readonly<Record<string, unknown>>;
-    }
-  } catch {
-    // Told below.
-  }
-  throw invalid("The body is no JSON object");
+  const value = parseObject(bytes);
+  if (value === undefined) throw invalid("The body is no JSON object, or one of very many parts");
+  return value;
 }

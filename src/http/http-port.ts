@@ -8,9 +8,11 @@ import { isIP } from "node:net";
 import { formatHostPort, isLoopbackHost } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
 import { TLS_TERMS } from "../security/tls-material.ts";
-import { ApiError } from "./api-answers.ts";
+import { nextTurn, type Timing } from "../timing.ts";
+import { busy } from "./api-answers.ts";
 import { consoleFile } from "./console.ts";
 import { CONTENT_TYPES, metricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
+import { Places, type Place } from "./places.ts";
 
 /** Something that a node must be to serve well. */
 export interface Check {
@@ -36,14 +38,25 @@ export interface HttpPortSource {
   mayRead(address: string, credentials: Credentials | null): Promise<boolean>;
   /** Whether this port may be called that by whoever reads what is said of the node. */
   admitsName(name: string): boolean;
-  /** Answers a request below `/v1/`; null when that is not served. */
-  readonly api:
-    | ((request: Request, address: string, credentials: Credentials | null) => Promise<Response>)
-    | null;
+  /**
+   * Answers a request below `/v1/`; null when that is not served. The place is left when the answer
+   * is there, unless somebody waits for the client to read it.
+   */
+  readonly api: ((request: ApiRequest) => Promise<Response>) | null;
   /** Longest body of a request, in bytes. */
   readonly maxBodyBytes: number;
   /** Logs an error that should never have happened. */
   reportBug(error: unknown): void;
+}
+
+/** A request below `/v1/`. */
+export interface ApiRequest {
+  readonly request: Request;
+  readonly url: URL;
+  /** Of the client, `host:port`. */
+  readonly address: string;
+  readonly credentials: Credentials | null;
+  readonly place: Place;
 }
 
 /** A name and its password. */
@@ -63,23 +76,29 @@ export type HttpTls = {
 const IDLE_SECONDS = 30;
 const PATHS = "/metrics, /healthz, /readyz, /version and /v1/";
 const API = "/v1/";
-/** Requests to the API that may be answered at a time, and what their bodies may hold together. */
+/** Requests to the API that may be answered at a time, and what they may hold together. */
 const MOST_AT_ONCE = 64;
-const LEAST_BODY_BUDGET_BYTES = 32 * 1024 * 1024;
+const LEAST_BUDGET_BYTES = 32 * 1024 * 1024;
+/** How long requests are answered before others have their turn, in ms. */
+const TURN_MS = 1;
 
 /** A port that is open until it is stopped. */
 export class HttpPort {
   private server: Bun.Server<undefined>;
-  private requestsUnderWay = 0;
-  private bodyBytesUnderWay = 0;
+  private readonly places: Places;
+  /** Until when requests are answered in this turn of the event loop; null if none was yet. */
+  private turnEndsMs: number | null = null;
 
   /** Opens it. Throws an OperationalError when that is not possible. */
   constructor(
     private readonly source: HttpPortSource,
+    private readonly timing: Timing,
     readonly host: string,
     port: number,
     private readonly tls: HttpTls = null,
   ) {
+    const budgetBytes = Math.max(2 * source.maxBodyBytes, LEAST_BUDGET_BYTES);
+    this.places = new Places(MOST_AT_ONCE, budgetBytes);
     this.server = this.open(port);
   }
 
@@ -137,52 +156,61 @@ export class HttpPort {
   }
 
   private async answer(request: Request, address: string): Promise<Response> {
-    if (this.isMisnamed(request)) return text("This port is not called that", 403);
+    // Whoever says more before this is answered is cut off by the runtime.
+    while (this.isTurnOver()) await nextTurn(this.timing);
+    const url = URL.parse(request.url);
+    if (url === null) return text("The request names no host that there could be", 400);
+    if (this.isMisnamed(url)) return text("This port is not called that", 403);
     if (isFromAnotherSite(request)) return text("A page of another site may not ask here", 403);
     const { api } = this.source;
-    const { pathname } = new URL(request.url);
+    const { pathname } = url;
     const isApi = api !== null && pathname.startsWith(API);
     const page = api !== null && request.method === "GET" ? consoleFile(pathname) : null;
     if (page !== null) return withSafety(page);
     const response = isApi
-      ? await this.callApi(api, request, address)
-      : await this.tell(request, address);
-    return withSafety(request.method === "HEAD" ? new Response(null, response) : response);
+      ? await this.callApi(api, request, url, address)
+      : await this.tell(request, url, address);
+    return withSafety(request.method === "HEAD" ? withoutBody(response) : response);
+  }
+
+  /** Whether requests have had their time, so that others are to have theirs. */
+  private isTurnOver(): boolean {
+    const nowMs = this.timing.nowMs();
+    if (this.turnEndsMs !== null) return nowMs > this.turnEndsMs;
+    this.turnEndsMs = nowMs + TURN_MS;
+    this.timing.soon(() => (this.turnEndsMs = null));
+    return false;
   }
 
   /** As many at a time as memory is meant for; a client that is told "later" tries again. */
   private async callApi(
     api: NonNullable<HttpPortSource["api"]>,
     request: Request,
+    url: URL,
     address: string,
   ): Promise<Response> {
     const { maxBodyBytes } = this.source;
     const announced = request.headers.get("content-length");
     const bodyBytes =
       announced === null && request.body !== null ? maxBodyBytes : Number(announced);
-    const budgetBytes = Math.max(2 * maxBodyBytes, LEAST_BODY_BUDGET_BYTES);
-    const isFull = this.bodyBytesUnderWay + bodyBytes > budgetBytes;
-    if (isFull || this.requestsUnderWay >= MOST_AT_ONCE) {
-      const message = "Too many requests are being answered; try again";
-      return new ApiError(503, "busy", message, { "retry-after": "1" }).toResponse();
-    }
-    this.requestsUnderWay++;
-    this.bodyBytesUnderWay += bodyBytes;
+    const place = this.places.take(bodyBytes);
+    if (place === null) return busy().toResponse();
     try {
-      const response = await api(request, address, credentialsOf(request));
+      const credentials = credentialsOf(request);
+      const response = await api({ request, url, address, credentials, place });
       // The console asks for name and password itself; a browser would, too.
       const mode = request.headers.get("sec-fetch-mode");
       if (mode !== null && mode !== "navigate") response.headers.delete("www-authenticate");
       return response;
     } finally {
-      this.requestsUnderWay--;
-      this.bodyBytesUnderWay -= bodyBytes;
+      // Else the answer is being read.
+      if (!place.isWaiting) place.leave();
     }
   }
 
-  private async tell(request: Request, address: string): Promise<Response> {
+  private async tell(request: Request, url: URL, address: string): Promise<Response> {
     if (request.method === "GET" || request.method === "HEAD") {
-      return this.respond(request, address);
+      return this.respond(request, url, address);
     }
     const refusal = text("Only GET and HEAD are served here", 405);
     refusal.headers.set("allow", "GET, HEAD");
@@ -193,17 +221,17 @@ export class HttpPort {
    * Whether a port for this machine alone is called by the name of another: so it is by a web page
    * whose name was made to lead here, which would read what it is told.
    */
-  private isMisnamed(request: Request): boolean {
-    return isLoopbackHost(this.host) && nameOf(request) !== null;
+  private isMisnamed(url: URL): boolean {
+    return isLoopbackHost(this.host) && nameOf(url) !== null;
   }
 
-  private async respond(request: Request, address: string): Promise<Response> {
+  private async respond(request: Request, url: URL, address: string): Promise<Response> {
     const { source } = this;
-    const { pathname } = new URL(request.url);
+    const { pathname } = url;
     // Whatever starts and stops nodes has no password, and learns no more than that.
     if (pathname === "/healthz") return text("ok", 200);
     const isFree = pathname === "/readyz";
-    const name = nameOf(request);
+    const name = nameOf(url);
     if (!isFree && name !== null && !source.admitsName(name)) {
       return text(`There are no users, and ${name} is not among http.host_names`, 403);
     }
@@ -250,8 +278,7 @@ function tlsOptions({ pem, needsCertificate }: NonNullable<HttpTls>): Bun.TLSOpt
 const TLS_1_2 = 0x0303;
 
 /** The name a request calls this port by; null for an address, or a name of this machine alone. */
-export function nameOf(request: Request): string | null {
-  const { hostname } = new URL(request.url);
+export function nameOf({ hostname }: URL): string | null {
   const name = hostname.replace(/^\[(.*)\]$/, "$1");
   return isIP(name) !== 0 || isLoopbackHost(name) ? null : name;
 }
@@ -276,6 +303,12 @@ function credentialsOf(request: Request): Credentials | null {
   const colon = pair.indexOf(":");
   if (colon < 0) return null;
   return { name: pair.toString("utf8", 0, colon), password: pair.subarray(colon + 1) };
+}
+
+/** As HEAD is answered. */
+function withoutBody(response: Response): Response {
+  void response.body?.cancel();
+  return new Response(null, response);
 }
 
 /** Nothing here is to be guessed at or kept by a browser. */

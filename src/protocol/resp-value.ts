@@ -22,10 +22,23 @@ export function readRespReply(bytes: Uint8Array): RespReply {
   return new RespReader(bytes).next();
 }
 
+/** The items of a list, each read when it is asked for; null for a reply that is no list. */
+export function respItems(bytes: Uint8Array): Iterable<RespReply> | null {
+  return bytes[0] === LIST || bytes[0] === MAP ? new RespReader(bytes).items() : null;
+}
+
 class RespReader {
   private at = 0;
 
   constructor(private readonly bytes: Uint8Array) {}
+
+  *items(): Iterable<RespReply> {
+    const lineEnd = this.bytes.indexOf(CR);
+    const count = Number(Buffer.from(this.bytes.subarray(1, lineEnd)).toString());
+    this.at = lineEnd + 2;
+    const isMap = this.bytes[0] === MAP;
+    for (let i = 0; i < (isMap ? 2 * count : count); i++) yield this.next();
+  }
 
   next(): RespReply {
     const type = String.fromCharCode(this.bytes[this.at]);
@@ -73,3 +86,5 @@ class RespReader {
 }
 
 const CR = 0x0d;
+const LIST = 0x2a;
+const MAP = 0x25;

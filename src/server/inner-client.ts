@@ -5,18 +5,22 @@
  */
 import type { User } from "../access/user.ts";
 import { ClientSession } from "../commands/client-session.ts";
+import { heldValue } from "../commands/long-value.ts";
 import type { Context, ReplyContinuation } from "../commands/command.ts";
+import type { Services } from "../commands/services.ts";
 import { executeArray } from "../commands/execute.ts";
 import {
   LostWrite,
   type EntryFacts,
+  type HeldValue,
   type InnerClient,
   type RequestTurn,
   type Watcher,
 } from "../ports.ts";
 import { PLAIN, RESP3, Reply } from "../protocol/reply.ts";
 import { Request } from "../protocol/request.ts";
-import { readRespReply, type RespReply } from "../protocol/resp-value.ts";
+import { readRespReply, RespError } from "../protocol/resp-value.ts";
+import { nextTurn } from "../timing.ts";
 import type { TraceContext } from "../trace-context.ts";
 import { KeyWatch, entryFacts } from "./key-watch.ts";
 import { JournalGate } from "./journal-gate.ts";
@@ -24,6 +28,10 @@ import { JournalGate } from "./journal-gate.ts";
 type Words = readonly (Uint8Array | string)[];
 
 const FIRST_REPLY_BYTES = 1_024;
+/** A reply may be so much longer than the longest value. */
+const BESIDE_VALUE_BYTES = 1024 * 1024;
+/** Long replies that are gathered at a time. */
+const MOST_LONG_REPLIES = 4;
 
 /** All of them at a node. */
 export class InnerClients {
@@ -31,10 +39,14 @@ export class InnerClients {
   /** Those whose writes are not safe yet. */
   private readonly unsafe = new Set<(error: LostWrite) => void>();
   private readonly keyWatch: KeyWatch;
+  private readonly context: Context;
+  private longReplies = 0;
+  private readonly waitingToAsk: (() => void)[] = [];
 
   /** `context` is theirs alone. */
-  constructor(private readonly context: Context) {
+  constructor(context: Context) {
     const { services, runQueue, store } = context;
+    this.context = { ...context, services: withShorterReplies(services) };
     this.gate = new JournalGate(services.durability, runQueue);
     this.keyWatch = new KeyWatch(store, services.durability, runQueue.timing);
   }
@@ -52,7 +64,8 @@ export class InnerClients {
     session.trace = trace;
     return {
       inTurn: (work) => this.inTurn(session, work),
-      ask: (words) => this.ask(session, words),
+      ask: async (words) => readRespReply(await this.ask(session, words)),
+      askForBytes: (words) => this.askForBytes(session, words),
       watch: (watcher) => this.watch(user, watcher),
       end: () => session.end(),
     };
@@ -85,6 +98,7 @@ export class InnerClients {
         if (later !== undefined) throw new Error(`${String(words[0])} does not answer at once`);
         return readRespReply(reply.handOver());
       },
+      get: (key) => this.get(session, key),
       entry: (key) => this.entry(key),
     };
     const [value, safe] = await this.enter(() => work(turn));
@@ -92,16 +106,39 @@ export class InnerClients {
     return value;
   }
 
-  private async ask(session: ClientSession, words: Words): Promise<RespReply> {
+  private get(session: ClientSession, key: Uint8Array): HeldValue | RespError | null {
+    const reply = this.newReply();
+    const later = this.execute(session, ["GET", key], reply);
+    if (later !== undefined) return heldValue(session);
+    const value = readRespReply(reply.handOver());
+    if (value instanceof Uint8Array) return { bytes: value, release() {} };
+    return value instanceof RespError ? value : null;
+  }
+
+  /** A few at a time, for each may take much memory until it is there. */
+  private async askForBytes(session: ClientSession, words: Words): Promise<Uint8Array> {
+    if (this.longReplies >= MOST_LONG_REPLIES) {
+      await new Promise<void>((resolve) => this.waitingToAsk.push(resolve));
+    }
+    this.longReplies++;
+    try {
+      return await this.ask(session, words);
+    } finally {
+      this.longReplies--;
+      this.waitingToAsk.shift()?.();
+    }
+  }
+
+  private async ask(session: ClientSession, words: Words): Promise<Uint8Array> {
     const reply = this.newReply();
     const [later, safe] = await this.enter(() => this.execute(session, words, reply));
     if (later !== undefined) {
       const write = await later;
       reply.dialect = RESP3;
-      while (write(reply) === true);
+      while (write(reply) === true) await nextTurn(this.context.runQueue.timing);
     }
     await safe;
-    return readRespReply(reply.handOver());
+    return reply.handOver();
   }
 
   private newReply(): Reply {
@@ -180,6 +217,23 @@ export class InnerClients {
     const get = users.permissions.find("get")!;
     return this.keyWatch.add(user, watcher, () => user.definition.readableBy(get));
   }
+}
+
+/**
+ * What is asked within the node is gathered before any of it is sent, so it is to be shorter than
+ * on a connection.
+ */
+function withShorterReplies(services: Services): Services {
+  const limits = {
+    get maxValueBytes() {
+      return services.limits.maxValueBytes;
+    },
+    get maxReplyBytes() {
+      const { maxReplyBytes, maxValueBytes } = services.limits;
+      return Math.min(maxReplyBytes, maxValueBytes + BESIDE_VALUE_BYTES);
+    },
+  };
+  return Object.create(services, { limits: { value: limits } }) as Services;
 }
 
 function requestOf(words: Words): Request {

@@ -10,14 +10,19 @@ import { Entry, KIND_COUNTER } from "../core/data/entry.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
 import type { Durability, EntryFacts, KeyChange, Watcher } from "../ports.ts";
-import type { Timing } from "../timing.ts";
+import { nextTurn, type Timing } from "../timing.ts";
 
 /** How long changes are gathered, in ms. */
 const GATHER_MS = 20;
 /** Keys that may be gathered for one watcher; with more it is told to look at everything. */
 export const MOST_GATHERED_KEYS = 10_000;
-/** Keys told of in one turn of the event loop. */
+/** Bytes of such keys, which are told of in JSON that may be six times as long. */
+export const MOST_GATHERED_BYTES = 1024 * 1024;
+/** Keys told of at a time, and what they may have together. */
 const KEYS_A_TURN = 200;
+const BYTES_A_TURN = 64 * 1024;
+/** How long watchers are told, one after the other, before others have their turn, in ms. */
+const TELLING_MS = 1;
 /** Who may watch at a time. */
 export const MOST_WATCHERS = 64;
 
@@ -51,6 +56,8 @@ interface Watching {
   readonly filter: () => KeyFilter | null;
   /** Keys that changed, as text of one byte a character. */
   readonly changed: Set<string>;
+  /** Bytes of those. */
+  gatheredBytes: number;
   isLost: boolean;
 }
 
@@ -69,7 +76,14 @@ export class KeyWatch implements ChangeObserver {
   /** Begins to tell a watcher; returns what ends it, or null when there are too many. */
   add(user: User, watcher: Watcher, filter: () => KeyFilter | null): (() => void) | null {
     if (this.watchings.size >= MOST_WATCHERS) return null;
-    const watching = { user, watcher, filter, changed: new Set<string>(), isLost: false };
+    const watching = {
+      user,
+      watcher,
+      filter,
+      changed: new Set<string>(),
+      gatheredBytes: 0,
+      isLost: false,
+    };
     if (this.watchings.size === 0) this.store.observers.push(this);
     this.watchings.add(watching);
     return () => this.remove(watching);
@@ -123,8 +137,11 @@ export class KeyWatch implements ChangeObserver {
       const { prefix } = watching.watcher;
       if (watching.isLost || !startsWith(key, keyOffset, keyLength, prefix)) continue;
       text ??= Buffer.from(key.buffer, key.byteOffset + keyOffset, keyLength).toString("latin1");
-      watching.changed.add(text);
-      if (watching.changed.size > MOST_GATHERED_KEYS) this.lose(watching);
+      const { changed } = watching;
+      if (!changed.has(text)) watching.gatheredBytes += keyLength;
+      changed.add(text);
+      const isTooMuch = watching.gatheredBytes > MOST_GATHERED_BYTES;
+      if (isTooMuch || changed.size > MOST_GATHERED_KEYS) this.lose(watching);
       this.tellSoon();
     }
   }
@@ -132,40 +149,54 @@ export class KeyWatch implements ChangeObserver {
   private lose(watching: Watching): void {
     watching.isLost = true;
     watching.changed.clear();
+    watching.gatheredBytes = 0;
     this.tellSoon();
   }
 
   private tellSoon(): void {
     if (this.isDue) return;
     this.isDue = true;
-    this.timing.after(GATHER_MS, () => {
-      const tell = (): void => this.tell();
-      this.durability.whenSafe({ onSafe: tell });
-    });
+    this.timing.after(GATHER_MS, () => void this.tell());
   }
 
-  private tell(): void {
-    this.isDue = false;
+  /** One after the other: of one that watches much there is more to be told later. */
+  private async tell(): Promise<void> {
+    const { timing } = this;
+    let endMs = timing.nowMs() + TELLING_MS;
     for (const watching of [...this.watchings]) {
-      const { watcher, changed } = watching;
-      if (watching.isLost) {
-        watching.isLost = false;
-        watcher.onLost();
-        continue;
+      if (timing.nowMs() > endMs) {
+        await nextTurn(timing);
+        endMs = timing.nowMs() + TELLING_MS;
       }
-      const changes = this.changesOf(watching);
-      if (changes.length > 0) watcher.onChanges(changes);
-      if (changed.size > 0) this.tellSoon();
+      await this.tellOne(watching);
     }
+    this.isDue = false;
+    const hasMore = (it: Watching): boolean => it.isLost || it.changed.size > 0;
+    if (this.watchings.values().some(hasMore)) this.tellSoon();
+  }
+
+  private async tellOne(watching: Watching): Promise<void> {
+    const { watcher, isLost } = watching;
+    watching.isLost = false;
+    const changes = isLost ? [] : this.changesOf(watching);
+    if (!isLost && changes.length === 0) return;
+    // What they are now may have been written only just.
+    await new Promise<void>((onSafe) => this.durability.whenSafe({ onSafe }));
+    if (!this.watchings.has(watching)) return;
+    if (isLost) watcher.onLost();
+    else watcher.onChanges(changes);
   }
 
   /** The next of them, as they are now. */
-  private changesOf({ changed, filter }: Watching): KeyChange[] {
+  private changesOf(watching: Watching): KeyChange[] {
+    const { changed, filter } = watching;
     const mayShow = filter();
     const changes: KeyChange[] = [];
+    const enoughBytes = watching.gatheredBytes - BYTES_A_TURN;
     for (const text of changed) {
-      if (changes.length >= KEYS_A_TURN) break;
+      if (changes.length >= KEYS_A_TURN || watching.gatheredBytes < enoughBytes) break;
       changed.delete(text);
+      watching.gatheredBytes -= text.length;
       const key = new Uint8Array(Buffer.from(text, "latin1"));
       if (mayShow !== null && !mayShow(key, 0, key.length)) continue;
       const id = this.store.find(key, 0, key.length);

@@ -120,6 +120,57 @@ describe("a key", () => {
   });
 });
 
+describe("a long value", () => {
+  const path = "/v1/keys/long";
+  const value = Buffer.from("long €".repeat(300_000));
+  let other: NodeProcess;
+  const ask = (at: string, init: Init = {}): Promise<Response> => fetch(baseOf(other) + at, init);
+  beforeAll(async () => {
+    other = await startNodeProcess({ config: settings(HTTP) });
+    expect((await ask(path, { method: "PUT", body: value })).status).toBe(201);
+  });
+  afterAll(async () => void (await other.stop()));
+
+  test("is read, as it is and in JSON", async () => {
+    const response = await ask(path);
+    expect(Buffer.from(await response.bytes()).equals(value)).toBe(true);
+    const json = await ask(path, { headers: { accept: "application/json" } });
+    expect(((await json.json()) as { value: string }).value).toBe(value.toString());
+    const head = await ask(path, { method: "HEAD" });
+    expect(head.headers.get("content-length")).toBe(String(value.length));
+    expect((await head.bytes()).length).toBe(0);
+  });
+
+  test("is read as it was, whatever is written meanwhile", async () => {
+    const response = await ask(path);
+    const reader = response.body!.getReader();
+    const pieces = [(await reader.read()).value!];
+    expect((await ask(path, { method: "PUT", body: Buffer.alloc(value.length) })).status).toBe(204);
+    for (let it = await reader.read(); !it.done; it = await reader.read()) pieces.push(it.value);
+    expect(Buffer.concat(pieces).equals(value)).toBe(true);
+    expect((await ask(path, { method: "PUT", body: value })).status).toBe(204);
+  });
+
+  test("is read and changed on conditions, in a batch, and by a command", async () => {
+    const headers = { "content-type": "application/json" };
+    const asked = async (at: string, body: unknown): Promise<unknown> =>
+      (await ask(at, { method: "POST", headers, body: JSON.stringify(body) })).json();
+    const get = { op: "get", key: "long" };
+    const { results } = (await asked("/v1/keys:batch", { operations: Array(30).fill(get) })) as {
+      results: { status: number; value?: string }[];
+    };
+    expect(results[0]).toMatchObject({ status: 200, value: value.toString() });
+    // All of them would be too much.
+    expect(results.at(-1)).toMatchObject({ status: 413, error: { code: "too_large" } });
+    const reply = await asked("/v1/command", { words: ["GET", "long"] });
+    expect(reply).toEqual({ reply: { value: value.toString() } });
+    const etag = (await ask(path, { method: "HEAD" })).headers.get("etag")!;
+    const remove = (tag: string) => ask(path, { method: "DELETE", headers: { "if-match": tag } });
+    expect((await remove('"other"')).status).toBe(412);
+    expect((await remove(etag)).status).toBe(204);
+  });
+});
+
 describe("keys", () => {
   test("are listed in order, a page at a time", async () => {
     for (let i = 0; i < 25; i++) await send(`/v1/keys/list%FF${i + 10}`, "PUT", { body: "x" });

@@ -48,8 +48,11 @@ export interface Stage {
   times(count: number): number;
   /** Bytes of data that the attack legitimately leaves in the node: they are not its fault. */
   dataBytes: number;
-  /** A connection to the node's client port; destroyed when the attack is over. Errors are ignored. */
-  connect(): Promise<Socket>;
+  /**
+   * A connection to the node's client port, or to another one; destroyed when the attack is over.
+   * Errors are ignored.
+   */
+  connect(port?: number): Promise<Socket>;
   /** Notes a fault when the condition does not hold. */
   demand(condition: boolean, otherwise: string): void;
 }

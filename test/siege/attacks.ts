@@ -5,6 +5,7 @@ import { counters } from "./attacks/counters.ts";
 import { digests } from "./attacks/digests.ts";
 import { disk } from "./attacks/disk.ts";
 import { handshakes } from "./attacks/handshakes.ts";
+import { http } from "./attacks/http.ts";
 import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
@@ -27,4 +28,5 @@ export const attacks: readonly Attack[] = [
   ...disk,
   ...digests,
   ...variations,
+  ...http,
 ];

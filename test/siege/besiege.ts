@@ -115,8 +115,8 @@ async function setStage(
       return broker ?? missing("broker", kind);
     },
     times: (count) => Math.max(1, Math.round(count * scale)),
-    async connect() {
-      const socket = connect({ port: node.port, host: "127.0.0.1", noDelay: true });
+    async connect(port = node.port) {
+      const socket = connect({ port, host: "127.0.0.1", noDelay: true });
       sockets.push(socket);
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       socket.once("connect", resolve).on("error", reject);

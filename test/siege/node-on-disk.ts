@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runBinary, type BinaryProcess } from "../support/process.ts";
 
-const READY = /ready: node \S+ on \S+:(\d+)(?:, TLS on \S+:(\d+))?$/m;
+const READY = /ready: node \S+ on \S+:(\d+)(?:, TLS on \S+:(\d+))?(?:, HTTP on \S+:(\d+))?$/m;
 
 /** Settings of a node as `[section]` to key to value. */
 export type Sections = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
@@ -16,6 +16,7 @@ export class NodeOnDisk {
   private written = "";
   private listensOn = 0;
   private speaksTlsOn = 0;
+  private speaksHttpOn = 0;
 
   private constructor(
     readonly id: string,
@@ -53,6 +54,11 @@ export class NodeOnDisk {
     return this.speaksTlsOn;
   }
 
+  /** The port for HTTP of its present run. */
+  get httpPort(): number {
+    return this.speaksHttpOn;
+  }
+
   /** Tells it to read its files again. */
   hangUp(): void {
     this.process.signal("SIGHUP");
@@ -80,9 +86,10 @@ export class NodeOnDisk {
       ...(command !== undefined && { command }),
     });
     this.running = process;
-    const [, port, tlsPort = "0"] = await process.waitFor(READY);
+    const [, port, tlsPort = "0", httpPort = "0"] = await process.waitFor(READY);
     this.listensOn = Number(port);
     this.speaksTlsOn = Number(tlsPort);
+    this.speaksHttpOn = Number(httpPort);
   }
 
   /** SIGKILL. */

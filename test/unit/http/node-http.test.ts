@@ -170,7 +170,8 @@ test("without users, who is not on this machine reads only, and calls the port b
   await http.stop();
   open({ MERKLE_KV_HTTP_BIND_ADDRESS: "0.0.0.0", MERKLE_KV_HTTP_HOST_NAMES: "kv.example" });
   const asked: string[] = [];
-  const client = { ask: async () => [], end() {} } as unknown as InnerClient;
+  const noKeys = new TextEncoder().encode("*0\r\n");
+  const client = { askForBytes: async () => noKeys, end() {} } as unknown as InnerClient;
   serving = { ...nodeWith({}), openClient: (_user, from) => (asked.push(from), client) };
   const port = http.address.split(":").pop()!;
   const statusOf = async (method: string, host?: string): Promise<number> => {

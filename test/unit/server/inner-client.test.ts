@@ -3,7 +3,11 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { LostWrite, type InnerClient, type KeyChange } from "../../../src/ports.ts";
 import { InnerClients } from "../../../src/server/inner-client.ts";
-import { MOST_GATHERED_KEYS, MOST_WATCHERS } from "../../../src/server/key-watch.ts";
+import {
+  MOST_GATHERED_BYTES,
+  MOST_GATHERED_KEYS,
+  MOST_WATCHERS,
+} from "../../../src/server/key-watch.ts";
 import { nextTurn } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
@@ -144,4 +148,58 @@ test("a watcher with too much to be told is told to look itself, and there is a 
   expect(told).toEqual(["lost"]);
   for (let i = 1; i < MOST_WATCHERS; i++) expect(client.watch(watcher)).not.toBeNull();
   expect(client.watch(watcher)).toBeNull();
+});
+
+test("many long keys are told in small pieces, and as lost when they are too long together", async () => {
+  const { client } = open();
+  const told: (readonly KeyChange[] | "lost")[] = [];
+  client.watch({
+    prefix: new Uint8Array(0),
+    onChanges: (changes) => void told.push(changes),
+    onLost: () => void told.push("lost"),
+    onEnd() {},
+  });
+  const write = (count: number): Promise<void> =>
+    client.inTurn((turn) => {
+      for (let i = 0; i < count; i++) turn.run(["SET", `${i}:${"k".repeat(50_000)}`, ""]);
+    });
+  await write(10);
+  await eventually("all are told", () => told.flat().length === 10);
+  expect(told.length).toBe(5);
+  told.length = 0;
+  await write(MOST_GATHERED_BYTES / 50_000 + 1);
+  await eventually("it was told", () => told.length > 0);
+  expect(told).toEqual(["lost"]);
+});
+
+test("what is told of a key is safe, and nothing that was written since", async () => {
+  const durability = new ManualDurability();
+  const whenSafe = durability.whenSafe.bind(durability);
+  let waiting = 0;
+  durability.whenSafe = (waiter) => {
+    waiting++;
+    whenSafe(waiter);
+  };
+  const { server, client } = open({ services: { durability } });
+  const observer = { changed: () => void durability.position++, removed() {}, flushed() {} };
+  server.store.observers.push(observer);
+  const told: KeyChange[] = [];
+  client.watch({
+    prefix: new Uint8Array(0),
+    onChanges: (changes) => void told.push(...changes),
+    onLost() {},
+    onEnd() {},
+  });
+  const versions: (string | undefined)[] = [];
+  const write = (): void =>
+    void client.inTurn((turn) => {
+      turn.run(["SET", "k", `${versions.length}`]);
+      versions.push(turn.entry(new Uint8Array([0x6b]))?.version);
+    });
+  write();
+  await eventually("the watcher waits, too", () => waiting === 2);
+  write();
+  durability.reach(1);
+  await eventually("it is told", () => told.length === 1);
+  expect(told[0]!.facts?.version).toBe(versions[0]!);
 });
