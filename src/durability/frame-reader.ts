@@ -6,10 +6,8 @@
 import { FRAME_HEADER_BYTES, findMagic, isIntact, readHeader, type FrameHeader } from "./frame.ts";
 import { readRecords, UNKNOWN_RECORD, type RecordSink } from "./record.ts";
 import type { OpenFile } from "./file-system.ts";
+import { FileWindow, WINDOW_BYTES, WindowAhead } from "./file-window.ts";
 import type { FrameOpener } from "./sealing.ts";
-
-/** Read at once; more only for a frame that is larger. Small enough to stay in the cache. */
-const WINDOW_BYTES = 1024 * 1024;
 
 /** A flaw that no cut explains: the frame is as it was written. */
 export const SENSELESS_RECORD = "a record makes no sense";
@@ -52,8 +50,22 @@ export async function readFrames(
   onWindow: (bytesRead: number) => void = () => {},
 ): Promise<Reading> {
   const fileBytes = await file.size();
+  const window = new WindowAhead(file, fileBytes);
+  try {
+    return await readAll(window, fileBytes, opener, sink, onWindow);
+  } finally {
+    await window.settled();
+  }
+}
+
+async function readAll(
+  window: WindowAhead,
+  fileBytes: number,
+  opener: FrameOpener,
+  sink: RecordSink,
+  onWindow: (bytesRead: number) => void,
+): Promise<Reading> {
   const header: FrameHeader = { payloadBytes: 0, payloadChecksum: 0, syncedBytes: 0 };
-  const window = new Window(file, fileBytes);
   let position = 0;
   let frames = 0;
   let records = 0;
@@ -76,8 +88,9 @@ export async function readFrames(
     }
     const { payloadBytes } = header;
     const payloadAt = position + FRAME_HEADER_BYTES;
-    if (!window.holds(payloadAt, payloadBytes) && !(await window.load(payloadAt, payloadBytes))) {
-      return stop("a frame is cut short");
+    if (!window.holds(payloadAt, payloadBytes)) {
+      onWindow(position);
+      if (!(await window.load(payloadAt, payloadBytes))) return stop("a frame is cut short");
     }
     const start = payloadAt - window.start;
     if (!isIntact(window.bytes, start, header)) return stop("a frame's checksum is wrong");
@@ -99,7 +112,7 @@ export async function readFrames(
 export async function findFrame(file: OpenFile, from: number): Promise<FoundFrame | null> {
   const fileBytes = await file.size();
   const header: FrameHeader = { payloadBytes: 0, payloadChecksum: 0, syncedBytes: 0 };
-  const window = new Window(file, fileBytes);
+  const window = new FileWindow(file, fileBytes);
   for (let position = from; position + FRAME_HEADER_BYTES <= fileBytes;) {
     if (!window.holds(position, FRAME_HEADER_BYTES)) {
       await window.load(position, FRAME_HEADER_BYTES);
@@ -145,35 +158,5 @@ export async function* allFrames(file: OpenFile): AsyncGenerator<FoundFrame> {
     if (frame === null) return;
     yield frame;
     from = frame.end;
-  }
-}
-
-/** A piece of a file in memory. */
-class Window {
-  bytes = new Uint8Array(0);
-  /** Where in the file the piece starts, and how long it is. */
-  start = 0;
-  length = 0;
-
-  constructor(
-    private readonly file: OpenFile,
-    private readonly fileBytes: number,
-  ) {}
-
-  holds(position: number, length: number): boolean {
-    return position >= this.start && position + length <= this.start + this.length;
-  }
-
-  /** Loads a piece that starts at `position`; false when the file is too short for `length`. */
-  async load(position: number, length: number): Promise<boolean> {
-    if (position + length > this.fileBytes) return false;
-    const wanted = Math.min(Math.max(length, WINDOW_BYTES), this.fileBytes - position);
-    if (this.bytes.length < wanted || this.bytes.length > Math.max(wanted, WINDOW_BYTES) * 2) {
-      this.bytes = new Uint8Array(wanted);
-    }
-    const got = await this.file.read(this.bytes.subarray(0, wanted), position);
-    this.start = position;
-    this.length = got;
-    return got >= length;
   }
 }
