@@ -13,6 +13,8 @@
  */
 import { join } from "node:path";
 import { flawOf } from "../core/data/entry-check.ts";
+import { REFUSED_INVALID } from "../core/store/outcome.ts";
+import type { Pieces } from "../core/store/pieces.ts";
 import type { Store } from "../core/store/store.ts";
 import { OperationalError } from "../operational-error.ts";
 import { isTornEnd, readDataFile, type DataSink, type FileReading } from "./data-file.ts";
@@ -33,12 +35,20 @@ import { moveAside } from "./salvage.ts";
 import type { DirectorySeals } from "./sealing.ts";
 import type { SegmentEnd } from "./segment.ts";
 import { restoreStoreMetadata } from "./store-metadata.ts";
+import { nextTurn, type Timing } from "../timing.ts";
+
+/** How long the event loop is held at a time, about, in ms: who asks how it goes gets an answer. */
+const SLICE_MS = 4;
+/** What is expected in a snapshot at most, for each entry that was read, and how soon more. */
+const EXPECTED_TIMES = 4;
+const EXPECTED_SHARE = 0.9;
 
 /** Where recovered data goes. */
 export type RecoveryTarget = Pick<
   Store,
   | "beginRecovery"
   | "endRecovery"
+  | "expect"
   | "apply"
   | "applyExpiry"
   | "applyFloor"
@@ -85,6 +95,7 @@ export interface RecoveryOptions {
   readonly nodeId: string;
   readonly target: RecoveryTarget;
   readonly onProgress: (progress: RecoveryProgress) => void;
+  readonly timing: Timing;
 }
 
 /**
@@ -94,17 +105,13 @@ export interface RecoveryOptions {
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const present = await listDataFiles(options.files, options.directory);
   const plan = planOf(present);
-  const { files, directory, target } = options;
+  const { files, directory, target, timing } = options;
   // Names that an earlier process did not live to make durable.
   await withExplanation(`sync ${directory}`, files.syncDirectory(directory));
   const recovery = new Recovery(options, plan);
-  options.target.beginRecovery();
-  let recovered: Recovered;
-  try {
-    recovered = await recovery.run();
-  } finally {
-    options.target.endRecovery();
-  }
+  target.beginRecovery();
+  const recovered = await recovery.run();
+  await inSlices(target.endRecovery(), timing);
   const unfinished = present.unfinished.map((name) => join(directory, name));
   const older = [
     ...present.snapshots
@@ -125,6 +132,14 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   return recovered;
 }
 
+async function inSlices(pieces: Pieces<void>, timing: Timing): Promise<void> {
+  for (let untilMs = timing.nowMs() + SLICE_MS; pieces.next().done !== true;) {
+    if (timing.nowMs() < untilMs) continue;
+    await nextTurn(timing);
+    untilMs = timing.nowMs() + SLICE_MS;
+  }
+}
+
 class Recovery {
   /** Whether the snapshot stands alone and no node has gone on from it yet. */
   isAlone = false;
@@ -134,6 +149,9 @@ class Recovery {
   private entries = 0;
   private bytesDone = 0;
   private bytesTotal = 0;
+  private snapshotBytes = 0;
+  /** How many entries the store has made room for. */
+  private expected = 0;
 
   constructor(
     private readonly options: RecoveryOptions,
@@ -144,11 +162,11 @@ class Recovery {
     this.sink = {
       entry: (entry) => {
         this.entries++;
-        const flaw = flawOf(entry);
-        if (flaw !== null) return this.refused.add(entry, flaw);
-        // Whatever else is refused elsewhere, for its time or its size, is taken in a recovery.
         const outcome = target.apply(entry);
-        if (outcome < 0) throw new OperationalError(`no memory for the data (${outcome})`);
+        if (outcome >= 0) return;
+        if (outcome === REFUSED_INVALID) return this.refused.add(entry, flawOf(entry)!);
+        // Whatever else is refused elsewhere, for its time or its size, is taken in a recovery.
+        throw new OperationalError(`no memory for the data (${outcome})`);
       },
       floor: (floor) => {
         const { timeHigh, timeLow, originHigh, originLow } = floor;
@@ -178,7 +196,8 @@ class Recovery {
       this.bytesTotal += Math.max(0, await withExplanation(`look at ${path}`, files.sizeOf(path)));
     }
 
-    const snapshotBytes = snapshot > 0 ? await this.readSnapshot(snapshot) : 0;
+    if (snapshot > 0) await this.readSnapshot(snapshot);
+    const { snapshotBytes } = this;
     this.isAlone = this.metadata.has(ALONE_METADATA) && segments.length === 0;
     const missingSegment = this.plan.missingSegment(this.metadata);
     if (missingSegment > 0) {
@@ -220,11 +239,13 @@ class Recovery {
     };
   }
 
-  private async readSnapshot(number: number): Promise<number> {
-    const path = snapshotPath(this.options.directory, number);
+  private async readSnapshot(number: number): Promise<void> {
+    const { directory, files } = this.options;
+    const path = snapshotPath(directory, number);
+    this.snapshotBytes = await withExplanation(`look at ${path}`, files.sizeOf(path));
     const reading = await this.read(path, FILE_SNAPSHOT, number);
     if (reading.flaw !== null) throw this.damage(path, reading);
-    return reading.fileBytes;
+    this.snapshotBytes = reading.fileBytes;
   }
 
   private async readSegment(number: number, isLast: boolean): Promise<FileReading> {
@@ -241,16 +262,28 @@ class Recovery {
 
   private async read(path: string, fileKind: 1 | 2, number: number): Promise<FileReading> {
     const { files, seals, nodeId, onProgress } = this.options;
-    const report = (bytesInFile: number): void =>
-      onProgress({
-        bytesRead: this.bytesDone + bytesInFile,
-        bytesTotal: this.bytesTotal,
-        entries: this.entries,
-      });
+    const report = (bytesInFile: number): void => {
+      const bytesRead = this.bytesDone + bytesInFile;
+      onProgress({ bytesRead, bytesTotal: this.bytesTotal, entries: this.entries });
+      if (fileKind === FILE_SNAPSHOT) this.expectMore(bytesInFile);
+    };
     const expected = { fileKind, number, nodeId };
     const reading = await readDataFile(files, path, seals, expected, this.sink, report);
     this.bytesDone += reading.goodBytes;
     return reading;
+  }
+
+  /**
+   * Has the store make room for what the rest of the snapshot will bring, if that is like what came
+   * so far. In case it is not, and just the largest values are still to come, it is not for more
+   * than some times what is there.
+   */
+  private expectMore(bytesInFile: number): void {
+    const { entries } = this;
+    if (entries < EXPECTED_SHARE * this.expected || bytesInFile === 0) return;
+    const likely = entries * (this.snapshotBytes / bytesInFile);
+    this.expected = Math.min(likely, EXPECTED_TIMES * entries);
+    this.options.target.expect(this.expected);
   }
 
   private async cutTornEnd(number: number, reading: FileReading): Promise<number> {

@@ -88,7 +88,7 @@ const hashes: [string, (key: string) => number][] = [
 ];
 
 const step = fc.record({
-  do: fc.constantFrom("insert" as const, "insert" as const, "remove" as const),
+  do: fc.constantFrom("insert" as const, "insert" as const, "remove" as const, "reserve" as const),
   from: fc.nat(9_000),
   count: fc.oneof(fc.nat(3), fc.nat(2_500)),
 });
@@ -99,7 +99,8 @@ describe.each(hashes)("hash index, %s", (_, hashOf) => {
       fc.property(fc.array(step, { maxLength: 25, size: "max" }), (steps) => {
         const pair = new Pair(hashOf);
         for (const s of steps) {
-          for (let n = s.from; n < s.from + s.count; n++) pair[s.do](`key${n}`);
+          if (s.do === "reserve") pair.index.reserve(s.count * 10);
+          else for (let n = s.from; n < s.from + s.count; n++) pair[s.do](`key${n}`);
         }
         pair.check(Array.from({ length: 12_000 }, (_, n) => `key${n}`));
       }),
@@ -130,6 +131,25 @@ test("memory grows with the number of keys, and a clear index starts again", () 
   expect(pair.find("key1")).toBe(-1);
   pair.insert("key1");
   pair.check(["key1", "key2"]);
+});
+
+test("what room was made for takes no more memory than what grew, and is not moved again", () => {
+  for (const count of [1_000, 30_000, 90_000]) {
+    const [grown, reserved] = [new Pair(wyhash), new Pair(wyhash)];
+    for (let n = 0; n < count / 8; n++) reserved.insert(`key${n}`);
+    reserved.index.reserve(count);
+    const bytes = reserved.index.bytes();
+    reserved.check(["absent"]);
+    for (let n = 0; n < count; n++) {
+      grown.insert(`key${n}`);
+      reserved.insert(`key${n}`);
+    }
+    expect(reserved.index.bytes()).toBe(bytes);
+    expect(bytes).toBeLessThanOrEqual(grown.index.bytes());
+    reserved.check(["absent"]);
+    reserved.index.clear();
+    expect(reserved.index.bytes()).toBe(new Pair(wyhash).index.bytes());
+  }
 });
 
 test("removing what is not there is a broken invariant", () => {

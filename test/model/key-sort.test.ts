@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { sortByKey } from "../../src/core/store/key-sort.ts";
+import { inOneGo } from "../../src/core/store/pieces.ts";
 import { seeded } from "../support/random.ts";
 import { awkwardKey, bytes, nameOf, TestKeys } from "../support/test-keys.ts";
 
@@ -9,7 +10,7 @@ import { awkwardKey, bytes, nameOf, TestKeys } from "../support/test-keys.ts";
 function check(names: string[]): void {
   const keys = new TestKeys();
   const ids = Uint32Array.from(names, (name) => keys.add(bytes(name)));
-  sortByKey(ids, keys);
+  inOneGo(sortByKey(ids, keys));
   expect(Array.from(ids, (id) => nameOf(keys.byId[id]))).toEqual([...names].sort());
 }
 
@@ -48,5 +49,19 @@ describe("sorting by key", () => {
     const names = Array.from({ length: 5_000 }, (_, n) => nameOf(n));
     for (const run of [0, 2_000, 4_000, 4_999, 5_000]) check(partlySorted(names, run, run));
     check([...names].sort().reverse());
+  });
+
+  test.each<[string, (n: number) => string]>([
+    ["numbered keys", (n) => `key:${String(n * 97).padStart(12, "0")}`],
+    ["keys that share less than the first of them", (n) => (n < 60_000 ? `prefix:${n}` : `p${n}`)],
+    ["many that agree in eight bytes", (n) => `k${"0".repeat(8 + (n % 3))}${n >> 6}/${n & 63}`],
+  ])("sorts so many that it goes by two bytes at a time: %s", (_, nameOf) => {
+    check(
+      partlySorted(
+        Array.from({ length: 70_000 }, (_, n) => nameOf(n)),
+        0,
+        1,
+      ),
+    );
   });
 });

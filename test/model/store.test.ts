@@ -29,6 +29,7 @@ import {
   REFUSED_READ_ONLY,
   UNCHANGED,
 } from "../../src/core/store/outcome.ts";
+import { inOneGo } from "../../src/core/store/pieces.ts";
 import { KEEP_EXPIRY, Store } from "../../src/core/store/store.ts";
 import { seeded } from "../support/random.ts";
 import { NaiveStore, shown, versionOf, type Part, type State } from "./naive-store.ts";
@@ -709,7 +710,7 @@ describe("recovery", () => {
         }
         if (items.length <= before) recovering.store.beginRecovery();
         expect(recovering.ordered()).toEqual([]);
-        recovering.store.endRecovery();
+        inOneGo(recovering.store.endRecovery());
         for (const goOn of [
           (_: TestStore) => {},
           (each: TestStore) => {
@@ -743,7 +744,7 @@ describe("recovery", () => {
     real.store.beginRecovery();
     expect(real.store.applyFloor(high(farAhead), 0, 0, 0)).toBe(APPLIED);
     expect(real.store.apply(entry)).toBe(APPLIED);
-    real.store.endRecovery();
+    inOneGo(real.store.endRecovery());
     expect(real.get("key")).toBe("5");
     expect(real.set("key", "6")).toBe(APPLIED);
     expect(real.get("key")).toBe("6");
@@ -769,7 +770,7 @@ describe("recovery", () => {
       const entry = entryOf(`key${i}`, { version, text: value, expiresAtMs: 0, parts: null });
       expect(real.store.apply(entry)).toBe(APPLIED);
     }
-    real.store.endRecovery();
+    inOneGo(real.store.endRecovery());
     expect(real.store.bytes()).toBeGreaterThan(3_000_000);
     expect(real.ordered()).toHaveLength(3_000);
     expect(real.set("one more", "v".repeat(40_000))).toBe(REFUSED_FULL);

@@ -22,10 +22,13 @@ import { BLOCK_IDS, KeyBlocks, MAX_LEVELS, NONE } from "./key-blocks.ts";
 import { KeyProbe } from "./key-order.ts";
 import type { KeySource } from "./key-order.ts";
 import type { KeyWindow } from "./key-sort.ts";
+import type { Pieces } from "./pieces.ts";
 
 const HEAD = 0;
 /** Neighbours that together hold no more than this are merged. */
 const MERGE_IDS = 192;
+/** How many blocks are filled in a piece. */
+const BLOCKS_A_PIECE = 128;
 
 /** An ordered set of entry ids. */
 export class BlockSkipList {
@@ -84,14 +87,16 @@ export class BlockSkipList {
 
   /**
    * Puts ids, which ascend by key, into an empty list: what inserting them one after the other
-   * comes to, in a tenth of the time. `window` is what is known of their keys already.
+   * comes to, in a tenth of the time. `window` is what is known of their keys already. The list
+   * must not be used before all is done.
    */
-  fill(ids: Uint32Array, window: KeyWindow | null = null): void {
+  *fill(ids: Uint32Array, window: KeyWindow | null = null): Pieces<void> {
     if (this.size > 0) throw new Error("skip list: only an empty one can be filled");
     this.path.fill(HEAD);
     for (let from = 0; from < ids.length; from += BLOCK_IDS) {
       const block = from === 0 ? HEAD : this.append();
       this.blocks.fill(block, ids.subarray(from, from + BLOCK_IDS), window, from);
+      if (block % BLOCKS_A_PIECE === BLOCKS_A_PIECE - 1) yield;
     }
     this.size = ids.length;
   }

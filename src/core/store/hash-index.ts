@@ -19,6 +19,8 @@ const TABLE_BITS = 11;
 const TABLE_SLOTS = 1 << TABLE_BITS;
 const SLOT_MASK = TABLE_SLOTS - 1;
 const SPLIT_AT = Math.floor(TABLE_SLOTS * 0.8);
+/** With no more on average hardly a table has to be split: hashes are spread evenly. */
+const RESERVED = Math.floor(SPLIT_AT * 0.95);
 const ID_BITS = 27;
 const ID_MASK = (1 << ID_BITS) - 1;
 /** Ids are below this: 134 million entries a node. */
@@ -45,6 +47,10 @@ export class HashIndex {
   private depth = 0;
   private directory: Table[] = [new Table(0)];
   private tableCount = 1;
+  /** No table has less depth. */
+  private leastDepth = 0;
+  /** What is in a table that is being split. */
+  private readonly scratch = new Uint32Array(TABLE_SLOTS);
 
   constructor(private readonly keys: IndexedKeys) {}
 
@@ -89,6 +95,25 @@ export class HashIndex {
     this.size++;
   }
 
+  /**
+   * Makes tables for so many ids in all, of which there may be some already. It takes memory for
+   * them, and saves moving them again and again as their number grows.
+   */
+  reserve(count: number): void {
+    let depth = this.leastDepth;
+    while (count > RESERVED * 2 ** depth) depth++;
+    if (depth === this.leastDepth) return;
+    for (let cell = 0; cell < this.directory.length;) {
+      const table = this.directory[cell];
+      const depthBefore = this.depth;
+      if (table.depth < depth) {
+        this.split(table, cell * 2 ** (32 - depthBefore));
+        if (this.depth > depthBefore) cell *= 2;
+      } else cell += 2 ** (this.depth - table.depth);
+    }
+    this.leastDepth = depth;
+  }
+
   /** Removes an id. Throws when it is not there: the index and its owner disagree. */
   remove(hash: number, id: number): void {
     const table = this.tableOf(hash);
@@ -120,6 +145,7 @@ export class HashIndex {
     this.depth = 0;
     this.directory = [new Table(0)];
     this.tableCount = 1;
+    this.leastDepth = 0;
     this.size = 0;
   }
 
@@ -184,24 +210,27 @@ export class HashIndex {
       this.directory = this.directory.flatMap((each) => [each, each]);
       this.depth++;
     }
-    const depth = table.depth + 1;
-    const zero = new Table(depth);
+    // The cells of this table are one run; its upper half goes to the new one.
+    const cells = 1 << (this.depth - table.depth);
+    const first = ((hash >>> 1) >>> (31 - this.depth)) & ~(cells - 1);
+    const depth = ++table.depth;
     const one = new Table(depth);
+    this.directory.fill(one, first + cells / 2, first + cells);
+    this.tableCount++;
+    if (table.used === 0) return;
+    const { scratch } = this;
+    scratch.set(table.slots);
+    table.slots.fill(0);
+    table.used = 0;
     for (let at = 0; at < TABLE_SLOTS; at++) {
-      const slot = table.slots[at];
+      const slot = scratch[at];
       if (slot === 0) continue;
       const id = (slot & ID_MASK) - 1;
       const idHash = this.keys.hashOf(id);
-      const half = (idHash >>> (32 - depth)) & 1 ? one : zero;
+      const half = (idHash >>> (32 - depth)) & 1 ? one : table;
       place(half.slots, idHash, id);
       half.used++;
     }
-    // The cells of this table are one run; its upper half goes to `one`.
-    const cells = 1 << (this.depth - table.depth);
-    const first = ((hash >>> 1) >>> (31 - this.depth)) & ~(cells - 1);
-    this.directory.fill(zero, first, first + cells / 2);
-    this.directory.fill(one, first + cells / 2, first + cells);
-    this.tableCount++;
   }
 }
 

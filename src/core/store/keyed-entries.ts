@@ -16,6 +16,7 @@ import { EntryTable, type SharedValue } from "./entry-table.ts";
 import { HashIndex } from "./hash-index.ts";
 import { hashKey } from "./key-hash.ts";
 import { sortByKey } from "./key-sort.ts";
+import type { Pieces } from "./pieces.ts";
 import {
   APPLIED,
   CHANGED_VALUE,
@@ -27,6 +28,8 @@ import {
 
 /** Most keys that `prefetch` takes: about as many loads as a processor has under way. */
 export const PREFETCH_KEYS = 16;
+/** So many ids are looked at in a piece. */
+const IDS_A_PIECE = 65_536;
 /** In place of the length of the value that is here. */
 const NOT_HERE = -1;
 /** With less than this share of the memory limit there is room for hardly any write. */
@@ -361,14 +364,20 @@ export class KeyedEntries {
     if (this.order.size > 0) this.order.clear();
   }
 
-  /** Makes the order in one go. */
-  endRecovery(): void {
+  /** While recovering: there will be so many entries in all, about. */
+  expect(count: number): void {
+    this.index.reserve(count);
+  }
+
+  /** Makes the order. Meanwhile no entry may change. */
+  *endRecovery(): Pieces<void> {
     const ids = new Uint32Array(this.count - this.tombstones);
     let count = 0;
     for (let id = 0; id < this.table.idLimit; id++) {
       if (this.table.isUsed(id) && this.isOrdered(id)) ids[count++] = id;
+      if (id % IDS_A_PIECE === IDS_A_PIECE - 1) yield;
     }
-    this.order.fill(ids, sortByKey(ids, this.table));
+    yield* this.order.fill(ids, yield* sortByKey(ids, this.table));
     this.isRecovering = false;
   }
 

@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { Patch } from "../../../src/core/data/patch.ts";
+import { inOneGo } from "../../../src/core/store/pieces.ts";
 import type { Store } from "../../../src/core/store/store.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
 import { FORMAT_VERSION, finishFrame } from "../../../src/durability/frame.ts";
@@ -190,7 +191,7 @@ test("to any version but the one that was changed a patch means nothing", () => 
   expect(entriesOf(store)).toEqual(before);
   patch.at = 1_999;
   store.patchAgain(patch);
-  store.endRecovery();
+  inOneGo(store.endRecovery());
   expect(dataOf(store)).toEqual({ k: "v".repeat(1_999) + "x" });
 });
 
