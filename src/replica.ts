@@ -358,6 +358,7 @@ export class Replica {
         onFuture: (entry, source) => this.antiEntropy.noteFuture(entry, source),
         isMet: (source) => this.antiEntropy.knows(source),
         isMember: (source) => this.members.has(source),
+        memberCount: () => this.members.count,
         isForgotten: (source) => this.members.isGone(source),
         formerMembers: this.formerMembers(),
       },

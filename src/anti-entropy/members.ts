@@ -51,6 +51,11 @@ export class Members {
     return Math.max(this.forgetAfterDays() * DAY_MS, leastMs);
   }
 
+  /** How many there are that nobody said are gone, this node included once it has met one. */
+  get count(): number {
+    return this.contacts.living;
+  }
+
   /** Whether the node of that id was ever met, here or by others. */
   has(nodeId: string): boolean {
     const { high, low } = originOf(nodeId);

@@ -10,11 +10,11 @@
 import { agreeWithAll, type Agreement, type Capabilities } from "../core/data/capabilities.ts";
 import { byPeer, type Series } from "../fact.ts";
 import type { Cancel, Timing } from "../timing.ts";
+import { Announcer } from "./announcer.ts";
 import {
   decodePresence,
   encodePresence,
   PresenceTable,
-  REFRESH_MS,
   type PeerPresence,
   type Presence,
 } from "./presence.ts";
@@ -38,27 +38,8 @@ export function nodeIdOf(topicName: string): string {
 const ANSWER_MS = 5_000;
 /** A broker that shuts down may still pass on wills: who left so shortly before is awaited too. */
 const LEFT_WITH_BROKER_MS = 5_000;
-/** Announcements asked for within this time are made once, in ms. */
-const GATHER_MS = 50;
-/**
- * Between two announcements, in ms, and so much more for each node there is: whoever makes up nodes
- * does not make this one talk on and on, nor do many that come back at the same moment.
- */
-const DISTANCE_MS = 250;
-const DISTANCE_A_NODE_MS = 10;
 /** After a connection it takes so long, in ms, until silence means that somebody has left. */
 const HEARING_MS = 10_000;
-/**
- * Presence is announced anew after REFRESH_MS, or after so much for each node there is; a quarter
- * of it is left to chance. So a node receives about 1.5 KB/s of it, however many there are.
- */
-const REFRESH_A_NODE_MS = 250;
-/**
- * When the root has changed it is announced within so much for each node. With writes now and then
- * all do so again and again, and a node receives about as much of it as of the above.
- */
-const ROOT_A_NODE_MS = 375;
-
 /** After a connection it takes so long, in ms, until the broker has delivered what it kept. */
 const DELIVERY_MS = 3_000;
 /** Who falls silent keeps others from newer ways to say things so much longer, at most, in ms. */
@@ -97,6 +78,8 @@ export interface MembershipOptions {
   readonly isKept: (nodeId: string) => boolean;
   /** Whether there was contact with the node of that id, at any time. */
   readonly isMember: (nodeId: string) => boolean;
+  /** How many such nodes there are, whether they are there or not; 0 unless given. */
+  readonly memberCount?: () => number;
   /** Whether somebody said that the node of that id is gone for good. */
   readonly isForgotten: (nodeId: string) => boolean;
   /** Whether a node may have been started with this epoch, by now and by the clocks. */
@@ -151,17 +134,17 @@ export class Membership {
   private hasHeardItself = false;
   /** Presences in this node's name that nobody can have sent who was started when he says. */
   impossible = 0;
-  /** Peers that have yet to answer; null when nothing is waited for. */
-  private awaited: Set<string> | null = null;
-  private lastOnline: string[] = [];
+  /** Peers that were there before, and were not heard of since. */
+  private unheard = new Set<string>();
+  /** Any of those was heard of. */
+  private hasPeersBack = false;
+  /** What waits to be published waits for those. */
+  private isWaiting = false;
+  /** The broker told of another node what it remembered, and does so to whoever comes. */
+  private doesBrokerKeep = false;
   private cancelReady: Cancel | null = null;
-  private cancelAnnouncement: Cancel | null = null;
-  /** When the next announcement comes, and when the last one was made. */
-  private nextAnnouncementMs = Infinity;
-  private announcedMs = -Infinity;
   private announcedRoot: string | null = null;
-  /** How many other nodes there were at that time, of which there is more than a message. */
-  private members = 0;
+  private readonly announcer: Announcer;
   private upMs = 0;
   /** In what way everybody was spoken to, as of when. */
   private agreed: Agreement = { version: 0, features: 0 };
@@ -169,6 +152,14 @@ export class Membership {
 
   constructor(private readonly options: MembershipOptions) {
     this.presences = new PresenceTable(options.isKept);
+    const { timing, random } = options;
+    this.announcer = new Announcer({
+      timing,
+      random,
+      members: () => this.presences.count(options.isMember),
+      expectedMembers: () => options.memberCount?.() ?? 0,
+      announce: () => this.publishPresence(),
+    });
   }
 
   /** The will for a connection that is about to be made. */
@@ -182,20 +173,18 @@ export class Membership {
     this.connected = true;
     this.upMs = this.options.timing.nowMs();
     this.ups++;
-    this.announce();
-    // Where some were met, those that were only heard of do not keep them waiting.
-    const met = this.lastOnline.filter(this.options.isKept);
-    this.awaited = new Set(met.length > 0 ? met : this.lastOnline);
+    this.announcer.up();
+    this.isWaiting = true;
     // Alone after an outage: others may be on their way back as well.
-    if (this.awaited.size === 0 && !afterOutage) this.ready();
+    if (this.unheard.size === 0 && (this.hasPeersBack || !afterOutage)) this.ready();
     else this.cancelReady = this.options.timing.after(ANSWER_MS, () => this.ready());
   }
 
   /** Waits for nobody any longer. */
   ready(): void {
     this.cancelReady?.();
-    if (this.awaited === null) return;
-    this.awaited = null;
+    if (!this.isWaiting) return;
+    this.isWaiting = false;
     this.options.onReady();
   }
 
@@ -204,21 +193,19 @@ export class Membership {
     if (!this.connected) return;
     this.connected = false;
     this.cancelReady?.();
-    this.cancelAnnouncement?.();
-    this.nextAnnouncementMs = Infinity;
-    this.awaited = null;
-    this.lastOnline = this.presences.online(this.options.timing.nowMs(), LEFT_WITH_BROKER_MS);
+    this.announcer.down();
+    this.isWaiting = false;
+    this.doesBrokerKeep = false;
+    this.hasPeersBack = false;
+    const former = this.presences.online(this.options.timing.nowMs(), LEFT_WITH_BROKER_MS);
+    // Where some were met, those that were only heard of do not keep them waiting.
+    const met = former.filter(this.options.isKept);
+    this.unheard = new Set(met.length > 0 ? met : former);
   }
 
   /** Announces this node now, with its current address and root. */
   announce(): void {
-    this.cancelAnnouncement?.();
-    this.nextAnnouncementMs = Infinity;
-    this.announcedMs = this.options.timing.nowMs();
-    this.announcedRoot = this.options.rootHex();
-    this.members = this.presences.count(this.options.isMember);
-    this.options.publish(this.presence(true));
-    this.announceIn(this.refreshMs * (1 - this.options.random() / 4));
+    if (this.connected) this.announcer.now();
   }
 
   /**
@@ -227,11 +214,7 @@ export class Membership {
    */
   announceRoot(): void {
     if (this.options.rootHex() === this.announcedRoot) return;
-    this.announceIn(this.options.random() * ROOT_A_NODE_MS * (1 + this.members));
-  }
-
-  private get refreshMs(): number {
-    return Math.max(REFRESH_MS, REFRESH_A_NODE_MS * this.members);
+    this.announcer.rootChanged();
   }
 
   /** Whether that node is there; null when nothing is known of it. */
@@ -262,13 +245,28 @@ export class Membership {
     if (nodeId === this.options.nodeId) return this.receiveOwn(presence, retained);
     // What the broker remembers of it may be older than that.
     if (retained && this.options.isForgotten(nodeId)) return;
+    this.doesBrokerKeep ||= retained;
     this.options.onPresence(presence, !retained);
     // Whoever comes reads from now on what is published.
     if (!retained) this.agreedMs = -Infinity;
+    if (online) this.noteThere(presence, retained);
     const isBack = this.presences.update(presence, !retained, this.options.timing.nowMs());
-    if (retained || !online) return;
-    if (isBack) this.announceIn(GATHER_MS);
-    if (this.awaited?.delete(nodeId) && this.awaited.size === 0) this.ready();
+    if (isBack && !retained) this.announcer.answer(this.doesBrokerKeep);
+  }
+
+  /**
+   * Somebody is there. What the broker remembers counts only of who has come back since. And who is
+   * heard and never was away shows that the broker was not restarted: then all others listen, too.
+   */
+  private noteThere(presence: Presence, retained: boolean): void {
+    const { unheard } = this;
+    if (!unheard.has(presence.nodeId)) return;
+    const isBack = this.presences.isLater(presence);
+    if (retained && !isBack) return;
+    this.hasPeersBack = true;
+    if (isBack) unheard.delete(presence.nodeId);
+    else unheard.clear();
+    if (unheard.size === 0) this.ready();
   }
 
   /** Everybody else who is known, by node id. */
@@ -295,7 +293,8 @@ export class Membership {
   /** Of whom something was heard since this was called last; who fell silent is not online. */
   takeChanges(): PeerPresence[] {
     const nowMs = this.options.timing.nowMs();
-    return this.presences.takeChanges(nowMs, this.connected && nowMs - this.upMs > HEARING_MS);
+    const hearingMs = Math.max(HEARING_MS, this.announcer.roundMs);
+    return this.presences.takeChanges(nowMs, this.connected && nowMs - this.upMs > hearingMs);
   }
 
   /** In what way to say what is for everybody who is there. */
@@ -303,7 +302,7 @@ export class Membership {
     const nowMs = this.options.timing.nowMs();
     if (nowMs - this.agreedMs >= AGREEMENT_MS) {
       this.agreedMs = nowMs;
-      this.agreed = agreeWithAll(this.options.capabilities, this.presences.capabilities(nowMs));
+      this.agreed = agreeWithAll(this.options.capabilities, this.presences.capabilities());
     }
     return this.agreed;
   }
@@ -325,14 +324,14 @@ export class Membership {
       this.hasHeardItself ||= !retained;
     } else if (!options.isPossibleEpoch(epoch)) {
       this.impossible++;
-      return this.announceIn(GATHER_MS);
+      return this.announcer.urgently();
     } else if (
       epoch > options.epoch ? this.isLater(online, retained) : this.isTwin(presence, retained)
     ) {
       return this.noteTwin(epoch > options.epoch);
     }
     // The will of an earlier run, or of an earlier connection, may come at any time.
-    if (!retained && !online) this.announceIn(GATHER_MS);
+    if (!retained && !online) this.announcer.urgently();
   }
 
   /**
@@ -358,7 +357,7 @@ export class Membership {
     if (retained || !online || !this.hasHeardItself) return false;
     if (this.options.timing.nowMs() - this.upMs > DELIVERY_MS) return true;
     // If it is there, it answers.
-    this.announceIn(DELIVERY_MS);
+    this.announcer.urgently(DELIVERY_MS);
     return false;
   }
 
@@ -368,23 +367,12 @@ export class Membership {
     const isNews = nowMs - this.twinSeenMs > TWIN_EXPIRY_MS;
     this.twinSeenMs = nowMs;
     this.options.onDuplicateNodeId();
-    if (isNews || isLater) this.announceIn(GATHER_MS);
+    if (isNews || isLater) this.announcer.urgently();
   }
 
-  private announceIn(delayMs: number): void {
-    if (!this.connected) return;
-    const { timing } = this.options;
-    const nowMs = timing.nowMs();
-    const atMs = Math.max(nowMs + delayMs, this.announcedMs + this.distanceMs);
-    // What asks for one again and again does not put it off.
-    if (this.nextAnnouncementMs <= atMs) return;
-    this.cancelAnnouncement?.();
-    this.nextAnnouncementMs = atMs;
-    this.cancelAnnouncement = timing.after(atMs - nowMs, () => this.announce());
-  }
-
-  private get distanceMs(): number {
-    return DISTANCE_MS + DISTANCE_A_NODE_MS * this.members;
+  private publishPresence(): void {
+    this.announcedRoot = this.options.rootHex();
+    this.options.publish(this.presence(true));
   }
 
   private presence(online: boolean): Buffer {
@@ -403,7 +391,7 @@ export class Membership {
       sequence: sequence(),
       clientId: clientId(),
       hears: hears(),
-      refreshMs: this.refreshMs,
+      refreshMs: this.announcer.refreshMs,
       capabilities: this.options.capabilities,
     });
   }

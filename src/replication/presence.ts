@@ -224,6 +224,12 @@ export class PresenceTable {
     return Array.from(this.rows.values(), (row) => [row.nodeId, isOnline(row, nowMs), row.root]);
   }
 
+  /** Whether this is of a later start or connection than what is known; also if nothing is. */
+  isLater(presence: Presence): boolean {
+    const known = this.rows.get(presence.nodeId);
+    return known === undefined || isEarlier(known, presence);
+  }
+
   /** Whether a node is online; null when it is not known. */
   isOnline(nodeId: string, nowMs: number): boolean | null {
     const row = this.rows.get(nodeId);
@@ -256,9 +262,9 @@ export class PresenceTable {
     return present.map((row) => row.nodeId);
   }
 
-  /** What those speak that are online. */
-  *capabilities(nowMs: number): Iterable<Capabilities> {
-    for (const row of this.rows.values()) if (isOnline(row, nowMs)) yield row.capabilities;
+  /** What those speak that did not say goodbye, and were not silent for too long. */
+  *capabilities(): Iterable<Capabilities> {
+    for (const row of this.rows.values()) if (row.online) yield row.capabilities;
   }
 
   private makeRoom(): boolean {

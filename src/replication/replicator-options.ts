@@ -30,6 +30,8 @@ export interface ReplicationHooks {
   isMet?(nodeId: string): boolean;
   /** Whether there was contact with the node of that id, at any time. */
   isMember?(nodeId: string): boolean;
+  /** How many nodes there was contact with, by this node or another. */
+  memberCount?(): number;
   /** Whether somebody said that the node of that id is gone for good. */
   isForgotten?(nodeId: string): boolean;
   /** Members that this node had met when it started, and whether the node of that id was one. */

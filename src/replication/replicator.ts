@@ -514,6 +514,7 @@ export class Replicator {
       random,
       isKept: (id) => hooks?.isMet?.(id) ?? false,
       isMember: (id) => hooks?.isMember?.(id) ?? false,
+      memberCount: () => hooks?.memberCount?.() ?? 0,
       isForgotten: (id) => hooks?.isForgotten?.(id) ?? false,
       sequence: () => this.publisher.sequence,
       clientId: () => settings.client_id || nodeId,

@@ -228,6 +228,7 @@ describe("what is for everybody is said as all understand it who are there:", ()
     say("older", OLDEST);
     expect(agreed().features).toBe(0);
     timeline.runUntil(timeline.nowMs + 200_000);
+    membership.takeChanges();
     expect(agreed()).toEqual(alone);
   });
 
@@ -338,6 +339,51 @@ describe("whoever makes up nodes", () => {
     timeline.runUntil(400_000);
     expect(membership.takeChanges()).toEqual([]);
     expect(known()).toEqual(["n2"]);
+  });
+});
+
+describe("what waits to be published after an outage goes when all that were there", () => {
+  const say = (nodeId: string, connection: number, retained: boolean): void => {
+    const rest = { epoch: 1, ...SAID, connection, clientId: nodeId };
+    const message = encodePresence({ nodeId, online: true, ...rest });
+    membership.receive(nodeId, message, retained);
+  };
+  const isReady = () => readyMs.length > 0;
+
+  beforeEach(() => {
+    connect();
+    for (const id of ["n1", "n2"]) say(id, 1, false);
+    pass(60_000);
+    membership.down();
+    readyMs = [];
+  });
+
+  test("have come back, whether they are heard or the broker tells of it", () => {
+    // It may tell before the last of the subscriptions is granted.
+    say("n1", 2, true);
+    membership.nextWill();
+    membership.up(true);
+    expect(isReady()).toBe(false);
+    say("n2", 2, false);
+    expect(isReady()).toBe(true);
+  });
+
+  test("never were away: who goes on as before was connected to the broker all the time", () => {
+    connect();
+    for (const id of ["n1", "n2"]) say(id, 1, true);
+    expect(isReady()).toBe(false);
+    say("n2", 1, false);
+    expect(isReady()).toBe(true);
+  });
+
+  test("or when it is time", () => {
+    connect();
+    say("n1", 2, false);
+    say("n1", 2, false);
+    pass(4_900);
+    expect(isReady()).toBe(false);
+    pass(200);
+    expect(isReady()).toBe(true);
   });
 });
 
