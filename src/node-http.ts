@@ -13,6 +13,7 @@ import { ApiError, LOGIN } from "./http/api-answers.ts";
 import { answerApi, maxBodyBytes } from "./http/api.ts";
 import type { NodeView } from "./http/api-node.ts";
 import { tracedRequest } from "./http/api-trace.ts";
+import type { Caller } from "./http/certificate-server.ts";
 import {
   HttpPort,
   nameOf,
@@ -42,10 +43,9 @@ export interface ServingNode {
   /** What only metrics show. */
   series(): readonly Series<void>[];
   /**
-   * A client of that user who comes from that address, `host:port`, and whose commands belong to
-   * that trace.
+   * A client of that user who comes so, and whose commands belong to that trace.
    */
-  openClient(user: User, address: string, trace: TraceContext | null): InnerClient;
+  openClient(user: User, caller: Caller, trace: TraceContext | null): InnerClient;
   readonly tracer: Tracer;
   /** Logs an error that should never have happened. */
   reportBug(error: unknown): void;
@@ -103,12 +103,14 @@ function sourceOf(
   recovery: () => RecoveryProgress | null,
   loopDelay: LoopDelay,
 ): HttpPortSource {
-  const noteDenied = (event: "denied" | "login_failed", user: string, address: string): void =>
-    audit.record({ event, user, address, certificate: null, command: "HTTP", key: null });
+  const noteDenied = (event: "denied" | "login_failed", user: string, from: Caller): void => {
+    const { address, certificateName: certificate } = from;
+    audit.record({ event, user, address, certificate, command: "HTTP", key: null });
+  };
   const api = async ({
     request,
     url,
-    address,
+    caller,
     credentials,
     place,
   }: ApiRequest): Promise<Response> => {
@@ -117,8 +119,8 @@ function sourceOf(
     // Who has to wait makes room for others.
     const { promise: cut, resolve } = Promise.withResolvers<"busy">();
     place.waitsForClient(() => resolve("busy"));
-    const login = userOf(users, address, credentials).then((found) => {
-      if (found === "wrong") noteDenied("login_failed", credentials!.name, address);
+    const login = userOf(users, caller, credentials).then((found) => {
+      if (found === "wrong") noteDenied("login_failed", credentials!.name, caller);
       return found;
     });
     const user = await Promise.race([login, cut]);
@@ -126,10 +128,10 @@ function sourceOf(
     const refusal =
       typeof user === "string"
         ? loginRefusal(user)
-        : refusalOf(users, user, request.method, url, address, http.host_names);
+        : refusalOf(users, user, request.method, url, caller.address, http.host_names);
     if (refusal !== null) return refusal.toResponse();
     return tracedRequest(request, node.tracer, (trace) => {
-      const client = node.openClient(user as User, address, trace);
+      const client = node.openClient(user as User, caller, trace);
       request.signal.addEventListener("abort", () => client.end());
       return answerApi(request, url, client, {
         place,
@@ -157,12 +159,12 @@ function sourceOf(
     // A web page whose name was made to lead here calls it by that; such names have a dot.
     admitsName: (name: string) =>
       !users.isOpen || !name.includes(".") || http.host_names.includes(name),
-    async mayRead(address: string, credentials: Credentials | null) {
-      const found = await userOf(users, address, credentials);
+    async mayRead(caller: Caller, credentials: Credentials | null) {
+      const found = await userOf(users, caller, credentials);
       const isUser = typeof found === "object";
       if (isUser && maySayInfo(users, found)) return true;
-      if (isUser) noteDenied("denied", found.name, address);
-      else if (found === "wrong") noteDenied("login_failed", credentials!.name, address);
+      if (isUser) noteDenied("denied", found.name, caller);
+      else if (found === "wrong") noteDenied("login_failed", credentials!.name, caller);
       return false;
     },
   };
@@ -171,10 +173,10 @@ function sourceOf(
 /** Who asks; or why that one is not logged in. */
 async function userOf(
   users: UserDirectory,
-  address: string,
+  { address, certificateName }: Caller,
   credentials: Credentials | null,
 ): Promise<User | "wrong" | "busy"> {
-  if (credentials === null) return users.arrive(address, null);
+  if (credentials === null) return users.arrive(address, certificateName);
   return users.logIn(credentials.name, credentials.password, address, () => false);
 }
 

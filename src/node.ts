@@ -163,7 +163,7 @@ class RunningNode implements Node {
       () => node?.serving ?? null,
       {
         pem: () => certificates.own!.current.pem,
-        needsCertificate: () => config.tls.client_certificates === "require",
+        clientCertificates: () => config.tls.client_certificates,
       },
       () => recovery,
     );
@@ -289,7 +289,7 @@ class RunningNode implements Node {
         treeCells: () => treeCellsOf(replica),
       },
       series: () => nodeSeries(this.partsWith(services)),
-      openClient: (user, address, trace) => this.innerClients.open(user, address, trace),
+      openClient: (user, caller, trace) => this.innerClients.open(user, caller, trace),
       tracer: this.tracing,
       reportBug: (error) => services.reportBug(error),
     };

@@ -10,6 +10,7 @@ import { OperationalError } from "../operational-error.ts";
 import { TLS_TERMS } from "../security/tls-material.ts";
 import { nextTurn, type Timing } from "../timing.ts";
 import { busy } from "./api-answers.ts";
+import { CertificateServer, type Caller } from "./certificate-server.ts";
 import { consoleFile } from "./console.ts";
 import { CONTENT_TYPES, metricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
 import { Places, type Place } from "./places.ts";
@@ -32,10 +33,10 @@ export interface HttpPortSource {
   metrics(): MetricsSource | null;
   readiness(): readonly Check[];
   /**
-   * Whether who comes from that address, `host:port`, may read what is said of the node.
-   * `credentials` are those of HTTP's Basic scheme, if there are any.
+   * Whether that client may read what is said of the node. `credentials` are those of HTTP's Basic
+   * scheme, if there are any.
    */
-  mayRead(address: string, credentials: Credentials | null): Promise<boolean>;
+  mayRead(caller: Caller, credentials: Credentials | null): Promise<boolean>;
   /** Whether this port may be called that by whoever reads what is said of the node. */
   admitsName(name: string): boolean;
   /**
@@ -53,8 +54,7 @@ export interface HttpPortSource {
 export interface ApiRequest {
   readonly request: Request;
   readonly url: URL;
-  /** Of the client, `host:port`. */
-  readonly address: string;
+  readonly caller: Caller;
   readonly credentials: Credentials | null;
   readonly place: Place;
 }
@@ -69,9 +69,16 @@ export interface Credentials {
 export type HttpTls = {
   /** Certificate, key and authorities in PEM, as they are now. */
   pem(): { readonly cert?: string; readonly key?: string; readonly ca?: string };
-  /** Whether clients need a certificate. */
-  readonly needsCertificate: () => boolean;
+  /** Whether clients are asked for a certificate, and whether they need one. */
+  readonly clientCertificates: () => "none" | "request" | "require";
 } | null;
+
+/** What serves a port at the moment. */
+interface OpenServer {
+  readonly port: number;
+  /** Listens no more; ends connections that are there only if that is said. */
+  stop(endsConnections: boolean): Promise<void>;
+}
 
 const IDLE_SECONDS = 30;
 const PATHS = "/metrics, /healthz, /readyz, /version and /v1/";
@@ -84,7 +91,7 @@ const TURN_MS = 1;
 
 /** A port that is open until it is stopped. */
 export class HttpPort {
-  private server: Bun.Server<undefined>;
+  private server: OpenServer;
   private readonly places: Places;
   /** Until when requests are answered in this turn of the event loop; null if none was yet. */
   private turnEndsMs: number | null = null;
@@ -102,27 +109,11 @@ export class HttpPort {
     this.server = this.open(port);
   }
 
-  private open(port: number): Bun.Server<undefined> {
-    const { source, host, tls } = this;
+  private open(port: number): OpenServer {
+    const { host, tls } = this;
     try {
-      return Bun.serve({
-        hostname: host,
-        port,
-        // Outside of development the default is to share the port with whoever has it already.
-        development: false,
-        reusePort: false,
-        idleTimeout: IDLE_SECONDS,
-        maxRequestBodySize: source.maxBodyBytes,
-        ...(tls !== null && { tls: tlsOptions(tls) }),
-        fetch: (request, server) => {
-          const from = server.requestIP(request);
-          return this.answer(request, from === null ? "" : formatHostPort(from.address, from.port));
-        },
-        error: (error) => {
-          source.reportBug(error);
-          return text("Internal error; see the node's log", 500);
-        },
-      });
+      const asks = tls !== null && tls.clientCertificates() !== "none";
+      return asks ? this.serveCertificates(port, tls) : this.serve(port);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       const address = formatHostPort(host, port);
@@ -133,9 +124,46 @@ export class HttpPort {
     }
   }
 
+  private serve(port: number): OpenServer {
+    const { source, host, tls } = this;
+    const server: Bun.Server<undefined> = Bun.serve({
+      hostname: host,
+      port,
+      // Outside of development the default is to share the port with whoever has it already.
+      development: false,
+      reusePort: false,
+      idleTimeout: IDLE_SECONDS,
+      maxRequestBodySize: source.maxBodyBytes,
+      ...(tls !== null && { tls: { ...tls.pem(), ...HANDSHAKE_TERMS } as Bun.TLSOptions }),
+      fetch: (request) => {
+        const from = server.requestIP(request);
+        const address = from === null ? "" : formatHostPort(from.address, from.port);
+        return this.answer(request, { address, certificateName: null });
+      },
+      error: (error) => {
+        source.reportBug(error);
+        return text("Internal error; see the node's log", 500);
+      },
+    });
+    return { port: server.port ?? 0, stop: (endsConnections) => server.stop(endsConnections) };
+  }
+
+  private serveCertificates(port: number, tls: NonNullable<HttpTls>): OpenServer {
+    const { source, host } = this;
+    return new CertificateServer({
+      ...{ host, port },
+      tls: { ...tls.pem(), ...TLS_TERMS },
+      needsCertificate: tls.clientCertificates() === "require",
+      idleSeconds: IDLE_SECONDS,
+      maxBodyBytes: source.maxBodyBytes,
+      answer: (request, caller) => this.answer(request, caller),
+      reportBug: (error) => source.reportBug(error),
+    });
+  }
+
   /** Where it listens. */
   get port(): number {
-    return this.server.port ?? 0;
+    return this.server.port;
   }
 
   /**
@@ -155,7 +183,7 @@ export class HttpPort {
     await this.server.stop(true);
   }
 
-  private async answer(request: Request, address: string): Promise<Response> {
+  private async answer(request: Request, caller: Caller): Promise<Response> {
     // Whoever says more before this is answered is cut off by the runtime.
     while (this.isTurnOver()) await nextTurn(this.timing);
     const url = URL.parse(request.url);
@@ -168,8 +196,8 @@ export class HttpPort {
     const page = api !== null && request.method === "GET" ? consoleFile(pathname) : null;
     if (page !== null) return withSafety(page);
     const response = isApi
-      ? await this.callApi(api, request, url, address)
-      : await this.tell(request, url, address);
+      ? await this.callApi(api, request, url, caller)
+      : await this.tell(request, url, caller);
     return withSafety(request.method === "HEAD" ? withoutBody(response) : response);
   }
 
@@ -187,7 +215,7 @@ export class HttpPort {
     api: NonNullable<HttpPortSource["api"]>,
     request: Request,
     url: URL,
-    address: string,
+    caller: Caller,
   ): Promise<Response> {
     const { maxBodyBytes } = this.source;
     const announced = request.headers.get("content-length");
@@ -197,7 +225,7 @@ export class HttpPort {
     if (place === null) return busy().toResponse();
     try {
       const credentials = credentialsOf(request);
-      const response = await api({ request, url, address, credentials, place });
+      const response = await api({ request, url, caller, credentials, place });
       // The console asks for name and password itself; a browser would, too.
       const mode = request.headers.get("sec-fetch-mode");
       if (mode !== null && mode !== "navigate") response.headers.delete("www-authenticate");
@@ -208,9 +236,9 @@ export class HttpPort {
     }
   }
 
-  private async tell(request: Request, url: URL, address: string): Promise<Response> {
+  private async tell(request: Request, url: URL, caller: Caller): Promise<Response> {
     if (request.method === "GET" || request.method === "HEAD") {
-      return this.respond(request, url, address);
+      return this.respond(request, url, caller);
     }
     const refusal = text("Only GET and HEAD are served here", 405);
     refusal.headers.set("allow", "GET, HEAD");
@@ -225,7 +253,7 @@ export class HttpPort {
     return isLoopbackHost(this.host) && nameOf(url) !== null;
   }
 
-  private async respond(request: Request, url: URL, address: string): Promise<Response> {
+  private async respond(request: Request, url: URL, caller: Caller): Promise<Response> {
     const { source } = this;
     const { pathname } = url;
     // Whatever starts and stops nodes has no password, and learns no more than that.
@@ -235,7 +263,7 @@ export class HttpPort {
     if (!isFree && name !== null && !source.admitsName(name)) {
       return text(`There are no users, and ${name} is not among http.host_names`, 403);
     }
-    if (!isFree && !(await source.mayRead(address, credentialsOf(request)))) return refused();
+    if (!isFree && !(await source.mayRead(caller, credentialsOf(request)))) return refused();
     switch (pathname) {
       case "/metrics":
         return this.metrics(request);
@@ -263,19 +291,8 @@ export class HttpPort {
   }
 }
 
-/**
- * As on the client port, but for what this runtime's HTTP cannot tell: who a client's certificate
- * names. So clients are asked for one only where they need it.
- */
-function tlsOptions({ pem, needsCertificate }: NonNullable<HttpTls>): Bun.TLSOptions {
-  const requestCert = needsCertificate();
-  const { ciphers } = TLS_TERMS;
-  const more = { ciphers, minVersion: TLS_1_2, requestCert, rejectUnauthorized: requestCert };
-  return { ...pem(), ...more } as Bun.TLSOptions;
-}
-
-/** As it stands in a handshake, which is how this runtime's HTTP has it. */
-const TLS_1_2 = 0x0303;
+/** The same as TLS_TERMS, the version as it stands in a handshake: so `Bun.serve` has it. */
+const HANDSHAKE_TERMS = { ciphers: TLS_TERMS.ciphers, minVersion: 0x0303 };
 
 /** The name a request calls this port by; null for an address, or a name of this machine alone. */
 export function nameOf({ hostname }: URL): string | null {

@@ -33,6 +33,9 @@ const BESIDE_VALUE_BYTES = 1024 * 1024;
 /** Long replies that are gathered at a time. */
 const MOST_LONG_REPLIES = 4;
 
+/** Whence a client comes: its address, `host:port`, and the name in its certificate, if any. */
+export type InnerOrigin = Pick<ClientSession, "address" | "certificateName">;
+
 /** All of them at a node. */
 export class InnerClients {
   private readonly gate: JournalGate;
@@ -51,8 +54,9 @@ export class InnerClients {
     this.keyWatch = new KeyWatch(store, services.durability, runQueue.timing);
   }
 
-  /** A client of that user, who comes from there, and whose commands belong to that trace. */
-  open(user: User, address: string, trace: TraceContext | null = null): InnerClient {
+  /** A client of that user, who comes so, and whose commands belong to that trace. */
+  open(user: User, from: InnerOrigin, trace: TraceContext | null = null): InnerClient {
+    const { address, certificateName } = from;
     const session = new ClientSession(
       0,
       address,
@@ -60,6 +64,7 @@ export class InnerClients {
       PLAIN,
       user,
     );
+    session.certificateName = certificateName;
     session.respDialect = RESP3;
     session.trace = trace;
     return {

@@ -172,7 +172,7 @@ test("without users, who is not on this machine reads only, and calls the port b
   const asked: string[] = [];
   const noKeys = new TextEncoder().encode("*0\r\n");
   const client = { askForBytes: async () => noKeys, end() {} } as unknown as InnerClient;
-  serving = { ...nodeWith({}), openClient: (_user, from) => (asked.push(from), client) };
+  serving = { ...nodeWith({}), openClient: (_user, from) => (asked.push(from.address), client) };
   const port = http.address.split(":").pop()!;
   const statusOf = async (method: string, host?: string): Promise<number> => {
     const headers: Record<string, string> = host === undefined ? {} : { host };

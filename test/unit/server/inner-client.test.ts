@@ -23,7 +23,10 @@ function open(options: ServerOptions = {}): {
   const { context } = server.shared;
   const clients = new InnerClients({ ...context });
   const { users } = context.services;
-  const client = clients.open(users.arrive("127.0.0.1:1", null), "127.0.0.1:1");
+  const client = clients.open(users.arrive("127.0.0.1:1", null), {
+    address: "127.0.0.1:1",
+    certificateName: null,
+  });
   return { server, clients, client };
 }
 
