@@ -11,6 +11,7 @@ import type { ReadableStream as NodeStream } from "node:stream/web";
 import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from "node:tls";
 import { formatHostPort } from "../config/address.ts";
 import { nameInCertificate } from "../security/certificate-name.ts";
+import type { Timing } from "../timing.ts";
 
 /** Time for a handshake, in ms. */
 const HANDSHAKE_MS = 10_000;
@@ -36,6 +37,7 @@ export interface CertificateServerOptions {
   /** A connection on which nothing moves for so long is ended. */
   readonly idleSeconds: number;
   readonly maxBodyBytes: number;
+  readonly timing: Timing;
   answer(request: Request, caller: Caller): Promise<Response>;
   reportBug(error: unknown): void;
 }
@@ -77,11 +79,11 @@ export class CertificateServer {
 
   private begin(socket: Socket): void {
     this.sockets.add(socket);
-    const timer = setTimeout(() => {
+    const cancel = this.options.timing.after(HANDSHAKE_MS, () => {
       if (!this.names.has(socket)) socket.destroy();
-    }, HANDSHAKE_MS);
+    });
     socket.once("close", () => {
-      clearTimeout(timer);
+      cancel();
       this.sockets.delete(socket);
     });
     socket.on("error", () => socket.destroy());

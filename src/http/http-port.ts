@@ -149,9 +149,9 @@ export class HttpPort {
   }
 
   private serveCertificates(port: number, tls: NonNullable<HttpTls>): OpenServer {
-    const { source, host } = this;
+    const { source, host, timing } = this;
     return new CertificateServer({
-      ...{ host, port },
+      ...{ host, port, timing },
       tls: { ...tls.pem(), ...TLS_TERMS },
       needsCertificate: tls.clientCertificates() === "require",
       idleSeconds: IDLE_SECONDS,
