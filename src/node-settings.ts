@@ -11,6 +11,7 @@ import {
   type KeyName,
 } from "./config/schema.ts";
 import type { Logger } from "./observability/log.ts";
+import { activeTrace, inTrace } from "./tracer.ts";
 
 /** What a connection to the broker has, so that another value takes another connection. */
 const CONNECTION_KEYS: readonly KeyName[] = [
@@ -54,11 +55,17 @@ export async function reportChange(
   change: Promise<Outcome>,
   logger: Logger,
 ): Promise<Outcome> {
+  // Whoever asked for it may be traced, and it is told later.
+  const trace = activeTrace();
   const outcome = await change;
+  inTrace(trace, () => tellOfChange(cause, outcome, logger));
+  return outcome;
+}
+
+function tellOfChange(cause: string, outcome: Outcome, logger: Logger): void {
   if (!outcome.ok) {
     const message = "The settings stay as they are; something is wrong with the new ones";
-    logger.warn(message, { cause, problems: outcome.problems.join("; ") });
-    return outcome;
+    return logger.warn(message, { cause, problems: outcome.problems.join("; ") });
   }
   const { changed, needRestart, notices } = outcome;
   if (changed.length > 0) {
@@ -69,7 +76,6 @@ export async function reportChange(
     const message = "Settings in the file take a restart, and are as they were until then";
     logger.warn(message, { keys: needRestart.join(",") });
   }
-  return outcome;
 }
 
 /** The settings for CONFIG GET, and those that tools for Redis ask for. */

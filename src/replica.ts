@@ -433,6 +433,7 @@ export class Replica {
       directory: () => replicator?.directory() ?? null,
       isTakingPart: () => replicator?.isEnabled ?? true,
       logger: logger.child("sync"),
+      ...(options.tracer && { tracer: options.tracer }),
     });
   }
 }

@@ -36,6 +36,7 @@ import type { PeerTraffic } from "../peer-traffic.ts";
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import type { Logger } from "../observability/log.ts";
 import { delay, every, type Cancel, type Timing } from "../timing.ts";
+import { activeTrace, noTracer, type Tracer } from "../tracer.ts";
 import { formatDestination, parseDestination, type Destination } from "./destination.ts";
 import type { Dial } from "./dial.ts";
 import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
@@ -117,6 +118,8 @@ export interface AntiEntropyOptions {
   /** Whether this node takes part in the cluster now: false after REPLICATE disable. */
   readonly isTakingPart: () => boolean;
   readonly logger: Logger;
+  /** Told of what belongs to traces; nobody is unless given. */
+  readonly tracer?: Tracer;
 }
 
 /** A peer with which a session has succeeded. */
@@ -346,9 +349,9 @@ export class AntiEntropy implements SyncControl {
     if (isOdd && !this.oddCalls.allows(timing.nowMs())) return TOO_MANY_ODD_CALLS;
     if (isOdd) this.oddCalls.spend();
     const untilMs = timing.nowMs() + BUSY_MS;
+    const asked = { occasion: "command", greeting: "PEER", parent: activeTrace() } as const;
     for (;;) {
-      const request = { mode, verify: isVerified, occasion: "command", greeting: "PEER" } as const;
-      const outcome = await this.sessions.run(destination, request);
+      const outcome = await this.sessions.run(destination, { mode, verify: isVerified, ...asked });
       if (isOdd && outcome.peerNodeId !== "") this.oddCalls.restore();
       if (outcome.failure !== "busy" || timing.nowMs() > untilMs) return outcome;
       await delay(timing, 100 + random() * 400);
@@ -540,6 +543,8 @@ export class AntiEntropy implements SyncControl {
       randomWords,
       maxQueuedBytes,
       longestSlice: this.sessionSlices,
+      tracer: this.options.tracer ?? noTracer,
+      random: this.options.random,
       onPeerTime: (nodeId, unixMs, address) => clock.noteTime(nodeId, unixMs, address),
       common: {
         nowMs: clock.nowMs,

@@ -9,6 +9,8 @@ import type { Salt } from "../core/sync/short-digest.ts";
 import { SyncSession, type SyncSessionOptions } from "../core/sync/session.ts";
 import type { SyncFailure, SyncResult } from "../core/sync/result.ts";
 import type { Timing } from "../timing.ts";
+import type { TraceContext } from "../trace-context.ts";
+import type { Tracer } from "../tracer.ts";
 import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";
 import { formatDestination, hostOf, isRelayAddress, type Destination } from "./destination.ts";
@@ -18,6 +20,7 @@ import type { PeerSeal } from "./peer-seal.ts";
 import type { SealedLink } from "./sealed-link.ts";
 import type { SessionYield } from "./news.ts";
 import { Semaphore } from "./semaphore.ts";
+import { SessionTrace, type TracedEnding } from "./session-trace.ts";
 import type { SyncStatistics } from "./sync-statistics.ts";
 import type { Reach } from "./ways.ts";
 
@@ -34,6 +37,9 @@ export interface SessionsOptions {
     | "monotonicMs"
     | "send"
     | "admit"
+    | "trace"
+    | "onTrace"
+    | "onRound"
     | "onPeerTime"
     | "onResumable"
     | "onEnd"
@@ -68,6 +74,10 @@ export interface SessionsOptions {
   readonly longestSlice: LongestSlice;
   /** A session threw, which is a mistake in the program. */
   readonly onBug: (error: unknown) => void;
+  /** Told of sessions that are traced: by their ratio, or because of what they belong to. */
+  readonly tracer: Tracer;
+  /** From 0 to below 1. */
+  readonly random: () => number;
 }
 
 /** For whom a session is begun: a peer that is known, one never met, or a client that said SYNC. */
@@ -77,6 +87,8 @@ export type Occasion = "known" | "stranger" | "command";
 export type SessionRequest = Pick<SyncSessionOptions, "mode" | "verify" | "fetchKeys"> & {
   readonly occasion: Occasion;
   readonly greeting: string;
+  /** What it belongs to; nothing unless given. */
+  readonly parent?: TraceContext | null;
 };
 
 /** How a session that this node began came out. */
@@ -200,13 +212,19 @@ export class Sessions {
       if (refusal === null) guest = newcomer;
       return refusal;
     };
+    let trace: SessionTrace | null = null;
+    const onTrace = (told: Uint8Array): void => {
+      trace ??= SessionTrace.answer(this.options.tracer, told, link.address);
+    };
     const helloMs = isByBroker ? HELLO_BY_BROKER_MS : HELLO_MS;
-    const conversation = this.converse(link, { role: "responder", admit }, helloMs, (result) => {
+    const parts = { role: "responder", admit, onTrace } as const;
+    const conversation = this.converse(link, parts, helloMs, (result) => {
       this.active--;
       arriving.delete(conversation);
       if (guest !== null) this.admission.leave(guest, result.ok);
       const tookMs = timing.nowMs() - beganMs;
-      statistics.record(withSealing(result, link), link.address, "responder", tookMs);
+      const ending = withSealing(result, link);
+      traced(trace, ending, () => statistics.record(ending, link.address, "responder", tookMs));
       onEnd(result);
     });
     arriving.add(conversation);
@@ -238,15 +256,18 @@ export class Sessions {
     const { promise, resolve } = Promise.withResolvers<SessionOutcome>();
     const { interruptions } = this;
     const beganMs = this.options.timing.nowMs();
-    const { occasion, greeting, ...parts } = request;
+    const { occasion, greeting, parent = null, ...parts } = request;
     const helloMs = occasion === "stranger" ? STRANGER_HELLO_MS : Infinity;
     let address = formatDestination(peer);
+    const trace = this.beginTrace(parent, request.mode ?? "watermark", address);
     const converse = (outer: Link): LinkHandler => {
       ({ address } = outer);
       const { seal } = this.options;
       const sealed = seal.isSealing ? seal.call(outer, greeting === ROUND_GREETING) : null;
       const link = sealed ?? outer;
-      const conversation = this.converse(link, { role: "initiator", ...parts }, helloMs, (result) =>
+      trace?.noteReached();
+      const asked = { role: "initiator", ...parts, ...tracing(trace) } as const;
+      const conversation = this.converse(link, asked, helloMs, (result) =>
         resolve(outcomeOf(result, sealed)),
       );
       if (sealed !== null) sealed.handler = conversation;
@@ -262,13 +283,27 @@ export class Sessions {
     }
     const outcome = await promise;
     const { statistics, timing } = this.options;
-    statistics.record(outcome, address, "initiator", timing.nowMs() - beganMs);
+    const tookMs = timing.nowMs() - beganMs;
+    traced(trace, outcome, () => statistics.record(outcome, address, "initiator", tookMs));
     return outcome;
+  }
+
+  private beginTrace(
+    parent: TraceContext | null,
+    mode: string,
+    address: string,
+  ): SessionTrace | null {
+    const { tracer, random } = this.options;
+    if (!tracer.isOn || (parent === null && random() >= tracer.ratio)) return null;
+    return SessionTrace.call(tracer, parent, mode, address);
   }
 
   private converse(
     link: Link,
-    parts: Pick<SyncSessionOptions, "role" | "mode" | "verify" | "fetchKeys" | "admit">,
+    parts: Pick<
+      SyncSessionOptions,
+      "role" | "mode" | "verify" | "fetchKeys" | "admit" | "trace" | "onTrace" | "onRound"
+    >,
     helloMs: number,
     onEnd: (result: SyncResult) => void,
   ): Conversation {
@@ -311,6 +346,18 @@ export class Sessions {
     const [high, low] = this.options.randomWords(2);
     return { high: high!, low: low! };
   }
+}
+
+/** What a traced session is made with. */
+function tracing(trace: SessionTrace | null): Pick<SyncSessionOptions, "trace" | "onRound"> {
+  if (trace === null) return {};
+  return { trace: trace.told, onRound: (counts) => trace.noteRound(counts) };
+}
+
+/** Does what follows the end of a session, as a part of its trace if it has one. */
+function traced(trace: SessionTrace | null, ending: TracedEnding, then: () => void): void {
+  if (trace === null) then();
+  else trace.end(ending, then);
 }
 
 /** What a session came to. */

@@ -11,6 +11,7 @@ import type { Config } from "../config/schema.ts";
 import { printable } from "../core/data/name.ts";
 import { OperationalError } from "../operational-error.ts";
 import type { Timing } from "../timing.ts";
+import { activeTrace, inTrace } from "../tracer.ts";
 import { eventOf } from "./events.ts";
 import { LineWriter } from "./line-writer.ts";
 import { RepeatSuppressor, type ReportRepeats } from "./repeat-suppressor.ts";
@@ -84,9 +85,10 @@ export function createLogger(
 ): RootLogger {
   const { wallMs, write, timing } = parts;
   const repeats = new RepeatSuppressor(timing);
-  const lineOf = (level: Level, component: string, message: string, fields: Fields): string => {
+  const lineOf = (level: Level, component: string, message: string, given: Fields): string => {
     const time = new Date(wallMs()).toISOString();
     const format = config.format === "json" ? jsonLine : textLine;
+    const fields = withTrace(given);
     try {
       return format(time, level, component, message, fields);
     } catch {
@@ -105,8 +107,11 @@ export function createLogger(
       const line: Log = (message, fields = {}) => push(lineOf(level, component, message, fields));
       if (rank < FIRST_THROTTLED) return line;
       return (message, fields = {}) => {
+        // Told in the course of something else that is logged, of which it is no part.
         const report: ReportRepeats = (leftOut, seconds, last) =>
-          line(`… ${leftOut} more like this in the last ${seconds} s: ${message}`, last);
+          inTrace(null, () =>
+            line(`… ${leftOut} more like this in the last ${seconds} s: ${message}`, last),
+          );
         const source = `${level} ${component} ${message}`;
         if (repeats.admit(source, fields, report)) line(message, fields);
       };
@@ -134,6 +139,12 @@ export function createLogger(
     return { apply: opened.use, abandon: opened.close };
   };
   return Object.assign(root, { reopen, close, prepare });
+}
+
+/** What is traced just now can be found by the line, and the line by it. */
+function withTrace(fields: Fields): Fields {
+  const trace = activeTrace();
+  return trace === null ? fields : { ...fields, trace_id: trace.traceId };
 }
 
 /** Each level as it is wanted whenever something is logged. */

@@ -48,6 +48,7 @@ const hellos = fc
     purgedUpToMs: time(),
     floor: fc.record({ timeHigh: word(), timeLow: word(), originHigh: word(), originLow: word() }),
     root: fc.uint8Array({ minLength: ROOT_BYTES, maxLength: ROOT_BYTES }),
+    trace: fc.uint8Array({ maxLength: 600 }),
   })
   .chain((facts) => {
     const seconds = Math.floor(facts.clockMs / 1000);

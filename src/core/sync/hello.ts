@@ -10,7 +10,9 @@
  *   there is varint · what else there is
  *
  * It begins like this in every version, for only by it the two sides learn which they have in
- * common. What a later version has to say besides stands at the end, where this one skips it.
+ * common. What else there is, is any number of: what it is u8 · its length u16 · it. What it is not
+ * known to be is passed over, so a later version may say more. Known is 1, from the initiator: the
+ * trace that the session belongs to, in bytes that are the program's own.
  *
  * Texts are UTF-8 with their length before them. The item is as short as possible, because between
  * equal nodes it is all that travels. From the responder, HAS_OTHERS says that it knows the same of
@@ -50,6 +52,12 @@ const HAS_FLOOR = 2;
 const HAS_OTHERS = 4;
 const IS_FULL = 8;
 const IS_UNSURE = 16;
+/** Among what else there is. */
+const TRACE = 1;
+const EXTRA_HEAD_BYTES = 3;
+/** No trace that is told of is longer. */
+const MAX_TRACE_BYTES = 1_024;
+const NOTHING = new Uint8Array(0);
 
 /** What a node says of itself. Times are Unix milliseconds unless said otherwise. */
 export class Hello {
@@ -85,6 +93,8 @@ export class Hello {
   contacts = new Contacts();
   /** In what steps both sides tell of contacts; whole seconds. The initiator's counts. */
   stepMs = 1_000;
+  /** From an initiator, the trace that the session belongs to; empty for none. */
+  trace: Uint8Array = NOTHING;
   /** Up to when deletions may have been purged by members that were not named. Not sent. */
   othersPurgedMs = 0;
   /** How long this node keeps deletions. Not sent, for it is the same on all nodes. */
@@ -136,7 +146,7 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
   if (answered === null) hello.summary = ContactSummary.of(contacts, hello.mask, hello);
   const contactBytes =
     answered === null ? summaryBytes(hello.summary) : answerBytes(contacts, answered.summary);
-  writer.reserve(256 + 2 * MAX_TEXT_BYTES + contactBytes);
+  writer.reserve(256 + 2 * MAX_TEXT_BYTES + contactBytes + hello.trace.length);
   const hasOthers = answered !== null && answered.summary.others !== null;
   writer.u8(HELLO);
   writer.u32(MAGIC);
@@ -168,7 +178,12 @@ export function writeHello(writer: FrameWriter, hello: Hello, answered: Hello | 
   writer.varint(hello.stepMs / 1000);
   if (answered === null) writeSummary(writer, clockMs, hello.summary);
   else writeAnswer(writer, clockMs, contacts, answered.summary);
-  writer.varint(0);
+  const { trace } = hello;
+  writer.varint(trace.length === 0 ? 0 : EXTRA_HEAD_BYTES + trace.length);
+  if (trace.length === 0) return;
+  writer.u8(TRACE);
+  writer.u16(trace.length);
+  writer.copy(trace, 0, trace.length);
 }
 
 /**
@@ -219,8 +234,23 @@ export function readHello(
     hello.contacts = readAnswer(reader, clockMs, summary, areOthersAlike);
     if (areOthersAlike) hello.noteOthers(summary.others, stepMs, graceMs);
   }
-  reader.skip(reader.varint());
-  return reader.overrun ? null : hello;
+  const extraBytes = reader.varint();
+  const extra = reader.skip(extraBytes);
+  if (reader.overrun) return null;
+  hello.trace = findTrace(reader.bytes.subarray(extra, extra + extraBytes));
+  return hello;
+}
+
+/** A copy of what is said of a trace among what else there is; empty when nothing is. */
+function findTrace(extra: Uint8Array): Uint8Array {
+  for (let at = 0; at + EXTRA_HEAD_BYTES <= extra.length;) {
+    const what = extra[at];
+    const from = at + EXTRA_HEAD_BYTES;
+    at = from + (extra[at + 1]! << 8) + extra[at + 2]!;
+    if (what !== TRACE || at > extra.length || at - from > MAX_TRACE_BYTES) continue;
+    return extra.slice(from, at);
+  }
+  return NOTHING;
 }
 
 /** The latest time accepted, as it is written in the item: in whole seconds, rounded down. */

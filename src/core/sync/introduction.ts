@@ -115,6 +115,7 @@ export class Introduction {
       if (hello.mode >= MODES.length) return null;
       const refusal = this.options.admit?.(hello.nodeId) ?? null;
       if (refusal !== null) return ["busy", refusal];
+      if (hello.trace.length > 0) this.options.onTrace?.(hello.trace);
       comparison.mode = MODES[hello.mode];
       if (!this.isRecognised(hello)) {
         if (this.isAgain) return null;
@@ -164,6 +165,7 @@ export class Introduction {
     const own = this.greeting.hello(mode, this.comparison.root(), told);
     own.stepMs = stepMs;
     own.mask = this.mask ?? firstMask(told);
+    if (this.isInitiator && this.options.trace) own.trace = this.options.trace;
     writeHello(writer, own, this.isInitiator ? null : flow.peer);
     this.own = own;
   }

@@ -5,7 +5,7 @@ import type { Entry } from "../data/entry.ts";
 import type { MerkleTree } from "../tree/merkle.ts";
 import type { Salt } from "./short-digest.ts";
 import type { Store } from "../store/store.ts";
-import type { SyncResult } from "./result.ts";
+import type { SyncCounts, SyncResult } from "./result.ts";
 
 /**
  * What an initiator wants: to heal as of a while ago ("watermark") or as of now ("now"), comparing
@@ -87,6 +87,12 @@ export interface SyncSessionOptions {
    * who it is. What it is told when there is none, else null.
    */
   readonly admit?: (nodeId: string) => string | null;
+  /** Initiator only: the trace that the session belongs to, in bytes that the responder is told. */
+  readonly trace?: Uint8Array;
+  /** Responder only: what a peer that was admitted says of that; perhaps twice. */
+  readonly onTrace?: (trace: Uint8Array) => void;
+  /** The word went to the responder and came back. */
+  readonly onRound?: (counts: Readonly<SyncCounts>) => void;
   /** Mode "fetch": the keys to ask for. */
   readonly fetchKeys?: readonly Uint8Array[];
 }

@@ -163,7 +163,7 @@ export class SyncProtocol {
   /** Initiator: introduces itself for the second time. */
   private handleAgain(): boolean {
     if (!this.introduction.handleAgain()) return false;
-    this.parts.counts.roundTrips++;
+    this.noteRoundTrip();
     this.introduce();
     return true;
   }
@@ -186,6 +186,12 @@ export class SyncProtocol {
     return true;
   }
 
+  private noteRoundTrip(): void {
+    const { counts } = this.parts;
+    counts.roundTrips++;
+    this.options.onRound?.(counts);
+  }
+
   private handleTurn(): boolean {
     const { turns, half } = this;
     const { reader, counts } = this.parts;
@@ -193,7 +199,7 @@ export class SyncProtocol {
     if (!turns.noteTurn()) {
       return this.ending.fail("protocol", "it passes the word again and again and says nothing");
     }
-    counts.roundTrips++;
+    this.noteRoundTrip();
     if (!this.introduction.isComplete) {
       this.introduction.askAgain();
       return true;

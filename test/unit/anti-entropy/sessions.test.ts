@@ -11,6 +11,7 @@ import { silentLogger } from "../../../src/observability/log.ts";
 import type { Link } from "../../../src/ports.ts";
 import type { Store } from "../../../src/core/store/store.ts";
 import type { Timing } from "../../../src/timing.ts";
+import { noTracer } from "../../../src/tracer.ts";
 import { Timeline } from "../../sim/timeline.ts";
 import { PipedLink } from "../../support/piped-links.ts";
 import { sealOf } from "../../support/sealed-pair.ts";
@@ -68,6 +69,8 @@ function create(
     onPostponed() {},
     onPeerTime() {},
     onBug: (error) => bugs.push(error),
+    tracer: noTracer,
+    random: () => 0,
     common: {
       ...{ store, tree, contacts: new Contacts(), cluster: "test", nodeId, epoch: 1 },
       // As many bytes go over as there are.
