@@ -42,8 +42,8 @@ export class CommandTracing {
   private readonly tracer: Tracer;
   /** So many more commands until the next that is traced. */
   private left = 1;
-  /** Not before this time, in ms. */
-  private nextMs = 0;
+  /** Each that is traced by the ratio takes a piece of the time; that before this is taken, in ms. */
+  private usedUpToMs = 0;
 
   constructor(private readonly options: CommandTracingOptions) {
     this.tracer = options.tracer;
@@ -58,7 +58,7 @@ export class CommandTracing {
   /** The tracer's ratio is another than before. */
   arrange(): void {
     this.left = this.distance();
-    this.nextMs = 0;
+    this.usedUpToMs = 0;
   }
 
   /** Whether the command that this client gives now is traced: then it is run by `run`. */
@@ -124,9 +124,10 @@ export class CommandTracing {
     this.left = this.distance();
     if (ratio <= 0) return false;
     const nowMs = this.options.nowMs();
-    if (nowMs < this.nextMs) return false;
     const everyMs = 1_000 / (ratio * MOST_CANDIDATES_A_SECOND);
-    this.nextMs = Math.max(this.nextMs, nowMs - BURST_MS) + everyMs;
+    const usedUpToMs = Math.max(this.usedUpToMs, nowMs - Math.max(BURST_MS, everyMs)) + everyMs;
+    if (usedUpToMs > nowMs) return false;
+    this.usedUpToMs = usedUpToMs;
     return true;
   }
 

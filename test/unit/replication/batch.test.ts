@@ -328,3 +328,65 @@ test("an event or a field with too much in it is malformed", () => {
   expect(opened(reader, encoder.encode({ ...batch, events: [fields] }))).toBe("malformed");
   expect(opened(reader, encoder.encode({ ...batch, extra: empties.slice(0, 100) }))).toBeNull();
 });
+
+describe("traces", () => {
+  const hex = (digits: number) =>
+    fc
+      .array(fc.constantFrom(..."0123456789abcdef"), { minLength: digits, maxLength: digits })
+      .map((all) => `${all.join("").slice(1)}1`);
+  const contexts = fc.array(
+    fc.record({
+      traceId: hex(32),
+      spanId: hex(16),
+      isSampled: fc.boolean(),
+      state: fc.string({ unit: "grapheme-ascii", maxLength: 60 }),
+    }),
+    { maxLength: 80 },
+  );
+
+  test("come back as they were told, as far as they fit, and change nothing else", () => {
+    const room = fc.integer({ min: 0, max: 3_000 });
+    fc.assert(
+      fc.property(
+        fc.array(entryArbitrary, { maxLength: 5 }),
+        contexts,
+        room,
+        (entries, told, more) => {
+          const writer = new BatchWriter("node-1", 7);
+          writer.begin();
+          for (const entry of entries) writer.addEntry(entry);
+          const { length } = writer;
+          writer.addTraces(told, length + more);
+          expect(writer.length).toBeLessThanOrEqual(length + more);
+          const message = writer.finish(3);
+          const { traces = [], ...rest } = decoder.decode(message);
+          expect(rest).toEqual(decoder.decode(batchOf(entries)));
+
+          const reader = new BatchReader(MAX_VALUE_BYTES);
+          expect(opened(reader, message)).toBeNull();
+          const found = reader.traces();
+          expect(found).toEqual(told.slice(0, Math.min(traces.length, 64)));
+          if (more > 100 * told.length) expect(traces.length).toBe(told.length);
+          for (const _ of entries) expect(reader.next()).not.toBe(EVENT_END);
+          expect(reader.next()).toBe(EVENT_END);
+        },
+      ),
+    );
+  });
+
+  test("that are no traces are passed over, and the events taken", () => {
+    const odd = fc.oneof(
+      fc.constantFrom<unknown>(1, "text", null, [1], [["a"]], { a: 1 }),
+      fc.array(fc.uint8Array({ maxLength: 30 })),
+    );
+    fc.assert(
+      fc.property(odd, (traces) => {
+        const batch = decoder.decode(batchOf([new Entry().setKey(Buffer.from("k"))]));
+        const reader = new BatchReader(MAX_VALUE_BYTES);
+        expect(opened(reader, encoder.encode({ ...batch, traces }))).toBeNull();
+        for (const context of reader.traces()) expect(context.traceId).toMatch(/^[0-9a-f]{32}$/);
+        expect(reader.next()).toBe(EVENT_ENTRY);
+      }),
+    );
+  });
+});

@@ -15,6 +15,7 @@ import {
 import { eventLoop } from "../../../src/world.ts";
 import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
+import { RecordingTracer } from "../../support/recording-tracer.ts";
 
 const decoder = new Decoder({ useRecords: false, mapsAsObjects: true });
 
@@ -338,4 +339,88 @@ test("one acknowledgement that never comes holds back nothing, and nothing gathe
   );
   // What was acknowledged is remembered in bounds, with the first as without it.
   expect(restored).toBeLessThanOrEqual(1 + 256 * 5);
+});
+
+describe("a traced write", () => {
+  const TRACE = { traceId: "a".repeat(32), spanId: "b".repeat(16), isSampled: true, state: "" };
+  let tracer: RecordingTracer;
+  let messages: { traces: number; traceparent: string | undefined; acknowledge: Acknowledge }[];
+  type Acknowledge = Parameters<MessageSink["send"]>[1];
+
+  beforeEach(() => {
+    tracer = new RecordingTracer();
+    messages = [];
+    store.observers.length = 0;
+    publisher = createPublisher({ tracer });
+  });
+
+  const start = (more: Partial<MessageSink> = {}): void =>
+    publisher.start({
+      ...sink,
+      send(message, acknowledge, traceparent) {
+        const { traces = [] } = decoder.decode(message);
+        messages.push({ traces: traces.length, traceparent, acknowledge });
+      },
+      ...more,
+    });
+
+  /** As commands do that are traced. */
+  function traced(write: () => unknown, context = TRACE): void {
+    const { traces } = publisher;
+    traces.context = context;
+    store.observers.push(traces);
+    write();
+    store.observers.pop();
+  }
+
+  test("is told of by the batch that takes it, and by no other", async () => {
+    start();
+    set("before");
+    await eventually("it has left", () => messages.length === 1);
+    traced(() => set("a") + set("b"));
+    await eventually("it has left", () => messages.length === 2);
+    expect(messages.map((it) => it.traces)).toEqual([0, 1]);
+    expect(messages[1]!.traceparent).toStartWith(`00-${TRACE.traceId}-`);
+    expect(tracer.shape).toEqual(["publish < ", "broker < publish"]);
+    expect(tracer.spans.map(({ isEnded }) => isEnded)).toEqual([false, false]);
+    for (const { acknowledge } of messages) acknowledge();
+    expect(tracer.spans.map(({ failure }) => failure)).toEqual([undefined, undefined]);
+    set("a", "later");
+    await eventually("it has left", () => messages.length === 3);
+    expect(messages[2]!.traces).toBe(0);
+  });
+
+  test("is told of again when the batch did not arrive", async () => {
+    start();
+    traced(() => set("a"));
+    await eventually("it has left", () => messages.length === 1);
+    publisher.stop();
+    expect(tracer.spans.every(({ failure }) => failure?.includes("connection"))).toBe(true);
+    start();
+    await eventually("it has left again", () => messages.length === 2);
+    expect(messages[1]!.traces).toBe(1);
+    messages[1]!.acknowledge();
+    publisher.stop();
+    // What a broker that dies has acknowledged goes again, but is no news for the trace.
+    start();
+    await eventually("and once more", () => messages.length === 3);
+    expect(messages[2]!.traces).toBe(0);
+  });
+
+  test("of which a batch has many is told of as far as there is room", async () => {
+    const context = (i: number) => ({ ...TRACE, spanId: i.toString(16).padStart(16, "0") });
+    for (let i = 1; i <= 100; i++) traced(() => set(`k${i}`, ""), context(i));
+    start({ maxMessageBytes: 100_000 });
+    await eventually("all have left", () => publisher.waiting === 0);
+    const told = messages.reduce((sum, { traces }) => sum + traces, 0);
+    expect(told).toBe(tracer.spans.filter(({ name }) => name === "publish").length);
+    expect(messages.every(({ traces }) => traces > 0 && traces <= 64)).toBe(true);
+  });
+
+  test("that the broker takes nothing for leaves without being told of", async () => {
+    start({ maxMessageBytes: 110 });
+    traced(() => set("a", "b"));
+    await eventually("it has left", () => messages.length === 1);
+    expect(messages[0]!.traces).toBe(0);
+  });
 });
