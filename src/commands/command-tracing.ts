@@ -42,7 +42,7 @@ export class CommandTracing {
   private readonly tracer: Tracer;
   /** So many more commands until the next that is traced. */
   private left = 1;
-  /** Each that is traced by the ratio takes a piece of the time; that before this is taken, in ms. */
+  /** Each that is traced by the ratio uses up a piece of time; used up is what is before this. */
   private usedUpToMs = 0;
 
   constructor(private readonly options: CommandTracingOptions) {
