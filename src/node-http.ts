@@ -13,7 +13,6 @@ import { ApiError, LOGIN } from "./http/api-answers.ts";
 import { answerApi, maxBodyBytes } from "./http/api.ts";
 import type { NodeView } from "./http/api-node.ts";
 import { tracedRequest } from "./http/api-trace.ts";
-import type { Caller } from "./http/certificate-server.ts";
 import {
   HttpPort,
   nameOf,
@@ -23,6 +22,7 @@ import {
   type HttpPortSource,
   type HttpTls,
 } from "./http/http-port.ts";
+import type { Caller, HttpRequest } from "./http/http-connection.ts";
 import { LoopDelay } from "./http/loop-delay.ts";
 import type { Audit, InnerClient } from "./ports.ts";
 import type { Replica } from "./replica.ts";
@@ -32,6 +32,17 @@ import type { Tracer } from "./tracer.ts";
 import { version } from "./version.ts";
 
 const LOOPBACK = "127.0.0.1";
+
+/** As many as may be open, and the share that they have of the files that may be. */
+const MOST_CONNECTIONS = 128;
+const FILES_SHARE = 1 / 16;
+const LEAST_CONNECTIONS = 8;
+
+/** How many connections there may be where so many files may be open. */
+export function httpConnections(fileLimit: number): number {
+  const share = Math.floor(fileLimit * FILES_SHARE);
+  return Math.max(LEAST_CONNECTIONS, Math.min(MOST_CONNECTIONS, share));
+}
 
 /** A node whose data is back from disk. */
 export interface ServingNode {
@@ -57,7 +68,7 @@ export interface NodeHttp {
   readonly address: string;
   /** Other certificates are in use. */
   noteCertificates(): void;
-  stop(): Promise<void>;
+  stop(): void;
 }
 
 /**
@@ -73,6 +84,7 @@ export function openNodeHttp(
   serving: () => ServingNode | null,
   tls: HttpTls,
   recovery: () => RecoveryProgress | null = () => null,
+  mostConnections = MOST_CONNECTIONS,
 ): NodeHttp | null {
   const { http } = config;
   if (http.bind_address === "" && http.bind_port === 0) return null;
@@ -80,10 +92,17 @@ export function openNodeHttp(
   const source = sourceOf(config, timing, users, audit, serving, recovery, loopDelay);
   try {
     const host = http.bind_address === "" ? LOOPBACK : http.bind_address;
-    const port = new HttpPort(source, timing, host, http.bind_port, http.tls ? tls : null);
-    const stop = async (): Promise<void> => {
+    const port = new HttpPort(
+      source,
+      timing,
+      host,
+      http.bind_port,
+      mostConnections,
+      http.tls ? tls : null,
+    );
+    const stop = (): void => {
       loopDelay.stop();
-      await port.stop();
+      port.stop();
     };
     const address = formatHostPort(host, port.port);
     return { address, noteCertificates: () => port.noteCertificates(), stop };
@@ -107,13 +126,7 @@ function sourceOf(
     const { address, certificateName: certificate } = from;
     audit.record({ event, user, address, certificate, command: "HTTP", key: null });
   };
-  const api = async ({
-    request,
-    url,
-    caller,
-    credentials,
-    place,
-  }: ApiRequest): Promise<Response> => {
+  const api = async ({ request, caller, credentials, place }: ApiRequest): Promise<Response> => {
     const node = serving();
     if (node === null) return notYet().toResponse();
     // Who has to wait makes room for others.
@@ -128,12 +141,12 @@ function sourceOf(
     const refusal =
       typeof user === "string"
         ? loginRefusal(user)
-        : refusalOf(users, user, request.method, url, caller.address, http.host_names);
+        : refusalOf(users, user, request, caller.address, http.host_names);
     if (refusal !== null) return refusal.toResponse();
     return tracedRequest(request, node.tracer, (trace) => {
       const client = node.openClient(user as User, caller, trace);
       request.signal.addEventListener("abort", () => client.end());
-      return answerApi(request, url, client, {
+      return answerApi(request, client, {
         place,
         maxValueBytes: network.max_value_bytes,
         bodyTimeoutMs: network.connection_timeout * 1_000,
@@ -195,8 +208,7 @@ function loginRefusal(result: "wrong" | "busy"): ApiError {
 function refusalOf(
   users: UserDirectory,
   user: User,
-  method: string,
-  url: URL,
+  { method, url }: HttpRequest,
   address: string,
   hostNames: readonly string[],
 ): ApiError | null {

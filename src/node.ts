@@ -37,7 +37,13 @@ import { infoSections, nodeSeries, type NodeParts } from "./node-facts.ts";
 import { isAboutConnection, reportChange, settingsControl } from "./node-settings.ts";
 import { NodeTracing } from "./node-tracing.ts";
 import { announceUsers, NodeUsers } from "./node-users.ts";
-import { checksOf, openNodeHttp, type NodeHttp, type ServingNode } from "./node-http.ts";
+import {
+  checksOf,
+  httpConnections,
+  openNodeHttp,
+  type NodeHttp,
+  type ServingNode,
+} from "./node-http.ts";
 import type { Check } from "./http/http-port.ts";
 import { AuditFile } from "./observability/audit-file.ts";
 import type { Logger } from "./observability/log.ts";
@@ -49,6 +55,7 @@ import type { EmbeddedBroker } from "./replication/embedded-broker.ts";
 import { placesBeyondLoopback } from "./replication/exposure.ts";
 import type { Replicator } from "./replication/replicator.ts";
 import { InnerClients } from "./server/inner-client.ts";
+import { openFiles } from "./server/open-files.ts";
 import { Listener } from "./server/listener.ts";
 import type { ClusterSecrets } from "./security/cluster-secrets.ts";
 import { RunQueue } from "./timing.ts";
@@ -166,6 +173,7 @@ class RunningNode implements Node {
         clientCertificates: () => config.tls.client_certificates,
       },
       () => recovery,
+      connectionsByHttp(),
     );
     const { tls } = config;
     const surroundings = {
@@ -188,7 +196,7 @@ class RunningNode implements Node {
     const opening = Replica.open(options);
     const replica = await opening.catch(async (error: unknown) => {
       await audit?.close();
-      await http?.stop();
+      http?.stop();
       certificates.stop();
       nodeUsers.stop();
       secrets.stop();
@@ -309,7 +317,7 @@ class RunningNode implements Node {
       await this.broker?.stop();
       await replica.journal.close();
       await this.audit?.close();
-      await this.http?.stop();
+      this.http?.stop();
       this.certificates.stop();
       this.nodeUsers.stop();
       this.secrets.stop();
@@ -395,7 +403,7 @@ class RunningNode implements Node {
     await this.replica.stop();
     await this.broker?.stop();
     await this.audit?.close();
-    await this.http?.stop();
+    this.http?.stop();
     this.certificates.stop();
     this.nodeUsers.stop();
     this.secrets.stop();
@@ -591,9 +599,16 @@ function replicaOptions(
  * Files that a node needs to open beside its clients' sockets: the log and its next segment,
  * snapshots, backups, what is set aside, the way to the broker, lookups of names, and peers.
  */
-function reservedFiles({ anti_entropy, mqtt }: Config): number {
+function reservedFiles(config: Config): number {
+  const { anti_entropy, http, mqtt } = config;
   const forBroker = mqtt.broker_address === "embedded" ? 64 : 0;
-  return 32 + 2 * Math.min(anti_entropy.max_concurrent_syncs, 16) + forBroker;
+  const isServed = http.bind_address !== "" || http.bind_port !== 0;
+  const forHttp = isServed ? connectionsByHttp() : 0;
+  return 32 + 2 * Math.min(anti_entropy.max_concurrent_syncs, 16) + forBroker + forHttp;
+}
+
+function connectionsByHttp(): number {
+  return httpConnections(openFiles()?.limit ?? Infinity);
 }
 
 function replicationControl(replicator: Replicator, antiEntropy: AntiEntropy): ReplicationControl {

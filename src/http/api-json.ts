@@ -157,7 +157,20 @@ export function streamOf(
     },
     { highWaterMark: 0 },
   );
+  markStream(stream);
   return { stream, cut: () => cut() };
+}
+
+const streams = new WeakSet<ReadableStream>();
+
+/** Says of a stream that it is made as it is read, so that nobody waits for all of it. */
+export function markStream(stream: ReadableStream): void {
+  streams.add(stream);
+}
+
+/** Whether a stream was marked so. */
+export function isStream(stream: ReadableStream): boolean {
+  return streams.has(stream);
 }
 
 /** The object that JSON is of; undefined when it is none, or one of very many parts. */

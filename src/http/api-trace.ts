@@ -3,21 +3,24 @@
  * which its commands belong. Of others, commands may be traced by themselves.
  */
 import { parseTraceparent, type TraceContext } from "../trace-context.ts";
+import type { HttpRequest } from "./http-connection.ts";
 import type { Tracer } from "../tracer.ts";
+
+type Traceable = Pick<HttpRequest, "method" | "url" | "headers">;
 
 /** What is behind this in a path is a key, which is not told. */
 const KEYS = "/v1/keys/";
 
 /** Answers a request; `answer` is given what its commands belong to. */
 export async function tracedRequest(
-  request: Request,
+  request: Traceable,
   tracer: Tracer,
   answer: (trace: TraceContext | null) => Promise<Response>,
 ): Promise<Response> {
   const parent = tracer.isOn ? traceOf(request) : null;
   if (parent === null) return answer(null);
   const { method } = request;
-  const route = routeOf(new URL(request.url).pathname);
+  const route = routeOf(request.url.pathname);
   const span = tracer.begin(`${method} ${route}`, "server", parent, {
     "http.request.method": method,
     "http.route": route,
@@ -35,7 +38,7 @@ export async function tracedRequest(
 }
 
 /** Null where none came, or none that is to be recorded; one that is malformed is passed over. */
-function traceOf({ headers }: Request): TraceContext | null {
+function traceOf({ headers }: Traceable): TraceContext | null {
   const text = headers.get("traceparent");
   if (text === null) return null;
   const context = parseTraceparent(text.trim(), headers.get("tracestate") ?? "");

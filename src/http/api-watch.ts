@@ -9,7 +9,7 @@
 import type { InnerClient, KeyChange } from "../ports.ts";
 import { every, type Timing } from "../timing.ts";
 import { ApiError, factsField, valueOf } from "./api-answers.ts";
-import { bytesField, jsonText } from "./api-json.ts";
+import { bytesField, jsonText, markStream } from "./api-json.ts";
 
 /** Bytes that may wait to be read. */
 const MAX_UNREAD_BYTES = 1024 * 1024;
@@ -61,6 +61,7 @@ export async function watchKeys(
   if (stop === null) {
     throw new ApiError(503, "too_many", "Too many watch already", { "retry-after": "10" });
   }
+  markStream(stream);
   return new Response(stream, { headers: { "content-type": "text/event-stream" } });
 }
 

@@ -23,6 +23,8 @@ import {
   parseObject,
   streamOf,
 } from "./api-json.ts";
+import type { HttpRequest } from "./http-connection.ts";
+import { BodyProblem } from "./request-body.ts";
 import { decodePercent, encodePercent } from "./api-keys.ts";
 import { runCommand, tellCluster, tellFacts, tellTree, type NodeView } from "./api-node.ts";
 import { watchKeys } from "./api-watch.ts";
@@ -48,7 +50,7 @@ const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1_000;
 /** A value above this is sent piece by piece from where it lies. */
 const COPIED_BYTES = 16 * 1024;
-const PIECE_BYTES = 256 * 1024;
+const PIECE_BYTES = 64 * 1024;
 
 /** Longest body of any request, in bytes. */
 export function maxBodyBytes(maxValueBytes: number): number {
@@ -57,15 +59,18 @@ export function maxBodyBytes(maxValueBytes: number): number {
 
 /** Answers a request whose path begins with `/v1/`, as that client. */
 export async function answerApi(
-  request: Request,
-  url: URL,
+  request: HttpRequest,
   client: InnerClient,
   options: ApiOptions,
 ): Promise<Response> {
   try {
-    return await route(request, url, client, options);
+    return await route(request, client, options);
   } catch (error) {
     if (error instanceof ApiError) return error.toResponse();
+    if (error instanceof BodyProblem) {
+      const code = error.status === 413 ? "too_large" : "invalid";
+      return new ApiError(error.status, code, error.message).toResponse();
+    }
     if (error instanceof LostWrite) {
       return new ApiError(503, "unknown", `It may be done or not: ${error.message}`).toResponse();
     }
@@ -74,11 +79,11 @@ export async function answerApi(
 }
 
 async function route(
-  request: Request,
-  url: URL,
+  request: HttpRequest,
   client: InnerClient,
   options: ApiOptions,
 ): Promise<Response> {
+  const { url } = request;
   const { pathname } = url;
   if (pathname === "/v1/openapi.json") {
     return allow(request, { GET: async () => Response.json(openApi(options.version)) });
@@ -122,7 +127,7 @@ async function route(
 }
 
 async function allow(
-  request: Request,
+  request: HttpRequest,
   methods: Readonly<Record<string, () => Promise<Response>>>,
 ): Promise<Response> {
   const method = request.method === "HEAD" ? "GET" : request.method;
@@ -132,7 +137,7 @@ async function allow(
 }
 
 async function read(
-  request: Request,
+  request: HttpRequest,
   key: Uint8Array,
   client: InnerClient,
   { place, timing }: ApiOptions,
@@ -184,7 +189,7 @@ async function read(
 }
 
 async function write(
-  request: Request,
+  request: HttpRequest,
   url: URL,
   key: Uint8Array,
   client: InnerClient,
@@ -203,7 +208,11 @@ async function write(
   return new Response(null, { status: isNew ? 201 : 204, headers });
 }
 
-async function remove(request: Request, key: Uint8Array, client: InnerClient): Promise<Response> {
+async function remove(
+  request: HttpRequest,
+  key: Uint8Array,
+  client: InnerClient,
+): Promise<Response> {
   const count = await client.inTurn((turn) => {
     checkConditions(request, turn, key);
     return valueOf(turn.run(["DEL", key]));
@@ -213,7 +222,7 @@ async function remove(request: Request, key: Uint8Array, client: InnerClient): P
 }
 
 async function increment(
-  request: Request,
+  request: HttpRequest,
   raw: string,
   client: InnerClient,
   options: ApiOptions,
@@ -257,7 +266,7 @@ async function list(url: URL, client: InnerClient, options: ApiOptions): Promise
 }
 
 /** Throws unless the conditions of the request hold. Returns whether the key is new. */
-function checkConditions(request: Request, turn: RequestTurn, key: Uint8Array): boolean {
+function checkConditions(request: HttpRequest, turn: RequestTurn, key: Uint8Array): boolean {
   const { headers } = request;
   const wanted = headers.get("if-match");
   const unwanted = headers.get("if-none-match");
@@ -335,13 +344,10 @@ function ttlOf(text: string | null): string | null {
 }
 
 async function bodyOf(
-  request: Request,
+  request: HttpRequest,
   mostBytes: number,
   { bodyTimeoutMs, timing, place }: ApiOptions,
 ): Promise<Uint8Array> {
-  const tooLarge = (): ApiError =>
-    new ApiError(413, "too_large", `The body may have ${mostBytes} bytes`);
-  if (Number(request.headers.get("content-length") ?? 0) > mostBytes) throw tooLarge();
   const late = Promise.withResolvers<never>();
   const tooSlow = (why: string): void => late.reject(new ApiError(408, "too_slow", why));
   const seconds = bodyTimeoutMs / 1_000;
@@ -349,17 +355,15 @@ async function bodyOf(
     tooSlow(`The body did not come within ${seconds} s`);
   });
   place.waitsForClient(() => tooSlow("The body did not come, and others need the room"));
-  const bytes = await Promise.race([request.bytes(), late.promise]).finally(() => {
+  return Promise.race([request.bytes(mostBytes), late.promise]).finally(() => {
     cancel();
     place.waitsForClient(null);
   });
-  if (bytes.length > mostBytes) throw tooLarge();
-  return bytes;
 }
 
 /** The object in the body of a request; an empty one when there is no body. */
 async function jsonOf(
-  request: Request,
+  request: HttpRequest,
   options: ApiOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
   const type = request.headers.get("content-type") ?? "";

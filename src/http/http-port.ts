@@ -10,7 +10,9 @@ import { OperationalError } from "../operational-error.ts";
 import { TLS_TERMS } from "../security/tls-material.ts";
 import { nextTurn, type Timing } from "../timing.ts";
 import { busy } from "./api-answers.ts";
-import { CertificateServer, type Caller } from "./certificate-server.ts";
+import type { Caller, HttpRequest } from "./http-connection.ts";
+import { HttpListener, type HttpListenerTls } from "./http-listener.ts";
+import { BodyProblem } from "./request-body.ts";
 import { consoleFile } from "./console.ts";
 import { CONTENT_TYPES, metricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
 import { Places, type Place } from "./places.ts";
@@ -52,8 +54,7 @@ export interface HttpPortSource {
 
 /** A request below `/v1/`. */
 export interface ApiRequest {
-  readonly request: Request;
-  readonly url: URL;
+  readonly request: HttpRequest;
   readonly caller: Caller;
   readonly credentials: Credentials | null;
   readonly place: Place;
@@ -73,14 +74,6 @@ export type HttpTls = {
   readonly clientCertificates: () => "none" | "request" | "require";
 } | null;
 
-/** What serves a port at the moment. */
-interface OpenServer {
-  readonly port: number;
-  /** Listens no more; ends connections that are there only if that is said. */
-  stop(endsConnections: boolean): Promise<void>;
-}
-
-const IDLE_SECONDS = 30;
 const PATHS = "/metrics, /healthz, /readyz, /version and /v1/";
 const API = "/v1/";
 /** Requests to the API that may be answered at a time, and what they may hold together. */
@@ -91,7 +84,7 @@ const TURN_MS = 1;
 
 /** A port that is open until it is stopped. */
 export class HttpPort {
-  private server: OpenServer;
+  private readonly listener: HttpListener;
   private readonly places: Places;
   /** Until when requests are answered in this turn of the event loop; null if none was yet. */
   private turnEndsMs: number | null = null;
@@ -102,21 +95,28 @@ export class HttpPort {
     private readonly timing: Timing,
     readonly host: string,
     port: number,
+    mostConnections: number,
     private readonly tls: HttpTls = null,
   ) {
     const budgetBytes = Math.max(2 * source.maxBodyBytes, LEAST_BUDGET_BYTES);
     this.places = new Places(MOST_AT_ONCE, budgetBytes);
-    this.server = this.open(port);
+    const options = {
+      host,
+      timing,
+      mostConnections,
+      tls: () => tls && tlsOptions(tls),
+      answer: (request: HttpRequest, caller: Caller) => this.answerSafely(request, caller),
+      onBug: (error: unknown) => source.reportBug(error),
+    };
+    this.listener = this.explained(port, () => new HttpListener(options, port));
   }
 
-  private open(port: number): OpenServer {
-    const { host, tls } = this;
+  private explained<T>(port: number, open: () => T): T {
     try {
-      const asks = tls !== null && tls.clientCertificates() !== "none";
-      return asks ? this.serveCertificates(port, tls) : this.serve(port);
+      return open();
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      const address = formatHostPort(host, port);
+      const address = formatHostPort(this.host, port);
       throw new OperationalError(
         `cannot serve HTTP on ${address}: ${reason}; choose another http.bind_port`,
         { cause: error },
@@ -124,46 +124,9 @@ export class HttpPort {
     }
   }
 
-  private serve(port: number): OpenServer {
-    const { source, host, tls } = this;
-    const server: Bun.Server<undefined> = Bun.serve({
-      hostname: host,
-      port,
-      // Outside of development the default is to share the port with whoever has it already.
-      development: false,
-      reusePort: false,
-      idleTimeout: IDLE_SECONDS,
-      maxRequestBodySize: source.maxBodyBytes,
-      ...(tls !== null && { tls: { ...tls.pem(), ...HANDSHAKE_TERMS } as Bun.TLSOptions }),
-      fetch: (request) => {
-        const from = server.requestIP(request);
-        const address = from === null ? "" : formatHostPort(from.address, from.port);
-        return this.answer(request, { address, certificateName: null });
-      },
-      error: (error) => {
-        source.reportBug(error);
-        return text("Internal error; see the node's log", 500);
-      },
-    });
-    return { port: server.port ?? 0, stop: (endsConnections) => server.stop(endsConnections) };
-  }
-
-  private serveCertificates(port: number, tls: NonNullable<HttpTls>): OpenServer {
-    const { source, host, timing } = this;
-    return new CertificateServer({
-      ...{ host, port, timing },
-      tls: { ...tls.pem(), ...TLS_TERMS },
-      needsCertificate: tls.clientCertificates() === "require",
-      idleSeconds: IDLE_SECONDS,
-      maxBodyBytes: source.maxBodyBytes,
-      answer: (request, caller) => this.answer(request, caller),
-      reportBug: (error) => source.reportBug(error),
-    });
-  }
-
   /** Where it listens. */
   get port(): number {
-    return this.server.port;
+    return this.listener.port;
   }
 
   /**
@@ -172,22 +135,27 @@ export class HttpPort {
    * possible.
    */
   noteCertificates(): void {
-    if (this.tls === null) return;
-    const { port } = this;
-    void this.server.stop(false);
-    this.server = this.open(port);
+    if (this.tls !== null) this.explained(this.port, () => this.listener.reopen());
   }
 
   /** Closes it, and what is open. */
-  async stop(): Promise<void> {
-    await this.server.stop(true);
+  stop(): void {
+    this.listener.stop();
   }
 
-  private async answer(request: Request, caller: Caller): Promise<Response> {
-    // Whoever says more before this is answered is cut off by the runtime.
+  private async answerSafely(request: HttpRequest, caller: Caller): Promise<Response> {
+    try {
+      return await this.answer(request, caller);
+    } catch (error) {
+      if (error instanceof BodyProblem) return text(error.message, error.status);
+      this.source.reportBug(error);
+      return text("Internal error; see the node's log", 500);
+    }
+  }
+
+  private async answer(request: HttpRequest, caller: Caller): Promise<Response> {
     while (this.isTurnOver()) await nextTurn(this.timing);
-    const url = URL.parse(request.url);
-    if (url === null) return text("The request names no host that there could be", 400);
+    const { url } = request;
     if (this.isMisnamed(url)) return text("This port is not called that", 403);
     if (isFromAnotherSite(request)) return text("A page of another site may not ask here", 403);
     const { api } = this.source;
@@ -196,8 +164,8 @@ export class HttpPort {
     const page = api !== null && request.method === "GET" ? consoleFile(pathname) : null;
     if (page !== null) return withSafety(page);
     const response = isApi
-      ? await this.callApi(api, request, url, caller)
-      : await this.tell(request, url, caller);
+      ? await this.callApi(api, request, caller)
+      : await this.tell(request, caller);
     return withSafety(request.method === "HEAD" ? withoutBody(response) : response);
   }
 
@@ -213,19 +181,17 @@ export class HttpPort {
   /** As many at a time as memory is meant for; a client that is told "later" tries again. */
   private async callApi(
     api: NonNullable<HttpPortSource["api"]>,
-    request: Request,
-    url: URL,
+    request: HttpRequest,
     caller: Caller,
   ): Promise<Response> {
     const { maxBodyBytes } = this.source;
-    const announced = request.headers.get("content-length");
-    const bodyBytes =
-      announced === null && request.body !== null ? maxBodyBytes : Number(announced);
-    const place = this.places.take(bodyBytes);
+    const { bodyBytes } = request;
+    // What is too long will be refused before it is taken.
+    const place = this.places.take(Math.min(bodyBytes ?? maxBodyBytes, maxBodyBytes));
     if (place === null) return busy().toResponse();
     try {
       const credentials = credentialsOf(request);
-      const response = await api({ request, url, caller, credentials, place });
+      const response = await api({ request, caller, credentials, place });
       // The console asks for name and password itself; a browser would, too.
       const mode = request.headers.get("sec-fetch-mode");
       if (mode !== null && mode !== "navigate") response.headers.delete("www-authenticate");
@@ -236,9 +202,9 @@ export class HttpPort {
     }
   }
 
-  private async tell(request: Request, url: URL, caller: Caller): Promise<Response> {
+  private async tell(request: HttpRequest, caller: Caller): Promise<Response> {
     if (request.method === "GET" || request.method === "HEAD") {
-      return this.respond(request, url, caller);
+      return this.respond(request, caller);
     }
     const refusal = text("Only GET and HEAD are served here", 405);
     refusal.headers.set("allow", "GET, HEAD");
@@ -253,8 +219,9 @@ export class HttpPort {
     return isLoopbackHost(this.host) && nameOf(url) !== null;
   }
 
-  private async respond(request: Request, url: URL, caller: Caller): Promise<Response> {
+  private async respond(request: HttpRequest, caller: Caller): Promise<Response> {
     const { source } = this;
+    const { url } = request;
     const { pathname } = url;
     // Whatever starts and stops nodes has no password, and learns no more than that.
     if (pathname === "/healthz") return text("ok", 200);
@@ -279,7 +246,7 @@ export class HttpPort {
     }
   }
 
-  private metrics(request: Request): Response {
+  private metrics(request: HttpRequest): Response {
     const metrics = this.source.metrics();
     if (metrics === null) return text("The data is not back from disk yet; see /readyz", 503);
     const accepted = request.headers.get("accept") ?? "";
@@ -291,8 +258,18 @@ export class HttpPort {
   }
 }
 
-/** The same as TLS_TERMS, the version as it stands in a handshake: so `Bun.serve` has it. */
-const HANDSHAKE_TERMS = { ciphers: TLS_TERMS.ciphers, minVersion: 0x0303 };
+/** As on the client port: who shows a certificate that is not good is refused by the listener. */
+function tlsOptions({ pem, clientCertificates }: NonNullable<HttpTls>): HttpListenerTls {
+  const { ciphers } = TLS_TERMS;
+  const asked = clientCertificates();
+  const requestCert = asked !== "none";
+  const needsCertificate = asked === "require";
+  const more = { ciphers, minVersion: TLS_1_2, requestCert, rejectUnauthorized: needsCertificate };
+  return { options: { ...pem(), ...more } as Bun.TLSOptions, requestCert, needsCertificate };
+}
+
+/** As it stands in a handshake, which is how this runtime has it. */
+const TLS_1_2 = 0x0303;
 
 /** The name a request calls this port by; null for an address, or a name of this machine alone. */
 export function nameOf({ hostname }: URL): string | null {
@@ -304,7 +281,7 @@ export function nameOf({ hostname }: URL): string | null {
  * Whether a browser says that a page from elsewhere asks. It sends along what the person at it has
  * logged in with, so whoever made that page must not be answered.
  */
-function isFromAnotherSite({ headers }: Request): boolean {
+function isFromAnotherSite({ headers }: HttpRequest): boolean {
   const site = headers.get("sec-fetch-site");
   if (site !== null && site !== "same-origin" && site !== "none") return true;
   const origin = headers.get("origin");
@@ -313,7 +290,7 @@ function isFromAnotherSite({ headers }: Request): boolean {
 }
 
 /** The credentials in a request, by RFC 7617; null for none. */
-function credentialsOf(request: Request): Credentials | null {
+function credentialsOf(request: HttpRequest): Credentials | null {
   const [scheme, encoded = ""] = (request.headers.get("authorization") ?? "").split(" ");
   if (scheme!.toLowerCase() !== "basic") return null;
   const pair = Buffer.from(encoded, "base64");

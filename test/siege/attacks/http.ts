@@ -1,5 +1,7 @@
 /** Attacks on the HTTP port: its API, its metrics, and what lies below them. */
 import type { Socket } from "node:net";
+import { join } from "node:path";
+import { projectRoot } from "../../support/binary.ts";
 import { LineClient } from "../../support/line-client.ts";
 import { usersFile } from "../../support/users-node.ts";
 import type { Attack, Stage } from "../attack.ts";
@@ -264,6 +266,25 @@ export const http: readonly Attack[] = [
       const client = await LineClient.connect(stage.node.port);
       const planted = await client.send("GET planted");
       stage.demand(planted === "(null)", "what lay in the body of another request was done");
+      await client.close();
+      await stillAnswers(stage);
+    },
+  },
+  {
+    name: "http-connections",
+    what: "5,000 connections to the HTTP port that say nothing, or half a head, under a limit of 1,024 files",
+    settings,
+    command: ["sh", "-c", `ulimit -n 1024; exec "$0" "$@"`, join(projectRoot, "dist/merklekv")],
+    async run(stage) {
+      for (let i = 0; i < stage.times(5_000); i++) {
+        const socket = await dial(stage);
+        if (i % 2 === 0) socket?.write(`GET /healthz HTTP/1.1\r\n${HOST}X: `);
+      }
+      const late = Bun.sleep(5_000).then(() => "late");
+      const served = await Promise.race([stillServes(stage), late]);
+      stage.demand(served !== "late", "who came to the client port had to wait");
+      const client = await LineClient.connect(stage.node.port);
+      stage.demand((await client.send("SNAPSHOT")) === "OK", "no snapshot can be written");
       await client.close();
       await stillAnswers(stage);
     },

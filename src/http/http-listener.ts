@@ -1,0 +1,139 @@
+/**
+ * The connections of the HTTP port: how many there may be, and how long each may wait. When there
+ * are as many as may be, who comes next is let in at the cost of the one whose client has been
+ * waited for the longest.
+ */
+import type { Socket, TCPSocketListener } from "bun";
+import type { PeerCertificate } from "node:tls";
+import { formatHostPort } from "../config/address.ts";
+import { nameInCertificate } from "../security/certificate-name.ts";
+import { every, type Cancel, type Timing } from "../timing.ts";
+import { HttpConnection, type Caller, type HttpRequest } from "./http-connection.ts";
+
+/** What one is made with. */
+export interface HttpListenerOptions {
+  readonly host: string;
+  readonly timing: Timing;
+  readonly mostConnections: number;
+  /** What TLS is spoken with now; null for plain text. */
+  tls(): HttpListenerTls | null;
+  /** Answers a request of that client. */
+  answer(request: HttpRequest, caller: Caller): Promise<Response>;
+  /** Something went wrong that should never have. */
+  onBug(error: unknown): void;
+}
+
+/** TLS, and whether clients are asked for certificates, and need one. */
+export interface HttpListenerTls {
+  readonly options: Bun.TLSOptions;
+  readonly requestCert: boolean;
+  readonly needsCertificate: boolean;
+}
+
+const TICK_MS = 500;
+
+type HttpSocket = Socket<HttpConnection | null>;
+
+/** See the file header. */
+export class HttpListener {
+  private readonly connections = new Set<HttpConnection>();
+  private readonly cancelTicks: Cancel;
+  private listener: TCPSocketListener<HttpConnection | null>;
+
+  /** Begins to listen. Throws a system error. */
+  constructor(
+    private readonly options: HttpListenerOptions,
+    port: number,
+  ) {
+    this.listener = this.listen(port);
+    this.cancelTicks = every(options.timing, TICK_MS, () => this.tick());
+  }
+
+  get port(): number {
+    return this.listener.port;
+  }
+
+  /** Closes and opens the port in one turn of the event loop: with what TLS is spoken with now. */
+  reopen(): void {
+    const { port } = this;
+    this.listener.stop(false);
+    this.listener = this.listen(port);
+  }
+
+  /** Closes it, and all connections. */
+  stop(): void {
+    this.cancelTicks();
+    this.listener.stop(true);
+    for (const connection of this.connections) connection.cut();
+  }
+
+  private listen(port: number): TCPSocketListener<HttpConnection | null> {
+    const tls = this.options.tls();
+    return Bun.listen<HttpConnection | null>({
+      hostname: this.options.host,
+      port,
+      data: null,
+      ...(tls !== null && { tls: tls.options }),
+      socket: {
+        open: (socket) => this.admit(socket),
+        handshake: (socket, isDone) => this.noteHandshake(socket, isDone, tls!),
+        data: (socket, bytes) => socket.data?.onData(bytes),
+        drain: (socket) => socket.data?.onDrain(),
+        end: (socket) => socket.data?.onEnd(),
+        close: (socket) => this.close(socket),
+        error: (socket) => socket.terminate(),
+      },
+    });
+  }
+
+  private admit(socket: HttpSocket): void {
+    const { options, connections } = this;
+    const { timing, onBug } = options;
+    const { remoteAddress, remotePort } = socket;
+    socket.data = null;
+    // One that was reset before it was accepted has no address any more.
+    if (remoteAddress === undefined || !this.makeRoom()) return void socket.terminate();
+    const address = formatHostPort(remoteAddress, remotePort);
+    const answer = (request: HttpRequest): Promise<Response> =>
+      options.answer(request, { address, certificateName: connection.certificateName });
+    const connection: HttpConnection = new HttpConnection(socket, { timing, answer, onBug });
+    socket.data = connection;
+    connections.add(connection);
+  }
+
+  /** That it is done says nothing of whether what was shown in it is true. */
+  private noteHandshake(socket: HttpSocket, isDone: boolean, tls: HttpListenerTls): void {
+    if (!isDone) return void socket.terminate();
+    if (!tls.requestCert) return;
+    const shown = (socket as unknown as { getPeerCertificate(): unknown }).getPeerCertificate();
+    const certificate = shown as PeerCertificate | undefined;
+    const hasOne = certificate?.subject !== undefined;
+    if (!socket.authorized && (hasOne || tls.needsCertificate)) return void socket.terminate();
+    if (hasOne && socket.data) socket.data.certificateName = nameInCertificate(certificate);
+  }
+
+  private makeRoom(): boolean {
+    const { connections, options } = this;
+    if (connections.size < options.mostConnections) return true;
+    let first: HttpConnection | null = null;
+    for (const each of connections) {
+      if (each.waitingSinceMs < (first?.waitingSinceMs ?? Infinity)) first = each;
+    }
+    if (first === null) return false;
+    connections.delete(first);
+    first.cut();
+    return true;
+  }
+
+  private close(socket: HttpSocket): void {
+    const connection = socket.data;
+    if (connection === null || connection === undefined) return;
+    this.connections.delete(connection);
+    connection.onClose();
+  }
+
+  private tick(): void {
+    const nowMs = this.options.timing.nowMs();
+    for (const connection of this.connections) connection.tick(nowMs);
+  }
+}
