@@ -295,6 +295,7 @@ class RunningNode implements Node {
         facts: () => services.info(),
         members: () => services.members(),
         treeCells: () => treeCellsOf(replica),
+        differences: () => replica.antiEntropy.differences.states(),
       },
       series: () => nodeSeries(this.partsWith(services)),
       openClient: (user, caller, trace) => this.innerClients.open(user, caller, trace),

@@ -41,6 +41,7 @@ import { formatDestination, parseDestination, type Destination } from "./destina
 import type { Dial } from "./dial.ts";
 import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
 import { Members } from "./members.ts";
+import { DifferenceMap } from "./difference-map.ts";
 import { PeerSeal } from "./peer-seal.ts";
 import type { PresenceDirectory, PresenceView } from "./presence-view.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
@@ -147,6 +148,8 @@ export class AntiEntropy implements SyncControl {
   /** How often SYNC may call where no peer is known to be, and none answers. */
   private readonly oddCalls = new StrangerBudget();
   private readonly seal: PeerSeal;
+  /** Where this node and its peers differ, as sessions find it. */
+  readonly differences: DifferenceMap;
   private readonly sessionSlices: LongestSlice;
   private cancelTicks: Cancel = () => {};
   private isStopping = false;
@@ -234,6 +237,7 @@ export class AntiEntropy implements SyncControl {
     this.keeper = new TreeUpdater(this.tree, store, timing, this.createGauge());
     this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs, options.traffic);
     this.sessionSlices = this.createGauge();
+    this.differences = new DifferenceMap(timing);
     this.relay = this.createRelay();
     this.listed = listedIn(settings);
     const isListed = (address: string): boolean => this.listed.has(address);
@@ -545,6 +549,7 @@ export class AntiEntropy implements SyncControl {
       longestSlice: this.sessionSlices,
       tracer: this.options.tracer ?? noTracer,
       random: this.options.random,
+      differences: this.differences,
       onPeerTime: (nodeId, unixMs, address) => clock.noteTime(nodeId, unixMs, address),
       common: {
         nowMs: clock.nowMs,

@@ -13,6 +13,7 @@ import type { TraceContext } from "../trace-context.ts";
 import type { Tracer } from "../tracer.ts";
 import { Admission, type Guest } from "./admission.ts";
 import { Conversation } from "./conversation.ts";
+import type { DifferenceMap } from "./difference-map.ts";
 import { formatDestination, hostOf, isRelayAddress, type Destination } from "./destination.ts";
 import { LongestSlice } from "./longest-slice.ts";
 import { Passages } from "./passages.ts";
@@ -72,6 +73,8 @@ export interface SessionsOptions {
   readonly onPeerTime: (nodeId: string, unixMs: number | null, address: string | null) => void;
   /** Told how long the turns of sessions take. */
   readonly longestSlice: LongestSlice;
+  /** Told where trees differ. */
+  readonly differences: DifferenceMap;
   /** A session threw, which is a mistake in the program. */
   readonly onBug: (error: unknown) => void;
   /** Told of sessions that are traced: by their ratio, or because of what they belong to. */
@@ -311,6 +314,7 @@ export class Sessions {
       this.options;
     const address = isRelayAddress(link.address) ? null : link.address;
     const { onPeerTime } = this.options;
+    const differences = this.options.differences.begin();
     const conversation: Conversation = new Conversation({
       link,
       timing,
@@ -326,12 +330,14 @@ export class Sessions {
           salt: this.newSalt(),
           monotonicMs: timing.nowMs,
           onPeerTime: (nodeId, unixMs) => onPeerTime(nodeId, unixMs, address),
+          differences,
           send,
           onResumable,
           onEnd: end,
         }),
       onEnd: (result) => {
         this.conversations.delete(conversation);
+        differences.end(result.ok);
         const { peerNodeId, entriesPostponed, postponedMs } = result;
         if (entriesPostponed > 0) this.options.onPostponed(peerNodeId, postponedMs);
         onEnd(result);

@@ -15,6 +15,11 @@ export interface NodeView {
   members(): readonly MemberView[];
   /** The first 4 bytes of the digests of the tree's lowest inner level. */
   treeCells(): Uint8Array;
+  /**
+   * A byte for each of those cells: 1 if a session has found that it differs from a peer's, 2 if
+   * one has healed it in the last seconds. Whoever asks is taken to watch for some seconds.
+   */
+  differences(): Uint8Array;
 }
 
 /** Names and values of all facts, by their sections. For who may say INFO. */
@@ -36,10 +41,13 @@ export async function tellCluster(client: InnerClient, node: NodeView): Promise<
   return Response.json({ members: node.members() });
 }
 
-/** The tree as a map: cells that differ between two looks, or two nodes, hold other keys. */
+/** The tree as a map, and where sessions have found that it differs from a peer's. */
 export async function tellTree(client: InnerClient, node: NodeView): Promise<Response> {
   await checkInfo(client);
-  return Response.json({ cells_base64: Buffer.from(node.treeCells()).toString("base64") });
+  return Response.json({
+    cells_base64: Buffer.from(node.treeCells()).toString("base64"),
+    differences_base64: Buffer.from(node.differences()).toString("base64"),
+  });
 }
 
 /** Runs the words of a request's body as a command, and tells its reply. */

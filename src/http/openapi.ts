@@ -3,6 +3,10 @@
 /** The longest time to live, in ms: some 30,000 years. */
 const MAX_TTL_MS = 999_999_999_999_999;
 
+const TREE =
+  "The Merkle tree as 4,096 cells of 4 bytes; and of each a byte: 1 if a comparison has found that " +
+  "it differs from a peer's, 2 if one has healed it in the last 5 seconds. What is found is noted " +
+  "while somebody asks at least every 10 seconds.";
 const text = { type: "string" } as const;
 const wholeNumber = { type: "integer" } as const;
 
@@ -327,9 +331,7 @@ export function openApi(version: string): object {
       "/v1/cluster": told("getCluster", "Who is there, as far as this node knows.", {
         members: { type: "array", items: { type: "object" } },
       }),
-      "/v1/tree": told("getTree", "The Merkle tree as 4,096 cells of 4 bytes.", {
-        cells_base64: text,
-      }),
+      "/v1/tree": told("getTree", TREE, { cells_base64: text, differences_base64: text }),
       "/v1/openapi.json": {
         get: {
           operationId: "openApi",

@@ -53,10 +53,19 @@ await page.getByLabel("Value", { exact: true }).waitFor();
 await page.screenshot({ path: join(FOLDER, "console-keys.png") });
 await page.getByRole("button", { name: "Dark" }).click();
 await page.goto(`${base}/#tree`);
-await page.getByText(/[1-9]\d* changed in the last/).waitFor();
+await page.getByText(/ 0 differ from a peer/).waitFor();
+// A node that was away for long comes back with what the others have not.
+const returned = await startNodeProcess({
+  config: settings("returned", "", 'enabled = false\n[cluster]\nname = "merkle-kv"'),
+});
+const writer = await LineClient.connect(returned.port);
+for (let i = 0; i < 500; i++) await writer.send(`SET found:${i} x`);
+await writer.send(`SYNC 127.0.0.1 ${own.port}`);
+await page.getByText(/[1-9]\d* healed in the last/).waitFor();
 await page.screenshot({ path: join(FOLDER, "console-tree.png") });
 clearInterval(load);
 await browser.close();
-for (const each of [own, ...others.slice(0, 2)]) await each.stop();
+for (const each of [returned, own, ...others.slice(0, 2)]) await each.stop();
+await writer.close();
 await client.close();
 process.exit(0);

@@ -125,7 +125,12 @@ describe.skipIf(chromium === null)("the console", () => {
     await client.close();
     const base = baseOf(node);
     const tree = await open(base, "tree");
-    await tree.getByText(/^\d+ of 4096 cells hold keys; 0 changed/).waitFor();
+    await tree.getByText(/^\d+ of 4096 cells hold keys; 0 differ from a peer; 0 healed/).waitFor();
+    // What is written is no difference.
+    const own = await LineClient.connect(node.port);
+    for (let i = 0; i < 20; i++) await own.send(`SET own:${i} x`);
+    await own.close();
+    await tree.getByText(/^2\d of 4096 cells hold keys; 0 differ from a peer; 0 healed/).waitFor();
     const page = await open(base, "commands");
     const line = page.getByLabel("Command");
     await page.getByText("Tab completes").waitFor();
@@ -138,7 +143,9 @@ describe.skipIf(chromium === null)("the console", () => {
     await line.fill(`SYNC 127.0.0.1 ${other.port}`);
     await line.press("Enter");
     await page.getByText("OK", { exact: true }).waitFor();
-    await tree.getByText(/hold keys; [1-9]\d* changed/).waitFor();
+    await tree.getByText(/ 0 differ from a peer; [67]\d healed in the last seconds/).waitFor();
+    await tree.getByRole("img", { name: /healed in the last seconds/ }).waitFor();
+    await tree.getByRole("list", { name: "What the cells mean" }).waitFor();
     await line.fill('SET "a key" "\\xff\\n"');
     await line.press("Enter");
     await line.fill('GET "a key"');

@@ -84,7 +84,7 @@ export class Initiator {
     store: Store,
     private isWalking: boolean,
   ) {
-    this.walk = new LevelWalk(parts.tree.levels, parts.shortener);
+    this.walk = new LevelWalk(parts.tree.levels, parts.shortener, parts.onDiffering);
     this.wanted = new Wanted(parts.flow, store);
   }
 
@@ -204,6 +204,7 @@ export class Initiator {
       this.isWalking = false;
       const differing = sketch.differing();
       for (const bucket of differing) {
+        this.parts.onDiffering(Math.floor(bucket / FANOUT));
         if (sketch.isAbsent(bucket)) this.aloneParts.push(wholeBucket(bucket));
       }
       this.name(

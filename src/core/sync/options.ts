@@ -34,6 +34,17 @@ export type SetAsideDone = (isKept: boolean) => void;
 /** Puts an entry away where people find it. */
 export type SetAsideEntry = (entry: Entry, reason: SetAsideReason, done: SetAsideDone) => void;
 
+/** Somebody who looks where two trees differ. */
+export interface DifferenceWatch {
+  /** Whether it is worth while to find out what can only be told with some work. */
+  readonly isWatched: boolean;
+  /**
+   * Below that node of the tree, of the level above its buckets, the two differ; perhaps told
+   * several times.
+   */
+  note(node: number): void;
+}
+
 /** What a session is made with. */
 export interface SyncSessionOptions {
   readonly role: "initiator" | "responder";
@@ -93,6 +104,8 @@ export interface SyncSessionOptions {
   readonly onTrace?: (trace: Uint8Array) => void;
   /** The word went to the responder and came back. */
   readonly onRound?: (counts: Readonly<SyncCounts>) => void;
+  /** Told where the other side has something else. */
+  readonly differences?: DifferenceWatch;
   /** Mode "fetch": the keys to ask for. */
   readonly fetchKeys?: readonly Uint8Array[];
 }

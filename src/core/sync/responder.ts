@@ -116,7 +116,9 @@ export class Responder {
     private readonly mode: SyncMode,
   ) {
     this.comparison = new CellComparison(parts.tree.buckets, parts.shortener);
-    this.walk = new LevelWalk(parts.tree.levels, parts.shortener);
+    // Who looks into this node asks for everything, whether it differs or not.
+    const onDiffering = mode === "inspect" ? () => {} : parts.onDiffering;
+    this.walk = new LevelWalk(parts.tree.levels, parts.shortener, onDiffering);
     this.wanted = new Wanted(parts.flow, store);
   }
 
@@ -253,6 +255,7 @@ export class Responder {
   /** Says what differs in a bucket that was named, or lists or sends it. */
   private answer({ bucket, action, cell }: NamedBucket): void {
     const { comparison, parts } = this;
+    parts.onDiffering(Math.floor(bucket / FANOUT));
     const part = wholeBucket(bucket);
     const isSmall = cell !== null && !parts.tree.buckets.isLarge(part);
     if (!isSmall || !comparison.compare(bucket, cell)) {

@@ -19,6 +19,8 @@ export interface SharedBySides {
   readonly flow: EntryFlow;
   readonly counts: SyncCounts;
   readonly shortener: DigestShortener;
+  /** Below that node of the level above the buckets the two trees differ. */
+  readonly onDiffering: (node: number) => void;
   /** The features that both sides have (`capabilities.ts`); 0 until the other has said which. */
   features: number;
 }

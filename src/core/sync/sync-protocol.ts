@@ -7,6 +7,7 @@ import { FINDS_BY_SKETCH } from "../data/capabilities.ts";
 import { printable } from "../data/name.ts";
 import { Comparison } from "./comparison.ts";
 import { Ending } from "./ending.ts";
+import type { Entry } from "../data/entry.ts";
 import { EntryFlow } from "./entries.ts";
 import type { FrameReader, FrameWriter } from "./frames.ts";
 import { Greeting } from "./greeting.ts";
@@ -64,7 +65,8 @@ export class SyncProtocol {
     const counts = new SyncCounts();
     const flow = new EntryFlow(options, reader, writer, counts);
     const shortener = new DigestShortener();
-    const parts = { tree, reader, writer, flow, counts, shortener, features: 0 };
+    const onDiffering = (node: number): void => options.differences?.note(node);
+    const parts = { tree, reader, writer, flow, counts, shortener, onDiffering, features: 0 };
     this.isInitiator = options.role === "initiator";
     this.parts = parts;
     this.refusals = new Refusals(options, reader, flow, counts);
@@ -133,6 +135,7 @@ export class SyncProtocol {
       case ENTRY:
         if (!flow.handleEntry()) return false;
         half?.noteMerged(flow.arrived);
+        this.noteDiffering(flow.arrived);
         return true;
       case LATER:
         return flow.handleLater();
@@ -288,6 +291,14 @@ export class SyncProtocol {
       this.finishComplete();
     } else if (comparison.isWalking) half.begin(this.mayBeFew);
     else if (comparison.mode === "full") half.compareAll();
+  }
+
+  /** Of a bucket of which nothing is here, only what comes of it tells. */
+  private noteDiffering(arrived: Entry): void {
+    const { differences, mode, tree } = this.options;
+    // What is fetched was written a moment ago, and is no difference.
+    if (differences?.isWatched !== true || mode === "fetch") return;
+    differences.note(tree.nodeAbove(arrived));
   }
 
   /** Whether it may be few buckets that differ, and the peer can find those by a sketch. */

@@ -24,6 +24,8 @@ import { SHORT_DIGEST_BYTES, DIGESTS } from "./items.ts";
 
 const MAX_ITEM_BYTES = 3 + FANOUT * (2 + FANOUT * SHORT_DIGEST_BYTES);
 const MAX_NODES = BUCKETS / FANOUT;
+/** The level of the buckets' parents. */
+const LOWEST = BUCKET_LEVEL - 1;
 
 /** One side of the walk. It begins as the side that receives the first message. */
 export class LevelWalk {
@@ -50,6 +52,7 @@ export class LevelWalk {
   constructor(
     private readonly tree: DigestTree,
     private readonly shortener: DigestShortener,
+    private readonly onDiffering: (node: number) => void,
   ) {}
 
   /** Makes this the side that sends the first message. */
@@ -135,6 +138,7 @@ export class LevelWalk {
       if ((mask & (1 << child)) === 0) continue;
       if (this.tellingCount === this.telling.length) this.telling = enlarged(this.telling);
       this.telling[this.tellingCount++] = first + child;
+      if (this.level === LOWEST) this.onDiffering(first + child);
       const at = this.tree.offsetOf(this.level + 1, (first + child) * FANOUT);
       writeDigests(writer, this.tree.words, at, this.shortener);
     }
@@ -162,6 +166,7 @@ export class LevelWalk {
       const theirs = (present & (1 << child)) === 0 ? 0 : readDigest(reader);
       if (theirs !== this.shortener.of(words, at + child * DIGEST_WORDS)) differing |= 1 << child;
     }
+    if (differing !== 0 && this.level === LOWEST) this.onDiffering(node);
     if (count === this.nodes.length) this.makeRoom(count * FANOUT);
     this.nodes[count] = node;
     this.differing[count] = differing;

@@ -35,7 +35,7 @@
  */
 
 import { DIGEST_WORDS } from "./digest-list.ts";
-import { DigestTree } from "./digest-tree.ts";
+import { DigestTree, FANOUT } from "./digest-tree.ts";
 import { Entry } from "../data/entry.ts";
 import { latestVersionOf } from "../data/merge.ts";
 import { IdMarks } from "./id-marks.ts";
@@ -192,6 +192,12 @@ export class MerkleTree implements ChangeObserver {
   /** Memory held, in bytes. */
   bytes(): number {
     return this.buckets.bytes() + this.levels.bytes() + this.marks.bytes();
+  }
+
+  /** The node above the bucket in which an entry of that key belongs, whether it is here or not. */
+  nodeAbove(entry: Entry): number {
+    this.digester.ofKey(entry, this.digest);
+    return Math.floor(((this.digest[0]! << 8) | this.digest[1]!) / FANOUT);
   }
 
   /**

@@ -1,5 +1,6 @@
 /** Sessions with peers that cannot be reached, or say nothing: they end, and give back their places. */
 import { describe, expect, test } from "bun:test";
+import { DifferenceMap } from "../../../src/anti-entropy/difference-map.ts";
 import { LongestSlice } from "../../../src/anti-entropy/longest-slice.ts";
 import type { PeerSeal } from "../../../src/anti-entropy/peer-seal.ts";
 import { Sessions } from "../../../src/anti-entropy/sessions.ts";
@@ -65,6 +66,7 @@ function create(
     isKnown: () => true,
     silenceMs: SILENCE_MS,
     longestSlice: new LongestSlice(timing.nowMs, () => 0),
+    differences: new DifferenceMap(timing),
     statistics: new SyncStatistics(nodeId, logger, timing.nowMs),
     onPostponed() {},
     onPeerTime() {},

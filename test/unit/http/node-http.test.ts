@@ -39,6 +39,8 @@ function open(settings: Record<string, string>): void {
   )!;
 }
 
+const NO_CELLS = new Uint8Array(0);
+
 /** A node of which only that is not well. */
 function nodeWith(trouble: {
   failure?: { message: string };
@@ -57,7 +59,12 @@ function nodeWith(trouble: {
   return {
     replica: replica as unknown as ServingNode["replica"],
     hasSynced,
-    view: { facts: () => [], members: () => [], treeCells: () => new Uint8Array(0) },
+    view: {
+      facts: () => [],
+      members: () => [],
+      treeCells: () => NO_CELLS,
+      differences: () => NO_CELLS,
+    },
     series: () => [],
     openClient: () => {
       throw new Error("nobody asks for keys");
