@@ -10,7 +10,7 @@
  *
  * Invariants
  * - A slab belongs to one size class from its first slot until its last one is freed;
- *   then it goes back to the runtime. Empty slabs are never kept, save one a class.
+ *   then it goes back to the system. Empty slabs are never kept, save one a class.
  * - A slab with room is on its class's stack of partial slabs, or is the class's current
  *   slab. The stack may also hold stale numbers; they are checked when popped.
  * - Free slots of a slab form a list through their first word.
@@ -25,6 +25,7 @@
  * moving them; so under any churn memory stays within about twice what is live.
  */
 
+import { release } from "../bytes.ts";
 import {
   LARGEST_SLOT_BYTES,
   SLAB_BYTES,
@@ -405,6 +406,9 @@ export class Arena {
       this.slabCount[slabClass]--;
     }
     this.bytesReserved -= this.bytes[slab].length;
+    // Somebody may still be reading what is large. The rest goes back now, and not when the
+    // collector comes round, which has nothing to do in a node that rests.
+    if (slabClass !== LARGE || this.liveSlots[slab] === 0) release(this.bytes[slab]);
     this.bytes[slab] = NOTHING;
     this.words[slab] = NO_WORDS;
     this.slabClass[slab] = VACANT;

@@ -8,6 +8,7 @@
  * 5.2.5), which goes through memory from front to back. Only keys that agree in those eight bytes
  * are looked at again.
  */
+import { release } from "../bytes.ts";
 import { KeySlice, prefix32, type KeySource } from "./key-order.ts";
 import type { Pieces } from "./pieces.ts";
 
@@ -38,7 +39,8 @@ export interface KeyWindow {
 
 /**
  * Sorts ids by key, in place. No two of them have the same key. Returns what was looked at of each
- * key, so that nobody has to look again; null if that was not the same of all.
+ * key, so that nobody has to look again; null if that was not the same of all. Its memory is the
+ * caller's to give back.
  */
 export function* sortByKey(ids: Uint32Array, keys: KeySource): Pieces<KeyWindow | null> {
   const key = new KeySlice();
@@ -106,6 +108,7 @@ function* sortRange(
   }
   columns = yield* radixSort(columns);
   ids.set(columns.ids);
+  release(columns.ids);
   const { high, low } = columns;
   let since = 0;
   for (let from = 0; from < ids.length;) {
@@ -232,6 +235,8 @@ function* radixSort(unsorted: Columns): Pieces<Columns> {
       [from, to] = [to, from];
     }
   }
+  // A million of them are 12 MB, which the collector might leave where they are for a long time.
+  for (const words of [to.ids, to.high, to.low]) release(words);
   return from;
 }
 

@@ -7,6 +7,7 @@
  *   has a value and is not marked as over is in the order too, except while recovering.
  * - `tombstones` is how many are not, `expiring` how many have an expiry.
  */
+import { release } from "../bytes.ts";
 import { Entry, KIND_HUSK, KIND_STRING, type Kind } from "../data/entry.ts";
 import type { Int64 } from "../data/counter.ts";
 import { hasValue } from "../data/merge.ts";
@@ -377,7 +378,10 @@ export class KeyedEntries {
       if (this.table.isUsed(id) && this.isOrdered(id)) ids[count++] = id;
       if (id % IDS_A_PIECE === IDS_A_PIECE - 1) yield;
     }
-    yield* this.order.fill(ids, yield* sortByKey(ids, this.table));
+    const window = yield* sortByKey(ids, this.table);
+    yield* this.order.fill(ids, window);
+    release(ids);
+    if (window !== null) for (const words of [window.high, window.low]) release(words);
     this.isRecovering = false;
   }
 
