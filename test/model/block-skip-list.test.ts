@@ -171,6 +171,23 @@ describe("block skip list", () => {
     expect(pair.list.bytes()).toBeLessThanOrEqual(before);
   });
 
+  test("gives memory back as keys go, and takes it again as they come", () => {
+    const pair = new Pair(11);
+    const empty = pair.list.bytes();
+    for (let round = 0; round < 2; round++) {
+      const keys = Array.from({ length: 140_000 }, (_, n) => bytes(String(n).padStart(6, "0")));
+      for (const key of keys) pair.insert(key);
+      const full = pair.list.bytes();
+      expect(full).toBeGreaterThan(2 * empty);
+      // Every second one, and then the others: blocks are merged on the way.
+      for (let n = 0; n < keys.length; n += 2) pair.remove(keys[n]);
+      if (round === 0) pair.check();
+      for (let n = 1; n < keys.length - 2; n += 2) pair.remove(keys[n]);
+      expect(pair.list.bytes()).toBe(empty);
+      pair.check();
+    }
+  });
+
   test("filling one that holds something is a broken invariant", () => {
     const pair = new Pair(9);
     pair.insert(bytes("a"));

@@ -73,7 +73,7 @@ export class BlockSkipList {
     const left = blocks.count(block) - 1;
     if (left === 0 && block !== HEAD) {
       this.unlink(block);
-      return;
+      return blocks.trim();
     }
     blocks.removeAt(block, index);
     if (left > BLOCK_IDS / 2) return;
@@ -304,6 +304,7 @@ export class BlockSkipList {
     this.probe.setId(this.blocks.idAt(next, 0));
     this.unlink(next);
     this.blocks.move(next, 0, block);
+    this.blocks.trim();
   }
 
   /** Takes a block, whose first key is the probe's, out of the chain. */

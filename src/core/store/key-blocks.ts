@@ -19,6 +19,7 @@
  * - each word is `prefix32` of its key from SKIP on.
  */
 
+import { release } from "../bytes.ts";
 import { KeySlice, PROBE_WORDS } from "./key-order.ts";
 import type { KeyProbe, KeySource } from "./key-order.ts";
 import type { KeyWindow } from "./key-sort.ts";
@@ -31,6 +32,8 @@ export const MAX_LEVELS = 10;
 export const NONE = 0;
 
 const CHUNK_BLOCKS = 256;
+/** So many free blocks are kept, so that no chunk comes and goes all the time. */
+const SPARE_BLOCKS = 128;
 
 // A block's header, in 32-bit words.
 const HEADER_WORDS = 22;
@@ -54,9 +57,16 @@ export class KeyBlocks {
   private readonly headers: Int32Array[] = [];
   private readonly ids: Uint32Array[] = [];
   private readonly words: Int32Array[] = [];
-  /** Blocks ever handed out; those not in use are linked from `free` by their NEXT. */
-  private used = 0;
-  private free = NONE;
+  /** By chunk: how many of its blocks are free, and the first; others follow by their NEXT. */
+  private readonly freeCounts: number[] = [];
+  private readonly firstFree: number[] = [];
+  private freeTotal = 0;
+  /** Every chunk before this one is in use as a whole. */
+  private firstWithFree = 0;
+  /** Chunks that had no block in use; some may have one again. */
+  private readonly emptied: number[] = [];
+  /** Chunks that have no memory. */
+  private readonly vacant: number[] = [];
   /** The probe's word in the block that `lowerBound` searched last. */
   private word = 0;
   /** Whether the probe's key shares that block's prefix. */
@@ -69,31 +79,62 @@ export class KeyBlocks {
 
   /** An empty block, linked to nothing, with a tower of so many levels. The first is block 0. */
   allocate(levels: number): number {
-    let block = this.free;
-    if (block !== NONE) this.free = this.next(block, 0);
-    else {
-      block = this.used++;
-      if (block % CHUNK_BLOCKS === 0) {
-        this.headers.push(new Int32Array(CHUNK_BLOCKS * HEADER_WORDS));
-        this.ids.push(new Uint32Array(CHUNK_BLOCKS * BLOCK_IDS));
-        this.words.push(new Int32Array(CHUNK_BLOCKS * BLOCK_IDS));
-      }
-    }
+    if (this.freeTotal === 0) this.addChunk();
+    while (this.freeCounts[this.firstWithFree] === 0) this.firstWithFree++;
+    const chunk = this.firstWithFree;
+    const block = this.firstFree[chunk];
+    this.firstFree[chunk] = this.next(block, 0);
+    this.freeCounts[chunk]--;
+    this.freeTotal--;
     const at = (block & 255) * HEADER_WORDS;
     this.headers[block >>> 8].fill(0, at, at + HEADER_WORDS);
     this.headers[block >>> 8][at + LEVELS] = levels;
     return block;
   }
 
-  /** Gives a block back. Its ids stay readable until the next `allocate`. */
+  /** Gives a block back. Its ids stay readable until the next `allocate` or `trim`. */
   release(block: number): void {
-    this.setNext(block, 0, this.free);
-    this.free = block;
+    const chunk = block >>> 8;
+    this.setNext(block, 0, this.firstFree[chunk]);
+    this.firstFree[chunk] = block;
+    this.freeTotal++;
+    this.firstWithFree = Math.min(this.firstWithFree, chunk);
+    if (++this.freeCounts[chunk] < CHUNK_BLOCKS || this.emptied.includes(chunk)) return;
+    this.emptied.push(chunk);
+  }
+
+  /** Lets go of the memory of chunks of which no block is in use, but for what is soon needed. */
+  trim(): void {
+    const { emptied, freeCounts } = this;
+    while (emptied.length > 0 && this.freeTotal >= CHUNK_BLOCKS + SPARE_BLOCKS) {
+      const chunk = emptied.pop()!;
+      if (freeCounts[chunk] !== CHUNK_BLOCKS) continue;
+      for (const part of [this.headers, this.ids, this.words]) release(part[chunk]);
+      this.headers[chunk] = this.words[chunk] = NO_WORDS;
+      this.ids[chunk] = NO_IDS;
+      freeCounts[chunk] = 0;
+      this.freeTotal -= CHUNK_BLOCKS;
+      this.vacant.push(chunk);
+    }
+  }
+
+  private addChunk(): void {
+    const chunk = this.vacant.pop() ?? this.headers.length;
+    this.headers[chunk] = new Int32Array(CHUNK_BLOCKS * HEADER_WORDS);
+    this.ids[chunk] = new Uint32Array(CHUNK_BLOCKS * BLOCK_IDS);
+    this.words[chunk] = new Int32Array(CHUNK_BLOCKS * BLOCK_IDS);
+    const first = chunk * CHUNK_BLOCKS;
+    for (let i = 0; i < CHUNK_BLOCKS; i++) this.setNext(first + i, 0, first + i + 1);
+    this.firstFree[chunk] = first;
+    this.freeCounts[chunk] = this.freeTotal = CHUNK_BLOCKS;
+    this.firstWithFree = chunk;
   }
 
   /** Memory held, in bytes. */
   bytes(): number {
-    return this.headers.length * CHUNK_BLOCKS * (HEADER_WORDS * 4 + BLOCK_IDS * 8);
+    return (
+      (this.headers.length - this.vacant.length) * CHUNK_BLOCKS * (HEADER_WORDS * 4 + BLOCK_IDS * 8)
+    );
   }
 
   // Links and plain facts.
@@ -344,6 +385,9 @@ export class KeyBlocks {
     return MAX_SKIP;
   }
 }
+
+const NO_WORDS = new Int32Array(0);
+const NO_IDS = new Uint32Array(0);
 
 /** Four of the eight bytes of a window, from so many bits on, as `prefix32` has them. */
 function wordWithin(high: number, low: number, shift: number): number {
