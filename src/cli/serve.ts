@@ -13,7 +13,7 @@ import { version } from "../version.ts";
 import { randomHex, realWorld } from "../world.ts";
 import type { Subcommand } from "./arguments.ts";
 import { environmentFor } from "./service-environment.ts";
-import { openServiceManager, type ServiceManager } from "./service-manager.ts";
+import { isJournalRead, openServiceManager, type ServiceManager } from "./service-manager.ts";
 import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
 
 /**
@@ -124,7 +124,7 @@ function contentOf(path: string): string | null {
 
 function createLog(config: Config): RootLogger {
   try {
-    return createLogger(config.logging, realWorld);
+    return createLogger(config.logging, { ...realWorld, isJournal: isJournalRead(process.env) });
   } catch (error) {
     throw new OperationalError((error as Error).message);
   }

@@ -2,12 +2,14 @@
  * What the service manager is told that started this process: systemd, or another that speaks
  * sd_notify(3). It learns when the node is ready, how it is, and that its event loop still turns.
  */
+import { fstatSync } from "node:fs";
 import type { Check } from "../http/http-port.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { every, type Cancel, type Timing } from "../timing.ts";
 import type { NotifySocket } from "./notify-socket.ts";
 
+const STDERR = 2;
 /** Looked at the node so often, unless the watchdog wants to hear more often. */
 const PERIOD_MS = 1_000;
 /** The watchdog is told so many times in the time after which it bites. */
@@ -18,6 +20,14 @@ const START_EXTENSION_US = 30_000_000;
 const STARTING: readonly Check[] = [
   { name: "recovered", ok: false, reason: "the data is being read from disk" },
 ];
+
+/** Whether standard error of a process in that environment leads to systemd's journal. */
+export function isJournalRead(environment: Readonly<Record<string, string | undefined>>): boolean {
+  const { JOURNAL_STREAM: journal } = environment;
+  if (!journal) return false;
+  const { dev, ino } = fstatSync(STDERR);
+  return journal === `${dev}:${ino}`;
+}
 
 /** Tells a service manager of a node, or nobody when there is none. */
 export class ServiceManager {

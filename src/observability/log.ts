@@ -48,6 +48,8 @@ export interface RootLogger extends Logger {
 /** Levels from the chattiest to the gravest. */
 const LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 type Level = (typeof LEVELS)[number];
+/** What systemd's journal calls them, as syslog does. */
+const PRIORITIES: Record<Level, number> = { trace: 7, debug: 7, info: 6, warn: 4, error: 3 };
 const RANKS: Record<Level, number> = { trace: 0, debug: 1, info: 2, warn: 3, error: 4 };
 
 /** From this level on, what repeats is left out. */
@@ -77,22 +79,24 @@ export interface LogClocks {
 /**
  * Opens the log. The level, the form and the limits of `config` may change meanwhile. Throws an
  * OperationalError of one line when `file_path` cannot be opened.
- * Tests give a `write`, which gets the lines instead.
+ * Tests give a `write`, which gets the lines instead. `isJournal`: standard error is systemd's
+ * journal, which takes the level from `<4>` before a line, and keeps the line without it.
  */
 export function createLogger(
   config: Config["logging"],
-  parts: LogClocks & { readonly write?: (line: string) => void },
+  parts: LogClocks & { readonly write?: (line: string) => void; readonly isJournal?: boolean },
 ): RootLogger {
-  const { wallMs, write, timing } = parts;
+  const { wallMs, write, timing, isJournal = false } = parts;
   const repeats = new RepeatSuppressor(timing);
   const lineOf = (level: Level, component: string, message: string, given: Fields): string => {
     const time = new Date(wallMs()).toISOString();
     const format = config.format === "json" ? jsonLine : textLine;
     const fields = withTrace(given);
+    const priority = isJournal && config.file_path === "" ? `<${PRIORITIES[level]}>` : "";
     try {
-      return format(time, level, component, message, fields);
+      return priority + format(time, level, component, message, fields);
     } catch {
-      return format(time, level, component, message, { fields: "cannot be shown" });
+      return priority + format(time, level, component, message, { fields: "cannot be shown" });
     }
   };
   const writer = write

@@ -48,6 +48,27 @@ describe("levels", () => {
   });
 });
 
+describe("systemd's journal", () => {
+  const linesOf = (file_path: string): string[] => {
+    const lines: string[] = [];
+    const config = { level: "trace", format: "text", max_file_mb: 0, keep_files: 0 } as const;
+    const log = createLogger(
+      { ...config, file_path },
+      { wallMs: () => NOON, timing: eventLoop, isJournal: true, write: (line) => lines.push(line) },
+    );
+    for (const level of LEVELS) log[level]("hello");
+    return lines.map((line) => line.slice(0, 3));
+  };
+
+  test("is told the level of each line", () => {
+    expect(linesOf("")).toEqual(["<7>", "<7>", "<6>", "<4>", "<3>"]);
+  });
+
+  test("and a file is not", () => {
+    expect(new Set(linesOf("/var/log/node.log"))).toEqual(new Set(["202"]));
+  });
+});
+
 describe("text", () => {
   const line = (message: string, fields?: Record<string, unknown>) => {
     const lines: string[] = [];
