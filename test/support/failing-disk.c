@@ -6,6 +6,7 @@
  *           written: what became of it is not known
  *   write   a write at a position fails, after half of it was written
  *   read    a read at a position fails
+ *   slow    a sync takes a second and a half
  *   stderr  a write to standard error returns late
  *
  * Always with EIO, and only on files whose names do not end with "lock".
@@ -63,6 +64,7 @@ static long result_of(int number, long fd, void *bytes, size_t count, off_t posi
   switch (number) {
     case SYS_fdatasync:
     case SYS_fsync:
+      if (is_on("slow")) usleep(1500 * 1000);
       return fails(fd, "sync") ? -EIO : 0;
     case SYS_pread64:
       if (fails(fd, "read")) return -EIO;

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /** What can fail; see `failing-disk.c`. */
-export type Failure = "sync" | "write" | "read" | "stderr";
+export type Failure = "sync" | "write" | "read" | "slow" | "stderr";
 
 const SOURCE = join(import.meta.dir, "failing-disk.c");
 
@@ -16,10 +16,9 @@ const SOURCE = join(import.meta.dir, "failing-disk.c");
 export class FailingDisk {
   /** What a process needs in its environment. */
   readonly env: Record<string, string>;
-  private readonly directory = mkdtempSync(join(tmpdir(), "merklekv-failing-"));
 
-  /** Throws with the compiler's output when it cannot be made. */
-  constructor() {
+  /** Keeps what it takes in that directory. Throws with the compiler's output when it cannot be made. */
+  constructor(private readonly directory = mkdtempSync(join(tmpdir(), "merklekv-failing-"))) {
     const library = join(this.directory, "failing-disk.so");
     const command = ["cc", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"];
     const { exitCode, stderr } = Bun.spawnSync(command, { stderr: "pipe" });

@@ -12,11 +12,17 @@ const SOURCE = join(import.meta.dir, "wrong-clock.c");
 export class WrongClock {
   /** What a process needs in its environment. */
   readonly env: Record<string, string>;
-  private readonly directory = mkdtempSync(join(tmpdir(), "merklekv-clock-"));
-  private readonly file = join(this.directory, "offset");
+  private readonly file: string;
 
-  /** Off by `offMs` at first. Throws with the compiler's output when it cannot be made. */
-  constructor(offMs: number) {
+  /**
+   * Off by `offMs` at first. Keeps what it takes in that directory. Throws with the compiler's
+   * output when it cannot be made.
+   */
+  constructor(
+    offMs: number,
+    private readonly directory = mkdtempSync(join(tmpdir(), "merklekv-clock-")),
+  ) {
+    this.file = join(directory, "offset");
     const library = join(this.directory, "wrong-clock.so");
     const command = ["cc", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"];
     const { exitCode, stderr } = Bun.spawnSync(command, { stderr: "pipe" });

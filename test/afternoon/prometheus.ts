@@ -1,0 +1,166 @@
+/**
+ * A real Prometheus that watches the three nodes with the project's rules, in a hurry: every time in
+ * them is divided, so that what is told of after ten minutes is told of after a few seconds.
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { projectRoot } from "../support/binary.ts";
+import { eventually } from "../support/eventually.ts";
+import { freePort } from "../support/mosquitto.ts";
+import type { Machine } from "./machine.ts";
+import type { Logins } from "./sight.ts";
+
+const RULES = join(projectRoot, "configs/prometheus/alerts.yml");
+const SECONDS = { s: 1, m: 60, h: 3_600 };
+const INTERVAL_MS = 400;
+/** An alert is to fire within this; machines that test are busy. */
+const WITHIN_MS = 30_000;
+
+/** Prometheus, where it is installed: beside its tool, if PROMTOOL names that. Null where it is not. */
+export function findPrometheus(): string | null {
+  const tool = process.env["PROMTOOL"];
+  const beside = tool === undefined ? null : join(dirname(tool), "prometheus");
+  return beside !== null && existsSync(beside) ? beside : Bun.which("prometheus");
+}
+
+interface Rule {
+  readonly alert: string;
+  expr: string;
+  for?: string;
+}
+
+/** The rules in a hurry, and with what Prometheus reads them: YAML has JSON in it. */
+export function hastened(text: string, haste: number): string {
+  const faster = (seconds: number): string => `${Math.ceil((seconds * 1_000) / haste)}ms`;
+  const inUnits = (_: string, count: string, unit: keyof typeof SECONDS): string =>
+    faster(Number(count) * SECONDS[unit]);
+  const { groups } = Bun.YAML.parse(text) as { groups: { rules: Rule[] }[] };
+  for (const rule of groups.flatMap((group) => group.rules)) {
+    rule.expr = rule.expr
+      .replace(
+        /\[(\d+)([smh])\]/g,
+        (...found) => `[${inUnits(...(found as [string, string, "s"]))}]`,
+      )
+      // Times that stand there as numbers: since the last sync, until the disk is full, of a delay.
+      .replace(/< 1800\b/, `< ${1_800 / haste}`)
+      .replace(/4 \* 3600\b/, `${(4 * 3_600) / haste}`)
+      .replace(/(replication_delay_seconds_bucket.*) > 30$/, "$1 > 2");
+    if (rule.for !== undefined) rule.for = rule.for.replace(/^(\d+)([smh])$/, inUnits);
+  }
+  return JSON.stringify({ groups });
+}
+
+/** The names of all alerts. */
+export function alertNames(): string[] {
+  const { groups } = Bun.YAML.parse(readFileSync(RULES, "utf8")) as { groups: { rules: Rule[] }[] };
+  return groups.flatMap((group) => group.rules.map(({ alert }) => alert));
+}
+
+interface Alert {
+  readonly labels: { readonly alertname: string; readonly instance?: string };
+  readonly state: "pending" | "firing";
+  readonly annotations: { readonly summary: string };
+}
+
+/** See the file header. */
+export class Prometheus {
+  private constructor(
+    private readonly address: string,
+    private readonly child: Bun.Subprocess,
+    private readonly directory: string,
+  ) {}
+
+  /** Starts it; every time in the rules is divided by `haste`. */
+  static async start(
+    executable: string,
+    machines: readonly Machine[],
+    logins: Logins,
+    haste: number,
+  ): Promise<Prometheus> {
+    const directory = mkdtempSync(join(tmpdir(), "merklekv-prometheus-"));
+    const interval = `${INTERVAL_MS}ms`;
+    writeFileSync(join(directory, "alerts.yml"), hastened(readFileSync(RULES, "utf8"), haste));
+    const config = {
+      global: {
+        scrape_interval: interval,
+        scrape_timeout: interval,
+        evaluation_interval: interval,
+      },
+      rule_files: ["alerts.yml"],
+      scrape_configs: [
+        {
+          job_name: "merklekv",
+          basic_auth: { username: "watch", password: logins.watch },
+          static_configs: machines.map(({ name, address, httpPort }) => ({
+            targets: [`${address}:${httpPort}`],
+            labels: { instance: name },
+          })),
+        },
+      ],
+    };
+    writeFileSync(join(directory, "prometheus.yml"), JSON.stringify(config));
+    const address = `127.0.0.1:${await freePort()}`;
+    const options = [
+      `--config.file=${join(directory, "prometheus.yml")}`,
+      `--storage.tsdb.path=${join(directory, "data")}`,
+      `--web.listen-address=${address}`,
+    ];
+    const log = Bun.file(join(directory, "log"));
+    const child = Bun.spawn([executable, ...options], { stdout: log, stderr: log });
+    const prometheus = new Prometheus(address, child, directory);
+    await eventually("Prometheus has scraped all nodes", async () => {
+      if (child.exitCode !== null) throw new Error(`Prometheus ended:\n${await log.text()}`);
+      const names = await prometheus.get("query?query=up%3D%3D1");
+      return (names as { result: unknown[] }).result.length === machines.length;
+    });
+    return prometheus;
+  }
+
+  private async get(path: string): Promise<unknown> {
+    const response = await fetch(`http://${this.address}/api/v1/${path}`);
+    return ((await response.json()) as { data: unknown }).data;
+  }
+
+  /** What it alerts of now: `MerkleKVNodeDown north`, with what that says. */
+  async firing(): Promise<Map<string, string>> {
+    const { alerts } = (await this.get("alerts")) as { alerts: Alert[] };
+    const firing = alerts.filter(({ state }) => state === "firing");
+    return new Map(
+      firing.map(({ labels, annotations }) => [
+        `${labels.alertname} ${labels.instance}`,
+        annotations.summary,
+      ]),
+    );
+  }
+
+  /** Waits until an alert of that name fires, of whatever node; what it says. */
+  untilFires(name: string): Promise<string> {
+    return eventually(
+      `the alert ${name}`,
+      async () => {
+        const firing = await this.firing();
+        const found = [...firing].find(([key]) => key.startsWith(`${name} `));
+        if (found !== undefined) return `"${found[1]}"`;
+        throw new Error(`there fire ${[...firing.keys()].join(", ") || "none"}`);
+      },
+      WITHIN_MS,
+    );
+  }
+
+  /** All that fired within the last so many milliseconds, in the same words. */
+  async fired(withinMs: number): Promise<Set<string>> {
+    const query = `max_over_time(ALERTS{alertstate="firing"}[${Math.ceil(withinMs)}ms])`;
+    const { result } = (await this.get(`query?query=${encodeURIComponent(query)}`)) as {
+      result: { metric: { alertname: string; instance: string } }[];
+    };
+    return new Set(result.map(({ metric }) => `${metric.alertname} ${metric.instance}`));
+  }
+
+  /** Ends it, and removes its directory. */
+  async close(): Promise<void> {
+    this.child.kill("SIGKILL");
+    await this.child.exited;
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
