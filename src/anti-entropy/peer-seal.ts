@@ -7,6 +7,7 @@ import type { Link } from "../ports.ts";
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import { keyFor, type Secret } from "../security/keys.ts";
 import { HandshakeState } from "../security/noise.ts";
+import { X25519_BYTES } from "../security/x25519.ts";
 import { ReplayFilter } from "./replay-filter.ts";
 import { AnsweringLink, CallingLink, type Opening } from "./sealed-ends.ts";
 import * as format from "./sealed-format.ts";
@@ -152,6 +153,12 @@ export class PeerSeal {
     if (bytes.length < OPENING_HEADER_BYTES) return "more";
     const keyId = Buffer.from(bytes.subarray(1, OPENING_CLEAR_BYTES)).toString("hex");
     if (!this.keys.has(keyId)) return format.rejectSecret(keyId, this.current);
+    // It begins with a key, so one that is repeated costs no more than to look for that.
+    const keyEnd = OPENING_HEADER_BYTES + X25519_BYTES;
+    const hasKey = bytes.length >= keyEnd;
+    if (hasKey && filter.has(bytes.subarray(OPENING_HEADER_BYTES, keyEnd))) {
+      return format.rejectReplayed();
+    }
     const length = OPENING_HEADER_BYTES + format.readU16(bytes, OPENING_CLEAR_BYTES);
     if (bytes.length < length) return "more";
     // Who changes the line PEER to PEER ROUND changes what is sealed, too.

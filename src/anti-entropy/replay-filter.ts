@@ -14,13 +14,22 @@ export class ReplayFilter {
   /** So many are remembered; the one that was used first is forgotten. */
   constructor(private readonly capacity: number) {}
 
+  /** Whether a key was used. */
+  has(ephemeral: Uint8Array): boolean {
+    return this.seen.has(markOf(ephemeral));
+  }
+
   /** Notes that a key is used. False if it was before. */
   note(ephemeral: Uint8Array): boolean {
-    // 53 of its bits: nobody can find two keys that have the same ones, and do anybody harm.
-    const mark = (readU32(ephemeral, 0) & 0x1f_ffff) * 2 ** 32 + readU32(ephemeral, 4);
+    const mark = markOf(ephemeral);
     if (this.seen.has(mark)) return false;
     this.seen.add(mark);
     if (this.seen.size > this.capacity) this.seen.delete(this.seen.values().next().value!);
     return true;
   }
+}
+
+/** 53 of its bits: nobody can find two keys that have the same ones, and do anybody harm. */
+function markOf(ephemeral: Uint8Array): number {
+  return (readU32(ephemeral, 0) & 0x1f_ffff) * 2 ** 32 + readU32(ephemeral, 4);
 }

@@ -4,9 +4,11 @@ import fc from "fast-check";
 import { OpeningGate } from "../../../src/anti-entropy/opening-gate.ts";
 import { PeerSeal } from "../../../src/anti-entropy/peer-seal.ts";
 import { ReplayFilter } from "../../../src/anti-entropy/replay-filter.ts";
+import { OPENING_HEADER_BYTES } from "../../../src/anti-entropy/sealed-format.ts";
 import { FrameReader } from "../../../src/core/sync/frames.ts";
 import { readText } from "../../../src/core/sync/hello.ts";
 import { FAIL } from "../../../src/core/sync/items.ts";
+import { X25519_BYTES } from "../../../src/security/x25519.ts";
 import { Timeline } from "../../sim/timeline.ts";
 import { Listener, RawEnd, SealedPair, sealOf, type Meddling } from "../../support/sealed-pair.ts";
 import { clusterSecrets } from "../../support/secrets.ts";
@@ -244,6 +246,24 @@ describe("whoever is in between", () => {
     expect([listener.text, raw.isEnded, answered]).toEqual(["", true, []]);
     expect(listener.closedBecause).toMatch(/somebody repeats what he heard/);
     expect(refusalsOf(callee)).toEqual({ sync_refused_replayed: 1 });
+  });
+
+  test("says again the beginning of what he heard: no more of it is waited for", () => {
+    const callee = sealOf(ONE);
+    const heard = talk(new SealedPair(sealOf(ONE), callee)).said(true);
+    const raw = new RawEnd("thief:1", () => {});
+    const link = callee.answer(raw, false);
+    link.handler = new Listener();
+    link.receive(heard.subarray(0, OPENING_HEADER_BYTES + X25519_BYTES - 1));
+    expect(raw.isEnded).toBe(false);
+    link.receive(heard.subarray(OPENING_HEADER_BYTES + X25519_BYTES - 1));
+    expect(raw.isEnded).toBe(true);
+    const again = new RawEnd("thief:2", () => {});
+    const other = callee.answer(again, false);
+    other.handler = new Listener();
+    other.receive(heard.subarray(0, OPENING_HEADER_BYTES + X25519_BYTES));
+    expect(again.isEnded).toBe(true);
+    expect(refusalsOf(callee)).toEqual({ sync_refused_replayed: 2 });
   });
 
   test("says again to another node what he heard: what follows the opening is not taken", () => {
