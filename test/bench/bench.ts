@@ -26,6 +26,7 @@ import { merklekvBinary } from "../support/binary.ts";
 import { backlog } from "./backlog.ts";
 import { cluster } from "./cluster.ts";
 import { delay } from "./delay.ts";
+import { http } from "./http.ts";
 import { idle } from "./idle.ts";
 import { memory } from "./memory.ts";
 import type { Plan } from "./plan.ts";
@@ -47,6 +48,7 @@ const parts: Record<string, (plan: Plan) => Promise<Measurement[]>> = {
   delay,
   cluster,
   sealing,
+  http,
   idle,
   startup,
 };

@@ -58,7 +58,7 @@ async function startMerklekv(
   await answers(port);
   const stop = async () => void (await child.stop());
   const kill = () => child.kill();
-  return { name: "merklekv", port, pid: child.pid, kill, [Symbol.asyncDispose]: stop };
+  return { name: "merklekv", port, pid: child.pid, http: "", kill, [Symbol.asyncDispose]: stop };
 }
 
 async function redisOn(directory: string, mode: Mode): Promise<DurableServer> {
@@ -78,6 +78,7 @@ async function redisOn(directory: string, mode: Mode): Promise<DurableServer> {
     name: "redis",
     port,
     pid: child.pid,
+    http: "",
     kill: () => end("SIGKILL"),
     [Symbol.asyncDispose]: () => end("SIGTERM"),
   };

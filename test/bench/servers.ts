@@ -31,6 +31,8 @@ export interface Server extends AsyncDisposable {
   readonly name: string;
   readonly port: number;
   readonly pid: number;
+  /** Where it serves HTTP, `host:port`; empty where it does not. */
+  readonly http: string;
 }
 
 /** Where redis-server is installed; null when it is not. */
@@ -50,6 +52,8 @@ export interface NodeSettings {
   readonly engine?: "log" | "memory";
   /** Whether nobody is to reach it but through the broker, where it keeps nothing to be sent later. */
   readonly isHidden?: boolean;
+  /** Whether it serves HTTP, on a free port. */
+  readonly servesHttp?: boolean;
   /** Whether its cluster has a secret. */
   readonly isSealed?: boolean;
   /** What to run instead of the built binary. */
@@ -59,7 +63,7 @@ export interface NodeSettings {
 /** The TOML of a bench node: defaults, but for what is given, and comparing with peers only if asked for. */
 export function nodeConfig(nodeId: string, settings: NodeSettings = {}): string {
   const { brokerPort, bindPort = 0, maxConnections = 1000, engine = "log" } = settings;
-  const { syncEverySeconds, isHidden = false } = settings;
+  const { syncEverySeconds, isHidden = false, servesHttp = false } = settings;
   return [
     `node_id = "${nodeId}"`,
     `[network]`,
@@ -75,6 +79,7 @@ export function nodeConfig(nodeId: string, settings: NodeSettings = {}): string 
     `interval_seconds = ${syncEverySeconds ?? 300}`,
     `[storage]`,
     `engine = "${engine}"`,
+    ...(servesHttp ? ["[http]", 'bind_address = "127.0.0.1"'] : []),
     "",
   ].join("\n");
 }
@@ -88,7 +93,9 @@ export async function startMerklekv(nodeId = "bench", settings?: NodeSettings): 
     : {};
   const node = await startNodeProcess({ config, env, ...(command && { command }) });
   const stop = async () => void (await node.stop());
-  return { name: "merklekv", port: node.port, pid: node.pid, [Symbol.asyncDispose]: stop };
+  const { port, pid } = node;
+  const [, http = ""] = /HTTP on (\S+)/.exec(node.output()) ?? [];
+  return { name: "merklekv", port, pid, http, [Symbol.asyncDispose]: stop };
 }
 
 /** The command that starts redis-server without persistence. */
@@ -147,7 +154,7 @@ async function start(name: string, command: string[], port: number): Promise<Ser
     await client.close();
     return true;
   });
-  return { name, port, pid: child.pid, [Symbol.asyncDispose]: stop };
+  return { name, port, pid: child.pid, http: "", [Symbol.asyncDispose]: stop };
 }
 
 /** Resident memory in MB (10^6 bytes) once it has stayed the same for five seconds. */
