@@ -1,8 +1,8 @@
 /** `merklekv serve`: runs one node until it is told to stop. */
-import { readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { formatHostPort } from "../config/address.ts";
 import { LiveConfig } from "../config/live-config.ts";
+import { readRegularUtf8 } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { findLooseFiles } from "../durability/loose-files.ts";
 import { startNode, type Node } from "../node.ts";
@@ -116,7 +116,7 @@ function watchFile(
 /** Null when it cannot be read. */
 function contentOf(path: string): string | null {
   try {
-    return readFileSync(path, "latin1");
+    return readRegularUtf8(path);
   } catch {
     return null;
   }

@@ -12,7 +12,13 @@
 import { counter, flag, text, type Fact } from "../fact.ts";
 import { OperationalError } from "../operational-error.ts";
 import { needsRestart } from "./field.ts";
-import { loadConfig, readUtf8, type ConfigSources, type LoadedConfig } from "./load.ts";
+import {
+  loadConfig,
+  readRegularUtf8,
+  readUtf8,
+  type ConfigSources,
+  type LoadedConfig,
+} from "./load.ts";
 import { type Config, type KeyName, keyNames, schema, valueOf } from "./schema.ts";
 import type { Origin } from "./settings.ts";
 
@@ -113,14 +119,13 @@ export class LiveConfig {
   /** Loads it; when it is not good, everything that is wrong with it. */
   static load(given: ConfigSources): { live: LiveConfig; loaded: Loaded } | readonly string[] {
     let content = "";
-    const sources = { ...given, readFile: given.readFile ?? readUtf8 };
-    const { readFile } = sources;
-    const loaded = loadConfig({ ...sources, readFile: (path) => (content = readFile(path)) });
+    const readFile = given.readFile ?? readUtf8;
+    const loaded = loadConfig({ ...given, readFile: (path) => (content = readFile(path)) });
     if (!loaded.ok) return loaded.problems;
     // A name that was drawn for this run stays.
     const { node_id } = loaded.config;
     const randomHex = (digits: number): string => node_id.slice(-digits);
-    const live = new LiveConfig(loaded, { ...sources, randomHex });
+    const live = new LiveConfig(loaded, { ...given, randomHex });
     live.content = content;
     return { live, loaded };
   }
@@ -136,7 +141,8 @@ export class LiveConfig {
       const { sources, given } = this;
       if (sources === null) return NOTHING;
       let content = this.content;
-      const readFile = (path: string): string => (content = sources.readFile!(path));
+      const read = sources.readFile ?? readRegularUtf8;
+      const readFile = (path: string): string => (content = read(path));
       const outcome = await this.apply(loadConfig({ ...sources, given, readFile }), []);
       this.problem = outcome.ok ? "" : outcome.problems.join("; ");
       if (outcome.ok) this.content = content;

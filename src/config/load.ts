@@ -6,7 +6,7 @@
  * names into today's, lay the environment over it, check every key against the schema,
  * then check the rules between keys. Problems are collected on the way, never thrown.
  */
-import { readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import TOML from "@iarna/toml";
 import { conflicts, hasBroker } from "./conflicts.ts";
 import { describeFound } from "./field.ts";
@@ -270,3 +270,23 @@ function bounded(name: string): string {
 export function readUtf8(path: string): string {
   return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
 }
+
+/**
+ * The same for a node that runs: a pipe, for which a start may wait, would hold up everybody, and a
+ * device has no end. Throws for what is no file, too, and for one that is too long.
+ */
+export function readRegularUtf8(path: string): string {
+  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const about = fstatSync(file);
+    if (about.isDirectory()) throw Object.assign(new Error(), { code: "EISDIR" });
+    if (!about.isFile()) throw new Error("it is no file");
+    if (about.size > MAX_FILE_BYTES) throw new Error(`it has more than ${MAX_FILE_BYTES} bytes`);
+    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** More than any configuration has. */
+const MAX_FILE_BYTES = 1024 * 1024;
