@@ -117,6 +117,7 @@ export class NodeTracing implements Tracer {
         "service.version": version,
       },
       version,
+      timing: this.timing,
       onExported: (spans) => this.noteExported(spans, url),
       onDropped: (spans, reason) => this.noteDropped(spans, url, reason),
     });

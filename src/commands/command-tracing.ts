@@ -15,7 +15,7 @@ import type { AskedRow } from "./asked-row.ts";
 import type { ClientSession } from "./client-session.ts";
 
 /** No more than this part of so many commands are traced in a second by the ratio alone. */
-const MOST_CANDIDATES_A_SECOND = 10_000;
+const MOST_CANDIDATES_A_SECOND = 1_000;
 /** What was not traced of that in this time may be made up for at once, in ms. */
 const BURST_MS = 1_000;
 

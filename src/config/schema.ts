@@ -595,7 +595,7 @@ export const schema = {
   "tracing.sample_ratio": fraction({
     fallback: 0.01,
     reloads: "at once",
-    doc: "The part of the commands and syncs that is traced where no client asks for it; of commands never more than 10,000 times this in a second.",
+    doc: "The part of the commands and syncs that is traced where no client asks for it; of commands never more than 1,000 times this in a second.",
   }),
   "tracing.headers": list({
     fallback: [],

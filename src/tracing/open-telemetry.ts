@@ -23,17 +23,25 @@ import {
   AlwaysOnSampler,
   BatchSpanProcessor,
   TracerProvider,
+  type ReadableSpan,
   type SpanExporter,
+  type SpanProcessor,
 } from "@opentelemetry/sdk-trace";
+import type { Cancel, Timing } from "../timing.ts";
 import type { TraceContext } from "../trace-context.ts";
 import type { Span, SpanFacts, SpanKind as Kind } from "../tracer.ts";
 
 /** Most spans that wait for the collector. */
 const MAX_WAITING = 2_048;
-/** Most spans in a message: about a millisecond's work. */
-const MESSAGE_SPANS = 64;
-/** A span waits so long for others, in ms. */
-const DELAY_MS = 500;
+/** Most spans in a message: one or two milliseconds' work. */
+const MESSAGE_SPANS = 256;
+/**
+ * A span waits so long for others, in ms: a message takes some milliseconds of processor time,
+ * however few are in it. The first after as long a quiet waits only a moment, for somebody who
+ * tries something out.
+ */
+const DELAY_MS = 5_000;
+const MOMENT_MS = 200;
 /** How long the collector may take for a message, repetitions included, in ms. */
 const TIMEOUT_MS = 5_000;
 /** Longest text among the facts of a span, in UTF-16 units. */
@@ -51,6 +59,7 @@ export interface ExportOptions {
   readonly onExported: (spans: number) => void;
   /** So many spans were dropped, for that reason. */
   readonly onDropped: (spans: number, reason: string) => void;
+  readonly timing: Timing;
 }
 
 /** Spans on their way to one collector. */
@@ -62,36 +71,13 @@ export interface SpanExport {
 
 /** Begins to export. Connects with the first spans. */
 export function startExport(options: ExportOptions): SpanExport {
-  const { url, version, resource } = options;
-  const headers = { ...options.headers };
-  const exporter = new OTLPTraceExporter({ url, headers, timeoutMillis: TIMEOUT_MS });
-  const waiting = { spans: 0 };
-  const batches = new BatchSpanProcessor({
-    exporter: counted(exporter, waiting, options),
-    maxQueueSize: MAX_WAITING,
-    maxExportBatchSize: MESSAGE_SPANS,
-    scheduledDelayMillis: DELAY_MS,
-    exportTimeoutMillis: 2 * TIMEOUT_MS,
-  });
+  const { version, resource } = options;
   const provider = new TracerProvider({
     resource: resourceFromAttributes(resource),
     // Whoever begins a span has decided.
     sampler: new AlwaysOnSampler(),
     spanLimits: { attributeValueLengthLimit: MAX_FACT_LENGTH },
-    spanProcessors: [
-      {
-        onStart() {},
-        onEnd(span) {
-          if (waiting.spans >= MAX_WAITING) {
-            return options.onDropped(1, "the collector takes them too slowly");
-          }
-          waiting.spans++;
-          batches.onEnd(span);
-        },
-        forceFlush: () => batches.forceFlush(),
-        shutdown: () => batches.shutdown(),
-      },
-    ],
+    spanProcessors: [new WaitingSpans(options)],
   });
   const tracer = provider.getTracer("merklekv", version);
   return {
@@ -104,24 +90,73 @@ export function startExport(options: ExportOptions): SpanExport {
   };
 }
 
-/** The exporter, and how many spans it takes of those that wait. */
-function counted(
-  exporter: SpanExporter,
-  waiting: { spans: number },
-  { onExported, onDropped }: ExportOptions,
-): SpanExporter {
-  return {
-    export(spans, done) {
-      exporter.export(spans, (result) => {
-        waiting.spans -= spans.length;
-        if (result.error === undefined && result.code === 0) onExported(spans.length);
-        else onDropped(spans.length, result.error?.message || "the collector did not take them");
-        done(result);
-      });
-    },
-    shutdown: () => exporter.shutdown(),
-    forceFlush: () => exporter.forceFlush?.() ?? Promise.resolve(),
-  };
+/** What became of a message. */
+type Answer = Parameters<Parameters<SpanExporter["export"]>[1]>[0];
+const SUCCESS = 0;
+
+/** Spans that wait for the collector: the packages' queue, with what becomes of each counted. */
+class WaitingSpans implements SpanProcessor {
+  private count = 0;
+  private sentMs = -Infinity;
+  private cancelMoment: Cancel | null = null;
+  private readonly queue: BatchSpanProcessor;
+
+  constructor(private readonly options: ExportOptions) {
+    const { url, headers } = options;
+    const sender = new OTLPTraceExporter({
+      url,
+      headers: { ...headers },
+      timeoutMillis: TIMEOUT_MS,
+    });
+    const exporter: SpanExporter = {
+      export: (spans, done) => {
+        this.sentMs = options.timing.nowMs();
+        sender.export(spans, (result) => {
+          this.noteAnswer(spans.length, result);
+          done(result);
+        });
+      },
+      shutdown: () => sender.shutdown(),
+    };
+    this.queue = new BatchSpanProcessor({
+      exporter,
+      maxQueueSize: MAX_WAITING,
+      maxExportBatchSize: MESSAGE_SPANS,
+      scheduledDelayMillis: DELAY_MS,
+      exportTimeoutMillis: 2 * TIMEOUT_MS,
+    });
+  }
+
+  onStart(): void {}
+
+  onEnd(span: ReadableSpan): void {
+    const { timing, onDropped } = this.options;
+    if (this.count >= MAX_WAITING) return onDropped(1, "the collector takes them too slowly");
+    this.count++;
+    this.queue.onEnd(span);
+    if (this.cancelMoment !== null || timing.nowMs() - this.sentMs < DELAY_MS) return;
+    this.cancelMoment = timing.after(MOMENT_MS, () => {
+      this.cancelMoment = null;
+      void this.forceFlush();
+    });
+  }
+
+  // What the queue rejects with was told as dropped.
+  forceFlush(): Promise<void> {
+    return this.queue.forceFlush().catch(() => {});
+  }
+
+  shutdown(): Promise<void> {
+    this.cancelMoment?.();
+    return this.queue.shutdown();
+  }
+
+  private noteAnswer(spans: number, { code, error }: Answer): void {
+    const { onExported, onDropped } = this.options;
+    this.count -= spans;
+    if (code === SUCCESS) onExported(spans);
+    else onDropped(spans, error?.message || "the collector did not take them");
+  }
 }
 
 function within({ traceId, spanId, state }: TraceContext, isRemote: boolean): Context {

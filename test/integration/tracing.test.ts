@@ -235,6 +235,7 @@ describe("a collector", () => {
     await eventually("they are dropped", async () => (await dropped(node)) === 10);
     expect(complaints(node)[0]).toMatch(/Unauthorized|401/);
     receiver.answer = () => Response.json({});
+    await change(node, { "tracing.headers": ["name: a node"] });
     await fill(node, 1);
     await receiver.trace(TRACE, 1);
     await eventually("that is told", () => node.read("log").includes("reach the collector again"));
