@@ -80,7 +80,7 @@ export class NodeTracing implements Tracer {
   }
 
   begin(name: string, kind: SpanKind, parent: TraceContext | null, facts?: SpanFacts): Span {
-    // Something that was under way when tracing was turned off may still ask.
+    // None when too many wait; and something that was under way when tracing was turned off may ask.
     return this.spanExport?.begin(name, kind, parent, facts) ?? new UnwantedSpan(parent);
   }
 
@@ -142,7 +142,7 @@ export class NodeTracing implements Tracer {
   }
 }
 
-/** Of something that began while spans were wanted. */
+/** In place of one that nobody takes: what belongs to it belongs to what it would have. */
 class UnwantedSpan implements Span {
   readonly context: TraceContext;
 

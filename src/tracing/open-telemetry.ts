@@ -64,7 +64,13 @@ export interface ExportOptions {
 
 /** Spans on their way to one collector. */
 export interface SpanExport {
-  begin(name: string, kind: Kind, parent: TraceContext | null, facts: SpanFacts | undefined): Span;
+  /** Null when too many wait: then it is dropped, and costs no more than that. */
+  begin(
+    name: string,
+    kind: Kind,
+    parent: TraceContext | null,
+    facts: SpanFacts | undefined,
+  ): Span | null;
   /** Sends what waits, which may take as long as the collector may, and takes no more. */
   stop(): Promise<void>;
 }
@@ -72,16 +78,18 @@ export interface SpanExport {
 /** Begins to export. Connects with the first spans. */
 export function startExport(options: ExportOptions): SpanExport {
   const { version, resource } = options;
+  const waiting = new WaitingSpans(options);
   const provider = new TracerProvider({
     resource: resourceFromAttributes(resource),
     // Whoever begins a span has decided.
     sampler: new AlwaysOnSampler(),
     spanLimits: { attributeValueLengthLimit: MAX_FACT_LENGTH },
-    spanProcessors: [new WaitingSpans(options)],
+    spanProcessors: [waiting],
   });
   const tracer = provider.getTracer("merklekv", version);
   return {
     begin(name, kind, parent, attributes = {}) {
+      if (!waiting.hasRoom()) return null;
       const context = parent === null ? ROOT_CONTEXT : within(parent, REMOTE.has(kind));
       return spanOf(tracer.startSpan(name, { kind: KINDS[kind], attributes }, context), parent);
     },
@@ -129,9 +137,16 @@ class WaitingSpans implements SpanProcessor {
 
   onStart(): void {}
 
+  /** Whether another may wait; if not, one is counted as dropped. */
+  hasRoom(): boolean {
+    if (this.count < MAX_WAITING) return true;
+    this.options.onDropped(1, "the collector takes them too slowly");
+    return false;
+  }
+
   onEnd(span: ReadableSpan): void {
-    const { timing, onDropped } = this.options;
-    if (this.count >= MAX_WAITING) return onDropped(1, "the collector takes them too slowly");
+    const { timing } = this.options;
+    if (!this.hasRoom()) return;
     this.count++;
     this.queue.onEnd(span);
     if (this.cancelMoment !== null || timing.nowMs() - this.sentMs < DELAY_MS) return;
