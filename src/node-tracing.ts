@@ -80,7 +80,7 @@ export class NodeTracing implements Tracer {
   }
 
   begin(name: string, kind: SpanKind, parent: TraceContext | null, facts?: SpanFacts): Span {
-    // None when too many wait; and something that was under way when tracing was turned off may ask.
+    // None when too many wait; and what was under way when tracing was turned off may still ask.
     return this.spanExport?.begin(name, kind, parent, facts) ?? new UnwantedSpan(parent);
   }
 

@@ -47,6 +47,12 @@ async function pair(receiver: OtlpReceiver, values: Values = {}): Promise<Reload
   return [a, b];
 }
 
+/** Lines of a node's log about that event. */
+function eventsIn(node: ReloadingNode, event: string): string[] {
+  const lines = node.read("log").split("\n");
+  return lines.filter((line) => line.endsWith("}") && line.includes(`"event":"${event}"`));
+}
+
 /** Name, node and the name of what each belongs to. */
 function shapeOf(spans: readonly ReceivedSpan[]): string[] {
   const parentOf = ({ parentSpanId }: ReceivedSpan): string =>
@@ -223,6 +229,7 @@ describe("a collector", () => {
     expect(await dropped(node)).toBe(2_500 - 2_048);
     await eventually("more are", async () => (await dropped(node)) > 2_500 - 2_048);
     expect(await node.fact("trace_spans_exported")).toBe("0");
+    await eventually("it is told", () => complaints(node).length > 0);
     expect(complaints(node)).toHaveLength(1);
     expect(complaints(node)[0]).toContain("endpoint=http://127.0.0.1:1/v1/traces reason=");
   });
@@ -233,7 +240,7 @@ describe("a collector", () => {
     const node = await tracing(receiver);
     await fill(node, 10);
     await eventually("they are dropped", async () => (await dropped(node)) === 10);
-    expect(complaints(node)[0]).toMatch(/Unauthorized|401/);
+    await eventually("it is told", () => /Unauthorized|401/.test(complaints(node)[0] ?? ""));
     receiver.answer = () => Response.json({});
     await change(node, { "tracing.headers": ["name: a node"] });
     await fill(node, 1);
@@ -271,13 +278,9 @@ test("lines of the log name the trace of the command that they belong to, at onc
   await node.ask(`TRACE ${TRACEPARENT} CONFIG SET slowlog.max_len 7`);
   await node.ask(`TRACE ${TRACEPARENT} FORGET nobody`);
   await node.ask("CONFIG SET slowlog.max_len 8");
-  const lines = node
-    .read("log")
-    .trimEnd()
-    .split("\n")
-    .map((line) => JSON.parse(line));
-  const changes = lines.filter(({ event }) => event === "settings_changed");
-  expect(changes.map(({ trace_id }) => trace_id)).toEqual([TRACE, undefined]);
+  const changes = (): string[] => eventsIn(node, "settings_changed");
+  await eventually("both are written", () => changes().length === 2);
+  expect(changes().map((line) => JSON.parse(line).trace_id)).toEqual([TRACE, undefined]);
 });
 
 test("a sync session and its rounds are one trace, on both nodes and in both logs", async () => {
@@ -314,10 +317,7 @@ test("a sync session and its rounds are one trace, on both nodes and in both log
   }
   expect(sync.facts).toMatchObject({ "merklekv.peer": "a" });
   for (const node of [a, b]) {
-    const lines = node
-      .read("log")
-      .split("\n")
-      .filter((line) => line.includes('"event":"sync"'));
-    expect(lines.map((line) => JSON.parse(line).trace_id)).toEqual([TRACE]);
+    await eventually("it is written", () => eventsIn(node, "sync").length > 0);
+    expect(eventsIn(node, "sync").map((line) => JSON.parse(line).trace_id)).toEqual([TRACE]);
   }
 });
