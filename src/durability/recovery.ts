@@ -13,6 +13,7 @@
  */
 import { join } from "node:path";
 import { flawOf } from "../core/data/entry-check.ts";
+import { PREFETCH_KEYS } from "../core/store/keyed-entries.ts";
 import { REFUSED_INVALID } from "../core/store/outcome.ts";
 import type { Pieces } from "../core/store/pieces.ts";
 import type { Store } from "../core/store/store.ts";
@@ -146,6 +147,8 @@ class Recovery {
   private readonly metadata = new Metadata();
   private readonly refused: RefusedEntries;
   private readonly sink: DataSink;
+  /** For each key that is looked up ahead, where it is. */
+  private readonly inputs = new Array<Uint8Array>(PREFETCH_KEYS);
   private entries = 0;
   private bytesDone = 0;
   private bytesTotal = 0;
@@ -173,7 +176,7 @@ class Recovery {
         target.applyFloor(timeHigh, timeLow, originHigh, originLow);
       },
       ahead: (bytes, starts, lengths, count) => {
-        target.prefetch(bytes, starts, lengths, count);
+        target.prefetch(this.inputs.fill(bytes), starts, lengths, count);
       },
       metadata: (name, value) => this.metadata.set(name, value),
       drop: (entry) => target.dropAgain(entry),

@@ -5,7 +5,10 @@
 import type { Socket, TCPSocketListener } from "bun";
 import { formatHostPort, plainAddresses, type Plaintext } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
+import type { Timing } from "../timing.ts";
 import type { Handshake } from "./handshakes.ts";
+import type { ReadAhead } from "./read-ahead.ts";
+import { SmallChunks } from "./small-chunks.ts";
 import type { SocketHandler } from "./socket-handler.ts";
 
 /** Where to listen, by the names of the config file. */
@@ -27,6 +30,8 @@ export interface DoorOptions {
   onBroken(): void;
   /** A mistake of ours. */
   reportBug(error: Error): void;
+  readonly readAhead: ReadAhead;
+  readonly timing: Timing;
 }
 
 /** What comes makes no TLS any more. */
@@ -36,11 +41,17 @@ const BROKEN_TLS = /^(EPROTO|ERR_SSL_.*)$/;
 export class Doors {
   private readonly plain: TCPSocketListener<SocketHandler>[] = [];
   private secure: TCPSocketListener<SocketHandler> | null = null;
+  private readonly smallChunks: SmallChunks;
 
   constructor(
     private readonly settings: DoorSettings,
     private readonly options: DoorOptions,
-  ) {}
+  ) {
+    const { readAhead, timing } = options;
+    const onError = (socket: Socket<SocketHandler>, error: Error): void =>
+      this.onError(socket, error);
+    this.smallChunks = new SmallChunks({ readAhead, timing, onError });
+  }
 
   /** The port for plain text; the one the system chose when 0 was asked for. Null without one. */
   get plainPort(): number | null {
@@ -69,33 +80,44 @@ export class Doors {
     }
   }
 
-  /** Accepts no more. Who is in stays. */
+  /** Accepts no more. Who is in stays, and what has come is handed on. */
   close(): void {
+    this.smallChunks.flush();
     for (const door of this.plain) door.stop(false);
     this.secure?.stop(false);
   }
 
   /** What a socket is heard with: whoever has it is its `data`. */
   get events() {
-    const { onClose, onBroken, reportBug } = this.options;
+    const { onClose } = this.options;
+    const { smallChunks } = this;
     return {
       // Not a Buffer, whose slice() makes no copy and keeps the whole chunk.
       binaryType: "uint8array" as const,
       open() {},
-      data: (socket: Socket<SocketHandler>, chunk: Uint8Array) => socket.data?.onData(chunk),
+      data: (socket: Socket<SocketHandler>, chunk: Uint8Array) => smallChunks.add(socket, chunk),
       drain: (socket: Socket<SocketHandler>) => socket.data?.onDrain(),
-      end: (socket: Socket<SocketHandler>) => socket.data?.onEnd(),
-      close: onClose,
+      end(socket: Socket<SocketHandler>) {
+        smallChunks.flush();
+        socket.data?.onEnd();
+      },
+      close(socket: Socket<SocketHandler>) {
+        smallChunks.flush();
+        onClose(socket);
+      },
       /** Of TLS only, and the first that is heard of it. */
       handshake: (socket: Socket<SocketHandler>, isDone: boolean, error: Error | null) =>
         (socket.data as Handshake).onHandshake(socket, isDone, error),
-      error(socket: Socket<SocketHandler>, error: NodeJS.ErrnoException) {
-        // What the system or TLS say of a connection is an event, anything else a mistake of ours.
-        if (BROKEN_TLS.test(error.code ?? "")) onBroken();
-        else if (error.syscall === undefined) reportBug(error);
-        socket.terminate();
-      },
+      error: (socket: Socket<SocketHandler>, error: Error) => this.onError(socket, error),
     };
+  }
+
+  private onError(socket: Socket<SocketHandler>, error: NodeJS.ErrnoException): void {
+    const { onBroken, reportBug } = this.options;
+    // What the system or TLS say of a connection is an event, anything else a mistake of ours.
+    if (BROKEN_TLS.test(error.code ?? "")) onBroken();
+    else if (error.syscall === undefined) reportBug(error);
+    socket.terminate();
   }
 
   private listen(

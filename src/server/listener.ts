@@ -185,6 +185,8 @@ export class Listener {
       onClose: (socket) => this.close(socket),
       onBroken: () => this.brokenConnections++,
       reportBug: context.services.reportBug,
+      readAhead: this.shared.readAhead,
+      timing: runQueue.timing,
     });
     this.handshakes = tls && this.createHandshakes(tls);
   }

@@ -20,8 +20,14 @@ const LEAST_REQUEST_BYTES = 20;
 
 /** See the file header. */
 export class ReadAhead {
+  private readonly inputs: Uint8Array[] = Array.from({ length: PREFETCH_KEYS }, () => NOTHING);
   private readonly starts = new Int32Array(PREFETCH_KEYS);
   private readonly lengths = new Int32Array(PREFETCH_KEYS);
+  private keys = 0;
+  /** The chunks that were looked at together, from which one on, and how many are left. */
+  private chunks: readonly Uint8Array[] = [];
+  private nextChunk = 0;
+  private chunksLeft = 0;
 
   constructor(private readonly store: Store) {}
 
@@ -30,9 +36,66 @@ export class ReadAhead {
    * it stopped looking: no need to call again before execution has come that far.
    */
   look(input: Uint8Array, from: number, end: number): number {
-    const { starts, lengths } = this;
+    if (this.chunksLeft > 0 && this.isLookedAt(input)) return end;
+    this.keys = 0;
+    const at = this.collect(input, from, end);
+    if (this.keys > 1) this.prefetch();
+    return at > from ? at : end;
+  }
+
+  /**
+   * Touches what the requests in several chunks will need, from chunk `from` on, up to
+   * PREFETCH_KEYS keys. They are to be worked on in this order, as one run of the store, until
+   * `endMany`. Returns up to which chunk, but one at least.
+   */
+  beginMany(chunks: readonly Uint8Array[], from: number): number {
+    this.keys = 0;
+    const end = Math.min(chunks.length, from + MOST_CHUNKS);
     let at = from;
-    let keys = 0;
+    for (; at < end && this.keys < PREFETCH_KEYS; at++) {
+      const { keys } = this;
+      const { length } = chunks[at];
+      const hasMore = this.collect(chunks[at], 0, length) + LEAST_REQUEST_BYTES <= length;
+      if (!hasMore || this.keys < PREFETCH_KEYS || at === from) continue;
+      this.keys = keys;
+      break;
+    }
+    this.chunks = chunks;
+    this.nextChunk = from;
+    this.chunksLeft = at - from;
+    this.store.beginRun();
+    if (this.keys > 1) this.prefetch();
+    return at;
+  }
+
+  /** Ends what `beginMany` began. */
+  endMany(): void {
+    this.chunksLeft = 0;
+    this.store.endRun();
+  }
+
+  /** Whether a chunk is the next of those, or one behind it, as some are not worked on. */
+  private isLookedAt(input: Uint8Array): boolean {
+    const { chunks, nextChunk } = this;
+    for (let i = 0; i < this.chunksLeft; i++) {
+      if (chunks[nextChunk + i] !== input) continue;
+      this.nextChunk += i + 1;
+      this.chunksLeft -= i + 1;
+      return true;
+    }
+    return false;
+  }
+
+  private prefetch(): void {
+    const { inputs, starts, lengths, keys } = this;
+    this.store.prefetch(inputs, starts, lengths, keys);
+  }
+
+  /** Notes keys of the requests from `from` on. Returns where it stopped looking. */
+  private collect(input: Uint8Array, from: number, end: number): number {
+    const { inputs, starts, lengths } = this;
+    let { keys } = this;
+    let at = from;
     while (keys < PREFETCH_KEYS && at + LEAST_REQUEST_BYTES <= end && input[at] === STAR) {
       let parts = input[at + 1] - 0x30;
       at += 2;
@@ -55,6 +118,7 @@ export class ReadAhead {
         else if (part === nextKey) {
           nextKey += step;
           if (at + length <= end && length <= LONGEST_KEY_BYTES && keys < PREFETCH_KEYS) {
+            inputs[keys] = input;
             starts[keys] = at;
             lengths[keys++] = length;
           }
@@ -62,8 +126,8 @@ export class ReadAhead {
         at += length + 2;
       }
     }
-    if (keys > 1) this.store.prefetch(input, starts, lengths, keys);
-    return at > from ? at : end;
+    this.keys = keys;
+    return at;
   }
 }
 
@@ -81,5 +145,8 @@ const LOWER = 0x20;
 const LOWER_M = 0x6d;
 const LOWER_G = 0x67;
 const LOWER_S = 0x73;
+/** Among so many it is looked for which one is worked on. */
+const MOST_CHUNKS = 2 * PREFETCH_KEYS;
+const NOTHING = new Uint8Array(0);
 /** Hashing longer keys twice would cost more than it saves. */
 const LONGEST_KEY_BYTES = 128;

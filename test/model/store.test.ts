@@ -439,7 +439,8 @@ test("keys that were prefetched are found as any others are, and so are those be
         };
         real.store.beginRun();
         const lengths = Int32Array.from(sorted, ({ length }) => length);
-        real.store.prefetch(keys, starts, lengths, sorted.length);
+        const inputs = sorted.map(() => keys);
+        real.store.prefetch(inputs, starts, lengths, sorted.length);
         check(text);
         real.store.endRun();
         keys.set(bytes(later));
@@ -448,6 +449,27 @@ test("keys that were prefetched are found as any others are, and so are those be
     ),
     { numRuns: 500 },
   );
+});
+
+test("what was prefetched in a run within a run is known until that ends, and no longer", () => {
+  const real = new TestStore();
+  for (const key of ["aa", "bb", "cc", "dd"]) real.set(key, "v");
+  const outer = bytes("aabb").slice();
+  const inner = bytes("ccdd").slice();
+  const find = (keys: Uint8Array, at: number): number => real.store.find(keys, at, 2);
+  const ids = [find(outer, 0), find(outer, 2), find(inner, 0), find(inner, 2)];
+  const starts = Int32Array.of(0, 2);
+  const lengths = Int32Array.of(2, 2);
+  real.store.beginRun();
+  real.store.prefetch([outer, outer], starts, lengths, 2);
+  real.store.beginRun();
+  expect([find(outer, 0), find(outer, 2)]).toEqual(ids.slice(0, 2));
+  real.store.prefetch([inner, inner], starts, lengths, 2);
+  expect([find(inner, 0), find(inner, 2)]).toEqual(ids.slice(2));
+  real.store.endRun();
+  inner.set(bytes("ddcc"));
+  expect([find(inner, 0), find(inner, 2)]).toEqual([ids[3], ids[2]]);
+  real.store.endRun();
 });
 
 /** Each look at the clock takes as long as a lookup. */

@@ -73,8 +73,11 @@ export class KeyedEntries {
 
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
-  /** The keys prefetched last, in ascending order of their place, and how far `hash` has come. */
-  private hashedKeys: Uint8Array | null = null;
+  /** Where the keys prefetched last are, and how far `hash` has come. */
+  private readonly hashedInputs: (Uint8Array | null)[] = Array.from(
+    { length: PREFETCH_KEYS },
+    () => null,
+  );
   private readonly hashedStarts = new Int32Array(PREFETCH_KEYS);
   private readonly hashedLengths = new Int32Array(PREFETCH_KEYS);
   private hashedCount = 0;
@@ -180,20 +183,18 @@ export class KeyedEntries {
 
   /** What a key is filed under, unsigned 32-bit. */
   hash(key: Uint8Array, offset: number, length: number): number {
-    const { hashedKeys, hashedStarts, hashedLengths } = this;
-    if (key === hashedKeys) {
-      let at = this.nextHashed;
-      while (at < this.hashedCount && hashedStarts[at] < offset) at++;
+    const { hashedInputs, hashedStarts, hashedCount } = this;
+    for (let at = this.nextHashed; at < hashedCount; at++) {
+      if (hashedStarts[at] !== offset || hashedInputs[at] !== key) continue;
       this.nextHashed = at;
-      const isHashed = at < this.hashedCount && hashedStarts[at] === offset;
-      if (isHashed && hashedLengths[at] === length) return this.hashes[at];
+      if (this.hashedLengths[at] === length) return this.hashes[at];
+      break;
     }
     return hashKey(key, offset, length, this.hashSeed.low, this.hashSeed.high);
   }
 
   /** Ends the time in which the keys prefetched last stay where they are. */
   forgetHashes(): void {
-    this.hashedKeys = null;
     this.hashedCount = 0;
   }
 
@@ -203,11 +204,19 @@ export class KeyedEntries {
   }
 
   /** See `Store.prefetch`. */
-  prefetch(keys: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): number {
+  prefetch(
+    inputs: readonly Uint8Array[],
+    starts: Int32Array,
+    lengths: Int32Array,
+    count: number,
+  ): number {
     const { hashes, ids, index, table } = this;
     const { low, high } = this.hashSeed;
-    for (let i = 0; i < count; i++) hashes[i] = hashKey(keys, starts[i], lengths[i], low, high);
-    this.hashedKeys = keys;
+    for (let i = 0; i < count; i++) {
+      const input = inputs[i];
+      hashes[i] = hashKey(input, starts[i], lengths[i], low, high);
+      this.hashedInputs[i] = input;
+    }
     this.hashedStarts.set(starts);
     this.hashedLengths.set(lengths);
     this.hashedCount = count;

@@ -131,6 +131,10 @@ export class Store {
   private readonly patches: StringPatches;
   private readonly sweeper: Sweeper;
   private isRefusing = false;
+  /** How many runs have begun and not ended, each within the one before. */
+  private runs = 0;
+  /** How many there were when keys were prefetched last. */
+  private prefetchedIn = 0;
   private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 
   // Scratch: every operation is synchronous, so one of each is enough.
@@ -238,26 +242,34 @@ export class Store {
 
   /**
    * Begins a run of requests, which takes well below a millisecond: until `endRun` the time is
-   * looked at once at the most (`HybridClock.hold`), and keys may be prefetched.
+   * looked at once at the most (`HybridClock.hold`), and keys may be prefetched. Runs within a run
+   * are a part of it.
    */
   beginRun(): void {
-    this.clock.hold();
+    if (this.runs++ === 0) this.clock.hold();
   }
 
   /** Ends what `beginRun` began. */
   endRun(): void {
-    this.clock.release();
-    this.entries.forgetHashes();
+    if (--this.runs === 0) this.clock.release();
+    if (this.runs < this.prefetchedIn) this.entries.forgetHashes();
   }
 
   /**
-   * Within a run: hashes keys, which must stay where they are until its end, and loads the memory
-   * that looking them up will need, all keys a step at a time, so that the processor waits for many
-   * loads at once. At most PREFETCH_KEYS keys. Returns a number of no meaning, which keeps
-   * the loads from being optimised away.
+   * Within a run: hashes keys, each in its own of `inputs`, and loads the memory that looking them
+   * up will need, all keys a step at a time, so that the processor waits for many loads at once. At
+   * most PREFETCH_KEYS keys, in the order in which they are looked up; their bytes stay as they are
+   * until the run ends or more is prefetched. Returns a number of no meaning,
+   * which keeps the loads from being optimised away.
    */
-  prefetch(keys: Uint8Array, starts: Int32Array, lengths: Int32Array, count: number): number {
-    return this.entries.prefetch(keys, starts, lengths, count);
+  prefetch(
+    inputs: readonly Uint8Array[],
+    starts: Int32Array,
+    lengths: Int32Array,
+    count: number,
+  ): number {
+    this.prefetchedIn = this.runs;
+    return this.entries.prefetch(inputs, starts, lengths, count);
   }
 
   /** Id of the entry with this key, a tombstone or an expired one too, or -1. */

@@ -12,6 +12,7 @@ import { RESP2 } from "../../../src/protocol/reply.ts";
 import { Request } from "../../../src/protocol/request.ts";
 import { InputBuffer } from "../../../src/server/input-buffer.ts";
 import { Connection } from "../../../src/server/connection.ts";
+import { SmallChunks } from "../../../src/server/small-chunks.ts";
 import type { SocketHandler } from "../../../src/server/socket-handler.ts";
 import { SendQueue } from "../../../src/send-queue.ts";
 import { InProcessServer } from "../../support/in-process.ts";
@@ -31,6 +32,7 @@ export interface Row {
 }
 
 const PIPELINE = 100;
+const CLIENTS = 50;
 const REQUESTS = 20_000;
 const WARM_ROUNDS = 8;
 const ROUNDS = 24;
@@ -107,6 +109,7 @@ export class Breakdown {
         if (pipeline === PIPELINE) push(rows, "together, beyond that", ns - sum);
         push(rows, `through a connection, pipeline ${pipeline}`, ns);
       }
+      push(rows, `the same of ${CLIENTS} clients at once`, this.throughMany(command));
     }
     return rows;
   }
@@ -264,6 +267,32 @@ export class Breakdown {
     const connection = this.connect();
     // A connection keeps what it is given: a copy, as the runtime makes one.
     return perRequest(chunks, pipeline, (chunk) => connection.onData(new Uint8Array(chunk)));
+  }
+
+  /** What comes in one turn of the event loop, as the listener hands it on. */
+  private throughMany(command: Command): number {
+    const { chunks } = new Load(command, this.keys, 1);
+    const sockets = Array.from({ length: CLIENTS }, () => {
+      return { data: this.connect() } as unknown as Socket<SocketHandler>;
+    });
+    let endTurn = (): void => {};
+    const soon = (task: () => void): (() => void) => {
+      endTurn = task;
+      return () => {};
+    };
+    const { readAhead, runQueue } = this.server.shared;
+    const timing = { ...runQueue.timing, soon };
+    const onError = (_: unknown, error: Error): never => {
+      throw error;
+    };
+    const smallChunks = new SmallChunks({ readAhead, timing, onError });
+    const turns = Array.from({ length: Math.floor(chunks.length / CLIENTS) }, (_, i) =>
+      chunks.slice(i * CLIENTS, (i + 1) * CLIENTS),
+    );
+    return perRequest(turns, CLIENTS, (turn) => {
+      for (let i = 0; i < CLIENTS; i++) smallChunks.add(sockets[i], new Uint8Array(turn[i]));
+      endTurn();
+    });
   }
 }
 

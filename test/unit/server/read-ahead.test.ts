@@ -9,9 +9,9 @@ import { respRequest } from "../../support/in-process.ts";
 /** The keys that one look finds, and where it stops. */
 function look(input: Uint8Array, from = 0): { keys: string[]; at: number } {
   const keys: string[] = [];
-  const prefetch: Store["prefetch"] = (bytes, starts, lengths, count) => {
+  const prefetch: Store["prefetch"] = (inputs, starts, lengths, count) => {
     for (let i = 0; i < count; i++) {
-      const key = bytes.subarray(starts[i], starts[i] + lengths[i]);
+      const key = inputs[i].subarray(starts[i], starts[i] + lengths[i]);
       keys.push(Buffer.from(key).toString("latin1"));
     }
     return 0;
