@@ -23,6 +23,7 @@ import {
   type HttpTls,
 } from "./http/http-port.ts";
 import type { Caller, HttpRequest } from "./http/http-connection.ts";
+import { HttpListener } from "./http/http-listener.ts";
 import { LoopDelay } from "./http/loop-delay.ts";
 import type { Audit, InnerClient } from "./ports.ts";
 import type { Replica } from "./replica.ts";
@@ -89,7 +90,12 @@ export function openNodeHttp(
   const { http } = config;
   if (http.bind_address === "" && http.bind_port === 0) return null;
   const loopDelay = new LoopDelay(timing);
-  const source = sourceOf(config, timing, users, audit, serving, recovery, loopDelay);
+  let opened: HttpPort | null = null;
+  const series = (): readonly Series<void>[] => [
+    ...seriesWithin(() => loopDelay, LoopDelay.series),
+    ...seriesWithin(() => opened?.listener ?? null, HttpListener.series),
+  ];
+  const source = sourceOf(config, timing, users, audit, serving, recovery, series);
   try {
     const host = http.bind_address === "" ? LOOPBACK : http.bind_address;
     const port = new HttpPort(
@@ -100,6 +106,7 @@ export function openNodeHttp(
       mostConnections,
       http.tls ? tls : null,
     );
+    opened = port;
     const stop = (): void => {
       loopDelay.stop();
       port.stop();
@@ -120,7 +127,7 @@ function sourceOf(
   audit: Audit,
   serving: () => ServingNode | null,
   recovery: () => RecoveryProgress | null,
-  loopDelay: LoopDelay,
+  series: () => readonly Series<void>[],
 ): HttpPortSource {
   const noteDenied = (event: "denied" | "login_failed", user: string, from: Caller): void => {
     const { address, certificateName: certificate } = from;
@@ -165,8 +172,7 @@ function sourceOf(
     metrics() {
       const node = serving();
       if (node === null) return null;
-      const delays = seriesWithin(() => loopDelay, LoopDelay.series);
-      return { sections: node.view.facts(), series: [...node.series(), ...delays] };
+      return { sections: node.view.facts(), series: [...node.series(), ...series()] };
     },
     readiness: () => checksOf(serving(), recovery()),
     // A web page whose name was made to lead here calls it by that; such names have a dot.

@@ -1,4 +1,5 @@
 /** The documentation's tables of metrics and of events in the log. */
+import { HttpListener } from "../http/http-listener.ts";
 import { LoopDelay } from "../http/loop-delay.ts";
 import { describeMetrics } from "../http/metric-family.ts";
 import { infoTable, seriesTable } from "../node-facts.ts";
@@ -8,7 +9,11 @@ import { markdownTable } from "./markdown-table.ts";
 /** A heading and a table of every metric, without a final newline. */
 export function metricTable(): string {
   const facts = infoTable.flatMap((section) => section.facts);
-  const metrics = describeMetrics(facts, [...seriesTable, ...LoopDelay.series]);
+  const metrics = describeMetrics(facts, [
+    ...seriesTable,
+    ...LoopDelay.series,
+    ...HttpListener.series,
+  ]);
   const rows = metrics.map(({ name, kind, labels, help }) => [
     `\`${name}\``,
     kind,

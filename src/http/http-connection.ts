@@ -43,7 +43,7 @@ export interface HttpConnectionOptions {
 /** How long a client may be silent between requests, take over a head, and read nothing, in ms. */
 const IDLE_MS = 30_000;
 const HEAD_MS = 10_000;
-const UNREAD_MS = 30_000;
+const UNREAD_MS = 20_000;
 /** How long it may go on sending when all is said. */
 const LINGER_MS = 2_000;
 /** What may come before it is asked for. */
@@ -103,9 +103,14 @@ export class HttpConnection {
     this.input = NOTHING;
   }
 
-  /** Looks whether the client has taken too long. */
-  tick(nowMs: number): void {
-    if (nowMs - this.waitingSinceMs > this.waitsForMs) this.cut();
+  /** Whether the client has taken too long. */
+  isLate(nowMs: number): boolean {
+    return nowMs - this.waitingSinceMs > this.waitsForMs;
+  }
+
+  /** Whether nothing of a request is there, and all answers are read. */
+  get isIdle(): boolean {
+    return this.waitsForMs === IDLE_MS || this.isEnding;
   }
 
   /** Ends it at once. */

@@ -7,6 +7,7 @@ import type { Socket, TCPSocketListener } from "bun";
 import type { PeerCertificate } from "node:tls";
 import { formatHostPort } from "../config/address.ts";
 import { nameInCertificate } from "../security/certificate-name.ts";
+import type { Series } from "../fact.ts";
 import { every, type Cancel, type Timing } from "../timing.ts";
 import { HttpConnection, type Caller, type HttpRequest } from "./http-connection.ts";
 
@@ -36,7 +37,36 @@ type HttpSocket = Socket<HttpConnection | null>;
 
 /** See the file header. */
 export class HttpListener {
+  /** For metrics. */
+  static readonly series: readonly Series<HttpListener>[] = [
+    {
+      name: "http_connections",
+      kind: "gauge",
+      unit: "connections",
+      help: "Connections to the HTTP port.",
+      labels: [],
+      read: (it) => [[[], it.connections.size]],
+    },
+    {
+      name: "http_connection_limit",
+      kind: "gauge",
+      unit: "connections",
+      help: "How many there may be.",
+      labels: [],
+      read: (it) => [[[], it.options.mostConnections]],
+    },
+    {
+      name: "http_cut_connections",
+      kind: "counter",
+      unit: "connections",
+      help: "Connections to the HTTP port that were closed as they took too long, or to make room for others.",
+      labels: [],
+      read: (it) => [[[], it.cutConnections]],
+    },
+  ];
+
   private readonly connections = new Set<HttpConnection>();
+  private cutConnections = 0;
   private readonly cancelTicks: Cancel;
   private listener: TCPSocketListener<HttpConnection | null>;
 
@@ -119,6 +149,8 @@ export class HttpListener {
     for (const each of connections) {
       if (each.waitingSinceMs < (first?.waitingSinceMs ?? Infinity)) first = each;
     }
+    // Whoever comes is cut off itself then.
+    this.cutConnections++;
     if (first === null) return false;
     connections.delete(first);
     first.cut();
@@ -134,6 +166,10 @@ export class HttpListener {
 
   private tick(): void {
     const nowMs = this.options.timing.nowMs();
-    for (const connection of this.connections) connection.tick(nowMs);
+    for (const connection of this.connections) {
+      if (!connection.isLate(nowMs)) continue;
+      if (!connection.isIdle) this.cutConnections++;
+      connection.cut();
+    }
   }
 }

@@ -84,7 +84,7 @@ const TURN_MS = 1;
 
 /** A port that is open until it is stopped. */
 export class HttpPort {
-  private readonly listener: HttpListener;
+  readonly listener: HttpListener;
   private readonly places: Places;
   /** Until when requests are answered in this turn of the event loop; null if none was yet. */
   private turnEndsMs: number | null = null;

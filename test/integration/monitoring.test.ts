@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describeMetrics } from "../../src/http/metric-family.ts";
+import { HttpListener } from "../../src/http/http-listener.ts";
 import { LoopDelay } from "../../src/http/loop-delay.ts";
 import { infoTable, seriesTable } from "../../src/node-facts.ts";
 import { Authority } from "../support/certificates.ts";
@@ -144,7 +145,11 @@ describe("what is named is said by a node", () => {
 
   test("all that is said is described, and the other way round", () => {
     const facts = infoTable.flatMap((section) => section.facts);
-    const described = describeMetrics(facts, [...seriesTable, ...LoopDelay.series]);
+    const described = describeMetrics(facts, [
+      ...seriesTable,
+      ...LoopDelay.series,
+      ...HttpListener.series,
+    ]);
     const names = new Map(described.map((it) => [it.name, it]));
     for (const { name, labels } of samples) {
       const found = names.get(name) ?? names.get(name.replace(/_(bucket|sum|count)$/, ""));
