@@ -61,6 +61,7 @@ const returned = await startNodeProcess({
 const writer = await LineClient.connect(returned.port);
 for (let i = 0; i < 500; i++) await writer.send(`SET found:${i} x`);
 await writer.send(`SYNC 127.0.0.1 ${own.port}`);
+await page.getByText(/[1-9]\d* healed in the last/).waitFor();
 // It has all now, and a few of its own.
 await page.getByText(/ 0 healed in the last/).waitFor({ timeout: 60_000 });
 for (let i = 0; i < 300; i++) await writer.send(`SET more:${i} x`);
