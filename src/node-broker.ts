@@ -5,7 +5,11 @@ import { advertisedHost } from "./node-address.ts";
 import type { NodeCertificates } from "./node-certificates.ts";
 import type { Logger } from "./observability/log.ts";
 import { OperationalError } from "./operational-error.ts";
-import { EmbeddedBroker, type BrokerAccess } from "./replication/embedded-broker.ts";
+import {
+  EmbeddedBroker,
+  type BrokerAccess,
+  type BrokerLimits,
+} from "./replication/embedded-broker.ts";
 import { maxMessageBytes } from "./replication/replicator.ts";
 import type { BrokerTls } from "./replication/transport.ts";
 import type { Timing } from "./timing.ts";
@@ -50,6 +54,16 @@ function brokerAccess(
   };
 }
 
+/** As they are whenever one is looked at. */
+function brokerLimits({ mqtt }: Config): BrokerLimits {
+  return Object.create(mqtt.embedded, {
+    max_packet_bytes: {
+      // The node's own messages must get through.
+      get: () => Math.max(mqtt.embedded.max_packet_bytes, maxMessageBytes(mqtt)),
+    },
+  });
+}
+
 /** Starts the embedded broker; null where another is used. */
 export async function startBroker(
   config: Config,
@@ -60,14 +74,12 @@ export async function startBroker(
   const { enabled, broker_address, embedded } = config.mqtt;
   if (!enabled || broker_address !== "embedded") return null;
   try {
-    const { bind_address, bind_port, tls_port: _, ...limits } = embedded;
-    // The node's own messages must get through.
-    const max_packet_bytes = Math.max(limits.max_packet_bytes, maxMessageBytes(config.mqtt));
+    const { bind_address, bind_port } = embedded;
     const broker = await EmbeddedBroker.start(
       timing,
       bind_address,
       bind_port,
-      { ...limits, max_packet_bytes },
+      brokerLimits(config),
       logger.child("broker"),
       brokerAccess(config, certificates),
     );

@@ -164,7 +164,9 @@ function sourceOf(
     });
   };
   return {
-    api: http.api ? api : null,
+    get api() {
+      return http.api ? api : null;
+    },
     maxBodyBytes: maxBodyBytes(network.max_value_bytes),
     reportBug: (error: unknown) => serving()?.reportBug(error),
     version,

@@ -199,6 +199,7 @@ export const schema = {
   }),
   "http.api": boolean({
     fallback: true,
+    reloads: "at once",
     doc: "Whether keys are served over HTTP, below `/v1/`; see [http.md](http.md).",
   }),
   "http.host_names": list({
@@ -406,24 +407,28 @@ export const schema = {
     fallback: 256,
     from: 1,
     to: 100_000,
+    reloads: "at once",
     doc: "Clients of the embedded broker; one more is cut off.",
   }),
   "mqtt.embedded.max_packet_bytes": integer({
     fallback: 4_194_304,
     from: 1_024,
     to: 268_435_455,
+    reloads: "at once",
     doc: "Longest packet it takes, or as long as this node's own may get; who sends more is cut off.",
   }),
   "mqtt.embedded.max_queued_mb": integer({
     fallback: 64,
     from: 1,
     to: 1_048_576,
+    reloads: "at once",
     doc: "MiB it keeps for absent subscribers (a quarter of it for one), and as much half sent.",
   }),
   "mqtt.embedded.max_retained_mb": integer({
     fallback: 16,
     from: 1,
     to: 1_048_576,
+    reloads: "at once",
     doc: "MiB of retained messages it keeps; others are delivered and not retained.",
   }),
 

@@ -71,8 +71,10 @@ export class EmbeddedBroker {
     private readonly logger: Logger,
     private readonly account: () => BrokerAccount | null,
   ) {
-    const maxUnfinishedBytes = limits.max_queued_mb * MIB;
-    this.unfinished = new UnfinishedPackets(maxUnfinishedBytes, (bytes) => this.discard(bytes));
+    this.unfinished = new UnfinishedPackets(
+      () => limits.max_queued_mb * MIB,
+      (bytes) => this.discard(bytes),
+    );
     this.readingTurns = new ReadingTurns(timing);
   }
 
@@ -140,8 +142,12 @@ export class EmbeddedBroker {
   private options(): AedesOptions {
     const { limits, logger, timing } = this;
     const storeLimits = {
-      maxQueuedBytes: limits.max_queued_mb * MIB,
-      maxRetainedBytes: limits.max_retained_mb * MIB,
+      get maxQueuedBytes() {
+        return limits.max_queued_mb * MIB;
+      },
+      get maxRetainedBytes() {
+        return limits.max_retained_mb * MIB;
+      },
     };
     return {
       drainTimeout: DRAIN_TIMEOUT_MS,

@@ -10,11 +10,11 @@ export class UnfinishedPackets {
   private readonly guards = new Set<PacketGuard>();
 
   /**
-   * `maxBytes` is for all of them together. `onDiscarded` is told how many bytes had come of a
-   * packet that never comes to its end.
+   * `maxBytes` tells what they may have together. `onDiscarded` is told how many bytes had come of
+   * a packet that never comes to its end.
    */
   constructor(
-    private readonly maxBytes: number,
+    private readonly maxBytes: () => number,
     readonly onDiscarded: (bytes: number) => void = () => {},
   ) {}
 
@@ -28,7 +28,7 @@ export class UnfinishedPackets {
     this.bytes += bytes;
     if (guard.came > 0) this.guards.add(guard);
     else this.guards.delete(guard);
-    while (this.bytes > this.maxBytes) {
+    while (this.bytes > this.maxBytes()) {
       let largest = guard;
       for (const other of this.guards) if (other.came > largest.came) largest = other;
       largest.end();

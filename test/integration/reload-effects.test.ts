@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { existsSync, mkdirSync, readdirSync, statfsSync, writeFileSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
-import { connectAsync } from "mqtt";
+import { connect as connectMqtt, connectAsync, type IClientOptions, type MqttClient } from "mqtt";
 import { keyNames, schema, type KeyName } from "../../src/config/schema.ts";
 import type { Field } from "../../src/config/field.ts";
 import { Authority, type CertificateFiles } from "../support/certificates.ts";
@@ -96,6 +96,36 @@ const tls = (): Values => ({
   "tls.key_file": own.key,
   "tls.ca_file": authority.caFile,
 });
+
+/** A node with a broker of its own, and what connects to that. */
+async function startBroker(more: Values = {}) {
+  const node = await start({
+    "mqtt.enabled": true,
+    "mqtt.broker_address": "embedded",
+    "mqtt.embedded.bind_port": 0,
+    ...more,
+  });
+  await eventually("it listens", () => /Embedded broker listening/.test(node.read("log")));
+  const port = Number(/Embedded broker listening.*address=\S+:(\d+)/.exec(node.read("log"))![1]);
+  const connect = async (
+    options: IClientOptions = {},
+    prepare: (client: MqttClient) => void = () => {},
+  ): Promise<MqttClient> => {
+    const client = connectMqtt(`mqtt://127.0.0.1:${port}`, {
+      ...{ reconnectPeriod: 0, protocolVersion: 4, connectTimeout: 5_000 },
+      ...options,
+    });
+    prepare(client);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    client.once("connect", () => resolve());
+    client.once("close", () => reject(new Error("it was cut off")));
+    client.on("error", reject);
+    await promise;
+    started.also(() => client.endAsync(true));
+    return client;
+  };
+  return { node, connect };
+}
 
 async function answerOverTls(node: ReloadingNode, certificate?: CertificateFiles) {
   const options = { port: node.tlsPort, caFile: authority.caFile };
@@ -240,6 +270,13 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     await change(node, { "auth.certificate_users": "common_name" });
     expect((await answerOverTls(node, other)).answer).toBe("other");
   },
+  async "http.api"() {
+    const node = await start({ "http.bind_address": "127.0.0.1" });
+    const statusOf = async () => (await fetch(`http://${node.http}/v1/keys`)).status;
+    expect(await statusOf()).toBe(200);
+    await change(node, { "http.api": false });
+    expect(await statusOf()).toBe(404);
+  },
   async "http.host_names"() {
     // A port for this machine alone has no names.
     const node = await start({ "http.bind_address": "0.0.0.0" });
@@ -305,6 +342,83 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
       await node.ask("SET k v");
       return heard > 0;
     });
+  },
+  async "mqtt.embedded.max_clients"() {
+    const { node, connect } = await startBroker();
+    const comeIn = async () =>
+      (await Promise.all(Array.from({ length: 12 }, () => connect().catch(() => null)))).filter(
+        (client) => client !== null,
+      );
+    const before = await comeIn();
+    expect(before.length).toBe(12);
+    for (const client of before) await client.endAsync(true);
+    await change(node, { "mqtt.embedded.max_clients": 1 });
+    await eventually("some are cut off", async () => {
+      const after = await comeIn();
+      for (const client of after) await client.endAsync(true);
+      return after.length < 12;
+    });
+  },
+  async "mqtt.embedded.max_packet_bytes"() {
+    // What the node itself may send fits in any case.
+    const { node, connect } = await startBroker({ "mqtt.max_event_bytes": 65_536 });
+    const send = async () => {
+      const client = await connect();
+      const { promise, resolve } = Promise.withResolvers<string>();
+      client.on("close", () => resolve("cut off"));
+      client.on("error", () => {});
+      client.publish("elsewhere", Buffer.alloc(2_000_000), { qos: 1 }, (problem) => {
+        if (!problem) resolve("taken");
+      });
+      const outcome = await promise;
+      await client.endAsync(true);
+      return outcome;
+    };
+    expect(await send()).toBe("taken");
+    await change(node, { "mqtt.embedded.max_packet_bytes": 1_024 });
+    expect(await send()).toBe("cut off");
+  },
+  async "mqtt.embedded.max_queued_mb"() {
+    const { node, connect } = await startBroker();
+    /** Publishes 20 messages for an absent subscriber. */
+    const publishFor = async (clientId: string) => {
+      const absent = await connect({ clientId, clean: false });
+      await absent.subscribeAsync(`for/${clientId}`, { qos: 1 });
+      await absent.endAsync();
+      const sender = await connect();
+      for (let i = 0; i < 20; i++) {
+        await sender.publishAsync(`for/${clientId}`, Buffer.alloc(50_000), { qos: 1 });
+      }
+      await sender.endAsync();
+    };
+    await publishFor("one");
+    let kept = 0;
+    await connect({ clientId: "one", clean: false }, (it) => it.on("message", () => kept++));
+    await eventually("all were kept", () => kept === 20);
+    expect(node.read("log")).not.toContain("has no room");
+    await change(node, { "mqtt.embedded.max_queued_mb": 1 });
+    await publishFor("two");
+    await eventually("it says so", () => node.read("log").includes("has no room"));
+  },
+  async "mqtt.embedded.max_retained_mb"() {
+    const { node, connect } = await startBroker();
+    const retain = async (prefix: string) => {
+      const client = await connect();
+      for (const name of ["a", "b", "c"]) {
+        const payload = Buffer.alloc(400_000);
+        await client.publishAsync(`${prefix}/${name}`, payload, { qos: 1, retain: true });
+      }
+      await client.endAsync();
+    };
+    await retain("before");
+    let retained = 0;
+    const reader = await connect({}, (it) => it.on("message", () => retained++));
+    await reader.subscribeAsync("before/+", { qos: 1 });
+    await eventually("all were retained", () => retained === 3);
+    expect(node.read("log")).not.toContain("has no room");
+    await change(node, { "mqtt.embedded.max_retained_mb": 1 });
+    await retain("after");
+    await eventually("it says so", () => node.read("log").includes("has no room"));
   },
   "mqtt.client_id": sentToBroker("mqtt.client_id", "another", { clientId: "another" }),
   "mqtt.username": sentToBroker("mqtt.username", "eve", { username: "eve" }),

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { PacketGuard, UnfinishedPackets } from "../../../src/replication/packet-guard.ts";
 
 /** A guard, and why it ended its connection. */
-function guardOf(maxPacketBytes: number, unfinished = new UnfinishedPackets(1_000)) {
+function guardOf(maxPacketBytes: number, unfinished = new UnfinishedPackets(() => 1_000)) {
   const problems: string[] = [];
   const guard = new PacketGuard(maxPacketBytes, unfinished, (problem) => problems.push(problem));
   return { guard, problems };
@@ -28,7 +28,7 @@ test("good packets pass, however they are cut, and leave nothing behind", () => 
       fc.array(fc.integer({ min: 0, max: 300 }), { maxLength: 20 }),
       fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 1 }),
       (lengths, cuts) => {
-        const unfinished = new UnfinishedPackets(1_000);
+        const unfinished = new UnfinishedPackets(() => 1_000);
         const { guard, problems } = guardOf(300, unfinished);
         const stream = Buffer.concat(lengths.map(packet));
         for (let at = 0, i = 0; at < stream.length; i++) {
@@ -64,7 +64,10 @@ test("a length that never ends is refused", () => {
 
 test("of what all have half sent the largest goes, and nobody else", () => {
   const discarded: number[] = [];
-  const unfinished = new UnfinishedPackets(1_000, (bytes) => discarded.push(bytes));
+  const unfinished = new UnfinishedPackets(
+    () => 1_000,
+    (bytes) => discarded.push(bytes),
+  );
   const all = Array.from({ length: 5 }, () => guardOf(500, unfinished));
   const [small, large, ...others] = all as [(typeof all)[0], (typeof all)[0], ...typeof all];
   expect(small.guard.look(packet(400).subarray(0, 53))).toBe(true);
