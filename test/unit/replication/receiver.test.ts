@@ -8,8 +8,11 @@ import { Entry } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import { Receiver } from "../../../src/replication/receiver.ts";
 import { eventLoop } from "../../../src/world.ts";
+import { encodeContext } from "../../../src/trace-context.ts";
+import { activeTrace, noTracer, type Tracer } from "../../../src/tracer.ts";
 import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
+import { RecordingTracer } from "../../support/recording-tracer.ts";
 import { readSeries } from "../../support/series.ts";
 
 const NOW_MS = 1_700_000_000_000;
@@ -23,7 +26,7 @@ const set = (key: string, value = "v", unixMs = NOW_MS) => {
   return { op: "set", key: Buffer.from(key), val: Buffer.from(value), ts: timestamp(unixMs) };
 };
 
-function setUp(memoryLimitBytes = 0, acceptsForeign = true) {
+function setUp(memoryLimitBytes = 0, acceptsForeign = true, tracer: Tracer = noTracer) {
   const store = new Store({
     clock: new HybridClock(() => NOW_MS),
     origin: originOf("me"),
@@ -46,7 +49,11 @@ function setUp(memoryLimitBytes = 0, acceptsForeign = true) {
     onFuture: ({ timeHigh, timeLow }, source) => {
       reports.push(`from ${source} in ${unixMsOf(timeHigh, timeLow) - NOW_MS} ms`);
     },
-    onDropped: (reason, source) => reports.push(`dropped ${reason} ${source}`),
+    onDropped: (reason, source) => {
+      const trace = activeTrace();
+      reports.push(`dropped ${reason} ${source}${trace ? ` in ${trace.traceId}` : ""}`);
+    },
+    tracer,
     isPossibleEpoch: (epoch) => epoch < 1_000,
     onDuplicateNodeId: () => reports.push("duplicate"),
     timing: eventLoop,
@@ -384,4 +391,46 @@ test("metrics tell of each source how old the newest write is, and how long batc
   receive("me", 5, 1, set("own"));
   expect(series("replication_lag_seconds")).toEqual({ a: 4, b: 0 });
   expect(series("replication_delay_ms")).toEqual({ "": 3 });
+});
+
+describe("a batch that belongs to traces", () => {
+  const context = (trace: string, isSampled = true) => {
+    const traceId = trace.repeat(32);
+    return { traceId, spanId: "b".repeat(16), isSampled, state: "vendor=1" };
+  };
+  const batch = (src: string, traces: unknown, ...events: unknown[]) =>
+    encoder.encode({ v: 1, src, epoch: 5, seq: 1, events, traces });
+  const told = [context("1"), context("2", false), context("3")];
+
+  test("has a span in each that is recorded, until all of it is applied", async () => {
+    const tracer = new RecordingTracer();
+    const { receiver, reports, store } = setUp(0, true, tracer);
+    const events = Array.from({ length: 10_000 }, (_, i) => set(`key ${i}`));
+    const late = set("late", "v", NOW_MS + 60_000);
+    const isDone = new Promise<void>((done) =>
+      receiver.receiveBatch(batch("a", told.map(encodeContext), ...events, late), done),
+    );
+    await eventually("it is begun", () => tracer.spans.length > 0);
+    expect(tracer.spans.map(({ name, kind, parent }) => [name, kind, parent])).toEqual([
+      ["apply", "consumer", told[0]!],
+      ["apply", "consumer", told[2]!],
+    ]);
+    await isDone;
+    expect(tracer.spans.map(({ isEnded }) => isEnded)).toEqual([true, true]);
+    expect(store.size).toBe(events.length);
+    expect(reports).toContain(`dropped future a in ${told[0]!.traceId}`);
+    expect(activeTrace()).toBeNull();
+  });
+
+  test("has none of its own sender's, nor where nothing is traced, nor of what is no trace", () => {
+    const tracer = new RecordingTracer();
+    const { receiver, store } = setUp(0, true, tracer);
+    receiver.receiveBatch(batch("me", told.map(encodeContext), set("own")), () => {});
+    receiver.receiveBatch(batch("a", [Buffer.from("short"), 7], set("a")), () => {});
+    receiver.receiveBatch(batch("b", "nothing", set("b")), () => {});
+    tracer.isOn = false;
+    receiver.receiveBatch(batch("c", told.map(encodeContext), set("c")), () => {});
+    expect(tracer.spans).toEqual([]);
+    expect(store.size).toBe(3);
+  });
 });
