@@ -172,3 +172,35 @@ test("who was away gets to know that an older value is over, without the one tha
   expect(get(right, "k")).toBeNull();
   expect(rootOf(right)).toBe(rootOf(left));
 });
+
+test.each(ways)(
+  "a value that was replaced does not show when a clock is set back, %s",
+  (_, first) => {
+    const graceMs = 100_000;
+    const time = { ms: START_MS };
+    const options = { nowMs: () => time.ms, tombstoneGraceMs: graceMs };
+    const right = new SyncNode("right", options);
+    // It does not know the time for certain, so it lets go of nothing.
+    const left = new SyncNode("left", { ...options, expiredMs: () => START_MS });
+    set(left, "k", "replaced");
+    time.ms += 10_000;
+    heal([left, right], 0);
+    // Nobody else hears of what takes its place, which expires and is forgotten.
+    set(right, "k", "latest", time.ms + 1_000);
+    time.ms += 10;
+    const setBackMs = time.ms + 5_000;
+    expire(left, "k", time.ms + 2.5 * graceMs);
+    time.ms += 3 * graceMs;
+    for (let passes = 0; passes < 2; passes++) right.store.sweep(1000);
+    expect(entriesOf(right)).toEqual([]);
+    heal([left, right], first);
+    const healedMs = time.ms;
+    time.ms = setBackMs;
+    expect(get(right, "k")).toBeNull();
+    // What is left is known to be the same.
+    time.ms = healedMs;
+    expect(entriesOf(right).length).toBe(1);
+    left.store.sweep(1000);
+    expect(heal([left, right], first).bytes).toBe(0);
+  },
+);

@@ -309,6 +309,7 @@ export class EntryFlow {
     counts.entriesReceived++;
     counts.valueBytesReceived += arrived.valueLength;
     if (this.isForgotten(arrived)) return;
+    if (this.mayHaveBeenReplaced(arrived)) emptyOut(arrived);
     this.isApplying = true;
     const outcome = this.options.store.apply(arrived);
     this.isApplying = false;
@@ -350,6 +351,17 @@ export class EntryFlow {
     writer.varint(entry.keyLength);
     writer.copy(entry.key, entry.keyOffset, entry.keyLength);
     return true;
+  }
+
+  /**
+   * Whether an entry that arrives is over, and a later value may have been known here and be
+   * forgotten. Its own must not show then, should this clock be set back or become uncertain.
+   */
+  private mayHaveBeenReplaced(entry: Entry): boolean {
+    const { store } = this.options;
+    if (!store.deletions.mayHaveForgotten(entry) || !this.isDead(entry)) return false;
+    const id = store.locate(entry.key, entry.keyOffset, entry.keyLength);
+    return id < 0 || !store.isLive(id);
   }
 
   /**
