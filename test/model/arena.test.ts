@@ -1,6 +1,7 @@
 /** Arena and entry table against naive ones, and memory under churn. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { Leftovers } from "../../src/core/leftovers.ts";
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "../../src/core/store/arena.ts";
 import { EntryTable, type SharedValue } from "../../src/core/store/entry-table.ts";
 import { compareBytes, Entry, KIND_STRING, type Kind } from "../../src/core/data/entry.ts";
@@ -69,6 +70,26 @@ class CheckedArena {
 }
 
 describe("arena", () => {
+  test("leaves its memory when all is dropped, but for what is being read", () => {
+    const arena = new Arena();
+    for (let i = 0; i < 20_000; i++) arena.allocate(40, Infinity);
+    const read = arena.allocate(100_000, Infinity);
+    for (let i = 0; i < 30; i++) arena.allocate(100_000, Infinity);
+    const shared = arena.share(read)!;
+    const views = arena.bytes.filter((bytes) => bytes !== shared);
+    const leftovers = new Leftovers();
+    arena.clear(leftovers);
+    expect(arena.bytesReserved).toBe(0);
+    expect(leftovers.giveBack(() => true)).toBeTrue();
+    const given = views.filter(({ length }) => length === 0).length;
+    expect(given).toBeGreaterThan(0);
+    expect(given).toBeLessThan(views.length);
+    expect(leftovers.giveBack(() => false)).toBeFalse();
+    expect(views.every(({ length }) => length === 0)).toBeTrue();
+    expect(shared.length).toBeGreaterThanOrEqual(100_000);
+    arena.verify(new Set());
+  });
+
   test("gives memory back when the last slot of a slab is free, not when it is collected", () => {
     const arena = new Arena();
     const perSlab = Math.floor(262_144 / 40);
@@ -104,7 +125,9 @@ describe("arena", () => {
           const { held, arena } = checked;
           if (s.do === "allocate") checked.allocate(s.n, Infinity);
           else if (s.do === "clear") {
-            arena.clear();
+            const leftovers = new Leftovers();
+            arena.clear(leftovers);
+            leftovers.giveBack(() => false);
             held.length = 0;
           } else if (held.length === 0) continue;
           else if (s.do === "free") checked.free(s.n % held.length);

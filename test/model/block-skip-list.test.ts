@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { Leftovers } from "../../src/core/leftovers.ts";
 import { BlockSkipList } from "../../src/core/store/block-skip-list.ts";
 import { sortByKey } from "../../src/core/store/key-sort.ts";
 import { inOneGo } from "../../src/core/store/pieces.ts";
@@ -36,12 +37,12 @@ class Pair {
   clear(): void {
     for (const id of this.naive.values()) this.keys.release(id);
     this.naive.clear();
-    this.list.clear();
+    this.list.clear(new Leftovers());
   }
 
   /** Makes the list anew in one go, of ids in the order in which the keys came. */
   refill(): void {
-    this.list.clear();
+    this.list.clear(new Leftovers());
     const ids = Uint32Array.from(this.naive.values());
     inOneGo(this.list.fill(ids, inOneGo(sortByKey(ids, this.keys))));
   }

@@ -1,6 +1,7 @@
 /** The hash index against a map, under hashes that collide in every way; and the hash itself. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { Leftovers } from "../../src/core/leftovers.ts";
 import { HashIndex, type IndexedKeys } from "../../src/core/store/hash-index.ts";
 import { hashKey } from "../../src/core/store/key-hash.ts";
 import { seeded } from "../support/random.ts";
@@ -125,7 +126,7 @@ test("memory grows with the number of keys, and a clear index starts again", () 
   for (let n = 0; n < 200_000; n++) pair.insert(`key${n}`);
   expect(pair.index.bytes() / 200_000).toBeLessThan(11);
   pair.check(["absent"]);
-  pair.index.clear();
+  pair.index.clear(new Leftovers());
   pair.naive.clear();
   expect(pair.index.bytes()).toBe(empty);
   expect(pair.find("key1")).toBe(-1);
@@ -147,7 +148,7 @@ test("what room was made for takes no more memory than what grew, and is not mov
     expect(reserved.index.bytes()).toBe(bytes);
     expect(bytes).toBeLessThanOrEqual(grown.index.bytes());
     reserved.check(["absent"]);
-    reserved.index.clear();
+    reserved.index.clear(new Leftovers());
     expect(reserved.index.bytes()).toBe(new Pair(wyhash).index.bytes());
   }
 });

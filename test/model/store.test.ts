@@ -801,6 +801,31 @@ describe("recovery", () => {
 });
 
 describe("background work", () => {
+  test("gives back, slice by slice, the memory of all that a flush has dropped", () => {
+    const real = new TestStore();
+    for (let i = 0; i < 30_000; i++) real.set(`key${i}`, "x".repeat(30));
+    const { table, index, order } = (real.store as any).entries;
+    const buffers: { length: number }[] = [
+      ...table.arena.bytes,
+      ...table.rows,
+      ...index.directory.map(({ slots }: { slots: Uint32Array }) => slots),
+      ...order.blocks.ids,
+      ...order.blocks.words,
+      ...order.blocks.headers,
+    ];
+    const left = (): number => buffers.filter(({ length }) => length > 0).length;
+    const all = left();
+    real.store.flush();
+    expect(left()).toBe(all);
+    real.set("new", "y");
+    real.store.sweep(1, () => true);
+    expect(left()).toBeLessThan(all);
+    expect(left()).toBeGreaterThan(0);
+    while (left() > 0) real.store.sweep(1, () => true);
+    expect(real.get("new")).toBe("y");
+    real.store.verify();
+  });
+
   test("carries a flush out in slices, unseen by clients", () => {
     const real = new TestStore();
     for (let i = 0; i < 10_000; i++) real.set(`old${i}`, "x");

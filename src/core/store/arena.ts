@@ -26,6 +26,7 @@
  */
 
 import { release } from "../bytes.ts";
+import type { Leftovers } from "../leftovers.ts";
 import {
   LARGEST_SLOT_BYTES,
   SLAB_BYTES,
@@ -249,8 +250,12 @@ export class Arena {
     this.emptyingCount++;
   }
 
-  /** Drops everything at once. */
-  clear(): void {
+  /** Drops everything at once; the memory becomes `leftovers`, but for what others still read. */
+  clear(leftovers: Leftovers): void {
+    for (let slab = 0; slab < this.bytes.length; slab++) {
+      const isRead = this.slabClass[slab] === LARGE && this.liveSlots[slab] > 0;
+      if (!isRead && this.slabClass[slab] !== VACANT) leftovers.add(this.bytes[slab]);
+    }
     this.bytes.length = 0;
     this.words.length = 0;
     this.vacantSlabs.length = 0;

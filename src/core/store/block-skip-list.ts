@@ -18,6 +18,7 @@
  * - level l links, in order, exactly the blocks with towers higher than l;
  */
 
+import type { Leftovers } from "../leftovers.ts";
 import { BLOCK_IDS, KeyBlocks, MAX_LEVELS, NONE } from "./key-blocks.ts";
 import { KeyProbe } from "./key-order.ts";
 import type { KeySource } from "./key-order.ts";
@@ -101,10 +102,11 @@ export class BlockSkipList {
     this.size = ids.length;
   }
 
-  /** Empties the list and lets go of its memory. */
-  clear(): void {
+  /** Empties the list; its memory becomes `leftovers`. */
+  clear(leftovers: Leftovers): void {
     this.size = 0;
     this.levels = 1;
+    this.blocks.leave(leftovers);
     this.blocks = this.emptyBlocks();
   }
 

@@ -17,6 +17,7 @@
  * Rows not in use are linked through word 0.
  */
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "./arena.ts";
+import type { Leftovers } from "../leftovers.ts";
 import { prefix32, type KeySlice } from "./key-order.ts";
 import type { Int64 } from "../data/counter.ts";
 import { KIND_COUNTER, compareBytes, copyBytes, type Entry, type Kind } from "../data/entry.ts";
@@ -554,9 +555,10 @@ export class EntryTable {
     this.arena.free(reference);
   }
 
-  /** Drops every entry and its memory. */
-  clear(): void {
-    this.arena.clear();
+  /** Drops every entry; its memory becomes `leftovers`. */
+  clear(leftovers: Leftovers): void {
+    this.arena.clear(leftovers);
+    for (const rows of this.rows) leftovers.add(rows);
     this.origins.clear();
     this.rows.length = 0;
     this.freeRow = this.compactRow = NO_ROW;

@@ -15,6 +15,8 @@
  * - Directory cells that agree in a table's `depth` top bits share that table.
  */
 
+import type { Leftovers } from "../leftovers.ts";
+
 const TABLE_BITS = 11;
 const TABLE_SLOTS = 1 << TABLE_BITS;
 const SLOT_MASK = TABLE_SLOTS - 1;
@@ -140,8 +142,13 @@ export class HashIndex {
     this.size--;
   }
 
-  /** Drops everything. */
-  clear(): void {
+  /** Drops everything; its memory becomes `leftovers`. */
+  clear(leftovers: Leftovers): void {
+    let last: Table | null = null;
+    for (const table of this.directory) {
+      if (table !== last) leftovers.add(table.slots);
+      last = table;
+    }
     this.depth = 0;
     this.directory = [new Table(0)];
     this.tableCount = 1;

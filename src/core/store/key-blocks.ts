@@ -20,6 +20,7 @@
  */
 
 import { release } from "../bytes.ts";
+import type { Leftovers } from "../leftovers.ts";
 import { KeySlice, PROBE_WORDS } from "./key-order.ts";
 import type { KeyProbe, KeySource } from "./key-order.ts";
 import type { KeyWindow } from "./key-sort.ts";
@@ -101,6 +102,13 @@ export class KeyBlocks {
     this.firstWithFree = Math.min(this.firstWithFree, chunk);
     if (++this.freeCounts[chunk] < CHUNK_BLOCKS || this.emptied.includes(chunk)) return;
     this.emptied.push(chunk);
+  }
+
+  /** Nothing is used any more: all memory becomes `leftovers`. */
+  leave(leftovers: Leftovers): void {
+    for (const part of [this.headers, this.ids, this.words]) {
+      for (const chunk of part) if (chunk.length > 0) leftovers.add(chunk);
+    }
   }
 
   /** Lets go of the memory of chunks of which no block is in use, but for what is soon needed. */

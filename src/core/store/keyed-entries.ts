@@ -8,6 +8,7 @@
  * - `tombstones` is how many are not, `expiring` how many have an expiry.
  */
 import { release } from "../bytes.ts";
+import { Leftovers } from "../leftovers.ts";
 import { Entry, KIND_HUSK, KIND_STRING, type Kind } from "../data/entry.ts";
 import type { Int64 } from "../data/counter.ts";
 import { hasValue } from "../data/merge.ts";
@@ -71,6 +72,7 @@ export class KeyedEntries {
   /** Writes are refused beyond this many bytes, and merges beyond a reserve above. */
   limitBytes = Infinity;
 
+  private readonly leftovers = new Leftovers();
   private readonly table = new EntryTable();
   private readonly index = new HashIndex(this.table);
   /** Where the keys prefetched last are, and how far `hash` has come. */
@@ -357,21 +359,25 @@ export class KeyedEntries {
 
   /** Drops all of them at once; the observers are not told. */
   clear(): void {
-    this.table.clear();
-    this.index.clear();
-    this.order.clear();
+    this.table.clear(this.leftovers);
+    this.index.clear(this.leftovers);
+    this.order.clear(this.leftovers);
     this.tombstones = this.expiring = this.missing = 0;
   }
 
-  /** A slice of emptying slabs that are under half full; see `EntryTable.compact`. */
+  /**
+   * A slice of giving memory back: what `clear` left, and slabs that are under half full (see
+   * `EntryTable.compact`).
+   */
   compact(rows: number, isOver: () => boolean): void {
+    if (this.leftovers.giveBack(isOver)) return;
     this.table.compact(rows, this.limitBytes, isOver);
   }
 
   /** From here to `endRecovery` the order is empty, and there is no memory limit. */
   beginRecovery(): void {
     this.isRecovering = true;
-    if (this.order.size > 0) this.order.clear();
+    if (this.order.size > 0) this.order.clear(this.leftovers);
   }
 
   /** While recovering: there will be so many entries in all, about. */

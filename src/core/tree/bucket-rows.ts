@@ -3,6 +3,7 @@
  * two lie side by side, so walking a chain costs one cache miss an entry.
  */
 import { END, UNLINKED } from "./bucket-division.ts";
+import type { Leftovers } from "../leftovers.ts";
 import { DIGEST_WORDS, type DigestList } from "./digest-list.ts";
 
 const CHUNK_SHIFT = 15;
@@ -130,8 +131,9 @@ export class BucketRows {
     return this.rows.length * CHUNK_IDS;
   }
 
-  /** Forgets all and lets go of the memory. */
-  clear(): void {
+  /** Forgets all; the memory becomes `leftovers`. */
+  clear(leftovers: Leftovers): void {
+    for (const part of [this.rows, this.buckets]) for (const chunk of part) leftovers.add(chunk);
     this.rows = [];
     this.buckets = [];
   }

@@ -26,6 +26,7 @@
  * - a division with such marks is in `stale`.
  */
 
+import type { Leftovers } from "../leftovers.ts";
 import { Division, divisionOf, END, isDivision } from "./bucket-division.ts";
 import { digitOf, digitOfKey, MAX_DEPTH, partOf, wholeBucket, type Part } from "./bucket-part.ts";
 import { BucketRows } from "./bucket-rows.ts";
@@ -242,9 +243,9 @@ export class MerkleBuckets {
     for (let digit = 0; digit < FANOUT; digit++) lists[digit].hash(out, digit * DIGEST_WORDS);
   }
 
-  /** Empties all buckets and lets go of their memory. */
-  clear(): void {
-    this.rows.clear();
+  /** Empties all buckets; the memory becomes `leftovers`. */
+  clear(leftovers: Leftovers): void {
+    this.rows.clear(leftovers);
     this.heads.fill(END);
     this.counts.fill(0);
     this.divisions = [];

@@ -37,6 +37,7 @@
 import { DIGEST_WORDS } from "./digest-list.ts";
 import { DigestTree, FANOUT } from "./digest-tree.ts";
 import { Entry } from "../data/entry.ts";
+import { Leftovers } from "../leftovers.ts";
 import { latestVersionOf } from "../data/merge.ts";
 import { IdMarks } from "./id-marks.ts";
 import { MerkleBuckets } from "./merkle-buckets.ts";
@@ -77,6 +78,7 @@ export class MerkleTree implements ChangeObserver {
 
   /** The entries that have changed and wait for an update to take them in. */
   private readonly marks = new IdMarks();
+  private readonly leftovers = new Leftovers();
 
   // The update under way.
   private stage: "none" | "entries" | "parts" | "levels" = "none";
@@ -135,7 +137,7 @@ export class MerkleTree implements ChangeObserver {
 
   /** Forgets all entries and lets go of their memory. */
   clear(): void {
-    this.buckets.clear();
+    this.buckets.clear(this.leftovers);
     this.levels.clear();
     this.marks.clear();
     this.stage = "none";
@@ -152,6 +154,7 @@ export class MerkleTree implements ChangeObserver {
    */
   update(timeHigh: number, timeLow: number, budgetMs: number, now: () => number): boolean {
     const untilMs = now() + budgetMs;
+    if (this.leftovers.giveBack(() => now() >= untilMs)) return true;
     if (this.stage === "none") {
       this.stage = "entries";
       this.nextId = 0;
