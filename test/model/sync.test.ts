@@ -1,9 +1,10 @@
 /** Sync sessions against plain merging: whatever two stores hold, afterwards both hold all of it. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import fc from "fast-check";
 import type { Entry } from "../../src/core/data/entry.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { mergeRule } from "../../src/core/data/merge.ts";
+import { Greeting } from "../../src/core/sync/greeting.ts";
 import { SyncInspector } from "../../src/core/sync/inspector.ts";
 import type { SyncMode, SyncSession } from "../../src/core/sync/session.ts";
 import { seeded } from "../support/random.ts";
@@ -192,6 +193,31 @@ describe("a session", () => {
       expect([left.size, right.size]).toEqual([count + 2, count + 2]);
     },
   );
+
+  test("of equal nodes that know thousands of members does in pieces what it concludes", () => {
+    let looks = 0;
+    // Whatever is done at a stretch is a slice.
+    const { nodes } = twoNodes({ monotonicMs: () => looks++ });
+    for (let member = 1; member <= 4_094; member++) {
+      const { high, low } = originOf(`node-${member}`);
+      for (const { contacts } of nodes) contacts.note(high, low, START_MS - 3_600_000);
+    }
+    // Each of these goes over all members.
+    const parts = ["tell", "hello", "meet", "hasMissed", "noteContact"] as const;
+    const spies = parts.map((part) => spyOn(Greeting.prototype, part));
+    const done = (): number => spies.reduce((sum, { mock }) => sum + mock.calls.length, 0);
+    let before = 0;
+    const doneInASlice: number[] = [];
+    const onSlice = (): void => {
+      doneInASlice.push(done() - before);
+      before = done();
+    };
+    const { initiator } = runPair(nodes[0], nodes[1], {}, { onSlice });
+    for (const spy of spies) spy.mockRestore();
+    expect(initiator.ok).toBe(true);
+    expect(before).toBe(2 * parts.length);
+    expect(Math.max(...doneInASlice)).toBe(1);
+  });
 
   test.each([1_000, 4_094])(
     "of equal nodes that know %i members stays so small while deletions are purged all the time",

@@ -464,7 +464,15 @@ export class BrokerTransport implements Transport {
   }
 }
 
+const PLUS = "+".charCodeAt(0);
+
 function matches(filter: string, topic: string): boolean {
-  if (filter === topic) return true;
-  return filter.endsWith("+") && topic.startsWith(filter.slice(0, -1));
+  const length = filter.length - 1;
+  if (filter.charCodeAt(length) !== PLUS) return filter === topic;
+  if (topic.length < length) return false;
+  // From the end: all topics here begin alike.
+  for (let at = length - 1; at >= 0; at--) {
+    if (filter.charCodeAt(at) !== topic.charCodeAt(at)) return false;
+  }
+  return true;
 }

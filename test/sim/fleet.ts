@@ -16,6 +16,8 @@ const SEED = 940_000_000;
 const WRITERS = 10;
 const INTERVAL_MS = 300_000;
 const LOOK_EVERY_MS = 250;
+/** While nothing is measured, nodes do what they do regularly so many times more seldom. */
+const SETTLING_PACE = 5;
 const START_MS = 10_000;
 /** With so much memory, and a third more each time, garbage is collected. */
 const COLLECTED_FROM_BYTES = 3_000_000_000;
@@ -131,11 +133,13 @@ export class Fleet {
     for (const [i, node] of this.simulation.present.entries()) {
       timeline.after((i * START_MS) / this.size, () => node.start());
     }
-    this.pass(START_MS + 30_000);
+    this.pass(START_MS + 5_000);
+    this.settle(25_000);
     for (let i = 0; i < 32; i++) this.write(i % this.size);
-    this.pass(30_000);
+    this.pass(5_000);
+    this.settle(25_000);
     this.acquaint();
-    this.pass(90_000);
+    this.settle(90_000);
     this.expectAlike();
   }
 
@@ -194,7 +198,9 @@ export class Fleet {
   private stopBroker(): void {
     if (!this.simulation.broker.isUp) return;
     this.simulation.broker.stop(false);
-    this.pass(20_000);
+    this.pass(1_000);
+    this.settle(15_000);
+    this.pass(4_000);
   }
 
   /** Does something and tells what it cost; the time is that until all were alike, if it waited. */
@@ -235,6 +241,12 @@ export class Fleet {
         this.mostAtOnce = Math.max(this.mostAtOnce, factOf(serving.antiEntropy, "sync_active"));
       }
     }
+  }
+
+  /** Time goes by with less going on than otherwise; nothing is measured. */
+  private settle(ms: number): void {
+    this.simulation.pass(ms, ms / SETTLING_PACE);
+    this.pass(0);
   }
 
   /** Sooner than the runtime would; but what is not garbage is not looked through again and again. */
@@ -295,10 +307,12 @@ export class Fleet {
   /** As if they had been together for long: each knows all, at times that differ by minutes. */
   private acquaint(): void {
     const nowMs = EPOCH_MS + this.simulation.timeline.nowMs;
+    const origins = this.simulation.present.map(({ id }) => originOf(id));
+    // In their order they are taken up without moving others.
+    origins.sort((a, b) => a.high - b.high || a.low - b.low);
     for (const { serving, id } of this.simulation.present) {
       const chance = this.simulation.chanceOfAct(`acquaint ${id}`);
-      for (const other of this.simulation.present) {
-        const { high, low } = originOf(other.id);
+      for (const { high, low } of origins) {
         serving!.contacts.note(high, low, nowMs - chance.next() * 2 * INTERVAL_MS);
       }
     }

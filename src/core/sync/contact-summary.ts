@@ -249,7 +249,7 @@ export function readAnswer(
   for (let at = 0; at < named.size; at++) {
     const member = named.at(at);
     const isOther = (reader.bytes[bits + (at >>> 3)] & (1 << (at & 7))) !== 0;
-    const there = isOther ? readTimes(reader, clockMs, member) : { ...member };
+    const there = isOther ? readTimes(reader, clockMs, member) : member;
     if (!isOther) there.learnedMs = Infinity;
     // Who was named need not be a member there.
     const isMember = there.ms > 0 || there.purgedUpToMs > 0 || there.forgottenMs > 0;
@@ -273,8 +273,9 @@ function divided(told: Contacts, mask: GroupMask): { named: Contacts; others: Co
   return { named, others };
 }
 
-/** Of two vectors without a member in common, all members. */
+/** Of two vectors without a member in common, all members; the first if there are no others. */
 function joined(a: Contacts, b: Contacts): Contacts {
+  if (b.size === 0) return a;
   const all = new Contacts();
   for (let i = 0, j = 0; i < a.size || j < b.size;) {
     const left = i < a.size ? a.at(i) : null;

@@ -316,6 +316,7 @@ export class Contacts {
     copy.learnedMs = this.learnedMs.slice(0, this.count);
     copy.forgottenMs = this.forgottenMs.slice(0, this.count);
     copy.metMs = this.metMs.slice(0, this.count);
+    if (latestPurgeMs === Infinity) return copy;
     for (let at = 0; at < copy.count; at++) {
       copy.purgedMs[at] = Math.min(copy.purgedMs[at], latestPurgeMs);
     }

@@ -205,14 +205,9 @@ export class Greeting {
       Contacts.isSpent(it, spentUpToMs) &&
       (it.purgedUpToMs === 0 || it.learnedMs <= sharedMs) &&
       !contacts.has(it.originHigh, it.originLow);
-    notePurges(this.options, theirs, isIgnored);
-    contacts.meet(origin.high, origin.low, this.watermarkMs);
     // What the peer says of this node itself counts too: this node may have lost its data since.
-    for (let at = 0; at < theirs.contacts.size; at++) {
-      const it = theirs.contacts.at(at);
-      if (isIgnored(it)) continue;
-      contacts.note(it.originHigh, it.originLow, Math.min(it.ms, this.watermarkMs));
-    }
+    notePurges(this.options, theirs, isIgnored, this.watermarkMs);
+    contacts.meet(origin.high, origin.low, this.watermarkMs);
     contacts.trim();
   }
 
@@ -261,27 +256,29 @@ function aTimeAhead(ms: number, nowMs: number): string {
 }
 
 /**
- * Notes that what the peer purged, and those whose data it has, is not to come in here either.
- * Those of whom `isIgnored` is true are left out.
+ * Notes that what the peer purged, and those whose data it has, is not to come in here either. With
+ * `comparedUpToMs`, what the peer had from them up to then is here. Those of whom `isIgnored` is
+ * true are left out.
  */
 export function notePurges(
   { store, contacts }: Pick<GreetingOptions, "store" | "contacts">,
   theirs: Hello,
   isIgnored: (member: Contact) => boolean = () => false,
+  comparedUpToMs = 0,
 ): void {
   // A peer whose clock is ahead may have purged what is younger than the grace by this node's
   // clock. That part is told again, and noted, in a later session; until then this node does not
   // refuse anything younger than the grace.
   const latestMs = store.deletions.latestPurgeMs();
   const learnedMs = store.deletions.learningMs();
-  const note = (high: number, low: number, purgedUpToMs: number): void => {
+  const note = (high: number, low: number, ms: number, purgedUpToMs: number): void => {
     const upToMs = Math.min(purgedUpToMs, latestMs);
-    contacts.note(high, low, 0, upToMs, learnedMs);
+    contacts.note(high, low, Math.min(ms, comparedUpToMs), upToMs, learnedMs);
     store.deletions.notePurgedElsewhere(upToMs);
   };
-  note(theirs.origin.high, theirs.origin.low, theirs.purgedUpToMs);
+  note(theirs.origin.high, theirs.origin.low, 0, theirs.purgedUpToMs);
   for (let at = 0; at < theirs.contacts.size; at++) {
     const it = theirs.contacts.at(at);
-    if (!isIgnored(it)) note(it.originHigh, it.originLow, it.purgedUpToMs);
+    if (!isIgnored(it)) note(it.originHigh, it.originLow, it.ms, it.purgedUpToMs);
   }
 }

@@ -60,6 +60,11 @@ export class Introduction {
     return this.isInitiator ? tag === AGAIN : tag === TURN && this.isAgain;
   }
 
+  /** Initiator: makes ready what `begin` says. Of thousands of members, either takes a while. */
+  prepare(): void {
+    this.tell(this.stepMs());
+  }
+
   /** Initiator: says HELLO, and in the mode "fetch" what is to be sent. */
   begin(): void {
     const { writer } = this.parts;
@@ -100,8 +105,7 @@ export class Introduction {
 
   /**
    * Handles a HELLO, whose tag has been read. Null when it is malformed or out of place; else what
-   * the session fails for, or the HELLO. A responder has to ask for another one then, with
-   * `askAgain`, while this one does not make the introduction complete.
+   * the session fails for, or the HELLO, which is to be taken with `take` then.
    */
   handleHello(): Hello | FailureReason | null {
     if (this.isComplete) return null;
@@ -117,18 +121,27 @@ export class Introduction {
       if (refusal !== null) return ["busy", refusal];
       if (hello.trace.length > 0) this.options.onTrace?.(hello.trace);
       comparison.mode = MODES[hello.mode];
-      if (!this.isRecognised(hello)) {
-        if (this.isAgain) return null;
-        this.isAgain = true;
-        this.unrecognised = hello;
-        return hello;
-      }
+    }
+    return hello;
+  }
+
+  /**
+   * Takes the other side to be what it said. A responder has to ask for another HELLO, with
+   * `askAgain`, while this one does not make the introduction complete. False when it was asked.
+   */
+  take(hello: Hello): boolean {
+    const { parts } = this;
+    if (!this.isInitiator && !this.isRecognised(hello)) {
+      if (this.isAgain) return false;
+      this.isAgain = true;
+      this.unrecognised = hello;
+      return true;
     }
     parts.flow.peer = hello;
     this.noteCapabilities(hello);
     parts.shortener.setSalt(this.saltWith(hello.salt));
     this.isComplete = true;
-    return hello;
+    return true;
   }
 
   /** From now on what is said may be said in ways that both understand. */
@@ -158,9 +171,7 @@ export class Introduction {
 
   private say(mode: number): void {
     const { flow, writer } = this.parts;
-    const stepMs = this.isInitiator
-      ? (this.own?.stepMs ?? this.greeting.stepMs())
-      : flow.peer.stepMs;
+    const stepMs = this.stepMs();
     const told = this.tell(stepMs);
     const own = this.greeting.hello(mode, this.comparison.root(), told);
     own.stepMs = stepMs;
@@ -169,6 +180,12 @@ export class Introduction {
     writeHello(writer, own, this.isInitiator ? null : flow.peer);
     this.own = own;
   }
+
+  private stepMs(): number {
+    if (!this.isInitiator) return this.parts.flow.peer.stepMs;
+    return this.own?.stepMs ?? this.greeting.stepMs();
+  }
+
   /** This side's contacts, as of when they are first told in this session. */
   private tell(stepMs: number): Contacts {
     if (this.told === null) this.parts.flow.told = this.options.contacts.clone();

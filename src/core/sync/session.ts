@@ -113,7 +113,7 @@ export class SyncSession {
 
   /** The transport is done with this session: connection lost, timeout, shutdown. */
   close(reason: string): void {
-    this.protocol.ending.finish("closed", reason);
+    this.protocol.close(reason);
   }
 
   private get isEnded(): boolean {
@@ -124,6 +124,11 @@ export class SyncSession {
   private work(untilMs: number): boolean {
     const { reader, writer } = this;
     const { comparison, turns } = this.protocol;
+    if (this.protocol.isBusy) {
+      this.protocol.goOn();
+      if (this.isIntroduced) reader.maxFrameBytes = this.options.maxFrameBytes;
+      return true;
+    }
     if (comparison.isPreparing) {
       comparison.slice(untilMs);
       return true;
@@ -160,7 +165,6 @@ export class SyncSession {
       : introduction.allows(tag);
     if (tag !== TURN) turns.noteSpoken();
     const isUnderstood = isInPlace && this.protocol.handle(tag);
-    if (this.isIntroduced) reader.maxFrameBytes = this.options.maxFrameBytes;
     if (this.isEnded || (isUnderstood && !reader.overrun)) return;
     if (!this.isIntroduced && this.options.role === "initiator") this.fail("protocol", NO_NODE);
     else this.fail("protocol", `it does not keep to the sync protocol (item ${tag})`);

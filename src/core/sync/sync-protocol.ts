@@ -55,6 +55,10 @@ export class SyncProtocol {
   private half: Initiator | Responder | null = null;
   private hasReplied = false;
   private areRootsEqual = false;
+  /** What is still to be done of what was begun, before anything else is. */
+  private readonly steps: (() => void)[] = [];
+  /** Nothing more is to be said or heard. */
+  private isFinishing = false;
 
   constructor(
     private readonly options: SyncSessionOptions,
@@ -99,6 +103,23 @@ export class SyncProtocol {
     this.greeting.begin();
     this.watch.start();
     if (this.comparison.isMerging) this.purgeGuard.begin();
+  }
+
+  /** Whether something is half done: then call `goOn`, and nothing else. */
+  get isBusy(): boolean {
+    return this.steps.length > 0;
+  }
+
+  /** Does the next part of it. */
+  goOn(): void {
+    this.steps.shift()!();
+  }
+
+  /** The peer cannot be reached any more. */
+  close(reason: string): void {
+    // It has all that it waited for, and may just have gone.
+    if (this.isFinishing) this.finishNow();
+    else this.ending.finish("closed", reason);
   }
 
   /** Handles one item, whose tag has been read. False when it is malformed or out of place. */
@@ -151,16 +172,28 @@ export class SyncProtocol {
     }
   }
 
+  /** Of thousands of members, each part of this takes a while. */
   private handleHello(): boolean {
-    const { introduction, comparison } = this;
-    const hello = introduction.handleHello();
+    const hello = this.introduction.handleHello();
     if (hello === null) return false;
     if (!(hello instanceof Hello)) return this.ending.fail(...hello);
-    if (!introduction.isComplete) return true;
-    if (!this.isInitiator) {
-      this.half = new Responder(this.parts, this.options.store, comparison.mode);
+    this.steps.push(() => this.take(hello));
+    return true;
+  }
+
+  private take(hello: Hello): void {
+    const { introduction, comparison } = this;
+    if (!introduction.take(hello)) {
+      this.ending.fail(
+        "protocol",
+        "it introduces itself again with other members than it was asked",
+      );
+    } else if (introduction.isComplete) {
+      if (!this.isInitiator) {
+        this.half = new Responder(this.parts, this.options.store, comparison.mode);
+      }
+      if (comparison.isMerging) this.steps.push(() => this.meet(hello));
     }
-    return !comparison.isMerging || this.meet(hello);
   }
 
   /** Initiator: introduces itself for the second time. */
@@ -172,21 +205,25 @@ export class SyncProtocol {
   }
 
   /** Both have said who they are: what they conclude from that. */
-  private meet(hello: Hello): boolean {
-    const { greeting, comparison } = this;
+  private meet(hello: Hello): void {
+    const { greeting } = this;
     const met = greeting.meet(hello, this.parts.counts);
     if (typeof met === "object") {
       // A member that claims what cannot be may have a wrong clock: it learns here what time it is.
       if (greeting.isOfMembers && !this.isInitiator) this.introduction.answer(false);
-      return this.ending.fail(...met);
-    }
+      this.ending.fail(...met);
+    } else this.steps.push(() => this.agree(hello, met));
+  }
+
+  /** `wasFlushed`: a flush came with it. */
+  private agree(hello: Hello, wasFlushed: boolean): void {
+    const { greeting, comparison } = this;
     comparison.isThorough = greeting.hasMissed(hello);
     comparison.setLimit();
-    if (!this.isInitiator) return true;
+    if (!this.isInitiator) return;
     this.areRootsEqual = hello.mode === ROOTS_ARE_EQUAL;
-    // A flush that came with it is carried out before anything is compared.
-    if (met || (comparison.isThorough && !this.areRootsEqual)) comparison.prepare(() => {});
-    return true;
+    // A flush is carried out before anything is compared.
+    if (wasFlushed || (comparison.isThorough && !this.areRootsEqual)) comparison.prepare(() => {});
   }
 
   private noteRoundTrip(): void {
@@ -276,8 +313,13 @@ export class SyncProtocol {
 
   /** Initiator: the first word. */
   private introduce(): void {
-    this.introduction.begin();
-    this.passWord(false);
+    this.steps.push(
+      () => this.introduction.prepare(),
+      () => {
+        this.introduction.begin();
+        this.passWord(false);
+      },
+    );
   }
 
   /** Responder: the first answer, and the last when the roots are equal. */
@@ -334,8 +376,14 @@ export class SyncProtocol {
   }
 
   private finishComplete(): void {
+    this.isFinishing = true;
+    this.steps.push(() => this.finishNow());
+  }
+
+  private finishNow(): void {
     const { ending } = this;
     const { counts } = this.parts;
+    this.isFinishing = false;
     if (ending.isEnded) return;
     this.noteContact();
     // What the peer refused last it refused after this side had said that it was done.
