@@ -8,9 +8,11 @@
  * forgotten first.
  */
 import { parseDestination } from "./destination.ts";
-import { Peer } from "./peer.ts";
+import { MAX_CREDIT, Peer } from "./peer.ts";
 
 const MAX_STRANGERS = 1_024;
+/** When one of them is to make room, so many are looked at of which nothing else is known. */
+const LOOKED_AT = 16;
 /** Peers met at addresses that are not in the configuration. */
 const MAX_MET = 4_096;
 
@@ -23,7 +25,7 @@ export class PeerList {
   /** Where the nodes whose presence is known say they are. */
   private readonly places = new Map<string, Peer>();
   /** Those that nobody listed: who was never met, and who was, in the order in which they were. */
-  private readonly strangers = new Set<Peer>();
+  private readonly strangers = new Strangers();
   private readonly met = new Set<Peer>();
 
   /** `ownNodeId` is this node's. */
@@ -114,9 +116,9 @@ export class PeerList {
 
   /** Strangers, those first that are to be tried first. */
   strangersInTurn(): Peer[] {
-    return [...this.strangers].sort(
-      (a, b) => b.credit - a.credit || a.failures - b.failures || a.triedMs - b.triedMs,
-    );
+    return this.strangers
+      .all()
+      .sort((a, b) => b.credit - a.credit || a.failures - b.failures || a.triedMs - b.triedMs);
   }
 
   /**
@@ -148,14 +150,61 @@ export class PeerList {
   private makeRoom(credit: number): boolean {
     if (this.strangers.size < MAX_STRANGERS) return true;
     this.crowdedOut++;
-    let worst: Peer | undefined;
-    for (const peer of this.strangers) {
-      if (peer.isRunning || peer.credit > credit) continue;
-      if (worst === undefined || isWorse(peer, worst)) worst = peer;
-    }
+    const worst = this.strangers.worst(credit);
     if (worst === undefined) return false;
     this.remove(worst);
     return true;
+  }
+}
+
+/**
+ * Strangers by their credit, so that one to make room for another is found at once: thousands may
+ * be announced at the same moment.
+ */
+class Strangers {
+  /** One for each credit. It may have risen since; then a peer is moved when it is come across. */
+  private readonly byCredit = Array.from({ length: MAX_CREDIT + 1 }, () => new Set<Peer>());
+
+  get size(): number {
+    return this.byCredit.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  add(peer: Peer): void {
+    this.byCredit[peer.credit].add(peer);
+  }
+
+  delete(peer: Peer): void {
+    for (const peers of this.byCredit) peers.delete(peer);
+  }
+
+  all(): Peer[] {
+    return this.byCredit.flatMap((peers) => [...peers]);
+  }
+
+  /** Who has least to say for himself, and no more than that; undefined when all have more. */
+  worst(mostCredit: number): Peer | undefined {
+    for (let credit = 0; credit <= mostCredit; credit++) {
+      const worst = this.worstOf(credit);
+      if (worst !== undefined) return worst;
+    }
+    return undefined;
+  }
+
+  /** Of those who have had most time: who failed most, or else came first. */
+  private worstOf(credit: number): Peer | undefined {
+    const peers = this.byCredit[credit];
+    let worst: Peer | undefined;
+    let looked = 0;
+    for (const peer of peers) {
+      if (peer.credit !== credit) {
+        peers.delete(peer);
+        this.add(peer);
+      } else if (!peer.isRunning) {
+        if (worst === undefined || peer.failures > worst.failures) worst = peer;
+        if (++looked === LOOKED_AT) break;
+      }
+    }
+    return worst;
   }
 }
 
@@ -164,11 +213,6 @@ function isBetter(a: Peer, b: Peer): boolean {
   if (a.failures !== b.failures) return a.failures < b.failures;
   if (a.isStranger !== b.isStranger) return b.isStranger;
   return byAddress(a, b) < 0;
-}
-
-/** Of equals the one that came first stays the worst: it has had its time. */
-function isWorse(a: Peer, b: Peer): boolean {
-  return a.credit !== b.credit ? a.credit < b.credit : a.failures > b.failures;
 }
 
 function byAddress(a: Peer, b: Peer): number {

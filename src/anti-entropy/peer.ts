@@ -15,6 +15,8 @@ const MAX_BACKOFF_MS = 300_000;
 /** Shortest delay after a peer was busy, and what chance adds to it. */
 const BUSY_MS = 100;
 const BUSY_SPREAD_MS = 500;
+/** The most that can speak for a stranger, which is at least 0. */
+export const MAX_CREDIT = 2;
 
 /** See the file header. */
 export class Peer implements Destination {
@@ -83,7 +85,7 @@ export class Peer implements Destination {
 
   /** How much speaks for a stranger being a node of the cluster. */
   get credit(): number {
-    return this.isAcquainted ? 2 : this.isLive ? 1 : 0;
+    return this.isAcquainted ? MAX_CREDIT : this.isLive ? 1 : 0;
   }
 
   /** Whether a sync is wanted at once. */

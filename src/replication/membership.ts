@@ -290,7 +290,10 @@ export class Membership {
     return this.presences.nodeIds();
   }
 
-  /** Of whom something was heard since this was called last; who fell silent is not online. */
+  /**
+   * Of whom something was heard, each once after it was, though not of thousands at the same time;
+   * who fell silent is not online.
+   */
   takeChanges(): PeerPresence[] {
     const nowMs = this.options.timing.nowMs();
     const hearingMs = Math.max(HEARING_MS, this.announcer.roundMs);

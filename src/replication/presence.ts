@@ -81,6 +81,10 @@ const MAX_REFRESH_MS = 1_200_000;
 const STALE_REFRESHES = 3;
 /** Who has fallen silent is looked for this often. */
 const LOOK_EVERY_MS = 5_000;
+/** To make room so many are looked at whether they are to be kept. */
+const LOOKED_AT = 16;
+/** What follows from what one node said takes some microseconds. */
+const CHANGES_AT_ONCE = 512;
 
 /** The message that announces this. */
 export function encodePresence(presence: Presence): Buffer {
@@ -165,7 +169,7 @@ function isCount(value: unknown): value is number {
 export class PresenceTable {
   /** Nodes that were forgotten, or not even taken up, because there were too many. */
   crowdedOut = 0;
-  /** Who was heard of last is at the end. */
+  /** Who was heard of last is at the end, or is kept. */
   private readonly rows = new Map<string, PresenceRow>();
   private readonly changed = new Map<string, PeerPresence>();
   private nextLookMs = -Infinity;
@@ -195,15 +199,20 @@ export class PresenceTable {
     return presence.online && isNew;
   }
 
-  /** Of whom something was heard since the last call; with `isHearing`, who is silent has left. */
+  /**
+   * Of whom something was heard, each once after it was; with `isHearing`, who is silent has left.
+   * Whoever asks does so again and again: of thousands, the next ones come with the next call.
+   */
   takeChanges(nowMs: number, isHearing: boolean): PeerPresence[] {
     if (isHearing && nowMs >= this.nextLookMs) {
       this.nextLookMs = nowMs + LOOK_EVERY_MS;
       for (const row of this.rows.values()) if (isStale(row, nowMs)) this.forget(row);
     }
-    const changes = [...this.changed.values()];
-    this.changed.clear();
-    for (const { nodeId } of changes) {
+    const changes: PeerPresence[] = [];
+    for (const [nodeId, change] of this.changed) {
+      if (changes.length === CHANGES_AT_ONCE) break;
+      changes.push(change);
+      this.changed.delete(nodeId);
       const row = this.rows.get(nodeId);
       if (row !== undefined) row.isTold = true;
     }
@@ -269,10 +278,15 @@ export class PresenceTable {
 
   private makeRoom(): boolean {
     this.crowdedOut++;
-    for (const row of this.rows.values()) {
-      if (this.isKept(row.nodeId)) continue;
-      this.forget(row);
-      return true;
+    for (let looked = 0; looked < LOOKED_AT; looked++) {
+      const row: PresenceRow = this.rows.values().next().value!;
+      if (!this.isKept(row.nodeId)) {
+        this.forget(row);
+        return true;
+      }
+      // Next time others are looked at.
+      this.rows.delete(row.nodeId);
+      this.rows.set(row.nodeId, row);
     }
     return false;
   }

@@ -2,7 +2,11 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { Membership } from "../../../src/replication/membership.ts";
 import { CURRENT, OLDEST, type Capabilities } from "../../../src/core/data/capabilities.ts";
-import { decodePresence, encodePresence } from "../../../src/replication/presence.ts";
+import {
+  decodePresence,
+  encodePresence,
+  type PeerPresence,
+} from "../../../src/replication/presence.ts";
 import { Timeline } from "../../sim/timeline.ts";
 import { readSeries } from "../../support/series.ts";
 
@@ -29,6 +33,8 @@ let published: boolean[];
 let duplicates: number;
 let membership: Membership;
 let kept: Set<string>;
+/** How often it was asked who is kept. */
+let asked: number;
 let members: Set<string>;
 let forgotten: Set<string>;
 let readyMs: number[];
@@ -39,6 +45,7 @@ beforeEach(() => {
   published = [];
   duplicates = 0;
   kept = new Set();
+  asked = 0;
   members = new Set();
   forgotten = new Set();
   readyMs = [];
@@ -60,7 +67,10 @@ beforeEach(() => {
     onPresence() {},
     publish: (message) => void published.push(decodePresence(message)!.online),
     onReady: () => readyMs.push(timeline.nowMs),
-    isKept: (nodeId) => kept.has(nodeId),
+    isKept: (nodeId) => {
+      asked++;
+      return kept.has(nodeId);
+    },
     isPossibleEpoch: (epoch) => epoch < ABSURD,
     onDuplicateNodeId: () => duplicates++,
     capabilities: CURRENT,
@@ -271,10 +281,31 @@ describe("whoever makes up nodes", () => {
     expect(known()).not.toContain("n2");
     expect(known()).toContain("forged5999");
     expect(membership.crowdedOut).toBe(1_906);
-    const changes = membership.takeChanges();
+    const changes: PeerPresence[] = [];
+    for (let i = 0; i < 100; i++) {
+      const some = membership.takeChanges();
+      // No slice of what follows is long.
+      expect(some.length).toBeLessThanOrEqual(512);
+      changes.push(...some);
+    }
     expect(changes.length).toBe(4_096);
-    expect(changes.filter(({ online }) => online).length).toBe(4_096);
+    expect(new Set(changes.map(({ nodeId }) => nodeId)).size).toBe(4_096);
+    expect(changes.every(({ online }) => online)).toBe(true);
     expect(membership.takeChanges()).toEqual([]);
+  });
+
+  test("finds no room, or little, among those that were met, and costs no more for it", () => {
+    connect();
+    for (let i = 0; i < 4_090; i++) {
+      kept.add(`n${i}`);
+      say(`n${i}`);
+    }
+    asked = 0;
+    for (let i = 0; i < 1_000; i++) say(`forged${i}`);
+    expect(asked).toBeLessThan(20 * 1_000);
+    const forged = known().filter((nodeId) => !kept.has(nodeId));
+    expect(forged.length).toBe(6);
+    expect(known().length).toBe(4_096);
   });
 
   test("speaks for nobody but the topic's own node", () => {
