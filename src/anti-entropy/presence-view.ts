@@ -36,7 +36,7 @@ export interface PresenceView {
   readonly connections: number;
   /** Writes of this node that were dropped before they were published, since the start. */
   readonly droppedEvents: number;
-  /** Of whom something was heard, each once after it was. Of thousands some come with later calls. */
+  /** Of whom something was heard, each once after it was; of thousands, some with later calls. */
   takeChanges(): Iterable<PresenceChange>;
   /** This node's root has changed and stands still: others are to be told soon. */
   announceRoot(): void;

@@ -131,8 +131,13 @@ export class Announcer {
     this.in(delayMs, distanceMs);
   }
 
-  /** A node has come. `isTold`: the broker tells it of those that are there. */
-  answer(isTold: boolean): void {
+  /**
+   * A node has come. `isTold`: the broker tells it of those that are there. `isMember`: there was
+   * contact with it, by anybody.
+   */
+  answer(isTold: boolean, isMember: boolean): void {
+    // Made-up ones do not keep this node from announcing itself.
+    if (this.isNew && !isMember) return;
     const nowMs = this.options.timing.nowMs();
     const forgotten = ((nowMs - this.newcomersMs) / 1_000) * MANY_A_SECOND;
     this.newcomers = Math.max(0, this.newcomers - forgotten) + 1;

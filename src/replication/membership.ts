@@ -251,7 +251,8 @@ export class Membership {
     if (!retained) this.agreedMs = -Infinity;
     if (online) this.noteThere(presence, retained);
     const isBack = this.presences.update(presence, !retained, this.options.timing.nowMs());
-    if (isBack && !retained) this.announcer.answer(this.doesBrokerKeep);
+    if (!isBack || retained) return;
+    this.announcer.answer(this.doesBrokerKeep, this.options.isMember(nodeId));
   }
 
   /**

@@ -120,7 +120,7 @@ export interface ReplicationPresence {
   readonly connections: number;
   /** Grows when writes of this node, or of others to it, did not travel over the broker. */
   readonly droppedEvents: number;
-  /** Of whom something was heard, each once after it was. Of thousands some come with later calls. */
+  /** Of whom something was heard, each once after it was; of thousands, some with later calls. */
   takeChanges(): PeerPresence[];
   /** The root has changed and stands still: others are to be told soon. */
   announceRoot(): void;
