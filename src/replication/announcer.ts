@@ -35,7 +35,7 @@ const ROOT_A_NODE_MS = 375;
 /** Of all who could answer a node that has come, so many do at once, about. */
 const FEW = 8;
 /** Up to so many may come at once. Of more, each listens first, for up to so long, in ms. */
-const CROWD = 128;
+const CROWD = 256;
 const LISTEN_MS = 2_000;
 /**
  * So many that come make a crowd, and so many more for each second that they take. Who comes with
