@@ -1,7 +1,7 @@
 /** Arena and entry table against naive ones, and memory under churn. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Leftovers } from "../../src/core/leftovers.ts";
+import { Leftovers } from "../../src/core/store/leftovers.ts";
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "../../src/core/store/arena.ts";
 import { EntryTable, type SharedValue } from "../../src/core/store/entry-table.ts";
 import { compareBytes, Entry, KIND_STRING, type Kind } from "../../src/core/data/entry.ts";

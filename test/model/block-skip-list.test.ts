@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Leftovers } from "../../src/core/leftovers.ts";
+import { Leftovers } from "../../src/core/store/leftovers.ts";
 import { BlockSkipList } from "../../src/core/store/block-skip-list.ts";
 import { sortByKey } from "../../src/core/store/key-sort.ts";
 import { inOneGo } from "../../src/core/store/pieces.ts";

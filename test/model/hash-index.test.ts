@@ -1,7 +1,7 @@
 /** The hash index against a map, under hashes that collide in every way; and the hash itself. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Leftovers } from "../../src/core/leftovers.ts";
+import { Leftovers } from "../../src/core/store/leftovers.ts";
 import { HashIndex, type IndexedKeys } from "../../src/core/store/hash-index.ts";
 import { hashKey } from "../../src/core/store/key-hash.ts";
 import { seeded } from "../support/random.ts";

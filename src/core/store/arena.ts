@@ -26,7 +26,7 @@
  */
 
 import { release } from "../bytes.ts";
-import type { Leftovers } from "../leftovers.ts";
+import type { Leftovers } from "./leftovers.ts";
 import {
   LARGEST_SLOT_BYTES,
   SLAB_BYTES,

@@ -18,7 +18,7 @@
  * - level l links, in order, exactly the blocks with towers higher than l;
  */
 
-import type { Leftovers } from "../leftovers.ts";
+import type { Leftovers } from "./leftovers.ts";
 import { BLOCK_IDS, KeyBlocks, MAX_LEVELS, NONE } from "./key-blocks.ts";
 import { KeyProbe } from "./key-order.ts";
 import type { KeySource } from "./key-order.ts";

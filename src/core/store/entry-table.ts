@@ -17,7 +17,7 @@
  * Rows not in use are linked through word 0.
  */
 import { Arena, OUT_OF_MEMORY, offsetOf, slabOf } from "./arena.ts";
-import type { Leftovers } from "../leftovers.ts";
+import type { Leftovers } from "./leftovers.ts";
 import { prefix32, type KeySlice } from "./key-order.ts";
 import type { Int64 } from "../data/counter.ts";
 import { KIND_COUNTER, compareBytes, copyBytes, type Entry, type Kind } from "../data/entry.ts";

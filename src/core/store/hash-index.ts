@@ -15,7 +15,7 @@
  * - Directory cells that agree in a table's `depth` top bits share that table.
  */
 
-import type { Leftovers } from "../leftovers.ts";
+import type { Leftovers } from "./leftovers.ts";
 
 const TABLE_BITS = 11;
 const TABLE_SLOTS = 1 << TABLE_BITS;

@@ -20,7 +20,7 @@
  */
 
 import { release } from "../bytes.ts";
-import type { Leftovers } from "../leftovers.ts";
+import type { Leftovers } from "./leftovers.ts";
 import { KeySlice, PROBE_WORDS } from "./key-order.ts";
 import type { KeyProbe, KeySource } from "./key-order.ts";
 import type { KeyWindow } from "./key-sort.ts";

@@ -8,7 +8,7 @@
  * - `tombstones` is how many are not, `expiring` how many have an expiry.
  */
 import { release } from "../bytes.ts";
-import { Leftovers } from "../leftovers.ts";
+import { Leftovers } from "./leftovers.ts";
 import { Entry, KIND_HUSK, KIND_STRING, type Kind } from "../data/entry.ts";
 import type { Int64 } from "../data/counter.ts";
 import { hasValue } from "../data/merge.ts";

@@ -3,7 +3,7 @@
  * two lie side by side, so walking a chain costs one cache miss an entry.
  */
 import { END, UNLINKED } from "./bucket-division.ts";
-import type { Leftovers } from "../leftovers.ts";
+import type { Leftovers } from "../store/leftovers.ts";
 import { DIGEST_WORDS, type DigestList } from "./digest-list.ts";
 
 const CHUNK_SHIFT = 15;

@@ -26,7 +26,7 @@
  * - a division with such marks is in `stale`.
  */
 
-import type { Leftovers } from "../leftovers.ts";
+import type { Leftovers } from "../store/leftovers.ts";
 import { Division, divisionOf, END, isDivision } from "./bucket-division.ts";
 import { digitOf, digitOfKey, MAX_DEPTH, partOf, wholeBucket, type Part } from "./bucket-part.ts";
 import { BucketRows } from "./bucket-rows.ts";

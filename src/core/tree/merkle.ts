@@ -37,7 +37,7 @@
 import { DIGEST_WORDS } from "./digest-list.ts";
 import { DigestTree, FANOUT } from "./digest-tree.ts";
 import { Entry } from "../data/entry.ts";
-import { Leftovers } from "../leftovers.ts";
+import { Leftovers } from "../store/leftovers.ts";
 import { latestVersionOf } from "../data/merge.ts";
 import { IdMarks } from "./id-marks.ts";
 import { MerkleBuckets } from "./merkle-buckets.ts";

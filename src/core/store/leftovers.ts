@@ -3,7 +3,7 @@
  * up the event loop, and left to the collector it would stay, as that has nothing to do in a node
  * that rests.
  */
-import { release } from "./bytes.ts";
+import { release } from "../bytes.ts";
 
 /** How many are given back before the time is looked at. */
 const BUFFERS_A_LOOK = 8;
