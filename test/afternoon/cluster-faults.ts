@@ -72,10 +72,14 @@ export const writesLate: Fault = {
   mayAlert: ["MerkleKVBrokerAway"],
   metric: "merklekv_replication_delay_seconds_sum > 5",
   async cause(it) {
-    await it.broker.pause();
-    await flood(it, it.machines[0], 0, 500);
-    await Bun.sleep(6_000);
-    await it.broker.resume();
+    // Again and again: once is soon forgotten.
+    for (let round = 0; round < 5; round++) {
+      await it.broker.pause();
+      await flood(it, it.machines[0], 0, 100);
+      await Bun.sleep(3_000);
+      await it.broker.resume();
+      await Bun.sleep(500);
+    }
   },
   cure: nothing,
 };

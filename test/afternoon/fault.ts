@@ -50,13 +50,13 @@ export async function untilWrites(
   });
 }
 
-/** That many logins with a wrong password, from elsewhere: who fails from an address is let wait. */
+/** That many logins that fail, each another, from elsewhere: who fails from an address is let wait. */
 export async function failLogins(machine: Machine, count: number): Promise<void> {
-  const once = async (): Promise<void> => {
+  const once = async (_: unknown, i: number): Promise<void> => {
     const { address: host, port, strangersAddress: localAddress } = machine;
     const socket = connect({ host, port, localAddress });
     const answered = Promise.withResolvers<void>();
-    socket.on("connect", () => socket.write("AUTH admin wrong\n"));
+    socket.on("connect", () => socket.write(`AUTH nobody-${i} wrong\n`));
     socket.on("data", answered.resolve).on("error", answered.reject);
     await answered.promise;
     socket.destroy();

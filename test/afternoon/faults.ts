@@ -24,6 +24,7 @@ export const ALL: readonly Fault[] = [
   within.clockFast,
   within.memoryFull,
   within.certificateExpires,
+  within.certificateExpired,
   within.certificateWrong,
   within.settingsWrong,
   within.clientsMany,

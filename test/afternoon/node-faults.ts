@@ -62,7 +62,8 @@ export const diskFilling: Fault = {
     await it.untilAlert("MerkleKVDiskNearlyFull");
     await machine.fillDisk(0);
     await untilWrites(it, machine, false);
-    await failLogins(machine, 1);
+    // More lines than what is left of the file's last page.
+    await failLogins(machine, 100);
   },
 };
 
@@ -189,6 +190,21 @@ export const certificateExpires: Fault = {
   async cause(it, machine) {
     putCertificate(it, machine, 5);
     await machine.service("reload");
+  },
+  cure: renewCertificate,
+};
+
+export const certificateExpired: Fault = {
+  title: "a certificate has expired",
+  at: 0,
+  alerts: ["MerkleKVCertificateExpiring"],
+  mayAlert: ["MerkleKVNotEqual", "MerkleKVSyncFailing"],
+  metric: "merklekv_tls_certificate_left_seconds < 0",
+  event: "certificate_expired",
+  status: /certificate of \[tls\] has expired/,
+  async cause(it, machine) {
+    putCertificate(it, machine, -1);
+    await machine.service("restart");
   },
   cure: renewCertificate,
 };

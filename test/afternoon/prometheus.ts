@@ -13,7 +13,7 @@ import type { Logins } from "./sight.ts";
 
 const RULES = join(projectRoot, "configs/prometheus/alerts.yml");
 const SECONDS = { s: 1, m: 60, h: 3_600 };
-const INTERVAL_MS = 400;
+const INTERVAL_MS = 500;
 /** An alert is to fire within this; machines that test are busy. */
 const WITHIN_MS = 30_000;
 

@@ -3,11 +3,12 @@
  * and become a cluster by what the documentation says; then everything breaks that there is an
  * alert for, is seen, and is mended; at last each is upgraded under load, and nothing is lost.
  *
- *   bun run afternoon [--older DEB] [--newer DEB] [--root DIR] [--only WORDS] [--processes]
+ *   bun run afternoon [--older DEB] [--newer DEB] [--root DIR] [--only WORDS] [--short]
+ *     [--processes]
  *
  * As root each machine is a Debian of its own, in which systemd runs, in namespaces that end with
  * this program; ROOT is made with mmdebstrap unless it is there, and packages are built unless
- * given. Elsewhere, and with --processes, nodes are processes that are started as the unit says.
+ * given. --short breaks what takes seconds. Elsewhere, and with --processes, nodes are processes that are started as the unit says.
  * Alerts are those of a real Prometheus, if one is there or in Debian's archive. What was seen is
  * printed, a line each; the last is one of counts.
  */
@@ -18,7 +19,7 @@ import { parseArgs } from "node:util";
 import { eventually } from "../support/eventually.ts";
 import { begin } from "./begin.ts";
 import type { Fault } from "./fault.ts";
-import { ALL, ALL_ON_DISKS } from "./faults.ts";
+import { ALL, ALL_ON_DISKS, SHORT } from "./faults.ts";
 import type { Machine } from "./machine.ts";
 import * as inside from "./namespaces.ts";
 import { ProcessMachine } from "./process-machine.ts";
@@ -52,6 +53,7 @@ const { values } = parseArgs({
     newer: { type: "string" },
     root: { type: "string" },
     only: { type: "string", default: "" },
+    short: { type: "boolean", default: false },
     processes: { type: "boolean", default: false },
     inside: { type: "string" },
   },
@@ -91,7 +93,8 @@ async function enter(): Promise<number> {
     const prometheus = await getPrometheus(directory);
     groups = inside.makeGroup();
     const supplies: Supplies = { root, work, groups, packages, prometheus };
-    const args = ["--inside", JSON.stringify(supplies), "--only", values.only];
+    const wishes = ["--only", values.only, ...(values.short ? ["--short"] : [])];
+    const args = ["--inside", JSON.stringify(supplies), ...wishes];
     return await inside.runInside(work, args, told.signal);
   } finally {
     if (groups !== undefined) await leave(groups);
@@ -112,7 +115,7 @@ async function onServices(supplies: Supplies): Promise<number> {
   const place = { ...supplies, bridge: inside.BRIDGE, net: inside.NET };
   const boot = (i: number): Promise<Machine> =>
     ServiceMachine.boot(NAMES[i]![0], i + 1, place, NAMES[i]![1]);
-  return run(boot, `${inside.NET}.1`, supplies.prometheus, ALL_ON_DISKS);
+  return run(boot, `${inside.NET}.1`, supplies.prometheus, values.short ? SHORT : ALL_ON_DISKS);
 }
 
 async function onProcesses(): Promise<number> {
@@ -121,7 +124,7 @@ async function onProcesses(): Promise<number> {
     const prometheus = await getPrometheus(directory);
     const create = (i: number): Promise<Machine> =>
       ProcessMachine.create(NAMES[i]![0], NAMES[i]![1]);
-    return await run(create, "127.0.0.1", prometheus, ALL);
+    return await run(create, "127.0.0.1", prometheus, values.short ? SHORT : ALL);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
