@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join as joinPath } from "node:path";
 import { Authority } from "../support/certificates.ts";
-import { Mosquitto } from "../support/mosquitto.ts";
+import { freePort, Mosquitto } from "../support/mosquitto.ts";
 import type { Afternoon, Certificate } from "./afternoon.ts";
 import type { Machine } from "./machine.ts";
 import { Prometheus } from "./prometheus.ts";
@@ -55,8 +55,9 @@ export async function begin(options: Beginning, closing: Closing): Promise<After
   const prometheus =
     options.prometheus === null
       ? null
-      : await Prometheus.start(options.prometheus, machines, logins, haste);
+      : Prometheus.start(options.prometheus, machines, logins, haste, await freePort());
   if (prometheus !== null) closing.defer(() => prometheus.close());
+  await prometheus?.untilScraped(machines.length);
   const names = new Map<Machine, string>();
   const untilAlert = async (name: string): Promise<string> => prometheus?.untilFires(name) ?? "";
   const parts = { broker, brokerRules, prometheus, certificate, names, untilAlert };

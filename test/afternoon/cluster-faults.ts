@@ -1,5 +1,5 @@
 /** What breaks between the nodes: at the broker, or because they do not fit together. */
-import { readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { eventually } from "../support/eventually.ts";
 import { order, type Afternoon } from "./afternoon.ts";
 import { flood, type Fault } from "./fault.ts";
@@ -27,7 +27,6 @@ function nameOf(machine: Machine): string {
 }
 
 async function restartAs(machine: Machine, name: string): Promise<void> {
-  await machine.service("stop");
   const path = machine.path(ENVIRONMENT);
   const text = readFileSync(path, "utf8");
   writeFileSync(path, text.replace(/^(MERKLE_KV_NODE_ID=).*$/m, `$1${name}`));
@@ -123,7 +122,7 @@ export const otherSecret: Fault = {
 };
 
 export const twin: Fault = {
-  title: "a node has the name of another",
+  title: "a new node has the name of another",
   at: 2,
   alerts: ["MerkleKVTwin"],
   mayAlert: ["MerkleKVSyncRefused", "MerkleKVNotEqual", "MerkleKVSyncFailing"],
@@ -131,9 +130,17 @@ export const twin: Fault = {
   event: "duplicate_node_id",
   async cause(it, machine) {
     it.names.set(machine, nameOf(machine));
+    await machine.service("stop");
+    // Data belongs to the node that wrote it; another's name does not start on it.
+    renameSync(machine.path(DATA), machine.path(`${DATA}-aside`));
     await restartAs(machine, nameOf(it.machines[1]));
   },
-  cure: (it, machine) => restartAs(machine, it.names.get(machine)!),
+  async cure(it, machine) {
+    await machine.service("stop");
+    rmSync(machine.path(DATA), { recursive: true });
+    renameSync(machine.path(`${DATA}-aside`), machine.path(DATA));
+    await restartAs(machine, it.names.get(machine)!);
+  },
 };
 
 export const notCompared: Fault = {
@@ -157,9 +164,10 @@ export const awayTooLong: Fault = {
   title: "a node was away for longer than deletions are remembered",
   at: 2,
   alerts: ["MerkleKVSetAsideGrowing"],
-  metric: "merklekv_set_aside_entries 1",
+  mayAlert: ["MerkleKVSyncFailing", "MerkleKVNotEqual"],
+  metric: "merklekv_set_aside_entries > 0",
   event: "set_aside",
-  status: /1 entries were set aside/,
+  status: /entries were set aside/,
   async cause(it, machine) {
     const [one, two] = it.machines;
     await order(it, one, "SET doomed 1");

@@ -134,8 +134,8 @@ export const nodeRestarts: Fault = {
   metric: "merklekv_uptime_seconds < 5",
   event: "serving",
   async cause(it, machine) {
-    for (let i = 0; i < 3; i++) {
-      await Bun.sleep(1_500);
+    for (let i = 0; i < 4; i++) {
+      await Bun.sleep(1_200);
       await machine.signal("KILL");
       await machine.service("start");
       await eventually("it serves", () => tell(machine, it.logins, ["PING"]));

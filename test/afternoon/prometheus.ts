@@ -7,7 +7,6 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { projectRoot } from "../support/binary.ts";
 import { eventually } from "../support/eventually.ts";
-import { freePort } from "../support/mosquitto.ts";
 import type { Machine } from "./machine.ts";
 import type { Logins } from "./sight.ts";
 
@@ -72,12 +71,13 @@ export class Prometheus {
   ) {}
 
   /** Starts it; every time in the rules is divided by `haste`. */
-  static async start(
+  static start(
     executable: string,
     machines: readonly Machine[],
     logins: Logins,
     haste: number,
-  ): Promise<Prometheus> {
+    port: number,
+  ): Prometheus {
     const directory = mkdtempSync(join(tmpdir(), "merklekv-prometheus-"));
     const interval = `${INTERVAL_MS}ms`;
     writeFileSync(join(directory, "alerts.yml"), hastened(readFileSync(RULES, "utf8"), haste));
@@ -100,7 +100,7 @@ export class Prometheus {
       ],
     };
     writeFileSync(join(directory, "prometheus.yml"), JSON.stringify(config));
-    const address = `127.0.0.1:${await freePort()}`;
+    const address = `127.0.0.1:${port}`;
     const options = [
       `--config.file=${join(directory, "prometheus.yml")}`,
       `--storage.tsdb.path=${join(directory, "data")}`,
@@ -108,13 +108,19 @@ export class Prometheus {
     ];
     const log = Bun.file(join(directory, "log"));
     const child = Bun.spawn([executable, ...options], { stdout: log, stderr: log });
-    const prometheus = new Prometheus(address, child, directory);
+    return new Prometheus(address, child, directory);
+  }
+
+  /** Waits until it has heard of that many nodes. */
+  async untilScraped(nodes: number): Promise<void> {
     await eventually("Prometheus has scraped all nodes", async () => {
-      if (child.exitCode !== null) throw new Error(`Prometheus ended:\n${await log.text()}`);
-      const names = await prometheus.get("query?query=up%3D%3D1");
-      return (names as { result: unknown[] }).result.length === machines.length;
+      const log = join(this.directory, "log");
+      if (this.child.exitCode !== null) {
+        throw new Error(`Prometheus ended:\n${readFileSync(log, "utf8")}`);
+      }
+      const up = (await this.get("query?query=up%3D%3D1")) as { result: unknown[] };
+      return up.result.length === nodes;
     });
-    return prometheus;
   }
 
   private async get(path: string): Promise<unknown> {
