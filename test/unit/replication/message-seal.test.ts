@@ -100,6 +100,38 @@ describe("what is sealed", () => {
   });
 });
 
+describe("another secret while it runs", () => {
+  test("seals what follows, and is what it was before for who repeats old messages", () => {
+    const [a, b] = [sealOf("a"), sealOf("b")];
+    const old = a.seal("updates", UPDATES, Buffer.from("old"));
+    expect(b.open("updates", UPDATES, old, false)).toMatchObject({ payload: Buffer.from("old") });
+    for (const each of [a, b]) {
+      each.renew(clusterSecrets("two", ["one"]));
+      each.begin();
+    }
+    const next = a.seal("updates", UPDATES, Buffer.from("new"));
+    expect(b.open("updates", UPDATES, next, false)).toMatchObject({ payload: Buffer.from("new") });
+    expect(b.open("updates", UPDATES, old, false)).toBe("replayed");
+    b.renew(clusterSecrets("two"));
+    b.begin();
+    expect(b.open("updates", UPDATES, old, false)).toBe("other_secret");
+  });
+
+  test("and what a node was called under each before is its own to clear away", () => {
+    const seal = sealOf("a");
+    const [first] = seal.namesOf("a");
+    expect(seal.formerNamesOfOwn()).toEqual([]);
+    seal.renew(clusterSecrets("two"));
+    const [second] = seal.namesOf("a");
+    expect([second !== first, seal.formerNamesOfOwn()]).toEqual([true, [first]]);
+    seal.renew(clusterSecrets("three", ["two"]));
+    expect(seal.formerNamesOfOwn().sort()).toEqual([first!, second!].sort());
+    // Back at the first: that is no former name.
+    seal.renew(clusterSecrets("one"));
+    expect(seal.formerNamesOfOwn()).not.toContain(first!);
+  });
+});
+
 describe("nonces", () => {
   /** Epoch, purpose by topic, and nonce: a key's first use of a nonce is its only one. */
   const useOf = (message: Buffer): string => message.subarray(4, HEADER_BYTES).toString("hex");
