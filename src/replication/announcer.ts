@@ -139,13 +139,12 @@ export class Announcer {
     // Made-up ones do not keep this node from announcing itself.
     if (this.isNew && !isMember) return;
     const nowMs = this.options.timing.nowMs();
-    const forgotten = ((nowMs - this.newcomersMs) / 1_000) * MANY_A_SECOND;
-    this.newcomers = Math.max(0, this.newcomers - forgotten) + 1;
+    this.newcomers = this.newcomersOfLate + 1;
     this.newcomersMs = nowMs;
     if (this.isNew) return;
     const isSettled = nowMs - this.upMs >= SETTLED_MS;
-    if (isTold && (!isSettled || this.newcomers >= MANY)) return;
-    const isDrawn = this.options.random() * this.members < FEW;
+    if (isTold && (!isSettled || this.isCrowd)) return;
+    const isDrawn = !this.isCrowd && this.options.random() * this.members < FEW;
     if (isDrawn && nowMs >= this.answeredUntilMs) {
       this.answeredUntilMs = nowMs + this.distanceMs;
       this.in(GATHER_MS, DISTANCE_MS);
@@ -153,7 +152,17 @@ export class Announcer {
   }
 
   private get distanceMs(): number {
-    return DISTANCE_MS + DISTANCE_A_NODE_MS * this.members;
+    // When many come, most are yet to be heard of.
+    return DISTANCE_MS + DISTANCE_A_NODE_MS * (this.isCrowd ? this.expected : this.members);
+  }
+
+  private get isCrowd(): boolean {
+    return this.newcomersOfLate >= MANY;
+  }
+
+  private get newcomersOfLate(): number {
+    const passedMs = this.options.timing.nowMs() - this.newcomersMs;
+    return Math.max(0, this.newcomers - (passedMs / 1_000) * MANY_A_SECOND);
   }
 
   private get expected(): number {
@@ -190,7 +199,7 @@ export class Announcer {
 
   private come(): void {
     const { timing, random } = this.options;
-    if (!this.isListening || this.newcomers < MANY) return this.now();
+    if (!this.isListening || !this.isCrowd) return this.now();
     this.cancel();
     this.isListening = false;
     this.at(timing.nowMs() + random() * this.roundMs);

@@ -83,8 +83,13 @@ class Fleet {
 
 describe("a thousand nodes", () => {
   test("that come back together cost each less than 2 KB/s, and all are heard in four minutes", () => {
-    for (const withinMs of [500, 5_000, 30_000]) {
-      const fleet = new Fleet(1_000);
+    for (const [withinMs, doesBrokerKeep] of [
+      [500, true],
+      [5_000, true],
+      [30_000, true],
+      [5_000, false],
+    ] as const) {
+      const fleet = new Fleet(1_000, doesBrokerKeep);
       fleet.come(fleet.places(), withinMs);
       fleet.pass(MINUTE_MS);
       expect((fleet.messages * MESSAGE_BYTES) / 60).toBeLessThan(2_048);
@@ -113,7 +118,8 @@ describe("a thousand nodes", () => {
     fleet.come([7, 8], 1_000);
     fleet.pass(3 * MINUTE_MS + 10_000);
     expect(fleet.announced.every(({ length }) => length > 0)).toBe(true);
-    expect((fleet.messages * MESSAGE_BYTES) / 190).toBeLessThan(2_048);
+    // Some of them would have said it again anyway, or were drawn.
+    expect(fleet.messages).toBeLessThan(1_500);
   });
 
   test("with another root again and again, or newcomers, cost no more than that", () => {
