@@ -106,7 +106,7 @@ export function releaseLarge(bytes: Uint8Array): void {
 }
 
 const NOTHING = new Uint8Array(0);
-/** Buffers of this size are given back at once. */
-const RELEASED_BYTES = 64 * 1024;
+/** Larger buffers are given back at once: the next chunk comes into memory that is still cached. */
+const RELEASED_BYTES = 8 * 1024;
 const MOST_ROOM_BYTES = 4 * 1024 * 1024;
 const LF = 0x0a;
