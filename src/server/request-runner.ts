@@ -256,6 +256,8 @@ export class RequestRunner {
       source.pauseOrResume();
       if (output.length === 0) this.shared.runQueue.add(() => this.sendLate());
     } else if (source.session.isClosing) source.end();
+    // One that came at once came in the turn of its request: what follows has another one.
+    else if (this.input.length > 0) this.goOn();
     else this.work();
   }
 
