@@ -1,6 +1,7 @@
 /**
  * The short form of `bun run afternoon`: nodes are processes, started as the unit says, and what
- * breaks is what is seen within seconds. Alerts, which take a Prometheus, are for the long form.
+ * breaks is what is seen within seconds. Alerts, which take a Prometheus, are for the long form;
+ * upgrades of such nodes are in `rolling-upgrade.test.ts`.
  */
 import { describe, expect, test } from "bun:test";
 import { begin } from "../afternoon/begin.ts";
@@ -32,7 +33,7 @@ test.skipIf(!isPossible)("a stranger's afternoon", async () => {
     await create("west", "clock"),
   ] as const;
   const options = { tally, machines, host: "127.0.0.1", prometheus: null, haste: 1 };
-  await spend(await begin(options, closing), SHORT);
+  await spend(await begin(options, closing), SHORT, false);
   expect(lines.filter((line) => line.startsWith("(fail)"))).toEqual([]);
   expect(tally.passed).toBeGreaterThan(4 * SHORT.length);
 });
