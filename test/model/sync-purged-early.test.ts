@@ -142,3 +142,35 @@ describe("a node whose clock was ahead when it forgot deletions", () => {
     expect([get(home, "new"), get(away, "new")]).toEqual([null, "w"]);
   });
 });
+
+test("a node that is not certain of the time does not vouch for what it cannot say it forgot", () => {
+  const time = { ms: START_MS };
+  const options = { nowMs: () => time.ms, tombstoneGraceMs: GRACE_MS };
+  const [before, away, other] = ["home", "away", "other"].map((id) => new SyncNode(id, options));
+  set(before!, "key", "v");
+  time.ms += 10_000;
+  heal(before!, other!);
+  time.ms += 10_000;
+  del(before!, "key");
+  const deletedMs = time.ms;
+  time.ms += 2 * GRACE_MS;
+  before!.store.sweep(1000);
+  expect(entriesOf(before!)).toEqual([]);
+  // It starts anew, and takes it to be shortly after its last write, until it is certain.
+  const start = { behindMs: 2 * GRACE_MS - 20_000, isSure: false };
+  const home = new SyncNode("home", {
+    ...options,
+    nowMs: () => time.ms - start.behindMs,
+    mayForget: () => start.isSure,
+  });
+  home.store.deletions.notePurgedHere(deletedMs);
+  heal(home, away!);
+  start.isSure = true;
+  start.behindMs = 0;
+  // From whom nobody has told of the deletion.
+  heal(other!, away!);
+  time.ms += 10_000;
+  heal(away!, home);
+  expect(get(home, "key")).toBeNull();
+  expect(away!.setAside.map(({ key }) => key)).toEqual(["key"]);
+});

@@ -85,6 +85,16 @@ export class Deletions {
     return this.latestPurgeMs(Math.max(this.clock.nowMs(), peerClockMs));
   }
 
+  /**
+   * Up to when this node can say which deletions it has forgotten, in Unix ms; Infinity when it can
+   * of all. Nobody believes that what died within the grace was forgotten. So a node that is not
+   * certain of the time, and takes it to be earlier than when it last purged, cannot tell of some.
+   */
+  latestToldMs(): number {
+    const latestMs = this.latestPurgeMs();
+    return this.mayForget() || this.forgottenUpToMs <= latestMs ? Infinity : latestMs;
+  }
+
   // What was purged.
 
   /** Deletions up to then were purged here. */

@@ -77,7 +77,9 @@
  * Point 1 holds whatever the machines' clocks do, for a process and for a later one that has its
  * data: the hybrid clock is stored with the data, and has seen every watermark. When that clock
  * begins anew at an earlier time (`clock.ts`), what was seen is stored all the same, and a deletion
- * made below a watermark counts as one of later (`Deletions.vouch`). A node that lost its data lost
+ * made below a watermark counts as one of later (`Deletions.vouch`). A node that is not certain of
+ * the time, and takes it to be so early that nobody would believe what it has forgotten, compares
+ * no more than up to where it can say so (`Deletions.latestToldMs`). A node that lost its data lost
  * that clock too. It is then as stale towards its former self as towards anybody
  * else; but its machine's clock must not be behind what it vouched for before. The same goes for
  * one whose power went within the second, or so, until its disk had the clock and the contacts.

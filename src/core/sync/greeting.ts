@@ -58,8 +58,10 @@ export class Greeting {
    */
   begin(): void {
     const { store, lagMs } = this.options;
-    this.watermarkMs = watermarkBehind(store.clockMs(), lagMs);
-    store.deletions.vouch(this.watermarkMs);
+    const { deletions } = store;
+    const latestMs = watermarkBehind(store.clockMs(), lagMs);
+    this.watermarkMs = Math.min(latestMs, watermarkBehind(deletions.latestToldMs(), 0));
+    deletions.vouch(this.watermarkMs);
   }
 
   /**
