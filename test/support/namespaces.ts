@@ -11,6 +11,8 @@ export const PRIVATE_ADDRESS = "192.168.177.2";
 /** One namespace. */
 export interface Namespace {
   readonly name: string;
+  /** The end of the way to it that is outside. */
+  readonly link: string;
   /** Where the test reaches what listens inside. */
   readonly address: string;
   /** Where the test's own machine is reached from inside. */
@@ -51,10 +53,13 @@ export function createNamespace(number: number): Namespace {
   ip("-n", name, "addr", "add", `${PRIVATE_ADDRESS}/32`, "dev", "lo");
   ip("-n", name, "link", "set", far, "up");
   ip("-n", name, "link", "set", "lo", "up");
-  return { name, address: inside, gateway: outside };
+  return { name, link: near, address: inside, gateway: outside };
 }
 
 /** Removes it, and the ways to it. */
-export function removeNamespace({ name }: Namespace): void {
+export function removeNamespace({ name, link }: Namespace): void {
+  // With the namespace alone the link would go as well, but some time later, and meanwhile there
+  // could be no other of its name.
+  ip("link", "del", link);
   ip("netns", "del", name);
 }
