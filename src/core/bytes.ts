@@ -53,6 +53,14 @@ export function release(bytes: Uint8Array | Uint16Array | Uint32Array | Int32Arr
   (bytes.buffer as ArrayBuffer).transfer(0);
 }
 
+/** The same of a buffer that is large, provided the bytes are all of it. */
+export function releaseLarge(bytes: Uint8Array): void {
+  if (bytes.length > RELEASED_BYTES && bytes.length === bytes.buffer.byteLength) release(bytes);
+}
+
+/** Larger ones are given back at once: what comes next comes into memory that is still cached. */
+const RELEASED_BYTES = 8 * 1024;
+
 /** A buffer to work in that grows to what is asked for, and does not stay large for ever. */
 export class ScratchBytes {
   /** What `reserve` returned last. */

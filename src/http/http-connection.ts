@@ -3,7 +3,10 @@
  * than that takes: a body when it is asked for, and an answer is made as it is sent.
  */
 import type { Socket } from "bun";
+import { releaseLarge } from "../core/bytes.ts";
+import { LARGE_CHUNK_BYTES, type ReadingTurns } from "../reading-turns.ts";
 import { SendQueue } from "../send-queue.ts";
+import { SocketReading } from "../socket-reading.ts";
 import { nextTurn, type Timing } from "../timing.ts";
 import { isStream } from "./api-json.ts";
 import { BodyProblem, RequestBody } from "./request-body.ts";
@@ -34,6 +37,8 @@ export interface HttpRequest extends Pick<RequestHead, "method" | "url" | "heade
 /** What a connection is made with. */
 export interface HttpConnectionOptions {
   readonly timing: Timing;
+  /** Those of all connections of the port. */
+  readonly readingTurns: ReadingTurns;
   /** Answers a request. */
   answer(request: HttpRequest): Promise<Response>;
   /** Something went wrong that should never have. */
@@ -59,6 +64,7 @@ export class HttpConnection {
   private input: Uint8Array = NOTHING;
   private current: CurrentRequest | null = null;
   private readonly output: SendQueue;
+  private readonly reading: SocketReading;
   private onDrained: (() => void) | null = null;
   private isRunning = false;
   private isLastRequest = false;
@@ -70,13 +76,21 @@ export class HttpConnection {
     private readonly options: HttpConnectionOptions,
   ) {
     this.output = new SendQueue(socket);
+    this.reading = new SocketReading(socket, options.readingTurns);
     this.waitingSinceMs = options.timing.nowMs();
   }
 
-  /** Bytes have come. */
+  /** Bytes have come, which are this connection's to keep. */
   onData(bytes: Uint8Array): void {
-    if (this.isEnding) return;
-    this.input = this.input.length === 0 ? bytes : Buffer.concat([this.input, bytes]);
+    if (bytes.length >= LARGE_CHUNK_BYTES) this.reading.awaitTurn();
+    if (this.isEnding) return releaseLarge(bytes);
+    const { input } = this;
+    if (input.length === 0) this.input = bytes;
+    else {
+      this.input = Buffer.concat([input, bytes]);
+      releaseLarge(input);
+      releaseLarge(bytes);
+    }
     if (this.current !== null) this.feed();
     else this.goOn();
   }
@@ -100,6 +114,8 @@ export class HttpConnection {
     this.current?.abort();
     this.onDrained?.();
     this.output.clear();
+    this.reading.forget();
+    releaseLarge(this.input);
     this.input = NOTHING;
   }
 
@@ -120,14 +136,15 @@ export class HttpConnection {
 
   /** The next bytes are those of the body, or wait until the answer is sent. */
   private feed(): void {
-    const { current, socket } = this;
+    const { current, input } = this;
     try {
-      const taken = current!.take(this.input);
-      if (taken > 0) this.input = this.input.subarray(taken);
+      const taken = current!.take(input);
+      if (taken > 0) this.input = input.subarray(taken);
+      if (taken === input.length) releaseLarge(input);
     } catch (error) {
       current!.fail(error as Error);
     }
-    if (this.input.length > MOST_AHEAD_BYTES) socket.pause();
+    if (this.input.length > MOST_AHEAD_BYTES) this.reading.pause();
   }
 
   private goOn(): void {
@@ -161,7 +178,7 @@ export class HttpConnection {
     const end = endOfHead(input);
     if (end < 0 && input.length <= MAX_HEAD_BYTES) {
       this.waitFor(input.length === 0 ? IDLE_MS : HEAD_MS);
-      this.socket.resume();
+      this.reading.resume();
       return null;
     }
     this.waitFor(Infinity);
@@ -184,16 +201,17 @@ export class HttpConnection {
     const request = new CurrentRequest(head, () => {
       if (head.awaitsContinue) this.output.send(CONTINUE);
       this.feed();
-      if (this.input.length <= MOST_AHEAD_BYTES) this.socket.resume();
+      if (this.input.length <= MOST_AHEAD_BYTES) this.reading.resume();
     });
     this.current = request;
     const response = await this.options.answer(request);
     // What of the body nobody wanted is passed over if it is short.
     const isRead = request.isOver || (await this.passOver(request));
+    if (!isRead) request.fail(new BodyProblem(400, "It is answered without"));
     const isLast = !head.keepsAlive || !isRead || (this.isLastRequest && this.input.length === 0);
     await this.send(response, head.method, head.knowsChunks, isLast);
     this.current = null;
-    if (!this.isEnding) this.socket.resume();
+    if (!this.isEnding) this.reading.resume();
   }
 
   private async passOver(request: CurrentRequest): Promise<boolean> {
@@ -271,7 +289,7 @@ export class HttpConnection {
     this.isEnding = true;
     this.input = NOTHING;
     this.waitFor(LINGER_MS);
-    this.socket.resume();
+    this.reading.resume();
     this.socket.shutdown();
   }
 }
@@ -326,6 +344,7 @@ class CurrentRequest implements HttpRequest {
   }
 
   fail(error: Error): void {
+    if (this.body?.isOver === false) this.body.discard();
     this.body = null;
     this.whole?.reject(error);
   }

@@ -8,6 +8,8 @@ import type { PeerCertificate } from "node:tls";
 import { formatHostPort } from "../config/address.ts";
 import { nameInCertificate } from "../security/certificate-name.ts";
 import type { Series } from "../fact.ts";
+import { Arrivals } from "../arrivals.ts";
+import { ReadingTurns } from "../reading-turns.ts";
 import { every, type Cancel, type Timing } from "../timing.ts";
 import { HttpConnection, type Caller, type HttpRequest } from "./http-connection.ts";
 
@@ -67,6 +69,8 @@ export class HttpListener {
 
   private readonly connections = new Set<HttpConnection>();
   private cutConnections = 0;
+  private readonly arrivals: Arrivals;
+  private readonly readingTurns: ReadingTurns;
   private readonly cancelTicks: Cancel;
   private listener: TCPSocketListener<HttpConnection | null>;
 
@@ -75,6 +79,8 @@ export class HttpListener {
     private readonly options: HttpListenerOptions,
     port: number,
   ) {
+    this.arrivals = new Arrivals(options.timing);
+    this.readingTurns = new ReadingTurns(options.timing);
     this.listener = this.listen(port);
     this.cancelTicks = every(options.timing, TICK_MS, () => this.tick());
   }
@@ -126,8 +132,11 @@ export class HttpListener {
     const address = formatHostPort(remoteAddress, remotePort);
     const answer = (request: HttpRequest): Promise<Response> =>
       options.answer(request, { address, certificateName: connection.certificateName });
-    const connection: HttpConnection = new HttpConnection(socket, { timing, answer, onBug });
+    const { readingTurns } = this;
+    const more = { timing, readingTurns, answer, onBug };
+    const connection: HttpConnection = new HttpConnection(socket, more);
     socket.data = connection;
+    this.arrivals.add(socket);
     connections.add(connection);
   }
 

@@ -1,4 +1,5 @@
 /** The body of a request, as it comes: of a length that was told, or in chunks (RFC 9112, 7.1). */
+import { enlarged, releaseLarge } from "../core/bytes.ts";
 
 /** Why a body is no body: told with the status. */
 export class BodyProblem extends Error {
@@ -19,7 +20,8 @@ const LF = 0x0a;
 /** Takes the bytes behind a head until the body is over. */
 export class RequestBody {
   isOver: boolean;
-  private readonly pieces: Uint8Array[] = [];
+  /** What has come lies in its first `length` bytes. */
+  private all: Uint8Array<ArrayBuffer>;
   private length = 0;
   /** Of what is being read: the body, or a chunk. */
   private left: number;
@@ -34,6 +36,7 @@ export class RequestBody {
   ) {
     if (announced !== null && announced > mostBytes) throw this.tooLong();
     this.left = announced ?? 0;
+    this.all = new Uint8Array(announced ?? 0);
     this.state = announced === null ? "size" : "data";
     this.isOver = announced === 0;
   }
@@ -48,21 +51,21 @@ export class RequestBody {
     return at;
   }
 
-  /** All of it. */
+  /** All of it, for the caller to keep. */
   bytes(): Uint8Array<ArrayBuffer> {
-    const all = new Uint8Array(this.length);
-    let at = 0;
-    for (const piece of this.pieces) {
-      all.set(piece, at);
-      at += piece.length;
-    }
-    return all;
+    return this.all.subarray(0, this.length);
+  }
+
+  /** Nobody wants it any more. */
+  discard(): void {
+    releaseLarge(this.all);
   }
 
   private takeData(bytes: Uint8Array, at: number): number {
     const count = Math.min(this.left, bytes.length - at);
-    // What came lies in a buffer of its own, of which mostly all is this.
-    this.pieces.push(bytes.subarray(at, at + count));
+    const { length, all, mostBytes } = this;
+    if (length + count > all.length) this.all = enlarged(all, length, length + count, mostBytes);
+    this.all.set(bytes.subarray(at, at + count), length);
     this.length += count;
     this.left -= count;
     if (this.left > 0) return count;

@@ -16,11 +16,11 @@ import type { LinkHandler, SafeWaiter } from "../ports.ts";
 import type { Reply } from "../protocol/reply.ts";
 import { LARGE_CHUNK_BYTES, type ReadingTurns } from "../reading-turns.ts";
 import type { ClientMemory, MemoryHolder } from "./client-memory.ts";
-import { releaseLarge } from "./input-buffer.ts";
+import { releaseLarge } from "../core/bytes.ts";
 import { ReplyOutput } from "./reply-output.ts";
 import { RequestRunner, type RequestSource, type SharedByRunners } from "./request-runner.ts";
 import type { SocketHandler } from "./socket-handler.ts";
-import { SocketReading } from "./socket-reading.ts";
+import { SocketReading } from "../socket-reading.ts";
 
 /** What all connections of a listener share. */
 export interface SharedByConnections extends SharedByRunners {

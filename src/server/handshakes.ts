@@ -15,7 +15,7 @@ import { MAX_HELLO_BYTES, readHello } from "../protocol/tls-hello.ts";
 import { httpAnswer, isHttp } from "../protocol/other-protocols.ts";
 import { counter, gauge, type Fact } from "../fact.ts";
 import type { RunQueue } from "../timing.ts";
-import { releaseLarge } from "./input-buffer.ts";
+import { releaseLarge } from "../core/bytes.ts";
 import type { Arrival, SocketHandler } from "./socket-handler.ts";
 import type { ThrottledWarnings } from "./throttled-warnings.ts";
 

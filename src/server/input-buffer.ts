@@ -1,6 +1,6 @@
 /** Input of a connection that is not consumed yet. */
 
-import { release } from "../core/bytes.ts";
+import { releaseLarge } from "../core/bytes.ts";
 
 /** The bytes are `bytes[start]` to `bytes[end]`; whoever consumes them moves `start`. */
 export class InputBuffer {
@@ -100,13 +100,6 @@ export class InputBuffer {
   }
 }
 
-/** Gives a large buffer back at once, provided the bytes are all of it. */
-export function releaseLarge(bytes: Uint8Array): void {
-  if (bytes.length > RELEASED_BYTES && bytes.length === bytes.buffer.byteLength) release(bytes);
-}
-
 const NOTHING = new Uint8Array(0);
-/** Larger buffers are given back at once: the next chunk comes into memory that is still cached. */
-const RELEASED_BYTES = 8 * 1024;
 const MOST_ROOM_BYTES = 4 * 1024 * 1024;
 const LF = 0x0a;

@@ -15,7 +15,7 @@ import { Connection, type SharedByConnections } from "./connection.ts";
 import { JournalGate } from "./journal-gate.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { ReadingTurns } from "../reading-turns.ts";
-import { Arrivals } from "./arrivals.ts";
+import { Arrivals } from "../arrivals.ts";
 import { ClientMemory } from "./client-memory.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Arrival, SocketHandler } from "./socket-handler.ts";

@@ -10,6 +10,7 @@ const SOURCE = join(import.meta.dir, "../../src");
 
 /** Importable from anywhere but the pure parts. */
 const EVERYWHERE = [
+  "arrivals.ts",
   "certificates.ts",
   "config",
   "fact.ts",
@@ -21,6 +22,7 @@ const EVERYWHERE = [
   "reading-turns.ts",
   "security",
   "send-queue.ts",
+  "socket-reading.ts",
   "timing.ts",
   "trace-context.ts",
   "tracer.ts",
@@ -45,7 +47,9 @@ const ARROWS: Record<string, string[]> = {
   "timing.ts": [],
   "trace-context.ts": [],
   "tracer.ts": ["core/store/outcome.ts", "trace-context.ts"],
+  "arrivals.ts": ["timing.ts"],
   "reading-turns.ts": ["timing.ts"],
+  "socket-reading.ts": ["reading-turns.ts"],
   "version.ts": ["../package.json"],
   "operational-error.ts": [],
   security: ["core/bytes.ts", "operational-error.ts", "timing.ts"],

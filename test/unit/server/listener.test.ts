@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import { silentLogger } from "../../../src/observability/log.ts";
-import { HEARD_A_TURN } from "../../../src/server/arrivals.ts";
+import { HEARD_A_TURN } from "../../../src/arrivals.ts";
 import { Listener } from "../../../src/server/listener.ts";
 import { RunQueue, type Timing } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";

@@ -5,7 +5,7 @@
  * many that come at once a few are heard in each turn, in the order in which they came, and those
  * who were there before are served between.
  */
-import type { Timing } from "../timing.ts";
+import type { Timing } from "./timing.ts";
 
 /** What can be kept from speaking. */
 export interface Arriving {

@@ -3,7 +3,7 @@
  * it holds, and not when large chunks come, until others had their turn.
  */
 import type { Socket } from "bun";
-import type { ReadingTurns, Sender } from "../reading-turns.ts";
+import type { ReadingTurns, Sender } from "./reading-turns.ts";
 
 /** See the file header. */
 export class SocketReading implements Sender {

@@ -1,7 +1,7 @@
 /** Who is new is heard in turns. */
 import { expect, test } from "bun:test";
-import { Arrivals, HEARD_A_TURN } from "../../../src/server/arrivals.ts";
-import { eventLoop } from "../../../src/world.ts";
+import { Arrivals, HEARD_A_TURN } from "../../src/arrivals.ts";
+import { eventLoop } from "../../src/world.ts";
 
 /** Arrivals whose turns the test lets pass; `heard` says who may speak so far. */
 function arrivals() {
