@@ -548,6 +548,26 @@ describe.each([
     expect(away.setAside).toEqual([]);
   });
 
+  test("what comes meanwhile leaves it nothing that was deleted, or it had no contact", () => {
+    for (let slices = 0; slices < 60; slices++) {
+      const { time, nodes } = cluster("home", "away", "other");
+      const [home, away, other] = nodes;
+      const metMs = time.ms;
+      deleteAndForget(home, time);
+      set(other, "key", "newer");
+      const newer = entriesOf(other).find((entry) => keyOf(entry) === "key")!;
+      time.ms += 10_000;
+      let left = slices;
+      const betweenSlices = (): void => {
+        if (left-- === 0) home.store.apply(newer);
+      };
+      const pair = first === 0 ? ([home, away] as const) : ([away, home] as const);
+      runPair(...pair, {}, { betweenSlices });
+      const { high, low } = home.store.origin;
+      if (get(away, "key") === "v") expect(away.contacts.of(high, low)).toBeLessThan(metMs + 1);
+    }
+  });
+
   test("what both know is merged however long it was away", () => {
     const { time, nodes } = cluster("home", "away");
     const [home, away] = nodes;

@@ -43,11 +43,14 @@ import {
 import { IdQueue } from "../store/id-queue.ts";
 import {
   baseVersionOf,
+  compareExpiries,
   diedMs,
   endedMs,
   hasValue,
   isDeadBy,
+  KEEP,
   latestVersionOf,
+  mergeRule,
   writtenMs,
 } from "../data/merge.ts";
 import {
@@ -113,6 +116,8 @@ export class EntryFlow {
   private hasSaidFull = false;
   /** This side's contacts when it introduced itself, which are those that it told the peer. */
   told = new Contacts();
+  /** Whether anybody else has changed the store since this session began. */
+  othersWrote: () => boolean = () => false;
   /** Set once the peer has introduced itself. */
   peer = new Hello();
   /** An entry is being applied: the changes that the store reports now are this session's own. */
@@ -366,14 +371,21 @@ export class EntryFlow {
 
   /**
    * Whether merging with what is here of the key decides about an entry that arrives. A live entry
-   * does: it came after all deletions known here. A tombstone need not be of the latest deletion: a
-   * later one may have been known and forgotten, and may have deleted the entry that arrives.
+   * does: it came after all deletions known here, and the peer gets it. But of what came while this
+   * session went on the peer is not told, and it would be left with something that was deleted. A
+   * tombstone need not be of the latest deletion: a later one may have been known and forgotten,
+   * and may have deleted the entry that arrives.
    */
   private decides(id: number, arriving: Entry): boolean {
     const { store } = this.options;
-    if (store.isLive(id) || this.isDead(arriving)) return true;
-    baseVersionOf(arriving, this.base);
+    if (this.isDead(arriving)) return true;
     store.read(id, this.entry);
+    if (store.isLive(id)) {
+      if (!this.othersWrote()) return true;
+      const isNews = compareExpiries(arriving, this.entry) > 0;
+      return isNews || mergeRule(this.entry, arriving) !== KEEP || isSame(this.entry, arriving);
+    }
+    baseVersionOf(arriving, this.base);
     return compareVersions(this.base, this.entry) <= 0;
   }
 
@@ -394,6 +406,11 @@ export class EntryFlow {
   isDead(entry: Entry): boolean {
     return isDeadBy(this.options.nowMs(), entry);
   }
+}
+
+/** Whether two entries of a key, of which neither has anything new for the other, are alike. */
+function isSame(one: Entry, other: Entry): boolean {
+  return compareVersions(one, other) === 0 && compareExpiries(one, other) === 0;
 }
 
 /** Makes a husk of a string: everything but its value. */

@@ -81,6 +81,7 @@ export class SyncProtocol {
     );
     this.turns = new Turns(writer);
     this.watch = new WriteWatch(store, () => flow.isApplying);
+    flow.othersWrote = () => this.watch.othersWrote;
     this.purgeGuard = new PurgeGuard(store.deletions);
     this.verification = new Verification(parts, this.comparison, this.watch);
     this.ending = new Ending(options, parts, this.comparison, () => {
