@@ -9,17 +9,7 @@ import { FILE_LOG, FrameBuffer, type RecordSink } from "../../../src/durability/
 import { DirectorySeals, noKeys } from "../../../src/durability/sealing.ts";
 import { seeded } from "../../support/random.ts";
 import { SimulatedDisk } from "../../support/simulated-disk.ts";
-
-const NOTHING: RecordSink = {
-  head: () => {},
-  end: () => {},
-  floor: () => {},
-  metadata: () => {},
-  drop: () => {},
-  entry: () => {},
-  patch: () => {},
-  expiry: () => {},
-};
+import { NO_RECORDS } from "../../support/no-records.ts";
 
 async function fileOf(bytes: Uint8Array) {
   const file = await new SimulatedDisk(async () => {}).open("/file", "create");
@@ -103,7 +93,7 @@ describe("a reader of frames", () => {
         const read: number[] = [];
         const told: number[] = [];
         const sink: RecordSink = {
-          ...NOTHING,
+          ...NO_RECORDS,
           entry: ({ value, valueOffset, valueLength }) => {
             const seen = value.subarray(valueOffset, valueOffset + valueLength);
             read.push(Buffer.compare(seen, values[read.length]));
@@ -126,7 +116,7 @@ describe("a reader of frames", () => {
     const { bytes } = framesOf(Array.from({ length: 12 }, () => 250_000));
     const told: number[] = [];
     const opener = new DirectorySeals(noKeys).opener("/file");
-    await readFrames(await fileOf(bytes), opener, NOTHING, (at) => told.push(at));
+    await readFrames(await fileOf(bytes), opener, NO_RECORDS, (at) => told.push(at));
     expect(told.length).toBeGreaterThan(4);
   });
 
@@ -137,14 +127,14 @@ describe("a reader of frames", () => {
     file.read = (into, position) =>
       position > 0 ? Promise.reject(new Error("the disk is broken")) : read(into, position);
     const seen: number[] = [];
-    const sink: RecordSink = { ...NOTHING, entry: () => void seen.push(1) };
+    const sink: RecordSink = { ...NO_RECORDS, entry: () => void seen.push(1) };
     const opener = new DirectorySeals(noKeys).opener("/file");
     await expect(readFrames(file, opener, sink)).rejects.toThrow("the disk is broken");
     expect(seen.length).toBe(Math.floor(WINDOW_BYTES / (200_000 + FRAME_HEADER_BYTES)));
     // Damage before that ends the reading, and what is ahead does not matter.
     bytes[100] ^= 1;
     await file.write(bytes, 0);
-    const reading = await readFrames(file, new DirectorySeals(noKeys).opener("/file"), NOTHING);
+    const reading = await readFrames(file, new DirectorySeals(noKeys).opener("/file"), NO_RECORDS);
     expect(reading.flaw).toBe("a frame's checksum is wrong");
   });
 });

@@ -6,24 +6,14 @@ import { PREFETCH_KEYS } from "../../../src/core/store/keyed-entries.ts";
 import { hasValue } from "../../../src/core/data/merge.ts";
 import { FRAME_HEADER_BYTES } from "../../../src/durability/frame.ts";
 import { FrameBuffer, readRecords, type RecordSink } from "../../../src/durability/record.ts";
-
-const NOTHING: RecordSink = {
-  head: () => {},
-  end: () => {},
-  floor: () => {},
-  metadata: () => {},
-  drop: () => {},
-  entry: () => {},
-  patch: () => {},
-  expiry: () => {},
-};
+import { NO_RECORDS } from "../../support/no-records.ts";
 
 /** What a payload comes to: entries, and the rest as text. */
 function read(payload: Uint8Array): { entries: Entry[]; others: unknown[] } {
   const entries: Entry[] = [];
   const others: unknown[] = [];
   const sink: RecordSink = {
-    ...NOTHING,
+    ...NO_RECORDS,
     entry: (entry) => void entries.push(entry.clone()),
     patch: ({ entry, at, removed, hasExpiry }) => {
       const { expiresAtMs, valueLength } = entry;
@@ -89,7 +79,7 @@ test("keys are known before their entries are read, and each of them once", () =
         const ahead: string[] = [];
         let next = 0;
         const sink: RecordSink = {
-          ...NOTHING,
+          ...NO_RECORDS,
           ahead(bytes, starts, lengths, count) {
             expect(count).toBeLessThanOrEqual(PREFETCH_KEYS);
             for (let i = 0; i < count; i++) {
