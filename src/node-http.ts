@@ -35,14 +35,14 @@ import { version } from "./version.ts";
 const LOOPBACK = "127.0.0.1";
 
 /** As many as may be open, and the share that they have of the files that may be. */
-const MOST_CONNECTIONS = 128;
+const MAX_CONNECTIONS = 128;
 const FILES_SHARE = 1 / 16;
-const LEAST_CONNECTIONS = 8;
+const MIN_CONNECTIONS = 8;
 
 /** How many connections there may be where so many files may be open. */
 export function httpConnections(fileLimit: number): number {
   const share = Math.floor(fileLimit * FILES_SHARE);
-  return Math.max(LEAST_CONNECTIONS, Math.min(MOST_CONNECTIONS, share));
+  return Math.max(MIN_CONNECTIONS, Math.min(MAX_CONNECTIONS, share));
 }
 
 /** A node whose data is back from disk. */
@@ -72,21 +72,28 @@ export interface NodeHttp {
   stop(): void;
 }
 
+/** What it is made with. */
+export interface NodeHttpOptions {
+  readonly config: Config;
+  readonly timing: Timing;
+  readonly users: UserDirectory;
+  readonly audit: Audit;
+  /** Null until the data is back from disk. */
+  readonly serving: () => ServingNode | null;
+  /** How far the data is back from disk; null until that is known, and unless given. */
+  readonly recovery?: () => RecoveryProgress | null;
+  /** For where `http.tls` asks for it. */
+  readonly tls: HttpTls;
+  /** Most connections at a time; 128 unless given. */
+  readonly maxConnections?: number;
+}
+
 /**
- * Opens the port; null when the configuration has none. `serving` returns null until the data is
- * back; `tls` is for where `http.tls` asks for it. Throws an OperationalError when the port cannot
- * be opened.
+ * Opens the port; null when the configuration has none. Throws an OperationalError when the port
+ * cannot be opened.
  */
-export function openNodeHttp(
-  config: Config,
-  timing: Timing,
-  users: UserDirectory,
-  audit: Audit,
-  serving: () => ServingNode | null,
-  tls: HttpTls,
-  recovery: () => RecoveryProgress | null = () => null,
-  mostConnections = MOST_CONNECTIONS,
-): NodeHttp | null {
+export function openNodeHttp(options: NodeHttpOptions): NodeHttp | null {
+  const { config, timing, tls, maxConnections = MAX_CONNECTIONS } = options;
   const { http } = config;
   if (http.bind_address === "" && http.bind_port === 0) return null;
   const loopDelay = new LoopDelay(timing);
@@ -95,7 +102,7 @@ export function openNodeHttp(
     ...seriesWithin(() => loopDelay, LoopDelay.series),
     ...seriesWithin(() => opened?.listener ?? null, HttpListener.series),
   ];
-  const source = sourceOf(config, timing, users, audit, serving, recovery, series);
+  const source = sourceOf(options, series);
   try {
     const host = http.bind_address === "" ? LOOPBACK : http.bind_address;
     const port = new HttpPort(
@@ -103,7 +110,7 @@ export function openNodeHttp(
       timing,
       host,
       http.bind_port,
-      mostConnections,
+      maxConnections,
       http.tls ? tls : null,
     );
     opened = port;
@@ -120,15 +127,9 @@ export function openNodeHttp(
 }
 
 /** What the port asks of the node. */
-function sourceOf(
-  { http, network, node_id }: Config,
-  timing: Timing,
-  users: UserDirectory,
-  audit: Audit,
-  serving: () => ServingNode | null,
-  recovery: () => RecoveryProgress | null,
-  series: () => readonly Series<void>[],
-): HttpPortSource {
+function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[]): HttpPortSource {
+  const { timing, users, audit, serving, recovery = () => null } = options;
+  const { http, network, node_id } = options.config;
   const noteDenied = (event: "denied" | "login_failed", user: string, from: Caller): void => {
     const { address, certificateName: certificate } = from;
     audit.record({ event, user, address, certificate, command: "HTTP", key: null });

@@ -8,6 +8,7 @@
  * piece by piece, through the client port for one.
  */
 import { join } from "node:path";
+import type { Config } from "../config/schema.ts";
 import type { Store } from "../core/store/store.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
@@ -57,6 +58,14 @@ export interface BackupOptions {
   /** What backups are sealed with; none unless given. */
   readonly keys?: DiskKeys;
   readonly logger: Logger;
+}
+
+/** Where a node with these settings keeps its backups. */
+export function backupDirectory({
+  path,
+  backup_path,
+}: Pick<Config["storage"], "path" | "backup_path">): string {
+  return backup_path === "" ? join(path, "backups") : backup_path;
 }
 
 /** A finished backup. */

@@ -28,15 +28,15 @@ function open(settings: Record<string, string>): void {
   users = new NodeUsers(loaded.config, silentLogger, realWorld).directory;
   audited = [];
   const audit = { record: (event: AuditEvent) => void audited.push(event) };
-  http = openNodeHttp(
-    loaded.config,
-    eventLoop,
+  http = openNodeHttp({
+    config: loaded.config,
+    timing: eventLoop,
     users,
     audit,
-    () => serving,
-    null,
-    () => recovery,
-  )!;
+    serving: () => serving,
+    recovery: () => recovery,
+    tls: null,
+  })!;
 }
 
 const NO_CELLS = new Uint8Array(0);
