@@ -100,17 +100,24 @@ export class RelaySender {
     const nowMs = this.timing.nowMs();
     this.earn(nowMs);
     const waiting = new Set(this.links);
-    while (waiting.size > 0 && this.messenger.pauseMs() === 0) {
+    let isHeldBack = false;
+    const mustPause = (): boolean => {
+      const isPaced = this.messenger.pauseMs() > 0;
+      isHeldBack ||= isPaced;
+      return isPaced;
+    };
+    while (waiting.size > 0 && !mustPause()) {
       for (const link of waiting) {
-        if (this.messenger.pauseMs() > 0) break;
+        if (mustPause()) break;
         const isReceipt = this.pauseMs(nowMs) > 0;
+        isHeldBack ||= isReceipt;
         const datagram = link.next(nowMs, isReceipt);
         if (datagram === null) waiting.delete(link);
         else this.send(link, datagram);
       }
     }
     for (const link of [...this.links]) link.noteSent();
-    this.plan();
+    this.plan(isHeldBack);
   }
 
   /** Whoever was served goes to the end. */
@@ -144,7 +151,8 @@ export class RelaySender {
     return this.messenger.isCrowded && nowMs - this.sentMs < TRICKLE_MS ? LOOK_MS : 0;
   }
 
-  private plan(): void {
+  /** `isHeldBack`: something was not sent though it was there; what held it back may be over. */
+  private plan(isHeldBack: boolean): void {
     const nowMs = this.timing.nowMs();
     let dueMs = Infinity;
     let hasUnsent = false;
@@ -154,7 +162,7 @@ export class RelaySender {
     }
     const paceMs = this.messenger.pauseMs();
     const pauseMs = Math.max(this.pauseMs(nowMs), paceMs);
-    if (hasUnsent && pauseMs > 0) dueMs = Math.min(dueMs, nowMs + pauseMs);
+    if (hasUnsent && isHeldBack) dueMs = Math.min(dueMs, nowMs + pauseMs);
     if (dueMs === Infinity) return;
     // What is due and may not be sent is looked at again when it may.
     const notBeforeMs = pauseMs === Infinity ? Math.max(LOOK_MS, paceMs) : pauseMs;

@@ -328,6 +328,18 @@ test("nothing at all is sent while the broker takes no more messages", () => {
   expect(far.received.length).toBe(160_005);
 });
 
+test("a pause that is over by the time the next look is planned stops nothing", () => {
+  const broker = new Broker();
+  const a = broker.node("a");
+  const { near, far } = connect(broker, a, broker.node("b"));
+  // Time goes on between two questions for it: it is over when it is asked for again.
+  let pauses = 1;
+  a.pauseMs = () => (pauses-- > 0 ? 1 : 0);
+  near.link.send(Buffer.from(text(1_000)));
+  broker.run(1_000);
+  expect(far.received).toEndWith(text(1_000));
+});
+
 describe("strangers at the broker", () => {
   test("who call without end are answered at a bounded rate, and nothing is begun for them", () => {
     const broker = new Broker();
