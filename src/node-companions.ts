@@ -73,6 +73,7 @@ export class Companions {
     this.http = openNodeHttp({
       config,
       timing: world.timing,
+      wallMs: world.wallMs,
       users: users.directory,
       audit: audit ?? noAudit,
       serving,

@@ -76,6 +76,8 @@ export interface NodeHttp {
 export interface NodeHttpOptions {
   readonly config: Config;
   readonly timing: Timing;
+  /** Unix time in ms. */
+  readonly wallMs: () => number;
   readonly users: UserDirectory;
   readonly audit: Audit;
   /** Null until the data is back from disk. */
@@ -128,7 +130,7 @@ export function openNodeHttp(options: NodeHttpOptions): NodeHttp | null {
 
 /** What the port asks of the node. */
 function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[]): HttpPortSource {
-  const { timing, users, audit, serving, recovery = () => null } = options;
+  const { timing, wallMs, users, audit, serving, recovery = () => null } = options;
   const { http, network, node_id } = options.config;
   const noteDenied = (event: "denied" | "login_failed", user: string, from: Caller): void => {
     const { address, certificateName: certificate } = from;
@@ -178,6 +180,7 @@ function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[
       return { sections: node.view.facts(), series: [...node.series(), ...series()] };
     },
     readiness: () => checksOf(serving(), recovery()),
+    wallMs: () => (serving()?.replica.clockWatch.writeRefusal == null ? wallMs() : null),
     // A web page whose name was made to lead here calls it by that; such names have a dot.
     admitsName: (name: string) =>
       !users.isOpen || !name.includes(".") || http.host_names.includes(name),

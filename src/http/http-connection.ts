@@ -39,6 +39,8 @@ export interface HttpConnectionOptions {
   readonly timing: Timing;
   /** Those of all connections of the port. */
   readonly readingTurns: ReadingTurns;
+  /** What an answer says of the time; null where nobody knows it. */
+  date(): string | null;
   /** Answers a request. */
   answer(request: HttpRequest): Promise<Response>;
   /** Something went wrong that should never have. */
@@ -242,6 +244,8 @@ export class HttpConnection {
     if (streams && knowsChunks) headers.set("transfer-encoding", "chunked");
     else if (!streams && !isWithout) headers.set("content-length", String(all.length));
     headers.set("connection", ends ? "close" : "keep-alive");
+    const date = this.options.date();
+    if (date !== null) headers.set("date", date);
     this.output.send(encoder.encode(headText(status, headers)));
     this.output.send(all);
     if (streams) await this.stream(body, knowsChunks);

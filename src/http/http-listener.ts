@@ -12,12 +12,15 @@ import { Arrivals } from "../arrivals.ts";
 import { ReadingTurns } from "../reading-turns.ts";
 import { every, type Cancel, type Timing } from "../timing.ts";
 import { HttpConnection, type Caller, type HttpRequest } from "./http-connection.ts";
+import { HttpDate } from "./http-date.ts";
 
 /** What one is made with. */
 export interface HttpListenerOptions {
   readonly host: string;
   readonly timing: Timing;
   readonly mostConnections: number;
+  /** What time it is, in Unix ms; null while nobody knows. */
+  wallMs(): number | null;
   /** What TLS is spoken with now; null for plain text. */
   tls(): HttpListenerTls | null;
   /** Answers a request of that client. */
@@ -71,6 +74,7 @@ export class HttpListener {
   private cutConnections = 0;
   private readonly arrivals: Arrivals;
   private readonly readingTurns: ReadingTurns;
+  private readonly date: HttpDate;
   private readonly cancelTicks: Cancel;
   private listener: TCPSocketListener<HttpConnection | null>;
 
@@ -81,6 +85,7 @@ export class HttpListener {
   ) {
     this.arrivals = new Arrivals(options.timing);
     this.readingTurns = new ReadingTurns(options.timing);
+    this.date = new HttpDate(options.wallMs);
     this.listener = this.listen(port);
     this.cancelTicks = every(options.timing, TICK_MS, () => this.tick());
   }
@@ -133,7 +138,8 @@ export class HttpListener {
     const answer = (request: HttpRequest): Promise<Response> =>
       options.answer(request, { address, certificateName: connection.certificateName });
     const { readingTurns } = this;
-    const more = { timing, readingTurns, answer, onBug };
+    const date = (): string | null => this.date.now();
+    const more = { timing, readingTurns, date, answer, onBug };
     const connection: HttpConnection = new HttpConnection(socket, more);
     socket.data = connection;
     this.arrivals.add(socket);

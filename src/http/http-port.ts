@@ -34,6 +34,8 @@ export interface HttpPortSource {
   /** Null while there is nothing to measure yet. */
   metrics(): MetricsSource | null;
   readiness(): readonly Check[];
+  /** What time it is, in Unix ms; null while this node knows that its clock is wrong. */
+  wallMs(): number | null;
   /**
    * Whether that client may read what is said of the node. `credentials` are those of HTTP's Basic
    * scheme, if there are any.
@@ -104,6 +106,7 @@ export class HttpPort {
       host,
       timing,
       mostConnections,
+      wallMs: () => source.wallMs(),
       tls: () => tls && tlsOptions(tls),
       answer: (request: HttpRequest, caller: Caller) => this.answerSafely(request, caller),
       onBug: (error: unknown) => source.reportBug(error),

@@ -11,6 +11,7 @@ let listener: HttpListener;
 let asked: string[];
 let ended: string[];
 let sockets: Socket[];
+let nowMs: number | null;
 
 async function answer(request: HttpRequest): Promise<Response> {
   const { pathname } = request.url;
@@ -33,8 +34,17 @@ function onBug(error: unknown): void {
 
 beforeEach(() => {
   [asked, ended, sockets] = [[], [], []];
+  nowMs = 784_111_777_999;
   listener = new HttpListener(
-    { host: "127.0.0.1", timing: eventLoop, mostConnections: 3, tls: () => null, answer, onBug },
+    {
+      host: "127.0.0.1",
+      timing: eventLoop,
+      mostConnections: 3,
+      wallMs: () => nowMs,
+      tls: () => null,
+      answer,
+      onBug,
+    },
     0,
   );
 });
@@ -98,6 +108,26 @@ test("HEAD has no body, and a client of 1.0 is answered once", async () => {
   client.says("GET /c HTTP/1.0\r\nHost: x\r\n\r\n");
   await eventually("it is closed", () => client.isClosed);
   expect(client.text.replace(/HTTP[^]*?\r\n\r\n/g, " ")).toBe("  /b /c");
+});
+
+test("each answer says what time it is, or nothing of it where nobody knows", async () => {
+  const client = await Client.connect();
+  const times = [nowMs, 784_111_778_000, null, 784_111_779_000];
+  for (const [i, ms] of times.entries()) {
+    nowMs = ms;
+    client.says(get(`/${i}`));
+    await client.hears(`/${i}`);
+  }
+  client.says("nonsense\r\n\r\n");
+  await eventually("it is closed", () => client.isClosed);
+  const answers = client.text.split("HTTP/1.1 ").slice(1);
+  expect(answers.map((text) => /^date: (.*)\r$/m.exec(text)?.[1])).toEqual([
+    "Sun, 06 Nov 1994 08:49:37 GMT",
+    "Sun, 06 Nov 1994 08:49:38 GMT",
+    undefined,
+    "Sun, 06 Nov 1994 08:49:39 GMT",
+    "Sun, 06 Nov 1994 08:49:39 GMT",
+  ]);
 });
 
 test("a body is asked for, if the client waits for that", async () => {

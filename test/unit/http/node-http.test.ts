@@ -31,6 +31,7 @@ function open(settings: Record<string, string>): void {
   http = openNodeHttp({
     config: loaded.config,
     timing: eventLoop,
+    wallMs: realWorld.wallMs,
     users,
     audit,
     serving: () => serving,
