@@ -163,7 +163,8 @@ export class UserDirectory {
 
   /**
    * Logs in the user of that name who comes from there. Resolves after a while if others from there
-   * have failed of late. The user, or why not; `isOver` tells whether the client has gone.
+   * have failed of late; or if this one has, where it has logged in from there before. The user, or
+   * why not; `isOver` tells whether the client has gone.
    */
   async logIn(
     name: string,
@@ -171,16 +172,17 @@ export class UserDirectory {
     address: string,
     isOver: () => boolean,
   ): Promise<User | Exclude<LoginResult, "right">> {
-    const waitMs = this.delays.delayMs(address);
+    const waitMs = this.delays.delayMs(address, name);
     if (waitMs > 0) await delay(this.options.timing, waitMs);
     if (isOver()) return "busy";
     const [user, result] = await this.checkInTurn(name, password, address, waitMs > 0);
     if (result === "right" && user?.definition.isOn) {
+      this.delays.noteSuccess(address, name);
       // While there are no users any password will do, so it must give nothing.
       return name === DEFAULT_USER ? this.defaultFor(address) : user;
     }
     if (result === "busy") return "busy";
-    this.delays.noteFailure(address);
+    this.delays.noteFailure(address, name);
     return "wrong";
   }
 

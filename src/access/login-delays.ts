@@ -4,6 +4,11 @@
  * Waiting comes before the check, so hanging up and coming again is no quicker. Nobody is refused:
  * whoever has the right password gets in after those seconds at most, whatever others at the same
  * address do.
+ *
+ * A user who has logged in from an address waits there for failures under that name only. So a
+ * program with the right password is not slowed down by another beside it, which has an old one or
+ * guesses. Whoever guesses gains one more count for each name that has logged in from the same
+ * address; and may learn that one has, by not having to wait.
  */
 import { hostOf } from "./host.ts";
 
@@ -16,6 +21,8 @@ const MAX_FAILURES = 16;
 const MAX_CHECKS = 8;
 /** Addresses that are remembered; the one that failed longest ago makes room. */
 const MAX_ADDRESSES = 4_096;
+/** Users at an address that are remembered; the one that logged in longest ago makes room. */
+const MAX_KNOWN = 4_096;
 
 interface Record {
   readonly failures: number;
@@ -26,25 +33,41 @@ interface Record {
 /** See the file header. */
 export class LoginDelays {
   private readonly records = new Map<string, Record>();
+  /** Those of names that have logged in, by host and name. */
+  private readonly known = new Map<string, Record>();
   /** Checks under way, by those hosts that have some. */
   private readonly checks = new Map<string, number>();
 
   constructor(private readonly nowMs: () => number) {}
 
-  /** How long a login from there (`host:port`) waits before it is checked, in ms. */
-  delayMs(address: string): number {
-    const failures = this.failuresOf(hostOf(address));
+  /** How long that user's login from there (`host:port`) waits before it is checked, in ms. */
+  delayMs(address: string, name: string): number {
+    const host = hostOf(address);
+    const record = this.known.get(keyOf(host, name)) ?? this.records.get(host);
+    const failures = this.failuresLeft(record);
     return failures < 1 ? 0 : Math.min(FIRST_MS * 2 ** (Math.ceil(failures) - 1), MAX_MS);
   }
 
-  /** A login from there has failed. */
-  noteFailure(address: string): void {
-    const { records } = this;
+  /** A login under that name from there has failed. */
+  noteFailure(address: string, name: string): void {
+    const { records, known } = this;
     const host = hostOf(address);
-    const failures = Math.min(this.failuresOf(host) + 1, MAX_FAILURES);
+    const record = this.oneMore(records.get(host));
     records.delete(host);
-    records.set(host, { failures, atMs: this.nowMs() });
+    records.set(host, record);
     if (records.size > MAX_ADDRESSES) records.delete(records.keys().next().value!);
+    const key = keyOf(host, name);
+    if (known.has(key)) known.set(key, this.oneMore(known.get(key)));
+  }
+
+  /** That user has logged in from there, and no failure is forgiven for it. */
+  noteSuccess(address: string, name: string): void {
+    const { known } = this;
+    const key = keyOf(hostOf(address), name);
+    const record = known.get(key) ?? NO_FAILURES;
+    known.delete(key);
+    known.set(key, record);
+    if (known.size > MAX_KNOWN) known.delete(known.keys().next().value!);
   }
 
   /**
@@ -69,17 +92,28 @@ export class LoginDelays {
 
   /** How many addresses have to wait, or have had to in the last minutes. */
   get addresses(): number {
-    for (const [host] of this.records) {
-      if (this.failuresOf(host) > 0) break;
+    for (const [host, record] of this.records) {
+      if (this.failuresLeft(record) > 0) break;
       this.records.delete(host);
     }
     return this.records.size;
   }
 
-  private failuresOf(host: string): number {
-    const record = this.records.get(host);
+  private oneMore(record: Record | undefined): Record {
+    const failures = Math.min(this.failuresLeft(record) + 1, MAX_FAILURES);
+    return { failures, atMs: this.nowMs() };
+  }
+
+  private failuresLeft(record: Record | undefined): number {
     if (record === undefined) return 0;
     const forgiven = (this.nowMs() - record.atMs) / FORGIVEN_AFTER_MS;
     return Math.max(0, record.failures - forgiven);
   }
+}
+
+const NO_FAILURES: Record = { failures: 0, atMs: 0 };
+
+/** Neither has a space in it. */
+function keyOf(host: string, name: string): string {
+  return `${host} ${name}`;
 }

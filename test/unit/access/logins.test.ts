@@ -10,27 +10,57 @@ describe("delays", () => {
     const delays = new LoginDelays(() => nowMs);
     const seen: number[] = [];
     for (let i = 0; i < 7; i++) {
-      seen.push(delays.delayMs("10.0.0.1:1"));
-      delays.noteFailure(`10.0.0.1:${i}`);
+      seen.push(delays.delayMs("10.0.0.1:1", "a"));
+      delays.noteFailure(`10.0.0.1:${i}`, "a");
     }
     expect(seen).toEqual([0, 250, 500, 1_000, 2_000, 2_000, 2_000]);
-    expect(delays.delayMs("10.0.0.2:1")).toBe(0);
+    expect(delays.delayMs("10.0.0.2:1", "a")).toBe(0);
     nowMs += 50_000;
-    expect(delays.delayMs("10.0.0.1:1")).toBe(500);
+    expect(delays.delayMs("10.0.0.1:1", "a")).toBe(500);
     nowMs += 20_000;
-    expect([delays.delayMs("10.0.0.1:1"), delays.addresses]).toEqual([0, 0]);
+    expect([delays.delayMs("10.0.0.1:1", "a"), delays.addresses]).toEqual([0, 0]);
   });
 
   test("however many addresses fail, and however often, little is remembered, and nobody waits for ever", () => {
     let nowMs = 0;
     const delays = new LoginDelays(() => nowMs);
     for (let i = 0; i < 100_000; i++)
-      delays.noteFailure(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}:1`);
+      delays.noteFailure(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}:1`, "a");
     expect(delays.addresses).toBe(4_096);
-    for (let i = 0; i < 10_000; i++) delays.noteFailure("10.9.9.9:1");
-    expect(delays.delayMs("10.9.9.9:1")).toBe(2_000);
+    for (let i = 0; i < 10_000; i++) delays.noteFailure("10.9.9.9:1", "a");
+    expect(delays.delayMs("10.9.9.9:1", "a")).toBe(2_000);
     nowMs += 160_000;
-    expect(delays.delayMs("10.9.9.9:1")).toBe(0);
+    expect(delays.delayMs("10.9.9.9:1", "a")).toBe(0);
+  });
+
+  test("who has logged in from there waits for failures under that name alone", () => {
+    let nowMs = 0;
+    const delays = new LoginDelays(() => nowMs);
+    const ofNames = (): number[] =>
+      ["watch", "other"].map((name) => delays.delayMs("10.0.0.1:9", name));
+    delays.noteSuccess("10.0.0.1:1", "watch");
+    for (let i = 0; i < 4; i++) delays.noteFailure(`10.0.0.1:${i}`, `guess-${i}`);
+    expect(ofNames()).toEqual([0, 2_000]);
+    for (let i = 0; i < 2; i++) delays.noteFailure(`10.0.0.1:${i}`, "watch");
+    expect(ofNames()).toEqual([500, 2_000]);
+    // To log in once more forgives nothing: whoever guesses waits on.
+    delays.noteSuccess("10.0.0.1:1", "watch");
+    expect(ofNames()).toEqual([500, 2_000]);
+    nowMs += 20_000;
+    expect(ofNames()).toEqual([0, 2_000]);
+    delays.noteFailure("10.0.0.2:1", "guess");
+    expect(delays.delayMs("10.0.0.2:1", "watch")).toBe(250);
+  });
+
+  test("of those who have logged in, the latest are remembered", () => {
+    const delays = new LoginDelays(() => 0);
+    delays.noteFailure("10.0.0.1:1", "x");
+    for (let i = 0; i < 5_000; i++) {
+      delays.noteSuccess("10.0.0.1:1", `user-${i}`);
+      delays.noteSuccess("10.0.0.1:1", "user-0");
+    }
+    const waiting = (name: string): number => delays.delayMs("10.0.0.1:1", name);
+    expect(["user-0", "user-4999", "user-1000", "user-1"].map(waiting)).toEqual([0, 0, 0, 250]);
   });
 
   test.each([
@@ -115,6 +145,27 @@ describe("logins", () => {
     await Promise.resolve();
     expect(result).toBe("waits");
     timing.pass(1);
+    while (result === "waits") await new Promise(setImmediate);
+    expect(result).toBe(users.find("a")!);
+  });
+
+  test("who has logged in from there before does not wait for another's failures", async () => {
+    const timing = manual();
+    const users = usersOf(RULES, { timing });
+    expect(await users.logIn("a", password, here, stays)).toBe(users.find("a")!);
+    for (const _ of [1, 2]) {
+      const failing = users.logIn("any-other", password, here, stays);
+      timing.pass(250);
+      expect(await failing).toBe("wrong");
+    }
+    expect(await users.logIn("a", password, here, stays)).toBe(users.find("a")!);
+    // But for failures under that name.
+    expect(await users.logIn("a", Buffer.from("wrong"), here, stays)).toBe("wrong");
+    let result: unknown = "waits";
+    void users.logIn("a", password, here, stays).then((it) => (result = it));
+    await new Promise(setImmediate);
+    expect(result).toBe("waits");
+    timing.pass(250);
     while (result === "waits") await new Promise(setImmediate);
     expect(result).toBe(users.find("a")!);
   });
