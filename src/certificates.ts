@@ -56,7 +56,9 @@ export class Certificates {
   private onDisk: CertificateSummary | null;
   /** Why what lies there is not used; empty when it is. */
   private problem = "";
-  private warnedMs = -Infinity;
+  /** What the log was told last of the time of the certificate in use, and when. */
+  private toldState = "";
+  private toldMs = -Infinity;
   private readonly names: TlsFileNames;
   private readonly watch: FileWatch;
   private cancelCheck: Cancel | null = null;
@@ -189,30 +191,41 @@ export class Certificates {
     const expires = certificate === null ? undefined : isoTimeOf(certificate.notAfterMs);
     const fields = { section, fingerprint: certificate?.fingerprint, expires };
     logger.info("Other certificates are in use for new connections", fields);
-    this.warnedMs = -Infinity;
+    this.toldMs = -Infinity;
     this.warnOfTime();
     this.onChange();
   }
 
   private warnOfTime(): void {
     const { certificate } = this.current;
-    const { section, files, wallMs, timing, logger } = this.options;
-    if (certificate === null || timing.nowMs() - this.warnedMs < DAY_MS) return;
+    const { section, files, wallMs, logger } = this.options;
+    if (certificate === null) return;
     const fields = { file: files.cert_file, expires: isoTimeOf(certificate.notAfterMs) };
     const leftMs = certificate.notAfterMs - wallMs();
     if (certificate.notBeforeMs > wallMs()) {
+      if (!this.isToBeTold("early")) return;
       const from = isoTimeOf(certificate.notBeforeMs);
       const message = `The certificate of [${section}] is not valid yet; is this machine's clock right?`;
       logger.warn(message, { file: files.cert_file, from });
     } else if (leftMs <= 0) {
+      if (!this.isToBeTold("late")) return;
       logger.error(
         `The certificate of [${section}] has expired; put a new one in its place`,
         fields,
       );
     } else if (leftMs <= WARN_BEFORE_MS) {
+      if (!this.isToBeTold("near its end")) return;
       const message = `The certificate of [${section}] expires soon; put a new one in its place`;
       logger.warn(message, { ...fields, days_left: this.daysLeft });
-    } else return;
-    this.warnedMs = timing.nowMs();
+    }
+  }
+
+  /** Whether that is news, or was said a day ago. */
+  private isToBeTold(state: string): boolean {
+    const nowMs = this.options.timing.nowMs();
+    if (state === this.toldState && nowMs - this.toldMs < DAY_MS) return false;
+    this.toldState = state;
+    this.toldMs = nowMs;
+    return true;
   }
 }

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+const DAY_MS = 86_400_000;
 const CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
 
 /** The files of a certificate. */
@@ -17,7 +18,7 @@ export interface CertificateWishes {
   readonly name?: string;
   /** `DNS:localhost,IP:127.0.0.1` unless given; "" for none. */
   readonly alternatives?: string;
-  /** Below 0 it has expired. */
+  /** Below 0 it has expired. Parts of a day are exact to the second. */
   readonly days?: number;
 }
 
@@ -54,11 +55,28 @@ export class Authority {
     openssl("req", ...CURVE, "-nodes", "-keyout", key!, "-out", request!, "-subj", subject);
     const names = alternatives ?? "DNS:localhost,IP:127.0.0.1";
     writeFileSync(extensions!, names === "" ? "" : `subjectAltName=${names}\n`);
-    openssl(
-      ...["x509", "-req", "-in", request!, "-CA", this.caFile, "-CAkey", this.caKey],
-      ...["-CAcreateserial", "-out", cert!, "-days", `${days}`, "-extfile", extensions!],
-    );
+    const files = ["-in", request!, "-out", cert!, "-extfile", extensions!];
+    if (!Number.isInteger(days)) this.signUntil(Date.now() + days * DAY_MS, files);
+    else {
+      const by = ["-CA", this.caFile, "-CAkey", this.caKey, "-CAcreateserial"];
+      openssl("x509", "-req", ...files, ...by, "-days", `${days}`);
+    }
     return { cert: cert!, key: key! };
+  }
+
+  /** `openssl x509` knows days only. */
+  private signUntil(unixMs: number, files: readonly string[]): void {
+    const [config, database] = ["ca.cnf", "ca.txt"].map((it) => join(this.directory, it));
+    writeFileSync(database!, "");
+    const settings = [
+      ...["[ca]", "default_ca=own", "[own]", `database=${database}`],
+      ...[`new_certs_dir=${this.directory}`, "rand_serial=yes", "default_md=sha256"],
+      ...["policy=any", "[any]", "commonName=optional", ""],
+    ];
+    writeFileSync(config!, settings.join("\n"));
+    const end = `${new Date(unixMs).toISOString().replace(/\..*$|[-:T]/g, "")}Z`;
+    const by = ["-cert", this.caFile, "-keyfile", this.caKey];
+    openssl("ca", "-config", config!, "-batch", "-notext", ...files, ...by, "-enddate", end);
   }
 
   /** Removes all its files. */

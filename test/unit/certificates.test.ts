@@ -159,9 +159,9 @@ test.each([
   expect(factOf(it, "tls_certificate_problem")).toBeNull();
 });
 
-test("the end is warned of, from 30 days before and once a day", () => {
+test("the end is warned of, from 30 days before and once a day, and when it has come", () => {
   const DAY_MS = 86_400_000;
-  place(authority.issue({ days: 40 }));
+  place(authority.issue({ days: 40.25 }));
   let nowMs = 0;
   let tick = (): void => {};
   const after = (_: number, task: () => void) => {
@@ -170,7 +170,7 @@ test("the end is warned of, from 30 days before and once a day", () => {
   };
   const startMs = Date.now();
   const it = open({ ...eventLoop, nowMs: () => nowMs, after }, () => startMs + nowMs);
-  expect(factOf(it, "tls_certificate_days_left")).toBe(39);
+  expect(factOf(it, "tls_certificate_days_left")).toBe(40);
   const pass = (days: number): string[] => {
     nowMs += days * DAY_MS;
     tick();
@@ -178,8 +178,12 @@ test("the end is warned of, from 30 days before and once a day", () => {
   };
   expect(pass(5)).toEqual([]);
   expect(pass(6)).toEqual([expect.stringContaining("expires soon")]);
+  expect(factOf(it, "tls_certificate_days_left")).toBe(29);
   expect(pass(0.5)).toEqual([]);
-  expect(pass(0.5)).toEqual([expect.stringContaining('"days_left":27')]);
-  expect(pass(30)).toContainEqual(expect.stringContaining("has expired; put a new one"));
-  expect(factOf(it, "tls_certificate_days_left")).toBe(-3);
+  expect(pass(0.5)).toEqual([expect.stringContaining('"days_left":28')]);
+  expect(pass(28)).toEqual([expect.stringContaining('"days_left":0')]);
+  const hasExpired = [expect.stringContaining("has expired; put a new one")];
+  expect(pass(0.25)).toEqual(hasExpired);
+  expect(factOf(it, "tls_certificate_days_left")).toBe(-1);
+  expect([pass(0.75), pass(0.25)]).toEqual([[], hasExpired]);
 });
