@@ -5,6 +5,9 @@ import { PLAIN, RESP2, type Dialect } from "../protocol/reply.ts";
 import type { Link, LinkHandler } from "../ports.ts";
 import type { TraceContext } from "../trace-context.ts";
 
+/** Which of its requests a client wants replies to. */
+export type WantedReplies = "all" | "none" | "all but the next" | "all but this";
+
 /** The state of one client connection that commands read and change. */
 export class ClientSession {
   /** Set by CLIENT SETNAME. */
@@ -27,6 +30,8 @@ export class ClientSession {
   speaksResp = false;
   /** What its commands are parts of, as set by CLIENT TRACE and TRACE; null: of nothing yet. */
   trace: TraceContext | null = null;
+  /** Set by CLIENT REPLY. */
+  wantedReplies: WantedReplies = "all";
   /** Set by QUIT: no further request is read, and the connection ends after the reply. */
   isClosing = false;
   /** The connection is gone: nobody waits for replies any more. */

@@ -3,6 +3,7 @@ import { SHAPE_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { PLAIN, TAGGED, type Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { TRACEPARENT_FORM } from "../trace-context.ts";
+import type { ClientSession } from "./client-session.ts";
 import {
   FREE,
   command,
@@ -112,6 +113,20 @@ const CLIENTS_A_STEP = 16;
 /** The longest name that a client may give itself, or its library. */
 const MOST_NAME_BYTES = 256;
 
+/** Only ON is answered itself. */
+function setReplies(request: Request, reply: Reply, session: ClientSession): void {
+  if (request.count !== 2) {
+    return reply.respError("ERR wrong number of arguments for 'client|reply' command");
+  }
+  if (request.is(1, "ON")) {
+    session.wantedReplies = "all";
+    return reply.ok();
+  }
+  if (request.is(1, "OFF")) session.wantedReplies = "none";
+  else if (!request.is(1, "SKIP")) return reply.respError("ERR syntax error");
+  else if (session.wantedReplies !== "none") session.wantedReplies = "all but the next";
+}
+
 const client: Run = (request, reply, context): ReturnType<Run> => {
   const { session, services } = context;
   const words = request.count - 1;
@@ -144,6 +159,7 @@ const client: Run = (request, reply, context): ReturnType<Run> => {
     session.trace = trace === null ? null : wantedTrace(trace, session);
     return reply.ok();
   }
+  if (request.is(0, "REPLY")) return setReplies(request, reply, session);
   if ((request.is(0, "NO-EVICT") || request.is(0, "NO-TOUCH")) && words === 1) {
     if (request.is(1, "ON") || request.is(1, "OFF")) return reply.ok();
     return reply.respError("ERR syntax error");
@@ -166,7 +182,8 @@ const client: Run = (request, reply, context): ReturnType<Run> => {
     }
     return reply.count(services.killClients(request.text(2)), "VALUE ");
   }
-  const known = "CLIENT LIST, ID, GETNAME, INFO, SETNAME name, TRACE and KILL are what there is";
+  const known =
+    "CLIENT LIST, ID, GETNAME, INFO, SETNAME name, REPLY, TRACE and KILL are what there is";
   unknownSubcommand(request, reply, known);
 };
 
@@ -180,6 +197,7 @@ const CLIENT_SUBCOMMANDS = {
   GETNAME: ABOUT_ITSELF,
   SETNAME: ABOUT_ITSELF,
   SETINFO: ABOUT_ITSELF,
+  REPLY: ABOUT_ITSELF,
   TRACE: ABOUT_ITSELF,
   "NO-EVICT": ABOUT_OTHERS,
   "NO-TOUCH": ABOUT_ITSELF,

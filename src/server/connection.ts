@@ -230,7 +230,7 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
       this.session.isClosing = true;
       return;
     }
-    if (lastWords !== undefined) {
+    if (lastWords !== undefined && this.session.wantedReplies !== "none") {
       const { reply } = this.shared;
       reply.reset();
       const { lineDialect, respDialect } = this.session;
@@ -328,6 +328,7 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
   private push(bytes: Uint8Array): boolean {
     if (this.runner.isBusy) return false;
     if (this.isOver || this.handler !== null) return true;
+    if (this.session.wantedReplies === "none") return true;
     this.shared.context.services.statistics.sentBytes += bytes.length;
     this.output.transmit(bytes);
     this.cutIfUnread();

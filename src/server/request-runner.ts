@@ -19,7 +19,7 @@ import { LateReply } from "./late-reply.ts";
 import type { PipelineSlice } from "./pipeline-slice.ts";
 import type { ReadAhead } from "./read-ahead.ts";
 import type { ReplyOutput } from "./reply-output.ts";
-import { RequestReader, type SharedByReaders } from "./request-reader.ts";
+import { RequestReader, type ReadProgress, type SharedByReaders } from "./request-reader.ts";
 
 /** A run ends when this many bytes of replies have gathered. */
 const SEND_AT_BYTES = 256 * 1024;
@@ -187,7 +187,8 @@ export class RequestRunner {
         if (input.start >= lookedTo) {
           lookedTo = this.shared.readAhead.look(input.bytes, input.start, input.end);
         }
-        const progress = reader.next(reply);
+        const progress =
+          session.wantedReplies === "all" ? reader.next(reply) : this.nextUnanswered(reply);
         if (typeof progress === "object") this.replyLater(progress);
         const goesOn = progress === true;
         if (goesOn) hasCompleted = true;
@@ -204,6 +205,22 @@ export class RequestRunner {
     source.send(reply);
     this.isWorking = false;
     this.endRun(isOver, hasCompleted);
+  }
+
+  /** The next request of a client that does not want a reply to it. */
+  private nextUnanswered(reply: Reply): ReadProgress {
+    const { session } = this.source;
+    const { length } = reply;
+    const before = session.wantedReplies;
+    if (before === "all but the next") session.wantedReplies = "all but this";
+    const progress = this.reader.next(reply);
+    // It was CLIENT REPLY ON.
+    if (session.wantedReplies === "all") return progress;
+    const isMidway = progress === false && reply.length === length;
+    if (isMidway) session.wantedReplies = before;
+    else if (session.wantedReplies === "all but this") session.wantedReplies = "all";
+    reply.length = length;
+    return typeof progress === "object" ? progress.then(unanswered) : progress;
   }
 
   /** What follows when the replies of a run are sent. `isOver`: the slice was used up. */
@@ -273,4 +290,14 @@ export class RequestRunner {
     const isHalfSent = !isHeldBack && (input.length > 0 || this.reader.isMidway);
     this.shared.deadlines.noteHalfSent(source, isHalfSent, hasCompleted);
   }
+}
+
+/** A reply that is made, for what it takes and gives back on the way, and is not sent. */
+function unanswered(write: ReplyContinuation): ReplyContinuation {
+  return (reply) => {
+    const { length } = reply;
+    const hasMore = write(reply);
+    reply.length = length;
+    return hasMore;
+  };
 }

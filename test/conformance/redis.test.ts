@@ -119,6 +119,9 @@ const REQUESTS: Record<string, () => string[][]> = {
     ["CLIENT", "KILL", "FOO", "1"],
     ["CLIENT", "NO-EVICT", "on"],
     ["CLIENT", "NO-EVICT", "foo"],
+    ["CLIENT", "REPLY"],
+    ["CLIENT", "REPLY", "foo"],
+    ["CLIENT", "REPLY", "ON", "x"],
     ["AUTH", "x"],
     ["AUTH", "default", "x"],
     ["AUTH", "u", "x"],
@@ -202,5 +205,24 @@ describe.skipIf(redisPath === null)("the same reply as Redis'", () => {
       differing.push(JSON.stringify({ request, theirs, ours }));
     }
     expect(differing).toEqual([]);
+  });
+
+  test("requests that are not to be answered, in every order", async () => {
+    const words = ["ON", "OFF", "SKIP", "FOO"].map((word) => ["CLIENT", "REPLY", word]);
+    const requests = [...words, ["SET", "s", "1"], ["GET", "s"], ["GET"]];
+    const orders = requests.flatMap((one) =>
+      requests.flatMap((two) => requests.map((three) => [one, two, three, words[0]!])),
+    );
+    const all = orders.flatMap((order, i) => [...order, ["ECHO", `${i}`]]);
+    const bytes = Buffer.concat([...all, ["ECHO", MARK]].map((it) => respRequest(...it)));
+    const replies = await Promise.all(
+      clients.map(async (client) => {
+        client.sendRaw(bytes);
+        const lines: string[] = [];
+        for (let line = ""; line !== MARK;) lines.push((line = await client.readLine()));
+        return lines;
+      }),
+    );
+    expect(replies[1]).toEqual(replies[0]!);
   });
 });
