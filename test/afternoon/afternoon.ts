@@ -20,8 +20,11 @@ export interface Afternoon {
   certificate(days: number): Certificate;
   /** What nodes are called that get another name for a while. */
   readonly names: Map<Machine, string>;
-  /** Waits until an alert of that name fires; what it says. At once where nothing tells of alerts. */
-  untilAlert(name: string): Promise<string>;
+  /**
+   * Waits until an alert of that name fires, or has fired since then; what it says. At once where
+   * nothing tells of alerts.
+   */
+  untilAlert(name: string, sinceMs?: number): Promise<string>;
 }
 
 /** In PEM. */
@@ -39,13 +42,17 @@ export async function order(it: Afternoon, machine: Machine, ...lines: string[])
 }
 
 /** Waits until `merklekv status` finds nothing. */
-export async function untilWell(it: Afternoon): Promise<void> {
+export async function untilWell(it: Afternoon, withinMs?: number): Promise<void> {
   await untilReady(it);
-  await eventually("merklekv status finds nothing", async () => {
-    const { code, output } = await statusOf(it.machines[0]);
-    if (code !== 0) throw new Error(output);
-    return true;
-  });
+  await eventually(
+    "merklekv status finds nothing",
+    async () => {
+      const { code, output } = await statusOf(it.machines[0]);
+      if (code !== 0) throw new Error(output);
+      return true;
+    },
+    withinMs,
+  );
 }
 
 /** Waits until every node is ready and has heard of all others, as one does in an upgrade. */

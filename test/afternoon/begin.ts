@@ -59,7 +59,8 @@ export async function begin(options: Beginning, closing: Closing): Promise<After
   if (prometheus !== null) closing.defer(() => prometheus.close());
   await prometheus?.untilScraped(machines.length);
   const names = new Map<Machine, string>();
-  const untilAlert = async (name: string): Promise<string> => prometheus?.untilFires(name) ?? "";
+  const untilAlert = async (name: string, sinceMs?: number): Promise<string> =>
+    prometheus?.untilFires(name, sinceMs) ?? "";
   const parts = { broker, brokerRules, prometheus, certificate, names, untilAlert };
   return { machines, logins, tally, ...parts };
 }

@@ -28,18 +28,17 @@ export async function breakAndMend(it: Afternoon, fault: Fault): Promise<void> {
   const looks = [
     fault.metric === undefined ||
       (["metric", () => awaitMetric(machine, logins, fault.metric!)] as const),
-    fault.event === undefined ||
-      (["log", () => awaitEvent(machine, before, fault.event!)] as const),
+    fault.event === undefined || (["log", () => awaitEvent(machine, before, fault)] as const),
     ["readiness", () => awaitReadiness(machine, logins, fault.unready)] as const,
     fault.status === undefined || (["status", () => awaitStatus(it, fault)] as const),
     ...(prometheus === null ? [] : fault.alerts).map(
-      (name) => [`alert ${name}`, () => it.untilAlert(name)] as const,
+      (name) => [`alert ${name}`, () => it.untilAlert(name, startedMs)] as const,
     ),
   ].filter((look) => look !== true);
   await Promise.all(looks.map(([what, look]) => tally.look(what, look)));
   await tally.look("mended, all is well again", async () => {
     await fault.cure(it, machine);
-    await untilWell(it);
+    await untilWell(it, fault.toldForMs);
     if (prometheus === null) return;
     await eventually(
       "no alert is left",
@@ -87,7 +86,8 @@ function awaitMetric(machine: Machine, logins: Logins, wanted: string): Promise<
   );
 }
 
-function awaitEvent(machine: Machine, before: string, wanted: string): Promise<string> {
+function awaitEvent(machine: Machine, before: string, fault: Fault): Promise<string> {
+  const wanted = fault.event!;
   return eventually(
     `the event ${wanted}`,
     async () => {
@@ -96,7 +96,7 @@ function awaitEvent(machine: Machine, before: string, wanted: string): Promise<s
       if (found !== undefined) return `${wanted}, "${found.message}"`;
       throw new Error(`there were ${[...new Set(events.map(({ event }) => event))].join(", ")}`);
     },
-    WITHIN_MS,
+    fault.loggedWithinMs ?? WITHIN_MS,
   );
 }
 

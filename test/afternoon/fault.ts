@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { eventually } from "../support/eventually.ts";
 import { order, type Afternoon } from "./afternoon.ts";
 import type { Machine } from "./machine.ts";
-import { tell } from "./sight.ts";
+import { metricsOf, tell } from "./sight.ts";
 
 /** See the file header. */
 export interface Fault {
@@ -22,6 +22,10 @@ export interface Fault {
   readonly unready?: RegExp | "away";
   /** What `merklekv status` says, asked of another machine. */
   readonly status?: RegExp;
+  /** Within what time the log has its event; what tests wait for unless given. */
+  readonly loggedWithinMs?: number;
+  /** How long `status` may say so when all is mended; what tests wait for unless given. */
+  readonly toldForMs?: number;
   cause(it: Afternoon, machine: Machine): Promise<void>;
   cure(it: Afternoon, machine: Machine): Promise<void>;
 }
@@ -35,6 +39,21 @@ export async function flood(
 ): Promise<void> {
   const lines = Array.from({ length: count }, (_, i) => `SET flood:${from + i} ${"x".repeat(20)}`);
   await order(it, machine, ...lines);
+}
+
+/** Waits until a metric of a machine is as it should be. */
+export async function untilMetric(
+  it: Afternoon,
+  machine: Machine,
+  name: string,
+  isRight: (value: number) => boolean,
+): Promise<void> {
+  await eventually(`${name} of ${machine.name} is as it should be`, async () => {
+    const samples = await metricsOf(machine, it.logins);
+    const { value } = samples.find((sample) => sample.name === name)!;
+    if (!isRight(value)) throw new Error(`it is ${value}`);
+    return true;
+  });
 }
 
 /** Tries to write until that goes through, or until it does not. */

@@ -1,9 +1,7 @@
 /**
  * Where machines of their own live: namespaces for mounts, processes and network that end with this
- * process, however it ends, and a control group. The system outside is not touched.
+ * process, however it ends. The system outside is not touched.
  */
-import { mkdirSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
-import { join } from "node:path";
 import { must, run } from "./run-command.ts";
 
 /** The first numbers of the addresses in there. */
@@ -29,12 +27,8 @@ const NAMESPACES = [
   ...["--fork", "--kill-child=KILL"],
 ];
 
-/** Runs this program again, inside; its exit code. It ends when this process does, or is told to. */
-export async function runInside(
-  work: string,
-  args: readonly string[],
-  told: AbortSignal,
-): Promise<number> {
+/** Runs this program again, inside; its exit code. It ends when this process does. */
+export async function runInside(work: string, args: readonly string[]): Promise<number> {
   const program = [process.execPath, process.argv[1]!, ...args];
   // When this process is gone its standard input ends, and so does what is inside.
   const child = Bun.spawn(["unshare", ...NAMESPACES, ...program], {
@@ -42,8 +36,6 @@ export async function runInside(
     // What is left there is gone with the namespaces.
     env: { ...process.env, TMPDIR: work },
   });
-  // It may not be told, as it is the first process there.
-  told.addEventListener("abort", () => child.kill("SIGKILL"));
   return child.exited;
 }
 
@@ -58,23 +50,4 @@ export async function furnish(work: string): Promise<void> {
     ["ip", "link", "set", BRIDGE, "up"],
   ];
   for (const command of commands) await must(...command);
-}
-
-/** A control group for machines, below this process's own. */
-export function makeGroup(): string {
-  const mounts = readFileSync("/proc/mounts", "utf8").split("\n");
-  const mount = mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2");
-  if (mount === undefined) throw new Error("there are no control groups of version 2");
-  const own = /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))![1]!;
-  const group = join(mount[1]!, own, `merklekv-afternoon-${process.pid}`);
-  mkdirSync(group);
-  return group;
-}
-
-/** Removes it, once what was in it has ended. */
-export function removeGroup(group: string): void {
-  for (const entry of readdirSync(group, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeGroup(join(group, entry.name));
-  }
-  rmdirSync(group);
 }

@@ -5,13 +5,15 @@ import { eventually } from "../support/eventually.ts";
 import { order, type Afternoon } from "./afternoon.ts";
 import { failLogins, untilWrites, type Fault } from "./fault.ts";
 import { CERTIFICATE, CERTIFICATE_KEY, edit, type Machine } from "./machine.ts";
-import { tell } from "./sight.ts";
+import { tell, unreadyOf } from "./sight.ts";
 
 const MINUTE_MS = 60_000;
 const NEARLY_FULL_BYTES = 400_000_000;
 const FAT_KEYS = 150;
 /** Further than `storage.max_clock_skew_ms`, and what nodes cannot tell each other of. */
 const FAR_MS = 70_000;
+/** A certificate of so many days has expired in a few seconds. */
+const SOON_DAYS = 8 / 86_400;
 /** Less than is taken for a clock that was set. */
 const FASTER_MS = 200;
 
@@ -55,6 +57,7 @@ export const diskFilling: Fault = {
   ...diskFull,
   title: "the disk is nearly full, and then full to the last byte",
   alerts: ["MerkleKVDiskNearlyFull", "MerkleKVDiskFailing", "MerkleKVAuditLost"],
+  mayAlert: ["MerkleKVLoginsFailing", "MerkleKVNotEqual", "MerkleKVSyncFailing"],
   metric: 'merklekv_storage_state{state="full"} 1',
   unready: /^journal: .*full/,
   async cause(it, machine) {
@@ -118,6 +121,7 @@ export const nodeDies: Fault = {
   title: "a node dies, and stays dead",
   at: 2,
   alerts: ["MerkleKVNodeDown"],
+  mayAlert: ["MerkleKVRestarting"],
   unready: "away",
   status: / away /,
   async cause(_, machine) {
@@ -131,14 +135,17 @@ export const nodeRestarts: Fault = {
   title: "a node starts again and again",
   at: 2,
   alerts: ["MerkleKVRestarting"],
+  mayAlert: ["MerkleKVBrokerAway"],
   metric: "merklekv_uptime_seconds < 5",
   event: "serving",
   async cause(it, machine) {
     for (let i = 0; i < 4; i++) {
-      await Bun.sleep(1_200);
       await machine.signal("KILL");
       await machine.service("start");
-      await eventually("it serves", () => tell(machine, it.logins, ["PING"]));
+      const isReady = async (): Promise<boolean> => (await unreadyOf(machine, it.logins)) === "";
+      await eventually("it is ready", isReady);
+      // A start that is over before the next scrape is seen by nobody.
+      await it.prometheus?.untilScrapedAnew(machine);
     }
   },
   cure: nothing,
@@ -201,10 +208,13 @@ export const certificateExpired: Fault = {
   mayAlert: ["MerkleKVNotEqual", "MerkleKVSyncFailing"],
   metric: "merklekv_tls_certificate_left_seconds < 0",
   event: "certificate_expired",
+  // Certificates are looked at once a minute.
+  loggedWithinMs: 90_000,
   status: /certificate of \[tls\] has expired/,
   async cause(it, machine) {
-    putCertificate(it, machine, -1);
-    await machine.service("restart");
+    // With one that has expired it would neither start nor read it: this one does so meanwhile.
+    putCertificate(it, machine, SOON_DAYS);
+    await machine.service("reload");
   },
   cure: renewCertificate,
 };

@@ -123,6 +123,19 @@ export class Prometheus {
     });
   }
 
+  /** Waits until it has scraped that machine once more. */
+  async untilScrapedAnew({ name }: Machine): Promise<void> {
+    const at = async (): Promise<number> => {
+      const query = `timestamp(up{instance="${name}"}==1)`;
+      const { result } = (await this.get(`query?query=${encodeURIComponent(query)}`)) as {
+        result: { value: [number, string] }[];
+      };
+      return Number(result[0]?.value[1] ?? NaN);
+    };
+    const fromMs = Date.now();
+    await eventually(`Prometheus scrapes ${name}`, async () => (await at()) * 1_000 > fromMs);
+  }
+
   private async get(path: string): Promise<unknown> {
     const response = await fetch(`http://${this.address}/api/v1/${path}`);
     return ((await response.json()) as { data: unknown }).data;
@@ -140,14 +153,20 @@ export class Prometheus {
     );
   }
 
-  /** Waits until an alert of that name fires, of whatever node; what it says. */
-  untilFires(name: string): Promise<string> {
+  /**
+   * Waits until an alert of that name fires, of whatever node; what it says. One that has fired since
+   * `sinceMs` (of `performance.now`), and is over, counts as well.
+   */
+  untilFires(name: string, sinceMs = performance.now()): Promise<string> {
+    const isIt = (key: string): boolean => key.startsWith(`${name} `);
     return eventually(
       `the alert ${name}`,
       async () => {
         const firing = await this.firing();
-        const found = [...firing].find(([key]) => key.startsWith(`${name} `));
+        const found = [...firing].find(([key]) => isIt(key));
         if (found !== undefined) return `"${found[1]}"`;
+        const former = [...(await this.fired(performance.now() - sinceMs))].find(isIt);
+        if (former !== undefined) return `${former}, for a while`;
         throw new Error(`there fire ${[...firing.keys()].join(", ") || "none"}`);
       },
       WITHIN_MS,

@@ -67,6 +67,16 @@ export class Mosquitto {
     return this.end("SIGTERM");
   }
 
+  /** Lets it do nothing, with all connections open, until `thaw`. */
+  freeze(): void {
+    this.child?.kill("SIGSTOP");
+  }
+
+  /** Lets it go on. */
+  thaw(): void {
+    this.child?.kill("SIGCONT");
+  }
+
   /** Ends it with SIGKILL. Resolves when it is gone. */
   crash(): Promise<void> {
     return this.end("SIGKILL");
