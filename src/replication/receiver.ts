@@ -5,9 +5,6 @@
  *
  * Long messages are applied in slices, and the next message is only asked for when one
  * is done, so the broker feels how fast this node really is.
- *
- * Batches of a source are numbered, and a number that is missing means lost events: the
- * broker or the source dropped some. Numbers at or below the last one are repetitions.
  */
 import { CURRENT, READS_COMPRESSED, type Capabilities } from "../core/data/capabilities.ts";
 import { decompress, isCompressed, MAX_UNPACKED_BYTES } from "../core/data/compression.ts";
@@ -35,6 +32,7 @@ import {
   EVENT_FLUSH,
   type EventKind,
 } from "./batch-reader.ts";
+import { BatchSequences } from "./batch-sequences.ts";
 import type { TraceContext } from "../trace-context.ts";
 import { inTrace, noTracer, type Span, type Tracer } from "../tracer.ts";
 import type { Timing } from "../timing.ts";
@@ -45,14 +43,8 @@ import { EventReader } from "./event-codec.ts";
 const SLICE_MS = 2;
 /** The time is looked at once in so many events. */
 const EVENTS_A_LOOK = 32;
-/** Sources whose numbers are followed; beyond it the one unheard for longest is forgotten. */
+/** Sources whose newest write is remembered; beyond it one of them is forgotten. */
 const MAX_SOURCES = 10_000;
-/** Starts of one source that are followed; beyond it the one unheard for longest is forgotten. */
-const MAX_STARTS = 4;
-/** How long batches may take that their source says it has published, in ms. */
-const ARRIVAL_MS = 2_000;
-/** How far back in number a batch is that a broker sends once more, at most. */
-const MAX_REPEATED = 1_000;
 
 /** What the receiver is made with. */
 export interface ReceiverOptions {
@@ -103,19 +95,6 @@ export interface ReceiverOptions {
   readonly tracer?: Tracer;
 }
 
-/** A start of a source, and the number of the last batch of it. */
-interface Start {
-  readonly epoch: number;
-  sequence: number;
-  /** What the source said last that it had published, and whether that is being waited for. */
-  announced: number;
-  isAwaited: boolean;
-}
-
-function newStart(epoch: number, sequence: number): Start {
-  return { epoch, sequence, announced: sequence, isAwaited: false };
-}
-
 /** Applies what arrives. */
 export class Receiver {
   /** Batches and events that came, soundly written, since the start. */
@@ -126,8 +105,6 @@ export class Receiver {
   knownEvents = 0;
   /** Of the events, those that came without their value. */
   receivedReferences = 0;
-  /** How often the number of a batch showed that some were lost. */
-  gaps = 0;
   /** Events, or whole messages, dropped since the start, by reason. */
   readonly dropped: Record<DropReason, number> = {
     malformed: 0,
@@ -177,7 +154,7 @@ export class Receiver {
       "replication_gaps",
       "",
       "How often events were found to be lost on the way; the nodes are then compared.",
-      (it) => it.gaps,
+      (it) => it.sequences.gaps,
     ),
   ];
 
@@ -226,7 +203,7 @@ export class Receiver {
   private newestOfBatchMs = 0;
   private readonly batches: BatchReader;
   private readonly events: EventReader;
-  private readonly sources = new Map<string, Start[]>();
+  private readonly sequences: BatchSequences;
   /** Set while a batch is being read and applied. */
   private done: (() => void) | null = null;
   /** Batches that came meanwhile: one for each connection that was lost with one under way. */
@@ -242,6 +219,7 @@ export class Receiver {
   constructor(private readonly options: ReceiverOptions) {
     this.batches = new BatchReader(options.maxEventBytes, options.capabilities);
     this.events = new EventReader(options.maxEventBytes);
+    this.sequences = new BatchSequences(options.timing, options.onGap);
   }
 
   /** The limits in the options are others than before. */
@@ -338,7 +316,7 @@ export class Receiver {
     const { batches, options } = this;
     options.onReceived?.(batches.source, this.messageBytes);
     if (batches.source !== options.nodeId) {
-      this.follow(batches.source, batches.epoch, batches.sequence);
+      this.sequences.note(batches.source, batches.epoch, batches.sequence);
     } else if (batches.epoch === options.epoch) {
       options.onOwnBatch?.(batches.sequence);
       return batches.skipRest();
@@ -474,76 +452,14 @@ export class Receiver {
     else this.drop("invalid", source);
   }
 
-  /**
-   * A source says that it has published so many batches. Those under way have a moment to come;
-   * what is missing then was lost, and with nothing after it, it would not be missed otherwise.
-   */
+  /** A source says that it has published so many batches: those that do not come were lost. */
   noteAnnounced(source: string, epoch: number, sequence: number): void {
-    const starts = this.sources.get(source) ?? [];
-    const start = starts.find((it) => it.epoch === epoch);
-    if (start === undefined) {
-      // From here on. What came before is for the comparison that follows when nodes meet.
-      if (starts.every((it) => it.epoch < epoch)) this.followNew(source, starts, epoch, sequence);
-      return;
-    }
-    // The same once more is no news, however it went with the comparison.
-    if (sequence <= start.sequence || sequence === start.announced) return;
-    start.announced = sequence;
-    if (start.isAwaited) return;
-    start.isAwaited = true;
-    this.options.timing.after(ARRIVAL_MS, () => {
-      start.isAwaited = false;
-      if (start.sequence < start.announced) this.reportGap(source);
-    });
+    this.sequences.noteAnnounced(source, epoch, sequence);
   }
 
   private drop(reason: DropReason, source: string): void {
     this.dropped[reason]++;
     this.options.onDropped(reason, source);
-  }
-
-  /**
-   * Each start of a source is followed by itself. So who forges a batch of a start yet to come, or
-   * one far ahead in number, does not keep the gaps of the real one from being seen.
-   */
-  private follow(source: string, epoch: number, sequence: number): void {
-    const starts = this.sources.get(source) ?? [];
-    // Moves it to the end: the first in the map is the one unheard for longest.
-    this.sources.delete(source);
-    this.remember(source, starts);
-    const at = starts.findIndex((start) => start.epoch === epoch);
-    const isLatest = starts.every((start) => start.epoch < epoch);
-    const start = at < 0 ? newStart(epoch, 0) : starts.splice(at, 1)[0];
-    starts.push(start);
-    if (starts.length > MAX_STARTS) starts.shift();
-    const missed = sequence - start.sequence - 1;
-    // No broker repeats what is so long ago: a number in between was forged.
-    const isForged = missed < -MAX_REPEATED;
-    if (missed < 0 && !isForged) return;
-    start.sequence = sequence;
-    // What it sent earlier may have been lost since this node synced at its start. Of a start
-    // before the latest known a batch comes late.
-    if (missed !== 0 && (at >= 0 || isLatest)) this.reportGap(source);
-  }
-
-  private followNew(source: string, starts: Start[], epoch: number, sequence: number): void {
-    this.sources.delete(source);
-    this.remember(source, starts);
-    starts.push(newStart(epoch, sequence));
-    if (starts.length > MAX_STARTS) starts.shift();
-  }
-
-  private reportGap(source: string): void {
-    this.gaps++;
-    this.options.onGap(source);
-  }
-
-  private remember(source: string, starts: Start[]): void {
-    if (this.sources.size >= MAX_SOURCES) {
-      const [oldest] = this.sources.keys();
-      this.sources.delete(oldest!);
-    }
-    this.sources.set(source, starts);
   }
 }
 

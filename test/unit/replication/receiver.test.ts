@@ -12,6 +12,7 @@ import { encodeContext } from "../../../src/trace-context.ts";
 import { activeTrace, noTracer, type Tracer } from "../../../src/tracer.ts";
 import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
+import { readFact } from "../../support/facts.ts";
 import { RecordingTracer } from "../../support/recording-tracer.ts";
 import { readSeries } from "../../support/series.ts";
 
@@ -243,7 +244,7 @@ describe("a gap is reported", () => {
       receive("a", epoch, sequence);
     }
     expect(reports).toEqual(Array(gaps).fill("gap a"));
-    expect(receiver.gaps).toBe(gaps);
+    expect(readFact(Receiver.facts, receiver, "replication_gaps")).toBe(gaps);
   });
 });
 
