@@ -10,7 +10,7 @@ import {
   type BrokerAccess,
   type BrokerLimits,
 } from "./replication/embedded-broker.ts";
-import { maxMessageBytes } from "./replication/replicator.ts";
+import { maxMessageBytes } from "./replication/broker-connection.ts";
 import type { BrokerTls } from "./replication/transport.ts";
 import type { Timing } from "./timing.ts";
 
