@@ -3,52 +3,34 @@
  * and serves peers that come by themselves. The protocol is `core/sync/session.ts`; here are
  * its connections, its timing and its statistics.
  */
-import type { Capabilities } from "../core/data/capabilities.ts";
 import { formatNodeAddress, type NodeAddress } from "../config/address.ts";
 import type { Config } from "../config/schema.ts";
-import type {
-  Durability,
-  Link,
-  LinkHandler,
-  Messenger,
-  SyncControl,
-  SyncReport,
-} from "../ports.ts";
+import type { Link, LinkHandler, SyncControl, SyncReport } from "../ports.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { compareExpiries, latestVersionOf } from "../core/data/merge.ts";
 import { Entry, compareVersions } from "../core/data/entry.ts";
 import { MerkleTree } from "../core/tree/merkle.ts";
-import type { TrustedClock } from "../core/data/trusted-clock.ts";
 import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
-import type { Store } from "../core/store/store.ts";
-import type { SetAsideEntry } from "../core/sync/options.ts";
-import {
-  byPeer,
-  counter,
-  gauge,
-  seriesWithin,
-  text,
-  within,
-  type Fact,
-  type Series,
-} from "../fact.ts";
-import type { PeerTraffic } from "../peer-traffic.ts";
+import { seriesWithin, within, type Fact, type Series } from "../fact.ts";
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
-import type { Logger } from "../observability/log.ts";
-import { delay, every, type Cancel, type Timing } from "../timing.ts";
-import { activeTrace, noTracer, type Tracer } from "../tracer.ts";
+import { delay, every, type Cancel } from "../timing.ts";
+import { noTracer } from "../tracer.ts";
+import {
+  antiEntropyFacts,
+  antiEntropySeries,
+  type AntiEntropyParts,
+} from "./anti-entropy-facts.ts";
+import type { AntiEntropyOptions } from "./anti-entropy-options.ts";
+import { AskedSyncs } from "./asked-syncs.ts";
 import { formatDestination, parseDestination, type Destination } from "./destination.ts";
-import type { Dial } from "./dial.ts";
-import { LongestSlice, longestSliceFacts } from "./longest-slice.ts";
-import { Members } from "./members.ts";
+import { LongestSlice } from "./longest-slice.ts";
 import { DifferenceMap } from "./difference-map.ts";
 import { PeerSeal } from "./peer-seal.ts";
-import type { PresenceDirectory, PresenceView } from "./presence-view.ts";
+import type { PresenceView } from "./presence-view.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
 import { Relay } from "./relay.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
 import { INTERRUPTED, ROUND_GREETING, Sessions, yieldOf } from "./sessions.ts";
-import { StrangerBudget } from "./stranger-budget.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
 import { LAG_MS, TreeUpdater } from "./tree-updater.ts";
 import { Ways } from "./ways.ts";
@@ -61,67 +43,6 @@ const START_SYNC_MS = 3_000;
 /** How long a stop tries to hand over what was not published. */
 const STOP_SYNC_MS = 3_000;
 const MAX_QUEUED_BYTES = 256 * 1024;
-/** How long SYNC comes again to a busy peer. */
-const BUSY_MS = 15_000;
-
-/** What it is made with. */
-export interface AntiEntropyOptions {
-  readonly timing: Timing;
-  /** Processor time of this thread, in ms. */
-  readonly threadCpuMs: () => number;
-  /** Unix milliseconds, and what peers say of them. */
-  readonly clock: Pick<TrustedClock, "nowMs" | "state" | "isSure" | "noteTime">;
-  /** From 0 to below 1. */
-  readonly random: () => number;
-  /** So many random words of 32 bits. */
-  readonly randomWords: (count: number) => Uint32Array;
-  /** How peers are reached at their client ports. */
-  readonly dial: Dial;
-  /** Whether they are reached where TLS is spoken, if they say where; no unless given. */
-  readonly prefersTls?: () => boolean;
-  /** How messages reach them through the broker; null without one. */
-  readonly messenger: Messenger | null;
-  /** A session produces no more while so many bytes of it wait to be sent; 256 KiB by default. */
-  readonly maxQueuedBytes?: number;
-  readonly store: Store;
-  /** Tells how far what the store holds is safe. */
-  readonly durability: Durability;
-  readonly settings: Config["anti_entropy"];
-  /** Takes what goes no further; `entries` counts it. */
-  readonly setAside: {
-    readonly entries: number;
-    readonly limitBytes: number;
-    readonly put: SetAsideEntry;
-  };
-  /**
-   * Who belongs to the cluster, and what this node has of each; kept over restarts by the caller.
-   */
-  readonly members: Members;
-  /** Nodes sync only within one: the topic prefix. */
-  readonly cluster: string;
-  /** What sessions are sealed with; null, and unless given: they are not. */
-  readonly secrets?: ClusterSecrets | null;
-  readonly nodeId: string;
-  /** New at each start, a positive safe integer. */
-  readonly epoch: number;
-  /** Longest frame, able to hold the largest entry. */
-  readonly maxFrameBytes: number;
-  /** Counts what goes between the nodes. */
-  readonly traffic?: PeerTraffic;
-  /** What this node speaks; what the program does, unless given. */
-  readonly capabilities?: Capabilities;
-  /** A peer that is silent for so long in a session is given up, in ms. */
-  readonly silenceMs: number;
-  /** How replication stands; null without a broker. */
-  readonly presence: () => PresenceView | null;
-  /** The same, of one node; null without a broker. */
-  readonly directory: () => PresenceDirectory | null;
-  /** Whether this node takes part in the cluster now: false after REPLICATE disable. */
-  readonly isTakingPart: () => boolean;
-  readonly logger: Logger;
-  /** Told of what belongs to traces; nobody is unless given. */
-  readonly tracer?: Tracer;
-}
 
 /** A peer with which a session has succeeded. */
 export interface MetPeer {
@@ -145,8 +66,7 @@ export class AntiEntropy implements SyncControl {
   /** Null when nothing goes through the broker. */
   private readonly relay: Relay | null;
   private readonly waysTo: Ways;
-  /** How often SYNC may call where no peer is known to be, and none answers. */
-  private readonly oddCalls = new StrangerBudget();
+  private readonly askedSyncs: AskedSyncs;
   private readonly seal: PeerSeal;
   /** Where this node and its peers differ, as sessions find it. */
   readonly differences: DifferenceMap;
@@ -158,78 +78,16 @@ export class AntiEntropy implements SyncControl {
   private readonly present = new Entry();
 
   /** For INFO. */
-  static readonly facts: readonly Fact<AntiEntropy>[] = [
-    gauge("sync_active", "sessions", "Comparisons under way.", (it) => it.sessions.active),
-    gauge(
-      "sync_limit",
-      "sessions",
-      "Comparisons that this node begins at once, at most.",
-      (it) => it.sessions.limit,
-    ),
-    gauge(
-      "sync_discovery_in_seconds",
-      "seconds",
-      "Until it is learned anew where peers are.",
-      (it) => Math.ceil(it.scheduler.discoveryInMs / 1_000),
-    ),
-    gauge(
-      "sync_forget_after_seconds",
-      "seconds",
-      "Without contact, after which a member is forgotten.",
-      (it) => it.options.members.forgetAfterMs / 1_000,
-    ),
-    gauge(
-      "sync_peers",
-      "nodes",
-      "Peers that this node compares itself with.",
-      (it) => it.scheduler.peerCount,
-    ),
-    counter(
-      "sync_peers_crowded_out",
-      "nodes",
-      "Peers that were forgotten, as there are too many.",
-      (it) => it.scheduler.crowdedOut,
-    ),
-    text(
-      "sync_ways",
-      "By which way peers are reached: `NODE_ID=tcp`, `=tls`, `=broker` or `=untried`, of 32 at most.",
-      (it) => it.waysTo.describe(it.scheduler.distinctPeers()),
-    ),
-    ...within((it: AntiEntropy) => it.options.members, Members.facts),
-    ...within((it: AntiEntropy) => it.relay, Relay.facts),
-    ...within((it: AntiEntropy) => it.statistics, SyncStatistics.facts),
-    ...within((it: AntiEntropy) => it.seal, PeerSeal.facts),
-    ...within((it: AntiEntropy) => it.sessionSlices, longestSliceFacts("sync", "comparing")),
-    ...within(
-      (it: AntiEntropy) => it.keeper.longestSlice,
-      longestSliceFacts("tree", "keeping the Merkle tree"),
-    ),
-    gauge(
-      "set_aside_limit_bytes",
-      "bytes",
-      "Largest file of entries that were set aside.",
-      (it) => it.options.setAside.limitBytes,
-    ),
-    gauge(
-      "set_aside_entries",
-      "entries",
-      "Entries kept in a file, neither applied nor dropped, until somebody moves it away.",
-      (it) => it.options.setAside.entries,
-    ),
-  ];
+  static readonly facts: readonly Fact<AntiEntropy>[] = within(
+    (it: AntiEntropy) => it.parts,
+    antiEntropyFacts,
+  );
 
   /** For metrics. */
-  static readonly series: readonly Series<AntiEntropy>[] = [
-    {
-      name: "peer_last_sync_unix",
-      kind: "gauge",
-      unit: "Unix seconds",
-      help: "When a comparison with a peer came to its end last, after which both have what either had.",
-      labels: ["peer"],
-      read: (it) => byPeer(it.lastSyncs(), Math.min),
-    },
-    ...seriesWithin((it: AntiEntropy) => it.statistics, SyncStatistics.series),
-  ];
+  static readonly series: readonly Series<AntiEntropy>[] = seriesWithin(
+    (it: AntiEntropy) => it.parts,
+    antiEntropySeries,
+  );
 
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, logger, timing, random } = options;
@@ -244,6 +102,11 @@ export class AntiEntropy implements SyncControl {
     this.waysTo = new Ways(options.dial, this.relay, isListed, timing, logger);
     this.seal = new PeerSeal(options.secrets ?? null, options.randomWords);
     this.sessions = this.createSessions();
+    this.askedSyncs = new AskedSyncs({
+      ...{ nodeId, timing, random, sessions: this.sessions },
+      destinationOf: (nodeId) => this.scheduler.destinationOf(nodeId),
+      isPeer: (address) => this.isPeer(address),
+    });
     this.scheduler = new Scheduler({
       nodeId,
       get peerList() {
@@ -307,14 +170,6 @@ export class AntiEntropy implements SyncControl {
     await Promise.race([this.scheduler.syncWithAll(), delay(timing, START_SYNC_MS)]);
   }
 
-  private *lastSyncs(): Iterable<[peer: string, unixSeconds: number]> {
-    const { clock, members } = this.options;
-    const nowMs = clock.nowMs();
-    for (const [peer, agoMs] of this.statistics.sinceSuccess()) {
-      if (!members.isGone(peer)) yield [peer, (nowMs - agoMs) / 1000];
-    }
-  }
-
   /** Ends the sessions under way, for a node that stops or takes part no longer. */
   interrupt(): void {
     this.sessions.interrupt();
@@ -340,26 +195,8 @@ export class AntiEntropy implements SyncControl {
   }
 
   /** `SYNC`. */
-  async sync(
-    peer: NodeAddress | string,
-    isFull: boolean,
-    isVerified: boolean,
-  ): Promise<SyncReport> {
-    if (peer === this.options.nodeId) return OWN_ID;
-    const mode = isFull ? "full" : "now";
-    const destination = this.destinationOf(peer);
-    const { timing, random } = this.options;
-    const isOdd = typeof peer !== "string" && !this.isPeer(peer);
-    if (isOdd && !this.oddCalls.allows(timing.nowMs())) return TOO_MANY_ODD_CALLS;
-    if (isOdd) this.oddCalls.spend();
-    const untilMs = timing.nowMs() + BUSY_MS;
-    const asked = { occasion: "command", greeting: "PEER", parent: activeTrace() } as const;
-    for (;;) {
-      const outcome = await this.sessions.run(destination, { mode, verify: isVerified, ...asked });
-      if (isOdd && outcome.peerNodeId !== "") this.oddCalls.restore();
-      if (outcome.failure !== "busy" || timing.nowMs() > untilMs) return outcome;
-      await delay(timing, 100 + random() * 400);
-    }
+  sync(peer: NodeAddress | string, isFull: boolean, isVerified: boolean): Promise<SyncReport> {
+    return this.askedSyncs.sync(peer, isFull, isVerified);
   }
 
   /** Whether that is the address of a peer: from the configuration, or from presence. */
@@ -403,11 +240,6 @@ export class AntiEntropy implements SyncControl {
   private refusal(isRound: boolean): string | null {
     if (this.isStopping) return REFUSAL_REASONS.stopping;
     return isRound && !this.isHealing() ? REFUSAL_REASONS.noRounds : null;
-  }
-
-  private destinationOf(peer: NodeAddress | string): Destination {
-    if (typeof peer === "string") return this.scheduler.destinationOf(peer);
-    return { hostPort: peer, relayTo: "" };
   }
 
   /** Events of that node were lost on their way here. */
@@ -469,6 +301,16 @@ export class AntiEntropy implements SyncControl {
   resetPeaks(): void {
     this.sessionSlices.reset();
     this.keeper.longestSlice.reset();
+  }
+
+  private get parts(): AntiEntropyParts {
+    const { clock, members, setAside } = this.options;
+    const { keeper, scheduler, statistics, sessions, relay, waysTo: ways, seal } = this;
+    const { sessionSlices } = this;
+    return {
+      ...{ clock, members, setAside },
+      ...{ keeper, scheduler, statistics, sessions, relay, ways, seal, sessionSlices },
+    };
   }
 
   private get isTimeKnown(): boolean {
@@ -589,13 +431,6 @@ export class AntiEntropy implements SyncControl {
   }
 }
 
-const OWN_ID: SyncReport = {
-  ok: false,
-  reason: "that is this node's own id",
-  rootsEqual: null,
-  hasSetAside: false,
-};
-
 function listedIn({ peer_list }: Config["anti_entropy"]): ReadonlySet<string> {
   return new Set(peer_list.map(canonical));
 }
@@ -604,13 +439,6 @@ function canonical(address: string): string {
   const destination = parseDestination(address);
   return destination === undefined ? address : formatDestination(destination);
 }
-
-const TOO_MANY_ODD_CALLS: SyncReport = {
-  ok: false,
-  reason: "too many addresses were tried where no node answers; try again in a few seconds",
-  rootsEqual: null,
-  hasSetAside: false,
-};
 
 const ALONE: PresenceView = {
   connected: false,
