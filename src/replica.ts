@@ -12,7 +12,7 @@ import { HybridClock } from "./core/data/clock.ts";
 import type { BrokerTls } from "./replication/transport.ts";
 import { OPEN_PEERS, prefersTls, type PeerSecurity } from "./anti-entropy/peer-security.ts";
 import type { Capabilities } from "./core/data/capabilities.ts";
-import { runOrigin, stableStartMs } from "./core/data/counter-fold.ts";
+import { runOrigin } from "./core/data/counter-fold.ts";
 import { originOf } from "./core/data/origin.ts";
 import { Store } from "./core/store/store.ts";
 import type { Contacts } from "./core/sync/contacts.ts";
@@ -30,6 +30,7 @@ import {
   readContacts,
   whenChanged,
 } from "./durability/store-metadata.ts";
+import { ReplicaUpkeep } from "./replica-upkeep.ts";
 import { PeerTraffic } from "./peer-traffic.ts";
 import type { Logger } from "./observability/log.ts";
 import type { Sealing } from "./replication/broker-seal.ts";
@@ -39,12 +40,6 @@ import { SweepLoop } from "./sweep-loop.ts";
 import type { Tracer } from "./tracer.ts";
 import type { World } from "./world.ts";
 
-/** Peers are not asked for missing values more often than this, in ms. */
-const ASK_EVERY_MS = 5_000;
-/** How often it is looked at whether counters can be folded, in ms. */
-const FOLD_EVERY_MS = 10_000;
-/** The same for each node that was heard of, when that is more: all of them are looked at. */
-const FOLD_EVERY_A_PEER_MS = 100;
 /** Under which the journal remembers the replicator's last epoch. */
 const EPOCH_METADATA = "epoch";
 /** Under which it remembers what keeps old messages at the broker from having an effect. */
@@ -129,12 +124,6 @@ export class Replica {
    */
   onFailureChange: (failure: JournalFailure | null) => void = () => {};
   private readonly sweeper: SweepLoop;
-  private foldAtMs = 0;
-  /** How many values were missing when peers were asked last, and when they may be asked again. */
-  private askedFor = 0;
-  private askAtMs = 0;
-  /** Whether it was said that clients' writes are refused for lack of memory. */
-  private wasFull = false;
 
   /**
    * Brings back what is on disk and puts the parts together; nothing goes on by itself before
@@ -203,14 +192,15 @@ export class Replica {
     for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
     store.observers.push(tree);
     const { sweepEveryMs, sweepRows } = options.bounds ?? {};
+    const upkeep = new ReplicaUpkeep({
+      ...{ store, timing: options.world.timing, storage: options.storage, logger: options.logger },
+      ...{ contacts, members: this.members, replicator: this.replicator },
+      onMissing: () => this.antiEntropy.noteTimeChange(),
+    });
     this.sweeper = new SweepLoop({
       store,
       timing: options.world.timing,
-      prepare: () => {
-        this.letCountersFold();
-        this.askForMissing();
-        this.tellOfMemory();
-      },
+      prepare: () => upkeep.look(),
       ...(sweepEveryMs && { everyMs: sweepEveryMs }),
       ...(sweepRows && { sliceRows: sweepRows }),
     });
@@ -238,23 +228,6 @@ export class Replica {
   renewSecrets(secrets: ClusterSecrets | null): void {
     this.antiEntropy.renewSecrets(secrets);
     this.replicator?.renewSecrets(secrets);
-  }
-
-  /** Says when clients' writes are refused for lack of memory, and when there is room again. */
-  private tellOfMemory(): void {
-    const { isFullForClients } = this.store;
-    if (isFullForClients === this.wasFull) return;
-    this.wasFull = isFullForClients;
-    const { logger, storage } = this.options;
-    const facts = { memory_limit_mb: storage.memory_limit_mb };
-    if (!isFullForClients)
-      return logger.child("storage").info("There is memory for writes again", facts);
-    logger
-      .child("storage")
-      .warn("Memory is used up to storage.memory_limit_mb: writes are refused", {
-        ...facts,
-        remedy: "raise it while the node runs, or delete what is not needed",
-      });
   }
 
   /** Ends sessions with peers, for a node that is about to stop. */
@@ -288,41 +261,6 @@ export class Replica {
     if (replicator === null) return store.size > 0;
     const { waiting, unacknowledged, refused, hasUnfetched } = replicator.status();
     return hasUnfetched || waiting + unacknowledged + refused > 0;
-  }
-
-  /**
-   * Lets counters be folded that nothing more is heard of, unless another process counts as this
-   * node.
-   */
-  /** Values that were let go of by a wrong clock are asked for as soon as that is seen. */
-  private askForMissing(): void {
-    const { missingCount } = this.store;
-    const nowMs = this.options.world.timing.nowMs();
-    if (missingCount > this.askedFor && nowMs < this.askAtMs) return;
-    const isNews = missingCount > this.askedFor;
-    this.askedFor = missingCount;
-    if (!isNews) return;
-    this.askAtMs = nowMs + ASK_EVERY_MS;
-    const message = "Values were let go of by a clock that was wrong; peers are asked for them";
-    this.options.logger.warn(message, { keys: missingCount });
-    this.antiEntropy.noteTimeChange();
-  }
-
-  private letCountersFold(): void {
-    const { options, replicator, store, contacts, members } = this;
-    const { world, storage } = options;
-    const nowMs = world.timing.nowMs();
-    if (nowMs < this.foldAtMs) return;
-    const heardOf = replicator?.peerIds().map(originOf) ?? [];
-    this.foldAtMs = nowMs + Math.max(FOLD_EVERY_MS, FOLD_EVERY_A_PEER_MS * heardOf.length);
-    members.dropSpent();
-    replicator?.dropForgotten((nodeId) => members.isGone(nodeId));
-    const { counts, origin } = store;
-    const graceMs = storage.tombstone_grace_seconds * 1000;
-    const isAlone = replicator === null || !replicator.hasHeardTwinWithin(graceMs);
-    const stableMs = (): number =>
-      stableStartMs(counts.runStartsMs, store.clock.nowMs(), graceMs, origin, contacts, heardOf);
-    counts.noteStable(isAlone ? stableMs() : 0);
   }
 
   private createReplicator(brokerAddress: string): Replicator {

@@ -68,9 +68,11 @@ const ARROWS: Record<string, string[]> = {
   "world.ts": [...BELOW_ADAPTERS, "anti-entropy", "durability", "replication"],
   "sweep-loop.ts": ["core", "timing.ts"],
   "clock-watch.ts": ["core", "fact.ts", "observability/log.ts", "ports.ts", "timing.ts"],
+  "replica-upkeep.ts": ["anti-entropy", "replication", ...BELOW_ADAPTERS],
   "replica.ts": [
     ...BELOW_ADAPTERS,
-    ...["anti-entropy", "clock-watch.ts", "durability", "replication", "sweep-loop.ts", "world.ts"],
+    ...["anti-entropy", "clock-watch.ts", "durability", "replica-upkeep.ts", "replication"],
+    ...["sweep-loop.ts", "world.ts"],
   ],
   "node-address.ts": [...EVERYWHERE, "replication"],
   "node-broker.ts": [...EVERYWHERE, "node-address.ts", "node-certificates.ts", "replication"],
