@@ -1,6 +1,9 @@
 /** A way to a TCP server that a test can cut and restore: what a network does when it is partitioned. */
 import { connect, createServer, type Server, type Socket } from "node:net";
 
+/** How long a line is busy with what it takes at a time, in ms. */
+const PIECE_MS = 20;
+
 /** Passes connections on to a port of 127.0.0.1. */
 export class Link {
   private readonly sockets = new Set<Socket>();
@@ -39,12 +42,17 @@ export class Link {
     this.server.close();
   }
 
-  /** What has come is on its way for as long as it takes, and nothing is read meanwhile. */
+  /** Passes on a little at a time, as a thin line does; nothing more is read meanwhile. */
   private drip(from: Socket, to: Socket): void {
+    const pieceBytes = Math.max(1, Math.round((this.bytesASecond * PIECE_MS) / 1_000));
     from.on("data", (bytes) => {
-      to.write(bytes);
       from.pause();
-      setTimeout(() => from.resume(), (bytes.length / this.bytesASecond) * 1_000);
+      const passOn = (): void => {
+        to.write(bytes.subarray(0, pieceBytes));
+        bytes = bytes.subarray(pieceBytes);
+        setTimeout(() => (bytes.length > 0 ? passOn() : from.resume()), PIECE_MS);
+      };
+      passOn();
     });
   }
 
