@@ -45,14 +45,14 @@ export class Link {
   /** Passes on a little at a time, as a thin line does; nothing more is read meanwhile. */
   private drip(from: Socket, to: Socket): void {
     const pieceBytes = Math.max(1, Math.round((this.bytesASecond * PIECE_MS) / 1_000));
-    from.on("data", (bytes) => {
+    from.on("data", (bytes: Buffer) => {
       from.pause();
-      const passOn = (): void => {
-        to.write(bytes.subarray(0, pieceBytes));
-        bytes = bytes.subarray(pieceBytes);
-        setTimeout(() => (bytes.length > 0 ? passOn() : from.resume()), PIECE_MS);
+      const passOn = (at: number): void => {
+        const end = at + pieceBytes;
+        to.write(bytes.subarray(at, end));
+        setTimeout(() => (end < bytes.length ? passOn(end) : from.resume()), PIECE_MS);
       };
-      passOn();
+      passOn(0);
     });
   }
 
