@@ -2,7 +2,7 @@
  * Who belongs to the cluster: those with whom there was contact, here or by others, until they are
  * gone for good. Somebody says so (`FORGET`), which goes from node to node with the contacts, or
  * nothing is heard of them for `anti_entropy.forget_after_days`. Then they are dropped, as
- * `core/sync/contacts.ts` argues: no deletion comes back because of it.
+ * docs/forgetting.md argues: no deletion comes back because of it.
  */
 import { originOf } from "../core/data/origin.ts";
 import { GONE_AFTER } from "../core/data/counter-fold.ts";

@@ -1,6 +1,6 @@
 /**
  * A member that keeps to the sync protocol and says what is not so, by the most it can, in each field
- * that others act upon; the table in `contacts.ts` says what each may come to. Whatever it says, no
+ * that others act upon; the table in docs/forgetting.md says what each may come to. Whatever it says, no
  * write younger than the grace is given up, here or anywhere that this node's word goes.
  */
 import { describe, expect, test } from "bun:test";

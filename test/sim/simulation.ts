@@ -406,7 +406,7 @@ export class Simulation {
     this.pace = 1;
     // A node stores its clock every second, and what it vouches for to peers is older than that.
     // At a slower pace it does not. So it does once more, or after a crash with a wrong clock it
-    // would be behind what it vouched for, as no node is that had a disk (`contacts.ts`).
+    // would be behind what it vouched for, as no node is that had a disk (docs/forgetting.md).
     this.timeline.runUntil(this.timeline.nowMs + STORED_MS + 10 * this.plan.maxDiskMs);
   }
 

@@ -5,8 +5,8 @@
  * of all that it had replaced. Then it is purged, and the node does not know of
  * it any more; nor does it know what was purged by others whose data it has taken over. So an entry
  * from before such a purge may have been deleted without a trace of it here. `mayHaveForgotten`
- * answers whether that can be. `core/sync/contacts.ts` argues why deletions stay deleted all the
- * same, and keeps which other member purged what.
+ * answers whether that can be. `core/sync/contacts.ts` keeps which other member purged what, and
+ * docs/forgetting.md argues why deletions stay deleted all the same.
  */
 import type { HybridClock } from "../data/clock.ts";
 import { KIND_TOMBSTONE, type Entry } from "../data/entry.ts";

@@ -1,142 +1,29 @@
 /**
- * The contact vector: what lets a node forget deletions without any of them ever being undone.
+ * The contact vector: what lets a node forget deletions without any of them ever being undone. For
+ * each member of the cluster a node keeps up to when it knows all deletions that the member knows
+ * (the contact), up to when that member has purged deletions, and when it came to know of that.
  *
- * To *know* a deletion is to hold its tombstone, or something newer under that key, or to have
- * forgotten it. The time of a deletion is when its key died (`diedMs`). For each member of the
- * cluster a node keeps two times:
+ * A node Y is *stale* towards a node X when X names a purger that has purged a deletion later than
+ * Y's contact with the purger, and X learned of that later than Y's contact with X. Then Y may
+ * never have heard of that deletion: X accepts nothing from Y that is older and that X lacks.
  *
- *   ms            this node knows every deletion up to then that the member knows
- *   purgedUpToMs  up to when deletions are forgotten here because that member had purged them
+ * Claim: a node that knows a deletion accepts nothing older of that key from one that does not.
+ * docs/forgetting.md argues why, and what a member that lies can do. It rests on this:
  *
- * A node Y is *stale* towards a node X when a purger Z, which is X or somebody whose data X has
- * taken over, has purged a deletion later than Y's `ms` for Z: Y may never have heard of that
- * deletion. It is not enough that Y had contact with X: X may have learned later that the key is
- * gone.
- *
- * Claim: a node that knows a deletion D accepts nothing older of that key from one that does not.
- *
- * 1. `ms` is true when it is noted, and stays true. It is the watermark of a session that compared
- *    all that was in X's tree up to it. What X held by then and Y did not, Y received, or it
- *    received what had replaced it. What X had forgotten, Y either did not hold, or X refused it
- *    and Y set it aside. Nothing is purged during the session. A deletion that reaches X after the
- *    session began, however old, counts at X as one that died when it arrived (`Deletions.vouch`),
- *    which is after the watermark. What X says of a third member holds for Y through X, up to the
- *    same watermark.
- * 2. A node that forgets D says who purged it: if X purged it, X names itself, and Y, which has
- *    taken over X's data, names all whom X names.
- * 3. So if X knows D and does not hold it, X names a purger Z, with a purge time that is D's death
- *    at Z or later. By 1, a node that does not know D has an earlier `ms` for Z. So it is stale
- *    towards X, and X refuses what it has from before the purge time. D is younger than what it
- *    deletes, so that is refused too. X may have accepted an older deletion of that key since. That
- *    changes nothing, because holding the older one is not knowing D.
- *
- * All this is so while nobody forgets a deletion before its grace is over. A node whose clock was
- * ahead did, and says so, of times up to years ahead, with which nobody can have had contact. Once
- * it is certain of the time again, it refuses nothing that is younger than the grace, and takes
- * nobody to be stale who was met within the grace (`Deletions.latestForgottenMs`). Nobody would
- * give such an entry up anyway, so that the two would differ until it is older, and then what was
- * written by clocks that were right would be set aside. A deletion that no other node had heard of
- * when it was forgotten so early is lost.
- *
- * Members come and go, and those that are gone for good need not be named for ever (5 to 7).
- *
- * 5. X also notes when it came to know what Z had purged, as `learnedMs`: when Z's purge time rose
- *    here, when X took over data of Z that it had not known, or when it dropped a deletion
- *    because a peer refused it. A node whose contact with X is later than that knows, by 1, all
- *    that X knew then. It is not stale for Z's purges, whatever its contact with Z.
- * 6. A grace after `learnedMs`, X may drop what it holds of Z. From then on it claims to have
- *    purged itself what died up to `learnedMs`. A node that is not stale for that claim knows
- *    what X knew at that time, D included. From a node that is stale for it X accepts nothing
- *    from before `learnedMs`, and what D deleted is from before. That X has no contact with Z any
- *    more can only make X stale towards others.
- * 7. When X has dropped Z, and Y has not and names Z again, X ignores that if Z has purged nothing,
- *    or if X's contact with Y is later than Y's `learnedMs`: then X knew all of it when it dropped
- *    Z. Otherwise X notes Z again, as learned now. So a dropped member does not come back from node
- *    to node for ever, and nothing that is new about it is missed.
- *
- * A member is dropped when its last contact, and the last word that it is gone (FORGET), are older
- * than `anti_entropy.forget_after_days`; that is never shorter than parts of counters wait for it
- * (`counter-fold.ts`). FORGET changes nothing of all this. The member only counts as none any more,
- * until somebody has contact with it again.
- *
- * An entry that has expired counts as a deletion of all that is older, from its death on: that is
- * when its time was over, and no earlier than value and expiry were written (`endedMs`). Points 1
- * to 3 hold for it. The tree shows an entry from the later of its two versions on, so a session
- * that compared up to a watermark after the death had the entry in it; and a node that has it
- * without its value, as a husk, knows it all the same. Whether an entry has expired each node
- * judges by its own clock. Where it has not, it is no deletion there, and is not refused as one:
- * the node that holds it decides what becomes of it (`refusals.ts`). A value is as old as the
- * write that made it, whatever expiries it was given since (`writtenMs`). So an EXPIRE that did
- * not know of a deletion makes nothing younger than that; and when an EXPIRE that brought the
- * death forward is forgotten, what a stale node holds with the expiry of before is refused like
- * anything else of that age.
- *
- * What comes through the broker names no contacts. So events that are older than what was purged,
- * and whose key is not here, are left to a session.
- *
- * Point 1 holds whatever the machines' clocks do, for a process and for a later one that has its
- * data: the hybrid clock is stored with the data, and has seen every watermark. When that clock
- * begins anew at an earlier time (`clock.ts`), what was seen is stored all the same, and a deletion
- * made below a watermark counts as one of later (`Deletions.vouch`). A node that is not certain of
- * the time, and takes it to be so early that nobody would believe what it has forgotten, compares
- * no more than up to where it can say so (`Deletions.latestToldMs`). A node that lost its data lost
- * that clock too. It is then as stale towards its former self as towards anybody
- * else; but its machine's clock must not be behind what it vouched for before. The same goes for
- * one whose power went within the second, or so, until its disk had the clock and the contacts.
- *
- * A node has to set entries aside only when it was away for longer than the grace, less what clocks
- * differ and, among many members, a sixteenth (`contact-summary.ts`): it holds them from before
- * deletions that were purged a grace after they were learned of, and it has not heard of the
- * purger since.
- *
- * What can a member do that lies as well as it can? It may always write, delete and flush as any
- * client may, and give up what it holds. What it says of times and of others has these effects and
- * no more:
- *
- *   HELLO purge times, its own       later than a grace before its own clock, or before this
- *     and those of third members     node's clock plus the allowed skew: the session fails as
- *                                    "untrue". Otherwise they are noted, but as no later than a
- *                                    grace before this node's clock
- *   HELLO clock                      moves this node's hybrid clock, within the allowed skew. And
- *                                    it says what time it is: what a lie does, and how many it
- *                                    takes, is said in `trusted-clock.ts`
- *   HELLO watermark                  can only make it earlier: less is compared, and vouched for
- *   HELLO contacts, too late         what the liar is stale for is accepted from it, as if it had
- *                                    just written it
- *   HELLO contacts, too early        more of its own is refused
- *   HELLO contacts of third members  noted, but as no later than what was compared. A node that was
- *                                    away for longer than the grace, and met only the liar
- *                                    meanwhile, then takes itself to know their deletions, and may
- *                                    bring a deleted key back, as if the liar had written it. The
- *                                    same goes for a node that passes itself off as another: until
- *                                    peers authenticate, nothing proves who somebody is
- *   HELLO members that are gone      they count as none until there is contact with them again
- *   HELLO when a purge was learned   a purge is not noted, or this node takes itself to know it;
- *                                    the liar could as well leave the purge out
- *   HELLO latest time accepted,      the liar gets less; it is asked again, every few seconds
- *     LATER                          at the most
- *   HELLO floor                      a flush; if it is from the future, the session fails
- *   HELLO root, ROOT, "roots equal"  the liar is not healed, and this node believes to have met it
- *   HELLO longest frame              the liar gets less, and the session is incomplete
- *   TURN, END, digests, lists        the liar is not healed; an early END ends the session
- *   REFUSED                          a purge time that cannot be: "untrue". A deletion older than
- *                                    the grace is purged, in this node's own name, too: who had no
- *                                    contact with it for the grace is stale. What was written, or
- *                                    deleted, within the grace stays, whoever refuses it. What is
- *                                    older is set aside in a file, as for a member that was away
- *   entries                          those of any client; from the future, they are refused
- *   events, batches                  the same; a gap in their numbers costs a sync with the source
- *   presence                         tells whom to dial; what that one says is judged as above
- *
- * So the grace must be the same on all nodes. A node with a shorter one claims what cannot be by
- * the grace of the others, and they say so. When the grace is raised, a node reports its earlier
- * purges as older than they were, so that it claims no more than can be.
- *
- * The vector holds MAX_MEMBERS members. Beyond them, members that are forgotten make room first,
- * then those longest out of contact. Their purge time is kept under the name of nobody, with whom
- * no node ever has contact: because of that more may be set aside, never less.
+ * 1. A contact is true when it is noted, and stays true. It is the watermark of a session that
+ *    compared everything; nothing was purged meanwhile (`purge-guard.ts`), nothing was refused and
+ *    kept (`refusals.ts`), and what either side learns later counts as learned after the
+ *    watermark (`Deletions.vouch`).
+ * 2. Who forgets names the purger: itself for what it purged, and all whom the peer names for what
+ *    it took over from there (`notePurges`). Who drops a deletion because a peer refuses it does
+ *    both, and counts all purges that it knows of as learned now (`relearn`).
+ * 3. Nobody forgets within the grace, or is believed to have: no purge time that is said or noted
+ *    is later than a grace before the clock (`Deletions.latestPurgeMs`).
+ * 4. What is told is never more than what is so: contacts are rounded down, purges up (`told`).
+ * 5. Who drops a member claims its purges as its own, up to when it learned of them (`dropSpent`),
+ *    and does so no earlier than a grace after that. Who was dropped is noted again only for what
+ *    was not known by then (`Greeting.noteContact`).
  */
-
 import type { Origin } from "../data/origin.ts";
 
 /** Most members that a contact vector holds. */
