@@ -21,7 +21,7 @@ import type { Services } from "./commands/services.ts";
 import { Statistics } from "./commands/statistics.ts";
 import { LiveConfig } from "./config/live-config.ts";
 import { DiskSpace } from "./durability/disk-space.ts";
-import { journalFacts, journalSeries } from "./durability/log.ts";
+import { journalFacts, journalSeries } from "./durability/log-facts.ts";
 import { seriesWithin, within, type FactSection, type Series } from "./fact.ts";
 import { NodeCertificates } from "./node-certificates.ts";
 import { NodeSecrets } from "./node-secrets.ts";

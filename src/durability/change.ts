@@ -3,7 +3,7 @@ import { Entry, newVersion } from "../core/data/entry.ts";
 import { expiryVersionOf } from "../core/data/merge.ts";
 import { CHANGED_EXPIRY, type Change } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
-import type { FrameBuffer } from "./record.ts";
+import type { FrameBuffer } from "./frame-buffer.ts";
 
 /** The parts of a store that tell what changed. */
 export type ChangeSource = Pick<Store, "readChange" | "readPatch">;

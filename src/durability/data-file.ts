@@ -15,7 +15,8 @@ import {
   SENSELESS_RECORD,
   type Reading,
 } from "./frame-reader.ts";
-import { FILE_LOG, type FileHead, type RecordSink } from "./record.ts";
+import { type RecordSink } from "./record-reader.ts";
+import { FILE_LOG, type FileHead } from "./record.ts";
 import {
   UNSEALED_FILE,
   UNSEALED_FRAME,

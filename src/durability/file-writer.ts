@@ -4,7 +4,8 @@
  */
 import { UNFINISHED } from "./data-directory.ts";
 import { placeFile, type FileSystem, type OpenFile } from "./file-system.ts";
-import { FrameBuffer, type FileKind } from "./record.ts";
+import { FrameBuffer } from "./frame-buffer.ts";
+import { type FileKind } from "./record.ts";
 import type { DirectorySeals, FrameSealer } from "./sealing.ts";
 
 /** Synced this often, so that the disk is never left with a mountain that others wait behind. */

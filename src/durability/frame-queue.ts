@@ -3,7 +3,7 @@
  * share one; when the disk is slow, several of bounded length wait in a row. Buffers are used
  * again.
  */
-import { FrameBuffer } from "./record.ts";
+import { FrameBuffer } from "./frame-buffer.ts";
 
 /**
  * A frame takes no further record beyond this, which bounds what recovery holds in memory, and for

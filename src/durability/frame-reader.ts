@@ -4,7 +4,7 @@
  * damage, and how a damaged file is salvaged.
  */
 import { FRAME_HEADER_BYTES, findMagic, isIntact, readHeader, type FrameHeader } from "./frame.ts";
-import { readRecords, UNKNOWN_RECORD, type RecordSink } from "./record.ts";
+import { readRecords, UNKNOWN_RECORD, type RecordSink } from "./record-reader.ts";
 import type { OpenFile } from "./file-system.ts";
 import { FileWindow, WINDOW_BYTES, WindowAhead } from "./file-window.ts";
 import type { FrameOpener } from "./sealing.ts";

@@ -30,22 +30,21 @@ import { Entry } from "../core/data/entry.ts";
 import { hasValue } from "../core/data/merge.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
-import { flag, gauge, seriesWithin, text, within, type Fact, type Series } from "../fact.ts";
 import { Histogram, WAIT_BOUNDS_MS } from "../histogram.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
 import { addChange } from "./change.ts";
 import { Compaction } from "./compaction.ts";
 import { segmentPath } from "./data-directory.ts";
-import { codeOf, explainError, isNoSpace, type FileSystem } from "./file-system.ts";
+import type { FileSystem } from "./file-system.ts";
 import { FORMAT_VERSION } from "./frame.ts";
 import { FrameQueue } from "./frame-queue.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Journal, JournalFailure } from "./journal.ts";
 import type { Recovered } from "./recovery.ts";
-import { FrameBuffer } from "./record.ts";
+import { FrameBuffer } from "./frame-buffer.ts";
 import { NO_KEY, type DirectorySeals } from "./sealing.ts";
-import { Segment, SegmentGone, SyncFailed, type SegmentOptions } from "./segment.ts";
+import { Segment, SegmentGone, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
 import {
   CLOCK_METADATA,
@@ -55,6 +54,7 @@ import {
   purgedMetadata,
 } from "./store-metadata.ts";
 import type { Timing } from "../timing.ts";
+import { failureOf } from "./write-failure.ts";
 import { WaiterQueue } from "./waiter-queue.ts";
 
 /** When a record is on disk; see the file header. */
@@ -85,6 +85,24 @@ export interface LogOptions {
   readonly segmentBytes?: number;
   /** Called when nothing touches the directory any more. */
   readonly onClosed: () => void;
+}
+
+/** How a log stands now, and what it was brought back from, for INFO and metrics. */
+export interface LogFigures {
+  readonly fsync: FsyncMode;
+  /** Why no writes are taken, or "ok". */
+  readonly failure: JournalFailure["kind"] | "ok";
+  readonly segmentNumber: number;
+  /** Of all segments. */
+  readonly logBytes: number;
+  /** Written and not yet safe. */
+  readonly waitingBytes: number;
+  readonly seals: DirectorySeals;
+  readonly compaction: Compaction;
+  readonly isCompacting: boolean;
+  readonly recovered: Recovered;
+  readonly writeTimes: Histogram;
+  readonly syncTimes: Histogram;
 }
 
 /** The log; see the file header. */
@@ -125,100 +143,6 @@ export class LogJournal implements Journal {
    * sealed with the current key.
    */
   private isOutdated: boolean;
-
-  /** For INFO. */
-  static readonly facts: readonly Fact<LogJournal>[] = [
-    text("storage_fsync", "The setting `storage.fsync`.", (it) => it.options.fsync),
-    text(
-      "storage_state",
-      "`ok`; or why no writes are taken: `full`, `write` (a write failed), `sync` (a sync failed) or `gone` (the files were removed or replaced).",
-      (it) => it.failure?.kind ?? "ok",
-      { states: ["ok", "full", "write", "sync", "gone"] },
-    ),
-    gauge(
-      "log_segment",
-      "",
-      "The number of the file that is written to.",
-      (it) => it.segment.number,
-    ),
-    gauge(
-      "log_bytes",
-      "bytes",
-      "Length of the log, all of its files together.",
-      (it) => it.logBytes,
-    ),
-    gauge(
-      "log_waiting_bytes",
-      "bytes",
-      "Written and not yet on disk.",
-      (it) => it.position - it.safePosition,
-    ),
-    text(
-      "storage_key",
-      "Id of the key that files are sealed with; `none` without one.",
-      (it) => it.options.seals.keyId,
-    ),
-    text(
-      "storage_other_keys",
-      "Ids of other keys that files still need until all is written anew, `none` among them for files that are not sealed.",
-      (it) => [...it.options.seals.otherKeys].sort().join(","),
-    ),
-    gauge(
-      "snapshot_bytes",
-      "bytes",
-      "Length of the last snapshot.",
-      (it) => it.compaction.snapshotBytes,
-    ),
-    flag(
-      "snapshot_running",
-      "Whether a snapshot is being written.",
-      (it) => it.compacting !== null,
-    ),
-    gauge(
-      "snapshot_unix",
-      "Unix seconds",
-      "When the last snapshot since the start was made; 0 for none.",
-      (it) => Math.floor(it.compaction.lastUnixMs / 1000),
-    ),
-    gauge(
-      "recovered_entries",
-      "entries",
-      "Entries read from disk at the start, some of them more than once by key.",
-      (it) => it.recovered.entries,
-    ),
-    gauge(
-      "recovered_torn_bytes",
-      "bytes",
-      "What a crash had left unfinished at the end of the log, cut off at the start.",
-      (it) => it.recovered.tornBytes,
-    ),
-    gauge(
-      "recovered_refused_entries",
-      "entries",
-      "Entries on disk that no store takes, put into a file of their own at the start.",
-      (it) => it.recovered.refused?.entries ?? 0,
-    ),
-  ];
-
-  /** For metrics. */
-  static readonly series: readonly Series<LogJournal>[] = [
-    {
-      name: "log_write_ms",
-      kind: "histogram",
-      unit: "ms",
-      help: 'How long writes to the log took; with `storage.fsync = "always"` until they are on disk.',
-      labels: [],
-      read: (it) => [[[], it.writeTimes]],
-    },
-    {
-      name: "log_sync_ms",
-      kind: "histogram",
-      unit: "ms",
-      help: 'How long syncs of the log took, of which there is one a second with `storage.fsync = "everysec"`.',
-      labels: [],
-      read: (it) => [[[], it.syncTimes]],
-    },
-  ];
 
   private readonly writeTimes = new Histogram(WAIT_BOUNDS_MS);
   private readonly syncTimes = new Histogram(WAIT_BOUNDS_MS);
@@ -273,6 +197,20 @@ export class LogJournal implements Journal {
 
   get position(): number {
     return this.frames.position;
+  }
+
+  /** How it stands now. */
+  get figures(): LogFigures {
+    const { logBytes, compaction, recovered, writeTimes, syncTimes } = this;
+    return {
+      ...{ logBytes, compaction, recovered, writeTimes, syncTimes },
+      fsync: this.options.fsync,
+      failure: this.failure?.kind ?? "ok",
+      segmentNumber: this.segment.number,
+      waitingBytes: this.position - this.safePosition,
+      seals: this.options.seals,
+      isCompacting: this.compacting !== null,
+    };
   }
 
   whenSafe(waiter: SafeWaiter): void {
@@ -560,32 +498,6 @@ export class LogJournal implements Journal {
     this.logBytes -= olderBytes;
     this.compactedPosition = safePosition;
   }
-}
-
-/** What INFO says of whatever keeps the changes. */
-export const journalFacts: readonly Fact<Journal>[] = [
-  text("storage_engine", "The setting `storage.engine`.", (it) => it.engine),
-  ...within((it: Journal) => (it instanceof LogJournal ? it : null), LogJournal.facts),
-];
-
-/** Metrics of the same. */
-export const journalSeries: readonly Series<Journal>[] = seriesWithin(
-  (it: Journal) => (it instanceof LogJournal ? it : null),
-  LogJournal.series,
-);
-
-/** What an error of writing to that path means for who wants to write. */
-function failureOf(error: unknown, path: string): JournalFailure {
-  if (error instanceof SyncFailed) {
-    const message = `${error.message}; nothing is written until the node is restarted`;
-    return { kind: "sync", message, isPassing: false };
-  }
-  if (error instanceof SegmentGone)
-    return { kind: "gone", message: error.message, isPassing: true };
-  // A mistake in this program is no state of the disk.
-  if (codeOf(error) === "") throw error;
-  const message = `cannot write ${path}: ${explainError(error)}; tried again until it succeeds`;
-  return { kind: isNoSpace(error) ? "full" : "write", message, isPassing: true };
 }
 
 /** Whether the segment to go on with is as a new one would be. */

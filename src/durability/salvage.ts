@@ -24,7 +24,8 @@ import type { FileSystem } from "./file-system.ts";
 import { writeWholeFile, type FileWriter, type Identity } from "./file-writer.ts";
 import { allFrames } from "./frame-reader.ts";
 import { Metadata } from "./metadata.ts";
-import { FILE_SNAPSHOT, readRecords, UNKNOWN_RECORD, type RecordSink } from "./record.ts";
+import { readRecords, UNKNOWN_RECORD, type RecordSink } from "./record-reader.ts";
+import { FILE_SNAPSHOT } from "./record.ts";
 import { DirectorySeals, type DiskKeys, type FrameOpener } from "./sealing.ts";
 import { INCARNATION_METADATA } from "./store-metadata.ts";
 

@@ -8,7 +8,8 @@
 import { dirname } from "node:path";
 import { OperationalError } from "../operational-error.ts";
 import { explainError, isNoSpace, type FileSystem, type OpenFile } from "./file-system.ts";
-import { FILE_LOG, FrameBuffer } from "./record.ts";
+import { FrameBuffer } from "./frame-buffer.ts";
+import { FILE_LOG } from "./record.ts";
 import { Preallocation } from "./preallocation.ts";
 import type { DirectorySeals, FileSeal, FrameSealer } from "./sealing.ts";
 

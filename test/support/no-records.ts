@@ -1,5 +1,5 @@
 /** A reader of records that takes nothing in, to be made into one that takes some. */
-import type { RecordSink } from "../../src/durability/record.ts";
+import type { RecordSink } from "../../src/durability/record-reader.ts";
 
 /** See the file header. */
 export const NO_RECORDS: RecordSink = {

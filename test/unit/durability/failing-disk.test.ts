@@ -1,6 +1,6 @@
 /** A disk that fills up or fails: nothing safe is lost, and writing resumes when it safely can. */
 import { describe, expect, test } from "bun:test";
-import { LogJournal } from "../../../src/durability/log.ts";
+import { journalFacts } from "../../../src/durability/log-facts.ts";
 import type { Timing } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
@@ -190,7 +190,7 @@ test("a sync that fails while a snapshot is being written fails the snapshot", a
   expect(files.paths().some((path) => path.includes("snap"))).toBe(false);
   bytes = Infinity;
   await opened.journal.compact();
-  expect(readFact(LogJournal.facts, opened.journal, "snapshot_bytes")).toBeGreaterThan(10_000_000);
+  expect(readFact(journalFacts, opened.journal, "snapshot_bytes")).toBeGreaterThan(10_000_000);
   await opened.journal.close();
 });
 

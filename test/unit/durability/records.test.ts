@@ -5,7 +5,8 @@ import { copyVersion, Entry, newVersion, type Kind } from "../../../src/core/dat
 import { PREFETCH_KEYS } from "../../../src/core/store/keyed-entries.ts";
 import { hasValue } from "../../../src/core/data/merge.ts";
 import { FRAME_HEADER_BYTES } from "../../../src/durability/frame.ts";
-import { FrameBuffer, readRecords, type RecordSink } from "../../../src/durability/record.ts";
+import { FrameBuffer } from "../../../src/durability/frame-buffer.ts";
+import { readRecords, type RecordSink } from "../../../src/durability/record-reader.ts";
 import { NO_RECORDS } from "../../support/no-records.ts";
 
 /** What a payload comes to: entries, and the rest as text. */

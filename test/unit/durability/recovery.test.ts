@@ -7,7 +7,8 @@ import {
   contactsMetadata,
   readContacts,
 } from "../../../src/durability/store-metadata.ts";
-import { LogJournal, type FsyncMode } from "../../../src/durability/log.ts";
+import { journalFacts } from "../../../src/durability/log-facts.ts";
+import type { FsyncMode } from "../../../src/durability/log.ts";
 import { nextTurn } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
 import {
@@ -156,9 +157,9 @@ describe("compaction", () => {
       set(opened.store, `key ${i % 10_000}`, value);
       if (i % 400 === 0) await untilSafe(opened);
     }
-    expect(readFact(LogJournal.facts, opened.journal, "snapshot_bytes")).toBeGreaterThan(0);
+    expect(readFact(journalFacts, opened.journal, "snapshot_bytes")).toBeGreaterThan(0);
     await opened.journal.compact();
-    const liveBytes = Number(readFact(LogJournal.facts, opened.journal, "snapshot_bytes"));
+    const liveBytes = Number(readFact(journalFacts, opened.journal, "snapshot_bytes"));
     expect(mostBytes).toBeLessThan(2.5 * liveBytes + segmentBytes);
     await opened.journal.close();
   });

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { Entry, KIND_COUNTER, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
 import { checkDirectory } from "../../../src/durability/check.ts";
-import { LogJournal } from "../../../src/durability/log.ts";
+import { journalFacts } from "../../../src/durability/log-facts.ts";
 import { repairDirectory, restoreBackup, verifyBackup } from "../../../src/durability/restore.ts";
 import { FILE_BACKUP } from "../../../src/durability/record.ts";
 import { DirectorySeals, noKeys } from "../../../src/durability/sealing.ts";
@@ -49,7 +49,7 @@ test("a node starts without them, once and again, and keeps what they were", asy
     firstKey: "bad counter",
     because: "it is no counter",
   });
-  expect(readFact(LogJournal.facts, first.journal, "recovered_refused_entries")).toBe(2);
+  expect(readFact(journalFacts, first.journal, "recovered_refused_entries")).toBe(2);
   expect(await verifyBackup(files, refused!.file)).toMatchObject({ entries: 2, refused: 2 });
   const second = await openStore({ files });
   expect(second.recovered.refused).toEqual(refused);

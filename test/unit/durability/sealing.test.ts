@@ -11,7 +11,7 @@ import { checkDirectory } from "../../../src/durability/check.ts";
 import { DamageError } from "../../../src/durability/data-directory.ts";
 import { finishFrame, FRAME_HEADER_BYTES } from "../../../src/durability/frame.ts";
 import { allFrames } from "../../../src/durability/frame-reader.ts";
-import { FrameBuffer } from "../../../src/durability/record.ts";
+import { FrameBuffer } from "../../../src/durability/frame-buffer.ts";
 import {
   repairDirectory,
   restoreBackup,
@@ -23,7 +23,7 @@ import { backupsOf } from "../../support/backups.ts";
 import { diskKeys, diskSecret } from "../../support/disk-keys.ts";
 import { eventually } from "../../support/eventually.ts";
 import { readFact } from "../../support/facts.ts";
-import { LogJournal } from "../../../src/durability/log.ts";
+import { journalFacts } from "../../../src/durability/log-facts.ts";
 import {
   bytesOf,
   DIRECTORY,
@@ -324,8 +324,8 @@ describe("what is not sealed", () => {
     expect(textOf(files)).not.toContain("value 1");
     const { journal } = sealed;
     await eventually("all is sealed", () => !/value/.test(textOf(files)));
-    expect(readFact(LogJournal.facts, journal, "storage_other_keys")).toBe("");
-    expect(readFact(LogJournal.facts, journal, "storage_key")).toBe(diskSecret("one").id);
+    expect(readFact(journalFacts, journal, "storage_other_keys")).toBe("");
+    expect(readFact(journalFacts, journal, "storage_key")).toBe(diskSecret("one").id);
     expect(dataOf((await openAfterKill(files, { keys: KEYS })).store)).toEqual(expectedOf(2));
   });
 });
@@ -337,7 +337,7 @@ describe("a key that changes", () => {
     const opened = await openStore({ files, keys: both });
     expect(dataOf(opened.store)).toEqual(expectedOf(2));
     await write(opened, "key 2", "value 2");
-    const others = () => readFact(LogJournal.facts, opened.journal, "storage_other_keys");
+    const others = () => readFact(journalFacts, opened.journal, "storage_other_keys");
     await eventually("nothing needs the old key", () => others() === "");
     files.kill();
     const report = await checkDirectory(files, DIRECTORY, diskKeys("two"));
@@ -363,7 +363,7 @@ describe("a key that changes", () => {
     const opened = await openStore({ files, keys: diskKeys("", "one") });
     await write(opened, "key 2", "value 2");
     await eventually("nothing is sealed", async () => {
-      return readFact(LogJournal.facts, opened.journal, "storage_other_keys") === "";
+      return readFact(journalFacts, opened.journal, "storage_other_keys") === "";
     });
     files.kill();
     expect(await outcomeOf(files, diskKeys(""))).toEqual(expectedOf(3));
