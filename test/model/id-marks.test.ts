@@ -33,6 +33,10 @@ describe("marks of ids", () => {
         const behind = [...naive].filter((id) => id >= from).sort((a, b) => a - b);
         expect([...out.subarray(0, count)]).toEqual(behind.slice(0, length));
         expect([...naive].every((id) => id < marks.idLimit)).toBe(true);
+        // Touching makes no room, and marks nothing.
+        const { idLimit } = marks;
+        marks.touch(Int32Array.of(-1, from, 500_000), 3);
+        expect([marks.count, marks.idLimit]).toEqual([naive.size, idLimit]);
         marks.clear();
         expect(marks.count + marks.idLimit + marks.bytes()).toBe(0);
       }),

@@ -472,6 +472,32 @@ test("what was prefetched in a run within a run is known until that ends, and no
   real.store.endRun();
 });
 
+test("who hears of changes hears before what may change, while there are writes", () => {
+  const real = new TestStore();
+  for (const key of ["aa", "bb"]) real.set(key, "v");
+  const told: number[][] = [];
+  real.store.observers.push({
+    changed() {},
+    removed() {},
+    flushed() {},
+    touch: (ids, count) => void told.push([...ids.subarray(0, count)]),
+  });
+  const keys = bytes("aazzbb").slice();
+  const inputs = [keys, keys, keys];
+  const prefetch = (): void => {
+    real.store.beginRun();
+    real.store.prefetch(inputs, Int32Array.of(0, 2, 4), Int32Array.of(2, 2, 2), 3);
+    real.store.endRun();
+  };
+  real.set("cc", "v");
+  prefetch();
+  const idOf = (at: number): number => real.store.find(keys, at, 2);
+  expect(told).toEqual([[idOf(0), -1, idOf(4)]]);
+  // Since then there were none.
+  prefetch();
+  expect(told.length).toBe(1);
+});
+
 /** Each look at the clock takes as long as a lookup. */
 test("the clock is asked once a write, and in reading only about what has an expiry", () => {
   let looks = 0;

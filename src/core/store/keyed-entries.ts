@@ -86,6 +86,8 @@ export class KeyedEntries {
   private nextHashed = 0;
   private readonly hashes = new Uint32Array(PREFETCH_KEYS);
   private readonly ids = new Int32Array(PREFETCH_KEYS);
+  /** Something has changed since keys were prefetched last: what comes next are writes, too. */
+  private isWriting = false;
   private readonly husk = new Entry();
   private readonly revised = new Entry();
 
@@ -214,18 +216,22 @@ export class KeyedEntries {
   ): number {
     const { hashes, ids, index, table } = this;
     const { low, high } = this.hashSeed;
+    let sum = 0;
     for (let i = 0; i < count; i++) {
       const input = inputs[i];
       hashes[i] = hashKey(input, starts[i], lengths[i], low, high);
       this.hashedInputs[i] = input;
     }
+    // Without looking at it: to guess wrong where a probe ends would keep the processor from
+    // going on to the next key.
+    for (let i = 0; i < count; i++) sum ^= index.touch(hashes[i]);
     this.hashedStarts.set(starts);
     this.hashedLengths.set(lengths);
     this.hashedCount = count;
     this.nextHashed = 0;
     for (let i = 0; i < count; i++) ids[i] = index.candidate(hashes[i]);
-    let sum = 0;
     for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= table.touchRow(ids[i]);
+    if (this.isWriting) this.announceSoon(count);
     for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= table.touchSlot(ids[i]);
     return sum;
   }
@@ -473,7 +479,14 @@ export class KeyedEntries {
     if (!this.isRecovering) this.order.remove(id);
   }
 
+  /** The entries that were prefetched may be about to change. */
+  private announceSoon(count: number): void {
+    this.isWriting = false;
+    for (let i = 0; i < this.observers.length; i++) this.observers[i].touch?.(this.ids, count);
+  }
+
   private announce(id: number, local: boolean, change: Change): void {
+    this.isWriting = true;
     for (let i = 0; i < this.observers.length; i++) this.observers[i].changed(id, local, change);
   }
 

@@ -40,6 +40,11 @@ export interface ChangeObserver {
   /** An entry was added or changed. `local`: by a client of this node. */
   changed(id: number, local: boolean, change: Change): void;
   /**
+   * Some of the first `count` of these entries may be about to change; ids below 0 stand for none.
+   * What `changed` will need of them can be loaded into the processor's caches.
+   */
+  touch?(ids: Int32Array, count: number): void;
+  /**
    * The value of an expired entry was found to be missing here, as the entry lives after all, or
    * not to be missing after all. Nothing was written.
    */

@@ -21,6 +21,18 @@ export class IdMarks {
     return chunk !== undefined && (chunk[(id & CHUNK_MASK) >>> 5] & (1 << (id & 31))) !== 0;
   }
 
+  /** Loads the marks of ids, none below 0, into the processor's caches. Returns no meaning. */
+  touch(ids: Int32Array, count: number): number {
+    const { chunks } = this;
+    let sum = 0;
+    for (let i = 0; i < count; i++) {
+      const id = ids[i];
+      if (id < 0 || id >>> CHUNK_SHIFT >= chunks.length) continue;
+      sum ^= chunks[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) >>> 5];
+    }
+    return sum;
+  }
+
   /** Marks an id. */
   mark(id: number): void {
     const { chunks } = this;

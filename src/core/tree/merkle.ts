@@ -117,6 +117,10 @@ export class MerkleTree implements ChangeObserver {
     this.marks.mark(id);
   }
 
+  touch(ids: Int32Array, count: number): void {
+    this.touched ^= this.marks.touch(ids, count);
+  }
+
   /** Marks an entry whose value is found to be missing, or not to be. */
   missed(id: number): void {
     this.changed(id);
