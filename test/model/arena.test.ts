@@ -246,13 +246,13 @@ function checkRow(table: EntryTable, id: number, r: Row): void {
   const { kind, expiresAtMs, timeHigh, timeLow, originHigh, originLow } = entry;
   expect({ kind, expiresAtMs }).toEqual({ kind: r.kind, expiresAtMs: r.expiresAtMs });
   expect([timeHigh, timeLow, originHigh, originLow]).toEqual(r.version);
-  expect(table.isUsed(id)).toBeTrue();
-  expect(table.kindOf(id)).toBe(r.kind);
-  expect(table.hasExpiry(id)).toBe(r.expiresAtMs !== 0);
+  expect(table.rows.isUsed(id)).toBeTrue();
+  expect(table.rows.kindOf(id)).toBe(r.kind);
+  expect(table.rows.hasExpiry(id)).toBe(r.expiresAtMs !== 0);
   expect(table.expiresAtMs(id)).toBe(r.expiresAtMs);
-  expect(table.hashOf(id)).toBe(r.hash);
-  expect(table.matches(id, r.hash, r.key, 0, r.key.length)).toBeTrue();
-  expect(table.matches(id, r.hash, r.key, 0, r.key.length - 1)).toBeFalse();
+  expect(table.rows.hashOf(id)).toBe(r.hash);
+  expect(table.keys.matches(id, r.hash, r.key, 0, r.key.length)).toBeTrue();
+  expect(table.keys.matches(id, r.hash, r.key, 0, r.key.length - 1)).toBeFalse();
 }
 
 describe("entry table", () => {
@@ -286,11 +286,11 @@ describe("entry table", () => {
             const ids = [...naive.keys()];
             const id = ids[s.n % Math.max(1, ids.length)];
             if (s.do === "create") {
-              const created = table.create(entryOf(s.row), s.row.hash, Infinity);
+              const created = table.writer.create(entryOf(s.row), s.row.hash, Infinity);
               expect(naive.has(created)).toBeFalse();
               naive.set(created, s.row);
             } else if (s.do === "compact") {
-              table.compact(64, Infinity);
+              table.compactor.compact(64, Infinity);
             } else if (s.do === "unshare") {
               for (const { value } of read.splice(0, 1)) value.release();
             } else if (id === undefined) {
@@ -304,15 +304,15 @@ describe("entry table", () => {
               const replacement = { ...s.row, key, hash };
               // Without memory, as far as it goes.
               const limit = s.n % 4 === 0 ? 0 : Infinity;
-              if (table.replace(id, entryOf(replacement), limit)) naive.set(id, replacement);
+              if (table.writer.replace(id, entryOf(replacement), limit)) naive.set(id, replacement);
               else expect(limit).toBe(0);
             } else {
               table.release(id);
               naive.delete(id);
-              expect(table.isUsed(id)).toBeFalse();
+              expect(table.rows.isUsed(id)).toBeFalse();
             }
           }
-          expect(table.count).toBe(naive.size);
+          expect(table.rows.count).toBe(naive.size);
           table.verify();
           const rows = [...naive];
           for (const [id, r] of rows) checkRow(table, id, r);
@@ -326,7 +326,7 @@ describe("entry table", () => {
               0,
               second.key.length,
             );
-            expect(Math.sign(table.compareToKey(a, second.key, 0, second.key.length))).toBe(
+            expect(Math.sign(table.keys.compareToKey(a, second.key, 0, second.key.length))).toBe(
               Math.sign(order),
             );
           }
@@ -357,13 +357,13 @@ describe("entry table", () => {
             expiresAtMs: 0,
             hash: 6,
           };
-          const id = table.create(entryOf(r), r.hash, Infinity);
+          const id = table.writer.create(entryOf(r), r.hash, Infinity);
           const view = new Entry();
           for (const expiresAtMs of changes) {
             table.read(id, view);
             const next = new Entry().setKey(r.key).setVersion(1, 2, 3, 4);
             next.setValue(view.value, view.valueOffset, view.valueLength).expiresAtMs = expiresAtMs;
-            expect(table.replace(id, next, Infinity)).toBeTrue();
+            expect(table.writer.replace(id, next, Infinity)).toBeTrue();
             checkRow(table, id, { ...r, expiresAtMs });
           }
         },
@@ -383,12 +383,12 @@ describe("entry table", () => {
       value: Buffer.from(value),
     });
     for (const length of [200, 40_000]) {
-      const id = table.create(entryOf(make("v".repeat(length))), row.hash, Infinity);
-      expect(table.replace(id, entryOf(make("w".repeat(length * 3))), 0)).toBeFalse();
+      const id = table.writer.create(entryOf(make("v".repeat(length))), row.hash, Infinity);
+      expect(table.writer.replace(id, entryOf(make("w".repeat(length * 3))), 0)).toBeFalse();
       checkRow(table, id, make("v".repeat(length)));
-      expect(table.replace(id, entryOf(make("")), 0)).toBeTrue();
+      expect(table.writer.replace(id, entryOf(make("")), 0)).toBeTrue();
       checkRow(table, id, make(""));
-      expect(table.replace(id, entryOf(make("x".repeat(length / 2))), 0)).toBeTrue();
+      expect(table.writer.replace(id, entryOf(make("x".repeat(length / 2))), 0)).toBeTrue();
       checkRow(table, id, make("x".repeat(length / 2)));
     }
   });
@@ -404,16 +404,16 @@ describe("entry table", () => {
     });
     for (const limit of [Infinity, 0]) {
       const table = new EntryTable();
-      const id = table.create(entryOf(long(1)), 6, Infinity);
+      const id = table.writer.create(entryOf(long(1)), 6, Infinity);
       const values = [share(table, id)!, share(table, id)!];
       values[0].release();
       values[0].release();
-      expect(table.replace(id, entryOf(long(2)), limit)).toBeTrue();
+      expect(table.writer.replace(id, entryOf(long(2)), limit)).toBeTrue();
       expect(isStill(values[1], long(1))).toBeTrue();
       checkRow(table, id, long(2));
       const again = share(table, id)!;
       again.release();
-      expect(table.replace(id, entryOf(long(3)), limit)).toBeTrue();
+      expect(table.writer.replace(id, entryOf(long(3)), limit)).toBeTrue();
       // In place: what was not read any more is what was written over.
       expect(isStill(again, long(3))).toBeTrue();
     }
@@ -429,13 +429,13 @@ describe("entry table", () => {
       expiresAtMs: 5,
       hash: 6,
     };
-    const id = table.create(entryOf(first), first.hash, Infinity);
+    const id = table.writer.create(entryOf(first), first.hash, Infinity);
     const view = new Entry();
     table.read(id, view);
     const tombstone = new Entry().setKey(view.key, view.keyOffset, view.keyLength);
     tombstone.kind = 1;
     tombstone.expiresAtMs = 5;
-    table.replace(id, tombstone, Infinity);
+    table.writer.replace(id, tombstone, Infinity);
     checkRow(table, id, {
       ...first,
       value: new Uint8Array(0),
@@ -460,12 +460,12 @@ describe("entry table", () => {
     const live = new Map<number, Row>();
     const add = (n: number, length: number) => {
       const r = small(n, length);
-      live.set(table.create(entryOf(r), n, Infinity), r);
+      live.set(table.writer.create(entryOf(r), n, Infinity), r);
     };
     for (let n = 0; n < 100_000; n++) add(n, n % 2 === 0 ? 20 : 60);
     const rowBytes = 4 * 32_768 * 24; // rows are kept for their ids
     const check = (what: string) => {
-      while (table.compact(1_000, Infinity));
+      while (table.compactor.compact(1_000, Infinity));
       table.verify();
       let liveBytes = 0;
       for (const r of live.values()) liveBytes += 8 + r.value.length + 8;
@@ -484,7 +484,7 @@ describe("entry table", () => {
     for (let round = 0; round < 5; round++) {
       for (const [id, r] of live) {
         const replacement = { ...r, value: new Uint8Array((r.value.length + 40) % 120).fill(9) };
-        table.replace(id, entryOf(replacement), Infinity);
+        table.writer.replace(id, entryOf(replacement), Infinity);
         live.set(id, replacement);
       }
       check(`round ${round}`);
@@ -497,7 +497,7 @@ describe("entry table", () => {
     const live = new Map<number, Row>();
     for (let n = 0; n < 30_000; n++) {
       const r = small(n, 60);
-      live.set(table.create(entryOf(r), n, Infinity), r);
+      live.set(table.writer.create(entryOf(r), n, Infinity), r);
     }
     for (const id of live.keys()) {
       if (id % 5 !== 0) {
@@ -506,7 +506,7 @@ describe("entry table", () => {
       }
     }
     const before = table.bytes();
-    while (table.compact(1_000, 0));
+    while (table.compactor.compact(1_000, 0));
     table.verify();
     expect(table.bytes()).toBeLessThan(before - 4 * SLAB_BYTES);
     for (const [id, r] of live) checkRow(table, id, r);
@@ -518,15 +518,17 @@ describe("entry table", () => {
     const live = new Map<number, Row>();
     for (let n = 0; ; n++) {
       const r = small(n, 200);
-      const id = table.create(entryOf(r), n, limit);
+      const id = table.writer.create(entryOf(r), n, limit);
       if (id < 0) break;
       live.set(id, r);
     }
     expect(table.bytes()).toBeLessThanOrEqual(limit);
     expect(live.size).toBeGreaterThan(5_000);
     const [[id, r]] = live;
-    expect(table.replace(id, entryOf({ ...r, value: new Uint8Array(5_000) }), limit)).toBeFalse();
+    expect(
+      table.writer.replace(id, entryOf({ ...r, value: new Uint8Array(5_000) }), limit),
+    ).toBeFalse();
     for (const [each, expected] of live) checkRow(table, each, expected);
-    expect(table.count).toBe(live.size);
+    expect(table.rows.count).toBe(live.size);
   });
 });

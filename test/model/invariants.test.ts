@@ -63,7 +63,7 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
   [
     "arena: a slot freed that is in use",
     ({ inside: { store } }) =>
-      store.entries.table.arena.free(store.entries.table.rows[0][ROW_WORDS]),
+      store.entries.table.arena.free(store.entries.table.rows.chunks[0][ROW_WORDS]),
     /^arena: slot \d+ of slab \d+ is in use, free/,
   ],
   [
@@ -90,24 +90,24 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
   [
     "entry table: a row that names another's slot",
     ({ inside: { store } }) => {
-      const [rows] = store.entries.table.rows;
+      const [rows] = store.entries.table.rows.chunks;
       rows[ROW_WORDS * 6] = rows[ROW_WORDS * 5];
     },
     /^entry table: row 6 has another's slot/,
   ],
   [
-    "entry table: rows miscounted",
-    ({ inside: { store } }) => store.entries.table.count++,
-    /^entry table: \d+ rows, not/,
+    "entry rows: rows miscounted",
+    ({ inside: { store } }) => store.entries.table.rows.count++,
+    /^entry rows: \d+ rows, not/,
   ],
   [
-    "entry table: a row that is neither used nor free",
-    ({ inside: { store } }) => (store.entries.table.rows[0][ROW_WORDS * 9 + 1] = FREE),
-    /^entry table: free row 9 is lost/,
+    "entry rows: a row that is neither used nor free",
+    ({ inside: { store } }) => (store.entries.table.rows.chunks[0][ROW_WORDS * 9 + 1] = FREE),
+    /^entry rows: free row 9 is lost/,
   ],
   [
     "hash index: an entry gone",
-    ({ inside: { store } }) => store.entries.index.remove(store.entries.table.hashOf(4), 4),
+    ({ inside: { store } }) => store.entries.index.remove(store.entries.table.rows.hashOf(4), 4),
     /^store: entry 4 is not found by its key/,
   ],
   [

@@ -83,7 +83,7 @@ test("any counter is read as it was written, and so is what took its place", () 
       // When all numbers of origins are taken, entries keep their origins themselves.
       for (let i = 0; isCrowded && i < MAX_ORIGINS; i++) {
         const some = new Entry().setKey(Buffer.from(`${i}`)).setVersion(1, 1, 1_000, i);
-        table.create(some, i, Infinity);
+        table.writer.create(some, i, Infinity);
       }
       let id = -1;
       for (const each of all) {
@@ -91,16 +91,16 @@ test("any counter is read as it was written, and so is what took its place", () 
           typeof each === "string"
             ? new Entry().setKey(KEY).setValue(Buffer.from(each)).setVersion(9, 9, 2, 77)
             : entryOf(each);
-        if (id < 0) id = table.create(entry, 5, Infinity);
-        else expect(table.replace(id, entry, Infinity)).toBeTrue();
+        if (id < 0) id = table.writer.create(entry, 5, Infinity);
+        else expect(table.writer.replace(id, entry, Infinity)).toBeTrue();
         table.read(id, view);
         expect(contentsOf(view)).toBe(contentsOf(entry));
         expect(table.valueLengthOf(id)).toBe(entry.valueLength);
-        expect(table.matches(id, 5, KEY, 0, KEY.length)).toBeTrue();
+        expect(table.keys.matches(id, 5, KEY, 0, KEY.length)).toBeTrue();
         table.verify();
-        if (!table.isPacked(id)) continue;
+        if (!table.rows.isPacked(id)) continue;
         const [shown, expected] = [new Int64(), new Int64()];
-        table.readNumber(id, shown);
+        table.packed.readNumber(id, shown);
         sumOf(entry.value, entry.valueOffset, entry.valueLength, expected);
         expect(valueOf(shown)).toBe(valueOf(expected));
       }
@@ -117,20 +117,20 @@ test("adding to one where it lies is adding to it anywhere", () => {
       const [view, number, expected] = [new Entry(), new Int64(), new Int64()];
       const own = { ...made, parts: [{ origin: by, time, total }] };
       const entry = entryOf(own);
-      const id = table.create(entry, 5, Infinity);
+      const id = table.writer.create(entry, 5, Infinity);
       let sum = total;
       increments.forEach((delta, i) => {
-        if (!table.isPacked(id)) return;
+        if (!table.rows.isPacked(id)) return;
         const before = contentsOf((table.read(id, view), view));
         const stranger = { high: by.high, low: by.low + 1 };
-        expect(table.canAddToPacked(id, words(delta), stranger, number)).toBeFalse();
-        const canAdd = table.canAddToPacked(id, words(delta), by, number);
+        expect(table.packed.canAdd(id, words(delta), stranger, number)).toBeFalse();
+        const canAdd = table.packed.canAdd(id, words(delta), by, number);
         table.read(id, view);
         expect(contentsOf(view)).toBe(before);
         if (!canAdd) return;
         // What was asked about last is done.
-        table.canAddToPacked(id, words(delta), by, number);
-        table.addToPacked(id, 7, time + i + 1);
+        table.packed.canAdd(id, words(delta), by, number);
+        table.packed.add(id, 7, time + i + 1);
         sum += delta;
         const counted = entryOf({
           ...own,
@@ -151,7 +151,7 @@ test("adding to one where it lies is adding to it anywhere", () => {
 test("one that began from nothing takes no more than its key, one on a number 14 bytes more", () => {
   const bytesOf = (make: (i: number) => Entry): number => {
     const table = new EntryTable();
-    for (let i = 0; i < 20_000; i++) table.create(make(i), i, Infinity);
+    for (let i = 0; i < 20_000; i++) table.writer.create(make(i), i, Infinity);
     return table.bytes() / 20_000;
   };
   const key = (i: number): Uint8Array => Buffer.from(String(i).padStart(16, "0"));

@@ -833,7 +833,7 @@ describe("background work", () => {
     const { table, index, order } = (real.store as any).entries;
     const buffers: { length: number }[] = [
       ...table.arena.bytes,
-      ...table.rows,
+      ...table.rows.chunks,
       ...index.directory.map(({ slots }: { slots: Uint32Array }) => slots),
       ...order.blocks.ids,
       ...order.blocks.words,

@@ -74,7 +74,11 @@ export class KeyedEntries {
 
   private readonly leftovers = new Leftovers();
   private readonly table = new EntryTable();
-  private readonly index = new HashIndex(this.table);
+  private readonly rows = this.table.rows;
+  private readonly keys = this.table.keys;
+  private readonly packed = this.table.packed;
+  private readonly writer = this.table.writer;
+  private readonly index = new HashIndex(this.keys);
   /** Where the keys prefetched last are, and how far `hash` has come. */
   private readonly hashedInputs: (Uint8Array | null)[] = Array.from(
     { length: PREFETCH_KEYS },
@@ -97,7 +101,7 @@ export class KeyedEntries {
     random: () => number,
     memoryLimitBytes: number,
   ) {
-    this.order = new BlockSkipList(this.table, random);
+    this.order = new BlockSkipList(this.keys, random);
     this.setLimit(memoryLimitBytes);
   }
 
@@ -109,42 +113,42 @@ export class KeyedEntries {
 
   /** How many there are, tombstones too. */
   get count(): number {
-    return this.table.count;
+    return this.rows.count;
   }
 
   /** Every id in use is below this; `isUsed` tells which are. */
   get idLimit(): number {
-    return this.table.idLimit;
+    return this.rows.idLimit;
   }
 
   /** Whether an id names an entry now. */
   isUsed(id: number): boolean {
-    return this.table.isUsed(id);
+    return this.rows.isUsed(id);
   }
 
   /** The entry's kind. */
   kindOf(id: number): Kind {
-    return this.table.kindOf(id);
+    return this.rows.kindOf(id);
   }
 
   /** Whether the entry has an expiry. */
   hasExpiry(id: number): boolean {
-    return this.table.hasExpiry(id);
+    return this.rows.hasExpiry(id);
   }
 
   /** Whether the entry has an expiry, and it is over. */
   hasExpired(id: number, nowMs: number): boolean {
-    return this.table.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs;
+    return this.rows.hasExpiry(id) && this.table.expiresAtMs(id) <= nowMs;
   }
 
   /** Whether the entry was marked as one whose time is over. */
   isOver(id: number): boolean {
-    return this.table.isOver(id);
+    return this.rows.isOver(id);
   }
 
   /** Whether the entry is a husk, and not over: its value should be here. */
   isMissing(id: number): boolean {
-    return this.table.kindOf(id) === KIND_HUSK && !this.table.isOver(id);
+    return this.rows.kindOf(id) === KIND_HUSK && !this.rows.isOver(id);
   }
 
   /** Points `into` at the entry. Valid until the next write. */
@@ -154,7 +158,7 @@ export class KeyedEntries {
 
   /** See EntryTable. */
   touchRow(id: number): number {
-    return this.table.touchRow(id);
+    return this.rows.touch(id);
   }
 
   /** See EntryTable. */
@@ -230,7 +234,7 @@ export class KeyedEntries {
     this.hashedCount = count;
     this.nextHashed = 0;
     for (let i = 0; i < count; i++) ids[i] = index.candidate(hashes[i]);
-    for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= table.touchRow(ids[i]);
+    for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= this.rows.touch(ids[i]);
     if (this.isWriting) this.announceSoon(count);
     for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= table.touchSlot(ids[i]);
     return sum;
@@ -242,7 +246,7 @@ export class KeyedEntries {
    * Adds an entry whose key is not here. APPLIED or REFUSED_FULL. `local`: a client of this node's.
    */
   add(hash: number, entry: Entry, local: boolean): Outcome {
-    const id = this.table.create(entry, hash, this.limitFor(entry, local, NOT_HERE));
+    const id = this.writer.create(entry, hash, this.limitFor(entry, local, NOT_HERE));
     if (id < 0) return this.refuseFull(local);
     this.index.insert(hash, id);
     if (hasValue(entry.kind)) this.addToOrder(id);
@@ -256,11 +260,13 @@ export class KeyedEntries {
   /** Puts an entry in the place of one with the same key. APPLIED or REFUSED_FULL. */
   replace(id: number, entry: Entry, local: boolean, change: Change): Outcome {
     const wasOrdered = this.isOrdered(id);
-    const hadExpiry = this.table.hasExpiry(id);
+    const hadExpiry = this.rows.hasExpiry(id);
     const isOrdered = hasValue(entry.kind);
     const wasMissing = !wasOrdered && this.isMissing(id);
     // First what may fail: a write happens, or leaves everything as it was.
-    if (!this.table.replace(id, entry, this.limitFor(entry, local, this.table.valueLengthOf(id)))) {
+    if (
+      !this.writer.replace(id, entry, this.limitFor(entry, local, this.table.valueLengthOf(id)))
+    ) {
       return this.refuseFull(local);
     }
     if (wasOrdered !== isOrdered) this.moveInOrder(id, isOrdered);
@@ -277,11 +283,11 @@ export class KeyedEntries {
    */
   splice(id: number, entry: Entry, at: number, removed: number, local: boolean): Outcome {
     const { table } = this;
-    const hadExpiry = table.hasExpiry(id);
+    const hadExpiry = this.rows.hasExpiry(id);
     const presentBytes = table.valueLengthOf(id);
     const length = presentBytes - removed + entry.valueLength;
     const limitBytes = this.limitFor(entry, local, presentBytes, length);
-    if (!table.splice(id, entry, at, removed, limitBytes)) return this.refuseFull(local);
+    if (!this.writer.splice(id, entry, at, removed, limitBytes)) return this.refuseFull(local);
     if (hadExpiry !== (entry.expiresAtMs !== 0)) this.expiring += hadExpiry ? -1 : 1;
     this.announce(id, local, CHANGED_VALUE);
     return APPLIED;
@@ -289,16 +295,17 @@ export class KeyedEntries {
 
   /** Bytes of values that were moved so far, by changes of parts of them. */
   get movedBytes(): number {
-    return this.table.movedBytes;
+    return this.writer.movedBytes;
   }
 
   /** Gives an entry whose value this node has changed where it lies another version. */
   revise(id: number, timeHigh: number, timeLow: number, origin: Origin): void {
     const { table, revised } = this;
-    if (!table.setVersion(id, timeHigh, timeLow, origin)) {
+    if (!this.writer.setVersion(id, timeHigh, timeLow, origin)) {
       table.read(id, revised);
       revised.setVersion(timeHigh, timeLow, origin.high, origin.low);
-      if (!table.replace(id, revised, Infinity)) throw new Error("a version cannot be changed");
+      if (!this.writer.replace(id, revised, Infinity))
+        throw new Error("a version cannot be changed");
     }
     this.announce(id, true, CHANGED_VALUE);
   }
@@ -307,22 +314,22 @@ export class KeyedEntries {
 
   /** Whether the entry is one. */
   isPacked(id: number): boolean {
-    return this.table.isPacked(id);
+    return this.rows.isPacked(id);
   }
 
   /** Reads what clients see of one. */
   readNumber(id: number, into: Int64): void {
-    this.table.readNumber(id, into);
+    this.packed.readNumber(id, into);
   }
 
-  /** Whether an origin can add to one where it lies; see `EntryTable.canAddToPacked`. */
+  /** Whether an origin can add to one where it lies; see `PackedEntries.canAdd`. */
   canAddToPacked(id: number, delta: Int64, origin: Origin, into: Int64): boolean {
-    return this.table.canAddToPacked(id, delta, origin, into);
+    return this.packed.canAdd(id, delta, origin, into);
   }
 
   /** Adds what `canAddToPacked` was asked about last, at that time. */
   addToPacked(id: number, timeHigh: number, timeLow: number): void {
-    this.table.addToPacked(id, timeHigh, timeLow);
+    this.packed.add(id, timeHigh, timeLow);
     this.announce(id, true, CHANGED_VALUE);
   }
 
@@ -335,14 +342,14 @@ export class KeyedEntries {
     const { table, husk } = this;
     const wasOrdered = this.isOrdered(id);
     const wasMissing = this.isMissing(id);
-    const kind = table.kindOf(id);
+    const kind = this.rows.kindOf(id);
     if (isOver && kind === KIND_STRING) {
       table.read(id, husk);
       husk.kind = KIND_HUSK;
       husk.valueLength = 0;
-      if (!table.replace(id, husk, Infinity)) throw new Error("a value cannot be let go");
+      if (!this.writer.replace(id, husk, Infinity)) throw new Error("a value cannot be let go");
     }
-    table.setOver(id, isOver);
+    this.rows.setOver(id, isOver);
     const isOrdered = this.isOrdered(id);
     if (wasOrdered !== isOrdered) this.moveInOrder(id, isOrdered);
     if (isOver) for (let i = 0; i < this.observers.length; i++) this.observers[i].expired?.(id);
@@ -357,9 +364,9 @@ export class KeyedEntries {
     for (let i = 0; i < this.observers.length; i++) this.observers[i].removed(id, flushed);
     if (this.isOrdered(id)) this.removeFromOrder(id);
     else this.tombstones--;
-    if (this.table.hasExpiry(id)) this.expiring--;
+    if (this.rows.hasExpiry(id)) this.expiring--;
     if (this.isMissing(id)) this.missing--;
-    this.index.remove(this.table.hashOf(id), id);
+    this.index.remove(this.rows.hashOf(id), id);
     this.table.release(id);
   }
 
@@ -373,11 +380,11 @@ export class KeyedEntries {
 
   /**
    * A slice of giving memory back: what `clear` left, and slabs that are under half full (see
-   * `EntryTable.compact`).
+   * `SlabCompactor`).
    */
   compact(rows: number, isOver: () => boolean): void {
     if (this.leftovers.giveBack(isOver)) return;
-    this.table.compact(rows, this.limitBytes, isOver);
+    this.table.compactor.compact(rows, this.limitBytes, isOver);
   }
 
   /** From here to `endRecovery` the order is empty, and there is no memory limit. */
@@ -395,11 +402,11 @@ export class KeyedEntries {
   *endRecovery(): Pieces<void> {
     const ids = new Uint32Array(this.count - this.tombstones);
     let count = 0;
-    for (let id = 0; id < this.table.idLimit; id++) {
-      if (this.table.isUsed(id) && this.isOrdered(id)) ids[count++] = id;
+    for (let id = 0; id < this.rows.idLimit; id++) {
+      if (this.rows.isUsed(id) && this.isOrdered(id)) ids[count++] = id;
       if (id % IDS_A_PIECE === IDS_A_PIECE - 1) yield;
     }
-    const window = yield* sortByKey(ids, this.table);
+    const window = yield* sortByKey(ids, this.keys);
     yield* this.order.fill(ids, window);
     release(ids);
     if (window !== null) for (const words of [window.high, window.low]) release(words);
@@ -416,12 +423,13 @@ export class KeyedEntries {
     let tombstones = 0;
     let expiring = 0;
     let missing = 0;
-    for (let id = 0; id < table.idLimit; id++) {
-      if (!table.isUsed(id)) continue;
+    for (let id = 0; id < this.rows.idLimit; id++) {
+      if (!this.rows.isUsed(id)) continue;
       table.read(id, present);
       const { key, keyOffset, keyLength } = present;
       const hash = this.hash(key, keyOffset, keyLength);
-      if (hash !== table.hashOf(id)) throw new Error(`store: the hash of entry ${id} is another's`);
+      if (hash !== this.rows.hashOf(id))
+        throw new Error(`store: the hash of entry ${id} is another's`);
       if (index.find(hash, key, keyOffset, keyLength) !== id) {
         throw new Error(`store: entry ${id} is not found by its key`);
       }
@@ -432,9 +440,9 @@ export class KeyedEntries {
         throw new Error(`store: entry ${id} is not in the order`);
       }
     }
-    if (index.size !== table.count)
+    if (index.size !== this.rows.count)
       throw new Error("store: the index holds what the table does not");
-    const size = isRecovering ? 0 : table.count - tombstones;
+    const size = isRecovering ? 0 : this.rows.count - tombstones;
     if (order.size !== size) throw new Error(`store: ${order.size} keys in order, ${size} in all`);
     const isMiscounted = tombstones !== this.tombstones || missing !== this.missing;
     if (isMiscounted || expiring !== this.expiring) {
@@ -457,7 +465,7 @@ export class KeyedEntries {
   }
 
   private isOrdered(id: number): boolean {
-    return hasValue(this.table.kindOf(id)) && !this.table.isOver(id);
+    return hasValue(this.rows.kindOf(id)) && !this.rows.isOver(id);
   }
 
   private moveInOrder(id: number, isOrdered: boolean): void {
