@@ -54,6 +54,7 @@
  * with a node can confirm or refute a step of its clock, and hold it back to the latest that it had
  * seen.
  */
+import { ClockWitnesses, ROUNDING_MS } from "./clock-witnesses.ts";
 
 /** From what time on a wall clock may have been set: the start of 2023, in Unix ms. */
 export const PLAUSIBLE_FROM_MS = 1_672_531_200_000;
@@ -83,12 +84,6 @@ const LOOK_MS = 500;
 const MIN_SLEEP_MS = 5_000;
 /** How far the time that the machine slept may be off, in ms: it is known in whole seconds. */
 const SLEPT_WITHIN_MS = 2_500;
-/** How long it counts what time a peer said it was, in ms. */
-const WITNESS_MS = 600_000;
-/** Most peers whose time is remembered. */
-const MAX_WITNESSES = 64;
-/** Peers tell their time in whole seconds, and a message takes a while, in ms. */
-const ROUNDING_MS = 2_000;
 /** So far behind its peers a node that knows its clock to be wrong promises no expiry, in ms. */
 const BEHIND_MS = 5_000;
 
@@ -130,14 +125,6 @@ export interface ClockChange {
   readonly gapMs: number;
 }
 
-/** What time a peer said it was: so much more than the monotonic clock showed then. */
-interface Witness {
-  readonly nodeId: string;
-  readonly address: string | null;
-  readonly offsetMs: number;
-  readonly atMs: number;
-}
-
 /** See the file header. */
 export class TrustedClock {
   /** How often the wall clock has stepped. */
@@ -165,13 +152,12 @@ export class TrustedClock {
   /** How many peers' clocks this one was compared with, and how far it is ahead of them. */
   private comparedPeers = 0;
   private comparedMs: number | null = null;
-  private readonly witnesses = new Map<string, Witness>();
-  /** What `recentOffsets` returned, and until when that is so; null when it has changed. */
-  private known: { readonly offsets: readonly number[]; readonly untilMs: number } | null = null;
+  private readonly witnesses: ClockWitnesses;
   /** Whether a peer has said since `sinceMs` that it does not know the time either. */
   private isOtherUnsure = false;
 
   constructor(private readonly options: TrustedClockOptions) {
+    this.witnesses = new ClockWitnesses(options.monotonicMs, options.maxAheadMs + ROUNDING_MS);
     this.lookedAtMs = options.wallMs();
     this.wallOffsetMs = this.heldOffsetMs = this.lookedAtMs - options.monotonicMs();
     this.sleptMs = options.sleptMs();
@@ -256,30 +242,14 @@ export class TrustedClock {
    * takes the word of nobody at another by using its name.
    */
   noteTime(nodeId: string, theirMs: number | null, address: string | null = null): void {
-    const hasTakenBack = this.dropWitness(nodeId, address) && theirMs === null;
-    if (hasTakenBack && this.current === "held" && this.offsets(false).length === 0) {
+    const hasTakenBack = this.witnesses.drop(nodeId, address) && theirMs === null;
+    if (hasTakenBack && this.current === "held" && this.witnesses.offsets().length === 0) {
       this.weigh(0, false);
     }
     if (theirMs === null) this.isOtherUnsure = true;
     if (theirMs === null || !isPlausible(theirMs)) return;
-    const atMs = this.options.monotonicMs();
-    this.known = null;
-    this.witnesses.set(`${address}/${nodeId}`, { nodeId, address, offsetMs: theirMs - atMs, atMs });
-    if (this.witnesses.size > MAX_WITNESSES) {
-      this.witnesses.delete(this.witnesses.keys().next().value!);
-    }
+    this.witnesses.note(nodeId, theirMs, address);
     this.look();
-  }
-
-  /** Forgets what that peer has said before. Whether there was something. */
-  private dropWitness(nodeId: string, address: string | null): boolean {
-    const before = this.witnesses.size;
-    this.known = null;
-    for (const [name, { nodeId: of, address: at }] of this.witnesses) {
-      const isNamesake = of === nodeId && (at === null || address === null);
-      if (isNamesake || (address !== null && at === address)) this.witnesses.delete(name);
-    }
-    return this.witnesses.size < before;
   }
 
   /** Whether the wall clock counts, and a peer has agreed with it since its last doubtful step. */
@@ -303,7 +273,7 @@ export class TrustedClock {
   /** The same for each that has said of late what time it is. */
   *aheadOfEach(): Iterable<[nodeId: string, ms: number]> {
     const ownMs = this.read() - this.options.monotonicMs();
-    for (const { nodeId, offsetMs } of this.recent(false)) yield [nodeId, ownMs - offsetMs];
+    for (const { nodeId, offsetMs } of this.witnesses.recent()) yield [nodeId, ownMs - offsetMs];
   }
 
   /** Whether it differs from most of its peers' by more than is allowed for. */
@@ -349,7 +319,7 @@ export class TrustedClock {
 
   /** Compares this node's time with its peers'. */
   private compare(): void {
-    const offsets = this.recentOffsets();
+    const offsets = this.witnesses.sortedOffsets();
     this.comparedPeers = offsets.length;
     this.comparedMs = null;
     if (offsets.length === 0) return;
@@ -414,10 +384,7 @@ export class TrustedClock {
   /** The machine slept: that time has passed, whatever the monotonic clock says. */
   private wakeUp(sleptMs: number): void {
     this.heldOffsetMs += sleptMs;
-    this.known = null;
-    for (const [name, witness] of this.witnesses) {
-      this.witnesses.set(name, { ...witness, offsetMs: witness.offsetMs + sleptMs });
-    }
+    this.witnesses.shift(sleptMs);
   }
 
   /**
@@ -468,7 +435,7 @@ export class TrustedClock {
     if (!this.isWallPlausible || this.current === "held") return false;
     const inDoubtMs = this.options.monotonicMs() - this.sinceMs;
     if (this.doesTimeTell) return inDoubtMs >= DOUBT_MS;
-    const isUntold = this.isOtherUnsure && this.offsets(true).length === 0;
+    const isUntold = this.isOtherUnsure && this.witnesses.offsets(this.sinceMs).length === 0;
     return isUntold && inDoubtMs >= UNTOLD_MS;
   }
 
@@ -503,7 +470,9 @@ export class TrustedClock {
     const { wallOffsetMs, heldOffsetMs, isWallPlausible } = this;
     const closeMs = this.options.maxAheadMs + ROUNDING_MS;
     let [forWall, forHeld] = [0, 0];
-    for (const offsetMs of this.offsets(this.gapMs > 0)) {
+    // The monotonic clock may have stood still before a step forward.
+    const sinceMs = this.gapMs > 0 ? this.sinceMs : -Infinity;
+    for (const offsetMs of this.witnesses.offsets(sinceMs)) {
       const fromHeldMs = Math.abs(offsetMs - heldOffsetMs);
       const fromWallMs = Math.abs(offsetMs - wallOffsetMs);
       if (!isWallPlausible) forHeld += fromHeldMs <= closeMs ? 1 : 0;
@@ -513,46 +482,6 @@ export class TrustedClock {
       else forHeld++;
     }
     return { forWall, forHeld };
-  }
-
-  /** What peers have said of late, the earliest time first. It is asked for all the time. */
-  private recentOffsets(): readonly number[] {
-    const nowMs = this.options.monotonicMs();
-    if (this.known !== null && nowMs < this.known.untilMs) return this.known.offsets;
-    const offsets = this.offsets(false).sort((a, b) => a - b);
-    let untilMs = Infinity;
-    for (const { atMs } of this.witnesses.values()) {
-      const oldMs = atMs + WITNESS_MS;
-      if (oldMs > nowMs) untilMs = Math.min(untilMs, oldMs);
-    }
-    this.known = { offsets, untilMs };
-    return offsets;
-  }
-
-  private offsets(sinceStep: boolean): number[] {
-    return this.recent(sinceStep).map(({ offsetMs }) => offsetMs);
-  }
-
-  /** What peers have said of late, or since the wall clock has stepped. */
-  private recent(sinceStep: boolean): Witness[] {
-    const lateMs = this.options.monotonicMs() - WITNESS_MS;
-    const sinceMs = sinceStep ? Math.max(lateMs, this.sinceMs) : lateMs;
-    // A node that was asked at two addresses is one.
-    const byNode = new Map<string, Witness[]>();
-    const recent: Witness[] = [];
-    for (const witness of this.witnesses.values()) {
-      if (witness.atMs <= sinceMs) continue;
-      const namesakes = byNode.get(witness.nodeId) ?? [];
-      if (!namesakes.some((it) => this.areOne(it, witness))) recent.push(witness);
-      if (namesakes.push(witness) === 1) byNode.set(witness.nodeId, namesakes);
-    }
-    return recent;
-  }
-
-  /** Whether two that have the same name are the same node: or they would not agree. */
-  private areOne(one: Witness, other: Witness): boolean {
-    const closeMs = this.options.maxAheadMs + ROUNDING_MS;
-    return one.nodeId === other.nodeId && Math.abs(one.offsetMs - other.offsetMs) <= closeMs;
   }
 }
 
