@@ -16,11 +16,11 @@
  * up, nothing is encoded until it acknowledges; meanwhile writes gather in the outbox,
  * where they are only ids, so memory stays flat.
  *
- * A message is remembered by the ids it holds until it is acknowledged and REMEMBER_MS
- * have passed: when the connection breaks, these go back into the outbox. For what a
- * dying broker acknowledged it may not have passed on. What was not acknowledged when the broker
- * ended the connection is suspected to be why (`suspects.ts`): it goes again by itself, between
- * turns of what is new, and what ends the connection once more is too long, as far as one can tell.
+ * A message is remembered by the ids it holds until it is certain that it arrived
+ * (`sent-messages.ts`): when the connection breaks, these go back into the outbox. What was not
+ * acknowledged when the broker ended the connection is suspected to be why (`suspects.ts`): it goes
+ * again by itself, between turns of what is new, and what ends the connection once more is too
+ * long, as far as one can tell.
  *
  * A while after the last batch an empty one follows, with a number of its own, and then another,
  * later and later: by it who missed the last batches learns that he did (`heartbeat.ts`).
@@ -35,19 +35,11 @@ import { BatchFiller, type BatchFillerOptions, type BatchLimits } from "./batch-
 import { BatchTraces, WaitingTraces } from "./batch-traces.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Outbox } from "./outbox.ts";
-import { Suspects, type Suspect } from "./suspects.ts";
+import { SentMessages, type SentMessage } from "./sent-messages.ts";
+import { Suspects } from "./suspects.ts";
 import type { PublishProblem } from "./transport.ts";
 import type { Cancel, Timing } from "../timing.ts";
 
-/** Most messages in flight. */
-const WINDOW_MESSAGES = 64;
-/** No further message is sent while more bytes than this are in flight. */
-const WINDOW_BYTES = 4 * 1024 * 1024;
-/** How long an acknowledged message is remembered, in ms, and how many of them at most. */
-const REMEMBER_MS = 1_000;
-const MAX_REMEMBERED_MESSAGES = 256;
-/** Most messages whose return is waited for. */
-const MAX_UNHEARD_MESSAGES = 1_024;
 /** How long one slice of encoding may hold up the event loop, in ms. */
 const SLICE_MS = 2;
 /** Between two suspects what is new has its turn for so long, in ms. */
@@ -118,17 +110,6 @@ export interface MessageSink {
   noteTooLong(bytes: number): boolean;
 }
 
-interface SentMessage extends Suspect {
-  readonly sequence: number;
-  readonly events: number;
-  /** Nothing else was in flight with it. */
-  readonly isAlone: boolean;
-  /** What events in it belong to; null when none is traced. */
-  readonly traces: BatchTraces | null;
-  /** By the timing's clock, once it is. */
-  acknowledgedAt: number;
-}
-
 /** Publishes this node's writes. */
 export class Publisher {
   /** Observes the store and holds what waits. */
@@ -183,15 +164,9 @@ export class Publisher {
   private readonly heartbeat: Heartbeat;
   private readonly suspects: Suspects;
   private sink: MessageSink | null = null;
-  /** Sent and not acknowledged; no more than the window. */
-  private readonly inFlight = new Set<SentMessage>();
-  private inFlightBytes = 0;
+  private readonly sent: SentMessages;
   /** When the last batch was made, by the timing's clock. */
   private lastSentMs = -Infinity;
-  /** Acknowledged a moment ago, in that order; no more than MAX_REMEMBERED_MESSAGES. */
-  private acknowledged: SentMessage[] = [];
-  /** Sent, and not yet come back, over a connection where that is to be expected. */
-  private unheard: SentMessage[] = [];
   /** The window was full when the last slice ended: the next acknowledgement goes on. */
   private stalled = false;
   /** While there are suspects: until when what is new has its turn. */
@@ -212,6 +187,7 @@ export class Publisher {
 
   constructor(private readonly options: PublisherOptions) {
     this.filler = new BatchFiller(options);
+    this.sent = new SentMessages(options.timing);
     this.outbox = new Outbox(
       () => options.limits.maxOutboxEvents,
       (full) => this.wake(full),
@@ -225,7 +201,7 @@ export class Publisher {
 
   /** Messages sent and not yet acknowledged. */
   get unacknowledged(): number {
-    return this.inFlight.size;
+    return this.sent.underWay;
   }
 
   /** Whether writes wait though nothing but the broker, or this thread, keeps them from leaving. */
@@ -267,16 +243,11 @@ export class Publisher {
     this.sink = null;
     this.cancel();
     this.heartbeat.stop();
-    this.forgetOld();
-    const unanswered = [...this.inFlight];
-    const uncertain = this.acknowledged.splice(0);
-    this.inFlight.clear();
-    this.inFlightBytes = 0;
+    const { unanswered, uncertain } = this.sent.takeAll();
     const isSolved = isHungUp && sink !== null && this.suspect(unanswered, sink);
-    if (!isHungUp) uncertain.unshift(...unanswered);
     for (const message of unanswered) message.traces?.end("the connection to the broker ended");
+    for (const message of isHungUp ? [] : unanswered) this.restore(message);
     for (const message of uncertain) this.restore(message);
-    for (const message of this.unheard.splice(0)) this.restore(message);
     this.resolveDrained();
     return isSolved;
   }
@@ -300,7 +271,7 @@ export class Publisher {
    */
   beat(acknowledged: (problem?: PublishProblem) => void = () => {}): number {
     const { sink } = this;
-    if (sink === null || this.inFlight.size > 0 || this.isMuted) return 0;
+    if (sink === null || this.sent.underWay > 0 || this.isMuted) return 0;
     this.filler.begin(sink.maxMessageBytes, false, sink.agreement.version);
     this.isBeating = true;
     sink.send(this.filler.finish(++this.sequence), (problem) => {
@@ -316,12 +287,10 @@ export class Publisher {
    * that did not come will not: the broker acknowledged them and dropped them.
    */
   noteHeard(sequence: number): void {
-    const { unheard, sink } = this;
-    let before = 0;
-    while (before < unheard.length && unheard[before].sequence < sequence) before++;
-    const dropped = unheard.splice(0, before);
+    const { sink } = this;
+    const { dropped, heard } = this.sent.takeHeard(sequence);
     if (sink === null) return;
-    if (unheard[0]?.sequence === sequence) sink.notePassed(unheard.shift()!.bytes);
+    if (heard !== null) sink.notePassed(heard.bytes);
     for (const message of dropped) {
       this.noteRefused(sink, message, {
         message: "it is acknowledged and dropped",
@@ -337,7 +306,7 @@ export class Publisher {
   /** For as long as a write may wait for company nothing was sent: it would wait alone. */
   private get isQuiet(): boolean {
     const { timing, limits } = this.options;
-    return this.inFlight.size === 0 && timing.nowMs() - this.lastSentMs >= limits.batchMs;
+    return this.sent.underWay === 0 && timing.nowMs() - this.lastSentMs >= limits.batchMs;
   }
 
   /** The limits in the options are others than before: what waits may be due. */
@@ -376,11 +345,11 @@ export class Publisher {
       this.sendBatch(sink);
     }
     const pauseMs = sink.pauseMs();
-    const isFree = pauseMs === 0 && this.inFlight.size === 0;
+    const isFree = pauseMs === 0 && this.sent.underWay === 0;
     if (this.suspects.size > 0 && isFree) this.sendSuspect(sink);
     this.stalled = !this.isIdle;
     if (this.stalled && pauseMs > 0) this.cancelTimer ??= timing.after(pauseMs, this.pump);
-    if (this.isIdle && this.inFlight.size === 0) this.resolveDrained();
+    if (this.isIdle && this.sent.underWay === 0) this.resolveDrained();
   };
 
   private stayMute(): void {
@@ -392,9 +361,7 @@ export class Publisher {
 
   /** Whether there is room for one more of what is new, and no suspect's turn. */
   private mayGoOn(sink: MessageSink): boolean {
-    if (this.inFlight.size >= Math.min(WINDOW_MESSAGES, sink.receiveMaximum)) return false;
-    if (this.inFlightBytes >= WINDOW_BYTES || sink.pauseMs() > 0) return false;
-    for (const message of this.inFlight) if (message.isAlone) return false;
+    if (this.sent.isFull(sink.receiveMaximum) || sink.pauseMs() > 0) return false;
     return this.suspects.size === 0 || this.options.timing.nowMs() < this.freshUntilMs;
   }
 
@@ -473,9 +440,8 @@ export class Publisher {
     const events = filler.count;
     if (filler.references !== this.referred) this.referredMs = this.options.timing.nowMs();
     this.referred = filler.references;
-    const message = { ...held, bytes: length, sequence, events, acknowledgedAt: Infinity };
-    this.inFlight.add(message);
-    this.inFlightBytes += length;
+    const message = { ...held, bytes: length, sequence, events, acknowledgedAtMs: Infinity };
+    this.sent.add(message);
     this.publishedBatches++;
     this.publishedEvents += events;
     this.publishedBytes += length;
@@ -483,14 +449,13 @@ export class Publisher {
     this.heartbeat.restart();
     const deliver = (): void => {
       // The connection this was meant for, or sent over, may be gone, and with it this account.
-      if (!this.inFlight.has(message)) return;
-      if (sink.isEchoing) this.unheard.push(message);
-      if (this.unheard.length > MAX_UNHEARD_MESSAGES) this.unheard.shift();
+      if (!this.sent.isUnderWay(message)) return;
+      if (sink.isEchoing) this.sent.awaitReturn(message);
       const { traces } = message;
       traces?.sent();
       const acknowledged = (problem?: PublishProblem): void => {
         traces?.end(problem?.message);
-        if (this.inFlight.delete(message)) this.acknowledge(sink, message, problem);
+        if (this.sent.conclude(message)) this.acknowledge(sink, message, problem);
       };
       if (traces === null) sink.send(bytes, acknowledged);
       else sink.send(bytes, acknowledged, formatTraceparent(traces.contexts[0]!));
@@ -500,21 +465,17 @@ export class Publisher {
   }
 
   private acknowledge(sink: MessageSink, message: SentMessage, problem?: PublishProblem): void {
-    const nowMs = this.options.timing.nowMs();
-    message.acknowledgedAt = nowMs;
-    this.inFlightBytes -= message.bytes;
-    if (message.isAlone) this.freshUntilMs = nowMs + FRESH_TURN_MS;
+    if (message.isAlone) this.freshUntilMs = this.options.timing.nowMs() + FRESH_TURN_MS;
     this.noteAnswered();
     if (problem !== undefined) {
       this.noteRefused(sink, message, problem);
     } else {
       if (!sink.isEchoing) sink.notePassed(message.bytes);
-      this.acknowledged.push(message);
-      this.forgetOld();
+      this.sent.remember(message);
     }
     // Not stalled, what waits has its timer and gathers company until then.
     if (this.stalled || message.isAlone) this.pumpSoon();
-    else if (this.isIdle && this.inFlight.size === 0) this.resolveDrained();
+    else if (this.isIdle && this.sent.underWay === 0) this.resolveDrained();
   }
 
   /** Its number is used up, so the receivers will know. */
@@ -568,14 +529,6 @@ export class Publisher {
     this.outbox.restore(ids, expiries);
     if (traces?.isDelivered === false) this.traces.putBack(traces.taken);
     if (flush) this.outbox.flushPending = true;
-  }
-
-  private forgetOld(): void {
-    const { acknowledged } = this;
-    const sinceMs = this.options.timing.nowMs() - REMEMBER_MS;
-    let old = Math.max(0, acknowledged.length - MAX_REMEMBERED_MESSAGES);
-    while (old < acknowledged.length && acknowledged[old].acknowledgedAt < sinceMs) old++;
-    if (old > 0) acknowledged.splice(0, old);
   }
 
   private resolveDrained(): void {
