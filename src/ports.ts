@@ -155,7 +155,7 @@ export interface Link {
 
 /** Gets what comes over a Link. */
 export interface LinkHandler {
-  /** Bytes came; they are the handler's to keep. */
+  /** Bytes came. They are the handler's to look at until it returns: what it keeps, it copies. */
   receive(bytes: Uint8Array): void;
   /** Everything is sent; called after `queuedBytes` was above 0. */
   drained(): void;

@@ -12,6 +12,7 @@ import { specialAddress } from "../config/special-address.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { refusalToCall, reasonOfTls, tlsOptions, type PeerSecurity } from "./peer-security.ts";
 import { REFUSAL_REASONS } from "./refusal-reasons.ts";
+import { releaseLarge } from "../core/bytes.ts";
 import { SendQueue } from "../send-queue.ts";
 
 const CONNECT_MS = 5_000;
@@ -225,8 +226,11 @@ class OutgoingLink implements Link {
   }
 
   private onData(chunk: Buffer): void {
+    if (this.firstBytes === null) {
+      if (!this.hasEnded) this.handler?.receive(chunk);
+      return releaseLarge(chunk);
+    }
     if (this.hasEnded) return;
-    if (this.firstBytes === null) return this.handler?.receive(chunk);
     const firstBytes = Buffer.concat([this.firstBytes, chunk]);
     this.firstBytes = firstBytes;
     const text = firstBytes.toString("latin1", 0, MAX_REFUSAL_BYTES);

@@ -39,8 +39,8 @@ export class OpeningGate implements LinkHandler {
     if (this.isOver) return;
     this.came.push(bytes);
     const found = this.options.examine(this.came.bytes);
-    if (found === "more") return;
-    if (found === null) return this.open(this.came.bytes);
+    if (found === "more") return this.came.settle();
+    if (found === null) return this.open();
     if (found.reply.length > 0) this.options.link.send(found.reply);
     this.close(found.problem);
   }
@@ -61,18 +61,23 @@ export class OpeningGate implements LinkHandler {
     this.options.link.end();
   }
 
-  private open(all: Uint8Array): void {
+  private open(): void {
     this.finish(null);
     this.behind = this.options.passOn();
-    this.behind.receive(all);
+    this.behind.receive(this.came.bytes);
+    this.forget();
   }
 
   private finish(problem: string | null): void {
     if (this.isOver) return;
     this.isOver = true;
     this.cancel();
+    if (problem !== null) this.forget();
+    this.options.onEnd(problem);
+  }
+
+  private forget(): void {
     this.came.skip(this.came.length);
     this.came.settle();
-    this.options.onEnd(problem);
   }
 }

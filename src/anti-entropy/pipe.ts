@@ -43,7 +43,7 @@ export class Pipe {
   get nearHandler(): LinkHandler {
     return {
       receive: (bytes) => {
-        if (this.far === null) this.early.push(bytes);
+        if (this.far === null) this.early.push(new Uint8Array(bytes));
         else this.pass(bytes, this.near, this.far);
       },
       drained: () => this.far?.resume(),

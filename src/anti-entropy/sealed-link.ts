@@ -6,6 +6,7 @@
  * doubled or comes from elsewhere cannot be opened. That a stream breaks off can be seen by the
  * session, which knows what is still to come.
  */
+import { releaseLarge } from "../core/bytes.ts";
 import type { Link, LinkHandler } from "../ports.ts";
 import { TAG_BYTES } from "../security/aead.ts";
 import {
@@ -190,7 +191,9 @@ export abstract class SealedLink implements Link, LinkHandler {
     }
     this.unopened.skip(at);
     this.sealingReceived += opened.length * OVERHEAD_BYTES;
-    this.deliver(opened.length === 1 ? opened[0]! : Buffer.concat(opened));
+    const all = opened.length === 1 ? opened[0]! : Buffer.concat(opened);
+    this.deliver(all);
+    for (const bytes of [...opened, all]) releaseLarge(bytes);
     if (rejection !== null) this.reject(rejection);
   }
 }

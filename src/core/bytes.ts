@@ -29,6 +29,15 @@ export function writeU64(bytes: Uint8Array, at: number, value: number): void {
 }
 
 /**
+ * Bytes that hold anything at all, for whoever writes each one before it is read. Where zeros are
+ * asked for, all of 8 MiB is written in one go, and the system has to find memory for it: 10 ms and
+ * more. Throws a RangeError when there is none.
+ */
+export function unfilled(length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
+}
+
+/**
  * A buffer of at least `needed` bytes, and at least twice as many as the one given, of which it
  * begins with the first `used`. The one given must have no other user: if it is large, its
  * memory is given back. No more than `mostBytes`, which `needed` must not exceed.
@@ -39,7 +48,7 @@ export function enlarged(
   needed: number,
   mostBytes = Infinity,
 ): Uint8Array<ArrayBuffer> {
-  const larger = new Uint8Array(Math.min(Math.max(bytes.length * 2, needed), mostBytes));
+  const larger = unfilled(Math.min(Math.max(bytes.length * 2, needed), mostBytes));
   larger.set(bytes.subarray(0, used));
   if (bytes.length > KEPT_BYTES) release(bytes);
   return larger;
@@ -56,6 +65,11 @@ export function release(bytes: Uint8Array | Uint16Array | Uint32Array | Int32Arr
 /** The same of a buffer that is large, provided the bytes are all of it. */
 export function releaseLarge(bytes: Uint8Array): void {
   if (bytes.length > RELEASED_BYTES && bytes.length === bytes.buffer.byteLength) release(bytes);
+}
+
+/** The same of a view, where nobody looks at anything else in its buffer any more either. */
+export function releaseLargeOf(view: Uint8Array): void {
+  if (view.buffer.byteLength > RELEASED_BYTES) release(view);
 }
 
 /** Larger ones are given back at once: what comes next comes into memory that is still cached. */

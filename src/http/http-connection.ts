@@ -3,7 +3,7 @@
  * than that takes: a body when it is asked for, and an answer is made as it is sent.
  */
 import type { Socket } from "bun";
-import { releaseLarge } from "../core/bytes.ts";
+import { releaseLarge, releaseLargeOf } from "../core/bytes.ts";
 import { LARGE_CHUNK_BYTES, type ReadingTurns } from "../reading-turns.ts";
 import { SendQueue } from "../send-queue.ts";
 import { SocketReading } from "../socket-reading.ts";
@@ -90,7 +90,7 @@ export class HttpConnection {
     if (input.length === 0) this.input = bytes;
     else {
       this.input = Buffer.concat([input, bytes]);
-      releaseLarge(input);
+      releaseLargeOf(input);
       releaseLarge(bytes);
     }
     if (this.current !== null) this.feed();
@@ -117,8 +117,7 @@ export class HttpConnection {
     this.onDrained?.();
     this.output.clear();
     this.reading.forget();
-    releaseLarge(this.input);
-    this.input = NOTHING;
+    this.forgetInput();
   }
 
   /** Whether the client has taken too long. */
@@ -142,7 +141,7 @@ export class HttpConnection {
     try {
       const taken = current!.take(input);
       if (taken > 0) this.input = input.subarray(taken);
-      if (taken === input.length) releaseLarge(input);
+      if (taken === input.length) this.forgetInput();
     } catch (error) {
       current!.fail(error as Error);
     }
@@ -287,11 +286,16 @@ export class HttpConnection {
     this.waitFor(Infinity);
   }
 
+  private forgetInput(): void {
+    releaseLargeOf(this.input);
+    this.input = NOTHING;
+  }
+
   /** All is said. What still comes is not read, so that the client can read what it was told. */
   private end(): void {
     if (this.isOver) return;
     this.isEnding = true;
-    this.input = NOTHING;
+    this.forgetInput();
     this.waitFor(LINGER_MS);
     this.reading.resume();
     this.socket.shutdown();

@@ -1,5 +1,5 @@
 /** The body of a request, as it comes: of a length that was told, or in chunks (RFC 9112, 7.1). */
-import { enlarged, releaseLarge } from "../core/bytes.ts";
+import { enlarged, releaseLarge, unfilled } from "../core/bytes.ts";
 
 /** Why a body is no body: told with the status. */
 export class BodyProblem extends Error {
@@ -36,7 +36,7 @@ export class RequestBody {
   ) {
     if (announced !== null && announced > mostBytes) throw this.tooLong();
     this.left = announced ?? 0;
-    this.all = new Uint8Array(announced ?? 0);
+    this.all = unfilled(announced ?? 0);
     this.state = announced === null ? "size" : "data";
     this.isOver = announced === 0;
   }

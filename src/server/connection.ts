@@ -121,7 +121,10 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
     this.lastActiveMs = this.shared.nowMs();
     if (handler === null) this.shared.context.services.statistics.receivedBytes += chunk.length;
     if (chunk.length >= LARGE_CHUNK_BYTES) this.reading.awaitTurn();
-    if (handler !== null) return handler.receive(chunk);
+    if (handler !== null) {
+      handler.receive(chunk);
+      return releaseLarge(chunk);
+    }
     runner.add(chunk);
     const { runQueue } = this.shared;
     if (runQueue.isSpent) runner.goOn();

@@ -1,6 +1,6 @@
 /** Input of a connection that is not consumed yet. */
 
-import { releaseLarge } from "../core/bytes.ts";
+import { releaseLarge, unfilled } from "../core/bytes.ts";
 
 /** The bytes are `bytes[start]` to `bytes[end]`; whoever consumes them moves `start`. */
 export class InputBuffer {
@@ -72,7 +72,7 @@ export class InputBuffer {
     const kept = this.bytes.subarray(this.start, this.end);
     const length = kept.length + chunk.length;
     // Growing by a factor keeps the copying of a long request linear.
-    const larger = new Uint8Array(this.roomFor(length));
+    const larger = unfilled(this.roomFor(length));
     larger.set(kept);
     larger.set(chunk, kept.length);
     releaseLarge(chunk);

@@ -25,7 +25,7 @@
  * moving them; so under any churn memory stays within about twice what is live.
  */
 
-import { release } from "../bytes.ts";
+import { release, unfilled } from "../bytes.ts";
 import type { Leftovers } from "./leftovers.ts";
 import {
   LARGEST_SLOT_BYTES,
@@ -451,7 +451,7 @@ export function offsetOf(reference: number): number {
 /** Null when the system has no memory for it. */
 function bufferOf(bytes: number): ArrayBuffer | null {
   try {
-    return new ArrayBuffer(bytes);
+    return unfilled(bytes).buffer;
   } catch (error) {
     if (error instanceof RangeError) return null;
     throw error;

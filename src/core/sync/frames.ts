@@ -12,7 +12,7 @@
  * `overrun`, so that a parser needs to check once an item and not once a field. Memory grows with
  * what has arrived, not with what a length announces.
  */
-import { readU32 } from "../bytes.ts";
+import { readU32, unfilled } from "../bytes.ts";
 import { decompress, MAX_UNPACKED_BYTES, type Compressor } from "../data/compression.ts";
 import type { VersionWords } from "../data/entry.ts";
 
@@ -287,7 +287,7 @@ export class FrameReader {
     const isTooSmall = waiting + length > from.length;
     const isTooLarge = from.length > KEEP_BYTES && waiting + length < KEEP_BYTES / 2;
     if (isTooSmall || isTooLarge) {
-      this.stream = new Uint8Array(Math.max(4096, (waiting + length) * (isTooSmall ? 2 : 1)));
+      this.stream = unfilled(Math.max(4096, (waiting + length) * (isTooSmall ? 2 : 1)));
       this.stream.set(from.subarray(start, this.streamEnd));
     } else from.copyWithin(0, start, this.streamEnd);
     this.streamAt -= start;

@@ -13,16 +13,21 @@ test("is what came, whatever was read in between", () => {
     fc.property(fc.array(act), (acts) => {
       const unread = new UnreadBytes();
       let model: number[] = [];
+      const came: Uint8Array[] = [];
       for (const it of acts) {
-        if (it === "settle") unread.settle();
-        else if (typeof it === "number") {
+        if (it === "settle") {
+          unread.settle();
+          // Whoever handed it over may do with it as he likes again.
+          for (const bytes of came.splice(0)) bytes.fill(0);
+        } else if (typeof it === "number") {
           const count = Math.min(it, model.length);
           unread.skip(count);
           model = model.slice(count);
         } else {
-          const original = Uint8Array.from(it);
-          unread.push(it);
-          model.push(...original);
+          const bytes = Uint8Array.from(it);
+          came.push(bytes);
+          unread.push(bytes);
+          model.push(...bytes);
         }
         expect([...unread.bytes]).toEqual(model);
         expect(unread.length).toBe(model.length);

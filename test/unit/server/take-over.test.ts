@@ -90,6 +90,15 @@ describe("a handler", () => {
     expect(client.read()).toBe("0123456789abc");
   });
 
+  test("is shown what comes, whose memory is given back then", () => {
+    const { recorder, client } = connect();
+    client.send("PEER\n");
+    const chunk = new Uint8Array(100_000).fill(120);
+    client.connection.onData(chunk);
+    expect(recorder.received.length).toBe(100_000);
+    expect(chunk.buffer.byteLength).toBe(0);
+  });
+
   test("holds the other side back", () => {
     const { recorder, client } = connect();
     client.send("PEER\n");

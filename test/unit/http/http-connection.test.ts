@@ -1,0 +1,40 @@
+/** A connection of the HTTP port without a socket: what becomes of the memory that comes. */
+import { expect, test } from "bun:test";
+import type { Socket } from "bun";
+import { HttpConnection } from "../../../src/http/http-connection.ts";
+import { ReadingTurns } from "../../../src/reading-turns.ts";
+import { eventLoop } from "../../../src/world.ts";
+import { eventually } from "../../support/eventually.ts";
+
+const socket = {
+  write: (bytes: Uint8Array) => bytes.length,
+  pause() {},
+  resume() {},
+  shutdown() {},
+  terminate() {},
+} as unknown as Socket<HttpConnection | null>;
+
+test("memory is given back as soon as what came in it is used", async () => {
+  let body: Uint8Array | null = null;
+  const connection = new HttpConnection(socket, {
+    timing: eventLoop,
+    readingTurns: new ReadingTurns(eventLoop),
+    date: () => null,
+    async answer(request) {
+      body = await request.bytes(1_000_000);
+      return new Response("");
+    },
+    onBug(error) {
+      throw error;
+    },
+  });
+  const head = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n";
+  const first = Uint8Array.from(Buffer.from(head + "x".repeat(50_000)));
+  const second = new Uint8Array(50_000).fill(120);
+  connection.onData(first);
+  connection.onData(second);
+  await eventually("the body is there", () => body !== null);
+  expect(Buffer.from(body!).toString()).toBe("x".repeat(100_000));
+  expect(first.buffer.byteLength).toBe(0);
+  expect(second.buffer.byteLength).toBe(0);
+});
