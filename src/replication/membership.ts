@@ -5,7 +5,8 @@
  * Writes that gathered during an outage wait until the peers that were there before have
  * announced themselves anew, or ANSWER_MS have passed: a broker that was restarted knows
  * no subscribers yet and would acknowledge messages that reach nobody. ANSWER_MS is the
- * longest pause between two attempts to connect, so by then everybody is back.
+ * longest pause between two attempts to connect, so by then everybody is back. It counts from the
+ * connection of whoever came first, as far as this node has heard.
  */
 import { agreeWithAll, type Agreement, type Capabilities } from "../core/data/capabilities.ts";
 import { byPeer, type Series } from "../fact.ts";
@@ -36,6 +37,8 @@ export function nodeIdOf(topicName: string): string {
 }
 
 const ANSWER_MS = 5_000;
+/** A node says for how long it has been connected as long as others may wait. */
+const TELLING_MS = 2 * ANSWER_MS;
 /** A broker that shuts down may still pass on wills: who left so shortly before is awaited too. */
 const LEFT_WITH_BROKER_MS = 5_000;
 /** After a connection it takes so long, in ms, until silence means that somebody has left. */
@@ -146,6 +149,8 @@ export class Membership {
   private announcedRoot: string | null = null;
   private readonly announcer: Announcer;
   private upMs = 0;
+  /** The earliest moment since the last outage at which somebody was connected; Infinity in one. */
+  private brokerUpMs = Infinity;
   /** In what way everybody was spoken to, as of when. */
   private agreed: Agreement = { version: 0, features: 0 };
   private agreedMs = -Infinity;
@@ -177,7 +182,10 @@ export class Membership {
     this.isWaiting = true;
     // Alone after an outage: others may be on their way back as well.
     if (this.unheard.size === 0 && (this.hasPeersBack || !afterOutage)) this.ready();
-    else this.cancelReady = this.options.timing.after(ANSWER_MS, () => this.ready());
+    else {
+      this.noteConnected(0);
+      this.awaitOthers();
+    }
   }
 
   /** Waits for nobody any longer. */
@@ -197,6 +205,7 @@ export class Membership {
     this.isWaiting = false;
     this.doesBrokerKeep = false;
     this.hasPeersBack = false;
+    this.brokerUpMs = Infinity;
     const former = this.presences.online(this.options.timing.nowMs(), LEFT_WITH_BROKER_MS);
     // Where some were met, those that were only heard of do not keep them waiting.
     const met = former.filter(this.options.isKept);
@@ -268,6 +277,22 @@ export class Membership {
     if (isBack) unheard.delete(presence.nodeId);
     else unheard.clear();
     if (unheard.size === 0) this.ready();
+    else if (!retained) this.noteConnected(presence.connectedMs);
+  }
+
+  /** Somebody has been connected for so long. */
+  private noteConnected(forMs: number): void {
+    const sinceMs = this.options.timing.nowMs() - forMs;
+    if (sinceMs >= this.brokerUpMs) return;
+    this.brokerUpMs = sinceMs;
+    if (this.isWaiting) this.awaitOthers();
+  }
+
+  private awaitOthers(): void {
+    const { timing } = this.options;
+    this.cancelReady?.();
+    const leftMs = Math.max(0, this.brokerUpMs + ANSWER_MS - timing.nowMs());
+    this.cancelReady = timing.after(leftMs, () => this.ready());
   }
 
   /** Everybody else who is known, by node id. */
@@ -379,6 +404,12 @@ export class Membership {
     this.options.publish(this.presence(true));
   }
 
+  /** For how long this node has been connected, as long as somebody may want to know. */
+  private get connectedMs(): number {
+    const forMs = Math.floor(this.options.timing.nowMs() - this.upMs);
+    return this.connected && forMs <= TELLING_MS ? forMs : 0;
+  }
+
   private presence(online: boolean): Buffer {
     const { nodeId, epoch, address, version, rootHex, isRelayed } = this.options;
     const { tlsAddress, clientId, sequence, hears } = this.options;
@@ -396,6 +427,7 @@ export class Membership {
       clientId: clientId(),
       hears: hears(),
       refreshMs: this.announcer.refreshMs,
+      connectedMs: this.connectedMs,
       capabilities: this.options.capabilities,
     });
   }

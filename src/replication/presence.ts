@@ -4,7 +4,7 @@
  * JSON, so that any MQTT tool shows it, unless a cluster secret seals it (`sealed-transport.ts`).
  *
  *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "seq",
- *     "speaks", "tls"?, "client_id"?, "hears"?, "relay"?, "every"? }
+ *     "speaks", "tls"?, "client_id"?, "hears"?, "relay"?, "every"?, "up"? }
  *
  * `address` is "none" of a node that nobody reaches at its client port in plain text, and `tls` is
  * where it speaks TLS, to which those turn that know how; `relay` is true of one that
@@ -13,6 +13,8 @@
  * when it is not the node id, and `hears`, false, when the node does not receive what others
  * publish, which is then to be brought to it. `every` is after how many seconds it says all this
  * again, if not after a minute: the more nodes there are, the more seldom each repeats itself.
+ * `up` is for how many ms it has been connected, if that is not long: so long, at least, has the
+ * broker been there for all others to come back to.
  * `speaks` is the lowest and the highest version of the protocol between nodes that it speaks, and
  * its features (`capabilities.ts`): what it publishes is in a form that all can read who are there.
  * An empty message takes the place of one of a node that is gone for good.
@@ -53,6 +55,8 @@ export interface Presence {
   readonly hears: boolean;
   /** After what time it is said again, in ms. */
   readonly refreshMs: number;
+  /** For how long it has been connected, in ms; 0 when that is not told. */
+  readonly connectedMs: number;
   /** What it speaks. */
   readonly capabilities: Capabilities;
 }
@@ -89,7 +93,7 @@ const CHANGES_AT_ONCE = 512;
 /** The message that announces this. */
 export function encodePresence(presence: Presence): Buffer {
   const { nodeId, epoch, connection, address, version, root, online } = presence;
-  const { tlsAddress, sequence, clientId, hears, isRelayed, refreshMs } = presence;
+  const { tlsAddress, sequence, clientId, hears, isRelayed, refreshMs, connectedMs } = presence;
   const { lowest, highest, features } = presence.capabilities;
   const message = { v: FORMAT_VERSION, node_id: nodeId, epoch, connection, address, version };
   const rest = {
@@ -99,6 +103,7 @@ export function encodePresence(presence: Presence): Buffer {
     ...(!hears && { hears }),
     ...(isRelayed && { relay: true }),
     ...(refreshMs !== REFRESH_MS && { every: Math.ceil(refreshMs / 1_000) }),
+    ...(connectedMs > 0 && { up: connectedMs }),
   };
   return Buffer.from(JSON.stringify({ ...message, ...rest }));
 }
@@ -123,10 +128,11 @@ export function decodePresence(message: Buffer): Presence | null {
   const isRelayed = found["relay"] === true;
   if (root !== null && (typeof root !== "string" || !/^[0-9a-f]{1,128}$/.test(root))) return null;
   const { seq: sequence = 0, client_id: clientId = nodeId, hears = true } = found;
-  const { tls: tlsAddress = "", every = REFRESH_MS / 1_000 } = found;
+  const { tls: tlsAddress = "", every = REFRESH_MS / 1_000, up: connectedMs = 0 } = found;
   if (typeof tlsAddress !== "string") return null;
   if (tlsAddress !== "" && parseHostPort(tlsAddress) === undefined) return null;
   if (!isCount(every)) return null;
+  if (connectedMs !== 0 && !isCount(connectedMs)) return null;
   const refreshMs = Math.min(Math.max((every as number) * 1_000, REFRESH_MS), MAX_REFRESH_MS);
   if (sequence !== 0 && !isCount(sequence)) return null;
   if (typeof clientId !== "string" || clientId.length > MAX_CLIENT_ID) return null;
@@ -140,6 +146,7 @@ export function decodePresence(message: Buffer): Presence | null {
     clientId,
     hears: hears !== false,
     refreshMs,
+    connectedMs,
     capabilities,
   };
 }

@@ -187,6 +187,7 @@ export class Liar implements Party {
       clientId: chance.pick([nodeId, "somebody"]),
       hears: chance.happens(0.7),
       refreshMs: chance.pick([60_000, 60_000, 1_200_000]),
+      connectedMs: chance.pick([0, 0, 1_000, 1_000_000]),
       capabilities: chance.pick([CURRENT, OLDEST, { lowest: 9, highest: 255, features: 0 }]),
     };
     const topic = `sim/nodes/${encodeURIComponent(nodeId)}`;

@@ -195,6 +195,7 @@ export class SealedFuzzer implements Fuzzer {
       clientId: "peer",
       hears: true,
       refreshMs: 60_000,
+      connectedMs: 0,
       capabilities: CURRENT,
     });
   }

@@ -24,12 +24,15 @@ const SAID = {
     hears: true,
     isRelayed: false,
     refreshMs: 60_000,
+    connectedMs: 0,
   },
   capabilities: CURRENT,
 };
 
 let timeline: Timeline;
 let published: boolean[];
+/** For how long it said each time that it was connected. */
+let connectedMs: number[];
 let duplicates: number;
 let membership: Membership;
 let kept: Set<string>;
@@ -43,6 +46,7 @@ let rootHex: string | null;
 beforeEach(() => {
   timeline = new Timeline();
   published = [];
+  connectedMs = [];
   duplicates = 0;
   kept = new Set();
   asked = 0;
@@ -65,7 +69,11 @@ beforeEach(() => {
     isMember: (nodeId) => members.has(nodeId),
     isForgotten: (nodeId) => forgotten.has(nodeId),
     onPresence() {},
-    publish: (message) => void published.push(decodePresence(message)!.online),
+    publish(message) {
+      const presence = decodePresence(message)!;
+      published.push(presence.online);
+      connectedMs.push(presence.connectedMs);
+    },
     onReady: () => readyMs.push(timeline.nowMs),
     isKept: (nodeId) => {
       asked++;
@@ -374,8 +382,8 @@ describe("whoever makes up nodes", () => {
 });
 
 describe("what waits to be published after an outage goes when all that were there", () => {
-  const say = (nodeId: string, connection: number, retained: boolean): void => {
-    const rest = { epoch: 1, ...SAID, connection, clientId: nodeId };
+  const say = (nodeId: string, connection: number, retained: boolean, connectedMs = 0): void => {
+    const rest = { epoch: 1, ...SAID, connection, clientId: nodeId, connectedMs };
     const message = encodePresence({ nodeId, online: true, ...rest });
     membership.receive(nodeId, message, retained);
   };
@@ -415,6 +423,42 @@ describe("what waits to be published after an outage goes when all that were the
     expect(isReady()).toBe(false);
     pass(200);
     expect(isReady()).toBe(true);
+  });
+
+  test("have had that time since somebody came, by what is heard, not by what is remembered", () => {
+    connect();
+    say("n3", 1, false);
+    say("n1", 1, false);
+    membership.down();
+    readyMs = [];
+    connect();
+    pass(100);
+    say("n1", 2, true, 60_000);
+    pass(900);
+    say("n2", 2, false, 2_500);
+    pass(2_400);
+    expect(isReady()).toBe(false);
+    pass(200);
+    expect(isReady()).toBe(true);
+  });
+
+  test("have had it long ago, as who is heard has been there for long", () => {
+    connect();
+    say("n1", 2, false, 60_000);
+    pass(0);
+    expect(isReady()).toBe(true);
+  });
+
+  test("and others are told how long that is, as long as they may want to know", () => {
+    connect();
+    const told = [1_500, 7_000, 60_000].map((ms) => {
+      pass(ms);
+      membership.announce();
+      return connectedMs.at(-1);
+    });
+    expect(told).toEqual([1_500, 8_500, 0]);
+    membership.down();
+    expect(decodePresence(membership.nextWill())!.connectedMs).toBe(0);
   });
 });
 
