@@ -45,8 +45,9 @@ const MANY = 8;
 const MANY_A_SECOND = 2;
 /** Who has come within this time has nothing to say to others that come, if the broker keeps it. */
 const SETTLED_MS = 5_000;
-/** Members are counted this often at most. */
+/** Members are counted this often at most, in ms, and so much more seldom for each there may be. */
 const COUNT_EVERY_MS = 250;
+const COUNT_A_NODE_MS = 25;
 
 /** What it is made with. */
 export interface AnnouncerOptions {
@@ -59,6 +60,12 @@ export interface AnnouncerOptions {
   readonly expectedMembers: () => number;
   /** Says it. */
   readonly announce: () => void;
+}
+
+/** Other nodes that are heard of, and those that there may be. */
+interface Counts {
+  readonly members: number;
+  readonly expected: number;
 }
 
 /** See the file header. */
@@ -80,8 +87,8 @@ export class Announcer {
   private newcomers = 0;
   private newcomersMs = -Infinity;
   private upMs = 0;
-  private counted = 0;
-  private countedMs = -Infinity;
+  private counted: Counts = { members: 0, expected: 0 };
+  private nextCountMs = -Infinity;
 
   constructor(private readonly options: AnnouncerOptions) {}
 
@@ -166,14 +173,20 @@ export class Announcer {
   }
 
   private get expected(): number {
-    return Math.max(this.members, this.options.expectedMembers());
+    return this.counts().expected;
   }
 
   private get members(): number {
+    return this.counts().members;
+  }
+
+  private counts(): Counts {
     const nowMs = this.options.timing.nowMs();
-    if (nowMs - this.countedMs >= COUNT_EVERY_MS) {
-      this.countedMs = nowMs;
-      this.counted = this.options.members();
+    if (nowMs >= this.nextCountMs) {
+      const members = this.options.members();
+      const expected = Math.max(members, this.options.expectedMembers());
+      this.counted = { members, expected };
+      this.nextCountMs = nowMs + COUNT_EVERY_MS + COUNT_A_NODE_MS * expected;
     }
     return this.counted;
   }
