@@ -65,7 +65,7 @@ export class Broker {
     tooLong: 0,
     tooMany: 0,
   };
-  private readonly connections: Connection[] = [];
+  private readonly connections = new Set<Connection>();
   private readonly retained = new Map<string, Buffer>();
   /** Messages for clients that are away and have persistent sessions, by client id. */
   private readonly kept = new Map<string, Message[]>();
@@ -111,7 +111,7 @@ export class Broker {
 
   /** Breaks the connections of a node, which notices later. */
   cutOff(place: number): void {
-    for (const connection of this.connections.filter((it) => it.transport.place === place)) {
+    for (const connection of [...this.connections].filter((it) => it.transport.place === place)) {
       const delayMs = connection.transport.chance.next() * KEEP_ALIVE_MS;
       this.timeline.after(delayMs, () => this.lose(connection, true));
     }
@@ -121,13 +121,13 @@ export class Broker {
   accept(transport: BrokerTransport, will: { topic: string; payload: Buffer }): Connection | null {
     if (!this.isUp || !this.network.connects(transport.place, this.place)) return null;
     const { clientId } = transport.options;
-    const earlier = this.connections.find((it) => it.transport.options.clientId === clientId);
+    const earlier = this.clientNamed(clientId);
     if (earlier !== undefined) this.lose(earlier, true);
     const connection: Connection = {
       ...{ transport, will, waiting: [], isBusy: false, lastMs: 0 },
       ...{ secondMs: -Infinity, inSecond: 0 },
     };
-    this.connections.push(connection);
+    this.connections.add(connection);
     return connection;
   }
 
@@ -173,7 +173,7 @@ export class Broker {
       this.passOn(connection, message);
     }
     for (const [clientId, messages] of this.kept) {
-      if (this.connections.some((it) => it.transport.options.clientId === clientId)) continue;
+      if (this.clientNamed(clientId) !== undefined) continue;
       if (/\/(nodes|sync)\//.test(topic) || messages.length >= MAX_KEPT) continue;
       this.counts.kept++;
       messages.push(message);
@@ -182,9 +182,7 @@ export class Broker {
 
   /** Ends a connection; with `unexpected`, its will is published. */
   lose(connection: Connection, unexpected: boolean): void {
-    const at = this.connections.indexOf(connection);
-    if (at < 0) return;
-    this.connections.splice(at, 1);
+    if (!this.connections.delete(connection)) return;
     const { transport, will, waiting } = connection;
     if (!transport.options.cleanSession && this.isUp) {
       const kept = this.kept.get(transport.options.clientId) ?? [];
@@ -193,6 +191,13 @@ export class Broker {
     }
     if (unexpected) this.publish(null, will.topic, will.payload, true);
     transport.lost(connection, unexpected);
+  }
+
+  private clientNamed(clientId: string): Connection | undefined {
+    for (const connection of this.connections) {
+      if (connection.transport.options.clientId === clientId) return connection;
+    }
+    return undefined;
   }
 
   private passOn(connection: Connection, message: Message): void {
@@ -229,7 +234,7 @@ export class Broker {
       connection.lastMs = atMs;
     }
     timeline.after(atMs - timeline.nowMs, () => {
-      const isThere = this.connections.includes(connection);
+      const isThere = this.connections.has(connection);
       if (!isThere || !this.network.reaches(this.place, connection.transport.place)) {
         return this.noteLost(connection, message);
       }
@@ -256,7 +261,7 @@ export class Broker {
     connection.transport.options.onMessage(topic, payload, retained, () => {
       connection.isBusy = false;
       connection.waiting.shift();
-      if (this.connections.includes(connection)) this.handOver(connection);
+      if (this.connections.has(connection)) this.handOver(connection);
     });
   }
 }
