@@ -3,7 +3,7 @@
  * yet because it may show writes that are not safe from a crash, is queued and sent in order.
  */
 import type { Socket } from "bun";
-import { release } from "./core/bytes.ts";
+import { release, unfilled } from "./core/bytes.ts";
 
 /** See the file header. */
 export class SendQueue {
@@ -12,6 +12,8 @@ export class SendQueue {
   private readonly pieces: Uint8Array[] = [];
   /** For each piece, how far the journal has to be safe before it may leave. */
   private readonly positions: number[] = [];
+  /** Length of the buffer of the last piece, if that is our own to write to; else 0. */
+  private lastRoom = 0;
 
   constructor(private readonly socket: Pick<Socket, "write">) {}
 
@@ -19,7 +21,7 @@ export class SendQueue {
   get heldBytes(): number {
     let bytes = 0;
     for (const piece of this.pieces) bytes += memoryOf(piece);
-    return bytes;
+    return this.lastRoom === 0 ? bytes : bytes + this.lastRoom - this.pieces.at(-1)!.length;
   }
 
   /** Whether what is next waits for the journal, given how far that is safe. */
@@ -33,8 +35,35 @@ export class SendQueue {
    */
   send(bytes: Uint8Array, length = bytes.length, position = 0, safePosition = 0): void {
     const sent = this.trySend(bytes, length, position, safePosition);
-    // Not slice(), which in a Buffer makes no copy.
-    if (sent < length) this.queue(new Uint8Array(bytes.subarray(sent, length)), position);
+    if (sent < length && !this.join(bytes, sent, length, position)) {
+      // Not slice(), which in a Buffer makes no copy.
+      this.queue(new Uint8Array(bytes.subarray(sent, length)), position);
+    }
+  }
+
+  /**
+   * Adds to the last piece what is short beside it and may leave no earlier anyway: a client that
+   * does not read would have thousands of small ones, each of which takes more than what it holds.
+   */
+  private join(bytes: Uint8Array, from: number, to: number, position: number): boolean {
+    const { pieces, positions } = this;
+    const at = pieces.length - 1;
+    const length = to - from;
+    if (at < 0 || position > positions[at]) return false;
+    let last = pieces[at];
+    const before = last.length;
+    const joined = before + length;
+    if (joined > JOINED_BYTES) return false;
+    if (last.byteOffset + joined > this.lastRoom) {
+      last = unfilled(Math.min(2 * joined, JOINED_BYTES));
+      last.set(pieces[at]);
+      if (isLarge(pieces[at])) release(pieces[at]);
+      this.lastRoom = last.length;
+    }
+    pieces[at] = new Uint8Array(last.buffer, last.byteOffset, joined);
+    pieces[at].set(bytes.subarray(from, to), before);
+    this.length += length;
+    return true;
   }
 
   /**
@@ -52,6 +81,7 @@ export class SendQueue {
   queue(bytes: Uint8Array, position: number): void {
     // First, for a buffer that is exchanged for a smaller one is empty afterwards.
     this.length += bytes.length;
+    this.lastRoom = 0;
     this.pieces.push(shrunk(bytes));
     this.positions.push(position);
   }
@@ -65,11 +95,14 @@ export class SendQueue {
       if (sent < 0) return;
       this.length -= sent;
       if (sent < bytes.length) {
-        this.pieces[0] = shrunk(bytes.subarray(sent));
+        const rest = bytes.subarray(sent);
+        this.pieces[0] = shrunk(rest);
+        if (this.pieces[0] !== rest && this.pieces.length === 1) this.lastRoom = 0;
         return;
       }
       this.pieces.shift();
       this.positions.shift();
+      if (this.pieces.length === 0) this.lastRoom = 0;
       if (isLarge(bytes)) release(bytes);
     }
   }
@@ -77,7 +110,7 @@ export class SendQueue {
   /** Forgets everything. */
   clear(): void {
     for (const bytes of this.pieces) if (isLarge(bytes)) release(bytes);
-    this.length = this.pieces.length = this.positions.length = 0;
+    this.length = this.lastRoom = this.pieces.length = this.positions.length = 0;
   }
 
   /** Makes one of the first pieces that may leave, because each write is a system call. */
@@ -91,6 +124,7 @@ export class SendQueue {
       count++;
     }
     if (count < 2) return;
+    if (count === pieces.length) this.lastRoom = 0;
     pieces.splice(0, count, Buffer.concat(pieces.slice(0, count)));
     positions.splice(0, count, 0);
   }

@@ -42,10 +42,11 @@ export class ClientSession {
   held: { release(): void } | null = null;
   /** Called when `heldBytes` has changed. */
   onHeld = (): void => {};
-  /** Sends what is no reply; false when a reply is under way, so that it has to wait. */
-  push: (bytes: Uint8Array) => boolean = () => true;
-  /** Cuts the connection. */
-  cut = (): void => {};
+  /**
+   * Sends what is no reply; false when a reply is under way, so that it has to wait. A client that
+   * has not read so much as `mostUnreadBytes` of what it was sent is told so, and let go.
+   */
+  push: (bytes: Uint8Array, mostUnreadBytes: number) => boolean = () => true;
   /** Set by PEER: the bytes after the request are no requests but belong to this. */
   upgrade: ((link: Link) => LinkHandler) | null = null;
 
@@ -78,9 +79,9 @@ export class ClientSession {
     this.heldBytes = 0;
   }
 
-  /** A line that is no reply to a request, for a client that monitors. */
-  monitorLine(line: string): string {
-    return this.speaksResp ? `+${line}\r\n` : `${line}${this.lineDialect === PLAIN ? "" : "\r"}\n`;
+  /** How a line that is no reply begins and ends, for a client that monitors. */
+  get monitorLine(): readonly [begin: string, end: string] {
+    return this.speaksResp ? ["+", "\r\n"] : ["", this.lineDialect === PLAIN ? "\n" : "\r\n"];
   }
 
   /** The line about this connection in CLIENT LIST. `idleMs` since its last request. */

@@ -11,6 +11,8 @@ export interface ShownLimits {
   readonly parts: number;
   /** Of each part. */
   readonly bytes: number;
+  /** Of all parts together. */
+  readonly totalBytes: number;
 }
 
 const REDACTED = Buffer.from("(redacted)");
@@ -22,8 +24,11 @@ export function shownParts(row: AskedRow, given: Request, limits: ShownLimits): 
   // What stands for the rest is a part itself.
   const shown = total > limits.parts ? limits.parts - 1 : total;
   const parts: Uint8Array[] = [];
+  let left = limits.totalBytes;
   for (let i = -1; i < shown - 1; i++) {
-    parts.push(isSecret(row, request, i) ? REDACTED : shownPart(request, i, limits.bytes));
+    const mostBytes = Math.min(limits.bytes, left);
+    parts.push(isSecret(row, request, i) ? REDACTED : shownPart(request, i, mostBytes));
+    left -= Math.min(mostBytes, request.length(i));
   }
   if (shown < total) parts.push(Buffer.from(`... (${total - shown} more arguments)`));
   return parts;
@@ -59,15 +64,19 @@ function isSecret({ command }: AskedRow, request: Request, i: number): boolean {
 
 /** A part in double quotes, as Redis' MONITOR writes it: what is no printable ASCII as `\x00`. */
 export function quotedPart(bytes: Uint8Array): string {
-  let text = '"';
+  // Not one character after the other to a string, which makes a piece of it for each.
+  const text = Buffer.allocUnsafe(bytes.length * "\\x00".length + 2);
+  let end = text.write('"');
   for (const byte of bytes) {
-    const escape = ESCAPES[byte];
-    if (escape !== undefined) text += escape;
-    else if (byte >= 0x20 && byte < 0x7f) text += String.fromCharCode(byte);
-    else text += `\\x${byte.toString(16).padStart(2, "0")}`;
+    if (byte >= 0x20 && byte < 0x7f && byte !== QUOTE && byte !== BACKSLASH) text[end++] = byte;
+    else end += text.write(ESCAPES[byte] ?? `\\x${byte.toString(16).padStart(2, "0")}`, end);
   }
-  return `${text}"`;
+  end += text.write('"', end);
+  return text.toString("latin1", 0, end);
 }
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
 
 const ESCAPES: Readonly<Record<number, string>> = {
   0x07: "\\a",
@@ -75,6 +84,6 @@ const ESCAPES: Readonly<Record<number, string>> = {
   0x09: "\\t",
   0x0a: "\\n",
   0x0d: "\\r",
-  0x22: '\\"',
-  0x5c: "\\\\",
+  [QUOTE]: '\\"',
+  [BACKSLASH]: "\\\\",
 };

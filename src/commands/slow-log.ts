@@ -24,7 +24,7 @@ export interface SlowLogSettings {
 }
 
 /** How much of a request is kept. */
-export const SLOW_LIMITS = { parts: 32, bytes: 128 } as const;
+export const SLOW_LIMITS = { parts: 32, bytes: 128, totalBytes: 4_096 } as const;
 
 /** See the file header. */
 export class SlowLog {

@@ -4,6 +4,7 @@ import { TAGGED, type Reply } from "../protocol/reply.ts";
 import { command, shown, unknownSubcommand, type Command, type Run } from "./command.ts";
 import { readInteger } from "./expiry-options.ts";
 import { quotedPart } from "./shown-request.ts";
+import { MOST_MONITORS } from "./monitors.ts";
 import type { SlowRequest } from "./slow-log.ts";
 
 const DEFAULT_COUNT = 10;
@@ -79,10 +80,12 @@ function answerRequests(requests: readonly SlowRequest[], reply: Reply): void {
   if (!reply.isResp) reply.line(reply.dialect === TAGGED ? "END" : "");
 }
 
+const MANY = `${MOST_MONITORS} may monitor`;
+
 const monitor: Run = (_request, reply, { services, session }) => {
+  if (!services.watch.monitors.add(session)) return reply.error("Too many connections", MANY);
   session.speaksResp = reply.isResp;
   reply.ok();
-  services.watch.monitors.add(session);
 };
 
 /**

@@ -29,6 +29,7 @@ export interface SharedByConnections extends SharedByRunners {
   nowMs(): number;
 }
 
+const UNREAD = "what was sent is not read; closing the connection";
 /** Nothing more is read while so much waits to be run. */
 const MOST_WAITING_BYTES = 64 * 1024;
 
@@ -60,8 +61,7 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
     this.reading = new SocketReading(socket, shared.readingTurns);
     this.runner = new RequestRunner(this, shared);
     session.onHeld = () => this.account();
-    session.push = (bytes) => this.push(bytes);
-    session.cut = () => this.cutCounted();
+    session.push = (bytes, mostUnreadBytes) => this.push(bytes, mostUnreadBytes);
     shared.deadlines.noteOpened(this);
   }
 
@@ -328,9 +328,14 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
   }
 
   /** Sends what is no reply, unless one is under way. */
-  private push(bytes: Uint8Array): boolean {
+  private push(bytes: Uint8Array, mostUnreadBytes: number): boolean {
     if (this.runner.isBusy) return false;
     if (this.isOver || this.handler !== null) return true;
+    if (this.output.length > mostUnreadBytes) {
+      this.shared.context.services.statistics.cutConnections++;
+      this.end((reply) => reply.error("Connection failed", UNREAD));
+      return true;
+    }
     if (this.session.wantedReplies === "none") return true;
     this.shared.context.services.statistics.sentBytes += bytes.length;
     this.output.transmit(bytes);
@@ -340,11 +345,7 @@ export class Connection implements SocketHandler, MemoryHolder, SafeWaiter, Requ
   }
 
   private cutIfUnread(): void {
-    if (this.output.length > this.shared.limits.maxOutputBytes) this.cutCounted();
-  }
-
-  private cutCounted(): void {
-    if (this.isClosed) return;
+    if (this.isClosed || this.output.length <= this.shared.limits.maxOutputBytes) return;
     this.shared.context.services.statistics.cutConnections++;
     this.cut();
   }

@@ -13,6 +13,7 @@ import { openings } from "./attacks/openings.ts";
 import { relay } from "./attacks/relay.ts";
 import { requests } from "./attacks/requests.ts";
 import { variations } from "./attacks/variations.ts";
+import { watchers } from "./attacks/watchers.ts";
 
 /** See the file header. */
 export const attacks: readonly Attack[] = [
@@ -29,4 +30,5 @@ export const attacks: readonly Attack[] = [
   ...digests,
   ...variations,
   ...http,
+  ...watchers,
 ];

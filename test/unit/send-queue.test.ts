@@ -66,4 +66,46 @@ describe("SendQueue", () => {
       { numRuns: 20 },
     );
   });
+
+  test("short ones are joined, and none leaves before the journal is as far as it asks for", () => {
+    const act = fc.record({
+      length: fc.oneof(fc.integer({ min: 1, max: 100 }), fc.constant(40_000)),
+      isLater: fc.boolean(),
+      room: fc.integer({ min: 0, max: 300 }),
+      safe: fc.nat(5),
+    });
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 60 }), (acts) => {
+        const socket = new NarrowSocket();
+        const outbox = new SendQueue(socket);
+        const wanted: number[] = [];
+        /** For each byte, what it asks for. */
+        const asked: number[] = [];
+        let position = 0;
+        let safePosition = 0;
+        for (const { length, isLater, room, safe } of acts) {
+          if (isLater) position++;
+          const bytes = replyOf(length, 0, wanted.length);
+          for (const byte of bytes) {
+            wanted.push(byte);
+            asked.push(position);
+          }
+          safePosition = Math.min(position, safePosition + safe);
+          socket.room = room;
+          outbox.send(bytes, length, position, safePosition);
+          bytes.fill(0);
+          expect(asked.slice(0, socket.taken.length).every((it) => it <= safePosition)).toBe(true);
+          outbox.flush(safePosition);
+          expect(asked.slice(0, socket.taken.length).every((it) => it <= safePosition)).toBe(true);
+          expect(outbox.length).toBe(wanted.length - socket.taken.length);
+          expect(outbox.heldBytes).toBeGreaterThanOrEqual(outbox.length);
+          expect(outbox.heldBytes).toBeLessThanOrEqual(2 * outbox.length + 65_536);
+        }
+        socket.room = Infinity;
+        outbox.flush(position);
+        expect(Buffer.compare(Buffer.from(socket.taken), Buffer.from(wanted))).toBe(0);
+      }),
+      { numRuns: 50 },
+    );
+  });
 });

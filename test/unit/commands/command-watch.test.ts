@@ -90,6 +90,50 @@ describe("a client that monitors", () => {
     expect(server.watch.monitors.count).toBe(0);
   });
 
+  test("is told that it does not read, and let go, long before it holds much", async () => {
+    const server = new InProcessServer();
+    const monitor = server.connect();
+    monitor.send("MONITOR\n");
+    monitor.capacity = 0;
+    const client = server.connect();
+    let sent = 0;
+    for (; !server.statistics.cutConnections && sent < 1_000; sent++) {
+      client.send(`ECHO ${"x".repeat(3_000)}\n`);
+      await nextTurn(eventLoop);
+    }
+    expect(sent).toBeLessThan(400);
+    expect(monitor.connection.output.length).toBeLessThan(1_100_000);
+    monitor.drain(Infinity);
+    expect(monitor.read()).toEndWith(
+      "ERROR: Connection failed - what was sent is not read; closing the connection\n",
+    );
+    expect(monitor.isShutDown).toBe(true);
+    client.send("GET a\n");
+    await nextTurn(eventLoop);
+    expect(server.watch.monitors.count).toBe(0);
+  });
+
+  test("is shown so much of a request, however many parts it has and whatever they are", async () => {
+    const server = new InProcessServer();
+    const monitor = server.connect();
+    monitor.send("MONITOR\n");
+    server.connect(RESP2).send(respRequest("EXISTS", ...Array<string>(900).fill("\0".repeat(900))));
+    await nextTurn(eventLoop);
+    const told = monitor.read();
+    expect(told).toContain('"... (900 more bytes)" "... (774 more arguments)"\n');
+    expect(told.length).toBeLessThan(4 * 16_384 + 128 * 30);
+  });
+
+  test("is refused when as many do as may", async () => {
+    const server = new InProcessServer();
+    const monitors = Array.from({ length: 64 }, () => server.connect().send("MONITOR\nMONITOR\n"));
+    expect(monitors.map((it) => it.read())).toEqual(Array(64).fill("OK\nOK\n"));
+    const late = server.connect().send("MONITOR\n");
+    expect(late.read()).toBe("ERROR: Too many connections - 64 may monitor\n");
+    monitors[7]!.connection.onClose();
+    expect(late.send("MONITOR\n").read()).toBe("OK\n");
+  });
+
   test("is cut, too, when all clients together hold too much", async () => {
     const server = new InProcessServer({ clientMemoryBytes: 200_000 });
     const monitor = server.connect(RESP2);
