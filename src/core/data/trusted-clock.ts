@@ -46,8 +46,9 @@
  * for so long, or its clock is ahead now: it waits for a peer to say which, for DOUBT_MS, or
  * without end when it is more than a year.
  *
- * A node that has peers forgets deletions only by a time that is confirmed (`mayForget`): what a
- * clock that is days ahead forgets, others have yet to learn.
+ * A node that has peers, or may have some that it has not met since it started, forgets deletions
+ * only by a time that is confirmed (`mayForget`): what a clock that is days ahead forgets, others
+ * have yet to learn.
  *
  * What peers that lie can do with that: when most of those that were asked lie, which are two at
  * least, they hold a node back, and say what time it is where it is not known. One that is alone
@@ -307,11 +308,11 @@ export class TrustedClock {
 
   /**
    * Whether deletions may be forgotten by this time: a peer confirms it, or the clocks have agreed
-   * for long, or nobody else is there to learn of them.
+   * for long, or nobody else can be there to learn of them.
    */
   get mayForget(): boolean {
-    const { farMs, hasPeers, maxAheadMs, monotonicMs } = this.options;
-    if (!hasPeers()) return true;
+    const { farMs, hasPeers, maxAheadMs, mayHavePeers, monotonicMs } = this.options;
+    if (!mayHavePeers && !hasPeers()) return true;
     if (this.current !== "trusted") return this.current === "held";
     if (this.comparedMs !== null) return this.comparedMs <= maxAheadMs + ROUNDING_MS;
     return monotonicMs() - this.sinceMs >= farMs / 4;

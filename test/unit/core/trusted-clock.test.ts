@@ -654,6 +654,17 @@ test("deletions are forgotten by a time that a peer confirms, or that has held f
   expect(create().mayForget).toBe(true);
 });
 
+test("who has met no peers yet forgets nothing because its clock is years ahead", () => {
+  hasPeers = false;
+  offMs = 1_000 * DAY_MS;
+  const clock = new TrustedClock({ ...optionsNow(), mayHavePeers: true });
+  clock.begin(trueMs - 60_000);
+  trueMs += DOUBT_MS + 500;
+  clock.look();
+  isIn(clock, "trusted");
+  expect(clock.mayForget).toBe(false);
+});
+
 test("how far it is ahead of each peer that has said of late what time it is", () => {
   const clock = create();
   clock.noteTime("n2", trueMs - 5_000, "n2:1");
