@@ -5,7 +5,7 @@ import { SHAPE_KEY_VALUE, SHAPE_WORDS } from "../protocol/line-parser.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import type { Outcome } from "../core/store/outcome.ts";
-import { KEEP_EXPIRY } from "../core/store/store.ts";
+import { KEEP_EXPIRY } from "../core/store/own-writes.ts";
 import {
   CHANGES_KEY,
   KNOWS_KEY,

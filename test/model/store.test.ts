@@ -30,7 +30,8 @@ import {
   UNCHANGED,
 } from "../../src/core/store/outcome.ts";
 import { inOneGo } from "../../src/core/store/pieces.ts";
-import { KEEP_EXPIRY, Store } from "../../src/core/store/store.ts";
+import { KEEP_EXPIRY } from "../../src/core/store/own-writes.ts";
+import { Store } from "../../src/core/store/store.ts";
 import { seeded } from "../support/random.ts";
 import { NaiveStore, shown, versionOf, type Part, type State } from "./naive-store.ts";
 import { contentsOf } from "../support/entry-contents.ts";

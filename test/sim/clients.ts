@@ -2,7 +2,8 @@
 import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { APPLIED, NOT_A_NUMBER, UNCHANGED } from "../../src/core/store/outcome.ts";
-import { KEEP_EXPIRY, type Store } from "../../src/core/store/store.ts";
+import { KEEP_EXPIRY } from "../../src/core/store/own-writes.ts";
+import type { Store } from "../../src/core/store/store.ts";
 import type { Chance } from "./chance.ts";
 import { shownBy } from "./oracle.ts";
 import { MAX_EVENT_BYTES, type SimNode } from "./sim-node.ts";

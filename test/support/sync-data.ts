@@ -1,7 +1,7 @@
 /** What the tests of sync sessions put into stores, and how they compare them. */
 import { Int64 } from "../../src/core/data/counter.ts";
 import { Entry } from "../../src/core/data/entry.ts";
-import { KEEP_EXPIRY } from "../../src/core/store/store.ts";
+import { KEEP_EXPIRY } from "../../src/core/store/own-writes.ts";
 import { LATEST } from "../../src/core/tree/merkle.ts";
 import { SyncNode } from "./sync-pair.ts";
 

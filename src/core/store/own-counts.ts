@@ -41,8 +41,6 @@ import type { FlushFloor } from "./flush-floor.ts";
 export class OwnCounts {
   /** When those runs of this node began that count under origins of their own. */
   readonly runStartsMs: number[] = [];
-  /** The number that `add` came to. */
-  readonly number = new Int64();
   private stableMs = 0;
 
   private readonly scratch = new ScratchBytes();
@@ -53,10 +51,13 @@ export class OwnCounts {
   private readonly part = new Entry();
   private readonly partBytes = new Uint8Array(BASE_BYTES + PART_BYTES);
 
-  /** `origin`: what this run counts under. */
+  /**
+   * `countingOrigin`: what this run counts under. In `number` there is what an increment came to.
+   */
   constructor(
     private readonly clock: HybridClock,
     private countingOrigin: Origin,
+    private readonly number: Int64,
   ) {}
 
   /** Whose increments this process adds up (see `StoreOptions.counterOrigin`). */
