@@ -5,7 +5,7 @@
 import { counter, MAX_PEERS_NAMED, OTHERS, text, type Fact, type Series } from "./fact.ts";
 
 /** What bytes are for, and what that means. */
-export const PURPOSES = {
+const PURPOSES = {
   updates: "writes, as batches over the broker",
   presence: "who is there, over the broker",
   sync_tcp: "comparing and healing, from node to node",

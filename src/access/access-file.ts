@@ -9,7 +9,7 @@ import type { Permissions } from "./permission.ts";
 import { applyRules } from "./rules.ts";
 
 /** What a user may be called, in words. */
-export const USER_NAME_RULE = "up to 256 bytes without white space or control characters";
+const USER_NAME_RULE = "up to 256 bytes without white space or control characters";
 /** Most users of one node. */
 export const MAX_USERS = 10_000;
 const MAX_NAME_BYTES = 256;

@@ -20,7 +20,7 @@ import { failureFrame } from "../core/sync/ending.ts";
 import { KEY_ID_BYTES } from "../security/keys.ts";
 
 /** First byte of an opening, for PEER and for PEER ROUND. */
-export const OPENING = 0xc1;
+const OPENING = 0xc1;
 /** See `OPENING`. */
 export const OPENING_OF_ROUND = 0xc2;
 /** First byte of an answer. */

@@ -38,7 +38,7 @@ export const cli: Subcommand = {
  * The shell has taken the quotes away: a word that would not survive as a bare one gets quotes as
  * the plain dialect has them.
  */
-export function lineOf(words: readonly string[]): string {
+function lineOf(words: readonly string[]): string {
   return words.map((word) => (/^$|^"|[\s\p{Cc}]/u.test(word) ? quoted(word) : word)).join(" ");
 }
 

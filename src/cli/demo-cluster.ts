@@ -100,7 +100,7 @@ export class DemoCluster {
 }
 
 /** How this program is run: the compiled binary, or Bun with its sources. */
-export function selfCommand(): string[] {
+function selfCommand(): string[] {
   return isCompiled() ? [process.execPath] : [process.execPath, Bun.main];
 }
 

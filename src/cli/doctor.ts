@@ -142,7 +142,7 @@ async function lookAtNode(
 }
 
 /** What a running node shows. */
-export function looksInto({ nodes }: ClusterStatus): Look[] {
+function looksInto({ nodes }: ClusterStatus): Look[] {
   const [node, ...others] = nodes as [NodeStatus, ...NodeStatus[]];
   const { member, findings, facts } = node;
   const looks = [ok("node", `${member.node_id} at ${member.address}, version ${member.version}`)];

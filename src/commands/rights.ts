@@ -19,7 +19,7 @@ export const PERMITTED = -3;
 /** The command is not. */
 export const NO_COMMAND = -2;
 /** The command is, but not on all there is, which it needs. */
-export const NO_WHOLE = -1;
+const NO_WHOLE = -1;
 
 /** One of those above, or the number of the argument that is a key which is not permitted. */
 export type Verdict = number;

@@ -40,7 +40,7 @@ import {
 } from "./record.ts";
 
 /** In place of a number of records: one makes no sense, though its checksum is right. */
-export const SENSELESS = -1;
+const SENSELESS = -1;
 /** In place of a number of records: a later version wrote it. */
 export const UNKNOWN_RECORD = -2;
 

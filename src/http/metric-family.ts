@@ -60,12 +60,12 @@ export interface MetricDescription extends Pick<MetricFamily, "kind" | "help"> {
 type AnyFact = Pick<Fact<never>, "kind" | "name" | "only" | "states">;
 
 /** Whether a fact is a metric. */
-export function isMetric({ kind, name, only, states }: AnyFact): boolean {
+function isMetric({ kind, name, only, states }: AnyFact): boolean {
   return (kind !== "text" || states !== undefined) && only !== "tagged" && !LEFT_OUT.has(name);
 }
 
 /** The name of a fact or series as a metric, without `_total`. */
-export function metricName({ name, unit }: Pick<Fact<never>, "name" | "unit">): string {
+function metricName({ name, unit }: Pick<Fact<never>, "name" | "unit">): string {
   const words = name.split("_").filter((word) => !UNIT_WORDS.has(word));
   const [suffix] = UNITS[unit] ?? [];
   return ["merklekv", ...words, ...(suffix === undefined ? [] : [suffix])].join("_");

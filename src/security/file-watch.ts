@@ -41,7 +41,7 @@ export class FileWatch {
 }
 
 /** Where something changes when the file changes: its directory, and those of what it links to. */
-export function directoriesOf(path: string): string[] {
+function directoriesOf(path: string): string[] {
   const directories: string[] = [];
   let at = resolve(path);
   for (let links = 0; links < MAX_LINKS; links++) {

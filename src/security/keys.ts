@@ -9,7 +9,7 @@ import { KEY_BYTES } from "./aead.ts";
 /** Shortest secret, in bytes: a guess costs an attacker nothing, so a password will not do. */
 export const MIN_SECRET_BYTES = 32;
 /** Longest secret, in bytes. */
-export const MAX_SECRET_BYTES = 1024;
+const MAX_SECRET_BYTES = 1024;
 /** Length of a key id in bytes. */
 export const KEY_ID_BYTES = 4;
 

@@ -14,7 +14,7 @@ export type Reserve = "peer" | "administration";
 /** Places kept for each. */
 export const RESERVES: Readonly<Record<Reserve, number>> = { peer: 8, administration: 4 };
 /** Most connections that wait here, or to be closed. */
-export const RECEPTION_PLACES = 16;
+const RECEPTION_PLACES = 16;
 /** Open files that all of that may take. */
 export const RESERVED_PLACES = RECEPTION_PLACES + RESERVES.peer + RESERVES.administration;
 

@@ -95,7 +95,7 @@ export function describeDisagreement(own: Capabilities, theirs: Capabilities): s
 }
 
 /** The versions, for people. */
-export function rangeOf({ lowest, highest }: Capabilities): string {
+function rangeOf({ lowest, highest }: Capabilities): string {
   return lowest === highest ? `version ${lowest}` : `versions ${lowest} to ${highest}`;
 }
 

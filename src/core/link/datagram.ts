@@ -26,7 +26,7 @@ export const MAX_RANGES = 8;
 /** The most that a datagram has beside its payload, in bytes. */
 export const MAX_OVERHEAD_BYTES = HEADER_BYTES + MAX_RANGES * RANGE_BYTES;
 /** No datagram is longer than this, in bytes. */
-export const MAX_DATAGRAM_BYTES = 65_536;
+const MAX_DATAGRAM_BYTES = 65_536;
 
 /** A run of bytes of a stream, from `start` to before `end`. */
 export interface Range {

@@ -27,7 +27,7 @@ const STEP = 2 ** (1 / 32);
 const LEVEL_KEY = 0x5bd1e995;
 
 /** Bytes that the cells take on the wire. */
-export function estimateBytes(columns: number): number {
+function estimateBytes(columns: number): number {
   return (LEVELS * columns) / 8;
 }
 

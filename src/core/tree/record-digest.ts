@@ -26,7 +26,7 @@ import { KIND_HUSK, KIND_STRING, type Entry, type VersionWords } from "../data/e
 /** Length of a SHA-256 digest in bytes. */
 export const DIGEST_BYTES = 32;
 /** Length of a tree key in bytes. */
-export const TREE_KEY_BYTES = 16;
+const TREE_KEY_BYTES = 16;
 
 const FIXED_BYTES = TREE_KEY_BYTES + 49;
 /** In the place of the kind of an entry whose value is missed. */
