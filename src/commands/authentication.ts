@@ -14,7 +14,7 @@ import {
   type ReplyContinuation,
   type Run,
 } from "./command.ts";
-import { setName } from "./connection.ts";
+import { setName } from "./client.ts";
 import { readInteger } from "./expiry-options.ts";
 import type { Services } from "./services.ts";
 
