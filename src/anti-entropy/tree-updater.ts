@@ -4,10 +4,11 @@
  * they stamp writes with. So a key that is written again a little later stands in all trees with
  * the same version, though none of them sees every version (`core/tree/merkle.ts`).
  *
- * While the node is busy, slices are short, for somebody waits for the end of each, and keep a
- * distance, so that clients lose a thirtieth of its time to them at most: a tree that falls behind
- * costs a session an update of its own, nothing more, and what is overwritten meanwhile is hashed
- * once instead of every time.
+ * Slices are short, for somebody may come meanwhile and wait for the end of one: a node that has
+ * nothing to do at this moment may have in the next. While it is busy they keep a distance, too, so
+ * that clients lose a thirtieth of its time to them at most: a tree that falls behind costs a
+ * session an update of its own, nothing more, and what is overwritten meanwhile is hashed once
+ * instead of every time.
  */
 import { timeHighOf, timeLowOf } from "../core/data/clock.ts";
 import type { MerkleTree } from "../core/tree/merkle.ts";
@@ -21,9 +22,8 @@ import { LongestSlice } from "./longest-slice.ts";
  * the other nodes, so that what is under way is no difference.
  */
 export const LAG_MS = 2_000;
-const SLICE_MS = 1;
-/** While others have something to do: a few requests' time. */
-const BUSY_SLICE_MS = 0.25;
+/** A few requests' time. */
+const SLICE_MS = 0.25;
 /** A turn of the event loop that takes longer than this did something else too. */
 const IDLE_TURN_MS = 0.2;
 /**
@@ -36,8 +36,6 @@ export class TreeUpdater {
   /** The root at the end of the last update, in hex; null before the first. */
   rootHex: string | null = null;
   private lastClockMs = 0;
-  /** Others had something to do when that was looked at last. */
-  private isBusy = false;
   private cancelNext: Cancel | null = null;
   /** Calls off the next slice of the update under way; null when there is none. */
   private cancelSlice: Cancel | null = null;
@@ -77,8 +75,7 @@ export class TreeUpdater {
     this.cancelSlice = null;
     let isMore = false;
     this.longestSlice.measure(() => {
-      const sliceMs = this.isBusy ? BUSY_SLICE_MS : SLICE_MS;
-      isMore = tree.update(timeHigh, timeLow, sliceMs, timing.nowMs);
+      isMore = tree.update(timeHigh, timeLow, SLICE_MS, timing.nowMs);
     });
     if (!isMore) {
       this.rootHex = tree.rootHex() ?? this.rootHex;
@@ -90,8 +87,8 @@ export class TreeUpdater {
     this.cancelSlice = timing.soon(() => {
       const { clock } = this.store;
       const isWritten = clock.low !== low || clock.high !== high;
-      this.isBusy = isWritten || timing.nowMs() - endedMs >= IDLE_TURN_MS;
-      if (!this.isBusy) next();
+      const isBusy = isWritten || timing.nowMs() - endedMs >= IDLE_TURN_MS;
+      if (!isBusy) next();
       else this.cancelSlice = timing.after(BUSY_PAUSE_MS, next);
     });
   }
