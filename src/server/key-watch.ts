@@ -7,6 +7,7 @@ import type { KeyFilter } from "../access/definition.ts";
 import type { User } from "../access/user.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { Entry, KIND_COUNTER } from "../core/data/entry.ts";
+import { KeySlice } from "../core/store/key-order.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
 import type { Durability, EntryFacts, KeyChange, Watcher } from "../ports.ts";
@@ -63,9 +64,10 @@ interface Watching {
 
 /** See the file header. */
 export class KeyWatch implements ChangeObserver {
-  private readonly watchings = new Set<Watching>();
+  /** An array, for it is gone through at every write. */
+  private watchings: readonly Watching[] = [];
   private isDue = false;
-  private readonly entry = new Entry();
+  private readonly key = new KeySlice();
 
   constructor(
     private readonly store: Store,
@@ -75,7 +77,7 @@ export class KeyWatch implements ChangeObserver {
 
   /** Begins to tell a watcher; returns what ends it, or null when there are too many. */
   add(user: User, watcher: Watcher, filter: () => KeyFilter | null): (() => void) | null {
-    if (this.watchings.size >= MOST_WATCHERS) return null;
+    if (this.watchings.length >= MOST_WATCHERS) return null;
     const watching = {
       user,
       watcher,
@@ -84,26 +86,26 @@ export class KeyWatch implements ChangeObserver {
       gatheredBytes: 0,
       isLost: false,
     };
-    if (this.watchings.size === 0) this.store.observers.push(this);
-    this.watchings.add(watching);
+    if (this.watchings.length === 0) this.store.observers.push(this);
+    this.watchings = [...this.watchings, watching];
     return () => this.remove(watching);
   }
 
   /** Ends all that a user watches. */
   endUser(user: User): void {
-    for (const watching of [...this.watchings]) {
+    for (const watching of this.watchings) {
       if (watching.user.name === user.name) this.end(watching);
     }
   }
 
   /** Ends everything. */
   stop(): void {
-    for (const watching of [...this.watchings]) this.end(watching);
+    for (const watching of this.watchings) this.end(watching);
   }
 
   changed(id: number): void {
-    this.store.read(id, this.entry);
-    this.note(this.entry);
+    this.store.locateKey(id, this.key);
+    this.note(this.key);
   }
 
   expired(id: number): void {
@@ -126,19 +128,23 @@ export class KeyWatch implements ChangeObserver {
   }
 
   private remove(watching: Watching): void {
-    if (!this.watchings.delete(watching) || this.watchings.size > 0) return;
+    if (!this.watchings.includes(watching)) return;
+    this.watchings = this.watchings.filter((it) => it !== watching);
+    if (this.watchings.length > 0) return;
     const { observers } = this.store;
     observers.splice(observers.indexOf(this), 1);
   }
 
-  private note({ key, keyOffset, keyLength }: Entry): void {
+  private note(key: KeySlice): void {
+    const { watchings } = this;
     let text: string | null = null;
-    for (const watching of this.watchings) {
-      const { prefix } = watching.watcher;
-      if (watching.isLost || !startsWith(key, keyOffset, keyLength, prefix)) continue;
-      text ??= Buffer.from(key.buffer, key.byteOffset + keyOffset, keyLength).toString("latin1");
+    for (let i = 0; i < watchings.length; i++) {
+      const watching = watchings[i];
+      if (watching.isLost || !startsWith(key, watching.watcher.prefix)) continue;
+      const { bytes, offset, length } = key;
+      text ??= Buffer.from(bytes.buffer, bytes.byteOffset + offset, length).toString("latin1");
       const { changed } = watching;
-      if (!changed.has(text)) watching.gatheredBytes += keyLength;
+      if (!changed.has(text)) watching.gatheredBytes += length;
       changed.add(text);
       const isTooMuch = watching.gatheredBytes > MOST_GATHERED_BYTES;
       if (isTooMuch || changed.size > MOST_GATHERED_KEYS) this.lose(watching);
@@ -163,7 +169,7 @@ export class KeyWatch implements ChangeObserver {
   private async tell(): Promise<void> {
     const { timing } = this;
     let endMs = timing.nowMs() + TELLING_MS;
-    for (const watching of [...this.watchings]) {
+    for (const watching of this.watchings) {
       if (timing.nowMs() > endMs) {
         await nextTurn(timing);
         endMs = timing.nowMs() + TELLING_MS;
@@ -172,7 +178,7 @@ export class KeyWatch implements ChangeObserver {
     }
     this.isDue = false;
     const hasMore = (it: Watching): boolean => it.isLost || it.changed.size > 0;
-    if (this.watchings.values().some(hasMore)) this.tellSoon();
+    if (this.watchings.some(hasMore)) this.tellSoon();
   }
 
   private async tellOne(watching: Watching): Promise<void> {
@@ -182,7 +188,7 @@ export class KeyWatch implements ChangeObserver {
     if (!isLost && changes.length === 0) return;
     // What they are now may have been written only just.
     await new Promise<void>((onSafe) => this.durability.whenSafe({ onSafe }));
-    if (!this.watchings.has(watching)) return;
+    if (!this.watchings.includes(watching)) return;
     if (isLost) watcher.onLost();
     else watcher.onChanges(changes);
   }
@@ -206,8 +212,9 @@ export class KeyWatch implements ChangeObserver {
   }
 }
 
-function startsWith(key: Uint8Array, offset: number, length: number, prefix: Uint8Array): boolean {
+function startsWith({ bytes, offset, length }: KeySlice, prefix: Uint8Array): boolean {
   if (length < prefix.length) return false;
-  for (let i = 0; i < prefix.length; i++) if (key[offset + i] !== prefix[i]) return false;
+  // From its end on: keys that are alike are so from their beginning.
+  for (let i = prefix.length - 1; i >= 0; i--) if (bytes[offset + i] !== prefix[i]) return false;
   return true;
 }

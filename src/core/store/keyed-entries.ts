@@ -17,6 +17,7 @@ import { BlockSkipList } from "./block-skip-list.ts";
 import { EntryTable, type SharedValue } from "./entry-table.ts";
 import { HashIndex } from "./hash-index.ts";
 import { hashKey } from "./key-hash.ts";
+import type { KeySlice } from "./key-order.ts";
 import { sortByKey } from "./key-sort.ts";
 import type { Pieces } from "./pieces.ts";
 import {
@@ -154,6 +155,11 @@ export class KeyedEntries {
   /** Points `into` at the entry. Valid until the next write. */
   read(id: number, into: Entry): void {
     this.table.read(id, into);
+  }
+
+  /** See EntryKeys. */
+  locateKey(id: number, into: KeySlice): void {
+    this.table.keys.locateKey(id, into);
   }
 
   /** See EntryTable. */

@@ -10,6 +10,7 @@ import type { Origin } from "../data/origin.ts";
 import type { BlockSkipList } from "./block-skip-list.ts";
 import type { SharedValue } from "./entry-table.ts";
 import { FlushFloor } from "./flush-floor.ts";
+import type { KeySlice } from "./key-order.ts";
 import { KeyedEntries, type StoreMemory } from "./keyed-entries.ts";
 import type { ChangeObserver } from "./outcome.ts";
 import type { StoreOptions } from "./store-options.ts";
@@ -184,6 +185,11 @@ export abstract class StoreView {
   /** Points `into` at the entry as it is stored. Valid until the next write. */
   read(id: number, into: Entry): void {
     this.entries.read(id, into);
+  }
+
+  /** Points `into` at an entry's key, and reads nothing else. Valid until the next write. */
+  locateKey(id: number, into: KeySlice): void {
+    this.entries.locateKey(id, into);
   }
 
   /** Loads what `read` reads of an entry into the processor's caches. Returns no meaning. */
