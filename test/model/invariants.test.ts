@@ -116,7 +116,8 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
       for (const { slots } of store.entries.index.directory) {
         for (let at = 1; at < slots.length; at++) {
           const { keys } = store.entries.index;
-          const home = (slot: number) => keys.hashOf((slot & 0x7ff_ffff) - 1) & 2_047;
+          const home = (slot: number) =>
+            ((keys.hashOf((slot & 0x7ff_ffff) - 1) & 2_047) * slots.length) >>> 11;
           if (slots[at - 1] === 0 || slots[at] === 0 || home(slots[at]) === at) continue;
           slots[at - 1] = 0;
           return;

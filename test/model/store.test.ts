@@ -930,8 +930,8 @@ describe("memory", () => {
     expect(real.delete("key1")).toBeTrue();
     expect(real.store.isFullForClients).toBeFalse();
     expect(real.set("key1", value)).toBe(APPLIED);
-    // The index may split once more after the last write that was let in.
-    expect(real.store.bytes()).toBeLessThanOrEqual(LIMIT + 65_536);
+    // The first deletion needs a slab for its size, and the index may grow after the last write.
+    expect(real.store.bytes()).toBeLessThanOrEqual(LIMIT + 262_144 + 65_536);
     const before = real.dump();
     expect(real.set("one more", value)).toBe(REFUSED_FULL);
     expect(real.set("key0", "v".repeat(1_500_000))).toBe(REFUSED_FULL);
