@@ -8,8 +8,9 @@
  * all) and when it is down, and what was not acknowledged then is the owner's again.
  *
  * What is asked of the broker is settled in `connection-terms.ts`, how long packets may be in
- * `packet-limit.ts`, how many in `message-pace.ts`, and `answer-watch.ts` notices what it never
- * answers: then the connection is ended, for neither side knows any more what is under way.
+ * `packet-limit.ts`, when messages leave in `outgoing-messages.ts`, and `answer-watch.ts` notices
+ * what the broker never answers: then the connection is ended, for neither side knows any more what
+ * is under way.
  */
 import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
@@ -30,7 +31,8 @@ import { BrokerReport } from "./broker-report.ts";
 import { codeOf, ConnectionAttempt, grantOf } from "./connection-attempt.ts";
 import { ConnectionTerms, MQTT_3, MQTT_5 } from "./connection-terms.ts";
 import { MessagePace } from "./message-pace.ts";
-import { CODES, EXCESS_CODES, meaningOf } from "./mqtt-codes.ts";
+import { CODES } from "./mqtt-codes.ts";
+import { OutgoingMessages, type OutgoingMessage } from "./outgoing-messages.ts";
 import { PacketLimit } from "./packet-limit.ts";
 import { pipeInPieces } from "./pieces.ts";
 import type { BrokerTls, PublishProblem, Transport, TransportOptions } from "./transport.ts";
@@ -53,24 +55,11 @@ const MAX_TRIAL_MS = 6 * 3_600_000;
 const BETTER_TERMS = "it offers more than was agreed on";
 /** A subscription over which so many connections ended is left out. */
 const MAX_STRIKES = 2;
-const MAX_RECEIVE_MAXIMUM = 65_535;
-/** Of a broker that has more under way than it takes without having said how many: half of that. */
-const FOUND_RECEIVE_MAXIMUM = 32;
 /** What a stream emits when it has reached the other side; one over WebSockets says nothing. */
 const REACHED_EVENTS = ["connect", "secureConnect"];
 
-interface QueuedMessage {
-  readonly topic: string;
-  readonly payload: Buffer;
-  readonly retain: boolean;
-  readonly done: (problem?: PublishProblem) => void;
-  readonly traceparent: string | undefined;
-}
-
 /** One client of one broker. */
 export class MqttTransport implements Transport {
-  /** Most QoS 1 messages the broker takes unacknowledged. */
-  receiveMaximum = MAX_RECEIVE_MAXIMUM;
   /** Where the broker is, as the system sees it; empty while that is not known. */
   remoteAddress = "";
 
@@ -79,6 +68,7 @@ export class MqttTransport implements Transport {
   private readonly pace: MessagePace;
   private readonly report: BrokerReport;
   private readonly watch: AnswerWatch;
+  private readonly outgoing: OutgoingMessages;
   private client: MqttClient | null = null;
   /** What is known of the attempt that the client came of. */
   private current: ConnectionAttempt | null = null;
@@ -86,8 +76,6 @@ export class MqttTransport implements Transport {
   private isOpen = false;
   private attempts = 0;
   private upSince = 0;
-  /** Messages beyond what the broker takes unacknowledged. */
-  private queued: QueuedMessage[] = [];
   /** Something was acknowledged on this connection. */
   private isProven = false;
   /** Topics that this connection is subscribed to. */
@@ -97,11 +85,8 @@ export class MqttTransport implements Transport {
   private trialMs = TRIAL_MS;
   private cancelAttempt: Cancel = () => {};
   private cancelTrial: Cancel = () => {};
-  private cancelQueued: Cancel | null = null;
   /** An attempt has failed since the last connection. */
   private wasAway = false;
-  /** As `receiveMaximum`, as far as it was found out. */
-  private foundReceiveMaximum = MAX_RECEIVE_MAXIMUM;
   /** When it is time to let others have their turn before the next message. */
   private sliceEndMs = 0;
 
@@ -122,11 +107,25 @@ export class MqttTransport implements Transport {
       () => this.client?.sendPing(),
       () => this.noteUnanswered(),
     );
+    this.outgoing = new OutgoingMessages({
+      timing,
+      pace: this.pace,
+      watch: this.watch,
+      isAcknowledged: () => this.terms.terms.qos > 0,
+      publish: (message, answered) => this.publishNow(message, answered),
+      onAcknowledged: () => this.prove(),
+      onExcess: (perSecond) => this.report.tooMany(perSecond),
+    });
   }
 
   /** Whether the connection is up. */
   get connected(): boolean {
     return this.isUp;
+  }
+
+  /** Most QoS 1 messages the broker takes unacknowledged. */
+  get receiveMaximum(): number {
+    return this.outgoing.receiveMaximum;
   }
 
   /** Protocol version in use: 5, or 4 for MQTT 3.1.1. */
@@ -151,8 +150,7 @@ export class MqttTransport implements Transport {
 
   /** For how long nothing more is sent, in ms; see `Transport`. */
   pauseMs(leavesRoom = false): number {
-    const pauseMs = this.pace.pauseMs(leavesRoom);
-    return this.cancelQueued === null ? pauseMs : Math.max(1, pauseMs);
+    return this.outgoing.pauseMs(leavesRoom);
   }
 
   /** A packet of that length has arrived. */
@@ -191,8 +189,7 @@ export class MqttTransport implements Transport {
     traceparent?: string,
   ): void {
     if (!this.isUp) return;
-    this.queued.push({ topic, payload, retain, done, traceparent });
-    this.publishQueued();
+    this.outgoing.add({ topic, payload, retain, done, traceparent });
   }
 
   /**
@@ -229,7 +226,7 @@ export class MqttTransport implements Transport {
     this.current?.cancelTimeout();
     this.client = null;
     this.isUp = false;
-    this.stopSending();
+    this.outgoing.stop();
     if (client === null) return;
     if (wasUp) await this.sayGoodbye(client);
     else client.end(true);
@@ -244,65 +241,25 @@ export class MqttTransport implements Transport {
     client.stream.destroy();
   }
 
-  private publishQueued(): void {
-    const { client, watch } = this;
-    while (client !== null && this.queued.length > 0 && watch.size < this.receiveMaximum) {
-      const pauseMs = this.pace.pauseMs();
-      if (pauseMs > 0) return this.publishLater(pauseMs);
-      this.publishNow(client, this.queued.shift()!);
-    }
-  }
-
-  private publishNow(client: MqttClient, message: QueuedMessage): void {
-    const { watch } = this;
+  /** `answered` is called if the broker answers while this connection is up. */
+  private publishNow(message: OutgoingMessage, answered: (code: number | null) => void): void {
+    const { client } = this;
     const { retains, qos } = this.terms.terms;
-    const { topic, payload, retain, done, traceparent } = message;
-    const awaited = qos === 0 ? null : watch.add();
-    this.pace.spend();
+    const { topic, payload, retain, traceparent } = message;
     const options: IClientPublishOptions = { qos, retain: retain && retains };
     if (traceparent !== undefined && this.protocolVersion === MQTT_5) {
       options.properties = { userProperties: { traceparent } };
     }
-    client.publish(topic, payload, options, (error) => {
+    client!.publish(topic, payload, options, (error) => {
       if (this.client !== client || !this.isUp) return;
       const code = error ? codeOf(error) : null;
       // Without a code it is no answer: the package ends what is under way before it says so.
-      if (error && code === null) return;
-      if (awaited !== null) {
-        watch.remove(awaited);
-        this.prove();
-      }
-      if (code !== null && EXCESS_CODES.includes(code) && this.slowDown()) {
-        this.queued.unshift(message);
-      } else done(code === null ? undefined : problemOf(code));
-      this.publishQueued();
+      if (!error || code !== null) answered(code);
     });
-  }
-
-  private publishLater(delayMs: number): void {
-    this.cancelQueued ??= this.options.timing.after(delayMs, () => {
-      this.cancelQueued = null;
-      this.publishQueued();
-    });
-  }
-
-  private stopSending(): void {
-    this.queued = [];
-    this.watch.stop();
-    this.cancelQueued?.();
-    this.cancelQueued = null;
-  }
-
-  /** The broker had too many messages. False when it cannot be for that. */
-  private slowDown(): boolean {
-    const before = this.pace.perSecond;
-    const isExcess = this.pace.noteExcess();
-    if (this.pace.perSecond < before) this.report.tooMany(this.pace.perSecond);
-    return isExcess;
   }
 
   private noteUnanswered(): void {
-    if (this.pace.isBusy) this.slowDown();
+    if (this.pace.isBusy) this.outgoing.slowDown();
     this.end("it left a message unanswered", true);
   }
 
@@ -409,8 +366,7 @@ export class MqttTransport implements Transport {
 
   private subscribe(client: MqttClient, connack: IConnackPacket, attempt: ConnectionAttempt): void {
     const offer = connack.properties ?? {};
-    const { receiveMaximum = MAX_RECEIVE_MAXIMUM } = offer;
-    this.receiveMaximum = Math.min(receiveMaximum, this.foundReceiveMaximum);
+    this.outgoing.noteOffered(offer.receiveMaximum);
     this.limit.announce(offer.maximumPacketSize ?? Infinity);
     this.terms.noteAccepted(offer);
     this.remoteAddress = (client.stream as Socket | undefined)?.remoteAddress ?? "";
@@ -460,7 +416,7 @@ export class MqttTransport implements Transport {
     attempt.cancelTimeout();
     this.client = null;
     this.isUp = false;
-    this.stopSending();
+    this.outgoing.stop();
     this.cancelTrial();
     if (!wasUp) this.wasAway = true;
     if (wasUp) {
@@ -482,7 +438,7 @@ export class MqttTransport implements Transport {
     const { terms, strikes } = this;
     if (wasUp) terms.forgetRefusals();
     if (attempt.code !== null) {
-      this.noteLimit(attempt.code);
+      this.outgoing.noteLimit(attempt.code);
       return terms.noteCode(attempt.code);
     }
     if (!attempt.isHungUp) return false;
@@ -496,14 +452,6 @@ export class MqttTransport implements Transport {
       return false;
     }
     return !this.isProven && terms.noteUnproven();
-  }
-
-  /** The broker said that there was too much of something. */
-  private noteLimit(code: number): void {
-    if (EXCESS_CODES.includes(code)) this.slowDown();
-    if (code !== CODES.receiveMaximumExceeded) return;
-    const most = Math.min(this.receiveMaximum, 2 * FOUND_RECEIVE_MAXIMUM);
-    this.foundReceiveMaximum = Math.max(1, Math.floor(most / 2));
   }
 
   /** Doubles from FIRST_DELAY_MS to MAX_DELAY_MS; the upper half of it is left to chance. */
@@ -569,12 +517,6 @@ function tlsOptions({ protocol }: BrokerAddress, tls: BrokerTls | undefined): Tl
     ...(serverName !== "" && { servername: serverName }),
     ...(alpn !== "" && { ALPNProtocols: [alpn] }),
   };
-}
-
-function problemOf(code: number): PublishProblem {
-  const { reason, advice } = meaningOf(code);
-  const message = advice === "" ? reason : `${reason}; see ${advice}`;
-  return { message, isTooLong: code === CODES.packetTooLarge };
 }
 
 /** `connect`, with a client that parses what arrives piece by piece. */
