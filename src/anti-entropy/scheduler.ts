@@ -11,16 +11,17 @@
  * Peers may be a thousand, and may all notice the same at the same moment. So who misses
  * something of no one in particular asks a few, drawn at random, and of those who notice that one
  * node is behind, or ahead, only a few turn to it. What they learn goes on from them to the
- * others (`news.ts`), as everything does while there is no broker.
+ * others (`news.ts`, `rounds.ts`), as everything does while there is no broker.
  */
 import { Crowd } from "./crowd.ts";
 import { relayed, type Destination } from "./destination.ts";
-import { News, type SessionYield } from "./news.ts";
+import type { SessionYield } from "./news.ts";
 import { PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 import { PostponedSources } from "./postponed-sources.ts";
 import type { PresenceView } from "./presence-view.ts";
 import { PresenceWatch } from "./presence-watch.ts";
+import { FEW, Rounds } from "./rounds.ts";
 import { StrangerBudget } from "./stranger-budget.ts";
 import { WaitingKeys } from "./waiting-keys.ts";
 
@@ -74,15 +75,11 @@ export interface SchedulerOptions {
   readonly random: () => number;
 }
 
-/** Who misses something of no one in particular asks so many. */
-const FEW = 4;
 /** Of all who notice something of one node, so many turn to it, about; and to fetch from it. */
 const CALLERS = 8;
 const FETCHERS = 64;
 /** A start waits so long for those of whom there is no more than that they are said to be there. */
 const AWAIT_STRANGERS_MS = 1_000;
-/** Between rounds by which news is spread; a quarter more or less is left to chance. */
-const NEWS_ROUND_MS = 2_000;
 /** What is missed of nodes that are not known asks for a sync with everybody so often at most. */
 const STRANGE_GAP_MS = 30_000;
 /** Nodes that are not known whose values are waited for; beyond it all is compared instead. */
@@ -102,10 +99,7 @@ export class Scheduler {
   /** Ids of nodes met, the one met last at the end. */
   private readonly met = new Set<string>();
   private nowMs = 0;
-  private nextRoundMs = Infinity;
   private nextDiscoveryMs = 0;
-  /** The address whose round was last. */
-  private lastInTurn = "";
   /** What is to be fetched from nodes that are not known yet, by node id. */
   private readonly strangersKeys = new Map<string, WaitingKeys>();
   private readonly postponed = new PostponedSources();
@@ -117,7 +111,7 @@ export class Scheduler {
   /** How many wait for syncs that they have asked for. */
   private awaited = 0;
   private readonly crowd: Crowd;
-  private readonly news: News;
+  private readonly rounds: Rounds;
   private readonly presences: PresenceWatch;
   private lastRootHex: string | null = null;
   /** Resolves at the next change in how things stand with the peers. */
@@ -127,7 +121,7 @@ export class Scheduler {
     this.peers = new PeerList(options.nodeId);
     this.presences = new PresenceWatch(this.peers, options);
     this.crowd = new Crowd(this.peers, options.random);
-    this.news = new News(() => this.crowd.size);
+    this.rounds = new Rounds(options, this.crowd, () => this.presences.isConnected);
   }
 
   /** Number of other nodes known. */
@@ -176,10 +170,7 @@ export class Scheduler {
     this.addListed();
     // What comes later than it would now comes sooner; what is known of the peers stays.
     this.nextDiscoveryMs = Math.min(this.nextDiscoveryMs, this.nowMs + this.options.discoveryMs);
-    const plannedMs = this.nextRoundMs;
-    if (plannedMs === Infinity) return;
-    this.planRound();
-    this.nextRoundMs = Math.min(this.nextRoundMs, plannedMs);
+    this.rounds.replan(this.nowMs);
   }
 
   /** Looks for peers and begins what is due. `nowMs` never decreases. */
@@ -192,10 +183,10 @@ export class Scheduler {
     this.askForPostponed();
     this.askStrangers();
     this.lookAtRoot();
-    if (this.nextRoundMs === Infinity) this.planRound();
+    if (!this.rounds.isPlanned) this.rounds.plan(nowMs);
     this.beginWanted();
-    if (nowMs >= this.nextRoundMs && this.options.hasRoom(false)) {
-      this.planRound();
+    if (nowMs >= this.rounds.dueMs && this.options.hasRoom(false)) {
+      this.rounds.plan(nowMs);
       this.beginRound();
     }
     this.noteChange();
@@ -245,7 +236,7 @@ export class Scheduler {
       this.hasStrangeGap = true;
       return;
     }
-    if (!this.crowd.isCaller(known, CALLERS, this.nowMs)) return this.spreadNews();
+    if (!this.crowd.isCaller(known, CALLERS, this.nowMs)) return this.rounds.spreadNews(this.nowMs);
     this.want(known, 0);
     this.beginWith(known);
   }
@@ -271,7 +262,7 @@ export class Scheduler {
     const peer = this.peers.byNodeId(nodeId);
     // The others get it by comparing, from those.
     const isLeftToThem = peer !== undefined && !this.crowd.isCaller(peer, FETCHERS, this.nowMs);
-    if (isLeftToThem && this.options.isHealing()) return this.spreadNews();
+    if (isLeftToThem && this.options.isHealing()) return this.rounds.spreadNews(this.nowMs);
     const keys = peer?.keys ?? this.strangersKeys.get(nodeId) ?? new WaitingKeys();
     const isTooMany = peer === undefined && this.strangersKeys.size >= MAX_STRANGE_SOURCES;
     if (!keys.add(key) || (isTooMany && keys.size === 1)) return this.noteGap(nodeId);
@@ -288,7 +279,7 @@ export class Scheduler {
    * this node has not asked: it makes its rounds all the same, or some would be left out.
    */
   noteServed(session: SessionYield): void {
-    if (session.hasLearned) this.noteYield(session);
+    if (session.hasLearned) this.rounds.noteYield(session, this.nowMs);
   }
 
   /**
@@ -335,7 +326,8 @@ export class Scheduler {
   private lookAtRoot(): void {
     const rootHex = this.options.rootHex();
     if (rootHex === this.lastRootHex) return;
-    if (!this.presences.isConnected && this.lastRootHex !== null) this.spreadNews();
+    if (!this.presences.isConnected && this.lastRootHex !== null)
+      this.rounds.spreadNews(this.nowMs);
     this.lastRootHex = rootHex;
   }
 
@@ -365,28 +357,7 @@ export class Scheduler {
   /** A sync with a few of these; the rest is left to what those know and tell. */
   private wantFew(peers: readonly Peer[]): void {
     for (const peer of this.crowd.few(peers, FEW)) this.want(peer, this.crowd.spreadMs);
-    if (this.crowd.size > FEW) this.spreadNews();
-  }
-
-  /** Others may not have what is here, or have what is not: rounds follow one another soon. */
-  private spreadNews(): void {
-    const wasSpreading = this.news.isSpreading;
-    this.news.begin();
-    if (wasSpreading || this.nextRoundMs === Infinity) return;
-    const delayMs = NEWS_ROUND_MS * (0.5 + this.options.random() / 2);
-    this.nextRoundMs = Math.min(this.nextRoundMs, this.nowMs + delayMs);
-  }
-
-  /**
-   * With a broker, whatever a session brought here was published to all. Only in a crowd, where not
-   * everybody who missed it asks for it, is it news to others.
-   */
-  private noteYield(session: SessionYield): void {
-    const isNews = !this.presences.isConnected || this.crowd.size > FEW;
-    if (session.hasLearned && isNews) return this.spreadNews();
-    const wasSpreading = this.news.isSpreading;
-    this.news.noteSession(session);
-    if (wasSpreading && !this.news.isSpreading) this.planRound();
+    if (this.crowd.size > FEW) this.rounds.spreadNews(this.nowMs);
   }
 
   private want(peer: Peer, spreadMs: number): void {
@@ -434,33 +405,11 @@ export class Scheduler {
     if (!this.options.isHealing()) return;
     const isReady = (peer: Peer) => peer.isReady(this.nowMs);
     const ready = this.peers.distinct().filter((peer) => !peer.isStranger && isReady(peer));
-    const after = this.nextInTurn(ready);
-    if (after !== undefined) {
-      this.lastInTurn = after.address;
-      void this.begin(after, { mode: "watermark" });
-    }
-    if ((after !== undefined && this.news.isSpreading) || !this.mayTryStrangers()) return;
+    const after = this.rounds.nextInTurn(ready);
+    if (after !== undefined) void this.begin(after, { mode: "watermark" });
+    if ((after !== undefined && this.rounds.isSpreading) || !this.mayTryStrangers()) return;
     const stranger = this.peers.strangersInTurn().find(isReady);
     if (stranger !== undefined) void this.begin(stranger, { mode: "watermark" });
-  }
-
-  /**
-   * In the order of addresses; in a crowd from anywhere on, or all would begin with the same. News
-   * goes to anybody there, so that what many pass on does not go to the same few.
-   */
-  private nextInTurn(ready: readonly Peer[]): Peer | undefined {
-    if (ready.length > FEW && (this.lastInTurn === "" || this.news.isSpreading)) {
-      return ready[Math.floor(this.options.random() * ready.length)];
-    }
-    return ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0];
-  }
-
-  private planRound(): void {
-    const { intervalMs, random } = this.options;
-    const regularMs = intervalMs * (0.9 + 0.2 * random());
-    const soonMs = NEWS_ROUND_MS * (0.75 + random() / 2);
-    const delayMs = this.news.isSpreading ? Math.min(soonMs, regularMs) : regularMs;
-    this.nextRoundMs = this.nowMs + delayMs;
   }
 
   private noteChange(): void {
@@ -488,7 +437,7 @@ export class Scheduler {
     }
     if (result.ok) {
       if (isStranger) this.strangerBudget.restore();
-      if (job.mode !== "fetch") this.noteYield(result);
+      if (job.mode !== "fetch") this.rounds.noteYield(result, this.nowMs);
       this.noteSuccess(peer, job, result, begun);
     } else this.retry(peer, job, keys, result.isBusy);
     this.noteChange();
@@ -513,7 +462,7 @@ export class Scheduler {
     // Others have it as well, or will soon.
     if (isBusy && crowd > 1 && job.mode === "now" && this.awaited === 0) {
       peer.satisfy(this.wants);
-      this.spreadNews();
+      this.rounds.spreadNews(this.nowMs);
     }
     // It said goodbye, and it is true.
     const hasLeft = !isBusy && !peer.isListed && peer.announcedBy === "";
