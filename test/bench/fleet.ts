@@ -15,7 +15,11 @@
  * A session is counted where it was begun, if it came to its end; "turned away" are those for which
  * there was no room. "Most at once" is what any node had under way, begun there or elsewhere. All
  * is done in turn, or what is named. How far it is goes to standard error: a thousand nodes take
- * a quarter of an hour or more.
+ * some minutes of a processor to come together, and one to three more for each of these.
+ *
+ * Half of what a thousand nodes take of memory is garbage, if the runtime is left alone: it lets the
+ * heap double before it looks, and falls behind beside other work. So the script in `package.json`
+ * tells it that the machine is small, and to collect at once.
  */
 import { Fleet, SCENARIOS, type FleetCost, type Scenario } from "../sim/fleet.ts";
 

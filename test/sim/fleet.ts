@@ -136,9 +136,6 @@ export class Fleet {
     this.settle(25_000);
     this.acquaint();
     this.settle(90_000);
-    // What their logs hold of all that is a small part of it, and a thousand disks are in memory.
-    for (const node of this.simulation.present) node.compact();
-    this.pass(2_000);
     this.expectAlike();
   }
 
@@ -244,7 +241,9 @@ export class Fleet {
   /** Time goes by with less going on than otherwise; nothing is measured. */
   private settle(ms: number): void {
     this.simulation.pass(ms, ms / SETTLING_PACE);
-    this.pass(0);
+    // What a log has is mostly outdated by now, and a thousand disks take memory.
+    for (const node of this.simulation.present) node.compact();
+    this.pass(1_000);
   }
 
   private untilAlike(): void {
