@@ -122,14 +122,14 @@ export class PeerList {
   }
 
   /**
-   * Every other node once, as far as is known, in the order of their addresses. Of several
-   * addresses of one node it is the one that fails least: not all may be reachable from here.
+   * Every other node once, as far as is known, in no certain order. Of several addresses of one
+   * node it is the one that fails least: not all may be reachable from here.
    */
   distinct(): Peer[] {
     const distinct = [...this.peers.values()].filter(
       (peer) => peer.nodeId === "" || this.byNodeId(peer.nodeId) === peer,
     );
-    return distinct.filter(({ nodeId }) => nodeId !== this.ownNodeId).sort(byAddress);
+    return distinct.filter(({ nodeId }) => nodeId !== this.ownNodeId);
   }
 
   /** All addresses that are said to be of that node. */
@@ -215,6 +215,7 @@ function isBetter(a: Peer, b: Peer): boolean {
   return byAddress(a, b) < 0;
 }
 
-function byAddress(a: Peer, b: Peer): number {
+/** The order of addresses. */
+export function byAddress(a: Peer, b: Peer): number {
   return a.address < b.address ? -1 : 1;
 }

@@ -5,6 +5,7 @@
  */
 import type { Crowd } from "./crowd.ts";
 import { News, type SessionYield } from "./news.ts";
+import { byAddress } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 
 /** More peers than that are a crowd. Who misses something of no one in particular asks so many. */
@@ -93,8 +94,19 @@ export class Rounds {
     const isRandom = ready.length > FEW && (this.lastInTurn === "" || this.isSpreading);
     const next = isRandom
       ? ready[Math.floor(this.options.random() * ready.length)]
-      : (ready.find((peer) => peer.address > this.lastInTurn) ?? ready[0]);
+      : this.nextAfterLast(ready);
     if (next !== undefined) this.lastInTurn = next.address;
     return next;
+  }
+
+  private nextAfterLast(ready: readonly Peer[]): Peer | undefined {
+    let first: Peer | undefined;
+    let next: Peer | undefined;
+    for (const peer of ready) {
+      if (first === undefined || byAddress(peer, first) < 0) first = peer;
+      if (peer.address <= this.lastInTurn) continue;
+      if (next === undefined || byAddress(peer, next) < 0) next = peer;
+    }
+    return next ?? first;
   }
 }

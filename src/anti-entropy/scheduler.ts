@@ -16,7 +16,7 @@
 import { Crowd } from "./crowd.ts";
 import { relayed, type Destination } from "./destination.ts";
 import type { SessionYield } from "./news.ts";
-import { PeerList } from "./peer-list.ts";
+import { byAddress, PeerList } from "./peer-list.ts";
 import type { Peer } from "./peer.ts";
 import { PostponedSources } from "./postponed-sources.ts";
 import type { PresenceView } from "./presence-view.ts";
@@ -136,9 +136,9 @@ export class Scheduler {
     return this.peers.crowdedOut;
   }
 
-  /** Every other node once, as far as is known. */
+  /** Every other node once, as far as is known, in the order of their addresses. */
   distinctPeers(): readonly Peer[] {
-    return this.peers.distinct();
+    return this.peers.distinct().sort(byAddress);
   }
 
   /** Where the node of that id is reached; through the broker, if it is not known. */
