@@ -56,6 +56,7 @@ export function createServices(node: ServedNode): Services {
     nodeId: config.node_id,
     port: () => node.listener.port,
     uptimeMs: () => world.timing.nowMs() - node.startedMs,
+    startedUnixMs: Math.round(world.wallMs() - (world.timing.nowMs() - node.startedMs)),
     random: world.random,
     randomWords: world.randomWords,
     users: companions.users.directory,

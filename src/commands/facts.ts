@@ -35,6 +35,12 @@ export const serverFacts: Rows = [
   gauge("tcp_port", "", "The port clients connect to.", ({ services }) => services.port()),
   gauge("process_id", "", "The number of the process.", () => process.pid),
   gauge("uptime_seconds", "seconds", "Since the start of the node.", uptimeSeconds),
+  gauge(
+    "started_unix",
+    "Unix seconds",
+    "When the node was started.",
+    ({ services }) => services.startedUnixMs / 1000,
+  ),
   // What Redis' clients and tools look for.
   text("redis_version", "What Redis' clients look for; always `7.0.0`.", () => "7.0.0"),
   text("redis_mode", "What Redis' clients look for; always `standalone`.", () => "standalone"),

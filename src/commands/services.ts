@@ -46,6 +46,8 @@ export interface Services {
   readonly port: () => number;
   /** Since the start. */
   readonly uptimeMs: () => number;
+  /** When that was, by the wall clock of that moment, in Unix ms. */
+  readonly startedUnixMs: number;
   /** From 0 to below 1. */
   readonly random: () => number;
   /** So many words of 32 bits that nobody can guess. */

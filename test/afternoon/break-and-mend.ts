@@ -91,10 +91,10 @@ function awaitEvent(machine: Machine, before: string, fault: Fault): Promise<str
   return eventually(
     `the event ${wanted}`,
     async () => {
-      const events = eventsIn((await machine.log()).slice(before.length));
-      const found = events.find(({ event }) => event === wanted);
+      const log = (await machine.log()).slice(before.length);
+      const found = eventsIn(log).find(({ event }) => event === wanted);
       if (found !== undefined) return `${wanted}, "${found.message}"`;
-      throw new Error(`there were ${[...new Set(events.map(({ event }) => event))].join(", ")}`);
+      throw new Error(`there was only\n${log.trim()}`);
     },
     fault.loggedWithinMs ?? WITHIN_MS,
   );

@@ -137,7 +137,8 @@ export const twin: Fault = {
   alerts: ["MerkleKVTwin"],
   mayAlert: [
     ...["MerkleKVSyncRefused", "MerkleKVNotEqual", "MerkleKVSyncFailing"],
-    "MerkleKVRestarting",
+    // They end each other's connections to the broker.
+    ...["MerkleKVRestarting", "MerkleKVBrokerAway"],
   ],
   metric: "merklekv_replication_duplicate_node_id 1",
   event: "duplicate_node_id",

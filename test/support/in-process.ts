@@ -99,6 +99,7 @@ export class InProcessServer {
       nodeId: "test",
       port: () => 7379,
       uptimeMs: () => this.nowMs,
+      startedUnixMs: 0,
       random: seeded(2),
       statistics: this.statistics,
       watch: this.watch,
