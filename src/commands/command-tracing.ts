@@ -18,6 +18,8 @@ import type { ClientSession } from "./client-session.ts";
 const MOST_CANDIDATES_A_SECOND = 1_000;
 /** What was not traced of that in this time may be made up for at once, in ms. */
 const BURST_MS = 1_000;
+/** How much further it is to the next look at the clock, at most, while commands come too soon. */
+const MOST_STRIDE = 32;
 
 /** Where a command is run. */
 interface Surroundings {
@@ -42,6 +44,8 @@ export class CommandTracing {
   private readonly tracer: Tracer;
   /** So many more commands until the next that is traced. */
   private left = 1;
+  /** Distances are so much longer: twice with each that came too soon since the last traced one. */
+  private stride = 1;
   /** Each that is traced by the ratio uses up a piece of time; used up is what is before this. */
   private usedUpToMs = 0;
 
@@ -55,16 +59,18 @@ export class CommandTracing {
     return new CommandTracing({ tracer: noTracer, writes: null, random: () => 0, nowMs: () => 0 });
   }
 
-  /** The tracer's ratio is another than before. */
+  /** The tracer's ratio is another than before, or whether it is on. */
   arrange(): void {
+    this.stride = 1;
     this.left = this.distance();
-    this.usedUpToMs = 0;
+    this.usedUpToMs = Math.min(this.usedUpToMs, this.options.nowMs());
   }
 
   /** Whether the command that this client gives now is traced: then it is run by `run`. */
   isDue(session: ClientSession): boolean {
-    if (!this.tracer.isOn) return false;
-    return session.trace !== null || (--this.left <= 0 && this.isTurn());
+    // Off is a long way to the next one: there is nothing else to look at.
+    if (session.trace === null && --this.left > 0) return false;
+    return this.tracer.isOn && (session.trace !== null || this.isTurn());
   }
 
   /** Runs a command by `execute`, and tells of it. */
@@ -121,21 +127,23 @@ export class CommandTracing {
   /** It is a command's turn by the ratio; false when it comes too soon after the last. */
   private isTurn(): boolean {
     const { ratio } = this.tracer;
-    this.left = this.distance();
     if (ratio <= 0) return false;
     const nowMs = this.options.nowMs();
     const everyMs = 1_000 / (ratio * MOST_CANDIDATES_A_SECOND);
     const usedUpToMs = Math.max(this.usedUpToMs, nowMs - Math.max(BURST_MS, everyMs)) + everyMs;
-    if (usedUpToMs > nowMs) return false;
-    this.usedUpToMs = usedUpToMs;
-    return true;
+    const isTurn = usedUpToMs <= nowMs;
+    if (isTurn) this.usedUpToMs = usedUpToMs;
+    this.stride = isTurn ? 1 : Math.min(2 * this.stride, MOST_STRIDE);
+    this.left = this.distance();
+    return isTurn;
   }
 
   /** To the next that is traced: by chance, so that no pattern of commands keeps step with it. */
   private distance(): number {
-    const { ratio } = this.tracer;
-    if (ratio <= 0) return NEVER;
-    return 1 + Math.floor(this.options.random() * (2 / ratio - 1));
+    const { isOn, ratio } = this.tracer;
+    if (!isOn || ratio <= 0) return NEVER;
+    const most = Math.min((2 * this.stride) / ratio, NEVER);
+    return 1 + Math.floor(this.options.random() * (most - 1));
   }
 }
 

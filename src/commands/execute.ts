@@ -130,9 +130,16 @@ function unknown(request: Request, { session, services }: Context): string {
 }
 
 function run(row: Row, request: Request, reply: Reply, context: Context): Execution {
-  const { tracing } = context.services;
-  if (!tracing.isDue(context.session)) return runCounted(row, request, reply, context);
-  return tracing.run(row, reply, context, () => runCounted(row, request, reply, context));
+  if (context.services.tracing.isDue(context.session)) {
+    return runTraced(row, request, reply, context);
+  }
+  return runCounted(row, request, reply, context);
+}
+
+/** Apart from `run`, which would keep all that it is given in memory for this closure. */
+function runTraced(row: Row, request: Request, reply: Reply, context: Context): Execution {
+  const execute = (): Execution => runCounted(row, request, reply, context);
+  return context.services.tracing.run(row, reply, context, execute);
 }
 
 function runCounted(row: Row, request: Request, reply: Reply, context: Context): Execution {

@@ -37,6 +37,7 @@ import { redisPath } from "./servers.ts";
 import { sealing } from "./sealing.ts";
 import { startup } from "./startup.ts";
 import { throughput } from "./throughput.ts";
+import { tracing } from "./tracing.ts";
 import { walks } from "./walks.ts";
 
 const parts: Record<string, (plan: Plan) => Promise<Measurement[]>> = {
@@ -49,6 +50,7 @@ const parts: Record<string, (plan: Plan) => Promise<Measurement[]>> = {
   cluster,
   sealing,
   http,
+  tracing,
   idle,
   startup,
 };

@@ -3,7 +3,7 @@
 import { markdownTable } from "../../src/documentation/markdown-table.ts";
 
 /** Units, as they are printed after a number. */
-export type Unit = "/s" | "ms" | "µs" | "MB";
+export type Unit = "/s" | "ms" | "µs" | "ns" | "MB";
 
 /** What a measurement is to reach; `ratio` is ours divided by the other's. */
 export interface Target {

@@ -46,9 +46,18 @@ describe("by the ratio", () => {
     expect(server.traced(1_000)).toBe(0);
     server.tracer.ratio = 1;
     server.tracing.arrange();
-    expect(server.traced(1_000)).toBe(1_000);
+    // Another setting gives no more at once than there was.
+    expect(server.traced(1_000)).toBe(0);
+    server.nowMs += 1_000;
+    expect(server.traced(1_000)).toBeWithin(900, 1_001);
+    server.nowMs += 1_000;
     server.tracer.isOn = false;
     expect(server.traced(1_000)).toBe(0);
+    server.tracing.arrange();
+    expect(server.traced(1_000)).toBe(0);
+    server.tracer.isOn = true;
+    server.tracing.arrange();
+    expect(server.traced(1_000)).toBe(1_000);
   });
 
   test("no more than so many in a second, however many commands come", () => {
