@@ -130,13 +130,19 @@ export function openNodeHttp(options: NodeHttpOptions): NodeHttp | null {
 
 /** What the port asks of the node. */
 function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[]): HttpPortSource {
-  const { timing, wallMs, users, audit, serving, recovery = () => null } = options;
+  const { wallMs, users, audit, serving, recovery = () => null } = options;
   const { http, network, node_id } = options.config;
   const noteDenied = (event: "denied" | "login_failed", user: string, from: Caller): void => {
     const { address, certificateName: certificate } = from;
     audit.record({ event, user, address, certificate, command: "HTTP", key: null });
   };
-  const api = async ({ request, caller, credentials, place }: ApiRequest): Promise<Response> => {
+  const api = async ({
+    request,
+    caller,
+    credentials,
+    place,
+    turns,
+  }: ApiRequest): Promise<Response> => {
     const node = serving();
     if (node === null) return notYet().toResponse();
     // Who has to wait makes room for others.
@@ -161,7 +167,7 @@ function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[
         maxValueBytes: network.max_value_bytes,
         bodyTimeoutMs: network.connection_timeout * 1_000,
         version,
-        timing,
+        turns,
         node: node.view,
       });
     });

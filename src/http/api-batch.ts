@@ -4,7 +4,7 @@
  */
 import type { EntryFacts, InnerClient, RequestTurn } from "../ports.ts";
 import { RespError } from "../protocol/resp-value.ts";
-import type { Timing } from "../timing.ts";
+import type { AnswerTurns } from "./answer-turns.ts";
 import { ApiError, commandError, factsField, invalid, notFound, valueOf } from "./api-answers.ts";
 import { answerJson, bytesField } from "./api-json.ts";
 import { bytesOfField } from "./api-keys.ts";
@@ -21,7 +21,7 @@ const TURN_MS = 1;
 export async function runBatch(
   body: Json,
   client: InnerClient,
-  { place, timing }: { readonly place: Place; readonly timing: Timing },
+  { place, turns }: { readonly place: Place; readonly turns: AnswerTurns },
 ): Promise<Response> {
   const { operations } = body;
   if (!Array.isArray(operations) || operations.length > MAX_OPERATIONS) {
@@ -36,11 +36,12 @@ export async function runBatch(
   const results: object[] = [];
   try {
     for (let at = 0; at < operations.length;) {
+      await turns.enter();
       const answers = await client.inTurn((turn) => {
         const some: object[] = [];
-        const endMs = timing.nowMs() + TURN_MS;
+        const endMs = turns.timing.nowMs() + TURN_MS;
         do some.push(batch.run(operations[at++], turn));
-        while (at < operations.length && timing.nowMs() < endMs);
+        while (at < operations.length && turns.timing.nowMs() < endMs);
         return some;
       });
       // Who is not logged in is asked to, as by any other request.
@@ -52,7 +53,7 @@ export async function runBatch(
     end();
     throw error;
   }
-  const { response, cut } = answerJson({ results }, timing, end);
+  const { response, cut } = answerJson({ results }, turns, end);
   place.waitsForClient(cut);
   return response;
 }

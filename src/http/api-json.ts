@@ -7,7 +7,7 @@
  * each of its parts.
  */
 import { isUtf8 } from "node:buffer";
-import { nextTurn, type Timing } from "../timing.ts";
+import type { AnswerTurns } from "./answer-turns.ts";
 
 /** Most characters of JSON that come in. */
 export const MAX_JSON_BYTES = 1024 * 1024;
@@ -90,19 +90,19 @@ export function jsonText(value: unknown): string {
 /** Answers with JSON. `onEnd` is called, once, when it is read, or is not to be read any more. */
 export function answerJson(
   value: unknown,
-  timing: Timing,
+  turns: AnswerTurns,
   onEnd: () => void,
   headers = new Headers(),
 ): { response: Response; cut: () => void } {
   const pieces = jsonPieces(value)[Symbol.iterator]();
   const next = (): { text: string; isAll: boolean } => {
-    const endMs = timing.nowMs() + PIECE_MS;
+    const endMs = turns.timing.nowMs() + PIECE_MS;
     let text = "";
     for (let count = 1; text.length < PIECE_CHARACTERS; count++) {
       const piece = pieces.next();
       if (piece.done === true) return { text, isAll: true };
       text += piece.value;
-      if (count % 16 === 0 && timing.nowMs() > endMs) break;
+      if (count % 16 === 0 && turns.timing.nowMs() > endMs) break;
     }
     return { text, isAll: false };
   };
@@ -114,7 +114,7 @@ export function answerJson(
   }
   let beginning: string | null = first.text;
   const { stream, cut } = streamOf(onEnd, async () => {
-    if (beginning === null) await nextTurn(timing);
+    if (beginning === null) await turns.enter();
     const { text, isAll } = beginning === null ? next() : { text: beginning, isAll: false };
     beginning = null;
     return { bytes: encoder.encode(text), isAll };
@@ -177,7 +177,9 @@ export function isStream(stream: ReadableStream): boolean {
 export function parseObject(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
   if (!hasFewParts(bytes)) return undefined;
   try {
-    const value: unknown = JSON.parse(Buffer.from(bytes).toString());
+    const value: unknown = JSON.parse(
+      Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString(),
+    );
     const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
     return isObject ? (value as Readonly<Record<string, unknown>>) : undefined;
   } catch {

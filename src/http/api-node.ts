@@ -2,7 +2,7 @@
 import type { FactSection } from "../fact.ts";
 import type { InnerClient, MemberView } from "../ports.ts";
 import { RespError, readRespReply, respItems, type RespReply } from "../protocol/resp-value.ts";
-import type { Timing } from "../timing.ts";
+import type { AnswerTurns } from "./answer-turns.ts";
 import { ApiError, busy, invalid, valueOf } from "./api-answers.ts";
 import { answerJson, bytesField, LazyList } from "./api-json.ts";
 import { bytesOfField } from "./api-keys.ts";
@@ -54,7 +54,7 @@ export async function tellTree(client: InnerClient, node: NodeView): Promise<Res
 export async function runCommand(
   { words }: Readonly<Record<string, unknown>>,
   client: InnerClient,
-  { place, timing }: { readonly place: Place; readonly timing: Timing },
+  { place, turns }: { readonly place: Place; readonly turns: AnswerTurns },
 ): Promise<Response> {
   if (!Array.isArray(words) || words.length === 0 || words.length > MAX_WORDS) {
     throw invalid(`words is a list of 1 to ${MAX_WORDS}`);
@@ -74,7 +74,7 @@ export async function runCommand(
     items === null
       ? replyField(reply)
       : { items: new LazyList(Iterator.from(items).map(replyField)) };
-  const { response, cut } = answerJson({ reply: field }, timing, () => place.leave());
+  const { response, cut } = answerJson({ reply: field }, turns, () => place.leave());
   place.waitsForClient(cut);
   return response;
 }

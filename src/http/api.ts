@@ -4,7 +4,8 @@
  */
 import { LostWrite, type EntryFacts, type InnerClient, type RequestTurn } from "../ports.ts";
 import { RespError, readRespReply } from "../protocol/resp-value.ts";
-import type { Timing } from "../timing.ts";
+import { releaseLargeOf } from "../core/bytes.ts";
+import type { AnswerTurns } from "./answer-turns.ts";
 import {
   ApiError,
   busy,
@@ -37,7 +38,7 @@ export interface ApiOptions {
   readonly maxValueBytes: number;
   /** How long a body may take to come, in ms. */
   readonly bodyTimeoutMs: number;
-  readonly timing: Timing;
+  readonly turns: AnswerTurns;
   /** What the request takes up until it is answered. */
   readonly place: Place;
   readonly node: NodeView;
@@ -90,7 +91,7 @@ async function route(
   }
   if (pathname === "/v1/watch") {
     return allow(request, {
-      GET: () => watchKeys(client, queryBytes(url, "prefix"), options.timing),
+      GET: () => watchKeys(client, queryBytes(url, "prefix"), options.turns.timing),
     });
   }
   if (pathname === "/v1/facts") {
@@ -140,7 +141,7 @@ async function read(
   request: HttpRequest,
   key: Uint8Array,
   client: InnerClient,
-  { place, timing }: ApiOptions,
+  { place, turns }: ApiOptions,
 ): Promise<Response> {
   const [value, facts] = await client.inTurn((turn) => [turn.get(key), turn.entry(key)] as const);
   if (value === null || facts === null) throw notFound();
@@ -162,7 +163,7 @@ async function read(
   }
   if ((request.headers.get("accept") ?? "").includes("application/json")) {
     const body = { ...bytesField("key", key), ...bytesField("value", bytes), ...factsField(facts) };
-    const { response, cut } = answerJson(body, timing, release, headers);
+    const { response, cut } = answerJson(body, turns, release, headers);
     place.waitsForClient(cut);
     return response;
   }
@@ -203,6 +204,7 @@ async function write(
     valueOf(turn.run(["SET", key, value, ...expiry]));
     return [isNew, turn.entry(key)] as const;
   });
+  releaseLargeOf(value);
   // A lease may be so short that it is over.
   const headers = facts === null ? {} : headersOf(facts);
   return new Response(null, { status: isNew ? 201 : 204, headers });
@@ -246,7 +248,7 @@ async function increment(
 }
 
 async function list(url: URL, client: InnerClient, options: ApiOptions): Promise<Response> {
-  const { place, timing } = options;
+  const { place, turns } = options;
   const prefix = queryBytes(url, "prefix");
   const after = queryBytes(url, "after");
   const limit = limitOf(url.searchParams.get("limit"));
@@ -260,7 +262,7 @@ async function list(url: URL, client: InnerClient, options: ApiOptions): Promise
     keys: new LazyList(keys.values().map((key) => bytesField("key", key))),
     next: isAll ? null : encodePercent(keys[keys.length - 1]),
   };
-  const { response, cut } = answerJson(body, timing, () => place.leave());
+  const { response, cut } = answerJson(body, turns, () => place.leave());
   place.waitsForClient(cut);
   return response;
 }
@@ -346,19 +348,21 @@ function ttlOf(text: string | null): string | null {
 async function bodyOf(
   request: HttpRequest,
   mostBytes: number,
-  { bodyTimeoutMs, timing, place }: ApiOptions,
+  { bodyTimeoutMs, turns, place }: ApiOptions,
 ): Promise<Uint8Array> {
   const late = Promise.withResolvers<never>();
   const tooSlow = (why: string): void => late.reject(new ApiError(408, "too_slow", why));
   const seconds = bodyTimeoutMs / 1_000;
-  const cancel = timing.after(bodyTimeoutMs, () => {
+  const cancel = turns.timing.after(bodyTimeoutMs, () => {
     tooSlow(`The body did not come within ${seconds} s`);
   });
   place.waitsForClient(() => tooSlow("The body did not come, and others need the room"));
-  return Promise.race([request.bytes(mostBytes), late.promise]).finally(() => {
+  const bytes = await Promise.race([request.bytes(mostBytes), late.promise]).finally(() => {
     cancel();
     place.waitsForClient(null);
   });
+  await turns.enter();
+  return bytes;
 }
 
 /** The object in the body of a request; an empty one when there is no body. */
@@ -374,6 +378,7 @@ async function jsonOf(
   const bytes = await bodyOf(request, MAX_JSON_BYTES, options);
   if (bytes.length === 0) return {};
   const value = parseObject(bytes);
+  releaseLargeOf(bytes);
   if (value === undefined) throw invalid("The body is no JSON object, or one of very many parts");
   return value;
 }

@@ -4,7 +4,7 @@
  */
 import type { Socket } from "bun";
 import { releaseLarge, releaseLargeOf } from "../core/bytes.ts";
-import { LARGE_CHUNK_BYTES, type ReadingTurns } from "../reading-turns.ts";
+import { LARGE_CHUNK_BYTES, type ReadingTurns, type Sender } from "../reading-turns.ts";
 import { SendQueue } from "../send-queue.ts";
 import { SocketReading } from "../socket-reading.ts";
 import { nextTurn, type Timing } from "../timing.ts";
@@ -57,7 +57,7 @@ const LINGER_MS = 2_000;
 const MOST_AHEAD_BYTES = 64 * 1024;
 
 /** See the file header. */
-export class HttpConnection {
+export class HttpConnection implements Sender {
   /** The name in the client's certificate, which was verified; null without one. */
   certificateName: string | null = null;
   /** Since when the client is waited for; Infinity while it waits for the node. */
@@ -69,6 +69,8 @@ export class HttpConnection {
   private readonly reading: SocketReading;
   private onDrained: (() => void) | null = null;
   private isRunning = false;
+  /** Waits for its turn to take more of a body. */
+  private isFeeding = false;
   private isLastRequest = false;
   private isEnding = false;
   private isOver = false;
@@ -93,8 +95,8 @@ export class HttpConnection {
       releaseLargeOf(input);
       releaseLarge(bytes);
     }
-    if (this.current !== null) this.feed();
-    else this.goOn();
+    if (this.current === null) this.goOn();
+    else if (!this.isFeeding) this.feed();
   }
 
   /** The kernel takes bytes again. */
@@ -117,6 +119,7 @@ export class HttpConnection {
     this.onDrained?.();
     this.output.clear();
     this.reading.forget();
+    this.options.readingTurns.forget(this);
     this.forgetInput();
   }
 
@@ -145,7 +148,16 @@ export class HttpConnection {
     } catch (error) {
       current!.fail(error as Error);
     }
-    if (this.input.length > MOST_AHEAD_BYTES) this.reading.pause();
+    this.isFeeding = current!.takesMore && this.input.length > 0;
+    if (this.isFeeding) this.options.readingTurns.wait(this);
+    if (this.isFeeding || this.input.length > MOST_AHEAD_BYTES) this.reading.pause();
+    else if (current!.takesMore) this.reading.resume();
+  }
+
+  /** There is more of a body in what has come. */
+  onReadingTurn(): void {
+    this.isFeeding = false;
+    if (this.current !== null) this.feed();
   }
 
   private goOn(): void {
@@ -202,7 +214,6 @@ export class HttpConnection {
     const request = new CurrentRequest(head, () => {
       if (head.awaitsContinue) this.output.send(CONTINUE);
       this.feed();
-      if (this.input.length <= MOST_AHEAD_BYTES) this.reading.resume();
     });
     this.current = request;
     const response = await this.options.answer(request);
@@ -331,6 +342,11 @@ class CurrentRequest implements HttpRequest {
   /** Whether nothing of the body is still to come. */
   get isOver(): boolean {
     return this.bodyBytes === 0 || this.body?.isOver === true;
+  }
+
+  /** Whether there is somebody who wants more of the body. */
+  get takesMore(): boolean {
+    return this.whole !== null && this.body?.isOver === false;
   }
 
   async bytes(mostBytes: number): Promise<Uint8Array<ArrayBuffer>> {

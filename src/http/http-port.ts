@@ -8,7 +8,8 @@ import { isIP } from "node:net";
 import { formatHostPort, isLoopbackHost } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
 import { TLS_TERMS } from "../security/tls-material.ts";
-import { nextTurn, type Timing } from "../timing.ts";
+import type { Timing } from "../timing.ts";
+import { AnswerTurns } from "./answer-turns.ts";
 import { busy } from "./api-answers.ts";
 import type { Caller, HttpRequest } from "./http-connection.ts";
 import { HttpListener, type HttpListenerTls } from "./http-listener.ts";
@@ -60,6 +61,8 @@ export interface ApiRequest {
   readonly caller: Caller;
   readonly credentials: Credentials | null;
   readonly place: Place;
+  /** Those of all requests of the port. */
+  readonly turns: AnswerTurns;
 }
 
 /** A name and its password. */
@@ -81,20 +84,17 @@ const API = "/v1/";
 /** Requests to the API that may be answered at a time, and what they may hold together. */
 const MOST_AT_ONCE = 64;
 const LEAST_BUDGET_BYTES = 32 * 1024 * 1024;
-/** How long requests are answered before others have their turn, in ms. */
-const TURN_MS = 1;
 
 /** A port that is open until it is stopped. */
 export class HttpPort {
   readonly listener: HttpListener;
   private readonly places: Places;
-  /** Until when requests are answered in this turn of the event loop; null if none was yet. */
-  private turnEndsMs: number | null = null;
+  private readonly turns: AnswerTurns;
 
   /** Opens it. Throws an OperationalError when that is not possible. */
   constructor(
     private readonly source: HttpPortSource,
-    private readonly timing: Timing,
+    timing: Timing,
     readonly host: string,
     port: number,
     mostConnections: number,
@@ -102,6 +102,7 @@ export class HttpPort {
   ) {
     const budgetBytes = Math.max(2 * source.maxBodyBytes, LEAST_BUDGET_BYTES);
     this.places = new Places(MOST_AT_ONCE, budgetBytes);
+    this.turns = new AnswerTurns(timing);
     const options = {
       host,
       timing,
@@ -157,7 +158,7 @@ export class HttpPort {
   }
 
   private async answer(request: HttpRequest, caller: Caller): Promise<Response> {
-    while (this.isTurnOver()) await nextTurn(this.timing);
+    await this.turns.enter();
     const { url } = request;
     if (this.isMisnamed(url)) return text("This port is not called that", 403);
     if (isFromAnotherSite(request)) return text("A page of another site may not ask here", 403);
@@ -170,15 +171,6 @@ export class HttpPort {
       ? await this.callApi(api, request, caller)
       : await this.tell(request, caller);
     return withSafety(request.method === "HEAD" ? withoutBody(response) : response);
-  }
-
-  /** Whether requests have had their time, so that others are to have theirs. */
-  private isTurnOver(): boolean {
-    const nowMs = this.timing.nowMs();
-    if (this.turnEndsMs !== null) return nowMs > this.turnEndsMs;
-    this.turnEndsMs = nowMs + TURN_MS;
-    this.timing.soon(() => (this.turnEndsMs = null));
-    return false;
   }
 
   /** As many at a time as memory is meant for; a client that is told "later" tries again. */
@@ -194,7 +186,7 @@ export class HttpPort {
     if (place === null) return busy().toResponse();
     try {
       const credentials = credentialsOf(request);
-      const response = await api({ request, caller, credentials, place });
+      const response = await api({ request, caller, credentials, place, turns: this.turns });
       // The console asks for name and password itself; a browser would, too.
       const mode = request.headers.get("sec-fetch-mode");
       if (mode !== null && mode !== "navigate") response.headers.delete("www-authenticate");

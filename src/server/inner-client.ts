@@ -5,6 +5,7 @@
  */
 import type { User } from "../access/user.ts";
 import { ClientSession } from "../commands/client-session.ts";
+import { releaseLarge } from "../core/bytes.ts";
 import { heldValue } from "../commands/long-value.ts";
 import type { Context, ReplyContinuation } from "../commands/command.ts";
 import type { Services } from "../commands/services.ts";
@@ -208,6 +209,7 @@ export class InnerClients {
       return void reply.respError("ERR this command needs a connection of the client port");
     }
     const execution = executeArray(request, reply, context);
+    if (execution === undefined) releaseLarge(request.bytes);
     return execution === undefined ? undefined : execution;
   }
 

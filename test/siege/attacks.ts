@@ -6,6 +6,7 @@ import { digests } from "./attacks/digests.ts";
 import { disk } from "./attacks/disk.ts";
 import { handshakes } from "./attacks/handshakes.ts";
 import { http } from "./attacks/http.ts";
+import { httpBodies } from "./attacks/http-bodies.ts";
 import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
@@ -30,5 +31,6 @@ export const attacks: readonly Attack[] = [
   ...digests,
   ...variations,
   ...http,
+  ...httpBodies,
   ...watchers,
 ];

@@ -1,6 +1,7 @@
 /** JSON in pieces, and what of it is taken. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { AnswerTurns } from "../../../src/http/answer-turns.ts";
 import {
   answerJson,
   bytesField,
@@ -41,7 +42,7 @@ test("a long answer is made as it is read, and is over when it is read or cut", 
     for (; made < 100_000; made++) yield made;
   })();
   const answer = (list: Iterable<unknown>) =>
-    answerJson({ list: new LazyList(list) }, eventLoop, () => void ends++);
+    answerJson({ list: new LazyList(list) }, new AnswerTurns(eventLoop), () => void ends++);
   const { response } = answer(items);
   expect(made).toBeLessThan(100_000);
   expect(ends).toBe(0);

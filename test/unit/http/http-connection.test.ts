@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import type { Socket } from "bun";
 import { HttpConnection } from "../../../src/http/http-connection.ts";
 import { ReadingTurns } from "../../../src/reading-turns.ts";
+import { nextTurn } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
 
@@ -14,7 +15,8 @@ const socket = {
   terminate() {},
 } as unknown as Socket<HttpConnection | null>;
 
-test("memory is given back as soon as what came in it is used", async () => {
+/** A connection, and the body of the request that came. */
+function receive(): { connection: HttpConnection; body(): Uint8Array | null } {
   let body: Uint8Array | null = null;
   const connection = new HttpConnection(socket, {
     timing: eventLoop,
@@ -28,13 +30,30 @@ test("memory is given back as soon as what came in it is used", async () => {
       throw error;
     },
   });
+  return { connection, body: () => body };
+}
+
+test("memory is given back as soon as what came in it is used", async () => {
+  const { connection, body } = receive();
   const head = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n";
   const first = Uint8Array.from(Buffer.from(head + "x".repeat(50_000)));
   const second = new Uint8Array(50_000).fill(120);
   connection.onData(first);
   connection.onData(second);
-  await eventually("the body is there", () => body !== null);
-  expect(Buffer.from(body!).toString()).toBe("x".repeat(100_000));
+  await eventually("the body is there", () => body() !== null);
+  expect(Buffer.from(body()!).toString()).toBe("x".repeat(100_000));
   expect(first.buffer.byteLength).toBe(0);
   expect(second.buffer.byteLength).toBe(0);
+});
+
+test("of a body in very many chunks some are read at a time", async () => {
+  const { connection, body } = receive();
+  const head = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+  connection.onData(Buffer.from(head));
+  await nextTurn(eventLoop);
+  connection.onData(Uint8Array.from(Buffer.from(`${"1\r\nx\r\n".repeat(50_000)}0\r\n\r\n`)));
+  let turns = 0;
+  for (; body() === null && turns < 10_000; turns++) await nextTurn(eventLoop);
+  expect(turns).toBeGreaterThan(20);
+  expect(Buffer.from(body()!).toString()).toBe("x".repeat(50_000));
 });
