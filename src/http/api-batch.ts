@@ -22,6 +22,7 @@ export async function runBatch(
   body: Json,
   client: InnerClient,
   { place, turns }: { readonly place: Place; readonly turns: AnswerTurns },
+  signal: AbortSignal,
 ): Promise<Response> {
   const { operations } = body;
   if (!Array.isArray(operations) || operations.length > MAX_OPERATIONS) {
@@ -36,7 +37,7 @@ export async function runBatch(
   const results: object[] = [];
   try {
     for (let at = 0; at < operations.length;) {
-      await turns.enter();
+      await turns.enter(signal);
       const answers = await client.inTurn((turn) => {
         const some: object[] = [];
         const endMs = turns.timing.nowMs() + TURN_MS;

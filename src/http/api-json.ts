@@ -114,7 +114,7 @@ export function answerJson(
   }
   let beginning: string | null = first.text;
   const { stream, cut } = streamOf(onEnd, async () => {
-    if (beginning === null) await turns.enter();
+    if (beginning === null) await turns.enter(null);
     const { text, isAll } = beginning === null ? next() : { text: beginning, isAll: false };
     beginning = null;
     return { bytes: encoder.encode(text), isAll };

@@ -111,7 +111,7 @@ async function route(
   if (pathname === KEYS) return allow(request, { GET: () => list(url, client, options) });
   if (pathname === `${KEYS}:batch`) {
     return allow(request, {
-      POST: async () => runBatch(await jsonOf(request, options), client, options),
+      POST: async () => runBatch(await jsonOf(request, options), client, options, request.signal),
     });
   }
   if (pathname.startsWith(`${KEYS}/`)) {
@@ -361,7 +361,7 @@ async function bodyOf(
     cancel();
     place.waitsForClient(null);
   });
-  await turns.enter();
+  await turns.enter(request.signal);
   return bytes;
 }
 

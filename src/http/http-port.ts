@@ -158,7 +158,7 @@ export class HttpPort {
   }
 
   private async answer(request: HttpRequest, caller: Caller): Promise<Response> {
-    await this.turns.enter();
+    await this.turns.enter(request.signal);
     const { url } = request;
     if (this.isMisnamed(url)) return text("This port is not called that", 403);
     if (isFromAnotherSite(request)) return text("A page of another site may not ask here", 403);
