@@ -6,13 +6,33 @@ import { BodyProblem } from "./request-body.ts";
 import { nextTurn, type Timing } from "../timing.ts";
 
 const TURN_MS = 1;
+/** Of what holds much memory while it is answered, so many at a time. */
+const FEW = 4;
 
 /** See the file header. */
 export class AnswerTurns {
   /** Until when requests are answered in this turn of the event loop; null if none was yet. */
   private endsMs: number | null = null;
 
+  /** How many of few go on, and who waits to be one of them. */
+  private going = 0;
+  private readonly waiting: (() => void)[] = [];
+
   constructor(readonly timing: Timing) {}
+
+  /** Does what holds much memory until it is done: with few others of the kind. */
+  async amongFew<T>(work: () => Promise<T>): Promise<T> {
+    if (this.going >= FEW) await new Promise<void>((resolve) => this.waiting.push(resolve));
+    else this.going++;
+    try {
+      return await work();
+    } finally {
+      // Whoever is next has the place that becomes free.
+      const next = this.waiting.shift();
+      if (next === undefined) this.going--;
+      else next();
+    }
+  }
 
   /**
    * Resolves when something may be done: that takes a millisecond at the most, or cannot be cut.

@@ -52,6 +52,7 @@ const MAX_LIMIT = 1_000;
 /** A value above this is sent piece by piece from where it lies. */
 const COPIED_BYTES = 16 * 1024;
 const PIECE_BYTES = 64 * 1024;
+const SHORT_JSON_BYTES = 16 * 1024;
 
 /** Longest body of any request, in bytes. */
 export function maxBodyBytes(maxValueBytes: number): number {
@@ -105,13 +106,14 @@ async function route(
   }
   if (pathname === "/v1/command") {
     return allow(request, {
-      POST: async () => runCommand(await jsonOf(request, options), client, options),
+      POST: async () => withJson(request, options, (body) => runCommand(body, client, options)),
     });
   }
   if (pathname === KEYS) return allow(request, { GET: () => list(url, client, options) });
   if (pathname === `${KEYS}:batch`) {
     return allow(request, {
-      POST: async () => runBatch(await jsonOf(request, options), client, options, request.signal),
+      POST: async () =>
+        withJson(request, options, (body) => runBatch(body, client, options, request.signal)),
     });
   }
   if (pathname.startsWith(`${KEYS}/`)) {
@@ -235,7 +237,7 @@ async function increment(
     });
   }
   const key = keyOf(raw.slice(0, -INCREMENT.length));
-  const { by = 1 } = await jsonOf(request, options);
+  const { by = 1 } = await withJson(request, options, async (body) => body);
   const isWhole = typeof by === "string" ? /^-?\d{1,19}$/.test(by) : Number.isSafeInteger(by);
   if (!isWhole) throw invalid("by is a whole number; beyond 2^53 a string of its digits");
   const [value, facts] = await client.inTurn((turn) => {
@@ -365,20 +367,29 @@ async function bodyOf(
   return bytes;
 }
 
-/** The object in the body of a request; an empty one when there is no body. */
-async function jsonOf(
+/**
+ * Does something with the object in the body of a request; an empty one when there is no body. Of
+ * long ones a few at a time, as what is made of them takes several times their memory.
+ */
+async function withJson<T>(
   request: HttpRequest,
   options: ApiOptions,
-): Promise<Readonly<Record<string, unknown>>> {
+  work: (body: Readonly<Record<string, unknown>>) => Promise<T>,
+): Promise<T> {
   const type = request.headers.get("content-type") ?? "";
   // What a form on somebody's page can send is no JSON.
   if (!/^application\/json\b/i.test(type)) {
     throw new ApiError(415, "not_json", "The content-type is to be application/json");
   }
+  const { turns } = options;
   const bytes = await bodyOf(request, MAX_JSON_BYTES, options);
-  if (bytes.length === 0) return {};
-  const value = parseObject(bytes);
-  releaseLargeOf(bytes);
-  if (value === undefined) throw invalid("The body is no JSON object, or one of very many parts");
-  return value;
+  if (bytes.length === 0) return work({});
+  const read = async (): Promise<T> => {
+    await turns.enter(request.signal);
+    const value = parseObject(bytes);
+    releaseLargeOf(bytes);
+    if (value === undefined) throw invalid("The body is no JSON object, or one of very many parts");
+    return work(value);
+  };
+  return bytes.length > SHORT_JSON_BYTES ? turns.amongFew(read) : read();
 }

@@ -85,11 +85,16 @@ export class Reply {
     return this.bytes.length > KEPT_BYTES;
   }
 
+  /** What was written, as long as nothing else is. */
+  get written(): Uint8Array {
+    return this.bytes.subarray(0, this.length);
+  }
+
   /**
    * What was written, which is the caller's from now on: the reply begins anew in another buffer.
    */
   handOver(): Uint8Array {
-    const written = this.bytes.subarray(0, this.length);
+    const { written } = this;
     this.bytes = new Uint8Array(INITIAL_BYTES);
     this.length = 0;
     return written;

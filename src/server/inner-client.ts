@@ -102,7 +102,7 @@ export class InnerClients {
         const reply = this.newReply();
         const later = this.execute(session, words, reply);
         if (later !== undefined) throw new Error(`${String(words[0])} does not answer at once`);
-        return readRespReply(reply.handOver());
+        return readRespReply(reply.written);
       },
       get: (key) => this.get(session, key),
       entry: (key) => this.entry(key),
@@ -116,7 +116,7 @@ export class InnerClients {
     const reply = this.newReply();
     const later = this.execute(session, ["GET", key], reply);
     if (later !== undefined) return heldValue(session);
-    const value = readRespReply(reply.handOver());
+    const value = readRespReply(reply.written);
     if (value instanceof Uint8Array) return { bytes: value, release() {} };
     return value instanceof RespError ? value : null;
   }
@@ -144,7 +144,7 @@ export class InnerClients {
       while (write(reply) === true) await nextTurn(this.context.runQueue.timing);
     }
     await safe;
-    return reply.handOver();
+    return reply.written;
   }
 
   private newReply(): Reply {
