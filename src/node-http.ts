@@ -136,13 +136,8 @@ function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[
     const { address, certificateName: certificate } = from;
     audit.record({ event, user, address, certificate, command: "HTTP", key: null });
   };
-  const api = async ({
-    request,
-    caller,
-    credentials,
-    place,
-    turns,
-  }: ApiRequest): Promise<Response> => {
+  const api = async (asked: ApiRequest): Promise<Response> => {
+    const { request, caller, credentials, place, turns } = asked;
     const node = serving();
     if (node === null) return notYet().toResponse();
     // Who has to wait makes room for others.
