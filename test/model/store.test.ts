@@ -473,6 +473,27 @@ test("what was prefetched in a run within a run is known until that ends, and no
   real.store.endRun();
 });
 
+test("a counter whose time is over begins anew, and so does one that is flushed", () => {
+  const real = new TestStore();
+  const one = new Int64().set(0, 1);
+  const increment = (key: string): number => {
+    expect(real.store.increment(bytes(key), 0, key.length, one)).toBe(APPLIED);
+    return real.store.number.low;
+  };
+  for (const key of ["expires", "stays"]) expect([increment(key), increment(key)]).toEqual([1, 2]);
+  real.store.expire(bytes("expires"), 0, 7, real.nowMs + 10);
+  expect(increment("expires")).toBe(3);
+  real.nowMs += 10;
+  expect([increment("expires"), increment("stays")]).toEqual([1, 3]);
+  // Another node's floor, which is carried out little by little.
+  const { clock } = real.store;
+  clock.next();
+  const entry = new Entry().setKey(bytes("later")).setValue(bytes("v"));
+  real.store.apply(entry.setVersion(clock.high, clock.low + 1, 0, 2));
+  expect(real.store.applyFloor(clock.high, clock.low - 1, 0, 2)).toBe(APPLIED);
+  expect([increment("expires"), increment("stays")]).toEqual([1, 1]);
+});
+
 test("who hears of changes hears before what may change, while there are writes", () => {
   const real = new TestStore();
   for (const key of ["aa", "bb"]) real.set(key, "v");

@@ -94,6 +94,11 @@ export class EntryRows {
     return (this.factsOf(id) & IS_PACKED) !== 0;
   }
 
+  /** Whether it is one that has no expiry time. */
+  isLastingPacked(id: number): boolean {
+    return (this.factsOf(id) & (IS_PACKED | HAS_EXPIRY)) === IS_PACKED;
+  }
+
   /** Whether the entry has an expiry time. */
   hasExpiry(id: number): boolean {
     return (this.factsOf(id) & HAS_EXPIRY) !== 0;

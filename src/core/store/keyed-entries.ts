@@ -318,6 +318,11 @@ export class KeyedEntries {
 
   // Counters that lie packed, because only one origin has added to them.
 
+  /** Whether the entry is one that never expires. */
+  isLastingPacked(id: number): boolean {
+    return this.rows.isLastingPacked(id);
+  }
+
   /** Whether the entry is one. */
   isPacked(id: number): boolean {
     return this.rows.isPacked(id);

@@ -157,9 +157,12 @@ export abstract class OwnWrites extends StoreView {
    */
   increment(key: Uint8Array, offset: number, length: number, delta: Int64): Outcome {
     const { counts, entries, own, present } = this;
-    own.setKey(key, offset, length);
     const hash = entries.hash(key, offset, length);
     const id = entries.locate(hash, key, offset, length);
+    // Mostly it is one that lives for sure, and nothing but its row is needed.
+    const isLasting = id >= 0 && entries.isLastingPacked(id) && this.flushFloor.isCarriedOut;
+    if (isLasting && this.incrementPacked(id, delta)) return APPLIED;
+    own.setKey(key, offset, length);
     const isLive = id >= 0 && this.isLive(id);
     if (isLive && entries.isPacked(id) && this.incrementPacked(id, delta)) return APPLIED;
     if (id >= 0) entries.read(id, present);
