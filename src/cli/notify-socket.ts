@@ -2,8 +2,8 @@
  * The socket on which a service manager listens. The runtime has no call for datagrams on a Unix
  * socket, nor for the machine's monotonic clock, so both go through the C library.
  */
-import { dlopen, ptr, type Library } from "bun:ffi";
-import { arch } from "node:os";
+import { ptr } from "bun:ffi";
+import { openCLibrary } from "./c-library.ts";
 
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
@@ -36,7 +36,7 @@ export interface NotifySocket {
  */
 export function openNotifySocket(path: string): NotifySocket {
   const address = unixAddress(path);
-  const { symbols } = openLibrary();
+  const { symbols } = openCLibrary(FUNCTIONS);
   const socket = symbols.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (socket < 0) throw new Error("no Unix socket can be made");
   return {
@@ -66,14 +66,4 @@ export function unixAddress(path: string): Uint8Array {
   new Uint16Array(address.buffer, address.byteOffset, 1)[0] = AF_UNIX;
   name.copy(address, FAMILY_BYTES);
   return address;
-}
-
-/** The one of glibc or the one of musl. */
-function openLibrary(): Library<typeof FUNCTIONS> {
-  const musl = arch() === "arm64" ? "libc.musl-aarch64.so.1" : "libc.musl-x86_64.so.1";
-  try {
-    return dlopen("libc.so.6", FUNCTIONS);
-  } catch {
-    return dlopen(musl, FUNCTIONS);
-  }
 }

@@ -14,7 +14,11 @@ import { randomHex, realWorld } from "../world.ts";
 import type { Subcommand } from "./arguments.ts";
 import { environmentFor } from "./service-environment.ts";
 import { isJournalRead, openServiceManager, type ServiceManager } from "./service-manager.ts";
+import { giveBackStartPages } from "./start-pages.ts";
 import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
+
+/** The start is over, and whoever waited for it has been. */
+const GIVE_BACK_AFTER_MS = 2_000;
 
 /**
  * The subcommand. Prints one line on stdout once the node serves clients; the log goes elsewhere.
@@ -70,8 +74,10 @@ export const serve: Subcommand = {
     const serving = `node ${config.node_id} on ${formatHostPort(host, port)}${tls}${watched}`;
     console.log(`MerkleKV ${version} ready: ${serving}`);
     manager.watch(() => node.readiness(), serving);
+    const cancelGivingBack = realWorld.timing.after(GIVE_BACK_AFTER_MS, giveBackStartPages);
 
     await Promise.race([told, node.stopped]);
+    cancelGivingBack();
     watch?.stop();
     manager.stopping();
     await node.stop();
