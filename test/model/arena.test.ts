@@ -107,6 +107,15 @@ describe("arena", () => {
     expect(shared.length).toBeGreaterThanOrEqual(100_000);
   });
 
+  test("a slot wastes three bytes at most, or an eighth of itself if it is large", () => {
+    const arena = new Arena();
+    for (let length = 5; length <= 32_768; length++) {
+      const wasted = arena.capacityOf(arena.allocate(length, Infinity)) - length;
+      if (wasted > (length <= 64 ? 3 : length / 8)) throw new Error(`${length} wastes ${wasted}`);
+    }
+    expect(arena.bytesReserved).toBeGreaterThan(0);
+  });
+
   const step = fc.oneof(
     { weight: 5, arbitrary: fc.record({ do: fc.constant("allocate" as const), n: slotLength }) },
     { weight: 3, arbitrary: fc.record({ do: fc.constant("free" as const), n: fc.nat() }) },

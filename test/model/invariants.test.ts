@@ -83,7 +83,7 @@ const BROKEN: [string, (parts: Parts) => void, RegExp][] = [
       const slab = arena.freeUnit.findIndex(
         (unit: number, at: number) => unit !== 0xffff && arena.bytes[at]?.length === 262_144,
       );
-      arena.words[slab][arena.freeUnit[slab] << 1] = arena.freeUnit[slab];
+      arena.words[slab][arena.freeUnit[slab]] = arena.freeUnit[slab];
     },
     /^arena: the free list of slab \d+ is broken/,
   ],

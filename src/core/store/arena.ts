@@ -3,7 +3,7 @@
  *
  * Slots of one size class share a slab, an ArrayBuffer of 256 KiB; what is larger
  * than the largest class gets a slab of its own. A slot is named by a reference,
- * `slab * 2^15 + offset in units of 8 bytes`, so no JavaScript object exists per slot. A
+ * `slab * 2^16 + offset in units of 4 bytes`, so no JavaScript object exists per slot. A
  * reference takes as many bits as the slabs need, up to REFERENCE_BITS: more slabs than any
  * machine has memory for. (The scheme is the slab allocator of Bonwick, 1994, as memcached
  * uses it.)
@@ -35,7 +35,9 @@ import {
   slotsPerSlab,
 } from "./size-classes.ts";
 
-const UNIT_BITS = 15;
+const UNIT_BITS = 16;
+/** A unit is a word of 4 bytes. */
+const UNIT_SHIFT = 2;
 const UNIT_MASK = (1 << UNIT_BITS) - 1;
 /** What a slot above that is rounded up to. */
 const PAGE_BYTES = 4_096;
@@ -43,7 +45,7 @@ const PAGE_BYTES = 4_096;
 const LARGE = 255;
 /** Marks a slab number that is not in use. */
 const VACANT = 254;
-/** Bits of a reference at most: 2^23 slabs, which is 2 TiB of full ones. */
+/** Bits of a reference at most: 2^22 slabs, which is 1 TiB of full ones. */
 export const REFERENCE_BITS = 38;
 const MAX_SLABS = 2 ** (REFERENCE_BITS - UNIT_BITS);
 const SLAB_STEP = 1 << UNIT_BITS;
@@ -65,7 +67,7 @@ export class Arena {
    * The bytes of each slab. A slot starts at `offsetOf(reference)` in `bytes[slabOf(reference)]`.
    */
   readonly bytes: Uint8Array[] = [];
-  /** The same slabs as 32-bit words; slots are 8-byte aligned. */
+  /** The same slabs as 32-bit words; slots are aligned to those. */
   readonly words: Uint32Array[] = [];
   /** Bytes taken from the system for slots. */
   bytesReserved = 0;
@@ -73,7 +75,7 @@ export class Arena {
   private slabClass = new Uint8Array(64).fill(VACANT);
   private liveSlots = new Uint16Array(64);
   private freeUnit = new Uint16Array(64);
-  private nextUnit = new Uint16Array(64);
+  private nextUnit = new Uint32Array(64);
   private slabState = new Uint8Array(64);
   private readonly vacantSlabs: number[] = [];
   private readonly partialSlabs: number[][] = classBytes.map(() => []);
@@ -93,7 +95,9 @@ export class Arena {
     const slab = slabOf(reference);
     const slabClass = this.slabClass[slab];
     if (slabClass !== LARGE) {
-      return newBytes <= LARGEST_SLOT_BYTES && classOfUnits[(newBytes + 7) >>> 3] === slabClass;
+      return (
+        newBytes <= LARGEST_SLOT_BYTES && classOfUnits[(newBytes + 3) >>> UNIT_SHIFT] === slabClass
+      );
     }
     if (this.liveSlots[slab] > 0) return false;
     const capacity = this.bytes[slab].length;
@@ -114,7 +118,7 @@ export class Arena {
    */
   allocate(length: number, limitBytes: number): number {
     if (length > LARGEST_SLOT_BYTES) return this.allocateLarge(length, limitBytes);
-    const slabClass = classOfUnits[(length + 7) >>> 3];
+    const slabClass = classOfUnits[(length + 3) >>> UNIT_SHIFT];
     let slab = this.currentSlab[slabClass];
     if (slab < 0 || !this.hasRoom(slab, slabClass)) {
       slab = this.nextPartialSlab(slabClass, limitBytes);
@@ -124,11 +128,11 @@ export class Arena {
     this.freeSlots[slabClass]--;
     const free = this.freeUnit[slab];
     if (free !== NO_UNIT) {
-      this.freeUnit[slab] = this.words[slab][free << 1];
+      this.freeUnit[slab] = this.words[slab][free];
       return slab * SLAB_STEP + free;
     }
     const unit = this.nextUnit[slab];
-    this.nextUnit[slab] = unit + (classBytes[slabClass] >>> 3);
+    this.nextUnit[slab] = unit + (classBytes[slabClass] >>> UNIT_SHIFT);
     return slab * SLAB_STEP + unit;
   }
 
@@ -138,7 +142,7 @@ export class Arena {
     const slabClass = this.slabClass[slab];
     if (slabClass === LARGE) return this.releaseSlab(slab);
     const unit = reference & UNIT_MASK;
-    this.words[slab][unit << 1] = this.freeUnit[slab];
+    this.words[slab][unit] = this.freeUnit[slab];
     this.freeUnit[slab] = unit;
     if (this.slabState[slab] === EMPTYING) this.leaving[slabClass]--;
     else this.freeSlots[slabClass]++;
@@ -323,10 +327,10 @@ export class Arena {
    * What is free in a slab, by its list and its counts; and that it is where room is looked for.
    */
   private verifySlab(slab: number, slabClass: number, held: ReadonlySet<number>): void {
-    const step = classBytes[slabClass] >>> 3;
+    const step = classBytes[slabClass] >>> UNIT_SHIFT;
     const used = this.nextUnit[slab] / step;
     const freed = new Set<number>();
-    for (let unit = this.freeUnit[slab]; unit !== NO_UNIT; unit = this.words[slab][unit << 1]) {
+    for (let unit = this.freeUnit[slab]; unit !== NO_UNIT; unit = this.words[slab][unit]) {
       if (unit % step !== 0 || unit >= this.nextUnit[slab] || freed.has(unit)) {
         throw new Error(`arena: the free list of slab ${slab} is broken at ${unit}`);
       }
@@ -357,7 +361,7 @@ export class Arena {
   private hasRoom(slab: number, slabClass: number): boolean {
     return (
       this.freeUnit[slab] !== NO_UNIT ||
-      (this.nextUnit[slab] << 3) + classBytes[slabClass] <= SLAB_BYTES
+      (this.nextUnit[slab] << UNIT_SHIFT) + classBytes[slabClass] <= SLAB_BYTES
     );
   }
 
@@ -428,7 +432,9 @@ export class Arena {
     this.slabClass = slabClass;
     this.liveSlots = grown(this.liveSlots, size);
     this.freeUnit = grown(this.freeUnit, size);
-    this.nextUnit = grown(this.nextUnit, size);
+    const nextUnit = new Uint32Array(size);
+    nextUnit.set(this.nextUnit);
+    this.nextUnit = nextUnit;
     const slabState = new Uint8Array(size);
     slabState.set(this.slabState);
     this.slabState = slabState;
@@ -445,7 +451,7 @@ export function slabOf(reference: number): number {
 
 /** Where in its slab a reference points, in bytes. */
 export function offsetOf(reference: number): number {
-  return (reference & UNIT_MASK) << 3;
+  return (reference & UNIT_MASK) << UNIT_SHIFT;
 }
 
 /** Null when the system has no memory for it. */

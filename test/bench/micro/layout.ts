@@ -57,7 +57,7 @@ class Filled {
     while (this.tree.update(LATEST, LATEST, 1_000, () => 0));
     const { entries, index, order } = this.store.memory();
     const used = this.keyBytes + valueBytes;
-    const slot = classBytes[classOfUnits[(used + 7) >>> 3]!];
+    const slot = classBytes[classOfUnits[(used + 3) >>> 2]!];
     const each: Bytes = { ...ROW, key: this.keyBytes, value: valueBytes, rounding: slot - used };
     each["slack of slabs and chunks"] = entries / COUNT - sum(ROW) - slot;
     each.index = index / COUNT;
