@@ -14,14 +14,8 @@ import { type Part, partOf, PartQueue, wholeBucket } from "../tree/bucket-part.t
 import { readPart, writePart } from "./part-frames.ts";
 import { DIGEST_WORDS } from "../tree/digest-list.ts";
 import { FANOUT } from "../tree/digest-tree.ts";
-import {
-  compareVersions,
-  Entry,
-  KIND_COUNTER,
-  KIND_OTHER,
-  type VersionWords,
-} from "../data/entry.ts";
-import { baseVersionOf, compareExpiries, hasValue } from "../data/merge.ts";
+import { Entry } from "../data/entry.ts";
+import { hasValue } from "../data/merge.ts";
 import type { Store } from "../store/store.ts";
 import { CellComparison } from "./cells.ts";
 import { DigestSet, digestOfId, readDigest, writeDigest } from "./digest-set.ts";
@@ -39,11 +33,9 @@ import {
   FETCH,
   LIST,
   MORE,
-  NEED,
   OFFER,
   EXPAND,
   PARTS,
-  readHead,
   TURN_BEHIND,
   WANT,
   writeAbout,
@@ -51,17 +43,17 @@ import {
 import {
   LISTED_BYTES_A_TURN,
   MAX_FETCHED_KEYS,
-  MAX_OFFERS_A_TURN,
   MAX_LISTED_ENTRIES,
   EXTRA_WANTED_ENTRIES,
   MIN_OFFERED_BYTES,
 } from "./limits.ts";
 import { costOf } from "./lists.ts";
 import { type NamedBucket, NamedBuckets } from "./named-buckets.ts";
+import { Offers } from "./offers.ts";
 import type { SyncMode } from "./options.ts";
 import { SketchTeller } from "./sketch.ts";
 import { LevelWalk, writeDigests } from "./walk.ts";
-import { hasSameString, Wanted } from "./wanted.ts";
+import { Wanted } from "./wanted.ts";
 
 /**
  * A part that is to be expanded: it is listed; or, when the peer has nothing of it or asked for a
@@ -104,11 +96,9 @@ export class Responder {
   private readonly wanted: Wanted;
 
   private readonly fetched = new Set<number>();
-  private needs = new Uint8Array(0);
-  private offers = 0;
+  private readonly offers: Offers;
 
   private readonly entry = new Entry();
-  private readonly base: VersionWords = { timeHigh: 0, timeLow: 0, originHigh: 0, originLow: 0 };
 
   constructor(
     private readonly parts: SharedBySides,
@@ -120,6 +110,7 @@ export class Responder {
     const onDiffering = mode === "inspect" ? () => {} : parts.onDiffering;
     this.walk = new LevelWalk(parts.tree.levels, parts.shortener, onDiffering);
     this.wanted = new Wanted(parts.flow, store);
+    this.offers = new Offers(parts, store, this.wanted);
   }
 
   /** The roots differ: begins with a sketch if `mayBeFew` buckets differ, else with the walk. */
@@ -159,7 +150,7 @@ export class Responder {
       case EXPAND:
         return !isInspected && this.handleExpand();
       case OFFER:
-        return !isInspected && this.handleOffer();
+        return !isInspected && this.offers.handle();
       case FETCH:
         return this.mode === "fetch" && this.handleFetch();
       case ASK_ALL:
@@ -229,7 +220,7 @@ export class Responder {
   /** Says the next piece. */
   speak(): SpokenPart {
     const { flow, writer } = this.parts;
-    if (this.offers > 0) this.answerOffers();
+    this.offers.answer();
     if (flow.queue.length > 0) {
       if (this.task === "describe") this.describeNext();
       else flow.sendNext();
@@ -402,68 +393,6 @@ export class Responder {
       if (digests.indexOf(digestOfId(buckets, id, shortener)) >= 0) flow.queue.push(id);
     });
     return true;
-  }
-
-  private handleOffer(): boolean {
-    const { flow, reader } = this.parts;
-    const offer = flow.arrived;
-    readHead(reader, offer);
-    if (reader.overrun || this.offers >= 2 * MAX_OFFERS_A_TURN) return false;
-    const at = this.offers++;
-    if (at >>> 3 >= this.needs.length) {
-      const larger = new Uint8Array(Math.max(1024, this.needs.length * 2));
-      larger.set(this.needs);
-      this.needs = larger;
-    }
-    if ((at & 7) === 0) this.needs[at >>> 3] = 0;
-    if (this.isWorthHaving(offer) && this.hasRoomFor(offer)) this.needs[at >>> 3] |= 1 << (at & 7);
-    return true;
-  }
-
-  /**
-   * Whether there is room for an offered entry. For one that is no larger than what it replaces
-   * there always is.
-   */
-  private hasRoomFor(offer: Entry): boolean {
-    const { flow, counts } = this.parts;
-    if (!this.store.isFull && !this.store.isReadOnly) return true;
-    const id = this.store.locate(offer.key, offer.keyOffset, offer.keyLength);
-    if (id >= 0) this.store.read(id, this.entry);
-    if (id >= 0 && offer.valueLength <= this.entry.valueLength) return true;
-    counts.miss(flow.fullReason);
-    return false;
-  }
-
-  /**
-   * Whether an offered entry may change what is here. If it replaces that, then what is here need
-   * not be sent.
-   */
-  private isWorthHaving(offer: Entry): boolean {
-    const { flow } = this.parts;
-    const id = this.store.locate(offer.key, offer.keyOffset, offer.keyLength);
-    // What only later versions know may be like what is here but for its bytes.
-    if (id < 0 || offer.kind === KIND_COUNTER || offer.kind === KIND_OTHER) return true;
-    this.store.read(id, this.entry);
-    baseVersionOf(this.entry, this.base);
-    const order = compareVersions(offer, this.base);
-    const expiryOrder = compareExpiries(offer, this.entry);
-    const isHere = expiryOrder !== 0 && hasSameString(this.entry, offer);
-    if ((isHere || order > 0) && expiryOrder >= 0) this.wanted.strike(id);
-    if (order < 0 && this.entry.valueLength <= offer.valueLength) flow.allow(id);
-    if (isHere) flow.spareValue(id, offer);
-    if ((isHere || order < 0) && expiryOrder > 0) flow.mergeExpiry(offer);
-    if (isHere) return false;
-    return order >= 0;
-  }
-
-  private answerOffers(): void {
-    const { writer } = this.parts;
-    const length = (this.offers + 7) >>> 3;
-    writer.reserve(8 + length);
-    writer.u8(NEED);
-    writer.varint(this.offers);
-    writer.copy(this.needs, 0, length);
-    this.offers = 0;
   }
 
   private describeNext(): void {
