@@ -1,5 +1,5 @@
 /** Reading of numbers and expiry options from requests, shared by the commands that take them. */
-import { Int64, parseInt64 } from "../core/data/counter.ts";
+import { Int64, parseInt64 } from "../core/data/int64.ts";
 import { MAX_EXPIRES_AT_MS } from "../core/data/entry.ts";
 import type { Reply } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";

@@ -1,5 +1,5 @@
 /** Counting. The arithmetic is in the store, because counters merge by their own rule. */
-import { Int64, parseInt64 } from "../core/data/counter.ts";
+import { Int64, parseInt64 } from "../core/data/int64.ts";
 import { NOT_A_NUMBER, OUT_OF_RANGE } from "../core/store/outcome.ts";
 import { SHAPE_WORDS } from "../protocol/line-parser.ts";
 import { CHANGES_KEY, checkKey, command, isRefused, type Command, type Run } from "./command.ts";

@@ -18,7 +18,8 @@
  */
 import { dirname, join } from "node:path";
 import { unixMsOf } from "../core/data/clock.ts";
-import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../core/data/counter.ts";
+import { sumOf } from "../core/data/counter.ts";
+import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64 } from "../core/data/int64.ts";
 import { KIND_COUNTER, type Entry } from "../core/data/entry.ts";
 import { hasValue } from "../core/data/merge.ts";
 import type { SetAsideReason, SetAsideDone } from "../core/sync/options.ts";

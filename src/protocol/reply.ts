@@ -6,7 +6,7 @@
  * Everything is bytes; nothing is allocated per reply.
  */
 import { enlarged, release } from "../core/bytes.ts";
-import { Int64, formatInt64 } from "../core/data/counter.ts";
+import { Int64, formatInt64 } from "../core/data/int64.ts";
 import { copyBytes } from "../core/data/entry.ts";
 import { needsQuotes, quotedLength, writeQuoted } from "./quoting.ts";
 

@@ -6,7 +6,6 @@ import { Contacts } from "../../src/core/sync/contacts.ts";
 import {
   BASE_BYTES,
   BASE_NONE,
-  Int64,
   PART_BYTES,
   addToPart,
   isCounter,
@@ -14,6 +13,7 @@ import {
   sumOf,
   writeBase,
 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import {
   foldRuns,
   nextRunOrigin,

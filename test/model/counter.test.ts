@@ -5,17 +5,15 @@ import {
   BASE_BYTES,
   BASE_NONE,
   BASE_STRING,
-  Int64,
   PART_BYTES,
   addToPart,
-  formatInt64,
   isCounter,
   joinParts,
-  parseInt64,
   setVersionFromParts,
   sumOf,
   writeBase,
 } from "../../src/core/data/counter.ts";
+import { Int64, formatInt64, parseInt64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { largeCounter } from "../support/large-counter.ts";
 

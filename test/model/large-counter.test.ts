@@ -1,11 +1,7 @@
 /** Counters with more parts than one entry may bring: how they grow, travel and are kept. */
 import { describe, expect, test } from "bun:test";
-import {
-  Int64,
-  MAX_ENTRY_PARTS,
-  MAX_JOINED_PARTS,
-  PART_BYTES,
-} from "../../src/core/data/counter.ts";
+import { MAX_ENTRY_PARTS, MAX_JOINED_PARTS, PART_BYTES } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { APPLIED, REFUSED_LARGE } from "../../src/core/store/outcome.ts";
 import type { Store } from "../../src/core/store/store.ts";

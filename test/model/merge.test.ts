@@ -8,13 +8,13 @@ import {
   BASE_BYTES,
   BASE_NONE,
   BASE_STRING,
-  Int64,
   PART_BYTES,
   addToPart,
   isCounter,
   setVersionFromParts,
   writeBase,
 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import {
   Entry,
   KIND_COUNTER,

@@ -5,13 +5,13 @@ import {
   BASE_BYTES,
   BASE_NONE,
   BASE_STRING,
-  Int64,
   PART_BYTES,
   addToPart,
   setVersionFromParts,
   sumOf,
   writeBase,
 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry, KIND_COUNTER, KIND_STRING } from "../../src/core/data/entry.ts";
 import type { Origin } from "../../src/core/data/origin.ts";
 import { EntryTable } from "../../src/core/store/entry-table.ts";

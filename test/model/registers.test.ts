@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { HybridClock } from "../../src/core/data/clock.ts";
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry, KIND_COUNTER, KIND_STRING, newVersion } from "../../src/core/data/entry.ts";
 import { baseVersionOf, expiryVersionOf } from "../../src/core/data/merge.ts";
 import { APPLIED } from "../../src/core/store/outcome.ts";

@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { HybridClock } from "../../src/core/data/clock.ts";
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { APPLIED } from "../../src/core/store/outcome.ts";
 import { Store } from "../../src/core/store/store.ts";

@@ -6,12 +6,12 @@ import {
   BASE_BYTES,
   BASE_NONE,
   BASE_STRING,
-  Int64,
   PART_BYTES,
   addToPart,
   setVersionFromParts,
   writeBase,
 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import {
   Entry,
   KIND_COUNTER,

@@ -1,5 +1,5 @@
 /** What clients do in the simulation, and what they must be answered. */
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { APPLIED, NOT_A_NUMBER, UNCHANGED } from "../../src/core/store/outcome.ts";
 import { KEEP_EXPIRY } from "../../src/core/store/own-writes.ts";

@@ -2,7 +2,7 @@
 import { LAG_MS } from "../../src/anti-entropy/tree-updater.ts";
 import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { Contacts } from "../../src/core/sync/contacts.ts";
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import type { VersionWords } from "../../src/core/data/entry.ts";
 import { MerkleTree } from "../../src/core/tree/merkle.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";

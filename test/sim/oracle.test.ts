@@ -1,7 +1,7 @@
 /** What the oracle makes of processes that lose their last writes. */
 import { expect, test } from "bun:test";
 import { HybridClock } from "../../src/core/data/clock.ts";
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { Store } from "../../src/core/store/store.ts";

@@ -7,7 +7,7 @@ import { expect } from "bun:test";
 import { HybridClock } from "../../src/core/data/clock.ts";
 import { Contacts } from "../../src/core/sync/contacts.ts";
 import { runOrigin, stableStartMs } from "../../src/core/data/counter-fold.ts";
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { APPLIED, UNCHANGED } from "../../src/core/store/outcome.ts";
 import { Store } from "../../src/core/store/store.ts";

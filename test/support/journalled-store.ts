@@ -1,6 +1,6 @@
 /** A store with a journal, on a simulated disk or a real directory, for tests of durability. */
 import { HybridClock } from "../../src/core/data/clock.ts";
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { openLog, type OpenLogOptions, type OpenedLog } from "../../src/durability/open-log.ts";

@@ -3,11 +3,11 @@ import { writeU32 } from "../../src/core/bytes.ts";
 import {
   BASE_BYTES,
   BASE_NONE,
-  Int64,
   PART_BYTES,
   setVersionFromParts,
   writeBase,
 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry, KIND_COUNTER } from "../../src/core/data/entry.ts";
 import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 

@@ -1,6 +1,6 @@
 /** A node's store and replicator without the rest of it, for tests of replication over real brokers. */
 import { HybridClock } from "../../src/core/data/clock.ts";
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { Store } from "../../src/core/store/store.ts";

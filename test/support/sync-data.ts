@@ -1,5 +1,5 @@
 /** What the tests of sync sessions put into stores, and how they compare them. */
-import { Int64 } from "../../src/core/data/counter.ts";
+import { Int64 } from "../../src/core/data/int64.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { KEEP_EXPIRY } from "../../src/core/store/own-writes.ts";
 import { LATEST } from "../../src/core/tree/merkle.ts";

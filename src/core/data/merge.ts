@@ -42,16 +42,8 @@
  */
 import { readU32 } from "../bytes.ts";
 import { unixMsOf } from "./clock.ts";
-import {
-  BASE_BYTES,
-  BASE_NONE,
-  BASE_STRING,
-  Int64,
-  MAX_NUMBER_TEXT_BYTES,
-  PART_BYTES,
-  formatInt64,
-  joinParts,
-} from "./counter.ts";
+import { BASE_BYTES, BASE_NONE, BASE_STRING, PART_BYTES, joinParts } from "./counter.ts";
+import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64 } from "./int64.ts";
 import { removeCovered } from "./counter-fold.ts";
 import {
   compareBytes,

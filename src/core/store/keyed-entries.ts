@@ -10,7 +10,7 @@
 import { release } from "../bytes.ts";
 import { Leftovers } from "./leftovers.ts";
 import { Entry, KIND_HUSK, KIND_STRING, type Kind } from "../data/entry.ts";
-import type { Int64 } from "../data/counter.ts";
+import type { Int64 } from "../data/int64.ts";
 import { hasValue } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";
 import { BlockSkipList } from "./block-skip-list.ts";

@@ -9,20 +9,18 @@ import {
   BASE_BYTES,
   BASE_NONE,
   BASE_STRING,
-  Int64,
   PART_BYTES,
-  addInt64,
   addToPart,
   addToTotal,
   findPart,
   isPartOf,
-  parseInt64,
   partsOf,
   setVersionFromParts,
   sliceCounter,
   sumOf,
   writeBase,
 } from "../data/counter.ts";
+import { Int64, addInt64, parseInt64 } from "../data/int64.ts";
 import { foldRuns, hasRunsToFold, nextRunOrigin, noteStart } from "../data/counter-fold.ts";
 import {
   Entry,

@@ -2,7 +2,7 @@
  * What this node writes itself, mostly for clients: each write gets the next version of its clock.
  * That is above all it ever saw, so there is nothing to compare.
  */
-import { Int64 } from "../data/counter.ts";
+import { Int64 } from "../data/int64.ts";
 import { Entry, KIND_COUNTER, KIND_OTHER, KIND_STRING, KIND_TOMBSTONE } from "../data/entry.ts";
 import { setExpiryOf } from "../data/merge.ts";
 import type { Patch } from "../data/patch.ts";

@@ -12,15 +12,8 @@
  * fit into this form is kept as it travels. Nobody but the store's table sees the packed form.
  */
 import { readU32, writeU32 } from "../bytes.ts";
-import {
-  BASE_BYTES,
-  BASE_NONE,
-  BASE_STRING,
-  Int64,
-  PART_BYTES,
-  addInt64,
-  writeBase,
-} from "../data/counter.ts";
+import { BASE_BYTES, BASE_NONE, BASE_STRING, PART_BYTES, writeBase } from "../data/counter.ts";
+import { Int64, addInt64 } from "../data/int64.ts";
 import type { Entry } from "../data/entry.ts";
 import { NO_NUMBER, type OriginTable } from "./origin-table.ts";
 

@@ -20,7 +20,7 @@ import {
 import { CHUNK_BITS, CHUNK_MASK, type EntryRows } from "./entry-rows.ts";
 import type { OriginTable } from "./origin-table.ts";
 import { ONE_PART_BYTES, PackedView } from "./packed-counter.ts";
-import type { Int64 } from "../data/counter.ts";
+import type { Int64 } from "../data/int64.ts";
 import type { Entry } from "../data/entry.ts";
 import type { Origin } from "../data/origin.ts";
 

@@ -3,7 +3,8 @@
  * here changes an entry.
  */
 import type { HybridClock } from "../data/clock.ts";
-import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64, sumOf } from "../data/counter.ts";
+import { sumOf } from "../data/counter.ts";
+import { Int64, MAX_NUMBER_TEXT_BYTES, formatInt64 } from "../data/int64.ts";
 import { Entry, KIND_COUNTER, KIND_OTHER, KIND_STRING, type VersionWords } from "../data/entry.ts";
 import { hasValue } from "../data/merge.ts";
 import type { Origin } from "../data/origin.ts";

@@ -2,7 +2,7 @@
 import type { Socket } from "bun";
 import { ClientSession } from "../../../src/commands/client-session.ts";
 import { commandTable } from "../../../src/commands/table.ts";
-import { Int64 } from "../../../src/core/data/counter.ts";
+import { Int64 } from "../../../src/core/data/int64.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import { LATEST, MerkleTree } from "../../../src/core/tree/merkle.ts";

@@ -5,7 +5,7 @@
  *   bun test/bench/micro/layout.ts [NUMBER]
  */
 import { HybridClock } from "../../../src/core/data/clock.ts";
-import { Int64 } from "../../../src/core/data/counter.ts";
+import { Int64 } from "../../../src/core/data/int64.ts";
 import { classBytes, classOfUnits } from "../../../src/core/store/size-classes.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import { LATEST, MerkleTree } from "../../../src/core/tree/merkle.ts";

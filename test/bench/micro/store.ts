@@ -1,6 +1,6 @@
 /** What the store costs: writes, reads, counting, entries from elsewhere, sweeping. */
 import { HybridClock } from "../../../src/core/data/clock.ts";
-import { Int64 } from "../../../src/core/data/counter.ts";
+import { Int64 } from "../../../src/core/data/int64.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import { seeded } from "../../support/random.ts";

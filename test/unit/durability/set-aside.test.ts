@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SetAside } from "../../../src/durability/set-aside.ts";
 import { HybridClock, timeHighOf, timeLowOf } from "../../../src/core/data/clock.ts";
-import { Int64 } from "../../../src/core/data/counter.ts";
+import { Int64 } from "../../../src/core/data/int64.ts";
 import { Entry, KIND_TOMBSTONE } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import type { SetAsideReason } from "../../../src/core/sync/options.ts";

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { RESP3, Reply } from "../../../src/protocol/reply.ts";
 import { RespError, readRespReply, type RespReply } from "../../../src/protocol/resp-value.ts";
-import { Int64 } from "../../../src/core/data/counter.ts";
+import { Int64 } from "../../../src/core/data/int64.ts";
 
 const value = fc.letrec<{ any: RespReply }>((tie) => ({
   any: fc.oneof(

@@ -4,7 +4,7 @@ import { Decoder } from "cbor-x/index-no-eval";
 import { READS_COMPRESSED } from "../../../src/core/data/capabilities.ts";
 import { decompress, isCompressed } from "../../../src/core/data/compression.ts";
 import { HybridClock } from "../../../src/core/data/clock.ts";
-import { Int64 } from "../../../src/core/data/counter.ts";
+import { Int64 } from "../../../src/core/data/int64.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
 import {
