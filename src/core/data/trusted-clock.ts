@@ -83,6 +83,13 @@ const MAX_LOOKS = 3;
 const LOOK_MS = 500;
 /** A sleep that matters is longer, in ms. */
 const MIN_SLEEP_MS = 5_000;
+/**
+ * How many times `farMs` is a whole grace. A node that has peers and hears nobody for as long is
+ * away in any case: then it forgets by a clock that has not stepped meanwhile. One that never had a
+ * peer does so earlier, or it would keep all deletions for as long again after each start.
+ */
+const GRACE_OF_FAR = 2;
+const ALONE_OF_FAR = 1 / 4;
 /** How far the time that the machine slept may be off, in ms: it is known in whole seconds. */
 const SLEPT_WITHIN_MS = 2_500;
 /** So far behind its peers a node that knows its clock to be wrong promises no expiry, in ms. */
@@ -153,6 +160,9 @@ export class TrustedClock {
   /** How many peers' clocks this one was compared with, and how far it is ahead of them. */
   private comparedPeers = 0;
   private comparedMs: number | null = null;
+  /** How far the time that peers said last is ahead of the monotonic clock, and when they did. */
+  private peersOffsetMs = 0;
+  private peersSaidAtMs = -Infinity;
   private readonly witnesses: ClockWitnesses;
   /** Whether a peer has said since `sinceMs` that it does not know the time either. */
   private isOtherUnsure = false;
@@ -244,8 +254,9 @@ export class TrustedClock {
    */
   noteTime(nodeId: string, theirMs: number | null, address: string | null = null): void {
     const hasTakenBack = this.witnesses.drop(nodeId, address) && theirMs === null;
-    if (hasTakenBack && this.current === "held" && this.witnesses.offsets().length === 0) {
-      this.weigh(0, false);
+    if (hasTakenBack && this.witnesses.offsets().length === 0) {
+      this.peersSaidAtMs = -Infinity;
+      if (this.current === "held") this.weigh(0, false);
     }
     if (theirMs === null) this.isOtherUnsure = true;
     if (theirMs === null || !isPlausible(theirMs)) return;
@@ -307,15 +318,20 @@ export class TrustedClock {
   }
 
   /**
-   * Whether deletions may be forgotten by this time: a peer confirms it, or the clocks have agreed
-   * for long, or nobody else can be there to learn of them.
+   * Whether deletions may be forgotten by this time: by what peers said last, it is not ahead of
+   * theirs; or none has said anything for long, and the clocks have agreed for long; or nobody else
+   * can be there to learn of them.
    */
   get mayForget(): boolean {
     const { farMs, hasPeers, maxAheadMs, mayHavePeers, monotonicMs } = this.options;
     if (!mayHavePeers && !hasPeers()) return true;
     if (this.current !== "trusted") return this.current === "held";
-    if (this.comparedMs !== null) return this.comparedMs <= maxAheadMs + ROUNDING_MS;
-    return monotonicMs() - this.sinceMs >= farMs / 4;
+    const nowMs = monotonicMs();
+    const graceMs = GRACE_OF_FAR * farMs;
+    if (nowMs - this.peersSaidAtMs < graceMs) {
+      return this.wallOffsetMs - this.peersOffsetMs <= maxAheadMs + ROUNDING_MS;
+    }
+    return nowMs - this.sinceMs >= (hasPeers() ? graceMs : ALONE_OF_FAR * farMs);
   }
 
   /** Compares this node's time with its peers'. */
@@ -325,6 +341,8 @@ export class TrustedClock {
     this.comparedMs = null;
     if (offsets.length === 0) return;
     const middleMs = offsets[offsets.length >> 1];
+    this.peersOffsetMs = middleMs;
+    this.peersSaidAtMs = this.options.monotonicMs();
     this.comparedMs = Math.round(this.read() - this.options.monotonicMs() - middleMs);
     const ownMs = this.read() - this.options.monotonicMs();
     const closeMs = this.options.maxAheadMs + ROUNDING_MS;
@@ -385,6 +403,7 @@ export class TrustedClock {
   /** The machine slept: that time has passed, whatever the monotonic clock says. */
   private wakeUp(sleptMs: number): void {
     this.heldOffsetMs += sleptMs;
+    this.peersOffsetMs += sleptMs;
     this.witnesses.shift(sleptMs);
   }
 

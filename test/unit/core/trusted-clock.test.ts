@@ -647,11 +647,36 @@ test("deletions are forgotten by a time that a peer confirms, or that has held f
   expect(clock.mayForget).toBe(true);
   clock.noteTime("b", trueMs - HOUR_MS);
   expect(clock.mayForget).toBe(false);
-  trueMs += DAY_MS / 2;
+  trueMs += DAY_MS;
   clock.look();
   expect(clock.mayForget).toBe(true);
   hasPeers = false;
   expect(create().mayForget).toBe(true);
+});
+
+test("who was told that its clock is ahead remembers it for as long as a grace", () => {
+  const clock = create();
+  offMs = HOUR_MS;
+  clock.noteTime("b", trueMs);
+  expect(clock.mayForget).toBe(false);
+  trueMs += DAY_MS - 60_000;
+  clock.look();
+  expect(clock.aheadOfPeersMs).toBe(null);
+  expect(clock.mayForget).toBe(false);
+  // It is set right by as much as it was ahead.
+  offMs = 0;
+  clock.look();
+  trueMs += DOUBT_MS + 500;
+  clock.look();
+  isIn(clock, "trusted");
+  expect(clock.mayForget).toBe(true);
+  // Or who had said so takes it back.
+  offMs = HOUR_MS;
+  clock.noteTime("b", trueMs);
+  clock.noteTime("b", null);
+  trueMs += DAY_MS;
+  clock.look();
+  expect(clock.mayForget).toBe(true);
 });
 
 test("who has met no peers yet forgets nothing because its clock is years ahead", () => {
