@@ -12,7 +12,7 @@ import type { Span, SpanFacts, SpanKind, Tracer } from "./tracer.ts";
 import type { SpanExport } from "./tracing/open-telemetry.ts";
 import { version } from "./version.ts";
 
-/** That spans do not arrive is told so often, in ms. */
+/** How often the log says that spans do not arrive, in ms. */
 const TELL_MS = 60_000;
 /** How long a node that stops gives the collector for the last spans, in ms. */
 const GOODBYE_MS = 500;

@@ -24,7 +24,7 @@ import type { Permissions } from "./permission.ts";
 import { applyRules, type RuleProblem } from "./rules.ts";
 import { User } from "./user.ts";
 
-/** Who everybody is that has not logged in. */
+/** The name of the user that everybody is who has not logged in. */
 export const DEFAULT_USER = "default";
 
 /** Where the users are from, and what is done when they change. */
@@ -290,7 +290,7 @@ export class UserDirectory {
     return this.options.file.path !== "";
   }
 
-  /** Those who are not among them are gone, and the default user is off then. */
+  /** These are the users from now on. Without a default user among them that one is off. */
   private replace(definitions: Definitions): void {
     if (!definitions.has(DEFAULT_USER)) {
       definitions.set(DEFAULT_USER, new UserDefinition(this.options.permissions));

@@ -33,7 +33,7 @@ interface Record {
 /** See the file header. */
 export class LoginDelays {
   private readonly records = new Map<string, Record>();
-  /** Those of names that have logged in, by host and name. */
+  /** The records of users who have logged in, by host and name. */
   private readonly known = new Map<string, Record>();
   /** Checks under way, by those hosts that have some. */
   private readonly checks = new Map<string, number>();
@@ -60,7 +60,7 @@ export class LoginDelays {
     if (known.has(key)) known.set(key, this.oneMore(known.get(key)));
   }
 
-  /** That user has logged in from there, and no failure is forgiven for it. */
+  /** That user has logged in from there. Failures before it still count. */
   noteSuccess(address: string, name: string): void {
     const { known } = this;
     const key = keyOf(hostOf(address), name);

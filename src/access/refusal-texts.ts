@@ -11,7 +11,7 @@ export function restricted(command: string): string {
   return `'${command}' is administration and not open to clients ${HOW}`;
 }
 
-/** The same, to a peer. */
+/** What a peer is told in that case. */
 export const PEER_RESTRICTED =
   "peers on other machines need a cluster secret (cluster.secret_file, the same on all nodes), or network.open_administration = true";
 

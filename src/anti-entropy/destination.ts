@@ -21,7 +21,7 @@ export function relayed(nodeId: string): Destination {
   return { hostPort: null, relayTo: nodeId };
 }
 
-/** Its text. */
+/** How a peer that is reached through the broker is written where an address is expected. */
 export function relayAddress(nodeId: string): string {
   return RELAYED + nodeId;
 }

@@ -8,7 +8,7 @@ import { BUCKETS, FANOUT } from "../core/tree/digest-tree.ts";
 import type { Timing } from "../timing.ts";
 
 const CELLS = BUCKETS / FANOUT;
-/** Who has looked is taken to look again within so long, in ms. */
+/** Whoever looked at the map within this time is taken to be watching it still, in ms. */
 const WATCHED_MS = 10_000;
 /** For so long it shows that a cell was healed, in ms. */
 const HEALED_MS = 5_000;

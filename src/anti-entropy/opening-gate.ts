@@ -17,7 +17,7 @@ export interface OpeningGateOptions {
   readonly examine: (bytes: Uint8Array) => Rejection | "more" | null;
   /** Passes the connection on; returns who gets what comes from now on. */
   readonly passOn: () => LinkHandler;
-  /** It is open, or over. `problem`: why it never was open; null if it was. */
+  /** The gate is open, or the connection over. `problem`: why it never opened; null if it did. */
   readonly onEnd: (problem: string | null) => void;
 }
 

@@ -24,7 +24,7 @@ export class PeerList {
   private readonly byId = new Map<string, readonly Peer[]>();
   /** Where the nodes whose presence is known say they are. */
   private readonly places = new Map<string, Peer>();
-  /** Those that nobody listed: who was never met, and who was, in the order in which they were. */
+  /** Peers that nobody listed: those never met, and those met, in the order of the meetings. */
   private readonly strangers = new Strangers();
   private readonly met = new Set<Peer>();
 
@@ -181,7 +181,7 @@ class Strangers {
     return this.byCredit.flatMap((peers) => [...peers]);
   }
 
-  /** Who has least to say for himself, and no more than that; undefined when all have more. */
+  /** The stranger with the least credit, if it is no more than that; undefined without one. */
   worst(mostCredit: number): Peer | undefined {
     for (let credit = 0; credit <= mostCredit; credit++) {
       const worst = this.worstOf(credit);

@@ -8,7 +8,7 @@ import { WaitingKeys } from "./waiting-keys.ts";
 
 /** Time between two syncs that a peer's troubles ask for, and the first delay after a failure. */
 const PAUSE_MS = 1_000;
-/** That time doubles with each sync in a row that brought nothing, so often at most. */
+/** PAUSE_MS doubles with each sync in a row that brought nothing, but no more often than this. */
 const MAX_DOUBLINGS = 6;
 /** Longest delay after failures. */
 const MAX_BACKOFF_MS = 300_000;
@@ -54,9 +54,9 @@ export class Peer implements Destination {
   satisfied = 0;
   /** Which of them the latest sync wanted at once is. */
   private latestWant = 0;
-  /** It does not begin before this time: so many nodes do not sync at the same moment. */
+  /** The sync that is wanted begins no earlier, so that many nodes do not all begin at once. */
   private wantedFromMs: number;
-  /** The same for fetching. */
+  /** The fetch that is wanted begins no earlier. */
   private fetchedFromMs: number;
   /** After a failure nothing is begun before this time. */
   private notBeforeMs: number;

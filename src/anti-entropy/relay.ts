@@ -29,7 +29,7 @@ const CALLER_MS = 20_000;
 const MAX_ANSWERS = 32;
 /** Longest datagram: brokers that bill or limit by size are content with less than 5 KiB. */
 const MAX_DATAGRAM_BYTES = 4_096;
-/** The same where messages count, and not only their bytes. */
+/** Longest datagram where the broker takes few messages a second: then fewer and longer ones. */
 const MAX_PACED_DATAGRAM_BYTES = 16_384;
 /** Most connections at once that others have begun, whatever their sessions are at. */
 const MAX_ACCEPTED = 64;
@@ -49,7 +49,7 @@ export interface RelayOptions {
   readonly logger: Logger;
 }
 
-/** Whoever something may come for, in a box of this node. */
+/** What takes the messages that come to one box of this node. */
 interface Box {
   /** Takes a message. */
   receive(message: Uint8Array): void;

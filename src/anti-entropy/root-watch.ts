@@ -20,7 +20,7 @@ export class RootWatch {
   private sinceMs = -Infinity;
   /** It has changed and did not stand still since. */
   private isMoving = false;
-  /** Who was heard of with another root, which, and when at first. */
+  /** Peers that were heard of with another root: that root, and when it was first heard of. */
   private readonly heard = new Map<Peer, { readonly root: string; readonly heardMs: number }>();
 
   /** This node's root is that. True when it has changed and stands still again. */

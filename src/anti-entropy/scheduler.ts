@@ -291,7 +291,7 @@ export class Scheduler {
     for (const peer of this.peers.namesakes(nodeId)) peer.isAcquainted = true;
   }
 
-  /** Who was unknown when it told of values has announced itself by now, or may never. */
+  /** Nodes that told of large values before they were known: they are peers by now, or may never be. */
   private askStrangers(): void {
     for (const [nodeId, keys] of this.strangersKeys) {
       const peer = this.peers.byNodeId(nodeId);
@@ -322,7 +322,7 @@ export class Scheduler {
     this.wantFew(announced.filter((peer) => peer !== undefined));
   }
 
-  /** What changes while there is no broker, nobody else is told of. */
+  /** A change while there is no broker is news: nobody else is told of it. */
   private lookAtRoot(): void {
     const rootHex = this.options.rootHex();
     if (rootHex === this.lastRootHex) return;
@@ -331,7 +331,7 @@ export class Scheduler {
     this.lastRootHex = rootHex;
   }
 
-  /** Those have another root; everybody else notices the same. */
+  /** Asks for syncs with some of the peers that have another root, as all others notice it, too. */
   private wantSome(different: readonly Peer[]): void {
     if (different.length === 0) return;
     // They count among the others.
@@ -370,7 +370,7 @@ export class Scheduler {
     if (!peer.keys.addAll(keys)) this.want(peer, 0);
   }
 
-  /** Those that are known first; of the strangers, those that have most to say for themselves. */
+  /** Begins what is wanted: of known peers first, then of the strangers with the most credit. */
   private beginWanted(): void {
     for (const peer of this.pending) {
       if (!peer.isPending || this.peers.at(peer.address) !== peer) this.pending.delete(peer);

@@ -9,7 +9,7 @@
 
 /** A session may take so many times the time of silence in all. */
 const DEADLINE_SILENCES = 20;
-/** It may take so many times the time of silence without moving anything to speak of. */
+/** For so many times the time of silence it may move nothing to speak of. */
 const ALLOWED_SILENCES = 2;
 /** Beyond that, each second has to have been paid for with so many bytes, in either direction. */
 const MIN_BYTES_A_SECOND = 1_024;

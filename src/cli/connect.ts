@@ -11,7 +11,7 @@ import { explainTlsProblem, formatTlsProblem } from "../security/tls-problems.ts
 /** Where a node is, and how it is spoken to: `security` is null for plain text. */
 export interface NodePlace extends HostPort {
   readonly security: PeerSecurity | null;
-  /** Who to be there; nobody in particular unless given. */
+  /** The login there; none unless given. */
   readonly login?: Login | null;
 }
 

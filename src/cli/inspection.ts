@@ -35,7 +35,7 @@ export interface Place {
   readonly nodeId: string;
   /** How TLS is spoken where it is. */
   readonly security: PeerSecurity;
-  /** Who to be there; nobody in particular when null. */
+  /** The login there; null for none. */
   readonly login: Login | null;
 }
 

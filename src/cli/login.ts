@@ -6,7 +6,7 @@ import { OperationalError } from "../operational-error.ts";
 import { readPrivateFile } from "../security/secret-file.ts";
 import { UsageError, type Arguments, type Option } from "./arguments.ts";
 
-/** Who to be at a node. */
+/** As whom to log in at a node. */
 export interface Login {
   readonly user: string;
   readonly password: string;
@@ -37,7 +37,7 @@ export const loginOptions: readonly Option[] = [
   { long: "--askpass", about: "Ask for the password, or read it as a line." },
 ];
 
-/** Who to log in as; null to be who one is without. Throws what the user is to be told. */
+/** The login that the options ask for; null for none. Throws what the user is to be told. */
 export async function loginGiven(given: Arguments): Promise<Login | null> {
   const ways = ["--pass", "--pass-file", "--askpass"].filter((long) => given.has(long));
   if (ways.length > 1) throw new UsageError(`${ways.join(" and ")}: give one of them`);

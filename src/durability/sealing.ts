@@ -48,9 +48,9 @@ const MAX_COUNT = 0xffff_ffff;
 
 /** In the place of a key's id: no key. */
 export const NO_KEY = "none";
-/** It was written whole, and opens with no key at this place. */
+/** What is said of a frame that is whole and cannot be opened at this place by any key. */
 export const WRONG_SEAL = "a frame's seal is wrong: it was changed, or it is from elsewhere";
-/** A sealed file with a frame that is not. */
+/** What is said of a frame without a seal in a sealed file. */
 export const UNSEALED_FRAME = "a frame is not sealed, though the file is";
 /** Somebody may have put it there. */
 export const UNSEALED_FILE =

@@ -26,7 +26,7 @@ export interface SegmentEnd {
   readonly seal: FileSeal | null;
 }
 
-/** It is not found under its name any more: what is written to it is lost with the process. */
+/** Thrown when a segment is not under its name any more: what is written ends with the process. */
 export class SegmentGone extends OperationalError {
   constructor(path: string) {
     super(
@@ -36,7 +36,7 @@ export class SegmentGone extends OperationalError {
   }
 }
 
-/** It is unknown what of the file is on disk. */
+/** Thrown when a sync has failed: nobody knows what of the file is on disk. */
 export class SyncFailed extends OperationalError {}
 
 /** Written at once when a segment is gone on with. */

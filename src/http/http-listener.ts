@@ -146,7 +146,7 @@ export class HttpListener {
     connections.add(connection);
   }
 
-  /** That it is done says nothing of whether what was shown in it is true. */
+  /** A handshake is over. `isDone` does not say whether the certificate shown in it is good. */
   private noteHandshake(socket: HttpSocket, isDone: boolean, tls: HttpListenerTls): void {
     if (!isDone) return void socket.terminate();
     if (!tls.requestCert) return;

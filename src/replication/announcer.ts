@@ -43,7 +43,10 @@ const LISTEN_MS = 2_000;
  */
 const MANY = 8;
 const MANY_A_SECOND = 2;
-/** Who has come within this time has nothing to say to others that come, if the broker keeps it. */
+/**
+ * A node that came within this time need not answer others that come, in ms, if the broker keeps
+ * what it said.
+ */
 const SETTLED_MS = 5_000;
 /** Members are counted this often at most, in ms, and so much more seldom for each there may be. */
 const COUNT_EVERY_MS = 250;
@@ -81,7 +84,7 @@ export class Announcer {
   private answeredUntilMs = -Infinity;
   /** This node has yet to announce itself on this connection. */
   private isNew = false;
-  /** And listens who else does. */
+  /** It waits with that, and listens how many others come. */
   private isListening = false;
   /** Others that came of late, as of when. */
   private newcomers = 0;

@@ -8,7 +8,7 @@ import { every, type Cancel, type Timing } from "../timing.ts";
 const LOOK_MS = 1_000;
 /** A message without an answer for so long is followed by a ping, in ms. */
 const PATIENCE_MS = 5_000;
-/** And is given up so long after the ping's answer. */
+/** A message that is not answered so long after the ping was is given up, in ms. */
 const GRACE_MS = 5_000;
 
 /** A message that waits for its answer. */

@@ -48,7 +48,7 @@ const EXPIRE = ascii("expire");
 const HUSK = ascii("husk");
 const OTHER = ascii("other");
 const OPERATIONS = [SET, DEL, COUNTER, EXPIRE, REF, FLUSH, HUSK, OTHER];
-/** Those without a value. */
+/** Operations of events without a value. */
 const BARE_OPERATIONS = [DEL, EXPIRE, REF, HUSK];
 
 const OP = ascii("op");

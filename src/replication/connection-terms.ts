@@ -141,7 +141,7 @@ export class ConnectionTerms {
     return false;
   }
 
-  /** It was neither taken nor refused. True: there is something else to try at once. */
+  /** The broker answered nothing at all. True: there are other terms to try at once. */
   noteUnanswered(): boolean {
     return this.step();
   }

@@ -22,7 +22,7 @@ const MIB = 1_048_576;
 const COLLECT_AFTER_BYTES = 16 * MIB;
 /** How long a subscriber may leave what it was sent unread before it is cut off, in ms. */
 const DRAIN_TIMEOUT_MS = 10_000;
-/** And how much of it, in packets of the longest kind. */
+/** How much a subscriber may leave unread, in packets of the longest kind. */
 const UNREAD_PACKETS = 4;
 /** How long a client may take to say CONNECT, in ms. */
 const CONNECT_TIMEOUT_MS = 10_000;

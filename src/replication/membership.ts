@@ -45,7 +45,7 @@ const LEFT_WITH_BROKER_MS = 5_000;
 const HEARING_MS = 10_000;
 /** After a connection it takes so long, in ms, until the broker has delivered what it kept. */
 const DELIVERY_MS = 3_000;
-/** Who falls silent keeps others from newer ways to say things so much longer, at most, in ms. */
+/** How old the agreement on a version of messages may be, in ms, before it is made anew. */
 const AGREEMENT_MS = 1_000;
 /** A twin that is there is heard of again within this time, in ms. */
 export const TWIN_EXPIRY_MS = 180_000;

@@ -44,7 +44,7 @@ const MAX_SHIFT = 128 ** 4;
 export class PacketGuard {
   /** Bytes of the packet under way that have come. */
   came = 0;
-  /** And that are still to come. */
+  /** Bytes of it that are still to come. */
   private missing = 0;
   /** How many bytes of a length there were, and the length so far; -1 before the type. */
   private lengthBytes = -1;

@@ -324,7 +324,7 @@ export class Replicator {
     if (this.transport.isGranted(this.updatesTopic)) this.troubles.noteUnheard(this.updatesTopic);
   }
 
-  /** Who does not hear what this node has published is compared with. */
+  /** Has this node compared with nodes that do not hear what it publishes. */
   private tellTheDeaf(): void {
     for (const { nodeId, online, hears } of this.membership.list()) {
       if (online && !hears) this.options.hooks?.onGap?.(nodeId);
@@ -410,7 +410,7 @@ export class Replicator {
     traffic?.note(from === nodeId ? "" : from, purpose, 0, bytes + this.seal.overheadBytes);
   }
 
-  /** Who speaks no version that this node does takes nothing from it, and gives it nothing. */
+  /** A node that speaks no version that this one does takes nothing from it, and gives it nothing. */
   private noteCapabilities({ nodeId, version, capabilities }: Presence): void {
     if (agree(this.capabilities, capabilities) !== null) return;
     const reason = describeDisagreement(this.capabilities, capabilities);

@@ -44,7 +44,7 @@ export class SealedTransport implements Transport {
   private readonly syncTopic: string;
   /** Topics, as the broker has them, that only this node has reason to publish presence on. */
   private readonly formerTopics: ReadonlySet<string>;
-  /** Of those, where the broker still retains something. */
+  /** Those of `formerTopics` of which the broker still retains something. */
   private readonly leftovers = new Set<string>();
   private toldMs = -Infinity;
 

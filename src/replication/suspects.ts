@@ -48,7 +48,7 @@ export class Suspects implements IdSource {
     return this.current;
   }
 
-  /** What of it was not taken waits for another turn. */
+  /** The turn of the current one is over: what was not taken of it waits for another. */
   finish(): void {
     const { current, at } = this;
     if (current === null) return;

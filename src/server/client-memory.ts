@@ -29,7 +29,7 @@ const SMALL_BYTES = 64 * 1024;
 const RELIEVED = 0.9;
 /** This much above the budget there is no waiting for the next turn of the event loop. */
 const URGENT = 1.25;
-/** Who waits for so long because others hold too much is helped, in ms. */
+/** A client that was held back for so long, though others hold too much, is given room, in ms. */
 const PATIENCE_MS = 1_000;
 
 /** See the file header. */

@@ -62,7 +62,7 @@ const MESSAGES: Record<Refusal, string> = {
 export const LEAST_HANDSHAKES = 16;
 /** Longest time from the beginning of the connection to the end of the handshake, in ms. */
 const MAX_HANDSHAKE_MS = 10_000;
-/** Who was told that this is the wrong port has so long to hang up. */
+/** How long a client that was told that this is the wrong port may take to hang up, in ms. */
 const REFUSED_MS = 1_000;
 /** A hello with what TLS puts around it. */
 const MAX_FIRST_BYTES = MAX_HELLO_BYTES + 1_024;
@@ -179,7 +179,7 @@ export class Handshake implements SocketHandler {
   sinceMs: number;
   /** Something has come that takes time. */
   hasSpoken = false;
-  /** It was told that this is not what this port is for. */
+  /** The client was told that it speaks something else than this port does. */
   isRefused = false;
   private isOver = false;
   private first: Uint8Array = new Uint8Array(0);

@@ -57,7 +57,7 @@ const GATHERED_BYTES = 1024 * 1024;
 /** The client port. */
 export class Listener {
   private readonly connections = new Set<Connection>();
-  /** Those of them in places that are kept for what they do. */
+  /** Connections in places that are kept for peers and administration, and which places. */
   private readonly reserved = new Map<Connection, Reserve>();
   private readonly arrivals: Arrivals;
   private readonly reception: Reception;
