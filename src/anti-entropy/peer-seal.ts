@@ -161,7 +161,7 @@ export class PeerSeal {
     }
     const length = OPENING_HEADER_BYTES + format.readU16(bytes, OPENING_CLEAR_BYTES);
     if (bytes.length < length) return "more";
-    // Who changes the line PEER to PEER ROUND changes what is sealed, too.
+    // The opening says which of PEER and PEER ROUND was said, so that nobody can change that line.
     if ((bytes[0] === format.OPENING_OF_ROUND) !== isRound) return format.rejectForged();
     const handshake = this.handshake("responder", keyId, bytes);
     const payload = handshake.readMessage(bytes.subarray(OPENING_HEADER_BYTES, length));

@@ -50,7 +50,8 @@ export function tlsOptions({ material, serverName }: PeerSecurity): object {
   return {
     secureContext: context,
     ...(serverName !== "" && { serverName }),
-    // Else it ends the connection without a word of what is wrong. What it found is looked at.
+    // With true, the runtime would end the connection without saying what is wrong. What it found
+    // out about the certificate is looked at instead.
     rejectUnauthorized: false,
   };
 }

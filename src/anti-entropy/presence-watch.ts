@@ -67,7 +67,8 @@ export class PresenceWatch {
       if (peer.announcedBy !== "") different.add(this.peers.byNodeId(peer.announcedBy) ?? peer);
     }
     for (const peer of this.moved.splice(0)) different.add(peer);
-    // Who comes later does not show by its root that it misses something, if it is from before.
+    // As long as nobody is there it stays so: the root that a node announces when it comes may be
+    // from before those writes, and does not show that it misses them.
     this.isUntold &&= [...this.peers.announced()].length === 0;
     return { different: [...different], hasMissed };
   }

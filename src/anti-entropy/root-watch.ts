@@ -49,7 +49,7 @@ export class RootWatch {
       const wasMoving = this.sinceMs > heardMs - STILL_MS;
       if (!wasMoving && nowMs - heardMs < STILL_MS) continue;
       this.heard.delete(peer);
-      // Whoever is moved as well says so again when it stands still.
+      // A peer whose root has moved meanwhile announces it again when it stands still.
       if (!wasMoving) differing.push(peer);
     }
     return differing;

@@ -291,7 +291,7 @@ export class Scheduler {
     for (const peer of this.peers.namesakes(nodeId)) peer.isAcquainted = true;
   }
 
-  /** Nodes that told of large values before they were known: they are peers by now, or may never be. */
+  /** Nodes that told of large values before they were known: they are by now, or may never be. */
   private askStrangers(): void {
     for (const [nodeId, keys] of this.strangersKeys) {
       const peer = this.peers.byNodeId(nodeId);
@@ -464,7 +464,7 @@ export class Scheduler {
       peer.satisfy(this.wants);
       this.rounds.spreadNews(this.nowMs);
     }
-    // It said goodbye, and it is true.
+    // It said goodbye and does not answer any more.
     const hasLeft = !isBusy && !peer.isListed && peer.announcedBy === "";
     const { nodeId } = peer;
     if (hasLeft) this.peers.remove(peer);

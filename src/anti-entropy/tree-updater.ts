@@ -52,7 +52,7 @@ export class TreeUpdater {
   start(): void {
     if (this.cancelSlice === null) this.update();
     const clockMs = this.store.clockMs();
-    // It stands still while it is ahead of the real one.
+    // The hybrid clock stands still while it is ahead of the machine's.
     const isStanding = clockMs === this.lastClockMs;
     this.lastClockMs = clockMs;
     const untilNextMs = WATERMARK_STEP_MS - (isStanding ? 0 : clockMs % WATERMARK_STEP_MS);

@@ -88,7 +88,7 @@ function lackOf(key: string, { services, session }: Context): string | null {
     return `unknown setting; the nearest known one is ${nearest(key, keyNames)}`;
   }
   const { isPath = false }: Field<unknown> = schema[key as KeyName];
-  // Whoever says where to write says what is written over.
+  // Whoever may say where the node writes could have it write over any file.
   const mayNamePlaces = isLocal(session.address) && !services.users.isOpen;
   if (!isPath || mayNamePlaces) return null;
   return `${key} names a place on the node's machine: only who has logged in there may set it here`;

@@ -84,7 +84,7 @@ export class WindowAhead extends FileWindow {
     const wanted = Math.min(WINDOW_BYTES, this.fileBytes - this.nextStart);
     if (wanted <= 0) return;
     this.reading = this.file.read(into.subarray(LEAD_BYTES, LEAD_BYTES + wanted), this.nextStart);
-    // Whoever loads it meets the error; nobody may.
+    // The error is met by whoever loads this piece, and perhaps nobody does.
     this.reading.catch(() => {});
   }
 }

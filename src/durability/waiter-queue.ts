@@ -14,7 +14,7 @@ export class WaiterQueue {
 
   /** Calls everybody who waits for `position` or less. They may wait again. */
   release(position: number): void {
-    // Who waits again joins the end, for a later position.
+    // A waiter that waits again joins the end, for a later position.
     while (this.first < this.positions.length && this.positions[this.first] <= position) {
       this.waiters[this.first++].onSafe();
     }

@@ -274,7 +274,7 @@ function checkConditions(request: HttpRequest, turn: RequestTurn, key: Uint8Arra
   const { headers } = request;
   const wanted = headers.get("if-match");
   const unwanted = headers.get("if-none-match");
-  // Who is told by a refusal what there is must be one who may read it.
+  // A refusal tells what the key holds: only to who may read it.
   if (wanted !== null || unwanted !== null) {
     const value = turn.get(key);
     if (value instanceof RespError) throw commandError(value);

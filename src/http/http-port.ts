@@ -192,7 +192,7 @@ export class HttpPort {
       if (mode !== null && mode !== "navigate") response.headers.delete("www-authenticate");
       return response;
     } finally {
-      // Else the answer is being read.
+      // If it waits, the answer is being read, and the place is left when that is over.
       if (!place.isWaiting) place.leave();
     }
   }

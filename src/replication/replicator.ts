@@ -410,7 +410,7 @@ export class Replicator {
     traffic?.note(from === nodeId ? "" : from, purpose, 0, bytes + this.seal.overheadBytes);
   }
 
-  /** A node that speaks no version that this one does takes nothing from it, and gives it nothing. */
+  /** Says so if the two nodes speak no version in common: neither takes anything from the other. */
   private noteCapabilities({ nodeId, version, capabilities }: Presence): void {
     if (agree(this.capabilities, capabilities) !== null) return;
     const reason = describeDisagreement(this.capabilities, capabilities);

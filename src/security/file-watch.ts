@@ -29,7 +29,7 @@ export class FileWatch {
         watcher.on("error", () => watcher.close());
         this.watchers.push(watcher);
       } catch {
-        // It is not there, or there are too many watches: who owns this looks now and then.
+        // It is not there, or there are too many watches: the files are looked at now and then too.
       }
     }
   }

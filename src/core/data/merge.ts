@@ -120,7 +120,8 @@ export function setExpiry(entry: Entry, expiresAtMs: number, version: VersionWor
   entry.setExpiry(expiresAtMs);
   if (isOfBase) return;
   entry.expiryVersion.timeHigh = timeHigh;
-  // That of a counter begun from nothing is below all versions, and yet one.
+  // A counter that was begun from nothing has a base of time 0, which would say here that there is
+  // no version: 1 says that there is one.
   entry.expiryVersion.timeLow = timeHigh === 0 && timeLow === 0 ? 1 : timeLow;
   entry.expiryVersion.originHigh = originHigh;
   entry.expiryVersion.originLow = originLow;

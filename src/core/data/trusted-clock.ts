@@ -496,7 +496,7 @@ export class TrustedClock {
       const fromHeldMs = Math.abs(offsetMs - heldOffsetMs);
       const fromWallMs = Math.abs(offsetMs - wallOffsetMs);
       if (!isWallPlausible) forHeld += fromHeldMs <= closeMs ? 1 : 0;
-      // Who is further from both than they are from each other has a third time.
+      // A peer that is further from both times than they are from each other has a third one.
       else if (Math.min(fromHeldMs, fromWallMs) > Math.abs(this.gapMs)) continue;
       else if (fromWallMs < fromHeldMs) forWall++;
       else forHeld++;

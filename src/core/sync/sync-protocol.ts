@@ -118,7 +118,7 @@ export class SyncProtocol {
 
   /** The peer cannot be reached any more. */
   close(reason: string): void {
-    // It has all that it waited for, and may just have gone.
+    // The peer has all that it waited for, and may have hung up for that.
     if (this.isFinishing) this.finishNow();
     else this.ending.finish("closed", reason);
   }
