@@ -33,6 +33,7 @@ import { OperationalError } from "./operational-error.ts";
 import { PLAIN } from "./protocol/reply.ts";
 import { Replica } from "./replica.ts";
 import { InnerClients } from "./server/inner-client.ts";
+import { JournalGate } from "./server/journal-gate.ts";
 import { Listener } from "./server/listener.ts";
 import { RunQueue } from "./timing.ts";
 import { realWorld, type World } from "./world.ts";
@@ -85,6 +86,8 @@ class RunningNode implements Node, ServedNode {
   readonly diskSpace: DiskSpace;
   private readonly config: Config;
   /** Who comes by HTTP. */
+  /** For clients of all ports, so that those of one do not take the turns of another's. */
+  private readonly journalGate: JournalGate;
   private readonly innerClients: InnerClients;
   private readonly services: Services;
   private readonly runQueue: RunQueue;
@@ -122,8 +125,9 @@ class RunningNode implements Node, ServedNode {
     this.diskSpace = new DiskSpace(world.files, live.config.storage.path);
     this.backups = this.createBackups();
     this.services = createServices(this);
+    this.journalGate = new JournalGate(this.services.durability, this.runQueue);
     this.listener = this.createListener();
-    this.innerClients = new InnerClients(this.createContext());
+    this.innerClients = new InnerClients(this.createContext(), this.journalGate);
     this.followChanges();
   }
 
@@ -319,6 +323,13 @@ class RunningNode implements Node, ServedNode {
             clientCertificates: () => config.tls.client_certificates,
           };
     const files = reservedFiles(config);
-    return new Listener(config.network, this.createContext(), logger.child("server"), files, tls);
+    return new Listener(
+      config.network,
+      this.createContext(),
+      this.journalGate,
+      logger.child("server"),
+      files,
+      tls,
+    );
   }
 }

@@ -89,7 +89,7 @@ export interface HeldValue {
 export interface InnerClient {
   /**
    * Runs commands in one go. Resolves when what was written is safe; rejects with a LostWrite when
-   * it may never be.
+   * it may never be, and with a ClientGone when they are not run.
    */
   inTurn<T>(work: (turn: RequestTurn) => T): Promise<T>;
   /** Runs a command whose reply may take a while. Rejects as `inTurn`. */
@@ -104,6 +104,9 @@ export interface InnerClient {
 
 /** Thrown when a write was made that may be lost in a crash, as the disk fails. */
 export class LostWrite extends Error {}
+
+/** Thrown in place of doing something: nobody waits for it any more, or the node is stopping. */
+export class ClientGone extends Error {}
 
 /** What is known of the time, and what clients cannot do because of it. */
 export interface TimeControl {

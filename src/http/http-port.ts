@@ -9,6 +9,7 @@ import { formatHostPort, isLoopbackHost } from "../config/address.ts";
 import { OperationalError } from "../operational-error.ts";
 import { TLS_TERMS } from "../security/tls-material.ts";
 import type { Timing } from "../timing.ts";
+import { ClientGone } from "../ports.ts";
 import { AnswerTurns } from "./answer-turns.ts";
 import { busy } from "./api-answers.ts";
 import type { Caller, HttpRequest } from "./http-connection.ts";
@@ -152,6 +153,7 @@ export class HttpPort {
       return await this.answer(request, caller);
     } catch (error) {
       if (error instanceof BodyProblem) return text(error.message, error.status);
+      if (error instanceof ClientGone) return text(error.message, 503);
       this.source.reportBug(error);
       return text("Internal error; see the node's log", 500);
     }

@@ -11,6 +11,7 @@ import type { Context, ReplyContinuation } from "../commands/command.ts";
 import type { Services } from "../commands/services.ts";
 import { executeArray } from "../commands/execute.ts";
 import {
+  ClientGone,
   LostWrite,
   type EntryFacts,
   type HeldValue,
@@ -31,6 +32,9 @@ type Words = readonly (Uint8Array | string)[];
 const FIRST_REPLY_BYTES = 1_024;
 /** A reply may be so much longer than the longest value. */
 const BESIDE_VALUE_BYTES = 1024 * 1024;
+/** Who has made so much to write waits with others who do, in its next request. */
+const HEAVY_BYTES = 64 * 1024;
+const MOST_HEAVY_HOSTS = 1_024;
 /** Long replies that are gathered at a time. */
 const MOST_LONG_REPLIES = 4;
 
@@ -39,19 +43,24 @@ export type InnerOrigin = Pick<ClientSession, "address" | "certificateName">;
 
 /** All of them at a node. */
 export class InnerClients {
-  private readonly gate: JournalGate;
   /** Those whose writes are not safe yet. */
   private readonly unsafe = new Set<(error: LostWrite) => void>();
   private readonly keyWatch: KeyWatch;
   private readonly context: Context;
+  private isStopped = false;
   private longReplies = 0;
   private readonly waitingToAsk: (() => void)[] = [];
 
-  /** `context` is theirs alone. */
-  constructor(context: Context) {
+  /** Hosts whose last request made much to write. */
+  private readonly heavyHosts = new Set<string>();
+
+  /** `context` is theirs alone, the gate is that of all clients. */
+  constructor(
+    context: Context,
+    private readonly gate: JournalGate,
+  ) {
     const { services, runQueue, store } = context;
     this.context = { ...context, services: withShorterReplies(services) };
-    this.gate = new JournalGate(services.durability, runQueue);
     this.keyWatch = new KeyWatch(store, services.durability, runQueue.timing);
   }
 
@@ -82,8 +91,9 @@ export class InnerClients {
     this.keyWatch.endUser(user);
   }
 
-  /** Nobody is told of changes any more. */
+  /** Nothing is run any more, and nobody told of changes: the node is stopping. */
   stop(): void {
+    this.isStopped = true;
     this.keyWatch.stop();
   }
 
@@ -107,7 +117,7 @@ export class InnerClients {
       get: (key) => this.get(session, key),
       entry: (key) => this.entry(key),
     };
-    const [value, safe] = await this.enter(() => work(turn));
+    const [value, safe] = await this.enter(session, () => work(turn));
     await safe;
     return value;
   }
@@ -137,7 +147,7 @@ export class InnerClients {
 
   private async ask(session: ClientSession, words: Words): Promise<Uint8Array> {
     const reply = this.newReply();
-    const [later, safe] = await this.enter(() => this.execute(session, words, reply));
+    const [later, safe] = await this.enter(session, () => this.execute(session, words, reply));
     if (later !== undefined) {
       const write = await later;
       reply.dialect = RESP3;
@@ -156,16 +166,27 @@ export class InnerClients {
    * Does it when the journal has room. With its result comes a promise that what was written is
    * safe, to be awaited at once.
    */
-  private enter<T>(work: () => T): Promise<readonly [T, Promise<void> | undefined]> {
+  private enter<T>(
+    session: ClientSession,
+    work: () => T,
+  ): Promise<readonly [T, Promise<void> | undefined]> {
+    const { heavyHosts } = this;
+    const { address } = session;
+    const host = address.slice(0, address.lastIndexOf(":"));
     const { promise, resolve, reject } =
       Promise.withResolvers<readonly [T, Promise<void> | undefined]>();
     const run = (): void => {
+      // The log may be closed already.
+      if (this.isStopped) return reject(new ClientGone("The node is stopping"));
+      if (session.isOver) return reject(new ClientGone("The client has gone"));
       const { durability } = this.context.services;
       const before = durability.position;
       const { store } = this.context;
       store.beginRun();
       try {
         const value = work();
+        if (durability.position - before < HEAVY_BYTES) heavyHosts.delete(host);
+        else if (heavyHosts.size < MOST_HEAVY_HOSTS) heavyHosts.add(host);
         resolve([value, this.whenSafe(before)]);
       } catch (error) {
         reject(error);
@@ -174,7 +195,7 @@ export class InnerClients {
       }
     };
     if (this.gate.canEnter) run();
-    else this.gate.wait(run, true);
+    else this.gate.wait(run, !heavyHosts.has(host));
     return promise;
   }
 

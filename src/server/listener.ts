@@ -145,6 +145,7 @@ export class Listener {
   constructor(
     private readonly settings: NetworkSettings,
     private readonly context: Context,
+    journalGate: JournalGate,
     private readonly logger: Logger,
     private readonly reservedFiles = 0,
     tls: TlsService | null = null,
@@ -162,7 +163,7 @@ export class Listener {
       readAhead: new ReadAhead(context.store),
       runQueue,
       readingTurns: new ReadingTurns(runQueue.timing),
-      journalGate: new JournalGate(context.services.durability, runQueue),
+      journalGate,
       notices,
       slice: new PipelineSlice(nowMs),
       reply: new Reply(max_output_bytes + GATHERED_BYTES),

@@ -99,7 +99,14 @@ export class HelloFuzzer {
     const material = readTlsMaterial(tlsKeys("tls"), files, Date.now());
     const core = new InProcessServer();
     const tls = { material: () => material, clientCertificates: () => "request" as const };
-    const listener = new Listener(SETTINGS, core.shared.context, silentLogger, 0, tls);
+    const listener = new Listener(
+      SETTINGS,
+      core.shared.context,
+      core.shared.journalGate,
+      silentLogger,
+      0,
+      tls,
+    );
     listener.start();
     this.server = { authority, listener, core };
     const ca = readFileSync(authority.caFile);

@@ -2,8 +2,7 @@
 import { expect, test } from "bun:test";
 import { AnswerTurns } from "../../../src/http/answer-turns.ts";
 import { runBatch } from "../../../src/http/api-batch.ts";
-import { BodyProblem } from "../../../src/http/request-body.ts";
-import type { InnerClient, RequestTurn } from "../../../src/ports.ts";
+import { ClientGone, type InnerClient, type RequestTurn } from "../../../src/ports.ts";
 import { eventLoop } from "../../../src/world.ts";
 
 test("does no more of it, and leaves its place", async () => {
@@ -29,7 +28,7 @@ test("does no more of it, and leaves its place", async () => {
   const turns = new AnswerTurns({ ...eventLoop, nowMs: () => (nowMs += 2) });
   const operations = Array.from({ length: 100 }, () => ({ op: "delete", key: "k" }));
   const answer = runBatch({ operations }, client, { place, turns }, gone.signal);
-  await expect(answer).rejects.toBeInstanceOf(BodyProblem);
+  await expect(answer).rejects.toBeInstanceOf(ClientGone);
   expect(ran).toBe(3);
   expect(isPlaceTaken).toBe(false);
 });

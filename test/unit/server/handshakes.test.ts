@@ -24,7 +24,7 @@ beforeEach(() => {
   sockets = [];
   names = [];
   exchangeCertificates();
-  const { context } = new InProcessServer().shared;
+  const { context, journalGate } = new InProcessServer().shared;
   const { users } = context.services;
   const arrive = users.arrive.bind(users);
   users.arrive = (address, name) => {
@@ -47,6 +47,7 @@ beforeEach(() => {
       max_client_memory_mb: 1,
     },
     context,
+    journalGate,
     silentLogger,
     0,
     { material: () => material, clientCertificates: () => "request" },

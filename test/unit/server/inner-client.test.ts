@@ -1,7 +1,7 @@
 /** Requests from within: when they are answered, and what watchers are told. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { LostWrite, type InnerClient, type KeyChange } from "../../../src/ports.ts";
+import { ClientGone, LostWrite, type InnerClient, type KeyChange } from "../../../src/ports.ts";
 import { InnerClients } from "../../../src/server/inner-client.ts";
 import {
   MOST_GATHERED_BYTES,
@@ -9,19 +9,22 @@ import {
   MOST_WATCHERS,
 } from "../../../src/server/key-watch.ts";
 import { nextTurn } from "../../../src/timing.ts";
+import { Entry } from "../../../src/core/data/entry.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { eventually } from "../../support/eventually.ts";
 import { InProcessServer, type ServerOptions } from "../../support/in-process.ts";
 import { ManualDurability } from "../../support/manual-durability.ts";
 
-function open(options: ServerOptions = {}): {
-  server: InProcessServer;
-  clients: InnerClients;
-  client: InnerClient;
-} {
+interface Opened {
+  readonly server: InProcessServer;
+  readonly clients: InnerClients;
+  readonly client: InnerClient;
+}
+
+function open(options: ServerOptions = {}): Opened {
   const server = new InProcessServer(options);
-  const { context } = server.shared;
-  const clients = new InnerClients({ ...context });
+  const { context, journalGate } = server.shared;
+  const clients = new InnerClients({ ...context }, journalGate);
   const { users } = context.services;
   const client = clients.open(users.arrive("127.0.0.1:1", null), {
     address: "127.0.0.1:1",
@@ -205,4 +208,46 @@ test("what is told of a key is safe, and nothing that was written since", async 
   durability.reach(1);
   await eventually("it is told", () => told.length === 1);
   expect(told[0]!.facts?.version).toBe(versions[0]!);
+});
+
+test("who makes much to write waits with others who do, and takes no turn of who makes little", async () => {
+  const durability = new ManualDurability();
+  const { server, client } = open({ services: { durability } });
+  const written: string[] = [];
+  const entry = new Entry();
+  server.store.observers.push({
+    changed(id) {
+      server.store.read(id, entry);
+      written.push(Buffer.from(entry.keyBytes()).toString());
+      durability.position += 2 * 1024 * 1024;
+    },
+    removed() {},
+    flushed() {},
+  });
+  const other = server.connect().send("GET a\n");
+  const put = (key: string): Promise<unknown> =>
+    client.inTurn((turn) => turn.run(["SET", key, "v"]));
+  const puts = [put("1"), put("2"), put("3")];
+  other.send("SET little v\n");
+  while (written.length < 4) {
+    durability.reach(durability.position);
+    await nextTurn(eventLoop);
+  }
+  expect(written).toEqual(["1", "little", "2", "3"]);
+  durability.reach(durability.position);
+  await Promise.all(puts);
+});
+
+test.each([
+  ["its client goes", ({ client }: Opened) => client.end()],
+  ["the node stops", ({ clients }: Opened) => clients.stop()],
+])("what waits when %s is not run any more", async (_when, end) => {
+  const durability = new ManualDurability();
+  const opened = open({ services: { durability } });
+  durability.position = 2 * 1024 * 1024;
+  const put = opened.client.inTurn((turn) => turn.run(["SET", "late", "v"]));
+  end(opened);
+  durability.reach(durability.position);
+  await expect(put).rejects.toBeInstanceOf(ClientGone);
+  expect(opened.server.store.find(Buffer.from("late"), 0, 4)).toBe(-1);
 });

@@ -21,7 +21,7 @@ function startListener(maxConnections = 10) {
       return () => (one.task = () => {});
     },
   };
-  const { context } = new InProcessServer().shared;
+  const { context, journalGate } = new InProcessServer().shared;
   const listener = new Listener(
     {
       bind_address: "127.0.0.1",
@@ -38,6 +38,7 @@ function startListener(maxConnections = 10) {
       max_client_memory_mb: 1,
     },
     { ...context, runQueue: new RunQueue(timing) },
+    journalGate,
     silentLogger,
   );
   listener.start();
