@@ -10,7 +10,7 @@
  * a node need not hear of all others to begin.
  */
 import type { Cancel, Timing } from "../timing.ts";
-import { REFRESH_MS } from "./presence.ts";
+import { REFRESH_MS } from "./presence-message.ts";
 
 /** Announcements asked for within this time are made once, in ms. */
 const GATHER_MS = 50;

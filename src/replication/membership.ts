@@ -12,13 +12,8 @@ import { agreeWithAll, type Agreement, type Capabilities } from "../core/data/ca
 import { byPeer, type Series } from "../fact.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { Announcer } from "./announcer.ts";
-import {
-  decodePresence,
-  encodePresence,
-  PresenceTable,
-  type PeerPresence,
-  type Presence,
-} from "./presence.ts";
+import { PresenceTable, type PeerPresence } from "./presence.ts";
+import { decodePresence, encodePresence, type Presence } from "./presence-message.ts";
 
 /**
  * What the topic of a node's presence ends with: an id may hold characters that a topic may not.

@@ -26,7 +26,7 @@ import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { CURRENT, OLDEST } from "../../src/core/data/capabilities.ts";
 import { PeerSeal } from "../../src/anti-entropy/peer-seal.ts";
 import { encodeCall } from "../../src/anti-entropy/relay-messages.ts";
-import { encodePresence } from "../../src/replication/presence.ts";
+import { encodePresence } from "../../src/replication/presence-message.ts";
 import type { Chance } from "./chance.ts";
 import { LiarEnd } from "./liar-end.ts";
 import { LIAR, Lies } from "./lies.ts";

@@ -9,7 +9,7 @@ import { timeHighOf, timeLowOf } from "../../src/core/data/clock.ts";
 import { Entry } from "../../src/core/data/entry.ts";
 import { silentLogger } from "../../src/observability/log.ts";
 import { MessageSeal } from "../../src/replication/message-seal.ts";
-import { encodePresence } from "../../src/replication/presence.ts";
+import { encodePresence } from "../../src/replication/presence-message.ts";
 import { Replicator } from "../../src/replication/replicator.ts";
 import type { SealPurpose } from "../../src/replication/sealed-message.ts";
 import type { Transport, TransportOptions } from "../../src/replication/transport.ts";

@@ -2,11 +2,8 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { Membership } from "../../../src/replication/membership.ts";
 import { CURRENT, OLDEST, type Capabilities } from "../../../src/core/data/capabilities.ts";
-import {
-  decodePresence,
-  encodePresence,
-  type PeerPresence,
-} from "../../../src/replication/presence.ts";
+import { type PeerPresence } from "../../../src/replication/presence.ts";
+import { decodePresence, encodePresence } from "../../../src/replication/presence-message.ts";
 import { Timeline } from "../../sim/timeline.ts";
 import { readSeries } from "../../support/series.ts";
 
