@@ -160,23 +160,9 @@ export class SyncStatistics {
     role: "initiator" | "responder",
     tookMs: number,
   ): void {
-    for (const [figure] of SUMS) this.sums[figure] += session[figure] ?? 0;
-    const { bytesSent = 0, bytesReceived = 0, isFetch = false } = session;
-    const purpose = isFetch ? "values" : isRelayAddress(address) ? "sync_broker" : "sync_tcp";
-    this.traffic.note(session.peerNodeId, purpose, bytesSent, bytesReceived);
-    const { entriesSent = 0, entriesReceived = 0, entriesApplied = 0 } = session;
-    const moved = entriesSent + entriesReceived;
-    if (entriesApplied > 0 || (entriesReceived === 0 && entriesSent > 0)) this.lastHeal = session;
+    this.addUp(session, address);
     if (session.failure === "duplicate") return this.noteDuplicate(address);
-    if (session.failure === "busy" && role === "responder") {
-      this.turnedAway++;
-      const { peerNodeId: peer, reason } = session;
-      return this.logger.debug("A peer is to come again", { address, peer, reason });
-    }
-    if (session.failure === "busy") {
-      this.busy++;
-      return this.logger.debug("A peer is busy with other syncs", { address });
-    }
+    if (session.failure === "busy") return this.noteBusy(session, address, role);
     // A list of peers that all nodes share names this one too.
     if (session.failure === "self") {
       return this.logger.debug("An address of a peer is this node's own", { address });
@@ -186,8 +172,23 @@ export class SyncStatistics {
     this.noteSuccess(session);
     this.durations.note(tookMs);
     if (role === "initiator") this.noteRecovery(session, address);
-    const log = moved > 0 ? this.logger.info : this.logger.debug;
-    log(moved > 0 ? "Synced with a peer" : "Compared with a peer: nothing differs", {
+    this.tell(session, address, tookMs);
+  }
+
+  private addUp(session: SessionSummary, address: string): void {
+    for (const [figure] of SUMS) this.sums[figure] += session[figure] ?? 0;
+    const { bytesSent = 0, bytesReceived = 0, isFetch = false } = session;
+    const purpose = isFetch ? "values" : isRelayAddress(address) ? "sync_broker" : "sync_tcp";
+    this.traffic.note(session.peerNodeId, purpose, bytesSent, bytesReceived);
+    const { entriesSent = 0, entriesReceived = 0, entriesApplied = 0 } = session;
+    if (entriesApplied > 0 || (entriesReceived === 0 && entriesSent > 0)) this.lastHeal = session;
+  }
+
+  private tell(session: SessionSummary, address: string, tookMs: number): void {
+    const { entriesSent = 0, entriesReceived = 0, bytesSent = 0, bytesReceived = 0 } = session;
+    const hasMoved = entriesSent + entriesReceived > 0;
+    const log = hasMoved ? this.logger.info : this.logger.debug;
+    log(hasMoved ? "Synced with a peer" : "Compared with a peer: nothing differs", {
       peer: session.peerNodeId,
       address,
       sent: session.entriesSent,
@@ -199,6 +200,21 @@ export class SyncStatistics {
       bytes_received: bytesReceived,
       ms: Math.round(tookMs),
     });
+  }
+
+  /** Of two that want to compare, one had enough of it. */
+  private noteBusy(
+    { peerNodeId: peer, reason }: SessionSummary,
+    address: string,
+    role: string,
+  ): void {
+    if (role === "responder") {
+      this.turnedAway++;
+      this.logger.debug("A peer is to come again", { address, peer, reason });
+    } else {
+      this.busy++;
+      this.logger.debug("A peer is busy with other syncs", { address });
+    }
   }
 
   /** How long ago a session with each peer came to its end, in ms. */
