@@ -51,7 +51,7 @@ class Node implements RecordSource {
     return 0;
   }
 
-  touchSlot(): number {
+  touchSlots(): number {
     return 0;
   }
 

@@ -168,8 +168,8 @@ export class KeyedEntries {
   }
 
   /** See EntryTable. */
-  touchSlot(id: number): number {
-    return this.table.touchSlot(id);
+  touchSlots(ids: Int32Array, count: number): number {
+    return this.table.touchSlots(ids, count);
   }
 
   /** Points `into` at the entry's kind and value alone, which is no packed counter. */
@@ -242,8 +242,7 @@ export class KeyedEntries {
     for (let i = 0; i < count; i++) ids[i] = index.candidate(hashes[i]);
     for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= this.rows.touch(ids[i]);
     if (this.isWriting) this.announceSoon(count);
-    for (let i = 0; i < count; i++) if (ids[i] >= 0) sum ^= table.touchSlot(ids[i]);
-    return sum;
+    return sum ^ table.touchSlots(ids, count);
   }
 
   // Changing.

@@ -198,9 +198,12 @@ export abstract class StoreView {
     return this.entries.touchRow(id);
   }
 
-  /** The same of its key and value, or of their beginning and end, once its row is there. */
-  touchSlot(id: number): number {
-    return this.entries.touchSlot(id);
+  /**
+   * The same of the keys and values of several entries, or of their beginnings and ends, once their
+   * rows are there: of the first `count`, of which those below 0 are none.
+   */
+  touchSlots(ids: Int32Array, count: number): number {
+    return this.entries.touchSlots(ids, count);
   }
 
   /**

@@ -48,8 +48,11 @@ import type { ChangeObserver } from "../store/outcome.ts";
 export interface RecordSource {
   /** Loads what says when an entry was written into the processor's caches. */
   touchRow(id: number): number;
-  /** The same with its key and value, once that of before is there. Both return no meaning. */
-  touchSlot(id: number): number;
+  /**
+   * The same with the keys and values of the first `count` of several, once that of before is
+   * there. Both return no meaning.
+   */
+  touchSlots(ids: Int32Array, count: number): number;
   /** Points `into` at the entry; valid until the next write. */
   read(id: number, into: Entry): void;
   /** Whether its value should be there and is not. */
@@ -277,7 +280,8 @@ export class MerkleTree implements ChangeObserver {
       const { timeHigh, timeLow } = latestVersionOf(entry);
       if (isAtOrBelow(timeHigh, timeLow, this.limitHigh, this.limitLow)) batch[count++] = batch[i];
     }
-    for (let i = 0; i < count; i++) sum ^= source.touchSlot(batch[i]) ^ buckets.touch(batch[i]);
+    sum ^= source.touchSlots(batch, count);
+    for (let i = 0; i < count; i++) sum ^= buckets.touch(batch[i]);
     this.touched ^= sum;
     return count;
   }

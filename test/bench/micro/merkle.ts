@@ -35,8 +35,10 @@ class Records implements RecordSource {
     return this.times[id];
   }
 
-  touchSlot(id: number): number {
-    return this.bytes[id * RECORD_BYTES];
+  touchSlots(ids: Int32Array, count: number): number {
+    let sum = 0;
+    for (let i = 0; i < count; i++) sum ^= this.bytes[ids[i] * RECORD_BYTES];
+    return sum;
   }
 
   read(id: number, into: Entry): void {
