@@ -26,8 +26,7 @@ export async function breakAndMend(it: Afternoon, fault: Fault): Promise<void> {
     await tally.look("it can be broken", () => Promise.reject(error as Error));
   }
   const looks = [
-    fault.metric === undefined ||
-      (["metric", () => awaitMetric(machine, logins, fault.metric!)] as const),
+    fault.metric === undefined || (["metric", () => awaitMetric(machine, logins, fault)] as const),
     fault.event === undefined || (["log", () => awaitEvent(machine, before, fault)] as const),
     ["readiness", () => awaitReadiness(machine, logins, fault.unready)] as const,
     fault.status === undefined || (["status", () => awaitStatus(it, fault)] as const),
@@ -43,8 +42,11 @@ export async function breakAndMend(it: Afternoon, fault: Fault): Promise<void> {
     await eventually(
       "no alert is left",
       async () => {
-        const firing = [...(await prometheus.firing()).keys()];
-        if (firing.length > 0) throw new Error(firing.join(", "));
+        // One that is about to fire would do so in the midst of what is broken next.
+        const pending = [...(await prometheus.inState("pending")).keys()];
+        const firing = [...(await prometheus.inState("firing")).keys()];
+        const left = [...firing, ...pending.filter((name) => !OF_LOAD.test(name))];
+        if (left.length > 0) throw new Error(left.join(", "));
         return true;
       },
       WITHIN_MS,
@@ -60,7 +62,8 @@ export async function breakAndMend(it: Afternoon, fault: Fault): Promise<void> {
 }
 
 /** Waits for a sample as a fault names it; how it is. */
-function awaitMetric(machine: Machine, logins: Logins, wanted: string): Promise<string> {
+function awaitMetric(machine: Machine, logins: Logins, fault: Fault): Promise<string> {
+  const wanted = fault.metric!;
   const [, name, labels, sign, limit] = /^(\w+)(\{.*\})? ([<>]?) ?(\S+)$/.exec(wanted)!;
   const isWanted = (value: number): boolean => {
     if (sign === ">") return value > Number(limit);
@@ -82,7 +85,7 @@ function awaitMetric(machine: Machine, logins: Logins, wanted: string): Promise<
       );
       return found && `${name}${said.length > 0 ? `{${said}}` : ""} ${found.value}`;
     },
-    WITHIN_MS,
+    fault.toldWithinMs ?? WITHIN_MS,
   );
 }
 
@@ -96,7 +99,7 @@ function awaitEvent(machine: Machine, before: string, fault: Fault): Promise<str
       if (found !== undefined) return `${wanted}, "${found.message}"`;
       throw new Error(`there was only\n${log.trim()}`);
     },
-    fault.loggedWithinMs ?? WITHIN_MS,
+    fault.toldWithinMs ?? WITHIN_MS,
   );
 }
 

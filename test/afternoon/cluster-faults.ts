@@ -142,6 +142,8 @@ export const twin: Fault = {
   ],
   metric: "merklekv_replication_duplicate_node_id 1",
   event: "duplicate_node_id",
+  // They end each other's connections, and the later one hears the earlier after some of those.
+  toldWithinMs: 90_000,
   // For three minutes after the twin was heard of last.
   toldForMs: 240_000,
   async cause(it, machine) {

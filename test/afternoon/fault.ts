@@ -22,8 +22,8 @@ export interface Fault {
   readonly unready?: RegExp | "away";
   /** What `merklekv status` says, asked of another machine. */
   readonly status?: RegExp;
-  /** Within what time the log has its event; what tests wait for unless given. */
-  readonly loggedWithinMs?: number;
+  /** Within what time metric and log tell of it; what tests wait for unless given. */
+  readonly toldWithinMs?: number;
   /** How long `status` may say so when all is mended; what tests wait for unless given. */
   readonly toldForMs?: number;
   cause(it: Afternoon, machine: Machine): Promise<void>;

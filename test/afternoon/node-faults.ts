@@ -209,7 +209,7 @@ export const certificateExpired: Fault = {
   metric: "merklekv_tls_certificate_left_seconds < 0",
   event: "certificate_expired",
   // Certificates are looked at once a minute.
-  loggedWithinMs: 90_000,
+  toldWithinMs: 90_000,
   status: /certificate of \[tls\] has expired/,
   async cause(it, machine) {
     // With one that has expired it would neither start nor read it: this one does so meanwhile.

@@ -141,12 +141,12 @@ export class Prometheus {
     return ((await response.json()) as { data: unknown }).data;
   }
 
-  /** What it alerts of now: `MerkleKVNodeDown north`, with what that says. */
-  async firing(): Promise<Map<string, string>> {
+  /** What it alerts of now, or is about to: `MerkleKVNodeDown north`, with what that says. */
+  async inState(wanted: Alert["state"]): Promise<Map<string, string>> {
     const { alerts } = (await this.get("alerts")) as { alerts: Alert[] };
-    const firing = alerts.filter(({ state }) => state === "firing");
+    const those = alerts.filter(({ state }) => state === wanted);
     return new Map(
-      firing.map(({ labels, annotations }) => [
+      those.map(({ labels, annotations }) => [
         `${labels.alertname} ${labels.instance}`,
         annotations.summary,
       ]),
@@ -162,7 +162,7 @@ export class Prometheus {
     return eventually(
       `the alert ${name}`,
       async () => {
-        const firing = await this.firing();
+        const firing = await this.inState("firing");
         const found = [...firing].find(([key]) => isIt(key));
         if (found !== undefined) return `"${found[1]}"`;
         const former = [...(await this.fired(performance.now() - sinceMs))].find(isIt);
