@@ -128,15 +128,17 @@ export function openNodeHttp(options: NodeHttpOptions): NodeHttp | null {
   }
 }
 
-/** What the port asks of the node. */
-function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[]): HttpPortSource {
-  const { wallMs, users, audit, serving, recovery = () => null } = options;
-  const { http, network, node_id } = options.config;
-  const noteDenied = (event: "denied" | "login_failed", user: string, from: Caller): void => {
-    const { address, certificateName: certificate } = from;
-    audit.record({ event, user, address, certificate, command: "HTTP", key: null });
-  };
-  const api = async (asked: ApiRequest): Promise<Response> => {
+/** Tells the audit of somebody who was refused. */
+type NoteDenied = (event: "denied" | "login_failed", user: string, from: Caller) => void;
+
+/** How requests of the API are answered: whoever asks is logged in first. */
+function apiOf(
+  options: NodeHttpOptions,
+  noteDenied: NoteDenied,
+): (request: ApiRequest) => Promise<Response> {
+  const { users, serving } = options;
+  const { http, network } = options.config;
+  return async (asked) => {
     const { request, caller, credentials, place, turns } = asked;
     const node = serving();
     if (node === null) return notYet().toResponse();
@@ -167,6 +169,17 @@ function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[
       });
     });
   };
+}
+
+/** What the port asks of the node. */
+function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[]): HttpPortSource {
+  const { wallMs, users, audit, serving, recovery = () => null } = options;
+  const { http, network, node_id } = options.config;
+  const noteDenied: NoteDenied = (event, user, from) => {
+    const { address, certificateName: certificate } = from;
+    audit.record({ event, user, address, certificate, command: "HTTP", key: null });
+  };
+  const api = apiOf(options, noteDenied);
   return {
     get api() {
       return http.api ? api : null;
