@@ -23,12 +23,19 @@ export class DataFingerprint {
   /** The roots of complete subtrees, the largest first, and room for one more. */
   private readonly stack = new Uint8Array((MAX_LEVELS + 1) * DIGEST_BYTES);
   private depth = 0;
+  /**
+   * Views of `stack`, one root and two each, and the first n bytes of `scratch`: made once, as a
+   * fresh one costs as much as a third of a hash, and has to be collected.
+   */
+  private readonly nodes = Array.from({ length: MAX_LEVELS + 1 }, (_, i) => this.roots(i, 1));
+  private readonly pairs = Array.from({ length: MAX_LEVELS }, (_, i) => this.roots(i, 2));
+  private readonly firstBytes: Uint8Array[] = [];
   private readonly scratch = new Uint8Array(SMALL_BYTES);
   private readonly scratchView = new DataView(this.scratch.buffer);
 
   /** Adds the next leaf. A counter's value must be its decimal text, as clients see it. */
   add(entry: Entry): void {
-    this.hashLeaf(entry, this.node(this.depth++));
+    this.hashLeaf(entry, this.nodes[this.depth++]);
     this.leaves++;
     // Two subtrees of the same size become one, as a carry does in a binary counter.
     for (let bit = 1; this.leaves % (bit * 2) === 0; bit *= 2) this.joinLastTwo();
@@ -38,7 +45,7 @@ export class DataFingerprint {
   root(): Uint8Array {
     if (this.leaves === 0) return new Uint8Array(DIGEST_BYTES);
     while (this.depth > 1) this.joinLastTwo();
-    return this.node(0).slice();
+    return this.nodes[0].slice();
   }
 
   private hashLeaf(entry: Entry, out: Uint8Array): void {
@@ -52,7 +59,7 @@ export class DataFingerprint {
       scratchView.setUint32(at, valueLength);
       at += 4;
       for (let i = 0; i < valueLength; i++) scratch[at++] = value[valueOffset + i];
-      Bun.SHA256.hash(scratch.subarray(0, length), out);
+      Bun.SHA256.hash((this.firstBytes[length] ??= scratch.subarray(0, length)), out);
       return;
     }
     scratchView.setUint32(4, valueLength);
@@ -65,13 +72,12 @@ export class DataFingerprint {
   }
 
   private joinLastTwo(): void {
-    const start = (this.depth - 2) * DIGEST_BYTES;
-    const both = this.stack.subarray(start, start + 2 * DIGEST_BYTES);
-    Bun.SHA256.hash(both, this.node(this.depth - 2));
+    const first = this.depth - 2;
+    Bun.SHA256.hash(this.pairs[first], this.nodes[first]);
     this.depth--;
   }
 
-  private node(i: number): Uint8Array {
-    return this.stack.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
+  private roots(first: number, count: number): Uint8Array {
+    return this.stack.subarray(first * DIGEST_BYTES, (first + count) * DIGEST_BYTES);
   }
 }
