@@ -382,6 +382,7 @@ export class KeyedEntries {
 
   /** Drops all of them at once; the observers are not told. */
   clear(): void {
+    this.leftovers.giveBackFew();
     this.table.clear(this.leftovers);
     this.index.clear(this.leftovers);
     this.order.clear(this.leftovers);

@@ -7,6 +7,8 @@ import { release } from "../bytes.ts";
 
 /** How many are given back before the time is looked at. */
 const BUFFERS_A_LOOK = 8;
+/** Twice as many as a store of little leaves, which are given back in less than a millisecond. */
+const LOOKS_FOR_FEW = 2;
 
 /** Buffers that wait to be given back. */
 export class Leftovers {
@@ -15,6 +17,15 @@ export class Leftovers {
   /** Takes a buffer over: it has no user, and neither has any other view of the same memory. */
   add(buffer: Uint8Array | Uint16Array | Uint32Array | Int32Array): void {
     this.buffers.push(buffer);
+  }
+
+  /**
+   * Gives a few back, before more are added: so who clears a store of little again and again leaves
+   * no more than once does.
+   */
+  giveBackFew(): void {
+    let looks = 0;
+    this.giveBack(() => ++looks === LOOKS_FOR_FEW);
   }
 
   /** Gives some back, until `isOver` says that time is up. True while there are more. */

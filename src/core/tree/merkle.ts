@@ -144,6 +144,7 @@ export class MerkleTree implements ChangeObserver {
 
   /** Forgets all entries and lets go of their memory. */
   clear(): void {
+    this.leftovers.giveBackFew();
     this.buckets.clear(this.leftovers);
     this.levels.clear();
     this.marks.clear();
