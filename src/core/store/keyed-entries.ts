@@ -29,8 +29,8 @@ import {
   type Outcome,
 } from "./outcome.ts";
 
-/** Most keys that `prefetch` takes: about as many loads as a processor has under way. */
-export const PREFETCH_KEYS = 16;
+/** Most keys that `prefetch` takes: some more than a processor has loads under way. */
+export const PREFETCH_KEYS = 32;
 /** So many ids are looked at in a piece. */
 const IDS_A_PIECE = 65_536;
 /** In place of the length of the value that is here. */
