@@ -265,14 +265,18 @@ export class Membership {
    */
   private noteThere(presence: Presence, retained: boolean): void {
     const { unheard } = this;
-    if (!unheard.has(presence.nodeId)) return;
+    const isAwaited = unheard.has(presence.nodeId);
+    // In a large cluster few of those that this node has met are heard in time, so others count.
+    if (!retained && (isAwaited || this.options.isMember(presence.nodeId))) {
+      this.noteConnected(presence.connectedMs);
+    }
+    if (!isAwaited) return;
     const isBack = this.presences.isLater(presence);
     if (retained && !isBack) return;
     this.hasPeersBack = true;
     if (isBack) unheard.delete(presence.nodeId);
     else unheard.clear();
     if (unheard.size === 0) this.ready();
-    else if (!retained) this.noteConnected(presence.connectedMs);
   }
 
   /** Somebody has been connected for so long. */

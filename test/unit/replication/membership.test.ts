@@ -439,6 +439,17 @@ describe("what waits to be published after an outage goes when all that were the
     expect(isReady()).toBe(true);
   });
 
+  test("have had that time since a member came that this node has not met, and no stranger", () => {
+    connect();
+    say("stranger", 1, false, 4_000);
+    members.add("n3");
+    say("n3", 1, false, 3_000);
+    pass(1_900);
+    expect(isReady()).toBe(false);
+    pass(200);
+    expect(isReady()).toBe(true);
+  });
+
   test("have had it long ago, as who is heard has been there for long", () => {
     connect();
     say("n1", 2, false, 60_000);
