@@ -340,11 +340,15 @@ export class Publisher {
     if (sink === null) return this.resolveDrained();
     if (this.isMuted) return this.stayMute();
     const deadline = timing.nowMs() + SLICE_MS;
+    let pauseMs = 0;
     while (!outbox.isEmpty && this.mayGoOn(sink)) {
+      // Not asked for again below: it might be over, and nothing would go on with what is left.
+      pauseMs = sink.pauseMs();
+      if (pauseMs > 0) break;
       if (timing.nowMs() > deadline) return this.pumpSoon();
       this.sendBatch(sink);
     }
-    const pauseMs = sink.pauseMs();
+    if (pauseMs === 0) pauseMs = sink.pauseMs();
     const isFree = pauseMs === 0 && this.sent.underWay === 0;
     if (this.suspects.size > 0 && isFree) this.sendSuspect(sink);
     this.stalled = !this.isIdle;
@@ -361,7 +365,7 @@ export class Publisher {
 
   /** Whether there is room for one more of what is new, and no suspect's turn. */
   private mayGoOn(sink: MessageSink): boolean {
-    if (this.sent.isFull(sink.receiveMaximum) || sink.pauseMs() > 0) return false;
+    if (this.sent.isFull(sink.receiveMaximum)) return false;
     return this.suspects.size === 0 || this.options.timing.nowMs() < this.freshUntilMs;
   }
 

@@ -284,6 +284,14 @@ test("where only so many messages may be sent, one waits for its time and takes 
   expect(sent.map(({ events }) => events.length)).toEqual([100]);
 });
 
+test("a pause that is over by the time the next look is planned stops nothing", async () => {
+  let pauses = 1;
+  sink = { ...sink, pauseMs: () => (pauses-- > 0 ? 1 : 0) };
+  set("key");
+  publisher.start(sink);
+  await eventually("it is sent", () => sent.length === 1);
+});
+
 test("what was in flight or just acknowledged when the connection broke is sent again", async () => {
   for (let i = 0; i < 30; i++) set(`key${i}`);
   sink = { ...sink, receiveMaximum: 2 };
