@@ -62,6 +62,8 @@ export class HttpConnection implements Sender {
   certificateName: string | null = null;
   /** Since when the client is waited for; Infinity while it waits for the node. */
   waitingSinceMs: number;
+  /** Since when an answer is being made of which nothing is there yet; Infinity while none is. */
+  askedSinceMs = Infinity;
   private waitsForMs = IDLE_MS;
   private input: Uint8Array = NOTHING;
   private current: CurrentRequest | null = null;
@@ -216,7 +218,9 @@ export class HttpConnection implements Sender {
       this.feed();
     });
     this.current = request;
+    this.askedSinceMs = this.options.timing.nowMs();
     const response = await this.options.answer(request);
+    this.askedSinceMs = Infinity;
     // What of the body nobody wanted is passed over if it is short.
     const isRead = request.isOver || (await this.passOver(request));
     if (!isRead) request.fail(new BodyProblem(400, "It is answered without"));

@@ -37,6 +37,11 @@ export interface HttpListenerTls {
 }
 
 const TICK_MS = 500;
+/**
+ * An answer that has not begun after so long is held up: by a disk, or as the client's address has
+ * guessed at passwords.
+ */
+const HELD_UP_MS = 250;
 
 type HttpSocket = Socket<HttpConnection | null>;
 
@@ -160,16 +165,26 @@ export class HttpListener {
   private makeRoom(): boolean {
     const { connections, options } = this;
     if (connections.size < options.mostConnections) return true;
-    let first: HttpConnection | null = null;
-    for (const each of connections) {
-      if (each.waitingSinceMs < (first?.waitingSinceMs ?? Infinity)) first = each;
-    }
+    const beforeMs = options.timing.nowMs() - HELD_UP_MS;
+    const first =
+      this.earliest((it) => it.waitingSinceMs) ??
+      this.earliest((it) => (it.askedSinceMs <= beforeMs ? it.askedSinceMs : Infinity));
     // Whoever comes is cut off itself then.
     this.cutConnections++;
     if (first === null) return false;
     connections.delete(first);
     first.cut();
     return true;
+  }
+
+  /** The connection for which that is the earliest; null when it is never for all. */
+  private earliest(sinceMs: (connection: HttpConnection) => number): HttpConnection | null {
+    let [first, firstMs]: [HttpConnection | null, number] = [null, Infinity];
+    for (const each of this.connections) {
+      const ms = sinceMs(each);
+      if (ms < firstMs) [first, firstMs] = [each, ms];
+    }
+    return first;
   }
 
   private close(socket: HttpSocket): void {

@@ -18,6 +18,7 @@ async function answer(request: HttpRequest): Promise<Response> {
   asked.push(pathname);
   request.signal.addEventListener("abort", () => ended.push(pathname));
   if (pathname === "/slow") await new Promise((resolve) => setImmediate(resolve));
+  if (pathname === "/held-up") await new Promise<never>(() => {});
   if (pathname === "/echo") {
     const body = await request.bytes(1_000_000).catch((error: Error) => error);
     if (body instanceof Error) return new Response(null, { status: 400 });
@@ -197,4 +198,20 @@ test("where there are many, the one that waits for its client the longest makes 
   await eventually("one is cut", () => [first, second, third].some(({ isClosed }) => isClosed));
   expect([first, second, third, fourth].filter(({ isClosed }) => isClosed).length).toBe(1);
   expect(second.isClosed).toBe(false);
+});
+
+test("where the answers of all are held up, the one that was asked for first makes room", async () => {
+  const held = [await Client.connect(), await Client.connect(), await Client.connect()];
+  for (const [i, client] of held.entries()) {
+    client.says(get("/held-up"));
+    await eventually("it is asked", () => asked.length === i + 1);
+  }
+  // Answers that may still come in good time are not given up for others.
+  await eventually("another is let in", async () => {
+    const other = await Client.connect();
+    other.says(get("/a"));
+    await eventually("it is answered or refused", () => other.isClosed || other.text !== "");
+    return other.text.includes("/a");
+  });
+  expect(held.map(({ isClosed }) => isClosed)).toEqual([true, false, false]);
 });
