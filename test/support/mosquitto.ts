@@ -47,7 +47,7 @@ export class Mosquitto {
     return `mqtt://127.0.0.1:${this.port}`;
   }
 
-  /** Starts it again after `pause`, and waits until it listens. */
+  /** Starts it again after `pause`, and waits until it answers. */
   async resume(): Promise<void> {
     if (mosquittoPath === null) throw new Error(MOSQUITTO_MISSING);
     const child = Bun.spawn([mosquittoPath, "-c", join(this.directory, "mosquitto.conf")], {
@@ -56,9 +56,9 @@ export class Mosquitto {
       stderr: "ignore",
     });
     this.child = child;
-    await eventually("mosquitto listens", () => {
-      if (child.exitCode !== null) throw new Error(`mosquitto ended with ${child.exitCode}`);
-      return canConnect(this.port);
+    await eventually("mosquitto answers", () => {
+      if (hasEnded(child)) throw new Error(`mosquitto ended with ${child.exitCode}`);
+      return answersAt(this.port);
     });
   }
 
@@ -89,9 +89,15 @@ export class Mosquitto {
   }
 
   private async end(signal: NodeJS.Signals): Promise<void> {
-    this.child?.kill(signal);
-    await this.child?.exited;
+    const { child } = this;
+    if (child === null) return;
     this.child = null;
+    child.kill(signal);
+    try {
+      await eventually(`mosquitto ends on ${signal}`, () => hasEnded(child));
+    } finally {
+      child.kill("SIGKILL");
+    }
   }
 }
 
@@ -112,13 +118,21 @@ export async function freePort(): Promise<number> {
   }
 }
 
-function canConnect(port: number): Promise<boolean> {
+function hasEnded({ exitCode, signalCode }: Bun.Subprocess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
+/** A CONNECT of MQTT 3.1.1 without a name. */
+const CONNECT = Buffer.from("100c00044d515454040200050000", "hex");
+
+/**
+ * Whether a broker answers a CONNECT, be it by closing the connection. That somebody listens is not
+ * enough: mosquitto 2.0 listens before its main loop runs, and loses a SIGTERM that comes between.
+ */
+function answersAt(port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1");
-    socket.on("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on("error", () => resolve(false));
+    const socket = connect(port, "127.0.0.1", () => socket.write(CONNECT));
+    socket.on("data", () => socket.destroy());
+    socket.on("error", () => resolve(false)).on("close", () => resolve(true));
   });
 }
