@@ -188,7 +188,9 @@ export class HttpConnection implements Sender {
 
   /** Null when it is not all there. */
   private nextHead(): RequestHead | HeadProblem | null {
-    while (this.input[0] === CR && this.input[1] === LF) this.input = this.input.subarray(2);
+    let start = 0;
+    while (this.input[start] === CR && this.input[start + 1] === LF) start += 2;
+    if (start > 0) this.input = this.input.subarray(start);
     const { input } = this;
     const end = endOfHead(input);
     if (end < 0 && input.length <= MAX_HEAD_BYTES) {
@@ -201,8 +203,9 @@ export class HttpConnection implements Sender {
       return { status: 431, reason: `A head has ${MAX_HEAD_BYTES} bytes at most` };
     }
     this.input = input.subarray(end);
-    const bytes = Buffer.from(input.buffer, input.byteOffset, end - 4);
-    return parseHead(bytes.toString("latin1"));
+    const text = Buffer.from(input.buffer, input.byteOffset, end - 4).toString("latin1");
+    if (end === input.length) this.forgetInput();
+    return parseHead(text);
   }
 
   /** From now on the client is waited for, so long; from its first byte on, over a head. */
@@ -227,7 +230,7 @@ export class HttpConnection implements Sender {
     const isLast = !head.keepsAlive || !isRead || (this.isLastRequest && this.input.length === 0);
     await this.send(response, head.method, head.knowsChunks, isLast);
     this.current = null;
-    if (!this.isEnding) this.reading.resume();
+    if (!this.isEnding && this.input.length <= MOST_AHEAD_BYTES) this.reading.resume();
   }
 
   private async passOver(request: CurrentRequest): Promise<boolean> {

@@ -57,3 +57,43 @@ test("of a body in very many chunks some are read at a time", async () => {
   expect(turns).toBeGreaterThan(20);
   expect(Buffer.from(body()!).toString()).toBe("x".repeat(50_000));
 });
+
+test("no more is read than is answered, and what was answered is given back", async () => {
+  const request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+  const requests = 3_000;
+  let isPaused = false;
+  let answered = 0;
+  const reading = { pause: () => (isPaused = true), resume: () => (isPaused = false) };
+  const connection = new HttpConnection(Object.assign(Object.create(socket), reading), {
+    timing: eventLoop,
+    readingTurns: new ReadingTurns(eventLoop),
+    date: () => null,
+    async answer() {
+      answered++;
+      await nextTurn(eventLoop);
+      return new Response("");
+    },
+    onBug(error) {
+      throw error;
+    },
+  });
+  const chunk = (): Uint8Array => Uint8Array.from(Buffer.from(request.repeat(requests)));
+  const chunks = [chunk()];
+  connection.onData(chunks[0]!);
+  let sent = requests;
+  let mostAhead = 0;
+  for (let turns = 0; turns < 200; turns++) {
+    await nextTurn(eventLoop);
+    if (isPaused) continue;
+    chunks.push(chunk());
+    connection.onData(chunks.at(-1)!);
+    sent += requests;
+    mostAhead = Math.max(mostAhead, sent - answered);
+  }
+  expect(answered).toBeGreaterThan(0);
+  expect(mostAhead).toBeLessThan(3 * requests);
+  isPaused = true;
+  await eventually("all is answered", () => answered === sent);
+  expect(chunks.filter(({ buffer }) => buffer.byteLength > 0)).toEqual([]);
+  connection.onClose();
+});
