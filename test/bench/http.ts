@@ -1,105 +1,170 @@
 /**
- * What it costs to be looked at: SET and GET at pipeline 16 on a node whose HTTP port is scraped each
- * second, while a console looks at the overview each second, as a share of the speed of a node
- * without the port. And on one where somebody watches a key besides. The three take turns.
+ * What it costs to be looked at: what each document takes of the processor of a node at rest; and
+ * SET and GET at pipeline 16 on a node whose HTTP port is scraped each second, while a console looks
+ * at the overview each second, as a share of the speed of a node that nobody looks at.
  *
- * A second row counts requests for each second of the processor that the node took: on a machine
- * that does other things meanwhile it says more, and what HTTP takes is in it.
+ * First in one process under a steady load, in seconds in which somebody looks and others, by turns:
+ * that is what looking costs. Then between new processes, with the port and without: that is what
+ * having it costs. In both, a control compares nothing with nothing: what it differs from 1 by is
+ * the noise. A second row counts requests for each second of the processor that the node took: on a
+ * machine that does other things meanwhile it says more, and what HTTP takes is in it.
  */
 import { benchmarkPath, fill, redisBenchmark } from "./load.ts";
-import { inTurns, type Plan, skip } from "./plan.ts";
-import type { Measurement } from "./report.ts";
-import { type Server, startMerklekv, untilAtRest } from "./servers.ts";
+import { ask, look, LOOKED_AT, Watcher } from "./onlooker.ts";
+import { balancedOrders, type Plan, skip } from "./plan.ts";
+import { median, type Measurement } from "./report.ts";
+import { ProcessorTime, type Server, startMerklekv, untilAtRest } from "./servers.ts";
+import { type Answered, SteadyLoad } from "./steady-load.ts";
 
 const PIPELINE = 16;
-const REQUESTS = 4_000_000;
-const QUICK_REQUESTS = 300_000;
+const COMMANDS = ["SET", "GET"] as const;
 const KEPT_AT_LEAST = 0.97;
 const LOOK_MS = 1_000;
-/** What the console asks for when it shows the overview, and what Prometheus does. */
-const LOOKED_AT = ["/metrics", "/v1/facts", "/v1/cluster"];
-/** One of the keys that are written. */
-const WATCHED = "/v1/watch?prefix=key:000000000007";
-
-interface Speed {
-  readonly perSecond: number;
-  readonly perProcessorSecond: number;
-}
+const WARM_MS = 3_000;
+const LOOKS_A_ROUND = 24;
+const AFTER_LOOK_MS = 25;
+const LOOK_AT_MOST_MS = 5;
+const REQUESTS = 2_000_000;
+const QUICK_REQUESTS = 300_000;
+const NODE = { engine: "memory", servesHttp: true } as const;
 
 /** The part. */
 export async function http(plan: Plan): Promise<Measurement[]> {
   if (benchmarkPath === null) return skip(plan, "http: redis-benchmark is not installed");
-  const settings = { engine: "memory" } as const;
-  await using without = await startMerklekv("without", settings);
-  await using scraped = await startMerklekv("scraped", { ...settings, servesHttp: true });
-  await using watched = await startMerklekv("watched", { ...settings, servesHttp: true });
-  const nodes = [without, scraped, watched];
-  for (const node of nodes) await fill(node, "SET");
-  const requests = plan.isQuick ? QUICK_REQUESTS : REQUESTS;
-  const measurements: Measurement[] = [];
-  for (const command of ["SET", "GET"] as const) {
-    const what = `${command}, pipeline ${PIPELINE}, HTTP and metrics`;
-    const [plain, seen, followed] = await inTurns(plan, nodes, what, async (node) => {
-      await untilAtRest(node);
-      await using _ = node.http === "" ? null : new Onlooker(node, node === watched);
-      const { perSecond, processorUs } = await redisBenchmark(node, command, PIPELINE, requests);
-      return { perSecond, perProcessorSecond: 1_000_000 / processorUs };
-    });
-    const row = (name: string, rounds: typeof seen, of: keyof Speed): Measurement => ({
-      name,
-      unit: "/s",
-      ours: rounds!.map((it) => it[of]),
-      otherName: "without",
-      others: plain!.map((it) => it[of]),
-      ...(rounds === seen && { target: { of: "ratio", atLeast: KEPT_AT_LEAST } }),
-    });
-    measurements.push(
-      row(what, seen, "perSecond"),
-      row(`${what}, by processor time`, seen, "perProcessorSecond"),
-      row(`${what}, and a watch`, followed, "perSecond"),
-      row(`${what}, and a watch, by processor time`, followed, "perProcessorSecond"),
-    );
+  return [...(await withinOneProcess(plan)), ...(await betweenProcesses(plan))];
+}
+
+// In one process.
+
+/** What a second may be; all are compared with the first kind. */
+const KINDS = ["", "control: not looked at either", "looked at", "looked at, and a key watched"];
+
+async function withinOneProcess(plan: Plan): Promise<Measurement[]> {
+  await using node = await startMerklekv("watched", NODE);
+  await fill(node, "SET");
+  await untilAtRest(node);
+  const measurements = await looksAtRest(plan, node);
+  for (const command of COMMANDS) {
+    await using load = await SteadyLoad.start(node, command, PIPELINE);
+    await load.interval(WARM_MS, () => look(node));
+    const rounds: Answered[][] = [];
+    for (let round = 0; round < plan.rounds; round++) {
+      plan.note(`${command}, one process: round ${round + 1} of ${plan.rounds}`);
+      rounds.push(await seconds(load, node));
+    }
+    measurements.push(...rowsOf(`${command}, same process`, KINDS, rounds));
   }
   return measurements;
 }
 
-/** Scrapes, looks and watches until it is disposed of. */
-class Onlooker implements AsyncDisposable {
-  private readonly abort = new AbortController();
-  private readonly done: Promise<unknown>;
-
-  constructor(
-    private readonly node: Server,
-    watches: boolean,
-  ) {
-    this.done = Promise.all(watches ? [this.look(), this.watch()] : [this.look()]);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.abort.abort();
-    await this.done;
-  }
-
-  private async look(): Promise<void> {
-    const { signal } = this.abort;
-    while (!signal.aborted) {
-      const answers = LOOKED_AT.map(async (path) => {
-        const answer = await fetch(`http://${this.node.http}${path}`);
-        if (!answer.ok) throw new Error(`${path} answers ${answer.status}`);
-        await answer.bytes();
-      });
-      await Promise.all(answers);
-      await Bun.sleep(LOOK_MS);
+/** What each document takes of the processor, all threads of the node together, when it is at rest. */
+async function looksAtRest(plan: Plan, node: Server): Promise<Measurement[]> {
+  const processor = new ProcessorTime(node.pid);
+  const ours: number[][] = LOOKED_AT.map(() => []);
+  for (let round = -1; round < plan.rounds; round++) {
+    for (const [i, path] of LOOKED_AT.entries()) {
+      const tookMs: number[] = [];
+      for (let n = 0; n < LOOKS_A_ROUND; n++) {
+        const before = processor.readNs();
+        await ask(node, path);
+        await Bun.sleep(AFTER_LOOK_MS);
+        const after = processor.readNs();
+        // As long again without: what the node does anyway is not counted.
+        await Bun.sleep(AFTER_LOOK_MS);
+        tookMs.push((after - before - (processor.readNs() - after)) / 1e6);
+      }
+      if (round >= 0) ours[i].push(median(tookMs));
     }
   }
+  return LOOKED_AT.map((path, i): Measurement => ({
+    name: `GET ${path}, processor time`,
+    unit: "ms",
+    ours: ours[i],
+    ...(i === 0 && { target: { of: "value", atMost: LOOK_AT_MOST_MS } }),
+  }));
+}
 
-  private async watch(): Promise<void> {
-    const { signal } = this.abort;
+/** A round: some seconds of each kind, in all orders that are needed for none to be favoured. */
+async function seconds(load: SteadyLoad, node: Server): Promise<Answered[]> {
+  const sums = KINDS.map(() => ({ requests: 0, seconds: 0, processorSeconds: 0 }));
+  for (const kind of balancedOrders(KINDS.length).flat()) {
+    const [isSeen, isFollowed] = [kind >= 2, kind === 3];
+    await using _ = isFollowed ? new Watcher(node) : null;
+    const answered = await load.interval(LOOK_MS, async () => {
+      if (isSeen) await look(node);
+    });
+    sums[kind].requests += answered.requests;
+    sums[kind].seconds += answered.seconds;
+    sums[kind].processorSeconds += answered.processorSeconds;
+  }
+  return sums;
+}
+
+// Between processes.
+
+/** What a process may be; all are compared with the first kind. */
+const PROCESSES = ["", "control: without HTTP either", "with HTTP, looked at"];
+
+async function betweenProcesses(plan: Plan): Promise<Measurement[]> {
+  const rounds: Answered[][][] = COMMANDS.map(() => []);
+  for (let round = 0; round < plan.rounds; round++) {
+    plan.note(`new processes with HTTP and without: round ${round + 1} of ${plan.rounds}`);
+    const orders = balancedOrders(PROCESSES.length);
+    const results: Answered[][] = COMMANDS.map(() => []);
+    for (const kind of orders[round % orders.length]) {
+      const ofCommands = await newProcess(plan, kind === 2);
+      ofCommands.forEach((answered, i) => (results[i][kind] = answered));
+    }
+    results.forEach((ofKinds, i) => rounds[i].push(ofKinds));
+  }
+  return COMMANDS.flatMap((command, i) =>
+    rowsOf(`${command}, new processes`, PROCESSES, rounds[i]),
+  );
+}
+
+async function newProcess(plan: Plan, servesHttp: boolean): Promise<Answered[]> {
+  await using node = await startMerklekv("new", { ...NODE, servesHttp });
+  await fill(node, "SET");
+  await untilAtRest(node);
+  const requests = plan.isQuick ? QUICK_REQUESTS : REQUESTS;
+  const results: Answered[] = [];
+  for (const command of COMMANDS) {
+    const looks = setInterval(() => servesHttp && void look(node), LOOK_MS);
     try {
-      const answer = await fetch(`http://${this.node.http}${WATCHED}`, { signal });
-      for await (const _ of answer.body!);
-    } catch (error) {
-      if (!signal.aborted) throw error;
+      const run = await redisBenchmark(node, command, PIPELINE, requests);
+      const processorSeconds = (run.processorUs * requests) / 1e6;
+      results.push({ requests, seconds: requests / run.perSecond, processorSeconds });
+    } finally {
+      clearInterval(looks);
     }
   }
+  return results;
+}
+
+/** Two rows for each kind but the first, with which they are compared. */
+function rowsOf(
+  name: string,
+  kinds: readonly string[],
+  rounds: readonly (readonly Answered[])[],
+): Measurement[] {
+  const rates = [
+    { suffix: "", of: ({ requests, seconds }: Answered) => requests / seconds },
+    {
+      suffix: ", by processor time",
+      of: ({ requests, processorSeconds }: Answered) => requests / processorSeconds,
+    },
+  ];
+  return kinds.flatMap((kind, i) =>
+    i === 0
+      ? []
+      : rates.map(({ suffix, of }): Measurement => ({
+          name: `${name}, ${kind}${suffix}`,
+          unit: "/s",
+          ours: rounds.map((round) => of(round[i])),
+          otherName: "without",
+          others: rounds.map((round) => of(round[0])),
+          isPaired: true,
+          ...(i === 2 && { target: { of: "ratio", atLeast: KEPT_AT_LEAST } }),
+        })),
+  );
 }

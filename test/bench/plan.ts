@@ -20,6 +20,20 @@ export function skip(plan: Plan, why: string): Measurement[] {
 }
 
 /**
+ * Orders in which so many things are to take turns, so that each is in each place equally often, and
+ * comes equally often after each other: neither what the machine does meanwhile nor what the one
+ * before leaves behind favours any. (Williams, "Experimental designs balanced for the estimation of
+ * residual effects of treatments", 1949.)
+ */
+export function balancedOrders(count: number): number[][] {
+  const first = Array.from({ length: count }, (_, i) => (i % 2 === 1 ? (i + 1) / 2 : -i / 2));
+  const orders = Array.from({ length: count }, (_, shift) =>
+    first.map((it) => (it + shift + count) % count),
+  );
+  return count % 2 === 0 ? orders : orders.flatMap((order) => [order, order.toReversed()]);
+}
+
+/**
  * Measures every subject once a round, one after the other, in the opposite order every other round:
  * what the machine does meanwhile meets them all alike. For each subject its results, by round.
  */

@@ -21,13 +21,18 @@ export interface Measurement {
   readonly otherName?: string;
   readonly others?: readonly number[];
   readonly target?: Target;
+  /**
+   * What is measured in a round differs from round to round by more than what is looked for: the
+   * ratio is the median of those of the rounds, in place of that of the medians.
+   */
+  readonly isPaired?: boolean;
 }
 
 /** A measurement's numbers, as `--json` writes them. */
 export interface Result extends Measurement {
   readonly median: number;
   readonly otherMedian: number | null;
-  /** Of the medians. */
+  /** Of the medians, or the median one. */
   readonly ratio: number | null;
   /** Null without a target, or when the other side is missing. */
   readonly isMet: boolean | null;
@@ -56,7 +61,8 @@ export function resultOf(measurement: Measurement): Result {
   const { ours, others = [], target } = measurement;
   const own = median(ours);
   const otherMedian = others.length === 0 ? null : median(others);
-  const ratio = otherMedian === null ? null : own / otherMedian;
+  const paired = measurement.isPaired === true ? median(ratiosOf(measurement)) : null;
+  const ratio = otherMedian === null ? null : (paired ?? own / otherMedian);
   const judged = target?.of === "ratio" ? ratio : own;
   const isMet =
     target === undefined || judged === null
@@ -93,18 +99,23 @@ function metOf(results: readonly Result[]): string {
   return `${met} of ${judged.length} targets met`;
 }
 
+/** Neighbours in time: what slows the whole machine down slows both. */
+function ratiosOf({ ours, others = [] }: Measurement): number[] {
+  return ours.map((value, i) => value / others[i]).filter((it) => !Number.isNaN(it));
+}
+
 function cellsOf(result: Result): string[] {
-  const { name, unit, ours, others = [], otherName = "", otherMedian, ratio, target } = result;
-  // Neighbours in time: what slows the whole machine down slows both.
-  const ratios = ours.map((value, i) => value / others[i]).filter((it) => !Number.isNaN(it));
+  const { name, unit, otherName = "", otherMedian, ratio, target } = result;
+  const ratios = ratiosOf(result);
+  const digits = result.isPaired === true ? 3 : 2;
   const spread = (ratios.length > 1 ? [percentile(ratios, 0), percentile(ratios, 1)] : [])
-    .map((it) => it.toFixed(2))
+    .map((it) => it.toFixed(digits))
     .join("-");
   return [
     name,
     quantity(result.median, unit),
     otherMedian === null ? "" : `${otherName} ${quantity(otherMedian, unit)}`,
-    ratio === null ? "" : ratio.toFixed(2),
+    ratio === null ? "" : ratio.toFixed(digits),
     spread,
     target === undefined ? "" : limit(target, unit),
     result.isMet === null ? "" : result.isMet ? "yes" : "NO",
