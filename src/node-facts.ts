@@ -99,10 +99,22 @@ export const infoTable: readonly FactSection<Asked>[] = [
   },
 ];
 
-/** The table, about this node as it is now. */
-export function infoSections(node: NodeParts): readonly FactSection<void>[] {
-  const asked = { ...node, moment: nodeStateOf(node.services, node.replica.store) };
-  return infoTable.map(({ title, facts }) => ({ title, facts: within(() => asked, facts) }));
+/**
+ * The table, about this node as it is whenever it is asked for. It is always the same one: what is
+ * made of its rows needs to be made only once.
+ */
+export function infoOf(node: NodeParts): () => readonly FactSection<void>[] {
+  const now = (): NodeState => nodeStateOf(node.services, node.replica.store);
+  const asked = { ...node, moment: now() };
+  const sections = infoTable.map(({ title, facts }) => ({
+    title,
+    facts: within(() => asked, facts),
+  }));
+  return () => {
+    // Two facts that say the same thing agree.
+    asked.moment = now();
+    return sections;
+  };
 }
 
 /** Everything that only metrics show, as there are many of a kind. */

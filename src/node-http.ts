@@ -25,6 +25,7 @@ import {
 import type { Caller, HttpRequest } from "./http/http-connection.ts";
 import { HttpListener } from "./http/http-listener.ts";
 import { LoopDelay } from "./http/loop-delay.ts";
+import type { MetricsSource } from "./http/metrics.ts";
 import type { Audit, InnerClient } from "./ports.ts";
 import type { Replica } from "./replica.ts";
 import type { Timing } from "./timing.ts";
@@ -180,6 +181,7 @@ function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[
     audit.record({ event, user, address, certificate, command: "HTTP", key: null });
   };
   const api = apiOf(options, noteDenied);
+  let told: MetricsSource | null = null;
   return {
     get api() {
       return http.api ? api : null;
@@ -191,7 +193,9 @@ function sourceOf(options: NodeHttpOptions, series: () => readonly Series<void>[
     metrics() {
       const node = serving();
       if (node === null) return null;
-      return { sections: node.view.facts(), series: [...node.series(), ...series()] };
+      const sections = node.view.facts();
+      if (told?.sections !== sections) told = { sections, series: [...node.series(), ...series()] };
+      return told;
     },
     readiness: () => checksOf(serving(), recovery()),
     wallMs: () => (serving()?.replica.clockWatch.writeRefusal == null ? wallMs() : null),

@@ -10,7 +10,7 @@ import type { LiveConfig } from "./config/live-config.ts";
 import type { Backups } from "./durability/backup.ts";
 import type { DiskSpace } from "./durability/disk-space.ts";
 import type { Companions } from "./node-companions.ts";
-import { infoSections, type NodeParts } from "./node-facts.ts";
+import { infoOf, type NodeParts } from "./node-facts.ts";
 import { settingsControl } from "./node-settings.ts";
 import { membersOf } from "./node-view.ts";
 import type { Logger } from "./observability/log.ts";
@@ -51,6 +51,7 @@ export function createServices(node: ServedNode): Services {
   const { config } = live;
   const { journal, replicator, antiEntropy } = replica;
   const { network } = config;
+  let info: Services["info"] | null = null;
   const services: Services = {
     version,
     nodeId: config.node_id,
@@ -90,7 +91,8 @@ export function createServices(node: ServedNode): Services {
     synchronization: antiEntropy,
     merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
     clientList: () => node.listener.list(),
-    info: () => infoSections(partsOf(node, services)),
+    // What the facts are about is made after this.
+    info: () => (info ??= infoOf(partsOf(node, services)))(),
     members: () => membersOf(replica, config.node_id, node.address, world.timing.nowMs()),
     killUser: (user) => node.endUser(user),
     killClients: (idOrAddress) => node.listener.kill(idOrAddress),

@@ -40,11 +40,12 @@ export class AnswerTurns {
    * of all after the node has stopped.
    */
   async enter(signal: AbortSignal | null): Promise<void> {
-    while (this.isOver()) await nextTurn(this.timing);
+    while (this.isOver) await nextTurn(this.timing);
     if (signal?.aborted) throw new ClientGone("The client has gone");
   }
 
-  private isOver(): boolean {
+  /** Whether whoever has more to do should enter again. */
+  get isOver(): boolean {
     const nowMs = this.timing.nowMs();
     if (this.endsMs !== null) return nowMs > this.endsMs;
     this.endsMs = nowMs + TURN_MS;

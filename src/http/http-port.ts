@@ -16,7 +16,7 @@ import type { Caller, HttpRequest } from "./http-connection.ts";
 import { HttpListener, type HttpListenerTls } from "./http-listener.ts";
 import { BodyProblem } from "./request-body.ts";
 import { consoleFile } from "./console.ts";
-import { CONTENT_TYPES, metricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
+import { CONTENT_TYPES, MetricsText, type MetricsFormat, type MetricsSource } from "./metrics.ts";
 import { Places, type Place } from "./places.ts";
 
 /** Something that a node must be to serve well. */
@@ -33,7 +33,7 @@ export interface Check {
 export interface HttpPortSource {
   readonly version: string;
   readonly nodeId: string;
-  /** Null while there is nothing to measure yet. */
+  /** Null while there is nothing to measure yet. Of a node it is always the same one. */
   metrics(): MetricsSource | null;
   readiness(): readonly Check[];
   /** What time it is, in Unix ms; null while this node knows that its clock is wrong. */
@@ -91,6 +91,8 @@ export class HttpPort {
   readonly listener: HttpListener;
   private readonly places: Places;
   private readonly turns: AnswerTurns;
+  /** Of the source that was told of last. */
+  private readonly texts: Partial<Record<MetricsFormat, MetricsText>> = {};
 
   /** Opens it. Throws an OperationalError when that is not possible. */
   constructor(
@@ -243,15 +245,18 @@ export class HttpPort {
     }
   }
 
-  private metrics(request: HttpRequest): Response {
-    const metrics = this.source.metrics();
-    if (metrics === null) return text("The data is not back from disk yet; see /readyz", 503);
+  private async metrics(request: HttpRequest): Promise<Response> {
+    const source = this.source.metrics();
+    if (source === null) return text("The data is not back from disk yet; see /readyz", 503);
     const accepted = request.headers.get("accept") ?? "";
     const isOpen = accepted.includes("application/openmetrics-text");
     const format: MetricsFormat = isOpen ? "openmetrics" : "prometheus";
-    return new Response(metricsText(metrics, format), {
-      headers: { "content-type": CONTENT_TYPES[format] },
-    });
+    let metrics = this.texts[format];
+    if (metrics?.source !== source) metrics = new MetricsText(source, format);
+    this.texts[format] = metrics;
+    const pause = (): Promise<void> | null => (this.turns.isOver ? this.turns.enter(null) : null);
+    const body = await metrics.text(pause);
+    return new Response(body, { headers: { "content-type": CONTENT_TYPES[format] } });
   }
 }
 

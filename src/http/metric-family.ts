@@ -8,7 +8,6 @@
  * clients of Redis, stay out too.
  */
 import type { Fact, FactSection, Series } from "../fact.ts";
-import type { Histogram } from "../histogram.ts";
 
 /** Facts that say again what others say, or what only a person makes use of. */
 const LEFT_OUT = new Set([
@@ -37,18 +36,28 @@ const UNITS: Readonly<Record<string, readonly [suffix: string, factor: number]>>
 /** Words in the names of facts that stand for their unit, or for counting. */
 const UNIT_WORDS = new Set(["bytes", "seconds", "ms", "days", "unix", "total"]);
 
-/** Names and values of the labels of one sample. */
+/** Names and values of labels. */
 export type Labels = readonly (readonly [name: string, value: string])[];
 
-/** A metric and all that is known of it now. */
+/** A metric, and where its samples come from. */
 export interface MetricFamily {
   /** Without `_total` and `_info`. */
   readonly name: string;
   readonly kind: "gauge" | "counter" | "histogram" | "info";
   readonly help: string;
-  /** Numbers are in base units, durations of histograms in ms. */
-  readonly samples: [labels: Labels, value: number | Histogram][];
+  readonly rows: MetricRow[];
 }
+
+/** Where samples of a family come from. What is read times `factor` is in base units. */
+export type MetricRow =
+  /** One that is always 1. */
+  | { readonly labels: Labels }
+  /** One, if the fact has something to say. */
+  | { readonly fact: Fact<void>; readonly factor: number; readonly labels: Labels }
+  /** One for each thing that the fact may say, 1 or 0. */
+  | { readonly fact: Fact<void>; readonly states: readonly string[] }
+  /** As many as there are now; of histograms, in ms. */
+  | { readonly series: Series<void>; readonly factor: number };
 
 /** What a metric is, whatever it says now. */
 export interface MetricDescription extends Pick<MetricFamily, "kind" | "help"> {
@@ -71,59 +80,46 @@ function metricName({ name, unit }: Pick<Fact<never>, "name" | "unit">): string 
   return ["merklekv", ...words, ...(suffix === undefined ? [] : [suffix])].join("_");
 }
 
-/** All metrics there are now. */
+/** All metrics there may be, in the order in which they are told. */
 export function metricFamilies(
   sections: readonly FactSection<void>[],
   series: readonly Series<void>[],
 ): MetricFamily[] {
+  const families = new Map<string, MetricFamily>();
+  const add = (name: string, kind: MetricFamily["kind"], help: string, row: MetricRow): void => {
+    const family = families.get(name) ?? { name, kind, help, rows: [] };
+    families.set(name, family);
+    family.rows.push(row);
+  };
   const facts = sections.flatMap((section) => section.facts);
   const names = facts.filter(({ name }) => NAMES.includes(name));
-  const labels = names.map((it) => [it.name, String(it.read())] as const);
-  const families = new Map<string, MetricFamily>();
-  const familyOf = (name: string, kind: MetricFamily["kind"], help: string): MetricFamily => {
-    const known = families.get(name) ?? { name, kind, help, samples: [] };
-    families.set(name, known);
-    return known;
-  };
-  familyOf("merklekv", "info", INFO_HELP).samples.push([labels, 1]);
-  for (const fact of facts) if (isMetric(fact)) addFact(fact, familyOf);
-  for (const each of series) {
-    const [, factor] = each.kind === "histogram" ? ["", 1] : factorOf(each.unit);
-    const family = familyOf(metricName(each), each.kind, each.help);
-    for (const [values, value] of each.read()) {
-      const pairs = each.labels.map((name, i) => [name, values[i] ?? ""] as const);
-      family.samples.push([pairs, typeof value === "number" ? value * factor : value]);
+  add("merklekv", "info", INFO_HELP, {
+    labels: names.map((it) => [it.name, String(it.read())] as const),
+  });
+  for (const fact of facts.filter(isMetric)) {
+    const { kind, help, metric, states, unit } = fact;
+    if (kind === "text") {
+      add(metricName(fact), "gauge", statesHelp(help), { fact, states: states! });
+      continue;
     }
+    const name = metricName({ name: metric?.name ?? fact.name, unit });
+    const labels = Object.entries(metric?.labels ?? {});
+    add(name, kind, metric?.help ?? help, { fact, factor: factorOf(unit), labels });
   }
-  return [...families.values()].filter(({ samples }) => samples.length > 0);
+  for (const each of series) {
+    add(metricName(each), each.kind, each.help, { series: each, factor: factorOf(each.unit) });
+  }
+  return [...families.values()];
 }
 
 const INFO_HELP = "Which node this is, and its version.";
-
-function addFact(
-  fact: Fact<void>,
-  familyOf: (name: string, kind: "gauge" | "counter", help: string) => MetricFamily,
-): void {
-  const value = fact.read();
-  if (value === null) return;
-  const { kind, help, metric, states, unit } = fact;
-  if (kind === "text") {
-    const { samples } = familyOf(metricName(fact), "gauge", statesHelp(help));
-    for (const state of states!) samples.push([[["state", state]], Number(value === state)]);
-    return;
-  }
-  const [, factor] = factorOf(unit);
-  const labels = Object.entries(metric?.labels ?? {});
-  const name = metricName({ name: metric?.name ?? fact.name, unit });
-  familyOf(name, kind, metric?.help ?? help).samples.push([labels, Number(value) * factor]);
-}
 
 function statesHelp(help: string): string {
   return `${help} Each is 1 while it is so, else 0.`;
 }
 
-function factorOf(unit: string): readonly [suffix: string, factor: number] {
-  return UNITS[unit] ?? ["", 1];
+function factorOf(unit: string): number {
+  return UNITS[unit]?.[1] ?? 1;
 }
 
 /** All metrics that there may be, for the documentation and for tests. */

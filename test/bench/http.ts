@@ -50,7 +50,8 @@ async function withinOneProcess(plan: Plan): Promise<Measurement[]> {
     const rounds: Answered[][] = [];
     for (let round = 0; round < plan.rounds; round++) {
       plan.note(`${command}, one process: round ${round + 1} of ${plan.rounds}`);
-      rounds.push(await seconds(load, node));
+      // A group of one second of each kind, in each order that is needed for none to be favoured.
+      for (const order of balancedOrders(KINDS.length)) rounds.push(await group(load, node, order));
     }
     measurements.push(...rowsOf(`${command}, same process`, KINDS, rounds));
   }
@@ -84,20 +85,16 @@ async function looksAtRest(plan: Plan, node: Server): Promise<Measurement[]> {
   }));
 }
 
-/** A round: some seconds of each kind, in all orders that are needed for none to be favoured. */
-async function seconds(load: SteadyLoad, node: Server): Promise<Answered[]> {
-  const sums = KINDS.map(() => ({ requests: 0, seconds: 0, processorSeconds: 0 }));
-  for (const kind of balancedOrders(KINDS.length).flat()) {
+async function group(load: SteadyLoad, node: Server, order: number[]): Promise<Answered[]> {
+  const answered: Answered[] = [];
+  for (const kind of order) {
     const [isSeen, isFollowed] = [kind >= 2, kind === 3];
     await using _ = isFollowed ? new Watcher(node) : null;
-    const answered = await load.interval(LOOK_MS, async () => {
+    answered[kind] = await load.interval(LOOK_MS, async () => {
       if (isSeen) await look(node);
     });
-    sums[kind].requests += answered.requests;
-    sums[kind].seconds += answered.seconds;
-    sums[kind].processorSeconds += answered.processorSeconds;
   }
-  return sums;
+  return answered;
 }
 
 // Between processes.

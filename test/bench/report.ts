@@ -23,7 +23,8 @@ export interface Measurement {
   readonly target?: Target;
   /**
    * What is measured in a round differs from round to round by more than what is looked for: the
-   * ratio is the median of those of the rounds, in place of that of the medians.
+   * ratio is the median of those of the rounds, in place of that of the medians, and the spread that
+   * of the middle half of them.
    */
   readonly isPaired?: boolean;
 }
@@ -108,7 +109,8 @@ function cellsOf(result: Result): string[] {
   const { name, unit, otherName = "", otherMedian, ratio, target } = result;
   const ratios = ratiosOf(result);
   const digits = result.isPaired === true ? 3 : 2;
-  const spread = (ratios.length > 1 ? [percentile(ratios, 0), percentile(ratios, 1)] : [])
+  const [low, high] = result.isPaired === true ? [0.25, 0.75] : [0, 1];
+  const spread = (ratios.length > 1 ? [percentile(ratios, low), percentile(ratios, high)] : [])
     .map((it) => it.toFixed(digits))
     .join("-");
   return [

@@ -1,10 +1,12 @@
 /** Facts and series as metrics: their names, units and the two formats. */
 import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { byPeer, counter, gauge, text, type FactSection, type Series } from "../../../src/fact.ts";
 import { Histogram } from "../../../src/histogram.ts";
 import { LoopDelay } from "../../../src/http/loop-delay.ts";
 import { describeMetrics } from "../../../src/http/metric-family.ts";
-import { metricsText, type MetricsSource } from "../../../src/http/metrics.ts";
+import { MetricsText, type MetricsFormat, type MetricsSource } from "../../../src/http/metrics.ts";
+import { TextBuffer } from "../../../src/http/text-buffer.ts";
 import { infoTable, seriesTable } from "../../../src/node-facts.ts";
 import { readMetrics } from "../../support/metrics-text.ts";
 
@@ -26,6 +28,9 @@ function madeLoopDelay(): { loopDelay: LoopDelay; passMs: (ms: number) => void }
   };
   return { loopDelay, passMs };
 }
+
+const metricsText = (source: MetricsSource, format: MetricsFormat): string =>
+  new TextDecoder().decode(new MetricsText(source, format).textAtOnce());
 
 function sourceOf(
   facts: FactSection<void>["facts"],
@@ -123,6 +128,77 @@ test.each(["prometheus", "openmetrics"] as const)(
     expect(readMetrics(text, format === "openmetrics").problems).toEqual([]);
   },
 );
+
+describe("a text that is told again", () => {
+  const change = { value: 7, peers: ["n1"], says: "held" as string | null };
+  const source = sourceOf(
+    [
+      text("version", "The version.", () => "1.2"),
+      counter("sync_bytes_sent", "bytes", "Sent.", () => change.value),
+      text("clock_state", "How it is.", () => change.says, { states: ["trusted", "held"] }),
+    ],
+    [
+      {
+        name: "peer_age_ms",
+        kind: "gauge",
+        unit: "ms",
+        help: "How old.",
+        labels: ["peer"],
+        read: () => change.peers.map((peer, i) => [[peer], i * 1_000]),
+      },
+    ],
+  );
+
+  test("is that of a new one, whatever has changed", () => {
+    const again = new MetricsText(source, "prometheus");
+    const many = Array.from({ length: 2_000 }, (_, i) => `peer "${i}" \u{1f511}`);
+    for (const peers of [["n1"], ["n1", "n2"], many, [], ["n2", 'a "b"']]) {
+      for (const says of ["held", "trusted", null]) {
+        Object.assign(change, { value: change.value * 11, peers, says });
+        const told = new TextDecoder().decode(again.textAtOnce());
+        expect(told).toBe(metricsText(source, "prometheus"));
+        expect(told).toContain(`merklekv_sync_sent_bytes_total ${change.value}\n`);
+      }
+    }
+  });
+
+  test("is one for all who ask while it is written, and makes pauses", async () => {
+    const again = new MetricsText(source, "prometheus");
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let pauses = 0;
+    const pause = (): Promise<void> | null => (++pauses === 2 ? promise : null);
+    const [one, other] = [again.text(pause), again.text(pause)];
+    expect(pauses).toBe(2);
+    change.value = 12;
+    resolve();
+    expect(await one).toBe(await other);
+    const told = new TextDecoder().decode(await again.text(() => null));
+    expect(told).toBe(metricsText(source, "prometheus"));
+  });
+
+  test("is whole again after a pause that failed", async () => {
+    const again = new MetricsText(source, "prometheus");
+    const fails = again.text(() => Promise.reject(new Error("stopped")));
+    expect(fails).rejects.toThrow("stopped");
+    await fails.catch(() => {});
+    const told = new TextDecoder().decode(await again.text(() => null));
+    expect(told).toBe(metricsText(source, "prometheus"));
+  });
+});
+
+test("numbers are written as String does", () => {
+  const parts = [fc.integer(), fc.double(), fc.maxSafeInteger(), fc.constantFrom(-0, 2 ** 31)];
+  fc.assert(
+    fc.property(fc.array(fc.oneof(...parts)), (numbers) => {
+      const buffer = new TextBuffer();
+      for (const number of numbers) buffer.addSample(new Uint8Array(0), number);
+      const lines = new TextDecoder().decode(buffer.copy()).split("\n").slice(0, -1);
+      expect(lines).toEqual(numbers.map((it) => String(it).replace(/^(-?)Inf.*/, inf)));
+    }),
+  );
+});
+
+const inf = (_: string, sign: string): string => `${sign || "+"}Inf`;
 
 describe("every metric of a node", () => {
   const facts = infoTable.flatMap((section) => section.facts);
