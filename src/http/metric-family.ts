@@ -7,6 +7,7 @@
  * may say; `merklekv_info` has those that name the node. Facts that repeat another one, for the
  * clients of Redis, stay out too.
  */
+import type { Pieces } from "../core/store/pieces.ts";
 import type { Fact, FactSection, Series } from "../fact.ts";
 
 /** Facts that say again what others say, or what only a person makes use of. */
@@ -81,12 +82,12 @@ function metricName({ name, unit }: Pick<Fact<never>, "name" | "unit">): string 
 }
 
 /** All metrics there may be, in the order in which they are told. */
-export function metricFamilies(
+export function* metricFamilies(
   sections: readonly FactSection<void>[],
   series: readonly Series<void>[],
-): MetricFamily[] {
+): Pieces<MetricFamily[]> {
   const families = new Map<string, MetricFamily>();
-  const add = (name: string, kind: MetricFamily["kind"], help: string, row: MetricRow): void => {
+  const add: AddRow = (name, kind, help, row) => {
     const family = families.get(name) ?? { name, kind, help, rows: [] };
     families.set(name, family);
     family.rows.push(row);
@@ -97,22 +98,29 @@ export function metricFamilies(
     labels: names.map((it) => [it.name, String(it.read())] as const),
   });
   for (const fact of facts.filter(isMetric)) {
-    const { kind, help, metric, states, unit } = fact;
-    if (kind === "text") {
-      add(metricName(fact), "gauge", statesHelp(help), { fact, states: states! });
-      continue;
-    }
-    const name = metricName({ name: metric?.name ?? fact.name, unit });
-    const labels = Object.entries(metric?.labels ?? {});
-    add(name, kind, metric?.help ?? help, { fact, factor: factorOf(unit), labels });
+    addFact(fact, add);
+    yield;
   }
   for (const each of series) {
     add(metricName(each), each.kind, each.help, { series: each, factor: factorOf(each.unit) });
+    yield;
   }
   return [...families.values()];
 }
 
 const INFO_HELP = "Which node this is, and its version.";
+
+type AddRow = (name: string, kind: MetricFamily["kind"], help: string, row: MetricRow) => void;
+
+function addFact(fact: Fact<void>, add: AddRow): void {
+  const { kind, help, metric, states, unit } = fact;
+  if (kind === "text") {
+    return add(metricName(fact), "gauge", statesHelp(help), { fact, states: states! });
+  }
+  const name = metricName({ name: metric?.name ?? fact.name, unit });
+  const labels = Object.entries(metric?.labels ?? {});
+  add(name, kind, metric?.help ?? help, { fact, factor: factorOf(unit), labels });
+}
 
 function statesHelp(help: string): string {
   return `${help} Each is 1 while it is so, else 0.`;

@@ -37,7 +37,7 @@ interface Written {
 
 /** All metrics of a source, to be told again and again. */
 export class MetricsText {
-  private readonly families: readonly MetricFamily[];
+  private families: readonly MetricFamily[] | null = null;
   private readonly writtenFamilies: Written[] = [];
   private readonly buffer = new TextBuffer();
   private underWay: Promise<Uint8Array<ArrayBuffer>> | null = null;
@@ -45,9 +45,7 @@ export class MetricsText {
   constructor(
     readonly source: MetricsSource,
     readonly format: MetricsFormat,
-  ) {
-    this.families = metricFamilies(source.sections, source.series);
-  }
+  ) {}
 
   /**
    * All metrics as they are now. `pause` is asked between families whether to wait: for what it
@@ -73,10 +71,11 @@ export class MetricsText {
   }
 
   private *write(): Pieces<Uint8Array<ArrayBuffer>> {
-    const { buffer, families, writtenFamilies } = this;
+    const { buffer, source, writtenFamilies } = this;
     const isOpen = this.format === "openmetrics";
+    this.families ??= yield* metricFamilies(source.sections, source.series);
     buffer.clear();
-    for (const [at, family] of families.entries()) {
+    for (const [at, family] of this.families.entries()) {
       const { head, rows } = (writtenFamilies[at] ??= writtenOf(family, isOpen));
       const start = buffer.length;
       buffer.add(head);
