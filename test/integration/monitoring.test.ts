@@ -39,6 +39,7 @@ const rules = groups.flatMap((group) => group.rules);
 interface Panel {
   readonly title: string;
   readonly type: string;
+  readonly fieldConfig?: { readonly defaults: { readonly thresholds?: unknown } };
   readonly targets?: { readonly expr: string }[];
 }
 const { panels } = JSON.parse(readFileSync(DASHBOARD, "utf8")) as { panels: Panel[] };
@@ -172,6 +173,13 @@ test("every alert has a test of its own, says what is wrong and how bad it is", 
       expect([alert, kind, tests.includes(`"${alert} ${kind}"`)]).toEqual([alert, kind, true]);
     }
   }
+});
+
+test("every number of the dashboard says itself when it is bad: Grafana would take 80 for it", () => {
+  const numbers = panels.filter(({ type }) => type === "stat");
+  expect(numbers.length).toBeGreaterThan(0);
+  const silent = numbers.filter(({ fieldConfig }) => !fieldConfig?.defaults.thresholds);
+  expect(silent.map(({ title }) => title)).toEqual([]);
 });
 
 describe.skipIf(promtool === null)("Prometheus' tool agrees with", () => {
