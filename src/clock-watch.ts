@@ -115,7 +115,7 @@ export class ClockWatch implements TimeControl {
       mayHavePeers,
       monotonicMs: timing.nowMs,
       maxAheadMs: maxSkewMs,
-      farMs: graceMs / 2,
+      graceMs,
       onChange: (change) => this.note(change),
     });
   }

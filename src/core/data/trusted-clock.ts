@@ -1,12 +1,10 @@
 /**
  * What time it is, as far as this machine's clocks can be trusted. PURE.
  *
- * The wall clock says what time it is, and jumps: NTP sets it, people do, a machine without a
- * battery begins in 1970, one that was suspended wakes up hours later. The monotonic clock never
- * jumps, and says only how much time has passed; some do not count the time that a machine slept.
- * So the two are compared all the time. As long as they agree, the wall clock is right. When it
- * *steps* against the other, there are two times it may be: what the wall clock says, and what it
- * would say without the step, which is *held*. Which of them it is decides, in this order:
+ * The wall clock is compared with the monotonic one all the time (`machine-clocks.ts`). As long as
+ * they agree, it is right. When it *steps* against the other, there are two times it may be: what
+ * the wall clock says, and what it would say without the step, which is *held*. Which of them it is
+ * decides, in this order:
  *
  * 1. The machine slept for as long as it stepped forward: the wall clock.
  * 2. A step of less than peers allow for: the wall clock. Both times would do.
@@ -35,11 +33,11 @@
  *
  * The time is not known at all, and clients' writes are refused, when the wall clock is
  * *implausible*: it says what was before this program was written, and no peer confirms the time
- * held; or it differs from the time held by more than `farMs`, and no peer has said which is right.
- * What was dated so wrong would be taken for what others have forgotten the deletion of. Without
- * any peers known, that cannot be, and rule 4 decides. Peers may wait for this node in the same
- * way, as after an outage of all: when those that answer have said for UNTOLD_MS that they do not
- * know the time either, and none that it does, the wall clock counts if it is plausible.
+ * held; or it differs from the time held by more than half the grace, and no peer has said which is
+ * right. What was dated so wrong would be taken for what others have forgotten the deletion of.
+ * Without any peers known, that cannot be, and rule 4 decides. Peers may wait for this node in the
+ * same way, as after an outage of all: when those that answer have said for UNTOLD_MS that they do
+ * not know the time either, and none that it does, the wall clock counts if it is plausible.
  *
  * At the start the time held is the latest that the node had seen before (`begin`). If that is
  * ahead, either the clock was ahead then, or it is behind now. If it is days back, the node was off
@@ -55,12 +53,11 @@
  * with a node can confirm or refute a step of its clock, and hold it back to the latest that it had
  * seen.
  */
-import { ClockWitnesses, ROUNDING_MS } from "./clock-witnesses.ts";
+import { ClockWitnesses, type TwoTimes } from "./clock-witnesses.ts";
+import { MachineClocks, type MachineClocksOptions } from "./machine-clocks.ts";
 
 /** From what time on a wall clock may have been set: the start of 2023, in Unix ms. */
 export const PLAUSIBLE_FROM_MS = 1_672_531_200_000;
-/** From how much on a difference between the clocks is a step, in ms. */
-const STEP_MS = 1_000;
 /** Nobody is off for longer, and away from all peers when it comes back, in ms. */
 const LONGEST_OFF_MS = 365 * 86_400_000;
 /** For how long a step is in doubt when no peer says anything, in ms. */
@@ -77,21 +74,14 @@ const LATER_MS = 60_000;
  * that will be sure by themselves are by then.
  */
 export const UNTOLD_MS = 120_000;
-/** How often the clocks are read for one comparison, at most. */
-const MAX_LOOKS = 3;
-/** Between two comparisons of the clocks, in ms of the wall clock, at most. */
-const LOOK_MS = 500;
-/** A sleep that matters is longer, in ms. */
-const MIN_SLEEP_MS = 5_000;
+/** Two times that differ by more than this part of the grace are far apart. */
+const FAR_OF_GRACE = 1 / 2;
 /**
- * How many times `farMs` is a whole grace. A node that has peers and hears nobody for as long is
- * away in any case: then it forgets by a clock that has not stepped meanwhile. One that never had a
- * peer does so earlier, or it would keep all deletions for as long again after each start.
+ * A node that has peers and hears nobody for a whole grace is away in any case: then it forgets by
+ * a clock that has not stepped meanwhile. One that never had a peer does so after this part of it,
+ * or it would keep all deletions for as long again after each start.
  */
-const GRACE_OF_FAR = 2;
-const ALONE_OF_FAR = 1 / 4;
-/** How far the time that the machine slept may be off, in ms: it is known in whole seconds. */
-const SLEPT_WITHIN_MS = 2_500;
+const ALONE_OF_GRACE = 1 / 8;
 /** So far behind its peers a node that knows its clock to be wrong promises no expiry, in ms. */
 const BEHIND_MS = 5_000;
 
@@ -104,17 +94,14 @@ const BEHIND_MS = 5_000;
 export type ClockState = "trusted" | "doubtful" | "held" | "implausible";
 
 /** What a trusted clock is made with. Times are in ms. */
-export interface TrustedClockOptions {
-  /** Unix time; it may jump in either direction. */
-  readonly wallMs: () => number;
-  /** Since any fixed moment; never goes back. */
-  readonly monotonicMs: () => number;
-  /** How long the machine has slept since any fixed moment, to the second; 0 if nobody knows. */
-  readonly sleptMs: () => number;
+export interface TrustedClockOptions extends MachineClocksOptions {
   /** How far clocks may be apart by the configuration. */
   readonly maxAheadMs: number;
-  /** A step of more than this needs a peer to confirm it, if there are any. */
-  readonly farMs: number;
+  /**
+   * How long deletions are kept. A step of more than half of it needs a peer to confirm it, if
+   * there are any.
+   */
+  readonly graceMs: number;
   /** Whether any other node is known. */
   readonly hasPeers: () => boolean;
   /** Whether there may be one that is not known yet. */
@@ -140,12 +127,8 @@ export class TrustedClock {
   /** By how much it did last, in ms; 0 if it has not. */
   lastStepMs = 0;
   private current: ClockState = "trusted";
-  /** How far the wall clock is ahead of the monotonic one, and the time held is. */
-  private wallOffsetMs: number;
+  /** The time held, as far as it is ahead of the monotonic clock. */
   private heldOffsetMs: number;
-  /** What the wall clock said when the two were compared last. */
-  private lookedAtMs: number;
-  private sleptMs: number;
   /** The latest time that was seen before the start, which was then. */
   private seenMs = 0;
   private readonly startedMs: number;
@@ -160,20 +143,17 @@ export class TrustedClock {
   /** How many peers' clocks this one was compared with, and how far it is ahead of them. */
   private comparedPeers = 0;
   private comparedMs: number | null = null;
-  /** How far the time that peers said last is ahead of the monotonic clock, and when they did. */
-  private peersOffsetMs = 0;
-  private peersSaidAtMs = -Infinity;
-  private readonly witnesses: ClockWitnesses;
   /** Whether a peer has said since `sinceMs` that it does not know the time either. */
   private isOtherUnsure = false;
+  private readonly machine: MachineClocks;
+  private readonly witnesses: ClockWitnesses;
 
   constructor(private readonly options: TrustedClockOptions) {
-    this.witnesses = new ClockWitnesses(options.monotonicMs, options.maxAheadMs + ROUNDING_MS);
-    this.lookedAtMs = options.wallMs();
-    this.wallOffsetMs = this.heldOffsetMs = this.lookedAtMs - options.monotonicMs();
-    this.sleptMs = options.sleptMs();
+    this.machine = new MachineClocks(options);
+    this.witnesses = new ClockWitnesses(options.monotonicMs, options.maxAheadMs);
+    this.heldOffsetMs = this.machine.offsetMs;
     this.startedMs = this.sinceMs = options.monotonicMs();
-    if (!isPlausible(this.lookedAtMs)) this.current = "implausible";
+    if (!this.isWallPlausible) this.current = "implausible";
   }
 
   /** How the wall clock is looked upon now. */
@@ -184,9 +164,7 @@ export class TrustedClock {
   /** Unix ms. In the hot path as long as all is well: then it is the wall clock's. */
   readonly nowMs = (): number => {
     const wallMs = this.options.wallMs();
-    const passedMs = wallMs - this.lookedAtMs;
-    const isLookDue = !(passedMs >= 0 && passedMs < LOOK_MS);
-    if (isLookDue) this.look();
+    if (this.machine.isDue(wallMs)) this.look();
     else if (this.current === "trusted") return wallMs;
     return this.read();
   };
@@ -195,12 +173,12 @@ export class TrustedClock {
    * The data is back, and `seenMs` is the latest time, in Unix ms, that the node knew of before.
    */
   begin(seenMs: number): void {
-    const { farMs, hasPeers, maxAheadMs, mayHavePeers, monotonicMs } = this.options;
+    const { hasPeers, maxAheadMs, mayHavePeers, monotonicMs } = this.options;
     this.seenMs = seenMs;
     // What the clock said while the data was being read says less than the data.
-    this.wallOffsetMs = this.readOffset();
-    const offMs = this.lookedAtMs - seenMs;
-    const isLong = seenMs > 0 && offMs > farMs && (mayHavePeers || hasPeers());
+    this.machine.read();
+    const offMs = this.machine.lookedAtMs - seenMs;
+    const isLong = seenMs > 0 && offMs > this.farMs && (mayHavePeers || hasPeers());
     if (offMs >= -maxAheadMs && !isLong) return this.beginAnew();
     this.heldOffsetMs = seenMs - monotonicMs();
     this.weigh(0, false);
@@ -213,37 +191,16 @@ export class TrustedClock {
 
   /** Compares the clocks. To be called once in a while even if nobody asks for the time. */
   look(): void {
-    const { sleptMs } = this.options;
     const wasPlausible = this.isWallPlausible;
-    const offsetMs = this.readOffset();
-    const stepMs = offsetMs - this.wallOffsetMs;
-    const slept = sleptMs();
-    const sleptNowMs = slept - this.sleptMs;
-    this.wallOffsetMs = offsetMs;
-    this.sleptMs = slept;
-    if (Math.abs(stepMs) >= STEP_MS) {
-      const isAwake = sleptNowMs < MIN_SLEEP_MS || Math.abs(stepMs - sleptNowMs) > SLEPT_WITHIN_MS;
-      if (!isAwake) this.wakeUp(stepMs);
+    const step = this.machine.look();
+    if (step !== null) {
+      if (step.hasSlept) this.wakeUp(step.stepMs);
       this.steps++;
-      this.lastStepMs = stepMs;
-      this.weigh(stepMs, !wasPlausible);
-    } else if (this.current === "trusted") this.heldOffsetMs = offsetMs;
+      this.lastStepMs = step.stepMs;
+      this.weigh(step.stepMs, !wasPlausible);
+    } else if (this.current === "trusted") this.heldOffsetMs = this.machine.offsetMs;
     else this.settle(0, this.current);
     this.compare();
-  }
-
-  /**
-   * How far the wall clock is ahead of the monotonic one. Both are to be read at once: a process
-   * that is put off between the two looks again.
-   */
-  private readOffset(): number {
-    const { wallMs, monotonicMs } = this.options;
-    for (let looks = 1; ; looks++) {
-      const beforeMs = monotonicMs();
-      this.lookedAtMs = wallMs();
-      const afterMs = monotonicMs();
-      if (afterMs - beforeMs < STEP_MS / 4 || looks === MAX_LOOKS) return this.lookedAtMs - afterMs;
-    }
   }
 
   /**
@@ -253,15 +210,17 @@ export class TrustedClock {
    * takes the word of nobody at another by using its name.
    */
   noteTime(nodeId: string, theirMs: number | null, address: string | null = null): void {
-    const hasTakenBack = this.witnesses.drop(nodeId, address) && theirMs === null;
-    if (hasTakenBack && this.witnesses.offsets().length === 0) {
-      this.peersSaidAtMs = -Infinity;
-      if (this.current === "held") this.weigh(0, false);
-    }
-    if (theirMs === null) this.isOtherUnsure = true;
-    if (theirMs === null || !isPlausible(theirMs)) return;
+    if (theirMs === null) return this.noteUnsure(nodeId, address);
+    this.witnesses.drop(nodeId, address);
+    if (!isPlausible(theirMs)) return;
     this.witnesses.note(nodeId, theirMs, address);
     this.look();
+  }
+
+  private noteUnsure(nodeId: string, address: string | null): void {
+    const isNobodyLeft = this.witnesses.takeBack(nodeId, address);
+    if (isNobodyLeft && this.current === "held") this.weigh(0, false);
+    this.isOtherUnsure = true;
   }
 
   /** Whether the wall clock counts, and a peer has agreed with it since its last doubtful step. */
@@ -285,13 +244,13 @@ export class TrustedClock {
   /** The same for each that has said of late what time it is. */
   *aheadOfEach(): Iterable<[nodeId: string, ms: number]> {
     const ownMs = this.read() - this.options.monotonicMs();
-    for (const { nodeId, offsetMs } of this.witnesses.recent()) yield [nodeId, ownMs - offsetMs];
+    for (const [nodeId, offsetMs] of this.witnesses.each()) yield [nodeId, ownMs - offsetMs];
   }
 
   /** Whether it differs from most of its peers' by more than is allowed for. */
   get isOff(): boolean {
     const ms = this.comparedMs;
-    return ms !== null && Math.abs(ms) > this.options.maxAheadMs + ROUNDING_MS;
+    return ms !== null && Math.abs(ms) > this.witnesses.closeMs;
   }
 
   /**
@@ -323,34 +282,26 @@ export class TrustedClock {
    * can be there to learn of them.
    */
   get mayForget(): boolean {
-    const { farMs, hasPeers, maxAheadMs, mayHavePeers, monotonicMs } = this.options;
+    const { graceMs, hasPeers, mayHavePeers, monotonicMs } = this.options;
+    const { closeMs, lastAtMs, lastOffsetMs } = this.witnesses;
     if (!mayHavePeers && !hasPeers()) return true;
     if (this.current !== "trusted") return this.current === "held";
     const nowMs = monotonicMs();
-    const graceMs = GRACE_OF_FAR * farMs;
-    if (nowMs - this.peersSaidAtMs < graceMs) {
-      return this.wallOffsetMs - this.peersOffsetMs <= maxAheadMs + ROUNDING_MS;
-    }
-    return nowMs - this.sinceMs >= (hasPeers() ? graceMs : ALONE_OF_FAR * farMs);
+    if (nowMs - lastAtMs < graceMs) return this.machine.offsetMs - lastOffsetMs <= closeMs;
+    return nowMs - this.sinceMs >= (hasPeers() ? graceMs : ALONE_OF_GRACE * graceMs);
   }
 
   /** Compares this node's time with its peers'. */
   private compare(): void {
-    const offsets = this.witnesses.sortedOffsets();
-    this.comparedPeers = offsets.length;
+    this.comparedPeers = this.witnesses.look();
     this.comparedMs = null;
-    if (offsets.length === 0) return;
-    const middleMs = offsets[offsets.length >> 1];
-    this.peersOffsetMs = middleMs;
-    this.peersSaidAtMs = this.options.monotonicMs();
-    this.comparedMs = Math.round(this.read() - this.options.monotonicMs() - middleMs);
+    if (this.comparedPeers === 0) return;
     const ownMs = this.read() - this.options.monotonicMs();
-    const closeMs = this.options.maxAheadMs + ROUNDING_MS;
-    const hasSupport = offsets.some((it) => Math.abs(it - ownMs) <= closeMs);
-    if (hasSupport && this.current === "trusted") this.confirm();
+    this.comparedMs = Math.round(ownMs - this.witnesses.lastOffsetMs);
+    if (this.current === "trusted" && this.witnesses.countCloseTo(ownMs) > 0) this.confirm();
     if (!this.isOff) return;
     if (this.current !== "trusted" && this.current !== "implausible") return;
-    const insteadMs = this.whatPeersSay(middleMs, offsets);
+    const insteadMs = this.whatPeersSay();
     if (insteadMs !== null) this.yield(insteadMs);
   }
 
@@ -361,21 +312,20 @@ export class TrustedClock {
 
   /**
    * How far the time that peers agree on, against this node's, is ahead of the monotonic clock;
-   * null when they do not, or it is one alone that cannot be told to be right. `offsetMs` is what
-   * the one in the middle says.
+   * null when they do not, or it is one alone that cannot be told to be right.
    */
-  private whatPeersSay(offsetMs: number, offsets: readonly number[]): number | null {
-    const closeMs = this.options.maxAheadMs + ROUNDING_MS;
-    const agreeing = offsets.filter((it) => Math.abs(it - offsetMs) <= closeMs).length;
-    if (agreeing * 2 <= offsets.length) return null;
+  private whatPeersSay(): number | null {
+    const { closeMs, lastOffsetMs: offsetMs } = this.witnesses;
+    const agreeing = this.witnesses.countCloseTo(offsetMs);
+    if (agreeing * 2 <= this.comparedPeers) return null;
     if (agreeing > 1 && this.current !== "trusted") return offsetMs;
     if (this.isConfirmed) return null;
     // They do not move forward a clock that has never been in doubt.
     if (agreeing > 1 && this.comparedMs! > 0) return offsetMs;
-    const { doubtedOffsetMs, wallOffsetMs } = this;
+    const { doubtedOffsetMs } = this;
     if (doubtedOffsetMs !== null) {
       const fromDoubtedMs = Math.abs(offsetMs - doubtedOffsetMs);
-      return fromDoubtedMs < Math.abs(offsetMs - wallOffsetMs) ? doubtedOffsetMs : null;
+      return fromDoubtedMs < Math.abs(offsetMs - this.machine.offsetMs) ? doubtedOffsetMs : null;
     }
     const nowMs = this.options.monotonicMs();
     const hasJustStarted = nowMs - this.startedMs < START_MS;
@@ -403,7 +353,6 @@ export class TrustedClock {
   /** The machine slept: that time has passed, whatever the monotonic clock says. */
   private wakeUp(sleptMs: number): void {
     this.heldOffsetMs += sleptMs;
-    this.peersOffsetMs += sleptMs;
     this.witnesses.shift(sleptMs);
   }
 
@@ -435,7 +384,9 @@ export class TrustedClock {
   /** Decides between the two times, if that can be. */
   private settle(stepMs: number, from: ClockState, isSetAtLast = false): void {
     const { gapMs } = this;
-    const { forWall, forHeld } = this.votes();
+    // The monotonic clock may have stood still before a step forward.
+    const sinceMs = gapMs > 0 ? this.sinceMs : -Infinity;
+    const { forWall, forHeld } = this.witnesses.votes(this.twoTimes, sinceMs);
     if (forWall > forHeld) this.confirm();
     if (isSetAtLast || this.areAlike || forWall > forHeld) this.believe();
     else if (forHeld > forWall) this.current = "held";
@@ -455,27 +406,35 @@ export class TrustedClock {
     if (!this.isWallPlausible || this.current === "held") return false;
     const inDoubtMs = this.options.monotonicMs() - this.sinceMs;
     if (this.doesTimeTell) return inDoubtMs >= DOUBT_MS;
-    const isUntold = this.isOtherUnsure && this.witnesses.offsets(this.sinceMs).length === 0;
+    const isUntold = this.isOtherUnsure && !this.witnesses.hasHeard(this.sinceMs);
     return isUntold && inDoubtMs >= UNTOLD_MS;
   }
 
   private believe(): void {
     this.current = "trusted";
-    this.heldOffsetMs = this.wallOffsetMs;
+    this.heldOffsetMs = this.machine.offsetMs;
+  }
+
+  private get twoTimes(): TwoTimes {
+    const { heldOffsetMs, isWallPlausible } = this;
+    return { wallOffsetMs: this.machine.offsetMs, heldOffsetMs, isWallPlausible };
   }
 
   private get gapMs(): number {
-    return Math.round(this.wallOffsetMs - this.heldOffsetMs);
+    return Math.round(this.machine.offsetMs - this.heldOffsetMs);
   }
 
   /** Whether the two times differ by so much that it takes a peer to tell which is right. */
   private get isFar(): boolean {
-    const { farMs, hasPeers } = this.options;
-    return Math.abs(this.gapMs) > farMs && hasPeers();
+    return Math.abs(this.gapMs) > this.farMs && this.options.hasPeers();
+  }
+
+  private get farMs(): number {
+    return FAR_OF_GRACE * this.options.graceMs;
   }
 
   private get isWallPlausible(): boolean {
-    return isPlausible(this.lookedAtMs);
+    return isPlausible(this.machine.lookedAtMs);
   }
 
   /** Whether it makes no difference which of the two times it is, or only one can be. */
@@ -483,25 +442,6 @@ export class TrustedClock {
     if (!this.isWallPlausible) return false;
     const heldMs = this.options.monotonicMs() + this.heldOffsetMs;
     return Math.abs(this.gapMs) <= this.options.maxAheadMs || !isPlausible(heldMs);
-  }
-
-  /** How many peers are for the wall clock, and how many for the time held. */
-  private votes(): { forWall: number; forHeld: number } {
-    const { wallOffsetMs, heldOffsetMs, isWallPlausible } = this;
-    const closeMs = this.options.maxAheadMs + ROUNDING_MS;
-    let [forWall, forHeld] = [0, 0];
-    // The monotonic clock may have stood still before a step forward.
-    const sinceMs = this.gapMs > 0 ? this.sinceMs : -Infinity;
-    for (const offsetMs of this.witnesses.offsets(sinceMs)) {
-      const fromHeldMs = Math.abs(offsetMs - heldOffsetMs);
-      const fromWallMs = Math.abs(offsetMs - wallOffsetMs);
-      if (!isWallPlausible) forHeld += fromHeldMs <= closeMs ? 1 : 0;
-      // A peer that is further from both times than they are from each other has a third one.
-      else if (Math.min(fromHeldMs, fromWallMs) > Math.abs(this.gapMs)) continue;
-      else if (fromWallMs < fromHeldMs) forWall++;
-      else forHeld++;
-    }
-    return { forWall, forHeld };
   }
 }
 
