@@ -18,97 +18,35 @@
  *
  * A message is remembered by the ids it holds until it is certain that it arrived
  * (`sent-messages.ts`): when the connection breaks, these go back into the outbox. What was not
- * acknowledged when the broker ended the connection is suspected to be why (`suspects.ts`): it goes
- * again by itself, between turns of what is new, and what ends the connection once more is too
- * long, as far as one can tell.
+ * acknowledged when the broker ended the connection is suspected to be why, and goes again by
+ * itself (`suspects.ts`).
  *
  * A while after the last batch an empty one follows, with a number of its own, and then another,
  * later and later: by it who missed the last batches learns that he did (`heartbeat.ts`).
  */
-import { READS_COMPRESSED, type Agreement } from "../core/data/capabilities.ts";
+import { READS_COMPRESSED } from "../core/data/capabilities.ts";
 import { Compressor } from "../core/data/compression.ts";
-import type { Store } from "../core/store/store.ts";
 import { counter, type Fact } from "../fact.ts";
 import { formatTraceparent } from "../trace-context.ts";
-import { noTracer, type Tracer } from "../tracer.ts";
-import { BatchFiller, type BatchFillerOptions, type BatchLimits } from "./batch-filler.ts";
+import { noTracer } from "../tracer.ts";
+import { BatchFiller } from "./batch-filler.ts";
 import { BatchTraces, WaitingTraces } from "./batch-traces.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Outbox } from "./outbox.ts";
+import type { MessageSink, PublisherOptions } from "./publisher-options.ts";
 import { SentMessages, type SentMessage } from "./sent-messages.ts";
 import { Suspects } from "./suspects.ts";
 import type { PublishProblem } from "./transport.ts";
-import type { Cancel, Timing } from "../timing.ts";
+import type { Cancel } from "../timing.ts";
 
 /** How long one slice of encoding may hold up the event loop, in ms. */
 const SLICE_MS = 2;
-/** Between two suspects what is new has its turn for so long, in ms. */
-const FRESH_TURN_MS = 100;
-/** A message that ended so many connections by itself, for whatever reason, is not sent again. */
-const MAX_KILLS = 3;
-/** After that nothing is sent for so long, in ms; twice as long each time, up to an hour. */
-const MUTE_MS = 30_000;
-const MAX_MUTE_MS = 3_600_000;
 /** A value that went without its bytes is fetched by then, in ms, where there is anybody. */
 const FETCHED_MS = 60_000;
 /** Kept free in a batch to say what it is a part of; as much as a few traces take. */
 const TRACES_BYTES = 256;
 /** While nothing is sent, others are told that often that they miss something, in ms. */
 const TELL_MS = 1_000;
-
-/** What waits, and for how long. */
-export interface PublisherLimits extends BatchLimits {
-  /** How long a write may wait for company, in ms. */
-  readonly batchMs: number;
-  /** A batch is closed when it is at least this long, in bytes. */
-  readonly batchBytes: number;
-  /** Most ids in the outbox. */
-  readonly maxOutboxEvents: number;
-}
-
-/** What the publisher is made with. */
-export interface PublisherOptions extends BatchFillerOptions {
-  readonly store: Pick<Store, "read" | "floor" | "origin">;
-  readonly limits: PublisherLimits;
-  readonly timing: Timing;
-  /** Calls back, in order, once all that is written by now is safe from a crash. */
-  readonly whenSafe: (callback: () => void) => void;
-  /** Nothing was published for a moment. */
-  readonly onQuiet?: () => void;
-  /** So many events will reach nobody over the broker, for this reason; others have to be told. */
-  readonly onMissed?: (events: number, reason: string) => void;
-  /** Told what becomes of traced writes; nobody is unless given. */
-  readonly tracer?: Tracer;
-}
-
-/** Where messages go. */
-export interface MessageSink {
-  /** Most messages the broker takes unacknowledged. */
-  readonly receiveMaximum: number;
-  /** What is sent comes back, unless the broker drops it. */
-  readonly isEchoing: boolean;
-  /** In what way messages are to be written, for everybody who is there to read them. */
-  readonly agreement: Agreement;
-  /** Longest message the broker takes, in bytes, as far as is known; it may change. */
-  readonly maxMessageBytes: number;
-  /** Only so many messages may be sent in a second: each is to be as long as it may. */
-  readonly isPaced: boolean;
-  /** For how long nothing may be sent for that reason, in ms. */
-  pauseMs(): number;
-  /**
-   * `acknowledged` is called once, with the problem when it was refused. `traceparent` is what the
-   * broker may take part in a trace by.
-   */
-  send(
-    message: Buffer,
-    acknowledged: (problem?: PublishProblem) => void,
-    traceparent?: string,
-  ): void;
-  /** A message of that length arrived. */
-  notePassed(bytes: number): void;
-  /** One of that length did not. False when its length cannot be why. */
-  noteTooLong(bytes: number): boolean;
-}
 
 /** Publishes this node's writes. */
 export class Publisher {
@@ -120,8 +58,6 @@ export class Publisher {
   publishedBatches = 0;
   publishedEvents = 0;
   publishedBytes = 0;
-  /** Batches that were refused. */
-  failures = 0;
   /** The number of the batch sent last. */
   sequence = 0;
 
@@ -164,19 +100,14 @@ export class Publisher {
   private readonly heartbeat: Heartbeat;
   private readonly suspects: Suspects;
   private sink: MessageSink | null = null;
+  private refusedBatches = 0;
   private readonly sent: SentMessages;
   /** When the last batch was made, by the timing's clock. */
   private lastSentMs = -Infinity;
   /** The window was full when the last slice ended: the next acknowledgement goes on. */
   private stalled = false;
-  /** While there are suspects: until when what is new has its turn. */
-  private freshUntilMs = 0;
-  /** Nothing is sent before, for it only ends connections; and how long the next time. */
-  private mutedUntilMs = -Infinity;
-  private muteMs = MUTE_MS;
-  /** An empty batch is under way, and how many connections in a row ended with nothing but one. */
+  /** An empty batch is under way. */
   private isBeating = false;
-  private beatKills = 0;
   /** Calls off the next slice; it comes with the end of the batch's time, or soon. */
   private cancelTimer: Cancel | null = null;
   private cancelSoon: Cancel | null = null;
@@ -192,7 +123,9 @@ export class Publisher {
       () => options.limits.maxOutboxEvents,
       (full) => this.wake(full),
     );
-    this.suspects = new Suspects(this.outbox);
+    this.suspects = new Suspects(this.outbox, options.timing.nowMs, (events, reason) =>
+      options.onMissed?.(events, reason),
+    );
     this.heartbeat = new Heartbeat(options.timing, (isFirst) => {
       this.beat();
       if (isFirst) options.onQuiet?.();
@@ -207,6 +140,11 @@ export class Publisher {
   /** Whether writes wait though nothing but the broker, or this thread, keeps them from leaving. */
   get isBehind(): boolean {
     return this.stalled || this.cancelSoon !== null;
+  }
+
+  /** Batches that were refused, or end the connection whenever they are sent. */
+  get failures(): number {
+    return this.refusedBatches + this.suspects.givenUp;
   }
 
   /** Writes that wait to be sent. */
@@ -227,8 +165,7 @@ export class Publisher {
   /** Starts publishing what waits and what comes. */
   start(sink: MessageSink): void {
     this.sink = sink;
-    // The suspects first: what is new may end this connection like the one before.
-    this.freshUntilMs = 0;
+    this.suspects.begin();
     this.isBeating = false;
     if (!this.isIdle) this.pumpSoon();
   }
@@ -239,12 +176,12 @@ export class Publisher {
    * next connection may last longer.
    */
   stop(isHungUp = false): boolean {
-    const { sink } = this;
+    const { sink, isBeating } = this;
     this.sink = null;
     this.cancel();
     this.heartbeat.stop();
     const { unanswered, uncertain } = this.sent.takeAll();
-    const isSolved = isHungUp && sink !== null && this.suspect(unanswered, sink);
+    const isSolved = isHungUp && sink !== null && this.suspects.blame(unanswered, isBeating, sink);
     for (const message of unanswered) message.traces?.end("the connection to the broker ended");
     for (const message of isHungUp ? [] : unanswered) this.restore(message);
     for (const message of uncertain) this.restore(message);
@@ -262,7 +199,7 @@ export class Publisher {
 
   /** Nothing is sent for now: whatever is sent ends the connection. */
   get isMuted(): boolean {
-    return this.options.timing.nowMs() < this.mutedUntilMs;
+    return this.suspects.isMuted;
   }
 
   /**
@@ -276,7 +213,7 @@ export class Publisher {
     this.isBeating = true;
     sink.send(this.filler.finish(++this.sequence), (problem) => {
       this.isBeating = false;
-      this.noteAnswered();
+      this.suspects.noteAnswered(false);
       acknowledged(problem);
     });
     return this.sequence;
@@ -366,7 +303,7 @@ export class Publisher {
   /** Whether there is room for one more of what is new, and no suspect's turn. */
   private mayGoOn(sink: MessageSink): boolean {
     if (this.sent.isFull(sink.receiveMaximum)) return false;
-    return this.suspects.size === 0 || this.options.timing.nowMs() < this.freshUntilMs;
+    return !this.suspects.isTheirTurn;
   }
 
   private sendBatch(sink: MessageSink): void {
@@ -469,8 +406,7 @@ export class Publisher {
   }
 
   private acknowledge(sink: MessageSink, message: SentMessage, problem?: PublishProblem): void {
-    if (message.isAlone) this.freshUntilMs = this.options.timing.nowMs() + FRESH_TURN_MS;
-    this.noteAnswered();
+    this.suspects.noteAnswered(message.isAlone);
     if (problem !== undefined) {
       this.noteRefused(sink, message, problem);
     } else {
@@ -485,48 +421,8 @@ export class Publisher {
   /** Its number is used up, so the receivers will know. */
   private noteRefused(sink: MessageSink, message: SentMessage, problem: PublishProblem): void {
     if (problem.isTooLong && sink.noteTooLong(message.bytes)) return this.restore(message);
-    this.failures++;
+    this.refusedBatches++;
     this.options.onMissed?.(message.events, problem.message);
-  }
-
-  /**
-   * Of what was in flight when the broker ended the connection. True when something was learned:
-   * what is sent from now on is shorter, or the one message is given up.
-   */
-  private suspect(unanswered: readonly SentMessage[], sink: MessageSink): boolean {
-    const wasBeating = this.isBeating;
-    this.isBeating = false;
-    if (wasBeating && unanswered.length === 0 && ++this.beatKills >= MAX_KILLS) this.mute(0);
-    const [only] = unanswered;
-    const kills = (only?.kills ?? 0) + 1;
-    const isCaught = unanswered.length === 1 && (only.isAlone || kills > 1);
-    if (!isCaught) {
-      const isOne = unanswered.length === 1;
-      this.suspects.add(unanswered.map((it) => (isOne ? { ...it, kills } : it)));
-      return false;
-    }
-    if (sink.noteTooLong(only.bytes)) {
-      this.suspects.add([{ ...only, kills: 0 }]);
-      return true;
-    }
-    if (kills < MAX_KILLS) {
-      this.suspects.add([{ ...only, kills }]);
-      return false;
-    }
-    this.failures++;
-    this.mute(only.events);
-    return true;
-  }
-
-  private mute(events: number): void {
-    this.options.onMissed?.(events, "it ends the connection whenever this is sent");
-    this.mutedUntilMs = this.options.timing.nowMs() + this.muteMs;
-    this.muteMs = Math.min(2 * this.muteMs, MAX_MUTE_MS);
-  }
-
-  private noteAnswered(): void {
-    this.muteMs = MUTE_MS;
-    this.beatKills = 0;
   }
 
   private restore({ ids, expiries, flush, traces }: SentMessage): void {

@@ -23,7 +23,8 @@ import { Membership, presenceTopicName, TWIN_EXPIRY_MS } from "./membership.ts";
 import { MEETING_MS, Misconfiguration } from "./misconfiguration.ts";
 import type { PeerPresence } from "./presence.ts";
 import type { Presence } from "./presence-message.ts";
-import { Publisher, type PublisherLimits } from "./publisher.ts";
+import type { Publisher } from "./publisher.ts";
+import type { PublisherLimits } from "./publisher-options.ts";
 import { Receiver } from "./receiver.ts";
 import { replicationFacts, replicationSeries, type ReplicationParts } from "./replication-facts.ts";
 import type {

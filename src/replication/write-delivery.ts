@@ -5,7 +5,8 @@
  */
 import type { Timing } from "../timing.ts";
 import { EchoCheck } from "./echo-check.ts";
-import { Publisher, type MessageSink, type PublisherOptions } from "./publisher.ts";
+import { Publisher } from "./publisher.ts";
+import type { MessageSink, PublisherOptions } from "./publisher-options.ts";
 import type { PublishProblem, Transport } from "./transport.ts";
 
 /** What a packet has around topic and message, at most: an identifier, and no properties. */

@@ -7,11 +7,8 @@ import { HybridClock } from "../../../src/core/data/clock.ts";
 import { Int64 } from "../../../src/core/data/int64.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
 import { Store } from "../../../src/core/store/store.ts";
-import {
-  type MessageSink,
-  Publisher,
-  type PublisherOptions,
-} from "../../../src/replication/publisher.ts";
+import { Publisher } from "../../../src/replication/publisher.ts";
+import type { MessageSink, PublisherOptions } from "../../../src/replication/publisher-options.ts";
 import { eventLoop } from "../../../src/world.ts";
 import { originOf } from "../../../src/core/data/origin.ts";
 import { eventually } from "../../support/eventually.ts";
