@@ -1,5 +1,6 @@
 /**
- * The journal on disk: an append-only log in segments, and snapshots that replace what is old.
+ * The journal on disk: an append-only log in segments, and snapshots that replace what is old. What
+ * is written of each change is said in `log-records.ts`; here it is when and where.
  *
  * Group commit: one write is under way at any time, and all records that come meanwhile share
  * the next frame. So a commit costs the same for one record as for a thousand, and the
@@ -26,33 +27,24 @@
  * - Before a snapshot is begun, so is the segment with its number.
  */
 import type { SafeWaiter } from "../ports.ts";
-import { Entry } from "../core/data/entry.ts";
-import { hasValue } from "../core/data/merge.ts";
 import type { ChangeObserver } from "../core/store/outcome.ts";
 import type { Store } from "../core/store/store.ts";
 import { Histogram, WAIT_BOUNDS_MS } from "../histogram.ts";
 import type { Logger } from "../observability/log.ts";
 import { OperationalError } from "../operational-error.ts";
-import { addChange } from "./change.ts";
 import { Compaction } from "./compaction.ts";
 import { segmentPath } from "./data-directory.ts";
 import type { FileSystem } from "./file-system.ts";
 import { FORMAT_VERSION } from "./frame.ts";
 import { FrameQueue } from "./frame-queue.ts";
-import type { Metadata } from "./metadata.ts";
 import type { Journal, JournalFailure } from "./journal.ts";
+import { LogRecords } from "./log-records.ts";
 import type { Recovered } from "./recovery.ts";
 import { FrameBuffer } from "./frame-buffer.ts";
 import { NO_KEY, type DirectorySeals } from "./sealing.ts";
 import { Segment, SegmentGone, type SegmentOptions } from "./segment.ts";
 import type { SnapshotSource } from "./snapshot.ts";
-import {
-  CLOCK_METADATA,
-  FSYNC_METADATA,
-  PURGED_METADATA,
-  clockMetadata,
-  purgedMetadata,
-} from "./store-metadata.ts";
+import { CLOCK_METADATA, FSYNC_METADATA, clockMetadata } from "./store-metadata.ts";
 import type { Timing } from "../timing.ts";
 import { failureOf } from "./write-failure.ts";
 import { WaiterQueue } from "./waiter-queue.ts";
@@ -108,16 +100,15 @@ export interface LogFigures {
 /** The log; see the file header. */
 export class LogJournal implements Journal {
   readonly engine = "log";
-  readonly observer: ChangeObserver;
   safePosition = 0;
   failure: JournalFailure | null = null;
   onFailureChange = (): void => {};
 
   private readonly frames = new FrameQueue();
+  private readonly records: LogRecords;
   private readonly waiters = new WaiterQueue();
   private readonly compaction: Compaction;
   private readonly segmentOptions: SegmentOptions;
-  private readonly remembered: Metadata;
   private readonly segmentBytes: number;
   private isWriteDue = false;
   private isWriting = false;
@@ -130,8 +121,6 @@ export class LogJournal implements Journal {
   private logBytes: number;
   private olderBytes = 0;
   private tickedPosition = 0;
-  /** Up to when the log says that deletions were purged, in Unix ms. */
-  private purgedUpToMs = 0;
   /** Where the log was when the last snapshot was begun that was finished. */
   private compactedPosition = -Infinity;
   private cancelTick = (): void => {};
@@ -156,19 +145,18 @@ export class LogJournal implements Journal {
     this.segmentBytes = this.segmentOptions.segmentBytes;
     this.isOutdated = !isAsNew(recovered, options.seals);
     this.logBytes = recovered.logBytes;
-    this.remembered = recovered.metadata;
-    this.remembered.follow(CLOCK_METADATA, () => clockMetadata(options.store.clock));
-    this.remembered.follow(PURGED_METADATA, () => purgedMetadata(options.store));
+    this.records = new LogRecords(options.store, this.frames, recovered.metadata, () =>
+      this.added(),
+    );
     this.compaction = new Compaction(
       {
         ...options,
         segmentBytes: this.segmentBytes,
-        metadata: () => this.remembered.all(),
+        metadata: () => this.records.allMetadata(),
         clockAheadMs: options.fsync === "everysec" ? CLOCK_AHEAD_MS : 0,
       },
       recovered.snapshotBytes,
     );
-    this.observer = this.createObserver();
     this.tickLater();
   }
 
@@ -195,6 +183,10 @@ export class LogJournal implements Journal {
     return journal;
   }
 
+  get observer(): ChangeObserver {
+    return this.records.observer;
+  }
+
   get position(): number {
     return this.frames.position;
   }
@@ -219,21 +211,19 @@ export class LogJournal implements Journal {
   }
 
   metadata(name: string): Uint8Array | undefined {
-    return this.remembered.get(name);
+    return this.records.metadata(name);
   }
 
   setMetadata(name: string, value: Uint8Array): void {
-    this.remembered.set(name, value);
-    this.frames.begin().addMetadata(name, value);
-    this.added();
+    this.records.setMetadata(name, value);
   }
 
   followMetadata(name: string, read: () => Uint8Array): void {
-    this.remembered.follow(name, read);
+    this.records.followMetadata(name, read);
   }
 
   allMetadata(): ReadonlyMap<string, Uint8Array> {
-    return this.remembered.all();
+    return this.records.allMetadata();
   }
 
   compact(): Promise<void> {
@@ -246,8 +236,8 @@ export class LogJournal implements Journal {
     if (this.isClosing) return;
     this.cancelTick();
     if (this.failure === null) {
-      this.journalMetadata();
-      this.setMetadata(CLOCK_METADATA, clockMetadata(this.options.store.clock));
+      this.records.noteMetadata();
+      this.records.noteClock();
     }
     this.isClosing = true;
     await this.compacting?.catch(() => {});
@@ -263,60 +253,15 @@ export class LogJournal implements Journal {
     }
   }
 
-  // What is to be written.
+  // Writing.
 
-  private createObserver(): ChangeObserver {
-    const { store } = this.options;
-    const entry = new Entry();
-    return {
-      changed: (id, _local, change) => {
-        addChange(this.frames.begin(), store, id, change);
-        this.added();
-      },
-      removed: (id, flushed) => {
-        if (flushed) return;
-        store.read(id, entry);
-        // With what was discarded goes the origin that was counted under: before, not after.
-        if (hasValue(entry.kind)) this.journalMetadata();
-        else this.journalPurge();
-        this.frames.begin().addDrop(entry);
-        this.added();
-      },
-      flushed: () => {
-        this.frames.begin().addFloor(store.floor);
-        this.added();
-      },
-    };
-  }
-
-  /**
-   * Journals up to when deletions were purged, if that is later than it was. Before the drop of
-   * what was purged: a power cut never leaves the drop alone, and so the knowledge is not lost
-   * that something is.
-   */
-  private journalPurge(): void {
-    const { purgedUpToMs } = this.options.store.deletions;
-    if (purgedUpToMs <= this.purgedUpToMs) return;
-    this.purgedUpToMs = purgedUpToMs;
-    this.setMetadata(PURGED_METADATA, purgedMetadata(this.options.store));
-  }
-
-  /** Journals metadata that has changed. The clock alone is no reason to write. */
-  private journalMetadata(): void {
-    this.remembered.refresh((name, value) => {
-      if (name !== CLOCK_METADATA) this.setMetadata(name, value);
-    });
-  }
-
+  /** There is a record more. */
   private added(): void {
-    this.frames.end();
     if (this.isWriteDue || this.isWriting) return;
     this.isWriteDue = true;
     // At the end of this turn of the event loop: what arrived with it shares the frame.
     this.options.timing.soon(() => this.startWriting());
   }
-
-  // Writing.
 
   private startWriting(): void {
     this.isWriteDue = false;
@@ -408,10 +353,10 @@ export class LogJournal implements Journal {
   private tick(): void {
     // New metadata are reason enough to sync. To peers this node vouched for what it knew at a
     // contact, and so it has to know after a power cut when that was, however little is written.
-    this.journalMetadata();
+    this.records.noteMetadata();
     const isIdle = this.position === this.tickedPosition;
     if (this.options.fsync === "everysec" && !isIdle) {
-      this.setMetadata(CLOCK_METADATA, clockMetadata(this.options.store.clock, CLOCK_AHEAD_MS));
+      this.records.noteClock(CLOCK_AHEAD_MS);
       this.whenSafe({ onSafe: () => this.sync() });
     }
     this.tickedPosition = this.position;
