@@ -117,12 +117,12 @@ export class ClockWitnesses {
     return offsets.filter((it) => Math.abs(it - offsetMs) <= this.closeMs).length;
   }
 
-  /** Whether somebody has said anything later than that time of the monotonic clock, and of late. */
+  /** Whether anybody has said anything of late, later than that time of the monotonic clock. */
   hasHeard(sinceMs = -Infinity): boolean {
     return this.recent(sinceMs).length > 0;
   }
 
-  /** For which of the two times each is that has said anything since then, by the monotonic clock. */
+  /** How many are for which of two times, of those that `hasHeard` would count. */
   votes({ wallOffsetMs, heldOffsetMs, isWallPlausible }: TwoTimes, sinceMs: number): Votes {
     const gapMs = Math.round(Math.abs(wallOffsetMs - heldOffsetMs));
     let [forWall, forHeld] = [0, 0];
