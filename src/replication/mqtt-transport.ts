@@ -1,11 +1,10 @@
 /**
- * The connection to the broker, kept up for as long as it is open. The only file that
- * imports mqtt.
+ * The connection to the broker, kept up for as long as it is open.
  *
- * Every attempt is a fresh client that never reconnects by itself: the package would
- * resend what it has queued before subscribing again, and queue without bound while
- * the broker is away. Here the owner is told when the connection is up (subscribed and
- * all) and when it is down, and what was not acknowledged then is the owner's again.
+ * Every attempt is a fresh client (`mqtt-client.ts`) that never reconnects by itself: the package
+ * would resend what it has queued before subscribing again, and queue without bound while the
+ * broker is away. Here the owner is told when the connection is up (subscribed and all) and when it
+ * is down, and what was not acknowledged then is the owner's again.
  *
  * What is asked of the broker is settled in `connection-terms.ts`, how long packets may be in
  * `packet-limit.ts`, when messages leave in `outgoing-messages.ts`, and `answer-watch.ts` notices
@@ -14,28 +13,18 @@
  */
 import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
-import type { Duplex } from "node:stream";
-import type { ConnectionOptions } from "node:tls";
-import {
-  connect,
-  type IConnackPacket,
-  type IClientOptions,
-  type IClientPublishOptions,
-  type MqttClient,
-} from "mqtt";
-import type { BrokerAddress } from "../config/address.ts";
-import { TLS_TERMS } from "../security/tls-material.ts";
-import type { Cancel, Timing } from "../timing.ts";
+import type { IConnackPacket, IClientOptions, IClientPublishOptions, MqttClient } from "mqtt";
+import type { Cancel } from "../timing.ts";
 import { AnswerWatch } from "./answer-watch.ts";
 import { BrokerReport } from "./broker-report.ts";
 import { codeOf, ConnectionAttempt, grantOf } from "./connection-attempt.ts";
-import { ConnectionTerms, MQTT_3, MQTT_5 } from "./connection-terms.ts";
+import { ConnectionTerms, MQTT_5 } from "./connection-terms.ts";
 import { MessagePace } from "./message-pace.ts";
+import { clientOptions, connectInPieces, trialOptions } from "./mqtt-client.ts";
 import { CODES } from "./mqtt-codes.ts";
 import { OutgoingMessages, type OutgoingMessage } from "./outgoing-messages.ts";
 import { PacketLimit } from "./packet-limit.ts";
-import { pipeInPieces } from "./pieces.ts";
-import type { BrokerTls, PublishProblem, Transport, TransportOptions } from "./transport.ts";
+import type { PublishProblem, Transport, TransportOptions } from "./transport.ts";
 
 /** How long messages are taken one after the other before others have their turn, in ms. */
 const SLICE_MS = 1;
@@ -43,11 +32,10 @@ const FIRST_DELAY_MS = 200;
 const MAX_DELAY_MS = 5_000;
 /** A connection that lasts this long shows that all is well, and delays start afresh. */
 const STABLE_MS = 5_000;
+/** How long the broker is given to take a connection, in ms. */
 const CONNECT_TIMEOUT_MS = 10_000;
 /** How long a broker is given to answer the goodbye. */
 const GOODBYE_MS = 500;
-/** How long the broker keeps a persistent session without us (MQTT 5), in seconds. */
-const SESSION_EXPIRY_SECONDS = 86_400;
 /** When better terms are tried after less was agreed on, in ms; then rarer and rarer. */
 const TRIAL_MS = 60_000;
 const MAX_TRIAL_MS = 6 * 3_600_000;
@@ -274,7 +262,7 @@ export class MqttTransport implements Transport {
   private attempt(): void {
     this.attempts++;
     const attempt = new ConnectionAttempt();
-    const client = this.connectTo(this.clientOptions());
+    const client = this.connectTo(clientOptions(this.options, this.terms.terms));
     this.client = client;
     this.current = attempt;
     const { stream } = client as { stream?: EventEmitter };
@@ -327,41 +315,6 @@ export class MqttTransport implements Transport {
       this.sliceEndMs = timing.nowMs() + SLICE_MS;
       done();
     });
-  }
-
-  /** `mayHaveWill`: it is for a connection that lasts. */
-  private clientOptions(mayHaveWill = true): IClientOptions {
-    const { options } = this;
-    const { broker } = options;
-    const { version, hasWill, retains, qos } = this.terms.terms;
-    // Host and port, not a URL, and a new object each time: the package writes into it.
-    const common: IClientOptions = {
-      protocol: broker.protocol,
-      host: broker.host,
-      port: broker.port,
-      path: broker.path,
-      clientId: options.clientId,
-      clean: options.cleanSession,
-      keepalive: options.keepAliveSeconds,
-      protocolVersion: version,
-      // The attempt has a time of its own.
-      connectTimeout: 2 * CONNECT_TIMEOUT_MS,
-      reconnectPeriod: 0,
-      resubscribe: false,
-      timerVariant: "native",
-    };
-    if (mayHaveWill) {
-      if (isSecure(broker.protocol)) Object.assign(common, tlsOptions(broker, options.tls));
-      const will = options.will();
-      if (hasWill) common.will = { ...will, qos, retain: retains };
-    }
-    if (options.username !== "") common.username = options.username;
-    if (options.password !== "") common.password = options.password;
-    if (version === MQTT_5) {
-      common.properties = { maximumPacketSize: options.maxPacketBytes };
-      if (!options.cleanSession) common.properties.sessionExpiryInterval = SESSION_EXPIRY_SECONDS;
-    }
-    return common;
   }
 
   private subscribe(client: MqttClient, connack: IConnackPacket, attempt: ConnectionAttempt): void {
@@ -474,14 +427,7 @@ export class MqttTransport implements Transport {
 
   /** With a client of another name, so that the connection that works is kept until it is known. */
   private tryBetterTerms(): void {
-    const { clientId } = this.options;
-    const protocolVersion = this.options.protocol === "3.1.1" ? MQTT_3 : MQTT_5;
-    const client = this.connectTo({
-      ...this.clientOptions(false),
-      clientId: `${clientId}-trial`,
-      clean: true,
-      protocolVersion,
-    });
+    const client = this.connectTo(trialOptions(this.options));
     client.on("error", () => {});
     client.on("connect", () => {
       client.end(false);
@@ -494,39 +440,4 @@ export class MqttTransport implements Transport {
       if (this.isUp && this.terms.isGuessed) this.planTrial();
     });
   }
-}
-
-function isSecure(protocol: BrokerAddress["protocol"]): boolean {
-  return protocol === "mqtts" || protocol === "wss";
-}
-
-/** The package hands on what its types do not know of. */
-type TlsOptions = IClientOptions & Pick<ConnectionOptions, "minVersion">;
-
-/** For the runtime: over WebSockets it takes them by another name, and elsewhere. */
-function tlsOptions({ protocol }: BrokerAddress, tls: BrokerTls | undefined): TlsOptions {
-  const { serverName = "", alpn = "", isInsecure = false } = tls ?? {};
-  const common = { ...tls?.material()?.pem, rejectUnauthorized: !isInsecure };
-  if (protocol === "wss") {
-    const inner = { ...common, ...(serverName !== "" && { serverName }) };
-    return { wsOptions: { tls: inner } as object };
-  }
-  return {
-    ...common,
-    minVersion: TLS_TERMS.minVersion,
-    ...(serverName !== "" && { servername: serverName }),
-    ...(alpn !== "" && { ALPNProtocols: [alpn] }),
-  };
-}
-
-/** `connect`, with a client that parses what arrives piece by piece. */
-function connectInPieces(timing: Timing): (options: IClientOptions) => MqttClient {
-  return (options) => {
-    const client = connect({ ...options, manualConnect: true });
-    const inner = client as unknown as { streamBuilder: (client: MqttClient) => Duplex };
-    const build = inner.streamBuilder;
-    inner.streamBuilder = (it) => pipeInPieces(build(it), timing);
-    client.connect();
-    return client;
-  };
 }
