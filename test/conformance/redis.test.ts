@@ -197,12 +197,19 @@ describe.skipIf(redisPath === null)("the same reply as Redis'", () => {
     await redis[Symbol.asyncDispose]();
   });
 
+  /** Both replies, where they are not the same. */
+  async function differenceOf(request: string[]): Promise<string | null> {
+    const [theirs, ours] = await Promise.all(clients.map((client) => replyTo(client, request)));
+    const isSame = steady(theirs!) === steady(ours!);
+    return isSame ? null : JSON.stringify({ request, theirs, ours });
+  }
+
   test.each(Object.keys(REQUESTS))("%s", async (theme) => {
     const differing: string[] = [];
     for (const request of REQUESTS[theme]()) {
-      const [theirs, ours] = await Promise.all(clients.map((client) => replyTo(client, request)));
-      if (steady(theirs!) === steady(ours!)) continue;
-      differing.push(JSON.stringify({ request, theirs, ours }));
+      const difference = await differenceOf(request);
+      // Between a key's expiry and a look at it time may have passed for one of the two.
+      if (difference !== null && (await differenceOf(request)) !== null) differing.push(difference);
     }
     expect(differing).toEqual([]);
   });

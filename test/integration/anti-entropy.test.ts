@@ -17,7 +17,7 @@ const encoder = new Encoder({ useRecords: false, variableMapSize: true, tagUint8
 
 let nodes: ClusterNode[] = [];
 let broker: Mosquitto | null = null;
-/** The third node's way to the broker. */
+/** A node's way to the broker, or to another. */
 let link: Link | null = null;
 afterEach(async () => {
   await Promise.all(nodes.map(({ process }) => process.kill()));
@@ -415,6 +415,7 @@ describe("SYNC", () => {
     await one.askAll(sets(1_000));
     expect(await one.ask(`SYNC 127.0.0.1 ${two.process.port}`)).toBe("OK");
     for (const node of [one, two]) {
+      await eventually("the session is over", async () => (await node.fact("sync_active")) === 0);
       for (const slice of ["sync_longest_slice", "tree_longest_slice"]) {
         expect(await node.fact(`${slice}_ms`)).toBeGreaterThan(0);
         expect(await node.fact(`${slice}_cpu_ms`)).toBeGreaterThanOrEqual(0);
@@ -431,7 +432,7 @@ test("two live nodes with one id are reported by both", async () => {
     /^ERROR: Connection failed - /,
   );
   for (const node of [one, two]) {
-    expect(await node.fact("sync_duplicate_node_id")).toBe(1);
+    await eventually("it is known", async () => (await node.fact("sync_duplicate_node_id")) === 1);
     await eventually("it is logged", () => node.logged(/ERROR .*node's id/) === 1);
   }
 });
@@ -465,6 +466,8 @@ test("what a node alone held from before a forgotten deletion is set aside, not 
 
 describe("kill -9 in the middle of a session", () => {
   const COUNT = 100_000;
+  /** So that a session takes some seconds: nobody need be quick to meet its middle. */
+  const LINE_BYTES_A_SECOND = 2_000_000;
 
   async function fill(node: ClusterNode): Promise<void> {
     for (let i = 0; i < COUNT; i += 10_000) {
@@ -478,8 +481,9 @@ describe("kill -9 in the middle of a session", () => {
     await fill(one);
     const hash = await one.ask("HASH");
     const two = await start("n2");
+    link = await Link.to(one.process.port, LINE_BYTES_A_SECOND);
     const asking = await LineClient.connect(two.process.port);
-    asking.sendRaw(`SYNC 127.0.0.1 ${one.process.port}\n`);
+    asking.sendRaw(`SYNC 127.0.0.1 ${link.port}\n`);
     await eventually("entries arrive", async () => Number(await two.ask("DBSIZE")) > 100);
     await two.process.kill();
     await eventually("the session ended", async () => (await one.fact("sync_active")) === 0);
@@ -500,8 +504,9 @@ describe("kill -9 in the middle of a session", () => {
     await fill(one);
     const two = await start("n2");
     await two.ask("SET own x");
+    link = await Link.to(one.process.port, LINE_BYTES_A_SECOND);
     const asking = await LineClient.connect(two.process.port);
-    asking.sendRaw(`SYNC 127.0.0.1 ${one.process.port}\n`);
+    asking.sendRaw(`SYNC 127.0.0.1 ${link.port}\n`);
     await eventually("entries arrive", async () => Number(await two.ask("DBSIZE")) > 100);
     await one.process.kill();
     expect(await asking.readLine()).toMatch(/^ERROR: Connection failed - /);

@@ -67,8 +67,9 @@ test("one too many is refused in its own words, whenever it speaks", async () =>
     const answers = await Promise.all(
       Array.from({ length: 40 }, () => answerTo(port, "").catch(() => "")),
     );
+    // Fewer than may wait: who was answered before may not have left yet.
     expect(answers.filter((answer) => answer.startsWith("ERROR Too many")).length).toBeGreaterThan(
-      15,
+      8,
     );
     others[0].destroy();
     await eventually("there is room", async () => (await answerTo(port, "PING\n")) === "PONG");
@@ -113,7 +114,8 @@ test.each([
         const most = await fact(writer, "connection_limit");
         expect(most).toBeGreaterThan(10);
         expect(most).toBeLessThanOrEqual(Math.min(wanted, limit - 60));
-        if (wanted > limit) expect(node.output()).toContain("limit of open files is too low");
+        const isTooLow = (): boolean => node.output().includes("limit of open files is too low");
+        if (wanted > limit) await eventually("it is said", isTooLow);
         else expect(most).toBe(wanted);
         await idle(node.port, limit + 100);
         expect(readdirSync(`/proc/${node.pid}/fd`).length).toBeLessThan(limit - 16);
@@ -129,7 +131,7 @@ test.each([
 );
 
 test("idle_timeout ends a silent client, and one that goes on stays", async () => {
-  await withNode({ idle_timeout: 1 }, async ({ port }) => {
+  await withNode({ idle_timeout: 3 }, async ({ port }) => {
     const silent = await LineClient.connect(port);
     expect(await silent.send("PING")).toBe("PONG");
     const busy = await LineClient.connect(port);

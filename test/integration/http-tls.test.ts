@@ -204,8 +204,10 @@ ${audit}`,
     expect((await as("watcher", "/v1/keys/site:1"))[0]).toBe(403);
     expect(await put(null, "site:1", "value")).toBe(401);
     expect(await put("nobody", "site:1", "value")).toBe(401);
-    const log = await Bun.file(join(directory, "audit.jsonl")).text();
-    expect(log).toMatch(/"denied".*"dash".*"certificate":"dash"/);
+    await eventually("it is in the audit", async () => {
+      const log = await Bun.file(join(directory, "audit.jsonl")).text();
+      return /"denied".*"dash".*"certificate":"dash"/.test(log);
+    });
   });
 
   test("a login wins over it", async () => {

@@ -68,8 +68,8 @@ describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", 
     expect(await n3.ask(`SET large ${LARGE}`)).toBe("OK");
     await eventually("the large value is everywhere", equalHashes);
     expect(await n1.ask("STRLEN large")).toBe(`${LARGE.length}`);
-    const ways = (await n1.info()).get("sync_ways");
-    expect(ways).toBe("n2=broker n3=broker");
+    // What n3 wrote may have come by way of n2.
+    expect((await n1.info()).get("sync_ways")).toMatch(/^n2=broker n3=(broker|untried)$/);
     expect(await n1.fact("relay_dropped_malformed")).toBe(0);
   });
 
@@ -116,6 +116,7 @@ describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", 
     await n1.ask("REPLICATE enable");
     await eventually("a session is under way", async () => (await n2.fact("relay_links")) > 0);
     await eventually("some has come", async () => Number(await n2.ask("DBSIZE")) > 100);
+    broker.freeze();
     const [links, held] = [await n2.fact("relay_links_begun"), await n2.ask("DBSIZE")];
     expect(Number(held)).toBeLessThan(4_000);
     await broker.crash();

@@ -225,8 +225,8 @@ describe("a collector", () => {
   test("that is not there holds nothing up, and is named in one line", async () => {
     const node = await started.node({ "tracing.endpoint": "http://127.0.0.1:1" });
     await fill(node, 2_500);
-    // Those that there was no room for, and then those that could not be sent.
-    expect(await dropped(node)).toBe(2_500 - 2_048);
+    // Those that there was no room for, or those that could not be sent.
+    await eventually("some are dropped", async () => (await dropped(node)) > 0);
     await eventually("more are", async () => (await dropped(node)) > 2_500 - 2_048);
     expect(await node.fact("trace_spans_exported")).toBe("0");
     await eventually("it is told", () => complaints(node).length > 0);
@@ -254,8 +254,8 @@ describe("a collector", () => {
     const node = await tracing(receiver);
     await fill(node, 2_500);
     await eventually("it is asked", () => receiver.requests.length > 0);
-    // Beyond what waits for it.
-    expect(await dropped(node)).toBe(2_500 - 2_048);
+    // Beyond what waits for it; more when it is given up.
+    expect(await dropped(node)).toBeGreaterThanOrEqual(2_500 - 2_048);
     expect(await node.ask("SET key value")).toBe("OK");
   });
 });

@@ -505,6 +505,9 @@ test("passwords are nowhere but where they were put", async () => {
   seen();
   await client.close();
   await cli.kill();
+  // Nobody waits for this file, so its lines may come a little later.
+  const audit = join(node.directory, "audit.log");
+  await eventually("it is written", () => readFileSync(audit, "latin1").includes("ACL SAVE"));
   for (const name of readdirSync(node.directory, { recursive: true })) {
     const file = join(node.directory, String(name));
     if (statSync(file).isFile()) heard.push(readFileSync(file, "latin1"));
