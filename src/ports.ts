@@ -51,10 +51,15 @@ export interface EntryFacts {
 
 /** Runs commands one after the other, with nobody else's between them. */
 export interface RequestTurn {
-  /** Runs one that answers at once, as those do that write single keys. */
+  /**
+   * Runs one that answers at once, as those do that write single keys. Bytes in its reply are there
+   * until the next one is run.
+   */
   run(words: readonly (Uint8Array | string)[]): RespReply;
   /** Runs GET. */
   get(key: Uint8Array): HeldValue | RespError | null;
+  /** Whether a key is live. No rights are asked for. */
+  has(key: Uint8Array): boolean;
   /** What is told of a live key; null when there is none. No rights are asked for. */
   entry(key: Uint8Array): EntryFacts | null;
 }

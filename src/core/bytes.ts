@@ -50,7 +50,7 @@ export function enlarged(
 ): Uint8Array<ArrayBuffer> {
   const larger = unfilled(Math.min(Math.max(bytes.length * 2, needed), mostBytes));
   larger.set(bytes.subarray(0, used));
-  if (bytes.length > KEPT_BYTES) release(bytes);
+  releaseLarge(bytes);
   return larger;
 }
 

@@ -32,6 +32,11 @@ export function invalid(message: string): ApiError {
   return new ApiError(400, "invalid", message);
 }
 
+/** The body is no JSON as it is to be. */
+export function notJson(): ApiError {
+  return invalid("The body is no JSON object, or one of very many parts");
+}
+
 /** What is told of an entry beside its value, as fields of a JSON object. */
 export function factsField(facts: EntryFacts): Record<string, string | number | null> {
   return {

@@ -1,22 +1,13 @@
 /**
- * JSON of any length on its way in and out. What is short is written at once. The rest goes piece
- * by piece, each when the client has read the one before: so nothing is written out that nobody
- * reads, and others have their turn.
- *
- * What comes in is small, and has few parts: to read JSON takes up to 60 ns a byte, and memory for
- * each of its parts.
+ * JSON of any length on its way out. What is short is written at once. The rest goes piece by
+ * piece, each when the client has read the one before: so nothing is written out that nobody reads,
+ * and others have their turn.
  */
 import { isUtf8 } from "node:buffer";
 import type { AnswerTurns } from "./answer-turns.ts";
 
-/** Most characters of JSON that come in. */
-export const MAX_JSON_BYTES = 1024 * 1024;
-/** Most brackets, commas and colons in them, and brackets in one another. */
-const MAX_JSON_PARTS = 32_768;
-const MAX_JSON_DEPTH = 16;
-
-/** What is written at once, and how long that may take. */
-const PIECE_CHARACTERS = 64 * 1024;
+/** What is written at once, in characters, and how long that may take. */
+export const PIECE_CHARACTERS = 64 * 1024;
 const PIECE_MS = 1;
 /** Bytes of a text whose characters are escaped at once: six of them for each, at the most. */
 const TEXT_BYTES = 12 * 1024;
@@ -43,11 +34,18 @@ export class LongText {
   }
 }
 
-/** Bytes as fields of a JSON object: `name`, or `name_base64` when they are no UTF-8. */
-export function bytesField(name: string, bytes: Uint8Array): Record<string, string | LongText> {
+/**
+ * Bytes as fields of a JSON object: `name`, or `name_base64` when they are no UTF-8. More than
+ * `mostBytes` are written out from where they lie, when they are sent.
+ */
+export function bytesField(
+  name: string,
+  bytes: Uint8Array,
+  mostBytes = TEXT_BYTES,
+): Record<string, string | LongText> {
   const isText = isUtf8(bytes);
   const field = isText ? name : `${name}_base64`;
-  if (bytes.length > TEXT_BYTES) return { [field]: new LongText(bytes, isText) };
+  if (bytes.length > mostBytes) return { [field]: new LongText(bytes, isText) };
   return { [field]: Buffer.from(bytes).toString(isText ? "utf8" : "base64") };
 }
 
@@ -56,9 +54,18 @@ export class LazyList {
   constructor(readonly items: Iterable<unknown>) {}
 }
 
-/** JSON of objects, lists, both of the above and what JSON has, in pieces. */
-function* jsonPieces(value: unknown): Iterable<string> {
-  if (value instanceof LongText) {
+/**
+ * JSON that is written out already, as text, or in UTF-8, which is sent as a piece of its own. In a
+ * list it may be several items, with commas between.
+ */
+export class WrittenJson {
+  constructor(readonly written: string | Uint8Array) {}
+}
+
+/** JSON of objects, lists, all of the above and what JSON has, in pieces. */
+function* jsonPieces(value: unknown): Iterable<string | Uint8Array> {
+  if (value instanceof WrittenJson) yield value.written;
+  else if (value instanceof LongText) {
     yield '"';
     yield* value.pieces();
     yield '"';
@@ -82,7 +89,7 @@ function* jsonPieces(value: unknown): Iterable<string> {
   } else yield JSON.stringify(value);
 }
 
-/** All of it. */
+/** All of it, in which nothing is written out already. */
 export function jsonText(value: unknown): string {
   return [...jsonPieces(value)].join("");
 }
@@ -95,31 +102,48 @@ export function answerJson(
   headers = new Headers(),
 ): { response: Response; cut: () => void } {
   const pieces = jsonPieces(value)[Symbol.iterator]();
-  const next = (): { text: string; isAll: boolean } => {
+  let ahead: Uint8Array | null = null;
+  const next = (): Piece => {
+    const bytes = ahead;
+    ahead = null;
+    if (bytes !== null) return { bytes, isAll: false };
     const endMs = turns.timing.nowMs() + PIECE_MS;
     let text = "";
-    for (let count = 1; text.length < PIECE_CHARACTERS; count++) {
+    for (let count = 1; text.length < PIECE_CHARACTERS && ahead === null; count++) {
       const piece = pieces.next();
-      if (piece.done === true) return { text, isAll: true };
-      text += piece.value;
+      if (piece.done === true) return { bytes: encoder.encode(text), isAll: true };
+      if (typeof piece.value === "string") text += piece.value;
+      else ahead = piece.value;
       if (count % 16 === 0 && turns.timing.nowMs() > endMs) break;
     }
-    return { text, isAll: false };
+    return { bytes: encoder.encode(text), isAll: false };
   };
   headers.set("content-type", "application/json;charset=utf-8");
-  const first = next();
-  if (first.isAll) {
+  let beginning: Piece | null = next();
+  if (beginning.isAll) {
     onEnd();
-    return { response: new Response(first.text, { headers }), cut: () => {} };
+    return { response: new Response(beginning.bytes, { headers }), cut: () => {} };
   }
-  let beginning: string | null = first.text;
-  const { stream, cut } = streamOf(onEnd, async () => {
-    if (beginning === null) await turns.enter(null);
-    const { text, isAll } = beginning === null ? next() : { text: beginning, isAll: false };
+  let isOver = false;
+  const end = (): void => {
+    isOver = true;
+    onEnd();
+  };
+  const { stream, cut } = streamOf(end, async () => {
+    const first = beginning;
     beginning = null;
-    return { bytes: encoder.encode(text), isAll };
+    if (first !== null) return first;
+    await turns.enter(null);
+    // What it would be made of may be given back already.
+    return isOver ? { bytes: new Uint8Array(0), isAll: true } : next();
   });
   return { response: new Response(stream, { headers }), cut };
+}
+
+/** What is sent at once. */
+interface Piece {
+  readonly bytes: Uint8Array;
+  readonly isAll: boolean;
 }
 
 /**
@@ -128,7 +152,7 @@ export function answerJson(
  */
 export function streamOf(
   onEnd: () => void,
-  next: () => Promise<{ bytes: Uint8Array; isAll: boolean }>,
+  next: () => Promise<Piece>,
 ): { stream: ReadableStream<Uint8Array>; cut: () => void } {
   let isOver = false;
   let cut = (): void => {};
@@ -173,62 +197,4 @@ export function isStream(stream: ReadableStream): boolean {
   return streams.has(stream);
 }
 
-/** The object that JSON is of; undefined when it is none, or one of very many parts. */
-export function parseObject(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
-  if (!hasFewParts(bytes)) return undefined;
-  try {
-    const value: unknown = JSON.parse(
-      Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString(),
-    );
-    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-    return isObject ? (value as Readonly<Record<string, unknown>>) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Of what is no JSON it does not matter. */
-function hasFewParts(bytes: Uint8Array): boolean {
-  let parts = 0;
-  let depth = 0;
-  for (let i = 0; i < bytes.length; i++) {
-    switch (bytes[i]) {
-      case QUOTE:
-        i = endOfString(bytes, i);
-        break;
-      case OPEN_LIST:
-      case OPEN_OBJECT:
-        depth++;
-        parts++;
-        break;
-      case CLOSE_LIST:
-      case CLOSE_OBJECT:
-        depth--;
-        break;
-      case COMMA:
-      case COLON:
-        parts++;
-    }
-    if (parts > MAX_JSON_PARTS || depth > MAX_JSON_DEPTH) return false;
-  }
-  return true;
-}
-
-/** Where the string ends that begins there. */
-function endOfString(bytes: Uint8Array, start: number): number {
-  for (let i = start + 1; i < bytes.length; i++) {
-    if (bytes[i] === BACKSLASH) i++;
-    else if (bytes[i] === QUOTE) return i;
-  }
-  return bytes.length;
-}
-
 const encoder = new TextEncoder();
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const OPEN_LIST = 0x5b;
-const CLOSE_LIST = 0x5d;
-const OPEN_OBJECT = 0x7b;
-const CLOSE_OBJECT = 0x7d;
-const COMMA = 0x2c;
-const COLON = 0x3a;

@@ -1,4 +1,5 @@
 /** The node itself by the HTTP API: its facts, who else is there, its tree, and any command. */
+import { releaseLargeOf } from "../core/bytes.ts";
 import type { FactSection } from "../fact.ts";
 import type { InnerClient, MemberView } from "../ports.ts";
 import { RespError, readRespReply, respItems, type RespReply } from "../protocol/resp-value.ts";
@@ -74,7 +75,10 @@ export async function runCommand(
     items === null
       ? replyField(reply)
       : { items: new LazyList(Iterator.from(items).map(replyField)) };
-  const { response, cut } = answerJson({ reply: field }, turns, () => place.leave());
+  const { response, cut } = answerJson({ reply: field }, turns, () => {
+    releaseLargeOf(bytes);
+    place.leave();
+  });
   place.waitsForClient(cut);
   return response;
 }

@@ -13,17 +13,18 @@ import {
   factsField,
   invalid,
   notFound,
+  notJson,
   valueOf,
 } from "./api-answers.ts";
 import { runBatch } from "./api-batch.ts";
+import { answerJson, bytesField, LazyList, streamOf } from "./api-json.ts";
 import {
-  answerJson,
-  bytesField,
-  LazyList,
+  listIn,
   MAX_JSON_BYTES,
   parseObject,
-  streamOf,
-} from "./api-json.ts";
+  type JsonList,
+  type JsonObject,
+} from "./json-body.ts";
 import type { HttpRequest } from "./http-connection.ts";
 import { BodyProblem } from "./request-body.ts";
 import { decodePercent, encodePercent } from "./api-keys.ts";
@@ -106,14 +107,17 @@ async function route(
   }
   if (pathname === "/v1/command") {
     return allow(request, {
-      POST: async () => withJson(request, options, (body) => runCommand(body, client, options)),
+      POST: async () =>
+        withJson(request, options, objectOrNone, (body) => runCommand(body, client, options)),
     });
   }
   if (pathname === KEYS) return allow(request, { GET: () => list(url, client, options) });
   if (pathname === `${KEYS}:batch`) {
     return allow(request, {
       POST: async () =>
-        withJson(request, options, (body) => runBatch(body, client, options, request.signal)),
+        withJson(request, options, operationsOf, (operations) =>
+          runBatch(operations, client, options, request.signal),
+        ),
     });
   }
   if (pathname.startsWith(`${KEYS}/`)) {
@@ -237,7 +241,7 @@ async function increment(
     });
   }
   const key = keyOf(raw.slice(0, -INCREMENT.length));
-  const { by = 1 } = await withJson(request, options, async (body) => body);
+  const { by = 1 } = await withJson(request, options, objectOrNone, async (body) => body);
   const isWhole = typeof by === "string" ? /^-?\d{1,19}$/.test(by) : Number.isSafeInteger(by);
   if (!isWhole) throw invalid("by is a whole number; beyond 2^53 a string of its digits");
   const [value, facts] = await client.inTurn((turn) => {
@@ -264,7 +268,10 @@ async function list(url: URL, client: InnerClient, options: ApiOptions): Promise
     keys: new LazyList(keys.values().map((key) => bytesField("key", key))),
     next: isAll ? null : encodePercent(keys[keys.length - 1]),
   };
-  const { response, cut } = answerJson(body, turns, () => place.leave());
+  const { response, cut } = answerJson(body, turns, () => {
+    releaseLargeOf(reply);
+    place.leave();
+  });
   place.waitsForClient(cut);
   return response;
 }
@@ -368,13 +375,14 @@ async function bodyOf(
 }
 
 /**
- * Does something with the object in the body of a request; an empty one when there is no body. Of
- * long ones a few at a time, as what is made of them takes several times their memory.
+ * Does something with what `read` finds in the body of a request, which is JSON. Of long ones a few
+ * at a time, as what is made of them takes several times their memory.
  */
-async function withJson<T>(
+async function withJson<V, T>(
   request: HttpRequest,
   options: ApiOptions,
-  work: (body: Readonly<Record<string, unknown>>) => Promise<T>,
+  read: (bytes: Uint8Array) => V | undefined,
+  work: (value: V) => Promise<T>,
 ): Promise<T> {
   const type = request.headers.get("content-type") ?? "";
   // What a form on somebody's page can send is no JSON.
@@ -383,13 +391,22 @@ async function withJson<T>(
   }
   const { turns } = options;
   const bytes = await bodyOf(request, MAX_JSON_BYTES, options);
-  if (bytes.length === 0) return work({});
-  const read = async (): Promise<T> => {
+  const readAndWork = async (): Promise<T> => {
     await turns.enter(request.signal);
-    const value = parseObject(bytes);
-    releaseLargeOf(bytes);
-    if (value === undefined) throw invalid("The body is no JSON object, or one of very many parts");
+    const value = read(bytes);
+    if (value === undefined) throw notJson();
     return work(value);
   };
-  return bytes.length > SHORT_JSON_BYTES ? turns.amongFew(read) : read();
+  const isLong = bytes.length > SHORT_JSON_BYTES;
+  const done = isLong ? turns.amongFew(readAndWork) : readAndWork();
+  return done.finally(() => releaseLargeOf(bytes));
+}
+
+/** Without a body, an object of which nothing is said. */
+function objectOrNone(bytes: Uint8Array): JsonObject | undefined {
+  return bytes.length === 0 ? {} : parseObject(bytes);
+}
+
+function operationsOf(bytes: Uint8Array): JsonList | null | undefined {
+  return bytes.length === 0 ? null : listIn(bytes, "operations");
 }

@@ -265,13 +265,14 @@ export class HttpConnection implements Sender {
     if (date !== null) headers.set("date", date);
     this.output.send(encoder.encode(headText(status, headers)));
     this.output.send(all);
+    releaseLarge(all);
     if (streams) await this.stream(body, knowsChunks);
     else if (isWithout) void body?.cancel();
     await this.drained();
     if (ends) this.end();
   }
 
-  /** Sends a stream as it is made, and makes it as it is read. */
+  /** Sends a stream as it is made, and makes it as it is read. Its pieces are its reader's. */
   private async stream(body: ReadableStream<Uint8Array>, inChunks: boolean): Promise<void> {
     const reader = body.getReader();
     const stop = (): void => void reader.cancel().catch(() => {});
@@ -282,8 +283,11 @@ export class HttpConnection implements Sender {
         if (this.isOver) return stop();
         const { done, value } = await reader.read();
         if (this.isOver || done) break;
+        // A chunk of nothing would be the last one.
+        if (value.length === 0) continue;
         if (inChunks) this.output.send(encoder.encode(`${value.length.toString(16)}\r\n`));
         this.output.send(value);
+        releaseLarge(value);
         if (inChunks) this.output.send(LINE_END);
         // Others have their turn, too, when the client reads as fast as this is made.
         await nextTurn(this.options.timing);

@@ -1,5 +1,5 @@
 /** The body of a request, as it comes: of a length that was told, or in chunks (RFC 9112, 7.1). */
-import { enlarged, releaseLarge, unfilled } from "../core/bytes.ts";
+import { enlarged, releaseLargeOf, unfilled } from "../core/bytes.ts";
 
 /** Why a body is no body: told with the status. */
 export class BodyProblem extends Error {
@@ -16,6 +16,8 @@ const MAX_LINE_BYTES = 256;
 const MAX_TRAILER_BYTES = 4 * 1024;
 /** So many of these lines are read at a time, which takes about half a millisecond. */
 const LINES_AT_ONCE = 1_000;
+/** Room behind a body of known length, for whoever has something to put beside it. */
+const BEHIND_BYTES = 1024;
 const CR = 0x0d;
 const LF = 0x0a;
 
@@ -38,7 +40,7 @@ export class RequestBody {
   ) {
     if (announced !== null && announced > mostBytes) throw this.tooLong();
     this.left = announced ?? 0;
-    this.all = unfilled(announced ?? 0);
+    this.all = unfilled(announced === null ? 0 : announced + BEHIND_BYTES);
     this.state = announced === null ? "size" : "data";
     this.isOver = announced === 0;
   }
@@ -67,7 +69,7 @@ export class RequestBody {
 
   /** Nobody wants it any more. */
   discard(): void {
-    releaseLarge(this.all);
+    releaseLargeOf(this.all);
   }
 
   private takeData(bytes: Uint8Array, at: number): number {

@@ -5,7 +5,7 @@
  */
 import type { User } from "../access/user.ts";
 import { ClientSession } from "../commands/client-session.ts";
-import { releaseLarge } from "../core/bytes.ts";
+import { releaseLarge, unfilled } from "../core/bytes.ts";
 import { heldValue } from "../commands/long-value.ts";
 import type { Context, ReplyContinuation } from "../commands/command.ts";
 import type { Services } from "../commands/services.ts";
@@ -20,14 +20,13 @@ import {
   type Watcher,
 } from "../ports.ts";
 import { PLAIN, RESP3, Reply } from "../protocol/reply.ts";
-import { Request } from "../protocol/request.ts";
+import type { Request } from "../protocol/request.ts";
 import { readRespReply, RespError } from "../protocol/resp-value.ts";
 import { nextTurn } from "../timing.ts";
 import type { TraceContext } from "../trace-context.ts";
 import { KeyWatch, entryFacts } from "./key-watch.ts";
 import { JournalGate } from "./journal-gate.ts";
-
-type Words = readonly (Uint8Array | string)[];
+import { WordRequest, type Word } from "./word-request.ts";
 
 const FIRST_REPLY_BYTES = 1_024;
 /** A reply may be so much longer than the longest value. */
@@ -50,6 +49,10 @@ export class InnerClients {
   private isStopped = false;
   private longReplies = 0;
   private readonly waitingToAsk: (() => void)[] = [];
+
+  /** What the commands of turns are put and answered in: theirs until the next one is run. */
+  private words = new WordRequest();
+  private readonly reply = new Reply(0, FIRST_REPLY_BYTES);
 
   /** Hosts whose last request made much to write. */
   private readonly heavyHosts = new Set<string>();
@@ -109,12 +112,12 @@ export class InnerClients {
   private async inTurn<T>(session: ClientSession, work: (turn: RequestTurn) => T): Promise<T> {
     const turn: RequestTurn = {
       run: (words) => {
-        const reply = this.newReply();
-        const later = this.execute(session, words, reply);
+        const later = this.executeNow(session, words);
         if (later !== undefined) throw new Error(`${String(words[0])} does not answer at once`);
-        return readRespReply(reply.written);
+        return readRespReply(this.reply.written);
       },
       get: (key) => this.get(session, key),
+      has: (key) => this.context.store.find(key, 0, key.length) >= 0,
       entry: (key) => this.entry(key),
     };
     const [value, safe] = await this.enter(session, () => work(turn));
@@ -123,16 +126,18 @@ export class InnerClients {
   }
 
   private get(session: ClientSession, key: Uint8Array): HeldValue | RespError | null {
-    const reply = this.newReply();
-    const later = this.execute(session, ["GET", key], reply);
+    const later = this.executeNow(session, ["GET", key]);
     if (later !== undefined) return heldValue(session);
-    const value = readRespReply(reply.written);
-    if (value instanceof Uint8Array) return { bytes: value, release() {} };
-    return value instanceof RespError ? value : null;
+    const value = readRespReply(this.reply.written);
+    if (value instanceof RespError) return value;
+    if (!(value instanceof Uint8Array)) return null;
+    const bytes = unfilled(value.length);
+    bytes.set(value);
+    return { bytes, release: () => releaseLarge(bytes) };
   }
 
   /** A few at a time, for each may take much memory until it is there. */
-  private async askForBytes(session: ClientSession, words: Words): Promise<Uint8Array> {
+  private async askForBytes(session: ClientSession, words: readonly Word[]): Promise<Uint8Array> {
     if (this.longReplies >= MOST_LONG_REPLIES) {
       await new Promise<void>((resolve) => this.waitingToAsk.push(resolve));
     }
@@ -145,21 +150,48 @@ export class InnerClients {
     }
   }
 
-  private async ask(session: ClientSession, words: Words): Promise<Uint8Array> {
+  private async ask(session: ClientSession, words: readonly Word[]): Promise<Uint8Array> {
     const reply = this.newReply();
-    const [later, safe] = await this.enter(session, () => this.execute(session, words, reply));
+    const written = new WordRequest();
+    const [later, safe] = await this.enter(session, () => {
+      written.write(words);
+      const later = this.execute(session, written.request, reply);
+      if (later === undefined) written.forget();
+      return later;
+    });
     if (later !== undefined) {
       const write = await later;
       reply.dialect = RESP3;
       while (write(reply) === true) await nextTurn(this.context.runQueue.timing);
+      // What only reads was given up when it had gone, so this may be no whole reply.
+      if (session.isOver) throw new ClientGone("The client has gone");
     }
     await safe;
     return reply.written;
   }
 
   private newReply(): Reply {
-    const { maxReplyBytes } = this.context.services.limits;
-    return new Reply(2 * maxReplyBytes, FIRST_REPLY_BYTES);
+    return new Reply(this.mostReplyBytes, FIRST_REPLY_BYTES);
+  }
+
+  private get mostReplyBytes(): number {
+    return 2 * this.context.services.limits.maxReplyBytes;
+  }
+
+  /** Runs what answers at once, in the request and to the reply that all of these share. */
+  private executeNow(
+    session: ClientSession,
+    words: readonly Word[],
+  ): Promise<ReplyContinuation> | undefined {
+    const { reply, words: written } = this;
+    reply.reset();
+    reply.maxBytes = this.mostReplyBytes;
+    written.write(words);
+    const later = this.execute(session, written.request, reply);
+    // Who goes on with a request needs the memory that it lies in.
+    if (written.request.detached === null) written.forget();
+    else this.words = new WordRequest();
+    return later;
   }
 
   /**
@@ -218,20 +250,17 @@ export class InnerClients {
 
   private execute(
     session: ClientSession,
-    words: Words,
+    request: Request,
     reply: Reply,
   ): Promise<ReplyContinuation> | undefined {
     const { context } = this;
     context.session = session;
-    const request = requestOf(words);
     const row = context.commands.row(request.bytes, request.start(-1), request.length(-1));
     if (row?.command.needsConnection === true) {
       reply.dialect = session.respDialect;
       return void reply.respError("ERR this command needs a connection of the client port");
     }
-    const execution = executeArray(request, reply, context);
-    if (execution === undefined) releaseLarge(request.bytes);
-    return execution === undefined ? undefined : execution;
+    return executeArray(request, reply, context) ?? undefined;
   }
 
   private entry(key: Uint8Array): EntryFacts | null {
@@ -263,18 +292,3 @@ function withShorterReplies(services: Services): Services {
   };
   return Object.create(services, { limits: { value: limits } }) as Services;
 }
-
-function requestOf(words: Words): Request {
-  const parts = words.map((word) => (typeof word === "string" ? encoder.encode(word) : word));
-  const request = new Request();
-  request.isResp = true;
-  request.bytes = Buffer.concat(parts);
-  let at = 0;
-  for (const { length } of parts) {
-    request.add(at, length);
-    at += length;
-  }
-  return request;
-}
-
-const encoder = new TextEncoder();

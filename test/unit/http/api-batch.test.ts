@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { AnswerTurns } from "../../../src/http/answer-turns.ts";
 import { runBatch } from "../../../src/http/api-batch.ts";
+import { listIn } from "../../../src/http/json-body.ts";
 import { ClientGone, type InnerClient, type RequestTurn } from "../../../src/ports.ts";
 import { eventLoop } from "../../../src/world.ts";
 
@@ -27,7 +28,8 @@ test("does no more of it, and leaves its place", async () => {
   // Time passes so fast that each operation has a turn of its own.
   const turns = new AnswerTurns({ ...eventLoop, nowMs: () => (nowMs += 2) });
   const operations = Array.from({ length: 100 }, () => ({ op: "delete", key: "k" }));
-  const answer = runBatch({ operations }, client, { place, turns }, gone.signal);
+  const body = Buffer.from(JSON.stringify({ operations }));
+  const answer = runBatch(listIn(body, "operations")!, client, { place, turns }, gone.signal);
   await expect(answer).rejects.toBeInstanceOf(ClientGone);
   expect(ran).toBe(3);
   expect(isPlaceTaken).toBe(false);

@@ -1,5 +1,5 @@
 /** JSON in pieces, and what of it is taken. */
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { AnswerTurns } from "../../../src/http/answer-turns.ts";
 import {
@@ -7,10 +7,11 @@ import {
   bytesField,
   jsonText,
   LazyList,
-  parseObject,
   streamOf,
+  WrittenJson,
 } from "../../../src/http/api-json.ts";
 import { bytesOfField } from "../../../src/http/api-keys.ts";
+import { nextTurn } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";
 
 const LONG = [
@@ -71,25 +72,33 @@ test("who hangs up ends a stream", async () => {
   expect(ends).toBe(1);
 });
 
-describe("what comes in", () => {
-  const parse = (text: string): unknown => parseObject(Buffer.from(text));
+test("what is written out already is sent between the rest", async () => {
+  const results = [
+    new WrittenJson("1,2"),
+    new WrittenJson(Buffer.from('{"é":3}')),
+    { value: bytesField("value", LONG[1]!).value },
+    new WrittenJson(Buffer.from("4")),
+  ];
+  const { response } = answerJson({ results }, new AnswerTurns(eventLoop), () => {});
+  const value = Buffer.from(LONG[1]!).toString();
+  expect(await response.json()).toEqual({ results: [1, 2, { é: 3 }, { value }, 4] });
+});
 
-  test.each([
-    '{"words":["a","[[[[[[[[[[[[[[[[[[[[\\"[[[[[[["]}',
-    '{"a":[[{"b":1}]],"c":"\\\\"}',
-    JSON.stringify({ operations: Array(1_000).fill({ op: "put", key: "k", value: ",:[" }) }),
-    " {} ",
-  ])("%.60s is taken", (text) => expect(parse(text)).toEqual(JSON.parse(text)));
-
-  test.each([
-    "[]",
-    "null",
-    "{",
-    '{"a":"',
-    '{"a":"\\',
-    `{"a":${"[".repeat(17)}${"]".repeat(17)}}`,
-    `{"a":[${"0,".repeat(40_000)}0]}`,
-    `{"a":[${"{},".repeat(20_000)}0]}`,
-    "[".repeat(1_000_000),
-  ])("%.60s is not", (text) => expect(parse(text)).toBeUndefined());
+test("nothing is made of an answer any more that was cut", async () => {
+  let made = 0;
+  const items = (function* () {
+    for (; ; made++) yield made;
+  })();
+  const turns = new AnswerTurns(eventLoop);
+  const { response, cut } = answerJson({ list: new LazyList(items) }, turns, () => {});
+  const reader = response.body!.getReader();
+  await reader.read();
+  const before = made;
+  // It waits for its turn when it is cut.
+  const piece = reader.read();
+  cut();
+  expect(piece).rejects.toThrow("others needed the room");
+  await nextTurn(eventLoop);
+  await nextTurn(eventLoop);
+  expect(made).toBe(before);
 });

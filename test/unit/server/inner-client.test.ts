@@ -86,6 +86,14 @@ test("commands that take their time answer whole, and none may be used within a 
   expect(await stateOf(scan)).toBe("failed");
 });
 
+test("a client that goes is given no part of a reply", async () => {
+  const { client } = open();
+  const keys = Array.from({ length: 100_000 }, (_, i) => `key:${i}`);
+  const reply = client.ask(["MGET", ...keys]);
+  client.end();
+  await expect(reply).rejects.toBeInstanceOf(ClientGone);
+});
+
 test("who watches ends up with what is there, whatever happens", async () => {
   const operation = fc.tuple(
     fc.constantFrom("SET", "DEL", "INCR", "FLUSHDB", "look"),
