@@ -72,7 +72,7 @@ export class ClockWatch implements TimeControl {
       "clock_last_step_ms",
       "ms",
       "By how much it jumped last, negative for back.",
-      (it) => it.clock.lastStepMs,
+      (it) => Math.round(it.clock.lastStepMs),
     ),
     gauge(
       "clock_peers",
@@ -200,7 +200,7 @@ export class ClockWatch implements TimeControl {
     const follows = FOLLOWS[to];
     if (stepMs !== 0) {
       const say = to === "trusted" ? info : warn;
-      return say("The wall clock has jumped", { by_seconds: stepMs / 1_000, follows });
+      return say("The wall clock has jumped", { by_seconds: Math.round(stepMs) / 1_000, follows });
     }
     const fields = { ahead_by_seconds: gapMs / 1_000, follows };
     if (to === "implausible" && this.isStarted) this.sayNotSet();

@@ -1,7 +1,7 @@
 /** Of what a node lets go as expired: not of what lives by the clocks of its peers. */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { ClockWatch } from "../../src/clock-watch.ts";
-import { silentLogger } from "../../src/observability/log.ts";
+import { silentLogger, type Fields } from "../../src/observability/log.ts";
 import type { Timing } from "../../src/timing.ts";
 
 const START_MS = 1_800_000_000_000;
@@ -11,6 +11,8 @@ let passedMs: number;
 let hasPeers: boolean;
 let waiting: { task: () => void; atMs: number }[];
 let watch: ClockWatch;
+let clockMs: number;
+let said: { readonly message: string; readonly fields: Fields }[];
 
 const timing: Timing = {
   nowMs: () => passedMs,
@@ -41,15 +43,16 @@ const heldBackMs = (): number => trueMs() - watch.expiredForAllMs;
 
 /** A node starts, with its clock so far ahead. */
 function start(aheadMs = 0): void {
+  clockMs = aheadMs;
   watch = new ClockWatch({
-    wallMs: () => trueMs() + aheadMs,
+    wallMs: () => Math.floor(trueMs() + clockMs),
     sleptMs: () => 0,
     timing,
     maxSkewMs: 60_000,
     graceMs: GRACE_MS,
     hasPeers: () => hasPeers,
     mayHavePeers: hasPeers,
-    logger: silentLogger,
+    logger: { ...silentLogger, warn: (message, fields = {}) => said.push({ message, fields }) },
   });
   watch.start();
 }
@@ -58,6 +61,7 @@ beforeEach(() => {
   passedMs = 0;
   hasPeers = true;
   waiting = [];
+  said = [];
 });
 
 describe("what has expired", () => {
@@ -102,4 +106,14 @@ describe("what has expired", () => {
     pass(1_000);
     expect(watch.clock.nowMs() - watch.expiredForAllMs).toBeLessThanOrEqual(GRACE_MS);
   });
+});
+
+test("a step of the clock is told of in whole milliseconds", () => {
+  start();
+  passedMs += 1_000.3;
+  watch.clock.look();
+  clockMs = 3_600_000;
+  passedMs += 0.4;
+  watch.clock.look();
+  expect(said.map(({ fields }) => fields["by_seconds"])).toEqual([3_600]);
 });
