@@ -134,6 +134,10 @@ export const EVENTS: Readonly<Record<string, readonly Row[]>> = {
     ],
     ["broker_deaf", "What this node publishes does not come back to it; nodes compare instead"],
     [
+      "broker_deaf",
+      "What this node announces of itself does not come back to it; peers may not see…",
+    ],
+    [
       "client_id_shared",
       "Two clients of the broker share a client id, and end each other's connections",
     ],

@@ -31,6 +31,15 @@ export class BrokerTroubles {
     this.warn("unheard", message, { topic, see });
   }
 
+  /** What this node announces of itself on that topic does not come back. */
+  notePresenceUnheard(topic: string): void {
+    const message =
+      "What this node announces of itself does not come back to it; peers may not see it";
+    const see =
+      "the broker's access rules: each node has to publish there, and to subscribe to all";
+    this.warn("presence unheard", message, { topic, see });
+  }
+
   /** Events of that node were dropped; it was the so-manieth time for that reason. */
   noteDropped(reason: string, source: string, dropped: number): void {
     this.warn(`dropped ${reason}`, "Received events were dropped", { reason, source, dropped });

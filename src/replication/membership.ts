@@ -12,6 +12,7 @@ import { agreeWithAll, type Agreement, type Capabilities } from "../core/data/ca
 import { byPeer, type Series } from "../fact.ts";
 import type { Cancel, Timing } from "../timing.ts";
 import { Announcer } from "./announcer.ts";
+import { PresenceCheck } from "./presence-check.ts";
 import { PresenceTable, type PeerPresence } from "./presence.ts";
 import { decodePresence, encodePresence, type Presence } from "./presence-message.ts";
 
@@ -68,8 +69,10 @@ export interface MembershipOptions {
   readonly clientId: () => string;
   /** Whether this node receives what others publish, as far as it knows. */
   readonly hears: () => boolean;
-  /** Publishes this node's presence, retained. */
-  readonly publish: (message: Buffer) => void;
+  /** Publishes this node's presence, retained. `taken` is called when the broker takes it. */
+  readonly publish: (message: Buffer, taken: () => void) => void;
+  /** This node's presence does not come back from the broker, though that takes it. */
+  readonly onUnheard: () => void;
   /** Everybody who is to be waited for is there. Called once after each `up`. */
   readonly onReady: () => void;
   /** For whom there always is room among those that are known. */
@@ -143,6 +146,7 @@ export class Membership {
   private cancelReady: Cancel | null = null;
   private announcedRoot: string | null = null;
   private readonly announcer: Announcer;
+  private readonly check: PresenceCheck;
   private upMs = 0;
   /** The earliest moment since the last outage at which somebody was connected; Infinity in one. */
   private brokerUpMs = Infinity;
@@ -153,6 +157,7 @@ export class Membership {
   constructor(private readonly options: MembershipOptions) {
     this.presences = new PresenceTable(options.isKept);
     const { timing, random } = options;
+    this.check = new PresenceCheck(timing, options.onUnheard);
     this.announcer = new Announcer({
       timing,
       random,
@@ -173,6 +178,7 @@ export class Membership {
     this.connected = true;
     this.upMs = this.options.timing.nowMs();
     this.ups++;
+    this.check.begin();
     this.announcer.up();
     this.isWaiting = true;
     // Alone after an outage: others may be on their way back as well.
@@ -196,6 +202,7 @@ export class Membership {
     if (!this.connected) return;
     this.connected = false;
     this.cancelReady?.();
+    this.check.end();
     this.announcer.down();
     this.isWaiting = false;
     this.doesBrokerKeep = false;
@@ -233,7 +240,8 @@ export class Membership {
 
   /** Announces that this node leaves. */
   farewell(): void {
-    this.options.publish(this.presence(false));
+    this.check.end();
+    this.options.publish(this.presence(false), () => {});
   }
 
   /**
@@ -347,8 +355,9 @@ export class Membership {
 
   private receiveOwn(presence: Presence, retained: boolean): void {
     const { options } = this;
-    const { epoch, online } = presence;
+    const { epoch, connection, online } = presence;
     if (epoch === options.epoch) {
+      if (connection === this.connection) this.check.end();
       this.hasHeardItself ||= !retained;
     } else if (!options.isPossibleEpoch(epoch)) {
       this.impossible++;
@@ -400,7 +409,7 @@ export class Membership {
 
   private publishPresence(): void {
     this.announcedRoot = this.options.rootHex();
-    this.options.publish(this.presence(true));
+    this.options.publish(this.presence(true), () => this.check.noteTaken());
   }
 
   /** For how long this node has been connected, as long as somebody may want to know. */

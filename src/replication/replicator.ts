@@ -384,12 +384,18 @@ export class Replicator {
       sequence: () => this.publisher.sequence,
       clientId: () => settings.client_id || nodeId,
       hears: () => !this.delivery.isUnheard,
-      publish: (message) => {
+      publish: (message, taken) => {
         const bytes = message.length + this.seal.overheadBytes;
         this.options.traffic?.note("", "presence", bytes, 0);
         this.transport.publish(this.presenceTopic, message, true, (problem) => {
           if (problem) this.troubles.noteRefused(this.presenceTopic, problem);
+          else taken();
         });
+      },
+      onUnheard: () => {
+        // Of what was refused something was said already.
+        if (!this.transport.isGranted(`${this.nodesTopic}+`)) return;
+        this.troubles.notePresenceUnheard(this.presenceTopic);
       },
       onReceived: (from, bytes) => this.noteReceived(from, "presence", bytes),
       onPresence: (presence, isLive) => {

@@ -279,6 +279,17 @@ describe("what a broker refuses is known:", () => {
     await eventually("it is heard when the rules are mended", () => a.node.counter("heard") === 1);
   });
 
+  test.each(VERSIONS)("presence acknowledged and dropped, over MQTT %s", async (version) => {
+    const broker = await startBroker({ swallows: ({ topic }) => topic.endsWith("/nodes/a") });
+    const settings = { protocol_version: version };
+    const [a, b] = ["a", "b"].map((id) =>
+      startNode(broker.address, id, settings, { timing: fasterBy(10) }),
+    );
+    const told = /announces of itself does not come back.*test\/nodes\/a.*access rules/;
+    await eventually("it is found", () => said(a, told).length > 0);
+    expect(said(b, /announces of itself/)).toEqual([]);
+  });
+
   test.each([
     ["the updates", "updates", 0x87],
     ["the updates, by hanging up", "updates", "hang up"],

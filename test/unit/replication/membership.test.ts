@@ -39,6 +39,9 @@ let members: Set<string>;
 let forgotten: Set<string>;
 let readyMs: number[];
 let rootHex: string | null;
+/** Whether the broker takes what is published, and when it was found not to come back. */
+let isTaken: boolean;
+let unheardMs: number[];
 
 beforeEach(() => {
   timeline = new Timeline();
@@ -51,6 +54,8 @@ beforeEach(() => {
   forgotten = new Set();
   readyMs = [];
   rootHex = null;
+  isTaken = true;
+  unheardMs = [];
   membership = new Membership({
     nodeId: "me",
     epoch: EPOCH,
@@ -66,11 +71,13 @@ beforeEach(() => {
     isMember: (nodeId) => members.has(nodeId),
     isForgotten: (nodeId) => forgotten.has(nodeId),
     onPresence() {},
-    publish(message) {
+    publish(message, taken) {
       const presence = decodePresence(message)!;
       published.push(presence.online);
       connectedMs.push(presence.connectedMs);
+      if (isTaken) taken();
     },
+    onUnheard: () => unheardMs.push(timeline.nowMs),
     onReady: () => readyMs.push(timeline.nowMs),
     isKept: (nodeId) => {
       asked++;
@@ -552,4 +559,41 @@ test("metrics tell which peers are there, and which of them have the same root",
   expect(equal()).toEqual({ n2: 0, n3: 1 });
   rootHex = null;
   expect(equal()).toEqual({});
+});
+
+describe("what this node announces of itself", () => {
+  test("is missed when it does not come back, once on each connection", () => {
+    connect();
+    pass(180_000);
+    expect(unheardMs).toEqual([5_000]);
+    membership.down();
+    connect();
+    pass(180_000);
+    expect(unheardMs).toEqual([5_000, 185_000]);
+  });
+
+  test("is not when it comes back, was refused, or the connection ends before", () => {
+    connect();
+    pass(4_000);
+    hear(EPOCH, true, false);
+    pass(180_000);
+    membership.down();
+    connect();
+    pass(4_000);
+    membership.down();
+    isTaken = false;
+    connect();
+    pass(180_000);
+    expect(unheardMs).toEqual([]);
+  });
+
+  test("is missed all the same when what comes back is of an earlier connection", () => {
+    connect();
+    hear(EPOCH, true, false);
+    membership.down();
+    connect();
+    hear(EPOCH, false, true, 1);
+    pass(5_000);
+    expect(unheardMs).toEqual([5_000]);
+  });
 });
