@@ -1,6 +1,7 @@
 /** The processes that are measured, each alone on a free port, and the memory they take. */
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { endProcess } from "../support/end-process.ts";
 import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
 import { freePort, MOSQUITTO_MISSING, mosquittoPath } from "../support/mosquitto.ts";
@@ -145,8 +146,7 @@ async function start(name: string, command: string[], port: number): Promise<Ser
   const child = spawnQuietly(command);
   const stop = async () => {
     child.kill("SIGCONT"); // a stopped process would not hear the rest
-    child.kill("SIGTERM");
-    await child.exited;
+    await endProcess(child);
   };
   await eventually(`${name} listens`, async () => {
     if (child.exitCode !== null) throw new Error(`it ended with exit code ${child.exitCode}`);

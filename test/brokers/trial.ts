@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ClusterNode, type ClusterNodeOptions } from "../support/cluster.ts";
+import { endProcess } from "../support/end-process.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort } from "../support/mosquitto.ts";
 import type { BrokerKind } from "./broker-kinds.ts";
@@ -168,7 +169,10 @@ class RunningBroker {
 
   static async start(kind: BrokerKind): Promise<RunningBroker> {
     const directory = mkdtempSync(join(tmpdir(), "merklekv-broker-"));
-    const broker = new RunningBroker(kind, await freePort(), directory);
+    let port: number;
+    do port = await freePort();
+    while (kind.secondPort !== undefined && (await canConnect(kind.secondPort(port))));
+    const broker = new RunningBroker(kind, port, directory);
     await broker.begin();
     return broker;
   }
@@ -189,32 +193,27 @@ class RunningBroker {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
+  /** One process after the other: a bridge that finds nobody waits long before it looks again. */
   private async begin(): Promise<void> {
     const { kind, port, directory } = this;
-    this.children = kind.start(port, directory).map(({ command, env }) =>
-      Bun.spawn([...command], {
+    this.children = [];
+    for (const [i, { command, env }] of kind.start(port, directory).entries()) {
+      const child = Bun.spawn([...command], {
         cwd: directory,
         env: { ...process.env, ...env },
         stdin: "ignore",
-        stdout: Bun.file(join(directory, "output.log")),
-        stderr: Bun.file(join(directory, "errors.log")),
-      }),
-    );
-    for (const at of [port, kind.secondPort?.(port)]) {
+        stdout: Bun.file(join(directory, `output${i}.log`)),
+        stderr: Bun.file(join(directory, `errors${i}.log`)),
+      });
+      this.children.push(child);
+      const at = [port, kind.secondPort?.(port)][i];
       if (at === undefined) continue;
       await eventually(`${kind.name} listens`, () => canConnect(at), BROKER_START_MS);
     }
   }
 
   private async kill(): Promise<void> {
-    for (const child of this.children) child.kill("SIGTERM");
-    await Promise.all(
-      this.children.map(async (child) => {
-        const timer = setTimeout(() => child.kill("SIGKILL"), 15_000);
-        await child.exited;
-        clearTimeout(timer);
-      }),
-    );
+    await Promise.all(this.children.map((child) => endProcess(child)));
   }
 }
 

@@ -130,7 +130,7 @@ describe("stopping", () => {
   test.each(["SIGTERM", "SIGINT"] as const)("%s is graceful", async (name) => {
     const node = await startNodeProcess();
     node.signal(name);
-    expect(await node.exited).toBe(0);
+    expect(await node.ended()).toBe(0);
   });
 
   test("SIGHUP does not stop it", async () => {
@@ -145,7 +145,7 @@ describe("stopping", () => {
   test("the end of standard input stops it only when that was asked for", async () => {
     const asked = await startNodeProcess();
     asked.endInput();
-    expect(await asked.exited).toBe(0);
+    expect(await asked.ended()).toBe(0);
 
     const env = { MERKLE_KV_NETWORK_BIND_PORT: "0" };
     const unasked = await runBinary(["serve"], { env });

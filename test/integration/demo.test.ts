@@ -52,7 +52,7 @@ const INVITATION = /nc 127\.0\.0\.1 \d+/;
 
 test("shows writes travelling, then ends with --exit", async () => {
   const demo = await startDemo("--exit");
-  expect(await demo.exited).toBe(0);
+  expect(await demo.ended()).toBe(0);
   const output = demo.output();
   const took = String.raw`\d+\.\d ms later\n`;
   expect(output).toMatch(/ broker +mqtt:\/\/127\.0\.0\.1:\d+\n/);
@@ -95,7 +95,7 @@ test("keeps three connected nodes running until Ctrl-C", async () => {
   await Promise.all([one!.close(), three!.close()]);
 
   demo.signal("SIGINT");
-  expect(await demo.exited).toBe(0);
+  expect(await demo.ended()).toBe(0);
   expectNothingLeft();
 });
 
@@ -110,7 +110,7 @@ test.each([
   const demo = await startDemo();
   await demo.waitFor(moment);
   demo.signal(name);
-  expect(await demo.exited).toBe(0);
+  expect(await demo.ended()).toBe(0);
   expectNothingLeft();
 });
 
@@ -128,7 +128,7 @@ test("says which node died, and ends", async () => {
   await demo.waitFor(INVITATION);
   const children = processes().filter((pid) => pid !== demo.pid);
   process.kill(children.at(-1)!, "SIGKILL");
-  expect(await demo.exited).toBe(1);
+  expect(await demo.ended()).toBe(1);
   expect(demo.output()).toMatch(/^merklekv: (node \d|broker) ended with exit code 137$/m);
   expectNothingLeft();
 });

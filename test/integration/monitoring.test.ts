@@ -12,6 +12,7 @@ import { HttpListener } from "../../src/http/http-listener.ts";
 import { LoopDelay } from "../../src/http/loop-delay.ts";
 import { infoTable, seriesTable } from "../../src/node-facts.ts";
 import { Authority } from "../support/certificates.ts";
+import { endProcess } from "../support/end-process.ts";
 import { eventually } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
 import { readMetrics, type Sample } from "../support/metrics-text.ts";
@@ -270,8 +271,7 @@ describe.skipIf(server === null || !existsSync(server))("Prometheus itself", () 
       expect(taken.map(({ name }) => name).sort()).toEqual(rules.map((it) => it.alert).sort());
       expect(taken.filter(({ state }) => state === "firing").map(({ name }) => name)).toEqual([]);
     } finally {
-      child.kill();
-      await child.exited;
+      await endProcess(child);
       rmSync(directory, { recursive: true });
     }
   });

@@ -390,7 +390,7 @@ describe("the end", () => {
     half.sendRaw("SET b");
     node.signal(signal);
     await Promise.all([client.closed, half.closed]);
-    expect(await node.exited).toBe(0);
+    expect(await node.ended()).toBe(0);
     await expect(LineClient.connect(node.port)).rejects.toThrow();
   });
 
@@ -404,7 +404,7 @@ describe("the end", () => {
     client.sendRaw(request);
     expect((await client.readBytes(reply.length)).toString()).toBe(reply);
     await Promise.all([client.closed, other.closed]);
-    expect(await node.exited).toBe(0);
+    expect(await node.ended()).toBe(0);
   });
 
   test("waits for a client to read its replies", async () => {
@@ -426,7 +426,7 @@ describe("the end", () => {
     await ended;
     expect(received).toBe(20 * 1_000_001);
     socket.end();
-    expect(await node.exited).toBe(0);
+    expect(await node.ended()).toBe(0);
   });
 });
 
@@ -444,7 +444,7 @@ test("a port in use: one clear line, and an exit code", async () => {
     const child = await runBinary(["serve"], {
       env: { MERKLE_KV_NETWORK_BIND_PORT: String(node.port), MERKLE_KV_MQTT_ENABLED: "false" },
     });
-    expect(await child.exited).not.toBe(0);
+    expect(await child.ended()).not.toBe(0);
     const complaints = child
       .output()
       .split("\n")

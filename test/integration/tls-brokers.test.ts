@@ -212,9 +212,8 @@ describe("the embedded broker", () => {
   });
   /** The line may come a moment after the one that says that the node is ready. */
   const portOf = async (node: NodeOnDisk): Promise<string> => {
-    const line = /Embedded broker listening.* tls=127\.0\.0\.1:(\d+)/;
-    const found = await eventually("it says its port", () => line.exec(node.output()));
-    return found[1]!;
+    const [, port] = await node.waitFor(/Embedded broker listening.* tls=127\.0\.0\.1:(\d+)/);
+    return port!;
   };
 
   test("serves TLS alone, and asks for a name and a password", async () => {

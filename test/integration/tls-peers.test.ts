@@ -94,9 +94,7 @@ describe("nodes", () => {
       "mqtt.embedded": { bind_port: 0, tls_port: 0 },
     };
     const a = await startNode("a", hosting);
-    // The log is written a moment after the line that says that the node is ready, or before.
-    const listening = /Embedded broker listening address=127\.0\.0\.1:(\d+)/;
-    const [, port] = await eventually("it says its port", () => listening.exec(a.output()));
+    const [, port] = await a.waitFor(/Embedded broker listening address=127\.0\.0\.1:(\d+)/);
     const mqtt = { mqtt: { broker_address: `mqtt://127.0.0.1:${port}` } };
     await startNode("b", mqtt);
     await startNode("old", { ...mqtt, tls: { cert_file: "", key_file: "", ca_file: "" } });

@@ -23,7 +23,6 @@ afterEach(async () => {
 });
 
 const path = (name: string): string => join(directory, name);
-const LIMITS = { timeout: 120_000 };
 
 async function start(id: string, options: ClusterNodeOptions): Promise<ClusterNode> {
   const node = await ClusterNode.start(id, options);
@@ -148,7 +147,7 @@ describe.skipIf(mosquittoPath === null)("through mosquitto", () => {
     });
   }
 
-  test("packets are as short as they have to be, seal and all", LIMITS, async () => {
+  test("packets are as short as they have to be, seal and all", async () => {
     await runToEnd(["keygen", path("key")]);
     const options = {
       broker: broker.address,
@@ -166,7 +165,7 @@ describe.skipIf(mosquittoPath === null)("through mosquitto", () => {
     expect(await a.fact("replication_refused_forged")).toBe(0);
   });
 
-  test("two nodes with one id find out, though each takes the other's past", LIMITS, async () => {
+  test("two nodes with one id find out, though each takes the other's past", async () => {
     await runToEnd(["keygen", path("key")]);
     const options = (client_id: string): ClusterNodeOptions => ({
       broker: broker.address,
@@ -182,60 +181,56 @@ describe.skipIf(mosquittoPath === null)("through mosquitto", () => {
     }
   });
 
-  test(
-    "the secret is changed as the documentation says, and nobody is left out",
-    LIMITS,
-    async () => {
-      const page = readFileSync(join(projectRoot, "docs/security.md"), "utf8");
-      const section = page.split("\n### Of the cluster secret\n")[1]!.split("\n### ")[0]!;
-      const blocks = [...section.matchAll(/^ *```(\w+)\n([\s\S]*?)^ *```$/gm)];
-      const commands = blocks.filter(([, kind]) => kind === "console").map(([, , text]) => text!);
-      const steps = blocks.filter(([, kind]) => kind === "toml").map(([, , text]) => text!);
-      expect([commands.length, steps.length]).toEqual([2, 3]);
-      const run = async (text: string): Promise<void> => {
-        const PATH = `${dirname(await merklekvBinary())}:${process.env["PATH"]}`;
-        const lines = text.split("\n").map((line) => line.trim().replace(/^\$ /, ""));
-        const shell = Bun.spawn(["sh", "-ec", lines.join("\n")], { cwd: directory, env: { PATH } });
-        expect(await shell.exited).toBe(0);
-      };
-      const absolute = (text: string): Record<string, unknown> => {
-        const cluster = (TOML.parse(text)["cluster"] ?? {}) as Record<string, unknown>;
-        const place = (value: unknown): unknown =>
-          Array.isArray(value) ? value.map(place) : path(String(value));
-        return Object.fromEntries(Object.entries(cluster).map(([k, v]) => [k, place(v)]));
-      };
-      const at = (step: string): ClusterNodeOptions => ({
-        broker: broker.address,
-        cluster: absolute(step),
-        mqtt: { topic_prefix: "rotation" },
-        network: { advertise_address: "none" },
-        storage: { engine: "memory" },
-      });
+  test("the secret is changed as the documentation says, and nobody is left out", async () => {
+    const page = readFileSync(join(projectRoot, "docs/security.md"), "utf8");
+    const section = page.split("\n### Of the cluster secret\n")[1]!.split("\n### ")[0]!;
+    const blocks = [...section.matchAll(/^ *```(\w+)\n([\s\S]*?)^ *```$/gm)];
+    const commands = blocks.filter(([, kind]) => kind === "console").map(([, , text]) => text!);
+    const steps = blocks.filter(([, kind]) => kind === "toml").map(([, , text]) => text!);
+    expect([commands.length, steps.length]).toEqual([2, 3]);
+    const run = async (text: string): Promise<void> => {
+      const PATH = `${dirname(await merklekvBinary())}:${process.env["PATH"]}`;
+      const lines = text.split("\n").map((line) => line.trim().replace(/^\$ /, ""));
+      const shell = Bun.spawn(["sh", "-ec", lines.join("\n")], { cwd: directory, env: { PATH } });
+      expect(await shell.exited).toBe(0);
+    };
+    const absolute = (text: string): Record<string, unknown> => {
+      const cluster = (TOML.parse(text)["cluster"] ?? {}) as Record<string, unknown>;
+      const place = (value: unknown): unknown =>
+        Array.isArray(value) ? value.map(place) : path(String(value));
+      return Object.fromEntries(Object.entries(cluster).map(([k, v]) => [k, place(v)]));
+    };
+    const at = (step: string): ClusterNodeOptions => ({
+      broker: broker.address,
+      cluster: absolute(step),
+      mqtt: { topic_prefix: "rotation" },
+      network: { advertise_address: "none" },
+      storage: { engine: "memory" },
+    });
 
-      await runToEnd(["keygen", path("cluster.key")]);
-      const first = '[cluster]\nsecret_file = "cluster.key"\n';
-      for (const id of ["a", "b"]) await start(id, at(first));
-      await arrives(nodes[0]!, nodes[1]!, "before");
-      await run(commands[0]!);
-      let key = 0;
-      for (const step of steps) {
-        for (const [i, node] of nodes.entries()) {
-          const changes = await node.fact("cluster_secret_changes");
-          node.configure(at(step));
-          await eventually("it is in use", async () => {
-            return (await node.fact("cluster_secret_changes")) > changes;
-          });
-          const other = nodes[1 - i]!;
-          await arrives(node, other, `k${key++}`);
-          await arrives(other, node, `k${key++}`);
-        }
+    await runToEnd(["keygen", path("cluster.key")]);
+    const first = '[cluster]\nsecret_file = "cluster.key"\n';
+    for (const id of ["a", "b"]) await start(id, at(first));
+    await arrives(nodes[0]!, nodes[1]!, "before");
+    await run(commands[0]!);
+    let key = 0;
+    for (const step of steps) {
+      for (const [i, node] of nodes.entries()) {
+        const changes = await node.fact("cluster_secret_changes");
+        node.configure(at(step));
+        await eventually("it is in use", async () => {
+          return (await node.fact("cluster_secret_changes")) > changes;
+        });
+        const other = nodes[1 - i]!;
+        await arrives(node, other, `k${key++}`);
+        await arrives(other, node, `k${key++}`);
       }
-      await run(commands[1]!);
-      for (const node of nodes) {
-        expect(await node.ask("DBSIZE")).toBe(`${key + 1}`);
-        const refused = await node.fact("replication_refused_other_secret");
-        expect(refused).toBe(0);
-      }
-    },
-  );
+    }
+    await run(commands[1]!);
+    for (const node of nodes) {
+      expect(await node.ask("DBSIZE")).toBe(`${key + 1}`);
+      const refused = await node.fact("replication_refused_other_secret");
+      expect(refused).toBe(0);
+    }
+  });
 });

@@ -95,68 +95,64 @@ test("every section with commands has a test", () => {
   for (const heading of own) expect(found).toContain(heading);
 });
 
-test.skipIf(mosquittoPath === null)(
-  "the set-up, in ten lines",
-  async () => {
-    const commands = commandsOf("## Set-up in ten lines");
-    expect(commands).toHaveLength(10);
-    const broker = await Mosquitto.start();
-    const ports = [await freePort(), await freePort()];
-    let node = 0;
-    let password = "";
-    const printed: string[] = [];
-    for (const line of commands) {
-      // Another machine, and its address, are all that is not as it stands there.
-      const command = line
-        .replaceAll("mqtt://10.0.0.1:1883", broker.address)
-        .replaceAll("host1:", "")
-        .replace(/^scp -p/, "cp -p")
-        .replace(/^(merklekv init .*)$/, `$1 --port ${ports[node]}`)
-        .replace(/^merklekv cli/, `merklekv cli -p ${ports[1]}`);
-      if (/^merklekv serve/.test(command)) {
-        await serve(command);
-        node++;
-        continue;
-      }
-      const asks = command.includes("--askpass");
-      const output = await run(command, asks ? `${password}\n` : "");
-      if (password === "") password = /^ {4}(\S{32})$/m.exec(output)![1]!;
-      printed.push(output.trim().split("\n").at(-1)!.replace("Password: ", ""));
+test.skipIf(mosquittoPath === null)("the set-up, in ten lines", async () => {
+  const commands = commandsOf("## Set-up in ten lines");
+  expect(commands).toHaveLength(10);
+  const broker = await Mosquitto.start();
+  const ports = [await freePort(), await freePort()];
+  let node = 0;
+  let password = "";
+  const printed: string[] = [];
+  for (const line of commands) {
+    // Another machine, and its address, are all that is not as it stands there.
+    const command = line
+      .replaceAll("mqtt://10.0.0.1:1883", broker.address)
+      .replaceAll("host1:", "")
+      .replace(/^scp -p/, "cp -p")
+      .replace(/^(merklekv init .*)$/, `$1 --port ${ports[node]}`)
+      .replace(/^merklekv cli/, `merklekv cli -p ${ports[1]}`);
+    if (/^merklekv serve/.test(command)) {
+      await serve(command);
+      node++;
+      continue;
     }
-    expect(printed.slice(-3)).toEqual(["OK", "OK", "(null)"]);
-    const as = (user: string, port: number, words: string) =>
-      runToEnd([], {
-        ...shell(`merklekv cli -p ${port} --user ${user} --askpass ${words}`),
-        input: `${user === "admin" ? password : readFileSync(join(directory, "dash.password"))}\n`,
-      });
-    expect((await as("admin", ports[0]!, "SET site:1 up")).output).toContain("OK");
-    const get = `merklekv cli -p ${ports[1]} --user dash --pass-file dash.password GET site:1`;
-    await eventually("it is there", async () => (await run(get)) === "up\n");
-    expect((await as("dash", ports[1]!, "SET site:1 down")).output).toContain("Permission denied");
-    expect((await as("dash", ports[1]!, "GET other")).output).toContain("Permission denied");
-    // Nothing waits for this file, so the last lines may come a little later.
-    const about = (name: string) =>
-      readFileSync(join(directory, "node2/audit.jsonl"), "utf8")
-        .split("\n")
-        .slice(0, -1)
-        .map((line) => JSON.parse(line) as Record<string, unknown>)
-        .filter(({ event }) => event === name);
-    await eventually("both denials are written", () => about("denied").length >= 2);
-    expect(about("acl").map(({ command, detail }) => [command, detail])).toEqual([
-      ["ACL SETUSER", "dash"],
-      ["ACL SAVE", undefined],
-    ]);
-    expect(about("denied").map(({ user, command, key }) => [user, command, key])).toEqual([
-      ["dash", "SET", "site:1"],
-      ["dash", "GET", "other"],
-    ]);
-    for (const name of ["node1", "node2", "first"]) {
-      expect(statSync(join(directory, name)).mode & 0o777).toBe(0o700);
-    }
-    await broker.stop();
-  },
-  60_000,
-);
+    const asks = command.includes("--askpass");
+    const output = await run(command, asks ? `${password}\n` : "");
+    if (password === "") password = /^ {4}(\S{32})$/m.exec(output)![1]!;
+    printed.push(output.trim().split("\n").at(-1)!.replace("Password: ", ""));
+  }
+  expect(printed.slice(-3)).toEqual(["OK", "OK", "(null)"]);
+  const as = (user: string, port: number, words: string) =>
+    runToEnd([], {
+      ...shell(`merklekv cli -p ${port} --user ${user} --askpass ${words}`),
+      input: `${user === "admin" ? password : readFileSync(join(directory, "dash.password"))}\n`,
+    });
+  expect((await as("admin", ports[0]!, "SET site:1 up")).output).toContain("OK");
+  const get = `merklekv cli -p ${ports[1]} --user dash --pass-file dash.password GET site:1`;
+  await eventually("it is there", async () => (await run(get)) === "up\n");
+  expect((await as("dash", ports[1]!, "SET site:1 down")).output).toContain("Permission denied");
+  expect((await as("dash", ports[1]!, "GET other")).output).toContain("Permission denied");
+  // Nothing waits for this file, so the last lines may come a little later.
+  const about = (name: string) =>
+    readFileSync(join(directory, "node2/audit.jsonl"), "utf8")
+      .split("\n")
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+      .filter(({ event }) => event === name);
+  await eventually("both denials are written", () => about("denied").length >= 2);
+  expect(about("acl").map(({ command, detail }) => [command, detail])).toEqual([
+    ["ACL SETUSER", "dash"],
+    ["ACL SAVE", undefined],
+  ]);
+  expect(about("denied").map(({ user, command, key }) => [user, command, key])).toEqual([
+    ["dash", "SET", "site:1"],
+    ["dash", "GET", "other"],
+  ]);
+  for (const name of ["node1", "node2", "first"]) {
+    expect(statSync(join(directory, name)).mode & 0o777).toBe(0o700);
+  }
+  await broker.stop();
+});
 
 describe("encryption at rest", () => {
   let port = 0;
@@ -301,7 +297,7 @@ describe("users", () => {
     expect([await runAs(take!), await runAs(saveAgain!)]).toEqual(["OK", "OK"]);
     expect(await runAs(kill!)).toBe("1");
     program.write("GET site:1:temp\n");
-    expect(await program.exited).toBe(1);
+    expect(await program.ended()).toBe(1);
     expect((await at("dash.password")).output).toContain("Not authenticated");
     await run(move!);
     expect(await at("dash.password")).toEqual(works);

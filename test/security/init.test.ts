@@ -110,63 +110,59 @@ test("a secret that others may read is not taken over", async () => {
   expect(existsSync(inside("second"))).toBe(false);
 });
 
-test.skipIf(mosquittoPath === null)(
-  "what it prints starts two nodes that agree",
-  async () => {
-    const broker = await Mosquitto.start();
-    const binary = await merklekvBinary();
-    mkdirSync(inside("bin"));
-    symlinkSync(binary, inside("bin", "merklekv"));
-    const ports = [await freePort(), await freePort()];
-    const shell = (command: string, env: Record<string, string> = {}) => {
-      const PATH = `${inside("bin")}:${process.env["PATH"]}`;
-      return { command: ["sh", "-c", command], cwd: directory, env: { PATH, ...env } };
-    };
-    const run = async (command: string, env: Record<string, string> = {}, input = "") => {
-      const ended = await runToEnd([], { ...shell(command, env), input });
-      return ended;
-    };
-    const serve = async (command: string) => {
-      const node = await runBinary([], shell(`exec ${command}`));
-      await node.waitFor(/ready: node/);
-      return node;
-    };
-    const url = `mqtt://127.0.0.1:${broker.port}`;
-    const made = await run(`merklekv init first-node --broker ${url} --port ${ports[0]}`);
-    const [password, start, talk, fetch, second] = shownIn(made.output);
-    const first = await serve(start!);
-    expect(await run(talk!, {}, `${password}\n`)).toMatchObject({ code: 0 });
+test.skipIf(mosquittoPath === null)("what it prints starts two nodes that agree", async () => {
+  const broker = await Mosquitto.start();
+  const binary = await merklekvBinary();
+  mkdirSync(inside("bin"));
+  symlinkSync(binary, inside("bin", "merklekv"));
+  const ports = [await freePort(), await freePort()];
+  const shell = (command: string, env: Record<string, string> = {}) => {
+    const PATH = `${inside("bin")}:${process.env["PATH"]}`;
+    return { command: ["sh", "-c", command], cwd: directory, env: { PATH, ...env } };
+  };
+  const run = async (command: string, env: Record<string, string> = {}, input = "") => {
+    const ended = await runToEnd([], { ...shell(command, env), input });
+    return ended;
+  };
+  const serve = async (command: string) => {
+    const node = await runBinary([], shell(`exec ${command}`));
+    await node.waitFor(/ready: node/);
+    return node;
+  };
+  const url = `mqtt://127.0.0.1:${broker.port}`;
+  const made = await run(`merklekv init first-node --broker ${url} --port ${ports[0]}`);
+  const [password, start, talk, fetch, second] = shownIn(made.output);
+  const first = await serve(start!);
+  expect(await run(talk!, {}, `${password}\n`)).toMatchObject({ code: 0 });
 
-    // As scp does, without another host.
-    expect(fetch).toMatch(/^mkdir -m 700 first && scp -p THIS_HOST:\S+ first\/$/);
-    mkdirSync(inside("first"), { mode: 0o700 });
-    for (const name of ["cluster.key", "users.acl"]) {
-      copyFileSync(inside("first-node", name), inside("first", name));
-      chmodSync(inside("first", name), 0o600);
-    }
-    const joined = await run(`${second} --port ${ports[1]}`);
-    expect(joined).toMatchObject({ code: 0 });
-    const [startSecond, talkSecond] = shownIn(joined.output);
-    const other = await serve(startSecond!);
+  // As scp does, without another host.
+  expect(fetch).toMatch(/^mkdir -m 700 first && scp -p THIS_HOST:\S+ first\/$/);
+  mkdirSync(inside("first"), { mode: 0o700 });
+  for (const name of ["cluster.key", "users.acl"]) {
+    copyFileSync(inside("first-node", name), inside("first", name));
+    chmodSync(inside("first", name), 0o600);
+  }
+  const joined = await run(`${second} --port ${ports[1]}`);
+  expect(joined).toMatchObject({ code: 0 });
+  const [startSecond, talkSecond] = shownIn(joined.output);
+  const other = await serve(startSecond!);
 
-    const login = { MERKLE_KV_USER: "admin", MERKLE_KV_PASSWORD: password! };
-    const ask = async (port: number, words: string) =>
-      (await run(`merklekv cli -p ${port} ${words}`, login)).output.trim();
-    expect(await ask(ports[0]!, "SET greeting hello")).toBe("OK");
-    await eventually("the second node has it", async () => {
-      return (await ask(ports[1]!, "GET greeting")) === "hello";
-    });
-    expect(await ask(ports[1]!, "SET answer back")).toBe("OK");
-    await eventually("and the first has its answer", async () => {
-      return (await ask(ports[0]!, "GET answer")) === "back";
-    });
-    expect(await run(talkSecond!, {}, "wrong\n")).toMatchObject({ code: 1 });
-    const stranger = await run(`merklekv cli -p ${ports[0]} GET greeting`);
-    expect(stranger.output).toContain("Not authenticated");
-    for (const node of [first, other]) await node.stop();
-    await broker.stop();
-    for (const node of [first, other]) expect(node.output()).not.toContain(password!);
-    expect(readFileSync(inside("first-node", "audit.jsonl"), "utf8")).not.toContain(password!);
-  },
-  60_000,
-);
+  const login = { MERKLE_KV_USER: "admin", MERKLE_KV_PASSWORD: password! };
+  const ask = async (port: number, words: string) =>
+    (await run(`merklekv cli -p ${port} ${words}`, login)).output.trim();
+  expect(await ask(ports[0]!, "SET greeting hello")).toBe("OK");
+  await eventually("the second node has it", async () => {
+    return (await ask(ports[1]!, "GET greeting")) === "hello";
+  });
+  expect(await ask(ports[1]!, "SET answer back")).toBe("OK");
+  await eventually("and the first has its answer", async () => {
+    return (await ask(ports[0]!, "GET answer")) === "back";
+  });
+  expect(await run(talkSecond!, {}, "wrong\n")).toMatchObject({ code: 1 });
+  const stranger = await run(`merklekv cli -p ${ports[0]} GET greeting`);
+  expect(stranger.output).toContain("Not authenticated");
+  for (const node of [first, other]) await node.stop();
+  await broker.stop();
+  for (const node of [first, other]) expect(node.output()).not.toContain(password!);
+  expect(readFileSync(inside("first-node", "audit.jsonl"), "utf8")).not.toContain(password!);
+});

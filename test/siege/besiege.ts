@@ -5,7 +5,7 @@
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { merklekvBinary } from "../support/binary.ts";
-import { eventually } from "../support/eventually.ts";
+import { eventually, within } from "../support/eventually.ts";
 import { LineClient } from "../support/line-client.ts";
 import { Mosquitto } from "../support/mosquitto.ts";
 import type { Attack, Stage } from "./attack.ts";
@@ -42,6 +42,8 @@ const FIRST: readonly string[] =
         `{ renice -n -10 $$; echo -10 > /proc/$$/autogroup; } >/dev/null 2>&1; exec "$0" "$@"`,
       ];
 const ATTACK_DEADLINE_MS = 180_000;
+/** The same of a part of one. */
+const PART_DEADLINE_MS = 90_000;
 /** More lines than this in the log are a flood, whatever they say. */
 const MOST_LOG_LINES = 1_000;
 
@@ -54,7 +56,10 @@ export async function besiege(attack: Attack, scale: number): Promise<Verdict> {
   node.forgetPeak();
   const before = node.memoryBytes();
   const polite = await startPolite(node, scene);
-  await within(ATTACK_DEADLINE_MS, attack.run(stage)).catch((error) => faults.push(String(error)));
+  const deadlineMs = scale < 1 ? PART_DEADLINE_MS : ATTACK_DEADLINE_MS;
+  await within(deadlineMs, attack.run(stage), `the attack took over ${deadlineMs / 1_000} s`).catch(
+    (error) => faults.push(String(error)),
+  );
   const report = await polite.finish();
   if (report.failure !== null) faults.push(`the polite client was failed: ${report.failure}`);
   if (report.wrongReads > 0) faults.push(`${report.wrongReads} reads did not show the last write`);
@@ -199,17 +204,4 @@ function falseLines({ mayLog }: Attack, output: string): string[] {
   const found = lines.filter(isFalse).map((line) => `it logged: ${line.slice(0, 300)}`);
   if (lines.length > MOST_LOG_LINES) found.push(`it logged ${lines.length} lines`);
   return found.slice(0, 5);
-}
-
-async function within(deadlineMs: number, attack: Promise<void>): Promise<void> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => late.reject(new Error(`the attack took over ${deadlineMs / 1_000} s`)),
-    deadlineMs,
-  );
-  try {
-    await Promise.race([attack, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -73,6 +73,11 @@ export class NodeOnDisk {
     return this.written + (this.running?.output() ?? "");
   }
 
+  /** As `BinaryProcess.waitFor`, in what its present run has written. */
+  waitFor(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.process.waitFor(pattern);
+  }
+
   /** Whether it runs: false after an exit that nobody asked for. */
   async isRunning(): Promise<boolean> {
     return (await Promise.race([this.process.exited, Promise.resolve(null)])) === null;

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { projectRoot } from "../support/binary.ts";
 import { partsOf } from "./parts.ts";
 import { outcomeOf, report, type Outcome } from "./report.ts";
+import { tellOfSilence } from "./silence.ts";
 
 /** How many processes run tests at a time: one more than there are cores, because many wait. */
 const LANES = Math.min(4, availableParallelism() + 1);
@@ -61,7 +62,9 @@ async function runBun(args: string[]): Promise<{ code: number | null; output: st
     timeout: MOST_MS,
     killSignal: "SIGKILL",
   });
+  const endTelling = tellOfSilence(file, child.pid);
   await child.exited;
+  endTelling();
   closeSync(file);
   const output = readFileSync(path, "utf8");
   const seconds = ((performance.now() - startedMs) / 1_000).toFixed(1);

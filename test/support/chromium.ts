@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { endProcess } from "./end-process.ts";
 
 /** Where Chromium is installed; null when it is not. */
 export const chromium: string | null = Bun.which("chromium") ?? Bun.which("google-chrome");
@@ -29,8 +30,7 @@ export async function browse(
     const ended = child.exited.then((code) => Promise.reject(new Error(`chromium: ${code}`)));
     await Promise.race([done, ended]);
   } finally {
-    child.kill();
-    await child.exited;
+    await endProcess(child);
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   }
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { merklekvBinary } from "./binary.ts";
-import { DEADLINE_MS } from "./eventually.ts";
+import { DEADLINE_MS, within } from "./eventually.ts";
 
 /** Any run of the binary. */
 export interface BinaryProcess {
@@ -21,7 +21,12 @@ export interface BinaryProcess {
   stop(): Promise<number>;
   /** SIGKILL, then waits. */
   kill(): Promise<void>;
-  /** Exit code, or 128 + the signal's number, once it has ended. */
+  /**
+   * Its exit code, or 128 + the signal's number, once it has ended by itself and all that it wrote
+   * was read. Throws when it does not end by a deadline (it is killed).
+   */
+  ended(): Promise<number>;
+  /** The same without a deadline, for those who do not wait for it. */
   readonly exited: Promise<number>;
 }
 
@@ -55,7 +60,7 @@ export async function runBinary(
     stderr: "pipe",
   });
   let output = "";
-  let ended = false;
+  let hasEnded = false;
   let news = Promise.withResolvers<void>(); // settles when one of these two changes
   const announce = () => {
     news.resolve();
@@ -71,7 +76,7 @@ export async function runBinary(
   const gathered = Promise.all([gather(child.stdout), gather(child.stderr)]);
   const exited = child.exited.then(async (code) => {
     await gathered;
-    ended = true;
+    hasEnded = true;
     announce();
     return code;
   });
@@ -83,8 +88,8 @@ export async function runBinary(
       for (let timedOut: unknown; ; timedOut = await Promise.race([news.promise, late])) {
         const match = pattern.exec(output);
         if (match) return match;
-        if (!ended && !timedOut) continue;
-        const problem = ended ? "ended" : `went on for ${DEADLINE_MS} ms`;
+        if (!hasEnded && !timedOut) continue;
+        const problem = hasEnded ? "ended" : `went on for ${DEADLINE_MS} ms`;
         throw new Error(`merklekv ${problem} without ${pattern}; its output:\n${output}`);
       }
     } finally {
@@ -95,15 +100,17 @@ export async function runBinary(
     child.kill("SIGKILL");
     await exited;
   };
-  const stop = async () => {
+  const ended = async () => {
+    try {
+      return await within(DEADLINE_MS, exited, `merklekv did not end within ${DEADLINE_MS} ms`);
+    } catch (error) {
+      child.kill("SIGKILL");
+      throw new Error(`${(error as Error).message}; its output:\n${output}`);
+    }
+  };
+  const stop = () => {
     child.kill("SIGTERM");
-    const { promise: late, resolve } = Promise.withResolvers<"late">();
-    const timer = setTimeout(() => resolve("late"), DEADLINE_MS);
-    const code = await Promise.race([exited, late]);
-    clearTimeout(timer);
-    if (code !== "late") return code;
-    await kill();
-    throw new Error(`merklekv did not stop within ${DEADLINE_MS} ms; its output:\n${output}`);
+    return ended();
   };
   return {
     pid: child.pid,
@@ -117,11 +124,12 @@ export async function runBinary(
     signal: (name) => child.kill(name),
     stop,
     kill,
+    ended,
     exited,
   };
 }
 
-/** Runs the binary to its end. Standard input holds `input` and no more. */
+/** Runs the binary to its end, as `ended` has it. Standard input holds `input` and no more. */
 export async function runToEnd(
   args: string[],
   options: {
@@ -135,7 +143,7 @@ export async function runToEnd(
   // Who reads nothing may have ended before it is written.
   if (options.input) child.write(options.input);
   child.endInput();
-  return { code: await child.exited, output: child.output() };
+  return { code: await child.ended(), output: child.output() };
 }
 
 /**

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
 import type { CertificateFiles } from "./certificates.ts";
-import { DEADLINE_MS } from "./eventually.ts";
+import { DEADLINE_MS, within } from "./eventually.ts";
 
 /** How it connects. */
 export interface TlsClientOptions {
@@ -29,7 +29,7 @@ export async function connectTls(options: TlsClientOptions): Promise<TLSSocket> 
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   socket.once("secureConnect", resolve).once("error", reject);
   socket.once("close", () => reject(new Error("closed")));
-  await promise;
+  await within(DEADLINE_MS, promise, `no end of the handshake with port ${port}`);
   socket.on("error", () => {}); // "close" follows
   return socket;
 }

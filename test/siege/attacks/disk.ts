@@ -109,7 +109,7 @@ export const disk: readonly Attack[] = [
       const half = Buffer.concat([Buffer.from([0x10, 0xf0, 0xff, 0xff, 0x01]), Buffer.alloc(4e6)]);
       const sockets: Socket[] = [];
       for (let i = 0; i < stage.times(200); i++) {
-        const socket = connectSocket(brokerPort(stage), "127.0.0.1");
+        const socket = connectSocket(await brokerPort(stage), "127.0.0.1");
         socket.on("error", () => {});
         sockets.push(socket);
         await new Promise<void>((resolve) => {
@@ -128,7 +128,7 @@ export const disk: readonly Attack[] = [
     settings: EMBEDDED,
     async run(stage) {
       for (let i = 0; i < stage.times(1_000); i++) {
-        const socket = connectSocket(brokerPort(stage), "127.0.0.1");
+        const socket = connectSocket(await brokerPort(stage), "127.0.0.1");
         socket.on("error", () => {});
         const closed = new Promise((resolve) => socket.once("close", resolve));
         socket.write(Buffer.from([0x30, 0xff, 0xff, 0xff, 0x7f]));
@@ -170,12 +170,13 @@ async function segmentOf(client: LineClient): Promise<number> {
 }
 
 /** Where the embedded broker listens, by the log. */
-function brokerPort({ node }: Stage): number {
-  return Number(/Embedded broker listening address=\S+:(\d+)/.exec(node.output())![1]);
+async function brokerPort({ node }: Stage): Promise<number> {
+  const [, port] = await node.waitFor(/Embedded broker listening address=\S+:(\d+)/);
+  return Number(port);
 }
 
 async function join(stage: Stage, options: IClientOptions = {}): Promise<MqttClient> {
-  const client = await connectAsync(`mqtt://127.0.0.1:${brokerPort(stage)}`, {
+  const client = await connectAsync(`mqtt://127.0.0.1:${await brokerPort(stage)}`, {
     protocolVersion: 4,
     reconnectPeriod: 0,
     ...options,

@@ -111,9 +111,8 @@ export const variations: readonly Attack[] = [
       "mqtt.embedded": { bind_port: 0 },
     },
     async run(stage) {
-      const port = Number(
-        /Embedded broker listening address=\S+:(\d+)/.exec(stage.node.output())?.[1],
-      );
+      const listening = /Embedded broker listening address=\S+:(\d+)/;
+      const [, port] = await stage.node.waitFor(listening);
       for (const levels of [2_000, 1_000, 500, 100, 50]) {
         for (let i = 0; i < stage.times(20); i++) {
           const client = await connectAsync(`mqtt://127.0.0.1:${port}`, {
