@@ -90,6 +90,7 @@ export function createServices(node: ServedNode): Services {
     heapBytes,
     synchronization: antiEntropy,
     merkleRoot: () => antiEntropy.rootHex ?? "0".repeat(64),
+    merkleKey: () => antiEntropy.trees.currentKey || "name",
     clientList: () => node.listener.list(),
     // What the facts are about is made after this.
     info: () => (info ??= infoOf(partsOf(node, services)))(),

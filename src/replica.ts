@@ -188,9 +188,6 @@ export class Replica {
     this.clockWatch = clockWatch;
     this.antiEntropy = this.createAntiEntropy();
     clockWatch.onChange = () => this.antiEntropy.noteTimeChange();
-    const { tree } = this.antiEntropy;
-    for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) tree.changed(id);
-    store.observers.push(tree);
     const { sweepEveryMs, sweepRows } = options.bounds ?? {};
     const upkeep = new ReplicaUpkeep({
       ...{ store, timing: options.world.timing, storage: options.storage, logger: options.logger },
@@ -275,7 +272,7 @@ export class Replica {
       ...(brokerTls && { brokerTls }),
       isRelaying: options.antiEntropy.broker_bytes_per_second > 0,
       version,
-      rootHex: () => this.antiEntropy.rootHex,
+      trees: () => this.antiEntropy.trees,
       lastEpoch: Number(new TextDecoder().decode(journal.metadata(EPOCH_METADATA))),
       whenSafe(callback) {
         if (journal.safePosition === journal.position) callback();

@@ -17,7 +17,6 @@ import { Relay } from "./relay.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Sessions } from "./sessions.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
-import type { TreeUpdater } from "./tree-updater.ts";
 import type { Ways } from "./ways.ts";
 
 /** The parts of anti-entropy that facts are about. */
@@ -25,7 +24,6 @@ export interface AntiEntropyParts extends Pick<
   AntiEntropyOptions,
   "clock" | "members" | "setAside"
 > {
-  readonly keeper: TreeUpdater;
   readonly scheduler: Scheduler;
   readonly statistics: SyncStatistics;
   readonly sessions: Sessions;
@@ -34,6 +32,7 @@ export interface AntiEntropyParts extends Pick<
   readonly ways: Ways;
   readonly seal: PeerSeal;
   readonly sessionSlices: LongestSlice;
+  readonly treeSlices: LongestSlice;
 }
 
 /** For INFO, in its order. */
@@ -77,7 +76,7 @@ export const antiEntropyFacts: readonly Fact<AntiEntropyParts>[] = [
   ...within((it: AntiEntropyParts) => it.seal, PeerSeal.facts),
   ...within((it: AntiEntropyParts) => it.sessionSlices, longestSliceFacts("sync", "comparing")),
   ...within(
-    (it: AntiEntropyParts) => it.keeper.longestSlice,
+    (it: AntiEntropyParts) => it.treeSlices,
     longestSliceFacts("tree", "keeping the Merkle tree"),
   ),
   gauge(

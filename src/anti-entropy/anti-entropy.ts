@@ -9,8 +9,8 @@ import type { Link, LinkHandler, SyncControl, SyncReport } from "../ports.ts";
 import { unixMsOf } from "../core/data/clock.ts";
 import { compareExpiries, latestVersionOf } from "../core/data/merge.ts";
 import { Entry, compareVersions } from "../core/data/entry.ts";
-import { MerkleTree } from "../core/tree/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../core/tree/record-digest.ts";
+import { CURRENT } from "../core/data/capabilities.ts";
+import type { MerkleTree } from "../core/tree/merkle.ts";
 import { seriesWithin, within, type Fact, type Series } from "../fact.ts";
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import { delay, every, type Cancel } from "../timing.ts";
@@ -32,7 +32,8 @@ import { Relay } from "./relay.ts";
 import { Scheduler, type Job, type JobResult } from "./scheduler.ts";
 import { INTERRUPTED, ROUND_GREETING, Sessions, yieldOf } from "./sessions.ts";
 import { SyncStatistics } from "./sync-statistics.ts";
-import { LAG_MS, TreeUpdater } from "./tree-updater.ts";
+import { Trees } from "./trees.ts";
+import { LAG_MS } from "./tree-updater.ts";
 import { Ways } from "./ways.ts";
 
 const TICK_MS = 250;
@@ -56,10 +57,10 @@ export interface MetPeer {
 
 /** See the file header. */
 export class AntiEntropy implements SyncControl {
-  /** Belongs into `store.observers`. */
-  readonly tree: MerkleTree;
+  /** What this node compares, which sees what happens in the store. */
+  readonly trees: Trees;
 
-  private readonly keeper: TreeUpdater;
+  private readonly treeSlices: LongestSlice;
   private readonly scheduler: Scheduler;
   private readonly statistics: SyncStatistics;
   private readonly sessions: Sessions;
@@ -91,8 +92,12 @@ export class AntiEntropy implements SyncControl {
 
   constructor(private readonly options: AntiEntropyOptions) {
     const { store, settings, nodeId, logger, timing, random } = options;
-    this.tree = new MerkleTree(store, new RecordDigester(treeKeyOf(options.cluster)));
-    this.keeper = new TreeUpdater(this.tree, store, timing, this.createGauge());
+    this.treeSlices = this.createGauge();
+    this.trees = new Trees({
+      ...{ store, timing, cluster: options.cluster, secrets: options.secrets ?? null },
+      capabilities: options.capabilities ?? CURRENT,
+      longestSlice: this.treeSlices,
+    });
     this.statistics = new SyncStatistics(nodeId, logger, timing.nowMs, options.traffic);
     this.sessionSlices = this.createGauge();
     this.differences = new DifferenceMap(timing);
@@ -133,7 +138,12 @@ export class AntiEntropy implements SyncControl {
 
   /** The Merkle root in hex as of a few seconds ago; null before it is first computed. */
   get rootHex(): string | null {
-    return this.keeper.rootHex;
+    return this.trees.rootHex;
+  }
+
+  /** The tree that has that root. */
+  get tree(): MerkleTree {
+    return this.trees.current;
   }
 
   /** Each peer that was met, by its id. */
@@ -154,7 +164,7 @@ export class AntiEntropy implements SyncControl {
    * seconds, when that goes on in the background.
    */
   async start(): Promise<void> {
-    this.keeper.start();
+    this.trees.start();
     // Somebody may have said SHUTDOWN by now, here and below.
     if (this.isStopping) return;
     const { timing } = this.options;
@@ -191,7 +201,7 @@ export class AntiEntropy implements SyncControl {
     this.cancelTicks();
     this.sessions.stop();
     this.relay?.stop();
-    this.keeper.stop();
+    this.trees.stop();
   }
 
   /** `SYNC`. */
@@ -294,22 +304,23 @@ export class AntiEntropy implements SyncControl {
 
   /** Sessions are sealed with these from now on, or not at all. */
   renewSecrets(secrets: ClusterSecrets | null): void {
+    this.trees.renew(secrets);
     this.seal.renew(secrets);
   }
 
   /** `CONFIG RESETSTAT`. */
   resetPeaks(): void {
     this.sessionSlices.reset();
-    this.keeper.longestSlice.reset();
+    this.treeSlices.reset();
   }
 
   private get parts(): AntiEntropyParts {
     const { clock, members, setAside } = this.options;
-    const { keeper, scheduler, statistics, sessions, relay, waysTo: ways, seal } = this;
-    const { sessionSlices } = this;
+    const { scheduler, statistics, sessions, relay, waysTo: ways, seal } = this;
+    const { sessionSlices, treeSlices } = this;
     return {
       ...{ clock, members, setAside },
-      ...{ keeper, scheduler, statistics, sessions, relay, ways, seal, sessionSlices },
+      ...{ scheduler, statistics, sessions, relay, ways, seal, sessionSlices, treeSlices },
     };
   }
 
@@ -386,6 +397,7 @@ export class AntiEntropy implements SyncControl {
       timing,
       reach: this.waysTo.reach,
       seal: this.seal,
+      trees: this.trees,
       randomWords,
       maxQueuedBytes,
       longestSlice: this.sessionSlices,
@@ -397,7 +409,6 @@ export class AntiEntropy implements SyncControl {
         nowMs: clock.nowMs,
         isTimeKnown: () => clock.isSure,
         store,
-        tree: this.tree,
         contacts: members.contacts,
         get forgetAfterMs() {
           return members.forgetAfterMs;

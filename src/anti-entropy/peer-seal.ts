@@ -167,7 +167,7 @@ export class PeerSeal {
     const payload = handshake.readMessage(bytes.subarray(OPENING_HEADER_BYTES, length));
     if (payload === null) return format.rejectForged();
     if (!filter.note(handshake.theirEphemeral)) return format.rejectReplayed();
-    return { handshake, payload, length };
+    return { keyId, handshake, payload, length };
   }
 
   private handshake(

@@ -6,6 +6,8 @@ import { MOST_RIDING_BYTES, SealedLink } from "./sealed-link.ts";
 
 /** An opening that is what it should be. */
 export interface Opening {
+  /** Names the secret. */
+  readonly keyId: string;
   /** The handshake, at its second message. */
   readonly handshake: HandshakeState;
   /** What rode in it. */
@@ -23,9 +25,10 @@ export class CallingLink extends SealedLink {
     link: Link,
     onObjection: (objection: format.Objection) => void,
     private readonly begin: (payload: Uint8Array) => [Uint8Array, HandshakeState],
-    private readonly keyId: string,
+    keyId: string,
   ) {
     super(link, onObjection);
+    this.secretId = keyId;
   }
 
   protected sendEarly(bytes: Uint8Array): void {
@@ -44,7 +47,7 @@ export class CallingLink extends SealedLink {
     const first = unopened[0];
     if (first === format.REFUSAL) {
       if (unopened.length < format.REFUSAL_BYTES) return true;
-      return this.rejectAll(format.rejectRefusal(unopened[1], this.keyId));
+      return this.rejectAll(format.rejectRefusal(unopened[1], this.secretId));
     }
     if (first !== format.ANSWER || handshake === null) {
       return this.rejectAll(format.rejectUnsealedAnswer());
@@ -106,6 +109,7 @@ export class AnsweringLink extends SealedLink {
       this.reject(found);
       return true;
     }
+    this.secretId = found.keyId;
     this.unopened.skip(found.length);
     this.sealingReceived += found.length - found.payload.length;
     this.isAnswering = true;

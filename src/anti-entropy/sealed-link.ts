@@ -41,6 +41,8 @@ export abstract class SealedLink implements Link, LinkHandler {
   handler: LinkHandler | null = null;
   /** What was wrong with what came; null while nothing was. */
   problem: string | null = null;
+  /** The id of the secret with which it is sealed; empty while it is not. */
+  secretId = "";
   /** How many bytes more it sent than it was given. */
   sealingSent = 0;
   /** How many bytes more came than it passed on. */

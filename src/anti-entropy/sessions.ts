@@ -6,6 +6,7 @@
  */
 import type { Durability, Link, LinkHandler } from "../ports.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
+import { KEYED_BY_NAME } from "../core/tree/record-digest.ts";
 import { SyncSession, type SyncSessionOptions } from "../core/sync/session.ts";
 import type { SyncFailure, SyncResult } from "../core/sync/result.ts";
 import type { Timing } from "../timing.ts";
@@ -18,11 +19,13 @@ import { formatDestination, hostOf, isRelayAddress, type Destination } from "./d
 import { LongestSlice } from "./longest-slice.ts";
 import { Passages } from "./passages.ts";
 import type { PeerSeal } from "./peer-seal.ts";
-import type { SealedLink } from "./sealed-link.ts";
+import { SealedLink } from "./sealed-link.ts";
 import type { SessionYield } from "./news.ts";
 import { Semaphore } from "./semaphore.ts";
+import { SessionTree } from "./session-tree.ts";
 import { SessionTrace, type TracedEnding } from "./session-trace.ts";
 import type { SyncStatistics } from "./sync-statistics.ts";
+import type { Trees } from "./trees.ts";
 import type { Reach } from "./ways.ts";
 
 /** What all sessions of a node have in common. */
@@ -34,6 +37,8 @@ export interface SessionsOptions {
     | "mode"
     | "verify"
     | "fetchKeys"
+    | "treeFor"
+    | "differences"
     | "salt"
     | "monotonicMs"
     | "send"
@@ -50,6 +55,8 @@ export interface SessionsOptions {
   readonly reach: Reach;
   /** What they are sealed with. */
   readonly seal: PeerSeal;
+  /** What they compare. */
+  readonly trees: Trees;
   /** So many random words of 32 bits. */
   readonly randomWords: (count: number) => Uint32Array;
   readonly durability: Durability;
@@ -314,7 +321,9 @@ export class Sessions {
       this.options;
     const address = isRelayAddress(link.address) ? null : link.address;
     const { onPeerTime } = this.options;
-    const differences = this.options.differences.begin();
+    const compared = new SessionTree(this.options.trees, this.options.differences.begin(), () =>
+      link instanceof SealedLink ? link.secretId : KEYED_BY_NAME,
+    );
     const conversation: Conversation = new Conversation({
       link,
       timing,
@@ -330,14 +339,15 @@ export class Sessions {
           salt: this.newSalt(),
           monotonicMs: timing.nowMs,
           onPeerTime: (nodeId, unixMs) => onPeerTime(nodeId, unixMs, address),
-          differences,
+          treeFor: (features) => compared.treeFor(features),
+          differences: compared,
           send,
           onResumable,
           onEnd: end,
         }),
       onEnd: (result) => {
         this.conversations.delete(conversation);
-        differences.end(result.ok);
+        compared.end(result.ok);
         const { peerNodeId, entriesPostponed, postponedMs } = result;
         if (entriesPostponed > 0) this.options.onPostponed(peerNodeId, postponedMs);
         onEnd(result);

@@ -65,6 +65,13 @@ export class TreeUpdater {
     this.cancelSlice?.();
   }
 
+  /** Stops for good: the tree is empty from now on, and its memory is given back in slices. */
+  end(): void {
+    this.stop();
+    this.tree.clear();
+    this.slice(0, 0);
+  }
+
   private update(): void {
     const watermarkMs = watermarkBehind(this.store.clockMs(), LAG_MS);
     this.slice(timeHighOf(watermarkMs), timeLowOf(watermarkMs));

@@ -5,10 +5,11 @@
 import { OPEN_PEERS } from "../anti-entropy/peer-security.ts";
 import { PeerSeal } from "../anti-entropy/peer-seal.ts";
 import { parseHostPort } from "../config/address.ts";
+import { CURRENT } from "../core/data/capabilities.ts";
 import { OperationalError } from "../operational-error.ts";
 import type { ClusterSecrets } from "../security/cluster-secrets.ts";
 import { realWorld } from "../world.ts";
-import { Inspection } from "./inspection.ts";
+import { BY_NAME_ONLY, Inspection } from "./inspection.ts";
 import type { MemberView } from "../ports.ts";
 import type { NodePlace } from "./connect.ts";
 import { findingsIn, numberOf, type Facts, type Finding } from "./findings.ts";
@@ -16,6 +17,8 @@ import { RespConnection } from "./resp-connection.ts";
 
 /** How long a node other than the one that was named may take, in ms. */
 const ASK_WITHIN_MS = 3_000;
+/** What `merkle_key` says of a key that follows from the cluster's name. */
+const BY_NAME = "name";
 /** Nodes asked at once. */
 const ASK_AT_ONCE = 16;
 
@@ -76,11 +79,13 @@ async function measured(
   place: NodePlace,
   secrets: ClusterSecrets | null,
 ): Promise<NodeStatus[]> {
-  const differing = nodes.filter(({ isEqual, facts }) => isEqual === false && facts !== null);
+  const differing = nodes.filter(({ isEqual, facts }) => isEqual !== true && facts !== null);
   const like = nodes.find(({ isEqual, facts }) => isEqual === true && facts !== null);
   if (differing.length === 0 || like === undefined) return [...nodes];
   const [high, low] = realWorld.randomWords(2);
   const seal = new PeerSeal(secrets, realWorld.randomWords);
+  const isByName = nodes.some(({ facts }) => facts !== null && keyIn(facts) === BY_NAME);
+  const capabilities = isByName ? BY_NAME_ONLY : CURRENT;
   const digestsOf = async ({ member }: NodeStatus): Promise<Float64Array | null> => {
     const isNamed = member === nodes[0]!.member;
     const address = place.security === null ? member.address : member.tls_address;
@@ -90,7 +95,7 @@ async function measured(
     const at = { hostPort: secured, nodeId: "", login: place.login ?? null };
     try {
       const salt = { high: high!, low: low! };
-      const inspection = await Inspection.open({ ...at, security }, salt, seal);
+      const inspection = await Inspection.open({ ...at, security }, salt, seal, capabilities);
       inspection.close();
       return inspection.digests;
     } catch (error) {
@@ -103,9 +108,15 @@ async function measured(
   const result: NodeStatus[] = [];
   for (const node of nodes) {
     const own = whole !== null && differing.includes(node) ? await digestsOf(node) : null;
-    result.push(own === null ? node : { ...node, differingKeys: countOther(own, whole!) });
+    result.push(own === null ? node : withDifference(node, countOther(own, whole!)));
   }
   return result;
+}
+
+/** A root that cannot be compared tells nothing, but then all that it is of may be the same. */
+function withDifference(node: NodeStatus, differingKeys: number): NodeStatus {
+  if (node.isEqual === false) return { ...node, differingKeys };
+  return { ...node, isEqual: differingKeys === 0 ? true : null };
 }
 
 function countOther(one: Float64Array, other: Float64Array): number {
@@ -145,6 +156,16 @@ async function askOne(member: MemberView, { security, login }: NodePlace): Promi
   }
 }
 
+/** What the key of a node's root follows from. Those of before do not say so. */
+function keyIn(facts: Facts): string {
+  return facts.get("merkle_key") ?? BY_NAME;
+}
+
+/** Whether two roots, each behind its key, are known and of one key. */
+function isComparable(one: string | null, other: string | null): boolean {
+  return one !== null && one.split(" ")[0] === other?.split(" ")[0];
+}
+
 /** `name:value` lines. */
 function parseFacts(reply: unknown): Facts {
   const lines = String(reply).split("\r\n");
@@ -153,8 +174,12 @@ function parseFacts(reply: unknown): Facts {
 }
 
 function judge(members: readonly MemberView[], answers: readonly Answer[]): ClusterStatus {
+  const [first] = answers;
   const roots = members.map(({ root, online }, i) => {
-    return answers[i]!.facts?.get("merkle_root") ?? (online ? root : null);
+    const facts = answers[i]!.facts;
+    const known = facts?.get("merkle_root") ?? (online ? root : null);
+    // What presence tells is of the tree that the first node shows.
+    return known === null ? null : `${keyIn(facts ?? first!.facts!)} ${known}`;
   });
   const common = mostCommon(roots);
   const keys = answers.map(({ facts }) => (facts === null ? NaN : numberOf(facts, "total_keys")));
@@ -165,7 +190,7 @@ function judge(members: readonly MemberView[], answers: readonly Answer[]): Clus
       member,
       facts,
       reason,
-      isEqual: roots[i] === null ? null : roots[i] === common,
+      isEqual: isComparable(roots[i]!, common) ? roots[i] === common : null,
       moreKeys: Number.isNaN(more) ? null : more,
       differingKeys: null,
       findings: [...(facts === null ? [] : findingsIn(facts)), ...aboutMember(member, reason)],

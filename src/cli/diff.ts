@@ -58,13 +58,11 @@ export const diff: Subcommand = {
 
   async run(given) {
     const isJson = given.has("--json");
-    const open: Inspection[] = [];
-    const [high, low] = crypto.getRandomValues(new Uint32Array(2));
+    let open: Inspection[] = [];
     try {
       const places = placesIn(given, await loginGiven(given));
       const seal = new PeerSeal(secretsFor(given), realWorld.randomWords);
-      for (const place of places)
-        open.push(await Inspection.open(place, { high: high!, low: low! }, seal));
+      open = await Inspection.openBoth(places, seal);
       const [a, b] = open as [Inspection, Inspection];
       mustBeTwoOfOneCluster(a, b);
       const count = await compare(a, b, (difference) => {

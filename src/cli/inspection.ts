@@ -3,6 +3,7 @@ import { formatHostPort, type NodeAddress } from "../config/address.ts";
 import type { PeerSeal } from "../anti-entropy/peer-seal.ts";
 import type { PeerSecurity } from "../anti-entropy/peer-security.ts";
 import type { Link, LinkHandler } from "../ports.ts";
+import { CURRENT, KEYS_BY_SECRET, type Capabilities } from "../core/data/capabilities.ts";
 import type { Entry } from "../core/data/entry.ts";
 import type { Salt } from "../core/sync/short-digest.ts";
 import type { Hello } from "../core/sync/hello.ts";
@@ -15,6 +16,11 @@ import { realWorld } from "../world.ts";
 /** Descriptions hold little of a value, so frames are small. */
 const MAX_FRAME_BYTES = 1_048_576;
 const SILENCE_MS = 30_000;
+/** Whoever speaks this is told of a tree that nodes of all versions have. */
+export const BY_NAME_ONLY: Capabilities = {
+  ...CURRENT,
+  features: CURRENT.features & ~KEYS_BY_SECRET,
+};
 
 /** What a node holds under a key, but for the rest of a long value. */
 export interface Described {
@@ -68,9 +74,10 @@ export class Inspection {
   private constructor(
     readonly address: string,
     salt: Salt,
+    capabilities: Capabilities,
   ) {
     this.inspector = new SyncInspector({
-      salt,
+      ...{ salt, capabilities },
       maxFrameBytes: MAX_FRAME_BYTES,
       send: (frame) => this.link!.send(frame),
       onEntry: (digest, entry, valueBytes) => {
@@ -84,17 +91,49 @@ export class Inspection {
   }
 
   /**
-   * Connects, with the cluster's secret if it has one, and gets the digests of all buckets, which
-   * are comparable among those with the same salt. Throws an OperationalError when that fails.
+   * Looks into two nodes so that they can be compared. Throws an OperationalError when that fails.
    */
-  static async open(place: Place, salt: Salt, seal: PeerSeal): Promise<Inspection> {
+  static async openBoth(places: readonly [Place, Place], seal: PeerSeal): Promise<Inspection[]> {
+    const [high, low] = realWorld.randomWords(2);
+    const open: Inspection[] = [];
+    const openAll = async (capabilities: Capabilities): Promise<void> => {
+      for (const place of places) {
+        open.push(await Inspection.open(place, { high: high!, low: low! }, seal, capabilities));
+      }
+    };
+    const closeAll = (): void => open.splice(0).forEach((it) => it.close());
+    try {
+      await openAll(CURRENT);
+      const [one, two] = open.map(({ hello }) => hello.capabilities.features & KEYS_BY_SECRET);
+      if (one !== two && seal.isSealing) {
+        closeAll();
+        await openAll(BY_NAME_ONLY);
+      }
+    } catch (error) {
+      closeAll();
+      throw error;
+    }
+    return open;
+  }
+
+  /**
+   * Connects, with the cluster's secret if it has one, and gets the digests of all buckets, which
+   * are comparable among those with the same salt that have the same of `KEYS_BY_SECRET`. Throws an
+   * OperationalError when that fails.
+   */
+  static async open(
+    place: Place,
+    salt: Salt,
+    seal: PeerSeal,
+    capabilities = CURRENT,
+  ): Promise<Inspection> {
     const { host, port } = place.hostPort;
     const isDirect = place.nodeId === "";
     const { login } = place;
     // A login that fails is told of in a line; after a greeting there is no room for one.
     if (isDirect && login !== null) (await openLines(place)).close();
     const address = isDirect ? formatHostPort(host, port) : await describeWay(place);
-    const inspection = new Inspection(address, salt);
+    const inspection = new Inspection(address, salt, capabilities);
     const peer = isDirect ? "PEER" : `PEER VIA ${place.nodeId}`;
     const answered = inspection.answer();
     answered.catch(() => {}); // awaited below, unless there is no connection

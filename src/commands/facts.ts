@@ -276,8 +276,15 @@ export const keyspaceFacts: Rows = [
   ),
   text(
     "merkle_root",
-    "Digest of all data as of a few seconds ago; nodes with equal data have equal roots.",
+    "Digest of all data as of a few seconds ago; nodes with equal data have equal roots, if " +
+      "`merkle_key` is the same.",
     ({ services }) => services.merkleRoot(),
+  ),
+  text(
+    "merkle_key",
+    "What the key of that digest follows from: the id of the cluster secret, or `name` for the " +
+      "cluster's name. Only roots of one key can be compared.",
+    ({ services }) => services.merkleKey(),
   ),
   text(
     "db0",

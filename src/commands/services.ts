@@ -81,6 +81,8 @@ export interface Services {
   heapBytes(): number;
   /** The Merkle root in hexadecimal. */
   merkleRoot(): string;
+  /** What its key follows from: the id of a secret, or "name" for the cluster's name. */
+  merkleKey(): string;
   /**
    * A line for each connection, made when it is asked for; the connections may change meanwhile.
    */

@@ -14,7 +14,12 @@ import type { Cancel, Timing } from "../timing.ts";
 import { Announcer } from "./announcer.ts";
 import { PresenceCheck } from "./presence-check.ts";
 import { PresenceTable, type PeerPresence } from "./presence.ts";
-import { decodePresence, encodePresence, type Presence } from "./presence-message.ts";
+import {
+  decodePresence,
+  encodePresence,
+  type Presence,
+  type TreeRoots,
+} from "./presence-message.ts";
 
 /**
  * What the topic of a node's presence ends with: an id may hold characters that a topic may not.
@@ -59,8 +64,8 @@ export interface MembershipOptions {
   readonly isRelayed: () => boolean;
   /** The program's version. */
   readonly version: string;
-  /** The Merkle root in hex, null while unknown. */
-  readonly rootHex: () => string | null;
+  /** The Merkle trees. */
+  readonly trees: () => TreeRoots;
   /** From 0 to below 1. */
   readonly random: () => number;
   /** Number of the batch published last. */
@@ -155,7 +160,7 @@ export class Membership {
   private agreedMs = -Infinity;
 
   constructor(private readonly options: MembershipOptions) {
-    this.presences = new PresenceTable(options.isKept);
+    this.presences = new PresenceTable(options.isKept, () => options.trees().currentKey);
     const { timing, random } = options;
     this.check = new PresenceCheck(timing, options.onUnheard);
     this.announcer = new Announcer({
@@ -224,7 +229,7 @@ export class Membership {
    * compares then.
    */
   announceRoot(): void {
-    if (this.options.rootHex() === this.announcedRoot) return;
+    if (this.ownRoot === this.announcedRoot) return;
     this.announcer.rootChanged();
   }
 
@@ -312,7 +317,7 @@ export class Membership {
   }
 
   private *equalities(): Iterable<[peer: string, value: number]> {
-    const own = this.options.rootHex();
+    const own = this.ownRoot;
     for (const [peer, isOnline, root] of this.states()) {
       if (isOnline && root !== null && own !== null) yield [peer, Number(root === own)];
     }
@@ -408,8 +413,12 @@ export class Membership {
   }
 
   private publishPresence(): void {
-    this.announcedRoot = this.options.rootHex();
+    this.announcedRoot = this.ownRoot;
     this.options.publish(this.presence(true), () => this.check.noteTaken());
+  }
+
+  private get ownRoot(): string | null {
+    return this.options.trees().rootHex;
   }
 
   /** For how long this node has been connected, as long as somebody may want to know. */
@@ -419,7 +428,7 @@ export class Membership {
   }
 
   private presence(online: boolean): Buffer {
-    const { nodeId, epoch, address, version, rootHex, isRelayed } = this.options;
+    const { nodeId, epoch, address, version, trees, isRelayed } = this.options;
     const { tlsAddress, clientId, sequence, hears } = this.options;
     return encodePresence({
       nodeId,
@@ -428,7 +437,7 @@ export class Membership {
       address: address(),
       tlsAddress: tlsAddress(),
       version,
-      root: rootHex(),
+      roots: trees().roots(),
       online,
       isRelayed: isRelayed(),
       sequence: sequence(),

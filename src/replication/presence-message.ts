@@ -4,8 +4,11 @@
  * JSON, so that any MQTT tool shows it, unless a cluster secret seals it (`sealed-transport.ts`).
  *
  *   { "v": 1, "node_id", "epoch", "connection", "address", "version", "root", "online", "seq",
- *     "speaks", "tls"?, "client_id"?, "hears"?, "relay"?, "every"?, "up"? }
+ *     "speaks", "roots"?, "tls"?, "client_id"?, "hears"?, "relay"?, "every"?, "up"? }
  *
+ * `root` is the Merkle root of the tree whose key follows from the cluster's name, null if there is
+ * no such tree or its root is not known yet. `roots` has those of trees whose keys follow from
+ * secrets of the cluster, by the ids of these: whoever has one in common can compare.
  * `address` is "none" of a node that nobody reaches at its client port in plain text, and `tls` is
  * where it speaks TLS, to which those turn that know how; `relay` is true of one that
  * can be reached through the broker. `seq` is the number of the last batch of writes that it
@@ -26,6 +29,7 @@
  */
 import { areCapabilities, CURRENT, OLDEST, type Capabilities } from "../core/data/capabilities.ts";
 import { isNodeId } from "../core/data/name.ts";
+import { KEYED_BY_NAME } from "../core/tree/record-digest.ts";
 import { NO_ADDRESS, parseHostPort } from "../config/address.ts";
 
 /** What a node says about itself. */
@@ -41,8 +45,11 @@ export interface Presence {
   readonly tlsAddress: string;
   /** Its program version. */
   readonly version: string;
-  /** Its Merkle root in hex, null while unknown. */
-  readonly root: string | null;
+  /**
+   * Its Merkle roots in hex as far as they are known, by what the keys of the trees follow from:
+   * the ids of secrets, and KEYED_BY_NAME for the cluster's name.
+   */
+  readonly roots: Readonly<Record<string, string>>;
   readonly online: boolean;
   /** Whether it can be reached through the broker. */
   readonly isRelayed: boolean;
@@ -60,7 +67,19 @@ export interface Presence {
   readonly capabilities: Capabilities;
 }
 
+/** What a node tells of its Merkle trees; keys as in `Presence.roots`. */
+export interface TreeRoots {
+  /** The key of the tree that this node shows. */
+  readonly currentKey: string;
+  /** The root of that in hex; null while unknown. */
+  readonly rootHex: string | null;
+  /** Those of all trees, as far as they are known, the one that is shown first. */
+  roots(): Readonly<Record<string, string>>;
+}
+
 const FORMAT_VERSION = 1;
+/** Most roots that are told, of which the first are the most important. */
+const MAX_ROOTS = 8;
 /** Longest presence message read, in bytes. */
 const MAX_BYTES = 4_096;
 /** Longest program version, in characters. */
@@ -72,12 +91,15 @@ export const REFRESH_MS = 60_000;
 const MAX_REFRESH_MS = 1_200_000;
 /** The message that announces this. */
 export function encodePresence(presence: Presence): Buffer {
-  const { nodeId, epoch, connection, address, version, root, online } = presence;
+  const { nodeId, epoch, connection, address, version, online } = presence;
   const { tlsAddress, sequence, clientId, hears, isRelayed, refreshMs, connectedMs } = presence;
   const { lowest, highest, features } = presence.capabilities;
+  const { [KEYED_BY_NAME]: root = null, ...bySecret } = presence.roots;
+  const roots = Object.fromEntries(Object.entries(bySecret).slice(0, MAX_ROOTS));
   const message = { v: FORMAT_VERSION, node_id: nodeId, epoch, connection, address, version };
   const rest = {
     ...{ root, online, seq: sequence, speaks: [lowest, highest, features] },
+    ...(Object.keys(roots).length > 0 && { roots }),
     ...(tlsAddress !== "" && { tls: tlsAddress }),
     ...(clientId !== nodeId && { client_id: clientId }),
     ...(!hears && { hears }),
@@ -96,7 +118,8 @@ const FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
   connection: isCount,
   address: (it) => it === NO_ADDRESS || isHostPort(it),
   version: (it) => typeof it === "string" && it.length <= MAX_VERSION,
-  root: (it) => it === null || (typeof it === "string" && /^[0-9a-f]{1,128}$/.test(it)),
+  root: (it) => it === null || isRoot(it),
+  roots: (it) => typeof it === "object" && it !== null && areRoots(Object.entries(it)),
   online: (it) => typeof it === "boolean",
   seq: (it) => it === 0 || isCount(it),
   client_id: (it) => typeof it === "string" && it.length <= MAX_CLIENT_ID,
@@ -113,6 +136,7 @@ interface Fields {
   readonly address: string;
   readonly version: string;
   readonly root: string | null;
+  readonly roots: Readonly<Record<string, string>>;
   readonly online: boolean;
   readonly seq: number;
   readonly client_id: string;
@@ -132,7 +156,8 @@ export function decodePresence(message: Buffer): Presence | null {
   if (capabilities === null) return null;
   const { epoch, connection, address, version, root, online } = fields;
   return {
-    ...{ nodeId: fields.node_id, epoch, connection, address, version, root, online },
+    ...{ nodeId: fields.node_id, epoch, connection, address, version, online },
+    roots: root === null ? fields.roots : { ...fields.roots, [KEYED_BY_NAME]: root },
     isRelayed: fields.relay === true,
     tlsAddress: fields.tls,
     sequence: fields.seq,
@@ -153,10 +178,29 @@ function readFields(message: Buffer): Fields | null {
     return null;
   }
   if (typeof found !== "object" || found === null) return null;
-  const unsaid = { seq: 0, client_id: found["node_id"], tls: "", every: REFRESH_MS / 1_000, up: 0 };
+  const unsaid = {
+    seq: 0,
+    roots: NO_ROOTS,
+    client_id: found["node_id"],
+    tls: "",
+    every: REFRESH_MS / 1_000,
+    up: 0,
+  };
   const fields: Record<string, unknown> = { ...unsaid, ...found };
   for (const name in FIELDS) if (!FIELDS[name]!(fields[name])) return null;
   return fields as unknown as Fields;
+}
+
+const NO_ROOTS = {};
+
+function areRoots(roots: readonly (readonly [string, unknown])[]): boolean {
+  return (
+    roots.length <= MAX_ROOTS && roots.every(([id, it]) => /^[0-9a-f]{8}$/.test(id) && isRoot(it))
+  );
+}
+
+function isRoot(value: unknown): boolean {
+  return typeof value === "string" && /^[0-9a-f]{1,128}$/.test(value);
 }
 
 function isHostPort(value: unknown): boolean {

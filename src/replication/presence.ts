@@ -7,6 +7,8 @@ import type { Presence } from "./presence-message.ts";
 
 /** What is known of another node. */
 export interface PeerPresence extends Presence {
+  /** Its root of the tree that this node shows; null while unknown, or if it has none of that. */
+  readonly root: string | null;
   /** When it was last heard of, in ms of a monotonic clock. */
   readonly lastSeenMs: number;
   /** Whether it was heard then, and not only what the broker remembers of it. */
@@ -33,11 +35,17 @@ export class PresenceTable {
   crowdedOut = 0;
   /** Who was heard of last is at the end, or is kept. */
   private readonly rows = new Map<string, PresenceRow>();
-  private readonly changed = new Map<string, PeerPresence>();
+  private readonly changed = new Map<string, PresenceRow>();
   private nextLookMs = -Infinity;
 
-  /** `isKept` tells whom there always is room for. */
-  constructor(private readonly isKept: (nodeId: string) => boolean) {}
+  /**
+   * `isKept` tells whom there always is room for, `rootKey` what the key of the tree follows from
+   * that this node shows (`Presence.roots`).
+   */
+  constructor(
+    private readonly isKept: (nodeId: string) => boolean,
+    private readonly rootKey: () => string,
+  ) {}
 
   /**
    * Takes up what a node said. True when the node is online and this is a connection
@@ -73,7 +81,7 @@ export class PresenceTable {
     const changes: PeerPresence[] = [];
     for (const [nodeId, change] of this.changed) {
       if (changes.length === CHANGES_AT_ONCE) break;
-      changes.push(change);
+      changes.push({ ...change, root: this.rootOf(change) });
       this.changed.delete(nodeId);
       const row = this.rows.get(nodeId);
       if (row !== undefined) row.isTold = true;
@@ -86,13 +94,16 @@ export class PresenceTable {
     const rows = [...this.rows.values()].sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1));
     return rows.map(({ leftAtMs: _, isTold: __, ...row }) => ({
       ...row,
+      root: this.rootOf(row),
       online: isOnline(row, nowMs),
     }));
   }
 
   /** Of everybody who is known: id, whether it is online, and its root as it said it last. */
   states(nowMs: number): [nodeId: string, isOnline: boolean, root: string | null][] {
-    return Array.from(this.rows.values(), (row) => [row.nodeId, isOnline(row, nowMs), row.root]);
+    return Array.from(this.rows.values(), (row) => {
+      return [row.nodeId, isOnline(row, nowMs), this.rootOf(row)];
+    });
   }
 
   /** Whether this is of a later start or connection than what is known; also if nothing is. */
@@ -138,6 +149,10 @@ export class PresenceTable {
     for (const row of this.rows.values()) if (row.online) yield row.capabilities;
   }
 
+  private rootOf({ roots }: Presence): string | null {
+    return roots[this.rootKey()] ?? null;
+  }
+
   private makeRoom(): boolean {
     this.crowdedOut++;
     for (let looked = 0; looked < LOOKED_AT; looked++) {
@@ -160,7 +175,7 @@ export class PresenceTable {
   }
 }
 
-interface PresenceRow extends PeerPresence {
+interface PresenceRow extends Omit<PeerPresence, "root"> {
   /** When it said goodbye last, in ms of the same clock; -Infinity for never. */
   readonly leftAtMs: number;
   /** Whether anybody was told of it. */
@@ -171,10 +186,10 @@ function isEarlier(a: Presence, b: Presence): boolean {
   return a.epoch < b.epoch || (a.epoch === b.epoch && a.connection < b.connection);
 }
 
-function isOnline(peer: PeerPresence, nowMs: number): boolean {
+function isOnline(peer: Omit<PeerPresence, "root">, nowMs: number): boolean {
   return peer.online && !isStale(peer, nowMs);
 }
 
-function isStale({ lastSeenMs, refreshMs }: PeerPresence, nowMs: number): boolean {
+function isStale({ lastSeenMs, refreshMs }: Omit<PeerPresence, "root">, nowMs: number): boolean {
   return nowMs - lastSeenMs >= STALE_REFRESHES * refreshMs;
 }

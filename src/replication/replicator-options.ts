@@ -10,6 +10,7 @@ import type { Tracer } from "../tracer.ts";
 import type { Sealing } from "./broker-seal.ts";
 import type { FormerMembers } from "./misconfiguration.ts";
 import type { PeerPresence } from "./presence.ts";
+import type { TreeRoots } from "./presence-message.ts";
 import type { BrokerTls, Transport, TransportOptions } from "./transport.ts";
 
 /** What other parts want to hear of. All are optional. */
@@ -68,8 +69,8 @@ export interface ReplicatorOptions {
   readonly isRelaying?: boolean;
   /** The program's version. */
   readonly version: string;
-  /** The Merkle root in hex, null while unknown. */
-  readonly rootHex: () => string | null;
+  /** The Merkle trees. */
+  readonly trees: () => TreeRoots;
   /** Unix milliseconds. */
   readonly now: () => number;
   /** From 0 to below 1. */

@@ -367,7 +367,7 @@ export class Replicator {
   }
 
   private createMembership(): Membership {
-    const { settings, nodeId, address, version, rootHex, random, hooks } = this.options;
+    const { settings, nodeId, address, version, trees, random, hooks } = this.options;
     return new Membership({
       nodeId,
       epoch: this.epoch,
@@ -375,7 +375,7 @@ export class Replicator {
       tlsAddress: this.options.tlsAddress ?? (() => ""),
       isRelayed: () => this.messenger.isOpen,
       version,
-      rootHex,
+      trees,
       random,
       isKept: (id) => hooks?.isMet?.(id) ?? false,
       isMember: (id) => hooks?.isMember?.(id) ?? false,

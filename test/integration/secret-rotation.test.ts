@@ -100,6 +100,68 @@ describe.each([
   });
 });
 
+describe("three nodes that only compare", () => {
+  const file = (name: string) => secretFileNamed(name);
+  const start = (id: string) =>
+    started.node({ node_id: id, "cluster.secret_file": file("compared-1") });
+  const use = (current: string, previous: string[]) => ({
+    "cluster.secret_file": file(current),
+    "cluster.previous_secret_files": previous.map(file),
+  });
+  let drifts = 0;
+
+  /** Each has something that the others lack; one session of the first with each heals that. */
+  async function drift(nodes: readonly ReloadingNode[]): Promise<void> {
+    const lines = Array.from({ length: 20 }, (_, i) => `SET drift:${drifts}:${i} ${i}`);
+    for (const [i, node] of nodes.entries()) {
+      await node.askAll(lines.map((line) => line.replace("drift", `drift${i}`)));
+    }
+    drifts++;
+  }
+
+  async function expectHealed(nodes: readonly ReloadingNode[]): Promise<void> {
+    const [first, second, third] = nodes as [ReloadingNode, ReloadingNode, ReloadingNode];
+    const sync = async (from: ReloadingNode, to: ReloadingNode) => {
+      expect(await from.ask(`SYNC 127.0.0.1 ${to.port} --verify`)).toBe("OK");
+    };
+    await sync(first, second);
+    await sync(second, third);
+    await sync(third, first);
+    const hashes = await Promise.all(nodes.map((node) => node.ask("HASH")));
+    expect(new Set(hashes).size).toBe(1);
+  }
+
+  test("are healed by one session each at every step of a change", async () => {
+    const nodes = await Promise.all(["a", "b", "c"].map(start));
+    for (const { current, previous } of STEPS) {
+      const named = (name: string) => name.replace("rotated", "compared");
+      for (const node of nodes) {
+        await drift(nodes);
+        await node.change(use(named(current), previous.map(named)));
+        await expectHealed(nodes);
+        expect(await node.fact("merkle_key")).toBe((await node.fact("cluster_secret_id"))!);
+      }
+    }
+    for (const node of nodes) expect(await node.fact("sync_failed")).toBe("0");
+    const roots = async () => Promise.all(nodes.map((node) => node.fact("merkle_root")));
+    await eventually("all show one root", async () => new Set(await roots()).size === 1);
+  });
+
+  test("are healed as soon as they have a secret that was replaced at once", async () => {
+    const nodes = await Promise.all(["a", "b", "c"].map(start));
+    await drift(nodes);
+    await nodes[0]!.change(use("compared-3", []));
+    expect(await nodes[0]!.ask(`SYNC 127.0.0.1 ${nodes[1]!.port}`)).toMatch(/another cluster sec/);
+    for (const node of nodes.slice(1)) await node.change(use("compared-3", []));
+    await expectHealed(nodes);
+  });
+
+  test("and one without a secret shows what its name makes of the data", async () => {
+    const node = await started.node({ node_id: "a" });
+    expect(await node.fact("merkle_key")).toBe("name");
+  });
+});
+
 describe("one node's secret", () => {
   const start = async (more: Values = {}) =>
     started.node({ "cluster.secret_file": secretFileNamed("own"), ...more });

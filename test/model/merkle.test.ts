@@ -15,6 +15,7 @@ import type { RecordSource } from "../../src/core/tree/merkle.ts";
 import { partOf, wholeBucket, type Part } from "../../src/core/tree/bucket-part.ts";
 import { MAX_CHAIN_ENTRIES } from "../../src/core/tree/merkle-buckets.ts";
 import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { seeded } from "../support/random.ts";
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
 
@@ -45,6 +46,14 @@ class Node implements RecordSource {
 
   isMissing(id: number): boolean {
     return this.entries[id]?.isMissing ?? false;
+  }
+
+  get idLimit(): number {
+    return this.entries.length;
+  }
+
+  isUsed(id: number): boolean {
+    return this.entries[id] !== undefined;
   }
 
   touchRow(): number {
@@ -89,6 +98,14 @@ class Node implements RecordSource {
 
   facts(): Fact[] {
     return this.entries.filter((fact) => fact !== undefined);
+  }
+
+  has(key: string): boolean {
+    return this.ids.has(key);
+  }
+
+  id(key: string): number {
+    return this.ids.get(key)!;
   }
 
   key(id: number): string {
@@ -229,6 +246,55 @@ const crowdedNode = () => new Node(new CrowdingDigester(TREE_KEY));
 function simple(name: string, time: number, value = `${name}@${time}`): Fact {
   return { key: name, value, kind: KIND_STRING, time, expiresAtMs: 0 };
 }
+
+describe("a tree that is made over entries that are there", () => {
+  test("takes them in by slices, and what changes meanwhile", () => {
+    const random = seeded(5);
+    const below = (limit: number): number => Math.floor(random() * limit);
+    const node = new Node();
+    const name = (i: number): string => `k${i}`;
+    for (let i = 0; i < 9_000; i++) node.put(simple(name(i), 1));
+    const tree = new MerkleTree(node, new RecordDigester(TREE_KEY));
+    tree.markAll();
+    let slices = 0;
+    let clock = 0;
+    const isUsed = (id: number): boolean => node.isUsed(id);
+    // A slice ends with each look at the clock.
+    while (tree.update(LATEST, LATEST, 0, () => clock++)) {
+      slices++;
+      const i = below(10_000);
+      const isThere = node.has(name(i));
+      const id = isThere ? node.id(name(i)) : -1;
+      if (isThere && random() < 0.5) {
+        tree.removed(id);
+        node.drop(name(i));
+      } else {
+        node.put(simple(name(i), 2 + slices));
+        tree.changed(node.id(name(i)));
+      }
+      if (slices % 1_000 === 0 || slices < 4) tree.verify(node.idLimit, isUsed);
+    }
+    expect(slices).toBeGreaterThan(100);
+    while (tree.update(LATEST, LATEST, 1, () => 0));
+    tree.verify(node.idLimit, isUsed);
+    expect(tree.rootHex()).toBe(node.root());
+  });
+
+  test("has nothing left to take in when they are flushed", () => {
+    const node = new Node();
+    for (let i = 0; i < 9_000; i++) node.put(simple(`k${i}`, 1));
+    const tree = new MerkleTree(node, new RecordDigester(TREE_KEY));
+    tree.markAll();
+    tree.update(LATEST, LATEST, 0, () => 0);
+    node.clear();
+    tree.flushed(true, true);
+    node.put(simple("after", 2));
+    tree.changed(node.id("after"));
+    while (tree.update(LATEST, LATEST, 1, () => 0));
+    tree.verify(node.idLimit, (id) => node.isUsed(id));
+    expect(tree.rootHex()).toBe(node.root());
+  });
+});
 
 describe("Merkle tree", () => {
   test("has the root of its entries whatever happened before", () => {

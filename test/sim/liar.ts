@@ -59,9 +59,10 @@ export class Liar implements Party {
     this.address = `${LIAR}:${port}`;
     const honest = simulation.nodes.map(({ id }) => id);
     this.nodeIds = [LIAR, "nobody", ...honest];
-    this.lies = new Lies(simulation, this.nodeIds);
     const chance = simulation.chanceOf(`${LIAR} seals`);
-    this.seal = new PeerSeal(simulation.drawSecrets(chance), (count) =>
+    const secrets = simulation.drawSecrets(chance);
+    this.lies = new Lies(simulation, this.nodeIds, secrets);
+    this.seal = new PeerSeal(secrets, (count) =>
       Uint32Array.from({ length: count }, () => chance.below(2 ** 32)),
     );
   }
@@ -88,7 +89,7 @@ export class Liar implements Party {
       const name = link.address.slice(0, link.address.indexOf(":"));
       const node = simulation.nodes.find(({ id }) => id === name)!;
       const chance = simulation.chanceOf(`${LIAR} answers ${name}`);
-      const end = new LiarEnd(link, { ...this.lies.draw(chance, node), role: "responder" });
+      const end = new LiarEnd(link, { ...this.lies.draw(chance, node, link), role: "responder" });
       end.saysEqual = chance.happens(0.1);
       link.handler = end;
       end.start(false);
@@ -110,7 +111,7 @@ export class Liar implements Party {
     const handle = (outer: Link): LinkHandler => {
       const { seal } = this;
       const sealed = seal.isSealing ? seal.call(outer, greeting === "PEER ROUND") : null;
-      const lies = this.lies.draw(chance, node);
+      const lies = this.lies.draw(chance, node, sealed);
       const end = new LiarEnd(sealed ?? outer, { ...lies, role: "initiator" });
       if (sealed !== null) sealed.handler = end;
       end.start(true);
@@ -179,7 +180,7 @@ export class Liar implements Party {
       connection: chance.between(1, 100),
       address: chance.pick([this.address, ...nodes.map(({ address }) => address), "nowhere"]),
       version: "0",
-      root: chance.pick([null, "", "00"]),
+      roots: chance.pick<Record<string, string>>([{}, { "": "" }, { "": "00" }]),
       online: chance.happens(0.7),
       isRelayed: chance.happens(0.5),
       tlsAddress: "",

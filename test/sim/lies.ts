@@ -4,17 +4,20 @@ import { HybridClock, timeHighOf, timeLowOf } from "../../src/core/data/clock.ts
 import { Contacts } from "../../src/core/sync/contacts.ts";
 import { Int64 } from "../../src/core/data/int64.ts";
 import type { VersionWords } from "../../src/core/data/entry.ts";
-import { MerkleTree } from "../../src/core/tree/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import type { SealedLink } from "../../src/anti-entropy/sealed-link.ts";
+import type { Trees } from "../../src/anti-entropy/trees.ts";
+import type { MerkleTree } from "../../src/core/tree/merkle.ts";
 import { originOf } from "../../src/core/data/origin.ts";
 import { UNCHANGED } from "../../src/core/store/outcome.ts";
 import { Store } from "../../src/core/store/store.ts";
 import { MODES, type SyncSessionOptions } from "../../src/core/sync/options.ts";
+import type { ClusterSecrets } from "../../src/security/cluster-secrets.ts";
 import type { Chance } from "./chance.ts";
 import { LIARS_KEYS } from "./holding.ts";
 import { EPOCH_MS, MAX_CLOCK_SKEW_MS, type SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
 import { lyingStore } from "../support/lying-store.ts";
+import { treesOver } from "../support/trees.ts";
 
 /** The liar's own name. */
 export const LIAR = "liar";
@@ -24,7 +27,7 @@ const MAX_KEYS = 5;
 /** A store of entries under some name, and when it is there. */
 interface Mask {
   readonly store: Store;
-  readonly tree: MerkleTree;
+  readonly trees: Trees;
   clockMs: number;
 }
 
@@ -36,22 +39,33 @@ export class Lies {
   constructor(
     private readonly simulation: Simulation,
     private readonly nodeIds: readonly string[],
+    private readonly secrets: ClusterSecrets | null,
   ) {
     this.masks = [LIAR, simulation.nodes[0].id].map((id) => this.createMask(id));
   }
 
-  /** What it says in one session, as a session's options; `peer` is who hears it. */
-  draw(chance: Chance, peer: SimNode): Omit<SyncSessionOptions, "role" | "send" | "onEnd"> {
+  /**
+   * What it says in one session, as a session's options; `peer` is who hears it, and `link` what is
+   * sealed, if it is.
+   */
+  draw(
+    chance: Chance,
+    peer: SimNode,
+    link: Pick<SealedLink, "secretId"> | null,
+  ): Omit<SyncSessionOptions, "role" | "send" | "onEnd"> {
     const { simulation } = this;
     const wallMs = (): number => Math.floor(EPOCH_MS + simulation.timeline.nowMs);
-    const { store, tree } = this.writeSome(chance, wallMs());
+    const { store, trees } = this.writeSome(chance, wallMs());
     const contacts = this.drawContacts(chance, wallMs(), peer);
     const purgedUpToMs = this.drawPurge(chance, wallMs());
+    const root = chance.happens(0.3)
+      ? Uint8Array.from({ length: 32 }, () => chance.below(256))
+      : null;
     return {
       mode: chance.pick(MODES.filter((mode) => mode !== "inspect")),
       fetchKeys: [...simulation.keys.values()],
       store: this.lieOf(store, chance, purgedUpToMs, wallMs()),
-      tree: chance.happens(0.3) ? withRoot(tree, chance) : tree,
+      treeFor: (features) => withRoot(trees.lend(link?.secretId ?? "", features).tree, root),
       contacts,
       cluster: "sim",
       nodeId: this.drawNodeId(chance, peer),
@@ -138,9 +152,14 @@ export class Lies {
       maxClockSkewMs: MAX_CLOCK_SKEW_MS,
       tombstoneGraceMs: this.simulation.plan.graceMs,
     });
-    const tree = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
-    store.observers.push(tree);
-    return Object.assign(mask, { store, tree });
+    const { timeline } = this.simulation;
+    const timing = {
+      nowMs: () => timeline.nowMs,
+      after: (delayMs: number, task: () => void) => timeline.after(delayMs, task),
+      soon: (task: () => void) => timeline.after(0, task),
+    };
+    const trees = treesOver(store, { timing, cluster: "sim", secrets: this.secrets });
+    return Object.assign(mask, { store, trees });
   }
 
   /** Adds a few entries of its own, under anybody's name, dated around every edge. */
@@ -192,9 +211,9 @@ function drawFloor(chance: Chance, wallMs: number): VersionWords {
   return { ...none, timeHigh: timeHighOf(atMs), timeLow: timeLowOf(atMs) };
 }
 
-/** The tree with any root. */
-function withRoot(tree: MerkleTree, chance: Chance): MerkleTree {
-  const root = Uint8Array.from({ length: 32 }, () => chance.below(256));
+/** The tree with any root, unless that is null. */
+function withRoot(tree: MerkleTree, root: Uint8Array | null): MerkleTree {
+  if (root === null) return tree;
   return new Proxy(tree, {
     get(target, name) {
       if (name === "root") return () => root;

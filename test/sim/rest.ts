@@ -2,14 +2,17 @@
 import { AntiEntropy } from "../../src/anti-entropy/anti-entropy.ts";
 import { Entry, KIND_HUSK, KIND_STRING, compareVersions } from "../../src/core/data/entry.ts";
 import { baseVersionOf, isDeadBy } from "../../src/core/data/merge.ts";
-import { LATEST, MerkleTree } from "../../src/core/tree/merkle.ts";
-import { RecordDigester, treeKeyOf } from "../../src/core/tree/record-digest.ts";
+import { KEYS_BY_SECRET } from "../../src/core/data/capabilities.ts";
+import { LATEST } from "../../src/core/tree/merkle.ts";
+import { KEYED_BY_NAME } from "../../src/core/tree/record-digest.ts";
 import type { Store } from "../../src/core/store/store.ts";
 import type { Try } from "./clients.ts";
 import { shownBy } from "./oracle.ts";
 import { EPOCH_MS, type SimNode } from "./sim-node.ts";
-import type { Simulation } from "./simulation.ts";
+import { SECRETS, type Simulation } from "./simulation.ts";
 import { contentsOf } from "../support/entry-contents.ts";
+import { clusterSecrets } from "../support/secrets.ts";
+import { treesOver } from "../support/trees.ts";
 
 /** How two nodes differ at that time, in Unix ms; null when all hold the same. */
 export function findDifference(nodes: readonly SimNode[], nowMs: number): string | null {
@@ -111,17 +114,30 @@ export function findUntaken({ present }: Simulation, tries: readonly Try[]): str
  */
 export function findOddRoot({ present }: Simulation): string | null {
   const now = () => 0;
-  const { store } = present[0].serving!;
-  const fresh = new MerkleTree(store, new RecordDigester(treeKeyOf("sim")));
-  for (let id = 0; id < store.idLimit; id++) if (store.isUsed(id)) fresh.changed(id);
-  while (fresh.update(LATEST, LATEST, 1, now));
+  const roots = new Map<string, string | null>();
   for (const { id, serving } of present) {
-    while (serving!.antiEntropy.tree.update(LATEST, LATEST, 1, now));
-    if (serving!.antiEntropy.tree.rootHex() !== fresh.rootHex()) {
+    const { tree, trees } = serving!.antiEntropy;
+    const { currentKey } = trees;
+    while (tree.update(LATEST, LATEST, 1, now));
+    if (!roots.has(currentKey)) {
+      roots.set(currentKey, freshRoot(present[0].serving!.store, currentKey));
+    }
+    if (tree.rootHex() !== roots.get(currentKey)) {
       return `${id}: the root is not that of what it holds`;
     }
   }
   return null;
+}
+
+/** The root of a tree of that key made anew. */
+function freshRoot(store: Store, key: string): string | null {
+  const { length } = store.observers;
+  const timing = { nowMs: () => 0, after: () => () => {}, soon: () => () => {} };
+  const trees = treesOver(store, { timing, cluster: "sim", secrets: clusterSecrets(...SECRETS) });
+  const { tree } = trees.lend(key, key === KEYED_BY_NAME ? 0 : KEYS_BY_SECRET);
+  while (tree.update(LATEST, LATEST, 1, () => 0));
+  store.observers.length = length;
+  return tree.rootHex();
 }
 
 /** The trees of one seed in so many are checked: that takes as long as a third of a seed. */
@@ -132,10 +148,11 @@ export function checkInvariants({ oracle, seed }: Simulation, nodes: readonly Si
   for (const { id, serving } of nodes) {
     if (serving === null) continue;
     const { store, antiEntropy } = serving;
-    const { tree } = antiEntropy;
+    const { trees } = antiEntropy;
     try {
       store.verify();
-      if (seed % SEEDS_A_TREE === 0) tree.verify(store.idLimit, (entry) => store.isUsed(entry));
+      if (seed % SEEDS_A_TREE !== 0) continue;
+      for (const tree of trees.all()) tree.verify(store.idLimit, (entry) => store.isUsed(entry));
     } catch (error) {
       return oracle.fail(`${id}: ${String(error)}`);
     }

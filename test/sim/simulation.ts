@@ -88,6 +88,9 @@ const THIN_LINES = 0.1;
 /** What clients write once all clocks are right all others have after so long, if it has to be fetched, too. */
 const SOON_MS = 120_000;
 
+/** Those of a cluster that has some: as `clusterSecrets` takes them. */
+export const SECRETS = ["one", ["other", "third"]] as const;
+
 /** What came of a seed. */
 export interface Outcome {
   readonly seed: number;
@@ -325,12 +328,15 @@ export class Simulation {
     this.oracle.fail(`${node.id} set something aside without having been away`);
   }
 
-  /** The secrets of a process that starts, or of the liar: it knows both, and seals with one. */
+  /**
+   * The secrets of a process that starts, or of the liar: it knows both, and seals with one. At
+   * times it knows a third one that nobody seals with.
+   */
   drawSecrets(chance: Chance): ClusterSecrets | null {
     if (!this.isSealed) return null;
-    return chance.happens(0.5)
-      ? clusterSecrets("one", ["other"])
-      : clusterSecrets("other", ["one"]);
+    const [one, [other, third]] = SECRETS;
+    const [current, previous] = chance.happens(0.5) ? [one, other] : [other, one];
+    return clusterSecrets(current, chance.happens(0.3) ? [previous, third] : [previous]);
   }
 
   /** Who listens at an address, and where in the network that is. */

@@ -117,6 +117,7 @@ export class InProcessServer {
       memoryBytes: () => 1_048_576,
       heapBytes: () => 1_048_576,
       merkleRoot: () => "0".repeat(64),
+      merkleKey: () => "name",
       clientList: () => this.clients.map(({ session }) => session.describe(this.nowMs, 0)),
       info: () => [
         { title: "Server", facts: within(() => nodeStateOf(services, this.store), serverFacts) },

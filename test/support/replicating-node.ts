@@ -82,7 +82,7 @@ export class ReplicatingNode {
       },
       address: () => "127.0.0.1:7379",
       version: "1.0.0",
-      rootHex: () => null,
+      trees: () => ({ currentKey: "", rootHex: null, roots: () => ({}) }),
       now: Date.now,
       random: Math.random,
       logger: options.logger ?? silentLogger,

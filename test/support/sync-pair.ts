@@ -81,7 +81,7 @@ export class SyncNode {
     return new SyncSession({
       role,
       store: this.store,
-      tree: this.tree,
+      treeFor: () => this.tree,
       contacts: this.contacts,
       cluster: options.cluster ?? "merkle-kv",
       nodeId: this.nodeId,

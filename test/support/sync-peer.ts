@@ -107,7 +107,7 @@ export class SyncPeer {
       ...(role === "initiator" && mode !== "inspect" ? { mode } : {}),
       fetchKeys,
       store: this.store,
-      tree: this.tree,
+      treeFor: () => this.tree,
       contacts: this.contacts,
       cluster: this.cluster,
       nodeId: this.nodeId,

@@ -27,6 +27,13 @@ export const READS_COMPRESSED = 1;
 /** Feature: finds the buckets that differ by a sketch (`sync/sketch.ts`) where they are few. */
 export const FINDS_BY_SKETCH = 2;
 
+/**
+ * Feature: compares, in a session that is sealed with a cluster secret, trees whose key follows
+ * from that secret. Without it, and in sessions that are not sealed, the key follows from the
+ * cluster's name.
+ */
+export const KEYS_BY_SECRET = 4;
+
 /** The highest version that can be told. */
 export const MAX_VERSION = 255;
 /** The largest set of features that can be told. */
@@ -48,7 +55,7 @@ declare const MERKLEKV_CAPABILITIES: string | undefined;
 export const CURRENT: Capabilities =
   typeof MERKLEKV_CAPABILITIES === "string"
     ? parseCapabilities(MERKLEKV_CAPABILITIES)
-    : { lowest: 5, highest: 5, features: READS_COMPRESSED | FINDS_BY_SKETCH };
+    : { lowest: 5, highest: 5, features: READS_COMPRESSED | FINDS_BY_SKETCH | KEYS_BY_SECRET };
 
 function parseCapabilities(text: string): Capabilities {
   const [lowest, highest, features] = text.split(" ").map(Number);

@@ -1,9 +1,9 @@
 /**
- * What a session compares: in which mode, as of when, and the Merkle tree, which is brought to that
- * time in slices before anything is said of it.
+ * What a session compares: in which mode, as of when, and which Merkle tree, which is brought to
+ * that time in slices before anything is said of it.
  */
 import { timeHighOf, timeLowOf } from "../data/clock.ts";
-import { LATEST } from "../tree/merkle.ts";
+import { LATEST, type MerkleTree } from "../tree/merkle.ts";
 import type { Greeting } from "./greeting.ts";
 import { ROOT_BYTES } from "./items.ts";
 import type { SyncMode, SyncSessionOptions } from "./options.ts";
@@ -22,6 +22,7 @@ export class Comparison {
   /** What is newer than this is not compared. */
   private limitHigh = LATEST;
   private limitLow = LATEST;
+  private chosen: MerkleTree | null = null;
   private readonly preparation: TreePreparation;
   private afterwards = (): void => {};
 
@@ -30,7 +31,23 @@ export class Comparison {
     private readonly greeting: Greeting,
   ) {
     this.mode = options.mode ?? "watermark";
-    this.preparation = new TreePreparation(options.store, options.tree, options.monotonicMs);
+    this.preparation = new TreePreparation(options.store, options.monotonicMs);
+  }
+
+  /** The tree that is compared; it has to be chosen first. */
+  get tree(): MerkleTree {
+    if (this.chosen === null) throw new Error("a session has not chosen its tree yet");
+    return this.chosen;
+  }
+
+  /**
+   * Compares the tree for who has these features in common with this node. True when it is another
+   * than before.
+   */
+  choose(features: number): boolean {
+    const before = this.chosen;
+    this.chosen = this.options.treeFor(features);
+    return this.chosen !== before;
   }
 
   /** Whether entries go over; not when somebody only looks. */
@@ -59,7 +76,7 @@ export class Comparison {
   prepare(afterwards: () => void): void {
     if (this.mode === "fetch") return afterwards();
     this.afterwards = afterwards;
-    this.preparation.begin(this.limitHigh, this.limitLow, this.mode === "full");
+    this.preparation.begin(this.tree, this.limitHigh, this.limitLow, this.mode === "full");
   }
 
   /** Whether the tree is being brought there: then call `slice`. */
@@ -75,7 +92,7 @@ export class Comparison {
 
   /** The tree's root as it is told to peers: ROOT_BYTES, zeros while there is none. */
   root(): Uint8Array {
-    return this.options.tree.root()?.subarray(0, ROOT_BYTES) ?? new Uint8Array(ROOT_BYTES);
+    return this.tree.root()?.subarray(0, ROOT_BYTES) ?? new Uint8Array(ROOT_BYTES);
   }
 
   /** Whether the root that starts at `offset` is this tree's. */

@@ -4,6 +4,7 @@
  * of a session in the mode "inspect" (see `sync/session.ts`), as a pure step machine.
  */
 import { BUCKETS, FANOUT } from "../tree/digest-tree.ts";
+import { CURRENT, type Capabilities } from "../data/capabilities.ts";
 import { Entry, KIND_COUNTER } from "../data/entry.ts";
 import type { Salt } from "./short-digest.ts";
 import { readDigest } from "./digest-set.ts";
@@ -30,6 +31,8 @@ export interface InspectorOptions {
   /** Random; inspectors with the same get digests that can be compared. */
   readonly salt: Salt;
   readonly maxFrameBytes: number;
+  /** What it speaks; what the program does, unless given. */
+  readonly capabilities?: Capabilities;
   /** Takes one complete frame; has copied or sent it when it returns. */
   readonly send: (frame: Uint8Array) => void;
   /**
@@ -69,6 +72,7 @@ export class SyncInspector {
     const { own } = this;
     own.mode = MODES.indexOf("inspect");
     own.nodeId = "inspector";
+    own.capabilities = this.options.capabilities ?? CURRENT;
     own.salt = this.options.salt;
     own.maxFrameBytes = this.options.maxFrameBytes;
     writeHello(this.writer, own);
@@ -126,7 +130,7 @@ export class SyncInspector {
   }
 
   private handleHello(): boolean {
-    const hello = readHello(this.reader, this.own);
+    const hello = readHello(this.reader, this.own, this.own.capabilities);
     if (typeof hello === "string") this.fail(hello);
     else this.hello = hello;
     return hello !== null;

@@ -53,7 +53,12 @@ export interface SyncSessionOptions {
   /** Initiator only: compare the roots afterwards, in any mode; "verify" is "now" with this. */
   readonly verify?: boolean;
   readonly store: Store;
-  readonly tree: MerkleTree;
+  /**
+   * The tree to compare with who has these features in common with this node; before that is known,
+   * an initiator asks with its own. It is kept up to date by the caller until the session ends, or
+   * asks for another.
+   */
+  readonly treeFor: (features: number) => MerkleTree;
   readonly contacts: Contacts;
   /** Members are dropped when nothing was heard of them for so long, in ms; never by default. */
   readonly forgetAfterMs?: number;

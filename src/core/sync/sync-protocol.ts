@@ -3,7 +3,7 @@
  * parts of the protocol that both roles have. The halves that differ are `initiator.ts` and
  * `responder.ts`; the course of a session is drawn in `session.ts`.
  */
-import { FINDS_BY_SKETCH } from "../data/capabilities.ts";
+import { CURRENT, FINDS_BY_SKETCH } from "../data/capabilities.ts";
 import { printable } from "../data/name.ts";
 import { Comparison } from "./comparison.ts";
 import { Ending } from "./ending.ts";
@@ -51,10 +51,12 @@ export class SyncProtocol {
   private readonly verification: Verification;
   private readonly watch: WriteWatch;
   private readonly isInitiator: boolean;
-  /** What is particular to the role; the responder's is made when the mode is known. */
+  /** What is particular to the role; made when it is known who the other side is. */
   private half: Initiator | Responder | null = null;
   private hasReplied = false;
   private areRootsEqual = false;
+  /** Initiator: the other side does not compare the tree of which it was told the root. */
+  private isAnotherTree = false;
   /** What is still to be done of what was begun, before anything else is. */
   private readonly steps: (() => void)[] = [];
   /** Nothing more is to be said or heard. */
@@ -65,17 +67,22 @@ export class SyncProtocol {
     reader: FrameReader,
     writer: FrameWriter,
   ) {
-    const { store, tree } = options;
+    const { store } = options;
     const counts = new SyncCounts();
     const flow = new EntryFlow(options, reader, writer, counts);
     const shortener = new DigestShortener();
     const onDiffering = (node: number): void => options.differences?.note(node);
-    const parts = { tree, reader, writer, flow, counts, shortener, onDiffering, features: 0 };
     this.isInitiator = options.role === "initiator";
-    this.parts = parts;
     this.refusals = new Refusals(options, reader, flow, counts);
     this.greeting = new Greeting(options);
-    this.comparison = new Comparison(options, this.greeting);
+    const comparison = (this.comparison = new Comparison(options, this.greeting));
+    const parts = {
+      ...{ reader, writer, flow, counts, shortener, onDiffering, features: 0 },
+      get tree() {
+        return comparison.tree;
+      },
+    };
+    this.parts = parts;
     this.introduction = new Introduction(options, parts, this.comparison, this.greeting, () =>
       this.begin(),
     );
@@ -89,12 +96,12 @@ export class SyncProtocol {
       this.purgeGuard.end();
       this.half?.release();
     });
-    if (this.isInitiator) this.half = new Initiator(parts, store, this.comparison.isWalking);
   }
 
   /** Initiator: begins. */
   start(): void {
     this.begin();
+    this.comparison.choose(this.ownFeatures);
     this.comparison.setLimit();
     this.comparison.prepare(() => this.introduce());
   }
@@ -190,11 +197,24 @@ export class SyncProtocol {
         "it introduces itself again with other members than it was asked",
       );
     } else if (introduction.isComplete) {
-      if (!this.isInitiator) {
-        this.half = new Responder(this.parts, this.options.store, comparison.mode);
-      }
+      this.chooseTree();
+      const { parts, options } = this;
+      this.half = this.isInitiator
+        ? new Initiator(parts, options.store, comparison.isWalking)
+        : new Responder(parts, options.store, comparison.mode);
       if (comparison.isMerging) this.steps.push(() => this.meet(hello));
     }
+  }
+
+  /** Both know now what features they have in common. In a fetch no tree is compared. */
+  private chooseTree(): void {
+    const { comparison, ownFeatures, parts } = this;
+    const features = comparison.mode === "fetch" ? ownFeatures : parts.features;
+    this.isAnotherTree = comparison.choose(features);
+  }
+
+  private get ownFeatures(): number {
+    return (this.options.capabilities ?? CURRENT).features;
   }
 
   /** Initiator: introduces itself for the second time. */
@@ -224,7 +244,8 @@ export class SyncProtocol {
     if (!this.isInitiator) return;
     this.areRootsEqual = hello.mode === ROOTS_ARE_EQUAL;
     // A flush is carried out before anything is compared.
-    if (wasFlushed || (comparison.isThorough && !this.areRootsEqual)) comparison.prepare(() => {});
+    const isNewsToCompare = comparison.isThorough && !this.areRootsEqual;
+    if (wasFlushed || this.isAnotherTree || isNewsToCompare) comparison.prepare(() => {});
   }
 
   private noteRoundTrip(): void {
@@ -338,10 +359,10 @@ export class SyncProtocol {
 
   /** Of a bucket of which nothing is here, only what comes of it tells. */
   private noteDiffering(arrived: Entry): void {
-    const { differences, mode, tree } = this.options;
+    const { differences, mode } = this.options;
     // What is fetched was written a moment ago, and is no difference.
     if (differences?.isWatched !== true || mode === "fetch") return;
-    differences.note(tree.nodeAbove(arrived));
+    differences.note(this.parts.tree.nodeAbove(arrived));
   }
 
   /** Whether it may be few buckets that differ, and the peer can find those by a sketch. */

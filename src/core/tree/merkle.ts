@@ -30,7 +30,8 @@
  *
  * Invariants:
  * - an entry is in its bucket from the first update that takes it in until `removed`;
- * - what the buckets have of an entry is its current version, or else the entry is marked;
+ * - what the buckets have of an entry is its current version, or else the entry is marked, or is
+ *   to be (`markAll`);
  * - a bucket that changed is marked in the DigestTree until that is refreshed.
  */
 
@@ -57,6 +58,10 @@ export interface RecordSource {
   read(id: number, into: Entry): void;
   /** Whether its value should be there and is not. */
   isMissing(id: number): boolean;
+  /** Every id is below this. */
+  readonly idLimit: number;
+  /** Whether an id names an entry. */
+  isUsed(id: number): boolean;
 }
 
 /** Both words of the watermark that is above every version. */
@@ -67,6 +72,8 @@ const BATCH_ENTRIES = 32;
 /** The clock is looked at after so many entries, or so many bytes. */
 const ENTRIES_A_LOOK = 16;
 const BYTES_A_LOOK = 65_536;
+/** The same while nothing but marks is made. */
+const IDS_A_LOOK = 4096;
 
 /** The tree over a store's entries, named by the store's ids. */
 export class MerkleTree implements ChangeObserver {
@@ -82,6 +89,9 @@ export class MerkleTree implements ChangeObserver {
   /** The entries that have changed and wait for an update to take them in. */
   private readonly marks = new IdMarks();
   private readonly leftovers = new Leftovers();
+  /** From here to below `unmarkedEnd` are the ids of entries that are still to be marked. */
+  private nextUnmarked = 0;
+  private unmarkedEnd = 0;
 
   // The update under way.
   private stage: "none" | "entries" | "parts" | "levels" = "none";
@@ -96,7 +106,7 @@ export class MerkleTree implements ChangeObserver {
   private readonly digest = new Uint8Array(DIGEST_BYTES);
   private readonly digestWords = new Uint32Array(this.digest.buffer);
 
-  /** `digester` has the tree key of the cluster: trees with different ones cannot be compared. */
+  /** Trees whose digesters have different keys cannot be compared. */
   constructor(
     private readonly source: RecordSource,
     private readonly digester: Pick<RecordDigester, "ofEntry" | "ofKey">,
@@ -142,8 +152,18 @@ export class MerkleTree implements ChangeObserver {
     if (cleared) this.clear();
   }
 
+  /**
+   * Has all entries that the source holds now hashed, whatever the tree has of them: the next
+   * update marks them first, in slices.
+   */
+  markAll(): void {
+    this.nextUnmarked = 0;
+    this.unmarkedEnd = this.source.idLimit;
+  }
+
   /** Forgets all entries and lets go of their memory. */
   clear(): void {
+    this.unmarkedEnd = 0;
     this.leftovers.giveBackFew();
     this.buckets.clear(this.leftovers);
     this.levels.clear();
@@ -163,6 +183,7 @@ export class MerkleTree implements ChangeObserver {
   update(timeHigh: number, timeLow: number, budgetMs: number, now: () => number): boolean {
     const untilMs = now() + budgetMs;
     if (this.leftovers.giveBack(() => now() >= untilMs)) return true;
+    if (this.markMore(untilMs, now)) return true;
     if (this.stage === "none") {
       this.stage = "entries";
       this.nextId = 0;
@@ -228,7 +249,8 @@ export class MerkleTree implements ChangeObserver {
         if (isMarked || buckets.has(id)) throw new Error(`merkle tree: entry ${id} is gone`);
         continue;
       }
-      if (isMarked) continue;
+      const isToBeMarked = id >= this.nextUnmarked && id < this.unmarkedEnd;
+      if (isMarked || isToBeMarked) continue;
       if (!buckets.has(id)) throw new Error(`merkle tree: entry ${id} is missing`);
       this.source.read(id, entry);
       digester.ofEntry(entry, digest, this.source.isMissing(id));
@@ -240,6 +262,18 @@ export class MerkleTree implements ChangeObserver {
     if (waiting !== this.waiting) {
       throw new Error(`merkle tree: ${waiting} entries wait, not ${this.waiting}`);
     }
+  }
+
+  /** Marks what is still to be marked. True when time is up before all is. */
+  private markMore(untilMs: number, now: () => number): boolean {
+    while (this.nextUnmarked < this.unmarkedEnd) {
+      const end = Math.min(this.nextUnmarked + IDS_A_LOOK, this.unmarkedEnd);
+      for (; this.nextUnmarked < end; this.nextUnmarked++) {
+        if (this.source.isUsed(this.nextUnmarked)) this.marks.mark(this.nextUnmarked);
+      }
+      if (now() >= untilMs) return this.nextUnmarked < this.unmarkedEnd;
+    }
+    return false;
   }
 
   /** Goes over the marks from `nextId` on. True when time is up. */

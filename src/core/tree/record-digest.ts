@@ -15,10 +15,11 @@
  * node let go of too early it does miss, and a husk whose time is not over counts as one of another
  * kind, MISSING. An expired counter keeps its parts, and counts as before.
  *
- * The tree key is the same on all nodes of a cluster. Who does not know it can neither aim at a
- * bucket nor make digests collide. While it follows from the cluster's name it is no secret: who
- * knows the name can fill a bucket on purpose, and then what that costs is bounded by dividing the
- * bucket (`merkle-buckets.ts`); and a collision of 128 bits is beyond anybody with or without it.
+ * The tree key is the same on both sides of a comparison. Who does not know it can neither aim at a
+ * bucket nor make digests collide. In a cluster with a secret it follows from that; without one it
+ * follows from the cluster's name, and is no secret: who knows the name can fill a bucket on
+ * purpose, and then what that costs is bounded by dividing the bucket (`merkle-buckets.ts`). A
+ * collision of 128 bits is beyond anybody with or without it.
  */
 
 import { KIND_HUSK, KIND_STRING, type Entry, type VersionWords } from "../data/entry.ts";
@@ -26,7 +27,7 @@ import { KIND_HUSK, KIND_STRING, type Entry, type VersionWords } from "../data/e
 /** Length of a SHA-256 digest in bytes. */
 export const DIGEST_BYTES = 32;
 /** Length of a tree key in bytes. */
-const TREE_KEY_BYTES = 16;
+export const TREE_KEY_BYTES = 16;
 
 const FIXED_BYTES = TREE_KEY_BYTES + 49;
 /** In the place of the kind of an entry whose value is missed. */
@@ -34,7 +35,10 @@ const MISSING = 255;
 /** Records up to this are put together in one buffer, longer ones hashed where they lie. */
 const SMALL_BYTES = 1024;
 
-/** The tree key of a cluster that has no secret: it follows from its name. */
+/** Names the tree key that follows from the cluster's name; others go by the ids of secrets. */
+export const KEYED_BY_NAME = "";
+
+/** The tree key that follows from a cluster's name. */
 export function treeKeyOf(cluster: string): Uint8Array {
   const digest = new Uint8Array(DIGEST_BYTES);
   Bun.SHA256.hash(`MerkleKV tree ${cluster}`, digest);

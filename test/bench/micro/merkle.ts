@@ -27,6 +27,12 @@ class Records implements RecordSource {
       );
   }
 
+  readonly idLimit = KEYS;
+
+  isUsed(): boolean {
+    return true;
+  }
+
   isMissing(): boolean {
     return false;
   }

@@ -4,6 +4,8 @@ import { DifferenceMap } from "../../../src/anti-entropy/difference-map.ts";
 import { LongestSlice } from "../../../src/anti-entropy/longest-slice.ts";
 import type { PeerSeal } from "../../../src/anti-entropy/peer-seal.ts";
 import { Sessions } from "../../../src/anti-entropy/sessions.ts";
+import type { TreesOptions } from "../../../src/anti-entropy/trees.ts";
+import { CURRENT, KEYS_BY_SECRET, OLDEST } from "../../../src/core/data/capabilities.ts";
 import { SyncStatistics } from "../../../src/anti-entropy/sync-statistics.ts";
 import type { Reach } from "../../../src/anti-entropy/ways.ts";
 import { Contacts } from "../../../src/core/sync/contacts.ts";
@@ -18,7 +20,9 @@ import { PipedLink } from "../../support/piped-links.ts";
 import { sealOf } from "../../support/sealed-pair.ts";
 import { clusterSecrets } from "../../support/secrets.ts";
 import { SyncNode } from "../../support/sync-pair.ts";
+import { treesOver } from "../../support/trees.ts";
 
+const ONE = clusterSecrets("one");
 const SILENCE_MS = 10_000;
 const PEER = { hostPort: { host: "peer", port: 1, isSecure: false }, relayTo: "" };
 const ROUND = { mode: "watermark", occasion: "known", greeting: "PEER ROUND" } as const;
@@ -48,10 +52,12 @@ function create(
   nodeId = "me",
   maxQueuedBytes = 1_000,
   seal = sealOf(null),
+  more: Partial<Pick<TreesOptions, "secrets" | "capabilities">> = {},
 ) {
   const { timeline, timing } = world;
   const wallMs = () => 1_700_000_000_000 + timeline.nowMs;
-  const { store, tree } = new SyncNode(nodeId, { nowMs: wallMs });
+  const { store } = new SyncNode(nodeId, { nowMs: wallMs });
+  const trees = treesOver(store, { timing, secrets: ONE, ...more });
   const bugs: unknown[] = [];
   const warnings: unknown[] = [];
   const logger = { ...silentLogger, warn: (_: string, fields = {}) => void warnings.push(fields) };
@@ -59,6 +65,7 @@ function create(
     timing,
     reach,
     seal,
+    trees,
     randomWords: (count) => new Uint32Array(count),
     durability: new MemoryJournal(),
     maxQueuedBytes,
@@ -74,32 +81,39 @@ function create(
     tracer: noTracer,
     random: () => 0,
     common: {
-      ...{ store, tree, contacts: new Contacts(), cluster: "test", nodeId, epoch: 1 },
+      ...{ store, contacts: new Contacts(), cluster: "test", nodeId, epoch: 1 },
       // As many bytes go over as there are.
       ...{ lagMs: 2_000, maxFrameBytes: 1_000_000, nowMs: wallMs, compresses: false },
       onSetAside() {},
+      ...(more.capabilities && { capabilities: more.capabilities }),
     },
   });
-  return { sessions, store, timeline, bugs, warnings };
+  return { sessions, store, trees, timeline, bugs, warnings };
 }
 
 /** A node that calls and one that answers. */
 function createPair(
-  options: { lookMs?: number; maxQueuedBytes?: number; seals?: [PeerSeal, PeerSeal] } = {},
+  options: {
+    lookMs?: number;
+    maxQueuedBytes?: number;
+    seals?: [PeerSeal, PeerSeal];
+    trees?: [Parameters<typeof create>[5], Parameters<typeof create>[5]];
+  } = {},
 ) {
   const world = createWorld(options.lookMs);
   const { timing } = world;
   const links: PipedLink[] = [];
   const unreachable: Reach = () => Promise.reject(new Error("not asked"));
   const [guestSeal, hostSeal] = options.seals ?? [sealOf(null), sealOf(null)];
-  const host = create(unreachable, world, "host", options.maxQueuedBytes, hostSeal);
+  const [guestTrees, hostTrees] = options.trees ?? [];
+  const host = create(unreachable, world, "host", options.maxQueuedBytes, hostSeal, hostTrees);
   const reach: Reach = async (_peer, greeting, handle) => {
     const [mine, theirs] = PipedLink.pair(timing, ["guest:1", "host:1"]);
     theirs.handler = host.sessions.serve(theirs, greeting === "PEER ROUND", () => {});
     mine.handler = handle(mine);
     links.push(mine, theirs);
   };
-  const guest = create(reach, world, "guest", options.maxQueuedBytes, guestSeal);
+  const guest = create(reach, world, "guest", options.maxQueuedBytes, guestSeal, guestTrees);
   return { guest, host, links, timeline: world.timeline };
 }
 
@@ -192,7 +206,6 @@ test("a session that had enough to work on reads on when it is done with that", 
 });
 
 describe("in a cluster with a secret", () => {
-  const ONE = clusterSecrets("one");
   const sealed = (): [PeerSeal, PeerSeal] => [sealOf(ONE), sealOf(ONE)];
 
   test.each([ROUND, ALL])("nodes compare and heal: $greeting", async (request) => {
@@ -287,5 +300,78 @@ describe("in a cluster with a secret", () => {
     const outcome = guest.sessions.run(PEER, ALL);
     timeline.runUntil(100);
     expect((await outcome).failure).toBe("unreachable");
+  });
+});
+
+describe("two nodes whose trees have different keys compare one that both can have", () => {
+  const rotating = [clusterSecrets("one", ["two"]), clusterSecrets("two", ["one"])] as const;
+  const OLDER = { ...CURRENT, features: CURRENT.features & ~KEYS_BY_SECRET };
+  const [NEW, OLD] = [{ secrets: ONE }, { secrets: ONE, capabilities: OLDER }];
+
+  /** Both have something of their own, and one session heals that; the next one finds them equal. */
+  async function expectHealed(
+    [ofGuest, ofHost]: readonly [typeof NEW, typeof NEW],
+    request: typeof ROUND | typeof ALL,
+  ) {
+    const seals: [PeerSeal, PeerSeal] = [sealOf(ofGuest.secrets), sealOf(ofHost.secrets)];
+    const trees: [typeof NEW, typeof NEW] = [ofGuest, ofHost];
+    const { guest, host, timeline } = createPair({ seals, trees, maxQueuedBytes: 100_000 });
+    const bytes = Buffer.from("value");
+    for (let i = 0; i < 200; i++) {
+      const key = Buffer.from(`key:${i}`);
+      for (const { store } of i % 3 === 0 ? [guest] : [host]) {
+        store.set(key, 0, key.length, bytes, 0, bytes.length, 0);
+      }
+    }
+    timeline.runUntil(SILENCE_MS);
+    const visit = async () => {
+      const outcome = guest.sessions.run(PEER, request);
+      timeline.runUntil(timeline.nowMs + SILENCE_MS);
+      const { ok, reason, hasMoved } = await outcome;
+      expect([ok, reason]).toEqual([true, ""]);
+      return hasMoved;
+    };
+    expect(await visit()).toBe(true);
+    expect([guest.store.size, host.store.size]).toEqual([200, 200]);
+    expect(await visit()).toBe(false);
+    expect([guest.bugs, host.bugs]).toEqual([[], []]);
+    return { guest, host, timeline };
+  }
+
+  test.each([ROUND, ALL])("in the middle of a change of the secret: $greeting", async (request) => {
+    const sides = rotating.map((secrets) => ({ secrets }));
+    const { guest, host } = await expectHealed([sides[0]!, sides[1]!], request);
+    for (const { trees } of [guest, host]) expect(trees.all()).toHaveLength(2);
+  });
+
+  test.each([
+    ["a node of the version before calls", [OLD, NEW]],
+    ["a node of the version before is called", [NEW, OLD]],
+    ["one of the oldest calls", [{ ...OLD, capabilities: OLDEST }, NEW]],
+    ["one of the oldest is called", [NEW, { ...OLD, capabilities: OLDEST }]],
+  ] as const)("%s", async (_, sides) => {
+    for (const request of [ROUND, ALL]) {
+      const { guest, host, timeline } = await expectHealed(sides, request);
+      const [older, newer] = sides[0] === NEW ? [host, guest] : [guest, host];
+      expect(older.trees.all()).toHaveLength(1);
+      expect(newer.trees.all()).toHaveLength(2);
+      timeline.runUntil(timeline.nowMs + 3_600_000);
+      expect(newer.trees.all()).toEqual([newer.trees.current]);
+    }
+  });
+
+  test("a session goes on when its secret is dropped in the middle", async () => {
+    const seals = [sealOf(ONE), sealOf(ONE)] as [PeerSeal, PeerSeal];
+    const { guest, host, timeline } = createPair({ seals, maxQueuedBytes: 1_000 });
+    fill(host, 1_000, 500);
+    const outcome = guest.sessions.run(PEER, ALL);
+    while (guest.store.size === 0) timeline.runUntil(timeline.nowMs + 1);
+    expect(guest.sessions.active).toBe(1);
+    for (const { trees } of [guest, host]) trees.renew(clusterSecrets("two"));
+    timeline.runUntil(SILENCE_MS);
+    expect((await outcome).ok).toBe(true);
+    expect(guest.store.size).toBe(1_000);
+    timeline.runUntil(3_600_000);
+    for (const { trees } of [guest, host]) expect(trees.all()).toEqual([trees.current]);
   });
 });

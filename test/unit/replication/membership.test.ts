@@ -13,7 +13,7 @@ const LATER = 8;
 const ABSURD = 1_000;
 /** What every presence says here. */
 const SAID = {
-  ...{ address: "127.0.0.1:1", version: "1", root: null },
+  ...{ address: "127.0.0.1:1", version: "1", roots: {} },
   ...{
     tlsAddress: "",
     sequence: 0,
@@ -42,6 +42,7 @@ let rootHex: string | null;
 /** Whether the broker takes what is published, and when it was found not to come back. */
 let isTaken: boolean;
 let unheardMs: number[];
+let currentKey: string;
 
 beforeEach(() => {
   timeline = new Timeline();
@@ -56,6 +57,7 @@ beforeEach(() => {
   rootHex = null;
   isTaken = true;
   unheardMs = [];
+  currentKey = "";
   membership = new Membership({
     nodeId: "me",
     epoch: EPOCH,
@@ -63,7 +65,11 @@ beforeEach(() => {
     tlsAddress: () => "",
     isRelayed: () => false,
     version: "1",
-    rootHex: () => rootHex,
+    trees: () => ({
+      currentKey,
+      rootHex,
+      roots: () => (rootHex === null ? {} : { [currentKey]: rootHex }),
+    }),
     random: () => 0.5,
     sequence: () => 0,
     clientId: () => "me",
@@ -338,7 +344,7 @@ describe("whoever makes up nodes", () => {
       say("n1", "n1", { address });
     }
     say("n1", "n1", { version: "v".repeat(65) });
-    say("n1", "n1", { root: "no\r\nroot" });
+    say("n1", "n1", { roots: { "": "no\r\nroot" } });
     expect(known()).toEqual([]);
   });
 
@@ -543,7 +549,8 @@ test("what the broker remembers of a node that is gone for good does not count, 
 
 test("metrics tell which peers are there, and which of them have the same root", () => {
   const hear = (nodeId: string, root: string | null, online = true): void => {
-    const presence = { ...SAID, nodeId, clientId: nodeId, epoch: 1, connection: 1, online, root };
+    const roots = root === null ? {} : { "": root };
+    const presence = { ...SAID, nodeId, clientId: nodeId, epoch: 1, connection: 1, online, roots };
     membership.receive(nodeId, encodePresence(presence), false);
   };
   rootHex = "aa";
@@ -596,4 +603,41 @@ describe("what this node announces of itself", () => {
     pass(5_000);
     expect(unheardMs).toEqual([5_000]);
   });
+});
+
+test("roots are compared only of the tree that this node shows", () => {
+  const roots: Record<string, string>[] = [
+    { "": "aa" },
+    { "11111111": "aa", "22222222": "bb" },
+    { "": "aa", "22222222": "cc" },
+    {},
+  ];
+  for (const [i, each] of roots.entries()) {
+    const nodeId = `n${i}`;
+    const presence = { ...SAID, nodeId, clientId: nodeId, epoch: 1, connection: 1, online: true };
+    const message = encodePresence({ ...presence, roots: each });
+    expect(decodePresence(message)?.roots).toEqual(each);
+    membership.receive(nodeId, message, false);
+  }
+  const shown = (key: string): unknown => {
+    currentKey = key;
+    return membership.list().map(({ root }) => root);
+  };
+  expect(shown("")).toEqual(["aa", null, "aa", null]);
+  expect(shown("11111111")).toEqual([null, "aa", null, null]);
+  expect(shown("22222222")).toEqual([null, "bb", "cc", null]);
+  rootHex = "bb";
+  const equal = readSeries(Membership.series, membership, "peer_roots_equal");
+  expect(equal).toEqual({ n1: 1, n2: 0 });
+});
+
+test("a node of the version before reads the root that it can compare, or none", () => {
+  const presence = { ...SAID, nodeId: "n1", clientId: "n1", epoch: 1, connection: 1, online: true };
+  const rootIn = (roots: Record<string, string>): unknown => {
+    return (JSON.parse(encodePresence({ ...presence, roots }).toString()) as { root: unknown })
+      .root;
+  };
+  expect(rootIn({ "": "aa" })).toBe("aa");
+  expect(rootIn({ "11111111": "bb", "": "aa" })).toBe("aa");
+  expect(rootIn({ "11111111": "bb" })).toBeNull();
 });
