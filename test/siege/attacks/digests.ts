@@ -2,6 +2,9 @@
  * Attacks on what nodes compare: buckets filled on purpose, and peers that want more than there is.
  */
 import { once } from "node:events";
+import { OPEN_PEERS } from "../../../src/anti-entropy/peer-security.ts";
+import { PeerSeal } from "../../../src/anti-entropy/peer-seal.ts";
+import { Inspection } from "../../../src/cli/inspection.ts";
 import { wholeBucket } from "../../../src/core/tree/bucket-part.ts";
 import { writePart } from "../../../src/core/sync/part-frames.ts";
 import { Entry } from "../../../src/core/data/entry.ts";
@@ -11,6 +14,10 @@ import { FrameWriter } from "../../../src/core/sync/frames.ts";
 import { Hello, writeHello } from "../../../src/core/sync/hello.ts";
 import { TURN, WANT } from "../../../src/core/sync/items.ts";
 import { MODES } from "../../../src/core/sync/options.ts";
+import { loadClusterSecrets } from "../../../src/security/cluster-secrets.ts";
+import { realWorld } from "../../../src/world.ts";
+import { LineClient } from "../../support/line-client.ts";
+import { secretFileNamed } from "../../support/secret-files.ts";
 import { SyncPeer } from "../../support/sync-peer.ts";
 import type { Attack, Stage } from "../attack.ts";
 
@@ -42,6 +49,24 @@ export const digests: readonly Attack[] = [
     },
   },
   {
+    name: "filled-bucket-of-a-secret",
+    what: "a client that writes such keys to a node whose cluster has a secret",
+    get settings() {
+      return { cluster: { secret_file: secretFileNamed("siege") } };
+    },
+    async run(stage) {
+      const keys = await keysOfOneBucket(stage.times(2 * MAX_CHAIN_ENTRIES));
+      const client = await LineClient.connect(stage.node.port);
+      client.sendRaw(keys.map((key) => `SET ${key} v\n`).join(""));
+      const refused = (await client.readLines(keys.length)).filter((line) => line !== "OK");
+      await client.close();
+      stage.demand(refused.length === 0, `a key is not taken: ${refused[0]}`);
+      const filled = await countBuckets(stage.node.port);
+      const least = 0.9 * keys.length;
+      stage.demand(filled >= least, `${keys.length} keys lie in ${filled} buckets`);
+    },
+  },
+  {
     name: "wants-without-end",
     what: "peers that want all of every bucket, over and over in one turn",
     async run(stage) {
@@ -50,11 +75,35 @@ export const digests: readonly Attack[] = [
   },
 ];
 
+/** In how many buckets a node has anything, as a member that looks into it sees. */
+async function countBuckets(port: number): Promise<number> {
+  const seal = new PeerSeal(
+    loadClusterSecrets({
+      ...{ name: CLUSTER, secret: "", previous_secret_files: [] },
+      secret_file: secretFileNamed("siege"),
+    }),
+    realWorld.randomWords,
+  );
+  const hostPort = { host: "127.0.0.1", port, isSecure: false };
+  const place = { hostPort, nodeId: "", security: OPEN_PEERS, login: null };
+  const inspection = await Inspection.open(place, { high: 1, low: 2 }, seal);
+  inspection.close();
+  return inspection.digests.filter((digest) => digest !== 0).length;
+}
+
 /**
- * Keys that share a bucket: whoever knows the cluster's name can look for such. Lets others run
- * meanwhile.
+ * Keys that share a bucket where its choice follows from the cluster's name, which everybody may
+ * know. Lets others run meanwhile. They are found once.
  */
-async function keysOfOneBucket(count: number): Promise<string[]> {
+async function keysOfOneBucket(count: number): Promise<readonly string[]> {
+  if (found.length >= count) return found.slice(0, count);
+  found = await findKeys(count);
+  return found;
+}
+
+let found: readonly string[] = [];
+
+async function findKeys(count: number): Promise<string[]> {
   const digester = new RecordDigester(treeKeyOf(CLUSTER));
   const [entry, digest] = [new Entry(), new Uint8Array(DIGEST_BYTES)];
   const bytes = new Uint8Array(16);

@@ -365,7 +365,7 @@ describe("two nodes whose trees have different keys compare one that both can ha
     const { guest, host, timeline } = createPair({ seals, maxQueuedBytes: 1_000 });
     fill(host, 1_000, 500);
     const outcome = guest.sessions.run(PEER, ALL);
-    while (guest.store.size === 0) timeline.runUntil(timeline.nowMs + 1);
+    for (let ms = 1; ms < SILENCE_MS && guest.store.size === 0; ms++) timeline.runUntil(ms);
     expect(guest.sessions.active).toBe(1);
     for (const { trees } of [guest, host]) trees.renew(clusterSecrets("two"));
     timeline.runUntil(SILENCE_MS);
