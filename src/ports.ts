@@ -284,7 +284,10 @@ export interface MemberView {
   readonly tls_address: string;
   readonly version: string;
   readonly online: boolean;
-  /** Its Merkle root in hexadecimal; null while unknown. */
+  /**
+   * The root in hexadecimal of its Merkle tree that has the key of the asked node's; null while
+   * that is unknown, or if it has no such tree.
+   */
   readonly root: string | null;
   /** Whether it says that it hears of what others write. */
   readonly hears: boolean;

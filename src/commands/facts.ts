@@ -283,7 +283,7 @@ export const keyspaceFacts: Rows = [
   text(
     "merkle_key",
     "What the key of that digest follows from: the id of the cluster secret, or `name` for the " +
-      "cluster's name. Only roots of one key can be compared.",
+      "cluster's name; only roots of one key can be compared.",
     ({ services }) => services.merkleKey(),
   ),
   text(

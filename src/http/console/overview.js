@@ -9,7 +9,9 @@ const KEPT = 120;
 /** How a member stands: as a word for the style, and as a sentence. */
 function standing(member, own) {
   if (!member.online) return ["away", `silent for ${ago(member.seen_ms_ago)}`];
-  if (member.root === null || own.root === null) return ["behind", "its root is not known yet"];
+  if (member.root === null || own.root === null) {
+    return ["behind", "its root is not known yet, or is of another secret"];
+  }
   if (member.root !== own.root) return ["behind", "holds other data than this node"];
   return ["equal", "equal"];
 }
