@@ -68,9 +68,11 @@ export async function askCluster(
     connection.close();
   }
   const answers = [first, ...(await askAll(members.slice(1), place))];
-  const status = judge(members, answers);
-  const nodes = await measured(status.nodes, place, secrets);
-  return { ...status, nodes };
+  const nodes = await measured(judge(members, answers), place, secrets);
+  const isWell = nodes.every(
+    ({ isEqual, findings }) => isEqual !== false && !findings.some((it) => it.isWarning),
+  );
+  return { nodes, isWell };
 }
 
 /** How many places of the tree differ is about how many keys do, while they are few. */
@@ -113,10 +115,10 @@ async function measured(
   return result;
 }
 
-/** A root that cannot be compared tells nothing, but then all that it is of may be the same. */
+/** Where a root could not be compared, what it is of may be the same. */
 function withDifference(node: NodeStatus, differingKeys: number): NodeStatus {
-  if (node.isEqual === false) return { ...node, differingKeys };
-  return { ...node, isEqual: differingKeys === 0 ? true : null };
+  if (node.isEqual === null && differingKeys === 0) return { ...node, isEqual: true };
+  return { ...node, isEqual: false, differingKeys };
 }
 
 function countOther(one: Float64Array, other: Float64Array): number {
@@ -173,7 +175,7 @@ function parseFacts(reply: unknown): Facts {
   return new Map(pairs.map(([, name, value]) => [name!, value!]));
 }
 
-function judge(members: readonly MemberView[], answers: readonly Answer[]): ClusterStatus {
+function judge(members: readonly MemberView[], answers: readonly Answer[]): NodeStatus[] {
   const [first] = answers;
   const roots = members.map(({ root, online }, i) => {
     const facts = answers[i]!.facts;
@@ -183,7 +185,7 @@ function judge(members: readonly MemberView[], answers: readonly Answer[]): Clus
   });
   const common = mostCommon(roots);
   const keys = answers.map(({ facts }) => (facts === null ? NaN : numberOf(facts, "total_keys")));
-  const nodes = members.map((member, i): NodeStatus => {
+  return members.map((member, i) => {
     const { facts, reason } = answers[i]!;
     const more = keys[i]! - keys[0]!;
     return {
@@ -196,10 +198,6 @@ function judge(members: readonly MemberView[], answers: readonly Answer[]): Clus
       findings: [...(facts === null ? [] : findingsIn(facts)), ...aboutMember(member, reason)],
     };
   });
-  const isWell = nodes.every(
-    ({ isEqual, findings }) => isEqual !== false && !findings.some((it) => it.isWarning),
-  );
-  return { nodes, isWell };
 }
 
 function aboutMember({ online, seen_ms_ago, way }: MemberView, reason: string): Finding[] {

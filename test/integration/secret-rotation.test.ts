@@ -1,6 +1,12 @@
 /** The cluster secret changes while three nodes run and are written to, as the documentation says. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { OPEN_PEERS } from "../../src/anti-entropy/peer-security.ts";
+import { PeerSeal } from "../../src/anti-entropy/peer-seal.ts";
+import { askCluster } from "../../src/cli/cluster-view.ts";
+import { Inspection } from "../../src/cli/inspection.ts";
+import { loadClusterSecrets } from "../../src/security/cluster-secrets.ts";
+import { realWorld } from "../../src/world.ts";
 import { eventually } from "../support/eventually.ts";
 import { Started, type ReloadingNode, type Values } from "../support/reloading-node.ts";
 import { secretFileNamed, secretText } from "../support/secret-files.ts";
@@ -154,6 +160,50 @@ describe("three nodes that only compare", () => {
     expect(await nodes[0]!.ask(`SYNC 127.0.0.1 ${nodes[1]!.port}`)).toMatch(/another cluster sec/);
     for (const node of nodes.slice(1)) await node.change(use("compared-3", []));
     await expectHealed(nodes);
+  });
+
+  test("are compared rightly by status and diff, whatever each seals with", async () => {
+    const nodes = await Promise.all(["a", "b", "c"].map(start));
+    for (const node of nodes) await node.change(use("compared-1", ["compared-2"]));
+    await nodes[2]!.change(use("compared-2", ["compared-1"]));
+    const peers = nodes.slice(1).map(({ address }) => address);
+    await nodes[0]!.change({ "anti_entropy.peer_list": peers });
+    await drift(nodes);
+    await expectHealed(nodes);
+    const secrets = loadClusterSecrets({
+      ...{ name: "", secret: "", previous_secret_files: [] },
+      secret_file: file("compared-1"),
+    });
+    const [first, , third] = nodes as [ReloadingNode, ReloadingNode, ReloadingNode];
+    const place = { host: "127.0.0.1", port: first.port, security: null };
+    const equal = async (): Promise<unknown> => {
+      const status = await askCluster(place, secrets);
+      return status.nodes.map(({ isEqual, differingKeys }) => [isEqual, differingKeys]);
+    };
+    await eventually("all roots are known", async () => {
+      const roots = await Promise.all(nodes.map((node) => node.fact("merkle_root")));
+      return roots.every((root) => !/^0+$/.test(root!)) && roots[0] === roots[1];
+    });
+    expect(await first.fact("merkle_root")).not.toBe((await third.fact("merkle_root"))!);
+    const whole = [true, null];
+    await eventually("all are shown", async () =>
+      Bun.deepEquals(await equal(), [whole, whole, whole]),
+    );
+    for (const node of nodes) {
+      const outcome = await node.change({ "anti_entropy.enabled": false });
+      expect(outcome).toMatchObject({ ok: true, needRestart: [] });
+    }
+    await third.ask("SET one more");
+    expect(await equal()).toEqual([whole, whole, [false, 1]]);
+    const seal = new PeerSeal(secrets, realWorld.randomWords);
+    const at = ({ port }: ReloadingNode) => ({
+      ...{ nodeId: "", security: OPEN_PEERS, login: null },
+      hostPort: { host: "127.0.0.1", port, isSecure: false },
+    });
+    const open = await Inspection.openBoth([at(first), at(third)], seal);
+    const [one, other] = open.map(({ digests }) => digests);
+    for (const inspection of open) inspection.close();
+    expect(one!.filter((digest, i) => digest !== other![i])).toHaveLength(1);
   });
 
   test("and one without a secret shows what its name makes of the data", async () => {
