@@ -68,11 +68,8 @@ export class ClockWatch implements TimeControl {
       "How often the wall clock has jumped against the monotonic clock, by a second or more.",
       (it) => it.clock.steps,
     ),
-    gauge(
-      "clock_last_step_ms",
-      "ms",
-      "By how much it jumped last, negative for back.",
-      (it) => Math.round(it.clock.lastStepMs),
+    gauge("clock_last_step_ms", "ms", "By how much it jumped last, negative for back.", (it) =>
+      Math.round(it.clock.lastStepMs),
     ),
     gauge(
       "clock_peers",

@@ -301,7 +301,8 @@ test("with a key no line tells anything, and each opens where it was written onl
   }
   const lines = readFileSync(path, "latin1").trimEnd().split("\n");
   expect(lines).toHaveLength(values.length);
-  expect(lines.join("")).not.toMatch(/the-key|string|stale|xxx/);
+  // Words so long that sealed bytes do not hold them by chance.
+  expect(lines.join("")).not.toMatch(/the-key|string|"stale"|x{8}/);
   const keys = diskKeys("", "two", "one");
   const starts = lines.map((_, i) => lines.slice(0, i).join("\n").length + (i > 0 ? 1 : 0));
   const opened = lines.map((line, i) => unsealedLine(line, starts[i]!, path, keys));
