@@ -14,8 +14,16 @@ export class SendQueue {
   private readonly positions: number[] = [];
   /** Length of the buffer of the last piece, if that is our own to write to; else 0. */
   private lastRoom = 0;
+  private isGone = false;
 
-  constructor(private readonly socket: Pick<Socket, "write">) {}
+  /**
+   * `onGone` is called, soon after, when a write finds nobody at the other side. Of a socket that
+   * is not read from the runtime does not tell that by itself.
+   */
+  constructor(
+    private readonly socket: Pick<Socket, "write">,
+    private readonly onGone: () => void = () => {},
+  ) {}
 
   /** Memory taken by what is queued. */
   get heldBytes(): number {
@@ -74,7 +82,9 @@ export class SendQueue {
     if (this.length > 0 || position > safePosition) return 0;
     // A view of them, made for each reply, would have to be collected.
     const sent = this.socket.write(bytes, 0, length);
-    return sent < 0 ? length : sent;
+    if (sent >= 0) return sent;
+    this.noteGone();
+    return length;
   }
 
   /** Queues bytes, which are the queue's from now on with the buffer they lie in. */
@@ -92,7 +102,7 @@ export class SendQueue {
       this.joinSmall(safePosition);
       const bytes = this.pieces[0];
       const sent = this.socket.write(bytes);
-      if (sent < 0) return;
+      if (sent < 0) return this.noteGone();
       this.length -= sent;
       if (sent < bytes.length) {
         const rest = bytes.subarray(sent);
@@ -111,6 +121,12 @@ export class SendQueue {
   clear(): void {
     for (const bytes of this.pieces) if (isLarge(bytes)) release(bytes);
     this.length = this.lastRoom = this.pieces.length = this.positions.length = 0;
+  }
+
+  /** Whoever sends may be in the middle of something. */
+  private noteGone(): void {
+    if (!this.isGone) queueMicrotask(this.onGone);
+    this.isGone = true;
   }
 
   /** Makes one of the first pieces that may leave, because each write is a system call. */

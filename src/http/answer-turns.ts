@@ -14,6 +14,9 @@ export class AnswerTurns {
   /** Until when requests are answered in this turn of the event loop; null if none was yet. */
   private endsMs: number | null = null;
 
+  /** What those wait for who come when this turn is over. */
+  private next: Promise<void> | null = null;
+
   /** How many of few go on, and who waits to be one of them. */
   private going = 0;
   private readonly waiting: (() => void)[] = [];
@@ -40,8 +43,18 @@ export class AnswerTurns {
    * of all after the node has stopped.
    */
   async enter(signal: AbortSignal | null): Promise<void> {
-    while (this.isOver) await nextTurn(this.timing);
+    while (this.isOver) await (this.next ??= this.nextTurn());
     if (signal?.aborted) throw new ClientGone("The client has gone");
+  }
+
+  /**
+   * All who wait are woken together, in the order in which they came: each then does one thing
+   * after the other has done one. If they were woken apart, the first would go on with all it has
+   * to do until the turn is over, and be first again in the next.
+   */
+  private async nextTurn(): Promise<void> {
+    await nextTurn(this.timing);
+    this.next = null;
   }
 
   /** Whether whoever has more to do should enter again. */

@@ -81,7 +81,7 @@ export class HttpConnection implements Sender {
     private readonly socket: Socket<HttpConnection | null>,
     private readonly options: HttpConnectionOptions,
   ) {
-    this.output = new SendQueue(socket);
+    this.output = new SendQueue(socket, () => this.cut());
     this.reading = new SocketReading(socket, options.readingTurns);
     this.waitingSinceMs = options.timing.nowMs();
   }

@@ -16,11 +16,11 @@ export class ReplyOutput {
 
   /** `waiter` is told when writes that a queued reply may show have become safe. */
   constructor(
-    socket: Pick<Socket, "write">,
+    socket: Pick<Socket, "write" | "terminate">,
     private readonly durability: Durability,
     private readonly waiter: SafeWaiter,
   ) {
-    this.queue = new SendQueue(socket);
+    this.queue = new SendQueue(socket, () => socket.terminate());
   }
 
   /** Bytes queued. */

@@ -7,6 +7,7 @@ import { disk } from "./attacks/disk.ts";
 import { handshakes } from "./attacks/handshakes.ts";
 import { http } from "./attacks/http.ts";
 import { httpBodies } from "./attacks/http-bodies.ts";
+import { httpFloods } from "./attacks/http-floods.ts";
 import { lengths } from "./attacks/lengths.ts";
 import { lies } from "./attacks/lies.ts";
 import { neighbours } from "./attacks/neighbours.ts";
@@ -32,5 +33,6 @@ export const attacks: readonly Attack[] = [
   ...variations,
   ...http,
   ...httpBodies,
+  ...httpFloods,
   ...watchers,
 ];

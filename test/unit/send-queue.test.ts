@@ -24,6 +24,21 @@ function replyOf(length: number, spare: number, first: number): Uint8Array {
 }
 
 describe("SendQueue", () => {
+  test("tells once, and not in the middle of it, that nobody is there", async () => {
+    let isGone = false;
+    const told: string[] = [];
+    const socket = { write: (bytes: Uint8Array) => (isGone ? -1 : bytes.length - 1) };
+    const outbox = new SendQueue(socket, () => void told.push("gone"));
+    outbox.send(Buffer.from("one"));
+    isGone = true;
+    outbox.flush();
+    outbox.clear();
+    outbox.send(Buffer.from("two"));
+    told.push("sent");
+    await Promise.resolve();
+    expect(told).toEqual(["sent", "gone"]);
+  });
+
   test("counts the rest of a large reply of which the kernel took the most", () => {
     const socket = new NarrowSocket();
     const outbox = new SendQueue(socket);

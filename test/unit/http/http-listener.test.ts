@@ -215,3 +215,17 @@ test("where the answers of all are held up, the one that was asked for first mak
   });
   expect(held.map(({ isClosed }) => isClosed)).toEqual([true, false, false]);
 });
+
+test("who hangs up is not answered to the end of what it has asked for", async () => {
+  const { socket } = await Client.connect();
+  const requests = 20_000;
+  const sent = "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n".repeat(requests);
+  socket.write(sent);
+  await eventually("some are answered", () => asked.length > 10);
+  socket.destroy();
+  await eventually("it is known to be gone", () => ended.length > 0);
+  const answered = asked.length;
+  expect(answered).toBeLessThan(requests / 2);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(asked.length).toBe(answered);
+});
