@@ -23,6 +23,15 @@ const SLOT_MASK = TABLE_SLOTS - 1;
 const SPLIT_AT = Math.floor(TABLE_SLOTS * 0.8);
 /** With no more on average hardly a table has to be split: hashes are spread evenly. */
 const RESERVED = Math.floor(SPLIT_AT * 0.95);
+/**
+ * Tables lie side by side in regions of 1 MiB. A typed array for each table would be one more
+ * object to load from memory for each lookup: there are hundreds in a store of a million keys.
+ */
+const REGION_BITS = 7;
+const REGION_TABLES = 1 << REGION_BITS;
+const REGION_MASK = REGION_TABLES - 1;
+/** How many tables there is room for at first to tell of. */
+const FIRST_TABLES = 16;
 const ID_BITS = 27;
 const ID_MASK = (1 << ID_BITS) - 1;
 /** Ids are below this: 134 million entries a node. */
@@ -36,33 +45,37 @@ export interface IndexedKeys {
   matches(id: number, hash: number, key: Uint8Array, offset: number, length: number): boolean;
 }
 
-class Table {
-  readonly slots = new Uint32Array(TABLE_SLOTS);
-  used = 0;
-  constructor(public depth: number) {}
-}
-
 /** A set of entry ids, found by key. */
 export class HashIndex {
   /** Number of ids held. */
   size = 0;
   private depth = 0;
-  private directory: Table[] = [new Table(0)];
-  private tableCount = 1;
+  /** Cell → number of the table. */
+  private directory = new Uint32Array(1);
+  /** The slots of all tables, REGION_TABLES of them in each. */
+  private readonly regions: Uint32Array[] = [];
+  /** How many of a table's bits the directory tells apart, and how many of its slots are in use. */
+  private depths = new Uint8Array(FIRST_TABLES);
+  private used = new Uint16Array(FIRST_TABLES);
+  private tableCount = 0;
   /** No table has less depth. */
   private leastDepth = 0;
   /** What is in a table that is being split. */
   private readonly scratch = new Uint32Array(TABLE_SLOTS);
 
-  constructor(private readonly keys: IndexedKeys) {}
+  constructor(private readonly keys: IndexedKeys) {
+    this.addTable(0);
+  }
 
   /** The id of the entry with that key, or -1. `hash` is the key's hash. */
   find(hash: number, key: Uint8Array, offset: number, length: number): number {
-    const slots = this.tableOf(hash).slots;
+    const table = this.tableOf(hash);
+    const slots = this.regions[table >>> REGION_BITS];
+    const first = (table & REGION_MASK) << TABLE_BITS;
     const tag = tagOf(hash);
     let at = hash & SLOT_MASK;
     for (;;) {
-      const slot = slots[at];
+      const slot = slots[first | at];
       if (slot === 0) return -1;
       if (slot >>> ID_BITS === tag) {
         const id = (slot & ID_MASK) - 1;
@@ -72,18 +85,31 @@ export class HashIndex {
     }
   }
 
-  /** Loads where `find` begins to look into the processor's caches. Returns no meaning. */
-  touch(hash: number): number {
-    return this.tableOf(hash).slots[hash & SLOT_MASK];
+  /**
+   * Loads where `find` begins to look for each of the first `count` hashes into the processor's
+   * caches. Returns no meaning.
+   */
+  touch(hashes: Uint32Array, count: number): number {
+    const { regions } = this;
+    let sum = 0;
+    for (let i = 0; i < count; i++) {
+      const hash = hashes[i];
+      const table = this.tableOf(hash);
+      const first = (table & REGION_MASK) << TABLE_BITS;
+      sum ^= regions[table >>> REGION_BITS][first | (hash & SLOT_MASK)];
+    }
+    return sum;
   }
 
   /** The id whose key `find` would compare first for this hash, or -1. A hint, not an answer. */
   candidate(hash: number): number {
-    const slots = this.tableOf(hash).slots;
+    const table = this.tableOf(hash);
+    const slots = this.regions[table >>> REGION_BITS];
+    const first = (table & REGION_MASK) << TABLE_BITS;
     const tag = tagOf(hash);
     let at = hash & SLOT_MASK;
     for (;;) {
-      const slot = slots[at];
+      const slot = slots[first | at];
       if (slot === 0) return -1;
       if (slot >>> ID_BITS === tag) return (slot & ID_MASK) - 1;
       at = (at + 1) & SLOT_MASK;
@@ -93,12 +119,11 @@ export class HashIndex {
   /** Adds an id whose key is not in the index. */
   insert(hash: number, id: number): void {
     let table = this.tableOf(hash);
-    while (table.used >= SPLIT_AT) {
+    while (this.used[table] >= SPLIT_AT) {
       this.split(table, hash);
       table = this.tableOf(hash);
     }
-    place(table.slots, hash, id);
-    table.used++;
+    this.place(table, hash, id);
     this.size++;
   }
 
@@ -113,10 +138,10 @@ export class HashIndex {
     for (let cell = 0; cell < this.directory.length;) {
       const table = this.directory[cell];
       const depthBefore = this.depth;
-      if (table.depth < depth) {
+      if (this.depths[table] < depth) {
         this.split(table, cell * 2 ** (32 - depthBefore));
         if (this.depth > depthBefore) cell *= 2;
-      } else cell += 2 ** (this.depth - table.depth);
+      } else cell += 2 ** (this.depth - this.depths[table]);
     }
     this.leastDepth = depth;
   }
@@ -124,58 +149,60 @@ export class HashIndex {
   /** Removes an id. Throws when it is not there: the index and its owner disagree. */
   remove(hash: number, id: number): void {
     const table = this.tableOf(hash);
-    const slots = table.slots;
+    const slots = this.slotsOf(table);
+    const first = firstOf(table);
     let at = hash & SLOT_MASK;
-    while ((slots[at] & ID_MASK) !== id + 1) {
-      if (slots[at] === 0) throw new Error(`hash index: entry ${id} is missing`);
+    while ((slots[first | at] & ID_MASK) !== id + 1) {
+      if (slots[first | at] === 0) throw new Error(`hash index: entry ${id} is missing`);
       at = (at + 1) & SLOT_MASK;
     }
     // Close the gap: pull back every follower whose home is not after the gap.
     let gap = at;
     for (;;) {
       at = (at + 1) & SLOT_MASK;
-      const slot = slots[at];
+      const slot = slots[first | at];
       if (slot === 0) break;
       const home = this.keys.hashOf((slot & ID_MASK) - 1) & SLOT_MASK;
       if (((at - home) & SLOT_MASK) >= ((at - gap) & SLOT_MASK)) {
-        slots[gap] = slot;
+        slots[first | gap] = slot;
         gap = at;
       }
     }
-    slots[gap] = 0;
-    table.used--;
+    slots[first | gap] = 0;
+    this.used[table]--;
     this.size--;
   }
 
   /** Drops everything; its memory becomes `leftovers`. */
   clear(leftovers: Leftovers): void {
-    let last: Table | null = null;
-    for (const table of this.directory) {
-      if (table !== last) leftovers.add(table.slots);
-      last = table;
-    }
+    for (const region of this.regions) leftovers.add(region);
+    this.regions.length = 0;
     this.depth = 0;
-    this.directory = [new Table(0)];
-    this.tableCount = 1;
+    this.directory = new Uint32Array(1);
+    this.depths = new Uint8Array(FIRST_TABLES);
+    this.used = new Uint16Array(FIRST_TABLES);
+    this.tableCount = 0;
     this.leastDepth = 0;
     this.size = 0;
+    this.addTable(0);
   }
 
-  /** Memory used, in bytes. */
+  /** Memory used, in bytes. For tables that are still to come there is room, but no memory yet. */
   bytes(): number {
-    return this.tableCount * TABLE_SLOTS * 4 + this.directory.length * 8;
+    return this.tableCount * TABLE_SLOTS * 4 + this.directory.length * 4;
   }
 
   /** Throws unless the invariants hold; for tests. */
   verify(): void {
-    const tables = new Set<Table>();
-    if (this.directory.length !== 2 ** this.depth) {
-      throw new Error(`hash index: ${this.directory.length} cells at depth ${this.depth}`);
+    const { depth, depths, directory, tableCount, used } = this;
+    const tables = new Set<number>();
+    if (directory.length !== 2 ** depth) {
+      throw new Error(`hash index: ${directory.length} cells at depth ${depth}`);
     }
-    for (let cell = 0; cell < this.directory.length;) {
-      const table = this.directory[cell];
-      const run = 2 ** (this.depth - table.depth);
-      const isRun = this.directory.slice(cell, cell + run).every((it) => it === table);
+    for (let cell = 0; cell < directory.length;) {
+      const table = directory[cell];
+      const run = 2 ** (depth - depths[table]);
+      const isRun = directory.subarray(cell, cell + run).every((it) => it === table);
       if (cell % run !== 0 || !isRun || tables.has(table)) {
         throw new Error(`hash index: the cells of the table at ${cell} are not one run`);
       }
@@ -183,73 +210,111 @@ export class HashIndex {
       this.verifyTable(table, cell / run);
       cell += run;
     }
-    if (tables.size !== this.tableCount) throw new Error("hash index: tables are miscounted");
+    if (tables.size !== tableCount) throw new Error("hash index: tables are miscounted");
     let size = 0;
-    for (const { used } of tables) size += used;
+    for (const table of tables) size += used[table];
     if (size !== this.size) throw new Error(`hash index: ${size} ids, not ${this.size}`);
   }
 
   /** `top`: the table's `depth` top bits of the hash. */
-  private verifyTable(table: Table, top: number): void {
+  private verifyTable(table: number, top: number): void {
     const ids = new Set<number>();
+    const first = firstOf(table);
+    const slots = this.slotsOf(table).subarray(first, first + TABLE_SLOTS);
     for (let at = 0; at < TABLE_SLOTS; at++) {
-      const slot = table.slots[at];
+      const slot = slots[at];
       if (slot === 0) continue;
       const id = (slot & ID_MASK) - 1;
       const hash = this.keys.hashOf(id);
       if (slot >>> ID_BITS !== tagOf(hash)) throw new Error(`hash index: the tag of ${id} is off`);
-      if ((hash >>> 1) >>> (31 - table.depth) !== top) {
+      if ((hash >>> 1) >>> (31 - this.depths[table]) !== top) {
         throw new Error(`hash index: entry ${id} is in another's table`);
       }
       for (let before = hash & SLOT_MASK; before !== at; before = (before + 1) & SLOT_MASK) {
-        if (table.slots[before] === 0) throw new Error(`hash index: entry ${id} is out of reach`);
+        if (slots[before] === 0) throw new Error(`hash index: entry ${id} is out of reach`);
       }
       ids.add(id);
     }
-    if (ids.size !== table.used || ids.size > SPLIT_AT) {
-      throw new Error(`hash index: ${ids.size} ids in a table that counts ${table.used}`);
+    const used = this.used[table];
+    if (ids.size !== used || ids.size > SPLIT_AT) {
+      throw new Error(`hash index: ${ids.size} ids in a table that counts ${used}`);
     }
   }
 
-  private tableOf(hash: number): Table {
+  /** The number of the table in which a hash belongs. */
+  private tableOf(hash: number): number {
     // A shift by 32 would be a shift by 0, hence two.
     return this.directory[(hash >>> 1) >>> (31 - this.depth)];
   }
 
-  private split(table: Table, hash: number): void {
-    if (table.depth === this.depth) {
-      if (this.depth === 31) throw new Error("hash index: hashes are not spread");
-      this.directory = this.directory.flatMap((each) => [each, each]);
-      this.depth++;
+  private slotsOf(table: number): Uint32Array {
+    return this.regions[table >>> REGION_BITS];
+  }
+
+  /** Adds an empty table of that depth, and returns its number. */
+  private addTable(depth: number): number {
+    const table = this.tableCount++;
+    if (table >>> REGION_BITS === this.regions.length) {
+      this.regions.push(new Uint32Array(REGION_TABLES * TABLE_SLOTS));
     }
+    if (table === this.used.length) {
+      const { depths, used } = this;
+      this.depths = new Uint8Array(2 * table);
+      this.depths.set(depths);
+      this.used = new Uint16Array(2 * table);
+      this.used.set(used);
+    }
+    this.depths[table] = depth;
+    return table;
+  }
+
+  private split(table: number, hash: number): void {
+    if (this.depths[table] === this.depth) this.doubleDirectory();
     // The cells of this table are one run; its upper half goes to the new one.
-    const cells = 1 << (this.depth - table.depth);
-    const first = ((hash >>> 1) >>> (31 - this.depth)) & ~(cells - 1);
-    const depth = ++table.depth;
-    const one = new Table(depth);
-    this.directory.fill(one, first + cells / 2, first + cells);
-    this.tableCount++;
-    if (table.used === 0) return;
+    const cells = 1 << (this.depth - this.depths[table]);
+    const firstCell = ((hash >>> 1) >>> (31 - this.depth)) & ~(cells - 1);
+    const depth = ++this.depths[table];
+    const one = this.addTable(depth);
+    this.directory.fill(one, firstCell + cells / 2, firstCell + cells);
+    if (this.used[table] === 0) return;
     const { scratch } = this;
-    scratch.set(table.slots);
-    table.slots.fill(0);
-    table.used = 0;
+    const slots = this.slotsOf(table);
+    const first = firstOf(table);
+    for (let at = 0; at < TABLE_SLOTS; at++) scratch[at] = slots[first | at];
+    slots.fill(0, first, first + TABLE_SLOTS);
+    this.used[table] = 0;
     for (let at = 0; at < TABLE_SLOTS; at++) {
       const slot = scratch[at];
       if (slot === 0) continue;
       const id = (slot & ID_MASK) - 1;
       const idHash = this.keys.hashOf(id);
-      const half = (idHash >>> (32 - depth)) & 1 ? one : table;
-      place(half.slots, idHash, id);
-      half.used++;
+      this.place((idHash >>> (32 - depth)) & 1 ? one : table, idHash, id);
     }
+  }
+
+  private doubleDirectory(): void {
+    if (this.depth === 31) throw new Error("hash index: hashes are not spread");
+    const { directory } = this;
+    this.directory = new Uint32Array(2 * directory.length);
+    for (let cell = 0; cell < this.directory.length; cell++) {
+      this.directory[cell] = directory[cell >>> 1];
+    }
+    this.depth++;
+  }
+
+  private place(table: number, hash: number, id: number): void {
+    const slots = this.slotsOf(table);
+    const first = firstOf(table);
+    let at = hash & SLOT_MASK;
+    while (slots[first | at] !== 0) at = (at + 1) & SLOT_MASK;
+    slots[first | at] = ((tagOf(hash) << ID_BITS) | (id + 1)) >>> 0;
+    this.used[table]++;
   }
 }
 
-function place(slots: Uint32Array, hash: number, id: number): void {
-  let at = hash & SLOT_MASK;
-  while (slots[at] !== 0) at = (at + 1) & SLOT_MASK;
-  slots[at] = ((tagOf(hash) << ID_BITS) | (id + 1)) >>> 0;
+/** Where the slots of a table begin in its region. */
+function firstOf(table: number): number {
+  return (table & REGION_MASK) << TABLE_BITS;
 }
 
 function tagOf(hash: number): number {

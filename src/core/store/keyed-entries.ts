@@ -234,7 +234,7 @@ export class KeyedEntries {
     }
     // Without looking at it: to guess wrong where a probe ends would keep the processor from
     // going on to the next key.
-    for (let i = 0; i < count; i++) sum ^= index.touch(hashes[i]);
+    sum ^= index.touch(hashes, count);
     this.hashedStarts.set(starts);
     this.hashedLengths.set(lengths);
     this.hashedCount = count;
