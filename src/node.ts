@@ -52,6 +52,8 @@ export interface Node {
   };
   /** What it takes to be ready, and how that stands now; as `/readyz` tells it. */
   readiness(): readonly Check[];
+  /** The blocks of memory in which its data lies, and what is kept of each entry. */
+  blocks(): Iterable<Uint8Array | Uint32Array>;
   /** Opens anew what it appends to, after it was moved away; reads certificates and users. */
   reopenFiles(): void;
   /** Takes what the file of settings says now; `cause` is for the log. */
@@ -234,6 +236,12 @@ class RunningNode implements Node, ServedNode {
   private warnOfMissingSecret(): void {
     const isMissing = this.companions.secrets.current === null;
     if (isMissing) warnOfMissingSecret(this.config, this.logger);
+  }
+
+  *blocks(): Generator<Uint8Array | Uint32Array> {
+    const { store, antiEntropy } = this.replica;
+    yield* store.blocks();
+    yield* antiEntropy.tree.buckets.blocks();
   }
 
   readiness(): readonly Check[] {

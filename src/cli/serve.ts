@@ -11,12 +11,16 @@ import { OperationalError } from "../operational-error.ts";
 import { SettledWatch } from "../security/settled-watch.ts";
 import { version } from "../version.ts";
 import { randomHex, realWorld } from "../world.ts";
+import { every, type Cancel } from "../timing.ts";
 import type { Subcommand } from "./arguments.ts";
+import { HugePages, openPageSystem } from "./huge-pages.ts";
 import { environmentFor } from "./service-environment.ts";
 import { isJournalRead, openServiceManager, type ServiceManager } from "./service-manager.ts";
 import { giveBackStartPages } from "./start-pages.ts";
 import { exitWithStdin, removeData, untilStopped } from "./signals.ts";
 
+/** How often a step is made towards huge pages. */
+const HUGE_PAGES_EVERY_MS = 1_000;
 /** The start is over, and whoever waited for it has been. */
 const GIVE_BACK_AFTER_MS = 2_000;
 
@@ -75,9 +79,11 @@ export const serve: Subcommand = {
     console.log(`MerkleKV ${version} ready: ${serving}`);
     manager.watch(() => node.readiness(), serving);
     const cancelGivingBack = realWorld.timing.after(GIVE_BACK_AFTER_MS, giveBackStartPages);
+    const cancelHugePages = keepInHugePages(node);
 
     await Promise.race([told, node.stopped]);
     cancelGivingBack();
+    cancelHugePages();
     watch?.stop();
     manager.stopping();
     await node.stop();
@@ -87,6 +93,13 @@ export const serve: Subcommand = {
     return 0;
   },
 };
+
+function keepInHugePages(node: Node): Cancel {
+  const system = openPageSystem();
+  if (system === null) return () => {};
+  const pages = new HugePages(() => node.blocks(), system);
+  return every(realWorld.timing, HUGE_PAGES_EVERY_MS, () => pages.step());
+}
 
 /** All may read many a configuration, which is well until there is a password in it. */
 async function warnOfOpenPasswords(

@@ -176,6 +176,12 @@ export class EntryTable {
     this.compactor.restart();
   }
 
+  /** The memory that entries lie in, while it may change. */
+  *blocks(): Generator<Uint8Array | Uint32Array> {
+    yield* this.chunks;
+    yield* this.arena.bytes;
+  }
+
   /** Memory used, in bytes. */
   bytes(): number {
     return this.arena.bytesReserved + this.rows.bytes();

@@ -192,6 +192,11 @@ export class HashIndex {
     return this.tableCount * TABLE_SLOTS * 4 + this.directory.length * 4;
   }
 
+  /** The memory that lookups go to. */
+  blocks(): readonly Uint32Array[] {
+    return this.regions;
+  }
+
   /** Throws unless the invariants hold; for tests. */
   verify(): void {
     const { depth, depths, directory, tableCount, used } = this;

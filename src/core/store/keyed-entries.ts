@@ -187,6 +187,12 @@ export class KeyedEntries {
     return this.table.bytes() + this.index.bytes() + this.order.bytes();
   }
 
+  /** See `Store.blocks`. */
+  *blocks(): Generator<Uint8Array | Uint32Array> {
+    yield* this.index.blocks();
+    yield* this.table.blocks();
+  }
+
   /** The same by part. */
   memory(): StoreMemory {
     const { table, index, order } = this;

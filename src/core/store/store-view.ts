@@ -94,6 +94,14 @@ export abstract class StoreView {
     return this.entries.bytes();
   }
 
+  /**
+   * The blocks of memory that lookups go to; some may be empty by now. The store may change between
+   * two of them.
+   */
+  blocks(): Iterable<Uint8Array | Uint32Array> {
+    return this.entries.blocks();
+  }
+
   /** The same by part. */
   memory(): StoreMemory {
     return this.entries.memory();

@@ -57,6 +57,11 @@ export class BucketRows {
     this.buckets[chunk].set(buckets);
   }
 
+  /** The memory of the rows. */
+  blocks(): readonly Uint32Array[] {
+    return this.rows;
+  }
+
   /** The next in the chain of an entry, or END. */
   nextOf(id: number): number {
     return this.rows[id >>> CHUNK_SHIFT][(id & CHUNK_MASK) * ROW_WORDS + NEXT];

@@ -253,6 +253,11 @@ export class MerkleBuckets {
     this.stale = [];
   }
 
+  /** The memory of what is held of each entry. */
+  blocks(): readonly Uint32Array[] {
+    return this.rows.blocks();
+  }
+
   /** Memory held, in bytes. */
   bytes(): number {
     const fixed = this.heads.byteLength + this.counts.byteLength + this.list.bytes();
