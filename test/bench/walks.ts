@@ -1,9 +1,12 @@
 /**
  * Walks over a million keys, beside redis: SCAN in steps of a thousand, and KEYS for a thousand
  * of them and for all. How many keys a second are gone through, and how long others wait at most
- * meanwhile: a second client asks 200 times a second.
+ * meanwhile: a second client asks 200 times a second. It does so as long again when nobody walks: a
+ * machine that does other things lets it wait by itself. So the processor time of each turn of the
+ * event loop is looked at besides, in this process.
  */
 import { fill, KEYS, request } from "./load.ts";
+import { Turns } from "./own-turns.ts";
 import { PacedLoad } from "./paced-load.ts";
 import { inTurns, type Plan } from "./plan.ts";
 import type { Measurement } from "./report.ts";
@@ -11,6 +14,7 @@ import { redisPath, type Server, startMerklekv, startRedis, untilAtRest } from "
 
 const AT_LEAST = 1.0;
 const WAIT_AT_MOST_MS = 5;
+const TURN_AT_MOST_MS = 2;
 const PINGS_A_SECOND = 200;
 const STEP = "1000";
 
@@ -57,14 +61,37 @@ export async function walks(plan: Plan): Promise<Measurement[]> {
         ...others((run) => run.waitMs),
         target: { of: "value", atMost: WAIT_AT_MOST_MS },
       },
+      {
+        name: `${name}: the same when nobody walks`,
+        unit: "ms",
+        ours: runs[0].map((run) => run.quietWaitMs),
+        ...others((run) => run.quietWaitMs),
+      },
     );
   }
-  return measurements;
+  return [...measurements, ...(await turns(plan))];
+}
+
+/** How long KEYS holds the event loop at a time. Nothing is compiled yet when it is first asked. */
+async function turns(plan: Plan): Promise<Measurement[]> {
+  const inProcess = new Turns();
+  const longestMs = async (): Promise<number> =>
+    Math.max(...(await inProcess.while(request("KEYS", "*"))));
+  const first = await longestMs();
+  const ours: number[] = [];
+  for (let round = 0; round < plan.rounds; round++) ours.push(await longestMs());
+  const name = "KEYS, all 1,000,000: longest turn, processor time";
+  return [
+    { name: `${name}, the first time`, unit: "ms", ours: [first] },
+    { name, unit: "ms", ours, target: { of: "value", atMost: TURN_AT_MOST_MS } },
+  ];
 }
 
 interface Timed {
   readonly perSecond: number;
   readonly waitMs: number;
+  /** The same when nobody walks, for as long. */
+  readonly quietWaitMs: number;
 }
 
 async function timed(server: Server, keys: number, walk: Walk): Promise<Timed> {
@@ -77,11 +104,14 @@ async function timed(server: Server, keys: number, walk: Walk): Promise<Timed> {
   const startedMs = performance.now();
   const found = await walk(client);
   const tookMs = performance.now() - startedMs;
-  await pings.stop();
   const waitMs = pings.slowestMs;
+  pings.slowestMs = 0;
+  await Bun.sleep(tookMs);
+  const quietWaitMs = pings.slowestMs;
+  await pings.stop();
   client.end();
   if (found !== keys) throw new Error(`${server.name} found ${found} keys, not ${keys}`);
-  return { perSecond: (KEYS * 1_000) / tookMs, waitMs };
+  return { perSecond: (KEYS * 1_000) / tookMs, waitMs, quietWaitMs };
 }
 
 async function scan(client: Walker): Promise<number> {
