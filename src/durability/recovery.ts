@@ -30,17 +30,20 @@ import {
 } from "./data-directory.ts";
 import { withExplanation, type FileSystem } from "./file-system.ts";
 import { Metadata } from "./metadata.ts";
-import { FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
+import { ENTRY_RECORD_BYTES, FILE_LOG, FILE_SNAPSHOT } from "./record.ts";
 import { RefusedEntries, type RefusedReport } from "./refused-entries.ts";
 import { moveAside } from "./salvage.ts";
 import type { DirectorySeals } from "./sealing.ts";
 import type { SegmentEnd } from "./segment.ts";
-import { restoreStoreMetadata } from "./store-metadata.ts";
+import { ENTRIES_METADATA, readEntries, restoreStoreMetadata } from "./store-metadata.ts";
 import { nextTurn, type Timing } from "../timing.ts";
 
 /** How long the event loop is held at a time, about, in ms: who asks how it goes gets an answer. */
 const SLICE_MS = 4;
-/** What is expected in a snapshot at most, for each entry that was read, and how soon more. */
+/**
+ * What is expected at most in a snapshot that does not say how many entries it holds, for each that
+ * was read, and how soon more.
+ */
 const EXPECTED_TIMES = 4;
 const EXPECTED_SHARE = 0.9;
 
@@ -178,7 +181,10 @@ class Recovery {
       ahead: (bytes, starts, lengths, count) => {
         target.prefetch(this.inputs.fill(bytes), starts, lengths, count);
       },
-      metadata: (name, value) => this.metadata.set(name, value),
+      metadata: (name, value) => {
+        if (name === ENTRIES_METADATA) this.expectAtOnce(readEntries(value));
+        else this.metadata.set(name, value);
+      },
       drop: (entry) => target.dropAgain(entry),
       patch: (patch) => {
         const flaw = flawOf(patch.entry);
@@ -274,6 +280,14 @@ class Recovery {
     const reading = await readDataFile(files, path, seals, expected, this.sink, report);
     this.bytesDone += reading.goodBytes;
     return reading;
+  }
+
+  /** Has the store make room for so many entries, if a snapshot can hold them. */
+  private expectAtOnce(told: number): void {
+    const count = Math.min(told, this.snapshotBytes / (ENTRY_RECORD_BYTES + 1));
+    if (this.entries > 0 || count === 0) return;
+    this.expected = Infinity;
+    this.options.target.expect(count);
   }
 
   /**

@@ -27,8 +27,10 @@ import { withExplanation, type FileSystem } from "./file-system.ts";
 import type { DirectorySeals } from "./sealing.ts";
 import {
   CLOCK_METADATA,
+  ENTRIES_METADATA,
   PURGED_METADATA,
   clockMetadata,
+  entriesMetadata,
   purgedMetadata,
 } from "./store-metadata.ts";
 import { nextTurn, type Timing } from "../timing.ts";
@@ -59,6 +61,8 @@ export type SnapshotSource = Pick<
   | "read"
   | "readChange"
   | "readPatch"
+  | "size"
+  | "tombstoneCount"
 >;
 
 /** The reason to give up when the node stops. */
@@ -123,6 +127,8 @@ class SnapshotWriter {
     try {
       const { floor } = store;
       const { timeHigh, timeLow } = floor;
+      // Whoever reads it can make room for them.
+      file.buffer.addMetadata(ENTRIES_METADATA, entriesMetadata(store));
       // In front of all, it costs nothing to carry out.
       if (timeHigh !== 0 || timeLow !== 0) file.buffer.addFloor(floor);
       for (let pace = GENTLE; this.walkSlice(pace);) {

@@ -28,11 +28,24 @@ export const INCARNATION_METADATA = "incarnation";
 /** How the run that wrote the log synced it, one of FsyncMode as text. */
 export const FSYNC_METADATA = "fsync";
 
+/** How many entries a snapshot holds, about, 8 bytes; in front of them. */
+export const ENTRIES_METADATA = "entries";
+
 /** For each member that somebody said is gone: origin 8 bytes, when 8 bytes, Unix milliseconds. */
 export const FORGOTTEN_METADATA = "forgotten";
 
 const CONTACT_BYTES = 24;
 const FORGOTTEN_BYTES = 16;
+
+/** How many entries there are now. */
+export function entriesMetadata(store: Pick<Store, "size" | "tombstoneCount">): Uint8Array {
+  return u64(store.size + store.tombstoneCount);
+}
+
+/** What `entriesMetadata` told; 0 when that makes no sense. */
+export function readEntries(value: Uint8Array): number {
+  return value.length === 8 ? readU64(value, 0) : 0;
+}
 
 /** The latest time that the clock has seen, or its own `aheadMs` later if that is more. */
 export function clockMetadata(clock: HybridClock, aheadMs = 0): Uint8Array {

@@ -1,6 +1,7 @@
 /** What was journalled comes back: after a clean stop, a kill, a power cut, and compaction. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import fc from "fast-check";
+import { Store } from "../../../src/core/store/store.ts";
 import { Contacts } from "../../../src/core/sync/contacts.ts";
 import {
   CONTACTS_METADATA,
@@ -174,6 +175,26 @@ describe("compaction", () => {
     expect(second.store.size).toBe(100);
     expect(files.paths().some((path) => path.endsWith(".tmp"))).toBe(false);
   });
+});
+
+test("room for the entries of a snapshot is made once", async () => {
+  const files = new SimulatedDisk();
+  const first = await openStore({ files });
+  for (let i = 0; i < 20_000; i++) set(first.store, `key:${i}`, "value");
+  for (let i = 0; i < 5; i++) remove(first.store, `key:${i}`);
+  set(first.store, "large", "x".repeat(1_000_000));
+  await first.journal.compact();
+  await first.journal.close();
+  using expected = spyOn(Store.prototype, "expect");
+  const { journal, store } = await openStore({ files });
+  expect(expected.mock.calls.filter(([count]) => count > 0)).toEqual([[20_001]]);
+  // The next one tells its own.
+  for (let i = 0; i < 20_000; i++) set(store, `another:${i}`, "value");
+  await journal.compact();
+  await journal.close();
+  expected.mockClear();
+  await openStore({ files });
+  expect(expected.mock.calls.filter(([count]) => count > 0)).toEqual([[40_001]]);
 });
 
 describe("two ends in a row", () => {
