@@ -24,6 +24,8 @@ import { Mosquitto, mosquittoPath } from "../support/mosquitto.ts";
 const IDS = ["n1", "n2", "n3"];
 /** Writes that are sent at once, so that batches are long enough to be compressed. */
 const AT_ONCE = 100;
+/** The longest test there is: it compiles two executables, and starts nine processes of them. */
+const MOST_MS = 300_000;
 /** Between two rounds of them: nodes and test share a machine. */
 const PAUSE_MS = 50;
 
@@ -192,38 +194,42 @@ describe.skipIf(mosquittoPath === null)("three nodes under load are upgraded", (
   test.each([
     ["from the version before to this one", older, CURRENT],
     ["from this version to the next", CURRENT, newer],
-  ])("%s, and downgraded again", async (_, before, after) => {
-    const [old, young] = await Promise.all([
-      binaryAs(before, directory),
-      binaryAs(after, directory),
-    ]);
-    const broker = await Mosquitto.start();
-    const cluster = new Cluster(broker);
-    await cluster.open(old);
-    const writers = IDS.map((id) => new Writer(cluster, id));
-    const isKnown = (features: number): boolean => (features & READS_COMPRESSED) !== 0;
-    expect(await areCompressed(cluster)).toBe(isKnown(before.features));
-    for (const id of IDS) {
-      await cluster.replace(id, young);
-      const areAllNew = id === IDS.at(-1);
-      const features = areAllNew ? after.features : before.features;
-      expect(await areCompressed(cluster)).toBe(isKnown(features));
-    }
-    for (const id of IDS) {
-      await cluster.replace(id, old);
+  ])(
+    "%s, and downgraded again",
+    async (_, before, after) => {
+      const [old, young] = await Promise.all([
+        binaryAs(before, directory),
+        binaryAs(after, directory),
+      ]);
+      const broker = await Mosquitto.start();
+      const cluster = new Cluster(broker);
+      await cluster.open(old);
+      const writers = IDS.map((id) => new Writer(cluster, id));
+      const isKnown = (features: number): boolean => (features & READS_COMPRESSED) !== 0;
       expect(await areCompressed(cluster)).toBe(isKnown(before.features));
-    }
-    await Promise.all(writers.map((writer) => writer.stop()));
-    await expectAllThere(cluster, writers);
-    const written = writers.reduce((sum, it) => sum + it.acknowledged.length, 0);
-    expect(written).toBeGreaterThan(10 * AT_ONCE);
-    await cluster.close();
-    await broker.stop();
-    // At most what was said while a node was just coming it could not read, and then compared.
-    for (const trouble of [/cannot be talked to/, /reason=malformed/, /does not keep to/]) {
-      expect(cluster.logs.split("\n").filter((line) => trouble.test(line))).toEqual([]);
-    }
-  });
+      for (const id of IDS) {
+        await cluster.replace(id, young);
+        const areAllNew = id === IDS.at(-1);
+        const features = areAllNew ? after.features : before.features;
+        expect(await areCompressed(cluster)).toBe(isKnown(features));
+      }
+      for (const id of IDS) {
+        await cluster.replace(id, old);
+        expect(await areCompressed(cluster)).toBe(isKnown(before.features));
+      }
+      await Promise.all(writers.map((writer) => writer.stop()));
+      await expectAllThere(cluster, writers);
+      const written = writers.reduce((sum, it) => sum + it.acknowledged.length, 0);
+      expect(written).toBeGreaterThan(10 * AT_ONCE);
+      await cluster.close();
+      await broker.stop();
+      // At most what was said while a node was just coming it could not read, and then compared.
+      for (const trouble of [/cannot be talked to/, /reason=malformed/, /does not keep to/]) {
+        expect(cluster.logs.split("\n").filter((line) => trouble.test(line))).toEqual([]);
+      }
+    },
+    MOST_MS,
+  );
 
   test("to one that speaks no version of theirs: each says so in one line", async () => {
     const strange = { lowest: CURRENT.highest + 3, highest: CURRENT.highest + 4, features: 0 };
