@@ -56,6 +56,7 @@ export async function runCommand(
   { words }: Readonly<Record<string, unknown>>,
   client: InnerClient,
   { place, turns }: { readonly place: Place; readonly turns: AnswerTurns },
+  signal: AbortSignal,
 ): Promise<Response> {
   if (!Array.isArray(words) || words.length === 0 || words.length > MAX_WORDS) {
     throw invalid(`words is a list of 1 to ${MAX_WORDS}`);
@@ -67,6 +68,7 @@ export async function runCommand(
     return part;
   });
   const bytes = await client.askForBytes(parts);
+  await turns.enter(signal);
   if (!place.grow(bytes.length)) throw busy();
   const items = respItems(bytes);
   const reply = items === null ? readRespReply(bytes) : null;

@@ -3,7 +3,7 @@
  * client port, so rights, limits and durability are those of any client. `openapi.ts` describes it.
  */
 import { LostWrite, type EntryFacts, type InnerClient, type RequestTurn } from "../ports.ts";
-import { RespError, readRespReply } from "../protocol/resp-value.ts";
+import { RespError, readRespReply, respItems, type RespReply } from "../protocol/resp-value.ts";
 import { releaseLargeOf } from "../core/bytes.ts";
 import type { AnswerTurns } from "./answer-turns.ts";
 import {
@@ -108,10 +108,12 @@ async function route(
   if (pathname === "/v1/command") {
     return allow(request, {
       POST: async () =>
-        withJson(request, options, objectOrNone, (body) => runCommand(body, client, options)),
+        withJson(request, options, objectOrNone, (body) =>
+          runCommand(body, client, options, request.signal),
+        ),
     });
   }
-  if (pathname === KEYS) return allow(request, { GET: () => list(url, client, options) });
+  if (pathname === KEYS) return allow(request, { GET: () => list(request, client, options) });
   if (pathname === `${KEYS}:batch`) {
     return allow(request, {
       POST: async () =>
@@ -253,27 +255,39 @@ async function increment(
   return Response.json({ value: String(value), ...(facts && factsField(facts)) }, { headers });
 }
 
-async function list(url: URL, client: InnerClient, options: ApiOptions): Promise<Response> {
-  const { place, turns } = options;
+async function list(
+  { url, signal }: HttpRequest,
+  client: InnerClient,
+  { place, turns }: ApiOptions,
+): Promise<Response> {
   const prefix = queryBytes(url, "prefix");
   const after = queryBytes(url, "after");
   const limit = limitOf(url.searchParams.get("limit"));
   const from = after.length === 0 ? [] : ["AFTER", after];
   const words = ["SCAN", "ORDERED", prefix, ...from, "COUNT", String(limit)];
   const reply = await client.askForBytes(words);
-  const keys = valueOf(readRespReply(reply)) as readonly Uint8Array[];
+  await turns.enter(signal);
+  const keys = respItems(reply);
+  if (keys === null) throw commandError(readRespReply(reply) as RespError);
   if (!place.grow(reply.length)) throw busy();
-  const isAll = keys.length < limit;
-  const body = {
-    keys: new LazyList(keys.values().map((key) => bytesField("key", key))),
-    next: isAll ? null : encodePercent(keys[keys.length - 1]),
-  };
+  let count = 0;
+  let last: RespReply = null;
+  for (last of keys) count++;
+  // Read anew as they are written: until then a thousand of them would be kept.
+  const fields = Iterator.from(respItems(reply)!).map((key) => bytesField("key", bytesOf(key)));
+  const next = count < limit ? null : encodePercent(bytesOf(last));
+  const body = { keys: new LazyList(fields), next };
   const { response, cut } = answerJson(body, turns, () => {
     releaseLargeOf(reply);
     place.leave();
   });
   place.waitsForClient(cut);
   return response;
+}
+
+function bytesOf(key: RespReply): Uint8Array {
+  if (key instanceof Uint8Array) return key;
+  throw new Error("a list of keys has something else in it");
 }
 
 /** Throws unless the conditions of the request hold. Returns whether the key is new. */

@@ -140,13 +140,16 @@ export class InnerClients {
   private async askForBytes(session: ClientSession, words: readonly Word[]): Promise<Uint8Array> {
     if (this.longReplies >= MOST_LONG_REPLIES) {
       await new Promise<void>((resolve) => this.waitingToAsk.push(resolve));
-    }
-    this.longReplies++;
+      // Otherwise all who wait would be answered in one turn of the event loop.
+      await nextTurn(this.context.runQueue.timing);
+    } else this.longReplies++;
     try {
       return await this.ask(session, words);
     } finally {
-      this.longReplies--;
-      this.waitingToAsk.shift()?.();
+      // Whoever is next has the place that becomes free.
+      const next = this.waitingToAsk.shift();
+      if (next === undefined) this.longReplies--;
+      else next();
     }
   }
 

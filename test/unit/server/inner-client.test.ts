@@ -94,6 +94,22 @@ test("a client that goes is given no part of a reply", async () => {
   await expect(reply).rejects.toBeInstanceOf(ClientGone);
 });
 
+test("long replies are not all made in one turn of the event loop", async () => {
+  const { client } = open();
+  await client.inTurn((turn) => turn.run(["SET", "k", "v"]));
+  let answered = 0;
+  const all = Array.from({ length: 50 }, () =>
+    client.askForBytes(["SCAN", "ORDERED"]).then(() => answered++),
+  );
+  let most = 0;
+  for (let before = 0; answered < 50; before = answered) {
+    await nextTurn(eventLoop);
+    most = Math.max(most, answered - before);
+  }
+  await Promise.all(all);
+  expect(most).toBeLessThan(10);
+});
+
 test("who watches ends up with what is there, whatever happens", async () => {
   const operation = fc.tuple(
     fc.constantFrom("SET", "DEL", "INCR", "FLUSHDB", "look"),
