@@ -38,6 +38,7 @@ import type { Entry, Kind } from "../data/entry.ts";
 
 /** Two lines of a cache. */
 const TOUCHED_BYTES = 124;
+const MOST_TOUCHED = 64;
 
 /** Entries by id. */
 export class EntryTable {
@@ -46,6 +47,8 @@ export class EntryTable {
   /** Which ids are in use, and what rows alone tell of their entries. */
   readonly rows = new EntryRows();
   private readonly chunks: readonly Uint32Array[] = this.rows.chunks;
+  /** Of what `touchSlots` loads: slab, first and last word. */
+  private readonly places = new Int32Array(3 * MOST_TOUCHED);
   /** Their keys. */
   readonly keys = new EntryKeys(this.rows, this.arena);
   /** The counters among them that lie packed. */
@@ -145,14 +148,15 @@ export class EntryTable {
   }
 
   /**
-   * Loads the beginnings of the slots of the first `count` of several entries, of which those below
-   * 0 are none, and their ends where those are near. In a loop of its own: the less there is
-   * between two loads, the more of them are under way at once. Returns a number of no meaning.
+   * Loads the beginnings of the slots of the first `count` of several entries, 64 at most, of which
+   * those below 0 are none, and their ends where those are near. Where they are is found out first:
+   * the less there is between two loads, the more of them are under way at once. Returns a number
+   * of no meaning.
    */
   touchSlots(ids: Int32Array, count: number): number {
-    const { chunks } = this;
+    const { chunks, places } = this;
     const { words } = this.arena;
-    let sum = 0;
+    let end = 0;
     for (let i = 0; i < count; i++) {
       const id = ids[i];
       if (id < 0) continue;
@@ -161,9 +165,16 @@ export class EntryTable {
       const reference = referenceAt(row, at);
       const facts = row[at + FACTS];
       const bytes = (facts & SHORT_KEY_MASK) + (facts & IS_PACKED ? 1 : row[at + VALUE]);
-      const slab = words[slabOf(reference)];
       const word = offsetOf(reference) >>> 2;
-      sum ^= slab[word] ^ slab[word + ((Math.min(bytes, TOUCHED_BYTES) - 1) >>> 2)];
+      places[end] = slabOf(reference);
+      places[end + 1] = word;
+      places[end + 2] = word + ((Math.min(bytes, TOUCHED_BYTES) - 1) >>> 2);
+      end += 3;
+    }
+    let sum = 0;
+    for (let i = 0; i < end; i += 3) {
+      const slab = words[places[i]];
+      sum ^= slab[places[i + 1]] ^ slab[places[i + 2]];
     }
     return sum;
   }

@@ -208,7 +208,7 @@ export abstract class StoreView {
 
   /**
    * The same of the keys and values of several entries, or of their beginnings and ends, once their
-   * rows are there: of the first `count`, of which those below 0 are none.
+   * rows are there: of the first `count`, 64 at most, of which those below 0 are none.
    */
   touchSlots(ids: Int32Array, count: number): number {
     return this.entries.touchSlots(ids, count);
