@@ -43,6 +43,8 @@ export interface HttpConnectionOptions {
   date(): string | null;
   /** Answers a request. */
   answer(request: HttpRequest): Promise<Response>;
+  /** So many bytes of an answer were sent, or wait to be. */
+  onSent(bytes: number): void;
   /** Something went wrong that should never have. */
   onBug(error: unknown): void;
 }
@@ -133,6 +135,11 @@ export class HttpConnection implements Sender {
   /** Whether nothing of a request is there, and all answers are read. */
   get isIdle(): boolean {
     return this.waitsForMs === IDLE_MS || this.isEnding;
+  }
+
+  /** Bytes that came behind the request that is answered now. */
+  get aheadBytes(): number {
+    return this.input.length;
   }
 
   /** Ends it at once. */
@@ -265,6 +272,7 @@ export class HttpConnection implements Sender {
     if (date !== null) headers.set("date", date);
     this.output.send(encoder.encode(headText(status, headers)));
     this.output.send(all);
+    this.options.onSent(all.length);
     releaseLarge(all);
     if (streams) await this.stream(body, knowsChunks);
     else if (isWithout) void body?.cancel();
@@ -287,6 +295,7 @@ export class HttpConnection implements Sender {
         if (value.length === 0) continue;
         if (inChunks) this.output.send(encoder.encode(`${value.length.toString(16)}\r\n`));
         this.output.send(value);
+        this.options.onSent(value.length);
         releaseLarge(value);
         if (inChunks) this.output.send(LINE_END);
         // Others have their turn, too, when the client reads as fast as this is made.

@@ -9,7 +9,7 @@ import { formatHostPort } from "../config/address.ts";
 import { nameInCertificate } from "../security/certificate-name.ts";
 import type { Series } from "../fact.ts";
 import { Arrivals } from "../arrivals.ts";
-import { ReadingTurns } from "../reading-turns.ts";
+import { LARGE_CHUNK_BYTES, ReadingTurns } from "../reading-turns.ts";
 import { every, type Cancel, type Timing } from "../timing.ts";
 import { HttpConnection, type Caller, type HttpRequest } from "./http-connection.ts";
 import { HttpDate } from "./http-date.ts";
@@ -19,6 +19,8 @@ export interface HttpListenerOptions {
   readonly host: string;
   readonly timing: Timing;
   readonly mostConnections: number;
+  /** How many bytes of requests may lie there that wait for the ones before them. */
+  readonly mostAheadBytes: number;
   /** What time it is, in Unix ms; null while nobody knows. */
   wallMs(): number | null;
   /** What TLS is spoken with now; null for plain text. */
@@ -42,6 +44,9 @@ const TICK_MS = 500;
  * guessed at passwords.
  */
 const HELD_UP_MS = 250;
+
+/** After so much was sent the garbage that it left is collected. */
+const COLLECT_AFTER_BYTES = 32 * 1024 * 1024;
 
 type HttpSocket = Socket<HttpConnection | null>;
 
@@ -77,6 +82,8 @@ export class HttpListener {
 
   private readonly connections = new Set<HttpConnection>();
   private cutConnections = 0;
+  /** Since garbage was collected last. */
+  private sentBytes = 0;
   private readonly arrivals: Arrivals;
   private readonly readingTurns: ReadingTurns;
   private readonly date: HttpDate;
@@ -123,7 +130,7 @@ export class HttpListener {
       socket: {
         open: (socket) => this.admit(socket),
         handshake: (socket, isDone) => this.noteHandshake(socket, isDone, tls!),
-        data: (socket, bytes) => socket.data?.onData(bytes),
+        data: (socket, bytes) => this.take(socket, bytes),
         drain: (socket) => socket.data?.onDrain(),
         end: (socket) => socket.data?.onEnd(),
         close: (socket) => this.close(socket),
@@ -144,7 +151,8 @@ export class HttpListener {
       options.answer(request, { address, certificateName: connection.certificateName });
     const { readingTurns } = this;
     const date = (): string | null => this.date.now();
-    const more = { timing, readingTurns, date, answer, onBug };
+    const onSent = (bytes: number): void => this.collectSent(bytes);
+    const more = { timing, readingTurns, date, answer, onSent, onBug };
     const connection: HttpConnection = new HttpConnection(socket, more);
     socket.data = connection;
     this.arrivals.add(socket);
@@ -162,6 +170,44 @@ export class HttpListener {
     if (hasOne && socket.data) socket.data.certificateName = nameInCertificate(certificate);
   }
 
+  private take(socket: HttpSocket, bytes: Uint8Array): void {
+    socket.data?.onData(bytes);
+    if (bytes.length >= LARGE_CHUNK_BYTES) this.boundAhead();
+  }
+
+  /**
+   * A chunk may have half a megabyte of requests, and whoever reads no answer leaves it there. When
+   * there are too many such bytes, those go who have been waited for the longest.
+   */
+  private boundAhead(): void {
+    let bytes = 0;
+    for (const each of this.connections) bytes += each.aheadBytes;
+    while (bytes > this.options.mostAheadBytes) {
+      const isGreedy = (it: HttpConnection): boolean => it.aheadBytes >= LARGE_CHUNK_BYTES;
+      const first = this.earliest((it) => (isGreedy(it) ? it.waitingSinceMs : Infinity));
+      if (first === null) return;
+      bytes -= first.aheadBytes;
+      this.end(first);
+    }
+  }
+
+  /**
+   * What answers were made of, the runtime would leave for long: it counts what was given back
+   * already as memory in use, and so believes that there is not much to be gained.
+   */
+  private collectSent(bytes: number): void {
+    this.sentBytes += bytes;
+    if (this.sentBytes < COLLECT_AFTER_BYTES) return;
+    this.sentBytes = 0;
+    Bun.gc(false);
+  }
+
+  private end(connection: HttpConnection): void {
+    this.cutConnections++;
+    this.connections.delete(connection);
+    connection.cut();
+  }
+
   private makeRoom(): boolean {
     const { connections, options } = this;
     if (connections.size < options.mostConnections) return true;
@@ -169,12 +215,10 @@ export class HttpListener {
     const first =
       this.earliest((it) => it.waitingSinceMs) ??
       this.earliest((it) => (it.askedSinceMs <= beforeMs ? it.askedSinceMs : Infinity));
+    if (first !== null) this.end(first);
     // Whoever comes is cut off itself then.
-    this.cutConnections++;
-    if (first === null) return false;
-    connections.delete(first);
-    first.cut();
-    return true;
+    else this.cutConnections++;
+    return first !== null;
   }
 
   /** The connection for which that is the earliest; null when it is never for all. */

@@ -85,6 +85,8 @@ const API = "/v1/";
 /** Requests to the API that may be answered at a time, and what they may hold together. */
 const MOST_AT_ONCE = 64;
 const LEAST_BUDGET_BYTES = 32 * 1024 * 1024;
+/** Of requests that wait for others of their connection. */
+const MOST_AHEAD_BYTES = 16 * 1024 * 1024;
 
 /** A port that is open until it is stopped. */
 export class HttpPort {
@@ -110,6 +112,7 @@ export class HttpPort {
       host,
       timing,
       mostConnections,
+      mostAheadBytes: MOST_AHEAD_BYTES,
       wallMs: () => source.wallMs(),
       tls: () => tls && tlsOptions(tls),
       answer: (request: HttpRequest, caller: Caller) => this.answerSafely(request, caller),

@@ -5,7 +5,7 @@
  */
 import type { User } from "../access/user.ts";
 import { ClientSession } from "../commands/client-session.ts";
-import { releaseLarge, unfilled } from "../core/bytes.ts";
+import { releaseLarge, releaseLargeOf, unfilled } from "../core/bytes.ts";
 import { heldValue } from "../commands/long-value.ts";
 import type { Context, ReplyContinuation } from "../commands/command.ts";
 import type { Services } from "../commands/services.ts";
@@ -34,6 +34,8 @@ const BESIDE_VALUE_BYTES = 1024 * 1024;
 /** Who has made so much to write waits with others who do, in its next request. */
 const HEAVY_BYTES = 64 * 1024;
 const MOST_HEAVY_HOSTS = 1_024;
+/** A longer reply keeps the buffer that it was written in. */
+const MOST_COPIED_BYTES = 2 * 1024 * 1024;
 /** Long replies that are gathered at a time. */
 const MOST_LONG_REPLIES = 4;
 
@@ -170,7 +172,7 @@ export class InnerClients {
       if (session.isOver) throw new ClientGone("The client has gone");
     }
     await safe;
-    return reply.written;
+    return trimmed(reply.written);
   }
 
   private newReply(): Reply {
@@ -294,4 +296,17 @@ function withShorterReplies(services: Services): Services {
     },
   };
   return Object.create(services, { limits: { value: limits } }) as Services;
+}
+
+/**
+ * The same bytes, which are kept until they are read, without the room that their buffer has grown
+ * by. Of very long ones there are few at a time, and a copy of one takes long.
+ */
+function trimmed(written: Uint8Array): Uint8Array {
+  const { length, buffer } = written;
+  if (length > MOST_COPIED_BYTES || buffer.byteLength < 1.25 * length) return written;
+  const copy = unfilled(length);
+  copy.set(written);
+  releaseLargeOf(written);
+  return copy;
 }

@@ -22,6 +22,7 @@ function receive(): { connection: HttpConnection; body(): Uint8Array | null } {
     timing: eventLoop,
     readingTurns: new ReadingTurns(eventLoop),
     date: () => null,
+    onSent() {},
     async answer(request) {
       body = await request.bytes(1_000_000);
       return new Response("");
@@ -68,6 +69,7 @@ test("no more is read than is answered, and what was answered is given back", as
     timing: eventLoop,
     readingTurns: new ReadingTurns(eventLoop),
     date: () => null,
+    onSent() {},
     async answer() {
       answered++;
       await nextTurn(eventLoop);

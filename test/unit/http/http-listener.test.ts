@@ -41,6 +41,7 @@ beforeEach(() => {
       host: "127.0.0.1",
       timing: eventLoop,
       mostConnections: 3,
+      mostAheadBytes: 500_000,
       wallMs: () => nowMs,
       tls: () => null,
       answer,
@@ -228,4 +229,20 @@ test("who hangs up is not answered to the end of what it has asked for", async (
   expect(answered).toBeLessThan(requests / 2);
   await new Promise((resolve) => setImmediate(resolve));
   expect(asked.length).toBe(answered);
+});
+
+test("of those who ask for more and read nothing, some go when too much lies there", async () => {
+  const requests = "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n".repeat(60_000);
+  const clients: Client[] = [];
+  for (let i = 0; i < 3; i++) {
+    const client = await Client.connect();
+    client.socket.pause();
+    client.socket.write(requests);
+    await eventually("it is answered", () => asked.length > i);
+    clients.push(client);
+  }
+  await eventually("one has gone", () => ended.length > 0);
+  for (const { socket } of clients) socket.resume();
+  await eventually("it sees it", () => clients.some(({ isClosed }) => isClosed));
+  expect(clients.every(({ isClosed }) => isClosed)).toBe(false);
 });
