@@ -71,8 +71,13 @@ export class Inspection {
   private onOutcome: (problem: string | null) => void = () => {};
   private problem: string | null = null;
 
+  /**
+   * `address`: where the node is reached, in words; `named`: the same, in a sentence without its
+   * name.
+   */
   private constructor(
     readonly address: string,
+    private readonly named: string,
     salt: Salt,
     capabilities: Capabilities,
   ) {
@@ -133,7 +138,8 @@ export class Inspection {
     // A login that fails is told of in a line; after a greeting there is no room for one.
     if (isDirect && login !== null) (await openLines(place)).close();
     const address = isDirect ? formatHostPort(host, port) : await describeWay(place);
-    const inspection = new Inspection(address, salt, capabilities);
+    const named = isDirect ? address : `${place.nodeId} ${address}`;
+    const inspection = new Inspection(address, named, salt, capabilities);
     const peer = isDirect ? "PEER" : `PEER VIA ${place.nodeId}`;
     const answered = inspection.answer();
     answered.catch(() => {}); // awaited below, unless there is no connection
@@ -204,7 +210,7 @@ export class Inspection {
     this.onOutcome = (problem) => {
       clearTimeout(timer);
       if (problem === null) resolve();
-      else reject(new OperationalError(`cannot look into ${this.address}: ${problem}`));
+      else reject(new OperationalError(`cannot look into ${this.named}: ${problem}`));
     };
     if (this.problem !== null) this.onOutcome(this.problem);
     return promise;

@@ -104,6 +104,9 @@ describe.skipIf(mosquittoPath === null)("three nodes that see only the broker", 
     expect(await n1.ask("SYNC nobody")).toStartWith(
       "ERROR: Connection failed - cannot reach nobody through the broker: no answer within 8 s",
     );
+    await n1.ask("REPLICATE disable");
+    const none = await diff(n1.address, "n2");
+    expect(none.output).toContain(`cannot look into n2 through ${n1.address}`);
   });
 
   test("a broker that is restarted in the middle of a session costs nothing but time", async () => {
