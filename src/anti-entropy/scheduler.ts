@@ -400,11 +400,16 @@ export class Scheduler {
     }
   }
 
-  /** A round with the next peer in turn, and one with a stranger, if there is any, beside it. */
+  /**
+   * A round with the next peer in turn, and one with a stranger, if there is any, beside it. News
+   * goes to strangers that came by themselves as to peers: perhaps nobody has ever turned to them.
+   */
   private beginRound(): void {
     if (!this.options.isHealing()) return;
     const isReady = (peer: Peer) => peer.isReady(this.nowMs);
-    const ready = this.peers.distinct().filter((peer) => !peer.isStranger && isReady(peer));
+    const mayVisit = this.rounds.isSpreading && this.mayTryStrangers();
+    const isInTurn = (peer: Peer) => !peer.isStranger || (mayVisit && peer.isAcquainted);
+    const ready = this.peers.distinct().filter((peer) => isInTurn(peer) && isReady(peer));
     const after = this.rounds.nextInTurn(ready);
     if (after !== undefined) void this.begin(after, { mode: "watermark" });
     if ((after !== undefined && this.rounds.isSpreading) || !this.mayTryStrangers()) return;

@@ -40,7 +40,10 @@ export function nodeIdOf(topicName: string): string {
 const ANSWER_MS = 5_000;
 /** A node says for how long it has been connected as long as others may wait. */
 const TELLING_MS = 2 * ANSWER_MS;
-/** A broker that shuts down may still pass on wills: who left so shortly before is awaited too. */
+/**
+ * A broker that shuts down may still pass on wills: who left so shortly before is awaited too, and
+ * is there until it says otherwise. Nodes go on without a broker.
+ */
 const LEFT_WITH_BROKER_MS = 5_000;
 /** After a connection it takes so long, in ms, until silence means that somebody has left. */
 const HEARING_MS = 10_000;
@@ -217,6 +220,7 @@ export class Membership {
     // Where some were met, those that were only heard of do not keep them waiting.
     const met = former.filter(this.options.isKept);
     this.unheard = new Set(met.length > 0 ? met : former);
+    this.presences.recall(this.options.timing.nowMs(), LEFT_WITH_BROKER_MS);
   }
 
   /** Announces this node now, with its current address and root. */

@@ -149,6 +149,19 @@ export class PresenceTable {
     for (const row of this.rows.values()) if (row.online) yield row.capabilities;
   }
 
+  /**
+   * Those that said goodbye less than so long ago have not left: the broker said it for them, as it
+   * shut down. Whoever asks for changes is told.
+   */
+  recall(nowMs: number, withinMs: number): void {
+    for (const [nodeId, row] of this.rows) {
+      if (row.online || nowMs - row.leftAtMs >= withinMs) continue;
+      const present = { ...row, online: true, leftAtMs: -Infinity };
+      this.rows.set(nodeId, present);
+      this.changed.set(nodeId, present);
+    }
+  }
+
   private rootOf({ roots }: Presence): string | null {
     return roots[this.rootKey()] ?? null;
   }

@@ -746,6 +746,23 @@ describe("in a crowd", () => {
     expect(started.length).toBe(1);
   });
 
+  test("without a broker it goes to those that only came by themselves, too", async () => {
+    let root = "own root";
+    const scheduler = create({ peerList: ["a:1", "b:1"], rootHex: () => root });
+    await settle(scheduler);
+    peers = [presence("came"), presence("said")];
+    pass(scheduler, 1_000);
+    scheduler.noteVisit("came", scheduler.wants);
+    expect(started).toEqual([]);
+    connected = false;
+    root = "another";
+    for (let i = 0; i < 20; i++) {
+      pass(scheduler, 1_000);
+      for (const each of started) await each.end({ hasMoved: false });
+    }
+    expect(addresses().slice(0, 3).sort()).toEqual(["a:1", "b:1", "came:7379"]);
+  });
+
   test("a peer that is busy is left to others, who have it as well", async () => {
     const scheduler = await createInCrowd(3);
     connections = 2;

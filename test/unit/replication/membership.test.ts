@@ -641,3 +641,39 @@ test("a node of the version before reads the root that it can compare, or none",
   expect(rootIn({ "11111111": "bb", "": "aa" })).toBe("aa");
   expect(rootIn({ "11111111": "bb" })).toBeNull();
 });
+
+describe("a broker that shuts down passes on the wills of all that were connected:", () => {
+  const say = (online: boolean, nodeId = "n1") => {
+    const message = encodePresence({ nodeId, epoch: 1, connection: 1, online, ...SAID });
+    membership.receive(nodeId, message, false);
+  };
+  const told = () => membership.takeChanges().map(({ nodeId, online }) => [nodeId, online]);
+
+  test("who left just before is there as before, without the broker", () => {
+    connect();
+    say(true);
+    pass(1_000);
+    say(false);
+    expect(told()).toEqual([["n1", false]]);
+    pass(4_900);
+    membership.down();
+    expect(told()).toEqual([["n1", true]]);
+    expect(membership.isOnline("n1")).toBe(true);
+  });
+
+  test("who left before that has left, and so has who says so again", () => {
+    connect();
+    for (const id of ["n1", "n2"]) say(true, id);
+    say(false, "n2");
+    pass(5_000);
+    say(false);
+    membership.down();
+    expect(told().sort()).toEqual([
+      ["n1", true],
+      ["n2", false],
+    ]);
+    connect();
+    say(false);
+    expect(told()).toEqual([["n1", false]]);
+  });
+});
