@@ -208,7 +208,12 @@ class RunningBroker {
       this.children.push(child);
       const at = [port, kind.secondPort?.(port)][i];
       if (at === undefined) continue;
-      await eventually(`${kind.name} listens`, () => canConnect(at), BROKER_START_MS);
+      const listens = (): Promise<boolean> => {
+        // Then it is somebody else who listens there.
+        if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}`);
+        return canConnect(at);
+      };
+      await eventually(`${kind.name} listens`, listens, BROKER_START_MS);
     }
   }
 
