@@ -38,7 +38,7 @@ export function bundledPackages(): LockedPackage[] {
   for (let place = waiting.pop(); place !== undefined; place = waiting.pop()) {
     if (places.has(place)) continue;
     places.add(place);
-    const { dependencies = {}, optionalDependencies = {} } = packages[place]![2];
+    const { dependencies = {}, optionalDependencies = {} } = packages[place][2];
     waiting.push(...Object.keys(dependencies).map((name) => placeOf(name, place)));
     // What is optional may be left out, and then is not in the lockfile either.
     const optional = Object.keys(optionalDependencies).map((name) => placeOf(name, place));

@@ -64,7 +64,7 @@ function licenseOf({ name, place }: LockedPackage): string {
 
 /** Version 8, which leaves its bits to whoever makes it. */
 function uuidOf(hex: string): string {
-  const variant = "89ab"[parseInt(hex[16]!, 16) & 3]!;
+  const variant = "89ab"[parseInt(hex[16], 16) & 3];
   const digits = `${hex.slice(0, 12)}8${hex.slice(13, 16)}${variant}${hex.slice(17, 32)}`;
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }

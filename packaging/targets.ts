@@ -52,11 +52,11 @@ async function fetchRuntime({ runtime }: Target): Promise<string> {
   try {
     await $`npm pack --silent --pack-destination ${fresh} ${runtime}@${version}`.quiet();
     const [archive] = new Bun.Glob("*.tgz").scanSync({ cwd: fresh, absolute: true });
-    const bytes = await Bun.file(archive!).bytes();
+    const bytes = await Bun.file(archive).bytes();
     const found = `sha512-${createHash("sha512").update(bytes).digest("base64")}`;
     if (found !== integrity) throw new Error(`${runtime}@${version} is not what bun.lock says`);
     await $`tar -xzf ${archive} -C ${fresh} package/bin/bun`.quiet();
-    await rm(archive!);
+    await rm(archive);
     await rename(fresh, directory);
   } finally {
     await rm(fresh, { recursive: true, force: true });

@@ -30,8 +30,8 @@ export class Histogram {
   note(ms: number): void {
     const { boundsMs, counts } = this;
     let at = 0;
-    while (at < boundsMs.length && ms > boundsMs[at]!) at++;
-    counts[at]!++;
+    while (at < boundsMs.length && ms > boundsMs[at]) at++;
+    counts[at]++;
     if (ms > 0) this.sumMs += ms;
   }
 }

@@ -75,7 +75,7 @@ function byPeerIn<Part>(
   const found = series.find((it) => it.name === name);
   if (found === undefined) throw new Error(`there is no series ${name}`);
   const values = part === null ? [] : Array.from(found.read(part));
-  return new Map(values.map(([labels, value]) => [labels[0]!, value as number]));
+  return new Map(values.map(([labels, value]) => [labels[0], value as number]));
 }
 
 function memberOf(peer: PeerPresence, nowMs: number, way: string): MemberView {

@@ -40,14 +40,14 @@ export class PeerTraffic {
         `traffic_${purpose}_sent_bytes`,
         "bytes",
         `Sent to other nodes for ${PURPOSES[purpose]}.`,
-        (it) => it.total[i]!,
+        (it) => it.total[i],
         metricOf(purpose, "sent"),
       ),
       counter<PeerTraffic>(
         `traffic_${purpose}_received_bytes`,
         "bytes",
         `Received from other nodes for ${PURPOSES[purpose]}.`,
-        (it) => it.total[NAMES.length + i]!,
+        (it) => it.total[NAMES.length + i],
         metricOf(purpose, "received"),
       ),
     ]),
@@ -81,14 +81,14 @@ export class PeerTraffic {
     add(this.total, at, sentBytes, receivedBytes);
     if (peer === "") return;
     const place = this.places.get(peer) ?? this.take(peer);
-    add(this.rows[place]!, at, sentBytes, receivedBytes);
-    this.sums[place]! += sentBytes + receivedBytes;
+    add(this.rows[place], at, sentBytes, receivedBytes);
+    this.sums[place] += sentBytes + receivedBytes;
   }
 
   /** Who has most comes first. */
   describe(): string {
     const { places, sums } = this;
-    const order = [...places.keys()].sort((a, b) => sums[places.get(b)!]! - sums[places.get(a)!]!);
+    const order = [...places.keys()].sort((a, b) => sums[places.get(b)!] - sums[places.get(a)!]);
     return this.peers(order)
       .map(([peer, bytes]) => `${peer} ${textOf(bytes)}`)
       .join("; ");
@@ -97,7 +97,7 @@ export class PeerTraffic {
   /** All others come last. */
   private peers(order: Iterable<string> = this.places.keys()): [peer: string, bytes: Bytes][] {
     const peers: [string, Bytes][] = [];
-    for (const peer of order) peers.push([peer, this.rows[this.places.get(peer)!]!]);
+    for (const peer of order) peers.push([peer, this.rows[this.places.get(peer)!]]);
     if (sumOf(this.others) > 0) peers.push([OTHERS, this.others]);
     return peers;
   }
@@ -115,11 +115,11 @@ export class PeerTraffic {
     const { places, rows, sums, others } = this;
     let least = 0;
     for (let place = 1; place < sums.length; place++) {
-      if (sums[place]! < sums[least]!) least = place;
+      if (sums[place] < sums[least]) least = place;
     }
-    places.delete(this.names[least]!);
-    const bytes = rows[least]!;
-    for (let i = 0; i < bytes.length; i++) others[i]! += bytes[i]!;
+    places.delete(this.names[least]);
+    const bytes = rows[least];
+    for (let i = 0; i < bytes.length; i++) others[i] += bytes[i];
     bytes.fill(0);
     sums[least] = 0;
     return least;
@@ -131,8 +131,8 @@ function newBytes(): Bytes {
 }
 
 function add(bytes: Bytes, at: number, sentBytes: number, receivedBytes: number): void {
-  bytes[at]! += sentBytes;
-  bytes[NAMES.length + at]! += receivedBytes;
+  bytes[at] += sentBytes;
+  bytes[NAMES.length + at] += receivedBytes;
 }
 
 function sumOf(bytes: Bytes): number {

@@ -396,8 +396,8 @@ function createStore({ world, nodeId, storage }: ReplicaOptions, watch: ClockWat
   return new Store({
     clock: new HybridClock(watch.clock.nowMs, storage.max_clock_skew_ms),
     origin: originOf(nodeId),
-    counterOrigin: runOrigin(originOf(nodeId), run!),
-    hashSeed: { low: low!, high: high! },
+    counterOrigin: runOrigin(originOf(nodeId), run),
+    hashSeed: { low, high },
     random: world.random,
     memoryLimitBytes: storage.memory_limit_mb * 1_048_576,
     maxClockSkewMs: storage.max_clock_skew_ms,

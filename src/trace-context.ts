@@ -35,7 +35,7 @@ export function parseTraceparent(text: string, state = ""): TraceContext | null 
   if (version === undefined || version === "ff") return null;
   // A later version may add something at the end.
   if (version === "00" && rest !== undefined) return null;
-  return contextOf(traceId!, spanId!, parseInt(flags!, 16), state);
+  return contextOf(traceId, spanId, parseInt(flags, 16), state);
 }
 
 /** Writes `traceparent`. */
@@ -59,12 +59,7 @@ export function decodeContext(bytes: Uint8Array): TraceContext | null {
   if (bytes.length < CONTEXT_BYTES || bytes.length > CONTEXT_BYTES + MAX_STATE_BYTES) return null;
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const state = buffer.toString("latin1", CONTEXT_BYTES);
-  return contextOf(
-    buffer.toString("hex", 0, 16),
-    buffer.toString("hex", 16, 24),
-    bytes[24]!,
-    state,
-  );
+  return contextOf(buffer.toString("hex", 0, 16), buffer.toString("hex", 16, 24), bytes[24], state);
 }
 
 function contextOf(

@@ -64,7 +64,7 @@ export class DifferenceMap {
     this.watchedUntilMs = nowMs + WATCHED_MS;
     for (let cell = 0; cell < CELLS; cell++) {
       const shownMs = this.kinds[cell] === HEALED ? HEALED_MS : DIFFERS_MS;
-      if (nowMs - this.notedMs[cell]! > shownMs) this.kinds[cell] = NOTHING;
+      if (nowMs - this.notedMs[cell] > shownMs) this.kinds[cell] = NOTHING;
     }
     return this.kinds.slice();
   }

@@ -45,7 +45,7 @@ export class Passages {
     const { timing, seal, statistics } = this.options;
     if (!seal.isSealing) return this.openPipe(link, peer);
     const [oldest] = this.gates;
-    if (this.gates.size >= MAX_GATES) oldest!.close(CROWDED);
+    if (this.gates.size >= MAX_GATES) oldest.close(CROWDED);
     const gate: OpeningGate = new OpeningGate({
       ...{ link, timing, patienceMs: SHOW_MS },
       examine: (bytes) => seal.examineGuest(bytes),

@@ -193,7 +193,7 @@ export class Relay {
     if (refused !== null) return this.answer(call, { refused });
     if (this.accepted >= MAX_ACCEPTED && !this.makeRoom()) return this.dropCall();
     const [oldest] = this.callers.values();
-    if (this.callers.size >= MAX_WAITING_CALLERS) this.forget(oldest!);
+    if (this.callers.size >= MAX_WAITING_CALLERS) this.forget(oldest);
     const caller = new WaitingCaller(call, this.newBox(), (first) => this.accept(caller, first));
     caller.cancel = this.options.timing.after(CALLER_MS, () => this.forget(caller));
     this.callers.set(key, caller);

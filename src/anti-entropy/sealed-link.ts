@@ -127,7 +127,7 @@ export abstract class SealedLink implements Link, LinkHandler {
 
   /** Takes what was kept. */
   protected takeKept(): Uint8Array {
-    const kept = this.unsent.length === 1 ? this.unsent[0]! : Buffer.concat(this.unsent);
+    const kept = this.unsent.length === 1 ? this.unsent[0] : Buffer.concat(this.unsent);
     this.unsent = [];
     this.unsentBytes = 0;
     return kept;
@@ -193,7 +193,7 @@ export abstract class SealedLink implements Link, LinkHandler {
     }
     this.unopened.skip(at);
     this.sealingReceived += opened.length * OVERHEAD_BYTES;
-    const all = opened.length === 1 ? opened[0]! : Buffer.concat(opened);
+    const all = opened.length === 1 ? opened[0] : Buffer.concat(opened);
     this.deliver(all);
     for (const bytes of [...opened, all]) releaseLarge(bytes);
     if (rejection !== null) this.reject(rejection);

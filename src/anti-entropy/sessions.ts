@@ -203,7 +203,7 @@ export class Sessions {
     const arriving = isByBroker ? this.arrivingByBroker : this.arriving;
     if (arriving.size >= (isByBroker ? MAX_ARRIVING_BY_BROKER : MAX_ARRIVING)) {
       const [oldest] = arriving;
-      oldest!.close("others came that have not said who they are either");
+      oldest.close("others came that have not said who they are either");
     }
     this.active++;
     let guest: Guest | null = null;
@@ -360,7 +360,7 @@ export class Sessions {
 
   private newSalt(): Salt {
     const [high, low] = this.options.randomWords(2);
-    return { high: high!, low: low! };
+    return { high, low };
   }
 }
 

@@ -89,14 +89,14 @@ async function measured(
   const isByName = nodes.some(({ facts }) => facts !== null && keyIn(facts) === BY_NAME);
   const capabilities = isByName ? BY_NAME_ONLY : CURRENT;
   const digestsOf = async ({ member }: NodeStatus): Promise<Float64Array | null> => {
-    const isNamed = member === nodes[0]!.member;
+    const isNamed = member === nodes[0].member;
     const address = place.security === null ? member.address : member.tls_address;
     const hostPort = isNamed ? place : parseHostPort(address)!;
     const security = place.security ?? OPEN_PEERS;
     const secured = { ...hostPort, isSecure: place.security !== null };
     const at = { hostPort: secured, nodeId: "", login: place.login ?? null };
     try {
-      const salt = { high: high!, low: low! };
+      const salt = { high, low };
       const inspection = await Inspection.open({ ...at, security }, salt, seal, capabilities);
       inspection.close();
       return inspection.digests;
@@ -172,27 +172,27 @@ function isComparable(one: string | null, other: string | null): boolean {
 function parseFacts(reply: unknown): Facts {
   const lines = String(reply).split("\r\n");
   const pairs = lines.map((line) => /^([a-z\d_]+):(.*)$/.exec(line)).filter((it) => it !== null);
-  return new Map(pairs.map(([, name, value]) => [name!, value!]));
+  return new Map(pairs.map(([, name, value]) => [name, value]));
 }
 
 function judge(members: readonly MemberView[], answers: readonly Answer[]): NodeStatus[] {
   const [first] = answers;
   const roots = members.map(({ root, online }, i) => {
-    const facts = answers[i]!.facts;
+    const facts = answers[i].facts;
     const known = facts?.get("merkle_root") ?? (online ? root : null);
     // What presence tells is of the tree that the first node shows.
-    return known === null ? null : `${keyIn(facts ?? first!.facts!)} ${known}`;
+    return known === null ? null : `${keyIn(facts ?? first.facts!)} ${known}`;
   });
   const common = mostCommon(roots);
   const keys = answers.map(({ facts }) => (facts === null ? NaN : numberOf(facts, "total_keys")));
   return members.map((member, i) => {
-    const { facts, reason } = answers[i]!;
-    const more = keys[i]! - keys[0]!;
+    const { facts, reason } = answers[i];
+    const more = keys[i] - keys[0];
     return {
       member,
       facts,
       reason,
-      isEqual: isComparable(roots[i]!, common) ? roots[i] === common : null,
+      isEqual: isComparable(roots[i], common) ? roots[i] === common : null,
       moreKeys: Number.isNaN(more) ? null : more,
       differingKeys: null,
       findings: [...(facts === null ? [] : findingsIn(facts)), ...aboutMember(member, reason)],

@@ -17,8 +17,8 @@ export async function awaitEachOther(nodes: LineConnection[]): Promise<void> {
 export async function showWrite([one, two, three]: LineConnection[]): Promise<void> {
   console.log("\nA write on one node arrives on the others:\n");
   const start = performance.now();
-  const arrivals = [two!, three!].map((node) => answers(node, "GET greeting", "Hello from node 1"));
-  said(1, "SET greeting Hello from node 1", await one!.ask("SET greeting Hello from node 1"));
+  const arrivals = [two, three].map((node) => answers(node, "GET greeting", "Hello from node 1"));
+  said(1, "SET greeting Hello from node 1", await one.ask("SET greeting Hello from node 1"));
   for (const [i, arrivedAt] of (await Promise.all(arrivals)).entries()) {
     said(i + 2, "GET greeting", "Hello from node 1", arrivedAt - start);
   }
@@ -32,8 +32,8 @@ export async function showCounter(nodes: LineConnection[]): Promise<void> {
     nodes[0].ask("INCR visits 20"),
     nodes[1].ask("INCR visits 22"),
   ]);
-  said(1, "INCR visits 20", first!);
-  said(2, "INCR visits 22", second!);
+  said(1, "INCR visits 20", first);
+  said(2, "INCR visits 22", second);
   const arrivals = await Promise.all(nodes.map((node) => answers(node, "GET visits", "42")));
   said(3, "GET visits", "42", Math.max(...arrivals) - start);
 }
@@ -42,8 +42,8 @@ export async function showCounter(nodes: LineConnection[]): Promise<void> {
 export async function showDelete([one, , three]: LineConnection[]): Promise<void> {
   console.log("\nA deletion travels the same way:\n");
   const start = performance.now();
-  const arrival = answers(one!, "GET greeting", "(null)");
-  said(3, "DEL greeting", await three!.ask("DEL greeting"));
+  const arrival = answers(one, "GET greeting", "(null)");
+  said(3, "DEL greeting", await three.ask("DEL greeting"));
   said(1, "GET greeting", "(null)", (await arrival) - start);
 }
 
@@ -126,8 +126,8 @@ export async function showCrash(
 /** Fills the nodes with keys, so that it is worth not to compare them all. */
 async function stock([one, ...others]: LineConnection[]): Promise<void> {
   const lines = Array.from({ length: STOCK }, (_, i) => `SET stock:${i} ${i}`);
-  await one!.request(lines.join("\n"));
-  const size = await one!.ask("DBSIZE");
+  await one.request(lines.join("\n"));
+  const size = await one.ask("DBSIZE");
   await Promise.all(others.map((node) => answers(node, "DBSIZE", size)));
 }
 
@@ -166,7 +166,7 @@ async function eventualFact(node: LineConnection, name: string): Promise<string>
 async function factsOf(node: LineConnection): Promise<Map<string, string>> {
   const info = (await node.request("INFO")).bytes.toString();
   const found = info.matchAll(/^(\w+):(.*)$/gm);
-  return new Map(Array.from(found, ([, name, value]) => [name!, value!]));
+  return new Map(Array.from(found, ([, name, value]) => [name, value]));
 }
 
 /**

@@ -54,7 +54,7 @@ async function medianSyncMs(directory: string): Promise<number> {
       await file.sync();
       tookMs.push(nowMs() - beganMs);
     }
-    return tookMs.sort((a, b) => a - b)[TRIALS / 2]!;
+    return tookMs.sort((a, b) => a - b)[TRIALS / 2];
   } finally {
     await file.close();
     await realFileSystem.remove(path);

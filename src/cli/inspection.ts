@@ -103,7 +103,7 @@ export class Inspection {
     const open: Inspection[] = [];
     const openAll = async (capabilities: Capabilities): Promise<void> => {
       for (const place of places) {
-        open.push(await Inspection.open(place, { high: high!, low: low! }, seal, capabilities));
+        open.push(await Inspection.open(place, { high, low }, seal, capabilities));
       }
     };
     const closeAll = (): void => open.splice(0).forEach((it) => it.close());

@@ -36,7 +36,7 @@ function readAssignments(path: string): Environment {
   const found: Environment = {};
   for (const line of text.split("\n")) {
     const [, name, value] = ASSIGNMENT.exec(line) ?? [];
-    if (name?.startsWith(ENVIRONMENT_PREFIX)) found[name] = value!.replace(/^(["'])(.*)\1$/, "$2");
+    if (name?.startsWith(ENVIRONMENT_PREFIX)) found[name] = value.replace(/^(["'])(.*)\1$/, "$2");
   }
   return found;
 }

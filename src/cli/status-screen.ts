@@ -42,10 +42,10 @@ export function screenOf({ nodes, isWell }: ClusterStatus, hasColours: boolean):
     COLUMNS.map(([title]): Cell => ({ text: title, paint: "dim" })),
     ...nodes.map((node) => COLUMNS.map(([, of]) => of(node))),
   ];
-  const widths = COLUMNS.map((_, i) => Math.max(...rows.map((row) => row[i]!.text.length)));
+  const widths = COLUMNS.map((_, i) => Math.max(...rows.map((row) => row[i].text.length)));
   const lines = rows.map((row) =>
     row
-      .map((cell, i) => paint(cell) + " ".repeat(widths[i]! - cell.text.length))
+      .map((cell, i) => paint(cell) + " ".repeat(widths[i] - cell.text.length))
       .join("  ")
       .trimEnd(),
   );

@@ -103,9 +103,9 @@ export class CommandTracing {
     const [name] = command.names;
     // Who comes by HTTP has no connection here; the request of HTTP is what is answered.
     const kind = id === 0 ? "internal" : "server";
-    return this.tracer.begin(name!, kind, trace, {
+    return this.tracer.begin(name, kind, trace, {
       "db.system.name": "merklekv",
-      "db.operation.name": name!,
+      "db.operation.name": name,
       "network.peer.address": address,
     });
   }

@@ -63,7 +63,7 @@ export class Monitors {
       if (session.isOver) this.remove(session);
       else {
         if (lines.length > 0) waiting.push(writtenFor(session, lines, written));
-        while (waiting.length > 0 && session.push(waiting[0]!, MOST_UNREAD_BYTES)) waiting.shift();
+        while (waiting.length > 0 && session.push(waiting[0], MOST_UNREAD_BYTES)) waiting.shift();
         isWaiting ||= waiting.length > 0;
       }
     }

@@ -112,11 +112,11 @@ export function parseBrokerAddress(text: string): BrokerAddress | undefined {
   const match = /^([a-z]+):\/\/([^/?#\s]+)(\/[^#\s\p{Cc}]*)?$/u.exec(text);
   if (!match) return undefined;
   const [, scheme, authority, path = ""] = match;
-  if (!Object.hasOwn(PROTOCOLS, scheme!)) return undefined;
-  const { protocol, port } = PROTOCOLS[scheme!];
+  if (!Object.hasOwn(PROTOCOLS, scheme)) return undefined;
+  const { protocol, port } = PROTOCOLS[scheme];
   const overWebSocket = protocol === "ws" || protocol === "wss";
   if (!overWebSocket && path !== "" && path !== "/") return undefined;
-  const address = parseHostPort(authority!) ?? parseHostPort(`${authority}:${port}`);
+  const address = parseHostPort(authority) ?? parseHostPort(`${authority}:${port}`);
   return address && { protocol, ...address, path: overWebSocket ? path || "/" : "" };
 }
 

@@ -41,8 +41,8 @@ function specialV4(address: number): string | null {
 
 function specialV6(words: readonly number[]): string | null {
   const [first] = words;
-  if ((first! & 0xffc0) === 0xfe80) return "a link-local address";
-  if ((first! & 0xff00) === 0xff00) return "the address of no single host";
+  if ((first & 0xffc0) === 0xfe80) return "a link-local address";
+  if ((first & 0xff00) === 0xff00) return "the address of no single host";
   if (METADATA_V6.has(words.map((word) => word.toString(16)).join(":"))) {
     return "where a cloud tells a machine its secrets";
   }
@@ -54,7 +54,7 @@ function specialV6(words: readonly number[]): string | null {
 
 /** The IPv4 address that an IPv6 address leads to; null when it leads to none. */
 function embeddedV4(words: readonly number[]): number | null {
-  const at = (i: number): number => ((words[i]! << 16) | words[i + 1]!) >>> 0;
+  const at = (i: number): number => ((words[i] << 16) | words[i + 1]) >>> 0;
   const start = words.slice(0, 6).map((word) => word.toString(16));
   // Compatible and mapped addresses, those of translation (RFC 7915, 6052, 8215), and 6to4.
   const isWithin = [
@@ -75,12 +75,12 @@ function numberOf(address: string): number {
 function wordsOf(address: string): number[] {
   const dotted = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(address);
   if (dotted !== null) {
-    const number = numberOf(dotted[2]!);
+    const number = numberOf(dotted[2]);
     const words = [number >>> 16, number & 0xffff].map((word) => word.toString(16));
     return wordsOf(dotted[1] + words.join(":"));
   }
   const [left, right] = address.split("::").map((half) => half.split(":").filter(Boolean));
-  const zeros = new Array<string>(8 - left!.length - (right?.length ?? 0)).fill("0");
-  const words = right === undefined ? left! : [...left!, ...zeros, ...right];
+  const zeros = new Array<string>(8 - left.length - (right?.length ?? 0)).fill("0");
+  const words = right === undefined ? left : [...left, ...zeros, ...right];
   return words.map((word) => parseInt(word, 16));
 }

@@ -335,5 +335,5 @@ function timeName(time: Date): string {
 
 function timeOf(name: string): number {
   const [, year, month, day, hour, minute, second] = TIME_NAME.exec(name)!.map(Number);
-  return Date.UTC(year!, month! - 1, day!, hour!, minute!, second!);
+  return Date.UTC(year, month - 1, day, hour, minute, second);
 }

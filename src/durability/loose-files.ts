@@ -47,7 +47,7 @@ export async function findLooseFiles(paths: readonly string[]): Promise<LooseFil
   }
   if (loose.length === 0) return null;
   const remedy = ["chmod -R go=", ...roots.map(quoted)].join(" ");
-  return { first: loose[0]!, count: loose.length, remedy };
+  return { first: loose[0], count: loose.length, remedy };
 }
 
 /** As one word of a shell. */

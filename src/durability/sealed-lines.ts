@@ -66,7 +66,7 @@ export function unsealedLine(
 ): string | null {
   const match = SEALED_LINE.exec(line);
   if (match === null) return line;
-  const bytes = Buffer.from(match[1]!, "base64");
+  const bytes = Buffer.from(match[1], "base64");
   if (bytes.length < CLEAR_BYTES + TAG_BYTES) return null;
   const keyId = bytes.toString("hex", 0, KEY_ID_BYTES);
   const secrets = keys.current === null ? keys.previous : [keys.current, ...keys.previous];

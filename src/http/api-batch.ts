@@ -187,7 +187,7 @@ function put(key: Uint8Array, fields: JsonObject, turn: RequestTurn): object {
   const { ttl_ms } = fields;
   const isTtl = Number.isSafeInteger(ttl_ms) && (ttl_ms as number) > 0;
   if (ttl_ms !== undefined && !isTtl) throw invalid("ttl_ms is a whole number from 1 on");
-  const expiry = ttl_ms === undefined ? [] : ["PX", String(ttl_ms as number)];
+  const expiry = ttl_ms === undefined ? [] : ["PX", String(ttl_ms)];
   const isNew = !turn.has(key);
   valueOf(turn.run(["SET", key, value, ...expiry]));
   const facts = turn.entry(key);

@@ -270,7 +270,7 @@ function tlsOptions({ pem, clientCertificates }: NonNullable<HttpTls>): HttpList
   const requestCert = asked !== "none";
   const needsCertificate = asked === "require";
   const more = { ciphers, minVersion: TLS_1_2, requestCert, rejectUnauthorized: needsCertificate };
-  return { options: { ...pem(), ...more } as Bun.TLSOptions, requestCert, needsCertificate };
+  return { options: { ...pem(), ...more }, requestCert, needsCertificate };
 }
 
 /** As it stands in a handshake, which is how this runtime has it. */
@@ -297,7 +297,7 @@ function isFromAnotherSite({ headers }: HttpRequest): boolean {
 /** The credentials in a request, by RFC 7617; null for none. */
 function credentialsOf(request: HttpRequest): Credentials | null {
   const [scheme, encoded = ""] = (request.headers.get("authorization") ?? "").split(" ");
-  if (scheme!.toLowerCase() !== "basic") return null;
+  if (scheme.toLowerCase() !== "basic") return null;
   const pair = Buffer.from(encoded, "base64");
   const colon = pair.indexOf(":");
   if (colon < 0) return null;

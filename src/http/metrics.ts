@@ -80,7 +80,7 @@ export class MetricsText {
       const start = buffer.length;
       buffer.add(head);
       const first = buffer.length;
-      for (let i = 0; i < rows.length; i++) rows[i]!(buffer);
+      for (let i = 0; i < rows.length; i++) rows[i](buffer);
       if (buffer.length === first) buffer.cutTo(start);
       yield;
     }
@@ -122,7 +122,7 @@ function statesOf(name: string, fact: Fact<void>, states: readonly string[]): Wr
   return (into) => {
     const value = fact.read();
     if (value === null) return;
-    for (const [i, state] of states.entries()) into.addSample(samples[i]!, Number(value === state));
+    for (const [i, state] of states.entries()) into.addSample(samples[i], Number(value === state));
   };
 }
 
@@ -157,7 +157,7 @@ function histogramsOf(name: string, { labels, read }: Series<void>): WriteRow {
       let sum = 0;
       for (const [i, label] of ends.get(boundsMs)!.entries()) {
         if (i > 0) into.repeat(start, shared);
-        sum += counts[i]!;
+        sum += counts[i];
         into.addSample(label, sum);
       }
       into.addText(`${name}_sum${own}`);

@@ -56,7 +56,7 @@ export class RequestBody {
       if (this.state === "data") at += this.takeData(bytes, at);
       else {
         if (bytes[at] === LF) lines++;
-        this.takeLine(bytes[at++]!);
+        this.takeLine(bytes[at++]);
       }
     }
     return at;
@@ -112,7 +112,7 @@ export class RequestBody {
   private beginChunk(text: string): void {
     const size = /^([0-9a-f]{1,8})[ \t]*(?:;.*)?$/i.exec(text);
     if (size === null) throw senseless();
-    this.left = parseInt(size[1]!, 16);
+    this.left = parseInt(size[1], 16);
     this.isChunked = true;
     if (this.length + this.left > this.mostBytes) throw this.tooLong();
     this.state = this.left === 0 ? "trailer" : "data";

@@ -88,7 +88,7 @@ function bodyOf(headers: Headers, knowsChunks: boolean): number | null | HeadPro
 function urlOf(target: string, host: string | null): URL | null {
   if (host === null) return null;
   const absolute = /^https?:\/\/([^/?#]*)(.*)$/i.exec(target);
-  const [authority, path] = absolute === null ? [host, target] : [absolute[1]!, absolute[2]!];
+  const [authority, path] = absolute === null ? [host, target] : [absolute[1], absolute[2]];
   const isPath = path.startsWith("/") || (absolute !== null && !/^[^?]/.test(path));
   if (!isPath || !AUTHORITY.test(authority)) return null;
   return URL.parse(`http://${authority}${path}`);

@@ -157,7 +157,7 @@ function levelled(
   least: () => number,
   child: (component: string) => Logger,
 ): Logger {
-  const at = (rank: number): Log => (rank < least() ? silentLogger[LEVELS[rank]!] : logs[rank]!);
+  const at = (rank: number): Log => (rank < least() ? silentLogger[LEVELS[rank]] : logs[rank]);
   return {
     get trace() {
       return at(0);

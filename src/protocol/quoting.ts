@@ -27,7 +27,7 @@ export function quotedEnd(bytes: Uint8Array, start: number, end: number): number
     if (escape === 0x78) {
       if (at + 2 >= end || hexDigit(bytes[at + 1]) < 0 || hexDigit(bytes[at + 2]) < 0) return -1;
       at += 2;
-    } else if (unescaped(escape!) < 0) {
+    } else if (unescaped(escape) < 0) {
       return -1;
     }
   }

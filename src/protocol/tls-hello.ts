@@ -22,7 +22,7 @@ export function readHello(bytes: Uint8Array): "none" | "part" | "whole" {
   for (let at = 0; at < bytes.length;) {
     if (!mayBeRecord(bytes, at)) return "none";
     if (bytes.length - at < RECORD_HEADER_BYTES) return "part";
-    const length = (bytes[at + 3]! << 8) | bytes[at + 4]!;
+    const length = (bytes[at + 3] << 8) | bytes[at + 4];
     if (length === 0 || length > MAX_RECORD_BYTES) return "none";
     const start = at + RECORD_HEADER_BYTES;
     const end = Math.min(start + length, bytes.length);
@@ -32,7 +32,7 @@ export function readHello(bytes: Uint8Array): "none" | "part" | "whole" {
     gathered += end - start;
     if (gathered > 0 && header[0] !== CLIENT_HELLO) return "none";
     if (gathered >= MESSAGE_HEADER_BYTES) {
-      const message = (header[1]! << 16) | (header[2]! << 8) | header[3]!;
+      const message = (header[1] << 16) | (header[2] << 8) | header[3];
       if (message > MAX_HELLO_BYTES) return "none";
       wanted = MESSAGE_HEADER_BYTES + message;
       // TLS reads no record before it is there as a whole.

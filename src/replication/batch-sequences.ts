@@ -44,7 +44,7 @@ export class BatchSequences {
     this.remember(source, starts);
     const at = starts.findIndex((start) => start.epoch === epoch);
     const isLatest = starts.every((start) => start.epoch < epoch);
-    add(starts, at < 0 ? newStart(epoch, 0) : starts.splice(at, 1)[0]!);
+    add(starts, at < 0 ? newStart(epoch, 0) : starts.splice(at, 1)[0]);
     const start = starts.at(-1)!;
     const missed = sequence - start.sequence - 1;
     // No broker repeats what is so long ago: a number in between was forged.
@@ -90,7 +90,7 @@ export class BatchSequences {
     this.sources.delete(source);
     if (this.sources.size >= MAX_SOURCES) {
       const [oldest] = this.sources.keys();
-      this.sources.delete(oldest!);
+      this.sources.delete(oldest);
     }
     this.sources.set(source, starts);
   }

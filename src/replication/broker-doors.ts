@@ -43,7 +43,7 @@ export class BrokerDoors {
 
   /** The port for plain text; null without one. */
   get port(): number | null {
-    return this.plain.length === 0 ? null : portOf(this.plain[0]!);
+    return this.plain.length === 0 ? null : portOf(this.plain[0]);
   }
 
   /** The port for TLS; null without one. */

@@ -86,7 +86,7 @@ export class MessagePace {
   /** A message is sent. */
   spend(): void {
     this.turn();
-    this.counts[this.part % PARTS]!++;
+    this.counts[this.part % PARTS]++;
     const { perSecond } = this;
     if (perSecond === Infinity) return;
     this.earn(perSecond);
@@ -157,7 +157,7 @@ export class MessagePace {
   }
 
   private countOf(part: number): number {
-    return this.counts[(part + PARTS) % PARTS]!;
+    return this.counts[(part + PARTS) % PARTS];
   }
 
   /** Forgets what is over for long. */

@@ -110,7 +110,7 @@ export class MessageSeal {
   formerNamesOfOwn(): string[] {
     const [current, ...previous] = this.namesOf(this.options.nodeId);
     const names = new Set([...previous, ...this.formerNames]);
-    names.delete(current!);
+    names.delete(current);
     return [...names];
   }
 
@@ -121,7 +121,7 @@ export class MessageSeal {
 
   /** Begins an epoch: a connection to the broker is about to be made. */
   begin(): void {
-    this.epoch = epochOf(this.start, ++this.connection, this.options.randomWords(1)[0]!);
+    this.epoch = epochOf(this.start, ++this.connection, this.options.randomWords(1)[0]);
     this.sequences = { updates: 0, presence: WILL_SEQUENCE, sync: 0 };
     // What this node said before that is over, whoever brings it up again.
     this.guard.noteEpoch(this.ownNode, this.epoch);

@@ -187,7 +187,7 @@ function readFields(message: Buffer): Fields | null {
     up: 0,
   };
   const fields: Record<string, unknown> = { ...unsaid, ...found };
-  for (const name in FIELDS) if (!FIELDS[name]!(fields[name])) return null;
+  for (const name in FIELDS) if (!FIELDS[name](fields[name])) return null;
   return fields as unknown as Fields;
 }
 
@@ -211,7 +211,7 @@ function capabilitiesOf(speaks: unknown): Capabilities | null {
   if (speaks === undefined) return OLDEST;
   if (!Array.isArray(speaks)) return null;
   const [lowest, highest, features] = speaks as number[];
-  const found = { lowest: lowest!, highest: highest!, features: features! };
+  const found = { lowest, highest, features };
   // Most speak what this program does: one object for all of them.
   if (isSame(found, CURRENT)) return CURRENT;
   return areCapabilities(found) ? found : null;

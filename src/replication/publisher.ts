@@ -399,7 +399,7 @@ export class Publisher {
         if (this.sent.conclude(message)) this.acknowledge(sink, message, problem);
       };
       if (traces === null) sink.send(bytes, acknowledged);
-      else sink.send(bytes, acknowledged, formatTraceparent(traces.contexts[0]!));
+      else sink.send(bytes, acknowledged, formatTraceparent(traces.contexts[0]));
     };
     // Nobody learns of a write that a crash could still undo.
     this.options.whenSafe(deliver);

@@ -51,8 +51,8 @@ export class SequenceWindow {
     if (isAhead) this.moveTo(sequence);
     const at = sequence % SIZE;
     const [word, bit] = [Math.floor(at / WORD_BITS), 1 << (at % WORD_BITS)];
-    const isNew = (this.bits[word]! & bit) === 0;
-    this.bits[word]! |= bit;
+    const isNew = (this.bits[word] & bit) === 0;
+    this.bits[word] |= bit;
     return isNew;
   }
 
@@ -60,7 +60,7 @@ export class SequenceWindow {
     const first = Math.max(this.highest + 1, sequence - SIZE + 1);
     for (let each = first; each <= sequence; each++) {
       const at = each % SIZE;
-      this.bits[Math.floor(at / WORD_BITS)]! &= ~(1 << (at % WORD_BITS));
+      this.bits[Math.floor(at / WORD_BITS)] &= ~(1 << (at % WORD_BITS));
     }
     this.highest = sequence;
   }
@@ -130,7 +130,7 @@ export class ReplayGuard {
     if (epochs.size > MAX_EPOCHS) {
       // Not the one unused for longest: who repeats old epochs must not push out the present one.
       const [lowest] = [...epochs.keys()].sort();
-      epochs.delete(lowest!);
+      epochs.delete(lowest);
       if (lowest === header.epoch) return false;
     }
     return window.take(header.sequence);

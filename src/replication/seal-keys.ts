@@ -41,7 +41,7 @@ export class SealKeys {
 
   /** What this node seals with. */
   get current(): RingSecret {
-    return this.secrets[0]!;
+    return this.secrets[0];
   }
 
   /** The secret of that key id; undefined when it is none of this node's. */

@@ -59,7 +59,7 @@ export function encodeHeader(header: SealHeader, chance: Uint32Array): Buffer {
   bytes.write(origin, ORIGIN_AT, "latin1");
   bytes.write(epoch, EPOCH_AT, "latin1");
   bytes.writeUIntBE(sequence, SEQUENCE_AT, 6);
-  bytes.writeUIntBE(chance[0]! + (chance[1]! & 0xffff) * 2 ** 32, CHANCE_AT, 6);
+  bytes.writeUIntBE(chance[0] + (chance[1] & 0xffff) * 2 ** 32, CHANCE_AT, 6);
   return bytes;
 }
 

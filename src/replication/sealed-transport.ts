@@ -128,17 +128,17 @@ export class SealedTransport implements Transport {
     if (!this.inner.connected) return;
     if (payload.length === 0) return this.clear(topic, done);
     const [at] = this.topicsOf(topic);
-    this.inner.publish(at!, this.seal(topic, at!, payload), retain, done);
+    this.inner.publish(at, this.seal(topic, at, payload), retain, done);
   }
 
   send(topic: string, payload: Uint8Array, sent: () => void): void {
     if (!this.inner.connected) return;
     const [at] = this.topicsOf(topic);
-    this.inner.send(at!, this.seal(topic, at!, payload), sent);
+    this.inner.send(at, this.seal(topic, at, payload), sent);
   }
 
   isGranted(topic: string): boolean {
-    return this.inner.isGranted(this.topicsOf(topic)[0]!);
+    return this.inner.isGranted(this.topicsOf(topic)[0]);
   }
 
   silenceOwn(topic: string): void {
@@ -168,7 +168,7 @@ export class SealedTransport implements Transport {
     seal.begin();
     const { topic, payload } = this.outer.will();
     const [at] = this.topicsOf(topic);
-    return { topic: at!, payload: seal.sealWill(at!, payload) };
+    return { topic: at, payload: seal.sealWill(at, payload) };
   }
 
   private seal(topic: string, at: string, payload: Uint8Array): Buffer {
@@ -232,7 +232,7 @@ export class SealedTransport implements Transport {
       if (!topic.startsWith(prefix)) continue;
       const [name, ...rest] = topic.slice(prefix.length).split("/");
       if (name === "+") return [topic];
-      const names = seal.namesOf(nodeIdOf(name!));
+      const names = seal.namesOf(nodeIdOf(name));
       return names.map((it) => prefix + [it, ...rest].join("/"));
     }
     return [topic];

@@ -18,7 +18,7 @@ export function nameInCertificate(certificate: PeerCertificate): string | null {
   if (subjectaltname === undefined || subjectaltname.includes('"')) return null;
   for (const name of subjectaltname.split(", ")) {
     const found = KINDS.exec(name);
-    if (found !== null) return usable(found[1]!);
+    if (found !== null) return usable(found[1]);
   }
   return null;
 }

@@ -61,8 +61,8 @@ function derive(secret: Uint8Array, purpose: string, context: Uint8Array, count:
 function trimmed(bytes: Uint8Array): Uint8Array {
   let from = 0;
   let to = bytes.length;
-  while (from < to && isSpace(bytes[from]!)) from++;
-  while (to > from && isSpace(bytes[to - 1]!)) to--;
+  while (from < to && isSpace(bytes[from])) from++;
+  while (to > from && isSpace(bytes[to - 1])) to--;
   return bytes.slice(from, to);
 }
 

@@ -78,14 +78,14 @@ class SymmetricState {
   mixKey(material: Uint8Array): void {
     const [chainingKey, key] = this.derive(material, 2);
     this.chainingKey = chainingKey!;
-    this.cipher = new CipherState(key!);
+    this.cipher = new CipherState(key);
   }
 
   mixKeyAndHash(material: Uint8Array): void {
     const [chainingKey, mixed, key] = this.derive(material, 3);
     this.chainingKey = chainingKey!;
-    this.mixHash(mixed!);
-    this.cipher = new CipherState(key!);
+    this.mixHash(mixed);
+    this.cipher = new CipherState(key);
   }
 
   encryptAndHash(plain: Uint8Array): Buffer {
@@ -102,7 +102,7 @@ class SymmetricState {
 
   split(): [CipherState, CipherState] {
     const [first, second] = this.derive(NOTHING, 2);
-    return [new CipherState(first!), new CipherState(second!)];
+    return [new CipherState(first), new CipherState(second)];
   }
 
   /** HKDF as Noise has it is that of RFC 5869 without an `info`. */

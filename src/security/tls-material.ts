@@ -198,7 +198,7 @@ function checkAuthorities(text: string, place: string, wallMs: number): void {
   const all = parseAll(text, place).map((it) => summaryOf([it]));
   // Of several some may be there for the past; one has to be good.
   if (all.some(({ notAfterMs }) => notAfterMs > wallMs)) return;
-  checkValidity(all[0]!, `the authority in ${place}`, wallMs);
+  checkValidity(all[0], `the authority in ${place}`, wallMs);
 }
 
 /** One that is not valid yet passes: then it may be this machine's clock that is wrong. */
@@ -211,8 +211,8 @@ function checkValidity(summary: CertificateSummary | null, what: string, wallMs:
 function summaryOf(chain: readonly X509Certificate[]): CertificateSummary {
   const [shown] = chain;
   return {
-    fingerprint: shown!.fingerprint256,
-    notBeforeMs: Date.parse(shown!.validFrom),
+    fingerprint: shown.fingerprint256,
+    notBeforeMs: Date.parse(shown.validFrom),
     notAfterMs: Math.min(...chain.map(({ validTo }) => Date.parse(validTo))),
   };
 }

@@ -43,7 +43,7 @@ export async function begin(options: Beginning, closing: Closing): Promise<After
   const certificate = (days: number): Certificate => {
     const { cert, key } = authority.issue({ days, alternatives });
     const [one, two, three] = [cert, key, authority.caFile].map((it) => readFileSync(it, "utf8"));
-    return { cert: one!, key: two!, authority: three! };
+    return { cert: one, key: two, authority: three };
   };
   await installAll(machines, tally);
   const address = `mqtt://${host}:${broker.port}`;

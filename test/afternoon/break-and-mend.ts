@@ -23,7 +23,7 @@ export async function breakAndMend(it: Afternoon, fault: Fault): Promise<void> {
   try {
     await fault.cause(it, machine);
   } catch (error) {
-    await tally.look("it can be broken", () => Promise.reject(error as Error));
+    await tally.look("it can be broken", () => Promise.reject(error));
   }
   const looks = [
     fault.metric === undefined || (["metric", () => awaitMetric(machine, logins, fault)] as const),
@@ -53,7 +53,7 @@ export async function breakAndMend(it: Afternoon, fault: Fault): Promise<void> {
     );
     const known = new Set([...fault.alerts, ...(fault.mayAlert ?? [])]);
     const fired = [...(await prometheus.fired(performance.now() - startedMs))];
-    const unexpected = fired.filter((name) => !known.has(name.split(" ")[0]!));
+    const unexpected = fired.filter((name) => !known.has(name.split(" ")[0]));
     const ofLoad = unexpected.filter((name) => OF_LOAD.test(name));
     if (ofLoad.length > 0) tally.note(`of a busy machine: ${ofLoad.join(", ")}`);
     const others = unexpected.filter((name) => !OF_LOAD.test(name));
@@ -78,7 +78,7 @@ function awaitMetric(machine: Machine, logins: Logins, fault: Fault): Promise<st
         (sample) =>
           sample.name === name &&
           isWanted(sample.value) &&
-          asked.every(([, label, value]) => sample.labels[label!] === value),
+          asked.every(([, label, value]) => sample.labels[label] === value),
       );
       const said = Object.entries(found?.labels ?? {}).map(
         ([label, value]) => `${label}="${value}"`,

@@ -31,7 +31,7 @@ async function arrivedAt({ logins }: Afternoon, machine: Machine): Promise<numbe
 /** What the package has called the node on a machine. */
 function nameOf(machine: Machine): string {
   const text = readFileSync(machine.path(ENVIRONMENT), "utf8");
-  return /^MERKLE_KV_NODE_ID=(.*)$/m.exec(text)![1]!;
+  return /^MERKLE_KV_NODE_ID=(.*)$/m.exec(text)![1];
 }
 
 async function restartAs(machine: Machine, name: string): Promise<void> {

@@ -61,8 +61,8 @@ export function makeGroup(): string {
   const mounts = readFileSync("/proc/mounts", "utf8").split("\n");
   const mount = mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2");
   if (mount === undefined) throw new Error("there are no control groups of version 2");
-  const own = /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))![1]!;
-  const group = join(mount[1]!, own, `merklekv-afternoon-${process.pid}`);
+  const own = /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))![1];
+  const group = join(mount[1], own, `merklekv-afternoon-${process.pid}`);
   mkdirSync(group);
   return group;
 }

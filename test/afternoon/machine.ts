@@ -78,7 +78,7 @@ export function withSetting(text: string, name: string, value: string | null): s
     (line, i) => i > head && i < end && new RegExp(`^#?\\s*${key} = `).test(line),
   );
   if (value === null) {
-    if (found !== -1) lines[found] = `#${lines[found]!.replace(/^#/, "")}`;
+    if (found !== -1) lines[found] = `#${lines[found].replace(/^#/, "")}`;
   } else {
     lines[head] = `[${section}]`;
     if (found === -1) lines.splice(head + 1, 0, `${key} = ${value}`);

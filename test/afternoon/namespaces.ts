@@ -29,7 +29,7 @@ const NAMESPACES = [
 
 /** Runs this program again, inside; its exit code. It ends when this process does. */
 export async function runInside(work: string, args: readonly string[]): Promise<number> {
-  const program = [process.execPath, process.argv[1]!, ...args];
+  const program = [process.execPath, process.argv[1], ...args];
   // When this process is gone its standard input ends, and so does what is inside.
   const child = Bun.spawn(["unshare", ...NAMESPACES, ...program], {
     stdio: ["pipe", "inherit", "inherit"],

@@ -19,8 +19,8 @@ const READY = /^MerkleKV \S+ ready: /m;
 export function readUnit(path: string): Map<string, string[]> {
   const lines = readFileSync(path, "utf8").split("\n");
   const settings = lines.map((line) => /^(\w+)=(.*)$/.exec(line)).filter((it) => it !== null);
-  const grouped = Map.groupBy(settings, ([, name]) => name!);
-  return new Map([...grouped].map(([name, them]) => [name, them.map(([, , value]) => value!)]));
+  const grouped = Map.groupBy(settings, ([, name]) => name);
+  return new Map([...grouped].map(([name, them]) => [name, them.map(([, , value]) => value)]));
 }
 
 /** See the file header. */
@@ -94,11 +94,11 @@ export class ProcessMachine implements Machine {
     }
     if (verb === "stop") return;
     const [start] = this.unit.get("ExecStart")!;
-    const [executable, ...args] = start!
+    const [executable, ...args] = start
       .split(" ")
       .map((word) => (word.startsWith("/") ? this.path(word) : word));
     this.node = await runBinary([...args, "--exit-with-stdin"], {
-      command: [executable!],
+      command: [executable],
       cwd: this.root,
       env: this.environment(),
     });
@@ -107,7 +107,7 @@ export class ProcessMachine implements Machine {
 
   private environment(): Record<string, string> {
     const [file] = this.unit.get("EnvironmentFile")!;
-    const lines = readFileSync(this.path(file!.replace(/^-/, "")), "utf8").split("\n");
+    const lines = readFileSync(this.path(file.replace(/^-/, "")), "utf8").split("\n");
     const pairs = lines
       .filter((line) => /^\w+=/.test(line))
       .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]);

@@ -124,7 +124,7 @@ async function onServices(supplies: Supplies): Promise<number> {
   await inside.furnish(supplies.work);
   const place = { ...supplies, bridge: inside.BRIDGE, net: inside.NET };
   const boot = (i: number): Promise<Machine> =>
-    ServiceMachine.boot(NAMES[i]![0], i + 1, place, NAMES[i]![1]);
+    ServiceMachine.boot(NAMES[i][0], i + 1, place, NAMES[i][1]);
   return run(boot, `${inside.NET}.1`, supplies.prometheus, values.short ? SHORT : ALL_ON_DISKS);
 }
 
@@ -132,8 +132,7 @@ function onProcesses(): Promise<number> {
   return inDirectory(groupIfAny(), async (directory) => {
     process.env["TMPDIR"] = directory;
     const prometheus = await getPrometheus(directory);
-    const create = (i: number): Promise<Machine> =>
-      ProcessMachine.create(NAMES[i]![0], NAMES[i]![1]);
+    const create = (i: number): Promise<Machine> => ProcessMachine.create(NAMES[i][0], NAMES[i][1]);
     return run(create, "127.0.0.1", prometheus, values.short ? SHORT : ALL);
   });
 }

@@ -69,14 +69,14 @@ export class ServiceMachine implements Machine {
     const { root, work, groups, bridge, packages } = this.place;
     const own = join(work, this.name);
     const [upper, scratch, merged] = ["upper", "scratch", "root"].map((it) => join(own, it));
-    for (const path of [upper!, scratch!, merged!]) mkdirSync(path, { recursive: true });
+    for (const path of [upper, scratch, merged]) mkdirSync(path, { recursive: true });
     const layers = `lowerdir=${root},upperdir=${upper},workdir=${scratch}`;
-    await must("mount", "-t", "overlay", "overlay", "-o", layers, merged!);
-    writeFileSync(join(merged!, "etc/hostname"), `${this.name}\n`);
+    await must("mount", "-t", "overlay", "overlay", "-o", layers, merged);
+    writeFileSync(join(merged, "etc/hostname"), `${this.name}\n`);
     for (const path of Object.values(packages)) {
-      copyFileSync(path, join(merged!, "root", basename(path)));
+      copyFileSync(path, join(merged, "root", basename(path)));
     }
-    this.prepareFault(merged!);
+    this.prepareFault(merged);
     const group = join(groups, this.name);
     mkdirSync(group);
     const namespaces = ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--net"];
@@ -85,7 +85,7 @@ export class ServiceMachine implements Machine {
     const outside = Bun.spawn(
       [
         ...["sh", "-c", start, "sh", group, ...namespaces],
-        ...["--fork", "--kill-child=KILL", BOOT, merged!],
+        ...["--fork", "--kill-child=KILL", BOOT, merged],
       ],
       { stdin: "ignore", stdout: log, stderr: log },
     );

@@ -71,7 +71,7 @@ export async function tell(
 export async function untilEqual(machines: readonly Machine[], logins: Logins): Promise<string> {
   return eventually("all nodes have the same root", async () => {
     const roots = await Promise.all(machines.map((it) => tell(it, logins, ["HASH"])));
-    const [root] = roots[0]!;
+    const [root] = roots[0];
     return roots.every(([it]) => it === root) ? root : undefined;
   });
 }

@@ -144,7 +144,7 @@ async function upgrade(it: Afternoon): Promise<string> {
     });
   }
   const after = await startsOf(machines, logins);
-  if (machines.some((_, i) => !(after[i]! > before[i]!))) throw new Error("one was not restarted");
+  if (machines.some((_, i) => !(after[i] > before[i]))) throw new Error("one was not restarted");
   await Promise.all(writers.map((writer) => writer.stop()));
   const root = await untilEqual(machines, logins);
   for (const machine of machines) {

@@ -50,11 +50,11 @@ export async function delay(plan: Plan): Promise<Measurement[]> {
     return loneDelays(left, right, `lone-${round++}`, loneWrites);
   });
   const loneName = "replication delay of a lone write";
-  const loneAt = (share: number) => lone!.map((run) => percentile(run, share));
+  const loneAt = (share: number) => lone.map((run) => percentile(run, share));
   const loneTarget = { of: "value", atMost: LONE_P50_AT_MOST_MS } as const;
   const name = "replication delay at 1,000 writes/s";
   const target = { of: "value", atMost: P99_AT_MOST_MS } as const;
-  const at = (share: number) => runs!.map((run) => percentile(run, share));
+  const at = (share: number) => runs.map((run) => percentile(run, share));
   return [
     { name: `${loneName}, p50`, unit: "ms", ours: loneAt(0.5), target: loneTarget },
     { name: `${loneName}, p99`, unit: "ms", ours: loneAt(0.99) },

@@ -50,11 +50,11 @@ export async function replication(plan: Plan): Promise<Measurement[]> {
   const common = {
     unit: "/s",
     otherName: "off",
-    others: without!,
+    others: without,
     target: { of: "ratio", atLeast: KEPT_AT_LEAST },
   } as const;
   return [
-    { name: what, ours: alone!, ...common },
-    { name: `${what}, peer on this machine`, ours: together!, ...common },
+    { name: what, ours: alone, ...common },
+    { name: `${what}, peer on this machine`, ours: together, ...common },
   ];
 }

@@ -29,15 +29,15 @@ export async function sealing(plan: Plan): Promise<Measurement[]> {
     const nodes = [];
     for (const id of ["a", "b"])
       nodes.push(stack.use(await startMerklekv(id, { brokerPort, isSealed })));
-    await untilTogether(nodes[0]!, nodes.length);
-    await fill(nodes[0]!, "SET");
+    await untilTogether(nodes[0], nodes.length);
+    await fill(nodes[0], "SET");
     await untilQuiet(...nodes);
     subjects.push(nodes);
   }
   const requests = plan.isQuick ? QUICK_REQUESTS : REQUESTS;
   const what = `SET, pipeline ${PIPELINE}, replicated, sealed`;
   const [plain, sealed] = await inTurns(plan, subjects, what, async (nodes) => {
-    const node = nodes[0]!;
+    const node = nodes[0];
     await untilAtRest(node);
     const beforeMs = processorMs(node.pid);
     const { perSecond } = await redisBenchmark(node, "SET", PIPELINE, requests);
@@ -48,9 +48,9 @@ export async function sealing(plan: Plan): Promise<Measurement[]> {
   const row = (name: string, of: "perSecond" | "perProcessorSecond"): Measurement => ({
     name,
     unit: "/s",
-    ours: sealed!.map((it) => it[of]),
+    ours: sealed.map((it) => it[of]),
     otherName: "in clear",
-    others: plain!.map((it) => it[of]),
+    others: plain.map((it) => it[of]),
     target: { of: "ratio", atLeast: KEPT_AT_LEAST },
   });
   return [row(what, "perSecond"), row(`${what}, by processor time`, "perProcessorSecond")];

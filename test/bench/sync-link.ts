@@ -80,13 +80,13 @@ function overLine(
       if (!isMore && sent.length > 0) {
         const bytes = Buffer.concat(sent);
         sent = [];
-        underWay.push({ atMs: lines[i]!.arrivalMs(bytes.length, nowMs), to: 1 - i, bytes });
+        underWay.push({ atMs: lines[i].arrivalMs(bytes.length, nowMs), to: 1 - i, bytes });
       }
       return isMore;
     };
     return session;
   });
-  sessions[0]!.start();
+  sessions[0].start();
   for (;;) {
     for (const session of sessions) while (session.step());
     if (result !== null) return { result, ms: nowMs };
@@ -94,7 +94,7 @@ function overLine(
     const next = underWay.shift();
     if (next === undefined) throw new Error("the session is stuck");
     nowMs = next.atMs;
-    sessions[next.to]!.receive(next.bytes);
+    sessions[next.to].receive(next.bytes);
   }
 }
 
@@ -145,6 +145,6 @@ function diverge(
 ): void {
   for (let i = 0; i < count; i++) {
     const key = (round * 997 + Math.floor((i + 0.5) * (keys / count))) % keys;
-    writeKey(nodes[i % 2]!, key, START_MS + keys + round * 100_000 + i, 2);
+    writeKey(nodes[i % 2], key, START_MS + keys + round * 100_000 + i, 2);
   }
 }

@@ -39,7 +39,7 @@ export async function sealed({ keys, isQuick, note }: SyncPlan): Promise<Row[]> 
   let atMs = START_MS + keys;
   const diverge = (count: number): void => {
     for (let i = 0; i < count; i++) {
-      writeKey(pair[i % 2]!, Math.floor((i + 0.5) * (keys / count)), atMs++, 2);
+      writeKey(pair[i % 2], Math.floor((i + 0.5) * (keys / count)), atMs++, 2);
     }
   };
   const rows: Row[] = [];
@@ -50,7 +50,7 @@ export async function sealed({ keys, isQuick, note }: SyncPlan): Promise<Row[]> 
     for (let i = 0; i < (isQuick ? QUICK_TIMES : TIMES); i++) {
       for (const [kind, secrets] of [null, SECRETS].entries()) {
         diverge(differing);
-        talks[kind]!.push(talk(pair, secrets));
+        talks[kind].push(talk(pair, secrets));
       }
     }
     const [plain, sealing] = talks;
@@ -95,13 +95,13 @@ function talk(
     listener.onReceive = (bytes) => session.receive(bytes);
     return session;
   });
-  sessions[0]!.start();
+  sessions[0].start();
   while (results.length < 2) {
     for (const session of sessions) while (session.step());
     pair.run();
   }
   const { user, system } = process.cpuUsage(before);
-  const result = results.find(({ ok }) => !ok) ?? results[0]!;
+  const result = results.find(({ ok }) => !ok) ?? results[0];
   if (!result.ok) throw new Error(`a session failed: ${result.reason}`);
   const onWire = pair.wire.reduce((sum, { bytes }) => sum + bytes.length, 0);
   const wireBytes = onWire - result.valueBytesSent - result.valueBytesReceived;
@@ -110,5 +110,5 @@ function talk(
 
 function medianOf(talks: readonly Talk[]): number {
   const sorted = talks.map(({ cpuMs }) => cpuMs).sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)]!;
+  return sorted[Math.floor(sorted.length / 2)];
 }

@@ -47,18 +47,18 @@ export async function tree(plan: SyncPlan): Promise<Row[]> {
   const [time, timeWithout] = medians((run) => run.microsecondsARequest);
   const [total, totalWithout] = medians((run) => run.totalARequest);
   return [
-    { what: "SET at pipeline 16, with the tree", value: Math.round(rate!), unit: "/s" },
-    { what: "… without it", value: Math.round(rateWithout!), unit: "/s" },
+    { what: "SET at pipeline 16, with the tree", value: Math.round(rate), unit: "/s" },
+    { what: "… without it", value: Math.round(rateWithout), unit: "/s" },
     {
       what: "… so the tree costs",
-      value: 100 * (1 - rate! / rateWithout!),
+      value: 100 * (1 - rate / rateWithout),
       unit: "%",
       atMost: COST_PERCENT,
     },
-    { what: "… processor time a request, with the tree", value: time!, unit: "µs" },
-    { what: "… without it", value: timeWithout!, unit: "µs" },
-    { what: "… with the tree and what it does afterwards", value: total!, unit: "µs" },
-    { what: "… without it", value: totalWithout!, unit: "µs" },
+    { what: "… processor time a request, with the tree", value: time, unit: "µs" },
+    { what: "… without it", value: timeWithout, unit: "µs" },
+    { what: "… with the tree and what it does afterwards", value: total, unit: "µs" },
+    { what: "… without it", value: totalWithout, unit: "µs" },
   ];
 }
 

@@ -120,7 +120,7 @@ async function measured(
     name: `${name}${what}`,
     unit,
     ours: ours.map(of),
-    ...(rival && { otherName: rivalName!, others: rival.map(of) }),
+    ...(rival && { otherName: rivalName, others: rival.map(of) }),
     ...(target && { target }),
   });
   const rows = [row("", "/s", (run) => run.perSecond, { of: "ratio", atLeast })];

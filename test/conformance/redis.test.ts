@@ -200,7 +200,7 @@ describe.skipIf(redisPath === null)("the same reply as Redis'", () => {
   /** Both replies, where they are not the same. */
   async function differenceOf(request: string[]): Promise<string | null> {
     const [theirs, ours] = await Promise.all(clients.map((client) => replyTo(client, request)));
-    const isSame = steady(theirs!) === steady(ours!);
+    const isSame = steady(theirs) === steady(ours);
     return isSame ? null : JSON.stringify({ request, theirs, ours });
   }
 
@@ -218,7 +218,7 @@ describe.skipIf(redisPath === null)("the same reply as Redis'", () => {
     const words = ["ON", "OFF", "SKIP", "FOO"].map((word) => ["CLIENT", "REPLY", word]);
     const requests = [...words, ["SET", "s", "1"], ["GET", "s"], ["GET"]];
     const orders = requests.flatMap((one) =>
-      requests.flatMap((two) => requests.map((three) => [one, two, three, words[0]!])),
+      requests.flatMap((two) => requests.map((three) => [one, two, three, words[0]])),
     );
     const all = orders.flatMap((order, i) => [...order, ["ECHO", `${i}`]]);
     const bytes = Buffer.concat([...all, ["ECHO", MARK]].map((it) => respRequest(...it)));
@@ -230,6 +230,6 @@ describe.skipIf(redisPath === null)("the same reply as Redis'", () => {
         return lines;
       }),
     );
-    expect(replies[1]).toEqual(replies[0]!);
+    expect(replies[1]).toEqual(replies[0]);
   });
 });

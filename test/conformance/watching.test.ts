@@ -42,7 +42,7 @@ describe.skipIf(redisPath === null)("as Redis has it:", () => {
     redis = await startRedis();
     node = await startNodeProcess({ env: { MERKLE_KV_SLOWLOG_LOG_SLOWER_THAN: "0" } });
     clients = [await LineClient.connect(redis.port), await LineClient.connect(node.port)];
-    await ask(clients[0]!, ["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
+    await ask(clients[0], ["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
   });
   afterAll(async () => {
     for (const client of clients) await client.close();
@@ -66,8 +66,8 @@ describe.skipIf(redisPath === null)("as Redis has it:", () => {
         const monitor = await LineClient.connect(port);
         monitor.sendRaw(respRequest("MONITOR"));
         expect(await monitor.readLine()).toBe("+OK");
-        await ask(clients[i]!, ["SLOWLOG", "RESET"], ...REQUESTS, ["ECHO", "last"]);
-        const kept = await ask(clients[i]!, ["SLOWLOG", "GET", "-1"]);
+        await ask(clients[i], ["SLOWLOG", "RESET"], ...REQUESTS, ["ECHO", "last"]);
+        const kept = await ask(clients[i], ["SLOWLOG", "GET", "-1"]);
         const told: string[] = [];
         while (!told.at(-1)?.includes('"last"')) told.push(await monitor.readLine());
         await monitor.close();
@@ -99,7 +99,7 @@ describe.skipIf(redisPath === null)("as Redis has it:", () => {
     expect(lines[1]).toMatch(/^\d+\.\d{6} \[0 127\.0\.0\.1:\d+\] "GET" "nothing"$/);
     await monitor.close();
     await eventually("it is counted no more", async () => {
-      return (await ask(clients[1]!, ["INFO", "stats"])).includes("monitors:0");
+      return (await ask(clients[1], ["INFO", "stats"])).includes("monitors:0");
     });
   });
 });

@@ -28,7 +28,7 @@ for (const name of ["press-2", "oven", "packing"]) {
 const client = await LineClient.connect(own.port);
 for (let i = 0; i < 3_000; i++) await client.send(`SET line:${i % 7}:motor:${i} running`);
 for (let i = 0; i < 40; i++) await client.send(`SET recipe:${i} ${i * 3} minutes at 180 degrees`);
-await others[2]!.kill();
+await others[2].kill();
 const browser = await playwright.launch({
   executablePath: chromium!,
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],

@@ -85,7 +85,7 @@ broker_address = "${broker.address}"
   const clients = await Promise.all(nodes.map((node) => LineClient.connect(node.port)));
   let turn = 0;
   const use = setInterval(() => {
-    const client = clients[turn++ % clients.length]!;
+    const client = clients[turn++ % clients.length];
     const busy = 4 + Math.floor(12 * (1 + Math.sin(turn / 900)));
     for (let i = 0; i < busy; i++) {
       const key = `line:${(turn * 7 + i) % 40}:motor:${(turn * 31 + i * 17) % 9_000}`;

@@ -142,7 +142,7 @@ describe.skipIf(mosquittoPath === null)("three nodes and mosquitto", () => {
       antiEntropy: { enabled: false },
     });
     const large = "x".repeat(100_000);
-    await one!.askAll([`SET large ${large}`, "SET small x"]);
+    await one.askAll([`SET large ${large}`, "SET small x"]);
     for (const node of others) {
       await eventually("it is there", async () => (await node.ask("GET large")) === large);
       // The session is counted a moment after its entry came.
@@ -190,25 +190,25 @@ describe.skipIf(mosquittoPath === null)("three nodes and mosquitto", () => {
       await client.publishAsync("merkle-kv/events", message, { qos: 1 });
     }
     await client.endAsync();
-    await eventually("the last arrived", async () => (await one!.ask("GET ok")) === "v");
-    expect(await one!.ask("GET late")).toBe("(null)");
-    const entries = async () => (await one!.fact("set_aside_entries")) as number;
+    await eventually("the last arrived", async () => (await one.ask("GET ok")) === "v");
+    expect(await one.ask("GET late")).toBe("(null)");
+    const entries = async () => await one.fact("set_aside_entries");
     await eventually("it is in the file", async () => (await entries()) > 0);
     expect(await entries()).toBe(1);
-    const file = join(one!.process.directory, "data/set-aside-n1.jsonl");
+    const file = join(one.process.directory, "data/set-aside-n1.jsonl");
     expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({ reason: "future", key: "late" });
   });
 
   test("a FLUSH that a node missed reaches it, and what came after stays", async () => {
     const [one, , three] = await startThree();
-    await one!.askAll(sets(100));
+    await one.askAll(sets(100));
     await healed(nodes);
-    await three!.ask("REPLICATE disable");
-    await one!.askAll(["FLUSH", "SET after flush"]);
-    await three!.ask("REPLICATE enable");
+    await three.ask("REPLICATE disable");
+    await one.askAll(["FLUSH", "SET after flush"]);
+    await three.ask("REPLICATE enable");
     await healed(nodes);
     expect(await everyone("DBSIZE")).toEqual(["1", "1", "1"]);
-    expect(await three!.ask("GET after")).toBe("flush");
+    expect(await three.ask("GET after")).toBe("flush");
   });
 
   test("a node that is gone for good is forgotten by all when one is told so", async () => {

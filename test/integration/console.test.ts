@@ -39,7 +39,7 @@ async function open(base: string, view: string, width = 1100): Promise<Page> {
 
 test("the facts that the console shows are there", async () => {
   const script = await Bun.file(join(projectRoot, "src/http/console/overview.js")).text();
-  const names = Array.from(script.matchAll(/\bfact\("(\w+)"\)/g), ([, name]) => name!);
+  const names = Array.from(script.matchAll(/\bfact\("(\w+)"\)/g), ([, name]) => name);
   expect(names.length).toBeGreaterThan(4);
   const facts = await Bun.file(join(projectRoot, "docs/facts.md")).text();
   for (const name of names) expect(facts).toContain(`| \`${name}\` `);

@@ -90,9 +90,9 @@ test("keeps three connected nodes running until Ctrl-C", async () => {
   const ports = [...demo.output().matchAll(/node \d {3}127\.0\.0\.1:(\d+)/g)].map((it) => it[1]);
   expect(ports).toHaveLength(3);
   const [one, , three] = await Promise.all(ports.map((port) => LineClient.connect(Number(port))));
-  expect(await one!.send("SET mine at last")).toBe("OK");
-  await eventually("it arrives", async () => (await three!.send("GET mine")) === "at last");
-  await Promise.all([one!.close(), three!.close()]);
+  expect(await one.send("SET mine at last")).toBe("OK");
+  await eventually("it arrives", async () => (await three.send("GET mine")) === "at last");
+  await Promise.all([one.close(), three.close()]);
 
   demo.signal("SIGINT");
   expect(await demo.ended()).toBe(0);

@@ -45,12 +45,12 @@ describe("links lead somewhere", () => {
 
   test.each(links)("%s: %s", (name, link) => {
     const [path, anchor] = link.split("#");
-    const target = path === "" ? name : join(dirname(name), path!);
+    const target = path === "" ? name : join(dirname(name), path);
     expect(existsSync(join(projectRoot, target))).toBe(true);
     if (anchor === undefined) return;
     const headings = pages.get(target)!.matchAll(/^#+ (.*)$/gm);
     const anchors = Array.from(headings, ([, title]) =>
-      title!
+      title
         .toLowerCase()
         .replace(/[^\w -]/g, "")
         .replaceAll(" ", "-"),
@@ -66,7 +66,7 @@ describe("troubleshooting names what the program prints", () => {
     .map((name) => readFileSync(join(projectRoot, "src", name), "utf8"));
   const page = pages.get("docs/troubleshooting.md")!;
   const tables = page.matchAll(/^\| it prints .*\n\|[-| ]+\n((?:\|.*\n)+)/gm);
-  const messages = Array.from(tables, ([, rows]) => rows!.trimEnd().split("\n"))
+  const messages = Array.from(tables, ([, rows]) => rows.trimEnd().split("\n"))
     .flat()
     .map((row) => /`([^`]+)`/.exec(row)![1]);
 
@@ -88,7 +88,7 @@ describe("sessions print what they show", () => {
   test.each(sessions)("%s", async (_name, session) => {
     const node = await startNodeProcess();
     const client = await LineClient.connect(node.port);
-    for (const line of session!.trimEnd().split("\n")) {
+    for (const line of session.trimEnd().split("\n")) {
       if (line.startsWith("> ")) client.sendRaw(`${line.slice(2)}\n`);
       else expect(await client.readLine()).toBe(line);
     }

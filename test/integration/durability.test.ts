@@ -212,7 +212,7 @@ describe("backup and restore", () => {
         code: 1,
         output: `merklekv: ${file} exists; choose another name or remove it\n`,
       });
-      expect(contentsOf(directory)["node.backup"]).toBe(before!);
+      expect(contentsOf(directory)["node.backup"]).toBe(before);
     });
     const restored = join(directory, "restored");
     expect((await runToEnd(["restore", file, restored])).code).toBe(0);

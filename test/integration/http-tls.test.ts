@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync } from "node:fs";
 import { request } from "node:https";
 import { join } from "node:path";
-import { connect, type PeerCertificate, type TLSSocket } from "node:tls";
+import { connect, type TLSSocket } from "node:tls";
 import { loadConfig } from "../../src/config/load.ts";
 import { randomHex } from "../../src/world.ts";
 import { Authority, type CertificateFiles } from "../support/certificates.ts";
@@ -64,7 +64,7 @@ function ask(port: number, path: string, own?: CertificateFiles): Promise<Answer
     const options = { host: "127.0.0.1", port, path, ca: authorityPem, agent: false };
     const [cert, key] = pem ?? [];
     const asked = request({ ...options, ...(pem && { cert, key }) }, (response) => {
-      const shown = (response.socket as TLSSocket).getPeerCertificate() as PeerCertificate;
+      const shown = (response.socket as TLSSocket).getPeerCertificate();
       response.resume();
       response.on("end", () =>
         resolve({ status: response.statusCode!, certificate: String(shown.subject.CN) }),
@@ -273,7 +273,7 @@ ${audit}`,
       const socket = connect({ host: "127.0.0.1", port, ca }, () => socket.write(text));
       socket.on("data", (piece) => (answer += piece.toString()));
       socket.on("error", () => {});
-      socket.on("close", () => resolve(answer.split("\r\n", 1)[0]!));
+      socket.on("close", () => resolve(answer.split("\r\n", 1)[0]));
       return promise;
     };
     const close = "Connection: close\r\n\r\n";

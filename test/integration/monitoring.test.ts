@@ -50,8 +50,8 @@ const queries = panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => e
 function selectorsOf(expr: string): { name: string; labels: string[] }[] {
   const found = expr.matchAll(/\b(merklekv(?:_[a-z0-9]+)+)\s*(?:\{([^}]*)\})?/g);
   return Array.from(found, ([, name, inside = ""]) => ({
-    name: name!,
-    labels: Array.from(inside.matchAll(/([a-z_]+)\s*(?:=~|!~|!=|=)/g), ([, label]) => label!),
+    name,
+    labels: Array.from(inside.matchAll(/([a-z_]+)\s*(?:=~|!~|!=|=)/g), ([, label]) => label),
   }));
 }
 
@@ -110,9 +110,9 @@ beforeAll(async () => {
   });
   nodes = [one, two];
   const clients = await Promise.all(nodes.map((it) => LineClient.connect(it.port)));
-  await clients[0]!.send("SET k v");
-  await eventually("it has come", async () => (await clients[1]!.send("GET k")) === "v");
-  await clients[0]!.send(`SYNC 127.0.0.1 ${two.port}`);
+  await clients[0].send("SET k v");
+  await eventually("it has come", async () => (await clients[1].send("GET k")) === "v");
+  await clients[0].send(`SYNC 127.0.0.1 ${two.port}`);
   for (const client of clients) await client.close();
   const scrapes = (): Promise<string[]> =>
     Promise.all(nodes.map(async (it) => (await fetch(`${httpOf(it)}/metrics`)).text()));
@@ -144,7 +144,7 @@ describe("what is named is said by a node", () => {
     }
   };
 
-  test.each(rules.map(({ alert, expr }) => [alert, expr]))("%s", (_, expr) => expectKnown(expr!));
+  test.each(rules.map(({ alert, expr }) => [alert, expr]))("%s", (_, expr) => expectKnown(expr));
   test.each(panels.map((it) => [it.title, it] as const))("%s", (_, { targets = [] }) => {
     for (const { expr } of targets) expectKnown(expr);
   });
@@ -157,7 +157,7 @@ describe("what is named is said by a node", () => {
           if (it.name === name) Object.keys(it.labels).map((l) => known.add(l));
       }
       for (const [, labels] of expr.matchAll(/\b(?:by|on) \(([^)]*)\)/g)) {
-        for (const label of labels!.split(/, ?/)) expect([...known]).toContain(label);
+        for (const label of labels.split(/, ?/)) expect([...known]).toContain(label);
       }
     }
   });

@@ -388,7 +388,7 @@ describe("what cannot be meant", () => {
       startNode(broker.address, id, settings, { timing: fasterBy(10) }),
     );
     await eventually("it is said", () =>
-      [a, b].every((it) => said(it!, /gateway.*mqtt\.client_id/).length === 1),
+      [a, b].every((it) => said(it, /gateway.*mqtt\.client_id/).length === 1),
     );
   });
 

@@ -61,10 +61,10 @@ function sentToBroker(key: KeyName, value: unknown, shown: object, more: Values 
     const mqtt = { "mqtt.enabled": true, "mqtt.broker_address": broker_address, ...more };
     const node = await start(mqtt);
     await eventually("it has come", () => broker.arrivals.length > 0);
-    expect(broker.arrivals[0]!.packet).not.toMatchObject(shown);
+    expect(broker.arrivals[0].packet).not.toMatchObject(shown);
     await change(node, { [key]: value });
     await eventually("it has come again", () => broker.arrivals.length > 1);
-    expect(broker.arrivals[1]!.packet).toMatchObject(shown);
+    expect(broker.arrivals[1].packet).toMatchObject(shown);
   };
 }
 
@@ -81,12 +81,12 @@ function shownToBroker(change_: () => Values, shown: object, before: () => Value
     });
     if (!("mqtt.tls.insecure" in change_()) && !("mqtt.tls.ca_file" in change_())) {
       await eventually("it has come", () => broker.arrivals.length > 0);
-      expect(broker.arrivals[0]!.tls).not.toMatchObject(shown);
+      expect(broker.arrivals[0].tls).not.toMatchObject(shown);
     }
     const count = broker.arrivals.length;
     await change(node, change_());
     await eventually("it has come again", () => broker.arrivals.length > count);
-    expect(broker.arrivals[count]!.tls).toMatchObject(shown);
+    expect(broker.arrivals[count].tls).toMatchObject(shown);
   };
 }
 
@@ -656,7 +656,7 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     await change(node, { "tracing.endpoint": `${other.url}/elsewhere` });
     await node.ask(`TRACE ${tracedAs(3)} PING`);
     await eventually("both have theirs", () => one.spans.length > 0 && other.spans.length > 0);
-    expect([one, other].map((it) => it.requests[0]!.path)).toEqual(["/v1/traces", "/elsewhere"]);
+    expect([one, other].map((it) => it.requests[0].path)).toEqual(["/v1/traces", "/elsewhere"]);
     const ids = [one, other].map((it) => it.spans.map(({ traceId }) => Number(traceId)));
     expect(ids).toEqual([[2], [3]]);
     await change(node, { "tracing.endpoint": "" });
@@ -676,11 +676,11 @@ const EFFECTS: Partial<Record<KeyName, () => Promise<void>>> = {
     const node = await start({ "tracing.endpoint": receiver.url });
     await node.ask(`TRACE ${tracedAs(1)} PING`);
     await eventually("it has come", () => receiver.requests.length > 0);
-    expect(receiver.requests[0]!.headers.get("api-key")).toBeNull();
+    expect(receiver.requests[0].headers.get("api-key")).toBeNull();
     await change(node, { "tracing.headers": ["api-key: open sesame"] });
     await node.ask(`TRACE ${tracedAs(2)} PING`);
     await eventually("it has come", () => receiver.requests.length > 1);
-    expect(receiver.requests[1]!.headers.get("api-key")).toBe("open sesame");
+    expect(receiver.requests[1].headers.get("api-key")).toBe("open sesame");
     expect(await node.setting("tracing.headers")).toBe("");
   },
   async "logging.level"() {

@@ -86,7 +86,7 @@ for (const [name, installed, startBroker] of brokers) {
         [a, b].every((node) => node.get("limiter") === "3" && node.get("session") === value),
       );
       const after = [a, b].map((node) => node.counter("published_bytes"));
-      for (const [i, bytesNow] of after.entries()) expect(bytesNow - before[i]!).toBeLessThan(800);
+      for (const [i, bytesNow] of after.entries()) expect(bytesNow - before[i]).toBeLessThan(800);
       a.set("session", "new");
       b.expire("session", untilMs + 1_000);
       await eventually("the new one is there", () => b.get("session") === "new");

@@ -102,7 +102,7 @@ describe.each([
       }
     }
     await cluster.ends();
-    expect(await cluster.nodes[0]!.fact("cluster_secret_changes")).toBe("3");
+    expect(await cluster.nodes[0].fact("cluster_secret_changes")).toBe("3");
   });
 });
 
@@ -145,7 +145,7 @@ describe("three nodes that only compare", () => {
         await drift(nodes);
         await node.change(use(named(current), previous.map(named)));
         await expectHealed(nodes);
-        expect(await node.fact("merkle_key")).toBe((await node.fact("cluster_secret_id"))!);
+        expect(await node.fact("merkle_key")).toBe(await node.fact("cluster_secret_id"));
       }
     }
     for (const node of nodes) expect(await node.fact("sync_failed")).toBe("0");
@@ -156,8 +156,8 @@ describe("three nodes that only compare", () => {
   test("are healed as soon as they have a secret that was replaced at once", async () => {
     const nodes = await Promise.all(["a", "b", "c"].map(start));
     await drift(nodes);
-    await nodes[0]!.change(use("compared-3", []));
-    expect(await nodes[0]!.ask(`SYNC 127.0.0.1 ${nodes[1]!.port}`)).toMatch(/another cluster sec/);
+    await nodes[0].change(use("compared-3", []));
+    expect(await nodes[0].ask(`SYNC 127.0.0.1 ${nodes[1].port}`)).toMatch(/another cluster sec/);
     for (const node of nodes.slice(1)) await node.change(use("compared-3", []));
     await expectHealed(nodes);
   });
@@ -165,9 +165,9 @@ describe("three nodes that only compare", () => {
   test("are compared rightly by status and diff, whatever each seals with", async () => {
     const nodes = await Promise.all(["a", "b", "c"].map(start));
     for (const node of nodes) await node.change(use("compared-1", ["compared-2"]));
-    await nodes[2]!.change(use("compared-2", ["compared-1"]));
+    await nodes[2].change(use("compared-2", ["compared-1"]));
     const peers = nodes.slice(1).map(({ address }) => address);
-    await nodes[0]!.change({ "anti_entropy.peer_list": peers });
+    await nodes[0].change({ "anti_entropy.peer_list": peers });
     await drift(nodes);
     await expectHealed(nodes);
     const secrets = loadClusterSecrets({
@@ -203,7 +203,7 @@ describe("three nodes that only compare", () => {
     const open = await Inspection.openBoth([at(first), at(third)], seal);
     const [one, other] = open.map(({ digests }) => digests);
     for (const inspection of open) inspection.close();
-    expect(one!.filter((digest, i) => digest !== other![i])).toHaveLength(1);
+    expect(one.filter((digest, i) => digest !== other[i])).toHaveLength(1);
   });
 
   test("and one without a secret shows what its name makes of the data", async () => {

@@ -14,8 +14,8 @@ interface Shown {
 /** The commands of a section with what they print. */
 function shownIn(page: string, heading: string): Shown[] {
   const text = readFileSync(join(projectRoot, "docs", page), "utf8");
-  const section = `\n${text}`.split(`\n${heading}\n`)[1]!.split(/\n## /)[0]!;
-  const blocks = Array.from(section.matchAll(/^```console\n([\s\S]*?)^```$/gm), ([, it]) => it!);
+  const section = `\n${text}`.split(`\n${heading}\n`)[1].split(/\n## /)[0];
+  const blocks = Array.from(section.matchAll(/^```console\n([\s\S]*?)^```$/gm), ([, it]) => it);
   return blocks
     .join("")
     .split(/^\$ /m)
@@ -48,7 +48,7 @@ async function run(command: string): Promise<{ code: number; output: string }> {
 
 test("a configuration is checked and shown", async () => {
   const page = readFileSync(join(projectRoot, "docs/configuration.md"), "utf8");
-  writeFileSync(join(directory, "node.toml"), /```toml\n([\s\S]*?)```/.exec(page)![1]!);
+  writeFileSync(join(directory, "node.toml"), /```toml\n([\s\S]*?)```/.exec(page)![1]);
   const shown = shownIn("configuration.md", "# Configuration");
   expect(shown.map(({ command }) => command.split(" ")[2])).toEqual(["check", "show"]);
   for (const { command, output } of shown) {

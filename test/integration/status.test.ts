@@ -33,7 +33,7 @@ async function startPair(values: Values = {}): Promise<[ReloadingNode, Reloading
     ...values,
   };
   for (const node_id of ["n1", "n2"]) nodes.push(await ReloadingNode.start({ ...mqtt, node_id }));
-  return [nodes[0]!, nodes[1]!];
+  return [nodes[0], nodes[1]];
 }
 
 interface Shown {
@@ -85,13 +85,13 @@ describe("status", () => {
     const [one, two] = await startPair();
     await untilWell(one.port);
     await one.write("this is no TOML");
-    await nodes.splice(nodes.indexOf(two), 1)[0]!.remove();
+    await nodes.splice(nodes.indexOf(two), 1)[0].remove();
     const shown = await eventually("it is known to be away", async () => {
       const [code, now] = await statusOf(one.port);
       expect(code).toBe(1);
-      return now.nodes[1]!.findings[0]!.what.includes("it is away") ? now : null;
+      return now.nodes[1].findings[0].what.includes("it is away") ? now : null;
     });
-    expect(shown.nodes[0]!.findings[0]!.what).toContain("its file of settings is not in effect");
+    expect(shown.nodes[0].findings[0].what).toContain("its file of settings is not in effect");
     expect(shown.nodes[1]).toMatchObject({ asked: false, equal: null });
     const { output } = await runToEnd(["status", "-p", `${one.port}`]);
     expect(output).toMatch(/^warning: n2: it is away, last heard of \d+ s ago; start it/m);
@@ -100,14 +100,14 @@ describe("status", () => {
   test("peers that are known without a broker are shown, too", async () => {
     const alone = { "mqtt.enabled": false };
     nodes.push(await ReloadingNode.start({ ...alone, node_id: "n2" }));
-    const peer_list = [nodes[0]!.address];
+    const peer_list = [nodes[0].address];
     nodes.push(
       await ReloadingNode.start({ ...alone, node_id: "n1", "anti_entropy.peer_list": peer_list }),
     );
-    const { port } = nodes[1]!;
+    const { port } = nodes[1];
     expect((await untilWell(port)).nodes[1]).toMatchObject({ node_id: "n2", asked: true });
     for (const node of nodes) await node.change({ "anti_entropy.enabled": false });
-    await nodes[1]!.askAll(["SET a 1", "SET b 2", "SET c 3"]);
+    await nodes[1].askAll(["SET a 1", "SET b 2", "SET c 3"]);
     // Trees follow the data with some delay.
     await eventually("it is seen", async () => {
       const { code, output } = await runToEnd(["status", "-p", `${port}`]);
@@ -129,7 +129,7 @@ describe("status", () => {
     const secret = join(authority.directory, "password");
     writeFileSync(secret, "secret\n", { mode: 0o600 });
     const login = ["--user", "ops", "--pass-file", secret];
-    const port = nodes[0]!.tlsPort;
+    const port = nodes[0].tlsPort;
     await untilWell(port, "--tls", "--cacert", authority.caFile, ...login);
     const refused = await runToEnd(["status", "-p", `${port}`, "--tls", "--insecure"]);
     expect(refused.code).toBe(2);

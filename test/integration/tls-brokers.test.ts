@@ -213,7 +213,7 @@ describe("the embedded broker", () => {
   /** The line may come a moment after the one that says that the node is ready. */
   const portOf = async (node: NodeOnDisk): Promise<string> => {
     const [, port] = await node.waitFor(/Embedded broker listening.* tls=127\.0\.0\.1:(\d+)/);
-    return port!;
+    return port;
   };
 
   test("serves TLS alone, and asks for a name and a password", async () => {

@@ -15,9 +15,9 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }));
 /** What stands in the blocks of a section, by their kind. */
 function blocksOf(heading: string, kind: string): string[] {
   const page = readFileSync(join(projectRoot, "docs/security.md"), "utf8");
-  const section = page.split(`\n${heading}\n`)[1]!.split(/\n##/)[0]!;
+  const section = page.split(`\n${heading}\n`)[1].split(/\n##/)[0];
   const blocks = section.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm);
-  return Array.from(blocks).flatMap(([, found, text]) => (found === kind ? [text!] : []));
+  return Array.from(blocks).flatMap(([, found, text]) => (found === kind ? [text] : []));
 }
 
 /** Runs the lines of a block that begin with "$ "; all that they print. */
@@ -35,17 +35,17 @@ async function run(block: string): Promise<string> {
     [shell.stdout, shell.stderr].map((it) => new Response(it).text()),
   );
   expect({ code: await shell.exited, errors }).toMatchObject({ code: 0 });
-  return output!;
+  return output;
 }
 
 test("certificates are made and exchanged as the documentation says", async () => {
   const [authority, server, client, use] = blocksOf("## TLS", "console");
-  for (const block of [authority, server, client]) await run(block!);
+  for (const block of [authority, server, client]) await run(block);
   expect(statSync(join(directory, "node.key")).mode & 0o077).toBe(0);
 
   const [toml] = blocksOf("## TLS", "toml");
-  const { network, tls } = TOML.parse(toml!) as unknown as Sections;
-  const absolute = Object.entries(tls!).map(([key, value]) =>
+  const { network, tls } = TOML.parse(toml) as unknown as Sections;
+  const absolute = Object.entries(tls).map(([key, value]) =>
     key.endsWith("_file") ? [key, join(directory, String(value))] : [key, value],
   );
   const node = await NodeOnDisk.start("n", {
@@ -55,7 +55,7 @@ test("certificates are made and exchanged as the documentation says", async () =
     storage: { engine: "memory" },
   });
   try {
-    const atPort = use!
+    const atPort = use
       .replaceAll("7380", `${node.tlsPort}`)
       .replaceAll("merklekv cli", `merklekv cli -p ${node.tlsPort}`);
     const hasRedis = Bun.which("redis-cli") !== null;
@@ -64,9 +64,9 @@ test("certificates are made and exchanged as the documentation says", async () =
 
     const print = `$ merklekv cli -p ${node.tlsPort} --tls --cacert ca.crt --cert dash.crt --key dash.key INFO`;
     const shown = async (): Promise<string> =>
-      /^tls_certificate_fingerprint:(.*)$/m.exec(await run(print))![1]!;
+      /^tls_certificate_fingerprint:(.*)$/m.exec(await run(print))![1];
     const before = await shown();
-    await run(blocksOf("### Of certificates", "console")[0]!);
+    await run(blocksOf("### Of certificates", "console")[0]);
     await eventually("the new one is in use", async () => (await shown()) !== before);
     expect(await run("$ openssl x509 -in node.crt -noout -fingerprint -sha256")).toContain(
       await shown(),

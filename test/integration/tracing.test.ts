@@ -82,13 +82,13 @@ describe("one trace", () => {
     expect(apply.facts).toMatchObject({ "merklekv.batch.source": "a" });
     // Neither keys nor values leave the node this way.
     expect(JSON.stringify(spans.map((it) => it.facts))).not.toMatch(/key|value/);
-    expect(await b!.ask("GET key")).toBe("value");
+    expect(await b.ask("GET key")).toBe("value");
   });
 
   test("is the client's whole connection, after CLIENT TRACE; RESP, a flush and a read", async () => {
     const receiver = collector();
     const [a] = await pair(receiver);
-    const client = await a!.connect();
+    const client = await a.connect();
     for (const words of [["CLIENT", "TRACE", TRACEPARENT], ["FLUSHALL"], ["GET", "none"]]) {
       client.sendRaw(respRequest(...words));
       await client.readLine();
@@ -174,13 +174,13 @@ describe("between nodes", () => {
   test("a node that does not trace takes what belongs to a trace, and the other way round", async () => {
     const receiver = collector();
     const [a, b] = await pair(receiver);
-    await change(b!, { "tracing.endpoint": "" });
-    expect(await a!.ask(`TRACE ${TRACEPARENT} SET key value`)).toBe("OK");
-    await eventually("it is there", async () => (await b!.ask("GET key")) === "value");
+    await change(b, { "tracing.endpoint": "" });
+    expect(await a.ask(`TRACE ${TRACEPARENT} SET key value`)).toBe("OK");
+    await eventually("it is there", async () => (await b.ask("GET key")) === "value");
     const count = WHOLE.length - 1;
     expect(shapeOf(await receiver.trace(TRACE, count))).toEqual(WHOLE.slice(0, count));
-    expect(await b!.ask(`TRACE ${TRACEPARENT} SET key back`)).toBe("OK");
-    await eventually("it is there", async () => (await a!.ask("GET key")) === "back");
+    expect(await b.ask(`TRACE ${TRACEPARENT} SET key back`)).toBe("OK");
+    await eventually("it is there", async () => (await a.ask("GET key")) === "back");
     expect(receiver.spans.filter(({ node }) => node === "b")).toEqual([]);
   });
 });

@@ -102,9 +102,9 @@ describe("a value of a later kind", () => {
         const sides = [node("a"), node("b")] as const;
         const all = node("all");
         for (const { key, time, side } of writes) {
-          const { value, isLater } = written[time]!;
+          const { value, isLater } = written[time];
           const entry = isLater ? later(key, value, time) : plain(key, `${value.length}`, time);
-          sides[side]!.store.apply(entry);
+          sides[side].store.apply(entry);
           all.store.apply(entry);
         }
         const [a, b] = isBackwards ? [sides[1], sides[0]] : sides;
@@ -123,7 +123,7 @@ describe("a value of a later kind", () => {
       hashes.push(await ask(server, "HASH"));
     }
     expect(hashes[0]).toMatch(/^[0-9a-f]{64}$/);
-    expect(hashes[1]).toBe(hashes[0]!);
+    expect(hashes[1]).toBe(hashes[0]);
     expect(await ask(one, "EXISTS k")).toBe("1");
     expect(await ask(one, "DBSIZE")).toBe("1");
   });

@@ -29,7 +29,7 @@ function twoTrees(seed: number, differing: number, filled: number) {
   for (const bucket of where) {
     const at = trees[0].offsetOf(BUCKET_LEVEL, bucket);
     const isFull = trees[0].words.subarray(at, at + 4).some((word) => word !== 0);
-    fill(trees[below(2)]!, bucket, isFull && random() < 0.3);
+    fill(trees[below(2)], bucket, isFull && random() < 0.3);
   }
   for (const tree of trees) refreshAll(tree);
   return { trees, where: [...where].toSorted((a, b) => a - b) };
@@ -50,10 +50,10 @@ function shortenerOf(seed: number): DigestShortener {
 /** Adds to the second one's symbols the first one's, for all from `from` on. */
 function join(theirs: CodedSymbols, into: CodedSymbols, from: number): void {
   for (let at = from; at < into.count; at++) {
-    into.low[at] ^= theirs.low[at]!;
-    into.high[at] ^= theirs.high[at]!;
-    into.lowProducts[at] ^= theirs.lowProducts[at]!;
-    into.highProducts[at] ^= theirs.highProducts[at]!;
+    into.low[at] ^= theirs.low[at];
+    into.high[at] ^= theirs.high[at];
+    into.lowProducts[at] ^= theirs.lowProducts[at];
+    into.highProducts[at] ^= theirs.highProducts[at];
   }
 }
 
@@ -76,7 +76,7 @@ describe("coded symbols", () => {
         for (let from = 0; ; from = count, count = Math.ceil(count * 1.2)) {
           for (const [i, symbols] of [theirs, own].entries()) {
             symbols.grow(count);
-            while (copies[i]!.work(symbols));
+            while (copies[i].work(symbols));
           }
           join(theirs, own, from);
           while (peeling.work());
@@ -88,7 +88,7 @@ describe("coded symbols", () => {
           const at = trees[0].offsetOf(BUCKET_LEVEL, bucket);
           const isEmpty = trees[0].words.subarray(at, at + 4).every((word) => word === 0);
           const [low, high] = peeling.differenceOf(bucket);
-          expect(copies[1]!.has(bucket, low, high)).toBe(isEmpty);
+          expect(copies[1].has(bucket, low, high)).toBe(isEmpty);
         }
         for (const copy of copies) copy.release();
         expect(trees.map((tree) => tree.copies)).toEqual([0, 0]);
@@ -160,8 +160,8 @@ test("no more copies are made than there may be, and a copy is given back once",
   const copies = [];
   for (let copy; (copy = BucketCopy.take(tree, shortenerOf(1))) !== null;) copies.push(copy);
   expect(copies.length).toBe(8);
-  copies[0]!.release();
-  copies[0]!.release();
+  copies[0].release();
+  copies[0].release();
   expect(BucketCopy.take(tree, shortenerOf(1))).not.toBeNull();
   expect(BucketCopy.take(tree, shortenerOf(1))).toBeNull();
 });
@@ -170,7 +170,7 @@ describe("an estimate", () => {
   test.each([COLUMNS.some, COLUMNS.many])("with %d columns is as good as it says", (columns) => {
     const logs: number[] = [];
     for (let run = 0; run < 30; run++) {
-      const differing = columns * [2, 5, 18][run % 3]!;
+      const differing = columns * [2, 5, 18][run % 3];
       const { trees } = twoTrees(run, differing, 1);
       const shortener = shortenerOf(run + 1);
       const copies = trees.map((tree) => BucketCopy.take(tree, shortener)!);
@@ -178,14 +178,14 @@ describe("an estimate", () => {
       for (const copy of copies) while (copy.work(nothing));
       const reader = new FrameReader(65_536);
       const writer = new FrameWriter((frame) => reader.push(frame));
-      copies[0]!.estimate.write(writer, columns);
+      copies[0].estimate.write(writer, columns);
       expect(writer.waitingBytes).toBe(2 + (14 * columns) / 8);
       writer.flush();
       expect(reader.next()).toBe(true);
       reader.skip(1);
       const theirs = readEstimate(reader)!;
       expect(reader.at).toBe(FRAME_HEADER_BYTES + 2 + (14 * columns) / 8);
-      logs.push(Math.log(copies[1]!.estimate.differing(theirs) / differing));
+      logs.push(Math.log(copies[1].estimate.differing(theirs) / differing));
     }
     const deviation = Math.sqrt(logs.reduce((sum, log) => sum + log * log, 0) / logs.length);
     expect(deviation).toBeLessThan((1.6 * ESTIMATE_ERROR) / Math.sqrt(columns));

@@ -74,8 +74,8 @@ test("what is written after a jump wins over what was there, and peers take it",
           continue;
         }
         nowMs += 1;
-        if (!write(store, what, KEYS[key]!, by)) continue;
-        store.read(store.locate(KEYS[key]!, 0, 1), view);
+        if (!write(store, what, KEYS[key], by)) continue;
+        store.read(store.locate(KEYS[key], 0, 1), view);
         versions.push(view.clone());
         store.verify();
         // A peer with the same time takes it.
@@ -95,9 +95,9 @@ test("a flush while the clock is outrun leaves nothing, and nothing of before co
   let nowMs = START_MS + HOUR_MS;
   const store = createStore(() => nowMs, 1);
   const [key] = KEYS;
-  expect(write(store, "set", key!, 1)).toBe(true);
+  expect(write(store, "set", key, 1)).toBe(true);
   const before = new Entry();
-  store.read(store.locate(key!, 0, 1), before);
+  store.read(store.locate(key, 0, 1), before);
   const copy = before.clone();
   nowMs = START_MS;
   store.clock.settle();
@@ -115,10 +115,10 @@ test("a deletion made with an earlier time than was vouched for counts as one of
   const [key] = KEYS;
   nowMs = START_MS;
   store.clock.settle();
-  write(store, "set", key!, 1);
+  write(store, "set", key, 1);
   store.deletions.vouch(START_MS + HOUR_MS);
-  expect(write(store, "delete", key!, 0)).toBe(true);
+  expect(write(store, "delete", key, 0)).toBe(true);
   const view = new Entry();
-  store.read(store.locate(key!, 0, 1), view);
+  store.read(store.locate(key, 0, 1), view);
   expect(view.learnedMs).toBeGreaterThan(START_MS + HOUR_MS);
 });

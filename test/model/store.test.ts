@@ -51,7 +51,7 @@ const op = <Name extends string, Fields extends object>(
   name: Name,
   fields: { [Field in keyof Fields]: fc.Arbitrary<Fields[Field]> },
 ): fc.Arbitrary<{ do: Name } & Fields> =>
-  fc.record(fields).map((values) => ({ do: name, ...values }) as { do: Name } & Fields);
+  fc.record(fields).map((values) => ({ do: name, ...values }));
 
 const step = fc.oneof(
   { weight: 5, arbitrary: op("set", { key: someKey, text: someText, expiry: someExpiry }) },
@@ -159,7 +159,7 @@ describe("the store", () => {
                 present?.parts === null && /^(0|-?[1-9]\d{0,17})$/.test(present.text ?? "x");
               const base =
                 present?.parts || isBase
-                  ? present!
+                  ? present
                   : { version: naive.floor, text: null, expiresAtMs: 0, parts: null };
               const parts = new Map<bigint, Part>(base.parts);
               parts.set(s.origin, { time: at(s.time), total: s.total });

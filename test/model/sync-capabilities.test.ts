@@ -18,14 +18,14 @@ function pairOf(...capabilities: (typeof CURRENT)[]): [SyncNode, SyncNode] {
     for (let key = 0; key < KEYS; key++) set(node, `sensor:${i}:${key}`, `value of ${key}`);
     return node;
   });
-  return [nodes[0]!, nodes[1]!];
+  return [nodes[0], nodes[1]];
 }
 
 /** One session up to now; `compressed` counts the frames that were, from the initiator and to it. */
 function heal(a: SyncNode, b: SyncNode): PairResult & { compressed: [number, number] } {
   const compressed: [number, number] = [0, 0];
   const tamper = (fromInitiator: boolean, frame: Uint8Array): Uint8Array => {
-    if (frame[0]! >= 0x80) compressed[fromInitiator ? 0 : 1]++;
+    if (frame[0] >= 0x80) compressed[fromInitiator ? 0 : 1]++;
     return frame;
   };
   return { ...runPair(a, b, { mode: "now" }, { tamper }), compressed };

@@ -32,8 +32,8 @@ test.each([
   expect(differing(a, b)).toEqual([]);
   for (let i = 0; i < count; i++) {
     time.ms++;
-    if (i % 3 === 0) del(nodes[i % 2]!, `k${i}`);
-    else set(nodes[i % 2]!, i % 3 === 1 ? `k${i}` : `new${i}`, "other");
+    if (i % 3 === 0) del(nodes[i % 2], `k${i}`);
+    else set(nodes[i % 2], i % 3 === 1 ? `k${i}` : `new${i}`, "other");
   }
   const expected = differing(a, b);
   expect(expected.length).toBeGreaterThan(0);
@@ -42,7 +42,7 @@ test.each([
   for (const [i, node] of nodes.entries()) {
     node.moreOptions = {
       capabilities,
-      differences: { isWatched: true, note: (it) => told[i]!.add(it) },
+      differences: { isWatched: true, note: (it) => told[i].add(it) },
     };
   }
   expect(runPair(a, b, { mode: "now" }).initiator.ok).toBeTrue();

@@ -30,7 +30,7 @@ const ways = [
 ] as const;
 
 function heal(nodes: readonly SyncNode[], first: number, mode: SyncMode = "now") {
-  const { initiator, responder } = runPair(nodes[first]!, nodes[1 - first]!, { mode });
+  const { initiator, responder } = runPair(nodes[first], nodes[1 - first], { mode });
   expect([initiator.reason, responder.reason]).toEqual(["", ""]);
   return { bytes: initiator.valueBytesSent + responder.valueBytesSent };
 }
@@ -44,7 +44,7 @@ describe("a large value whose expiry was changed on one side", () => {
     time.ms += 10;
     expire(left, "k", time.ms + 2 * HOUR_MS);
     expect(heal(nodes, first).bytes).toBe(0);
-    expect(entriesOf(right)[0]!.expiresAtMs).toBe(time.ms + 2 * HOUR_MS);
+    expect(entriesOf(right)[0].expiresAtMs).toBe(time.ms + 2 * HOUR_MS);
     expect([get(right, "k"), rootOf(right)]).toEqual([LARGE, rootOf(left)]);
   });
 
@@ -60,7 +60,7 @@ describe("a large value whose expiry was changed on one side", () => {
     heal(nodes, first);
     for (const node of nodes) {
       expect(get(node, "k")).toBe(`new ${LARGE}`);
-      expect(entriesOf(node)[0]!.expiresAtMs).toBe(time.ms + 2 * HOUR_MS);
+      expect(entriesOf(node)[0].expiresAtMs).toBe(time.ms + 2 * HOUR_MS);
     }
     expect(rootOf(right)).toBe(rootOf(left));
   });
@@ -92,7 +92,7 @@ test("a value that was written with KEEPTTL keeps an expiry that it did not know
   heal(nodes, 0);
   for (const node of nodes) {
     expect(get(node, "k")).toBe(`new ${LARGE}`);
-    expect(entriesOf(node)[0]!.expiresAtMs).toBe(START_MS + 10 + 2 * HOUR_MS);
+    expect(entriesOf(node)[0].expiresAtMs).toBe(START_MS + 10 + 2 * HOUR_MS);
   }
 });
 

@@ -147,15 +147,15 @@ test("a node that is not certain of the time does not vouch for what it cannot s
   const time = { ms: START_MS };
   const options = { nowMs: () => time.ms, tombstoneGraceMs: GRACE_MS };
   const [before, away, other] = ["home", "away", "other"].map((id) => new SyncNode(id, options));
-  set(before!, "key", "v");
+  set(before, "key", "v");
   time.ms += 10_000;
-  heal(before!, other!);
+  heal(before, other);
   time.ms += 10_000;
-  del(before!, "key");
+  del(before, "key");
   const deletedMs = time.ms;
   time.ms += 2 * GRACE_MS;
-  before!.store.sweep(1000);
-  expect(entriesOf(before!)).toEqual([]);
+  before.store.sweep(1000);
+  expect(entriesOf(before)).toEqual([]);
   // It starts anew, and takes it to be shortly after its last write, until it is certain.
   const start = { behindMs: 2 * GRACE_MS - 20_000, isSure: false };
   const home = new SyncNode("home", {
@@ -164,13 +164,13 @@ test("a node that is not certain of the time does not vouch for what it cannot s
     mayForget: () => start.isSure,
   });
   home.store.deletions.notePurgedHere(deletedMs);
-  heal(home, away!);
+  heal(home, away);
   start.isSure = true;
   start.behindMs = 0;
   // From whom nobody has told of the deletion.
-  heal(other!, away!);
+  heal(other, away);
   time.ms += 10_000;
-  heal(away!, home);
+  heal(away, home);
   expect(get(home, "key")).toBeNull();
-  expect(away!.setAside.map(({ key }) => key)).toEqual(["key"]);
+  expect(away.setAside.map(({ key }) => key)).toEqual(["key"]);
 });

@@ -30,10 +30,10 @@ function alike(count: number, options: SyncNodeOptions = {}) {
   const time = { ms: START_MS };
   const nowMs = (): number => time.ms;
   const [left, right] = ["left", "right"].map((id) => new SyncNode(id, { nowMs, ...options }));
-  for (let i = 0; i < count; i++) set(left!, `k${i}`, `v${i}`);
-  for (const entry of entriesOf(left!)) right!.store.apply(entry);
+  for (let i = 0; i < count; i++) set(left, `k${i}`, `v${i}`);
+  for (const entry of entriesOf(left)) right.store.apply(entry);
   time.ms += 10_000;
-  return { time, nodes: [left!, right!] as const };
+  return { time, nodes: [left, right] as const };
 }
 
 /** A session up to now: its bytes without those of values, and whether a sketch was made. */
@@ -45,7 +45,7 @@ function heal(nodes: readonly SyncNode[], first = 0, pipe: PipeOptions = {}) {
   };
   for (const node of nodes) node.moreOptions = { compresses: false, ...node.moreOptions };
   const more = { mode: "now" as SyncMode };
-  const ran = runPair(nodes[first]!, nodes[1 - first]!, more, { ...pipe, betweenSlices });
+  const ran = runPair(nodes[first], nodes[1 - first], more, { ...pipe, betweenSlices });
   const { initiator } = ran;
   const values = initiator.valueBytesSent + initiator.valueBytesReceived;
   const bytes = initiator.bytesSent + initiator.bytesReceived - values;
@@ -142,7 +142,7 @@ test("a hundred differences take 12 KB and three round trips, where no two share
   const buckets = new Set<number>();
   for (let id = 0; buckets.size < 100; id++) {
     const bucket = nodes[0].tree.buckets.bucketOf(id);
-    if (!buckets.has(bucket)) set(nodes[id % 2]!, `k${id}`, "new");
+    if (!buckets.has(bucket)) set(nodes[id % 2], `k${id}`, "new");
     buckets.add(bucket);
   }
   time.ms += 5_000;
@@ -168,7 +168,7 @@ test("any number of differences comes to the merge of both, begun by either", ()
         const below = (limit: number): number => Math.floor(random() * limit);
         for (let i = 0; i < count; i++) {
           time.ms += 1;
-          const node = nodes[below(2)]!;
+          const node = nodes[below(2)];
           const key = `k${below(6_000)}`;
           const what = below(8);
           if (what < 4) set(node, key, `${i}`);
@@ -198,19 +198,19 @@ describe("without a sketch heal", () => {
     ["both", [WITHOUT, WITHOUT]],
   ] as const)("%s", (_, capabilities) => {
     const { time, nodes } = alike(500);
-    nodes.forEach((node, i) => (node.moreOptions = { capabilities: capabilities[i]! }));
-    for (let i = 0; i < 40; i++) set(nodes[i % 2]!, `k${i}`, "new");
+    nodes.forEach((node, i) => (node.moreOptions = { capabilities: capabilities[i] }));
+    for (let i = 0; i < 40; i++) set(nodes[i % 2], `k${i}`, "new");
     time.ms += 5_000;
     expect(healWell(nodes).hasSketched).toBe(false);
   });
 
   test.each([0, 1])("nodes of which one has no room for more copies: %d", (full) => {
     const { time, nodes } = alike(500);
-    for (let i = 0; i < 40; i++) set(nodes[i % 2]!, `k${i}`, "new");
+    for (let i = 0; i < 40; i++) set(nodes[i % 2], `k${i}`, "new");
     time.ms += 5_000;
-    nodes[full]!.tree.levels.copies = ALL_COPIES;
+    nodes[full].tree.levels.copies = ALL_COPIES;
     healWell(nodes);
-    expect(nodes[full]!.tree.levels.copies).toBe(ALL_COPIES);
+    expect(nodes[full].tree.levels.copies).toBe(ALL_COPIES);
   });
 
   test("an empty node and one that is not", () => {
@@ -232,7 +232,7 @@ describe("without a sketch heal", () => {
       expect(hasSketched).toBe(capabilities === CURRENT);
       return initiator.roundTrips;
     });
-    expect(trips[0]).toBe(trips[1]!);
+    expect(trips[0]).toBe(trips[1]);
   });
 });
 
@@ -248,7 +248,7 @@ function changed(frame: Uint8Array, change: (payload: Uint8Array) => void): Uint
 describe("what was changed on the way, or is a lie", () => {
   function differing() {
     const { time, nodes } = alike(2_000);
-    for (let i = 0; i < 30; i++) set(nodes[i % 2]!, `k${i * 3}`, "new");
+    for (let i = 0; i < 30; i++) set(nodes[i % 2], `k${i * 3}`, "new");
     time.ms += 5_000;
     return nodes;
   }
@@ -257,7 +257,7 @@ describe("what was changed on the way, or is a lie", () => {
     const tamper: PipeOptions["tamper"] = (fromInitiator, frame) => {
       const isFirst = !fromInitiator && frame[FRAME_HEADER_BYTES] === 1;
       // Before the estimate and the end of the turn, 18 bytes.
-      return isFirst ? changed(frame, (it) => void (it[it.length - 25]! ^= 1)) : frame;
+      return isFirst ? changed(frame, (it) => void (it[it.length - 25] ^= 1)) : frame;
     };
     const { initiator, bytes } = healWell(differing(), 0, { tamper });
     expect(initiator.roundTrips).toBeLessThanOrEqual(9);
@@ -277,7 +277,7 @@ describe("what was changed on the way, or is a lie", () => {
   test("a cell that does not fit: the bucket is listed", () => {
     const tamper: PipeOptions["tamper"] = (fromInitiator, frame) => {
       const isCells = fromInitiator && frame[FRAME_HEADER_BYTES] === CELLS;
-      return isCells ? changed(frame, (it) => void (it[it.length - 5]! ^= 1)) : frame;
+      return isCells ? changed(frame, (it) => void (it[it.length - 5] ^= 1)) : frame;
     };
     expect(healWell(differing(), 0, { tamper }).initiator.roundTrips).toBeLessThanOrEqual(5);
   });
@@ -287,7 +287,7 @@ describe("what was changed on the way, or is a lie", () => {
     const tamper: PipeOptions["tamper"] = (fromInitiator, frame) => {
       if (fromInitiator || frame[FRAME_HEADER_BYTES] !== WANT) return frame;
       tampered++;
-      return changed(frame, (it) => void (it[8]! ^= 1));
+      return changed(frame, (it) => void (it[8] ^= 1));
     };
     const { initiator } = healWell(differing(), 0, { tamper });
     expect(tampered).toBe(1);
@@ -295,7 +295,7 @@ describe("what was changed on the way, or is a lie", () => {
   });
 
   const lies: readonly (readonly [name: string, lie: (want: Uint8Array) => Uint8Array])[] = [
-    ["in a bucket that was not named", (it) => it.with(2, it[2]! ^ 1)],
+    ["in a bucket that was not named", (it) => it.with(2, it[2] ^ 1)],
     ["twice", (it) => Buffer.concat([it.subarray(0, 11), it])],
     ["in a part of a bucket", (it) => it.with(3, 1)],
     ["together with another", (it) => it.with(4, 2)],
@@ -324,14 +324,14 @@ test("writes that go on meanwhile: it ends, and when they end both become the sa
         now++
     )(0),
   });
-  for (let i = 0; i < 200; i++) set(nodes[i % 2]!, `k${i * 3}`, "new");
+  for (let i = 0; i < 200; i++) set(nodes[i % 2], `k${i * 3}`, "new");
   time.ms += 5_000;
   let writes = 0;
   const betweenSlices = (): void => {
     if (++writes % 7 > 0) return;
     time.ms += 1;
-    set(nodes[writes % 2]!, `k${writes % 600}`, `${writes}`);
-    const node = nodes[writes % 2]!;
+    set(nodes[writes % 2], `k${writes % 600}`, `${writes}`);
+    const node = nodes[writes % 2];
     if (writes % 3 === 0) while (node.tree.update(0xffff_ffff, 0xffff_ffff, 1, () => 0));
   };
   const { initiator, responder } = heal(nodes, 0, { betweenSlices });
@@ -352,7 +352,7 @@ describe("entries made so that they cancel each other out", () => {
     override ofEntry(entry: Entry, out: Uint8Array): void {
       const isMade = entry.valueLength === 1;
       super.ofEntry(entry, out);
-      if (isMade) out.fill(entry.value[entry.valueOffset]!, 0, 32);
+      if (isMade) out.fill(entry.value[entry.valueOffset], 0, 32);
     }
   }
 

@@ -81,10 +81,10 @@ async function main(): Promise<void> {
   const watch = setInterval(() => (mostBytes = Math.max(mostBytes, bytesIn(data))), LOOK_EVERY_MS);
   try {
     const startMs = performance.now();
-    const writers = Array.from({ length: connections! }, async (_, writer) => {
+    const writers = Array.from({ length: connections }, async (_, writer) => {
       const keys: number[] = [];
-      for (let key = writer; key < keyCount!; key += connections!) keys.push(key);
-      for (let round = 0; round < rounds!; round++) {
+      for (let key = writer; key < keyCount; key += connections) keys.push(key);
+      for (let round = 0; round < rounds; round++) {
         await overwrite(
           node.port,
           keys.sort(() => random() - 0.5),
@@ -93,7 +93,7 @@ async function main(): Promise<void> {
       }
     });
     await Promise.all(writers);
-    const perSecond = (keyCount! * rounds!) / ((performance.now() - startMs) / 1000);
+    const perSecond = (keyCount * rounds) / ((performance.now() - startMs) / 1000);
     const client = await LineClient.connect(node.port);
     await client.send("SNAPSHOT");
     const liveBytes = await factOf(client, "snapshot_bytes");

@@ -147,7 +147,7 @@ describe("who changes, forges, moves and repeats", () => {
     let at = 0;
     broker.tamper = ({ topic, payload }) => {
       const edited = Buffer.from(payload);
-      if (edited.length > 0) edited[at++ % edited.length]! ^= 1 << (at & 7);
+      if (edited.length > 0) edited[at++ % edited.length] ^= 1 << (at & 7);
       return { topic, payload: edited };
     };
     for (let i = 0; i < 20; i++) await a.ask(`SET edited${i} ${"v".repeat(i)}`);
@@ -170,7 +170,7 @@ describe("who changes, forges, moves and repeats", () => {
       Buffer.from('{"v":1,"node_id":"plant-south","epoch":99999999999,"connection":1}'),
       createHash("sha512").update("x").digest(),
       Buffer.concat([Buffer.from("MKS\u0001"), createHash("sha512").update("y").digest()]),
-      Buffer.concat([broker.overheard[0]!.payload.subarray(0, 44), Buffer.alloc(40, 1)]),
+      Buffer.concat([broker.overheard[0].payload.subarray(0, 44), Buffer.alloc(40, 1)]),
     ];
     const targets = new Set(broker.overheard.map(({ topic }) => topic));
     for (const topic of [...targets, `${PREFIX}/nodes/plant-north`, `${PREFIX}/events`]) {
@@ -274,14 +274,14 @@ describe("who waits until nodes have forgotten", () => {
     // What the broker says when a connection breaks is b's will, which it has from the start.
     const wills = broker.wills.get(b.clientId)!;
     expect(wills).toHaveLength(1);
-    for (let i = 0; i < 5; i++) await broker.publish(wills[0]!.topic, wills[0]!.payload, i % 2 > 0);
+    for (let i = 0; i < 5; i++) await broker.publish(wills[0].topic, wills[0].payload, i % 2 > 0);
     await eventually("a has refused it", async () => {
       return (await a.fact("replication_refused_replayed")) > 0;
     });
     // b hears of its end, too, and says otherwise.
     await eventually("b is there", async () => (await nodesOf(a)).includes("2 nodes"));
     const before = await a.fact("replication_refused_replayed");
-    for (let i = 0; i < 5; i++) await broker.publish(wills[0]!.topic, wills[0]!.payload, i % 2 > 0);
+    for (let i = 0; i < 5; i++) await broker.publish(wills[0].topic, wills[0].payload, i % 2 > 0);
     await eventually("a has refused all", async () => {
       return (await a.fact("replication_refused_replayed")) >= before + 5;
     });

@@ -37,7 +37,7 @@ describe("merklekv keygen", () => {
       expect(code).toBe(0);
       expect(output).toMatch(/^[\w-]{43}\n$/);
     }
-    expect(printed[0]!.output).not.toBe(printed[1]!.output);
+    expect(printed[0].output).not.toBe(printed[1].output);
     expect(await runToEnd(["keygen", path("key")])).toEqual({ code: 0, output: "" });
     expect(statSync(path("key")).mode & 0o777).toBe(0o600);
     expect(readFileSync(path("key"), "utf8")).toMatch(/^[\w-]{43}\n$/);
@@ -183,10 +183,10 @@ describe.skipIf(mosquittoPath === null)("through mosquitto", () => {
 
   test("the secret is changed as the documentation says, and nobody is left out", async () => {
     const page = readFileSync(join(projectRoot, "docs/security.md"), "utf8");
-    const section = page.split("\n### Of the cluster secret\n")[1]!.split("\n### ")[0]!;
+    const section = page.split("\n### Of the cluster secret\n")[1].split("\n### ")[0];
     const blocks = [...section.matchAll(/^ *```(\w+)\n([\s\S]*?)^ *```$/gm)];
-    const commands = blocks.filter(([, kind]) => kind === "console").map(([, , text]) => text!);
-    const steps = blocks.filter(([, kind]) => kind === "toml").map(([, , text]) => text!);
+    const commands = blocks.filter(([, kind]) => kind === "console").map(([, , text]) => text);
+    const steps = blocks.filter(([, kind]) => kind === "toml").map(([, , text]) => text);
     expect([commands.length, steps.length]).toEqual([2, 3]);
     const run = async (text: string): Promise<void> => {
       const PATH = `${dirname(await merklekvBinary())}:${process.env["PATH"]}`;
@@ -211,8 +211,8 @@ describe.skipIf(mosquittoPath === null)("through mosquitto", () => {
     await runToEnd(["keygen", path("cluster.key")]);
     const first = '[cluster]\nsecret_file = "cluster.key"\n';
     for (const id of ["a", "b"]) await start(id, at(first));
-    await arrives(nodes[0]!, nodes[1]!, "before");
-    await run(commands[0]!);
+    await arrives(nodes[0], nodes[1], "before");
+    await run(commands[0]);
     let key = 0;
     for (const step of steps) {
       for (const [i, node] of nodes.entries()) {
@@ -221,12 +221,12 @@ describe.skipIf(mosquittoPath === null)("through mosquitto", () => {
         await eventually("it is in use", async () => {
           return (await node.fact("cluster_secret_changes")) > changes;
         });
-        const other = nodes[1 - i]!;
+        const other = nodes[1 - i];
         await arrives(node, other, `k${key++}`);
         await arrives(other, node, `k${key++}`);
       }
     }
-    await run(commands[1]!);
+    await run(commands[1]);
     for (const node of nodes) {
       expect(await node.ask("DBSIZE")).toBe(`${key + 1}`);
       const refused = await node.fact("replication_refused_other_secret");

@@ -26,9 +26,9 @@ const page = readFileSync(join(projectRoot, "docs/security.md"), "utf8");
 
 /** What stands in the blocks of a section, by their kind. */
 function blocksOf(heading: string, kind: string): string[] {
-  const section = page.split(`\n${heading}\n`)[1]!.split(/\n##/)[0]!;
+  const section = page.split(`\n${heading}\n`)[1].split(/\n##/)[0];
   const blocks = section.matchAll(/^ *```(\w+)\n([\s\S]*?)^ *```$/gm);
-  return Array.from(blocks).flatMap(([, found, text]) => (found === kind ? [text!] : []));
+  return Array.from(blocks).flatMap(([, found, text]) => (found === kind ? [text] : []));
 }
 
 /** Its commands, one a line. */
@@ -73,7 +73,7 @@ async function serve(command: string): Promise<BinaryProcess> {
 }
 
 test("every section with commands has a test", () => {
-  const headings = Array.from(page.matchAll(/^(##+ .*)$/gm), ([, heading]) => heading!);
+  const headings = Array.from(page.matchAll(/^(##+ .*)$/gm), ([, heading]) => heading);
   const found = headings.filter((heading) => commandsOf(heading).length > 0);
   const own = [
     "## Set-up in ten lines",
@@ -127,11 +127,11 @@ test.skipIf(mosquittoPath === null)("the set-up, in ten lines", async () => {
       ...shell(`merklekv cli -p ${port} --user ${user} --askpass ${words}`),
       input: `${user === "admin" ? password : readFileSync(join(directory, "dash.password"))}\n`,
     });
-  expect((await as("admin", ports[0]!, "SET site:1 up")).output).toContain("OK");
+  expect((await as("admin", ports[0], "SET site:1 up")).output).toContain("OK");
   const get = `merklekv cli -p ${ports[1]} --user dash --pass-file dash.password GET site:1`;
   await eventually("it is there", async () => (await run(get)) === "up\n");
-  expect((await as("dash", ports[1]!, "SET site:1 down")).output).toContain("Permission denied");
-  expect((await as("dash", ports[1]!, "GET other")).output).toContain("Permission denied");
+  expect((await as("dash", ports[1], "SET site:1 down")).output).toContain("Permission denied");
+  expect((await as("dash", ports[1], "GET other")).output).toContain("Permission denied");
   // Nothing waits for this file, so the last lines may come a little later.
   const about = (name: string) =>
     readFileSync(join(directory, "node2/audit.jsonl"), "utf8")
@@ -189,9 +189,9 @@ describe("encryption at rest", () => {
     await stop(before);
     expect(textOf("data/0000000001.log")).toContain("value-of-it");
 
-    await run(keygen!);
+    await run(keygen);
     const [toml] = blocksOf("## Encryption at rest", "toml");
-    const node = await startWith(toml!);
+    const node = await startWith(toml);
     await eventually("all is sealed", async () => {
       return /^storage_other_keys:\s*$/m.test(await ask("INFO"));
     });
@@ -199,13 +199,13 @@ describe("encryption at rest", () => {
       const path = join("data", name);
       if (statSync(join(directory, path)).isFile()) expect(textOf(path)).not.toContain("value-of");
     }
-    expect(await run(atPort(backup!))).toMatch(/^Backup of node node1: 1 entries/);
+    expect(await run(atPort(backup))).toMatch(/^Backup of node node1: 1 entries/);
     await stop(node);
-    expect(await run(check!)).toContain("data of node node1: 1 entries, good");
-    expect(await run(restore!)).toStartWith("Restored 1 entries of node node1");
+    expect(await run(check)).toContain("data of node node1: 1 entries, good");
+    expect(await run(restore)).toStartWith("Restored 1 entries of node node1");
     // What a node without a key set aside is printed as it is.
     writeFileSync(join(directory, "data/set-aside-node1.jsonl"), '{"key":"old"}\n');
-    expect(await run(unseal!)).toBe('{"key":"old"}\n');
+    expect(await run(unseal)).toBe('{"key":"old"}\n');
   });
 
   test("its key is changed as it stands there", async () => {
@@ -216,13 +216,13 @@ describe("encryption at rest", () => {
     const [keygen, wait] = commandsOf("### Of the disk key");
     const steps = blocksOf("### Of the disk key", "toml");
     expect(steps).toHaveLength(2);
-    await run(keygen!);
-    const both = await startWith(steps[0]!);
+    await run(keygen);
+    const both = await startWith(steps[0]);
     expect(await ask("GET private")).toBe("value-of-it");
-    await eventually("nothing needs the old key", () => run(atPort(wait!)));
+    await eventually("nothing needs the old key", () => run(atPort(wait)));
     await stop(both);
     rmSync(join(directory, "storage.key"));
-    const last = await startWith(steps[1]!);
+    const last = await startWith(steps[1]);
     expect(await ask("GET private")).toBe("value-of-it");
     await stop(last);
   });
@@ -237,8 +237,8 @@ describe("users", () => {
   beforeEach(async () => {
     port = await freePort();
     const [lines] = blocksOf("## Users and rights", "text");
-    const named = lines!.replace(/^user (\w+) on #\S+/gm, (_, name: string) => {
-      return `user ${name} on #${sha256(PASSWORDS[name]!)}`;
+    const named = lines.replace(/^user (\w+) on #\S+/gm, (_, name: string) => {
+      return `user ${name} on #${sha256(PASSWORDS[name])}`;
     });
     writeFileSync(join(directory, "users.acl"), named, { mode: 0o600 });
     writeFileSync(join(directory, "dash.password"), `${PASSWORDS["dash"]}\n`, { mode: 0o600 });
@@ -281,9 +281,9 @@ describe("users", () => {
         shell(`merklekv cli -p ${port} --user dash --pass-file ${file} GET site:1:temp`),
       );
     const works = { code: 0, output: "(null)\n" };
-    await run(keygen!);
-    expect(await runAs(add!)).toBe("OK");
-    expect(await runAs(save!)).toBe("OK");
+    await run(keygen);
+    expect(await runAs(add)).toBe("OK");
+    expect(await runAs(save)).toBe("OK");
     expect(await at("dash.password")).toEqual(works);
     expect(await at("dash.password.new")).toEqual(works);
     expect(useNew).toContain("--pass-file dash.password.new");
@@ -294,12 +294,12 @@ describe("users", () => {
     program.write("GET site:1:temp\n");
     await program.waitFor(/\(null\)/);
     const [take, saveAgain, kill, move] = rest;
-    expect([await runAs(take!), await runAs(saveAgain!)]).toEqual(["OK", "OK"]);
-    expect(await runAs(kill!)).toBe("1");
+    expect([await runAs(take), await runAs(saveAgain)]).toEqual(["OK", "OK"]);
+    expect(await runAs(kill)).toBe("1");
     program.write("GET site:1:temp\n");
     expect(await program.ended()).toBe(1);
     expect((await at("dash.password")).output).toContain("Not authenticated");
-    await run(move!);
+    await run(move);
     expect(await at("dash.password")).toEqual(works);
     expect(readFileSync(join(directory, "users.acl"), "utf8")).not.toContain(sha256("dash-pass"));
   });

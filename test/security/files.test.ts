@@ -87,7 +87,7 @@ test("what is looser is told of once, with what to do", async () => {
   // Of the first run, too, as the directory was loose then.
   expect(told).toHaveLength(2);
   expect(told[1]).toContain("files=2 first=./data mode=0755");
-  const command = /run="(.*)"$/.exec(told[1]!)![1]!;
+  const command = /run="(.*)"$/.exec(told[1])![1];
   const fixed = Bun.spawnSync(["sh", "-c", command], { cwd: directory });
   expect(fixed.stderr.toString()).toBe("");
   for (const name of readdirSync(join(directory, "data"))) {

@@ -32,7 +32,7 @@ const FILES = ["cluster.key", "data", "node.toml", "users.acl"];
 
 /** What stands on a line of its own, indented: commands, and the password. */
 const shownIn = (output: string) =>
-  Array.from(output.matchAll(/^ {4}(\S.*)$/gm), ([, text]) => text!);
+  Array.from(output.matchAll(/^ {4}(\S.*)$/gm), ([, text]) => text);
 
 test("all is for its owner alone, and nothing of a password is kept", async () => {
   const node = inside("node");
@@ -44,7 +44,7 @@ test("all is for its owner alone, and nothing of a password is kept", async () =
   const [password] = shownIn(output);
   expect(password).toMatch(/^[\w-]{32}$/);
   for (const name of ["node.toml", "users.acl", "cluster.key"]) {
-    expect(readFileSync(join(node, name), "utf8")).not.toContain(password!);
+    expect(readFileSync(join(node, name), "utf8")).not.toContain(password);
   }
   const other = await runToEnd(["init", inside("other")]);
   expect(shownIn(other.output)[0]).not.toBe(password);
@@ -132,8 +132,8 @@ test.skipIf(mosquittoPath === null)("what it prints starts two nodes that agree"
   const url = `mqtt://127.0.0.1:${broker.port}`;
   const made = await run(`merklekv init first-node --broker ${url} --port ${ports[0]}`);
   const [password, start, talk, fetch, second] = shownIn(made.output);
-  const first = await serve(start!);
-  expect(await run(talk!, {}, `${password}\n`)).toMatchObject({ code: 0 });
+  const first = await serve(start);
+  expect(await run(talk, {}, `${password}\n`)).toMatchObject({ code: 0 });
 
   // As scp does, without another host.
   expect(fetch).toMatch(/^mkdir -m 700 first && scp -p THIS_HOST:\S+ first\/$/);
@@ -145,24 +145,24 @@ test.skipIf(mosquittoPath === null)("what it prints starts two nodes that agree"
   const joined = await run(`${second} --port ${ports[1]}`);
   expect(joined).toMatchObject({ code: 0 });
   const [startSecond, talkSecond] = shownIn(joined.output);
-  const other = await serve(startSecond!);
+  const other = await serve(startSecond);
 
-  const login = { MERKLE_KV_USER: "admin", MERKLE_KV_PASSWORD: password! };
+  const login = { MERKLE_KV_USER: "admin", MERKLE_KV_PASSWORD: password };
   const ask = async (port: number, words: string) =>
     (await run(`merklekv cli -p ${port} ${words}`, login)).output.trim();
-  expect(await ask(ports[0]!, "SET greeting hello")).toBe("OK");
+  expect(await ask(ports[0], "SET greeting hello")).toBe("OK");
   await eventually("the second node has it", async () => {
-    return (await ask(ports[1]!, "GET greeting")) === "hello";
+    return (await ask(ports[1], "GET greeting")) === "hello";
   });
-  expect(await ask(ports[1]!, "SET answer back")).toBe("OK");
+  expect(await ask(ports[1], "SET answer back")).toBe("OK");
   await eventually("and the first has its answer", async () => {
-    return (await ask(ports[0]!, "GET answer")) === "back";
+    return (await ask(ports[0], "GET answer")) === "back";
   });
-  expect(await run(talkSecond!, {}, "wrong\n")).toMatchObject({ code: 1 });
+  expect(await run(talkSecond, {}, "wrong\n")).toMatchObject({ code: 1 });
   const stranger = await run(`merklekv cli -p ${ports[0]} GET greeting`);
   expect(stranger.output).toContain("Not authenticated");
   for (const node of [first, other]) await node.stop();
   await broker.stop();
-  for (const node of [first, other]) expect(node.output()).not.toContain(password!);
-  expect(readFileSync(inside("first-node", "audit.jsonl"), "utf8")).not.toContain(password!);
+  for (const node of [first, other]) expect(node.output()).not.toContain(password);
+  expect(readFileSync(inside("first-node", "audit.jsonl"), "utf8")).not.toContain(password);
 });

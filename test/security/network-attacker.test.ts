@@ -148,11 +148,11 @@ describe("who changes what is said", () => {
       await writeOnBoth();
       let isChanged = false;
       network.meddle = (unit) => {
-        if (isChanged && isLength(units[index]!, at)) return null;
+        if (isChanged && isLength(units[index], at)) return null;
         if (unit.index !== index || at >= unit.bytes.length) return [unit.bytes];
         isChanged = true;
         const changed = Buffer.from(unit.bytes);
-        changed[at]! ^= 1 << (n % 8);
+        changed[at] ^= 1 << (n % 8);
         return [changed];
       };
       const reply = await sync();

@@ -127,7 +127,7 @@ test("a TLS hello with commands in its session ticket is closed, and the log say
 test("the port for watching tells nothing to a page whose name leads there", async () => {
   const config = `${soloConfig("watched")}\n[http]\nbind_port = ${await freePort()}\n`;
   const watched = await startNodeProcess({ config });
-  const port = /bind_port = (\d+)\n$/.exec(config)![1]!;
+  const port = /bind_port = (\d+)\n$/.exec(config)![1];
   const ask = async (host: string, path: string) => {
     const url = `http://127.0.0.1:${port}${path}`;
     const response = await fetch(url, { headers: { Host: `${host}:${port}` } });

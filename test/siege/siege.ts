@@ -92,7 +92,7 @@ function problemsOf({ polite, peakBytes, lost, faults }: Verdict): string[] {
 }
 
 function row(...[name, ...cells]: string[]): string {
-  return `${name!.padEnd(28)}${cells.map((cell) => cell.padStart(13)).join("")}`;
+  return `${name.padEnd(28)}${cells.map((cell) => cell.padStart(13)).join("")}`;
 }
 
 function megabytes(bytes: number): string {

@@ -30,7 +30,7 @@ export class SimKeys {
 
   /** Those of now. */
   now(): DiskKeys {
-    const current = this.step === 0 ? null : SECRETS[this.step % SECRETS.length]!;
+    const current = this.step === 0 ? null : SECRETS[this.step % SECRETS.length];
     return {
       current,
       previous: SECRETS,

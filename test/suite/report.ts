@@ -70,7 +70,7 @@ function failuresIn(lines: readonly string[]): Failure[] {
     else if (rules > 0 && /^-+$/.test(line)) rules--;
     const endsError = rules === 0 && said.some((it) => it.startsWith("# Unhandled error"));
     if (result === "fail" || endsError) {
-      const late = lines[i + 1]?.startsWith("  ^ ") ? [lines[i + 1]!] : [];
+      const late = lines[i + 1]?.startsWith("  ^ ") ? [lines[i + 1]] : [];
       const text = [...said, ...late].join("\n").trim();
       failures.push({ name: `${file}: ${name ?? "outside of its tests"}`, text });
     }

@@ -60,9 +60,9 @@ function readProcess(name: string): Running | null {
   try {
     // The name in brackets may hold anything.
     const [, command, rest] = /^\d+ \((.*)\) ([^)]*)$/s.exec(readOf(name, "stat"))!;
-    const [state, parent] = rest!.split(" ");
+    const [state, parent] = rest.split(" ");
     const line = readOf(name, "cmdline").replaceAll("\0", " ").trim();
-    return { pid: Number(name), parent: Number(parent), state: state!, command: line || command! };
+    return { pid: Number(name), parent: Number(parent), state, command: line || command };
   } catch {
     return null;
   }

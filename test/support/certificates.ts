@@ -52,31 +52,31 @@ export class Authority {
       (it) => `${base}.${it}`,
     );
     const subject = name === "" ? "/" : `/CN=${name}`;
-    openssl("req", ...CURVE, "-nodes", "-keyout", key!, "-out", request!, "-subj", subject);
+    openssl("req", ...CURVE, "-nodes", "-keyout", key, "-out", request, "-subj", subject);
     const names = alternatives ?? "DNS:localhost,IP:127.0.0.1";
-    writeFileSync(extensions!, names === "" ? "" : `subjectAltName=${names}\n`);
-    const files = ["-in", request!, "-out", cert!, "-extfile", extensions!];
+    writeFileSync(extensions, names === "" ? "" : `subjectAltName=${names}\n`);
+    const files = ["-in", request, "-out", cert, "-extfile", extensions];
     if (!Number.isInteger(days)) this.signUntil(Date.now() + days * DAY_MS, files);
     else {
       const by = ["-CA", this.caFile, "-CAkey", this.caKey, "-CAcreateserial"];
       openssl("x509", "-req", ...files, ...by, "-days", `${days}`);
     }
-    return { cert: cert!, key: key! };
+    return { cert, key };
   }
 
   /** `openssl x509` knows days only. */
   private signUntil(unixMs: number, files: readonly string[]): void {
     const [config, database] = ["ca.cnf", "ca.txt"].map((it) => join(this.directory, it));
-    writeFileSync(database!, "");
+    writeFileSync(database, "");
     const settings = [
       ...["[ca]", "default_ca=own", "[own]", `database=${database}`],
       ...[`new_certs_dir=${this.directory}`, "rand_serial=yes", "default_md=sha256"],
       ...["policy=any", "[any]", "commonName=optional", ""],
     ];
-    writeFileSync(config!, settings.join("\n"));
+    writeFileSync(config, settings.join("\n"));
     const end = `${new Date(unixMs).toISOString().replace(/\..*$|[-:T]/g, "")}Z`;
     const by = ["-cert", this.caFile, "-keyfile", this.caKey];
-    openssl("ca", "-config", config!, "-batch", "-notext", ...files, ...by, "-enddate", end);
+    openssl("ca", "-config", config, "-batch", "-notext", ...files, ...by, "-enddate", end);
   }
 
   /** Removes all its files. */

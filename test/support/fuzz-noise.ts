@@ -121,7 +121,7 @@ export class NoiseFuzzer {
 
   private fuzzOpening(): void {
     const [caller, callee] = this.seals;
-    const opening = this.calling(caller, "hello").sent[0]!;
+    const opening = this.calling(caller, "hello").sent[0];
     const end = this.answering(callee, this.dice.chance(0.1));
     end.listener.onReceive = () => end.link.send(Buffer.from("answer"));
     this.give(end, this.damaged(opening));
@@ -134,7 +134,7 @@ export class NoiseFuzzer {
     const first = this.calling(caller, "hello");
     const second = this.answering(callee);
     second.listener.onReceive = () => second.link.send(Buffer.from("answer"));
-    second.link.receive(first.sent[0]!);
+    second.link.receive(first.sent[0]);
     this.give(first, this.damaged(Buffer.concat(second.sent)));
     this.expectSaid(first, "answer");
   }
@@ -154,7 +154,7 @@ export class NoiseFuzzer {
 
   /** Who wants to be passed on. */
   private fuzzGuest(): void {
-    const opening = this.calling(this.seals[0], "hello").sent[0]!;
+    const opening = this.calling(this.seals[0], "hello").sent[0];
     const damaged = this.damaged(opening);
     if (damaged.length === 0) return;
     const found = this.seals[1].examineGuest(damaged);
@@ -167,7 +167,7 @@ export class NoiseFuzzer {
   /** A node without a secret gets sealed things, and what it takes for frames. */
   private fuzzWithoutSecret(): void {
     const end = this.answering(this.seals[2]);
-    const damaged = this.damaged(this.calling(this.seals[0], "hello").sent[0]!);
+    const damaged = this.damaged(this.calling(this.seals[0], "hello").sent[0]);
     this.give(end, damaged);
     if (end.link.problem !== null) return;
     if (!damaged.toString("latin1").startsWith(end.listener.text)) throw new Error("changed");

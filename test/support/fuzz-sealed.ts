@@ -159,7 +159,7 @@ export class SealedFuzzer implements Fuzzer {
         return known;
       default: {
         const payload = dice.mutate(known.payload, PIECES);
-        if (payload.equals(known.payload)) payload[payload.length - 1]! ^= 1;
+        if (payload.equals(known.payload)) payload[payload.length - 1] ^= 1;
         return { topic: known.topic, payload: payload.length > 0 ? payload : Buffer.of(0) };
       }
     }

@@ -130,7 +130,7 @@ class Splitter {
       return ["line", length];
     }
     if (this.isSealed) return ["message", rest.length < 2 ? 0 : 2 + rest.readUInt16BE(0)];
-    const first = rest[0]!;
+    const first = rest[0];
     if (first === 0xc4 && !this.fromCaller) return ["refusal", 2];
     const isOpening = this.fromCaller && (first === 0xc1 || first === 0xc2);
     const isAnswer = !this.fromCaller && first === 0xc3;

@@ -49,8 +49,8 @@ export function readMetrics(text: string, isOpen: boolean): ReadMetrics {
     const help = /^# HELP (\S+) (.+)$/.exec(line);
     const type = /^# TYPE (\S+) (\S+)$/.exec(line);
     if (help !== null) {
-      if (helped.has(help[1]!)) wrong("a second HELP");
-      if (/(^|[^\\])(\\\\)*\\[^\\n"]/.test(help[2]!)) wrong("an escape that there is not");
+      if (helped.has(help[1])) wrong("a second HELP");
+      if (/(^|[^\\])(\\\\)*\\[^\\n"]/.test(help[2])) wrong("an escape that there is not");
       helped.add((family = help[1]!));
       continue;
     }
@@ -84,18 +84,18 @@ export function readMetrics(text: string, isOpen: boolean): ReadMetrics {
 
 function readSample(line: string): Sample | null {
   const found = SAMPLE.exec(line);
-  if (found === null || !NUMBER.test(found[3]!)) return null;
+  if (found === null || !NUMBER.test(found[3])) return null;
   const labels: Record<string, string> = {};
   const text = found[2] ?? "";
   LABEL.lastIndex = 0;
   while (LABEL.lastIndex < text.length) {
     const label = LABEL.exec(text);
-    if (label === null || label[1]! in labels || label[1]!.startsWith("__")) return null;
-    labels[label[1]!] = label[2]!.replace(/\\(.)/g, (_, it) => (it === "n" ? "\n" : it));
+    if (label === null || label[1] in labels || label[1].startsWith("__")) return null;
+    labels[label[1]] = label[2].replace(/\\(.)/g, (_, it) => (it === "n" ? "\n" : it));
   }
   if (text.endsWith(",")) return null;
   const value = found[3] === "+Inf" ? Infinity : found[3] === "-Inf" ? -Infinity : Number(found[3]);
-  return { name: found[1]!, labels, value };
+  return { name: found[1], labels, value };
 }
 
 /** What `promtool check metrics` would say. */
@@ -121,10 +121,10 @@ function histogramProblems(name: string, samples: readonly Sample[]): string[] {
   }
   for (const [key, those] of series) {
     const buckets = those.filter((it) => it.name === `${name}_bucket`);
-    const bounds = buckets.map(({ labels }) => Number(labels["le"]!.replace("+Inf", "Infinity")));
+    const bounds = buckets.map(({ labels }) => Number(labels["le"].replace("+Inf", "Infinity")));
     const counts = buckets.map(({ value }) => value);
     const ascends = (it: readonly number[]): boolean =>
-      it.every((n, i) => i === 0 || n >= it[i - 1]!);
+      it.every((n, i) => i === 0 || n >= it[i - 1]);
     if (!ascends(bounds) || !ascends(counts)) problems.push(`${name}${key}: does not ascend`);
     if (bounds.at(-1) !== Infinity) problems.push(`${name}${key}: without +Inf`);
     const count = those.find((it) => it.name === `${name}_count`)?.value;

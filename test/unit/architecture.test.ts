@@ -186,16 +186,16 @@ function problemsOf(path: string, source: string): string[] {
   }
 
   for (const [, name] of source.matchAll(/(?:\bfrom|^import|\bimport\()\s*"([^"]+)"/gm)) {
-    if (name!.startsWith(".")) {
-      const target = normalize(join(dirname(path), name!));
+    if (name.startsWith(".")) {
+      const target = normalize(join(dirname(path), name));
       const allowed = [part, ...(ARROWS[part] ?? [])];
       if (!allowed.some((it) => target === it || target.startsWith(`${it}/`))) {
         problems.push(`imports ${target}`);
       }
-    } else if (/^(node|bun)(:|$)/.test(name!)) {
-      if (isPure && OWNERS[name!] !== path) problems.push(`imports ${name}`);
+    } else if (/^(node|bun)(:|$)/.test(name)) {
+      if (isPure && OWNERS[name] !== path) problems.push(`imports ${name}`);
     } else {
-      const owner = Object.keys(OWNERS).find((it) => name === it || name!.startsWith(`${it}/`));
+      const owner = Object.keys(OWNERS).find((it) => name === it || name.startsWith(`${it}/`));
       if (!owner || ![OWNERS[owner]].flat().includes(path)) problems.push(`imports ${name}`);
     }
   }
@@ -227,7 +227,7 @@ type Imports = ReadonlyMap<string, readonly string[]>;
 
 function importsOf(path: string, source: string): string[] {
   const names = source.matchAll(/(?:\bfrom|^import|\bimport\()\s*"(\.[^"]+)"/gm);
-  return Array.from(names, ([, name]) => normalize(join(dirname(path), name!)));
+  return Array.from(names, ([, name]) => normalize(join(dirname(path), name)));
 }
 
 /** A circle of files of which each imports the next; null when there is none. */

@@ -50,12 +50,12 @@ describe("a run of tests", () => {
     const { passed, failed, failures } = run("good.test.ts", "wrong.test.ts");
     expect([passed, failed]).toEqual([2, 2]);
     const [wrong, slow] = failures;
-    expect(wrong!.name).toStartWith("wrong.test.ts: wrong");
-    expect(wrong!.text).toContain("said before");
-    expect(wrong!.text).toMatch(/Expected: "what should be"\nReceived: "what is"/);
-    expect(wrong!.text).not.toContain("all is well");
-    expect(slow!.name).toStartWith("wrong.test.ts: slow");
-    expect(slow!.text).toEndWith("this test timed out after 1ms.");
+    expect(wrong.name).toStartWith("wrong.test.ts: wrong");
+    expect(wrong.text).toContain("said before");
+    expect(wrong.text).toMatch(/Expected: "what should be"\nReceived: "what is"/);
+    expect(wrong.text).not.toContain("all is well");
+    expect(slow.name).toStartWith("wrong.test.ts: slow");
+    expect(slow.text).toEndWith("this test timed out after 1ms.");
   });
 
   test.each([

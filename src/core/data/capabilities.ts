@@ -59,7 +59,7 @@ export const CURRENT: Capabilities =
 
 function parseCapabilities(text: string): Capabilities {
   const [lowest, highest, features] = text.split(" ").map(Number);
-  const found = { lowest: lowest!, highest: highest!, features: features! };
+  const found = { lowest, highest, features };
   if (!areCapabilities(found)) throw new Error(`these are no capabilities: "${text}"`);
   return found;
 }

@@ -84,12 +84,12 @@ const SIZE_BYTES = [0, 2, 4, 8] as const;
 /** How long it says that it is when unpacked; -1 when it does not. */
 function announcedBytes(bytes: Uint8Array): number {
   if (!isCompressed(bytes)) return -1;
-  const descriptor = bytes[4]!;
+  const descriptor = bytes[4];
   const isSingle = (descriptor & 0x20) !== 0;
   const sizeBytes = SIZE_BYTES[(descriptor >>> 6) as 0 | 1 | 2 | 3] || (isSingle ? 1 : 0);
   const at = (isSingle ? 5 : 6) + DICTIONARY_BYTES[(descriptor & 3) as 0 | 1 | 2 | 3];
   if (sizeBytes === 0 || at + sizeBytes > bytes.length) return -1;
   let size = sizeBytes === 2 ? 256 : 0;
-  for (let i = 0; i < sizeBytes; i++) size += bytes[at + i]! * 256 ** i;
+  for (let i = 0; i < sizeBytes; i++) size += bytes[at + i] * 256 ** i;
   return size;
 }

@@ -246,7 +246,7 @@ function findTrace(extra: Uint8Array): Uint8Array {
   for (let at = 0; at + EXTRA_HEAD_BYTES <= extra.length;) {
     const what = extra[at];
     const from = at + EXTRA_HEAD_BYTES;
-    at = from + (extra[at + 1]! << 8) + extra[at + 2]!;
+    at = from + (extra[at + 1] << 8) + extra[at + 2];
     if (what !== TRACE || at > extra.length || at - from > MAX_TRACE_BYTES) continue;
     return extra.slice(from, at);
   }

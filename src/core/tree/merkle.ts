@@ -229,7 +229,7 @@ export class MerkleTree implements ChangeObserver {
   /** The node above the bucket in which an entry of that key belongs, whether it is here or not. */
   nodeAbove(entry: Entry): number {
     this.digester.ofKey(entry, this.digest);
-    return Math.floor(((this.digest[0]! << 8) | this.digest[1]!) / FANOUT);
+    return Math.floor(((this.digest[0] << 8) | this.digest[1]) / FANOUT);
   }
 
   /**

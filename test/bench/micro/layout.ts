@@ -57,7 +57,7 @@ class Filled {
     while (this.tree.update(LATEST, LATEST, 1_000, () => 0));
     const { entries, index, order } = this.store.memory();
     const used = this.keyBytes + valueBytes;
-    const slot = classBytes[classOfUnits[(used + 3) >>> 2]!];
+    const slot = classBytes[classOfUnits[(used + 3) >>> 2]];
     const each: Bytes = { ...ROW, key: this.keyBytes, value: valueBytes, rounding: slot - used };
     each["slack of slabs and chunks"] = entries / COUNT - sum(ROW) - slot;
     each.index = index / COUNT;
@@ -76,7 +76,7 @@ function shuffled(count: number, random: () => number): Uint32Array {
   const numbers = Uint32Array.from({ length: count }, (_, i) => i);
   for (let i = count - 1; i > 0; i--) {
     const other = Math.floor(random() * (i + 1));
-    [numbers[i], numbers[other]] = [numbers[other]!, numbers[i]!];
+    [numbers[i], numbers[other]] = [numbers[other], numbers[i]];
   }
   return numbers;
 }
@@ -97,8 +97,8 @@ const table: [string, Bytes][] = [
       .bytes(0),
   ],
 ];
-for (const name of Object.keys(table[0]![1])) {
-  const cells = table.map(([, bytes]) => bytes[name]!.toFixed(1).padStart(8));
+for (const name of Object.keys(table[0][1])) {
+  const cells = table.map(([, bytes]) => bytes[name].toFixed(1).padStart(8));
   console.log(name.padEnd(32), ...cells);
 }
 console.log(table.map(([name]) => name).join(" · "));

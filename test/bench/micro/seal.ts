@@ -22,14 +22,14 @@ for (const length of LENGTHS) {
   for (let round = 0; round < ROUNDS; round++) {
     let startedMs = realWorld.threadCpuMs();
     const messages = Array.from({ length: MESSAGES }, () => from.seal("updates", TOPIC, payload));
-    sealing!.push(realWorld.threadCpuMs() - startedMs);
+    sealing.push(realWorld.threadCpuMs() - startedMs);
     startedMs = realWorld.threadCpuMs();
     for (const message of messages) {
       if (typeof to.open("updates", TOPIC, message, false) === "string") throw new Error("refused");
     }
-    opening!.push(realWorld.threadCpuMs() - startedMs);
+    opening.push(realWorld.threadCpuMs() - startedMs);
   }
   const us = (ms: number[]): string =>
-    ((ms.toSorted((a, b) => a - b)[ROUNDS >> 1]! * 1_000) / MESSAGES).toFixed(1);
-  console.log(`${length} B: seal ${us(sealing!)} µs, open ${us(opening!)} µs`);
+    ((ms.toSorted((a, b) => a - b)[ROUNDS >> 1] * 1_000) / MESSAGES).toFixed(1);
+  console.log(`${length} B: seal ${us(sealing)} µs, open ${us(opening)} µs`);
 }

@@ -58,7 +58,7 @@ export const handshakes: readonly Attack[] = [
       const sockets: Socket[] = [];
       for (let i = 0; i < stage.times(3_000); i++) {
         const socket = await open(stage);
-        socket.write(words[i % words.length]!);
+        socket.write(words[i % words.length]);
         sockets.push(socket);
       }
       await stillServesTls(stage);

@@ -48,7 +48,7 @@ export const variations: readonly Attack[] = [
       ];
       const pipelines = Array.from({ length: 20 }, async (_, i) => {
         const socket = await stage.connect();
-        socket.write(array(...requests[i % requests.length]!.split(" ")).repeat(stage.times(500)));
+        socket.write(array(...requests[i % requests.length].split(" ")).repeat(stage.times(500)));
         socket.end();
         await new Promise((resolve) => socket.once("end", resolve).resume());
       });

@@ -128,7 +128,7 @@ describe("logins", () => {
       ["nobody", "right"],
       ["a", ""],
     ].entries()) {
-      const result = users.logIn(name!, Buffer.from(given!), `10.0.1.${i}:1`, stays);
+      const result = users.logIn(name, Buffer.from(given), `10.0.1.${i}:1`, stays);
       expect([name, await result]).toEqual([name, "wrong"]);
     }
   });

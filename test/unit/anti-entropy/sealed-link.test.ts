@@ -59,10 +59,10 @@ describe("what is said", () => {
     for (const wire of wires) {
       for (const word of ["hello", "answer", "more"]) expect(wire.includes(word)).toBe(false);
     }
-    expect(wires[0]!.equals(wires[1]!)).toBe(false);
+    expect(wires[0].equals(wires[1])).toBe(false);
     // Type, key id and length of the opening are all that two talks have in common at their start.
-    expect(wires[0]!.subarray(0, 7).equals(wires[1]!.subarray(0, 7))).toBe(true);
-    expect(wires[0]!.subarray(7, 39).equals(wires[1]!.subarray(7, 39))).toBe(false);
+    expect(wires[0].subarray(0, 7).equals(wires[1].subarray(0, 7))).toBe(true);
+    expect(wires[0].subarray(7, 39).equals(wires[1].subarray(7, 39))).toBe(false);
   });
 
   test("arrives in its order, however it is cut, both ways and of any length", () => {
@@ -77,7 +77,7 @@ describe("what is said", () => {
         const cut: Meddling = (whole) => {
           const pieces: Uint8Array[] = [];
           for (let at = 0; at < whole.length;) {
-            const length = 1 + cuts[turn++ % cuts.length]!;
+            const length = 1 + cuts[turn++ % cuts.length];
             pieces.push(whole.slice(at, at + length));
             at += length;
           }
@@ -167,7 +167,7 @@ describe("whoever is in between", () => {
         const changed = Uint8Array.from(whole);
         const mine = target - at;
         at += whole.length;
-        if (mine >= 0 && mine < whole.length) changed[mine]! ^= 1 << (target % 8);
+        if (mine >= 0 && mine < whole.length) changed[mine] ^= 1 << (target % 8);
         return [changed];
       };
       const pair = talk(new SealedPair(sealOf(ONE), sealOf(ONE), change));
@@ -289,7 +289,7 @@ describe("whoever is in between", () => {
     const link = seal.call(raw, false);
     const listener = (link.handler = new Listener());
     link.send(bytes("hello."));
-    link.receive(own[0]!);
+    link.receive(own[0]);
     expect([listener.text, raw.isEnded]).toEqual(["", true]);
     const dressed: Uint8Array[] = [];
     const second = new RawEnd("me:1", (it) => void dressed.push(it));
@@ -297,7 +297,7 @@ describe("whoever is in between", () => {
     const other = (again.handler = new Listener());
     again.send(bytes("hello."));
     // As an answer: without the key id.
-    again.receive(Buffer.concat([Buffer.of(0xc3), dressed[0]!.subarray(5)]));
+    again.receive(Buffer.concat([Buffer.of(0xc3), dressed[0].subarray(5)]));
     expect([other.text, second.isEnded]).toEqual(["", true]);
     expect(other.closedBecause).toMatch(/its answer was changed on the way/);
   });
@@ -306,7 +306,7 @@ describe("whoever is in between", () => {
     const seals = [sealOf(ONE), sealOf(ONE)] as const;
     const first = talk(new SealedPair(...seals));
     const second = new SealedPair(...seals, (whole, fromCaller) =>
-      fromCaller && second.wire.length > 2 ? [first.wire[2]!.bytes] : [whole],
+      fromCaller && second.wire.length > 2 ? [first.wire[2].bytes] : [whole],
     );
     talk(second);
     expectNothingForged(second);
@@ -465,7 +465,7 @@ describe("a connection that is to be passed on", () => {
     sealOf(secrets)
       .call(new RawEnd("x:1", (it) => void said.push(it)), false)
       .send(bytes("hello."));
-    return said[0]!;
+    return said[0];
   }
 
   test("is, as it came, once whoever came has shown that he has the secret", () => {

@@ -200,7 +200,7 @@ test("a session that had enough to work on reads on when it is done with that", 
   fill(host, 1_000, 1_000);
   const outcome = guest.sessions.run(PEER, ALL);
   timeline.runUntil(SILENCE_MS / 2);
-  expect(links[0]!.pauses).toBeGreaterThan(0);
+  expect(links[0].pauses).toBeGreaterThan(0);
   expect([guest.sessions.active, guest.store.size]).toEqual([0, 1_000]);
   expect((await outcome).ok).toBe(true);
 });
@@ -269,8 +269,8 @@ describe("in a cluster with a secret", () => {
       expect(guest.warnings).toEqual([expect.objectContaining({ reason })]);
       const said = host.warnings as { reason: string }[];
       expect(said.length).toBe(1);
-      expect(said[0]!.reason).toStartWith(hostSays);
-      expect(said[0]!.reason).toContain("cluster.secret_file");
+      expect(said[0].reason).toStartWith(hostSays);
+      expect(said[0].reason).toContain("cluster.secret_file");
       expect([guest.sessions.active, host.sessions.active]).toEqual([0, 0]);
     },
   );
@@ -340,7 +340,7 @@ describe("two nodes whose trees have different keys compare one that both can ha
 
   test.each([ROUND, ALL])("in the middle of a change of the secret: $greeting", async (request) => {
     const sides = rotating.map((secrets) => ({ secrets }));
-    const { guest, host } = await expectHealed([sides[0]!, sides[1]!], request);
+    const { guest, host } = await expectHealed([sides[0], sides[1]], request);
     for (const { trees } of [guest, host]) expect(trees.all()).toHaveLength(2);
   });
 

@@ -48,8 +48,8 @@ test.each([0, 400])(
     for (let ms = 11_050; ms < 14_000; ms += 100) {
       timeline.runUntil(ms);
       const [one, two] = nodes.map(({ keeper }) => keeper.rootHex);
-      expect(two).toBe(one!);
-      roots.add(one!);
+      expect(two).toBe(one);
+      roots.add(one);
     }
     expect(roots.size).toBe(3);
   },

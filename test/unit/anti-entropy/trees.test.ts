@@ -88,7 +88,7 @@ test("20,000 keys made up to lie together by the cluster's name lie all over by 
   for (let i = 0, found = 0; found < 20_000; i++) {
     const key = Buffer.from(`made:${i}`);
     byName.ofKey(entry.setKey(key, 0, key.length), digest);
-    if (digest[0]! >>> (8 - SHARED_BITS) !== 0b10101) continue;
+    if (digest[0] >>> (8 - SHARED_BITS) !== 0b10101) continue;
     found++;
     store.set(key, 0, key.length, key, 0, 1, 0);
   }
@@ -97,7 +97,7 @@ test("20,000 keys made up to lie together by the cluster's name lie all over by 
   let fullest = 0;
   for (let bucket = 0; bucket < 65_536; bucket++) {
     const count = trees.current.buckets.count({ bucket, depth: 0, path: 0 });
-    counts[bucket >>> (16 - SHARED_BITS)]! += count;
+    counts[bucket >>> (16 - SHARED_BITS)] += count;
     fullest = Math.max(fullest, count);
   }
   // 625 are to be expected, give or take 25; of 65,536 buckets the fullest has six or so.
@@ -118,7 +118,7 @@ describe("while the secret is changed", () => {
     expect(Object.keys(roots).sort()).toEqual([ONE, TWO].sort());
     trees.renew(clusterSecrets("two", ["one"]));
     // What is shown is known at once.
-    expect(trees.rootHex).toBe(roots[TWO]!);
+    expect(trees.rootHex).toBe(roots[TWO]);
     expect(Object.keys(trees.roots())[0]).toBe(TWO);
     trees.renew(clusterSecrets("two"));
     timeline.runUntil(HOUR_MS);

@@ -113,5 +113,5 @@ test("a reply that comes later is waited for", async () => {
   expect(tracer.spans[0]).toMatchObject({ name: "SYNC", isEnded: false });
   sync.resolve({ ok: true, reason: "" });
   await sync.promise;
-  await eventually("it is over", () => tracer.spans[0]!.isEnded);
+  await eventually("it is over", () => tracer.spans[0].isEnded);
 });

@@ -10,9 +10,9 @@ import { InProcessServer, respRequest } from "../../support/in-process.ts";
 /** How many commands of each family were timed. */
 function timed(watch: CommandWatch): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const [labels, histogram] of CommandWatch.series[0]!.read(watch)) {
+  for (const [labels, histogram] of CommandWatch.series[0].read(watch)) {
     if (typeof histogram !== "number") {
-      counts[labels[0]!] = histogram.counts.reduce((sum, it) => sum + it, 0);
+      counts[labels[0]] = histogram.counts.reduce((sum, it) => sum + it, 0);
     }
   }
   return counts;
@@ -130,7 +130,7 @@ describe("a client that monitors", () => {
     expect(monitors.map((it) => it.read())).toEqual(Array(64).fill("OK\nOK\n"));
     const late = server.connect().send("MONITOR\n");
     expect(late.read()).toBe("ERROR: Too many connections - 64 may monitor\n");
-    monitors[7]!.connection.onClose();
+    monitors[7].connection.onClose();
     expect(late.send("MONITOR\n").read()).toBe("OK\n");
   });
 

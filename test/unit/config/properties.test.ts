@@ -90,7 +90,7 @@ function valid(key: KeyName): fc.Arbitrary<unknown> {
   if (key in TEXTS) return TEXTS[key as keyof typeof TEXTS];
   if (typeof fields[key].fallback === "boolean") return fc.boolean();
   const [from, to] = /from (-?\d+) to (\d+)/.exec(fields[key].allowed)!.slice(1).map(Number);
-  return fc.integer({ min: from!, max: to! });
+  return fc.integer({ min: from, max: to });
 }
 
 const PORTS = [
@@ -128,7 +128,7 @@ const validValues = fc
       ...values,
       "anti_entropy.broker_bytes_per_second": rate < 4_096 ? 0 : rate,
       "network.max_value_bytes": least,
-      "network.max_output_bytes": Math.max(most!, 1024),
+      "network.max_output_bytes": Math.max(most, 1024),
       ...(clash && Object.fromEntries(PORTS.map((key) => [key, 0]))),
       ...(!isSecure && WITHOUT_TLS),
     };
@@ -209,7 +209,7 @@ test("a value of the wrong type is always reported, under its key, and never thr
       const others = ['node_id = "n"', 'mqtt.broker_address = "tcp://b"', 'mqtt.username = "u"'];
       const lines = [
         ...others.filter((line) => !line.startsWith(`${key} `)),
-        ...(key in COMPANIONS ? [COMPANIONS[key]!] : []),
+        ...(key in COMPANIONS ? [COMPANIONS[key]] : []),
         `${key} = ${literal}`,
       ];
       const loaded = loadConfig({

@@ -30,7 +30,7 @@ function naive(pattern: string, key: string): boolean {
           else if (left >= 3 && pattern[p + 1] === "-") {
             const [from, to] = [pattern[p], pattern[p + 2]].sort();
             p += 2;
-            isFound ||= key[k] >= from! && key[k] <= to!;
+            isFound ||= key[k] >= from && key[k] <= to;
           } else isFound ||= pattern[p] === key[k];
         }
         if (isFound === isNegated) return false;

@@ -54,7 +54,7 @@ describe("manual pages", () => {
   const CHECKERS = [
     ["man", "--warnings", "-Tutf8", "-Z", "-l"],
     ["mandoc", "-T", "lint", "-W", "warning"],
-  ].filter(([name]) => Bun.which(name!) !== null);
+  ].filter(([name]) => Bun.which(name) !== null);
 
   test.each(CHECKERS)("%s has nothing against them", async (...checker) => {
     const isMan = checker[0] === "man";
@@ -97,7 +97,7 @@ describe.skipIf(fish === null)("fish", () => {
     const { output, errors } = await run(fish!, "--no-config", "-c", script);
     expect(errors).toBe("");
     const proposed = output.split("\n").filter((line) => line !== "");
-    expect(proposed.map((line) => line.split("\t")[0]!)).toEqual(expected);
+    expect(proposed.map((line) => line.split("\t")[0])).toEqual(expected);
   });
 });
 

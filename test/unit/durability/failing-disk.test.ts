@@ -53,7 +53,7 @@ test("a full disk in mode always: what was safe is there after a power cut", asy
     const done = untilSafe(opened).then(() => (safe[`key ${i}`] = "x".repeat(100)));
     await Promise.race([done, eventually("full", () => opened.journal.failure !== null)]);
   }
-  expect(opened.journal.failure!.kind).toBe("full");
+  expect(opened.journal.failure.kind).toBe("full");
   expect(Object.keys(safe).length).toBeGreaterThan(5);
   files.crash("some", seeded(3));
   const again = await openStore({ files });

@@ -128,7 +128,7 @@ describe("of the formats before 4", () => {
   test("value and expiry have one version", () => {
     const [entry] = read(oldEntry(0, "value", 1_234n)).entries;
     expect(entry).toMatchObject({ kind: 0, valueLength: 5, expiresAtMs: 1_234, learnedMs: 0 });
-    expect(entry!.expiryVersion).toEqual(newVersion());
+    expect(entry.expiryVersion).toEqual(newVersion());
     expect(entry).toMatchObject({ timeHigh: 5, originLow: 8 });
   });
 
@@ -139,7 +139,7 @@ describe("of the formats before 4", () => {
 
   test("an expiry later than any there is now is the last one", () => {
     const [entry] = read(oldEntry(0, "value", 2n ** 60n)).entries;
-    expect(entry!.expiresAtMs).toBe(2 ** 48 - 1);
+    expect(entry.expiresAtMs).toBe(2 ** 48 - 1);
   });
 
   test("a patch has an expiry", () => {

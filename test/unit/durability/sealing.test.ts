@@ -215,7 +215,7 @@ describe("a frame counts only where it was written", () => {
     const whole = expectedOf(5);
     await fc.assert(
       fc.asyncProperty(fc.array(fc.nat(payloads.length - 1), { maxLength: 8 }), async (order) => {
-        const chosen = order.map((i) => payloads[i]!);
+        const chosen = order.map((i) => payloads[i]);
         const outcome = await outcomeOf(onDisk({ [LOG]: fileOf(chosen) }));
         if (outcome instanceof Error) return;
         // Only a beginning is taken: what a crash might have left.
@@ -237,7 +237,7 @@ describe("a frame counts only where it was written", () => {
     const [head, ...rest] = await framesOf(files, second);
     const others = await framesOf(await sealedLog(2), LOG);
     for (const other of others.slice(1)) {
-      const payloads = [head!, other, ...rest].map(({ payload }) => payload);
+      const payloads = [head, other, ...rest].map(({ payload }) => payload);
       const changed = files.copy();
       changed.place(second, fileOf(payloads));
       expect(await outcomeOf(changed)).toBeInstanceOf(DamageError);

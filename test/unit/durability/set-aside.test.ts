@@ -305,11 +305,11 @@ test("with a key no line tells anything, and each opens where it was written onl
   expect(lines.join("")).not.toMatch(/the-key|string|"stale"|x{8}/);
   const keys = diskKeys("", "two", "one");
   const starts = lines.map((_, i) => lines.slice(0, i).join("\n").length + (i > 0 ? 1 : 0));
-  const opened = lines.map((line, i) => unsealedLine(line, starts[i]!, path, keys));
+  const opened = lines.map((line, i) => unsealedLine(line, starts[i], path, keys));
   expect(opened.map((line) => ({ ...JSON.parse(line!), at: "" }))).toEqual(expected);
   for (const [i, line] of lines.entries()) {
-    expect(unsealedLine(line, starts[i]! + 1, path, keys)).toBeNull();
-    expect(() => unsealedLine(line, starts[i]!, path, diskKeys("three"))).toThrow("the key");
+    expect(unsealedLine(line, starts[i] + 1, path, keys)).toBeNull();
+    expect(() => unsealedLine(line, starts[i], path, diskKeys("three"))).toThrow("the key");
   }
 });
 

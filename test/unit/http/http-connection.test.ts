@@ -81,7 +81,7 @@ test("no more is read than is answered, and what was answered is given back", as
   });
   const chunk = (): Uint8Array => Uint8Array.from(Buffer.from(request.repeat(requests)));
   const chunks = [chunk()];
-  connection.onData(chunks[0]!);
+  connection.onData(chunks[0]);
   let sent = requests;
   let mostAhead = 0;
   for (let turns = 0; turns < 200; turns++) {

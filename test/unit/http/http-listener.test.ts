@@ -83,7 +83,7 @@ class Client {
   }
 
   get statuses(): string[] {
-    return [...this.text.matchAll(/HTTP\/1.1 (\d+)/g)].map((it) => it[1]!);
+    return [...this.text.matchAll(/HTTP\/1.1 (\d+)/g)].map((it) => it[1]);
   }
 }
 

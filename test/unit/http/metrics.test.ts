@@ -249,7 +249,7 @@ test("delays of the event loop are counted by length", () => {
   passMs(103);
   passMs(5_100);
   const [series] = LoopDelay.series;
-  const [[, histogram]] = [...series!.read(loopDelay)] as [[string[], Histogram]];
+  const [[, histogram]] = [...series.read(loopDelay)] as [[string[], Histogram]];
   expect(histogram.sumMs).toBe(5_003);
   expect([...histogram.counts]).toEqual([1, 0, 0, 0, 1, ...Array(8).fill(0), 1]);
 });

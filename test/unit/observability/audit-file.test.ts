@@ -113,7 +113,7 @@ test("a stranger's repeats are counted, and an administrator's never left out", 
 test("nobody hides what others tried behind what he repeats himself", async () => {
   const audit = open();
   const stranger = { ...denied, user: "", address: "10.0.0.66:1000" };
-  const word = (i: number): string => "abcdefghij"[Math.floor(i / 10)]! + "klmnopqrst"[i % 10]!;
+  const word = (i: number): string => "abcdefghij"[Math.floor(i / 10)] + "klmnopqrst"[i % 10];
   for (let i = 0; i < 100; i++) {
     audit.record({ ...stranger, command: word(i) });
     audit.record({ ...stranger, event: "login_failed", user: word(i) });

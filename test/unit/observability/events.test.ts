@@ -26,7 +26,7 @@ const LOGGED = [
 function messagesIn(text: string): string[] {
   return LOGGED.flatMap((pattern) =>
     Array.from(text.matchAll(pattern), ([, plain, template]) =>
-      (plain ?? template!).replace(/\$\{[^}]*\}/g, "x"),
+      (plain ?? template).replace(/\$\{[^}]*\}/g, "x"),
     ),
   );
 }

@@ -13,7 +13,7 @@ import { projectRoot } from "../../support/binary.ts";
 const EPOCH = 1_790_000_000;
 const UNITS = ["merklekv.service", "merklekv@.service"];
 const options: DebOptions = {
-  target: targets[0]!,
+  target: targets[0],
   executable: import.meta.path, // stands for the one that takes long to build
   revision: 7,
   epoch: EPOCH,
@@ -32,9 +32,7 @@ function settingsOf(unit: string): string[] {
 
 describe("units", () => {
   test("what acts on the runtime inside is unset", () => {
-    const variables = [...read("src/main.ts").matchAll(/^ {2}"(BUN_\w+)",$/gm)].map(
-      ([, it]) => it!,
-    );
+    const variables = [...read("src/main.ts").matchAll(/^ {2}"(BUN_\w+)",$/gm)].map(([, it]) => it);
     expect(variables.length).toBeGreaterThan(3);
     for (const unit of UNITS) {
       const unset = settingsOf(unit).find((it) => it.startsWith("UnsetEnvironment="))!;

@@ -32,7 +32,7 @@ class Sender {
   busiest(): number {
     let most = 0;
     for (let from = 0, to = 0; to < this.sentMs.length; to++) {
-      while (this.sentMs[to]! - this.sentMs[from]! >= 1_000) from++;
+      while (this.sentMs[to] - this.sentMs[from] >= 1_000) from++;
       most = Math.max(most, to - from + 1);
     }
     return most;

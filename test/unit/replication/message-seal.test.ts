@@ -46,7 +46,7 @@ describe("what is sealed", () => {
     const message = a.seal("updates", UPDATES, Buffer.from("some bytes"));
     for (let bit = 0; bit < 8 * message.length; bit++) {
       const changed = Buffer.from(message);
-      changed[bit >> 3]! ^= 1 << (bit & 7);
+      changed[bit >> 3] ^= 1 << (bit & 7);
       const expected =
         bit < 24 ? "unsealed" : bit < 32 ? "damaged" : bit < 64 ? "other_secret" : "forged";
       expect(b.open("updates", UPDATES, changed, false)).toBe(expected);
@@ -88,13 +88,13 @@ describe("what is sealed", () => {
       ["new", []],
     ];
     const at = (step: number, nodeId: string): MessageSeal =>
-      sealOf(nodeId, { secrets: clusterSecrets(...steps[step]!) });
+      sealOf(nodeId, { secrets: clusterSecrets(...steps[step]) });
     for (const step of [0, 1, 2]) {
       for (const [from, to] of [[step, step + 1] as const, [step + 1, step] as const]) {
         const message = at(from, "a").seal("updates", UPDATES, Buffer.from("x"));
         expect(at(to, "b").open("updates", UPDATES, message, false)).toMatchObject({});
         const [name] = at(from, "a").namesOf("b");
-        expect(at(to, "b").namesOf("b")).toContain(name!);
+        expect(at(to, "b").namesOf("b")).toContain(name);
       }
     }
   });
@@ -125,10 +125,10 @@ describe("another secret while it runs", () => {
     const [second] = seal.namesOf("a");
     expect([second !== first, seal.formerNamesOfOwn()]).toEqual([true, [first]]);
     seal.renew(clusterSecrets("three", ["two"]));
-    expect(seal.formerNamesOfOwn().sort()).toEqual([first!, second!].sort());
+    expect(seal.formerNamesOfOwn().sort()).toEqual([first, second].sort());
     // Back at the first: that is no former name.
     seal.renew(clusterSecrets("one"));
-    expect(seal.formerNamesOfOwn()).not.toContain(first!);
+    expect(seal.formerNamesOfOwn()).not.toContain(first);
   });
 });
 
@@ -168,8 +168,8 @@ describe("nonces", () => {
     const [one, other] = [sealOf("a", { randomWords }), sealOf("a", { randomWords })];
     for (let i = 0; i < 100; i++) {
       const [x, y] = [one, other].map((it) => it.seal("updates", UPDATES, Buffer.from(`${i}`)));
-      expect(x!.subarray(0, HEADER_BYTES - 6)).toEqual(y!.subarray(0, HEADER_BYTES - 6));
-      expect(nonceOf(x!)).not.toEqual(nonceOf(y!));
+      expect(x.subarray(0, HEADER_BYTES - 6)).toEqual(y.subarray(0, HEADER_BYTES - 6));
+      expect(nonceOf(x)).not.toEqual(nonceOf(y));
     }
   });
 });
@@ -204,7 +204,7 @@ describe("what comes again", () => {
     const messages = Array.from({ length: 1_026 }, () =>
       from.seal("updates", UPDATES, Buffer.from("x")),
     );
-    const open = (i: number) => to.open("updates", UPDATES, messages[i]!, false);
+    const open = (i: number) => to.open("updates", UPDATES, messages[i], false);
     expect(open(1_025)).toMatchObject({});
     expect([open(0), open(1)]).toEqual(["replayed", "replayed"]);
     expect(open(2)).toMatchObject({});

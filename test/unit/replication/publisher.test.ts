@@ -136,8 +136,8 @@ describe("a batch", () => {
     const events = batches.flatMap((it) => decoder.decode(it as Uint8Array).events as unknown[]);
     expect(events).toHaveLength(300);
     const [first] = messages;
-    expect(isCompressed(first!)).toBe(true);
-    expect(first!.length).toBeLessThan(LENGTH / 2);
+    expect(isCompressed(first)).toBe(true);
+    expect(first.length).toBeLessThan(LENGTH / 2);
     // What is counted is what was sent.
     const bytes = messages.reduce((sum, it) => sum + it.length, 0);
     expect(publisher.publishedBytes).toBe(bytes);
@@ -392,14 +392,14 @@ describe("a traced write", () => {
     traced(() => set("a") + set("b"));
     await eventually("it has left", () => messages.length === 2);
     expect(messages.map((it) => it.traces)).toEqual([0, 1]);
-    expect(messages[1]!.traceparent).toStartWith(`00-${TRACE.traceId}-`);
+    expect(messages[1].traceparent).toStartWith(`00-${TRACE.traceId}-`);
     expect(tracer.shape).toEqual(["publish < ", "broker < publish"]);
     expect(tracer.spans.map(({ isEnded }) => isEnded)).toEqual([false, false]);
     for (const { acknowledge } of messages) acknowledge();
     expect(tracer.spans.map(({ failure }) => failure)).toEqual([undefined, undefined]);
     set("a", "later");
     await eventually("it has left", () => messages.length === 3);
-    expect(messages[2]!.traces).toBe(0);
+    expect(messages[2].traces).toBe(0);
   });
 
   test("is told of again when the batch did not arrive", async () => {
@@ -410,13 +410,13 @@ describe("a traced write", () => {
     expect(tracer.spans.every(({ failure }) => failure?.includes("connection"))).toBe(true);
     start();
     await eventually("it has left again", () => messages.length === 2);
-    expect(messages[1]!.traces).toBe(1);
-    messages[1]!.acknowledge();
+    expect(messages[1].traces).toBe(1);
+    messages[1].acknowledge();
     publisher.stop();
     // What a broker that dies has acknowledged goes again, but is no news for the trace.
     start();
     await eventually("and once more", () => messages.length === 3);
-    expect(messages[2]!.traces).toBe(0);
+    expect(messages[2].traces).toBe(0);
   });
 
   test("of which a batch has many is told of as far as there is room", async () => {
@@ -433,6 +433,6 @@ describe("a traced write", () => {
     start({ maxMessageBytes: 110 });
     traced(() => set("a", "b"));
     await eventually("it has left", () => messages.length === 1);
-    expect(messages[0]!.traces).toBe(0);
+    expect(messages[0].traces).toBe(0);
   });
 });

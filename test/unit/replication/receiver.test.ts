@@ -413,13 +413,13 @@ describe("a batch that belongs to traces", () => {
     );
     await eventually("it is begun", () => tracer.spans.length > 0);
     expect(tracer.spans.map(({ name, kind, parent }) => [name, kind, parent])).toEqual([
-      ["apply", "consumer", told[0]!],
-      ["apply", "consumer", told[2]!],
+      ["apply", "consumer", told[0]],
+      ["apply", "consumer", told[2]],
     ]);
     await isDone;
     expect(tracer.spans.map(({ isEnded }) => isEnded)).toEqual([true, true]);
     expect(store.size).toBe(events.length);
-    expect(reports).toContain(`dropped future a in ${told[0]!.traceId}`);
+    expect(reports).toContain(`dropped future a in ${told[0].traceId}`);
     expect(activeTrace()).toBeNull();
   });
 

@@ -14,7 +14,7 @@ const HEADER = {
 };
 
 function keyOf(purpose: SealPurpose, change: object = {}, of = keys, place = 0): string {
-  return of.keyOf(of.secrets[place]!, purpose, { ...HEADER, ...change }).toString("hex");
+  return of.keyOf(of.secrets[place], purpose, { ...HEADER, ...change }).toString("hex");
 }
 
 test("whatever differs, the key differs", () => {
@@ -26,12 +26,12 @@ test("whatever differs, the key differs", () => {
     keyOf("updates", { epoch: "epoch----------2" }),
     keyOf("updates", { origin: "origin-1e", epoch: "poch----------1" }),
     keyOf("updates", {}, renamed),
-    keyOf("updates", { keyId: keys.secrets[1]!.keyId }, keys, 1),
+    keyOf("updates", { keyId: keys.secrets[1].keyId }, keys, 1),
   ];
   // Of origin and epoch one after the other only the lengths tell where one ends: they are fixed.
   expect(new Set(all).size).toBe(all.length - 1);
-  expect(all[5]).toBe(all[0]!);
-  expect(keyOf("updates", { sequence: 2 })).toBe(all[0]!);
+  expect(all[5]).toBe(all[0]);
+  expect(keyOf("updates", { sequence: 2 })).toBe(all[0]);
 });
 
 test("a key id is the secret's, and names at the broker are others for each cluster, too", () => {
@@ -41,6 +41,6 @@ test("a key id is the secret's, and names at the broker are others for each clus
   const names = rings.flatMap((ring) => [originNameOf(ring, "a"), originNameOf(ring, "b")]);
   expect(new Set(names).size).toBe(6);
   for (const name of names) expect(topicNameOf(name)).toMatch(/^[0-9a-f]{16}$/);
-  expect(keys.find(keys.secrets[1]!.keyId)).toBe(keys.secrets[1]!);
+  expect(keys.find(keys.secrets[1].keyId)).toBe(keys.secrets[1]);
   expect(keys.find(1)).toBeUndefined();
 });

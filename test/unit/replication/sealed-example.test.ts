@@ -18,7 +18,7 @@ test("key id, origin, key and message", () => {
   const keys = new SealKeys(secrets);
   const shown = {
     "key id": current.id,
-    origin: seal.namesOf("node1")[0]!,
+    origin: seal.namesOf("node1")[0],
     key: keys.keyOf(keys.current, "updates", decodeHeader(message)!).toString("hex"),
     message: message.toString("hex"),
   };

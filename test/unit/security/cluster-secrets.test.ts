@@ -39,7 +39,7 @@ test("a cluster has none unless it is given one", () => {
 test("a file and the environment give the same secret", () => {
   const fromFile = loadClusterSecrets({ ...NONE, secret_file: fileWith("one", `${ONE}\n`) });
   const direct = loadClusterSecrets({ ...NONE, secret: ONE });
-  expect(fromFile).toEqual(direct!);
+  expect(fromFile).toEqual(direct);
   expect(fromFile).toMatchObject({ name: "fleet", previous: [] });
 });
 

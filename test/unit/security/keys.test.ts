@@ -84,7 +84,7 @@ describe("a key", () => {
       keyFor(ONE, "ab"),
     ];
     expect(new Set(keys.map((key) => key.toString("hex"))).size).toBe(keys.length);
-    expect(keyFor(ONE, "a")).toEqual(keys[0]!);
+    expect(keyFor(ONE, "a")).toEqual(keys[0]);
   });
 
   test("white space at the ends of a secret does not count", () => {

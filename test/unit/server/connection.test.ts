@@ -526,17 +526,17 @@ describe("a connection on which nothing was asked", () => {
     const server = new InProcessServer();
     server.nowMs = 0;
     const [mute, half, client, late] = [1, 2, 3, 4].map(() => server.connect());
-    client!.send("PING\n");
-    late!.send("SCAN\n");
+    client.send("PING\n");
+    late.send("SCAN\n");
     tickAt(server, 10_000);
-    half!.send("PIN");
+    half.send("PIN");
     tickAt(server, 29_999);
-    expect([mute, half].map((it) => it!.isShutDown)).toEqual([false, false]);
+    expect([mute, half].map((it) => it.isShutDown)).toEqual([false, false]);
     tickAt(server, 30_000);
-    expect([mute!.isShutDown, mute!.read()]).toEqual([true, ""]);
-    expect(half!.read()).toBe("ERROR: Invalid command - not completed within 30 s; closing\n");
+    expect([mute.isShutDown, mute.read()]).toEqual([true, ""]);
+    expect(half.read()).toBe("ERROR: Invalid command - not completed within 30 s; closing\n");
     tickAt(server, 3_600_000);
-    expect([client, late].map((it) => it!.isShutDown)).toEqual([false, false]);
+    expect([client, late].map((it) => it.isShutDown)).toEqual([false, false]);
     expect(server.shared.deadlines.mute.size).toBe(0);
   });
 

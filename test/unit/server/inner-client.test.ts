@@ -231,7 +231,7 @@ test("what is told of a key is safe, and nothing that was written since", async 
   write();
   durability.reach(1);
   await eventually("it is told", () => told.length === 1);
-  expect(told[0]!.facts?.version).toBe(versions[0]!);
+  expect(told[0].facts?.version).toBe(versions[0]);
 });
 
 test("who makes much to write waits with others who do, and takes no turn of who makes little", async () => {
