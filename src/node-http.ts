@@ -9,7 +9,7 @@ import type { User } from "./access/user.ts";
 import { formatHostPort } from "./config/address.ts";
 import type { Config } from "./config/schema.ts";
 import { seriesWithin, type Series } from "./fact.ts";
-import { ApiError, LOGIN } from "./http/api-answers.ts";
+import { ApiError, busy, LOGIN } from "./http/api-answers.ts";
 import { answerApi, maxBodyBytes } from "./http/api.ts";
 import type { NodeView } from "./http/api-node.ts";
 import { tracedRequest } from "./http/api-trace.ts";
@@ -140,25 +140,19 @@ function apiOf(
   const { users, serving } = options;
   const { http, network } = options.config;
   return async (asked) => {
-    const { request, caller, credentials, place, turns } = asked;
+    const { request, caller, credentials, enter, turns } = asked;
     const node = serving();
     if (node === null) return notYet().toResponse();
-    // Who has to wait makes room for others.
-    const { promise: cut, resolve } = Promise.withResolvers<"busy">();
-    place.waitsForClient(() => resolve("busy"));
-    const login = userOf(users, caller, credentials).then((found) => {
-      if (found === "wrong") noteDenied("login_failed", credentials!.name, caller);
-      return found;
-    });
-    const user = await Promise.race([login, cut]);
-    place.waitsForClient(null);
-    const refusal =
-      typeof user === "string"
-        ? loginRefusal(user)
-        : refusalOf(users, user, request, caller.address, http.host_names);
+    const user = await userOf(users, caller, credentials);
+    if (user === "wrong") noteDenied("login_failed", credentials!.name, caller);
+    if (typeof user === "string") return loginRefusal(user).toResponse();
+    const refusal = refusalOf(users, user, request, caller.address, http.host_names);
     if (refusal !== null) return refusal.toResponse();
+    // Not before: whoever guesses at passwords waits long, and would keep users out meanwhile.
+    const place = enter();
+    if (place === null) return busy().toResponse();
     return tracedRequest(request, node.tracer, (trace) => {
-      const client = node.openClient(user as User, caller, trace);
+      const client = node.openClient(user, caller, trace);
       request.signal.addEventListener("abort", () => client.end());
       return answerApi(request, client, {
         place,

@@ -11,7 +11,6 @@ import { TLS_TERMS } from "../security/tls-material.ts";
 import type { Timing } from "../timing.ts";
 import { ClientGone } from "../ports.ts";
 import { AnswerTurns } from "./answer-turns.ts";
-import { busy } from "./api-answers.ts";
 import type { Caller, HttpRequest } from "./http-connection.ts";
 import { HttpListener, type HttpListenerTls } from "./http-listener.ts";
 import { BodyProblem } from "./request-body.ts";
@@ -46,8 +45,8 @@ export interface HttpPortSource {
   /** Whether this port may be called that by whoever reads what is said of the node. */
   admitsName(name: string): boolean;
   /**
-   * Answers a request below `/v1/`; null when that is not served. The place is left when the answer
-   * is there, unless somebody waits for the client to read it.
+   * Answers a request below `/v1/`; null when that is not served. The place that it took is left
+   * when the answer is there, unless somebody waits for the client to read it.
    */
   readonly api: ((request: ApiRequest) => Promise<Response>) | null;
   /** Longest body of a request, in bytes. */
@@ -61,7 +60,8 @@ export interface ApiRequest {
   readonly request: HttpRequest;
   readonly caller: Caller;
   readonly credentials: Credentials | null;
-  readonly place: Place;
+  /** Takes the place that is needed to read the body and to answer; null when there is none. */
+  readonly enter: () => Place | null;
   /** Those of all requests of the port. */
   readonly turns: AnswerTurns;
 }
@@ -188,19 +188,22 @@ export class HttpPort {
   ): Promise<Response> {
     const { maxBodyBytes } = this.source;
     const { bodyBytes } = request;
-    // What is too long will be refused before it is taken.
-    const place = this.places.take(Math.min(bodyBytes ?? maxBodyBytes, maxBodyBytes));
-    if (place === null) return busy().toResponse();
+    let place = null as Place | null;
+    const enter = (): Place | null => {
+      // What is too long will be refused before it is taken.
+      place = this.places.take(Math.min(bodyBytes ?? maxBodyBytes, maxBodyBytes));
+      return place;
+    };
     try {
       const credentials = credentialsOf(request);
-      const response = await api({ request, caller, credentials, place, turns: this.turns });
+      const response = await api({ request, caller, credentials, enter, turns: this.turns });
       // The console asks for name and password itself; a browser would, too.
       const mode = request.headers.get("sec-fetch-mode");
       if (mode !== null && mode !== "navigate") response.headers.delete("www-authenticate");
       return response;
     } finally {
       // If it waits, the answer is being read, and the place is left when that is over.
-      if (!place.isWaiting) place.leave();
+      if (place !== null && !place.isWaiting) place.leave();
     }
   }
 

@@ -398,4 +398,10 @@ describe("with users", () => {
     await client.close();
     await eventually("it is over", () => told().includes("(over)"));
   });
+
+  test("those who guess, and wait for that, take nobody's place", async () => {
+    const guesses = Array.from({ length: 100 }, () => send("/v1/keys", "GET", as("nobody")));
+    const answers = await Promise.all([...guesses, send("/v1/keys", "GET", as("all"))]);
+    expect(answers.map((it) => it.status)).toEqual([...guesses.map(() => 401), 200]);
+  });
 });
