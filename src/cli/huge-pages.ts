@@ -28,9 +28,12 @@ export const HUGE_PAGE_BYTES = 2 * 1024 * 1024;
 const LEAST_RESIDENT = 0.9;
 /** 16 GiB. Each may take one of the 65,530 mappings that a process has at most. */
 const MOST_PAGES = 8_192;
-/** How many blocks a step goes over, and at how many pages it looks: a third of a millisecond. */
-const BLOCKS_A_STEP = 512;
-const LOOKS_A_STEP = 16;
+/**
+ * How many pages a step goes over, and how many it looks at: a tenth of a millisecond. That is
+ * still several times as fast as Linux moves them.
+ */
+const PAGES_A_STEP = 256;
+const LOOKS_A_STEP = 4;
 
 /** Memory that something is kept in. */
 export type Block = Uint8Array | Uint32Array;
@@ -55,7 +58,9 @@ export function openPageSystem(): PageSystem | null {
       addressOf: (block) => ptr(block),
       residentBytes(address) {
         if (symbols.mincore(address, HUGE_PAGE_BYTES, ptr(flags)) !== 0) return 0;
-        return flags.reduce((sum, it) => sum + (it & 1), 0) * PAGE_BYTES;
+        let resident = 0;
+        for (let i = 0; i < flags.length; i++) resident += flags[i] & 1;
+        return resident * PAGE_BYTES;
       },
       prefer(address, isHuge) {
         symbols.madvise(address, HUGE_PAGE_BYTES, isHuge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -69,7 +74,7 @@ export function openPageSystem(): PageSystem | null {
 
 /** See the file header. */
 export class HugePages {
-  private walk: Iterator<Block> | null = null;
+  private walk: Iterator<number> | null = null;
   /** The pages that blocks lie in, as far as this walk has come. */
   private readonly seen = new Set<number>();
   /** Those that should be huge. */
@@ -83,32 +88,35 @@ export class HugePages {
     private readonly system: PageSystem,
   ) {}
 
-  /** Goes over some more blocks, and begins anew after the last one. Called once in a while. */
+  /**
+   * Goes over some more pages, from where the last step ended, and begins anew after the last one.
+   * Called once in a while.
+   */
   step(): void {
     this.looksLeft = LOOKS_A_STEP;
-    this.walk ??= this.blocks()[Symbol.iterator]();
-    for (let i = 0; i < BLOCKS_A_STEP; i++) {
+    this.walk ??= this.pages();
+    for (let i = 0; i < PAGES_A_STEP && this.looksLeft > 0; i++) {
       const next = this.walk.next();
       if (next.done === true) return this.endWalk();
       this.visit(next.value);
     }
   }
 
-  private visit(block: Block): void {
-    const { byteLength } = block;
-    if (byteLength === 0) return;
-    const first = this.system.addressOf(block);
-    let address = first - (first % HUGE_PAGE_BYTES);
-    for (; address < first + byteLength; address += HUGE_PAGE_BYTES) {
-      if (this.seen.has(address)) continue;
-      this.seen.add(address);
-      if (!this.asked.has(address)) this.look(address);
+  /** The addresses of the pages that each block lies in. */
+  private *pages(): Generator<number> {
+    for (const block of this.blocks()) {
+      const { byteLength } = block;
+      if (byteLength === 0) continue;
+      const first = this.system.addressOf(block);
+      const end = first + byteLength;
+      for (let at = first - (first % HUGE_PAGE_BYTES); at < end; at += HUGE_PAGE_BYTES) yield at;
     }
   }
 
-  private look(address: number): void {
-    // Else it has its turn in the next walk.
-    if (this.looksLeft === 0 || this.asked.size === MOST_PAGES) return;
+  private visit(address: number): void {
+    if (this.seen.has(address)) return;
+    this.seen.add(address);
+    if (this.asked.has(address) || this.asked.size === MOST_PAGES) return;
     this.looksLeft--;
     if (this.system.residentBytes(address) < LEAST_RESIDENT * HUGE_PAGE_BYTES) return;
     this.asked.add(address);
