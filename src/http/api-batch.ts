@@ -2,7 +2,7 @@
  * Several operations in one request, in order. They are not a transaction: each succeeds or fails
  * by itself, and others may write between them.
  */
-import type { InnerClient, RequestTurn } from "../ports.ts";
+import type { HeldValue, InnerClient, RequestTurn } from "../ports.ts";
 import { RespError } from "../protocol/resp-value.ts";
 import type { AnswerTurns } from "./answer-turns.ts";
 import {
@@ -14,17 +14,11 @@ import {
   notJson,
   valueOf,
 } from "./api-answers.ts";
-import {
-  answerJson,
-  bytesField,
-  jsonText,
-  LongText,
-  PIECE_CHARACTERS,
-  WrittenJson,
-} from "./api-json.ts";
+import { answerJson, bytesField, WrittenJson, writeJson } from "./api-json.ts";
 import { bytesOfField } from "./api-keys.ts";
 import type { JsonList, JsonObject } from "./json-body.ts";
 import type { Place } from "./places.ts";
+import { TextBuffer } from "./text-buffer.ts";
 
 /** Most operations of a batch. */
 const MAX_OPERATIONS = 1_000;
@@ -50,29 +44,29 @@ export async function runBatch(
     place.leave();
   };
   const batch = new Batch(place, held);
-  const results = new Results();
   let isFirst = true;
   try {
     for (let at = 0; at < operations.length;) {
       await turns.enter(signal);
-      const answers = await client.inTurn((turn) => {
-        const some: object[] = [];
+      const first = await client.inTurn((turn) => {
+        written.clear();
         const endMs = turns.timing.nowMs() + TURN_MS;
-        do some.push(batch.run(operations.at(at++), turn));
-        while (at < operations.length && turns.timing.nowMs() < endMs);
-        return some;
+        const first = batch.run(operations.at(at++), turn);
+        while (at < operations.length && turns.timing.nowMs() < endMs) {
+          batch.run(operations.at(at++), turn);
+        }
+        batch.flush();
+        return first;
       });
       // Who is not logged in is asked to, as by any other request.
-      const [first] = answers;
-      if (isFirst && first instanceof ApiError && first.status === 401) throw first;
+      if (isFirst && first?.status === 401) throw first;
       isFirst = false;
-      for (const answer of answers) results.add(answer);
     }
   } catch (error) {
     end();
     throw error;
   }
-  const { response, cut } = answerJson({ results: results.all() }, turns, end);
+  const { response, cut } = answerJson({ results: batch.results }, turns, end);
   place.waitsForClient(cut);
   return response;
 }
@@ -91,81 +85,80 @@ async function checkJson(items: JsonList, turns: AnswerTurns, signal: AbortSigna
   }
 }
 
+/** What the results of a turn are written in. */
+const written = new TextBuffer();
+
 /**
- * The results of operations, written out but for long values: the objects of a thousand results
- * would outlive collections of young objects, like those of a thousand operations.
+ * Runs operations. Their results are written out at once, but for long values: the objects of a
+ * thousand results would outlive collections of young objects, like those of a thousand operations.
  */
-class Results {
-  /** Those that are not in `texts`. */
-  private readonly items: object[] = [];
-  private texts: string[] = [];
-  private characters = 0;
-
-  add(answer: object): void {
-    const result = toJson(answer);
-    if (result.value instanceof LongText || result.value_base64 instanceof LongText) {
-      this.flush();
-      this.items.push(result);
-      return;
-    }
-    const text = jsonText(result);
-    this.texts.push(text);
-    this.characters += text.length;
-    if (this.characters > PIECE_CHARACTERS) this.flush();
-  }
-
-  /** All that were added, as the items of a list. */
-  all(): readonly object[] {
-    if (this.items.length === 0) return [new WrittenJson(this.texts.join(","))];
-    this.flush();
-    return this.items;
-  }
-
-  private flush(): void {
-    if (this.texts.length === 0) return;
-    this.items.push(new WrittenJson(encoder.encode(this.texts.join(","))));
-    this.texts = [];
-    this.characters = 0;
-  }
-}
-
-function toJson(answer: object): JsonObject {
-  if (!(answer instanceof ApiError)) return answer as JsonObject;
-  const { status, code, message } = answer;
-  return { status, error: { code, message } };
-}
-
 class Batch {
+  /** Those of turns that are over. */
+  readonly results: object[] = [];
+  /** What was read by the operation that is run. */
+  private value: HeldValue | null = null;
+
   constructor(
     private readonly place: Place,
     /** What releases the values that were read. */
     private readonly held: (() => void)[],
   ) {}
 
-  run(operation: unknown, turn: RequestTurn): object {
+  /** Runs one; returns what it throws, if it does. */
+  run(operation: unknown, turn: RequestTurn): ApiError | null {
+    let error: ApiError | null = null;
+    let result: JsonObject;
     try {
-      const { op, ...fields } = operation as JsonObject;
-      const key = bytesOfField(fields, "key");
-      if (key === undefined) throw invalid("An operation has a key, or key_base64");
-      switch (op) {
-        case "get":
-          return this.get(key, turn);
-        case "put":
-          return put(key, fields, turn);
-        case "delete":
-          if (valueOf(turn.run(["DEL", key])) === 0n) throw notFound();
-          return { status: 204 };
-        default:
-          throw invalid("op is get, put or delete");
-      }
-    } catch (error) {
-      if (error instanceof ApiError) return error;
-      if (error instanceof TypeError) return invalid("An operation is an object");
-      throw error;
+      result = this.resultOf(operation, turn);
+    } catch (thrown) {
+      if (thrown instanceof ApiError) error = thrown;
+      else if (thrown instanceof TypeError) error = invalid("An operation is an object");
+      else throw thrown;
+      const { status, code, message } = error;
+      result = { status, error: { code, message } };
+    }
+    this.add(result);
+    return error;
+  }
+
+  /** The turn is over. */
+  flush(): void {
+    if (written.length > 0) this.results.push(new WrittenJson(written.copy()));
+    written.clear();
+  }
+
+  private add(result: JsonObject): void {
+    const { value } = this;
+    this.value = null;
+    if (value !== null && value.bytes.length > WRITTEN_BYTES) {
+      this.held.push(() => value.release());
+      this.flush();
+      this.results.push(result);
+      return;
+    }
+    if (written.length > 0) written.addText(",");
+    writeJson(result, written);
+    value?.release();
+  }
+
+  private resultOf(operation: unknown, turn: RequestTurn): JsonObject {
+    const { op, ...fields } = operation as JsonObject;
+    const key = bytesOfField(fields, "key");
+    if (key === undefined) throw invalid("An operation has a key, or key_base64");
+    switch (op) {
+      case "get":
+        return this.get(key, turn);
+      case "put":
+        return put(key, fields, turn);
+      case "delete":
+        if (valueOf(turn.run(["DEL", key])) === 0n) throw notFound();
+        return { status: 204 };
+      default:
+        throw invalid("op is get, put or delete");
     }
   }
 
-  private get(key: Uint8Array, turn: RequestTurn): object {
+  private get(key: Uint8Array, turn: RequestTurn): JsonObject {
     const value = turn.get(key);
     if (value instanceof RespError) throw commandError(value);
     const facts = value === null ? null : turn.entry(key);
@@ -174,14 +167,12 @@ class Batch {
       value.release();
       throw new ApiError(413, "too_large", "The values of this batch are too long together");
     }
-    const field = bytesField("value", value.bytes, WRITTEN_BYTES);
-    if (value.bytes.length > WRITTEN_BYTES) this.held.push(() => value.release());
-    else value.release();
-    return { status: 200, ...field, ...factsField(facts) };
+    this.value = value;
+    return { status: 200, ...bytesField("value", value.bytes), ...factsField(facts) };
   }
 }
 
-function put(key: Uint8Array, fields: JsonObject, turn: RequestTurn): object {
+function put(key: Uint8Array, fields: JsonObject, turn: RequestTurn): JsonObject {
   const value = bytesOfField(fields, "value");
   if (value === undefined) throw invalid("put has a value, or value_base64");
   const { ttl_ms } = fields;
@@ -193,5 +184,3 @@ function put(key: Uint8Array, fields: JsonObject, turn: RequestTurn): object {
   const facts = turn.entry(key);
   return { status: isNew ? 201 : 204, ...(facts && factsField(facts)) };
 }
-
-const encoder = new TextEncoder();

@@ -5,48 +5,75 @@
  */
 import { isUtf8 } from "node:buffer";
 import type { AnswerTurns } from "./answer-turns.ts";
+import { TextBuffer } from "./text-buffer.ts";
 
-/** What is written at once, in characters, and how long that may take. */
-export const PIECE_CHARACTERS = 64 * 1024;
+/** What is written at once, in bytes, and how long that may take. */
+const MOST_PIECE_BYTES = 64 * 1024;
 const PIECE_MS = 1;
 /** Bytes of a text whose characters are escaped at once: six of them for each, at the most. */
 const TEXT_BYTES = 12 * 1024;
 
-/** Bytes as text, or in base64, which are written out piece by piece. */
-export class LongText {
+/** Bytes as text, or in base64, which are written out from where they lie when they are sent. */
+export class BytesText {
   constructor(
     private readonly bytes: Uint8Array,
     private readonly isText: boolean,
   ) {}
 
-  /** Its characters as they stand between quotes. */
-  *pieces(): Iterable<string> {
+  /** How many bytes there are. */
+  get length(): number {
+    return this.bytes.length;
+  }
+
+  /** Writes it with its quotes. It is short. */
+  write(into: TextBuffer): void {
+    into.addText('"');
+    this.writePart(0, this.length, into);
+    into.addText('"');
+  }
+
+  /** The same, piece by piece, of any length. */
+  *pieces(into: TextBuffer): Iterable<null> {
     const { bytes, isText } = this;
-    const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    for (let at = 0; at < all.length;) {
-      let end = Math.min(at + TEXT_BYTES, all.length);
+    into.addText('"');
+    for (let at = 0; at < bytes.length;) {
+      let end = Math.min(at + TEXT_BYTES, bytes.length);
       // Not within a character.
-      while (isText && end < all.length && (all[end] & 0xc0) === 0x80) end--;
-      if (isText) yield JSON.stringify(all.toString("utf8", at, end)).slice(1, -1);
-      else yield all.toString("base64", at, end);
+      while (isText && end < bytes.length && (bytes[end] & 0xc0) === 0x80) end--;
+      this.writePart(at, end, into);
+      yield null;
       at = end;
     }
+    into.addText('"');
+  }
+
+  /** Most texts stand in JSON as they are: of those no strings are made, which pile up. */
+  private writePart(start: number, end: number, into: TextBuffer): void {
+    const part = this.bytes.subarray(start, end);
+    if (this.isText && isPlain(part)) return into.add(part);
+    const { buffer, byteOffset, length } = part;
+    const all = Buffer.from(buffer, byteOffset, length);
+    if (!this.isText) return into.addText(all.toString("base64"));
+    into.addText(JSON.stringify(all.toString("utf8")).slice(1, -1));
   }
 }
 
+/** Whether nothing of a text is to be escaped in JSON. */
+function isPlain(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (byte < SPACE || byte === QUOTE || byte === BACKSLASH) return false;
+  }
+  return true;
+}
+
 /**
- * Bytes as fields of a JSON object: `name`, or `name_base64` when they are no UTF-8. More than
- * `mostBytes` are written out from where they lie, when they are sent.
+ * Bytes as fields of a JSON object: `name`, or `name_base64` when they are no UTF-8. They must stay
+ * as they are until they are written out.
  */
-export function bytesField(
-  name: string,
-  bytes: Uint8Array,
-  mostBytes = TEXT_BYTES,
-): Record<string, string | LongText> {
+export function bytesField(name: string, bytes: Uint8Array): Record<string, BytesText> {
   const isText = isUtf8(bytes);
-  const field = isText ? name : `${name}_base64`;
-  if (bytes.length > mostBytes) return { [field]: new LongText(bytes, isText) };
-  return { [field]: Buffer.from(bytes).toString(isText ? "utf8" : "base64") };
+  return { [isText ? name : `${name}_base64`]: new BytesText(bytes, isText) };
 }
 
 /** A list whose items are made when they are written. */
@@ -55,43 +82,109 @@ export class LazyList {
 }
 
 /**
- * JSON that is written out already, as text, or in UTF-8, which is sent as a piece of its own. In a
- * list it may be several items, with commas between.
+ * JSON that is written out already, in UTF-8. In a list it may be several items, with commas
+ * between.
  */
 export class WrittenJson {
-  constructor(readonly written: string | Uint8Array) {}
+  constructor(readonly written: Uint8Array) {}
 }
 
-/** JSON of objects, lists, all of the above and what JSON has, in pieces. */
-function* jsonPieces(value: unknown): Iterable<string | Uint8Array> {
-  if (value instanceof WrittenJson) yield value.written;
-  else if (value instanceof LongText) {
-    yield '"';
-    yield* value.pieces();
-    yield '"';
-  } else if (value instanceof LazyList || Array.isArray(value)) {
+/**
+ * Writes JSON of objects, lists, all of the above and what JSON has, in pieces: null when one is
+ * written, or bytes that come next. Names of fields are those that this program has, so they are
+ * few.
+ */
+function* jsonPieces(value: unknown, into: TextBuffer): Iterable<Uint8Array | null> {
+  if (isFlat(value)) {
+    writeFlat(value, into);
+    yield null;
+  } else if (value instanceof WrittenJson) yield value.written;
+  else if (value instanceof BytesText) yield* value.pieces(into);
+  else if (value instanceof LazyList || Array.isArray(value)) {
     let before = "[";
     for (const item of value instanceof LazyList ? value.items : value) {
-      yield before;
-      yield* jsonPieces(item);
+      into.addText(before);
       before = ",";
+      if (!isFlat(item)) yield* jsonPieces(item, into);
+      else {
+        writeFlat(item, into);
+        yield null;
+      }
     }
-    yield before === "[" ? "[]" : "]";
-  } else if (typeof value === "object" && value !== null) {
+    into.addText(before === "[" ? "[]" : "]");
+  } else {
     let before = "{";
-    for (const [name, field] of Object.entries(value)) {
+    for (const [name, field] of Object.entries(value as object)) {
       if (field === undefined) continue;
-      yield `${before}${JSON.stringify(name)}:`;
-      yield* jsonPieces(field);
+      into.addText(before);
+      into.addText(writtenName(name));
+      yield* jsonPieces(field, into);
       before = ",";
     }
-    yield before === "{" ? "{}" : "}";
-  } else yield JSON.stringify(value);
+    into.addText("}");
+  }
 }
 
-/** All of it, in which nothing is written out already. */
+/** Whether it is written at once: what is no object, or one of nothing else. */
+function isFlat(value: unknown): boolean {
+  if (isShort(value)) return true;
+  if (value instanceof WrittenJson || value instanceof BytesText) return false;
+  if (value instanceof LazyList || Array.isArray(value)) return false;
+  const fields = value as Readonly<Record<string, unknown>>;
+  for (const name of Object.keys(fields)) if (!isShort(fields[name])) return false;
+  return true;
+}
+
+function isShort(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  return value instanceof BytesText && value.length <= TEXT_BYTES;
+}
+
+function writeFlat(value: unknown, into: TextBuffer): void {
+  if (isShort(value)) return writeShort(value, into);
+  const fields = value as Readonly<Record<string, unknown>>;
+  let before = "{";
+  for (const name of Object.keys(fields)) {
+    const field = fields[name];
+    if (field === undefined) continue;
+    into.addText(before);
+    into.addText(writtenName(name));
+    writeShort(field, into);
+    before = ",";
+  }
+  into.addText(before === "{" ? "{}" : "}");
+}
+
+function writeShort(value: unknown, into: TextBuffer): void {
+  if (value instanceof BytesText) value.write(into);
+  else into.addText(JSON.stringify(value));
+}
+
+function writtenName(name: string): string {
+  let written = names.get(name);
+  if (written === undefined) {
+    written = `${JSON.stringify(name)}:`;
+    if (names.size < MOST_NAMES) names.set(name, written);
+  }
+  return written;
+}
+
+const names = new Map<string, string>();
+const MOST_NAMES = 256;
+/** What is written at once is put together here, as it is never two things at a time. */
+const shared = new TextBuffer();
+
+/** Adds all of it, in which nothing is written out already. */
+export function writeJson(value: unknown, into: TextBuffer): void {
+  if (isFlat(value)) writeFlat(value, into);
+  else for (const _ of jsonPieces(value, into));
+}
+
+/** The same as a text. */
 export function jsonText(value: unknown): string {
-  return [...jsonPieces(value)].join("");
+  shared.clear();
+  writeJson(value, shared);
+  return shared.toString();
 }
 
 /** Answers with JSON. `onEnd` is called, once, when it is read, or is not to be read any more. */
@@ -101,22 +194,23 @@ export function answerJson(
   onEnd: () => void,
   headers = new Headers(),
 ): { response: Response; cut: () => void } {
-  const pieces = jsonPieces(value)[Symbol.iterator]();
+  const pieces = jsonPieces(value, shared)[Symbol.iterator]();
   let ahead: Uint8Array | null = null;
   const next = (): Piece => {
     const bytes = ahead;
     ahead = null;
     if (bytes !== null) return { bytes, isAll: false };
     const endMs = turns.timing.nowMs() + PIECE_MS;
-    let text = "";
-    for (let count = 1; text.length < PIECE_CHARACTERS && ahead === null; count++) {
+    shared.clear();
+    for (let count = 1; shared.length < MOST_PIECE_BYTES && ahead === null; count++) {
       const piece = pieces.next();
-      if (piece.done === true) return { bytes: encoder.encode(text), isAll: true };
-      if (typeof piece.value === "string") text += piece.value;
-      else ahead = piece.value;
+      if (piece.done === true) return { bytes: shared.copy(), isAll: true };
+      const { value } = piece;
+      if (value !== null && shared.length + value.length > MOST_PIECE_BYTES) ahead = value;
+      else if (value !== null) shared.add(value);
       if (count % 16 === 0 && turns.timing.nowMs() > endMs) break;
     }
-    return { bytes: encoder.encode(text), isAll: false };
+    return { bytes: shared.copy(), isAll: false };
   };
   headers.set("content-type", "application/json;charset=utf-8");
   let beginning: Piece | null = next();
@@ -197,4 +291,6 @@ export function isStream(stream: ReadableStream): boolean {
   return streams.has(stream);
 }
 
-const encoder = new TextEncoder();
+const SPACE = 0x20;
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;

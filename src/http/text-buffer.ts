@@ -13,8 +13,7 @@ const SMALL_DIGITS = 10;
 export class TextBuffer {
   /** How many bytes there are. */
   length = 0;
-  private bytes = new Uint8Array(FIRST_BYTES);
-  private readonly encoder = new TextEncoder();
+  private bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
 
   /** Begins anew. */
   clear(): void {
@@ -43,7 +42,7 @@ export class TextBuffer {
   /** Adds a text. */
   addText(text: string): void {
     this.makeRoom(UNIT_BYTES * text.length);
-    this.length += this.encoder.encodeInto(text, this.bytes.subarray(this.length)).written;
+    this.length += this.bytes.write(text, this.length, "utf8");
   }
 
   /** Adds bytes, a number as Prometheus has it, and the end of the line. */
@@ -58,7 +57,12 @@ export class TextBuffer {
 
   /** A copy of all that is there. */
   copy(): Uint8Array<ArrayBuffer> {
-    return this.bytes.slice(0, this.length);
+    return new Uint8Array(this.bytes.subarray(0, this.length));
+  }
+
+  /** All that is there. */
+  toString(): string {
+    return this.bytes.toString("utf8", 0, this.length);
   }
 
   /** A whole number from 0 to SMALL. */
@@ -78,7 +82,7 @@ export class TextBuffer {
   private makeRoom(bytes: number): void {
     const needed = this.length + bytes;
     if (needed <= this.bytes.length) return;
-    const larger = new Uint8Array(Math.max(needed, 2 * this.bytes.length));
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.bytes.length));
     larger.set(this.bytes.subarray(0, this.length));
     this.bytes = larger;
   }

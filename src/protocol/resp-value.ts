@@ -41,6 +41,7 @@ class RespReader {
   }
 
   next(): RespReply {
+    if (this.bytes[this.at] === BULK && this.bytes[this.at + 1] !== MINUS) return this.bulk();
     const type = String.fromCharCode(this.bytes[this.at]);
     const lineEnd = this.bytes.indexOf(CR, this.at);
     if (lineEnd < 0) throw new Error("a reply ends early");
@@ -61,7 +62,7 @@ class RespReader {
         return null;
       case "$":
         // A command may have chosen RESP2.
-        return line === "-1" ? null : this.bulk(Number(line));
+        return null;
       case "*":
         return this.list(Number(line));
       case "%":
@@ -71,11 +72,19 @@ class RespReader {
     }
   }
 
-  private bulk(length: number): Uint8Array {
-    const start = this.at;
-    if (start + length + 2 > this.bytes.length) throw new Error("a reply ends early");
+  /** Of these there may be thousands, so no strings are made. */
+  private bulk(): Uint8Array {
+    const { bytes } = this;
+    let start = this.at + 1;
+    let length = 0;
+    for (; bytes[start] !== CR; start++) {
+      if (start >= bytes.length) throw new Error("a reply ends early");
+      length = 10 * length + bytes[start] - DIGIT_0;
+    }
+    start += 2;
+    if (start + length + 2 > bytes.length) throw new Error("a reply ends early");
     this.at = start + length + 2;
-    return this.bytes.subarray(start, start + length);
+    return bytes.subarray(start, start + length);
   }
 
   private list(count: number): RespReply[] {
@@ -86,5 +95,8 @@ class RespReader {
 }
 
 const CR = 0x0d;
+const BULK = 0x24;
+const MINUS = 0x2d;
+const DIGIT_0 = 0x30;
 const LIST = 0x2a;
 const MAP = 0x25;

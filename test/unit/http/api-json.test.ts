@@ -74,7 +74,7 @@ test("who hangs up ends a stream", async () => {
 
 test("what is written out already is sent between the rest", async () => {
   const results = [
-    new WrittenJson("1,2"),
+    new WrittenJson(Buffer.from("1,2")),
     new WrittenJson(Buffer.from('{"é":3}')),
     { value: bytesField("value", LONG[1]).value },
     new WrittenJson(Buffer.from("4")),
