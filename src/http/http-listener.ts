@@ -47,6 +47,8 @@ const HELD_UP_MS = 250;
 
 /** After so much was sent the garbage that it left is collected. */
 const COLLECT_AFTER_BYTES = 32 * 1024 * 1024;
+/** The same at the next tick: a list of many short keys leaves more than it is long. */
+const COLLECT_AT_TICK_BYTES = 1024 * 1024;
 
 type HttpSocket = Socket<HttpConnection | null>;
 
@@ -151,7 +153,10 @@ export class HttpListener {
       options.answer(request, { address, certificateName: connection.certificateName });
     const { readingTurns } = this;
     const date = (): string | null => this.date.now();
-    const onSent = (bytes: number): void => this.collectSent(bytes);
+    const onSent = (bytes: number): void => {
+      this.sentBytes += bytes;
+      this.collectSent(COLLECT_AFTER_BYTES);
+    };
     const more = { timing, readingTurns, date, answer, onSent, onBug };
     const connection: HttpConnection = new HttpConnection(socket, more);
     socket.data = connection;
@@ -195,9 +200,8 @@ export class HttpListener {
    * What answers were made of, the runtime would leave for long: it counts what was given back
    * already as memory in use, and so believes that there is not much to be gained.
    */
-  private collectSent(bytes: number): void {
-    this.sentBytes += bytes;
-    if (this.sentBytes < COLLECT_AFTER_BYTES) return;
+  private collectSent(mostBytes: number): void {
+    if (this.sentBytes < mostBytes) return;
     this.sentBytes = 0;
     Bun.gc(false);
   }
@@ -239,6 +243,7 @@ export class HttpListener {
   }
 
   private tick(): void {
+    this.collectSent(COLLECT_AT_TICK_BYTES);
     const nowMs = this.options.timing.nowMs();
     for (const connection of this.connections) {
       if (!connection.isLate(nowMs)) continue;
