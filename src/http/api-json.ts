@@ -49,7 +49,8 @@ export class BytesText {
 
   /** Most texts stand in JSON as they are: of those no strings are made, which pile up. */
   private writePart(start: number, end: number, into: TextBuffer): void {
-    const part = this.bytes.subarray(start, end);
+    const { bytes } = this;
+    const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
     if (this.isText && isPlain(part)) return into.add(part);
     const { buffer, byteOffset, length } = part;
     const all = Buffer.from(buffer, byteOffset, length);
@@ -81,6 +82,11 @@ export class LazyList {
   constructor(readonly items: Iterable<unknown>) {}
 }
 
+/** A value that is known when all before it is written. */
+export class LaterValue {
+  constructor(readonly read: () => string | null) {}
+}
+
 /**
  * JSON that is written out already, in UTF-8. In a list it may be several items, with commas
  * between.
@@ -99,6 +105,7 @@ function* jsonPieces(value: unknown, into: TextBuffer): Iterable<Uint8Array | nu
     writeFlat(value, into);
     yield null;
   } else if (value instanceof WrittenJson) yield value.written;
+  else if (value instanceof LaterValue) yield* jsonPieces(value.read(), into);
   else if (value instanceof BytesText) yield* value.pieces(into);
   else if (value instanceof LazyList || Array.isArray(value)) {
     let before = "[";
@@ -129,9 +136,11 @@ function* jsonPieces(value: unknown, into: TextBuffer): Iterable<Uint8Array | nu
 function isFlat(value: unknown): boolean {
   if (isShort(value)) return true;
   if (value instanceof WrittenJson || value instanceof BytesText) return false;
-  if (value instanceof LazyList || Array.isArray(value)) return false;
+  if (value instanceof LazyList || value instanceof LaterValue) return false;
+  if (Array.isArray(value)) return false;
   const fields = value as Readonly<Record<string, unknown>>;
-  for (const name of Object.keys(fields)) if (!isShort(fields[name])) return false;
+  // No list of names is made: there may be very many objects.
+  for (const name in fields) if (!isShort(fields[name])) return false;
   return true;
 }
 
@@ -144,7 +153,7 @@ function writeFlat(value: unknown, into: TextBuffer): void {
   if (isShort(value)) return writeShort(value, into);
   const fields = value as Readonly<Record<string, unknown>>;
   let before = "{";
-  for (const name of Object.keys(fields)) {
+  for (const name in fields) {
     const field = fields[name];
     if (field === undefined) continue;
     into.addText(before);

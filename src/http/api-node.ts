@@ -62,6 +62,7 @@ export async function runCommand(
     throw invalid(`words is a list of 1 to ${MAX_WORDS}`);
   }
   const parts = words.map((word: unknown) => {
+    if (typeof word === "string") return Buffer.from(word);
     const fields = typeof word === "object" && word !== null ? { ...word } : { word };
     const part = bytesOfField(fields, "word");
     if (part === undefined) throw invalid("A word is a text, or an object with word_base64");

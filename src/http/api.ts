@@ -17,7 +17,7 @@ import {
   valueOf,
 } from "./api-answers.ts";
 import { runBatch } from "./api-batch.ts";
-import { answerJson, bytesField, LazyList, streamOf } from "./api-json.ts";
+import { answerJson, bytesField, LaterValue, LazyList, streamOf } from "./api-json.ts";
 import {
   listIn,
   MAX_JSON_BYTES,
@@ -271,11 +271,14 @@ async function list(
   if (keys === null) throw commandError(readRespReply(reply) as RespError);
   if (!place.grow(reply.length)) throw busy();
   let count = 0;
-  let last: RespReply = null;
-  for (last of keys) count++;
-  // Read anew as they are written: until then a thousand of them would be kept.
-  const fields = Iterator.from(respItems(reply)!).map((key) => bytesField("key", bytesOf(key)));
-  const next = count < limit ? null : encodePercent(bytesOf(last));
+  let last: Uint8Array = NOTHING;
+  // One at a time, as they are written: until then a thousand of them would be kept.
+  const fields = Iterator.from(keys).map((key) => {
+    count++;
+    last = bytesOf(key);
+    return bytesField("key", last);
+  });
+  const next = new LaterValue(() => (count < limit ? null : encodePercent(last)));
   const body = { keys: new LazyList(fields), next };
   const { response, cut } = answerJson(body, turns, () => {
     releaseLargeOf(reply);
@@ -289,6 +292,8 @@ function bytesOf(key: RespReply): Uint8Array {
   if (key instanceof Uint8Array) return key;
   throw new Error("a list of keys has something else in it");
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** Throws unless the conditions of the request hold. Returns whether the key is new. */
 function checkConditions(request: HttpRequest, turn: RequestTurn, key: Uint8Array): boolean {
