@@ -91,11 +91,12 @@ export class Reply {
   }
 
   /**
-   * What was written, which is the caller's from now on: the reply begins anew in another buffer.
+   * What was written, which is the caller's from now on: the reply begins anew in another buffer,
+   * once there is more to write.
    */
   handOver(): Uint8Array {
     const { written } = this;
-    this.bytes = new Uint8Array(INITIAL_BYTES);
+    this.bytes = NOTHING;
     this.length = 0;
     return written;
   }
@@ -304,11 +305,14 @@ export class Reply {
     const needed = this.length + count;
     if (needed <= this.bytes.length) return;
     if (needed > this.maxBytes) throw new ReplyTooLarge();
-    this.bytes = enlarged(this.bytes, this.length, needed, this.maxBytes);
+    const atLeast = this.bytes === NOTHING ? Math.min(INITIAL_BYTES, this.maxBytes) : 0;
+    const length = Math.max(needed, atLeast);
+    this.bytes = enlarged(this.bytes, this.length, length, this.maxBytes);
   }
 }
 
 const INITIAL_BYTES = 64 * 1024;
+const NOTHING = new Uint8Array(0);
 /** A buffer that grew beyond this is not kept. */
 const KEPT_BYTES = 1024 * 1024;
 
