@@ -6,6 +6,7 @@ import {
   answerJson,
   bytesField,
   jsonText,
+  LaterValue,
   LazyList,
   streamOf,
   WrittenJson,
@@ -34,6 +35,26 @@ test("whatever JSON there is is written as usual", () => {
       expect(JSON.parse(jsonText(value))).toEqual(JSON.parse(JSON.stringify(value)));
     }),
   );
+});
+
+test("texts are escaped as usual, and the rest is base64", () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 40 }), fc.string({ unit: "binary" }), (bytes, text) => {
+      const given = new Uint8Array(Buffer.from(text));
+      expect(jsonText(bytesField("text", given))).toBe(JSON.stringify({ text }));
+      const field = JSON.parse(jsonText(bytesField("value", bytes))) as Record<string, string>;
+      expect(Buffer.from(bytesOfField(field, "value")!).equals(bytes)).toBe(true);
+    }),
+  );
+});
+
+test("what is known later is written when what is before it has been", async () => {
+  let last = 0;
+  const items = Array.from({ length: 50_000 }, (_, i) => i);
+  const list = new LazyList(Iterator.from(items).map((item) => (last = item)));
+  const body = { list, next: new LaterValue(() => String(last)) };
+  const { response } = answerJson(body, new AnswerTurns(eventLoop), () => {});
+  expect(await response.json()).toEqual({ list: items, next: "49999" });
 });
 
 test("a long answer is made as it is read, and is over when it is read or cut", async () => {
