@@ -14,7 +14,8 @@ import {
   notJson,
   valueOf,
 } from "./api-answers.ts";
-import { answerJson, bytesField, WrittenJson, writeJson } from "./api-json.ts";
+import { answerJson } from "./api-json.ts";
+import { bytesField, WrittenJson, writeJson } from "./json-writer.ts";
 import { bytesOfField } from "./api-keys.ts";
 import type { JsonList, JsonObject } from "./json-body.ts";
 import type { Place } from "./places.ts";

@@ -5,7 +5,8 @@ import type { InnerClient, MemberView } from "../ports.ts";
 import { RespError, readRespReply, respItems, type RespReply } from "../protocol/resp-value.ts";
 import type { AnswerTurns } from "./answer-turns.ts";
 import { ApiError, busy, invalid, valueOf } from "./api-answers.ts";
-import { answerJson, bytesField, LazyList } from "./api-json.ts";
+import { answerJson } from "./api-json.ts";
+import { bytesField, LazyList } from "./json-writer.ts";
 import { bytesOfField } from "./api-keys.ts";
 import type { Place } from "./places.ts";
 

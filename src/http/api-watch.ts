@@ -9,7 +9,8 @@
 import type { InnerClient, KeyChange } from "../ports.ts";
 import { every, type Timing } from "../timing.ts";
 import { ApiError, factsField, valueOf } from "./api-answers.ts";
-import { bytesField, jsonText, markStream } from "./api-json.ts";
+import { markStream } from "./api-json.ts";
+import { bytesField, jsonText } from "./json-writer.ts";
 
 /** Bytes that may wait to be read. */
 const MAX_UNREAD_BYTES = 1024 * 1024;

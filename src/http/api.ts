@@ -17,7 +17,8 @@ import {
   valueOf,
 } from "./api-answers.ts";
 import { runBatch } from "./api-batch.ts";
-import { answerJson, bytesField, LaterValue, LazyList, streamOf } from "./api-json.ts";
+import { answerJson, streamOf } from "./api-json.ts";
+import { bytesField, LaterValue, LazyList } from "./json-writer.ts";
 import {
   listIn,
   MAX_JSON_BYTES,

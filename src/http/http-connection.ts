@@ -8,7 +8,7 @@ import { LARGE_CHUNK_BYTES, type ReadingTurns, type Sender } from "../reading-tu
 import { SendQueue } from "../send-queue.ts";
 import { SocketReading } from "../socket-reading.ts";
 import { nextTurn, type Timing } from "../timing.ts";
-import { isStream } from "./api-json.ts";
+import { bodyBytes, isStream } from "./api-json.ts";
 import { BodyProblem, RequestBody } from "./request-body.ts";
 import {
   endOfHead,
@@ -262,7 +262,7 @@ export class HttpConnection implements Sender {
     const { body, status } = response;
     const isWithout = method === "HEAD" || status === 204 || status === 304;
     const streams = !isWithout && body !== null && isStream(body);
-    const all = isWithout || streams || body === null ? NOTHING : await response.bytes();
+    const all = isWithout || streams ? NOTHING : await bodyBytes(response);
     const ends = isLast || (streams && !knowsChunks);
     const { headers } = response;
     if (streams && knowsChunks) headers.set("transfer-encoding", "chunked");

@@ -2,15 +2,14 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { AnswerTurns } from "../../../src/http/answer-turns.ts";
+import { answerJson, streamOf } from "../../../src/http/api-json.ts";
 import {
-  answerJson,
   bytesField,
   jsonText,
   LaterValue,
   LazyList,
-  streamOf,
   WrittenJson,
-} from "../../../src/http/api-json.ts";
+} from "../../../src/http/json-writer.ts";
 import { bytesOfField } from "../../../src/http/api-keys.ts";
 import { nextTurn } from "../../../src/timing.ts";
 import { eventLoop } from "../../../src/world.ts";

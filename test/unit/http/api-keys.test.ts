@@ -1,7 +1,7 @@
 /** Bytes in URLs and in JSON: what goes in comes out. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { bytesField, jsonText } from "../../../src/http/api-json.ts";
+import { bytesField, jsonText } from "../../../src/http/json-writer.ts";
 import { bytesOfField, decodePercent, encodePercent } from "../../../src/http/api-keys.ts";
 
 const bytes = fc.oneof(
